@@ -1,0 +1,80 @@
+//! The core's own speed, without Python: `cargo bench -p flexcache-core`.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use flexcache_core::policy::{Fifo, Lfu, Lru, Policy, Random};
+use flexcache_core::{Departed, Limits, MonotonicClock, New, Store};
+
+const ENTRIES: u64 = 10_000;
+
+fn mix(key: u64) -> u64 {
+    let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded")]
+    let folded = (product >> 64) as u64 ^ product as u64;
+    folded
+}
+
+fn put<P: Policy>(store: &mut Store<u64, u64, P>, clock: &MonotonicClock, key: u64) {
+    let hash = mix(key);
+    let found = store.find(hash, |other| Ok::<_, Infallible>(*other == key)).unwrap_or(None);
+    let mut sink: Option<Departed<u64, u64>> = None;
+    let new = New { key, value: key, weight: 1, deadline: None };
+    let _ = black_box(store.put(found, hash, new, clock, &mut Sink(&mut sink)));
+}
+
+struct Sink<'a>(&'a mut Option<Departed<u64, u64>>);
+
+impl Extend<Departed<u64, u64>> for Sink<'_> {
+    fn extend<I: IntoIterator<Item = Departed<u64, u64>>>(&mut self, departed: I) {
+        *self.0 = departed.into_iter().last();
+    }
+}
+
+fn full<P: Policy>(clock: &MonotonicClock) -> Store<u64, u64, P> {
+    let mut store = Store::new(Limits::new(ENTRIES, 0), 7);
+    for key in 0..ENTRIES {
+        put(&mut store, clock, key);
+    }
+    store
+}
+
+fn policy<P: Policy>(criterion: &mut Criterion, name: &str) {
+    let clock = MonotonicClock::new();
+    let mut store = full::<P>(&clock);
+    let mut step = 0;
+    criterion.bench_function(&format!("{name}: hit"), |bencher| {
+        bencher.iter(|| {
+            step += 1;
+            let key = mix(step) % ENTRIES;
+            let found = store.find(mix(key), |other| Ok::<_, Infallible>(*other == key)).unwrap_or(None);
+            store.get(found, &clock, &mut Vec::new()).copied()
+        });
+    });
+    let mut key = ENTRIES;
+    criterion.bench_function(&format!("{name}: insert and evict"), |bencher| {
+        bencher.iter(|| {
+            key += 1;
+            put(&mut store, &clock, key);
+        });
+    });
+}
+
+fn all(criterion: &mut Criterion) {
+    policy::<Lru>(criterion, "lru");
+    policy::<Fifo>(criterion, "fifo");
+    policy::<Lfu>(criterion, "lfu");
+    policy::<Random>(criterion, "random");
+    let clock = MonotonicClock::new();
+    criterion.bench_function("lru: 100 000 insertions, unbounded", |bencher| {
+        bencher.iter_batched_ref(
+            || Store::<u64, u64, Lru>::new(Limits::default(), 7),
+            |store| (0..100_000).for_each(|key| put(store, &clock, key)),
+            BatchSize::LargeInput,
+        );
+    });
+}
+
+criterion_group!(benches, all);
+criterion_main!(benches);

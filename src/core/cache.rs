@@ -1,0 +1,344 @@
+//! A cache for Rust programs: the store with hashing, equality and a clock of its own.
+
+use std::borrow::Borrow;
+use std::collections::hash_map::RandomState;
+use std::convert::Infallible;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::clock::{Clock, MonotonicClock, Nanos};
+use crate::error::Error;
+use crate::policy::{Lru, Policy};
+use crate::slot::Slot;
+use crate::stats::Stats;
+use crate::store::{Cause, Departed, Limits, New, Store};
+
+type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send>;
+type Listener<K, V> = Box<dyn FnMut(Departed<K, V>) + Send>;
+
+/// A bounded map that forgets by itself.
+///
+/// Every call is O(1) unless it says otherwise. The policy is a type parameter:
+///
+/// ```
+/// use flexcache_core::{Cache, policy::Lfu};
+///
+/// let mut cache = Cache::<_, _, Lfu>::builder().max_items(2).build();
+/// cache.put("a", 1)?;
+/// cache.put("b", 2)?;
+/// cache.get("a");
+/// cache.put("c", 3)?;
+/// assert_eq!((cache.peek("a"), cache.peek("b")), (Some(&1), None));
+/// # Ok::<(), flexcache_core::Error>(())
+/// ```
+pub struct Cache<K, V, P: Policy = Lru, S = RandomState, C = MonotonicClock> {
+    store: Store<K, V, P>,
+    hasher: S,
+    clock: C,
+    default_ttl: Option<Duration>,
+    weigher: Option<Weigher<K, V>>,
+    listener: Option<Listener<K, V>>,
+}
+
+impl<K, V, P: Policy, S, C> fmt::Debug for Cache<K, V, P, S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("len", &self.store.len())
+            .field("weight", &self.store.weight())
+            .field("limits", &self.store.limits())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a [`Cache`] is to be like; see [`Cache::builder`].
+pub struct Builder<K, V, P, S = RandomState, C = MonotonicClock> {
+    limits: Limits,
+    seed: Option<u64>,
+    hasher: S,
+    clock: C,
+    default_ttl: Option<Duration>,
+    weigher: Option<Weigher<K, V>>,
+    listener: Option<Listener<K, V>>,
+    policy: PhantomData<P>,
+}
+
+impl<K, V, P, S, C> fmt::Debug for Builder<K, V, P, S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl<K: Hash + Eq, V, P: Policy> Cache<K, V, P> {
+    /// A cache without limits, until the builder sets some.
+    #[must_use]
+    pub fn builder() -> Builder<K, V, P> {
+        Builder {
+            limits: Limits::default(),
+            seed: None,
+            hasher: RandomState::new(),
+            clock: MonotonicClock::new(),
+            default_ttl: None,
+            weigher: None,
+            listener: None,
+            policy: PhantomData,
+        }
+    }
+}
+
+impl<K: Hash + Eq, V> Cache<K, V> {
+    /// A least-recently-used cache of at most `max_items` entries; 0 means unlimited.
+    #[must_use]
+    pub fn new(max_items: u64) -> Self {
+        Self::builder().max_items(max_items).build()
+    }
+}
+
+impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Builder<K, V, P, S, C> {
+    /// The largest number of entries; 0 means unlimited.
+    #[must_use]
+    pub fn max_items(mut self, items: u64) -> Self {
+        self.limits.items = items.try_into().ok();
+        self
+    }
+
+    /// The largest sum of weights; 0 means unlimited.
+    #[must_use]
+    pub fn max_weight(mut self, weight: u64) -> Self {
+        self.limits.weight = weight.try_into().ok();
+        self
+    }
+
+    /// What an entry weighs; 1 where no weigher is given.
+    #[must_use]
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + 'static) -> Self {
+        self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// How long an entry lives where `put` says nothing else.
+    #[must_use]
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.default_ttl = Some(ttl);
+        self
+    }
+
+    /// Who is told of every entry that leaves, after the cache has settled.
+    #[must_use]
+    pub fn on_departure(mut self, listener: impl FnMut(Departed<K, V>) + Send + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Makes policies that draw lots repeatable.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Another hasher.
+    #[must_use]
+    pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<K, V, P, T, C> {
+        Builder {
+            hasher,
+            limits: self.limits,
+            seed: self.seed,
+            clock: self.clock,
+            default_ttl: self.default_ttl,
+            weigher: self.weigher,
+            listener: self.listener,
+            policy: self.policy,
+        }
+    }
+
+    /// Another clock, such as [`ManualClock`](crate::ManualClock) in tests.
+    #[must_use]
+    pub fn clock<D: Clock>(self, clock: D) -> Builder<K, V, P, S, D> {
+        Builder {
+            clock,
+            limits: self.limits,
+            seed: self.seed,
+            hasher: self.hasher,
+            default_ttl: self.default_ttl,
+            weigher: self.weigher,
+            listener: self.listener,
+            policy: self.policy,
+        }
+    }
+
+    /// The cache.
+    #[must_use]
+    pub fn build(self) -> Cache<K, V, P, S, C> {
+        Cache {
+            store: Store::new(self.limits, self.seed.unwrap_or_else(rand_seed)),
+            hasher: self.hasher,
+            clock: self.clock,
+            default_ttl: self.default_ttl,
+            weigher: self.weigher,
+            listener: self.listener,
+        }
+    }
+}
+
+fn rand_seed() -> u64 {
+    // The hasher's keys are random, and a policy's lots need no more than that.
+    RandomState::new().hash_one(0_u8)
+}
+
+impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> {
+    fn find<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> (u64, Option<Slot>)
+    where
+        K: Borrow<Q>,
+    {
+        let hash = self.hasher.hash_one(key);
+        let found = self.store.find(hash, |other| Ok::<_, Infallible>(other.borrow() == key));
+        match found {
+            Ok(found) => (hash, found),
+            Err(never) => match never {},
+        }
+    }
+
+    fn settle(&mut self, departed: Vec<Departed<K, V>>) {
+        if let Some(listener) = &mut self.listener {
+            departed.into_iter().for_each(listener);
+        }
+    }
+
+    /// The value, if the key is present and has not expired; counts as an access.
+    pub fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let (_, found) = self.find(key);
+        let mut departed = Vec::new();
+        let live = self.store.live(found, &self.clock, &mut departed);
+        if !departed.is_empty() {
+            self.settle(departed);
+        }
+        self.store.get(live, &self.clock, &mut Vec::new())
+    }
+
+    /// Like [`get`](Self::get), but counts as no access.
+    pub fn peek<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.find(key).1?;
+        (!self.store.has_expired(slot, &self.clock)).then(|| self.store.value(slot))
+    }
+
+    /// Whether the key is present and has not expired; counts as no access.
+    pub fn contains<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.peek(key).is_some()
+    }
+
+    /// Stores or replaces a value, which lives for the default time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] where the entry cannot be stored; the cache is as it was.
+    pub fn put(&mut self, key: K, value: V) -> Result<(), Error> {
+        self.put_for(key, value, self.default_ttl)
+    }
+
+    /// Stores or replaces a value, which lives for `ttl`, or for ever where that is `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] where the entry cannot be stored; the cache is as it was.
+    pub fn put_for(&mut self, key: K, value: V, ttl: Option<Duration>) -> Result<(), Error> {
+        let weight = self.weigher.as_ref().map_or(1, |weigh| weigh(&key, &value));
+        let deadline = ttl.map(|ttl| {
+            let ttl = Nanos::try_from(ttl.as_nanos()).unwrap_or(Nanos::MAX);
+            self.clock.now().saturating_add(ttl)
+        });
+        let (hash, found) = self.find(&key);
+        let mut departed = Vec::new();
+        let new = New { key, value, weight, deadline };
+        let stored = self.store.put(found, hash, new, &self.clock, &mut departed);
+        self.settle(departed);
+        stored.map(|_| ()).map_err(|(error, _)| error)
+    }
+
+    /// Takes an entry out.
+    pub fn take<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        let (_, found) = self.find(key);
+        let mut departed = Vec::new();
+        let live = self.store.live(found, &self.clock, &mut departed);
+        self.settle(departed);
+        let mut taken = Vec::with_capacity(1);
+        self.store.remove(live?, Cause::Popped, &mut taken);
+        taken.pop().map(|departed| (departed.key, departed.value))
+    }
+
+    /// Removes what has expired and says how many that were. O(1) for each.
+    pub fn expire(&mut self) -> usize {
+        let mut departed = Vec::new();
+        let count = self.store.expire(self.clock.now(), usize::MAX, &mut departed);
+        self.settle(departed);
+        count
+    }
+
+    /// Removes everything. O(n).
+    pub fn clear(&mut self) {
+        let departed = self.store.drain().into_departed(Cause::Cleared).collect();
+        self.settle(departed);
+    }
+
+    /// Changes the limits; what no longer fits leaves. O(n).
+    pub fn resize(&mut self, limits: Limits) {
+        self.store.set_limits(limits);
+        let mut departed = Vec::new();
+        while self.store.shrink(usize::MAX, &self.clock, &mut departed) {}
+        self.settle(departed);
+    }
+
+    /// The entries, the next victim first.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.store
+            .slots()
+            .filter(|&slot| !self.store.has_expired(slot, &self.clock))
+            .map(|slot| (self.store.key(slot), self.store.value(slot)))
+    }
+
+    /// The number of entries, those included that have expired and were not removed yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.store.is_empty()
+    }
+
+    /// The sum of the weights of all entries.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.store.weight()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.store.stats()
+    }
+
+    /// Recounts the whole structure. O(n).
+    ///
+    /// # Errors
+    ///
+    /// What was found to be wrong, in words: a bug in this crate.
+    pub fn check(&self) -> Result<(), String> {
+        self.store.check()
+    }
+}

@@ -1,0 +1,41 @@
+//! Why an entry was refused. A miss is no error.
+
+use std::fmt;
+
+/// Why an entry was refused; the store is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The entry alone weighs more than the store may hold.
+    TooHeavy {
+        /// The entry's weight.
+        weight: u64,
+        /// The store's limit.
+        limit: u64,
+    },
+    /// The sum of all weights would not fit 64 bits.
+    WeightOverflow {
+        /// The entry's weight.
+        weight: u64,
+        /// The sum before.
+        total: u64,
+    },
+    /// The store holds as many entries as slots can address.
+    Full,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooHeavy { weight, limit } => {
+                write!(f, "an entry of weight {weight} is larger than the limit of {limit}")
+            }
+            Self::WeightOverflow { weight, total } => {
+                write!(f, "an entry of weight {weight} on top of {total} overflows the sum of weights")
+            }
+            Self::Full => write!(f, "a store holds at most {} entries", crate::slot::Slot::LIMIT),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

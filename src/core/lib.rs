@@ -1,0 +1,25 @@
+#![doc = include_str!("README.md")]
+#![forbid(unsafe_code)]
+
+mod arena;
+mod cache;
+mod clock;
+mod column;
+mod error;
+mod index;
+mod list;
+mod node;
+pub mod policy;
+mod slot;
+mod stats;
+pub mod store;
+mod weights;
+mod wheel;
+
+pub use cache::{Builder, Cache};
+pub use clock::{Clock, ManualClock, MonotonicClock, Nanos};
+pub use error::Error;
+pub use list::Links;
+pub use slot::Slot;
+pub use stats::Stats;
+pub use store::{Cause, Departed, Limits, New, Store};

@@ -1,0 +1,195 @@
+//! Least frequently used, with aging: one list for each frequency, the coldest entry in front.
+//!
+//! A frequency counts to [`TOP`] and no further. After every ten accesses an entry (on average,
+//! and at least [`LEAST_PERIOD`] in all) all frequencies are halved, so that what was once hot
+//! and is no longer asked for can leave. Halving is O(1): list 2k and list 2k + 1 become list k
+//! in this order, which leaves the order of eviction as it was, and an entry's frequency is read
+//! as what it was when last touched, halved once for every halving since.
+//!
+//! Among equal frequencies the entry that has had this frequency for the longest time leaves first.
+
+use super::{Policy, States};
+use crate::list::{Linked, Links, List};
+use crate::slot::Slot;
+
+const TOP: usize = 255;
+const LISTS: usize = TOP + 1;
+const PERIOD_PER_ENTRY: usize = 10;
+const LEAST_PERIOD: usize = 1_000;
+
+/// Evicts the entry that was used least often, lately.
+#[derive(Clone, Debug)]
+pub struct Lfu {
+    lists: Box<[List; LISTS]>,
+    /// A bit for each list that is not empty.
+    occupied: [u64; LISTS / 64],
+    /// Halvings so far.
+    halvings: u64,
+    /// Accesses since the last halving.
+    accesses: usize,
+    len: usize,
+}
+
+/// An entry's place in its list and its frequency when it was last touched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frequency {
+    links: Links,
+    /// The frequency in the lowest 8 bits, above them the number of halvings at that time.
+    mark: u64,
+}
+
+impl Linked for Frequency {
+    #[inline]
+    fn links(&self) -> &Links {
+        &self.links
+    }
+
+    #[inline]
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
+}
+
+impl Lfu {
+    #[inline]
+    fn frequency(&self, states: &impl States<Frequency>, slot: Slot) -> usize {
+        let mark = states.state(slot).mark;
+        let halvings = self.halvings - (mark >> 8);
+        if halvings >= 8 { 0 } else { ((mark & 0xff) >> halvings) as usize }
+    }
+
+    #[inline]
+    fn link(&mut self, states: &mut impl States<Frequency>, slot: Slot, frequency: usize) {
+        states.state_mut(slot).mark = (self.halvings << 8) | frequency as u64;
+        self.lists[frequency].push_back(states, slot);
+        self.occupied[frequency / 64] |= 1 << (frequency % 64);
+    }
+
+    #[inline]
+    fn unlink(&mut self, states: &mut impl States<Frequency>, slot: Slot) -> usize {
+        let frequency = self.frequency(states, slot);
+        self.lists[frequency].unlink(states, slot);
+        if self.lists[frequency].is_empty() {
+            self.occupied[frequency / 64] &= !(1 << (frequency % 64));
+        }
+        frequency
+    }
+
+    #[inline]
+    fn count_access(&mut self, states: &mut impl States<Frequency>) {
+        self.accesses += 1;
+        if self.accesses >= LEAST_PERIOD && self.accesses >= self.len.saturating_mul(PERIOD_PER_ENTRY) {
+            self.halve(states);
+        }
+    }
+
+    #[cold]
+    fn halve(&mut self, states: &mut impl States<Frequency>) {
+        self.accesses = 0;
+        self.halvings += 1;
+        self.occupied = [0; LISTS / 64];
+        for half in 0..LISTS / 2 {
+            let mut merged = std::mem::take(&mut self.lists[2 * half]);
+            let mut odd = std::mem::take(&mut self.lists[2 * half + 1]);
+            merged.append(states, &mut odd);
+            if !merged.is_empty() {
+                self.occupied[half / 64] |= 1 << (half % 64);
+            }
+            self.lists[half] = merged;
+        }
+    }
+
+    /// The first list at or above `frequency` that is not empty.
+    #[inline]
+    fn first_occupied(&self, frequency: usize) -> Option<usize> {
+        let mut word = frequency / 64;
+        let mut bits = self.occupied.get(word)? & (u64::MAX << (frequency % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.occupied.get(word)?;
+        }
+        Some(word * 64 + bits.trailing_zeros() as usize)
+    }
+}
+
+impl Policy for Lfu {
+    type State = Frequency;
+
+    fn new(_seed: u64) -> Self {
+        Self {
+            lists: Box::new([List::default(); LISTS]),
+            occupied: [0; LISTS / 64],
+            halvings: 0,
+            accesses: 0,
+            len: 0,
+        }
+    }
+
+    #[inline]
+    fn on_insert(&mut self, states: &mut impl States<Frequency>, slot: Slot) {
+        self.len += 1;
+        self.link(states, slot, 1);
+        self.count_access(states);
+    }
+
+    #[inline]
+    fn on_access(&mut self, states: &mut impl States<Frequency>, slot: Slot) {
+        let frequency = self.unlink(states, slot);
+        self.link(states, slot, (frequency + 1).min(TOP));
+        self.count_access(states);
+    }
+
+    #[inline]
+    fn on_remove(&mut self, states: &mut impl States<Frequency>, slot: Slot) {
+        self.unlink(states, slot);
+        self.len -= 1;
+    }
+
+    #[inline]
+    fn victim(&self, _states: &impl States<Frequency>) -> Option<Slot> {
+        self.lists[self.first_occupied(0)?].front()
+    }
+
+    fn after(&self, states: &impl States<Frequency>, slot: Slot) -> Option<Slot> {
+        List::next(states, slot)
+            .or_else(|| self.lists[self.first_occupied(self.frequency(states, slot) + 1)?].front())
+    }
+
+    fn rank(&self, states: &impl States<Frequency>, slot: Slot) -> u64 {
+        self.frequency(states, slot) as u64
+    }
+
+    fn restore(&mut self, states: &mut impl States<Frequency>, slot: Slot, rank: u64) {
+        self.unlink(states, slot);
+        self.link(states, slot, usize::try_from(rank).map_or(TOP, |rank| rank.min(TOP)));
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        size_of::<[List; LISTS]>()
+    }
+
+    fn check(&self, states: &impl States<Frequency>, len: usize) -> Result<(), String> {
+        let mut total = 0;
+        for (frequency, list) in self.lists.iter().enumerate() {
+            let bit = self.occupied[frequency / 64] >> (frequency % 64) & 1 == 1;
+            if bit == list.is_empty() {
+                return Err(format!("the bit of frequency {frequency} is wrong"));
+            }
+            total += list
+                .count(states, len)
+                .ok_or_else(|| format!("the list of frequency {frequency} is broken"))?;
+            let mut at = list.front();
+            while let Some(slot) = at {
+                if self.frequency(states, slot) != frequency {
+                    return Err(format!("{slot:?} is in the list of frequency {frequency}"));
+                }
+                at = List::next(states, slot);
+            }
+        }
+        if total == len && self.len == len {
+            Ok(())
+        } else {
+            Err(format!("the lists hold {total}, the count is {}, of {len} entries", self.len))
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Random replacement: the slots side by side, a victim drawn with equal chances.
+//!
+//! Removing swaps the last slot into the gap. The draw is made ahead, so that the next victim can
+//! be named without changing anything.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::{Policy, States};
+use crate::column::Column;
+use crate::slot::Slot;
+
+/// Evicts any entry, each with the same chance.
+#[derive(Clone, Debug)]
+pub struct Random {
+    slots: Column<Slot>,
+    len: usize,
+    rng: SmallRng,
+    /// The next victim's place, as a fraction of the length.
+    draw: u64,
+}
+
+/// Where in the row of slots an entry stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Position(Slot);
+
+impl Random {
+    #[inline]
+    fn drawn(&self) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "the product's upper half is below len")]
+        let place = ((u128::from(self.draw) * self.len as u128) >> 64) as usize;
+        place
+    }
+}
+
+impl Policy for Random {
+    type State = Position;
+
+    fn new(seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let draw = rng.next_u64();
+        Self { slots: Column::new(), len: 0, rng, draw }
+    }
+
+    #[inline]
+    fn on_insert(&mut self, states: &mut impl States<Position>, slot: Slot) {
+        let place = Slot::new(self.len);
+        *self.slots.get_mut(place) = slot;
+        states.state_mut(slot).0 = place;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn on_access(&mut self, _states: &mut impl States<Position>, _slot: Slot) {}
+
+    #[inline]
+    fn on_remove(&mut self, states: &mut impl States<Position>, slot: Slot) {
+        let gap = states.state(slot).0;
+        self.len -= 1;
+        let last = self.slots.get(Slot::new(self.len));
+        *self.slots.get_mut(gap) = last;
+        states.state_mut(last).0 = gap;
+        self.draw = self.rng.next_u64();
+    }
+
+    #[inline]
+    fn victim(&self, _states: &impl States<Position>) -> Option<Slot> {
+        (self.len > 0).then(|| self.slots.get(Slot::new(self.drawn())))
+    }
+
+    /// Any fixed order does: around the row, from the drawn place on.
+    fn after(&self, states: &impl States<Position>, slot: Slot) -> Option<Slot> {
+        let next = (states.state(slot).0.index() + 1) % self.len;
+        (next != self.drawn()).then(|| self.slots.get(Slot::new(next)))
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.slots.allocated_bytes()
+    }
+
+    fn check(&self, states: &impl States<Position>, len: usize) -> Result<(), String> {
+        for place in (0..self.len).map(Slot::new) {
+            if states.state(self.slots.get(place)).0 != place {
+                return Err(format!("the entry at place {place:?} stands elsewhere"));
+            }
+        }
+        if self.len == len { Ok(()) } else { Err(format!("{} of {len} entries in the row", self.len)) }
+    }
+}

@@ -1,0 +1,650 @@
+//! The store: table, slab, policy, weights and deadlines, kept true to one another.
+//!
+//! # How it works
+//!
+//! *Lookup.* The caller brings the hash and decides equality in a closure that may fail with an
+//! error of its own. [`Store::find`] returns a [`Slot`], and every other call takes the slot that
+//! was found, so that a caller who has to leave half-way leaves nothing half done.
+//!
+//! *Leaving.* Every entry that leaves goes through [`Store::let_go`], which keeps the counters, and
+//! into the caller's sink as a [`Departed`]. The store drops no key and no value of its own
+//! accord: what a destructor does is the caller's business, and the caller chooses the moment.
+//!
+//! *Bounds.* Room is made before an entry comes in, first from what has expired, then from the
+//! policy's victims. A call that refuses an entry has changed nothing.
+//!
+//! *Time.* The caller brings a clock, which is read only where an entry has a deadline.
+
+use std::num::NonZeroU64;
+
+use crate::arena::Arena;
+use crate::clock::{Clock, Nanos};
+use crate::error::Error;
+use crate::index::Index;
+use crate::node::Node;
+use crate::policy::Policy;
+use crate::slot::Slot;
+use crate::stats::Stats;
+use crate::weights::Weights;
+use crate::wheel::Wheel;
+
+/// Bounds up to this many entries are allocated for in one piece.
+const LARGEST_PIECE: usize = 1 << 22;
+
+/// How many expired entries a call removes on the way to what it was asked for.
+const EXPIRED_A_CALL: usize = 64;
+
+/// How much a store may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest number of entries; `None` for no limit.
+    pub items: Option<NonZeroU64>,
+    /// The largest sum of weights; `None` for no limit.
+    pub weight: Option<NonZeroU64>,
+}
+
+impl Limits {
+    /// Limits where 0 means unlimited.
+    #[must_use]
+    pub fn new(items: u64, weight: u64) -> Self {
+        Self { items: NonZeroU64::new(items), weight: NonZeroU64::new(weight) }
+    }
+
+    fn most_items(&self) -> usize {
+        let items = self.items.map_or(u64::MAX, NonZeroU64::get);
+        usize::try_from(items).unwrap_or(usize::MAX).min(Slot::LIMIT)
+    }
+
+    fn most_weight(&self) -> u64 {
+        self.weight.map_or(u64::MAX, NonZeroU64::get)
+    }
+
+    /// What to allocate in one piece.
+    fn capacity(&self) -> usize {
+        match self.items {
+            Some(_) if self.most_items() <= LARGEST_PIECE => self.most_items(),
+            _ => 0,
+        }
+    }
+}
+
+/// Why an entry left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It made room for another.
+    Evicted,
+    /// Its deadline came.
+    Expired,
+    /// The caller removed it.
+    Deleted,
+    /// The caller took it out, and its value with it.
+    Popped,
+    /// Another value took its place.
+    Replaced,
+    /// All entries were removed.
+    Cleared,
+    /// The store was closed or dropped.
+    Closed,
+}
+
+/// A key and value on their way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departed<K, V> {
+    /// The key; for a replaced value, the equal key that replaced it.
+    pub key: K,
+    /// The value.
+    pub value: V,
+    /// Why it left.
+    pub cause: Cause,
+}
+
+/// An entry on its way in.
+#[derive(Clone, Copy, Debug)]
+pub struct New<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value.
+    pub value: V,
+    /// What it adds to the sum of weights.
+    pub weight: u64,
+    /// When it expires.
+    pub deadline: Option<Nanos>,
+}
+
+/// A policy-driven cache over hashes and slots. See the [module](self) for how it works.
+#[derive(Debug)]
+pub struct Store<K, V, P: Policy> {
+    nodes: Arena<Node<K, V, P::State>>,
+    index: Index,
+    policy: P,
+    most_items: usize,
+    most_weight: u64,
+    weights: Weights,
+    wheel: Option<Wheel>,
+    stats: Stats,
+    limits: Limits,
+    seed: u64,
+}
+
+impl<K, V, P: Policy> Store<K, V, P> {
+    /// An empty store. O(1), and memory for a bound on entries is set aside.
+    #[must_use]
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            nodes: Arena::new(limits.capacity()),
+            index: Index::new(limits.capacity()),
+            policy: P::new(seed),
+            most_items: limits.most_items(),
+            most_weight: limits.most_weight(),
+            weights: Weights::new(),
+            wheel: None,
+            stats: Stats::default(),
+            limits,
+            seed,
+        }
+    }
+
+    /// The number of entries, those included that have expired and were not removed yet.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sum of the weights of all entries.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.weights.total()
+    }
+
+    /// How much the store may hold.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Starts counting anew.
+    pub fn reset_stats(&mut self) {
+        self.stats = Stats::default();
+    }
+
+    /// Bytes allocated for tables, nodes and policy, without what keys and values own.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> usize {
+        self.nodes.allocated_bytes()
+            + self.index.allocated_bytes()
+            + self.policy.allocated_bytes()
+            + self.weights.allocated_bytes()
+            + self.wheel.as_ref().map_or(0, Wheel::allocated_bytes)
+    }
+
+    /// The slot of the entry under `hash` whose key `eq` accepts, expired or not. O(1).
+    ///
+    /// # Errors
+    ///
+    /// The first that `eq` returns.
+    #[inline]
+    pub fn find<E>(&self, hash: u64, mut eq: impl FnMut(&K) -> Result<bool, E>) -> Result<Option<Slot>, E> {
+        let mut failure = None;
+        let found = self.index.find(hash, |slot| {
+            let node = self.nodes.get(slot);
+            node.hash == hash
+                && match eq(&node.key) {
+                    Ok(equal) => equal,
+                    Err(error) => {
+                        failure = Some(error);
+                        true
+                    }
+                }
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(found),
+        }
+    }
+
+    /// The key of an entry.
+    #[inline]
+    #[must_use]
+    pub fn key(&self, slot: Slot) -> &K {
+        &self.nodes.get(slot).key
+    }
+
+    /// The value of an entry.
+    #[inline]
+    #[must_use]
+    pub fn value(&self, slot: Slot) -> &V {
+        &self.nodes.get(slot).value
+    }
+
+    /// The key at `slot`, if an entry is there at all.
+    #[must_use]
+    pub fn key_at(&self, slot: Slot) -> Option<&K> {
+        self.nodes.try_get(slot).map(|node| &node.key)
+    }
+
+    /// The weight of an entry.
+    #[must_use]
+    pub fn weight_of(&self, slot: Slot) -> u64 {
+        self.weights.get(slot)
+    }
+
+    /// When an entry expires.
+    #[inline]
+    #[must_use]
+    pub fn deadline(&self, slot: Slot) -> Option<Nanos> {
+        self.wheel.as_ref()?.deadline(slot)
+    }
+
+    /// Whether an entry's deadline has come. The clock is read only where there is a deadline.
+    #[inline]
+    #[must_use]
+    pub fn has_expired(&self, slot: Slot, clock: &impl Clock) -> bool {
+        match self.deadline(slot) {
+            Some(deadline) => clock.reached(deadline),
+            None => false,
+        }
+    }
+
+    /// Reads the entry that [`find`](Self::find) found: counts a hit or a miss, tells the policy,
+    /// and lets the entry go where it has expired. O(1).
+    #[inline]
+    pub fn get(
+        &mut self,
+        found: Option<Slot>,
+        clock: &impl Clock,
+        sink: &mut impl Extend<Departed<K, V>>,
+    ) -> Option<&V> {
+        let Some(slot) = self.live(found, clock, sink) else {
+            self.stats.misses += 1;
+            return None;
+        };
+        self.stats.hits += 1;
+        self.policy.on_access(&mut self.nodes, slot);
+        self.recount();
+        Some(&self.nodes.get(slot).value)
+    }
+
+    /// The slot found, unless its entry has expired: then the entry leaves. O(1).
+    #[inline]
+    pub fn live(
+        &mut self,
+        found: Option<Slot>,
+        clock: &impl Clock,
+        sink: &mut impl Extend<Departed<K, V>>,
+    ) -> Option<Slot> {
+        let slot = found?;
+        if self.has_expired(slot, clock) {
+            self.let_go(slot, Cause::Expired, sink);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// Whether an entry of this weight can come in, once room is made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says why not.
+    #[inline]
+    pub fn admit(&self, found: Option<Slot>, weight: u64) -> Result<(), Error> {
+        if weight > self.most_weight {
+            return Err(Error::TooHeavy { weight, limit: self.most_weight });
+        }
+        if self.most_weight == u64::MAX {
+            // Nothing will be evicted for its weight, so the sum itself must hold.
+            self.weights.admit(weight, found.map_or(0, |slot| self.weights.get(slot)))?;
+        }
+        if found.is_none() && self.len() >= Slot::LIMIT && self.most_items >= Slot::LIMIT {
+            return Err(Error::Full);
+        }
+        Ok(())
+    }
+
+    /// Whether an entry can come in without another leaving.
+    #[must_use]
+    pub fn has_room(&self, weight: u64) -> bool {
+        self.len() < self.most_items && self.weights.total() <= self.most_weight.saturating_sub(weight)
+    }
+
+    /// Stores an entry, or replaces the value of the one that [`find`](Self::find) found. O(1)
+    /// for each entry that leaves.
+    ///
+    /// A replaced entry counts as accessed and takes the new weight and deadline; its key stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] and the entry itself, where it is refused; nothing has changed then.
+    #[inline]
+    pub fn put(
+        &mut self,
+        found: Option<Slot>,
+        hash: u64,
+        new: New<K, V>,
+        clock: &impl Clock,
+        sink: &mut impl Extend<Departed<K, V>>,
+    ) -> Result<Slot, (Error, New<K, V>)> {
+        if let Err(error) = self.admit(found, new.weight) {
+            return Err((error, new));
+        }
+        let slot = match self.live(found, clock, sink) {
+            Some(slot) => self.replace(slot, new, clock, sink),
+            None => self.insert(hash, new, clock, sink),
+        };
+        self.recount();
+        Ok(slot)
+    }
+
+    #[inline]
+    fn insert(
+        &mut self,
+        hash: u64,
+        new: New<K, V>,
+        clock: &impl Clock,
+        sink: &mut impl Extend<Departed<K, V>>,
+    ) -> Slot {
+        if !self.has_room(new.weight) {
+            self.make_room(1, new.weight, clock, sink);
+        }
+        let slot =
+            self.nodes.insert(Node { key: new.key, value: new.value, hash, state: P::State::default() });
+        let nodes = &self.nodes;
+        self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
+        self.weights.add(slot, new.weight);
+        self.policy.on_insert(&mut self.nodes, slot);
+        if new.deadline.is_some() {
+            self.set_deadline(slot, new.deadline, clock);
+        }
+        self.stats.insertions += 1;
+        slot
+    }
+
+    #[inline]
+    fn replace(
+        &mut self,
+        slot: Slot,
+        new: New<K, V>,
+        clock: &impl Clock,
+        sink: &mut impl Extend<Departed<K, V>>,
+    ) -> Slot {
+        let value = std::mem::replace(&mut self.nodes.get_mut(slot).value, new.value);
+        sink.extend(Some(Departed { key: new.key, value, cause: Cause::Replaced }));
+        self.stats.updates += 1;
+        self.policy.on_access(&mut self.nodes, slot);
+        if self.weights.get(slot) != new.weight {
+            // Without its old deadline it cannot expire while room is made for it.
+            self.set_deadline(slot, None, clock);
+            self.reweigh(slot, new.weight, clock, sink);
+        }
+        self.set_deadline(slot, new.deadline, clock);
+        slot
+    }
+
+    /// Gives an entry that is to stay another weight, at the cost of the others.
+    #[cold]
+    fn reweigh(
+        &mut self,
+        slot: Slot,
+        weight: u64,
+        clock: &impl Clock,
+        sink: &mut impl Extend<Departed<K, V>>,
+    ) {
+        self.weights.remove(slot);
+        if self.weights.total() > self.most_weight - weight {
+            // It cannot be its own victim: it comes in again as the newest.
+            self.policy.on_remove(&mut self.nodes, slot);
+            self.make_room(0, weight, clock, sink);
+            self.nodes.get_mut(slot).state = P::State::default();
+            self.policy.on_insert(&mut self.nodes, slot);
+        }
+        self.weights.add(slot, weight);
+    }
+
+    /// Lets entries go until `items` more of `weight` fit: expired ones first.
+    #[inline]
+    fn make_room(
+        &mut self,
+        items: usize,
+        weight: u64,
+        clock: &impl Clock,
+        sink: &mut impl Extend<Departed<K, V>>,
+    ) {
+        if self.wheel.is_some() {
+            self.expire(clock.now(), EXPIRED_A_CALL, sink);
+        }
+        let (most_items, most_weight) = (self.most_items - items, self.most_weight - weight);
+        while self.len() > most_items || self.weights.total() > most_weight {
+            let Some(victim) = self.policy.victim(&self.nodes) else { break };
+            self.let_go(victim, Cause::Evicted, sink);
+        }
+    }
+
+    /// Removes an entry. O(1).
+    #[inline]
+    pub fn remove(&mut self, slot: Slot, cause: Cause, sink: &mut impl Extend<Departed<K, V>>) {
+        self.let_go(slot, cause, sink);
+        self.recount();
+    }
+
+    /// The one door out.
+    #[inline]
+    fn let_go(&mut self, slot: Slot, cause: Cause, sink: &mut impl Extend<Departed<K, V>>) {
+        self.policy.on_remove(&mut self.nodes, slot);
+        self.weights.remove(slot);
+        if let Some(wheel) = &mut self.wheel {
+            wheel.set(slot, None);
+        }
+        let node = self.nodes.remove(slot);
+        self.index.remove(node.hash, slot);
+        match cause {
+            Cause::Evicted => self.stats.evictions += 1,
+            Cause::Expired => self.stats.expirations += 1,
+            _ => self.stats.removals += 1,
+        }
+        sink.extend(Some(Departed { key: node.key, value: node.value, cause }));
+    }
+
+    /// Sets, moves or removes an entry's deadline. O(1).
+    #[inline]
+    pub fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>, clock: &impl Clock) {
+        match &mut self.wheel {
+            Some(wheel) => wheel.set(slot, deadline),
+            None if deadline.is_none() => {}
+            None => self.wheel.insert(Wheel::new(clock.now())).set(slot, deadline),
+        }
+    }
+
+    /// Lets go at most `most` entries whose deadline has come. O(1) for each; returns how many.
+    pub fn expire(&mut self, now: Nanos, most: usize, sink: &mut impl Extend<Departed<K, V>>) -> usize {
+        for expired in 0..most {
+            let Some(slot) = self.wheel.as_mut().and_then(|wheel| wheel.pop(now)) else {
+                return expired;
+            };
+            self.let_go(slot, Cause::Expired, sink);
+        }
+        most
+    }
+
+    /// Whether any entry ever had a deadline.
+    #[inline]
+    #[must_use]
+    pub fn has_deadlines(&self) -> bool {
+        self.wheel.is_some()
+    }
+
+    /// When to call [`expire`](Self::expire) next: within a millisecond of the next deadline
+    /// where that is near, earlier where it is far. O(1).
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Nanos> {
+        self.wheel.as_ref()?.next_event()
+    }
+
+    /// Changes the limits; call [`shrink`](Self::shrink) until it returns false. O(n).
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.most_items = limits.most_items();
+        self.most_weight = limits.most_weight();
+        let nodes = &self.nodes;
+        self.index.reshape(limits.capacity(), |slot| nodes.get(slot).hash);
+    }
+
+    /// Lets go at most `most` entries that the limits leave no room for; whether more must go.
+    pub fn shrink(
+        &mut self,
+        most: usize,
+        clock: &impl Clock,
+        sink: &mut impl Extend<Departed<K, V>>,
+    ) -> bool {
+        for _ in 0..most {
+            if self.len() <= self.most_items && self.weights.total() <= self.most_weight {
+                return false;
+            }
+            if self.wheel.is_some() && self.expire(clock.now(), 1, sink) > 0 {
+                continue;
+            }
+            let Some(victim) = self.policy.victim(&self.nodes) else { return false };
+            self.let_go(victim, Cause::Evicted, sink);
+        }
+        true
+    }
+
+    /// The entry that leaves next. O(1).
+    #[must_use]
+    pub fn victim(&self) -> Option<Slot> {
+        self.policy.victim(&self.nodes)
+    }
+
+    /// The slots of all entries, the next victim first. O(1) a step.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        std::iter::successors(self.policy.victim(&self.nodes), |&slot| self.policy.after(&self.nodes, slot))
+    }
+
+    /// How well established an entry is, for [`restore`](Self::restore).
+    #[must_use]
+    pub fn rank(&self, slot: Slot) -> u64 {
+        self.policy.rank(&self.nodes, slot)
+    }
+
+    /// Gives an entry that was just stored the rank it had elsewhere.
+    pub fn restore(&mut self, slot: Slot, rank: u64) {
+        self.policy.restore(&mut self.nodes, slot, rank);
+    }
+
+    /// Every key and value, in no particular order. What it costs is up to the caller.
+    pub fn entries(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.nodes.iter().map(|(_, node)| (&node.key, &node.value))
+    }
+
+    /// Empties the store and hands over what was in it, to be let go elsewhere. O(1).
+    #[must_use]
+    pub fn drain(&mut self) -> Drained<K, V, P> {
+        let empty = Self::new(self.limits, self.seed.wrapping_add(1));
+        let full = std::mem::replace(self, empty);
+        self.stats = full.stats;
+        self.stats.removals += full.len() as u64;
+        Drained(full.nodes)
+    }
+
+    /// The same store, with the keys and values that the closure makes of the old ones. O(n).
+    #[must_use]
+    pub fn map<L, W>(&self, mut convert: impl FnMut(&K, &V) -> (L, W)) -> Store<L, W, P>
+    where
+        P: Clone,
+    {
+        Store {
+            nodes: self.nodes.map(|node| {
+                let (key, value) = convert(&node.key, &node.value);
+                Node { key, value, hash: node.hash, state: node.state.clone() }
+            }),
+            index: self.index.clone(),
+            policy: self.policy.clone(),
+            most_items: self.most_items,
+            most_weight: self.most_weight,
+            weights: self.weights.clone(),
+            wheel: self.wheel.clone(),
+            stats: self.stats,
+            limits: self.limits,
+            seed: self.seed,
+        }
+    }
+
+    /// Recounts everything. O(n).
+    ///
+    /// # Errors
+    ///
+    /// What was found to be wrong, in words: a bug in this crate.
+    pub fn check(&self) -> Result<(), String> {
+        let len = self.nodes.iter().count();
+        if len != self.nodes.len() || len != self.index.len() {
+            return Err(format!(
+                "{len} nodes, {} counted, {} in the index",
+                self.nodes.len(),
+                self.index.len()
+            ));
+        }
+        if !self.index.is_sound(|slot| self.nodes.get(slot).hash) {
+            return Err("an entry is in the wrong segment of the index".into());
+        }
+        if let Some(slot) = self.index.iter().find(|&slot| self.nodes.try_get(slot).is_none()) {
+            return Err(format!("the index names {slot:?}, which is empty"));
+        }
+        self.policy.check(&self.nodes, len)?;
+        if self.slots().take(len + 1).count() != len {
+            return Err("the order of eviction leaves entries out".into());
+        }
+        let total: u128 = self.nodes.iter().map(|(slot, _)| u128::from(self.weights.get(slot))).sum();
+        if total != u128::from(self.weights.total()) {
+            return Err(format!("the weights add up to {total}, not {}", self.weights.total()));
+        }
+        if len > self.most_items || self.weights.total() > self.most_weight {
+            return Err("the limits do not hold".into());
+        }
+        match &self.wheel {
+            Some(wheel) => wheel.check(self.nodes.iter().map(|(slot, _)| slot)),
+            None => Ok(()),
+        }
+    }
+
+    #[inline(always)]
+    fn recount(&self) {
+        #[cfg(feature = "strict")]
+        if let Err(wrong) = self.check() {
+            panic!("the store is damaged: {wrong}");
+        }
+    }
+}
+
+/// The former contents of a store.
+#[derive(Debug)]
+pub struct Drained<K, V, P: Policy>(Arena<Node<K, V, P::State>>);
+
+impl<K, V, P: Policy> Drained<K, V, P> {
+    /// How many entries there were.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there was none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entries, in no particular order.
+    pub fn into_departed(self, cause: Cause) -> impl Iterator<Item = Departed<K, V>> {
+        self.0.into_nodes().map(move |node| Departed { key: node.key, value: node.value, cause })
+    }
+}

@@ -1,0 +1,66 @@
+//! The weights of the entries and their exact sum.
+//!
+//! Invariant: `total` is the sum of the weights of all entries. Where every entry weighs 1, no
+//! weight is stored.
+
+use crate::column::Column;
+use crate::error::Error;
+use crate::slot::Slot;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Weights {
+    /// What an entry weighs beyond 1, wrapping, so that the default of an unwritten place is 1.
+    beyond_one: Column<u64>,
+    total: u64,
+}
+
+impl Weights {
+    pub(crate) const fn new() -> Self {
+        Self { beyond_one: Column::new(), total: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: Slot) -> u64 {
+        if self.beyond_one.is_empty() { 1 } else { self.beyond_one.get(slot).wrapping_add(1) }
+    }
+
+    /// Refuses a weight that cannot be added once `freed` has been given back.
+    #[inline]
+    pub(crate) fn admit(&self, weight: u64, freed: u64) -> Result<(), Error> {
+        let total = self.total - freed;
+        match total.checked_add(weight) {
+            Some(_) => Ok(()),
+            None => Err(Error::WeightOverflow { weight, total }),
+        }
+    }
+
+    /// Gives a weight to an entry that had none.
+    #[inline]
+    pub(crate) fn add(&mut self, slot: Slot, weight: u64) {
+        self.total += weight;
+        self.write(slot, weight);
+    }
+
+    /// Takes the weight of an entry that leaves.
+    #[inline]
+    pub(crate) fn remove(&mut self, slot: Slot) {
+        self.total -= self.get(slot);
+        self.write(slot, 1);
+    }
+
+    #[inline]
+    fn write(&mut self, slot: Slot, weight: u64) {
+        if weight != 1 || !self.beyond_one.is_empty() {
+            *self.beyond_one.get_mut(slot) = weight.wrapping_sub(1);
+        }
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.beyond_one.allocated_bytes()
+    }
+}

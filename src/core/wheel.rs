@@ -1,0 +1,232 @@
+//! A hierarchical timer wheel: setting, cancelling and expiring a deadline are O(1).
+//!
+//! Time is cut into ticks of about a millisecond. Level 0 has a list for each of the next 64
+//! ticks, level 1 one for each of the next 64 spans of 64 ticks, and so on; a timer stands on the
+//! level of the highest digit in which its tick differs from the wheel's own, and moves down when
+//! the wheel gets there, at most once a level. A bit for each list finds the next one that is not
+//! empty, so a clock that jumps costs nothing but the timers it passes.
+//!
+//! Invariant: no timer stands before the wheel's tick; those at its very tick are compared by
+//! their exact deadline.
+
+use crate::clock::Nanos;
+use crate::column::Column;
+use crate::list::{Linked, Links, List};
+use crate::policy::States;
+use crate::slot::Slot;
+
+/// A tick is 2^20 nanoseconds.
+const TICK_BITS: u32 = 20;
+/// Each level has 2^6 lists.
+const DIGIT_BITS: u32 = 6;
+const DIGITS: usize = 1 << DIGIT_BITS;
+/// Eight levels of six bits hold the 44 bits that a tick can have.
+const LEVELS: usize = 8;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Wheel {
+    timers: Timers,
+    lists: Box<[[List; DIGITS]; LEVELS]>,
+    occupied: [u64; LEVELS],
+    /// All ticks before this one are done.
+    tick: u64,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Timers(Column<Timer>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Timer {
+    /// 0 where no timer is set.
+    deadline: Nanos,
+    links: Links,
+}
+
+impl Linked for Timer {
+    fn links(&self) -> &Links {
+        &self.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
+}
+
+impl States<Timer> for Timers {
+    fn state(&self, slot: Slot) -> &Timer {
+        self.0.get_ref(slot)
+    }
+
+    fn state_mut(&mut self, slot: Slot) -> &mut Timer {
+        self.0.get_mut(slot)
+    }
+}
+
+impl Wheel {
+    pub(crate) fn new(now: Nanos) -> Self {
+        Self {
+            timers: Timers(Column::new()),
+            lists: Box::new([[List::default(); DIGITS]; LEVELS]),
+            occupied: [0; LEVELS],
+            tick: now >> TICK_BITS,
+            len: 0,
+        }
+    }
+
+    /// The deadline of `slot`, if it has one. O(1).
+    #[inline]
+    pub(crate) fn deadline(&self, slot: Slot) -> Option<Nanos> {
+        let deadline = self.timers.0.get(slot).deadline;
+        (deadline != 0).then_some(deadline)
+    }
+
+    /// Sets, moves or (with `None`) cancels the deadline of `slot`. O(1).
+    pub(crate) fn set(&mut self, slot: Slot, deadline: Option<Nanos>) {
+        if let Some(old) = self.deadline(slot) {
+            self.unlink(slot, old);
+            self.timers.state_mut(slot).deadline = 0;
+        }
+        if let Some(deadline) = deadline {
+            let deadline = deadline.max(1);
+            self.timers.state_mut(slot).deadline = deadline;
+            self.link(slot, deadline);
+        }
+    }
+
+    fn link(&mut self, slot: Slot, deadline: Nanos) {
+        let (level, digit) = self.place(deadline);
+        self.lists[level][digit].push_back(&mut self.timers, slot);
+        self.occupied[level] |= 1 << digit;
+        self.len += 1;
+    }
+
+    fn unlink(&mut self, slot: Slot, deadline: Nanos) {
+        let (level, digit) = self.place(deadline);
+        self.lists[level][digit].unlink(&mut self.timers, slot);
+        if self.lists[level][digit].is_empty() {
+            self.occupied[level] &= !(1 << digit);
+        }
+        self.len -= 1;
+    }
+
+    /// The list for a deadline, as the wheel stands now. A timer that was set keeps its place
+    /// until the wheel passes it: its tick and the wheel's differ in the same highest digit.
+    fn place(&self, deadline: Nanos) -> (usize, usize) {
+        let tick = (deadline >> TICK_BITS).max(self.tick);
+        let differing = (tick ^ self.tick) | (DIGITS as u64 - 1);
+        let level = (63 - differing.leading_zeros()) / DIGIT_BITS;
+        let digit = (tick >> (level * DIGIT_BITS)) & (DIGITS as u64 - 1);
+        (level as usize, digit as usize)
+    }
+
+    /// The first list that is not empty, and the tick at which it begins.
+    fn first(&self) -> Option<(usize, usize, u64)> {
+        // A lower level lies wholly before a higher one.
+        let level = self.occupied.iter().position(|&bits| bits != 0)?;
+        let digit = self.occupied[level].trailing_zeros() as usize;
+        let shift = u32::try_from(level).unwrap_or(0) * DIGIT_BITS;
+        let above = self.tick >> (shift + DIGIT_BITS) << (shift + DIGIT_BITS);
+        Some((level, digit, above | ((digit as u64) << shift)))
+    }
+
+    /// When to look again: the next deadline, or a tick's end where several share a tick, or the
+    /// moment at which a far deadline moves down a level. O(1).
+    pub(crate) fn next_event(&self) -> Option<Nanos> {
+        let (level, digit, tick) = self.first()?;
+        if level > 0 {
+            return Some(tick << TICK_BITS);
+        }
+        let front = self.lists[level][digit].front()?;
+        if List::next(&self.timers, front).is_none() {
+            return self.deadline(front);
+        }
+        Some((tick + 1) << TICK_BITS)
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.timers.0.allocated_bytes() + size_of_val(&*self.lists)
+    }
+
+    /// Recounts the timers.
+    pub(crate) fn check(&self, slots: impl Iterator<Item = Slot>) -> Result<(), String> {
+        let mut set = 0;
+        for slot in slots {
+            set += usize::from(self.deadline(slot).is_some());
+        }
+        let mut linked = 0;
+        for (level, lists) in self.lists.iter().enumerate() {
+            for (digit, list) in lists.iter().enumerate() {
+                if (self.occupied[level] >> digit & 1 == 1) == list.is_empty() {
+                    return Err(format!("the wheel's bit {level}.{digit} is wrong"));
+                }
+                linked += list
+                    .count(&self.timers, self.len)
+                    .ok_or_else(|| format!("the wheel's list {level}.{digit} is broken"))?;
+                let mut at = list.front();
+                while let Some(slot) = at {
+                    let deadline = self.deadline(slot).ok_or("a timer without a deadline")?;
+                    if self.place(deadline) != (level, digit) {
+                        return Err(format!("the timer of {slot:?} stands in {level}.{digit}"));
+                    }
+                    at = List::next(&self.timers, slot);
+                }
+            }
+        }
+        if set == linked && linked == self.len {
+            Ok(())
+        } else {
+            Err(format!("{set} timers set, {linked} linked, {} counted", self.len))
+        }
+    }
+
+    /// A slot whose deadline has come, or `None`. The caller removes it with [`set`](Self::set).
+    pub(crate) fn pop(&mut self, now: Nanos) -> Option<Slot> {
+        let now_tick = now >> TICK_BITS;
+        loop {
+            let Some((level, digit, tick)) = self.first() else {
+                self.tick = self.tick.max(now_tick);
+                return None;
+            };
+            if tick > now_tick {
+                // Every timer keeps its place: it and the tick of before differ first in a digit
+                // that lies between the two ticks and above the new one.
+                self.tick = self.tick.max(now_tick);
+                return None;
+            }
+            if level == 0 {
+                self.tick = self.tick.max(tick);
+                if tick < now_tick {
+                    return self.lists[0][digit].front();
+                }
+                return self.first_reached(digit, now);
+            }
+            self.cascade(level, digit, tick);
+        }
+    }
+
+    fn first_reached(&self, digit: usize, now: Nanos) -> Option<Slot> {
+        let mut at = self.lists[0][digit].front();
+        while let Some(slot) = at {
+            if self.timers.state(slot).deadline <= now {
+                return Some(slot);
+            }
+            at = List::next(&self.timers, slot);
+        }
+        None
+    }
+
+    /// Spreads a list over the levels below it.
+    fn cascade(&mut self, level: usize, digit: usize, tick: u64) {
+        let list = std::mem::take(&mut self.lists[level][digit]);
+        self.occupied[level] &= !(1 << digit);
+        self.tick = tick;
+        let mut at = list.front();
+        while let Some(slot) = at {
+            at = List::next(&self.timers, slot);
+            self.len -= 1;
+            let deadline = self.timers.state(slot).deadline;
+            self.link(slot, deadline);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The extension module `flexcache_rs._core`: registration only.
+
+use pyo3::prelude::*;
+
+mod py;
+
+#[pymodule(gil_used = false)]
+mod _core {
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    #[pymodule_export]
+    use crate::py::background::after_fork_in_child;
+    #[pymodule_export]
+    use crate::py::cache::FlexCache;
+    #[pymodule_export]
+    use crate::py::logging::reset_logging;
+    #[pymodule_export]
+    use crate::py::pickle::_restore;
+    #[pymodule_export]
+    use crate::py::stats::CacheStats;
+    #[pymodule_export]
+    use crate::py::testing::{_advance_clock, _check};
+    #[pymodule_export]
+    use crate::py::views::{CacheIterator, CacheView};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::py::fast::install(module.py())?;
+        let os = module.py().import("os")?;
+        if os.hasattr("register_at_fork")? {
+            let hook = PyDict::new(module.py());
+            hook.set_item("after_in_child", module.getattr("after_fork_in_child")?)?;
+            os.call_method("register_at_fork", (), Some(&hook))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! The process's monotonic clock, cheap where nothing is about to expire.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flexcache_core::{Clock, Nanos};
+
+/// How far tests have moved the clock ahead of the system's.
+static AHEAD: AtomicU64 = AtomicU64::new(0);
+
+/// The system's monotonic clock, moved ahead by [`advance`].
+#[derive(Clone, Copy)]
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    #[inline]
+    fn now(&self) -> Nanos {
+        system::precise().saturating_add(AHEAD.load(Ordering::Relaxed))
+    }
+
+    /// The coarse clock costs a tenth of the precise one and lags by a known bound, so it decides
+    /// alone unless the deadline lies within that bound.
+    #[inline]
+    fn reached(&self, deadline: Nanos) -> bool {
+        let (coarse, lag) = system::coarse();
+        let coarse = coarse.saturating_add(AHEAD.load(Ordering::Relaxed));
+        coarse >= deadline || (coarse.saturating_add(lag) >= deadline && self.now() >= deadline)
+    }
+}
+
+/// Moves the clock of every cache in the process forward.
+pub(crate) fn advance(by: Nanos) {
+    AHEAD.fetch_add(by, Ordering::Relaxed);
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::sync::OnceLock;
+
+    use flexcache_core::Nanos;
+    use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
+
+    #[inline]
+    fn nanos(time: &Timespec) -> Nanos {
+        time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+    }
+
+    #[inline]
+    pub(super) fn precise() -> Nanos {
+        nanos(&clock_gettime(ClockId::Monotonic))
+    }
+
+    /// The coarse time and the most it can lag behind.
+    #[inline]
+    pub(super) fn coarse() -> (Nanos, Nanos) {
+        static LAG: OnceLock<Nanos> = OnceLock::new();
+        // Twice the resolution, for a tick that comes late.
+        let lag = *LAG.get_or_init(|| 2 * nanos(&clock_getres(ClockId::MonotonicCoarse)));
+        (nanos(&clock_gettime(ClockId::MonotonicCoarse)), lag)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::sync::OnceLock;
+
+    use flexcache_core::{Clock, MonotonicClock, Nanos};
+
+    pub(super) fn precise() -> Nanos {
+        static CLOCK: OnceLock<MonotonicClock> = OnceLock::new();
+        CLOCK.get_or_init(MonotonicClock::new).now()
+    }
+
+    pub(super) fn coarse() -> (Nanos, Nanos) {
+        (precise(), 0)
+    }
+}

@@ -1,0 +1,253 @@
+//! One store, whatever its policy: the only place that names them all.
+
+use flexcache_core::policy::{Fifo, Lfu, Lru, Random};
+use flexcache_core::{Cause, Departed, Error, Limits, Nanos, New, Slot, Stats, Store, store::Drained};
+use pyo3::prelude::*;
+
+use super::clock::SystemClock;
+use super::departures::Departures;
+
+type PyStore<P> = Store<Py<PyAny>, Py<PyAny>, P>;
+type PyDrained<P> = Drained<Py<PyAny>, Py<PyAny>, P>;
+
+/// The built-in policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PolicyName {
+    Lru,
+    Fifo,
+    Lfu,
+    Random,
+}
+
+impl PolicyName {
+    pub(crate) const ALL: [Self; 4] = [Self::Lru, Self::Fifo, Self::Lfu, Self::Random];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+            Self::Fifo => "fifo",
+            Self::Lfu => "lfu",
+            Self::Random => "random",
+        }
+    }
+}
+
+/// A store of Python objects.
+pub(crate) enum Engine {
+    Lru(PyStore<Lru>),
+    Fifo(PyStore<Fifo>),
+    Lfu(PyStore<Lfu>),
+    Random(PyStore<Random>),
+}
+
+/// What a store held.
+pub(crate) enum Contents {
+    Lru(PyDrained<Lru>),
+    Fifo(PyDrained<Fifo>),
+    Lfu(PyDrained<Lfu>),
+    Random(PyDrained<Random>),
+}
+
+/// Runs one expression with the store, whichever it is.
+macro_rules! on_store {
+    ($engine:expr, $store:ident => $call:expr) => {
+        match $engine {
+            Engine::Lru($store) => $call,
+            Engine::Fifo($store) => $call,
+            Engine::Lfu($store) => $call,
+            Engine::Random($store) => $call,
+        }
+    };
+}
+
+impl Engine {
+    pub(crate) fn new(policy: PolicyName, limits: Limits, seed: u64) -> Self {
+        match policy {
+            PolicyName::Lru => Self::Lru(Store::new(limits, seed)),
+            PolicyName::Fifo => Self::Fifo(Store::new(limits, seed)),
+            PolicyName::Lfu => Self::Lfu(Store::new(limits, seed)),
+            PolicyName::Random => Self::Random(Store::new(limits, seed)),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn find<E>(
+        &self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, E>,
+    ) -> Result<Option<Slot>, E> {
+        on_store!(self, store => store.find(hash, eq))
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&mut self, found: Option<Slot>, departures: &mut Departures) -> Option<&Py<PyAny>> {
+        on_store!(self, store => store.get(found, &SystemClock, departures))
+    }
+
+    #[inline(always)]
+    pub(crate) fn put(
+        &mut self,
+        found: Option<Slot>,
+        hash: u64,
+        new: New<Py<PyAny>, Py<PyAny>>,
+        departures: &mut Departures,
+    ) -> Result<Slot, (Error, New<Py<PyAny>, Py<PyAny>>)> {
+        on_store!(self, store => store.put(found, hash, new, &SystemClock, departures))
+    }
+
+    pub(crate) fn live(&mut self, found: Option<Slot>, departures: &mut Departures) -> Option<Slot> {
+        on_store!(self, store => store.live(found, &SystemClock, departures))
+    }
+
+    #[inline]
+    pub(crate) fn has_expired(&self, slot: Slot) -> bool {
+        on_store!(self, store => store.has_expired(slot, &SystemClock))
+    }
+
+    pub(crate) fn remove(&mut self, slot: Slot, cause: Cause, departures: &mut Departures) {
+        on_store!(self, store => store.remove(slot, cause, departures));
+    }
+
+    pub(crate) fn expire(&mut self, now: Nanos, most: usize, departures: &mut Departures) -> usize {
+        on_store!(self, store => store.expire(now, most, departures))
+    }
+
+    #[inline]
+    pub(crate) fn has_deadlines(&self) -> bool {
+        on_store!(self, store => store.has_deadlines())
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Nanos> {
+        on_store!(self, store => store.next_expiry())
+    }
+
+    pub(crate) fn deadline(&self, slot: Slot) -> Option<Nanos> {
+        on_store!(self, store => store.deadline(slot))
+    }
+
+    pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) {
+        on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock));
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        on_store!(self, store => store.set_limits(limits));
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        on_store!(self, store => store.limits())
+    }
+
+    pub(crate) fn shrink(&mut self, most: usize, departures: &mut Departures) -> bool {
+        on_store!(self, store => store.shrink(most, &SystemClock, departures))
+    }
+
+    pub(crate) fn is_over_limits(&self) -> bool {
+        let limits = self.limits();
+        limits.items.is_some_and(|most| self.len() as u64 > most.get())
+            || limits.weight.is_some_and(|most| self.weight() > most.get())
+    }
+
+    pub(crate) fn admit(&self, found: Option<Slot>, weight: u64) -> Result<(), Error> {
+        on_store!(self, store => store.admit(found, weight))
+    }
+
+    pub(crate) fn victim(&self) -> Option<Slot> {
+        on_store!(self, store => store.victim())
+    }
+
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        on_store!(self, store => store.slots().collect())
+    }
+
+    pub(crate) fn key(&self, slot: Slot) -> &Py<PyAny> {
+        on_store!(self, store => store.key(slot))
+    }
+
+    pub(crate) fn value(&self, slot: Slot) -> &Py<PyAny> {
+        on_store!(self, store => store.value(slot))
+    }
+
+    pub(crate) fn key_at(&self, slot: Slot) -> Option<&Py<PyAny>> {
+        on_store!(self, store => store.key_at(slot))
+    }
+
+    pub(crate) fn weight_of(&self, slot: Slot) -> u64 {
+        on_store!(self, store => store.weight_of(slot))
+    }
+
+    pub(crate) fn rank(&self, slot: Slot) -> u64 {
+        on_store!(self, store => store.rank(slot))
+    }
+
+    pub(crate) fn restore(&mut self, slot: Slot, rank: u64) {
+        on_store!(self, store => store.restore(slot, rank));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        on_store!(self, store => store.len())
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        on_store!(self, store => store.weight())
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        on_store!(self, store => store.stats())
+    }
+
+    pub(crate) fn reset_stats(&mut self) {
+        on_store!(self, store => store.reset_stats());
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        on_store!(self, store => store.allocated_bytes())
+    }
+
+    pub(crate) fn check(&self) -> Result<(), String> {
+        on_store!(self, store => store.check())
+    }
+
+    /// Visits every key and value; the first error ends it.
+    pub(crate) fn visit<E>(&self, mut visit: impl FnMut(&Py<PyAny>) -> Result<(), E>) -> Result<(), E> {
+        on_store!(self, store => {
+            for (key, value) in store.entries() {
+                visit(key)?;
+                visit(value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Empties the store. O(1): the contents are let go by the caller, after the lock.
+    pub(crate) fn drain(&mut self) -> Contents {
+        match self {
+            Self::Lru(store) => Contents::Lru(store.drain()),
+            Self::Fifo(store) => Contents::Fifo(store.drain()),
+            Self::Lfu(store) => Contents::Lfu(store.drain()),
+            Self::Random(store) => Contents::Random(store.drain()),
+        }
+    }
+
+    /// The same store with references of its own.
+    pub(crate) fn copy(&self, py: Python<'_>) -> Self {
+        let share = |key: &Py<PyAny>, value: &Py<PyAny>| (key.clone_ref(py), value.clone_ref(py));
+        match self {
+            Self::Lru(store) => Self::Lru(store.map(share)),
+            Self::Fifo(store) => Self::Fifo(store.map(share)),
+            Self::Lfu(store) => Self::Lfu(store.map(share)),
+            Self::Random(store) => Self::Random(store.map(share)),
+        }
+    }
+}
+
+impl Contents {
+    /// Hands every entry to `leave`.
+    pub(crate) fn for_each(self, cause: Cause, leave: impl FnMut(Departed<Py<PyAny>, Py<PyAny>>)) {
+        match self {
+            Self::Lru(drained) => drained.into_departed(cause).for_each(leave),
+            Self::Fifo(drained) => drained.into_departed(cause).for_each(leave),
+            Self::Lfu(drained) => drained.into_departed(cause).for_each(leave),
+            Self::Random(drained) => drained.into_departed(cause).for_each(leave),
+        }
+    }
+}

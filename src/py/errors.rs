@@ -1,0 +1,31 @@
+//! The one way from the core's errors to Python's exceptions.
+
+use flexcache_core::Error;
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+/// The exception for a refused entry.
+#[cold]
+pub(crate) fn refused(error: Error) -> PyErr {
+    match error {
+        Error::TooHeavy { weight, limit } => PyValueError::new_err(format!(
+            "the entry's size of {weight} is larger than max_bytes allows (at most {limit})"
+        )),
+        Error::WeightOverflow { weight, total } => PyOverflowError::new_err(format!(
+            "the entry's size of {weight} on top of the {total} already stored does not fit 64 bits"
+        )),
+        Error::Full => PyMemoryError::new_err(error.to_string()),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// The exception for a panic that was caught at the border: a bug of ours, and said so.
+#[cold]
+pub(crate) fn bug(payload: &(dyn std::any::Any + Send)) -> PyErr {
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    PyRuntimeError::new_err(format!("a bug in flexcache_rs, please report it: {message}"))
+}

@@ -1,0 +1,305 @@
+//! The calls that must cost no more than a dict's: `get`, `put`, `set`, `[]`, `[]=` and `in`.
+//!
+//! They are called by the interpreter without PyO3's wrapping: methods as METH_FASTCALL |
+//! METH_KEYWORDS descriptors put on the class, operators as slots of the type. Every one catches
+//! panics; whatever is not the straight way runs inside `attached`, so that references dropped
+//! there are dropped at once.
+
+use std::ffi::{CStr, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyType};
+
+use super::cache::{self, FlexCache, IfPresent};
+use super::errors::bug;
+
+/// A method's parameters: how many must be given, and all their names.
+struct Parameters<const N: usize> {
+    method: &'static str,
+    required: usize,
+    names: [&'static str; N],
+}
+
+const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
+const PUT: Parameters<3> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl"] };
+const SET: Parameters<3> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl"] };
+
+impl<const N: usize> Parameters<N> {
+    /// The arguments in order, null where one was not given.
+    ///
+    /// # Safety
+    ///
+    /// `args`, `given` and `keywords` must be what the interpreter passes to a fast call.
+    #[inline]
+    unsafe fn bind(
+        &self,
+        py: Python<'_>,
+        args: *const *mut ffi::PyObject,
+        given: ffi::Py_ssize_t,
+        keywords: *mut ffi::PyObject,
+    ) -> PyResult<[*mut ffi::PyObject; N]> {
+        let given = given.cast_unsigned();
+        let mut bound = [ptr::null_mut(); N];
+        if keywords.is_null() && given >= self.required && given <= N {
+            for (at, place) in bound.iter_mut().enumerate().take(given) {
+                // SAFETY: the interpreter passes `given` arguments.
+                *place = unsafe { *args.add(at) };
+            }
+            return Ok(bound);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.bind_keywords(py, args, given, keywords) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`bind`](Self::bind).
+    #[cold]
+    unsafe fn bind_keywords(
+        &self,
+        py: Python<'_>,
+        args: *const *mut ffi::PyObject,
+        given: usize,
+        keywords: *mut ffi::PyObject,
+    ) -> PyResult<[*mut ffi::PyObject; N]> {
+        let method = self.method;
+        if given > N {
+            return Err(PyTypeError::new_err(format!(
+                "{method}() takes at most {N} arguments ({given} given)"
+            )));
+        }
+        let mut bound = [ptr::null_mut(); N];
+        for (at, place) in bound.iter_mut().enumerate().take(given) {
+            // SAFETY: the interpreter passes `given` positional arguments.
+            *place = unsafe { *args.add(at) };
+        }
+        // SAFETY: `keywords` is null or a tuple of the names of the arguments after `given`.
+        let named = if keywords.is_null() { 0 } else { unsafe { ffi::PyTuple_GET_SIZE(keywords) } };
+        for at in 0..named {
+            // SAFETY: `at` is below the tuple's size, and there is an argument for each name.
+            let (name, value) = unsafe {
+                let name = ffi::PyTuple_GET_ITEM(keywords, at);
+                (Borrowed::from_ptr(py, name), *args.add(given + at.cast_unsigned()))
+            };
+            let name = name.cast::<PyString>()?.to_owned();
+            let name = name.to_cow()?;
+            match self.names.iter().position(|known| *known == name) {
+                Some(at) if bound[at].is_null() => bound[at] = value,
+                Some(_) => {
+                    return Err(PyTypeError::new_err(format!(
+                        "{method}() got multiple values for argument '{name}'"
+                    )));
+                }
+                None => {
+                    return Err(PyTypeError::new_err(format!(
+                        "{method}() got an unexpected keyword argument '{name}'"
+                    )));
+                }
+            }
+        }
+        match bound.iter().take(self.required).position(|argument| argument.is_null()) {
+            Some(at) => Err(PyTypeError::new_err(format!(
+                "{method}() missing required argument: '{}'",
+                self.names[at]
+            ))),
+            None => Ok(bound),
+        }
+    }
+}
+
+/// Runs a call; a panic or an error becomes the exception that is set, and the call's failure.
+///
+/// # Safety
+///
+/// The calling thread must be attached.
+#[inline]
+unsafe fn entered<'py, R>(failure: R, call: impl FnOnce(Python<'py>) -> PyResult<R>) -> R {
+    // SAFETY: the caller's promise.
+    let py = unsafe { Python::assume_attached() };
+    match catch_unwind(AssertUnwindSafe(|| call(py))) {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => {
+            raise(py, error);
+            failure
+        }
+        Err(payload) => {
+            raise(py, bug(&*payload));
+            failure
+        }
+    }
+}
+
+#[cold]
+fn raise(py: Python<'_>, error: PyErr) {
+    super::attached(py, |py| error.restore(py));
+}
+
+/// The cache that a method or slot was called on.
+///
+/// # Safety
+///
+/// `this` must be a `FlexCache`, as the interpreter has checked before it calls.
+#[inline]
+unsafe fn cache_of<'a, 'py>(py: Python<'py>, this: *mut ffi::PyObject) -> Borrowed<'a, 'py, FlexCache> {
+    // SAFETY: the caller's promise; the caller of the call keeps `this` alive.
+    unsafe { Borrowed::from_ptr(py, this).cast_unchecked::<FlexCache>() }
+}
+
+/// An argument that was given.
+///
+/// # Safety
+///
+/// `argument` must be null or an object that outlives the call.
+#[inline]
+unsafe fn given<'a, 'py>(py: Python<'py>, argument: *mut ffi::PyObject) -> Option<Borrowed<'a, 'py, PyAny>> {
+    // SAFETY: the caller's promise.
+    unsafe { Borrowed::from_ptr_or_opt(py, argument) }
+}
+
+unsafe extern "C" fn get(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls attached, on a FlexCache, with arguments that outlive the call.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, default] = GET.bind(py, args, count, keywords)?;
+            match cache_of(py, this).get().read(Borrowed::from_ptr(py, key))? {
+                Some(value) => Ok(value.into_ptr()),
+                None if default.is_null() => Ok(py.None().into_ptr()),
+                None => Ok(Borrowed::from_ptr(py, default).to_owned().into_ptr()),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn put(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, value, ttl] = PUT.bind(py, args, count, keywords)?;
+            let (key, value) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+            FlexCache::write(&cache_of(py, this), key, value, given(py, ttl), IfPresent::Replace)?;
+            Ok(py.None().into_ptr())
+        })
+    }
+}
+
+unsafe extern "C" fn set(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, value, ttl] = SET.bind(py, args, count, keywords)?;
+            let (key, value) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+            if FlexCache::write(&cache_of(py, this), key, value, given(py, ttl), IfPresent::Raise)? {
+                Ok(py.None().into_ptr())
+            } else {
+                Err(PyKeyError::new_err((key.to_owned().unbind(),)))
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let key = Borrowed::from_ptr(py, key);
+            match cache_of(py, this).get().read(key)? {
+                Some(value) => Ok(value.into_ptr()),
+                None => Err(PyKeyError::new_err((key.to_owned().unbind(),))),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn assign_subscript(
+    this: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+) -> c_int {
+    // SAFETY: as for `get`; a null value means `del`.
+    unsafe {
+        entered(-1, |py| {
+            let (cache, key) = (cache_of(py, this), Borrowed::from_ptr(py, key));
+            match given(py, value) {
+                Some(value) => FlexCache::write(&cache, key, value, None, IfPresent::Replace).map(|_| 0),
+                None => super::attached(py, |_| cache.get().remove_or_raise(&key)).map(|()| 0),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn contains(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> c_int {
+    // SAFETY: as for `get`.
+    unsafe { entered(-1, |py| cache_of(py, this).get().has(Borrowed::from_ptr(py, key)).map(c_int::from)) }
+}
+
+unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
+    // SAFETY: the collector calls attached, on a FlexCache.
+    unsafe {
+        entered((), |py| {
+            super::attached(py, |_| cache::finalize(&cache_of(py, this)));
+            Ok(())
+        });
+    }
+}
+
+fn method(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    call: ffi::PyCFunctionFastWithKeywords,
+    doc: &'static CStr,
+) -> PyResult<()> {
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }));
+    // SAFETY: the definition is never freed, and the descriptor checks that it is called on an
+    // instance of the class.
+    let descriptor = unsafe {
+        Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))?
+    };
+    class.setattr(PyString::from_bytes(class.py(), name.to_bytes())?, descriptor)
+}
+
+/// Puts the fast calls on the class. Called once, before anyone can make a subclass.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    let class = cache::type_of(py);
+    method(&class, c"get", get, c"get($self, key, default=None)\n--\n\nThe value of key, or default.")?;
+    method(&class, c"put", put, c"put($self, key, value, ttl=None)\n--\n\nStore or replace a value.")?;
+    method(
+        &class,
+        c"set",
+        set,
+        c"set($self, key, value, ttl=None)\n--\n\nStore a value; KeyError where the key is present.",
+    )?;
+    let of = class.as_type_ptr();
+    // SAFETY: the type is ours, made by PyO3 on the heap with both tables, and not in use yet.
+    unsafe {
+        (*(*of).tp_as_mapping).mp_subscript = Some(subscript);
+        (*(*of).tp_as_mapping).mp_ass_subscript = Some(assign_subscript);
+        (*(*of).tp_as_sequence).sq_contains = Some(contains);
+        (*of).tp_finalize = Some(finalize);
+        ffi::PyType_Modified(of);
+    }
+    Ok(())
+}

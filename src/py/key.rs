@@ -1,0 +1,128 @@
+//! Keys: hashing before the lock, and equality that runs no Python code under it.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyAny;
+
+/// Tuples nested deeper than this are left to Python to compare.
+const DEEPEST_TUPLE: u32 = 4;
+
+/// Spreads Python's hash over all bits, since an int is its own hash and the table looks at the
+/// highest bits first. `seed` keeps one cache's collisions from being another's.
+#[inline]
+fn mix(hash: ffi::Py_hash_t, seed: u64) -> u64 {
+    let product = u128::from(hash.cast_unsigned() as u64 ^ seed) * 0xa076_1d64_78bd_642f;
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded")]
+    let folded = (product >> 64) as u64 ^ product as u64;
+    folded
+}
+
+/// The hash of a key, as the table wants it. Runs the key's `__hash__`.
+///
+/// # Errors
+///
+/// What `__hash__` raises: `TypeError` for an unhashable key.
+#[inline]
+pub(crate) fn hash(key: &Borrowed<'_, '_, PyAny>, seed: u64) -> PyResult<u64> {
+    let object = key.as_ptr();
+    // SAFETY: `object` is a valid object and this thread is attached, as `key` proves. A `str`
+    // begins with a `PyASCIIObject`, whose hash is -1 until it is first computed.
+    let hash = unsafe {
+        if ffi::PyUnicode_CheckExact(object) != 0 {
+            let cached = (*object.cast::<ffi::PyASCIIObject>()).hash;
+            if cached == -1 { ffi::PyObject_Hash(object) } else { cached }
+        } else {
+            ffi::PyObject_Hash(object)
+        }
+    };
+    if hash == -1 {
+        return Err(PyErr::fetch(key.py()));
+    }
+    Ok(mix(hash, seed))
+}
+
+/// Whether two keys are equal, where that can be said without running Python code: the same
+/// object, or exact `str`, `int`, `bytes`, `float`, `bool`, `None`, and tuples of these. `None`
+/// where only Python can judge.
+#[inline]
+pub(crate) fn native_eq(stored: &Py<PyAny>, key: &Borrowed<'_, '_, PyAny>) -> Option<bool> {
+    let (stored, key) = (stored.as_ptr(), key.as_ptr());
+    if stored == key {
+        return Some(true);
+    }
+    // SAFETY: both are valid objects, the first owned by the table that is locked or by the
+    // caller, the second borrowed, and this thread is attached.
+    unsafe { compare(stored, key, DEEPEST_TUPLE) }
+}
+
+/// # Safety
+///
+/// Both objects must be valid and the thread attached.
+unsafe fn compare(left: *mut ffi::PyObject, right: *mut ffi::PyObject, depth: u32) -> Option<bool> {
+    // SAFETY: the caller's promise covers reading the types, and tuples keep their items alive.
+    unsafe {
+        if left == right {
+            return Some(true);
+        }
+        let (of_left, of_right) = (ffi::Py_TYPE(left), ffi::Py_TYPE(right));
+        if is_scalar(left, of_left) && is_scalar(right, of_right) {
+            if of_left != of_right && (is_text(of_left) || is_text(of_right)) {
+                return Some(false);
+            }
+            return scalars_eq(left, right);
+        }
+        if ffi::PyTuple_CheckExact(left) == 0 || ffi::PyTuple_CheckExact(right) == 0 || depth == 0 {
+            return None;
+        }
+        let length = ffi::PyTuple_GET_SIZE(left);
+        if ffi::PyTuple_GET_SIZE(right) != length {
+            return Some(false);
+        }
+        for at in 0..length {
+            let (left, right) = (ffi::PyTuple_GET_ITEM(left, at), ffi::PyTuple_GET_ITEM(right, at));
+            match compare(left, right, depth - 1) {
+                Some(true) => {}
+                unequal_or_unknown => return unequal_or_unknown,
+            }
+        }
+        Some(true)
+    }
+}
+
+/// # Safety
+///
+/// `object` must be valid and `of` its type.
+#[inline]
+unsafe fn is_scalar(object: *mut ffi::PyObject, of: *mut ffi::PyTypeObject) -> bool {
+    is_text(of)
+        || of == &raw mut ffi::PyLong_Type
+        || of == &raw mut ffi::PyFloat_Type
+        || of == &raw mut ffi::PyBool_Type
+        // SAFETY: `None` lives as long as the interpreter.
+        || object == unsafe { ffi::Py_None() }
+}
+
+/// Whether the type is one that warns (`-b`) or says `NotImplemented` when compared with others.
+#[inline]
+fn is_text(of: *mut ffi::PyTypeObject) -> bool {
+    of == &raw mut ffi::PyUnicode_Type || of == &raw mut ffi::PyBytes_Type
+}
+
+/// # Safety
+///
+/// Both must be valid objects of the types of [`is_scalar`], and the thread attached. Their
+/// comparison runs no code but the interpreter's own and allocates nothing the collector tracks.
+#[inline]
+unsafe fn scalars_eq(left: *mut ffi::PyObject, right: *mut ffi::PyObject) -> Option<bool> {
+    // SAFETY: the caller's promise.
+    match unsafe { ffi::PyObject_RichCompareBool(left, right, ffi::Py_EQ) } {
+        0 => Some(false),
+        1 => Some(true),
+        _ => {
+            // Out of memory at most; Python may try again without the lock.
+            // SAFETY: the thread is attached.
+            unsafe { ffi::PyErr_Clear() };
+            None
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Log records to Python's `logging`, logger `flexcache_rs`.
+//!
+//! `logging` is imported and the bridge installed with the first record there is to write: a
+//! program that never logs does not pay for it. The bridge keeps the levels it has seen, so a
+//! record below the level costs no call into Python.
+
+use std::sync::OnceLock;
+
+use log::{Level, LevelFilter};
+use pyo3::prelude::*;
+use pyo3::types::IntoPyDict;
+use pyo3_log::{Caching, Logger, ResetHandle};
+
+const TARGET: &str = "flexcache_rs";
+
+static BRIDGE: OnceLock<Option<ResetHandle>> = OnceLock::new();
+
+fn install(py: Python<'_>) -> PyResult<ResetHandle> {
+    let logging = py.import("logging")?;
+    // Silent unless the program says where records go.
+    let silent = logging.call_method0("NullHandler")?;
+    logging.call_method1("getLogger", (TARGET,))?.call_method1("addHandler", (silent,))?;
+    let logger = Logger::new(py, Caching::LoggersAndLevels)?.filter(LevelFilter::Debug);
+    logger.install().map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))
+}
+
+fn write(py: Python<'_>, level: Level, message: &std::fmt::Arguments<'_>) {
+    if BRIDGE.get().is_none() {
+        // Outside `get_or_init`: installing runs Python code, which may switch threads.
+        let bridge = match install(py) {
+            Ok(bridge) => Some(bridge),
+            Err(error) => {
+                error.write_unraisable(py, None);
+                None
+            }
+        };
+        let _ = BRIDGE.set(bridge);
+    }
+    log::log!(target: TARGET, level, "{message}");
+}
+
+/// Something a user must be able to find out: at level `ERROR`.
+pub(crate) fn error(py: Python<'_>, message: &std::fmt::Arguments<'_>) {
+    // A log handler must not see, nor lose, an exception that is on its way to the user.
+    let pending = PyErr::take(py);
+    write(py, Level::Error, message);
+    if let Some(raised) = PyErr::take(py) {
+        raised.write_unraisable(py, None);
+    }
+    if let Some(pending) = pending {
+        pending.restore(py);
+    }
+}
+
+/// What the library does of its own accord: at level `DEBUG`.
+pub(crate) fn debug(py: Python<'_>, message: &std::fmt::Arguments<'_>) {
+    // Where nobody imported `logging`, nobody can have asked for this.
+    let imported = py
+        .import("sys")
+        .and_then(|sys| sys.getattr("modules"))
+        .and_then(|modules| modules.contains("logging"))
+        .unwrap_or(false);
+    if imported {
+        write(py, Level::Debug, message);
+    }
+}
+
+/// The error with its traceback, as text.
+pub(crate) fn describe(py: Python<'_>, error: &PyErr) -> String {
+    let formatted = py.import("traceback").and_then(|traceback| {
+        let lines = traceback.call_method(
+            "format_exception",
+            (error.get_type(py), error.value(py), error.traceback(py)),
+            Some(&[("chain", true)].into_py_dict(py)?),
+        )?;
+        Ok(lines.extract::<Vec<String>>()?.concat())
+    });
+    formatted.unwrap_or_else(|_| error.to_string())
+}
+
+/// Forget the log levels seen so far.
+///
+/// The levels of the logger ``flexcache_rs`` are looked up once and then remembered, so that a
+/// record nobody wants costs nothing. Call this after changing them. O(1).
+///
+/// >>> import logging, flexcache_rs
+/// >>> logging.getLogger("flexcache_rs").setLevel(logging.DEBUG)
+/// >>> flexcache_rs.reset_logging()
+/// >>> logging.getLogger("flexcache_rs").setLevel(logging.NOTSET)
+/// >>> flexcache_rs.reset_logging()
+#[pyfunction]
+pub(crate) fn reset_logging() {
+    if let Some(Some(bridge)) = BRIDGE.get() {
+        bridge.reset();
+    }
+}

@@ -1,0 +1,116 @@
+//! The arguments of `FlexCache(...)`, checked.
+
+use flexcache_core::{Limits, Nanos};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyString};
+
+use super::duration::{self, Ttl};
+use super::engine::PolicyName;
+
+/// More shards than this serve no machine.
+const MOST_SHARDS: u64 = 1024;
+
+/// What a cache was asked to be.
+pub(crate) struct Options {
+    pub(crate) policy: PolicyName,
+    pub(crate) scan_interval: Nanos,
+    pub(crate) default_ttl: Option<Ttl>,
+    pub(crate) thread_safe: bool,
+    pub(crate) shards: u64,
+    /// The least time between two scans of the background thread; `None` without one.
+    pub(crate) background: Option<Nanos>,
+    pub(crate) name: Option<String>,
+}
+
+/// A non-negative integer argument.
+pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let wrong_type = || -> PyResult<PyErr> {
+        Ok(PyTypeError::new_err(format!("{argument} must be an integer, not {}", value.get_type().name()?)))
+    };
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong_type()?);
+    }
+    let number = if value.is_instance_of::<PyInt>() {
+        value.clone()
+    } else if value.hasattr("__index__")? {
+        value.call_method0("__index__")?
+    } else {
+        return Err(wrong_type()?);
+    };
+    number.extract::<u64>().map_err(|_| {
+        PyValueError::new_err(format!(
+            "{argument} must be from 0 (unlimited) to 2**64 - 1, not {}",
+            number.repr().map_or_else(|_| "that".into(), |text| text.to_string())
+        ))
+    })
+}
+
+/// The name of a policy, or `None` where it is an object of the user's.
+pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
+    let Ok(name) = value.cast::<PyString>() else { return Ok(None) };
+    let name = name.to_str()?;
+    if let Some(policy) = PolicyName::ALL.into_iter().find(|policy| policy.as_str() == name) {
+        return Ok(Some(policy));
+    }
+    let allowed = PolicyName::ALL.map(|policy| format!("{:?}", policy.as_str())).join(", ");
+    Err(PyValueError::new_err(format!(
+        "eviction_policy must be one of {allowed}, or an object with on_insert, on_access, on_remove and victim, not {}",
+        value.repr()?
+    )))
+}
+
+pub(crate) fn shards(value: &Bound<'_, PyAny>, limits: Limits) -> PyResult<u64> {
+    let shards = count("shards", value)?;
+    if shards == 0 || shards > MOST_SHARDS {
+        return Err(PyValueError::new_err(format!("shards must be from 1 to {MOST_SHARDS}, not {shards}")));
+    }
+    divisible(shards, limits)?;
+    Ok(shards)
+}
+
+/// Checks that each shard gets its part of each limit.
+pub(crate) fn divisible(shards: u64, limits: Limits) -> PyResult<()> {
+    for (argument, limit) in [("max_items", limits.items), ("max_bytes", limits.weight)] {
+        if limit.is_some_and(|limit| limit.get() < shards) {
+            return Err(PyValueError::new_err(format!(
+                "{argument} must be at least the number of shards, {shards}, among which it is divided"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn default_ttl(value: &Bound<'_, PyAny>) -> PyResult<Option<Ttl>> {
+    if value.is_none() { Ok(None) } else { duration::ttl("default_ttl", value.as_borrowed()).map(Some) }
+}
+
+/// `True`, `False`, or a number of seconds.
+pub(crate) fn background(value: &Bound<'_, PyAny>) -> PyResult<Option<Nanos>> {
+    if let Ok(asked) = value.cast::<PyBool>() {
+        return Ok(asked.is_true().then_some(0));
+    }
+    if value.is_none() {
+        return Ok(None);
+    }
+    duration::interval("background_expiry", value).map(Some)
+}
+
+pub(crate) fn callable(argument: &str, value: Option<Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+    match value {
+        None => Ok(None),
+        Some(value) if value.is_callable() => Ok(Some(value.unbind())),
+        Some(value) => Err(PyTypeError::new_err(format!(
+            "{argument} must be callable, not {}",
+            value.get_type().name()?
+        ))),
+    }
+}
+
+/// The part of a limit that falls to one of several shards: together they are the whole.
+pub(crate) fn share(limits: Limits, shard: u64, shards: u64) -> Limits {
+    let part = |limit: Option<std::num::NonZeroU64>| {
+        limit.map_or(0, |limit| limit.get() / shards + u64::from(shard < limit.get() % shards))
+    };
+    Limits::new(part(limits.items), part(limits.weight))
+}

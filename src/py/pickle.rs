@@ -1,0 +1,166 @@
+//! Copying and pickling.
+//!
+//! A pickle holds the configuration and, as state, the entries in order of eviction, each with
+//! its rank in the policy and its deadline as a moment of the wall clock, so that time spent in a
+//! pickle counts. What has expired is left out.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flexcache_core::{Clock, Nanos, Slot};
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+
+use super::cache::{Callbacks, FlexCache, IfPresent};
+use super::clock::SystemClock;
+use super::duration::{Ttl, seconds_until};
+use super::options::Options;
+
+/// The moment of a deadline, in seconds since 1970.
+fn timestamp(deadline: Nanos) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    now + seconds_until(deadline)
+}
+
+/// A moment as an aware `datetime`.
+fn datetime(py: Python<'_>, timestamp: f64) -> PyResult<Bound<'_, PyAny>> {
+    let module = py.import("datetime")?;
+    let utc = module.getattr("timezone")?.getattr("utc")?;
+    module.getattr("datetime")?.call_method1("fromtimestamp", (timestamp, utc))
+}
+
+/// The keyword arguments that make a cache like this one.
+fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDict>> {
+    let py = cache.py();
+    let (options, limits) = (&cache.get().options, cache.get().limits(py)?);
+    let callbacks = cache.get().callbacks(py)?;
+    let arguments = PyDict::new(py);
+    match callbacks.policy {
+        Some(policy) => arguments.set_item("eviction_policy", policy)?,
+        None => arguments.set_item("eviction_policy", options.policy.as_str())?,
+    }
+    let seconds = |nanos: Nanos| std::time::Duration::from_nanos(nanos).as_secs_f64();
+    arguments.set_item("scan_interval", seconds(options.scan_interval))?;
+    arguments.set_item("max_items", limits.items.map_or(0, std::num::NonZeroU64::get))?;
+    arguments.set_item("max_bytes", limits.weight.map_or(0, std::num::NonZeroU64::get))?;
+    match options.default_ttl {
+        Some(Ttl::After(nanos)) => arguments.set_item("default_ttl", seconds(nanos))?,
+        Some(Ttl::At(deadline)) => arguments.set_item("default_ttl", datetime(py, timestamp(deadline))?)?,
+        None => {}
+    }
+    arguments.set_item("thread_safe", options.thread_safe)?;
+    arguments.set_item("shards", options.shards)?;
+    match options.background {
+        Some(0) => arguments.set_item("background_expiry", true)?,
+        Some(interval) => arguments.set_item("background_expiry", seconds(interval))?,
+        None => {}
+    }
+    if let Some(on_evict) = callbacks.on_evict {
+        arguments.set_item("on_evict", on_evict)?;
+    }
+    if let Some(name) = &options.name {
+        arguments.set_item("name", name)?;
+    }
+    Ok(arguments)
+}
+
+/// Makes an empty cache from a pickled configuration.
+#[pyfunction]
+pub(crate) fn _restore<'py>(
+    class: &Bound<'py, PyType>,
+    configuration: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // As pickle does with other objects: a subclass's `__init__` is not run.
+    let args = PyTuple::new(class.py(), [class])?;
+    class.call_method(intern!(class.py(), "__new__"), args, Some(configuration))
+}
+
+/// `__reduce__`: how to make the cache, and its state.
+pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyAny>> {
+    let py = cache.py();
+    let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
+    let entries = PyList::empty(py);
+    for shard in cache.get().shards.iter() {
+        let stored: Vec<_> = shard.with(py, |engine| {
+            let entry = |slot: Slot| {
+                (
+                    engine.key(slot).clone_ref(py),
+                    engine.value(slot).clone_ref(py),
+                    engine.deadline(slot),
+                    engine.rank(slot),
+                )
+            };
+            engine.slots().into_iter().filter(|&slot| !engine.has_expired(slot)).map(entry).collect()
+        })?;
+        for (key, value, deadline, rank) in stored {
+            entries.append((key, value, deadline.map(timestamp), rank))?;
+        }
+    }
+    let attributes = cache.getattr_opt("__dict__")?;
+    let state = (entries, attributes);
+    (restore, (cache.get_type(), configuration(cache)?), state).into_pyobject(py).map(Bound::into_any)
+}
+
+/// `__setstate__`: fills a cache with the entries of a pickle.
+pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) -> PyResult<()> {
+    type Entry<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64);
+    let invalid = |_| PyValueError::new_err("this is not the state of a FlexCache");
+    let py = cache.py();
+    let (entries, attributes): (Bound<'_, PyList>, Option<Bound<'_, PyAny>>) =
+        state.extract().map_err(invalid)?;
+    for entry in entries {
+        let (key, value, moment, rank): Entry<'_> = entry.extract().map_err(invalid)?;
+        let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
+        let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
+        FlexCache::write(&cache.as_borrowed(), borrowed, value.as_borrowed(), ttl, IfPresent::Replace)?;
+        if ttl.is_none() {
+            // What had no deadline gets none, whatever the default.
+            cache.get().find_live(borrowed, |engine, slot| engine.set_deadline(slot, None))?;
+        }
+        if rank > 0 {
+            cache.get().find_live(borrowed, |engine, slot| engine.restore(slot, rank))?;
+        }
+    }
+    if let Some(attributes) = attributes.filter(|attributes| !attributes.is_none()) {
+        cache.getattr("__dict__")?.call_method1("update", (attributes,))?;
+    }
+    Ok(())
+}
+
+/// A copy with references to the same keys and values, in the same order, with the same
+/// deadlines. O(n).
+pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
+    let py = cache.py();
+    let original = cache.get();
+    let callbacks = original.callbacks(py)?;
+    if callbacks.policy.is_some() || !cache.get_type().is(super::cache::type_of(py)) {
+        // The policy has an order of its own, and a subclass its attributes: copied the long way.
+        let copied = py.import("copy")?.call_method1("copy", (callbacks.policy.as_ref(),))?;
+        let arguments = configuration(cache)?;
+        if callbacks.policy.is_some() {
+            arguments.set_item("eviction_policy", copied)?;
+        }
+        let empty = _restore(&cache.get_type(), &arguments)?.cast_into::<FlexCache>()?;
+        set_state(&empty, &reduce(cache)?.get_item(2)?)?;
+        return Ok(empty.into_any().unbind());
+    }
+    let mut engines = Vec::with_capacity(original.shards.len());
+    for shard in original.shards.iter() {
+        let mut engine = shard.with(py, |engine| engine.copy(py))?;
+        engine.reset_stats();
+        engines.push(engine);
+    }
+    let next = original.next_expiry(py)?;
+    let options = &original.options;
+    let options = Options { name: options.name.clone(), ..*options };
+    let callbacks = Callbacks { on_evict: callbacks.on_evict, policy: None };
+    let mut engines = engines.into_iter();
+    let Some(first) = engines.next() else { unreachable!("a cache has at least one shard") };
+    let made = FlexCache::build(py, options, callbacks, engines, first, original.seed())?;
+    let made = Bound::new(py, made)?;
+    if let Some(next) = next {
+        made.get().expect_expiry(&made, next.max(SystemClock.now()))?;
+    }
+    Ok(made.into_any().unbind())
+}

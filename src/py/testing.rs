@@ -1,0 +1,22 @@
+//! What `flexcache_rs.testing` stands on.
+
+use pyo3::exceptions::PyAssertionError;
+use pyo3::prelude::*;
+
+use super::cache::FlexCache;
+use super::{background, clock, duration};
+
+#[pyfunction]
+pub(crate) fn _advance_clock(seconds: &Bound<'_, PyAny>) -> PyResult<()> {
+    clock::advance(duration::interval("seconds", seconds)?);
+    background::clock_moved();
+    Ok(())
+}
+
+#[pyfunction]
+pub(crate) fn _check(cache: &Bound<'_, FlexCache>) -> PyResult<()> {
+    for shard in cache.get().shards.iter() {
+        shard.with(cache.py(), |engine| engine.check())?.map_err(PyAssertionError::new_err)?;
+    }
+    Ok(())
+}

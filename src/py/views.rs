@@ -1,0 +1,179 @@
+//! Iteration, and the views that `keys`, `values` and `entries` return.
+//!
+//! An iterator remembers the entries there were when it was made, in their order, and skips those
+//! that have left: a slot that still holds the very key it held then holds the same entry, since
+//! the iterator's own reference keeps that key's address from being used again.
+
+use flexcache_core::Slot;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::cache::FlexCache;
+use super::guard::{Guard, Shards};
+
+/// What to show of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Keys,
+    Values,
+    Entries,
+}
+
+struct Remembered {
+    shard: usize,
+    slot: Slot,
+    key: Py<PyAny>,
+}
+
+struct Rest {
+    cache: Option<Py<FlexCache>>,
+    entries: std::vec::IntoIter<Remembered>,
+}
+
+/// Iterates over a cache as it was, without what has left since.
+#[pyclass(frozen, module = "flexcache_rs")]
+pub(crate) struct CacheIterator {
+    rest: Guard<Rest>,
+    what: What,
+}
+
+impl CacheIterator {
+    pub(crate) fn new(cache: &Bound<'_, FlexCache>, what: What) -> PyResult<Self> {
+        let py = cache.py();
+        cache.get().scan_if_due(py)?;
+        let mut entries = Vec::new();
+        for (shard, engine) in cache.get().shards.iter().enumerate() {
+            engine.with(py, |engine| {
+                entries.reserve(engine.len());
+                entries.extend(engine.slots().into_iter().map(|slot| Remembered {
+                    shard,
+                    slot,
+                    key: engine.key(slot).clone_ref(py),
+                }));
+            })?;
+        }
+        let rest = Rest { cache: Some(cache.clone().unbind()), entries: entries.into_iter() };
+        Ok(Self { rest: Guard::new(rest, true), what })
+    }
+}
+
+/// The value of a remembered entry, if it is still there.
+fn value_of(py: Python<'_>, shards: &Shards, entry: &Remembered) -> PyResult<Option<Py<PyAny>>> {
+    let Some(shard) = shards.iter().nth(entry.shard) else { return Ok(None) };
+    Ok(shard.with(py, |engine| {
+        let same = engine.key_at(entry.slot).is_some_and(|key| key.is(&entry.key));
+        (same && !engine.has_expired(entry.slot)).then(|| engine.value(entry.slot).clone_ref(py))
+    })?)
+}
+
+#[pymethods]
+impl CacheIterator {
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        loop {
+            let (cache, next) = self.rest.with(py, |rest| match rest.entries.next() {
+                Some(next) => (rest.cache.as_ref().map(|cache| cache.clone_ref(py)), Some(next)),
+                None => (rest.cache.take(), None),
+            })?;
+            let (Some(cache), Some(entry)) = (cache, next) else { return Ok(None) };
+            let Some(value) = value_of(py, &cache.get().shards, &entry)? else { continue };
+            return Ok(Some(match self.what {
+                What::Keys => entry.key,
+                What::Values => value,
+                What::Entries => PyTuple::new(py, [entry.key, value])?.into_any().unbind(),
+            }));
+        }
+    }
+
+    fn __length_hint__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.rest.with(py, |rest| rest.entries.len())?)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the collector's protocol")]
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs this in a thread that is attached; the token is used for
+        // nothing but to take the lock.
+        let py = unsafe { Python::assume_attached() };
+        let visited = self.rest.try_with(py, |rest| {
+            visit.call(&rest.cache)?;
+            rest.entries.as_slice().iter().try_for_each(|entry| visit.call(&entry.key))
+        });
+        visited.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let taken = self.rest.with(py, |rest| (rest.cache.take(), std::mem::take(&mut rest.entries)));
+        drop(taken);
+    }
+}
+
+/// The keys, values or entries of a cache, as it is whenever the view is asked.
+#[pyclass(frozen, module = "flexcache_rs")]
+pub(crate) struct CacheView {
+    cache: Py<FlexCache>,
+    what: What,
+}
+
+impl CacheView {
+    pub(crate) fn new(cache: &Bound<'_, FlexCache>, what: What) -> Self {
+        Self { cache: cache.clone().unbind(), what }
+    }
+}
+
+#[pymethods]
+impl CacheView {
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.cache.bind(py).len()
+    }
+
+    fn __iter__(&self, py: Python<'_>) -> PyResult<CacheIterator> {
+        CacheIterator::new(self.cache.bind(py), self.what)
+    }
+
+    fn __contains__(&self, wanted: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = wanted.py();
+        let cache = self.cache.get();
+        match self.what {
+            What::Keys => cache.has(wanted.as_borrowed()),
+            What::Values => {
+                for value in
+                    CacheIterator::new(self.cache.bind(py), What::Values)?.into_pyobject(py)?.try_iter()?
+                {
+                    if value?.eq(wanted)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            What::Entries => {
+                let Ok((key, value)) = wanted.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
+                    return Ok(false);
+                };
+                let stored =
+                    cache.find_live(key.as_borrowed(), |engine, slot| engine.value(slot).clone_ref(py))?;
+                stored.map_or(Ok(false), |stored| stored.bind(py).eq(value))
+            }
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let name = match self.what {
+            What::Keys => "keys",
+            What::Values => "values",
+            What::Entries => "entries",
+        };
+        let shown = py
+            .import("builtins")?
+            .call_method1("list", (CacheIterator::new(self.cache.bind(py), self.what)?,))?;
+        Ok(format!("{name}({})", shown.repr()?))
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the collector's protocol")]
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.cache)
+    }
+}
