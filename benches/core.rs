@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use flexcache_core::policy::{Fifo, Lfu, Lru, Policy, Random};
-use flexcache_core::{Departed, Limits, MonotonicClock, New, Store};
+use flexcache_core::{Departed, Limits, MonotonicClock, New, Sink, Store};
 
 const ENTRIES: u64 = 10_000;
 
@@ -19,16 +19,17 @@ fn mix(key: u64) -> u64 {
 fn put<P: Policy>(store: &mut Store<u64, u64, P>, clock: &MonotonicClock, key: u64) {
     let hash = mix(key);
     let found = store.find(hash, |other| Ok::<_, Infallible>(*other == key)).unwrap_or(None);
-    let mut sink: Option<Departed<u64, u64>> = None;
+    let mut sink = Last(None);
     let new = New { key, value: key, weight: 1, deadline: None };
-    let _ = black_box(store.put(found, hash, new, clock, &mut Sink(&mut sink)));
+    let _ = black_box(store.put(found, hash, new, clock, &mut sink));
 }
 
-struct Sink<'a>(&'a mut Option<Departed<u64, u64>>);
+/// Keeps the last entry that left.
+struct Last(Option<Departed<u64, u64>>);
 
-impl Extend<Departed<u64, u64>> for Sink<'_> {
-    fn extend<I: IntoIterator<Item = Departed<u64, u64>>>(&mut self, departed: I) {
-        *self.0 = departed.into_iter().last();
+impl Sink<u64, u64> for Last {
+    fn push(&mut self, departed: Departed<u64, u64>) {
+        self.0 = Some(departed);
     }
 }
 

@@ -16,7 +16,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::logging::reset_logging;
     #[pymodule_export]
-    use crate::py::pickle::_restore;
+    use crate::py::pickle::restore;
     #[pymodule_export]
     use crate::py::stats::CacheStats;
     #[pymodule_export]

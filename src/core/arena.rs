@@ -96,15 +96,18 @@ impl<T> Arena<T> {
         (beyond / PIECE, beyond % PIECE)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, slot: Slot) -> &T {
         match self.head.get(slot.index()) {
             Some(node) => node,
-            None => {
-                let (piece, index) = self.place(slot);
-                &self.tail[piece][index]
-            }
+            None => self.get_in_tail(slot),
         }
+    }
+
+    #[inline(never)]
+    fn get_in_tail(&self, slot: Slot) -> &T {
+        let (piece, index) = self.place(slot);
+        &self.tail[piece][index]
     }
 
     /// `None` where no entry has this slot.
@@ -116,11 +119,16 @@ impl<T> Arena<T> {
         self.tail.get(piece)?.get(index)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut T {
         if slot.index() < self.head_capacity {
             return &mut self.head[slot.index()];
         }
+        self.get_mut_in_tail(slot)
+    }
+
+    #[inline(never)]
+    fn get_mut_in_tail(&mut self, slot: Slot) -> &mut T {
         let (piece, index) = self.place(slot);
         &mut self.tail[piece][index]
     }

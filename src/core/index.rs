@@ -59,17 +59,21 @@ impl Index {
     #[inline]
     fn segment_of(hash: u64, count: usize) -> usize {
         let round = count.next_power_of_two();
-        #[expect(clippy::cast_possible_truncation, reason = "the middle bits are all that is wanted")]
         let bits = (hash >> 28) as usize;
         let segment = bits & (round - 1);
         if segment < count { segment } else { segment & (round / 2 - 1) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn table(&self, hash: u64) -> &HashTable<Slot> {
         if self.tail.is_empty() {
             return &self.head;
         }
+        self.table_among_several(hash)
+    }
+
+    #[inline(never)]
+    fn table_among_several(&self, hash: u64) -> &HashTable<Slot> {
         match Self::segment_of(hash, self.tail.len() + 1) {
             0 => &self.head,
             segment => &self.tail[segment - 1],
@@ -88,7 +92,7 @@ impl Index {
     }
 
     /// The first slot under `hash` that `eq` accepts. O(1).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, hash: u64, mut eq: impl FnMut(Slot) -> bool) -> Option<Slot> {
         self.table(hash).find(hash, |&slot| eq(slot)).copied()
     }

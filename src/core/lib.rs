@@ -19,7 +19,6 @@ mod wheel;
 pub use cache::{Builder, Cache};
 pub use clock::{Clock, ManualClock, MonotonicClock, Nanos};
 pub use error::Error;
-pub use list::Links;
 pub use slot::Slot;
 pub use stats::Stats;
-pub use store::{Cause, Departed, Limits, New, Store};
+pub use store::{Cause, Departed, Limits, New, Sink, Store};

@@ -1,31 +1,14 @@
-//! A doubly linked list through the states of the entries: no allocation, every step O(1).
+//! Doubly linked lists through a column: no allocation, every step O(1). Several lists may share
+//! one column, where no slot is in two of them.
 
-use crate::policy::States;
+use crate::column::Column;
 use crate::slot::Slot;
 
-/// The neighbours of an entry in the one list it is in.
+/// The neighbours of a slot in the list it is in.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Links {
+pub(crate) struct Links {
     previous: Slot,
     next: Slot,
-}
-
-/// A state that can stand in a [`List`].
-pub(crate) trait Linked {
-    fn links(&self) -> &Links;
-    fn links_mut(&mut self) -> &mut Links;
-}
-
-impl Linked for Links {
-    #[inline]
-    fn links(&self) -> &Links {
-        self
-    }
-
-    #[inline]
-    fn links_mut(&mut self) -> &mut Links {
-        self
-    }
 }
 
 /// The two ends of a list.
@@ -36,77 +19,89 @@ pub(crate) struct List {
 }
 
 impl List {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn front(&self) -> Option<Slot> {
         self.front.some()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.front.is_nil()
     }
 
-    #[inline]
-    pub(crate) fn next<S: Linked>(states: &impl States<S>, slot: Slot) -> Option<Slot> {
-        states.state(slot).links().next.some()
+    #[inline(always)]
+    pub(crate) fn next(links: &Column<Links>, slot: Slot) -> Option<Slot> {
+        links.get(slot).next.some()
     }
 
-    #[inline]
-    pub(crate) fn push_back<S: Linked>(&mut self, states: &mut impl States<S>, slot: Slot) {
-        *states.state_mut(slot).links_mut() = Links { previous: self.back, next: Slot::NIL };
+    #[inline(always)]
+    pub(crate) fn push_back(&mut self, links: &mut Column<Links>, slot: Slot) {
+        links.set(slot, Links { previous: self.back, next: Slot::NIL });
         match self.back.some() {
-            Some(back) => states.state_mut(back).links_mut().next = slot,
+            Some(back) => links.get_mut(back).next = slot,
             None => self.front = slot,
         }
         self.back = slot;
     }
 
-    /// Takes out an entry that is in this list.
-    #[inline]
-    pub(crate) fn unlink<S: Linked>(&mut self, states: &mut impl States<S>, slot: Slot) {
-        let Links { previous, next } = *states.state(slot).links();
+    /// Takes out a slot that is in this list.
+    #[inline(always)]
+    pub(crate) fn unlink(&mut self, links: &mut Column<Links>, slot: Slot) {
+        let Links { previous, next } = links.get(slot);
         match previous.some() {
-            Some(previous) => states.state_mut(previous).links_mut().next = next,
+            Some(previous) => links.get_mut(previous).next = next,
             None => self.front = next,
         }
         match next.some() {
-            Some(next) => states.state_mut(next).links_mut().previous = previous,
+            Some(next) => links.get_mut(next).previous = previous,
             None => self.back = previous,
         }
     }
 
-    #[inline]
-    pub(crate) fn move_to_back<S: Linked>(&mut self, states: &mut impl States<S>, slot: Slot) {
-        if self.back != slot {
-            self.unlink(states, slot);
-            self.push_back(states, slot);
+    /// Moves a slot that is in this list to its end.
+    #[inline(always)]
+    pub(crate) fn move_to_back(&mut self, links: &mut Column<Links>, slot: Slot) {
+        let old_back = self.back;
+        if old_back == slot {
+            return;
         }
+        // Not the last, so there is a next.
+        let place = links.get_mut(slot);
+        let Links { previous, next } = *place;
+        *place = Links { previous: old_back, next: Slot::NIL };
+        links.get_mut(next).previous = previous;
+        match previous.some() {
+            Some(previous) => links.get_mut(previous).next = next,
+            None => self.front = next,
+        }
+        links.get_mut(old_back).next = slot;
+        self.back = slot;
     }
 
     /// Puts all of `other` behind this list and leaves `other` empty.
-    pub(crate) fn append<S: Linked>(&mut self, states: &mut impl States<S>, other: &mut Self) {
+    pub(crate) fn append(&mut self, links: &mut Column<Links>, other: &mut Self) {
         let other = std::mem::take(other);
         match (self.back.some(), other.front.some()) {
             (_, None) => {}
             (None, _) => *self = other,
             (Some(back), Some(front)) => {
-                states.state_mut(back).links_mut().next = front;
-                states.state_mut(front).links_mut().previous = back;
+                links.get_mut(back).next = front;
+                links.get_mut(front).previous = back;
                 self.back = other.back;
             }
         }
     }
 
-    /// Counts the entries and checks every link; `None` where one is wrong.
-    pub(crate) fn count<S: Linked>(&self, states: &impl States<S>, limit: usize) -> Option<usize> {
+    /// Counts the slots and checks every link; `None` where one is wrong.
+    pub(crate) fn count(&self, links: &Column<Links>, limit: usize) -> Option<usize> {
         let (mut count, mut previous, mut at) = (0, Slot::NIL, self.front);
         while let Some(slot) = at.some() {
-            let links = states.state(slot).links();
+            let found = links.get(slot);
             count += 1;
-            if links.previous != previous || count > limit {
+            if found.previous != previous || count > limit {
                 return None;
             }
-            (previous, at) = (slot, links.next);
+            (previous, at) = (slot, found.next);
         }
         (self.back == previous).then_some(count)
     }

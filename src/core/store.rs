@@ -98,6 +98,18 @@ pub struct Departed<K, V> {
     pub cause: Cause,
 }
 
+/// Takes what leaves a store.
+pub trait Sink<K, V> {
+    /// Takes one entry. The store is in the middle of a call: keep the entry and look at it later.
+    fn push(&mut self, departed: Departed<K, V>);
+}
+
+impl<K, V> Sink<K, V> for Vec<Departed<K, V>> {
+    fn push(&mut self, departed: Departed<K, V>) {
+        Vec::push(self, departed);
+    }
+}
+
 /// An entry on its way in.
 #[derive(Clone, Copy, Debug)]
 pub struct New<K, V> {
@@ -114,7 +126,7 @@ pub struct New<K, V> {
 /// A policy-driven cache over hashes and slots. See the [module](self) for how it works.
 #[derive(Debug)]
 pub struct Store<K, V, P: Policy> {
-    nodes: Arena<Node<K, V, P::State>>,
+    nodes: Arena<Node<K, V>>,
     index: Index,
     policy: P,
     most_items: usize,
@@ -133,7 +145,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         Self {
             nodes: Arena::new(limits.capacity()),
             index: Index::new(limits.capacity()),
-            policy: P::new(seed),
+            policy: P::new(limits.capacity(), seed),
             most_items: limits.most_items(),
             most_weight: limits.most_weight(),
             weights: Weights::new(),
@@ -195,7 +207,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
     /// # Errors
     ///
     /// The first that `eq` returns.
-    #[inline]
+    #[inline(always)]
     pub fn find<E>(&self, hash: u64, mut eq: impl FnMut(&K) -> Result<bool, E>) -> Result<Option<Slot>, E> {
         let mut failure = None;
         let found = self.index.find(hash, |slot| {
@@ -242,14 +254,14 @@ impl<K, V, P: Policy> Store<K, V, P> {
     }
 
     /// When an entry expires.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn deadline(&self, slot: Slot) -> Option<Nanos> {
         self.wheel.as_ref()?.deadline(slot)
     }
 
     /// Whether an entry's deadline has come. The clock is read only where there is a deadline.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn has_expired(&self, slot: Slot, clock: &impl Clock) -> bool {
         match self.deadline(slot) {
@@ -260,30 +272,47 @@ impl<K, V, P: Policy> Store<K, V, P> {
 
     /// Reads the entry that [`find`](Self::find) found: counts a hit or a miss, tells the policy,
     /// and lets the entry go where it has expired. O(1).
-    #[inline]
-    pub fn get(
-        &mut self,
-        found: Option<Slot>,
-        clock: &impl Clock,
-        sink: &mut impl Extend<Departed<K, V>>,
-    ) -> Option<&V> {
-        let Some(slot) = self.live(found, clock, sink) else {
-            self.stats.misses += 1;
-            return None;
-        };
+    #[inline(always)]
+    pub fn get(&mut self, found: Option<Slot>, clock: &impl Clock, sink: &mut impl Sink<K, V>) -> Option<&V> {
+        match self.live(found, clock, sink) {
+            Some(slot) => Some(self.hit(slot)),
+            None => {
+                self.miss();
+                None
+            }
+        }
+    }
+
+    /// Counts a hit of a live entry and tells the policy. O(1).
+    #[inline(always)]
+    pub fn hit(&mut self, slot: Slot) -> &V {
         self.stats.hits += 1;
-        self.policy.on_access(&mut self.nodes, slot);
+        self.policy.on_access(slot);
         self.recount();
-        Some(&self.nodes.get(slot).value)
+        &self.nodes.get(slot).value
+    }
+
+    /// Counts a miss.
+    #[inline(always)]
+    pub fn miss(&mut self) {
+        self.stats.misses += 1;
+    }
+
+    /// Replaces the value of a live entry, whose weight and deadline stay. O(1); the value before.
+    #[inline(always)]
+    pub fn exchange(&mut self, slot: Slot, value: V) -> V {
+        self.stats.updates += 1;
+        self.policy.on_access(slot);
+        std::mem::replace(&mut self.nodes.get_mut(slot).value, value)
     }
 
     /// The slot found, unless its entry has expired: then the entry leaves. O(1).
-    #[inline]
+    #[inline(always)]
     pub fn live(
         &mut self,
         found: Option<Slot>,
         clock: &impl Clock,
-        sink: &mut impl Extend<Departed<K, V>>,
+        sink: &mut impl Sink<K, V>,
     ) -> Option<Slot> {
         let slot = found?;
         if self.has_expired(slot, clock) {
@@ -334,7 +363,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         hash: u64,
         new: New<K, V>,
         clock: &impl Clock,
-        sink: &mut impl Extend<Departed<K, V>>,
+        sink: &mut impl Sink<K, V>,
     ) -> Result<Slot, (Error, New<K, V>)> {
         if let Err(error) = self.admit(found, new.weight) {
             return Err((error, new));
@@ -348,22 +377,15 @@ impl<K, V, P: Policy> Store<K, V, P> {
     }
 
     #[inline]
-    fn insert(
-        &mut self,
-        hash: u64,
-        new: New<K, V>,
-        clock: &impl Clock,
-        sink: &mut impl Extend<Departed<K, V>>,
-    ) -> Slot {
+    fn insert(&mut self, hash: u64, new: New<K, V>, clock: &impl Clock, sink: &mut impl Sink<K, V>) -> Slot {
         if !self.has_room(new.weight) {
             self.make_room(1, new.weight, clock, sink);
         }
-        let slot =
-            self.nodes.insert(Node { key: new.key, value: new.value, hash, state: P::State::default() });
+        let slot = self.nodes.insert(Node { key: new.key, value: new.value, hash });
         let nodes = &self.nodes;
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
         self.weights.add(slot, new.weight);
-        self.policy.on_insert(&mut self.nodes, slot);
+        self.policy.on_insert(slot);
         if new.deadline.is_some() {
             self.set_deadline(slot, new.deadline, clock);
         }
@@ -377,12 +399,12 @@ impl<K, V, P: Policy> Store<K, V, P> {
         slot: Slot,
         new: New<K, V>,
         clock: &impl Clock,
-        sink: &mut impl Extend<Departed<K, V>>,
+        sink: &mut impl Sink<K, V>,
     ) -> Slot {
         let value = std::mem::replace(&mut self.nodes.get_mut(slot).value, new.value);
-        sink.extend(Some(Departed { key: new.key, value, cause: Cause::Replaced }));
+        sink.push(Departed { key: new.key, value, cause: Cause::Replaced });
         self.stats.updates += 1;
-        self.policy.on_access(&mut self.nodes, slot);
+        self.policy.on_access(slot);
         if self.weights.get(slot) != new.weight {
             // Without its old deadline it cannot expire while room is made for it.
             self.set_deadline(slot, None, clock);
@@ -394,54 +416,41 @@ impl<K, V, P: Policy> Store<K, V, P> {
 
     /// Gives an entry that is to stay another weight, at the cost of the others.
     #[cold]
-    fn reweigh(
-        &mut self,
-        slot: Slot,
-        weight: u64,
-        clock: &impl Clock,
-        sink: &mut impl Extend<Departed<K, V>>,
-    ) {
+    fn reweigh(&mut self, slot: Slot, weight: u64, clock: &impl Clock, sink: &mut impl Sink<K, V>) {
         self.weights.remove(slot);
         if self.weights.total() > self.most_weight - weight {
             // It cannot be its own victim: it comes in again as the newest.
-            self.policy.on_remove(&mut self.nodes, slot);
+            self.policy.on_remove(slot);
             self.make_room(0, weight, clock, sink);
-            self.nodes.get_mut(slot).state = P::State::default();
-            self.policy.on_insert(&mut self.nodes, slot);
+            self.policy.on_insert(slot);
         }
         self.weights.add(slot, weight);
     }
 
     /// Lets entries go until `items` more of `weight` fit: expired ones first.
     #[inline]
-    fn make_room(
-        &mut self,
-        items: usize,
-        weight: u64,
-        clock: &impl Clock,
-        sink: &mut impl Extend<Departed<K, V>>,
-    ) {
+    fn make_room(&mut self, items: usize, weight: u64, clock: &impl Clock, sink: &mut impl Sink<K, V>) {
         if self.wheel.is_some() {
             self.expire(clock.now(), EXPIRED_A_CALL, sink);
         }
         let (most_items, most_weight) = (self.most_items - items, self.most_weight - weight);
         while self.len() > most_items || self.weights.total() > most_weight {
-            let Some(victim) = self.policy.victim(&self.nodes) else { break };
+            let Some(victim) = self.policy.victim() else { break };
             self.let_go(victim, Cause::Evicted, sink);
         }
     }
 
     /// Removes an entry. O(1).
     #[inline]
-    pub fn remove(&mut self, slot: Slot, cause: Cause, sink: &mut impl Extend<Departed<K, V>>) {
+    pub fn remove(&mut self, slot: Slot, cause: Cause, sink: &mut impl Sink<K, V>) {
         self.let_go(slot, cause, sink);
         self.recount();
     }
 
     /// The one door out.
     #[inline]
-    fn let_go(&mut self, slot: Slot, cause: Cause, sink: &mut impl Extend<Departed<K, V>>) {
-        self.policy.on_remove(&mut self.nodes, slot);
+    fn let_go(&mut self, slot: Slot, cause: Cause, sink: &mut impl Sink<K, V>) {
+        self.policy.on_remove(slot);
         self.weights.remove(slot);
         if let Some(wheel) = &mut self.wheel {
             wheel.set(slot, None);
@@ -453,7 +462,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             Cause::Expired => self.stats.expirations += 1,
             _ => self.stats.removals += 1,
         }
-        sink.extend(Some(Departed { key: node.key, value: node.value, cause }));
+        sink.push(Departed { key: node.key, value: node.value, cause });
     }
 
     /// Sets, moves or removes an entry's deadline. O(1).
@@ -467,7 +476,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
     }
 
     /// Lets go at most `most` entries whose deadline has come. O(1) for each; returns how many.
-    pub fn expire(&mut self, now: Nanos, most: usize, sink: &mut impl Extend<Departed<K, V>>) -> usize {
+    pub fn expire(&mut self, now: Nanos, most: usize, sink: &mut impl Sink<K, V>) -> usize {
         for expired in 0..most {
             let Some(slot) = self.wheel.as_mut().and_then(|wheel| wheel.pop(now)) else {
                 return expired;
@@ -501,12 +510,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
     }
 
     /// Lets go at most `most` entries that the limits leave no room for; whether more must go.
-    pub fn shrink(
-        &mut self,
-        most: usize,
-        clock: &impl Clock,
-        sink: &mut impl Extend<Departed<K, V>>,
-    ) -> bool {
+    pub fn shrink(&mut self, most: usize, clock: &impl Clock, sink: &mut impl Sink<K, V>) -> bool {
         for _ in 0..most {
             if self.len() <= self.most_items && self.weights.total() <= self.most_weight {
                 return false;
@@ -514,7 +518,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             if self.wheel.is_some() && self.expire(clock.now(), 1, sink) > 0 {
                 continue;
             }
-            let Some(victim) = self.policy.victim(&self.nodes) else { return false };
+            let Some(victim) = self.policy.victim() else { return false };
             self.let_go(victim, Cause::Evicted, sink);
         }
         true
@@ -523,23 +527,23 @@ impl<K, V, P: Policy> Store<K, V, P> {
     /// The entry that leaves next. O(1).
     #[must_use]
     pub fn victim(&self) -> Option<Slot> {
-        self.policy.victim(&self.nodes)
+        self.policy.victim()
     }
 
     /// The slots of all entries, the next victim first. O(1) a step.
     pub fn slots(&self) -> impl Iterator<Item = Slot> {
-        std::iter::successors(self.policy.victim(&self.nodes), |&slot| self.policy.after(&self.nodes, slot))
+        std::iter::successors(self.policy.victim(), |&slot| self.policy.after(slot))
     }
 
     /// How well established an entry is, for [`restore`](Self::restore).
     #[must_use]
     pub fn rank(&self, slot: Slot) -> u64 {
-        self.policy.rank(&self.nodes, slot)
+        self.policy.rank(slot)
     }
 
     /// Gives an entry that was just stored the rank it had elsewhere.
     pub fn restore(&mut self, slot: Slot, rank: u64) {
-        self.policy.restore(&mut self.nodes, slot, rank);
+        self.policy.restore(slot, rank);
     }
 
     /// Every key and value, in no particular order. What it costs is up to the caller.
@@ -549,7 +553,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
 
     /// Empties the store and hands over what was in it, to be let go elsewhere. O(1).
     #[must_use]
-    pub fn drain(&mut self) -> Drained<K, V, P> {
+    pub fn drain(&mut self) -> Drained<K, V> {
         let empty = Self::new(self.limits, self.seed.wrapping_add(1));
         let full = std::mem::replace(self, empty);
         self.stats = full.stats;
@@ -566,7 +570,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         Store {
             nodes: self.nodes.map(|node| {
                 let (key, value) = convert(&node.key, &node.value);
-                Node { key, value, hash: node.hash, state: node.state.clone() }
+                Node { key, value, hash: node.hash }
             }),
             index: self.index.clone(),
             policy: self.policy.clone(),
@@ -600,7 +604,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         if let Some(slot) = self.index.iter().find(|&slot| self.nodes.try_get(slot).is_none()) {
             return Err(format!("the index names {slot:?}, which is empty"));
         }
-        self.policy.check(&self.nodes, len)?;
+        self.policy.check(len)?;
         if self.slots().take(len + 1).count() != len {
             return Err("the order of eviction leaves entries out".into());
         }
@@ -617,9 +621,13 @@ impl<K, V, P: Policy> Store<K, V, P> {
         }
     }
 
+    #[cfg(not(feature = "strict"))]
+    #[expect(clippy::unused_self, reason = "the strict build uses it")]
     #[inline(always)]
+    fn recount(&self) {}
+
+    #[cfg(feature = "strict")]
     fn recount(&self) {
-        #[cfg(feature = "strict")]
         if let Err(wrong) = self.check() {
             panic!("the store is damaged: {wrong}");
         }
@@ -628,9 +636,9 @@ impl<K, V, P: Policy> Store<K, V, P> {
 
 /// The former contents of a store.
 #[derive(Debug)]
-pub struct Drained<K, V, P: Policy>(Arena<Node<K, V, P::State>>);
+pub struct Drained<K, V>(Arena<Node<K, V>>);
 
-impl<K, V, P: Policy> Drained<K, V, P> {
+impl<K, V> Drained<K, V> {
     /// How many entries there were.
     #[must_use]
     pub fn len(&self) -> usize {

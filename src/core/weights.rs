@@ -15,8 +15,8 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    pub(crate) const fn new() -> Self {
-        Self { beyond_one: Column::new(), total: 0 }
+    pub(crate) fn new() -> Self {
+        Self { beyond_one: Column::new(0), total: 0 }
     }
 
     #[inline]
@@ -56,7 +56,7 @@ impl Weights {
     #[inline]
     fn write(&mut self, slot: Slot, weight: u64) {
         if weight != 1 || !self.beyond_one.is_empty() {
-            *self.beyond_one.get_mut(slot) = weight.wrapping_sub(1);
+            self.beyond_one.set(slot, weight.wrapping_sub(1));
         }
     }
 

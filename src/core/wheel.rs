@@ -11,8 +11,7 @@
 
 use crate::clock::Nanos;
 use crate::column::Column;
-use crate::list::{Linked, Links, List};
-use crate::policy::States;
+use crate::list::{Links, List};
 use crate::slot::Slot;
 
 /// A tick is 2^20 nanoseconds.
@@ -25,7 +24,9 @@ const LEVELS: usize = 8;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Wheel {
-    timers: Timers,
+    /// 0 where no timer is set. Beside the links, since a read looks at nothing else.
+    deadlines: Column<Nanos>,
+    links: Column<Links>,
     lists: Box<[[List; DIGITS]; LEVELS]>,
     occupied: [u64; LEVELS],
     /// All ticks before this one are done.
@@ -33,40 +34,11 @@ pub(crate) struct Wheel {
     len: usize,
 }
 
-#[derive(Clone, Debug)]
-struct Timers(Column<Timer>);
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Timer {
-    /// 0 where no timer is set.
-    deadline: Nanos,
-    links: Links,
-}
-
-impl Linked for Timer {
-    fn links(&self) -> &Links {
-        &self.links
-    }
-
-    fn links_mut(&mut self) -> &mut Links {
-        &mut self.links
-    }
-}
-
-impl States<Timer> for Timers {
-    fn state(&self, slot: Slot) -> &Timer {
-        self.0.get_ref(slot)
-    }
-
-    fn state_mut(&mut self, slot: Slot) -> &mut Timer {
-        self.0.get_mut(slot)
-    }
-}
-
 impl Wheel {
     pub(crate) fn new(now: Nanos) -> Self {
         Self {
-            timers: Timers(Column::new()),
+            deadlines: Column::new(0),
+            links: Column::new(0),
             lists: Box::new([[List::default(); DIGITS]; LEVELS]),
             occupied: [0; LEVELS],
             tick: now >> TICK_BITS,
@@ -75,9 +47,9 @@ impl Wheel {
     }
 
     /// The deadline of `slot`, if it has one. O(1).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deadline(&self, slot: Slot) -> Option<Nanos> {
-        let deadline = self.timers.0.get(slot).deadline;
+        let deadline = self.deadlines.get(slot);
         (deadline != 0).then_some(deadline)
     }
 
@@ -85,25 +57,25 @@ impl Wheel {
     pub(crate) fn set(&mut self, slot: Slot, deadline: Option<Nanos>) {
         if let Some(old) = self.deadline(slot) {
             self.unlink(slot, old);
-            self.timers.state_mut(slot).deadline = 0;
+            self.deadlines.set(slot, 0);
         }
         if let Some(deadline) = deadline {
             let deadline = deadline.max(1);
-            self.timers.state_mut(slot).deadline = deadline;
+            self.deadlines.set(slot, deadline);
             self.link(slot, deadline);
         }
     }
 
     fn link(&mut self, slot: Slot, deadline: Nanos) {
         let (level, digit) = self.place(deadline);
-        self.lists[level][digit].push_back(&mut self.timers, slot);
+        self.lists[level][digit].push_back(&mut self.links, slot);
         self.occupied[level] |= 1 << digit;
         self.len += 1;
     }
 
     fn unlink(&mut self, slot: Slot, deadline: Nanos) {
         let (level, digit) = self.place(deadline);
-        self.lists[level][digit].unlink(&mut self.timers, slot);
+        self.lists[level][digit].unlink(&mut self.links, slot);
         if self.lists[level][digit].is_empty() {
             self.occupied[level] &= !(1 << digit);
         }
@@ -115,7 +87,7 @@ impl Wheel {
     fn place(&self, deadline: Nanos) -> (usize, usize) {
         let tick = (deadline >> TICK_BITS).max(self.tick);
         let differing = (tick ^ self.tick) | (DIGITS as u64 - 1);
-        let level = (63 - differing.leading_zeros()) / DIGIT_BITS;
+        let level = differing.ilog2() / DIGIT_BITS;
         let digit = (tick >> (level * DIGIT_BITS)) & (DIGITS as u64 - 1);
         (level as usize, digit as usize)
     }
@@ -138,14 +110,14 @@ impl Wheel {
             return Some(tick << TICK_BITS);
         }
         let front = self.lists[level][digit].front()?;
-        if List::next(&self.timers, front).is_none() {
+        if List::next(&self.links, front).is_none() {
             return self.deadline(front);
         }
         Some((tick + 1) << TICK_BITS)
     }
 
     pub(crate) fn allocated_bytes(&self) -> usize {
-        self.timers.0.allocated_bytes() + size_of_val(&*self.lists)
+        self.deadlines.allocated_bytes() + self.links.allocated_bytes() + size_of_val(&*self.lists)
     }
 
     /// Recounts the timers.
@@ -161,7 +133,7 @@ impl Wheel {
                     return Err(format!("the wheel's bit {level}.{digit} is wrong"));
                 }
                 linked += list
-                    .count(&self.timers, self.len)
+                    .count(&self.links, self.len)
                     .ok_or_else(|| format!("the wheel's list {level}.{digit} is broken"))?;
                 let mut at = list.front();
                 while let Some(slot) = at {
@@ -169,7 +141,7 @@ impl Wheel {
                     if self.place(deadline) != (level, digit) {
                         return Err(format!("the timer of {slot:?} stands in {level}.{digit}"));
                     }
-                    at = List::next(&self.timers, slot);
+                    at = List::next(&self.links, slot);
                 }
             }
         }
@@ -208,10 +180,10 @@ impl Wheel {
     fn first_reached(&self, digit: usize, now: Nanos) -> Option<Slot> {
         let mut at = self.lists[0][digit].front();
         while let Some(slot) = at {
-            if self.timers.state(slot).deadline <= now {
+            if self.deadlines.get(slot) <= now {
                 return Some(slot);
             }
-            at = List::next(&self.timers, slot);
+            at = List::next(&self.links, slot);
         }
         None
     }
@@ -223,9 +195,9 @@ impl Wheel {
         self.tick = tick;
         let mut at = list.front();
         while let Some(slot) = at {
-            at = List::next(&self.timers, slot);
+            at = List::next(&self.links, slot);
             self.len -= 1;
-            let deadline = self.timers.state(slot).deadline;
+            let deadline = self.deadlines.get(slot);
             self.link(slot, deadline);
         }
     }

@@ -253,7 +253,7 @@ impl Background {
         match cache.get().remove_expired(py) {
             Ok(0) => {}
             Ok(count) => {
-                logging::debug(py, &format_args!("removed {count} expired entries in the background"))
+                logging::debug(py, &format_args!("removed {count} expired entries in the background"));
             }
             Err(error) => logging::error(
                 py,

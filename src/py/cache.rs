@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flexcache_core::{Cause, Clock, Limits, Nanos, New, Slot, Stats};
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
+use flexcache_core::{Cause, Clock, Limits, Stats};
+use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
@@ -16,33 +16,19 @@ use pyo3::types::{PyDict, PyType};
 use super::aclose::{self, Closing};
 use super::background::Watch;
 use super::clock::SystemClock;
-use super::custom_policy::{self, Entered, Gate};
-use super::departures::{Departures, Leaver};
+use super::custom_policy::{self, Gate};
+use super::departures::Departures;
 use super::duration::{self, Ttl};
 use super::engine::{Engine, PolicyName};
 use super::errors::refused;
+use super::expire::BATCH;
 use super::guard::{Guard, Shards};
+use super::leave::missing;
 use super::options::{self, Options};
 use super::stats::CacheStats;
 use super::views::{CacheIterator, CacheView, What};
+use super::write::IfPresent;
 use super::{hooks, key, logging, pickle};
-
-/// How many entries leave in one locked section, where many have to.
-const BATCH: usize = 1024;
-
-/// How many expired entries a call that stores one removes besides.
-const EXPIRED_A_PUT: usize = 64;
-
-/// Evictions that a store asks of a policy written in Python, at most, for one entry.
-const MOST_VICTIMS: usize = 1 << 20;
-
-/// What to do where the key is present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IfPresent {
-    Replace,
-    Raise,
-    Keep,
-}
 
 /// What Python gave the cache to call.
 #[derive(Default)]
@@ -54,20 +40,20 @@ pub(crate) struct Callbacks {
 /// An in-process cache; see `FlexCache` in the stubs for the whole of its documentation.
 #[pyclass(frozen, subclass, weakref, generic, module = "flexcache_rs")]
 pub(crate) struct FlexCache {
-    pub(crate) shards: Shards,
+    pub(super) shards: Shards,
     /// Goes into every hash.
-    seed: u64,
+    pub(super) seed: u64,
     /// Whether `on_evict` was given.
-    listens: bool,
-    default_ttl: Option<Ttl>,
+    pub(super) listens: bool,
+    pub(super) default_ttl: Option<Ttl>,
     /// The turn to talk to a policy written in Python; `None` for a built-in one.
-    gate: Option<Gate>,
+    pub(super) gate: Option<Gate>,
     pub(crate) options: Options,
-    callbacks: Guard<Callbacks>,
-    last_scan: AtomicU64,
-    hook_errors: AtomicU64,
-    watch: Option<Arc<Watch>>,
-    closing: Arc<Closing>,
+    pub(super) callbacks: Guard<Callbacks>,
+    pub(super) last_scan: AtomicU64,
+    pub(super) hook_errors: AtomicU64,
+    pub(super) watch: Option<Arc<Watch>>,
+    pub(super) closing: Arc<Closing>,
 }
 
 impl FlexCache {
@@ -114,489 +100,6 @@ impl FlexCache {
     pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
-
-    // ---------------------------------------------------------------- reading
-
-    /// The value of a live entry; counts a hit or a miss and an access.
-    #[inline]
-    pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        if self.gate.is_some() {
-            return self.read_by_custom_policy(key);
-        }
-        self.read_store(key)
-    }
-
-    #[inline]
-    fn read_store(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        let py = key.py();
-        let hash = key::hash(&key, self.seed)?;
-        let mut departures = Departures::new();
-        let value = self.shards.find(&key, hash, |engine, found| {
-            engine.get(found, &mut departures).map(|value| value.clone_ref(py))
-        })?;
-        if !departures.is_empty() {
-            self.settle(py, departures)?;
-        }
-        Ok(value)
-    }
-
-    #[cold]
-    fn read_by_custom_policy(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        let py = key.py();
-        let turn = self.turn(py)?;
-        let value = self.read_store(key)?;
-        if value.is_some() {
-            self.tell(py, turn.as_ref(), "on_access", &key)?;
-        }
-        Ok(value)
-    }
-
-    /// Finds a live entry without counting, and runs `step` on it in the locked section.
-    #[inline]
-    pub(crate) fn find_live<R>(
-        &self,
-        key: Borrowed<'_, '_, PyAny>,
-        step: impl FnOnce(&mut Engine, Slot) -> R,
-    ) -> PyResult<Option<R>> {
-        let hash = key::hash(&key, self.seed)?;
-        self.shards.find(&key, hash, |engine, found| {
-            let slot = found?;
-            if engine.has_expired(slot) { None } else { Some(step(engine, slot)) }
-        })
-    }
-
-    #[inline]
-    pub(crate) fn has(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-        Ok(self.find_live(key, |_, _| ())?.is_some())
-    }
-
-    // ---------------------------------------------------------------- storing
-
-    /// When an entry with this `ttl` argument expires.
-    #[inline]
-    pub(crate) fn deadline(&self, ttl: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Option<Nanos>> {
-        match ttl {
-            Some(ttl) if !ttl.is_none() => duration::ttl("ttl", ttl).map(|ttl| Some(ttl.deadline())),
-            _ => Ok(self.default_ttl.map(Ttl::deadline)),
-        }
-    }
-
-    /// Stores an entry; whether it was stored.
-    #[inline]
-    pub(crate) fn write(
-        this: &Borrowed<'_, '_, Self>,
-        key: Borrowed<'_, '_, PyAny>,
-        value: Borrowed<'_, '_, PyAny>,
-        ttl: Option<Borrowed<'_, '_, PyAny>>,
-        if_present: IfPresent,
-    ) -> PyResult<bool> {
-        let cache = this.get();
-        let hash = key::hash(&key, cache.seed)?;
-        let weight = hooks::weight(&value)?;
-        let deadline = cache.deadline(ttl)?;
-        let stored = if cache.gate.is_some() {
-            cache.write_by_custom_policy(key, value, hash, weight, deadline, if_present)?
-        } else {
-            cache.write_store(key, value, hash, weight, deadline, if_present)?
-        };
-        if let Some(deadline) = deadline {
-            cache.expect_expiry(this, deadline)?;
-        }
-        Ok(stored)
-    }
-
-    /// Tells the background thread, if there is to be one, when it is needed.
-    #[inline]
-    pub(crate) fn expect_expiry(&self, this: &Bound<'_, Self>, deadline: Nanos) -> PyResult<()> {
-        self.watch.as_ref().map_or(Ok(()), |watch| watch.expect(this, deadline))
-    }
-
-    #[inline]
-    fn write_store(
-        &self,
-        key: Borrowed<'_, '_, PyAny>,
-        value: Borrowed<'_, '_, PyAny>,
-        hash: u64,
-        weight: u64,
-        deadline: Option<Nanos>,
-        if_present: IfPresent,
-    ) -> PyResult<bool> {
-        let py = key.py();
-        let mut departures = Departures::new();
-        let stored = self.shards.find(&key, hash, |engine, found| {
-            if if_present != IfPresent::Replace && found.is_some_and(|slot| !engine.has_expired(slot)) {
-                return Ok(false);
-            }
-            // Only now, so that nothing has to be taken back where Python's equality failed.
-            let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
-            let new = New { key, value, weight, deadline };
-            let stored = engine.put(found, hash, new, &mut departures);
-            if engine.has_deadlines() {
-                self.expire_some(engine, &mut departures);
-            }
-            stored.map(|_| true)
-        })?;
-        if !departures.is_empty() {
-            self.settle_written(py, departures, value)?;
-        }
-        match stored {
-            Ok(stored) => Ok(stored),
-            Err((error, new)) => {
-                new.key.drop_ref(py);
-                new.value.drop_ref(py);
-                Err(refused(error))
-            }
-        }
-    }
-
-    /// Like [`settle`](Self::settle), but a value that replaced itself has not left.
-    fn settle_written(
-        &self,
-        py: Python<'_>,
-        departures: Departures,
-        value: Borrowed<'_, '_, PyAny>,
-    ) -> PyResult<()> {
-        let mut result = Ok(());
-        for leaver in departures {
-            if leaver.cause == Cause::Replaced && leaver.value.is(&*value) {
-                leaver.key.drop_ref(py);
-                leaver.value.drop_ref(py);
-            } else {
-                result = result.and(self.let_leave(py, leaver));
-            }
-        }
-        result
-    }
-
-    #[cold]
-    fn write_by_custom_policy(
-        &self,
-        key: Borrowed<'_, '_, PyAny>,
-        value: Borrowed<'_, '_, PyAny>,
-        hash: u64,
-        weight: u64,
-        deadline: Option<Nanos>,
-        if_present: IfPresent,
-    ) -> PyResult<bool> {
-        let py = key.py();
-        let turn = self.turn(py)?;
-        let mut present = false;
-        for _ in 0..MOST_VICTIMS {
-            let mut departures = Departures::new();
-            let room = self.shards.find(&key, hash, |engine, found| {
-                let live = engine.live(found, &mut departures);
-                present = live.is_some();
-                engine.admit(live, weight).map(|()| {
-                    let freed = live.map_or(0, |slot| engine.weight_of(slot));
-                    let limits = engine.limits();
-                    let items = engine.len() as u64 + u64::from(!present);
-                    limits.items.is_none_or(|most| items <= most.get())
-                        && limits.weight.is_none_or(|most| engine.weight() - freed <= most.get() - weight)
-                })
-            })?;
-            self.settle(py, departures)?;
-            if present && if_present != IfPresent::Replace {
-                return Ok(false);
-            }
-            if room.map_err(refused)? {
-                let event = if present { "on_access" } else { "on_insert" };
-                self.tell(py, turn.as_ref(), event, &key)?;
-                return self.write_store(key, value, hash, weight, deadline, if_present);
-            }
-            if !self.remove_expired_batch(py)? {
-                self.evict_custom_victim(py, turn.as_ref())?;
-            }
-        }
-        Err(PyRuntimeError::new_err("the eviction policy made no room"))
-    }
-
-    /// Removes the entry that a policy written in Python names.
-    fn evict_custom_victim(&self, py: Python<'_>, turn: Option<&Entered<'_>>) -> PyResult<Option<Leaver>> {
-        self.take_custom_victim(py, turn, Cause::Evicted)
-    }
-
-    fn take_custom_victim(
-        &self,
-        py: Python<'_>,
-        turn: Option<&Entered<'_>>,
-        cause: Cause,
-    ) -> PyResult<Option<Leaver>> {
-        let (Some(turn), Some(policy)) = (turn, self.callbacks(py)?.policy) else { return Ok(None) };
-        let policy = policy.bind(py);
-        let victim = turn.call(policy, "victim", None)?;
-        let mut departures = Departures::new();
-        let named = victim.as_borrowed();
-        let removed = key::hash(&named, self.seed).and_then(|hash| {
-            self.shards.find(&named, hash, |engine, found| {
-                found.map(|slot| engine.remove(slot, cause, &mut departures)).is_some()
-            })
-        });
-        match removed {
-            Ok(true) if cause == Cause::Popped => Ok(departures.pop()),
-            Ok(true) => self.settle(py, departures).map(|()| None),
-            Ok(false) => Err(PyRuntimeError::new_err(format!(
-                "victim() of eviction policy {} named {}, which is not in the cache",
-                policy.get_type().name()?,
-                victim.repr().map_or_else(|_| "a key".into(), |text| text.to_string()),
-            ))),
-            Err(cause) => {
-                let error = PyRuntimeError::new_err(format!(
-                    "victim() of eviction policy {} named something that cannot be looked up",
-                    policy.get_type().name()?
-                ));
-                error.set_cause(py, Some(cause));
-                Err(error)
-            }
-        }
-    }
-
-    /// This thread's turn to talk to a policy written in Python; `None` for built-in policies.
-    fn turn(&self, py: Python<'_>) -> PyResult<Option<Entered<'_>>> {
-        self.gate.as_ref().map(|gate| gate.enter(py)).transpose()
-    }
-
-    fn tell(
-        &self,
-        py: Python<'_>,
-        turn: Option<&Entered<'_>>,
-        event: &str,
-        key: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        match (turn, self.callbacks(py)?.policy) {
-            (Some(turn), Some(policy)) => turn.call(policy.bind(py), event, Some(key)).map(drop),
-            _ => Ok(()),
-        }
-    }
-
-    // ---------------------------------------------------------------- leaving
-
-    /// Lets go of what left the stores: tells `on_evict`, runs the hooks, drops the references.
-    /// The store is not locked.
-    ///
-    /// # Errors
-    ///
-    /// What a policy written in Python raises on hearing of it, when all is done. What hooks
-    /// raise is logged.
-    #[inline]
-    pub(crate) fn settle(&self, py: Python<'_>, departures: Departures) -> PyResult<()> {
-        let mut result = Ok(());
-        for leaver in departures {
-            result = result.and(self.let_leave(py, leaver));
-        }
-        result
-    }
-
-    #[inline]
-    fn let_leave(&self, py: Python<'_>, leaver: Leaver) -> PyResult<()> {
-        let quiet = !self.listens
-            && self.gate.is_none()
-            && hooks::of(&leaver.value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving());
-        if quiet {
-            leaver.key.drop_ref(py);
-            leaver.value.drop_ref(py);
-            return Ok(());
-        }
-        super::attached(py, |py| self.let_leave_noticed(py, &leaver))
-    }
-
-    #[cold]
-    fn let_leave_noticed(&self, py: Python<'_>, leaver: &Leaver) -> PyResult<()> {
-        let told = if self.gate.is_some() && leaver.cause != Cause::Replaced {
-            self.turn(py).and_then(|turn| self.tell(py, turn.as_ref(), "on_remove", leaver.key.bind(py)))
-        } else {
-            Ok(())
-        };
-        self.announce(py, leaver);
-        if let Err(error) = self.close_value(py, &leaver.value) {
-            self.hook_failed(py, "close()", &error);
-        }
-        told
-    }
-
-    /// Tells `on_evict`.
-    fn announce(&self, py: Python<'_>, leaver: &Leaver) {
-        if !self.listens {
-            return;
-        }
-        let Ok(Some(on_evict)) = self.callbacks(py).map(|callbacks| callbacks.on_evict) else { return };
-        let reason = match leaver.cause {
-            Cause::Evicted => "evicted",
-            Cause::Expired => "expired",
-            Cause::Deleted => "deleted",
-            Cause::Popped => "popped",
-            Cause::Replaced => "replaced",
-            Cause::Cleared => "cleared",
-            Cause::Closed => "closed",
-        };
-        if let Err(error) = on_evict.call1(py, (&leaver.key, &leaver.value, reason)) {
-            self.hook_failed(py, "on_evict()", &error);
-        }
-    }
-
-    fn close_value(&self, py: Python<'_>, value: &Py<PyAny>) -> PyResult<()> {
-        let hooks = hooks::of(&value.bind_borrowed(py))?;
-        if hooks.close() {
-            value.call_method0(py, "close")?;
-        } else if hooks.aclose() {
-            aclose::start(py, value, &self.closing)?;
-        }
-        Ok(())
-    }
-
-    fn hook_failed(&self, py: Python<'_>, hook: &str, error: &PyErr) {
-        self.hook_errors.fetch_add(1, Ordering::Relaxed);
-        logging::error(
-            py,
-            &format_args!("{hook} raised as an entry left:\n{}", logging::describe(py, error)),
-        );
-    }
-
-    /// Removes a live entry; what it was. A value that is handed out is announced, not closed.
-    fn take(&self, key: Borrowed<'_, '_, PyAny>, cause: Cause) -> PyResult<Option<Leaver>> {
-        let py = key.py();
-        let turn = self.turn(py)?;
-        let hash = key::hash(&key, self.seed)?;
-        let (mut expired, mut taken) = (Departures::new(), Departures::new());
-        self.shards.find(&key, hash, |engine, found| {
-            if let Some(slot) = engine.live(found, &mut expired) {
-                engine.remove(slot, cause, &mut taken);
-            }
-        })?;
-        self.settle(py, expired)?;
-        match taken.pop() {
-            Some(leaver) if cause == Cause::Popped => self.hand_out(py, turn.as_ref(), leaver).map(Some),
-            taken => Ok(taken),
-        }
-    }
-
-    /// An entry that goes to the caller, value and all.
-    fn hand_out(&self, py: Python<'_>, turn: Option<&Entered<'_>>, leaver: Leaver) -> PyResult<Leaver> {
-        self.tell(py, turn, "on_remove", leaver.key.bind(py))?;
-        self.announce(py, &leaver);
-        Ok(leaver)
-    }
-
-    fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-        let py = key.py();
-        let turn = self.turn(py)?;
-        let removed = self.take(key, Cause::Deleted)?;
-        let found = removed.is_some();
-        if let Some(leaver) = removed {
-            self.let_leave(py, leaver)?;
-        }
-        drop(turn);
-        Ok(found)
-    }
-
-    pub(crate) fn remove_or_raise(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.remove(key.as_borrowed())? { Ok(()) } else { Err(missing(key)) }
-    }
-
-    /// Lets everything go.
-    pub(crate) fn empty(&self, py: Python<'_>, cause: Cause) -> PyResult<()> {
-        let _turn = self.turn(py)?;
-        let mut result = Ok(());
-        for shard in self.shards.iter() {
-            let contents = shard.with(py, Engine::drain)?;
-            contents.for_each(cause, |leaver| {
-                let told = self.let_leave(py, leaver);
-                if result.is_ok() {
-                    result = told;
-                }
-            });
-        }
-        result
-    }
-
-    // ---------------------------------------------------------------- expiry
-
-    /// Whether an automatic scan is due, and if so, notes that it takes place.
-    #[inline]
-    fn scan_is_due(&self, engine: &Engine) -> bool {
-        if !engine.next_expiry().is_some_and(|next| SystemClock.reached(next)) {
-            return false;
-        }
-        if self.options.scan_interval == 0 {
-            return true;
-        }
-        let (now, last) = (SystemClock.now(), self.last_scan.load(Ordering::Relaxed));
-        // In shards each scan is one shard's; the interval is the whole cache's.
-        now.saturating_sub(last) >= self.options.scan_interval
-    }
-
-    #[inline]
-    fn expire_some(&self, engine: &mut Engine, departures: &mut Departures) {
-        if self.scan_is_due(engine) {
-            let now = SystemClock.now();
-            self.last_scan.store(now, Ordering::Relaxed);
-            engine.expire(now, EXPIRED_A_PUT, departures);
-        }
-    }
-
-    /// Removes what has expired if an automatic scan is due.
-    pub(crate) fn scan_if_due(&self, py: Python<'_>) -> PyResult<()> {
-        for shard in self.shards.iter() {
-            let due = shard.with(py, |engine| engine.has_deadlines() && self.scan_is_due(engine))?;
-            if due {
-                self.remove_expired(py)?;
-                self.last_scan.store(SystemClock.now(), Ordering::Relaxed);
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes all that has expired; how many entries that were.
-    pub(crate) fn remove_expired(&self, py: Python<'_>) -> PyResult<usize> {
-        let now = SystemClock.now();
-        let mut count = 0;
-        for shard in self.shards.iter() {
-            loop {
-                let turn = self.turn(py)?;
-                let mut departures = Departures::new();
-                let removed = shard.with(py, |engine| engine.expire(now, BATCH, &mut departures))?;
-                count += removed;
-                self.settle(py, departures)?;
-                drop(turn);
-                if removed < BATCH {
-                    break;
-                }
-            }
-        }
-        Ok(count)
-    }
-
-    /// Removes a batch of what has expired; whether there was any.
-    fn remove_expired_batch(&self, py: Python<'_>) -> PyResult<bool> {
-        let mut removed = 0;
-        for shard in self.shards.iter() {
-            let mut departures = Departures::new();
-            removed += shard.with(py, |engine| {
-                if engine.has_deadlines() {
-                    engine.expire(SystemClock.now(), BATCH, &mut departures)
-                } else {
-                    0
-                }
-            })?;
-            self.settle(py, departures)?;
-        }
-        Ok(removed > 0)
-    }
-
-    /// When something expires next.
-    pub(crate) fn next_expiry(&self, py: Python<'_>) -> PyResult<Option<Nanos>> {
-        let mut next: Option<Nanos> = None;
-        for shard in self.shards.iter() {
-            let of_shard = shard.with(py, |engine| engine.next_expiry())?;
-            next = match (next, of_shard) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
-        }
-        Ok(next)
-    }
-
-    // ---------------------------------------------------------------- whole
 
     fn sum<N: std::iter::Sum>(&self, py: Python<'_>, count: impl Fn(&Engine) -> N) -> PyResult<N> {
         let mut parts = Vec::with_capacity(self.shards.len());
@@ -671,10 +174,6 @@ impl<'py> FromPyObject<'_, 'py> for OrRaise {
     }
 }
 
-fn missing(key: &Bound<'_, PyAny>) -> PyErr {
-    PyKeyError::new_err((key.clone().unbind(),))
-}
-
 #[pymethods]
 impl FlexCache {
     #[new]
@@ -726,7 +225,8 @@ impl FlexCache {
     // `in` enter through `fast`; the slots here are what `fast` replaces on the type.
 
     fn __getitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.read(key.as_borrowed())?.ok_or_else(|| missing(key))
+        let hash = self.hash(key.as_borrowed())?;
+        self.read(key.as_borrowed(), hash)?.ok_or_else(|| missing(key))
     }
 
     fn __setitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -852,7 +352,8 @@ impl FlexCache {
         let found = PyDict::new(keys.py());
         for key in keys.try_iter()? {
             let key = key?;
-            if let Some(value) = self.read(key.as_borrowed())? {
+            let hash = self.hash(key.as_borrowed())?;
+            if let Some(value) = self.read(key.as_borrowed(), hash)? {
                 found.set_item(key, value)?;
             }
         }
@@ -1041,7 +542,6 @@ impl FlexCache {
         Ok(size_of::<Self>() + self.sum(py, Engine::allocated_bytes)?)
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the collector's protocol")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector runs this in a thread that is attached; the token is used for
         // nothing but to take the locks, which visiting needs.
@@ -1064,7 +564,7 @@ impl FlexCache {
         drop(callbacks);
         for shard in self.shards.iter() {
             if let Ok(contents) = shard.with(py, Engine::drain) {
-                contents.for_each(Cause::Closed, |leaver| {
+                contents.into_departed(Cause::Closed).for_each(|leaver| {
                     leaver.key.drop_ref(py);
                     leaver.value.drop_ref(py);
                 });

@@ -17,13 +17,12 @@ impl Clock for SystemClock {
         system::precise().saturating_add(AHEAD.load(Ordering::Relaxed))
     }
 
-    /// The coarse clock costs a tenth of the precise one and lags by a known bound, so it decides
-    /// alone unless the deadline lies within that bound.
-    #[inline]
+    /// The coarse clock costs a tenth of the precise one and lags by a known bound, so it is enough
+    /// for every deadline beyond that bound.
+    #[inline(always)]
     fn reached(&self, deadline: Nanos) -> bool {
-        let (coarse, lag) = system::coarse();
-        let coarse = coarse.saturating_add(AHEAD.load(Ordering::Relaxed));
-        coarse >= deadline || (coarse.saturating_add(lag) >= deadline && self.now() >= deadline)
+        let latest = system::coarse_at_most().saturating_add(AHEAD.load(Ordering::Relaxed));
+        latest >= deadline && self.now() >= deadline
     }
 }
 
@@ -34,7 +33,7 @@ pub(crate) fn advance(by: Nanos) {
 
 #[cfg(target_os = "linux")]
 mod system {
-    use std::sync::OnceLock;
+    use std::sync::LazyLock;
 
     use flexcache_core::Nanos;
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
@@ -49,13 +48,13 @@ mod system {
         nanos(&clock_gettime(ClockId::Monotonic))
     }
 
-    /// The coarse time and the most it can lag behind.
-    #[inline]
-    pub(super) fn coarse() -> (Nanos, Nanos) {
-        static LAG: OnceLock<Nanos> = OnceLock::new();
-        // Twice the resolution, for a tick that comes late.
-        let lag = *LAG.get_or_init(|| 2 * nanos(&clock_getres(ClockId::MonotonicCoarse)));
-        (nanos(&clock_gettime(ClockId::MonotonicCoarse)), lag)
+    /// The most that the coarse clock lags behind: twice its resolution, for a tick that is late.
+    static LAG: LazyLock<Nanos> = LazyLock::new(|| 2 * nanos(&clock_getres(ClockId::MonotonicCoarse)));
+
+    /// A time that is not before now, nor far after it.
+    #[inline(always)]
+    pub(super) fn coarse_at_most() -> Nanos {
+        nanos(&clock_gettime(ClockId::MonotonicCoarse)) + *LAG
     }
 }
 
@@ -70,7 +69,7 @@ mod system {
         CLOCK.get_or_init(MonotonicClock::new).now()
     }
 
-    pub(super) fn coarse() -> (Nanos, Nanos) {
-        (precise(), 0)
+    pub(super) fn coarse_at_most() -> Nanos {
+        precise()
     }
 }

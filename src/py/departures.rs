@@ -1,6 +1,6 @@
 //! What left a store, carried out of the locked section to be let go.
 
-use flexcache_core::Departed;
+use flexcache_core::{Departed, Sink};
 use pyo3::prelude::*;
 
 /// A key and value that left, and why.
@@ -30,15 +30,13 @@ impl Departures {
     }
 }
 
-impl Extend<Leaver> for Departures {
+impl Sink<Py<PyAny>, Py<PyAny>> for Departures {
     #[inline]
-    fn extend<I: IntoIterator<Item = Leaver>>(&mut self, leavers: I) {
-        for leaver in leavers {
-            if self.first.is_none() {
-                self.first = Some(leaver);
-            } else {
-                self.rest.push(leaver);
-            }
+    fn push(&mut self, leaver: Leaver) {
+        if self.first.is_none() {
+            self.first = Some(leaver);
+        } else {
+            self.rest.push(leaver);
         }
     }
 }

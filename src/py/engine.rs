@@ -1,14 +1,14 @@
 //! One store, whatever its policy: the only place that names them all.
 
 use flexcache_core::policy::{Fifo, Lfu, Lru, Random};
-use flexcache_core::{Cause, Departed, Error, Limits, Nanos, New, Slot, Stats, Store, store::Drained};
+use flexcache_core::{Cause, Error, Limits, Nanos, New, Slot, Stats, Store, store::Drained};
 use pyo3::prelude::*;
 
 use super::clock::SystemClock;
 use super::departures::Departures;
 
+type PyNew = New<Py<PyAny>, Py<PyAny>>;
 type PyStore<P> = Store<Py<PyAny>, Py<PyAny>, P>;
-type PyDrained<P> = Drained<Py<PyAny>, Py<PyAny>, P>;
 
 /// The built-in policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +40,9 @@ pub(crate) enum Engine {
     Random(PyStore<Random>),
 }
 
-/// What a store held.
-pub(crate) enum Contents {
-    Lru(PyDrained<Lru>),
-    Fifo(PyDrained<Fifo>),
-    Lfu(PyDrained<Lfu>),
-    Random(PyDrained<Random>),
-}
+/// A call that the short way does not cover.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Complicated;
 
 /// Runs one expression with the store, whichever it is.
 macro_rules! on_store {
@@ -79,7 +75,42 @@ impl Engine {
         on_store!(self, store => store.find(hash, eq))
     }
 
+    /// [`find`](Self::find) and [`get`](Self::get) in one, so that the policy is looked at once;
+    /// `Err` where that is not all there is to do.
     #[inline(always)]
+    pub(crate) fn get_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+    ) -> Result<Option<&Py<PyAny>>, Complicated> {
+        on_store!(self, store => match store.find(hash, eq)? {
+            Some(slot) if store.has_expired(slot, &SystemClock) => Err(Complicated),
+            Some(slot) => Ok(Some(store.hit(slot))),
+            None => {
+                store.miss();
+                Ok(None)
+            }
+        })
+    }
+
+    /// Finds an entry and replaces its value in one, where weight and deadline stay as they are;
+    /// `Err` hands the new value back where that is not all there is to do.
+    #[inline(always)]
+    pub(crate) fn exchange_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+        weight: u64,
+        value: impl FnOnce() -> Py<PyAny>,
+    ) -> Result<Py<PyAny>, Complicated> {
+        on_store!(self, store => match store.find(hash, eq)? {
+            Some(slot) if !store.has_deadlines() && store.weight_of(slot) == weight => {
+                Ok(store.exchange(slot, value()))
+            }
+            _ => Err(Complicated),
+        })
+    }
+
     pub(crate) fn get(&mut self, found: Option<Slot>, departures: &mut Departures) -> Option<&Py<PyAny>> {
         on_store!(self, store => store.get(found, &SystemClock, departures))
     }
@@ -89,9 +120,9 @@ impl Engine {
         &mut self,
         found: Option<Slot>,
         hash: u64,
-        new: New<Py<PyAny>, Py<PyAny>>,
+        new: PyNew,
         departures: &mut Departures,
-    ) -> Result<Slot, (Error, New<Py<PyAny>, Py<PyAny>>)> {
+    ) -> Result<Slot, (Error, PyNew)> {
         on_store!(self, store => store.put(found, hash, new, &SystemClock, departures))
     }
 
@@ -219,13 +250,8 @@ impl Engine {
     }
 
     /// Empties the store. O(1): the contents are let go by the caller, after the lock.
-    pub(crate) fn drain(&mut self) -> Contents {
-        match self {
-            Self::Lru(store) => Contents::Lru(store.drain()),
-            Self::Fifo(store) => Contents::Fifo(store.drain()),
-            Self::Lfu(store) => Contents::Lfu(store.drain()),
-            Self::Random(store) => Contents::Random(store.drain()),
-        }
+    pub(crate) fn drain(&mut self) -> Drained<Py<PyAny>, Py<PyAny>> {
+        on_store!(self, store => store.drain())
     }
 
     /// The same store with references of its own.
@@ -236,18 +262,6 @@ impl Engine {
             Self::Fifo(store) => Self::Fifo(store.map(share)),
             Self::Lfu(store) => Self::Lfu(store.map(share)),
             Self::Random(store) => Self::Random(store.map(share)),
-        }
-    }
-}
-
-impl Contents {
-    /// Hands every entry to `leave`.
-    pub(crate) fn for_each(self, cause: Cause, leave: impl FnMut(Departed<Py<PyAny>, Py<PyAny>>)) {
-        match self {
-            Self::Lru(drained) => drained.into_departed(cause).for_each(leave),
-            Self::Fifo(drained) => drained.into_departed(cause).for_each(leave),
-            Self::Lfu(drained) => drained.into_departed(cause).for_each(leave),
-            Self::Random(drained) => drained.into_departed(cause).for_each(leave),
         }
     }
 }

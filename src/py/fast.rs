@@ -1,7 +1,7 @@
 //! The calls that must cost no more than a dict's: `get`, `put`, `set`, `[]`, `[]=` and `in`.
 //!
-//! They are called by the interpreter without PyO3's wrapping: methods as METH_FASTCALL |
-//! METH_KEYWORDS descriptors put on the class, operators as slots of the type. Every one catches
+//! They are called by the interpreter without PyO3's wrapping: methods as `METH_FASTCALL |
+//! METH_KEYWORDS` descriptors put on the class, operators as slots of the type. Every one catches
 //! panics; whatever is not the straight way runs inside `attached`, so that references dropped
 //! there are dropped at once.
 
@@ -14,8 +14,11 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
-use super::cache::{self, FlexCache, IfPresent};
+use super::cache::{self, FlexCache};
+use super::engine::Complicated;
 use super::errors::bug;
+use super::hooks;
+use super::write::IfPresent;
 
 /// A method's parameters: how many must be given, and all their names.
 struct Parameters<const N: usize> {
@@ -160,6 +163,51 @@ unsafe fn given<'a, 'py>(py: Python<'py>, argument: *mut ffi::PyObject) -> Optio
     unsafe { Borrowed::from_ptr_or_opt(py, argument) }
 }
 
+/// Reads a value: the short way, or, where that does not do, the whole way.
+///
+/// # Safety
+///
+/// As for [`cache_of`], and `key` must be an object that outlives the call.
+#[inline(always)]
+unsafe fn read(
+    py: Python<'_>,
+    this: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+) -> PyResult<Option<Py<PyAny>>> {
+    // SAFETY: the caller's promise.
+    let (cache, key) = unsafe { (cache_of(py, this), Borrowed::from_ptr(py, key)) };
+    let hash = cache.get().hash(key)?;
+    match cache.get().read_if_plain(key, hash) {
+        Ok(value) => Ok(value),
+        Err(Complicated) => super::attached(py, |_| cache.get().read(key, hash)),
+    }
+}
+
+/// Stores or replaces a value: the short way, or, where that does not do, the whole way.
+///
+/// # Safety
+///
+/// As for [`cache_of`], and the others must be objects that outlive the call.
+#[inline(always)]
+unsafe fn write(
+    py: Python<'_>,
+    this: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    ttl: *mut ffi::PyObject,
+) -> PyResult<()> {
+    // SAFETY: the caller's promise.
+    let (cache, key, value, ttl) = unsafe {
+        (cache_of(py, this), Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value), given(py, ttl))
+    };
+    let hash = cache.get().hash(key)?;
+    let weight = hooks::weight(&value)?;
+    if ttl.is_none() && cache.get().replace_if_plain(key, value, hash, weight).is_ok() {
+        return Ok(());
+    }
+    FlexCache::write_weighed(&cache, key, value, hash, weight, ttl, IfPresent::Replace).map(drop)
+}
+
 unsafe extern "C" fn get(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -170,7 +218,7 @@ unsafe extern "C" fn get(
     unsafe {
         entered(ptr::null_mut(), |py| {
             let [key, default] = GET.bind(py, args, count, keywords)?;
-            match cache_of(py, this).get().read(Borrowed::from_ptr(py, key))? {
+            match read(py, this, key)? {
                 Some(value) => Ok(value.into_ptr()),
                 None if default.is_null() => Ok(py.None().into_ptr()),
                 None => Ok(Borrowed::from_ptr(py, default).to_owned().into_ptr()),
@@ -189,8 +237,7 @@ unsafe extern "C" fn put(
     unsafe {
         entered(ptr::null_mut(), |py| {
             let [key, value, ttl] = PUT.bind(py, args, count, keywords)?;
-            let (key, value) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
-            FlexCache::write(&cache_of(py, this), key, value, given(py, ttl), IfPresent::Replace)?;
+            write(py, this, key, value, ttl)?;
             Ok(py.None().into_ptr())
         })
     }
@@ -219,12 +266,9 @@ unsafe extern "C" fn set(
 unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: as for `get`.
     unsafe {
-        entered(ptr::null_mut(), |py| {
-            let key = Borrowed::from_ptr(py, key);
-            match cache_of(py, this).get().read(key)? {
-                Some(value) => Ok(value.into_ptr()),
-                None => Err(PyKeyError::new_err((key.to_owned().unbind(),))),
-            }
+        entered(ptr::null_mut(), |py| match read(py, this, key)? {
+            Some(value) => Ok(value.into_ptr()),
+            None => Err(PyKeyError::new_err((Borrowed::from_ptr(py, key).to_owned().unbind(),))),
         })
     }
 }
@@ -237,11 +281,11 @@ unsafe extern "C" fn assign_subscript(
     // SAFETY: as for `get`; a null value means `del`.
     unsafe {
         entered(-1, |py| {
-            let (cache, key) = (cache_of(py, this), Borrowed::from_ptr(py, key));
-            match given(py, value) {
-                Some(value) => FlexCache::write(&cache, key, value, None, IfPresent::Replace).map(|_| 0),
-                None => super::attached(py, |_| cache.get().remove_or_raise(&key)).map(|()| 0),
+            if value.is_null() {
+                let (cache, key) = (cache_of(py, this), Borrowed::from_ptr(py, key));
+                return super::attached(py, |_| cache.get().remove_or_raise(&key)).map(|()| 0);
             }
+            write(py, this, key, value, ptr::null_mut()).map(|()| 0)
         })
     }
 }

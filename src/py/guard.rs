@@ -160,7 +160,6 @@ impl Shards {
         }
         // These bits are used neither to choose a bucket nor to choose a segment, in a table of
         // any size that fits in memory.
-        #[expect(clippy::cast_possible_truncation, reason = "the result is below the count")]
         let shard = ((hash >> 46) % (self.rest.len() as u64 + 1)) as usize;
         if shard == 0 { &self.first } else { &self.rest[shard - 1] }
     }

@@ -44,6 +44,14 @@ impl HookSet {
     }
 }
 
+/// The types of most values; unless it is a class of the user's, such a type has no hooks.
+const COMMON_BUILTIN: std::ffi::c_ulong = ffi::Py_TPFLAGS_LONG_SUBCLASS
+    | ffi::Py_TPFLAGS_LIST_SUBCLASS
+    | ffi::Py_TPFLAGS_TUPLE_SUBCLASS
+    | ffi::Py_TPFLAGS_BYTES_SUBCLASS
+    | ffi::Py_TPFLAGS_UNICODE_SUBCLASS
+    | ffi::Py_TPFLAGS_DICT_SUBCLASS;
+
 const REMEMBERED: usize = 512;
 
 /// What was found on types, by version tag: the interpreter gives every state of every type a
@@ -62,15 +70,10 @@ pub(crate) fn of(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
     // SAFETY: `value` is a valid object, its type lives as long, and this thread is attached.
     let (flags, of) = unsafe {
         let of = ffi::Py_TYPE(value.as_ptr());
-        (ffi::PyType_GetFlags(of), of)
+        // The flags that matter here never change.
+        ((&raw const (*of).tp_flags).cast::<std::ffi::c_ulong>().read_volatile(), of)
     };
-    const BUILTIN: u64 = (ffi::Py_TPFLAGS_LONG_SUBCLASS
-        | ffi::Py_TPFLAGS_LIST_SUBCLASS
-        | ffi::Py_TPFLAGS_TUPLE_SUBCLASS
-        | ffi::Py_TPFLAGS_BYTES_SUBCLASS
-        | ffi::Py_TPFLAGS_UNICODE_SUBCLASS
-        | ffi::Py_TPFLAGS_DICT_SUBCLASS) as u64;
-    if flags as u64 & BUILTIN != 0 && flags as u64 & ffi::Py_TPFLAGS_HEAPTYPE as u64 == 0 {
+    if flags & COMMON_BUILTIN != 0 && flags & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
         return Ok(HookSet::NONE);
     }
     // SAFETY: as above.

@@ -44,7 +44,7 @@ pub(crate) fn hash(key: &Borrowed<'_, '_, PyAny>, seed: u64) -> PyResult<u64> {
 /// Whether two keys are equal, where that can be said without running Python code: the same
 /// object, or exact `str`, `int`, `bytes`, `float`, `bool`, `None`, and tuples of these. `None`
 /// where only Python can judge.
-#[inline]
+#[inline(always)]
 pub(crate) fn native_eq(stored: &Py<PyAny>, key: &Borrowed<'_, '_, PyAny>) -> Option<bool> {
     let (stored, key) = (stored.as_ptr(), key.as_ptr());
     if stored == key {
@@ -58,6 +58,7 @@ pub(crate) fn native_eq(stored: &Py<PyAny>, key: &Borrowed<'_, '_, PyAny>) -> Op
 /// # Safety
 ///
 /// Both objects must be valid and the thread attached.
+#[inline(never)]
 unsafe fn compare(left: *mut ffi::PyObject, right: *mut ffi::PyObject, depth: u32) -> Option<bool> {
     // SAFETY: the caller's promise covers reading the types, and tuples keep their items alive.
     unsafe {

@@ -11,16 +11,20 @@ mod departures;
 mod duration;
 mod engine;
 mod errors;
+mod expire;
 pub(crate) mod fast;
 mod guard;
 mod hooks;
 mod key;
+mod leave;
 pub(crate) mod logging;
 mod options;
 pub(crate) mod pickle;
+mod read;
 pub(crate) mod stats;
 pub(crate) mod testing;
 pub(crate) mod views;
+mod write;
 
 /// Runs `call` in a way that PyO3 knows this thread to be attached, which it cannot know of the
 /// fast calls; references dropped without a token at hand are then dropped at once.

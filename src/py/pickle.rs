@@ -12,10 +12,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
-use super::cache::{Callbacks, FlexCache, IfPresent};
+use super::cache::{Callbacks, FlexCache};
 use super::clock::SystemClock;
 use super::duration::{Ttl, seconds_until};
 use super::options::Options;
+use super::write::IfPresent;
 
 /// The moment of a deadline, in seconds since 1970.
 fn timestamp(deadline: Nanos) -> f64 {
@@ -67,7 +68,8 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
 
 /// Makes an empty cache from a pickled configuration.
 #[pyfunction]
-pub(crate) fn _restore<'py>(
+#[pyo3(name = "_restore")]
+pub(crate) fn restore<'py>(
     class: &Bound<'py, PyType>,
     configuration: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -141,7 +143,7 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
         if callbacks.policy.is_some() {
             arguments.set_item("eviction_policy", copied)?;
         }
-        let empty = _restore(&cache.get_type(), &arguments)?.cast_into::<FlexCache>()?;
+        let empty = restore(&cache.get_type(), &arguments)?.cast_into::<FlexCache>()?;
         set_state(&empty, &reduce(cache)?.get_item(2)?)?;
         return Ok(empty.into_any().unbind());
     }

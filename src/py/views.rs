@@ -93,7 +93,6 @@ impl CacheIterator {
         Ok(self.rest.with(py, |rest| rest.entries.len())?)
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the collector's protocol")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector runs this in a thread that is attached; the token is used for
         // nothing but to take the lock.
@@ -172,7 +171,6 @@ impl CacheView {
         Ok(format!("{name}({})", shown.repr()?))
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the collector's protocol")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.cache)
     }

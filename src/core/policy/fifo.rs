@@ -1,7 +1,6 @@
 //! First in, first out: a list in order of insertion. A hit changes nothing.
 
-use super::{Lru, Policy, States};
-use crate::list::Links;
+use super::{Lru, Policy};
 use crate::slot::Slot;
 
 /// Evicts the entry that was inserted first; replacing a value does not make its entry newer.
@@ -12,35 +11,37 @@ pub struct Fifo {
 }
 
 impl Policy for Fifo {
-    type State = Links;
-
-    fn new(seed: u64) -> Self {
-        Self { order: Lru::new(seed) }
+    fn new(capacity: usize, seed: u64) -> Self {
+        Self { order: Lru::new(capacity, seed) }
     }
 
     #[inline]
-    fn on_insert(&mut self, states: &mut impl States<Links>, slot: Slot) {
-        self.order.on_insert(states, slot);
+    fn on_insert(&mut self, slot: Slot) {
+        self.order.on_insert(slot);
+    }
+
+    #[inline(always)]
+    fn on_access(&mut self, _slot: Slot) {}
+
+    #[inline]
+    fn on_remove(&mut self, slot: Slot) {
+        self.order.on_remove(slot);
     }
 
     #[inline]
-    fn on_access(&mut self, _states: &mut impl States<Links>, _slot: Slot) {}
-
-    #[inline]
-    fn on_remove(&mut self, states: &mut impl States<Links>, slot: Slot) {
-        self.order.on_remove(states, slot);
+    fn victim(&self) -> Option<Slot> {
+        self.order.victim()
     }
 
-    #[inline]
-    fn victim(&self, states: &impl States<Links>) -> Option<Slot> {
-        self.order.victim(states)
+    fn after(&self, slot: Slot) -> Option<Slot> {
+        self.order.after(slot)
     }
 
-    fn after(&self, states: &impl States<Links>, slot: Slot) -> Option<Slot> {
-        self.order.after(states, slot)
+    fn allocated_bytes(&self) -> usize {
+        self.order.allocated_bytes()
     }
 
-    fn check(&self, states: &impl States<Links>, len: usize) -> Result<(), String> {
-        self.order.check(states, len)
+    fn check(&self, len: usize) -> Result<(), String> {
+        self.order.check(len)
     }
 }

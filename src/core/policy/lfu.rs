@@ -8,8 +8,9 @@
 //!
 //! Among equal frequencies the entry that has had this frequency for the longest time leaves first.
 
-use super::{Policy, States};
-use crate::list::{Linked, Links, List};
+use super::Policy;
+use crate::column::Column;
+use crate::list::{Links, List};
 use crate::slot::Slot;
 
 const TOP: usize = 255;
@@ -20,6 +21,9 @@ const LEAST_PERIOD: usize = 1_000;
 /// Evicts the entry that was used least often, lately.
 #[derive(Clone, Debug)]
 pub struct Lfu {
+    links: Column<Links>,
+    /// The frequency when last touched in the lowest 8 bits, above them the number of halvings then.
+    marks: Column<u64>,
     lists: Box<[List; LISTS]>,
     /// A bit for each list that is not empty.
     occupied: [u64; LISTS / 64],
@@ -30,45 +34,25 @@ pub struct Lfu {
     len: usize,
 }
 
-/// An entry's place in its list and its frequency when it was last touched.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Frequency {
-    links: Links,
-    /// The frequency in the lowest 8 bits, above them the number of halvings at that time.
-    mark: u64,
-}
-
-impl Linked for Frequency {
-    #[inline]
-    fn links(&self) -> &Links {
-        &self.links
-    }
-
-    #[inline]
-    fn links_mut(&mut self) -> &mut Links {
-        &mut self.links
-    }
-}
-
 impl Lfu {
     #[inline]
-    fn frequency(&self, states: &impl States<Frequency>, slot: Slot) -> usize {
-        let mark = states.state(slot).mark;
+    fn frequency(&self, slot: Slot) -> usize {
+        let mark = self.marks.get(slot);
         let halvings = self.halvings - (mark >> 8);
         if halvings >= 8 { 0 } else { ((mark & 0xff) >> halvings) as usize }
     }
 
     #[inline]
-    fn link(&mut self, states: &mut impl States<Frequency>, slot: Slot, frequency: usize) {
-        states.state_mut(slot).mark = (self.halvings << 8) | frequency as u64;
-        self.lists[frequency].push_back(states, slot);
+    fn link(&mut self, slot: Slot, frequency: usize) {
+        self.marks.set(slot, (self.halvings << 8) | frequency as u64);
+        self.lists[frequency].push_back(&mut self.links, slot);
         self.occupied[frequency / 64] |= 1 << (frequency % 64);
     }
 
     #[inline]
-    fn unlink(&mut self, states: &mut impl States<Frequency>, slot: Slot) -> usize {
-        let frequency = self.frequency(states, slot);
-        self.lists[frequency].unlink(states, slot);
+    fn unlink(&mut self, slot: Slot) -> usize {
+        let frequency = self.frequency(slot);
+        self.lists[frequency].unlink(&mut self.links, slot);
         if self.lists[frequency].is_empty() {
             self.occupied[frequency / 64] &= !(1 << (frequency % 64));
         }
@@ -76,22 +60,22 @@ impl Lfu {
     }
 
     #[inline]
-    fn count_access(&mut self, states: &mut impl States<Frequency>) {
+    fn count_access(&mut self) {
         self.accesses += 1;
         if self.accesses >= LEAST_PERIOD && self.accesses >= self.len.saturating_mul(PERIOD_PER_ENTRY) {
-            self.halve(states);
+            self.halve();
         }
     }
 
     #[cold]
-    fn halve(&mut self, states: &mut impl States<Frequency>) {
+    fn halve(&mut self) {
         self.accesses = 0;
         self.halvings += 1;
         self.occupied = [0; LISTS / 64];
         for half in 0..LISTS / 2 {
             let mut merged = std::mem::take(&mut self.lists[2 * half]);
             let mut odd = std::mem::take(&mut self.lists[2 * half + 1]);
-            merged.append(states, &mut odd);
+            merged.append(&mut self.links, &mut odd);
             if !merged.is_empty() {
                 self.occupied[half / 64] |= 1 << (half % 64);
             }
@@ -113,10 +97,10 @@ impl Lfu {
 }
 
 impl Policy for Lfu {
-    type State = Frequency;
-
-    fn new(_seed: u64) -> Self {
+    fn new(capacity: usize, _seed: u64) -> Self {
         Self {
+            links: Column::new(capacity),
+            marks: Column::new(capacity),
             lists: Box::new([List::default(); LISTS]),
             occupied: [0; LISTS / 64],
             halvings: 0,
@@ -126,49 +110,49 @@ impl Policy for Lfu {
     }
 
     #[inline]
-    fn on_insert(&mut self, states: &mut impl States<Frequency>, slot: Slot) {
+    fn on_insert(&mut self, slot: Slot) {
         self.len += 1;
-        self.link(states, slot, 1);
-        self.count_access(states);
+        self.link(slot, 1);
+        self.count_access();
+    }
+
+    #[inline(always)]
+    fn on_access(&mut self, slot: Slot) {
+        let frequency = self.unlink(slot);
+        self.link(slot, (frequency + 1).min(TOP));
+        self.count_access();
     }
 
     #[inline]
-    fn on_access(&mut self, states: &mut impl States<Frequency>, slot: Slot) {
-        let frequency = self.unlink(states, slot);
-        self.link(states, slot, (frequency + 1).min(TOP));
-        self.count_access(states);
-    }
-
-    #[inline]
-    fn on_remove(&mut self, states: &mut impl States<Frequency>, slot: Slot) {
-        self.unlink(states, slot);
+    fn on_remove(&mut self, slot: Slot) {
+        self.unlink(slot);
         self.len -= 1;
     }
 
     #[inline]
-    fn victim(&self, _states: &impl States<Frequency>) -> Option<Slot> {
+    fn victim(&self) -> Option<Slot> {
         self.lists[self.first_occupied(0)?].front()
     }
 
-    fn after(&self, states: &impl States<Frequency>, slot: Slot) -> Option<Slot> {
-        List::next(states, slot)
-            .or_else(|| self.lists[self.first_occupied(self.frequency(states, slot) + 1)?].front())
+    fn after(&self, slot: Slot) -> Option<Slot> {
+        List::next(&self.links, slot)
+            .or_else(|| self.lists[self.first_occupied(self.frequency(slot) + 1)?].front())
     }
 
-    fn rank(&self, states: &impl States<Frequency>, slot: Slot) -> u64 {
-        self.frequency(states, slot) as u64
+    fn rank(&self, slot: Slot) -> u64 {
+        self.frequency(slot) as u64
     }
 
-    fn restore(&mut self, states: &mut impl States<Frequency>, slot: Slot, rank: u64) {
-        self.unlink(states, slot);
-        self.link(states, slot, usize::try_from(rank).map_or(TOP, |rank| rank.min(TOP)));
+    fn restore(&mut self, slot: Slot, rank: u64) {
+        self.unlink(slot);
+        self.link(slot, usize::try_from(rank).map_or(TOP, |rank| rank.min(TOP)));
     }
 
     fn allocated_bytes(&self) -> usize {
-        size_of::<[List; LISTS]>()
+        self.links.allocated_bytes() + self.marks.allocated_bytes() + size_of::<[List; LISTS]>()
     }
 
-    fn check(&self, states: &impl States<Frequency>, len: usize) -> Result<(), String> {
+    fn check(&self, len: usize) -> Result<(), String> {
         let mut total = 0;
         for (frequency, list) in self.lists.iter().enumerate() {
             let bit = self.occupied[frequency / 64] >> (frequency % 64) & 1 == 1;
@@ -176,14 +160,14 @@ impl Policy for Lfu {
                 return Err(format!("the bit of frequency {frequency} is wrong"));
             }
             total += list
-                .count(states, len)
+                .count(&self.links, len)
                 .ok_or_else(|| format!("the list of frequency {frequency} is broken"))?;
             let mut at = list.front();
             while let Some(slot) = at {
-                if self.frequency(states, slot) != frequency {
+                if self.frequency(slot) != frequency {
                     return Err(format!("{slot:?} is in the list of frequency {frequency}"));
                 }
-                at = List::next(states, slot);
+                at = List::next(&self.links, slot);
             }
         }
         if total == len && self.len == len {

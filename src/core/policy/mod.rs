@@ -1,7 +1,8 @@
 //! Eviction policies: who leaves when there is no room.
 //!
-//! A policy sees slots and its own state of each entry, never keys or values. Every call is
-//! O(1). One file a policy; the store is generic over it, so nothing is dispatched at run time.
+//! A policy sees slots, never keys or values, and keeps what it has to know of each entry in
+//! columns of its own. Every call is O(1). One file a policy; the store is generic over it, so
+//! nothing is dispatched at run time.
 
 mod fifo;
 mod lfu;
@@ -9,67 +10,56 @@ mod lru;
 mod random;
 
 pub use fifo::Fifo;
-pub use lfu::{Frequency, Lfu};
+pub use lfu::Lfu;
 pub use lru::Lru;
-pub use random::{Position, Random};
+pub use random::Random;
 
 use crate::slot::Slot;
-
-/// The states of the entries, as a policy sees them.
-pub trait States<S> {
-    /// The state of the entry at `slot`.
-    fn state(&self, slot: Slot) -> &S;
-    /// The state of the entry at `slot`, to be changed.
-    fn state_mut(&mut self, slot: Slot) -> &mut S;
-}
 
 /// Decides which entry leaves next.
 ///
 /// The store promises that every slot it names is present, that [`on_insert`](Self::on_insert)
 /// comes first and [`on_remove`](Self::on_remove) last for each entry, and that it alone removes.
+/// Slots are small numbers, given out from 0 on and again after they have become free.
 pub trait Policy {
-    /// What the policy keeps for each entry, inside its node.
-    type State: Clone + Default;
+    /// A policy for an empty store that expects up to `capacity` entries (0: any number); `seed`
+    /// feeds whatever chance the policy uses.
+    fn new(capacity: usize, seed: u64) -> Self;
 
-    /// A policy for an empty store; `seed` feeds whatever chance the policy uses.
-    fn new(seed: u64) -> Self;
-
-    /// *Store promises:* `slot` is new, its state the default. *Policy leaves:* `slot` known.
-    fn on_insert(&mut self, states: &mut impl States<Self::State>, slot: Slot);
+    /// An entry came in. *Policy leaves:* `slot` known.
+    fn on_insert(&mut self, slot: Slot);
 
     /// An entry was read or replaced. *Policy leaves:* the order changed as the policy says.
-    fn on_access(&mut self, states: &mut impl States<Self::State>, slot: Slot);
+    fn on_access(&mut self, slot: Slot);
 
-    /// *Store promises:* `slot` is known and leaves after this call. *Policy leaves:* no trace.
-    fn on_remove(&mut self, states: &mut impl States<Self::State>, slot: Slot);
+    /// An entry leaves after this call. *Policy leaves:* no trace of `slot`.
+    fn on_remove(&mut self, slot: Slot);
 
     /// The entry to leave next; the same until something changes. `None` only when empty.
-    fn victim(&self, states: &impl States<Self::State>) -> Option<Slot>;
+    fn victim(&self) -> Option<Slot>;
 
     /// The entry that would leave after `slot` if nothing else happened.
-    fn after(&self, states: &impl States<Self::State>, slot: Slot) -> Option<Slot>;
+    fn after(&self, slot: Slot) -> Option<Slot>;
 
     /// How well established an entry is, for [`restore`](Self::restore); 0 where the order says
     /// all there is to say.
-    fn rank(&self, states: &impl States<Self::State>, slot: Slot) -> u64 {
-        let _ = (states, slot);
+    fn rank(&self, slot: Slot) -> u64 {
+        let _ = slot;
         0
     }
 
     /// Gives the newest entry the rank it had in another store.
-    fn restore(&mut self, states: &mut impl States<Self::State>, slot: Slot, rank: u64) {
-        let _ = (states, slot, rank);
+    fn restore(&mut self, slot: Slot, rank: u64) {
+        let _ = (slot, rank);
     }
 
-    /// Bytes allocated beside the states.
-    fn allocated_bytes(&self) -> usize {
-        0
-    }
+    /// Bytes allocated.
+    fn allocated_bytes(&self) -> usize;
 
-    /// Recounts the policy's own structure and says what is wrong; `len` entries are present.
+    /// Recounts the policy's own structure; `len` entries are present.
     ///
     /// # Errors
     ///
     /// What was found to be wrong, in words.
-    fn check(&self, states: &impl States<Self::State>, len: usize) -> Result<(), String>;
+    fn check(&self, len: usize) -> Result<(), String>;
 }

@@ -6,7 +6,7 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Policy, States};
+use super::Policy;
 use crate::column::Column;
 use crate::slot::Slot;
 
@@ -14,15 +14,13 @@ use crate::slot::Slot;
 #[derive(Clone, Debug)]
 pub struct Random {
     slots: Column<Slot>,
+    /// Where in the row each slot stands.
+    places: Column<Slot>,
     len: usize,
     rng: SmallRng,
     /// The next victim's place, as a fraction of the length.
     draw: u64,
 }
-
-/// Where in the row of slots an entry stands.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Position(Slot);
 
 impl Random {
     #[inline]
@@ -34,53 +32,51 @@ impl Random {
 }
 
 impl Policy for Random {
-    type State = Position;
-
-    fn new(seed: u64) -> Self {
+    fn new(capacity: usize, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let draw = rng.next_u64();
-        Self { slots: Column::new(), len: 0, rng, draw }
+        Self { slots: Column::new(capacity), places: Column::new(capacity), len: 0, rng, draw }
     }
 
     #[inline]
-    fn on_insert(&mut self, states: &mut impl States<Position>, slot: Slot) {
+    fn on_insert(&mut self, slot: Slot) {
         let place = Slot::new(self.len);
-        *self.slots.get_mut(place) = slot;
-        states.state_mut(slot).0 = place;
+        self.slots.set(place, slot);
+        self.places.set(slot, place);
         self.len += 1;
     }
 
-    #[inline]
-    fn on_access(&mut self, _states: &mut impl States<Position>, _slot: Slot) {}
+    #[inline(always)]
+    fn on_access(&mut self, __slot: Slot) {}
 
     #[inline]
-    fn on_remove(&mut self, states: &mut impl States<Position>, slot: Slot) {
-        let gap = states.state(slot).0;
+    fn on_remove(&mut self, slot: Slot) {
+        let gap = self.places.get(slot);
         self.len -= 1;
         let last = self.slots.get(Slot::new(self.len));
-        *self.slots.get_mut(gap) = last;
-        states.state_mut(last).0 = gap;
+        self.slots.set(gap, last);
+        self.places.set(last, gap);
         self.draw = self.rng.next_u64();
     }
 
     #[inline]
-    fn victim(&self, _states: &impl States<Position>) -> Option<Slot> {
+    fn victim(&self) -> Option<Slot> {
         (self.len > 0).then(|| self.slots.get(Slot::new(self.drawn())))
     }
 
     /// Any fixed order does: around the row, from the drawn place on.
-    fn after(&self, states: &impl States<Position>, slot: Slot) -> Option<Slot> {
-        let next = (states.state(slot).0.index() + 1) % self.len;
+    fn after(&self, slot: Slot) -> Option<Slot> {
+        let next = (self.places.get(slot).index() + 1) % self.len;
         (next != self.drawn()).then(|| self.slots.get(Slot::new(next)))
     }
 
     fn allocated_bytes(&self) -> usize {
-        self.slots.allocated_bytes()
+        self.slots.allocated_bytes() + self.places.allocated_bytes()
     }
 
-    fn check(&self, states: &impl States<Position>, len: usize) -> Result<(), String> {
+    fn check(&self, len: usize) -> Result<(), String> {
         for place in (0..self.len).map(Slot::new) {
-            if states.state(self.slots.get(place)).0 != place {
+            if self.places.get(self.slots.get(place)) != place {
                 return Err(format!("the entry at place {place:?} stands elsewhere"));
             }
         }

@@ -1,0 +1,74 @@
+//! Reading a cache: hits, misses and look-ups that count as neither.
+
+use flexcache_core::Slot;
+use pyo3::prelude::*;
+
+use super::cache::FlexCache;
+use super::departures::Departures;
+use super::engine::{Complicated, Engine};
+use super::key::{self, native_eq};
+
+impl FlexCache {
+    /// The value of a live entry; counts a hit or a miss and an access.
+    #[inline(never)]
+    pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
+        if self.gate.is_some() {
+            return self.read_by_custom_policy(key, hash);
+        }
+        self.read_store(key, hash)
+    }
+
+    /// The hash of a key in this cache.
+    #[inline(always)]
+    pub(crate) fn hash(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
+        key::hash(&key, self.seed)
+    }
+
+    /// [`read`](Self::read) for the fast calls: covers keys that are compared natively, live
+    /// entries and built-in policies, and has changed nothing where it is `Complicated`.
+    #[inline(always)]
+    pub(crate) fn read_if_plain(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> Result<Option<Py<PyAny>>, Complicated> {
+        if self.gate.is_some() {
+            return Err(Complicated);
+        }
+        let py = key.py();
+        let read = self.shards.of(hash).with(py, |engine| {
+            let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
+            Ok(engine.get_if_plain(hash, eq)?.map(|value| value.clone_ref(py)))
+        });
+        read.unwrap_or(Err(Complicated))
+    }
+
+    pub(super) fn read_store(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
+        let py = key.py();
+        let mut departures = Departures::new();
+        let value = self.shards.find(&key, hash, |engine, found| {
+            engine.get(found, &mut departures).map(|value| value.clone_ref(py))
+        })?;
+        self.settle(py, departures)?;
+        Ok(value)
+    }
+
+    /// Finds a live entry without counting, and runs `step` on it in the locked section.
+    #[inline]
+    pub(crate) fn find_live<R>(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        step: impl FnOnce(&mut Engine, Slot) -> R,
+    ) -> PyResult<Option<R>> {
+        let hash = key::hash(&key, self.seed)?;
+        self.shards.find(&key, hash, |engine, found| {
+            let slot = found?;
+            if engine.has_expired(slot) { None } else { Some(step(engine, slot)) }
+        })
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+        Ok(self.find_live(key, |_, _| ())?.is_some())
+    }
+}

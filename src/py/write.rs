@@ -1,0 +1,157 @@
+//! Storing entries.
+
+use flexcache_core::{Cause, Nanos, New};
+use pyo3::prelude::*;
+
+use super::cache::FlexCache;
+use super::departures::Departures;
+use super::duration::{self, Ttl};
+use super::engine::Complicated;
+use super::errors::refused;
+use super::hooks;
+use super::key::native_eq;
+
+/// What to do where the key is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfPresent {
+    Replace,
+    Raise,
+    Keep,
+}
+
+impl FlexCache {
+    /// When an entry with this `ttl` argument expires.
+    #[inline]
+    pub(crate) fn deadline(&self, ttl: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Option<Nanos>> {
+        match ttl {
+            Some(ttl) if !ttl.is_none() => duration::ttl("ttl", ttl).map(|ttl| Some(ttl.deadline())),
+            _ => Ok(self.default_ttl.map(Ttl::deadline)),
+        }
+    }
+
+    /// [`write`](Self::write) for the fast calls: covers the replacement of a value by another of
+    /// the same weight, without deadlines, and has changed nothing where it is `Complicated`.
+    #[inline(always)]
+    pub(crate) fn replace_if_plain(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        weight: u64,
+    ) -> Result<(), Complicated> {
+        if self.gate.is_some() || self.listens || self.default_ttl.is_some() {
+            return Err(Complicated);
+        }
+        let py = key.py();
+        let exchanged = self.shards.of(hash).with(py, |engine| {
+            let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
+            engine.exchange_if_plain(hash, eq, weight, || value.to_owned().unbind())
+        });
+        let before = exchanged.unwrap_or(Err(Complicated))?;
+        if before.is(&*value) || hooks::of(&before.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving()) {
+            before.drop_ref(py);
+        } else {
+            super::attached(py, |py| self.close_value(py, before));
+        }
+        Ok(())
+    }
+
+    /// Stores an entry; whether it was stored.
+    pub(crate) fn write(
+        this: &Borrowed<'_, '_, Self>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Borrowed<'_, '_, PyAny>>,
+        if_present: IfPresent,
+    ) -> PyResult<bool> {
+        let hash = this.get().hash(key)?;
+        let weight = hooks::weight(&value)?;
+        Self::write_weighed(this, key, value, hash, weight, ttl, if_present)
+    }
+
+    #[inline]
+    pub(crate) fn write_weighed(
+        this: &Borrowed<'_, '_, Self>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        weight: u64,
+        ttl: Option<Borrowed<'_, '_, PyAny>>,
+        if_present: IfPresent,
+    ) -> PyResult<bool> {
+        let cache = this.get();
+        let deadline = cache.deadline(ttl)?;
+        let stored = if cache.gate.is_some() {
+            cache.write_by_custom_policy(key, value, hash, weight, deadline, if_present)?
+        } else {
+            cache.write_store(key, value, hash, weight, deadline, if_present)?
+        };
+        if let Some(deadline) = deadline {
+            cache.expect_expiry(this, deadline)?;
+        }
+        Ok(stored)
+    }
+
+    /// Tells the background thread, if there is to be one, when it is needed.
+    #[inline]
+    pub(crate) fn expect_expiry(&self, this: &Bound<'_, Self>, deadline: Nanos) -> PyResult<()> {
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.expect(this, deadline))
+    }
+
+    #[inline]
+    pub(super) fn write_store(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        weight: u64,
+        deadline: Option<Nanos>,
+        if_present: IfPresent,
+    ) -> PyResult<bool> {
+        let py = key.py();
+        let mut departures = Departures::new();
+        let stored = self.shards.find(&key, hash, |engine, found| {
+            if if_present != IfPresent::Replace && found.is_some_and(|slot| !engine.has_expired(slot)) {
+                return Ok(false);
+            }
+            // Only now, so that nothing has to be taken back where Python's equality failed.
+            let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
+            let new = New { key, value, weight, deadline };
+            let stored = engine.put(found, hash, new, &mut departures);
+            if engine.has_deadlines() {
+                self.expire_some(engine, &mut departures);
+            }
+            stored.map(|_| true)
+        })?;
+        if !departures.is_empty() {
+            self.settle_written(py, departures, value)?;
+        }
+        match stored {
+            Ok(stored) => Ok(stored),
+            Err((error, new)) => {
+                new.key.drop_ref(py);
+                new.value.drop_ref(py);
+                Err(refused(error))
+            }
+        }
+    }
+
+    /// Like [`settle`](Self::settle), but a value that replaced itself has not left.
+    pub(super) fn settle_written(
+        &self,
+        py: Python<'_>,
+        departures: Departures,
+        value: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<()> {
+        let mut result = Ok(());
+        for leaver in departures {
+            if leaver.cause == Cause::Replaced && leaver.value.is(&*value) {
+                leaver.key.drop_ref(py);
+                leaver.value.drop_ref(py);
+            } else {
+                result = result.and(self.let_leave(py, leaver));
+            }
+        }
+        result
+    }
+}
