@@ -80,11 +80,16 @@ impl Index {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn table_mut(&mut self, hash: u64) -> &mut HashTable<Slot> {
         if self.tail.is_empty() {
             return &mut self.head;
         }
+        self.table_among_several_mut(hash)
+    }
+
+    #[inline(never)]
+    fn table_among_several_mut(&mut self, hash: u64) -> &mut HashTable<Slot> {
         match Self::segment_of(hash, self.tail.len() + 1) {
             0 => &mut self.head,
             segment => &mut self.tail[segment - 1],
@@ -99,7 +104,7 @@ impl Index {
 
     /// Adds a slot that is not present. O(1); `hash_of` is asked for the hashes of slots that
     /// have to move.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
         if self.len >= self.split_at {
             self.split(&hash_of);
@@ -109,7 +114,7 @@ impl Index {
     }
 
     /// Removes a slot that is present. O(1).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove(&mut self, hash: u64, slot: Slot) {
         if let Ok(found) = self.table_mut(hash).find_entry(hash, |&other| other == slot) {
             found.remove();

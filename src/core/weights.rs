@@ -24,9 +24,15 @@ impl Weights {
         self.total
     }
 
+    /// Whether no weight other than 1 was ever stored.
+    #[inline(always)]
+    pub(crate) fn all_one(&self) -> bool {
+        self.beyond_one.is_empty()
+    }
+
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> u64 {
-        if self.beyond_one.is_empty() { 1 } else { self.beyond_one.get(slot).wrapping_add(1) }
+        if self.all_one() { 1 } else { self.beyond_one.get(slot).wrapping_add(1) }
     }
 
     /// Refuses a weight that cannot be added once `freed` has been given back.
@@ -55,7 +61,7 @@ impl Weights {
 
     #[inline]
     fn write(&mut self, slot: Slot, weight: u64) {
-        if weight != 1 || !self.beyond_one.is_empty() {
+        if weight != 1 || !self.all_one() {
             self.beyond_one.set(slot, weight.wrapping_sub(1));
         }
     }

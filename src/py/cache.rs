@@ -45,6 +45,8 @@ pub(crate) struct FlexCache {
     pub(super) seed: u64,
     /// Whether `on_evict` was given.
     pub(super) listens: bool,
+    /// Whether a put has nothing to do but to store: nobody listens, nothing expires.
+    pub(super) plain_writes: bool,
     pub(super) default_ttl: Option<Ttl>,
     /// The turn to talk to a policy written in Python; `None` for a built-in one.
     pub(super) gate: Option<Gate>,
@@ -77,6 +79,9 @@ impl FlexCache {
         Ok(Self {
             shards: Shards::new(engines, first, options.thread_safe),
             seed,
+            plain_writes: callbacks.on_evict.is_none()
+                && callbacks.policy.is_none()
+                && options.default_ttl.is_none(),
             listens: callbacks.on_evict.is_some(),
             default_ttl: options.default_ttl,
             gate: callbacks.policy.is_some().then(Gate::default),

@@ -5,7 +5,7 @@ use flexcache_core::{Cause, Error, Limits, Nanos, New, Slot, Stats, Store, store
 use pyo3::prelude::*;
 
 use super::clock::SystemClock;
-use super::departures::Departures;
+use super::departures::{Departures, Leaver};
 
 type PyNew = New<Py<PyAny>, Py<PyAny>>;
 type PyStore<P> = Store<Py<PyAny>, Py<PyAny>, P>;
@@ -43,6 +43,15 @@ pub(crate) enum Engine {
 /// A call that the short way does not cover.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Complicated;
+
+/// What came of a put the short way.
+pub(crate) enum PlainPut {
+    /// The value that was replaced.
+    Replaced(Py<PyAny>),
+    /// The entry that made room.
+    Evicted(Leaver),
+    Stored,
+}
 
 /// Runs one expression with the store, whichever it is.
 macro_rules! on_store {
@@ -93,21 +102,27 @@ impl Engine {
         })
     }
 
-    /// Finds an entry and replaces its value in one, where weight and deadline stay as they are;
-    /// `Err` hands the new value back where that is not all there is to do.
+    /// Finds an entry and replaces it, or stores it anew, in one; `Err` where that is not all there
+    /// is to do. The closures make the references that are stored.
     #[inline(always)]
-    pub(crate) fn exchange_if_plain(
+    pub(crate) fn put_if_plain(
         &mut self,
         hash: u64,
         eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
-        weight: u64,
+        key: impl FnOnce() -> Py<PyAny>,
         value: impl FnOnce() -> Py<PyAny>,
-    ) -> Result<Py<PyAny>, Complicated> {
-        on_store!(self, store => match store.find(hash, eq)? {
-            Some(slot) if !store.has_deadlines() && store.weight_of(slot) == weight => {
-                Ok(store.exchange(slot, value()))
+    ) -> Result<PlainPut, Complicated> {
+        on_store!(self, store => {
+            if !store.is_plain() {
+                return Err(Complicated);
             }
-            _ => Err(Complicated),
+            Ok(match store.find(hash, eq)? {
+                Some(slot) => PlainPut::Replaced(store.exchange(slot, value())),
+                None => match store.insert_plain(hash, key(), value()) {
+                    Some(leaver) => PlainPut::Evicted(leaver),
+                    None => PlainPut::Stored,
+                },
+            })
         })
     }
 

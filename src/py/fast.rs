@@ -202,7 +202,7 @@ unsafe fn write(
     };
     let hash = cache.get().hash(key)?;
     let weight = hooks::weight(&value)?;
-    if ttl.is_none() && cache.get().replace_if_plain(key, value, hash, weight).is_ok() {
+    if ttl.is_none() && weight == 1 && cache.get().write_if_plain(key, value, hash).is_ok() {
         return Ok(());
     }
     FlexCache::write_weighed(&cache, key, value, hash, weight, ttl, IfPresent::Replace).map(drop)

@@ -64,13 +64,13 @@ mod lock {
         }
 
         /// Runs `step` with the value. See the module for what `step` may not do.
-        #[inline]
+        #[inline(always)]
         pub(crate) fn with<R>(&self, py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
             if self.waits { Ok(step(&mut self.value.lock())) } else { self.try_with(py, step) }
         }
 
         /// Runs `step` unless the value is in use.
-        #[inline]
+        #[inline(always)]
         pub(crate) fn try_with<R>(&self, _py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
             self.value.try_lock().map(|mut value| step(&mut value)).ok_or(Busy)
         }
@@ -115,13 +115,13 @@ mod lock {
         }
 
         /// Runs `step` with the value. See the module for what `step` may not do.
-        #[inline]
+        #[inline(always)]
         pub(crate) fn with<R>(&self, py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
             self.try_with(py, step)
         }
 
         /// Runs `step` unless the value is in use.
-        #[inline]
+        #[inline(always)]
         pub(crate) fn try_with<R>(&self, _py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
             if self.busy.replace(true) {
                 return Err(Busy);
@@ -153,7 +153,7 @@ impl Shards {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(&self, hash: u64) -> &Guard<Engine> {
         if self.rest.is_empty() {
             return &self.first;

@@ -57,7 +57,7 @@ impl FlexCache {
             Ok(())
         };
         self.announce(py, &leaver);
-        self.close_value(py, leaver.value);
+        self.close_value(py, &leaver.value);
         told
     }
 
@@ -83,12 +83,12 @@ impl FlexCache {
 
     /// Runs the hook of a value that left.
     #[cold]
-    pub(super) fn close_value(&self, py: Python<'_>, value: Py<PyAny>) {
+    pub(super) fn close_value(&self, py: Python<'_>, value: &Py<PyAny>) {
         let closed = hooks::of(&value.bind_borrowed(py)).and_then(|hooks| {
             if hooks.close() {
                 value.call_method0(py, "close").map(drop)
             } else if hooks.aclose() {
-                aclose::start(py, &value, &self.closing)
+                aclose::start(py, value, &self.closing)
             } else {
                 Ok(())
             }

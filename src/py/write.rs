@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use super::cache::FlexCache;
 use super::departures::Departures;
 use super::duration::{self, Ttl};
-use super::engine::Complicated;
+use super::engine::{Complicated, PlainPut};
 use super::errors::refused;
 use super::hooks;
 use super::key::native_eq;
@@ -29,31 +29,42 @@ impl FlexCache {
         }
     }
 
-    /// [`write`](Self::write) for the fast calls: covers the replacement of a value by another of
-    /// the same weight, without deadlines, and has changed nothing where it is `Complicated`.
+    /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
+    /// cache that has none, and has changed nothing where it is `Complicated`.
     #[inline(always)]
-    pub(crate) fn replace_if_plain(
+    pub(crate) fn write_if_plain(
         &self,
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
     ) -> Result<(), Complicated> {
-        if self.gate.is_some() || self.listens || self.default_ttl.is_some() {
+        if !self.plain_writes {
             return Err(Complicated);
         }
         let py = key.py();
-        let exchanged = self.shards.of(hash).with(py, |engine| {
+        let put = self.shards.of(hash).with(py, |engine| {
             let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
-            engine.exchange_if_plain(hash, eq, weight, || value.to_owned().unbind())
+            engine.put_if_plain(hash, eq, || key.to_owned().unbind(), || value.to_owned().unbind())
         });
-        let before = exchanged.unwrap_or(Err(Complicated))?;
-        if before.is(&*value) || hooks::of(&before.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving()) {
-            before.drop_ref(py);
-        } else {
-            super::attached(py, |py| self.close_value(py, before));
+        match put.unwrap_or(Err(Complicated))? {
+            PlainPut::Stored => {}
+            PlainPut::Evicted(leaver) => {
+                leaver.key.drop_ref(py);
+                self.drop_value(py, leaver.value);
+            }
+            PlainPut::Replaced(before) if before.is(&*value) => before.drop_ref(py),
+            PlainPut::Replaced(before) => self.drop_value(py, before),
         }
         Ok(())
+    }
+
+    /// Lets a value go of which nobody has to be told but itself.
+    #[inline(always)]
+    fn drop_value(&self, py: Python<'_>, value: Py<PyAny>) {
+        if !hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving()) {
+            super::attached(py, |py| self.close_value(py, &value));
+        }
+        value.drop_ref(py);
     }
 
     /// Stores an entry; whether it was stored.

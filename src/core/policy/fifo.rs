@@ -28,6 +28,11 @@ impl Policy for Fifo {
         self.order.on_remove(slot);
     }
 
+    #[inline(always)]
+    fn on_reuse(&mut self, slot: Slot) {
+        self.order.on_reuse(slot);
+    }
+
     #[inline]
     fn victim(&self) -> Option<Slot> {
         self.order.victim()

@@ -32,7 +32,12 @@ impl Policy for Lru {
         self.list.unlink(&mut self.links, slot);
     }
 
-    #[inline]
+    #[inline(always)]
+    fn on_reuse(&mut self, slot: Slot) {
+        self.list.move_to_back(&mut self.links, slot);
+    }
+
+    #[inline(always)]
     fn victim(&self) -> Option<Slot> {
         self.list.front()
     }

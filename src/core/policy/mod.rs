@@ -35,6 +35,13 @@ pub trait Policy {
     /// An entry leaves after this call. *Policy leaves:* no trace of `slot`.
     fn on_remove(&mut self, slot: Slot);
 
+    /// The entry at `slot` left, and another came in at the same slot.
+    #[inline(always)]
+    fn on_reuse(&mut self, slot: Slot) {
+        self.on_remove(slot);
+        self.on_insert(slot);
+    }
+
     /// The entry to leave next; the same until something changes. `None` only when empty.
     fn victim(&self) -> Option<Slot>;
 
