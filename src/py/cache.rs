@@ -4,11 +4,12 @@
 //! in `guard`, the calls that must be fast enter through `fast`, and what Python sees beyond the
 //! calls themselves (pickling, views, `async with`) is in files of its own.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flexcache_core::{Cause, Clock, Limits, Stats};
-use pyo3::exceptions::{PyKeyError, PyValueError};
+use flexcache_core::{Cause, Clock, Limits};
+use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
@@ -16,19 +17,16 @@ use pyo3::types::{PyDict, PyType};
 use super::aclose::{self, Closing};
 use super::background::Watch;
 use super::clock::SystemClock;
-use super::custom_policy::{self, Gate};
-use super::departures::Departures;
+use super::custom_policy::Gate;
 use super::duration::{self, Ttl};
 use super::engine::{Engine, PolicyName};
-use super::errors::refused;
-use super::expire::BATCH;
 use super::guard::{Guard, Shards};
 use super::leave::missing;
 use super::options::{self, Options};
+use super::pickle;
 use super::stats::CacheStats;
 use super::views::{CacheIterator, CacheView, What};
 use super::write::IfPresent;
-use super::{hooks, key, logging, pickle};
 
 /// What Python gave the cache to call.
 #[derive(Default)]
@@ -37,7 +35,48 @@ pub(crate) struct Callbacks {
     pub(crate) policy: Option<Py<PyAny>>,
 }
 
-/// An in-process cache; see `FlexCache` in the stubs for the whole of its documentation.
+/// An in-process cache with a policy, limits, expiry and hooks.
+///
+/// Args:
+///     eviction_policy: who leaves when there is no room: "lru" (the default: least recently
+///         used), "fifo" (first in, first out), "lfu" (least frequently used, with aging),
+///         "random", or an object with the methods on_insert(key), on_access(key),
+///         on_remove(key) and victim().
+///     scan_interval: least seconds between two automatic removals of all that has expired; 0.0
+///         (the default) removes it whenever something is stored or counted.
+///     max_items: the largest number of entries; 0 (the default) for no limit.
+///     max_bytes: the largest sum of sizes; 0 (the default) for no limit. An entry's size is what
+///         its value's method item_size() returns, or 1.
+///     default_ttl: how long an entry lives where put() says nothing else: seconds as int or
+///         float, a timedelta, or a datetime (a naive one in local time); None for ever.
+///     thread_safe: False leaves out the waiting on builds without a GIL; two threads that meet
+///         then get a RuntimeError. With a GIL it makes no difference.
+///     shards: into how many parts, each with its own lock and its own order of eviction, the
+///         cache is divided; more than 1 lets threads run at once on builds without a GIL.
+///     background_expiry: True for a thread that removes what expires when it expires, without
+///         anyone touching the cache, or the least seconds between two such removals.
+///     on_evict: called as on_evict(key, value, reason) after an entry left, with a reason of
+///         "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
+///     name: what to call the cache, for people.
+///
+/// Values may have methods of their own, looked up on their type: item_size(), and close() or
+/// aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,
+/// unless the caller took the value out with pop() or popitem(). What a hook raises is logged to
+/// the logger "flexcache_rs" and counted.
+///
+/// Every call is O(1) unless it says otherwise.
+///
+/// Raises:
+///     TypeError, ValueError, OverflowError: for an argument that makes no sense.
+///
+/// >>> from flexcache_rs import FlexCache
+/// >>> cache = FlexCache("lru", max_items=2)
+/// >>> cache["a"], cache["b"] = 1, 2
+/// >>> cache.get("a")
+/// 1
+/// >>> cache.put("c", 3, ttl=60)
+/// >>> "b" in cache, cache.items
+/// (False, 2)
 #[pyclass(frozen, subclass, weakref, generic, module = "flexcache_rs")]
 pub(crate) struct FlexCache {
     pub(super) shards: Shards,
@@ -56,113 +95,6 @@ pub(crate) struct FlexCache {
     pub(super) hook_errors: AtomicU64,
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) closing: Arc<Closing>,
-}
-
-impl FlexCache {
-    pub(crate) fn build(
-        py: Python<'_>,
-        options: Options,
-        callbacks: Callbacks,
-        engines: impl Iterator<Item = Engine>,
-        first: Engine,
-        seed: u64,
-    ) -> PyResult<Self> {
-        if let Some(policy) = &callbacks.policy {
-            custom_policy::check(policy.bind(py))?;
-            if options.shards > 1 {
-                return Err(PyValueError::new_err(format!(
-                    "shards must be 1 with an eviction policy written in Python, not {}",
-                    options.shards
-                )));
-            }
-        }
-        Ok(Self {
-            shards: Shards::new(engines, first, options.thread_safe),
-            seed,
-            plain_writes: callbacks.on_evict.is_none()
-                && callbacks.policy.is_none()
-                && options.default_ttl.is_none(),
-            listens: callbacks.on_evict.is_some(),
-            default_ttl: options.default_ttl,
-            gate: callbacks.policy.is_some().then(Gate::default),
-            watch: options.background.map(|interval| Arc::new(Watch::new(interval))),
-            options,
-            callbacks: Guard::new(callbacks, true),
-            last_scan: AtomicU64::new(0),
-            hook_errors: AtomicU64::new(0),
-            closing: Arc::default(),
-        })
-    }
-
-    pub(crate) fn callbacks(&self, py: Python<'_>) -> PyResult<Callbacks> {
-        Ok(self.callbacks.with(py, |callbacks| Callbacks {
-            on_evict: callbacks.on_evict.as_ref().map(|callback| callback.clone_ref(py)),
-            policy: callbacks.policy.as_ref().map(|policy| policy.clone_ref(py)),
-        })?)
-    }
-
-    /// The seed of this cache's hashes, which a copy of its stores must share.
-    pub(crate) fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn sum<N: std::iter::Sum>(&self, py: Python<'_>, count: impl Fn(&Engine) -> N) -> PyResult<N> {
-        let mut parts = Vec::with_capacity(self.shards.len());
-        for shard in self.shards.iter() {
-            parts.push(shard.with(py, |engine| count(engine))?);
-        }
-        Ok(parts.into_iter().sum())
-    }
-
-    /// The limits of the whole cache.
-    pub(crate) fn limits(&self, py: Python<'_>) -> PyResult<Limits> {
-        let items = self.sum(py, |engine| engine.limits().items.map_or(0, std::num::NonZeroU64::get))?;
-        let weight = self.sum(py, |engine| engine.limits().weight.map_or(0, std::num::NonZeroU64::get))?;
-        Ok(Limits::new(items, weight))
-    }
-
-    fn shrink(&self, py: Python<'_>) -> PyResult<()> {
-        if self.gate.is_some() {
-            let turn = self.turn(py)?;
-            for shard in self.shards.iter() {
-                while shard.with(py, |engine| engine.is_over_limits())? {
-                    if !self.remove_expired_batch(py)? {
-                        self.evict_custom_victim(py, turn.as_ref())?;
-                    }
-                }
-            }
-            return Ok(());
-        }
-        for shard in self.shards.iter() {
-            loop {
-                let mut departures = Departures::new();
-                let more = shard.with(py, |engine| engine.shrink(BATCH, &mut departures))?;
-                self.settle(py, departures)?;
-                if !more {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The end of the cache: whatever is in it is let go. Nothing is raised, for nobody is there
-    /// to catch it.
-    fn finalize(&self, py: Python<'_>) {
-        if let Err(error) = self.empty(py, Cause::Closed) {
-            logging::error(py, &format_args!("a cache that ended:\n{}", logging::describe(py, &error)));
-        }
-    }
-}
-
-impl Drop for FlexCache {
-    fn drop(&mut self) {
-        let empty = self.shards.iter_mut().all(|shard| shard.get_mut().len() == 0);
-        if !empty {
-            // Where the interpreter has ended there is nobody left to run a hook.
-            let _ = Python::try_attach(|py| self.finalize(py));
-        }
-    }
 }
 
 /// What `pop` returns where the key is absent.
@@ -226,9 +158,10 @@ impl FlexCache {
         Self::build(py, options, callbacks, rest.into_iter(), first, rand::random())
     }
 
-    // The calls below are in the order of the documentation. `get`, `put`, `set`, `[]`, `[]=` and
-    // `in` enter through `fast`; the slots here are what `fast` replaces on the type.
+    // `get`, `put`, `set`, `[]`, `[]=` and `in` enter through `fast`: the methods are put on the
+    // class there, and the slots here are replaced.
 
+    /// The value of `key`; KeyError where it is absent. Counts as an access. O(1).
     fn __getitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let hash = self.hash(key.as_borrowed())?;
         self.read(key.as_borrowed(), hash)?.ok_or_else(|| missing(key))
@@ -247,6 +180,22 @@ impl FlexCache {
         self.has(key.as_borrowed())
     }
 
+    /// Store a value unless the key is present; whether it was stored.
+    ///
+    /// Args:
+    ///     key: any hashable.
+    ///     value: any object.
+    ///     ttl: how long the entry lives, as for :meth:`put`.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError, OverflowError: as for :meth:`put`.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
+    /// (True, False, 1)
     #[pyo3(signature = (key, value, ttl=None))]
     fn add(
         this: &Bound<'_, Self>,
@@ -258,6 +207,14 @@ impl FlexCache {
         Self::write(&this.as_borrowed(), key, value, ttl.map(Bound::as_borrowed), IfPresent::Keep)
     }
 
+    /// Like :meth:`get`, but without counting as an access: the order of eviction and the
+    /// statistics stay as they are. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(max_items=2)
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> cache.peek("a"), cache.peek("c", 0), next(iter(cache))
+    /// (1, 0, 'a')
     #[pyo3(signature = (key, default=None))]
     fn peek(&self, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
         let py = key.py();
@@ -265,10 +222,29 @@ impl FlexCache {
         Ok(value.or(default))
     }
 
+    /// Remove an entry; whether it was there. Its value is closed. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"] = 1
+    /// >>> cache.delete("a"), cache.delete("a")
+    /// (True, False)
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.remove(key.as_borrowed())
     }
 
+    /// Remove an entry and return its value, which is not closed: it is the caller's now.
+    ///
+    /// Raises:
+    ///     KeyError: where the key is absent and no default is given.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"] = 1
+    /// >>> cache.pop("a"), cache.pop("a", None)
+    /// (1, None)
     #[pyo3(signature = (key, default=OrRaise::Raise), text_signature = "($self, key, default=...)")]
     fn pop(&self, key: &Bound<'_, PyAny>, default: OrRaise) -> PyResult<Py<PyAny>> {
         match (self.take(key.as_borrowed(), Cause::Popped)?, default) {
@@ -278,41 +254,44 @@ impl FlexCache {
         }
     }
 
+    /// Remove the next victim and return its key and value, which is not closed.
+    ///
+    /// With shards, it is the next victim of the fullest one.
+    ///
+    /// Raises:
+    ///     KeyError: where the cache is empty.
+    ///
+    /// O(1), and O(1) more for each entry that has expired.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache("lru")
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> cache.popitem()
+    /// ('a', 1)
     fn popitem(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
-        self.remove_expired(py)?;
-        let turn = self.turn(py)?;
-        let empty = || PyKeyError::new_err("popitem(): the cache is empty");
-        if turn.is_some() {
-            if self.sum(py, Engine::len)? == 0 {
-                return Err(empty());
-            }
-            let leaver = self.take_custom_victim(py, turn.as_ref(), Cause::Popped)?.ok_or_else(empty)?;
-            let leaver = self.hand_out(py, turn.as_ref(), leaver)?;
-            return Ok((leaver.key, leaver.value));
-        }
-        let mut fullest = (0, None);
-        for shard in self.shards.iter() {
-            let len = shard.with(py, |engine| engine.len())?;
-            if len > fullest.0 {
-                fullest = (len, Some(shard));
-            }
-        }
-        let mut taken = Departures::new();
-        if let Some(shard) = fullest.1 {
-            shard.with(py, |engine| {
-                if let Some(victim) = engine.victim() {
-                    engine.remove(victim, Cause::Popped, &mut taken);
-                }
-            })?;
-        }
-        let leaver = self.hand_out(py, None, taken.pop().ok_or_else(empty)?)?;
+        let leaver =
+            self.take_victim(py)?.ok_or_else(|| PyKeyError::new_err("popitem(): the cache is empty"))?;
         Ok((leaver.key, leaver.value))
     }
 
+    /// Remove every entry. O(n), but the cache is free for others again at once.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.empty(py, Cause::Cleared)
     }
 
+    /// Give an entry another time to live, from now on; whether it is there.
+    ///
+    /// Args:
+    ///     key: any hashable.
+    ///     ttl: as for :meth:`put`, but None means that the entry does not expire.
+    ///
+    /// Counts as no access. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(default_ttl=60)
+    /// >>> cache["a"] = 1
+    /// >>> cache.touch("a", None), cache.ttl("a")
+    /// (True, None)
     fn touch(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
         let deadline =
             if ttl.is_none() { None } else { Some(duration::ttl("ttl", ttl.as_borrowed())?.deadline()) };
@@ -324,35 +303,51 @@ impl FlexCache {
         Ok(found.is_some())
     }
 
+    /// The seconds an entry has left to live, None where it does not expire.
+    ///
+    /// Raises:
+    ///     KeyError: where the key is absent.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("a", 1, ttl=60)
+    /// >>> 59 < cache.ttl("a") <= 60
+    /// True
     fn ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         let deadline = self.find_live(key.as_borrowed(), |engine, slot| engine.deadline(slot))?;
         Ok(deadline.ok_or_else(|| missing(key))?.map(duration::seconds_until))
     }
 
+    /// Store or replace many values.
+    ///
+    /// Args:
+    ///     mapping: a mapping, or an iterable of pairs of key and value.
+    ///     ttl: as for :meth:`put`, for all of them.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
+    ///
+    /// O(1) for each entry.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
+    /// >>> cache.get_many(["a", "b", "c"])
+    /// {'a': 1, 'b': 2}
     #[pyo3(signature = (mapping, ttl=None))]
     fn set_many(
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let cache = this.get();
-        let py = this.py();
-        let entries = PyDict::new(py);
-        entries.call_method1("update", (mapping,))?;
-        cache.deadline(ttl.map(Bound::as_borrowed))?;
-        // Everything that can be refused is, before anything is stored.
-        for (key, value) in &entries {
-            let hash = key::hash(&key.as_borrowed(), cache.seed)?;
-            let weight = hooks::weight(&value.as_borrowed())?;
-            cache.shards.of(hash).with(py, |engine| engine.admit(None, weight))?.map_err(refused)?;
-        }
-        for (key, value) in &entries {
-            let (key, value) = (key.as_borrowed(), value.as_borrowed());
-            Self::write(&this.as_borrowed(), key, value, ttl.map(Bound::as_borrowed), IfPresent::Replace)?;
-        }
-        Ok(())
+        Self::write_many(this, mapping, ttl)
     }
 
+    /// The values of those keys that are present, as a dict. Counts as an access of each.
+    ///
+    /// O(1) for each key.
     fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let found = PyDict::new(keys.py());
         for key in keys.try_iter()? {
@@ -365,6 +360,13 @@ impl FlexCache {
         Ok(found)
     }
 
+    /// Remove the entries of these keys; how many were there. O(1) for each key.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.set_many({"a": 1, "b": 2})
+    /// >>> cache.delete_many(["a", "c"])
+    /// 1
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let mut count = 0;
         for key in keys.try_iter()? {
@@ -373,11 +375,40 @@ impl FlexCache {
         Ok(count)
     }
 
+    /// Remove what has expired now; how many entries that were.
+    ///
+    /// There is seldom a need for it: an expired entry is never returned, and calls that store or
+    /// count remove expired entries by themselves, at most every `scan_interval` seconds.
+    ///
+    /// O(1) for each entry that has expired.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("a", 1, ttl=0)
+    /// >>> cache.scan(), cache.items
+    /// (1, 0)
     fn scan(&self, py: Python<'_>) -> PyResult<usize> {
         self.last_scan.store(SystemClock.now(), Ordering::Relaxed);
         self.remove_expired(py)
     }
 
+    /// Change the limits; what no longer fits is evicted before the call returns.
+    ///
+    /// Args:
+    ///     max_items: the largest number of entries, 0 for no limit; None leaves it as it is.
+    ///     max_bytes: the largest sum of sizes, 0 for no limit; None leaves it as it is.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: where a limit is no integer, or negative.
+    ///
+    /// O(n).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(max_items=3)
+    /// >>> cache.set_many({"a": 1, "b": 2, "c": 3})
+    /// >>> cache.resize(max_items=1)
+    /// >>> list(cache)
+    /// ['c']
     #[pyo3(signature = (*, max_items=None, max_bytes=None))]
     fn resize(
         &self,
@@ -392,14 +423,15 @@ impl FlexCache {
         if let Some(max_bytes) = max_bytes {
             limits.weight = options::count("max_bytes", max_bytes)?.try_into().ok();
         }
-        let shards = self.shards.len() as u64;
-        options::divisible(shards, limits)?;
-        for (shard, index) in self.shards.iter().zip(0..) {
-            shard.with(py, |engine| engine.set_limits(options::share(limits, index, shards)))?;
-        }
-        self.shrink(py)
+        self.set_limits(py, limits)
     }
 
+    /// A cache with the same configuration and the same keys and values, in the same order of
+    /// eviction, with the same time left to live. Its statistics begin anew.
+    ///
+    /// Values with hooks are then in two caches and will be closed by each.
+    ///
+    /// O(n).
     fn copy(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         pickle::copy(this)
     }
@@ -416,11 +448,15 @@ impl FlexCache {
         pickle::set_state(this, state)
     }
 
+    /// The number of entries; the same as `len(cache)`. O(1), and O(1) more for each entry that
+    /// has expired.
     #[getter]
     fn items(&self, py: Python<'_>) -> PyResult<usize> {
         self.__len__(py)
     }
 
+    /// The sum of the sizes of all entries: of 1 each, or what `item_size` said. O(1), and O(1)
+    /// more for each entry that has expired.
     #[getter]
     fn bytes(&self, py: Python<'_>) -> PyResult<u64> {
         self.scan_if_due(py)?;
@@ -436,31 +472,41 @@ impl FlexCache {
         CacheIterator::new(this, What::Keys)
     }
 
+    /// A view of the keys, the next victim first. O(1); iterating is O(n) and survives changes.
     fn keys(this: &Bound<'_, Self>) -> CacheView {
         CacheView::new(this, What::Keys)
     }
 
+    /// A view of the values, in the order of :meth:`keys`. O(1).
     fn values(this: &Bound<'_, Self>) -> CacheView {
         CacheView::new(this, What::Values)
     }
 
+    /// A view of the pairs of key and value, in the order of :meth:`keys`. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache("lru")
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> _ = cache["a"]
+    /// >>> list(cache.entries())
+    /// [('b', 2), ('a', 1)]
     fn entries(this: &Bound<'_, Self>) -> CacheView {
         CacheView::new(this, What::Entries)
     }
 
+    /// What the cache has counted so far, as a :class:`CacheStats`. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"] = 1
+    /// >>> _ = cache.get("a"), cache.get("b")
+    /// >>> cache.stats().hits, cache.stats().hit_ratio
+    /// (1, 0.5)
     fn stats(&self, py: Python<'_>) -> PyResult<CacheStats> {
-        let mut counted = Stats::default();
-        for shard in self.shards.iter() {
-            counted = counted + shard.with(py, |engine| engine.stats())?;
-        }
-        Ok(CacheStats::new(
-            counted,
-            self.hook_errors.load(Ordering::Relaxed),
-            self.sum(py, Engine::len)?,
-            self.sum(py, Engine::weight)?,
-        ))
+        self.counted(py)
     }
 
+    /// Start counting anew. O(1).
     fn reset_stats(&self, py: Python<'_>) -> PyResult<()> {
         for shard in self.shards.iter() {
             shard.with(py, Engine::reset_stats)?;
@@ -469,12 +515,19 @@ impl FlexCache {
         Ok(())
     }
 
+    /// Remove every entry, close the values, and wait for what `aclose` hooks were handed to the
+    /// background thread. Leaving a `with` block does the same.
+    ///
+    /// In a thread whose event loop runs, `aclose` hooks are scheduled there and not waited for:
+    /// use `async with`, or await :meth:`aclose`. The cache may be used again afterwards. O(n).
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let emptied = self.empty(py, Cause::Closed);
         self.closing.wait(py);
         emptied
     }
 
+    /// Like :meth:`close`, but awaitable: done when the `aclose` hooks that were scheduled on the
+    /// running event loop have finished. Leaving an `async with` block does the same.
     fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.empty(py, Cause::Closed)?;
         self.closing.gather(py)
@@ -498,6 +551,7 @@ impl FlexCache {
         self.aclose(py)
     }
 
+    /// The name of the policy, or the policy object that was given.
     #[getter]
     fn eviction_policy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.callbacks(py)?.policy {
@@ -506,16 +560,19 @@ impl FlexCache {
         }
     }
 
+    /// The largest number of entries, 0 for no limit.
     #[getter]
     fn max_items(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.limits(py)?.items.map_or(0, std::num::NonZeroU64::get))
+        Ok(self.limits(py)?.items.map_or(0, NonZeroU64::get))
     }
 
+    /// The largest sum of sizes, 0 for no limit.
     #[getter]
     fn max_bytes(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.limits(py)?.weight.map_or(0, std::num::NonZeroU64::get))
+        Ok(self.limits(py)?.weight.map_or(0, NonZeroU64::get))
     }
 
+    /// The name that the cache was given, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.options.name.as_deref()
@@ -575,17 +632,6 @@ impl FlexCache {
                 });
             }
         }
-    }
-}
-
-/// Runs the hooks of what a cache in a cycle of garbage still holds, before the collector
-/// takes the cycle apart.
-pub(crate) fn finalize(cache: &Bound<'_, FlexCache>) {
-    let py = cache.py();
-    let pending = PyErr::take(py);
-    cache.get().finalize(py);
-    if let Some(pending) = pending {
-        pending.restore(py);
     }
 }
 

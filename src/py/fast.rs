@@ -18,6 +18,7 @@ use super::cache::{self, FlexCache};
 use super::engine::Complicated;
 use super::errors::bug;
 use super::hooks;
+use super::whole;
 use super::write::IfPresent;
 
 /// A method's parameters: how many must be given, and all their names.
@@ -30,6 +31,74 @@ struct Parameters<const N: usize> {
 const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
 const PUT: Parameters<3> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl"] };
 const SET: Parameters<3> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl"] };
+
+const GET_DOC: &CStr = c"get($self, key, default=None)
+--
+
+The value of a key, or `default` where it is absent or has expired.
+
+Counts as an access and as a hit or a miss.
+
+Raises:
+    TypeError: where the key is not hashable.
+
+O(1).
+
+>>> from flexcache_rs import FlexCache
+>>> cache = FlexCache()
+>>> cache[\"a\"] = 1
+>>> cache.get(\"a\"), cache.get(\"b\"), cache.get(\"b\", 0)
+(1, None, 0)
+";
+
+const PUT_DOC: &CStr = c"put($self, key, value, ttl=None)
+--
+
+Store a value, or replace the one there is; the same as `cache[key] = value`.
+
+Args:
+    key: any hashable.
+    value: any object; see FlexCache for the methods it may have.
+    ttl: how long the entry lives: seconds as int or float, a timedelta, or a datetime (a naive
+        one in local time). What is not after now has expired already. None for the cache's
+        default_ttl.
+
+Raises:
+    TypeError: for a key that is not hashable, a ttl that is no time, or an item_size() that is
+        no integer.
+    ValueError: for a ttl of NaN, a negative item_size(), or one larger than max_bytes.
+    OverflowError: for a ttl of more than 292 years, or a sum of sizes beyond 64 bits.
+
+When it raises, the cache is as it was. O(1) for each entry that leaves.
+
+>>> from flexcache_rs import FlexCache
+>>> cache = FlexCache()
+>>> cache.put(\"a\", 1)
+>>> cache.put(\"a\", 2, ttl=60)
+>>> cache[\"a\"]
+2
+";
+
+const SET_DOC: &CStr = c"set($self, key, value, ttl=None)
+--
+
+Store a value under a key that is absent or has expired.
+
+Args and exceptions are those of put().
+
+Raises:
+    KeyError: where the key is present.
+
+O(1) for each entry that leaves.
+
+>>> from flexcache_rs import FlexCache
+>>> cache = FlexCache()
+>>> cache.set(\"a\", 1)
+>>> cache.set(\"a\", 2)
+Traceback (most recent call last):
+    ...
+KeyError: 'a'
+";
 
 impl<const N: usize> Parameters<N> {
     /// The arguments in order, null where one was not given.
@@ -299,7 +368,7 @@ unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
     // SAFETY: the collector calls attached, on a FlexCache.
     unsafe {
         entered((), |py| {
-            super::attached(py, |_| cache::finalize(&cache_of(py, this)));
+            super::attached(py, |_| whole::finalize(&cache_of(py, this)));
             Ok(())
         });
     }
@@ -328,14 +397,9 @@ fn method(
 /// Puts the fast calls on the class. Called once, before anyone can make a subclass.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = cache::type_of(py);
-    method(&class, c"get", get, c"get($self, key, default=None)\n--\n\nThe value of key, or default.")?;
-    method(&class, c"put", put, c"put($self, key, value, ttl=None)\n--\n\nStore or replace a value.")?;
-    method(
-        &class,
-        c"set",
-        set,
-        c"set($self, key, value, ttl=None)\n--\n\nStore a value; KeyError where the key is present.",
-    )?;
+    method(&class, c"get", get, GET_DOC)?;
+    method(&class, c"put", put, PUT_DOC)?;
+    method(&class, c"set", set, SET_DOC)?;
     let of = class.as_type_ptr();
     // SAFETY: the type is ours, made by PyO3 on the heap with both tables, and not in use yet.
     unsafe {

@@ -124,6 +124,35 @@ impl FlexCache {
         }
     }
 
+    /// Removes the next victim and hands it out; `None` where the cache is empty.
+    pub(super) fn take_victim(&self, py: Python<'_>) -> PyResult<Option<Leaver>> {
+        self.remove_expired(py)?;
+        let turn = self.turn(py)?;
+        let taken = if turn.is_some() {
+            if self.sum(py, Engine::len)? == 0 {
+                return Ok(None);
+            }
+            self.take_custom_victim(py, turn.as_ref(), Cause::Popped)?
+        } else {
+            let mut fullest = (0, None);
+            for shard in self.shards.iter() {
+                let len = shard.with(py, |engine| engine.len())?;
+                if len > fullest.0 {
+                    fullest = (len, Some(shard));
+                }
+            }
+            let Some(shard) = fullest.1 else { return Ok(None) };
+            let mut taken = Departures::new();
+            shard.with(py, |engine| {
+                if let Some(victim) = engine.victim() {
+                    engine.remove(victim, Cause::Popped, &mut taken);
+                }
+            })?;
+            taken.pop()
+        };
+        taken.map(|leaver| self.hand_out(py, turn.as_ref(), leaver)).transpose()
+    }
+
     /// An entry that goes to the caller, value and all.
     pub(super) fn hand_out(
         &self,

@@ -24,6 +24,7 @@ mod read;
 pub(crate) mod stats;
 pub(crate) mod testing;
 pub(crate) mod views;
+mod whole;
 mod write;
 
 /// Runs `call` in a way that PyO3 knows this thread to be attached, which it cannot know of the

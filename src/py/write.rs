@@ -2,6 +2,7 @@
 
 use flexcache_core::{Cause, Nanos, New};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::cache::FlexCache;
 use super::departures::Departures;
@@ -101,6 +102,29 @@ impl FlexCache {
             cache.expect_expiry(this, deadline)?;
         }
         Ok(stored)
+    }
+
+    /// Stores or replaces many entries.
+    pub(super) fn write_many(
+        this: &Bound<'_, Self>,
+        mapping: &Bound<'_, PyAny>,
+        ttl: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, cache, ttl) = (this.py(), this.get(), ttl.map(Bound::as_borrowed));
+        let entries = PyDict::new(py);
+        entries.call_method1("update", (mapping,))?;
+        // Everything that can be refused is, before anything is stored.
+        cache.deadline(ttl)?;
+        for (key, value) in &entries {
+            let hash = cache.hash(key.as_borrowed())?;
+            let weight = hooks::weight(&value.as_borrowed())?;
+            cache.shards.of(hash).with(py, |engine| engine.admit(None, weight))?.map_err(refused)?;
+        }
+        for (key, value) in &entries {
+            let (key, value) = (key.as_borrowed(), value.as_borrowed());
+            Self::write(&this.as_borrowed(), key, value, ttl, IfPresent::Replace)?;
+        }
+        Ok(())
     }
 
     /// Tells the background thread, if there is to be one, when it is needed.
