@@ -383,7 +383,7 @@ impl FlexCache {
     /// O(1) for each entry that has expired.
     ///
     /// >>> from flexcache_rs import FlexCache
-    /// >>> cache = FlexCache()
+    /// >>> cache = FlexCache(scan_interval=3600)
     /// >>> cache.put("a", 1, ttl=0)
     /// >>> cache.scan(), cache.items
     /// (1, 0)

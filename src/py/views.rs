@@ -32,7 +32,7 @@ struct Rest {
 }
 
 /// Iterates over a cache as it was, without what has left since.
-#[pyclass(frozen, module = "flexcache_rs")]
+#[pyclass(frozen, generic, module = "flexcache_rs")]
 pub(crate) struct CacheIterator {
     rest: Guard<Rest>,
     what: What,
@@ -111,7 +111,7 @@ impl CacheIterator {
 }
 
 /// The keys, values or entries of a cache, as it is whenever the view is asked.
-#[pyclass(frozen, module = "flexcache_rs")]
+#[pyclass(frozen, generic, module = "flexcache_rs")]
 pub(crate) struct CacheView {
     cache: Py<FlexCache>,
     what: What,

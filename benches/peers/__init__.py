@@ -1,0 +1,1 @@
+"""FlexCache beside its peers: one program, one run, every contestant interleaved with the others."""

@@ -1,0 +1,124 @@
+"""What must be measured in a process of its own. Prints one line; an error ends the process."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import threading
+from collections.abc import Iterable
+from random import Random
+from time import perf_counter_ns
+from typing import Any
+
+from . import caches
+from .figures import CLOCK_ALONE, int_keys, str_keys
+from .measure import VALUE, Keys, NeedsGilError, gil_is_on, over_calls, over_nothing, own, resident_bytes
+
+
+def find(name: str, among: Iterable[caches.Contestant]) -> caches.Contestant:
+    """The contestant of that name."""
+    return next(contestant for contestant in among if contestant.name == name)
+
+
+def bytes_an_entry(name: str, size: int, kind: str) -> float:
+    """How much this process grows for each entry."""
+    contestant = find(name, caches.EVERY)
+    keys: Keys = str_keys(size) if kind == "str" else int_keys(size)
+    values = [float(number) for number in range(size)]
+    # A first, small one: what a package allocates once is not the entries'.
+    contestant.fill(contestant.build(10), keys[:10], values[:10])
+    gc.collect()
+    before = resident_bytes()
+    cache = contestant.build(size)
+    contestant.fill(cache, keys, values)
+    return (resident_bytes() - before) / size
+
+
+def longest_insert(name: str, size: int) -> int:
+    """The longest of `size` inserts into a cache without limit, in nanoseconds."""
+    keys = str_keys(size)
+    clock = perf_counter_ns
+    value = VALUE
+    longest = 0
+    if name == CLOCK_ALONE:
+        for _key in keys:
+            start = clock()
+            elapsed = clock() - start
+            longest = max(longest, elapsed)
+        return longest
+    contestant = find(name, caches.UNBOUNDED)
+    cache: Any = contestant.build(0)
+    put = contestant.putter(cache)
+    if contestant.subscripts:
+        for key in keys:
+            start = clock()
+            cache[key] = value
+            elapsed = clock() - start
+            longest = max(longest, elapsed)
+    else:
+        assert put is not None
+        for key in keys:
+            start = clock()
+            put(key, value)
+            elapsed = clock() - start
+            longest = max(longest, elapsed)
+    return longest
+
+
+def gets_a_second(name: str, size: int = 10_000, operations: int = 300_000) -> list[float]:
+    """Millions of gets a second: of one thread, and of two at once."""
+    contestant = find(name, caches.THREADED)
+    cache = contestant.build(size)
+    if gil_is_on():
+        raise NeedsGilError(contestant.module)
+    stored, values = str_keys(size), [float(number) for number in range(size)]
+    contestant.fill(cache, stored, values)
+    # A dict reads objects that only one thread has ever touched by a path a hundred times slower.
+    for objects in (stored, values):
+        toucher = threading.Thread(target=over_nothing, args=(None, objects))
+        toucher.start()
+        toucher.join()
+    random = Random()
+    copies = [str_keys(size) for _ in range(2)]
+
+    def rate(count: int) -> float:
+        orders = [random.choices(copies[number], k=operations) for number in range(count)]
+        barrier = threading.Barrier(count)
+        spans: list[tuple[int, int]] = []
+
+        def work(order: Keys) -> None:
+            loop, get = own(over_calls), contestant.getter(cache)
+            barrier.wait()
+            start = perf_counter_ns()
+            loop(get, order)
+            spans.append((start, perf_counter_ns()))
+
+        workers = [threading.Thread(target=work, args=(order,)) for order in orders]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        seconds = (max(end for _, end in spans) - min(start for start, _ in spans)) / 1e9
+        return count * operations / seconds / 1e6
+
+    rate(2)
+    return [rate(1), rate(2)]
+
+
+def main(arguments: list[str]) -> None:
+    """Runs `WHAT CONTESTANT …` and prints the answer as JSON."""
+    gc.disable()
+    what, name, *rest = arguments
+    answer: object
+    if what == "bytes":
+        answer = bytes_an_entry(name, int(rest[0]), rest[1])
+    elif what == "growth":
+        answer = longest_insert(name, int(rest[0]))
+    else:
+        answer = gets_a_second(name)
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,540 @@
+"""What is measured. To add a figure, write one function under `@figure(NAME)`; the report finds it by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from . import caches
+from .caches import Contestant
+from .measure import (
+    Case,
+    ChildFailedError,
+    Keys,
+    Loop,
+    NeedsGilError,
+    Order,
+    Spread,
+    check_free_threading,
+    fresh_process,
+    gil_is_on,
+    interleave,
+    one_core,
+    over_assignments,
+    over_calls,
+    over_items,
+    over_membership,
+    over_nothing,
+    over_puts,
+)
+
+DICT = "dict"
+FLEXCACHE = "FlexCache"
+CACHEBOX = "cachebox.LRUCache"
+LOOP_ALONE = "(the loop alone)"
+CLOCK_ALONE = "(the clock alone)"
+MUCH_LOST = 0.02
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    rounds: int = 31
+    operations: int = 100_000
+    big_rounds: int = 13
+    big_operations: int = 250_000
+    big: int = 1_000_000
+    grow: int = 2_000_000
+    children: int = 7
+    processes: int = 15
+    seed: int | None = None
+
+    @classmethod
+    def quick(cls, seed: int | None = None) -> Settings:
+        """About a minute, for a first look."""
+        return cls(
+            rounds=5,
+            operations=50_000,
+            big_rounds=3,
+            big_operations=100_000,
+            big=200_000,
+            grow=500_000,
+            children=3,
+            processes=5,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a contestant is meant to reach: at most `limit`, or at most `limit` times what another one needs."""
+
+    text: str
+    condition: str
+    limit: float
+    times: str | None = DICT
+    contestant: str = FLEXCACHE
+    times_condition: str | None = None
+
+
+@dataclass
+class Figure:
+    """The results of one figure: for each condition, what each contestant needed.
+
+    `names` is the order of the rows; contestants that appear nowhere else get none, unless they were left out.
+    The ratio shown beside a result is to the contestant `reference` under the same condition, to the same contestant
+    under `reference_condition`, or to neither if both are None.
+    """
+
+    title: str
+    text: str
+    unit: str = "ns"
+    reference: str | None = DICT
+    reference_condition: str | None = None
+    conditions: dict[str, dict[str, Spread]] = field(default_factory=dict)
+    targets: list[Target] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def enter(self, name: str) -> None:
+        """Gives a contestant its row, below those that have one."""
+        if name not in self.names:
+            self.names.append(name)
+
+    def median(self, condition: str, contestant: str) -> float | None:
+        """The median, if it was measured."""
+        spread = self.conditions.get(condition, {}).get(contestant)
+        return None if spread is None else spread.median
+
+    def ratio(self, condition: str, contestant: str) -> float | None:
+        """How many times the reference this one is."""
+        if self.reference is None and self.reference_condition is None:
+            return None
+        return self._times(condition, contestant, self.reference_condition or condition, self.reference or contestant)
+
+    def reached(self, target: Target) -> float | None:
+        """What this run gave, in the terms of the target."""
+        if target.times is None:
+            return self.median(target.condition, target.contestant)
+        return self._times(
+            target.condition, target.contestant, target.times_condition or target.condition, target.times
+        )
+
+    def _times(self, condition: str, contestant: str, other_condition: str, other: str) -> float | None:
+        ours = self.conditions.get(condition, {}).get(contestant)
+        theirs = self.conditions.get(other_condition, {}).get(other)
+        return None if ours is None or theirs is None else ours.over(theirs)
+
+
+@dataclass
+class Run:
+    """What every figure needs: how much to measure, a source of random orders, and where to say how far it is."""
+
+    settings: Settings
+    random: Random
+    say: Callable[[str], None]
+    warned: set[str] = field(default_factory=set)
+
+    def leave_out(self, result: Figure, name: str, error: Exception) -> None:
+        """Notes that a contestant is missing from a figure, and why."""
+        result.left_out[name] = reason(error)
+        text = f"left out {name}: {error}"
+        if text not in self.warned:
+            self.say(text)
+            self.warned.add(text)
+
+
+Measured = Callable[[Run], Figure]
+FIGURES: dict[str, Measured] = {}
+
+
+def figure(name: str, cores: int | None = 1) -> Callable[[Measured], Measured]:
+    """Registers a figure under the name that `--only` takes. `cores=None` leaves it all cores."""
+
+    def register(function: Measured) -> Measured:
+        def measured(run: Run) -> Figure:
+            with one_core() if cores == 1 else nullcontext():
+                return function(run)
+
+        FIGURES[name] = measured
+        return measured
+
+    return register
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A loop, and what it needs of a contestant: None where the contestant cannot do it."""
+
+    loop: Loop
+    bind: Callable[[Contestant, Any], Any]
+
+
+def _subscripts(contestant: Contestant, cache: Any) -> Any:
+    return cache if contestant.subscripts else None
+
+
+GET = Operation(over_calls, Contestant.getter)
+ITEM = Operation(over_items, _subscripts)
+MEMBERSHIP = Operation(over_membership, _subscripts)
+PUT = Operation(over_puts, Contestant.putter)
+ASSIGN = Operation(over_assignments, _subscripts)
+
+
+def str_keys(count: int, prefix: str = "key") -> list[str]:
+    """`count` strings of realistic length."""
+    return [f"{prefix}:{number}" for number in range(count)]
+
+
+def int_keys(count: int) -> list[int]:
+    """`count` consecutive integers, beyond those that the interpreter keeps: the kindest order for dict."""
+    return list(range(1_000_000, 1_000_000 + count))
+
+
+def anywhere(keys: Keys, count: int) -> Order:
+    """`count` keys chosen at random, anew each time."""
+    return lambda random, _number: random.choices(keys, k=count)
+
+
+def never_repeated(keys: Keys) -> Order:
+    """One half of `keys` in random order, then the other half, and so on: none is in a cache of fewer entries."""
+    halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
+    return lambda random, number: random.sample(halves[number % 2], k=len(halves[number % 2]))
+
+
+def timed(
+    run: Run,
+    result: Figure,
+    condition: str,
+    contestants: Iterable[tuple[str, Contestant]],
+    operation: Operation,
+    stored: Keys,
+    order: Order,
+    rounds: int,
+    hits: bool = True,
+) -> None:
+    """Measures one condition: builds every contestant for `len(stored)` entries, fills it, and times the operation."""
+    run.say(f"{result.title}: {condition}")
+    values = [float(number) for number in range(len(stored))]
+    probe = order(run.random, 0)[:1_000] if hits else []
+    cases: list[Case] = []
+    closing: list[Callable[[], object]] = []
+    if operation.loop is over_calls:
+        result.enter(LOOP_ALONE)
+        cases.append(Case(LOOP_ALONE, over_nothing, None, order))
+    for name, contestant in contestants:
+        result.enter(name)
+        try:
+            check_free_threading(contestant.module)
+            cache = contestant.build(len(stored))
+            if contestant.close is not None:
+                closing.append(lambda close=contestant.close, cache=cache: close(cache))  # type: ignore[misc]
+            target = operation.bind(contestant, cache)
+            if target is None:
+                continue
+            contestant.fill(cache, stored, values)
+            get = contestant.getter(cache)
+            missed = sum(not contestant.found(get(key)) for key in probe)
+        except Exception as error:  # noqa: BLE001 - whatever a peer raises, the others are measured
+            run.leave_out(result, name, error)
+            continue
+        if missed:
+            result.remarks.append(f"{name} missed {missed / len(probe):.1%} of its gets ({condition}).")
+        cases.append(Case(name, operation.loop, target, order))
+        del cache, target, get
+    result.conditions[condition], lost = interleave(cases, rounds, run.random)
+    if lost > MUCH_LOST:
+        result.remarks.append(f"Other programs had the core for {lost:.0%} of the time: expect noise ({condition}).")
+    for close in closing:
+        close()
+
+
+def reason(error: BaseException) -> str:
+    """Why a contestant is not there, without paths of this machine."""
+    kind = (
+        str(error).partition(":")[0].rpartition(".")[2] if isinstance(error, ChildFailedError) else type(error).__name__
+    )
+    known = {"ModuleNotFoundError": "not installed", NeedsGilError.__name__: "needs the GIL"}
+    return known.get(kind, kind)
+
+
+def named(contestants: Iterable[Contestant]) -> list[tuple[str, Contestant]]:
+    """Contestants under their own names."""
+    return [(contestant.name, contestant) for contestant in contestants]
+
+
+def _hits_by_size(run: Run, kind: str, make: Callable[[int], Keys]) -> Figure:
+    settings = run.settings
+    result = Figure(
+        f"get, hit, {kind} keys",
+        "`get(key)` on a bound method, LRU, bounded to n and holding n entries; the very key objects that were stored.",
+    )
+    for size, limit in ((1_000, 1.0), (10_000, 1.15), (settings.big, 1.15)):
+        big = size == settings.big
+        keys = make(size)
+        order = anywhere(keys, settings.big_operations if big else settings.operations)
+        rounds = settings.big_rounds if big else settings.rounds
+        timed(run, result, f"n = {size:,}", named(caches.EVERY), GET, keys, order, rounds)
+        result.targets.append(Target(f"`get` hit, {kind} keys, n = {size:,}, × `dict.get`", f"n = {size:,}", limit))
+    return result
+
+
+@figure("get-str")
+def get_str(run: Run) -> Figure:
+    """`get` of keys that are there, by size."""
+    return _hits_by_size(run, "str", str_keys)
+
+
+@figure("get-int")
+def get_int(run: Run) -> Figure:
+    """The same with integers."""
+    return _hits_by_size(run, "int", int_keys)
+
+
+@figure("get-equal")
+def get_equal(run: Run) -> Figure:
+    """`get` with keys that are equal to the stored ones, but other objects."""
+    result = Figure(
+        "get, hit, equal but distinct str keys",
+        "As above at n = 10,000, asked with copies of the stored keys.",
+    )
+    keys, copies = str_keys(10_000), str_keys(10_000)
+    order = anywhere(copies, run.settings.operations)
+    timed(run, result, "n = 10,000", named(caches.EVERY), GET, keys, order, run.settings.rounds)
+    return result
+
+
+@figure("policies")
+def policies(run: Run) -> Figure:
+    """`get` for each policy of FlexCache."""
+    result = Figure("get, hit, by policy", "FlexCache's policies at n = 10,000, str keys.")
+    keys = str_keys(10_000)
+    order = anywhere(keys, run.settings.operations)
+    contestants = named((caches.DICT, *caches.POLICIES))
+    timed(run, result, "n = 10,000", contestants, GET, keys, order, run.settings.rounds)
+    return result
+
+
+@figure("item")
+def item(run: Run) -> Figure:
+    """`cache[key]` and `key in cache`."""
+    result = Figure("cache[key] and key in cache, hit", "str keys; beside `dict`'s own.")
+    for size in (1_000, 10_000):
+        keys = str_keys(size)
+        order = anywhere(keys, run.settings.operations)
+        for text, operation in (("cache[key]", ITEM), ("key in cache", MEMBERSHIP)):
+            condition = f"`{text}`, n = {size:,}"
+            timed(run, result, condition, named(caches.EVERY), operation, keys, order, run.settings.rounds)
+            result.targets.append(Target(f"{condition}, × `dict`", condition, 1.0))
+    return result
+
+
+@figure("miss")
+def miss(run: Run) -> Figure:
+    """`get` of keys that are not there."""
+    result = Figure("get, miss", "str keys, none of them stored; beside `dict.get`'s miss.")
+    for size in (1_000, 10_000):
+        keys, others = str_keys(size), str_keys(size, "other")
+        order = anywhere(others, run.settings.operations)
+        condition = f"n = {size:,}"
+        contestants = named((caches.DICT, *caches.BOUNDED))
+        timed(run, result, condition, contestants, GET, keys, order, run.settings.rounds, hits=False)
+        result.targets.append(Target(f"`get` miss, {condition}, × `dict.get`'s miss", condition, 0.8))
+    return result
+
+
+def _writes(
+    run: Run, result: Figure, contestants: Sequence[Contestant], stored: Keys, order: Order, what: str
+) -> Figure:
+    for text, operation in (("put(key, value)", PUT), ("cache[key] = value", ASSIGN)):
+        condition = f"`{text}`"
+        timed(run, result, condition, named(contestants), operation, stored, order, run.settings.rounds, hits=False)
+        result.targets.append(Target(f"{what}, {condition}, × cachebox's", condition, 0.7, CACHEBOX))
+    return result
+
+
+@figure("put")
+def put(run: Run) -> Figure:
+    """Writes over keys that are there."""
+    result = Figure(
+        "put over an existing key",
+        "str keys, n = 10,000. A cache's own method for it (`put`, `insert`, `set`), and the assignment.",
+        reference=CACHEBOX,
+    )
+    keys = str_keys(10_000)
+    order = anywhere(keys, run.settings.operations)
+    return _writes(run, result, (caches.DICT, *caches.BOUNDED), keys, order, "put over a key")
+
+
+@figure("evict")
+def evict(run: Run) -> Figure:
+    """Writes of new keys into a full cache."""
+    result = Figure(
+        "put of a new key, with an eviction",
+        "str keys into a full cache of 10,000; the new keys are prepared and none is in the cache.",
+        reference=CACHEBOX,
+    )
+    order = never_repeated(str_keys(2 * run.settings.operations, "new"))
+    return _writes(run, result, caches.BOUNDED, str_keys(10_000), order, "put with an eviction")
+
+
+@figure("ttl")
+def ttl(run: Run) -> Figure:
+    """`get` of entries that have a time to live."""
+    plain, expiring = "without TTL", "with TTL"
+    result = Figure(
+        "get, hit, with a time to live",
+        "str keys, n = 10,000; one hour to live on every entry, and the same cache, or its LRU sibling, without.",
+        reference=None,
+        reference_condition=plain,
+    )
+    keys = str_keys(10_000)
+    order = anywhere(keys, run.settings.operations)
+    # One interleaved run for both, so that the two columns can be compared.
+    both = f"{plain}, {expiring}"
+    contestants = [(f"{DICT} {plain}", caches.DICT)]
+    for name, pair in caches.EXPIRING.items():
+        contestants += [(f"{name} {plain}", pair[0]), (f"{name} {expiring}", pair[1])]
+    timed(run, result, both, contestants, GET, keys, order, run.settings.rounds)
+    together = result.conditions.pop(both)
+    for condition in (plain, expiring):
+        result.conditions[condition] = {
+            name.removesuffix(f" {condition}"): spread
+            for name, spread in together.items()
+            if name.endswith(f" {condition}")
+        }
+    result.names = [DICT, *caches.EXPIRING]
+    result.left_out = {
+        name.removesuffix(f" {plain}").removesuffix(f" {expiring}"): why for name, why in result.left_out.items()
+    }
+    text = "`get` hit with TTL, × without"
+    result.targets.append(Target(text, expiring, 1.15, times=FLEXCACHE, times_condition=plain))
+    return result
+
+
+def _children(
+    run: Run, result: Figure, condition: str, contestants: Iterable[str], rounds: int, measure: Callable[[str], str]
+) -> dict[str, list[str]]:
+    """What fresh processes print, `rounds` of them for each contestant, interleaved."""
+    run.say(f"{result.title}: {condition}")
+    answers: dict[str, list[str]] = {name: [] for name in contestants}
+    for name in answers:
+        result.enter(name)
+    for _ in range(rounds):
+        for name in run.random.sample(list(answers), k=len(answers)):
+            try:
+                answers[name].append(measure(name))
+            except ChildFailedError as error:
+                run.leave_out(result, name, error)
+                del answers[name]
+    return answers
+
+
+def _child(*arguments: object) -> str:
+    return fresh_process("-m", f"{__package__}.child", *map(str, arguments))
+
+
+@figure("bytes")
+def bytes_an_entry(run: Run) -> Figure:
+    """Memory beside the keys and values."""
+    size = run.settings.big
+    result = Figure(
+        "bytes an entry",
+        f"Growth of the resident memory of a fresh process while {size:,} entries are stored, LRU bounded to that "
+        "many; keys and values exist before, so only the cache's own memory counts.",
+        unit="bytes",
+    )
+    for kind in ("str", "int"):
+        condition = f"{kind} keys"
+        names = [contestant.name for contestant in caches.EVERY]
+        answers = _children(
+            run,
+            result,
+            condition,
+            names,
+            3,
+            lambda name, kind=kind: _child("bytes", name, size, kind),  # type: ignore[misc]
+        )
+        result.conditions[condition] = {name: Spread.of([float(x) for x in got]) for name, got in answers.items()}
+        result.targets.append(Target(f"bytes an entry, {condition}", condition, 56, times=None))
+    return result
+
+
+@figure("growth")
+def growth(run: Run) -> Figure:
+    """The longest pause while a cache grows."""
+    size = run.settings.grow
+    result = Figure(
+        "longest single insert while growing",
+        f"Each of {size:,} inserts into an unbounded cache is timed in a fresh process, str keys; the longest counts. "
+        f"{CLOCK_ALONE} shows the machine's own pauses; where the least over the processes lies far below the median, "
+        "such pauses are in the median.",
+        unit="µs",
+    )
+    names = [CLOCK_ALONE, *(contestant.name for contestant in caches.UNBOUNDED)]
+    answers = _children(
+        run, result, f"{size:,} inserts", names, run.settings.children, lambda name: _child("growth", name, size)
+    )
+    median, least = "median of the longest", "least of the longest"
+    spreads = {name: Spread.of([float(x) / 1_000 for x in got]) for name, got in answers.items()}
+    result.conditions[median] = spreads
+    result.conditions[least] = {name: Spread.of([min(spread.samples)]) for name, spread in spreads.items()}
+    result.targets.append(Target("longest single insert, µs", median, 1_000, times=None))
+    return result
+
+
+@figure("import")
+def import_time(run: Run) -> Figure:
+    """What the first `import` costs."""
+    result = Figure(
+        "import",
+        "The import statement in a fresh interpreter, everything compiled and in the file cache.",
+        unit="ms",
+        reference="cachetools",
+    )
+    code = "from time import perf_counter_ns as c; s = c(); import {}; print(c() - s)"
+    answers = _children(
+        run,
+        result,
+        "fresh interpreters",
+        caches.MODULES,
+        run.settings.processes + 1,
+        lambda module: fresh_process("-c", code.format(module)),
+    )
+    result.conditions["first import"] = {
+        module: Spread.of([int(x) / 1e6 for x in got[1:]]) for module, got in answers.items()
+    }
+    result.targets.append(Target("import, ms", "first import", 10, times=None, contestant="flexcache_rs"))
+    return result
+
+
+@figure("threads", cores=None)
+def threads(run: Run) -> Figure:
+    """Two threads that really run at once."""
+    one, two = "1 thread", "2 threads"
+    result = Figure(
+        "get from two threads",
+        "Millions of gets a second of all threads together, on a free-threaded interpreter; n = 10,000, str keys, each "
+        "thread with copies of the keys and a bound method of its own.",
+        unit="M/s",
+        reference=None,
+        reference_condition=one,
+    )
+    if gil_is_on():
+        result.remarks.append("Not measured: this interpreter has the GIL.")
+        return result
+    names = [contestant.name for contestant in caches.THREADED]
+    answers = _children(
+        run, result, f"{one}, {two}", names, run.settings.big_rounds, lambda name: _child("threads", name)
+    )
+    for index, condition in enumerate((one, two)):
+        result.conditions[condition] = {
+            name: Spread.of([float(json.loads(line)[index]) for line in got]) for name, got in answers.items()
+        }
+    return result

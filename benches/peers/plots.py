@@ -1,0 +1,136 @@
+"""Two plots, as SVG that does not change where the numbers do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .figures import DICT, LOOP_ALONE, Figure
+
+OURS, PEER, REFERENCE, TEXT = "#c2410c", "#94a3b8", "#334155", "#1f2937"
+LONGEST_BAR = 8.0
+"""Bars beyond this many times the reference are cut off, with the number beside them."""
+
+
+def draw(figures: Mapping[str, Figure], directory: Path) -> list[tuple[str, str]]:
+    """Draws what was measured; returns file names and descriptions. Raises ImportError without matplotlib."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "flexcache",
+            "font.family": "sans-serif",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": "#94a3b8",
+            "text.color": TEXT,
+            "axes.labelcolor": TEXT,
+            "xtick.color": TEXT,
+            "ytick.color": TEXT,
+        }
+    )
+    figure = figures.get("get-str")
+    if figure is None:
+        return []
+    return [
+        ("get-hit.svg", _bars(figure, "n = 10,000", directory / "get-hit.svg")),
+        ("get-hit-by-size.svg", _lines(figure, directory / "get-hit-by-size.svg")),
+    ]
+
+
+def _colour(name: str) -> str:
+    if name.startswith("FlexCache"):
+        return OURS
+    return REFERENCE if name == DICT else PEER
+
+
+def _save(canvas: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    canvas.savefig(path, metadata={"Date": None, "Creator": None}, facecolor="white", bbox_inches="tight")
+    pyplot.close(canvas)
+    # matplotlib ends some lines with blanks
+    lines = [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _bars(figure: Figure, condition: str, path: Path) -> str:
+    """Horizontal bars, the quickest at the top."""
+    from matplotlib import pyplot
+
+    medians = {name: spread.median for name, spread in figure.conditions[condition].items() if name != LOOP_ALONE}
+    names = sorted(medians, key=lambda name: medians[name], reverse=True)
+    edge = LONGEST_BAR * medians[DICT]
+    canvas, axes = pyplot.subplots(figsize=(8, 0.42 * len(names) + 1.1))
+    axes.barh(
+        names,
+        [min(medians[name], edge) for name in names],
+        color=[_colour(name) for name in names],
+        height=0.66,
+    )
+    for row, name in enumerate(names):
+        cut = medians[name] > edge
+        text = f"{medians[name]:,.0f} ns · {figure.ratio(condition, name):.2f} × dict"
+        axes.annotate(
+            f"▸ {text}" if cut else text,
+            (min(medians[name], edge), row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes.axvline(medians[DICT], color=REFERENCE, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xlim(0, edge * 1.05)
+    axes.set_xlabel(f"ns an operation, loop included (▸: longer than {LONGEST_BAR:.0f} × dict, cut off)")
+    title = f"get(key), hit, {condition}, str keys"
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.tick_params(axis="y", length=0)
+    _save(canvas, path)
+    return f"{title}: ns for every cache"
+
+
+def _lines(figure: Figure, path: Path) -> str:
+    """How the ratio to dict changes with the size."""
+    from matplotlib import pyplot
+
+    sizes = {condition: int(condition.rpartition("= ")[2].replace(",", "")) for condition in figure.conditions}
+    last = list(sizes)[-1]
+    names = [name for name in figure.conditions[last] if name not in {LOOP_ALONE, DICT}]
+    names.sort(key=lambda name: figure.ratio(last, name) or 0.0, reverse=True)
+    canvas, axes = pyplot.subplots(figsize=(8, 4.6))
+    axes.axhline(1.0, color=REFERENCE, linewidth=0.8, linestyle=(0, (4, 3)))
+    markers = "osD^vPX<>*"
+    greys = ("#0f766e", "#6d28d9", "#0369a1", "#a16207", "#be185d", "#4d7c0f", "#475569")
+    peers = [name for name in names if not name.startswith("FlexCache")]
+    for index, name in enumerate(names):
+        ratios = [figure.ratio(condition, name) or float("nan") for condition in sizes]
+        ours = name.startswith("FlexCache")
+        colour = OURS if ours else greys[peers.index(name) % len(greys)]
+        axes.plot(
+            list(sizes.values()),
+            ratios,
+            label=name,
+            color=colour,
+            marker=markers[index % len(markers)],
+            markersize=5,
+            linewidth=2.4 if ours else 1.3,
+            zorder=3 if ours else 2,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(list(sizes.values()), [f"{size:,}" for size in sizes.values()])
+    axes.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    axes.minorticks_off()
+    axes.grid(axis="y", color="#e2e8f0", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("entries")
+    axes.set_ylabel("times dict.get (logarithmic)")
+    title = "get(key), hit, str keys: how many times dict.get"
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    _save(canvas, path)
+    return f"{title}, against the number of entries"
