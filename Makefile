@@ -2,30 +2,33 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# What the tests need: `dev` has the linters and type checkers besides.
+GROUP ?= dev
 # Set where PyO3 does not list a Python it works with, such as free-threaded 3.13.
 export UNSAFE_PYO3_SKIP_VERSION_CHECK ?=
 
 run := $(VENV)/bin/python
 sources := Cargo.toml Cargo.lock pyproject.toml build.rs README.md LICENSE $(shell find src python stubs -type f)
-stamp := $(VENV)/.installed
+installed := $(VENV)/.installed
+tools := $(VENV)/.$(GROUP)
 
 .PHONY: help demo test lint types test-rust test-python bench bench-core wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(stamp) ## Replay a workload through every policy at several sizes
+demo: $(installed) ## Replay a workload through every policy at several sizes
 	$(run) -m flexcache_rs replay
 
 test: lint types test-rust test-python ## Everything that must pass
 
-lint: $(stamp) ## Formatting and lints of Rust and Python
+lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(run)) cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(run) -m ruff check
 	$(run) -m ruff format --check
 
-types: $(stamp) ## Type checks, and the stubs against the built module
+types: $(installed) $(tools) ## Type checks, and the stubs against the built module
 	$(run) -m mypy
 	$(run) -m pyright --pythonpath $(run)
 	$(run) -m mypy.stubtest flexcache_rs flexcache --allowlist tests/typing/stubtest-allowlist.txt
@@ -34,26 +37,30 @@ test-rust: ## The core's tests, also with a recount after every operation
 	cargo test --locked -p flexcache-core
 	cargo test --locked -p flexcache-core --features strict --lib --tests
 
-test-python: $(stamp) ## The package's tests, with PYTHON
+test-python: $(installed) $(tools) ## The package's tests, with PYTHON
 	$(run) -m pytest
 
-bench: $(stamp) ## Measure beside the peers and write docs/benchmarks
+bench: $(installed) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install
-	$(run) -m benches.peers --output docs/benchmarks
+	$(run) -m benches.peers --output docs/benchmarks --readme README.md
 
 bench-core: ## The core's own speed
 	cargo bench -p flexcache-core
 
-wheel: ## A wheel and a source distribution in dist/
-	$(PYTHON) -m venv $(VENV)
-	$(run) -m pip install --quiet --upgrade pip maturin
+wheel: | $(VENV)/bin/python ## A wheel and a source distribution in dist/
+	$(run) -m pip install --quiet 'maturin>=1.9,<2'
 	$(VENV)/bin/maturin build --release --sdist --out dist --interpreter $(run)
 
-$(stamp): $(sources)
+$(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(run) -m pip install --quiet --upgrade pip
-	$(run) -m pip install --quiet --group dev
-	$(run) -m pip install --quiet '.[plot]'
+	$@ -m pip install --quiet --upgrade pip
+
+$(installed): $(sources) | $(VENV)/bin/python
+	$(run) -m pip install --quiet .
+	touch $@
+
+$(tools): pyproject.toml | $(VENV)/bin/python
+	$(run) -m pip install --quiet --group $(GROUP)
 	touch $@
 
 clean: ## Remove what was built

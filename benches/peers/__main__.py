@@ -18,9 +18,14 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benches.peers", description="FlexCache beside its peers.")
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, smaller sizes")
     parser.add_argument(
-        "--only", action="append", choices=list(FIGURES), metavar="NAME", help=f"one figure: {', '.join(FIGURES)}"
+        "--only",
+        action="append",
+        choices=list(FIGURES),
+        metavar="NAME",
+        help=f"one figure: {', '.join(FIGURES)}",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write memory.md, memory.json and plots there")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="renew the table between this file's marks")
     parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
     return parser.parse_args(arguments)
 
@@ -57,6 +62,9 @@ def main(arguments: list[str]) -> None:
             drawn = []
         (chosen.output / "memory.md").write_text(report.as_markdown(figures, drawn), encoding="utf-8")
         (chosen.output / "memory.json").write_text(report.as_json(figures) + "\n", encoding="utf-8")
+    if chosen.readme is not None:
+        text = chosen.readme.read_text(encoding="utf-8")
+        chosen.readme.write_text(report.in_readme(text, figures), encoding="utf-8")
     say("done")
 
 

@@ -159,7 +159,10 @@ EXPIRING: dict[str, tuple[Contestant, Contestant]] = {
         Contestant("cachebox.VTTLCache", "cachebox", lambda m, n: m.VTTLCache(n)),
         Contestant("cachebox.VTTLCache", "cachebox", lambda m, n: m.VTTLCache(n, ttl=HOUR)),
     ),
-    "cachebox.TTLCache": (CACHEBOX, Contestant("cachebox.TTLCache", "cachebox", lambda m, n: m.TTLCache(n, HOUR))),
+    "cachebox.TTLCache": (
+        CACHEBOX,
+        Contestant("cachebox.TTLCache", "cachebox", lambda m, n: m.TTLCache(n, HOUR)),
+    ),
     "cachetools.TTLCache": (
         CACHETOOLS,
         Contestant("cachetools.TTLCache", "cachetools", lambda m, n: m.TTLCache(n, HOUR)),

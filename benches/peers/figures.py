@@ -354,7 +354,17 @@ def _writes(
 ) -> Figure:
     for text, operation in (("put(key, value)", PUT), ("cache[key] = value", ASSIGN)):
         condition = f"`{text}`"
-        timed(run, result, condition, named(contestants), operation, stored, order, run.settings.rounds, hits=False)
+        timed(
+            run,
+            result,
+            condition,
+            named(contestants),
+            operation,
+            stored,
+            order,
+            run.settings.rounds,
+            hits=False,
+        )
         result.targets.append(Target(f"{what}, {condition}, × cachebox's", condition, 0.7, CACHEBOX))
     return result
 
@@ -419,7 +429,12 @@ def ttl(run: Run) -> Figure:
 
 
 def _children(
-    run: Run, result: Figure, condition: str, contestants: Iterable[str], rounds: int, measure: Callable[[str], str]
+    run: Run,
+    result: Figure,
+    condition: str,
+    contestants: Iterable[str],
+    rounds: int,
+    measure: Callable[[str], str],
 ) -> dict[str, list[str]]:
     """What fresh processes print, `rounds` of them for each contestant, interleaved."""
     run.say(f"{result.title}: {condition}")
@@ -479,7 +494,12 @@ def growth(run: Run) -> Figure:
     )
     names = [CLOCK_ALONE, *(contestant.name for contestant in caches.UNBOUNDED)]
     answers = _children(
-        run, result, f"{size:,} inserts", names, run.settings.children, lambda name: _child("growth", name, size)
+        run,
+        result,
+        f"{size:,} inserts",
+        names,
+        run.settings.children,
+        lambda name: _child("growth", name, size),
     )
     median, least = "median of the longest", "least of the longest"
     spreads = {name: Spread.of([float(x) / 1_000 for x in got]) for name, got in answers.items()}

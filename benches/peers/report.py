@@ -127,6 +127,39 @@ def as_markdown(figures: Figures, plots: Sequence[tuple[str, str]] = ()) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+SUMMARY = (
+    ("`get`, hit, 1,000", "get-str", "n = 1,000"),
+    ("10,000", "get-str", "n = 10,000"),
+    ("1,000,000", "get-str", "n = 1,000,000"),
+    ("`get`, miss", "miss", "n = 10,000"),
+    ("`c[k] = v`, replace", "put", "`cache[key] = value`"),
+    ("`c[k] = v`, evict", "evict", "`cache[key] = value`"),
+    ("bytes an entry", "bytes", "str keys"),
+)
+"""The columns of the README's table: head, figure, condition."""
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+
+def in_readme(readme: str, figures: Figures) -> str:
+    """The README with a new table between its two marks. Raises ValueError where they are missing."""
+    before, begun, rest = readme.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not begun or not ended:
+        raise ValueError(f"the README must have the lines {BEGIN} and {END}")
+    columns = [column for column in SUMMARY if column[1] in figures]
+    names = list(dict.fromkeys(name for _, figure, _ in columns for name in figures[figure].names))
+    rows = []
+    for name in names:
+        medians = [figures[figure].median(condition, name) for _, figure, condition in columns]
+        if name.startswith("(") or medians[0] is None:
+            continue
+        shown = f"**{name}**" if name.startswith("FlexCache") else name
+        rows.append([shown, *("–" if median is None else number(median) for median in medians)])
+    table = _table(["ns, str keys", *(head for head, _, _ in columns)], rows, "l" + "r" * len(columns))
+    caption = f"{_python()} on {_processor()}. Each number includes the loop around the operation."
+    return "\n".join([before + BEGIN, "", *table, "", caption, "", END + after])
+
+
 def _targets_summary(figures: Figures) -> list[str]:
     verdicts = [_met(figure, target) for figure in figures.values() for target in figure.targets]
     if not verdicts:
