@@ -1,0 +1,1 @@
+"""Replay an access trace through the eviction policies: ``python -m flexcache_rs replay``."""
