@@ -83,7 +83,7 @@ def simulate(
     size: int,
     *,
     by_size: bool = False,
-    report: Callable[[int], object] = lambda done: None,
+    report: Callable[[int], object] | None = None,
 ) -> Result:
     """Look up every key of a trace, storing those that are missing, as a program would.
 
