@@ -6,7 +6,7 @@
 //! error of its own. [`Store::find`] returns a [`Slot`], and every other call takes the slot that
 //! was found, so that a caller who has to leave half-way leaves nothing half done.
 //!
-//! *Leaving.* Every entry that leaves goes through [`Store::let_go`], which keeps the counters, and
+//! *Leaving.* Every entry that leaves goes through one private function, `let_go`, which keeps the counters, and
 //! into the caller's sink as a [`Departed`]. The store drops no key and no value of its own
 //! accord: what a destructor does is the caller's business, and the caller chooses the moment.
 //!

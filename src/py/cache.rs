@@ -12,7 +12,7 @@ use flexcache_core::{Cause, Clock, Limits};
 use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 
 use super::aclose::{self, Closing};
 use super::background::Watch;
@@ -22,7 +22,7 @@ use super::duration::{self, Ttl};
 use super::engine::{Engine, PolicyName};
 use super::guard::{Guard, Shards};
 use super::leave::missing;
-use super::options::{self, Options};
+use super::options::{self, Given, Options};
 use super::pickle;
 use super::stats::CacheStats;
 use super::views::{CacheIterator, CacheView, What};
@@ -114,42 +114,42 @@ impl<'py> FromPyObject<'_, 'py> for OrRaise {
 #[pymethods]
 impl FlexCache {
     #[new]
-    #[pyo3(signature = (eviction_policy=None, scan_interval=None, max_items=None, max_bytes=None, *,
-        default_ttl=None, thread_safe=true, shards=None, background_expiry=None, on_evict=None, name=None),
+    #[pyo3(signature = (eviction_policy=Given::NOT, scan_interval=Given::NOT, max_items=Given::NOT,
+        max_bytes=Given::NOT, *, default_ttl=Given::NOT, thread_safe=Given::NOT, shards=Given::NOT,
+        background_expiry=Given::NOT, on_evict=Given::NOT, name=Given::NOT),
         text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, name=None)")]
     #[expect(clippy::too_many_arguments, reason = "the constructor is the cache's whole configuration")]
     fn new(
         py: Python<'_>,
-        eviction_policy: Option<Bound<'_, PyAny>>,
-        scan_interval: Option<Bound<'_, PyAny>>,
-        max_items: Option<Bound<'_, PyAny>>,
-        max_bytes: Option<Bound<'_, PyAny>>,
-        default_ttl: Option<Bound<'_, PyAny>>,
-        thread_safe: bool,
-        shards: Option<Bound<'_, PyAny>>,
-        background_expiry: Option<Bound<'_, PyAny>>,
-        on_evict: Option<Bound<'_, PyAny>>,
-        name: Option<String>,
+        eviction_policy: Given<'_>,
+        scan_interval: Given<'_>,
+        max_items: Given<'_>,
+        max_bytes: Given<'_>,
+        default_ttl: Given<'_>,
+        thread_safe: Given<'_>,
+        shards: Given<'_>,
+        background_expiry: Given<'_>,
+        on_evict: Given<'_>,
+        name: Given<'_>,
     ) -> PyResult<Self> {
-        let named = eviction_policy.as_ref().map_or(Ok(Some(PolicyName::Lru)), options::policy)?;
-        let count = |argument, value: &Option<Bound<'_, PyAny>>| {
-            value.as_ref().map_or(Ok(0), |value| options::count(argument, value))
-        };
-        let limits = Limits::new(count("max_items", &max_items)?, count("max_bytes", &max_bytes)?);
+        let named = eviction_policy.or(Some(PolicyName::Lru), options::policy)?;
+        let limits = Limits::new(
+            max_items.or(0, |most| options::count("max_items", most))?,
+            max_bytes.or(0, |most| options::count("max_bytes", most))?,
+        );
         let options = Options {
             // A policy of the user's keeps its own order; ours is only that of iteration.
             policy: named.unwrap_or(PolicyName::Fifo),
-            scan_interval: scan_interval
-                .map_or(Ok(0), |interval| duration::interval("scan_interval", &interval))?,
-            default_ttl: default_ttl.map_or(Ok(None), |ttl| options::default_ttl(&ttl))?,
-            thread_safe,
-            shards: shards.map_or(Ok(1), |shards| options::shards(&shards, limits))?,
-            background: background_expiry.map_or(Ok(None), |wanted| options::background(&wanted))?,
-            name,
+            scan_interval: scan_interval.or(0, |interval| duration::interval("scan_interval", interval))?,
+            default_ttl: default_ttl.or(None, options::default_ttl)?,
+            thread_safe: thread_safe.or(true, |flag| options::flag("thread_safe", flag))?,
+            shards: shards.or(1, |shards| options::shards(shards, limits))?,
+            background: background_expiry.or(None, options::background)?,
+            name: name.or(None, |name| options::text("name", name))?,
         };
         let callbacks = Callbacks {
-            on_evict: options::callable("on_evict", on_evict)?,
-            policy: eviction_policy.filter(|_| named.is_none()).map(Bound::unbind),
+            on_evict: on_evict.or(None, |callback| options::callable("on_evict", callback))?,
+            policy: eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
         };
         let engine = |shard| {
             Engine::new(options.policy, options::share(limits, shard, options.shards), rand::random())
@@ -429,7 +429,8 @@ impl FlexCache {
     /// A cache with the same configuration and the same keys and values, in the same order of
     /// eviction, with the same time left to live. Its statistics begin anew.
     ///
-    /// Values with hooks are then in two caches and will be closed by each.
+    /// Values with hooks are then in two caches and will be closed by each. Pickling does the same,
+    /// but divides keys among shards anew, where those of a full shard may not find room.
     ///
     /// O(n).
     fn copy(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -585,7 +586,7 @@ impl FlexCache {
         let mut text = this.get_type().name()?.to_string();
         text.push('(');
         if let Some(name) = &cache.options.name {
-            text += &format!("name={name:?}, ");
+            text += &format!("name={}, ", PyString::new(py, name).repr()?);
         }
         match cache.callbacks(py)?.policy {
             Some(policy) => text += &format!("eviction_policy=<{}>", policy.bind(py).get_type().name()?),

@@ -23,20 +23,59 @@ pub(crate) struct Options {
     pub(crate) name: Option<String>,
 }
 
+/// An argument that was given or not; a given `None` is a value like any other.
+pub(crate) struct Given<'py>(pub(crate) Option<Bound<'py, PyAny>>);
+
+impl<'py> FromPyObject<'_, 'py> for Given<'py> {
+    type Error = std::convert::Infallible;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> Result<Self, Self::Error> {
+        Ok(Self(Some(value.to_owned())))
+    }
+}
+
+impl<'py> Given<'py> {
+    pub(crate) const NOT: Self = Self(None);
+
+    /// What `convert` makes of the argument, or what there is without one.
+    pub(crate) fn or<T>(
+        &self,
+        otherwise: T,
+        convert: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        self.0.as_ref().map_or(Ok(otherwise), convert)
+    }
+}
+
+pub(crate) fn flag(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let flag = value.cast::<PyBool>().map_err(|_| wrong_type(argument, "True or False", value))?;
+    Ok(flag.is_true())
+}
+
+pub(crate) fn text(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let text = value.cast::<PyString>().map_err(|_| wrong_type(argument, "a str or None", value))?;
+    text.extract().map(Some)
+}
+
+fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let of = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
+    PyTypeError::new_err(format!("{argument} must be {allowed}, not {of}"))
+}
+
 /// A non-negative integer argument.
 pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    let wrong_type = || -> PyResult<PyErr> {
-        Ok(PyTypeError::new_err(format!("{argument} must be an integer, not {}", value.get_type().name()?)))
-    };
     if value.is_instance_of::<PyBool>() {
-        return Err(wrong_type()?);
+        return Err(wrong_type(argument, "an integer", value));
     }
     let number = if value.is_instance_of::<PyInt>() {
         value.clone()
     } else if value.hasattr("__index__")? {
         value.call_method0("__index__")?
     } else {
-        return Err(wrong_type()?);
+        return Err(wrong_type(argument, "an integer", value));
     };
     number.extract::<u64>().map_err(|_| {
         PyValueError::new_err(format!(
@@ -53,7 +92,7 @@ pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     if let Some(policy) = PolicyName::ALL.into_iter().find(|policy| policy.as_str() == name) {
         return Ok(Some(policy));
     }
-    let allowed = PolicyName::ALL.map(|policy| format!("{:?}", policy.as_str())).join(", ");
+    let allowed = PolicyName::ALL.map(|policy| format!("'{}'", policy.as_str())).join(", ");
     Err(PyValueError::new_err(format!(
         "eviction_policy must be one of {allowed}, or an object with on_insert, on_access, on_remove and victim, not {}",
         value.repr()?
@@ -90,21 +129,17 @@ pub(crate) fn background(value: &Bound<'_, PyAny>) -> PyResult<Option<Nanos>> {
     if let Ok(asked) = value.cast::<PyBool>() {
         return Ok(asked.is_true().then_some(0));
     }
-    if value.is_none() {
-        return Ok(None);
-    }
     duration::interval("background_expiry", value).map(Some)
 }
 
-pub(crate) fn callable(argument: &str, value: Option<Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
-    match value {
-        None => Ok(None),
-        Some(value) if value.is_callable() => Ok(Some(value.unbind())),
-        Some(value) => Err(PyTypeError::new_err(format!(
-            "{argument} must be callable, not {}",
-            value.get_type().name()?
-        ))),
+pub(crate) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    if value.is_none() {
+        return Ok(None);
     }
+    if value.is_callable() {
+        return Ok(Some(value.clone().unbind()));
+    }
+    Err(wrong_type(argument, "callable or None", value))
 }
 
 /// The part of a limit that falls to one of several shards: together they are the whole.

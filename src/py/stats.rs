@@ -3,19 +3,29 @@
 use flexcache_core::Stats;
 use pyo3::prelude::*;
 
-/// Counts of one cache; see the stubs.
+/// What a cache has counted at one moment, since it was made or `reset_stats()`. All exact.
 #[pyclass(frozen, eq, get_all, module = "flexcache_rs")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct CacheStats {
+    /// Reads that found a live entry.
     hits: u64,
+    /// Reads that found none.
     misses: u64,
+    /// Entries stored under a key that had none.
     insertions: u64,
+    /// Values replaced.
     updates: u64,
+    /// Entries that left to make room.
     evictions: u64,
+    /// Entries that left because their time had come.
     expirations: u64,
+    /// Entries that left because a call said so: deleted, popped, cleared, closed.
     removals: u64,
+    /// Exceptions that hooks raised; each was logged.
     hook_errors: u64,
+    /// Entries there were, those included that had expired and were not removed yet.
     items: usize,
+    /// The sum of their sizes.
     bytes: u64,
 }
 

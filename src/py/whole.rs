@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flexcache_core::{Cause, Limits, Stats};
+use flexcache_core::{Cause, Clock, Limits, Stats};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::background::Watch;
 use super::cache::{Callbacks, FlexCache};
+use super::clock::SystemClock;
 use super::custom_policy::{self, Gate};
 use super::departures::Departures;
 use super::engine::Engine;
@@ -48,7 +49,7 @@ impl FlexCache {
             watch: options.background.map(|interval| Arc::new(Watch::new(interval))),
             options,
             callbacks: Guard::new(callbacks, true),
-            last_scan: AtomicU64::new(0),
+            last_scan: AtomicU64::new(SystemClock.now()),
             hook_errors: AtomicU64::new(0),
             closing: Arc::default(),
         })

@@ -1,0 +1,77 @@
+"""Many keys in one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import MakeCache
+
+
+def test_set_many_takes_mappings_and_pairs(make_cache: MakeCache, policy: str) -> None:
+    """Whatever dict() takes."""
+    for given in ({"a": 1, "b": 2}, [("a", 1), ("b", 2)], iter([("a", 1), ("b", 2)]), {"a": 1, "b": 2}.items()):
+        cache = make_cache(policy)
+        cache.set_many(given)
+        assert dict(cache.entries()) == {"a": 1, "b": 2}
+    cache.set_many(cache.copy().entries())
+    assert len(cache) == 2
+
+
+def test_get_many_returns_what_is_there(make_cache: MakeCache) -> None:
+    """As a dict in the order of the request; each counts as an access."""
+    cache = make_cache("lru")
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    assert list(cache.get_many(["c", "x", "a"]).items()) == [("c", 3), ("a", 1)]
+    assert list(cache) == ["b", "c", "a"]
+    assert (cache.stats().hits, cache.stats().misses) == (2, 1)
+    assert cache.get_many([]) == {}
+
+
+def test_delete_many_counts_what_was_there(make_cache: MakeCache) -> None:
+    """Keys that are absent do no harm."""
+    cache = make_cache()
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    assert cache.delete_many(iter(["a", "x", "c", "a"])) == 2
+    assert list(cache) == ["b"]
+
+
+@pytest.mark.parametrize("bad", [[("a", 1), 5], [("b", 1), (1, 2, 3)], 5, None, [([], 1)]])
+def test_set_many_stores_all_or_nothing(make_cache: MakeCache, bad: Any) -> None:
+    """What cannot be stored is found out before anything is."""
+    cache = make_cache()
+    with pytest.raises(TypeError if not isinstance(bad, list) or bad[0][0] != "b" else ValueError):
+        cache.set_many(bad)
+    assert (len(cache), cache.stats().insertions) == (0, 0)
+
+
+def test_set_many_checks_sizes_and_ttl_first(make_cache: MakeCache) -> None:
+    """A value that is too large, or a ttl that is none, leaves the cache as it was."""
+
+    class Large:
+        def item_size(self) -> int:
+            return 11
+
+    cache = make_cache(max_bytes=10)
+    with pytest.raises(ValueError, match="11"):
+        cache.set_many({"a": 1, "b": Large()})
+    with pytest.raises(TypeError, match="ttl"):
+        cache.set_many({"a": 1}, ttl="soon")
+    assert len(cache) == 0
+
+
+def test_an_iterator_that_fails_has_changed_nothing(make_cache: MakeCache) -> None:
+    """The pairs are read before any is stored."""
+
+    def pairs() -> Iterator[tuple[str, int]]:
+        yield "a", 1
+        raise LookupError
+
+    cache = make_cache()
+    with pytest.raises(LookupError):
+        cache.set_many(pairs())
+    assert len(cache) == 0

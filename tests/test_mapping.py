@@ -1,0 +1,206 @@
+"""Storing, reading and removing: the calls that make a cache a mapping."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import MakeCache
+
+
+def test_a_stored_value_is_read_in_every_way(make_cache: MakeCache, policy: str) -> None:
+    """Every reading call returns the very object that was stored."""
+    cache, value = make_cache(policy, max_items=10), object()
+    cache["key"] = value
+    assert cache["key"] is cache.get("key") is cache.peek("key") is cache.get(key="key", default=None) is value
+    assert "key" in cache
+    assert len(cache) == cache.items == cache.bytes == 1
+
+
+def test_an_absent_key(make_cache: MakeCache, policy: str) -> None:
+    """Reading what is not there returns the default or raises KeyError with the key."""
+    cache = make_cache(policy)
+    assert cache.get("key") is cache.peek("key") is cache.pop("key", None) is None
+    assert cache.get("key", 7) == cache.peek("key", 7) == cache.peek("key", default=7) == cache.pop("key", 7) == 7
+    assert "key" not in cache
+    assert not cache.delete("key")
+    for call in (cache.__getitem__, cache.__delitem__, cache.pop, cache.ttl):
+        with pytest.raises(KeyError) as raised:
+            call("key")
+        assert raised.value.args == ("key",)
+    with pytest.raises(KeyError, match="empty"):
+        cache.popitem()
+
+
+def test_a_tuple_key_is_one_argument_of_key_error(make_cache: MakeCache) -> None:
+    """A tuple that is missing is not spread over the exception's arguments."""
+    with pytest.raises(KeyError) as raised:
+        make_cache()["a", "b"]
+    assert raised.value.args == (("a", "b"),)
+
+
+def test_none_is_a_value_and_a_key(make_cache: MakeCache) -> None:
+    """None is stored like anything else."""
+    cache = make_cache()
+    cache[None] = None
+    assert None in cache
+    assert cache[None] is None
+    assert cache.get(None, 7) is None
+    assert cache.pop(None, 7) is None
+
+
+def test_put_replaces_and_set_and_add_do_not(make_cache: MakeCache, policy: str) -> None:
+    """What each storing call does where the key is present."""
+    cache = make_cache(policy)
+    cache.set("key", 1)
+    with pytest.raises(KeyError) as raised:
+        cache.set("key", 2)
+    assert raised.value.args == ("key",)
+    assert not cache.add("key", 3)
+    assert cache["key"] == 1
+    cache.put("key", 4)
+    assert cache["key"] == 4
+    cache["key"] = 5
+    assert cache["key"] == 5
+    assert cache.add("other", 6)
+    cache.put(key="third", value=7, ttl=None)
+    assert [cache["other"], cache["third"], len(cache)] == [6, 7, 3]
+
+
+def test_an_update_keeps_the_key_that_was_there(make_cache: MakeCache) -> None:
+    """As in a dict, the first of several equal keys stays."""
+    cache = make_cache()
+    cache[1] = "int"
+    cache[1.0] = "float"
+    cache[True] = "bool"
+    assert list(cache.entries()) == [(1, "bool")]
+    assert type(next(iter(cache))) is int
+
+
+def test_removing(make_cache: MakeCache, policy: str) -> None:
+    """Each removing call removes one entry, and says which."""
+    cache = make_cache(policy)
+    cache.set_many({number: str(number) for number in range(6)})
+    del cache[0]
+    assert cache.delete(1)
+    assert cache.pop(2) == "2"
+    assert cache.pop(3, None) == "3"
+    key, value = cache.popitem()
+    assert {(key, value)} | set(cache.entries()) == {(4, "4"), (5, "5")}
+    cache.clear()
+    assert len(cache) == 0
+    assert list(cache) == []
+
+
+class Text(str):
+    """A str of its own kind."""
+
+    __slots__ = ()
+
+
+KEYS: list[Any] = [
+    "", "a", "ä", "\ud800", "x" * 1000, Text("text"),
+    0, 1, -1, -2, 2**31, 2**61 - 1, 2**61, 2**64, -(2**100), 10**300,
+    0.5, -0.0, float("inf"), 1e300, 2.0**70,
+    b"", b"bytes", None, True, (), (1,), (1, "a", (2.5, None)), ((((((1,),),),),),), frozenset({1, 2}),
+    int, len, ..., 3 + 4j, range(3),
+]  # fmt: skip
+
+
+def test_keys_of_every_kind(make_cache: MakeCache, policy: str) -> None:
+    """A cache holds what a dict holds."""
+    cache, model = make_cache(policy), dict[Any, int]()
+    for number, key in enumerate(KEYS):
+        cache[key] = model[key] = number
+    assert len(cache) == len(model)
+    for key, number in model.items():
+        assert cache[key] == number
+    assert dict(cache.entries()) == model
+
+
+def test_equal_keys_of_different_types(make_cache: MakeCache) -> None:
+    """Numbers that are equal are the same key; text and bytes never are."""
+    cache = make_cache()
+    cache[1], cache[2**80], cache["a"], cache[(1, 2)] = "int", "large", "text", "tuple"
+    assert cache[1.0] == cache[True] == cache[1 + 0j] == "int"
+    assert cache[float(2**80)] == "large"
+    assert cache[(1.0, 2.0)] == "tuple"
+    assert b"a" not in cache
+    assert Text("a") in cache
+
+
+def test_not_a_number_is_found_by_identity(make_cache: MakeCache) -> None:
+    """As in a dict: a NaN equals nothing, but an object is always itself."""
+    cache, nan = make_cache(), float("nan")
+    cache[nan] = 1
+    cache[(nan, 1)] = 2
+    assert cache[nan] == 1
+    assert cache[(nan, 1)] == 2
+    assert float("nan") not in cache
+
+
+def test_ints_whose_hashes_collide(make_cache: MakeCache, policy: str) -> None:
+    """Multiples of Python's modulus all hash to 0."""
+    cache = make_cache(policy, max_items=50)
+    keys = [number * (2**61 - 1) for number in range(100)]
+    for key in keys:
+        cache[key] = key
+    assert len(cache) == 50
+    assert all(cache[key] == key for key in cache)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda cache: cache.get(), r"get\(\) missing required argument: 'key'"),
+        (lambda cache: cache.get(1, 2, 3), r"get\(\) takes at most 2 arguments \(3 given\)"),
+        (lambda cache: cache.get(1, key=1), r"get\(\) got multiple values for argument 'key'"),
+        (lambda cache: cache.get(1, other=1), r"get\(\) got an unexpected keyword argument 'other'"),
+        (lambda cache: cache.put(1), r"put\(\) missing required argument: 'value'"),
+        (lambda cache: cache.put(value=1), r"put\(\) missing required argument: 'key'"),
+        (lambda cache: cache.set(1, 2, 3, 4), r"set\(\) takes at most 3 arguments \(4 given\)"),
+        (lambda cache: cache.add(1), "add"),
+        (lambda cache: cache.peek(), "peek"),
+    ],
+)
+def test_wrong_arguments(make_cache: MakeCache, call: Any, message: str) -> None:
+    """The exception names the method and the argument, like a Python function's."""
+    cache = make_cache()
+    with pytest.raises(TypeError, match=message):
+        call(cache)
+    assert len(cache) == 0
+
+
+def test_methods_are_those_of_the_class(make_cache: MakeCache) -> None:
+    """Fast calls are descriptors that check what they are called on."""
+    cache = make_cache()
+    type(cache).put(cache, "a", 1)
+    assert type(cache).get(cache, "a") == type(cache).__getitem__(cache, "a") == 1
+    for method in (type(cache).get, type(cache).put, type(cache).set):
+        with pytest.raises(TypeError):
+            method({}, "a", "b")  # type: ignore[arg-type]
+
+
+def test_a_subclass_may_override_everything(make_cache: MakeCache) -> None:
+    """Slots and methods are found as on any class."""
+    base = type(make_cache())
+
+    class Loud(base):  # type: ignore[misc,valid-type]
+        def __getitem__(self, key: str) -> str:
+            return str(super().__getitem__(key)).upper()
+
+        def __setitem__(self, key: str, value: str) -> None:
+            super().__setitem__(key, value + "!")
+
+        def get(self, key: str, default: object = None) -> object:
+            return ("got", super().get(key, default))
+
+    cache = Loud(max_items=3)
+    cache["a"] = "x"
+    assert cache["a"] == "X!"
+    assert cache.get("a") == ("got", "x!")
+    assert "a" in cache
+    del cache["a"]
+    assert len(cache) == 0

@@ -1,0 +1,187 @@
+"""Who leaves: each policy against a model that is as plain as can be."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from conftest import ORDERED
+
+if TYPE_CHECKING:
+    from conftest import MakeCache
+
+
+class Model(Protocol):
+    """The order of eviction of a policy."""
+
+    def insert(self, key: Any) -> None: ...
+    def access(self, key: Any) -> None: ...
+    def remove(self, key: Any) -> None: ...
+    def order(self) -> list[Any]: ...
+
+
+class Fifo:
+    """First in, first out."""
+
+    def __init__(self) -> None:
+        self.keys: list[Any] = []
+
+    def insert(self, key: Any) -> None:
+        self.keys.append(key)
+
+    def access(self, key: Any) -> None:
+        pass
+
+    def remove(self, key: Any) -> None:
+        self.keys.remove(key)
+
+    def order(self) -> list[Any]:
+        return self.keys
+
+
+class Lru(Fifo):
+    """Least recently used."""
+
+    def access(self, key: Any) -> None:
+        self.keys.remove(key)
+        self.keys.append(key)
+
+
+class Lfu:
+    """Least frequently used, with counts halved every ten accesses an entry, a thousand at least."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[Any]] = [[] for _ in range(256)]
+        self.accesses = 0
+
+    def count(self) -> None:
+        self.accesses += 1
+        if self.accesses >= max(1000, 10 * sum(map(len, self.lists))):
+            self.accesses = 0
+            halved = [self.lists[at] + self.lists[at + 1] for at in range(0, 256, 2)]
+            self.lists = halved + [[] for _ in range(128)]
+
+    def insert(self, key: Any) -> None:
+        self.lists[1].append(key)
+        self.count()
+
+    def access(self, key: Any) -> None:
+        frequency = next(at for at, keys in enumerate(self.lists) if key in keys)
+        self.lists[frequency].remove(key)
+        self.lists[min(frequency + 1, 255)].append(key)
+        self.count()
+
+    def remove(self, key: Any) -> None:
+        for keys in self.lists:
+            if key in keys:
+                keys.remove(key)
+
+    def order(self) -> list[Any]:
+        return [key for keys in self.lists for key in keys]
+
+
+MODELS: dict[str, type[Model]] = {"lru": Lru, "fifo": Fifo, "lfu": Lfu}
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+@pytest.mark.parametrize("name", ORDERED)
+def test_the_order_is_exactly_the_policys(make_cache: MakeCache, name: str, size: int) -> None:
+    """After every one of some thousand accesses, hits, victims and order are the model's."""
+    draw = random.Random(f"{name} {size}")
+    cache, model = make_cache(name, max_items=size), MODELS[name]()
+    for _ in range(4000):
+        key = min(draw.randrange(3 * size), draw.randrange(4 * size))
+        what = draw.random()
+        if what < 0.03:
+            assert cache.delete(key) == (key in model.order())
+            if key in model.order():
+                model.remove(key)
+        elif what < 0.06:
+            assert cache.peek(key) == (key if key in model.order() else None)
+        elif what < 0.08 and model.order():
+            assert cache.popitem() == (model.order()[0],) * 2
+            model.remove(model.order()[0])
+        elif key in model.order():
+            if what < 0.5:
+                cache.put(key, key)
+            else:
+                assert cache.get(key) == key
+            model.access(key)
+        else:
+            assert cache.get(key) is None
+            if len(model.order()) == size:
+                model.remove(model.order()[0])
+            cache.put(key, key)
+            model.insert(key)
+        assert list(cache) == model.order()
+
+
+def test_random_evicts_each_entry_about_equally_often(make_cache: MakeCache) -> None:
+    """Each of ten entries is the victim in about a tenth of ten thousand cases."""
+    cache = make_cache("random", max_items=10)
+    cache.set_many({key: key for key in range(10)})
+    evicted: Counter[int] = Counter()
+    for _ in range(10_000):
+        (gone,) = set(range(10)) - _after_one_more(cache)
+        evicted[gone] += 1
+        cache[gone] = gone
+    # A fair draw leaves these bounds once in a thousand million runs.
+    assert all(800 < evicted[key] < 1200 for key in range(10)), evicted
+
+
+def _after_one_more(cache: Any) -> set[int]:
+    cache["more"] = 0
+    left = set(cache) - {"more"}
+    del cache["more"]
+    return left
+
+
+def test_random_names_its_victim_before_it_leaves(make_cache: MakeCache) -> None:
+    """Iteration begins with the next victim for every policy."""
+    cache = make_cache("random", max_items=5)
+    for key in range(200):
+        victim = next(iter(cache), None)
+        full = len(cache) == 5
+        cache[key] = key
+        assert not full or victim not in cache
+
+
+def test_a_scan_does_not_drive_out_what_lfu_holds(make_cache: MakeCache) -> None:
+    """Keys that come once leave before those that came often."""
+    cache = make_cache("lfu", max_items=10)
+    for key in range(5):
+        for _ in range(4):
+            cache.put(key, key)
+    for key in range(1000, 1100):
+        cache.put(key, key)
+    assert all(key in cache for key in range(5))
+
+
+def test_lfu_forgets_old_favourites(make_cache: MakeCache) -> None:
+    """What was hot and is no longer asked for leaves in the end."""
+    cache = make_cache("lfu", max_items=10)
+    for _ in range(300):
+        cache.put("old", 1)
+    for round_ in range(2000):
+        for key in range(9):
+            cache.put(key, 1)
+        cache.put(("once", round_), 1)
+    assert "old" not in cache
+
+
+def test_membership_and_peek_are_no_access(make_cache: MakeCache) -> None:
+    """Neither changes the order or the statistics."""
+    cache = make_cache("lru", max_items=2)
+    cache["a"], cache["b"] = 1, 2
+    assert "a" in cache
+    assert cache.peek("a") == 1
+    assert list(cache) == ["a", "b"]
+    assert (cache.stats().hits, cache.stats().misses) == (0, 0)
+
+
+def test_the_policy_is_what_was_asked_for(make_cache: MakeCache, policy: str) -> None:
+    """The property gives the name back."""
+    assert make_cache(policy).eviction_policy == policy
+    assert make_cache().eviction_policy == "lru"
