@@ -1,0 +1,156 @@
+"""The background thread: removes what has expired without anyone touching the cache."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flexcache_rs import FlexCache
+from flexcache_rs.testing import advance
+
+if TYPE_CHECKING:
+    from conftest import MakeCache
+
+WAIT = 30
+
+
+class Told:
+    """A listener whose calls can be waited for."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.changed = threading.Condition()
+
+    def __call__(self, key: Any, value: Any, reason: str) -> None:
+        with self.changed:
+            self.told.append((key, reason, threading.current_thread() is threading.main_thread()))
+            self.changed.notify_all()
+
+    def wait(self, count: int) -> list[Any]:
+        """What was told, once it is so much."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.told) >= count, WAIT)
+            return list(self.told)
+
+
+def own_threads() -> int:
+    """How many threads of this process are the library's."""
+    tasks = Path("/proc/self/task")
+    return sum((task / "comm").read_text().startswith("flexcache") for task in tasks.iterdir())
+
+
+def test_what_expires_leaves_by_itself(make_cache: MakeCache, policy: str) -> None:
+    """In a thread of the library's, with the hooks."""
+    told = Told()
+    cache = make_cache(policy, background_expiry=True, on_evict=told)
+    cache.put("minute", 1, ttl=60)
+    cache.put("hour", 1, ttl=3600)
+    advance(61)
+    assert told.wait(1) == [("minute", "expired", False)]
+    assert cache.stats().items == 1
+    advance(3600)
+    assert told.wait(2)[1] == ("hour", "expired", False)
+
+
+def test_real_time_passes(make_cache: MakeCache) -> None:
+    """Without moving the clock: a deadline of some milliseconds comes."""
+    told = Told()
+    cache = make_cache(background_expiry=True, on_evict=told)
+    cache.put("soon", 1, ttl=0.05)
+    assert told.wait(1) == [("soon", "expired", False)]
+
+
+def test_a_sooner_deadline_wakes_it(make_cache: MakeCache) -> None:
+    """Also one that touch sets, or another cache."""
+    told = Told()
+    first, second = (make_cache(background_expiry=True, on_evict=told) for _ in range(2))
+    first.put("late", 1, ttl=10**6)
+    first.put("sooner", 1, ttl=1000)
+    second.put("second", 1, ttl=100)
+    first.put("touched", 1)
+    first.touch("touched", 10)
+    advance(11)
+    assert told.wait(1)[-1][0] == "touched"
+    advance(100)
+    assert told.wait(2)[-1][0] == "second"
+    advance(1000)
+    assert told.wait(3)[-1][0] == "sooner"
+    first.close()
+
+
+def test_a_number_is_the_least_time_between_two_scans(make_cache: MakeCache) -> None:
+    """What expires in between waits for the next."""
+    told = Told()
+    cache = make_cache(background_expiry=50, on_evict=told)
+    cache.put("a", 1, ttl=10)
+    advance(11)
+    told.wait(1)
+    cache.put("b", 1, ttl=1)
+    cache.put("c", 1, ttl=2)
+    advance(3)
+    assert cache.stats().items == 2
+    advance(50)
+    assert {key for key, _, _ in told.wait(3)} == {"a", "b", "c"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
+def test_there_is_one_thread(make_cache: MakeCache) -> None:
+    """However many caches there are."""
+    told = Told()
+    caches = [make_cache(background_expiry=True, on_evict=told) for _ in range(20)]
+    for cache in caches:
+        cache.put("a", 1, ttl=60)
+    advance(61)
+    told.wait(20)
+    assert own_threads() == 1
+
+
+def test_the_thread_keeps_no_cache_alive() -> None:
+    """A cache that waits for a deadline can be collected, and its values are closed."""
+    told = Told()
+    cache: FlexCache[Any, Any] = FlexCache(background_expiry=True, on_evict=told)
+    cache.put("a", 1, ttl=3600)
+    alive = weakref.ref(cache)
+    del cache
+    gc.collect()
+    assert alive() is None
+    assert told.told[0][:2] == ("a", "closed")
+    advance(4000)
+
+
+def test_a_listener_that_raises_or_uses_the_cache(make_cache: MakeCache, caplog: pytest.LogCaptureFixture) -> None:
+    """The thread goes on."""
+    told = Told()
+
+    def listener(key: Any, value: Any, reason: str) -> None:
+        cache["from the thread"] = key
+        told(key, value, reason)
+        raise LookupError("lost")
+
+    cache = make_cache(background_expiry=True, on_evict=listener)
+    for round_ in range(3):
+        cache.put(round_, 1, ttl=10)
+        advance(11)
+        told.wait(round_ + 1 + max(0, round_))
+        with told.changed:
+            assert told.changed.wait_for(lambda: cache.stats().hook_errors >= 1, WAIT)
+    assert "LookupError: lost" in caplog.text
+    cache.clear()
+
+
+def test_many_caches_come_and_go() -> None:
+    """Caches that are made, used and dropped while the thread works."""
+    told = Told()
+    for number in range(300):
+        cache: FlexCache[Any, Any] = FlexCache(background_expiry=True, on_evict=told)
+        cache.put(number, 1, ttl=1)
+        if number % 10 == 0:
+            advance(2)
+    del cache
+    gc.collect()
+    assert sorted(key for key, _, _ in told.wait(300)) == list(range(300))
