@@ -166,7 +166,7 @@ impl FlexCache {
     ) -> PyResult<bool> {
         let py = key.py();
         let turn = self.turn(py)?;
-        let mut present = false;
+        let (mut present, mut accessed) = (false, false);
         for _ in 0..MOST_VICTIMS {
             let mut departures = Departures::new();
             let room = self.shards.find(&key, hash, |engine, found| {
@@ -184,9 +184,16 @@ impl FlexCache {
             if present && if_present != IfPresent::Replace {
                 return Ok(false);
             }
-            if room.map_err(refused)? {
-                let event = if present { "on_access" } else { "on_insert" };
-                self.tell(py, turn.as_ref(), event, &key)?;
+            let room = room.map_err(refused)?;
+            if present && !accessed {
+                // Before room is made, so that what is written to is not the first to leave.
+                self.tell(py, turn.as_ref(), "on_access", &key)?;
+                accessed = true;
+            }
+            if room {
+                if !present {
+                    self.tell(py, turn.as_ref(), "on_insert", &key)?;
+                }
                 return self.write_store(key, value, hash, weight, deadline, if_present);
             }
             if !self.remove_expired_batch(py)? {

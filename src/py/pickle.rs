@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use super::cache::{Callbacks, FlexCache};
 use super::clock::SystemClock;
 use super::duration::{Ttl, seconds_until};
+use super::hooks;
 use super::options::Options;
 use super::write::IfPresent;
 
@@ -81,6 +82,10 @@ pub(crate) fn restore<'py>(
 /// `__reduce__`: how to make the cache, and its state.
 pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyAny>> {
     let py = cache.py();
+    if cache.get().gate.is_some() {
+        // A policy of the user's is pickled with what it knows: exactly the entries below.
+        cache.get().remove_expired(py)?;
+    }
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
     let entries = PyList::empty(py);
     for shard in cache.get().shards.iter() {
@@ -115,7 +120,15 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         let (key, value, moment, rank): Entry<'_> = entry.extract().map_err(invalid)?;
         let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
         let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
-        FlexCache::write(&cache.as_borrowed(), borrowed, value.as_borrowed(), ttl, IfPresent::Replace)?;
+        let this = cache.get();
+        let hash = this.hash(borrowed)?;
+        let weight = hooks::weight(&value.as_borrowed())?;
+        // Past a policy of the user's, which knows the entry already.
+        let deadline = this.deadline(ttl)?;
+        this.write_store(borrowed, value.as_borrowed(), hash, weight, deadline, IfPresent::Replace)?;
+        if let Some(deadline) = deadline {
+            this.expect_expiry(cache, deadline)?;
+        }
         if ttl.is_none() {
             // What had no deadline gets none, whatever the default.
             cache.get().find_live(borrowed, |engine, slot| engine.set_deadline(slot, None))?;
@@ -138,13 +151,20 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let callbacks = original.callbacks(py)?;
     if callbacks.policy.is_some() || !cache.get_type().is(super::cache::type_of(py)) {
         // The policy has an order of its own, and a subclass its attributes: copied the long way.
-        let copied = py.import("copy")?.call_method1("copy", (callbacks.policy.as_ref(),))?;
+        let state = reduce(cache)?.get_item(2)?;
         let arguments = configuration(cache)?;
-        if callbacks.policy.is_some() {
+        if let Some(policy) = callbacks.policy {
+            // All of the policy is copied but the keys, which are the cache's.
+            let kept = PyDict::new(py);
+            for entry in state.get_item(0)?.try_iter()? {
+                let key = entry?.get_item(0)?;
+                kept.set_item(key.as_ptr() as usize, key)?;
+            }
+            let copied = py.import("copy")?.call_method1("deepcopy", (policy, kept))?;
             arguments.set_item("eviction_policy", copied)?;
         }
         let empty = restore(&cache.get_type(), &arguments)?.cast_into::<FlexCache>()?;
-        set_state(&empty, &reduce(cache)?.get_item(2)?)?;
+        set_state(&empty, &state)?;
         return Ok(empty.into_any().unbind());
     }
     let mut engines = Vec::with_capacity(original.shards.len());
