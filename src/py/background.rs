@@ -200,8 +200,8 @@ impl Background {
                 for job in jobs {
                     job.complete(py);
                 }
-                for watch in due {
-                    self.look_at(py, &watch);
+                for watch in &due {
+                    self.look_at(py, watch);
                 }
             });
             if attached.is_none() {

@@ -24,6 +24,7 @@ use super::guard::{Guard, Shards};
 use super::leave::missing;
 use super::options::{self, Given, Options};
 use super::pickle;
+use super::running_python::{next, release};
 use super::stats::CacheStats;
 use super::views::{CacheIterator, CacheView, What};
 use super::write::IfPresent;
@@ -350,8 +351,8 @@ impl FlexCache {
     /// O(1) for each key.
     fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let found = PyDict::new(keys.py());
-        for key in keys.try_iter()? {
-            let key = key?;
+        let keys = keys.try_iter()?;
+        while let Some(key) = next(&keys)? {
             let hash = self.hash(key.as_borrowed())?;
             if let Some(value) = self.read(key.as_borrowed(), hash)? {
                 found.set_item(key, value)?;
@@ -369,8 +370,9 @@ impl FlexCache {
     /// 1
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let mut count = 0;
-        for key in keys.try_iter()? {
-            count += usize::from(self.remove(key?.as_borrowed())?);
+        let keys = keys.try_iter()?;
+        while let Some(key) = next(&keys)? {
+            count += usize::from(self.remove(key.as_borrowed())?);
         }
         Ok(count)
     }
@@ -628,8 +630,8 @@ impl FlexCache {
         for shard in self.shards.iter() {
             if let Ok(contents) = shard.with(py, Engine::drain) {
                 contents.into_departed(Cause::Closed).for_each(|leaver| {
-                    leaver.key.drop_ref(py);
-                    leaver.value.drop_ref(py);
+                    release(py, leaver.key);
+                    release(py, leaver.value);
                 });
             }
         }

@@ -17,6 +17,7 @@ use super::cache::FlexCache;
 use super::departures::{Departures, Leaver};
 use super::errors::refused;
 use super::key;
+use super::running_python::call;
 use super::write::IfPresent;
 
 /// Victims that are asked for, at most, to make room for one entry.
@@ -108,10 +109,10 @@ impl Entered<'_> {
         key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let outer = std::mem::replace(&mut self.0.turn.lock().in_policy, true);
-        let result = match key {
-            Some(key) => policy.call_method1(method, (key,)),
-            None => policy.call_method0(method),
-        };
+        let result = policy.getattr(method).and_then(|method| match key {
+            Some(key) => call(&method, [key]),
+            None => call(&method, []),
+        });
         self.0.turn.lock().in_policy = outer;
         result.map_err(|cause| {
             let py = policy.py();

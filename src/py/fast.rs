@@ -18,6 +18,7 @@ use super::cache::{self, FlexCache};
 use super::engine::Complicated;
 use super::errors::bug;
 use super::hooks;
+use super::running_python::attached;
 use super::whole;
 use super::write::IfPresent;
 
@@ -207,7 +208,7 @@ unsafe fn entered<'py, R>(failure: R, call: impl FnOnce(Python<'py>) -> PyResult
 
 #[cold]
 fn raise(py: Python<'_>, error: PyErr) {
-    super::attached(py, |py| error.restore(py));
+    attached(py, |py| error.restore(py));
 }
 
 /// The cache that a method or slot was called on.
@@ -248,7 +249,7 @@ unsafe fn read(
     let hash = cache.get().hash(key)?;
     match cache.get().read_if_plain(key, hash) {
         Ok(value) => Ok(value),
-        Err(Complicated) => super::attached(py, |_| cache.get().read(key, hash)),
+        Err(Complicated) => attached(py, |_| cache.get().read(key, hash)),
     }
 }
 
@@ -352,7 +353,7 @@ unsafe extern "C" fn assign_subscript(
         entered(-1, |py| {
             if value.is_null() {
                 let (cache, key) = (cache_of(py, this), Borrowed::from_ptr(py, key));
-                return super::attached(py, |_| cache.get().remove_or_raise(&key)).map(|()| 0);
+                return attached(py, |_| cache.get().remove_or_raise(&key)).map(|()| 0);
             }
             write(py, this, key, value, ptr::null_mut()).map(|()| 0)
         })
@@ -368,7 +369,7 @@ unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
     // SAFETY: the collector calls attached, on a FlexCache.
     unsafe {
         entered((), |py| {
-            super::attached(py, |_| whole::finalize(&cache_of(py, this)));
+            attached(py, |_| whole::finalize(&cache_of(py, this)));
             Ok(())
         });
     }

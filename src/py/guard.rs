@@ -28,6 +28,7 @@ use pyo3::prelude::*;
 
 use super::engine::Engine;
 use super::key::native_eq;
+use super::running_python;
 
 /// Lookups that had to start over this often, because others kept adding keys with the same
 /// hash, give up.
@@ -233,7 +234,7 @@ fn find_asking_python<R>(
             return Ok(result);
         }
         for stored in unknown {
-            let equal = stored.bind(py).eq(key)?;
+            let equal = running_python::eq(stored.bind(py), key)?;
             answers.add(stored, equal);
             if equal {
                 break;

@@ -12,6 +12,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use super::running_python::call_method;
+
 /// Which hooks a type has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HookSet(u8);
@@ -142,7 +144,7 @@ pub(crate) fn weight(value: &Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
 
 #[cold]
 fn weigh(value: &Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
-    let size = value.call_method0(intern!(value.py(), "item_size"))?;
+    let size = call_method(value, intern!(value.py(), "item_size"))?;
     let of_value = value.get_type().name()?;
     // SAFETY: `size` is a valid object and this thread is attached.
     if unsafe { ffi::PyIndex_Check(size.as_ptr()) } == 0 {
@@ -151,7 +153,7 @@ fn weigh(value: &Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
             size.get_type().name()?
         )));
     }
-    let size = size.call_method0(intern!(value.py(), "__index__"))?;
+    let size = call_method(&size, intern!(value.py(), "__index__"))?;
     size.extract::<u64>().map_err(|_| {
         let shown = size.repr().map_or_else(|_| "a huge one".to_owned(), |text| text.to_string());
         PyValueError::new_err(format!(

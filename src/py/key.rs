@@ -4,6 +4,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use super::running_python;
+
 /// Tuples nested deeper than this are left to Python to compare.
 const DEEPEST_TUPLE: u32 = 4;
 
@@ -32,7 +34,7 @@ pub(crate) fn hash(key: &Borrowed<'_, '_, PyAny>, seed: u64) -> PyResult<u64> {
             let cached = (*object.cast::<ffi::PyASCIIObject>()).hash;
             if cached == -1 { ffi::PyObject_Hash(object) } else { cached }
         } else {
-            ffi::PyObject_Hash(object)
+            running_python::hash(key)
         }
     };
     if hash == -1 {

@@ -6,12 +6,15 @@ use std::sync::atomic::Ordering;
 
 use flexcache_core::Cause;
 use pyo3::exceptions::PyKeyError;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::cache::FlexCache;
 use super::custom_policy::Entered;
 use super::departures::{Departures, Leaver};
 use super::engine::Engine;
+use super::running_python::{attached, call, call_method, release};
 use super::{aclose, hooks, key, logging};
 
 /// The exception for a key that is absent.
@@ -42,11 +45,11 @@ impl FlexCache {
             && self.gate.is_none()
             && hooks::of(&leaver.value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving());
         if quiet {
-            leaver.key.drop_ref(py);
-            leaver.value.drop_ref(py);
+            release(py, leaver.key);
+            release(py, leaver.value);
             return Ok(());
         }
-        super::attached(py, |py| self.let_leave_noticed(py, leaver))
+        attached(py, |py| self.let_leave_noticed(py, leaver))
     }
 
     #[cold]
@@ -76,7 +79,8 @@ impl FlexCache {
             Cause::Cleared => "cleared",
             Cause::Closed => "closed",
         };
-        if let Err(error) = on_evict.call1(py, (&leaver.key, &leaver.value, reason)) {
+        let (on_evict, reason) = (on_evict.bind(py), PyString::intern(py, reason));
+        if let Err(error) = call(on_evict, [leaver.key.bind(py), leaver.value.bind(py), reason.as_any()]) {
             self.hook_failed(py, "on_evict()", &error);
         }
     }
@@ -86,7 +90,7 @@ impl FlexCache {
     pub(super) fn close_value(&self, py: Python<'_>, value: &Py<PyAny>) {
         let closed = hooks::of(&value.bind_borrowed(py)).and_then(|hooks| {
             if hooks.close() {
-                value.call_method0(py, "close").map(drop)
+                call_method(value.bind(py), intern!(py, "close")).map(drop)
             } else if hooks.aclose() {
                 aclose::start(py, value, &self.closing)
             } else {
@@ -100,10 +104,8 @@ impl FlexCache {
 
     pub(super) fn hook_failed(&self, py: Python<'_>, hook: &str, error: &PyErr) {
         self.hook_errors.fetch_add(1, Ordering::Relaxed);
-        logging::error(
-            py,
-            &format_args!("{hook} raised as an entry left:\n{}", logging::describe(py, error)),
-        );
+        let raised = logging::describe(py, error);
+        logging::error(py, &format_args!("{hook} raised as an entry left:\n{raised}"));
     }
 
     /// Removes a live entry; what it was. A value that is handed out is announced, not closed.

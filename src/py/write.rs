@@ -11,6 +11,7 @@ use super::engine::{Complicated, PlainPut};
 use super::errors::refused;
 use super::hooks;
 use super::key::native_eq;
+use super::running_python::{attached, call, release};
 
 /// What to do where the key is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +51,10 @@ impl FlexCache {
         match put.unwrap_or(Err(Complicated))? {
             PlainPut::Stored => {}
             PlainPut::Evicted(leaver) => {
-                leaver.key.drop_ref(py);
+                release(py, leaver.key);
                 self.drop_value(py, leaver.value);
             }
-            PlainPut::Replaced(before) if before.is(&*value) => before.drop_ref(py),
+            PlainPut::Replaced(before) if before.is(&*value) => release(py, before),
             PlainPut::Replaced(before) => self.drop_value(py, before),
         }
         Ok(())
@@ -63,9 +64,9 @@ impl FlexCache {
     #[inline(always)]
     fn drop_value(&self, py: Python<'_>, value: Py<PyAny>) {
         if !hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving()) {
-            super::attached(py, |py| self.close_value(py, &value));
+            attached(py, |py| self.close_value(py, &value));
         }
-        value.drop_ref(py);
+        release(py, value);
     }
 
     /// Stores an entry; whether it was stored.
@@ -112,7 +113,7 @@ impl FlexCache {
     ) -> PyResult<()> {
         let (py, cache, ttl) = (this.py(), this.get(), ttl.map(Bound::as_borrowed));
         let entries = PyDict::new(py);
-        entries.call_method1("update", (mapping,))?;
+        call(&entries.getattr("update")?, [mapping])?;
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
         for (key, value) in &entries {
@@ -164,8 +165,8 @@ impl FlexCache {
         match stored {
             Ok(stored) => Ok(stored),
             Err((error, new)) => {
-                new.key.drop_ref(py);
-                new.value.drop_ref(py);
+                release(py, new.key);
+                release(py, new.value);
                 Err(refused(error))
             }
         }
@@ -181,8 +182,8 @@ impl FlexCache {
         let mut result = Ok(());
         for leaver in departures {
             if leaver.cause == Cause::Replaced && leaver.value.is(&*value) {
-                leaver.key.drop_ref(py);
-                leaver.value.drop_ref(py);
+                release(py, leaver.key);
+                release(py, leaver.value);
             } else {
                 result = result.and(self.let_leave(py, leaver));
             }

@@ -1,0 +1,61 @@
+"""Processes: forks, ends, subinterpreters. Each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program to its end, which must come."""
+    command = [sys.executable, "-X", "faulthandler", str(PROGRAMS / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("shards", ["1", "16"])
+@pytest.mark.filterwarnings("ignore")
+def test_fork_under_load(shards: str) -> None:
+    """Twenty children of a process whose threads are in the middle of calls: none hangs."""
+    done = run("fork_under_load.py", shards)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_exit_with_live_threads(attempt: int) -> None:
+    """The interpreter ends, at once and without a word."""
+    done = run("exit_with_live_threads.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_exit_with_hooks() -> None:
+    """What was handed to the background thread is done before the end."""
+    done = run("exit_with_hooks.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.split()) == ["closed", "end"]
+
+
+def test_a_subinterpreter_is_refused() -> None:
+    """With an ImportError, not a crash."""
+    program = (
+        "try:\n"
+        "    import _interpreters as interpreters\n"
+        "except ImportError:\n"
+        "    import _xxsubinterpreters as interpreters\n"
+        "number = interpreters.create()\n"
+        "code = 'try:\\n import flexcache_rs\\nexcept ImportError as error:\\n print(\"refused\")'\n"
+        "(interpreters.exec if hasattr(interpreters, 'exec') else interpreters.run_string)(number, code)\n"
+        "import flexcache_rs\n"
+        "print(flexcache_rs.FlexCache())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "FlexCache(" in done.stdout
+    if sys.version_info >= (3, 12):
+        assert "refused" in done.stdout
