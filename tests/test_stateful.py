@@ -245,9 +245,7 @@ class Machine(RuleBasedStateMachine):
         self.expire()
         assert len(self.cache) == len(self.model)
         assert list(self.cache) == self.order.order()
-        assert {key: value for key, value in self.cache.entries()} == {
-            key: value for key, (value, _) in self.model.items()
-        }
+        assert dict(self.cache.entries()) == {key: value for key, (value, _) in self.model.items()}
         assert self.cache.bytes == sum(value.size for value, _ in self.model.values())
         # What expires at the same time leaves in any order.
         told = [told for told in self.told if told[1] != "closed"]

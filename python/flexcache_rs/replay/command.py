@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,9 @@ def _plot_file(text: str) -> Path:
     return path
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_to(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
+) -> None:
     """Adds the command to the program's."""
     parser = commands.add_parser(
         "replay",
@@ -158,10 +161,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _check_plot(path: Path) -> None:
     """Finds out before the work that it would be in vain."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise _UnusableError("--plot needs matplotlib: pip install 'flexcache-rs[plot]'") from error
+    if find_spec("matplotlib") is None:
+        raise _UnusableError("--plot needs matplotlib: pip install 'flexcache-rs[plot]'")
     if not path.parent.is_dir():
         raise _UnusableError(f"{path.parent}: no such folder")
 

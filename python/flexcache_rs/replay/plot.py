@@ -43,4 +43,4 @@ def draw(replayed: Sequence[tuple[Trace, Sequence[Result]]], path: Path) -> None
         field.set_title(heading(trace), loc="left")
         field.grid(alpha=0.3)
         field.legend(frameon=False)
-    figure.savefig(path)
+    figure.savefig(path)  # pyright: ignore[reportUnknownMemberType]

@@ -44,7 +44,8 @@ def heading(trace: Trace) -> str:
 def table(results: Sequence[Result], *, colour: bool, by_size: bool) -> str:
     """The results as aligned columns, by size; the best policy of each size is marked."""
     heads = ["size", "policy", "hit ratio", *(["byte hit ratio"] if by_size else []), "op/s", "memory", "a key"]
-    rows, marks = [], []
+    rows: list[list[str]] = []
+    marks: list[bool] = []
     sizes = list(dict.fromkeys(result.size for result in results))
     for size in sizes:
         of_size = [result for result in results if result.size == size]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import io
 import random
-import sys
 import zlib
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator
 
 GZIP = b"\x1f\x8b"
@@ -40,12 +39,12 @@ class Trace:
     """
 
     name: str
-    keys: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list[int])
     sizes: list[int] | None = None
     requests: int = 0
     distinct: int = 0
     skipped: int = 0
-    complaints: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list[str])
 
     def forget(self) -> None:
         """Lets the accesses go, which take most of the memory."""
@@ -73,11 +72,8 @@ def read(path: str, *, skip_malformed: bool = False) -> Trace:
     name = "standard input" if path == "-" else Path(path).name
     trace = Trace(name)
     try:
-        if path == "-":
-            _parse(trace, sys.stdin.buffer, skip_malformed)
-        else:
-            with Path(path).open("rb") as file:
-                _parse(trace, file, skip_malformed)
+        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
+            _parse(trace, file, skip_malformed)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TraceError(f"{path}: {reason}") from error
@@ -86,16 +82,15 @@ def read(path: str, *, skip_malformed: bool = False) -> Trace:
     return trace
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    buffered = io.BufferedReader(file) if not hasattr(file, "peek") else file  # type: ignore[type-var]
-    if buffered.peek(2)[:2] == GZIP:
-        with gzip.GzipFile(fileobj=buffered) as unzipped:
+def _lines(file: io.BufferedReader) -> Iterator[bytes]:
+    if file.peek(2)[:2] == GZIP:
+        with gzip.GzipFile(fileobj=file) as unzipped:
             yield from unzipped
     else:
-        yield from buffered
+        yield from file
 
 
-def _parse(trace: Trace, file: BinaryIO, skip_malformed: bool) -> None:
+def _parse(trace: Trace, file: io.BufferedReader, skip_malformed: bool) -> None:
     numbers: dict[bytes, int] = {}
     number_of = numbers.setdefault
     fields = 0
