@@ -20,6 +20,20 @@ ORDERED = POLICIES[:3]
 """The policies whose order of eviction can be told in advance."""
 
 
+class Sized:
+    """A value whose size is whatever was given; an exception is raised."""
+
+    def __init__(self, size: Any) -> None:
+        self.size = size
+        self.asked = 0
+
+    def item_size(self) -> Any:
+        self.asked += 1
+        if isinstance(self.size, BaseException):
+            raise self.size
+        return self.size
+
+
 class MakeCache(Protocol):
     """Makes a cache, which is recounted when the test ends."""
 

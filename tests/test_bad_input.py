@@ -6,8 +6,10 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import Sized
 
 from flexcache_rs import FlexCache
+from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
     from conftest import MakeCache
@@ -15,16 +17,14 @@ if TYPE_CHECKING:
 NAN, INF = float("nan"), float("inf")
 
 
-class Sized:
-    """A value whose size is whatever was given."""
+class Index:
+    """Claims to be an integer and is what was given."""
 
-    def __init__(self, size: Any) -> None:
-        self.size = size
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
-    def item_size(self) -> Any:
-        if isinstance(self.size, BaseException):
-            raise self.size
-        return self.size
+    def __index__(self) -> Any:
+        return self.value
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,9 @@ class Sized:
         ({"max_items": "10"}, TypeError, ["max_items", "str"]),
         ({"max_items": True}, TypeError, ["max_items", "bool"]),
         ({"max_items": 2**64}, ValueError, ["max_items", str(2**64)]),
+        pytest.param({"max_items": 10**5000}, ValueError, ["max_items"], id="huge max_items"),
+        ({"max_items": int}, TypeError, ["max_items", "type"]),
+        ({"max_items": Index("5")}, TypeError, ["max_items"]),
         ({"max_bytes": -5}, ValueError, ["max_bytes", "-5"]),
         ({"eviction_policy": None}, TypeError, ["eviction_policy", "NoneType"]),
         ({"max_bytes": None}, TypeError, ["max_bytes", "NoneType"]),
@@ -48,6 +51,10 @@ class Sized:
         ({"scan_interval": -1}, ValueError, ["scan_interval", "-1"]),
         ({"scan_interval": NAN}, ValueError, ["scan_interval", "NaN"]),
         ({"scan_interval": "1"}, TypeError, ["scan_interval", "str"]),
+        ({"scan_interval": dt.timedelta(seconds=-1)}, ValueError, ["scan_interval", "days=-1"]),
+        pytest.param({"scan_interval": 10**5000}, OverflowError, ["scan_interval"], id="huge scan_interval"),
+        pytest.param({"scan_interval": -(10**5000)}, ValueError, ["scan_interval"], id="huge negative interval"),
+        ({"background_expiry": dt.timedelta(seconds=-1)}, ValueError, ["background_expiry", "days=-1"]),
         ({"background_expiry": -1}, ValueError, ["background_expiry", "-1"]),
         ({"background_expiry": "yes"}, TypeError, ["background_expiry", "str"]),
         ({"default_ttl": "1h"}, TypeError, ["default_ttl", "str"]),
@@ -93,6 +100,9 @@ def full(make_cache: MakeCache) -> Any:
         (INF, OverflowError, "inf"),
         (1e30, OverflowError, "1e"),
         (10**30, OverflowError, "ttl"),
+        pytest.param(10**5000, OverflowError, "ttl", id="huge"),
+        (int, TypeError, "type"),
+        (Index("5"), TypeError, "Index"),
         (dt.timedelta.max, OverflowError, "ttl"),
         (dt.datetime.max, OverflowError, "ttl"),
     ],
@@ -122,6 +132,7 @@ def test_a_ttl_that_is_no_time(full: Any, key: str, ttl: Any, error: type[Except
         pytest.param(10**5000, ValueError, ["item_size() of Sized"], id="huge"),
         (1.0, TypeError, ["item_size() of Sized", "float"]),
         (None, TypeError, ["item_size() of Sized", "NoneType"]),
+        (Index("5"), TypeError, ["item_size() of Sized"]),
         ("5", TypeError, ["item_size() of Sized", "str"]),
         (101, ValueError, ["101", "max_bytes", "100"]),
         (LookupError("lost"), LookupError, ["lost"]),
@@ -188,3 +199,12 @@ def test_resize_below_the_number_of_shards(make_cache: MakeCache) -> None:
     with pytest.raises(ValueError, match="shards"):
         cache.resize(max_items=4)
     assert cache.max_items == 16
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error"), [(-1, ValueError), (dt.timedelta(-1), ValueError), (NAN, ValueError), ("1", TypeError)]
+)
+def test_the_clock_of_tests_goes_forward_only(seconds: Any, error: type[Exception]) -> None:
+    """advance() takes a duration."""
+    with pytest.raises(error, match="seconds"):
+        advance(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import Sized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,17 +52,30 @@ def test_set_many_stores_all_or_nothing(make_cache: MakeCache, bad: Any) -> None
 
 def test_set_many_checks_sizes_and_ttl_first(make_cache: MakeCache) -> None:
     """A value that is too large, or a ttl that is none, leaves the cache as it was."""
-
-    class Large:
-        def item_size(self) -> int:
-            return 11
-
     cache = make_cache(max_bytes=10)
     with pytest.raises(ValueError, match="11"):
-        cache.set_many({"a": 1, "b": Large()})
+        cache.set_many({"a": 1, "b": Sized(11)})
     with pytest.raises(TypeError, match="ttl"):
         cache.set_many({"a": 1}, ttl="soon")
     assert len(cache) == 0
+
+
+def test_set_many_adds_the_sizes_up_first(make_cache: MakeCache) -> None:
+    """Sizes that are too large together, and only together, are refused before anything is stored."""
+    cache = make_cache()
+    with pytest.raises(OverflowError, match="64 bits"):
+        cache.set_many({"a": Sized(2**64 - 1), "b": 1})
+    assert len(cache) == 0
+    cache["a"] = Sized(2**64 - 1)
+    cache.set_many({"a": Sized(2**64 - 2), "b": 1})
+    assert cache.bytes == 2**64 - 1
+
+
+def test_set_many_asks_each_value_once(make_cache: MakeCache) -> None:
+    """What was checked is what is stored."""
+    cache, value = make_cache(), Sized(5)
+    cache.set_many({"a": value})
+    assert value.asked == 1
 
 
 def test_an_iterator_that_fails_has_changed_nothing(make_cache: MakeCache) -> None:

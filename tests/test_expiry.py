@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import Sized
 
 from flexcache_rs.testing import advance
 
@@ -162,6 +163,17 @@ def test_expired_entries_leave_before_anything_is_evicted(make_cache: MakeCache,
     cache.put("d", 1)
     assert set(cache) == {"a", "b", "c", "d"}
     assert (cache.stats().evictions, cache.stats().expirations) == (0, 2)
+
+
+def test_all_that_has_expired_leaves_before_anything_is_evicted(make_cache: MakeCache, policy: str) -> None:
+    """However many there are, and however little room each of them makes."""
+    cache = make_cache(policy, max_bytes=1000, scan_interval=3600)
+    cache.put("stays", Sized(100))
+    cache.set_many(dict.fromkeys(range(900)), ttl=1)
+    advance(2)
+    cache.put("large", Sized(500))
+    assert "stays" in cache
+    assert cache.stats().evictions == 0
 
 
 def test_scan_removes_all_that_has_expired(make_cache: MakeCache, policy: str) -> None:

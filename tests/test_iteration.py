@@ -108,6 +108,15 @@ def test_views_show_the_cache_as_it_is(make_cache: MakeCache) -> None:
     assert (cache.stats().hits, cache.stats().misses) == (0, 0)
 
 
+def test_views_find_what_does_not_equal_itself(make_cache: MakeCache) -> None:
+    """As those of a dict: an object is always found, even a NaN."""
+    cache, nan = make_cache(), float("nan")
+    cache["a"] = nan
+    assert nan in cache.values()
+    assert ("a", nan) in cache.entries()
+    assert float("nan") not in cache.values()
+
+
 def test_iterating_does_not_count_as_access(make_cache: MakeCache) -> None:
     """Looking at everything changes nothing."""
     cache = make_cache("lru")

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from conftest import Sized
 
 if TYPE_CHECKING:
     from conftest import MakeCache
-
-
-class Sized:
-    """A value with a size."""
-
-    def __init__(self, size: Any) -> None:
-        self.size = size
-
-    def item_size(self) -> Any:
-        return self.size
 
 
 def test_zero_means_no_limit(make_cache: MakeCache, policy: str) -> None:
@@ -90,6 +82,15 @@ def test_the_sum_of_sizes_fits_64_bits(make_cache: MakeCache) -> None:
     cache["a"] = 1
     cache["b"] = 1
     assert cache.bytes == 2
+
+
+def test_the_sum_of_all_shards_is_exact(make_cache: MakeCache) -> None:
+    """Whatever each of them admits, the whole can be counted."""
+    cache = make_cache(shards=4)
+    for key in range(100):
+        with contextlib.suppress(OverflowError):
+            cache[key] = Sized(2**63)
+    assert cache.bytes == cache.stats().bytes == len(cache) * 2**63
 
 
 def test_resize(make_cache: MakeCache, policy: str) -> None:

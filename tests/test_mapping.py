@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import enum
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+from flexcache_rs import FlexCache
 
 if TYPE_CHECKING:
     from conftest import MakeCache
@@ -131,6 +134,39 @@ def test_equal_keys_of_different_types(make_cache: MakeCache) -> None:
     assert Text("a") in cache
 
 
+class Number(enum.IntEnum):
+    """An int of its own kind."""
+
+    ONE = 1
+
+
+class Pair(NamedTuple):
+    """A tuple of its own kind."""
+
+    left: int
+    right: int
+
+
+def test_keys_that_inherit_equality(make_cache: MakeCache) -> None:
+    """Enumerations and named tuples are what they are equal to, whichever is stored."""
+    for stored, asked in (
+        (1, Number.ONE),
+        (Number.ONE, 1),
+        ((1, 2), Pair(1, 2)),
+        (Pair(1, 2), (1, 2)),
+        ("text", Text("text")),
+        (Text("text"), "text"),
+    ):
+        cache = make_cache()
+        cache[stored] = "value"
+        assert cache[asked] == "value"
+        cache[asked] = "other"
+        assert list(cache.entries()) == [(stored, "other")]
+        assert type(next(iter(cache))) is type(stored)
+        del cache[asked]
+        assert len(cache) == 0
+
+
 def test_not_a_number_is_found_by_identity(make_cache: MakeCache) -> None:
     """As in a dict: a NaN equals nothing, but an object is always itself."""
     cache, nan = make_cache(), float("nan")
@@ -171,6 +207,20 @@ def test_wrong_arguments(make_cache: MakeCache, call: Any, message: str) -> None
     with pytest.raises(TypeError, match=message):
         call(cache)
     assert len(cache) == 0
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in dir(FlexCache) if callable(getattr(FlexCache, name)) and name[0] != "_"]
+)
+def test_every_call_refuses_what_it_does_not_know(make_cache: MakeCache, name: str) -> None:
+    """Too many arguments, and a keyword that is none, are no call at all."""
+    cache = make_cache()
+    cache["a"] = 1
+    with pytest.raises(TypeError, match=rf"{name}\(\)"):
+        getattr(cache, name)(*"abcdef")
+    with pytest.raises(TypeError, match=rf"{name}\(\)"):
+        getattr(cache, name)(nonsense=1)
+    assert dict(cache.entries()) == {"a": 1}
 
 
 def test_methods_are_those_of_the_class(make_cache: MakeCache) -> None:

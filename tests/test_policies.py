@@ -118,6 +118,26 @@ def test_the_order_is_exactly_the_policys(make_cache: MakeCache, name: str, size
         assert list(cache) == model.order()
 
 
+@pytest.mark.parametrize("name", ORDERED)
+def test_the_order_of_a_thousand_entries(make_cache: MakeCache, name: str) -> None:
+    """As above, on more than LFU ages at once; every hit and miss shows who has left."""
+    draw = random.Random(name)
+    cache, model = make_cache(name, max_items=1000), MODELS[name]()
+    for step in range(24_000):
+        key = min(draw.randrange(3000), draw.randrange(3000))
+        stored = cache.get(key)
+        if stored is None:
+            if len(cache) == 1000:
+                model.remove(model.order()[0])
+            cache[key] = key
+            model.insert(key)
+        else:
+            model.access(key)
+        if step % 400 == 0:
+            assert list(cache) == model.order()
+    assert list(cache) == model.order()
+
+
 def test_random_evicts_each_entry_about_equally_often(make_cache: MakeCache) -> None:
     """Each of ten entries is the victim in about a tenth of ten thousand cases."""
     cache = make_cache("random", max_items=10)

@@ -59,3 +59,30 @@ def test_a_subinterpreter_is_refused() -> None:
     assert "FlexCache(" in done.stdout
     if sys.version_info >= (3, 12):
         assert "refused" in done.stdout
+
+
+@pytest.mark.parametrize("way", ["clear", "del"])
+def test_a_long_chain_of_caches(way: str) -> None:
+    """Caches in caches, a hundred thousand deep, go without exhausting the stack."""
+    done = run("chain_of_caches.py", way)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_with_hooks_pending() -> None:
+    """What the parent's thread has still to do keeps no child waiting."""
+    done = run("fork_with_hooks_pending.py")
+    assert (done.returncode, done.stdout) == (0, "closed in the child\n0\n"), done.stderr
+
+
+def test_exit_with_caches_in_globals() -> None:
+    """The interpreter's end is one more cause of leaving: hooks run, each once."""
+    done = run("exit_with_caches_in_globals.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.split()) == ["cyclic", "derived", "elsewhere", "plain", "told"]
+
+
+def test_exit_with_a_hook_that_never_ends() -> None:
+    """The end waits some seconds for it, then comes all the same."""
+    done = run("exit_with_a_hook_that_never_ends.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -1,18 +1,28 @@
-"""The whole API at random, against a model of it (hypothesis)."""
+"""The whole API at random, against a model of it (hypothesis).
+
+The model is told what left and why, and checks that it was due, or the policy's victim, or asked for; so that it
+need not know when an expired entry is removed, but only when one must have been.
+"""
 
 from __future__ import annotations
 
 import copy
+import io
 import pickle
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from test_policies import MODELS, Model
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance, check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class Sized:
@@ -29,6 +39,9 @@ class Sized:
 
     def __hash__(self) -> int:
         return self.number
+
+    def __repr__(self) -> str:
+        return f"Sized({self.number}, {self.size})"
 
 
 class Colliding:
@@ -47,211 +60,308 @@ class Colliding:
         return f"Colliding({self.number})"
 
 
-KEYS = [0, 1, 2.5, "a", "b", (1, "x"), None, *(Colliding(number) for number in range(3))]
+KEYS = [-1, -2, 2**61 - 1, 2 * (2**61 - 1), 2.5, "a", (1, "x"), None, *(Colliding(number) for number in range(3))]
 keys = st.sampled_from(KEYS)
-lifetimes = st.sampled_from([None, None, 10, 100, 1000])
-HOUR = 3600.0
+lifetimes = st.sampled_from([None, None, 0, 10, 100, 1000])
+NEVER = 10.0**9
+# The real clock runs a little meanwhile. Waits and lifetimes are multiples of five seconds, so that what is due is
+# due by this at least, and what is not by almost five seconds.
+MARGIN = 0.01
 
 
 class Machine(RuleBasedStateMachine):
-    """A cache beside a dict, an order and a clock."""
+    """A cache beside a dict, an order, counters and a clock."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cache: FlexCache[Any, Any] = FlexCache()
         self.model: dict[Any, tuple[Sized, float | None]] = {}
         self.order: Model = MODELS["lru"]()
+        self.counts: Counter[str] = Counter()
         self.max_items = self.max_bytes = self.made = 0
-        self.now = 0.0
-        self.told: list[tuple[Any, str]] = []
-        self.expected: list[tuple[Any, str]] = []
+        self.now, self.scans = 0.0, True
+        self.told: list[tuple[Any, Sized, str]] = []
 
-    @initialize(policy=st.sampled_from(sorted(MODELS)), items=st.integers(0, 6), size=st.integers(0, 15))
-    def make(self, policy: str, items: int, size: int) -> None:
-        self.cache = FlexCache(policy, max_items=items, max_bytes=size, on_evict=self.listen)
-        self.order = MODELS[policy]()
+    @initialize(
+        policy=st.sampled_from(sorted(MODELS)),
+        items=st.integers(0, 6),
+        size=st.integers(0, 15),
+        scans=st.booleans(),
+    )
+    def make(self, policy: Any, items: int, size: int, scans: bool) -> None:
+        interval = 0.0 if scans else NEVER
+        self.cache = FlexCache(policy, interval, max_items=items, max_bytes=size, on_evict=self.listen)
+        self.order, self.scans = MODELS[policy](), scans
         self.max_items, self.max_bytes = items, size
 
-    def listen(self, key: Any, _value: Any, reason: str) -> None:
-        self.told.append((key, reason))
+    def listen(self, key: Any, value: Sized, reason: str) -> None:
+        # The end of a cache that was copied is no event of its copy.
+        if reason != "closed":
+            self.told.append((key, value, reason))
 
-    def expire(self) -> None:
-        """What is due has left by the time that anything is counted or stored."""
-        for key, (_, due) in list(self.model.items()):
-            if due is not None and due <= self.now:
-                self.leave(key, "expired")
+    def due(self, key: Any, by: float = 0.0) -> bool:
+        deadline = self.model[key][1]
+        return deadline is not None and deadline <= self.now - by
 
-    def leave(self, key: Any, reason: str) -> None:
-        del self.model[key]
-        self.order.remove(key)
-        self.expected.append((key, reason))
+    def live(self, key: Any) -> bool:
+        return key in self.model and not self.due(key)
 
-    def fits(self) -> bool:
-        size = sum(value.size for value, _ in self.model.values())
-        return (not self.max_items or len(self.model) <= self.max_items) and (
+    def deadline(self, ttl: float | None) -> float | None:
+        return None if ttl is None else self.now + ttl
+
+    def fits(self, items: int = 0, size: int = 0) -> bool:
+        size += sum(value.size for value, _ in self.model.values())
+        return (not self.max_items or len(self.model) + items <= self.max_items) and (
             not self.max_bytes or size <= self.max_bytes
         )
 
-    def store(self, key: Any, value: Sized, ttl: float | None) -> None:
-        self.expire()
-        due = None if ttl is None else self.now + ttl
-        if key in self.model:
-            self.expected.append((key, "replaced"))
-            self.order.access(key)
-            old, _ = self.model[key]
-            self.model[key] = value, due
-            if old.size != value.size and not self.fits():
-                self.order.remove(key)
-                while not self.fits():
-                    self.leave(self.order.order()[0], "evicted")
-                self.order.insert(key)
-            return
-        self.model[key] = value, due
-        while not self.fits():
-            self.leave(self.order.order()[0], "evicted")
-        self.order.insert(key)
+    def leave(self, key: Any, value: Sized, counted: str) -> None:
+        assert self.model.pop(key)[0] == value
+        if key in self.order.order():
+            self.order.remove(key)
+        self.counts[counted] += 1
 
-    @rule(key=keys, size=st.integers(0, 5), ttl=lifetimes, how=st.sampled_from(["put", "set", "add", "many"]))
+    def events(self) -> Iterator[tuple[Any, Sized, str]]:
+        """What was told since, without what expired, which is checked here."""
+        while self.told:
+            key, value, reason = self.told.pop(0)
+            if reason == "expired":
+                assert self.due(key)
+                self.leave(key, value, "expirations")
+            else:
+                yield key, value, reason
+
+    def evict(self, key: Any, value: Sized) -> None:
+        assert key == self.order.order()[0]
+        assert not any(map(self.due, self.order.order())), "what had expired was to leave first"
+        self.leave(key, value, "evictions")
+
+    def nothing_more(self) -> None:
+        assert list(self.events()) == []
+
+    def scanned(self) -> None:
+        """After a call that removes what has expired, if the cache does so by itself."""
+        self.nothing_more()
+        if self.scans:
+            assert not any(self.due(key, MARGIN) for key in self.model)
+
+    @rule(key=keys, size=st.integers(0, 5), ttl=lifetimes, how=st.sampled_from(["put", "[]", "set", "add", "many"]))
     def write(self, key: Any, size: int, ttl: float | None, how: str) -> None:
         self.made += 1
-        value = Sized(self.made, size)
-        self.cache.scan()
-        self.expire()
-        try:
-            if how == "put":
-                self.cache.put(key, value, ttl)
-            elif how == "set":
-                self.cache.set(key, value, ttl)
-            elif how == "many":
-                self.cache.set_many([(key, value)], ttl=ttl)
+        value, ttl = Sized(self.made, size), None if how == "[]" else ttl
+        if how in ("set", "add") and self.live(key):
+            if how == "add":
+                assert not self.cache.add(key, value, ttl=ttl)
             else:
-                assert self.cache.add(key, value, ttl=ttl) == (key not in self.model)
-        except ValueError:
-            assert 0 < self.max_bytes < size
-            return
-        except KeyError:
-            assert how == "set"
-            assert key in self.model
-            return
-        if how == "add" and key in self.model:
-            return
-        self.store(key, value, ttl)
+                with pytest.raises(KeyError):
+                    self.cache.set(key, value, ttl)
+            return self.nothing_more()
+        calls: dict[str, Callable[[], object]] = {
+            "put": lambda: self.cache.put(key, value, ttl),
+            "[]": lambda: self.cache.__setitem__(key, value),
+            "set": lambda: self.cache.set(key, value, ttl),
+            "add": lambda: self.cache.add(key, value, ttl),
+            "many": lambda: self.cache.set_many([(key, value)], ttl=ttl),
+        }
+        call = calls[how]
+        if 0 < self.max_bytes < size:
+            with pytest.raises(ValueError, match=f"size of {size}"):
+                call()
+            return self.nothing_more()
+        replaces = self.live(key)
+        call()
+        if replaces:
+            self.replace(key, value, ttl)
+        else:
+            self.insert(key, value, ttl)
+        return self.scanned()
 
-    @rule(key=keys, how=st.sampled_from(["get", "subscript", "many"]))
+    def insert(self, key: Any, value: Sized, ttl: float | None) -> None:
+        # A newcomer that has expired at once is the last to be heard of.
+        own = [self.told.pop()] if self.told and self.told[-1][1] == value else []
+        for gone, its, reason in self.events():
+            assert reason == "evicted"
+            assert not self.fits(1, value.size)
+            self.evict(gone, its)
+        assert self.fits(1, value.size)
+        self.model[key] = value, self.deadline(ttl)
+        self.order.insert(key)
+        self.counts["insertions"] += 1
+        self.told += own
+
+    def replace(self, key: Any, value: Sized, ttl: float | None) -> None:
+        old, _ = self.model[key]
+        assert self.told.pop(0) == (key, old, "replaced")
+        self.model[key] = value, self.deadline(ttl)
+        self.order.access(key)
+        self.counts["updates"] += 1
+        own = [self.told.pop()] if self.told and self.told[-1][1] == value else []
+        if moves := old.size != value.size and not self.fits():
+            self.order.remove(key)
+        for gone, its, reason in self.events():
+            assert reason == "evicted"
+            assert not self.fits()
+            self.evict(gone, its)
+        assert self.fits()
+        if moves:
+            self.order.insert(key)
+        self.told += own
+
+    @rule(key=keys, how=st.sampled_from(["get", "[]", "many"]))
     def read(self, key: Any, how: str) -> None:
-        self.cache.scan()
-        self.expire()
-        expected = self.model[key][0] if key in self.model else None
+        live = self.live(key)
+        expected = self.model[key][0] if live else None
         if how == "get":
             assert self.cache.get(key) == expected
         elif how == "many":
-            assert self.cache.get_many([key]) == ({key: expected} if expected else {})
+            assert self.cache.get_many([key]) == ({key: expected} if live else {})
+        elif live:
+            assert self.cache[key] == expected
         else:
-            try:
-                assert self.cache[key] == expected
-            except KeyError:
-                assert expected is None
-        if expected is not None:
+            with pytest.raises(KeyError):
+                self.cache[key]
+        self.counts["hits" if live else "misses"] += 1
+        if live:
             self.order.access(key)
+        self.nothing_more()
+        assert live or key not in self.model
 
-    @rule(key=keys)
-    def look(self, key: Any) -> None:
-        present = key in self.model and (self.model[key][1] is None or self.model[key][1] > self.now)  # type: ignore[operator]
-        assert (key in self.cache) == present
-        assert self.cache.peek(key) == (self.model[key][0] if present else None)
-
-    @rule(key=keys, how=st.sampled_from(["delete", "pop", "many"]))
+    @rule(key=keys, how=st.sampled_from(["delete", "del", "pop", "many"]))
     def remove(self, key: Any, how: str) -> None:
-        self.cache.scan()
-        self.expire()
-        present = key in self.model
+        live = self.live(key)
         if how == "delete":
-            assert self.cache.delete(key) == present
+            assert self.cache.delete(key) == live
         elif how == "many":
-            assert self.cache.delete_many([key]) == present
+            assert self.cache.delete_many([key]) == live
+        elif how == "pop":
+            assert self.cache.pop(key, None) == (self.model[key][0] if live else None)
+        elif live:
+            del self.cache[key]
         else:
-            assert self.cache.pop(key, None) == (self.model[key][0] if present else None)
-        if present:
-            self.leave(key, "popped" if how == "pop" else "deleted")
+            with pytest.raises(KeyError):
+                del self.cache[key]
+        for gone, value, reason in self.events():
+            assert (gone, reason) == (key, "popped" if how == "pop" else "deleted")
+            self.leave(gone, value, "removals")
+        assert key not in self.model
 
-    @precondition(lambda self: self.model)
     @rule()
     def pop_victim(self) -> None:
-        self.cache.scan()
-        self.expire()
-        if self.model:
-            key = self.order.order()[0]
-            assert self.cache.popitem() == (key, self.model[key][0])
-            self.leave(key, "popped")
+        try:
+            popped: tuple[Any, Any] | None = self.cache.popitem()
+        except KeyError:
+            popped = None
+        assert [(key, value) for key, value, reason in self.events() if reason == "popped"] == [popped] * bool(popped)
+        assert not any(map(self.due, self.model))
+        if popped is None:
+            assert not self.model
+        else:
+            assert popped[0] == self.order.order()[0]
+            self.leave(*popped, "removals")
 
     @rule(key=keys, ttl=lifetimes)
     def touch(self, key: Any, ttl: float | None) -> None:
-        self.cache.scan()
-        self.expire()
-        assert self.cache.touch(key, ttl) == (key in self.model)
-        if key in self.model:
-            self.model[key] = self.model[key][0], None if ttl is None else self.now + ttl
-            assert (self.cache.ttl(key) is None) == (ttl is None)
+        live = self.live(key)
+        assert self.cache.touch(key, ttl) == live
+        if live:
+            self.model[key] = self.model[key][0], self.deadline(ttl)
+        self.nothing_more()
 
     @rule(seconds=st.sampled_from([5.0, 50.0, 500.0]))
     def wait(self, seconds: float) -> None:
-        advance(seconds)
-        # The real clock runs meanwhile; no deadline lies this close to a multiple of five seconds.
-        self.now += seconds + 1e-3
-        advance(1e-3)
+        advance(seconds + MARGIN)
+        self.now += seconds + MARGIN
+
+    @rule()
+    def scan(self) -> None:
+        assert self.cache.scan() == sum(reason == "expired" for _, _, reason in self.told)
+        self.nothing_more()
+        assert not any(map(self.due, self.model))
+
+    @rule(how=st.sampled_from(["len", "items", "bytes", "keys"]))
+    def count(self, how: str) -> None:
+        counts: dict[str, Callable[[], Any]] = {
+            "len": lambda: len(self.cache),
+            "items": lambda: self.cache.items,
+            "bytes": lambda: self.cache.bytes,
+            "keys": lambda: list(self.cache),
+        }
+        counted = counts[how]()
+        self.scanned()
+        if how == "keys":
+            assert counted == [key for key in self.order.order() if self.live(key)]
+        elif how == "bytes":
+            assert counted == sum(value.size for value, _ in self.model.values())
+        else:
+            assert counted == len(self.model)
 
     @rule(items=st.integers(0, 6), size=st.integers(0, 15))
     def resize(self, items: int, size: int) -> None:
-        self.cache.scan()
-        self.expire()
         self.cache.resize(max_items=items, max_bytes=size)
         self.max_items, self.max_bytes = items, size
-        while not self.fits():
-            self.leave(self.order.order()[0], "evicted")
+        for key, value, reason in self.events():
+            assert reason == "evicted"
+            assert not self.fits()
+            self.evict(key, value)
 
     @rule()
     def clear(self) -> None:
-        self.cache.scan()
-        self.expire()
         self.cache.clear()
-        for key in list(self.model):
-            self.leave(key, "cleared")
+        for key, value, reason in self.events():
+            assert reason == "cleared"
+            self.leave(key, value, "removals")
+        assert not self.model
 
     @rule(way=st.sampled_from(["copy", "deepcopy", "pickle"]))
     def duplicate(self, way: str) -> None:
-        """The copy is as the original, in the order of eviction too."""
+        """From here on the copy stands in for the original."""
         if way == "copy":
-            other = self.cache.copy()
+            self.cache = self.cache.copy()
         elif way == "deepcopy":
-            other = copy.deepcopy(self.cache, {id(self): self})
+            self.cache = copy.deepcopy(self.cache, {id(self): self})
         else:
-            other = pickle.loads(pickle.dumps(self.without_listener()))
-        check(other)
-        self.expire()
-        assert len(list(other)) == len(list(self.cache))
-        if way != "pickle":
-            assert list(other) == list(self.cache)
-        self.told = [told for told in self.told if told[1] != "closed"]
+            self.cache = self.through_pickle()
+        if way != "copy":
+            # What has expired is not taken along.
+            for key in filter(self.due, list(self.model)):
+                self.leave(key, self.model[key][0], "expirations")
+        self.nothing_more()
+        self.cache.reset_stats()
+        self.counts.clear()
 
-    def without_listener(self) -> FlexCache[Any, Any]:
-        plain: FlexCache[Any, Any] = FlexCache()
-        plain.set_many(list(self.cache.entries()))
-        return plain
+    def through_pickle(self) -> FlexCache[Any, Any]:
+        """The callback stays this machine's."""
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, written: Any) -> Any:
+                return "machine" if isinstance(written, Machine) else None
+
+        class Unpickler(pickle.Unpickler):
+            def persistent_load(self, _: Any, machine: Machine = self) -> Machine:
+                return machine
+
+        file = io.BytesIO()
+        Pickler(file).dump(self.cache)
+        made: FlexCache[Any, Any] = Unpickler(io.BytesIO(file.getvalue())).load()
+        return made
 
     @invariant()
     def agrees(self) -> None:
+        """Without a call that would remove anything."""
         check(self.cache)
-        self.cache.scan()
-        self.expire()
-        assert len(self.cache) == len(self.model)
-        assert list(self.cache) == self.order.order()
-        assert dict(self.cache.entries()) == {key: value for key, (value, _) in self.model.items()}
-        assert self.cache.bytes == sum(value.size for value, _ in self.model.values())
-        # What expires at the same time leaves in any order.
-        told = [told for told in self.told if told[1] != "closed"]
-        assert sorted(map(str, told)) == sorted(map(str, self.expected))
-        self.told, self.expected = [], []
+        assert self.told == []
+        assert self.fits()
+        for key in KEYS:
+            live = self.live(key)
+            assert (key in self.cache) == live
+            assert self.cache.peek(key) == (self.model[key][0] if live else None)
+            if live:
+                assert (self.cache.ttl(key) is None) == (self.model[key][1] is None)
+        stats = self.cache.stats()
+        assert (stats.items, stats.bytes) == (len(self.model), sum(value.size for value, _ in self.model.values()))
+        for count in ("hits", "misses", "insertions", "updates", "evictions", "expirations", "removals"):
+            assert getattr(stats, count) == self.counts[count], count
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

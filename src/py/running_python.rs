@@ -120,13 +120,63 @@ pub(crate) unsafe fn call_raw<'py>(
     count: usize,
     names: Object,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let call = unwinding!(PyObject_Vectorcall(Object, *const Object, usize, Object) -> Object);
+    let call = vectorcall(callable);
     // SAFETY: the caller's promise, and the thread is attached; what is returned is a new
     // reference, or null with an exception set.
     unsafe {
         let result = guarded(|| call(callable.as_ptr(), args, count, names));
         Bound::from_owned_ptr_or_err(callable.py(), result)
     }
+}
+
+type Vectorcall = unsafe extern "C-unwind" fn(Object, *const Object, usize, Object) -> Object;
+
+/// The function to call an object with.
+#[cfg(Py_3_11)]
+#[inline]
+fn vectorcall(_callable: &Bound<'_, PyAny>) -> Vectorcall {
+    unwinding!(PyObject_Vectorcall(Object, *const Object, usize, Object) -> Object)
+}
+
+/// The function to call an object with: its own, since the interpreter has none that does all.
+#[cfg(not(Py_3_11))]
+fn vectorcall(callable: &Bound<'_, PyAny>) -> Vectorcall {
+    unsafe extern "C-unwind" fn by_tuple(
+        callable: Object,
+        args: *const Object,
+        count: usize,
+        names: Object,
+    ) -> Object {
+        let call = unwinding!(PyObject_Call(Object, Object, Object) -> Object);
+        // SAFETY: the arguments are as for any vectorcall. References are dropped only where no
+        // thread unwinds: `call` either returns or never does.
+        unsafe {
+            let py = Python::assume_attached();
+            let positional = ffi::PyVectorcall_NARGS(count).cast_unsigned();
+            let object = |at: usize| Borrowed::from_ptr(py, *args.add(at));
+            let arguments = pyo3::types::PyTuple::new(py, (0..positional).map(object));
+            let keywords = pyo3::types::PyDict::new(py);
+            let keyword_count = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) };
+            let filled = arguments.and_then(|arguments| {
+                for at in 0..keyword_count {
+                    let name = Borrowed::from_ptr(py, ffi::PyTuple_GET_ITEM(names, at));
+                    keywords.set_item(name, object(positional + at.cast_unsigned()))?;
+                }
+                Ok(arguments)
+            });
+            match filled {
+                Ok(arguments) => guarded(|| call(callable, arguments.as_ptr(), keywords.as_ptr())),
+                Err(error) => {
+                    error.restore(py);
+                    ptr::null_mut()
+                }
+            }
+        }
+    }
+    // SAFETY: the object is valid and the thread attached, as the borrow proves.
+    let own = unsafe { ffi::PyVectorcall_Function(callable.as_ptr()) };
+    // SAFETY: the types differ in nothing but what the compiler may assume.
+    own.map_or(by_tuple, |own| unsafe { transmute::<ffi::vectorcallfunc, Vectorcall>(own) })
 }
 
 /// Calls an object with positional arguments.
