@@ -60,6 +60,13 @@ def policy(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def collections_are_quick() -> None:
+    """What is there before a file of tests need not be looked at each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Exceptions in destructors and threads fail the test in which they happen."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
+import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,3 +157,81 @@ def test_many_caches_come_and_go() -> None:
     del cache
     gc.collect()
     assert sorted(key for key, _, _ in told.wait(300)) == list(range(300))
+
+
+def wake_ups() -> int:
+    """How often the library's thread has gone to sleep, once it sleeps."""
+    while True:
+        for task in Path("/proc/self/task").iterdir():
+            lines = (task / "status").read_text(encoding="ascii").splitlines()
+            status = dict(line.split(":\t", 1) for line in lines)
+            if status["Name"].startswith("flexcache") and status["State"].startswith("S"):
+                return int(status["voluntary_ctxt_switches"])
+        time.sleep(0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
+def test_it_sleeps_until_the_next_deadline(make_cache: MakeCache) -> None:
+    """What comes later wakes nobody, however much it is."""
+    told = Told()
+    cache = make_cache(background_expiry=True, on_evict=told)
+    cache.put("first", 1, ttl=10)
+    advance(11)
+    told.wait(1)
+    cache.put("next", 1, ttl=1000)
+    # The thread may still be on its way to sleep, or sleep in between.
+    before = wake_ups()
+    for number in range(20_000):
+        cache.put(number, 1, ttl=2000 + number)
+        cache.get(number)
+    assert wake_ups() - before < 100
+    advance(1001)
+    assert told.wait(2)[1][0] == "next"
+
+
+def test_close_in_the_thread_itself(make_cache: MakeCache) -> None:
+    """A hook may end its cache, and others: nobody waits for himself."""
+    told = Told()
+
+    class Closing:
+        async def aclose(self) -> None:
+            inner.close()
+            cache.close()
+
+    inner = make_cache(on_evict=told)
+    cache = make_cache(background_expiry=True, on_evict=told)
+    inner["inner"] = Closing()
+    cache.put("outer", Closing(), ttl=10)
+    cache.put("other", 1)
+    advance(11)
+    assert {(key, reason) for key, reason, _ in told.wait(3)} == {
+        ("outer", "expired"),
+        ("other", "closed"),
+        ("inner", "closed"),
+    }
+    cache.close()
+    inner.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore")
+def test_a_child_starts_its_own_thread(make_cache: MakeCache) -> None:
+    """With the first deadline it has; the parent's goes on."""
+    told = Told()
+    cache = make_cache(background_expiry=True, on_evict=told)
+    cache.put("parent's", 1, ttl=10)
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            assert told.told == []
+            cache.put("child's", 1, ttl=5)
+            advance(6)
+            assert told.wait(1)[0][0] == "child's"
+            advance(6)
+            assert told.wait(2)[1][0] == "parent's"
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert told.told == []
+    advance(11)
+    assert told.wait(1)[0][0] == "parent's"

@@ -203,7 +203,9 @@ def test_a_callback_that_cannot_be_pickled(make_cache: MakeCache) -> None:
     assert told == [("a", 1, "cleared")]
 
 
-@pytest.mark.parametrize("state", [None, 5, (), ([(1, 2)], None), ([5], None), ({}, None), ([(1, 2, "x", 0)], None)])
+@pytest.mark.parametrize(
+    "state", [None, 5, (), ([(1, 2)], None, {}), ([5], None, {}), ({}, None, {}), ([(1, 2, "x", 0)], None, {})]
+)
 def test_a_state_that_is_none(make_cache: MakeCache, state: Any) -> None:
     """A damaged pickle gives a clear error."""
     cache = make_cache()

@@ -41,6 +41,23 @@ class Subclass(FlexCache[Any, Any]):
     """A subclass, with a dict."""
 
 
+class Slotted(FlexCache[Any, Any]):
+    """A subclass without one."""
+
+    __slots__ = ()
+
+
+class WithDestructor(FlexCache[Any, Any]):
+    """A subclass with a destructor of its own, which does not know of ours."""
+
+    def __del__(self) -> None:
+        pass
+
+
+class Mixed(Node, Slotted):
+    """A subclass with a second base."""
+
+
 def through_a_value() -> Any:
     cache: FlexCache[Any, Any] = FlexCache()
     cache["node"] = Node(cache=cache)
@@ -203,3 +220,59 @@ def test_a_subclass_with_a_destructor() -> None:
     del cache
     gc.collect()
     assert log == ["del 1", "close"]
+
+
+@pytest.mark.parametrize("in_cycle", [False, True])
+@pytest.mark.parametrize("class_", [FlexCache, Subclass, Slotted, WithDestructor, Mixed])
+def test_subclasses_close_their_values_too(class_: type[FlexCache[Any, Any]], in_cycle: bool) -> None:
+    """Whatever kind of cache it was, and however it became garbage, each value is closed once."""
+    closed: list[Any] = []
+    told: list[Any] = []
+
+    class Value:
+        def close(self) -> None:
+            closed.append(self)
+
+    cache = class_(on_evict=lambda key, value, reason: told.append((key, reason)))
+    cache["a"] = Value()
+    if in_cycle:
+        cache["self"] = cache
+    del cache
+    gc.collect()
+    assert len(closed) == 1
+    assert ("a", "closed") in told
+    assert len(told) == 1 + in_cycle
+
+
+def test_a_listener_that_stores_while_its_cache_ends() -> None:
+    """What comes in meanwhile leaves as well."""
+    told: list[Any] = []
+
+    def make() -> None:
+        def listener(key: int, _value: Any, reason: str) -> None:
+            told.append((key, reason))
+            if key < 5:
+                cache[key + 1] = None
+
+        cache: FlexCache[Any, Any] = FlexCache(on_evict=listener)
+        cache[0] = None
+
+    make()
+    gc.collect()
+    assert told == [(key, "closed") for key in range(6)]
+
+
+def test_an_iterator_outlives_its_cache() -> None:
+    """Half an iteration keeps the entries' keys, and no longer than itself."""
+    key = Node()
+    alive = weakref.ref(key)
+    cache: FlexCache[Any, Any] = FlexCache()
+    cache[0], cache[key] = 0, 1
+    iterator = iter(cache.entries())
+    next(iterator)
+    cache.clear()
+    del cache, key
+    assert alive() is not None
+    assert list(iterator) == []
+    gc.collect()
+    assert alive() is None

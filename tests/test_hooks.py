@@ -372,3 +372,88 @@ def test_a_cache_may_be_used_after_close(make_cache: MakeCache) -> None:
     cache.close()
     cache["b"] = 2
     assert list(cache) == ["b"]
+
+
+def test_what_aclose_raises_is_counted(make_cache: MakeCache) -> None:
+    """As what close raises: with a loop, in the background, and where it cannot even be awaited."""
+
+    class Failing:
+        async def aclose(self) -> None:
+            raise LookupError("lost")
+
+    class NotAsync:
+        def aclose(self) -> None:
+            pass
+
+    caches: list[Any] = [make_cache(), make_cache()]
+
+    async def main() -> None:
+        async with caches[0]:
+            caches[0].set_many({"a": Failing(), "b": NotAsync(), "c": Failing()})
+
+    asyncio.run(main())
+    with caches[1]:
+        caches[1].set_many({"a": Failing(), "b": NotAsync(), "c": Failing()})
+    assert [cache.stats().hook_errors for cache in caches] == [3, 3]
+
+
+def test_hooks_are_called_as_found_on_the_class(make_cache: MakeCache) -> None:
+    """An attribute of the instance is no hook, not even where the class has one of the same name."""
+
+    class Shadowed(Closing):
+        def item_size(self) -> int:
+            return 5
+
+    value: Any = Shadowed()
+    value.close = lambda: pytest.fail("the attribute was called")
+    value.item_size = 17
+    cache = make_cache()
+    cache["a"] = value
+    assert cache.bytes == 5
+    cache.clear()
+    assert (value.closed, cache.stats().hook_errors) == (1, 0)
+
+
+@pytest.mark.parametrize("error", [AttributeError, LookupError])
+def test_a_metaclass_is_not_asked(make_cache: MakeCache, error: type[Exception]) -> None:
+    """As for special methods: it may make up attributes of its classes or refuse them, and has no part in this."""
+
+    class Refusing(type):
+        def __getattr__(cls, name: str) -> Any:
+            raise error(name)
+
+    class Inventing(type):
+        def __getattr__(cls, name: str) -> Any:
+            return lambda *_: pytest.fail(f"{name} was called")
+
+    class Refused(metaclass=Refusing):
+        pass
+
+    class Invented(metaclass=Inventing):
+        pass
+
+    cache = make_cache()
+    cache["a"], cache["b"] = Refused(), Invented()
+    cache.add("c", Refused())
+    assert cache.bytes == 3
+    cache.clear()
+    assert cache.stats().hook_errors == 0
+
+
+def test_every_hook_of_a_batch_runs(make_cache: MakeCache) -> None:
+    """Though the first raises, and whatever it does to the cache."""
+    cache = make_cache()
+
+    class Wrecking(Closing):
+        def close(self) -> None:
+            super().close()
+            cache.put(self, 1)
+            cache.clear()
+            raise LookupError(self.name)
+
+    values = [Wrecking(str(number)) for number in range(50)]
+    cache.set_many(enumerate(values))
+    cache.clear()
+    assert [value.closed for value in values] == [1] * 50
+    assert cache.stats().hook_errors == 50
+    assert len(cache) == 0

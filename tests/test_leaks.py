@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import gc
 import random
 import sys
 import sysconfig
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,3 +172,108 @@ def test_clear_gives_the_memory_back() -> None:
     cache.clear()
     assert full > 3_000_000
     assert sys.getsizeof(cache) < empty + 100_000
+
+
+def rarer_things(draw: random.Random, value: object) -> None:
+    """A cache of its own, in one of the ways that are not everyday."""
+    told: list[Any] = []
+
+    class Policy:
+        """First in, first out, with every fault there is."""
+
+        def __init__(self) -> None:
+            self.order: dict[Any, None] = {}
+            self.fault = draw.choice(["on_insert", "on_access", "on_remove", "victim", "name", None])
+
+        def on_insert(self, key: Any) -> None:
+            if self.fault == "on_insert" and len(self.order) > 2:
+                raise LookupError
+            self.order[key] = None
+
+        def on_access(self, key: Any) -> None:
+            if self.fault == "on_access":
+                raise LookupError
+
+        def on_remove(self, key: Any) -> None:
+            self.order.pop(key, None)
+            if self.fault == "on_remove":
+                raise LookupError
+
+        def victim(self) -> Any:
+            if self.fault == "victim":
+                raise LookupError
+            return [] if self.fault == "name" else next(iter(self.order))
+
+    cache: FlexCache[Any, Any] = FlexCache(
+        draw.choice([Policy(), "lru", "lfu"]), max_items=4, on_evict=lambda *leaver: told.append(leaver), default_ttl=60
+    )
+    for number in range(10):
+        with suppress(RuntimeError):
+            cache[number, "key"] = value
+        with suppress(RuntimeError):
+            cache.get((number - 1, "key"))
+    uses: list[Callable[[], Any]] = [
+        lambda: cache.pop((9, "key")),
+        lambda: cache.popitem(),
+        lambda: cache.copy().clear(),
+        lambda: copy.deepcopy(cache),
+        lambda: next(iter(cache.values())),
+        lambda: value in cache.values(),
+        lambda: repr(cache.entries()),
+        lambda: cache.resize(max_items=1),
+        lambda: cache.__setstate__(([(1, value)], None)),
+        lambda: cache.__setstate__(([(1, value, None, 0)], None)),
+        lambda: FlexCache("lru", on_evict=value),  # type: ignore[arg-type]
+        lambda: FlexCache(value),  # type: ignore[arg-type]
+        lambda: cache.set_many([(1, value), value]),  # type: ignore[list-item]
+        lambda: cache.__exit__(None, None, None),
+    ]
+    with suppress(RuntimeError, LookupError, TypeError, ValueError):
+        draw.choice(uses)()
+
+
+def test_references_of_rarer_things_are_given_back() -> None:
+    """Own policies and their faults, listeners, copies, views, states, arguments that are refused."""
+    value, draw = object(), random.Random(3)
+    watched = [value, None, FlexCache, LookupError]
+    before: list[int] = []
+    blocks = 0
+    for round_ in range(3):
+        for _ in range(400):
+            rarer_things(draw, value)
+        gc.collect()
+        if round_ == 0:
+            before, blocks = [sys.getrefcount(object_) for object_ in watched], sys.getallocatedblocks()
+    for object_, was in zip(watched, before, strict=True):
+        assert abs(sys.getrefcount(object_) - was) < 50, f"{object_!r} had {was} references"
+    assert sys.getallocatedblocks() - blocks < 2000
+
+
+def test_values_that_are_awaited_are_given_back() -> None:
+    """Tasks, coroutines and loops end with the hook, in the background as well as on a loop."""
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class Awaited:
+        def __init__(self, cache: Any) -> None:
+            self.cache = cache
+            alive.add(self)
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(0)
+            if draw.random() < 0.2:
+                raise LookupError("lost")
+
+    draw = random.Random(4)
+
+    async def main() -> None:
+        async with FlexCache[Any, Any](max_items=2) as cache:
+            for number in range(50):
+                cache[number] = Awaited(cache)
+
+    asyncio.run(main())
+    with FlexCache[Any, Any](max_items=2) as cache:
+        for number in range(50):
+            cache[number] = Awaited(cache)
+    del cache
+    gc.collect()
+    assert len(alive) == 0

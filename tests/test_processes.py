@@ -27,6 +27,13 @@ def test_fork_under_load(shards: str) -> None:
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_with_own_policy() -> None:
+    """Whose turn it was in the parent keeps no child waiting."""
+    done = run("fork_with_own_policy.py")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 @pytest.mark.parametrize("attempt", range(5))
 def test_exit_with_live_threads(attempt: int) -> None:
     """The interpreter ends, at once and without a word."""
@@ -63,7 +70,7 @@ def test_a_subinterpreter_is_refused() -> None:
 
 @pytest.mark.parametrize("way", ["clear", "del"])
 def test_a_long_chain_of_caches(way: str) -> None:
-    """Caches in caches, a hundred thousand deep, go without exhausting the stack."""
+    """Caches in caches, thirty thousand deep, go without exhausting the stack."""
     done = run("chain_of_caches.py", way)
     assert (done.returncode, done.stdout) == (0, "done\n")
 
@@ -86,3 +93,21 @@ def test_exit_with_a_hook_that_never_ends() -> None:
     """The end waits some seconds for it, then comes all the same."""
     done = run("exit_with_a_hook_that_never_ends.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_a_listener_that_never_stops() -> None:
+    """Each call evicts again: Python's own limit ends it, not the stack."""
+    done = run("listener_that_never_stops.py")
+    assert (done.returncode, done.stdout) == (0, "1 True\n"), done.stderr
+
+
+def test_threads_that_log_for_the_first_time() -> None:
+    """However many do so at once, each record is written, and nothing else."""
+    done = run("first_records_at_once.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "8 8\n", "")
+
+
+def test_collected_listeners() -> None:
+    """Garbage of caches with hooks that use them, taken apart in any order, brings nothing down."""
+    done = run("collected_listeners.py")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -131,6 +131,69 @@ def test_equality_that_raises_changes_nothing(cache: Any, call: str) -> None:
     assert ([key.name for key in cache], list(cache.values()), cache.stats()) == before
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_a_hash_that_raises_changes_nothing(cache: Any, call: str) -> None:
+    """The exception is the caller's; contents, order and statistics are as they were."""
+
+    class Unhashable(Key):
+        def __hash__(self) -> int:
+            raise LookupError("no hash")
+
+    before = ([key.name for key in cache], list(cache.values()), cache.stats())
+    with pytest.raises(LookupError, match="no hash"):
+        CALLS[call](cache, Unhashable(3))
+    assert ([key.name for key in cache], list(cache.values()), cache.stats()) == before
+
+
+def test_a_truth_that_raises_or_uses_the_cache(make_cache: MakeCache) -> None:
+    """What equality answers may have a __bool__ of its own."""
+    cache = make_cache()
+
+    class Answer:
+        failing = True
+
+        def __bool__(self) -> bool:
+            if self.failing:
+                raise LookupError("no truth")
+            cache.clear()
+            return True
+
+    class Asked:
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> Any:
+            return Answer()
+
+    cache[Asked()] = "old"
+    with pytest.raises(LookupError, match="no truth"):
+        cache[Asked()] = "new"
+    assert list(cache.values()) == ["old"]
+    Answer.failing = False
+    cache[Asked()] = "new"
+    assert list(cache.values()) == ["new"]
+
+
+def test_a_hash_that_changes(make_cache: MakeCache, policy: str) -> None:
+    """A key that is not what it was is not found, as in a dict; it can still leave."""
+    cache = make_cache(policy, max_items=3)
+    key = Key("changing")
+    cache[key] = "lost"
+    Key.__hash__, before = lambda self: 43, Key.__hash__  # type: ignore[method-assign]
+    try:
+        assert key not in cache
+        cache[key] = "found"
+        assert sorted(cache.values()) == ["found", "lost"]
+        check(cache)
+        for number in range(10):
+            cache[number] = number
+        assert len(cache) == 3
+        cache.clear()
+        assert len(cache) == 0
+    finally:
+        Key.__hash__ = before  # type: ignore[method-assign]
+
+
 def test_equality_that_says_something_else_than_a_bool(make_cache: MakeCache) -> None:
     """Truth decides, as everywhere in Python; NotImplemented falls back to identity."""
 
@@ -285,3 +348,72 @@ def test_another_thread_while_equality_runs(make_cache: MakeCache) -> None:
     cache[Waiting()] = 1
     assert cache[Waiting()] == 1
     assert cache["other"] == 1
+
+
+def test_a_value_that_puts_itself_back(make_cache: MakeCache, policy: str) -> None:
+    """Under the very key it left; it is closed as often as it leaves."""
+    cache = make_cache(policy, max_items=2)
+
+    class Clinging:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+            if self.closed < 4:
+                cache["key"] = self
+
+    value = Clinging()
+    cache["key"] = value
+    cache["key"] = "other"
+    assert (value.closed, cache["key"]) == (1, value)
+    cache.delete("key")
+    assert (value.closed, cache["key"]) == (2, value)
+    cache.clear()
+    assert (value.closed, cache["key"]) == (3, value)
+    cache.close()
+    assert (value.closed, len(cache)) == (4, 0)
+
+
+def test_keys_and_mappings_that_use_the_cache_as_they_are_read(make_cache: MakeCache) -> None:
+    """The calls that take many things read them with nothing locked, and pass on what reading raises."""
+    cache = make_cache(max_items=5)
+
+    def reading(item: Callable[[int], Any]) -> Any:
+        for number in range(20):
+            cache[("meanwhile", number)] = number
+            if number == 10:
+                cache.clear()
+            if number == 15:
+                raise LookupError("no more")
+            yield item(number)
+
+    for call, item in (
+        (cache.get_many, lambda number: number),
+        (cache.delete_many, lambda number: number),
+        (cache.set_many, lambda number: (number, number)),
+    ):
+        with pytest.raises(LookupError, match="no more"):
+            call(reading(item))
+        check(cache)
+        assert set(cache) <= {("meanwhile", number) for number in range(20)}
+    cache.set_many(cache)
+    assert cache.delete_many(cache) == 5
+    assert len(cache) == 0
+
+
+def test_comparing_values_that_use_the_cache(make_cache: MakeCache) -> None:
+    """`in` on views compares values with nothing locked."""
+    cache = make_cache()
+
+    class Value:
+        def __eq__(self, other: object) -> bool:
+            cache.clear()
+            return False
+
+        __hash__ = None  # type: ignore[assignment]
+
+    for view in (cache.values(), cache.entries()):
+        cache.set_many({number: Value() for number in range(10)})
+        assert Value() not in view
+        assert (3, Value()) not in view
+        cache.clear()

@@ -69,6 +69,9 @@ NEVER = 10.0**9
 MARGIN = 0.01
 
 
+NOTHING = object()
+
+
 class Machine(RuleBasedStateMachine):
     """A cache beside a dict, an order, counters and a clock."""
 
@@ -131,9 +134,10 @@ class Machine(RuleBasedStateMachine):
             else:
                 yield key, value, reason
 
-    def evict(self, key: Any, value: Sized) -> None:
-        assert key == self.order.order()[0]
-        assert not any(map(self.due, self.order.order())), "what had expired was to leave first"
+    def evict(self, key: Any, value: Sized, kept: Any = NOTHING) -> None:
+        assert key == next(other for other in self.order.order() if other != kept)
+        others = (other for other in self.order.order() if other != kept)
+        assert not any(map(self.due, others)), "what had expired was to leave first"
         self.leave(key, value, "evictions")
 
     def nothing_more(self) -> None:
@@ -196,15 +200,11 @@ class Machine(RuleBasedStateMachine):
         self.order.access(key)
         self.counts["updates"] += 1
         own = [self.told.pop()] if self.told and self.told[-1][1] == value else []
-        if moves := old.size != value.size and not self.fits():
-            self.order.remove(key)
         for gone, its, reason in self.events():
             assert reason == "evicted"
             assert not self.fits()
-            self.evict(gone, its)
+            self.evict(gone, its, key)
         assert self.fits()
-        if moves:
-            self.order.insert(key)
         self.told += own
 
     @rule(key=keys, how=st.sampled_from(["get", "[]", "many"]))

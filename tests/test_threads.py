@@ -287,3 +287,70 @@ def test_without_a_gil_threads_that_meet_are_told() -> None:
 def test_importing_keeps_the_gil_off() -> None:
     """The module declares that it does not need it."""
     assert not sys._is_gil_enabled()  # type: ignore[attr-defined]
+
+
+def test_an_empty_shard_is_not_an_empty_cache(make_cache: MakeCache) -> None:
+    """popitem fails only when nothing is left, though others empty the shard it has chosen."""
+    for _ in range(20):
+        cache = make_cache(shards=16)
+        cache.set_many({key: key for key in range(1000)})
+        taken: list[int] = []
+
+        def work(_thread: int, cache: Any = cache, taken: list[int] = taken) -> None:
+            # Nobody stores, so that what is empty once stays so.
+            while True:
+                try:
+                    taken.append(cache.popitem()[1])
+                except KeyError:
+                    assert len(cache) == 0
+                    return
+
+        in_threads(work, 4)
+        assert sorted(taken) == list(range(1000))
+
+
+def test_the_background_thread_is_no_other_user(make_cache: MakeCache) -> None:
+    """One thread that uses a cache without waiting never meets the library's own."""
+    cache = make_cache(thread_safe=False, background_expiry=True)
+    for step in range(50_000):
+        cache.put(step % 500, step, ttl=0.0001)
+    cache.clear()
+
+
+def test_values_that_are_closed_in_many_threads(make_cache: MakeCache, policy: str) -> None:
+    """Hooks that use the cache, a listener and the background thread, all at once: each value is closed once."""
+    told: Counter[int] = Counter()
+    lock = threading.Lock()
+
+    def listener(_key: Any, value: Any, _reason: str) -> None:
+        with lock:
+            told[id(value)] += 1
+
+    class Busy(Closing):
+        def close(self) -> None:
+            super().close()
+            cache.get(1)
+            len(cache)
+
+    cache = make_cache(policy, max_items=40, on_evict=listener, background_expiry=True)
+    values: list[list[Busy]] = [[] for _ in range(THREADS)]
+
+    def work(thread: int) -> None:
+        draw = random.Random(thread)
+        for step in range(600):
+            values[thread].append(Busy())
+            cache.put(draw.randrange(70), values[thread][-1], ttl=draw.choice([None, 0, 0.0005, 10]))
+            if step % 50 == 0:
+                cache.resize(max_items=draw.choice([20, 40]))
+            if step % 97 == thread:
+                cache.close()
+
+    in_threads(work)
+    # The library's own thread may be in the middle of a hook.
+    cache.close()
+    everything = [value for of_thread in values for value in of_thread]
+    while not all(value.closed for value in everything):
+        assert told.total() <= len(everything)
+    with lock:
+        assert set(told.values()) == {1}
+    assert {len(value.closed) for value in everything} == {1}

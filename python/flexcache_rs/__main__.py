@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from flexcache_rs import __version__
 from flexcache_rs.replay import command as replay
@@ -24,8 +25,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; None for the process's own.
 
     Returns:
-        The exit status: 0, 1 for input that cannot be used, 130 after Ctrl-C. Argparse exits with 2 by itself.
+        The exit status: 0, 1 for input or output that cannot be used, 130 after Ctrl-C.
+        Argparse exits with 2 by itself.
     """
+    # None where it is closed.
+    output: TextIO | None = sys.stdout
+    if isinstance(output, io.TextIOWrapper):
+        # The name of a file need not exist in the terminal's encoding.
+        output.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            # Not left to the end of the interpreter, where nobody could catch what goes wrong.
+            if output is not None:
+                output.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        if output is not None:
+            # Keep the interpreter from flushing it again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        if isinstance(error, BrokenPipeError):
+            # Whoever read the output has seen enough.
+            return 0
+        print(f"flexcache: standard output: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="flexcache", description="Tools for the in-process cache FlexCache.", allow_abbrev=False
     )
@@ -36,15 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "run" not in options:
         parser.print_help()
         return 0
-    try:
-        status: int = options.run(options)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; keep the interpreter from flushing it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    status: int = options.run(options)
     return status
 
 

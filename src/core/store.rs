@@ -380,7 +380,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
     #[inline]
     fn insert(&mut self, hash: u64, new: New<K, V>, clock: &impl Clock, sink: &mut impl Sink<K, V>) -> Slot {
         if !self.has_room(new.weight) {
-            self.make_room(1, new.weight, clock, sink);
+            self.make_room(1, new.weight, None, clock, sink);
         }
         let slot = self.nodes.insert(Node { key: new.key, value: new.value, hash });
         let nodes = &self.nodes;
@@ -420,23 +420,36 @@ impl<K, V, P: Policy> Store<K, V, P> {
     fn reweigh(&mut self, slot: Slot, weight: u64, clock: &impl Clock, sink: &mut impl Sink<K, V>) {
         self.weights.remove(slot);
         if self.weights.total() > self.most_weight - weight {
-            // It cannot be its own victim: it comes in again as the newest.
-            self.policy.on_remove(slot);
-            self.make_room(0, weight, clock, sink);
-            self.policy.on_insert(slot);
+            self.make_room(0, weight, Some(slot), clock, sink);
         }
         self.weights.add(slot, weight);
     }
 
-    /// Lets entries go until `items` more of `weight` fit: expired ones first.
+    /// Lets entries go until `items` more of `weight` fit, all that have expired before any other,
+    /// and never the one that is kept.
     #[inline]
-    fn make_room(&mut self, items: usize, weight: u64, clock: &impl Clock, sink: &mut impl Sink<K, V>) {
-        if self.wheel.is_some() {
-            self.expire(clock.now(), EXPIRED_A_CALL, sink);
+    fn make_room(
+        &mut self,
+        items: usize,
+        weight: u64,
+        kept: Option<Slot>,
+        clock: &impl Clock,
+        sink: &mut impl Sink<K, V>,
+    ) {
+        let now = self.wheel.is_some().then(|| clock.now());
+        if let Some(now) = now {
+            self.expire(now, EXPIRED_A_CALL, sink);
         }
         let (most_items, most_weight) = (self.most_items - items, self.most_weight - weight);
         while self.len() > most_items || self.weights.total() > most_weight {
-            let Some(victim) = self.policy.victim() else { break };
+            if now.is_some_and(|now| self.expire(now, 1, sink) > 0) {
+                continue;
+            }
+            let victim = match self.policy.victim() {
+                Some(victim) if Some(victim) == kept => self.policy.after(victim),
+                victim => victim,
+            };
+            let Some(victim) = victim else { break };
             self.let_go(victim, Cause::Evicted, sink);
         }
     }

@@ -6,31 +6,31 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use flexcache_core::{Cause, Clock, Limits};
 use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use super::aclose::{self, Closing};
+use super::aclose;
 use super::background::Watch;
 use super::clock::SystemClock;
 use super::custom_policy::Gate;
 use super::duration::{self, Ttl};
 use super::engine::{Engine, PolicyName};
+use super::farewell::Farewell;
+use super::fast;
 use super::guard::{Guard, Shards};
 use super::leave::missing;
 use super::options::{self, Given, Options};
 use super::pickle;
-use super::running_python::{next, release};
 use super::stats::CacheStats;
 use super::views::{CacheIterator, CacheView, What};
 use super::write::IfPresent;
 
 /// What Python gave the cache to call.
-#[derive(Default)]
 pub(crate) struct Callbacks {
     pub(crate) on_evict: Option<Py<PyAny>>,
     pub(crate) policy: Option<Py<PyAny>>,
@@ -83,19 +83,19 @@ pub(crate) struct FlexCache {
     pub(super) shards: Shards,
     /// Goes into every hash.
     pub(super) seed: u64,
-    /// Whether `on_evict` was given.
-    pub(super) listens: bool,
     /// Whether a put has nothing to do but to store: nobody listens, nothing expires.
     pub(super) plain_writes: bool,
     pub(super) default_ttl: Option<Ttl>,
     /// The turn to talk to a policy written in Python; `None` for a built-in one.
     pub(super) gate: Option<Gate>,
     pub(crate) options: Options,
-    pub(super) callbacks: Guard<Callbacks>,
+    pub(super) policy: Guard<Option<Py<PyAny>>>,
+    pub(super) farewell: Arc<Farewell>,
     pub(super) last_scan: AtomicU64,
-    pub(super) hook_errors: AtomicU64,
     pub(super) watch: Option<Arc<Watch>>,
-    pub(super) closing: Arc<Closing>,
+    /// The finalizer has run: what comes in after that leaves without hooks, whose code the
+    /// collector may have taken apart.
+    pub(super) finalized: AtomicBool,
 }
 
 /// What `pop` returns where the key is absent.
@@ -115,13 +115,14 @@ impl<'py> FromPyObject<'_, 'py> for OrRaise {
 #[pymethods]
 impl FlexCache {
     #[new]
+    #[classmethod]
     #[pyo3(signature = (eviction_policy=Given::NOT, scan_interval=Given::NOT, max_items=Given::NOT,
         max_bytes=Given::NOT, *, default_ttl=Given::NOT, thread_safe=Given::NOT, shards=Given::NOT,
         background_expiry=Given::NOT, on_evict=Given::NOT, name=Given::NOT),
         text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, name=None)")]
     #[expect(clippy::too_many_arguments, reason = "the constructor is the cache's whole configuration")]
     fn new(
-        py: Python<'_>,
+        class: &Bound<'_, PyType>,
         eviction_policy: Given<'_>,
         scan_interval: Given<'_>,
         max_items: Given<'_>,
@@ -133,6 +134,8 @@ impl FlexCache {
         on_evict: Given<'_>,
         name: Given<'_>,
     ) -> PyResult<Self> {
+        let py = class.py();
+        fast::finalize_instances_of(class);
         let named = eviction_policy.or(Some(PolicyName::Lru), options::policy)?;
         let limits = Limits::new(
             max_items.or(0, |most| options::count("max_items", most))?,
@@ -158,6 +161,11 @@ impl FlexCache {
         let (first, rest): (_, Vec<_>) = (engine(0), (1..options.shards).map(engine).collect());
         Self::build(py, options, callbacks, rest.into_iter(), first, rand::random())
     }
+
+    /// Does nothing: so that a subclass may pass its arguments on.
+    #[pyo3(signature = (*_args, **_options))]
+    #[expect(clippy::unused_self, reason = "a method, like any __init__")]
+    fn __init__(&self, _args: &Bound<'_, PyTuple>, _options: Option<&Bound<'_, PyDict>>) {}
 
     // `get`, `put`, `set`, `[]`, `[]=` and `in` enter through `fast`: the methods are put on the
     // class there, and the slots here are replaced.
@@ -348,12 +356,13 @@ impl FlexCache {
 
     /// The values of those keys that are present, as a dict. Counts as an access of each.
     ///
+    /// Raises:
+    ///     TypeError: where a key is not hashable, before any is looked up.
+    ///
     /// O(1) for each key.
     fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let found = PyDict::new(keys.py());
-        let keys = keys.try_iter()?;
-        while let Some(key) = next(&keys)? {
-            let hash = self.hash(key.as_borrowed())?;
+        for (key, hash) in self.hashed(keys)? {
             if let Some(value) = self.read(key.as_borrowed(), hash)? {
                 found.set_item(key, value)?;
             }
@@ -361,7 +370,12 @@ impl FlexCache {
         Ok(found)
     }
 
-    /// Remove the entries of these keys; how many were there. O(1) for each key.
+    /// Remove the entries of these keys; how many were there.
+    ///
+    /// Raises:
+    ///     TypeError: where a key is not hashable, before any is removed.
+    ///
+    /// O(1) for each key.
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
@@ -370,8 +384,7 @@ impl FlexCache {
     /// 1
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let mut count = 0;
-        let keys = keys.try_iter()?;
-        while let Some(key) = next(&keys)? {
+        for (key, _) in self.hashed(keys)? {
             count += usize::from(self.remove(key.as_borrowed())?);
         }
         Ok(count)
@@ -461,9 +474,9 @@ impl FlexCache {
     /// The sum of the sizes of all entries: of 1 each, or what `item_size` said. O(1), and O(1)
     /// more for each entry that has expired.
     #[getter]
-    fn bytes(&self, py: Python<'_>) -> PyResult<u64> {
+    fn bytes(&self, py: Python<'_>) -> PyResult<u128> {
         self.scan_if_due(py)?;
-        self.sum(py, Engine::weight)
+        self.sum(py, |engine| u128::from(engine.weight()))
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
@@ -514,7 +527,7 @@ impl FlexCache {
         for shard in self.shards.iter() {
             shard.with(py, Engine::reset_stats)?;
         }
-        self.hook_errors.store(0, Ordering::Relaxed);
+        self.farewell.hook_errors.store(0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -525,7 +538,7 @@ impl FlexCache {
     /// use `async with`, or await :meth:`aclose`. The cache may be used again afterwards. O(n).
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let emptied = self.empty(py, Cause::Closed);
-        self.closing.wait(py);
+        self.farewell.closing.wait(py)?;
         emptied
     }
 
@@ -533,7 +546,7 @@ impl FlexCache {
     /// running event loop have finished. Leaving an `async with` block does the same.
     fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.empty(py, Cause::Closed)?;
-        self.closing.gather(py)
+        self.farewell.closing.gather(py)
     }
 
     fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -557,7 +570,7 @@ impl FlexCache {
     /// The name of the policy, or the policy object that was given.
     #[getter]
     fn eviction_policy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.callbacks(py)?.policy {
+        match self.own_policy(py)? {
             Some(policy) => Ok(policy),
             None => Ok(self.options.policy.as_str().into_pyobject(py)?.into_any().unbind()),
         }
@@ -590,7 +603,7 @@ impl FlexCache {
         if let Some(name) = &cache.options.name {
             text += &format!("name={}, ", PyString::new(py, name).repr()?);
         }
-        match cache.callbacks(py)?.policy {
+        match cache.own_policy(py)? {
             Some(policy) => text += &format!("eviction_policy=<{}>", policy.bind(py).get_type().name()?),
             None => text += &format!("eviction_policy='{}'", cache.options.policy.as_str()),
         }
@@ -615,26 +628,14 @@ impl FlexCache {
             // A store that is in use is skipped: what it holds just stays alive until next time.
             shard.try_with(py, |engine| engine.visit(|object| visit.call(object))).unwrap_or(Ok(()))?;
         }
-        self.callbacks
-            .try_with(py, |callbacks| {
-                visit.call(&callbacks.on_evict)?;
-                visit.call(&callbacks.policy)
-            })
-            .unwrap_or(Ok(()))
+        self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
+        self.farewell.traverse(py, &visit)
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        // The hooks have run in the finalizer, as far as there were any.
-        let callbacks = self.callbacks.with(py, std::mem::take);
-        drop(callbacks);
-        for shard in self.shards.iter() {
-            if let Ok(contents) = shard.with(py, Engine::drain) {
-                contents.into_departed(Cause::Closed).for_each(|leaver| {
-                    release(py, leaver.key);
-                    release(py, leaver.value);
-                });
-            }
-        }
+        self.drop_contents(py);
+        self.farewell.clear(py);
+        drop(self.policy.with(py, Option::take));
     }
 }
 

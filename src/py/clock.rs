@@ -28,7 +28,7 @@ impl Clock for SystemClock {
 
 /// Moves the clock of every cache in the process forward.
 pub(crate) fn advance(by: Nanos) {
-    AHEAD.fetch_add(by, Ordering::Relaxed);
+    let _ = AHEAD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ahead| Some(ahead.saturating_add(by)));
 }
 
 #[cfg(target_os = "linux")]

@@ -5,18 +5,22 @@
 //! is waited for detached, a thread that is inside may pass it again, and the store is not locked
 //! while the policy runs. A policy that calls back into its cache gets a `RuntimeError`.
 
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use flexcache_core::{Cause, Nanos};
-use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
-use super::background;
+use super::aclose::BETWEEN_SIGNALS;
 use super::cache::FlexCache;
 use super::departures::{Departures, Leaver};
 use super::errors::refused;
+use super::farewell::Farewell;
 use super::key;
+use super::logging;
+use super::per_process::PerProcess;
 use super::running_python::call;
 use super::write::IfPresent;
 
@@ -25,26 +29,37 @@ const MOST_VICTIMS: usize = 1 << 20;
 
 const METHODS: [&str; 4] = ["on_insert", "on_access", "on_remove", "victim"];
 
-/// Who may talk to the policy.
+/// Where threads wait for their turn to talk to the policy.
 #[derive(Default)]
-pub(crate) struct Gate {
-    turn: Mutex<Turn>,
+pub(crate) struct Gate(PerProcess<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    present: Mutex<Present>,
     over: Condvar,
 }
 
+/// Whose turn it is.
 #[derive(Default)]
-struct Turn {
-    owner: Option<(ThreadId, u64)>,
+struct Present {
+    owner: Option<ThreadId>,
     depth: usize,
     in_policy: bool,
+    /// What left meanwhile, to be let go after the turn.
+    left: Vec<Leaver>,
 }
 
-/// The right to talk to the policy, until dropped.
-pub(crate) struct Entered<'a>(&'a Gate);
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
-/// The thread, and the process: an owner that a fork left behind is nobody.
-fn me() -> (ThreadId, u64) {
-    (thread::current().id(), background::generation())
+/// The right to talk to the policy, until dropped. A thread that has it may take it again.
+pub(crate) struct Turn<'py> {
+    py: Python<'py>,
+    queue: Arc<Queue>,
+    farewell: Arc<Farewell>,
 }
 
 impl Gate {
@@ -52,68 +67,85 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` where the policy itself asks.
-    pub(crate) fn enter(&self, py: Python<'_>) -> PyResult<Entered<'_>> {
-        let me = me();
-        {
-            let mut turn = self.turn.lock();
-            match turn.owner {
-                Some(owner) if owner == me => {
-                    if turn.in_policy {
-                        return Err(PyRuntimeError::new_err(
-                            "the eviction policy called back into its own cache",
-                        ));
-                    }
-                    turn.depth += 1;
-                    return Ok(Entered(self));
-                }
-                Some((_, generation)) if generation == me.1 => {}
-                _ => {
-                    *turn = Turn { owner: Some(me), depth: 1, in_policy: false };
-                    return Ok(Entered(self));
-                }
+    /// `RuntimeError` where the policy itself asks, and what a signal's handler raises meanwhile.
+    fn enter<'py>(&self, py: Python<'py>, farewell: &Arc<Farewell>) -> PyResult<Turn<'py>> {
+        let me = thread::current().id();
+        let queue = self.0.get(py);
+        let mut present = queue.lock();
+        if present.owner == Some(me) {
+            if present.in_policy {
+                return Err(PyRuntimeError::new_err("the eviction policy called back into its own cache"));
             }
+            present.depth += 1;
+        } else if present.owner.is_none() {
+            (present.owner, present.depth) = (Some(me), 1);
+        } else {
+            drop(present);
+            while !py.detach(|| queue.wait(me)) {
+                py.check_signals()?;
+            }
+            return Ok(Turn { py, queue, farewell: Arc::clone(farewell) });
         }
-        py.detach(|| {
-            let mut turn = self.turn.lock();
-            while turn.owner.is_some() {
-                self.over.wait(&mut turn);
-            }
-            *turn = Turn { owner: Some(me), depth: 1, in_policy: false };
-        });
-        Ok(Entered(self))
+        drop(present);
+        Ok(Turn { py, queue, farewell: Arc::clone(farewell) })
     }
 }
 
-impl Drop for Entered<'_> {
+impl Queue {
+    /// Waits a little; whether it is this thread's turn now.
+    fn wait(&self, me: ThreadId) -> bool {
+        let taken = |present: &mut Present| present.owner.is_some();
+        let waited = self.over.wait_timeout_while(self.lock(), BETWEEN_SIGNALS, taken);
+        let (mut present, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let free = present.owner.is_none();
+        if free {
+            (present.owner, present.depth) = (Some(me), 1);
+        }
+        free
+    }
+}
+
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut turn = self.0.turn.lock();
-        turn.depth -= 1;
-        if turn.depth == 0 {
-            turn.owner = None;
-            self.0.over.notify_one();
+        let left = {
+            let mut present = self.queue.lock();
+            present.depth -= 1;
+            if present.depth > 0 {
+                return;
+            }
+            present.owner = None;
+            self.queue.over.notify_one();
+            std::mem::take(&mut present.left)
+        };
+        if !left.is_empty() {
+            self.farewell.let_all_leave(self.py, left.into_iter());
         }
     }
 }
 
-impl Entered<'_> {
+impl Turn<'_> {
+    /// Lets an entry go when the turn is over.
+    pub(super) fn leave_after(&self, leaver: Leaver) {
+        self.queue.lock().left.push(leaver);
+    }
+
     /// Calls a method of the policy.
     ///
     /// # Errors
     ///
     /// `RuntimeError`, caused by what the policy raised.
-    pub(crate) fn call<'py>(
+    fn call<'py>(
         &self,
         policy: &Bound<'py, PyAny>,
         method: &str,
         key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let outer = std::mem::replace(&mut self.0.turn.lock().in_policy, true);
+        let outer = std::mem::replace(&mut self.queue.lock().in_policy, true);
         let result = policy.getattr(method).and_then(|method| match key {
             Some(key) => call(&method, [key]),
             None => call(&method, []),
         });
-        self.0.turn.lock().in_policy = outer;
+        self.queue.lock().in_policy = outer;
         result.map_err(|cause| {
             let py = policy.py();
             let of = policy.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
@@ -127,6 +159,12 @@ impl Entered<'_> {
 
 /// Checks that an object can be a policy.
 pub(crate) fn check(policy: &Bound<'_, PyAny>) -> PyResult<()> {
+    if let Ok(class) = policy.cast::<PyType>() {
+        return Err(PyTypeError::new_err(format!(
+            "eviction_policy must be a policy's name or an object, not the class {}",
+            class.name()?
+        )));
+    }
     for method in METHODS {
         if !policy.getattr_opt(method)?.is_some_and(|method| method.is_callable()) {
             return Err(PyTypeError::new_err(format!(
@@ -195,7 +233,11 @@ impl FlexCache {
                 if !present {
                     self.tell(py, turn.as_ref(), "on_insert", &key)?;
                 }
-                return self.write_store(key, value, hash, weight, deadline, if_present);
+                let stored = self.write_store(key, value, hash, weight, deadline, if_present);
+                if stored.is_err() && !present {
+                    self.take_back(py, turn.as_ref(), &key);
+                }
+                return stored;
             }
             if !self.remove_expired_batch(py)? {
                 self.evict_custom_victim(py, turn.as_ref())?;
@@ -208,7 +250,7 @@ impl FlexCache {
     pub(super) fn evict_custom_victim(
         &self,
         py: Python<'_>,
-        turn: Option<&Entered<'_>>,
+        turn: Option<&Turn<'_>>,
     ) -> PyResult<Option<Leaver>> {
         self.take_custom_victim(py, turn, Cause::Evicted)
     }
@@ -216,10 +258,10 @@ impl FlexCache {
     pub(super) fn take_custom_victim(
         &self,
         py: Python<'_>,
-        turn: Option<&Entered<'_>>,
+        turn: Option<&Turn<'_>>,
         cause: Cause,
     ) -> PyResult<Option<Leaver>> {
-        let (Some(turn), Some(policy)) = (turn, self.callbacks(py)?.policy) else { return Ok(None) };
+        let (Some(turn), Some(policy)) = (turn, self.own_policy(py)?) else { return Ok(None) };
         let policy = policy.bind(py);
         let victim = turn.call(policy, "victim", None)?;
         let mut departures = Departures::new();
@@ -232,11 +274,15 @@ impl FlexCache {
         match removed {
             Ok(true) if cause == Cause::Popped => Ok(departures.pop()),
             Ok(true) => self.settle(py, departures).map(|()| None),
-            Ok(false) => Err(PyRuntimeError::new_err(format!(
-                "victim() of eviction policy {} named {}, which is not in the cache",
-                policy.get_type().name()?,
-                victim.repr().map_or_else(|_| "a key".into(), |text| text.to_string()),
-            ))),
+            Ok(false) => {
+                // A policy that is out of step may get back into it.
+                self.take_back(py, Some(turn), &victim);
+                Err(PyRuntimeError::new_err(format!(
+                    "victim() of eviction policy {} named {}, which is not in the cache",
+                    policy.get_type().name()?,
+                    victim.repr().map_or_else(|_| "a key".into(), |text| text.to_string()),
+                )))
+            }
             Err(cause) => {
                 let error = PyRuntimeError::new_err(format!(
                     "victim() of eviction policy {} named something that cannot be looked up",
@@ -249,18 +295,25 @@ impl FlexCache {
     }
 
     /// This thread's turn to talk to a policy written in Python; `None` for built-in policies.
-    pub(super) fn turn(&self, py: Python<'_>) -> PyResult<Option<Entered<'_>>> {
-        self.gate.as_ref().map(|gate| gate.enter(py)).transpose()
+    pub(super) fn turn<'py>(&self, py: Python<'py>) -> PyResult<Option<Turn<'py>>> {
+        self.gate.as_ref().map(|gate| gate.enter(py, &self.farewell)).transpose()
+    }
+
+    /// Tells the policy that a key is not there after all.
+    fn take_back(&self, py: Python<'_>, turn: Option<&Turn<'_>>, key: &Bound<'_, PyAny>) {
+        if let Err(error) = self.tell(py, turn, "on_remove", key) {
+            logging::debug(py, &format_args!("{error}"));
+        }
     }
 
     pub(super) fn tell(
         &self,
         py: Python<'_>,
-        turn: Option<&Entered<'_>>,
+        turn: Option<&Turn<'_>>,
         event: &str,
         key: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match (turn, self.callbacks(py)?.policy) {
+        match (turn, self.own_policy(py)?) {
             (Some(turn), Some(policy)) => turn.call(policy.bind(py), event, Some(key)).map(drop),
             _ => Ok(()),
         }

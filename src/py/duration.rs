@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use flexcache_core::{Clock, Nanos};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDateTime, PyDelta, PyDeltaAccess, PyFloat, PyInt};
+use pyo3::types::{PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyFloat};
 
 use super::clock::SystemClock;
+use super::integer::{integer, shown};
 
 /// The longest time to live, so that no sum of a time and a clock's reading overflows: 292 years.
 const LONGEST: i128 = i64::MAX as i128;
@@ -40,20 +41,29 @@ impl Ttl {
 ///
 /// `TypeError` for what is no time, `ValueError` for NaN, `OverflowError` past 292 years.
 pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Ttl> {
-    if let Some(nanos) = seconds(argument, value)? {
-        return Ok(Ttl::After(nanos));
+    let too_long = || {
+        PyOverflowError::new_err(format!(
+            "{argument} must be less than {LONGEST_IN_WORDS}, not {}; leave it out where there is to be no end",
+            shown(&value)
+        ))
+    };
+    let nanos = |nanos: i128| if nanos > LONGEST { Err(too_long()) } else { Ok(clamp(nanos)) };
+    if let Some(duration) = signed(argument, value)? {
+        return nanos(duration).map(Ttl::After);
     }
-    if value.cast::<PyDateTime>().is_ok() {
-        // `timestamp` reads a naive datetime as local time.
-        let timestamp: f64 = value.call_method0("timestamp")?.extract()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        let nanos = from_float(argument, value, timestamp - now)?;
-        return Ok(Ttl::At(SystemClock.now().saturating_add(nanos)));
-    }
-    Err(PyTypeError::new_err(format!(
-        "{argument} must be a number of seconds, a timedelta or a datetime, not {}",
-        value.get_type().name()?
-    )))
+    let Ok(moment) = value.cast::<PyDateTime>() else {
+        return Err(PyTypeError::new_err(format!(
+            "{argument} must be a number of seconds, a timedelta or a datetime, not {}",
+            value.get_type().name()?
+        )));
+    };
+    // `timestamp` reads a naive datetime as local time, and fails at the ends of the calendar.
+    let Ok(timestamp) = moment.call_method0("timestamp").and_then(|moment| moment.extract::<f64>()) else {
+        return if moment.get_year() < 1970 { Ok(Ttl::After(0)) } else { Err(too_long()) };
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let nanos = nanos(from_float(timestamp - now))?;
+    Ok(Ttl::At(SystemClock.now().saturating_add(nanos)))
 }
 
 /// A duration: seconds as int or float, or a `timedelta`, not negative.
@@ -62,11 +72,16 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
 ///
 /// `TypeError`, `ValueError` or `OverflowError`, as for [`ttl`].
 pub(crate) fn interval(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Nanos> {
-    match seconds(argument, value.as_borrowed())? {
-        Some(nanos) if nanos > 0 || !value.lt(0_i32).unwrap_or(false) => Ok(nanos),
-        Some(_) => {
-            Err(PyValueError::new_err(format!("{argument} must be 0 or more seconds, not {}", value.repr()?)))
-        }
+    match signed(argument, value.as_borrowed())? {
+        Some(nanos) if nanos < 0 => Err(PyValueError::new_err(format!(
+            "{argument} must be 0 or more seconds, not {}",
+            shown(&value.as_borrowed())
+        ))),
+        Some(nanos) if nanos > LONGEST => Err(PyOverflowError::new_err(format!(
+            "{argument} must be less than {LONGEST_IN_WORDS}, not {}",
+            shown(&value.as_borrowed())
+        ))),
+        Some(nanos) => Ok(clamp(nanos)),
         None => Err(PyTypeError::new_err(format!(
             "{argument} must be a number of seconds or a timedelta, not {}",
             value.get_type().name()?
@@ -74,57 +89,38 @@ pub(crate) fn interval(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Nan
     }
 }
 
-/// The nanoseconds in a number or a `timedelta`, 0 where it is negative; `None` for other types.
-fn seconds(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Nanos>> {
+/// What is negative counts as nothing.
+fn clamp(nanos: i128) -> Nanos {
+    Nanos::try_from(nanos.max(0)).unwrap_or(Nanos::MAX)
+}
+
+/// The nanoseconds in a number or a `timedelta`; `None` for other types.
+fn signed(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Option<i128>> {
     if let Ok(number) = value.cast::<PyFloat>() {
-        return from_float(argument, value, number.extract()?).map(Some);
-    }
-    if value.cast::<PyBool>().is_ok() {
-        return Ok(None);
-    }
-    if let Ok(number) = value.cast::<PyInt>() {
-        let nanos = number.extract::<i64>().ok().map(|seconds| i128::from(seconds) * 1_000_000_000);
-        // Past 64 bits only the sign matters.
-        let nanos = match nanos {
-            Some(nanos) => nanos,
-            None if number.lt(0_i32)? => 0,
-            None => i128::MAX,
-        };
-        return from_nanos(argument, value, nanos).map(Some);
+        let seconds: f64 = number.extract()?;
+        if seconds.is_nan() {
+            return Err(PyValueError::new_err(format!("{argument} must be a time, not NaN")));
+        }
+        return Ok(Some(from_float(seconds)));
     }
     if let Ok(delta) = value.cast::<PyDelta>() {
         let seconds = i128::from(delta.get_days()) * 86_400 + i128::from(delta.get_seconds());
-        let nanos = seconds * 1_000_000_000 + i128::from(delta.get_microseconds()) * 1_000;
-        return from_nanos(argument, value, nanos).map(Some);
+        return Ok(Some(seconds * 1_000_000_000 + i128::from(delta.get_microseconds()) * 1_000));
     }
-    if value.hasattr("__index__")? {
-        let number = value.call_method0("__index__")?;
-        return if number.cast::<PyInt>().is_ok() {
-            seconds(argument, number.as_borrowed())
-        } else {
-            Ok(None)
-        };
-    }
-    Ok(None)
+    let Some(number) = integer(&value)? else { return Ok(None) };
+    // Past 64 bits only the sign matters.
+    Ok(Some(match number.extract::<i64>() {
+        Ok(seconds) => i128::from(seconds) * 1_000_000_000,
+        Err(_) if number.lt(0_i32)? => i128::MIN,
+        Err(_) => i128::MAX,
+    }))
 }
 
-fn from_float(argument: &str, value: Borrowed<'_, '_, PyAny>, seconds: f64) -> PyResult<Nanos> {
-    if seconds.is_nan() {
-        return Err(PyValueError::new_err(format!("{argument} must be a time, not NaN")));
-    }
+/// A fraction of a nanosecond counts as a whole one.
+fn from_float(seconds: f64) -> i128 {
     #[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
     let nanos = (seconds * 1e9).ceil() as i128;
-    from_nanos(argument, value, nanos)
-}
-
-fn from_nanos(argument: &str, value: Borrowed<'_, '_, PyAny>, nanos: i128) -> PyResult<Nanos> {
-    if nanos > LONGEST {
-        return Err(PyOverflowError::new_err(format!(
-            "{argument} must be less than {LONGEST_IN_WORDS}, not {}; for an entry that never expires leave it out",
-            value.repr()?
-        )));
-    }
-    Ok(Nanos::try_from(nanos).unwrap_or(0))
+    nanos
 }
 
 /// Seconds from now until `deadline`, not negative.

@@ -197,6 +197,14 @@ impl Engine {
         on_store!(self, store => store.admit(found, weight))
     }
 
+    /// Whether an entry of this weight could come in if all others left.
+    pub(crate) fn fits_alone(&self, weight: u64) -> Result<(), Error> {
+        match self.limits().weight {
+            Some(limit) if weight > limit.get() => Err(Error::TooHeavy { weight, limit: limit.get() }),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn victim(&self) -> Option<Slot> {
         on_store!(self, store => store.victim())
     }

@@ -5,9 +5,10 @@
 //! panics; whatever is not the straight way runs inside `attached`, so that references dropped
 //! there are dropped at once.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::ffi;
@@ -369,22 +370,65 @@ unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
     // SAFETY: the collector calls attached, on a FlexCache.
     unsafe {
         entered((), |py| {
-            attached(py, |_| whole::finalize(&cache_of(py, this)));
+            attached(py, |py| whole::finalize(cache_of(py, this).get(), py));
             Ok(())
         });
+    }
+}
+
+/// Does what the collector does, for subclasses, whose own finalizer calls it.
+unsafe extern "C" fn del(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        finalize(this);
+        Python::assume_attached().None().into_ptr()
+    }
+}
+
+/// The finalizer that Python gives a subclass: it calls the subclass's `__del__`.
+static OF_SUBCLASSES: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// Finalizes an instance of a subclass: its `__del__` as it is, then what is left in the cache,
+/// whether that called ours or not.
+unsafe extern "C" fn finalize_subclass(this: *mut ffi::PyObject) {
+    let own = OF_SUBCLASSES.load(Ordering::Relaxed);
+    // SAFETY: what was stored is null or a finalizer; the collector calls attached, on a FlexCache.
+    unsafe {
+        if let Some(own) = std::mem::transmute::<*mut c_void, Option<ffi::destructor>>(own) {
+            own(this);
+        }
+        finalize(this);
+    }
+}
+
+/// Sees to it that instances of the class are finalized, whatever `__del__` it has.
+pub(crate) fn finalize_instances_of(class: &Bound<'_, PyType>) {
+    let of = class.as_type_ptr();
+    // SAFETY: the type is a subclass of ours, made on the heap, and this thread is attached; every
+    // Python class is given the same finalizer by the interpreter.
+    unsafe {
+        let present = (*of).tp_finalize.map_or(ptr::null_mut(), |finalizer| finalizer as *mut c_void);
+        if present == finalize as *mut c_void || present == finalize_subclass as *mut c_void {
+            return;
+        }
+        if !present.is_null() {
+            OF_SUBCLASSES.store(present, Ordering::Relaxed);
+        }
+        (*of).tp_finalize = Some(finalize_subclass);
     }
 }
 
 fn method(
     class: &Bound<'_, PyType>,
     name: &'static CStr,
-    call: ffi::PyCFunctionFastWithKeywords,
+    call: ffi::PyMethodDefPointer,
+    flags: c_int,
     doc: &'static CStr,
 ) -> PyResult<()> {
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_meth: call,
+        ml_flags: flags,
         ml_doc: doc.as_ptr(),
     }));
     // SAFETY: the definition is never freed, and the descriptor checks that it is called on an
@@ -398,9 +442,16 @@ fn method(
 /// Puts the fast calls on the class. Called once, before anyone can make a subclass.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = cache::type_of(py);
-    method(&class, c"get", get, GET_DOC)?;
-    method(&class, c"put", put, PUT_DOC)?;
-    method(&class, c"set", set, SET_DOC)?;
+    let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 3] =
+        [(c"get", get, GET_DOC), (c"put", put, PUT_DOC), (c"set", set, SET_DOC)];
+    for (name, call, doc) in calls {
+        let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
+        method(&class, name, call, fast, doc)?;
+    }
+    // A class without `__del__` would take the finalizer away from its subclasses.
+    let call = ffi::PyMethodDefPointer { PyCFunction: del };
+    method(&class, c"__del__", call, ffi::METH_NOARGS, c"Close what is left in the cache.")?;
     let of = class.as_type_ptr();
     // SAFETY: the type is ours, made by PyO3 on the heap with both tables, and not in use yet.
     unsafe {

@@ -6,13 +6,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyString, PyType};
 
-use super::running_python::call_method;
+use super::integer::{integer, shown};
+use super::running_python::call;
 
 /// Which hooks a type has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +62,11 @@ const REMEMBERED: usize = 512;
 /// which can only be read whole.
 static SEEN: [AtomicU64; REMEMBERED] = [const { AtomicU64::new(0) }; REMEMBERED];
 
-/// The hooks of a value. Reads attributes of its type the first time, which may run code of its
-/// metaclass.
+/// The hooks of a value, which are looked for the first time that a value of this class is seen.
 ///
 /// # Errors
 ///
-/// What such code raises.
+/// Where memory runs out.
 #[inline]
 pub(crate) fn of(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
     // SAFETY: `value` is a valid object, its type lives as long, and this thread is attached.
@@ -86,7 +86,7 @@ pub(crate) fn of(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
         #[expect(clippy::cast_possible_truncation, reason = "the lowest byte is the hooks")]
         return Ok(HookSet(seen as u8));
     }
-    look(&value.get_type()).inspect(|hooks| {
+    look(value).inspect(|hooks| {
         // SAFETY: as above.
         if tag != 0 && unsafe { version_tag(of) } == tag {
             place.store(u64::from(tag) << 8 | u64::from(hooks.0), Ordering::Relaxed);
@@ -113,22 +113,73 @@ unsafe fn version_tag(of: *mut ffi::PyTypeObject) -> u32 {
 }
 
 #[cold]
-fn look(of: &Bound<'_, PyType>) -> PyResult<HookSet> {
-    let py = of.py();
-    let names = [intern!(py, "item_size"), intern!(py, "close"), intern!(py, "aclose")];
+fn look(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
+    let py = value.py();
     // A look-up by the interpreter gives the type its tag, if it has none yet.
-    of.hasattr(names[0])?;
+    // SAFETY: both are valid objects and the thread is attached. This looks at the type and the
+    // value for a name that nothing has, which runs no code of theirs.
+    unsafe {
+        let nothing = ffi::PyObject_GenericGetAttr(value.as_ptr(), intern!(py, "no such hook").as_ptr());
+        // Cleared here and now: the exception refers to the value.
+        ffi::PyErr_Clear();
+        ffi::Py_XDECREF(nothing);
+    }
     let mut found = 0;
-    for (bit, name) in [HookSet::ITEM_SIZE, HookSet::CLOSE, HookSet::ACLOSE].into_iter().zip(names) {
-        for class in of.mro().iter() {
-            let class = class.cast_into::<PyType>()?;
-            if class.getattr(intern!(py, "__dict__"))?.contains(name)? {
-                found |= bit;
-                break;
-            }
+    for (bit, name) in [
+        (HookSet::ITEM_SIZE, intern!(py, "item_size")),
+        (HookSet::CLOSE, intern!(py, "close")),
+        (HookSet::ACLOSE, intern!(py, "aclose")),
+    ] {
+        if find(&value.get_type(), name)?.is_some() {
+            found |= bit;
         }
     }
     Ok(HookSet(found))
+}
+
+/// What a class has under a name, itself or from its bases, as the interpreter looks for special
+/// methods; `None` also where that is None, which switches a method off.
+fn find<'py>(of: &Bound<'py, PyType>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    for class in of.mro().iter() {
+        let class = class.cast_into::<PyType>()?;
+        // SAFETY: the class is a valid type and the thread attached; it keeps its dict alive.
+        let dict = unsafe {
+            #[cfg(Py_3_12)]
+            let dict = Bound::from_owned_ptr_or_err(of.py(), ffi::PyType_GetDict(class.as_type_ptr()))?;
+            #[cfg(not(Py_3_12))]
+            let dict = Bound::from_borrowed_ptr_or_err(of.py(), (*class.as_type_ptr()).tp_dict)?;
+            dict
+        };
+        if let Some(found) = dict.cast::<PyDict>()?.get_item(name)? {
+            return Ok((!found.is_none()).then_some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Calls a value's hook, as it is found on the class.
+///
+/// # Errors
+///
+/// What the hook raises; `AttributeError` where it is gone meanwhile.
+pub(crate) fn run<'py>(
+    value: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (py, of) = (value.py(), value.get_type());
+    let hook = find(&of, name)?.ok_or_else(|| PyAttributeError::new_err(name.clone().unbind()))?;
+    // SAFETY: the slot of a valid type is null or such a function, which takes an object, the value
+    // it is found on, and the value's type, and returns a new reference, or null with an exception.
+    let bound = unsafe {
+        let bind = ffi::PyType_GetSlot(hook.get_type_ptr(), ffi::Py_tp_descr_get);
+        if bind.is_null() {
+            hook
+        } else {
+            let bind = std::mem::transmute::<*mut std::ffi::c_void, ffi::descrgetfunc>(bind);
+            Bound::from_owned_ptr_or_err(py, bind(hook.as_ptr(), value.as_ptr(), of.as_ptr()))?
+        }
+    };
+    call(&bound, [])
 }
 
 /// What a value weighs: 1, unless it says otherwise. Runs its `item_size`.
@@ -144,20 +195,16 @@ pub(crate) fn weight(value: &Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
 
 #[cold]
 fn weigh(value: &Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
-    let size = call_method(value, intern!(value.py(), "item_size"))?;
+    let size = run(value, intern!(value.py(), "item_size"))?;
     let of_value = value.get_type().name()?;
-    // SAFETY: `size` is a valid object and this thread is attached.
-    if unsafe { ffi::PyIndex_Check(size.as_ptr()) } == 0 {
-        return Err(PyTypeError::new_err(format!(
-            "item_size() of {of_value} must return an integer, not {}",
-            size.get_type().name()?
-        )));
-    }
-    let size = call_method(&size, intern!(value.py(), "__index__"))?;
-    size.extract::<u64>().map_err(|_| {
-        let shown = size.repr().map_or_else(|_| "a huge one".to_owned(), |text| text.to_string());
+    let number = integer(&size.as_borrowed())?.ok_or_else(|| {
+        let of_size = size.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
+        PyTypeError::new_err(format!("item_size() of {of_value} must return an integer, not {of_size}"))
+    })?;
+    number.extract::<u64>().map_err(|_| {
         PyValueError::new_err(format!(
-            "item_size() of {of_value} must return an integer from 0 to 2**64 - 1, not {shown}"
+            "item_size() of {of_value} must return an integer from 0 to 2**64 - 1, not {}",
+            shown(&number.as_any().as_borrowed())
         ))
     })
 }

@@ -1,21 +1,18 @@
-//! How entries leave: `on_evict`, hooks, and references dropped after the lock.
+//! How entries leave a cache: removed by a call, taken out, or all at once.
 //!
-//! Every entry that left a store comes through here, exactly once.
-
-use std::sync::atomic::Ordering;
+//! What has left goes on to its `Farewell`. A policy written in Python hears of it first, and the
+//! farewell is said when this thread's turn to talk to the policy is over.
 
 use flexcache_core::Cause;
 use pyo3::exceptions::PyKeyError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use super::cache::FlexCache;
-use super::custom_policy::Entered;
+use super::custom_policy::Turn;
 use super::departures::{Departures, Leaver};
 use super::engine::Engine;
-use super::running_python::{attached, call, call_method, release};
-use super::{aclose, hooks, key, logging};
+use super::key;
+use super::running_python::attached;
 
 /// The exception for a key that is absent.
 pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
@@ -23,8 +20,7 @@ pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
 }
 
 impl FlexCache {
-    /// Lets go of what left the stores: tells `on_evict`, runs the hooks, drops the references.
-    /// The store is not locked.
+    /// Lets go of what left the stores. The store is not locked.
     ///
     /// # Errors
     ///
@@ -41,71 +37,29 @@ impl FlexCache {
 
     #[inline]
     pub(super) fn let_leave(&self, py: Python<'_>, leaver: Leaver) -> PyResult<()> {
-        let quiet = !self.listens
-            && self.gate.is_none()
-            && hooks::of(&leaver.value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving());
-        if quiet {
-            release(py, leaver.key);
-            release(py, leaver.value);
-            return Ok(());
+        if self.gate.is_some() {
+            return attached(py, |py| self.let_leave_after_turn(py, leaver));
         }
-        attached(py, |py| self.let_leave_noticed(py, leaver))
+        self.farewell.let_leave(py, leaver);
+        Ok(())
     }
 
     #[cold]
-    pub(super) fn let_leave_noticed(&self, py: Python<'_>, leaver: Leaver) -> PyResult<()> {
-        let told = if self.gate.is_some() && leaver.cause != Cause::Replaced {
-            self.turn(py).and_then(|turn| self.tell(py, turn.as_ref(), "on_remove", leaver.key.bind(py)))
-        } else {
-            Ok(())
-        };
-        self.announce(py, &leaver);
-        self.close_value(py, &leaver.value);
-        told
-    }
-
-    /// Tells `on_evict`.
-    pub(super) fn announce(&self, py: Python<'_>, leaver: &Leaver) {
-        if !self.listens {
-            return;
-        }
-        let Ok(Some(on_evict)) = self.callbacks(py).map(|callbacks| callbacks.on_evict) else { return };
-        let reason = match leaver.cause {
-            Cause::Evicted => "evicted",
-            Cause::Expired => "expired",
-            Cause::Deleted => "deleted",
-            Cause::Popped => "popped",
-            Cause::Replaced => "replaced",
-            Cause::Cleared => "cleared",
-            Cause::Closed => "closed",
-        };
-        let (on_evict, reason) = (on_evict.bind(py), PyString::intern(py, reason));
-        if let Err(error) = call(on_evict, [leaver.key.bind(py), leaver.value.bind(py), reason.as_any()]) {
-            self.hook_failed(py, "on_evict()", &error);
-        }
-    }
-
-    /// Runs the hook of a value that left.
-    #[cold]
-    pub(super) fn close_value(&self, py: Python<'_>, value: &Py<PyAny>) {
-        let closed = hooks::of(&value.bind_borrowed(py)).and_then(|hooks| {
-            if hooks.close() {
-                call_method(value.bind(py), intern!(py, "close")).map(drop)
-            } else if hooks.aclose() {
-                aclose::start(py, value, &self.closing)
-            } else {
-                Ok(())
+    fn let_leave_after_turn(&self, py: Python<'_>, leaver: Leaver) -> PyResult<()> {
+        let turn = match self.turn(py) {
+            Ok(Some(turn)) => turn,
+            other => {
+                self.farewell.let_leave(py, leaver);
+                return other.map(drop);
             }
-        });
-        if let Err(error) = closed {
-            self.hook_failed(py, "close()", &error);
-        }
-    }
-
-    pub(super) fn hook_failed(&self, py: Python<'_>, hook: &str, error: &PyErr) {
-        self.hook_errors.fetch_add(1, Ordering::Relaxed);
-        let raised = logging::describe(py, error);
-        logging::error(py, &format_args!("{hook} raised as an entry left:\n{raised}"));
+        };
+        let told = if leaver.cause == Cause::Replaced {
+            Ok(())
+        } else {
+            self.tell(py, Some(&turn), "on_remove", leaver.key.bind(py))
+        };
+        turn.leave_after(leaver);
+        told
     }
 
     /// Removes a live entry; what it was. A value that is handed out is announced, not closed.
@@ -136,6 +90,13 @@ impl FlexCache {
             }
             self.take_custom_victim(py, turn.as_ref(), Cause::Popped)?
         } else {
+            self.take_from_fullest(py)?
+        };
+        taken.map(|leaver| self.hand_out(py, turn.as_ref(), leaver)).transpose()
+    }
+
+    fn take_from_fullest(&self, py: Python<'_>) -> PyResult<Option<Leaver>> {
+        loop {
             let mut fullest = (0, None);
             for shard in self.shards.iter() {
                 let len = shard.with(py, |engine| engine.len())?;
@@ -150,21 +111,31 @@ impl FlexCache {
                     engine.remove(victim, Cause::Popped, &mut taken);
                 }
             })?;
-            taken.pop()
-        };
-        taken.map(|leaver| self.hand_out(py, turn.as_ref(), leaver)).transpose()
+            // Others may have emptied it in between; then there may be entries elsewhere.
+            if let Some(leaver) = taken.pop() {
+                return Ok(Some(leaver));
+            }
+        }
     }
 
     /// An entry that goes to the caller, value and all.
-    pub(super) fn hand_out(
-        &self,
-        py: Python<'_>,
-        turn: Option<&Entered<'_>>,
-        leaver: Leaver,
-    ) -> PyResult<Leaver> {
-        self.tell(py, turn, "on_remove", leaver.key.bind(py))?;
-        self.announce(py, &leaver);
-        Ok(leaver)
+    fn hand_out(&self, py: Python<'_>, turn: Option<&Turn<'_>>, leaver: Leaver) -> PyResult<Leaver> {
+        let Some(turn) = turn else {
+            self.farewell.announce(py, &leaver);
+            return Ok(leaver);
+        };
+        match self.tell(py, Some(turn), "on_remove", leaver.key.bind(py)) {
+            Ok(()) => {
+                let (key, value) = (leaver.key.clone_ref(py), leaver.value.clone_ref(py));
+                turn.leave_after(Leaver { key, value, cause: leaver.cause });
+                Ok(leaver)
+            }
+            Err(error) => {
+                // It cannot be handed out, so it is closed.
+                turn.leave_after(Leaver { cause: Cause::Deleted, ..leaver });
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
@@ -185,16 +156,18 @@ impl FlexCache {
 
     /// Lets everything go.
     pub(crate) fn empty(&self, py: Python<'_>, cause: Cause) -> PyResult<()> {
-        let _turn = self.turn(py)?;
+        let turn = self.turn(py)?;
         let mut result = Ok(());
         for shard in self.shards.iter() {
-            let contents = shard.with(py, Engine::drain)?;
-            contents.into_departed(cause).for_each(|leaver| {
-                let told = self.let_leave(py, leaver);
-                if result.is_ok() {
-                    result = told;
-                }
-            });
+            let contents = shard.with(py, Engine::drain)?.into_departed(cause);
+            let Some(turn) = &turn else {
+                self.farewell.let_all_leave(py, contents);
+                continue;
+            };
+            for leaver in contents {
+                result = result.and(self.tell(py, Some(turn), "on_remove", leaver.key.bind(py)));
+                turn.leave_after(leaver);
+            }
         }
         result
     }

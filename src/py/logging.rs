@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use log::{Level, LevelFilter};
 use pyo3::prelude::*;
+use pyo3::sync::OnceLockExt;
 use pyo3::types::IntoPyDict;
 use pyo3_log::{Caching, Logger, ResetHandle};
 
@@ -25,17 +26,14 @@ fn install(py: Python<'_>) -> PyResult<ResetHandle> {
 }
 
 fn write(py: Python<'_>, level: Level, message: &std::fmt::Arguments<'_>) {
-    if BRIDGE.get().is_none() {
-        // Outside `get_or_init`: installing runs Python code, which may switch threads.
-        let bridge = match install(py) {
-            Ok(bridge) => Some(bridge),
-            Err(error) => {
-                error.write_unraisable(py, None);
-                None
-            }
-        };
-        let _ = BRIDGE.set(bridge);
-    }
+    // Others wait detached, since installing runs Python code, which may switch threads.
+    BRIDGE.get_or_init_py_attached(py, || match install(py) {
+        Ok(bridge) => Some(bridge),
+        Err(error) => {
+            error.write_unraisable(py, None);
+            None
+        }
+    });
     log::log!(target: TARGET, level, "{message}");
 }
 

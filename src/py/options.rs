@@ -3,10 +3,11 @@
 use flexcache_core::{Limits, Nanos};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyString};
+use pyo3::types::{PyBool, PyString};
 
 use super::duration::{self, Ttl};
 use super::engine::PolicyName;
+use super::integer::{integer, shown};
 
 /// More shards than this serve no machine.
 const MOST_SHARDS: u64 = 1024;
@@ -67,20 +68,12 @@ fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr 
 
 /// A non-negative integer argument.
 pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if value.is_instance_of::<PyBool>() {
-        return Err(wrong_type(argument, "an integer", value));
-    }
-    let number = if value.is_instance_of::<PyInt>() {
-        value.clone()
-    } else if value.hasattr("__index__")? {
-        value.call_method0("__index__")?
-    } else {
-        return Err(wrong_type(argument, "an integer", value));
-    };
+    let number = integer(&value.as_borrowed())?;
+    let number = number.ok_or_else(|| wrong_type(argument, "an integer", value))?;
     number.extract::<u64>().map_err(|_| {
         PyValueError::new_err(format!(
             "{argument} must be from 0 (unlimited) to 2**64 - 1, not {}",
-            number.repr().map_or_else(|_| "that".into(), |text| text.to_string())
+            shown(&number.as_any().as_borrowed())
         ))
     })
 }
@@ -128,6 +121,9 @@ pub(crate) fn default_ttl(value: &Bound<'_, PyAny>) -> PyResult<Option<Ttl>> {
 pub(crate) fn background(value: &Bound<'_, PyAny>) -> PyResult<Option<Nanos>> {
     if let Ok(asked) = value.cast::<PyBool>() {
         return Ok(asked.is_true().then_some(0));
+    }
+    if value.is_none() {
+        return Err(wrong_type("background_expiry", "True, False or a number of seconds", value));
     }
     duration::interval("background_expiry", value).map(Some)
 }

@@ -10,11 +10,12 @@ use flexcache_core::{Clock, Nanos, Slot};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::cache::{Callbacks, FlexCache};
 use super::clock::SystemClock;
 use super::duration::{Ttl, seconds_until};
+use super::engine::Engine;
 use super::hooks;
 use super::options::Options;
 use super::write::IfPresent;
@@ -36,9 +37,9 @@ fn datetime(py: Python<'_>, timestamp: f64) -> PyResult<Bound<'_, PyAny>> {
 fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDict>> {
     let py = cache.py();
     let (options, limits) = (&cache.get().options, cache.get().limits(py)?);
-    let callbacks = cache.get().callbacks(py)?;
+    let policy = cache.get().own_policy(py)?;
     let arguments = PyDict::new(py);
-    match callbacks.policy {
+    match policy {
         Some(policy) => arguments.set_item("eviction_policy", policy)?,
         None => arguments.set_item("eviction_policy", options.policy.as_str())?,
     }
@@ -58,7 +59,7 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
         Some(interval) => arguments.set_item("background_expiry", seconds(interval))?,
         None => {}
     }
-    if let Some(on_evict) = callbacks.on_evict {
+    if let Some(on_evict) = cache.get().farewell.listener(py)? {
         arguments.set_item("on_evict", on_evict)?;
     }
     if let Some(name) = &options.name {
@@ -74,9 +75,10 @@ pub(crate) fn restore<'py>(
     class: &Bound<'py, PyType>,
     configuration: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // As pickle does with other objects: a subclass's `__init__` is not run.
+    // As pickle does with other objects: what a subclass does in `__init__`, or in a `__new__` of
+    // other arguments, is not done again.
     let args = PyTuple::new(class.py(), [class])?;
-    class.call_method(intern!(class.py(), "__new__"), args, Some(configuration))
+    super::cache::type_of(class.py()).call_method(intern!(class.py(), "__new__"), args, Some(configuration))
 }
 
 /// `__reduce__`: how to make the cache, and its state.
@@ -105,17 +107,24 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
         }
     }
     let attributes = cache.getattr_opt("__dict__")?;
-    let state = (entries, attributes);
+    let slots = PyDict::new(py);
+    for name in py.import("copyreg")?.call_method1("_slotnames", (cache.get_type(),))?.try_iter()? {
+        let name = name?.cast_into::<PyString>()?;
+        if let Some(value) = cache.getattr_opt(&name)? {
+            slots.set_item(name, value)?;
+        }
+    }
+    let state = (entries, attributes, slots);
     (restore, (cache.get_type(), configuration(cache)?), state).into_pyobject(py).map(Bound::into_any)
 }
 
 /// `__setstate__`: fills a cache with the entries of a pickle.
 pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) -> PyResult<()> {
+    type State<'py> = (Bound<'py, PyList>, Option<Bound<'py, PyAny>>, Bound<'py, PyDict>);
     type Entry<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64);
     let invalid = |_| PyValueError::new_err("this is not the state of a FlexCache");
     let py = cache.py();
-    let (entries, attributes): (Bound<'_, PyList>, Option<Bound<'_, PyAny>>) =
-        state.extract().map_err(invalid)?;
+    let (entries, attributes, slots): State<'_> = state.extract().map_err(invalid)?;
     for entry in entries {
         let (key, value, moment, rank): Entry<'_> = entry.extract().map_err(invalid)?;
         let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
@@ -133,12 +142,16 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
             // What had no deadline gets none, whatever the default.
             cache.get().find_live(borrowed, |engine, slot| engine.set_deadline(slot, None))?;
         }
-        if rank > 0 {
-            cache.get().find_live(borrowed, |engine, slot| engine.restore(slot, rank))?;
-        }
+        cache.get().find_live(borrowed, |engine, slot| engine.restore(slot, rank))?;
+    }
+    for shard in cache.get().shards.iter() {
+        shard.with(py, Engine::reset_stats)?;
     }
     if let Some(attributes) = attributes.filter(|attributes| !attributes.is_none()) {
         cache.getattr("__dict__")?.call_method1("update", (attributes,))?;
+    }
+    for (name, value) in slots {
+        cache.setattr(name.cast_into::<PyString>()?, value)?;
     }
     Ok(())
 }
@@ -148,12 +161,14 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
 pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let py = cache.py();
     let original = cache.get();
-    let callbacks = original.callbacks(py)?;
-    if callbacks.policy.is_some() || !cache.get_type().is(super::cache::type_of(py)) {
+    // Nothing may happen between the entries and what the policy knows of them.
+    let turn = original.turn(py)?;
+    let policy = original.own_policy(py)?;
+    if policy.is_some() || !cache.get_type().is(super::cache::type_of(py)) {
         // The policy has an order of its own, and a subclass its attributes: copied the long way.
         let state = reduce(cache)?.get_item(2)?;
         let arguments = configuration(cache)?;
-        if let Some(policy) = callbacks.policy {
+        if let Some(policy) = policy {
             // All of the policy is copied but the keys, which are the cache's.
             let kept = PyDict::new(py);
             for entry in state.get_item(0)?.try_iter()? {
@@ -163,6 +178,7 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
             let copied = py.import("copy")?.call_method1("deepcopy", (policy, kept))?;
             arguments.set_item("eviction_policy", copied)?;
         }
+        drop(turn);
         let empty = restore(&cache.get_type(), &arguments)?.cast_into::<FlexCache>()?;
         set_state(&empty, &state)?;
         return Ok(empty.into_any().unbind());
@@ -176,7 +192,7 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let next = original.next_expiry(py)?;
     let options = &original.options;
     let options = Options { name: options.name.clone(), ..*options };
-    let callbacks = Callbacks { on_evict: callbacks.on_evict, policy: None };
+    let callbacks = Callbacks { on_evict: original.farewell.listener(py)?, policy: None };
     let mut engines = engines.into_iter();
     let Some(first) = engines.next() else { unreachable!("a cache has at least one shard") };
     let made = FlexCache::build(py, options, callbacks, engines, first, original.seed())?;

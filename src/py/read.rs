@@ -7,6 +7,7 @@ use super::cache::FlexCache;
 use super::departures::Departures;
 use super::engine::{Complicated, Engine};
 use super::key::{self, native_eq};
+use super::running_python::next;
 
 impl FlexCache {
     /// The value of a live entry; counts a hit or a miss and an access.
@@ -22,6 +23,17 @@ impl FlexCache {
     #[inline(always)]
     pub(crate) fn hash(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
         key::hash(&key, self.seed)
+    }
+
+    /// Keys with their hashes, all of them before anything is done with one.
+    pub(crate) fn hashed<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, u64)>> {
+        let keys = keys.try_iter()?;
+        let mut hashed = Vec::new();
+        while let Some(key) = next(&keys)? {
+            let hash = self.hash(key.as_borrowed())?;
+            hashed.push((key, hash));
+        }
+        Ok(hashed)
     }
 
     /// [`read`](Self::read) for the fast calls: covers keys that are compared natively, live

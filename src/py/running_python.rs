@@ -15,7 +15,6 @@ use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 /// One of the interpreter's functions, as one that may unwind. The compiler must not see which it
 /// is, or it would know better from PyO3's declaration.
@@ -187,21 +186,6 @@ pub(crate) fn call<'py, const N: usize>(
     let args = args.map(Bound::as_ptr);
     // SAFETY: so many valid objects.
     unsafe { call_raw(callable, args.as_ptr(), N, ptr::null_mut()) }
-}
-
-/// Calls a method without arguments.
-pub(crate) fn call_method<'py>(
-    object: &Bound<'py, PyAny>,
-    name: &Bound<'py, PyString>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let call = unwinding!(PyObject_VectorcallMethod(Object, *const Object, usize, Object) -> Object);
-    let args = [object.as_ptr()];
-    // SAFETY: one valid object, and the thread is attached; what is returned is a new reference, or
-    // null with an exception set.
-    unsafe {
-        let result = guarded(|| call(name.as_ptr(), args.as_ptr(), args.len(), ptr::null_mut()));
-        Bound::from_owned_ptr_or_err(object.py(), result)
-    }
 }
 
 /// Runs `call` in a way that PyO3 knows this thread to be attached, which it cannot know of the

@@ -26,11 +26,11 @@ pub(crate) struct CacheStats {
     /// Entries there were, those included that had expired and were not removed yet.
     items: usize,
     /// The sum of their sizes.
-    bytes: u64,
+    bytes: u128,
 }
 
 impl CacheStats {
-    pub(crate) fn new(counted: Stats, hook_errors: u64, items: usize, bytes: u64) -> Self {
+    pub(crate) fn new(counted: Stats, hook_errors: u64, items: usize, bytes: u128) -> Self {
         Self {
             hits: counted.hits,
             misses: counted.misses,

@@ -11,6 +11,7 @@ use pyo3::types::PyTuple;
 
 use super::cache::FlexCache;
 use super::guard::{Guard, Shards};
+use super::running_python;
 
 /// What to show of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ struct Rest {
 }
 
 /// Iterates over a cache as it was, without what has left since.
-#[pyclass(frozen, generic, module = "flexcache_rs")]
+#[pyclass(frozen, generic, module = "flexcache_rs._core")]
 pub(crate) struct CacheIterator {
     rest: Guard<Rest>,
     what: What,
@@ -111,7 +112,7 @@ impl CacheIterator {
 }
 
 /// The keys, values or entries of a cache, as it is whenever the view is asked.
-#[pyclass(frozen, generic, module = "flexcache_rs")]
+#[pyclass(frozen, generic, module = "flexcache_rs._core")]
 pub(crate) struct CacheView {
     cache: Py<FlexCache>,
     what: What,
@@ -142,7 +143,7 @@ impl CacheView {
                 for value in
                     CacheIterator::new(self.cache.bind(py), What::Values)?.into_pyobject(py)?.try_iter()?
                 {
-                    if value?.eq(wanted)? {
+                    if running_python::eq(&value?, &wanted.as_borrowed())? {
                         return Ok(true);
                     }
                 }
@@ -154,7 +155,7 @@ impl CacheView {
                 };
                 let stored =
                     cache.find_live(key.as_borrowed(), |engine, slot| engine.value(slot).clone_ref(py))?;
-                stored.map_or(Ok(false), |stored| stored.bind(py).eq(value))
+                stored.map_or(Ok(false), |stored| running_python::eq(stored.bind(py), &value.as_borrowed()))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A cache as a whole: how it is built, counted, bounded and ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use flexcache_core::{Cause, Clock, Limits, Stats};
 use pyo3::exceptions::PyValueError;
@@ -14,10 +14,15 @@ use super::custom_policy::{self, Gate};
 use super::departures::Departures;
 use super::engine::Engine;
 use super::expire::BATCH;
+use super::farewell::Farewell;
 use super::guard::{Guard, Shards};
 use super::logging;
 use super::options::{self, Options};
+use super::running_python::release;
 use super::stats::CacheStats;
+
+/// How often a cache that ends is emptied, if its hooks keep storing.
+const MOST_FINAL_ROUNDS: usize = 100;
 
 impl FlexCache {
     pub(crate) fn build(
@@ -38,28 +43,26 @@ impl FlexCache {
             }
         }
         Ok(Self {
-            shards: Shards::new(engines, first, options.thread_safe),
+            // The background thread is one more that uses the cache.
+            shards: Shards::new(engines, first, options.thread_safe || options.background.is_some()),
             seed,
             plain_writes: callbacks.on_evict.is_none()
                 && callbacks.policy.is_none()
                 && options.default_ttl.is_none(),
-            listens: callbacks.on_evict.is_some(),
             default_ttl: options.default_ttl,
             gate: callbacks.policy.is_some().then(Gate::default),
             watch: options.background.map(|interval| Arc::new(Watch::new(interval))),
+            finalized: AtomicBool::new(false),
             options,
-            callbacks: Guard::new(callbacks, true),
+            farewell: Farewell::new(callbacks.on_evict),
+            policy: Guard::new(callbacks.policy, true),
             last_scan: AtomicU64::new(SystemClock.now()),
-            hook_errors: AtomicU64::new(0),
-            closing: Arc::default(),
         })
     }
 
-    pub(crate) fn callbacks(&self, py: Python<'_>) -> PyResult<Callbacks> {
-        Ok(self.callbacks.with(py, |callbacks| Callbacks {
-            on_evict: callbacks.on_evict.as_ref().map(|callback| callback.clone_ref(py)),
-            policy: callbacks.policy.as_ref().map(|policy| policy.clone_ref(py)),
-        })?)
+    /// A policy written in Python.
+    pub(crate) fn own_policy(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.policy.with(py, |policy| policy.as_ref().map(|policy| policy.clone_ref(py)))?)
     }
 
     /// The seed of this cache's hashes, which a copy of its stores must share.
@@ -124,37 +127,60 @@ impl FlexCache {
         }
         Ok(CacheStats::new(
             counted,
-            self.hook_errors.load(Ordering::Relaxed),
+            self.farewell.hook_errors.load(Ordering::Relaxed),
             self.sum(py, Engine::len)?,
-            self.sum(py, Engine::weight)?,
+            self.sum(py, |engine| u128::from(engine.weight()))?,
         ))
     }
 
     /// The end of the cache: whatever is in it is let go. Nothing is raised, for nobody is there
     /// to catch it.
-    pub(super) fn finalize(&self, py: Python<'_>) {
-        if let Err(error) = self.empty(py, Cause::Closed) {
-            logging::error(py, &format_args!("a cache that ended:\n{}", logging::describe(py, &error)));
+    fn finalize(&self, py: Python<'_>) {
+        self.finalized.store(true, Ordering::Relaxed);
+        // Hooks may store something anew.
+        for _ in 0..MOST_FINAL_ROUNDS {
+            if let Err(error) = self.empty(py, Cause::Closed) {
+                logging::error(py, &format_args!("a cache that ended:\n{}", logging::describe(py, &error)));
+            }
+            if self.sum(py, Engine::len).is_ok_and(|len| len == 0) {
+                break;
+            }
+        }
+    }
+
+    /// Drops what is in the cache without a word to anyone.
+    pub(super) fn drop_contents(&self, py: Python<'_>) {
+        for shard in self.shards.iter() {
+            if let Ok(contents) = shard.with(py, Engine::drain) {
+                for leaver in contents.into_departed(Cause::Closed) {
+                    release(py, leaver.key);
+                    release(py, leaver.value);
+                }
+            }
         }
     }
 }
 
 impl Drop for FlexCache {
     fn drop(&mut self) {
-        let empty = self.shards.iter_mut().all(|shard| shard.get_mut().len() == 0);
-        if !empty {
-            // Where the interpreter has ended there is nobody left to run a hook.
-            let _ = Python::try_attach(|py| self.finalize(py));
+        if self.shards.iter_mut().all(|shard| shard.get_mut().len() == 0) {
+            return;
         }
+        // Where the interpreter has ended there is nobody left to run a hook.
+        let _ = Python::try_attach(|py| {
+            if self.finalized.load(Ordering::Relaxed) {
+                self.drop_contents(py);
+            } else {
+                self.finalize(py);
+            }
+        });
     }
 }
 
-/// Runs the hooks of what a cache in a cycle of garbage still holds, before the collector
-/// takes the cycle apart.
-pub(crate) fn finalize(cache: &Bound<'_, FlexCache>) {
-    let py = cache.py();
+/// Runs the hooks of what a cache still holds that nobody can reach any more.
+pub(crate) fn finalize(cache: &FlexCache, py: Python<'_>) {
     let pending = PyErr::take(py);
-    cache.get().finalize(py);
+    cache.finalize(py);
     if let Some(pending) = pending {
         pending.restore(py);
     }

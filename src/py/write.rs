@@ -1,6 +1,8 @@
 //! Storing entries.
 
-use flexcache_core::{Cause, Nanos, New};
+use std::ptr;
+
+use flexcache_core::{Cause, Error, Nanos, New};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -20,6 +22,9 @@ pub(crate) enum IfPresent {
     Raise,
     Keep,
 }
+
+/// A key and value with the key's hash and the value's weight.
+type Weighed<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64, u64);
 
 impl FlexCache {
     /// When an entry with this `ttl` argument expires.
@@ -64,7 +69,7 @@ impl FlexCache {
     #[inline(always)]
     fn drop_value(&self, py: Python<'_>, value: Py<PyAny>) {
         if !hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving()) {
-            attached(py, |py| self.close_value(py, &value));
+            attached(py, |py| self.farewell.close_value(py, &value));
         }
         release(py, value);
     }
@@ -116,14 +121,46 @@ impl FlexCache {
         call(&entries.getattr("update")?, [mapping])?;
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
+        let mut weighed = Vec::with_capacity(entries.len());
+        let mut total = 0_u128;
         for (key, value) in &entries {
             let hash = cache.hash(key.as_borrowed())?;
             let weight = hooks::weight(&value.as_borrowed())?;
-            cache.shards.of(hash).with(py, |engine| engine.admit(None, weight))?.map_err(refused)?;
+            cache.shards.of(hash).with(py, |engine| engine.fits_alone(weight))?.map_err(refused)?;
+            total += u128::from(weight);
+            weighed.push((key, value, hash, weight));
         }
-        for (key, value) in &entries {
-            let (key, value) = (key.as_borrowed(), value.as_borrowed());
-            Self::write(&this.as_borrowed(), key, value, ttl, IfPresent::Replace)?;
+        if total > weighed.len() as u128 {
+            cache.check_sums(py, &weighed)?;
+        }
+        for (key, value, hash, weight) in weighed {
+            let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
+            Self::write_weighed(this, key, value, hash, weight, ttl, IfPresent::Replace)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the weights of new entries fit 64 bits together with those that stay.
+    fn check_sums(&self, py: Python<'_>, new: &[Weighed<'_>]) -> PyResult<()> {
+        for shard in self.shards.iter() {
+            let (limited, mut total) =
+                shard.with(py, |engine| (engine.limits().weight.is_some(), u128::from(engine.weight())))?;
+            if limited {
+                // Others will leave.
+                continue;
+            }
+            for (key, _, hash, weight) in
+                new.iter().filter(|(_, _, hash, _)| ptr::eq(self.shards.of(*hash), shard))
+            {
+                let freed = self.shards.find(&key.as_borrowed(), *hash, |engine, found| {
+                    found.map_or(0, |slot| engine.weight_of(slot))
+                })?;
+                if total - u128::from(freed) + u128::from(*weight) > u128::from(u64::MAX) {
+                    let total = u64::try_from(total - u128::from(freed)).unwrap_or(u64::MAX);
+                    return Err(refused(Error::WeightOverflow { weight: *weight, total }));
+                }
+                total = total - u128::from(freed) + u128::from(*weight);
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ import sys
 from flexcache_rs import FlexCache
 
 outer = inner = FlexCache()
-for _ in range(100_000):
+for _ in range(30_000):
     inner["next"] = FlexCache()
     inner = inner["next"]
 del inner

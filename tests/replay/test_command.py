@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 import flexcache_rs
 from flexcache_rs.__main__ import main
+from flexcache_rs.replay import command, plot, report
+from flexcache_rs.replay.simulate import POLICIES
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    Capture = pytest.CaptureFixture[str]
+Capture = pytest.CaptureFixture[str]
 SMALL = ["replay", "--requests", "2000", "--keys", "100", "--sizes", "5,10%,1k"]
 
 
@@ -32,7 +34,9 @@ def test_the_table(capsys: Capture) -> None:
     assert len(rows) == 12
     assert len({row.index("%") for row in rows}) == 1
     assert [row.split()[0] for row in rows[::4]] == ["5", "10", "1,000"]
-    assert sum("*" in row for row in rows[:4]) >= 1
+    for same_size in (rows[:4], rows[4:8], rows[8:]):
+        ratios = [float(row.split("%")[0].split()[-1]) for row in same_size]
+        assert {ratio for ratio, row in zip(ratios, same_size, strict=True) if "*" in row} == {max(ratios)}
     assert "\x1b" not in out
     assert err == ""
 
@@ -81,6 +85,7 @@ def test_malformed_lines(tmp_path: Path, capsys: Capture, on_error: str) -> None
     ("arguments", "complaint"),
     [
         (["absent.txt"], "absent.txt: No such file"),
+        ([""], "No such file"),
         (["--plot", "no/such/folder.svg"], "no/such: no such folder"),
         (["--by-size"], "needs a trace with sizes"),
     ],
@@ -101,6 +106,7 @@ def test_what_cannot_be_done(capsys: Capture, arguments: list[str], complaint: s
         (["--sizes", "0"], "'0' is no size"),
         (["--sizes", "5x"], "'5x' is no size"),
         (["--sizes", "101%"], "'101%' is no size"),
+        (["--sizes", "18446744073709551615k"], "is no size"),
         (["--sizes", "1,,2"], "'' is no size"),
         (["--policies", "lru,mru"], "'mru' is no policy"),
         (["--requests", "0"], "'0' is not a number of at least 1"),
@@ -134,41 +140,124 @@ def test_help_and_version(capsys: Capture) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "begins"), [("curve.svg", b"<?xml"), ("curve.PNG", b"\x89PNG")])
 def test_the_plot(tmp_path: Path, name: str, begins: bytes) -> None:
-    """A file of the kind its name says."""
-    assert main([*SMALL, "--plot", str(tmp_path / name)]) == 0
+    """A file of the kind its name says; what the trace is called is no mathematics."""
+    trace = tmp_path / "a$_{$.txt"
+    trace.write_text("a\nb\na\n", encoding="utf-8")
+    assert main([*SMALL, str(trace), "--plot", str(tmp_path / name)]) == 0
     assert (tmp_path / name).read_bytes().startswith(begins)
 
 
-@pytest.mark.skipif(find_spec("pty") is None, reason="terminals are made with pty")
-@pytest.mark.parametrize("no_colour", [False, True])
-def test_on_a_terminal(no_colour: bool) -> None:
-    """There are colours and, when it takes long, a progress bar that goes away again."""
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="drawing needs matplotlib")
+def test_the_plot_of_more_policies_than_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws all of them."""
+    monkeypatch.setattr(plot, "MARKERS", "os")
+    assert main([*SMALL, "--plot", str(tmp_path / "curve.svg")]) == 0
+    drawn = (tmp_path / "curve.svg").read_text(encoding="utf-8")
+    assert all(f"<!-- {policy} -->" in drawn for policy in POLICIES)
+
+
+def test_without_matplotlib(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before any work, with the command that helps."""
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert main([*SMALL, "--plot", "curve.svg"]) == 1
+    out, err = capsys.readouterr()
+    assert "pip install 'flexcache-rs[plot]'" in err
+    assert (err.count("\n"), out) == (1, "")
+
+
+class Terminal(io.StringIO):
+    """What believes to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("no_progress", [False, True])
+def test_the_progress_bar(capsys: Capture, monkeypatch: pytest.MonkeyPatch, no_progress: bool) -> None:
+    """On standard error only, up to the end, then gone; or not at all, if that was asked."""
+    terminal = Terminal()
+    monkeypatch.setattr(report, "BEFORE_BAR", 0)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main([*SMALL, *["--no-progress"] * no_progress]) == 0
+    drawn = terminal.getvalue().split("\r")
+    if no_progress:
+        assert drawn == [""]
+    else:
+        parts = [float(bar.split("]")[1].split("%")[0]) for bar in drawn[1:-1]]
+        assert len(parts) == 12
+        assert parts == sorted(parts)
+        assert parts[-1] == 100
+        assert drawn[-1] == "\x1b[K"
+    assert "\r" not in capsys.readouterr().out
+
+
+PROGRAM = """
+import signal, sys
+from flexcache_rs.__main__ import main
+from flexcache_rs.replay import report
+# Neither the machine's speed nor who started this may matter.
+report.BEFORE_BAR = 0
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
+COMMAND = [sys.executable, "-c", PROGRAM]
+
+
+@pytest.mark.skipif(find_spec("termios") is None, reason="terminals are made with pty")
+@pytest.mark.parametrize("no_colour", ["", "1"])
+def test_on_a_terminal(no_colour: str) -> None:
+    """There are colours, unless NO_COLOR forbids them, and a progress bar that is gone before the table comes."""
     import pty
 
     main_end, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", **({"NO_COLOR": "1"} if no_colour else {})}
-    environment.pop("NO_COLOR", None) if not no_colour else None
-    command = [sys.executable, "-m", "flexcache_rs", "replay", "--requests", "2500000", "--sizes", "50%,60%"]
-    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment)
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": no_colour}
+    process = subprocess.Popen([*COMMAND, *SMALL], stdout=terminal, stderr=terminal, env=environment)
     os.close(terminal)
     shown = b""
-    while True:
-        try:
-            piece = os.read(main_end, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
+    with suppress(OSError):  # Linux's way to say that the other end is closed
+        while piece := os.read(main_end, 65536):
+            shown += piece
     os.close(main_end)
     assert process.wait(60) == 0
     assert (b"\x1b[32m" in shown) == (not no_colour)
-    assert b"[###" in shown
-    assert shown.rindex(b"\x1b[K") < shown.rindex(b"random")
+    bar, table = shown.split(b"\r\x1b[K")
+    assert b"[####" in bar
+    assert b"hit ratio" in table
 
 
-def test_a_pipe_that_closes() -> None:
-    """Whoever reads may stop reading: no traceback."""
-    command = f"{sys.executable} -m flexcache_rs replay --requests 1000 --keys 10 --json | head -c 1"
-    done = subprocess.run(command, shell=True, capture_output=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == (b"{", b"")
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
+def test_ctrl_c() -> None:
+    """The conventional exit status, and not a word."""
+    with subprocess.Popen(
+        [*COMMAND, "replay", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        # More than a pipe holds: when all is written, some of it has been read.
+        process.stdin.write(b"key\n" * 1_000_000)
+        process.send_signal(signal.SIGINT)
+        # The signal must meet a program that still reads.
+        assert process.wait(60) == 130
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other pipes")
+@pytest.mark.parametrize("arguments", [SMALL, [*SMALL, "--json"], ["--help"]])
+def test_a_pipe_that_is_closed(arguments: list[str]) -> None:
+    """Whoever reads may stop reading: no complaint."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([*COMMAND, *arguments], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_output_that_cannot_be_written() -> None:
+    """One line on standard error, exit status 1."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*COMMAND, *SMALL], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"flexcache: standard output: No space left on device\n")

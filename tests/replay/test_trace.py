@@ -21,8 +21,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_key_a_line(file: Path) -> None:
-    """Numbered in order of first appearance; empty lines and comments are left out."""
-    file.write_bytes(b"# a comment\na\nb\n\n  a  \n\xff\xfe\nc\r\n")
+    """Numbered in order of first appearance; empty lines, comments and a byte order mark are left out."""
+    file.write_bytes(b"\xef\xbb\xbf# a comment\na\nb\n\n  a  \n\xff\xfe\nc\r\n")
     trace = read(str(file))
     assert (trace.keys, trace.sizes, trace.distinct, trace.requests) == ([0, 1, 0, 2, 3], None, 4, 5)
     assert (trace.name, trace.footprint, trace.skipped) == ("trace.txt", 4, 0)
@@ -52,7 +52,7 @@ def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
         (b"a x\n", 1, "the size 'x' is no integer"),
         (b"a 1\nb -1\n", 2, "the size '-1' is no integer"),
         (b"a 1.5\n", 1, "the size '1.5'"),
-        (b"a 18446744073709551616\n", 1, "2**64 - 1"),
+        (b"a 9223372036854775808\n", 1, "2**63 - 1"),
         (b"a " + b"9" * 5000 + b"\n", 1, "9999"),
         (b"a\0b\n", 1, "NUL"),
     ],
@@ -99,6 +99,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(TraceError, match="directory"):
             read(str(path))
+
+
+def test_what_a_name_holds_is_not_sent_to_the_terminal() -> None:
+    """Neither what it would obey nor what cannot be encoded."""
+    with pytest.raises(TraceError, match=r"^absent\?\[31m\?: "):
+        read("absent\x1b[31m\udcff")
 
 
 def test_the_made_up_workload() -> None:

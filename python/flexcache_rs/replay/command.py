@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from flexcache_rs.replay import plot, report
 from flexcache_rs.replay.simulate import POLICIES, Policy, Result, simulate
-from flexcache_rs.replay.trace import Trace, TraceError, read, zipf
+from flexcache_rs.replay.trace import LARGEST_SIZE, Trace, TraceError, read, zipf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SIZES = "1%,5%,10%,25%,50%"
 SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9}
-LARGEST_SIZE = 2**64 - 1
 
 DESCRIPTION = """\
 Replay a trace through FlexCache with each eviction policy at several sizes,
@@ -41,21 +40,22 @@ class _UnusableError(Exception):
     """What went wrong, for a line on standard error."""
 
 
-def _size(text: str) -> str:
-    """A size as written, checked."""
-    number, factor = (text[:-1], SUFFIXES.get(text[-1:].lower())) if text[-1:].isalpha() else (text, 1)
-    if text.endswith("%"):
-        number, factor = text[:-1], 1
+def _size(text: str) -> float:
+    """A size: an int as it is, a float as a part of the whole."""
+    factor = SUFFIXES.get(text[-1:].lower())
     try:
-        value = float(number) if text.endswith("%") else int(number)
+        if text.endswith("%"):
+            size, largest = float(text[:-1]) / 100, 1
+        else:
+            size, largest = int(text[:-1] if factor else text) * (factor or 1), LARGEST_SIZE
     except ValueError:
-        value = -1
-    if factor is None or not 0 < value <= LARGEST_SIZE or (text.endswith("%") and value > 100):
+        size, largest = 0, 0
+    if not 0 < size <= largest:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: give 1000, 10k, 2M, or 5% of the keys")
-    return text
+    return size
 
 
-def _sizes(text: str) -> list[str]:
+def _sizes(text: str) -> list[float]:
     return [_size(part.strip()) for part in text.split(",")]
 
 
@@ -101,12 +101,12 @@ def add_to(
     )
     parser.set_defaults(run=run)
     parser.add_argument("traces", nargs="*", metavar="TRACE", help="files, folders, or -; none for a made-up workload")
-    parser.add_argument("--policies", type=_policies, default=list(POLICIES), metavar="NAME,…", help="default: all")
+    parser.add_argument("--policies", type=_policies, default=list(POLICIES), metavar="NAME,...", help="default: all")
     parser.add_argument(
         "--sizes",
         type=_sizes,
         default=_sizes(SIZES),
-        metavar="SIZE,…",
+        metavar="SIZE,...",
         help=f"in entries, with k or M, or in %% of the different keys (default: {SIZES.replace('%', '%%')})",
     )
     parser.add_argument("--by-size", action="store_true", help="limit the sum of sizes, not the count of entries")
@@ -172,8 +172,12 @@ def _traces(options: argparse.Namespace) -> Iterable[Trace]:
         yield zipf(options.requests, options.keys, options.skew, options.seed)
     for path in options.traces:
         files = [path]
-        if path != "-" and Path(path).is_dir():
-            found = sorted(file for file in Path(path).iterdir() if file.suffix in {".txt", ".gz", ".trace"})
+        # pathlib takes "" for the current folder.
+        if path not in ("", "-") and Path(path).is_dir():
+            try:
+                found = sorted(file for file in Path(path).iterdir() if file.suffix in {".txt", ".gz", ".trace"})
+            except OSError as error:
+                raise _UnusableError(f"{path}: {error.strerror}") from error
             if not found:
                 raise _UnusableError(f"{path}: no traces (.txt, .trace, .gz) in this folder")
             files = [str(file) for file in found]
@@ -199,10 +203,6 @@ def _replay(trace: Trace, options: argparse.Namespace) -> list[Result]:
     return results
 
 
-def _absolute(size: str, whole: int) -> int:
-    """A size as written, in entries or units of size; at least 1."""
-    if size.endswith("%"):
-        return max(1, round(whole * float(size[:-1]) / 100))
-    if size[-1].isalpha():
-        return int(size[:-1]) * SUFFIXES[size[-1].lower()]
-    return int(size)
+def _absolute(size: float, whole: int) -> int:
+    """A size in entries or units of size; at least 1."""
+    return size if isinstance(size, int) else min(max(1, round(whole * size)), LARGEST_SIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from flexcache_rs.replay.report import heading
@@ -33,14 +34,14 @@ def draw(replayed: Sequence[tuple[Trace, Sequence[Result]]], path: Path) -> None
     figure = Figure(figsize=(7, 4.5 * len(replayed)), layout="constrained")
     fields = figure.subplots(len(replayed), 1, squeeze=False)
     for (trace, results), (field,) in zip(replayed, fields, strict=True):
-        for policy, marker in zip(dict.fromkeys(result.policy for result in results), MARKERS, strict=False):
+        for policy, marker in zip(dict.fromkeys(result.policy for result in results), cycle(MARKERS)):
             points = sorted((result.size, 100 * result.hit_ratio) for result in results if result.policy == policy)
             field.plot(*zip(*points, strict=True), marker=marker, label=policy)
         field.set_xscale("log")
         field.set_ylim(bottom=0)
         field.set_xlabel("cache size")
         field.set_ylabel("hit ratio, %")
-        field.set_title(heading(trace), loc="left")
+        field.set_title(heading(trace), loc="left", parse_math=False)
         field.grid(alpha=0.3)
         field.legend(frameon=False)
     figure.savefig(path)  # pyright: ignore[reportUnknownMemberType]

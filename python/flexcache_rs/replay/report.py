@@ -22,9 +22,14 @@ BEFORE_BAR = 0.5
 """Seconds of work that are not worth a bar."""
 
 
-def wants_colour(stream: TextIO) -> bool:
+def on_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream, None if it is closed, is a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def wants_colour(stream: TextIO | None) -> bool:
     """Whether colours belong on a stream: on a terminal, unless NO_COLOR is set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return on_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def bytes_shown(count: float) -> str:
@@ -116,7 +121,7 @@ class Progress:
     def __init__(self, total: int, *, shown: bool) -> None:
         self.total = total
         self.done = 0
-        self.shown = shown and sys.stderr.isatty()
+        self.shown = shown and on_terminal(sys.stderr)
         self.began = monotonic()
         self.drawn = False
 

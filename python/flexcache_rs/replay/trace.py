@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import random
 import zlib
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GZIP = b"\x1f\x8b"
-LARGEST_SIZE = 2**64 - 1
+LARGEST_SIZE = 2**63 - 1
+"""Of an entry and of a cache, so that both together fit the 64 bits in which a cache adds up."""
 REPORTED = 5
 """So many malformed lines are named; the others are counted."""
 
@@ -69,17 +71,22 @@ def read(path: str, *, skip_malformed: bool = False) -> Trace:
     Raises:
         TraceError: where the file cannot be read, a line is malformed, or nothing is in it.
     """
-    name = "standard input" if path == "-" else Path(path).name
+    name = "standard input" if path == "-" else _printable(Path(path).name)
     trace = Trace(name)
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             _parse(trace, file, skip_malformed)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise TraceError(f"{path}: {reason}") from error
+        raise TraceError(f"{_printable(path)}: {reason}") from error
     if not trace.keys:
-        raise TraceError(f"{path}: there is no access in it")
+        raise TraceError(f"{_printable(path)}: there is no access in it")
     return trace
+
+
+def _printable(text: str) -> str:
+    """A file's name, which may hold what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _lines(file: io.BufferedReader) -> Iterator[bytes]:
@@ -96,6 +103,8 @@ def _parse(trace: Trace, file: io.BufferedReader, skip_malformed: bool) -> None:
     fields = 0
     keys, sizes = trace.keys, list[int]()
     for at, line in enumerate(_lines(file), 1):
+        if at == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         parts = line.split()
         if not parts or parts[0][:1] == b"#":
             continue
@@ -125,7 +134,7 @@ def _complaint(parts: list[bytes], fields: int) -> str | None:
         return "a NUL byte: this is not text"
     # More digits than these are not worth converting.
     if len(parts) == 2 and not (parts[1].isdigit() and len(parts[1]) <= 40 and int(parts[1]) <= LARGEST_SIZE):
-        return f"the size {_shown(parts[1])} is no integer from 0 to 2**64 - 1"
+        return f"the size {_shown(parts[1])} is no integer from 0 to 2**63 - 1"
     return None
 
 

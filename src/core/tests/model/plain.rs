@@ -115,9 +115,10 @@ impl<O: Order> Plain<O> {
         self.entry(key).is_some()
     }
 
-    fn evict(&mut self) {
+    fn evict(&mut self, kept: Option<u8>) {
         let victim = if O::EXACT {
-            self.order.order()[0]
+            let others = self.order.order().into_iter().find(|&key| Some(key) != kept);
+            others.expect("only the one that is kept is left")
         } else {
             let evicted = |&(_, cause): &(u8, Cause)| cause == Cause::Evicted;
             let at = self.observed.iter().position(evicted).expect("the store evicted too few");
@@ -130,12 +131,12 @@ impl<O: Order> Plain<O> {
         self.entries.len() + items > self.most_items() || self.total() > self.most_weight() - weight
     }
 
-    fn make_room(&mut self, items: usize, weight: u64) {
+    fn make_room(&mut self, items: usize, weight: u64, kept: Option<u8>) {
         for key in self.expired() {
             self.leave(key, Cause::Expired);
         }
         while self.is_over(items, weight) {
-            self.evict();
+            self.evict(kept);
         }
     }
 
@@ -161,25 +162,22 @@ impl<O: Order> Plain<O> {
         }
         if !self.live(key) {
             if self.is_over(1, weight) {
-                self.make_room(1, weight);
+                self.make_room(1, weight, None);
             }
             self.entries.push((key, new));
             self.order.insert(key);
             self.stats.insertions += 1;
             return Ok(());
         }
-        let old = std::mem::replace(self.entry(key).expect("it is live"), Entry { weight: 0, ..new });
+        let old = std::mem::replace(
+            self.entry(key).expect("it is live"),
+            Entry { weight: 0, deadline: None, ..new },
+        );
         self.left.push((key, old.id, Cause::Replaced));
         self.stats.updates += 1;
         self.order.access(key);
         if old.weight != weight && self.is_over(0, weight) {
-            // Not its own victim: it stands aside while room is made, and comes in as the newest.
-            self.order.remove(key);
-            let at = self.entries.iter().position(|&(other, _)| other == key).expect("it is live");
-            let aside = self.entries.remove(at);
-            self.make_room(0, weight);
-            self.entries.push(aside);
-            self.order.insert(key);
+            self.make_room(0, weight, Some(key));
         }
         *self.entry(key).expect("it is live") = new;
         Ok(())
@@ -228,7 +226,7 @@ impl<O: Order> Plain<O> {
                 self.leave(key, Cause::Expired);
             } else {
                 assert_eq!(self.expired(), [], "what has expired leaves before anything else");
-                self.evict();
+                self.evict(None);
             }
         }
     }

@@ -1,0 +1,160 @@
+//! What is due to entries that have left: the listener is told, the value's hook runs, the
+//! references are dropped. Every entry that left a store comes through here, exactly once.
+//!
+//! A hook may end another cache, whose values' hooks may end another, and so on: past a certain
+//! depth what has left waits until the outermost call is done, so that no chain of caches is too
+//! long for the stack.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flexcache_core::Cause;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::aclose::{self, Closing};
+use super::departures::Leaver;
+use super::guard::Guard;
+use super::running_python::{attached, call, release};
+use super::{hooks, logging};
+
+/// So many caches deep one is emptied by the hooks of another before what leaves has to wait.
+const DEEPEST: u32 = 40;
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static WAITING: RefCell<Vec<(Arc<Farewell>, Vec<Leaver>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One level down, until dropped.
+struct Deeper(u32);
+
+impl Deeper {
+    fn than(depth: u32) -> Self {
+        DEPTH.set(depth + 1);
+        Self(depth)
+    }
+}
+
+impl Drop for Deeper {
+    fn drop(&mut self) {
+        DEPTH.set(self.0);
+    }
+}
+
+/// One cache's listener, hooks in progress, and count of failures. Outlives the cache where the
+/// background thread, or a longer chain, still needs it.
+pub(crate) struct Farewell {
+    listener: Guard<Option<Py<PyAny>>>,
+    /// Whether there is a listener, without the lock.
+    pub(crate) listens: bool,
+    pub(crate) closing: Closing,
+    pub(crate) hook_errors: AtomicU64,
+}
+
+impl Farewell {
+    pub(crate) fn new(listener: Option<Py<PyAny>>) -> Arc<Self> {
+        Arc::new(Self {
+            listens: listener.is_some(),
+            listener: Guard::new(listener, true),
+            closing: Closing::default(),
+            hook_errors: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn listener(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.listener.with(py, |listener| listener.as_ref().map(|listener| listener.clone_ref(py)))?)
+    }
+
+    /// Lets one entry go.
+    #[inline]
+    pub(crate) fn let_leave(self: &Arc<Self>, py: Python<'_>, leaver: Leaver) {
+        let quiet = !self.listens
+            && hooks::of(&leaver.value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving());
+        if !quiet {
+            attached(py, |py| {
+                self.announce(py, &leaver);
+                if leaver.cause != Cause::Popped {
+                    self.close_value(py, &leaver.value);
+                }
+            });
+        }
+        release(py, leaver.key);
+        release(py, leaver.value);
+    }
+
+    /// Lets all that was in a cache go, now or when the calls that led here are done.
+    pub(crate) fn let_all_leave(self: &Arc<Self>, py: Python<'_>, leavers: impl Iterator<Item = Leaver>) {
+        let depth = DEPTH.get();
+        if depth >= DEEPEST {
+            let waiting = (Arc::clone(self), leavers.collect());
+            WAITING.with_borrow_mut(|list| list.push(waiting));
+            return;
+        }
+        let _deeper = Deeper::than(depth);
+        leavers.for_each(|leaver| self.let_leave(py, leaver));
+        while depth == 0
+            && let Some((farewell, leavers)) = WAITING.with_borrow_mut(Vec::pop)
+        {
+            for leaver in leavers {
+                farewell.let_leave(py, leaver);
+            }
+        }
+    }
+
+    /// Tells the listener.
+    pub(crate) fn announce(&self, py: Python<'_>, leaver: &Leaver) {
+        if !self.listens {
+            return;
+        }
+        let Ok(Some(listener)) = self.listener(py) else { return };
+        let reason = match leaver.cause {
+            Cause::Evicted => "evicted",
+            Cause::Expired => "expired",
+            Cause::Deleted => "deleted",
+            Cause::Popped => "popped",
+            Cause::Replaced => "replaced",
+            Cause::Cleared => "cleared",
+            Cause::Closed => "closed",
+        };
+        let reason = PyString::intern(py, reason);
+        let arguments = [leaver.key.bind(py), leaver.value.bind(py), reason.as_any()];
+        if let Err(error) = call(listener.bind(py), arguments) {
+            self.hook_failed(py, "on_evict()", &error);
+        }
+    }
+
+    /// Runs the hook of a value that left.
+    #[cold]
+    pub(crate) fn close_value(self: &Arc<Self>, py: Python<'_>, value: &Py<PyAny>) {
+        let bound = value.bind(py);
+        let (name, closed) = match hooks::of(&bound.as_borrowed()) {
+            Ok(hooks) if hooks.close() => ("close()", hooks::run(bound, intern!(py, "close")).map(drop)),
+            Ok(hooks) if hooks.aclose() => ("aclose()", aclose::start(py, value, self)),
+            Ok(_) => return,
+            Err(error) => ("the class of a value", Err(error)),
+        };
+        if let Err(error) = closed {
+            self.hook_failed(py, name, &error);
+        }
+    }
+
+    pub(crate) fn hook_failed(&self, py: Python<'_>, hook: &str, error: &PyErr) {
+        self.hook_errors.fetch_add(1, Ordering::Relaxed);
+        let raised = logging::describe(py, error);
+        logging::error(py, &format_args!("{hook} raised as an entry left:\n{raised}"));
+    }
+
+    pub(crate) fn traverse(&self, py: Python<'_>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.listener.try_with(py, |listener| visit.call(&*listener)).unwrap_or(Ok(()))
+    }
+
+    /// Forgets the listener.
+    pub(crate) fn clear(&self, py: Python<'_>) {
+        let listener = self.listener.with(py, Option::take);
+        drop(listener);
+    }
+}

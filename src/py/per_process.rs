@@ -1,0 +1,34 @@
+//! State that a fork's child begins anew.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::background;
+use super::guard::Guard;
+
+/// State with locks that threads wait for detached: at the moment of a fork any of them may be
+/// held by a thread that the child does not have.
+pub(crate) struct PerProcess<T>(Guard<(u64, Arc<T>)>);
+
+impl<T: Default> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self(Guard::new((background::generation(), Arc::default()), true))
+    }
+}
+
+impl<T: Default> PerProcess<T> {
+    /// The state of this process.
+    pub(crate) fn get(&self, py: Python<'_>) -> Arc<T> {
+        let now = background::generation();
+        let state = self.0.with(py, |(generation, state)| {
+            if *generation != now {
+                // The parent's is never touched again, nor dropped.
+                std::mem::forget(std::mem::take(state));
+                *generation = now;
+            }
+            Arc::clone(state)
+        });
+        state.unwrap_or_else(|_| unreachable!("nothing above uses the same state"))
+    }
+}

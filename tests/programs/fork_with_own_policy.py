@@ -1,0 +1,64 @@
+"""Forks while threads wait for their turn to talk to a policy written in Python; no child may wait for them."""
+
+import os
+import signal
+import sys
+import threading
+
+from flexcache_rs import FlexCache
+
+
+class Oldest:
+    """First in, first out."""
+
+    def __init__(self):
+        self.order = {}
+
+    def on_insert(self, key):
+        self.order[key] = None
+
+    def on_access(self, key):
+        pass
+
+    def on_remove(self, key):
+        self.order.pop(key, None)
+
+    def victim(self):
+        return next(iter(self.order))
+
+
+cache = FlexCache(Oldest(), max_items=10)
+stop = threading.Event()
+
+
+def hammer(step):
+    while not stop.is_set():
+        step += 1
+        cache[step % 40] = step
+        cache.get(step % 30)
+
+
+sys.setswitchinterval(1e-5)
+threads = [threading.Thread(target=hammer, args=(number,), daemon=True) for number in range(4)]
+for thread in threads:
+    thread.start()
+for _ in range(100):
+    pid = os.fork()
+    if pid == 0:
+        # A child that hangs is killed, which the parent sees.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        try:
+            for step in range(20):
+                cache[step] = step
+                cache.get(step)
+        except RuntimeError as error:
+            # The fork came between the cache's part of a change and the policy's.
+            os._exit("which is not in the cache" not in str(error))
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+stop.set()
+for thread in threads:
+    thread.join()
+print("done")
