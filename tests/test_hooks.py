@@ -457,3 +457,35 @@ def test_every_hook_of_a_batch_runs(make_cache: MakeCache) -> None:
     assert [value.closed for value in values] == [1] * 50
     assert cache.stats().hook_errors == 50
     assert len(cache) == 0
+
+
+@pytest.mark.parametrize("class_", [FlexCache, type("Derived", (FlexCache,), {})])
+def test_an_exception_on_its_way_survives_a_cache(class_: type[FlexCache[Any, Any]]) -> None:
+    """One that is let go of meanwhile, with hooks that raise and catch exceptions of their own."""
+    closed: list[Any] = []
+
+    class Catching:
+        def close(self) -> None:
+            closed.append(self)
+            try:
+                raise LookupError
+            except LookupError:
+                pass
+
+    def temporary() -> Any:
+        cache = class_()
+        cache["a"] = Catching()
+        return cache
+
+    for call, error in (
+        (lambda: int(temporary()), TypeError),
+        (lambda: class_().get([temporary()]), TypeError),
+        (lambda: class_().put([temporary()], 1), TypeError),
+        (lambda: class_()[temporary(), 1], KeyError),
+        (lambda: class_(max_items=temporary()), TypeError),
+        (lambda: class_().set_many([([], temporary())]), TypeError),
+    ):
+        with pytest.raises(error):
+            call()
+    gc.collect()
+    assert len(closed) == 6

@@ -24,9 +24,11 @@ use super::{hooks, logging};
 /// So many caches deep one is emptied by the hooks of another before what leaves has to wait.
 const DEEPEST: u32 = 40;
 
+type Work = Box<dyn FnOnce(Python<'_>)>;
+
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    static WAITING: RefCell<Vec<(Arc<Farewell>, Vec<Leaver>)>> = const { RefCell::new(Vec::new()) };
+    static WAITING: RefCell<Vec<Work>> = const { RefCell::new(Vec::new()) };
 }
 
 /// One level down, until dropped.
@@ -42,6 +44,23 @@ impl Deeper {
 impl Drop for Deeper {
     fn drop(&mut self) {
         DEPTH.set(self.0);
+    }
+}
+
+/// Runs something that lets go of many objects: now, or where that would be too deep a nesting, when
+/// the outermost of all is done.
+pub(crate) fn not_too_deep(py: Python<'_>, work: impl FnOnce(Python<'_>) + 'static) {
+    let depth = DEPTH.get();
+    if depth >= DEEPEST {
+        WAITING.with_borrow_mut(|waiting| waiting.push(Box::new(work)));
+        return;
+    }
+    let _deeper = Deeper::than(depth);
+    work(py);
+    while depth == 0
+        && let Some(work) = WAITING.with_borrow_mut(Vec::pop)
+    {
+        work(py);
     }
 }
 
@@ -87,22 +106,13 @@ impl Farewell {
     }
 
     /// Lets all that was in a cache go, now or when the calls that led here are done.
-    pub(crate) fn let_all_leave(self: &Arc<Self>, py: Python<'_>, leavers: impl Iterator<Item = Leaver>) {
-        let depth = DEPTH.get();
-        if depth >= DEEPEST {
-            let waiting = (Arc::clone(self), leavers.collect());
-            WAITING.with_borrow_mut(|list| list.push(waiting));
-            return;
-        }
-        let _deeper = Deeper::than(depth);
-        leavers.for_each(|leaver| self.let_leave(py, leaver));
-        while depth == 0
-            && let Some((farewell, leavers)) = WAITING.with_borrow_mut(Vec::pop)
-        {
-            for leaver in leavers {
-                farewell.let_leave(py, leaver);
-            }
-        }
+    pub(crate) fn let_all_leave(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        leavers: impl Iterator<Item = Leaver> + 'static,
+    ) {
+        let this = Arc::clone(self);
+        not_too_deep(py, move |py| leavers.for_each(|leaver| this.let_leave(py, leaver)));
     }
 
     /// Tells the listener.

@@ -20,7 +20,6 @@ use super::engine::Complicated;
 use super::errors::bug;
 use super::hooks;
 use super::running_python::attached;
-use super::whole;
 use super::write::IfPresent;
 
 /// A method's parameters: how many must be given, and all their names.
@@ -370,7 +369,7 @@ unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
     // SAFETY: the collector calls attached, on a FlexCache.
     unsafe {
         entered((), |py| {
-            attached(py, |py| whole::finalize(cache_of(py, this).get(), py));
+            attached(py, |py| cache_of(py, this).get().finalize(py));
             Ok(())
         });
     }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::cache::FlexCache;
+use super::farewell::not_too_deep;
 use super::guard::{Guard, Shards};
 use super::running_python;
 
@@ -66,6 +67,17 @@ fn value_of(py: Python<'_>, shards: &Shards, entry: &Remembered) -> PyResult<Opt
         let same = engine.key_at(entry.slot).is_some_and(|key| key.is(&entry.key));
         (same && !engine.has_expired(entry.slot)).then(|| engine.value(entry.slot).clone_ref(py))
     })?)
+}
+
+impl Drop for CacheIterator {
+    fn drop(&mut self) {
+        let keys = std::mem::take(&mut self.rest.get_mut().entries);
+        if keys.len() > 0 {
+            let _ = Python::try_attach(|py| {
+                not_too_deep(py, |py| keys.for_each(|entry| running_python::release(py, entry.key)));
+            });
+        }
+    }
 }
 
 #[pymethods]

@@ -135,7 +135,9 @@ impl FlexCache {
 
     /// The end of the cache: whatever is in it is let go. Nothing is raised, for nobody is there
     /// to catch it.
-    fn finalize(&self, py: Python<'_>) {
+    pub(super) fn finalize(&self, py: Python<'_>) {
+        // One that is on its way, as the cache goes.
+        let pending = PyErr::take(py);
         self.finalized.store(true, Ordering::Relaxed);
         // Hooks may store something anew.
         for _ in 0..MOST_FINAL_ROUNDS {
@@ -145,6 +147,9 @@ impl FlexCache {
             if self.sum(py, Engine::len).is_ok_and(|len| len == 0) {
                 break;
             }
+        }
+        if let Some(pending) = pending {
+            pending.restore(py);
         }
     }
 
@@ -174,14 +179,5 @@ impl Drop for FlexCache {
                 self.finalize(py);
             }
         });
-    }
-}
-
-/// Runs the hooks of what a cache still holds that nobody can reach any more.
-pub(crate) fn finalize(cache: &FlexCache, py: Python<'_>) {
-    let pending = PyErr::take(py);
-    cache.finalize(py);
-    if let Some(pending) = pending {
-        pending.restore(py);
     }
 }
