@@ -24,6 +24,9 @@ use super::logging;
 /// How long the end of the program waits for a hook that is running.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After how long a cache is looked at again that another thread was busy with.
+const WHEN_BUSY: Nanos = 10_000_000;
+
 const NEVER: Nanos = Nanos::MAX;
 
 /// A cache that the thread looks after.
@@ -250,9 +253,13 @@ impl Background {
             self.state.lock().watches.retain(|other| !Arc::ptr_eq(other, watch));
             return;
         };
-        match cache.get().remove_expired(py) {
-            Ok(0) => {}
-            Ok(count) => {
+        match cache.get().try_remove_expired(py) {
+            Ok(Some(0)) => {}
+            Ok(None) => {
+                watch.next.fetch_min(SystemClock.now().saturating_add(WHEN_BUSY), Ordering::AcqRel);
+                return;
+            }
+            Ok(Some(count)) => {
                 logging::debug(py, &format_args!("removed {count} expired entries in the background"));
             }
             Err(error) => logging::error(

@@ -69,37 +69,49 @@ impl Gate {
     ///
     /// `RuntimeError` where the policy itself asks, and what a signal's handler raises meanwhile.
     fn enter<'py>(&self, py: Python<'py>, farewell: &Arc<Farewell>) -> PyResult<Turn<'py>> {
-        let me = thread::current().id();
         let queue = self.0.get(py);
-        let mut present = queue.lock();
-        if present.owner == Some(me) {
-            if present.in_policy {
-                return Err(PyRuntimeError::new_err("the eviction policy called back into its own cache"));
-            }
-            present.depth += 1;
-        } else if present.owner.is_none() {
-            (present.owner, present.depth) = (Some(me), 1);
-        } else {
-            drop(present);
-            while !py.detach(|| queue.wait(me)) {
-                py.check_signals()?;
-            }
-            return Ok(Turn { py, queue, farewell: Arc::clone(farewell) });
+        let turn = |queue| Turn { py, queue, farewell: Arc::clone(farewell) };
+        if queue.take()? {
+            return Ok(turn(queue));
         }
-        drop(present);
-        Ok(Turn { py, queue, farewell: Arc::clone(farewell) })
+        while !py.detach(|| queue.wait()) {
+            py.check_signals()?;
+        }
+        Ok(turn(queue))
+    }
+
+    /// This thread's turn, unless another has it.
+    fn try_enter<'py>(&self, py: Python<'py>, farewell: &Arc<Farewell>) -> PyResult<Option<Turn<'py>>> {
+        let queue = self.0.get(py);
+        let taken = queue.take()?;
+        Ok(taken.then(|| Turn { py, queue, farewell: Arc::clone(farewell) }))
     }
 }
 
 impl Queue {
+    /// Takes the turn if it is free or this thread's already; whether that was so.
+    fn take(&self) -> PyResult<bool> {
+        let me = thread::current().id();
+        let mut present = self.lock();
+        if present.owner.is_some_and(|owner| owner != me) {
+            return Ok(false);
+        }
+        if present.in_policy {
+            return Err(PyRuntimeError::new_err("the eviction policy called back into its own cache"));
+        }
+        present.owner = Some(me);
+        present.depth += 1;
+        Ok(true)
+    }
+
     /// Waits a little; whether it is this thread's turn now.
-    fn wait(&self, me: ThreadId) -> bool {
+    fn wait(&self) -> bool {
         let taken = |present: &mut Present| present.owner.is_some();
         let waited = self.over.wait_timeout_while(self.lock(), BETWEEN_SIGNALS, taken);
         let (mut present, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let free = present.owner.is_none();
         if free {
-            (present.owner, present.depth) = (Some(me), 1);
+            (present.owner, present.depth) = (Some(thread::current().id()), 1);
         }
         free
     }
@@ -304,6 +316,21 @@ impl FlexCache {
         if let Err(error) = self.tell(py, turn, "on_remove", key) {
             logging::debug(py, &format_args!("{error}"));
         }
+    }
+
+    /// Removes what has expired, unless another thread has its turn with a policy written in Python,
+    /// which the background thread must not wait for: `None` then.
+    pub(super) fn try_remove_expired(&self, py: Python<'_>) -> PyResult<Option<usize>> {
+        let turn = match &self.gate {
+            Some(gate) => match gate.try_enter(py, &self.farewell)? {
+                None => return Ok(None),
+                turn => turn,
+            },
+            None => None,
+        };
+        let removed = self.remove_expired(py)?;
+        drop(turn);
+        Ok(Some(removed))
     }
 
     pub(super) fn tell(
