@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
+FREE_THREADED_AND_UNWINDING = bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and sys.version_info < (3, 14)
 PROGRAMS = Path(__file__).parent / "programs"
 
 
@@ -38,6 +41,8 @@ def test_fork_with_own_policy() -> None:
 def test_exit_with_live_threads(attempt: int) -> None:
     """The interpreter ends, at once and without a word."""
     done = run("exit_with_live_threads.py")
+    if FREE_THREADED_AND_UNWINDING and done.returncode == -signal.SIGABRT:
+        pytest.xfail("any lock of any object may unwind a daemon thread of free-threaded 3.13, at the very end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 

@@ -18,7 +18,7 @@ use pyo3::types::PyString;
 use super::aclose::{self, Closing};
 use super::departures::Leaver;
 use super::guard::Guard;
-use super::running_python::{attached, call, release};
+use super::running_python::{attached, call, interpreter_is_ending, release, report_unraisable};
 use super::{hooks, logging};
 
 /// So many caches deep one is emptied by the hooks of another before what leaves has to wait.
@@ -154,6 +154,11 @@ impl Farewell {
 
     pub(crate) fn hook_failed(&self, py: Python<'_>, hook: &str, error: &PyErr) {
         self.hook_errors.fetch_add(1, Ordering::Relaxed);
+        if interpreter_is_ending() {
+            // There may be no `logging` left to write to.
+            report_unraisable(py, error.clone_ref(py));
+            return;
+        }
         let raised = logging::describe(py, error);
         logging::error(py, &format_args!("{hook} raised as an entry left:\n{raised}"));
     }

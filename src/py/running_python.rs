@@ -188,6 +188,28 @@ pub(crate) fn call<'py, const N: usize>(
     unsafe { call_raw(callable, args.as_ptr(), N, ptr::null_mut()) }
 }
 
+/// Whether modules are being torn down and other threads may end at any moment.
+pub(crate) fn interpreter_is_ending() -> bool {
+    #[cfg(not(Py_3_13))]
+    unsafe extern "C" {
+        #[link_name = "_Py_IsFinalizing"]
+        fn is_finalizing() -> c_int;
+    }
+    #[cfg(Py_3_13)]
+    use ffi::Py_IsFinalizing as is_finalizing;
+
+    // SAFETY: may be called at any time.
+    unsafe { is_finalizing() != 0 }
+}
+
+/// Tells of an error that nobody can be given, the way the interpreter does for a `__del__`.
+pub(crate) fn report_unraisable(py: Python<'_>, error: PyErr) {
+    error.restore(py);
+    let report = unwinding!(PyErr_WriteUnraisable(Object));
+    // SAFETY: the thread is attached, as the token proves, and an exception is set.
+    guarded(|| unsafe { report(ptr::null_mut()) });
+}
+
 /// Runs `call` in a way that PyO3 knows this thread to be attached, which it cannot know of the
 /// fast calls; references dropped without a token at hand are then dropped at once.
 pub(crate) fn attached<R>(py: Python<'_>, call: impl FnOnce(Python<'_>) -> R) -> R {

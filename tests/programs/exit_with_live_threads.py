@@ -6,25 +6,29 @@ from flexcache_rs import FlexCache
 
 
 class Value:
+    def __init__(self, cache):
+        # Not by name: without a GIL, threads may outlive the names of this module.
+        self.cache = cache
+
     def close(self):
-        list(cache)
+        list(self.cache)
 
 
 cache = FlexCache(max_items=50, background_expiry=True, default_ttl=0.001, on_evict=lambda *_: None)
 started = threading.Barrier(5)
 
 
-def hammer(number):
+def hammer(cache, Value):
     started.wait()
     step = 0
     while True:
         step += 1
-        cache[step % 80] = Value()
+        cache[step % 80] = Value(cache)
         cache.get(step % 30)
 
 
-for number in range(4):
-    threading.Thread(target=hammer, args=(number,), daemon=True).start()
+for _ in range(4):
+    threading.Thread(target=hammer, args=(cache, Value), daemon=True).start()
 started.wait()
 for step in range(1000):
     cache.get(step % 30)
