@@ -18,12 +18,12 @@ cache = FlexCache(max_items=50, background_expiry=True, default_ttl=0.001, on_ev
 started = threading.Barrier(5)
 
 
-def hammer(cache, Value):
+def hammer(cache, value_class):
     started.wait()
     step = 0
     while True:
         step += 1
-        cache[step % 80] = Value(cache)
+        cache[step % 80] = value_class(cache)
         cache.get(step % 30)
 
 
