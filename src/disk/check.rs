@@ -1,0 +1,189 @@
+//! Comparing table, files and counters, and mending what differs.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::error::{Error, Result};
+use crate::store::{DATABASE, Store};
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// SQLite says that the database is damaged.
+    Damaged(String),
+    /// A row's file is not there; mended by deleting the row.
+    MissingFile(PathBuf),
+    /// A row's file has another size than the row says; mended in the row.
+    WrongSize {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        actual: u64,
+        /// What the row says.
+        recorded: i64,
+    },
+    /// A file that no row knows; mended by removing it.
+    UnknownFile(PathBuf),
+    /// A directory without files; mended by removing it.
+    EmptyDirectory(PathBuf),
+    /// A counter that does not agree with the rows; mended.
+    WrongCounter {
+        /// `count` or `size`.
+        name: &'static str,
+        /// What it says.
+        recorded: i64,
+        /// What the rows say.
+        actual: i64,
+    },
+}
+
+impl Store {
+    /// Looks for everything in [`Finding`], and mends it if `fix`.
+    ///
+    /// The turn to write is kept meanwhile. A file that another process has written and not yet
+    /// entered into the table looks unknown: mend while nobody writes large values.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database or the directory cannot be read or written.
+    pub fn check(&self, fix: bool, patience: Duration) -> Result<Vec<Finding>> {
+        let mut findings = self.read(patience, damages)?;
+        if fix {
+            self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))?;
+        }
+        self.write(patience, |connection, _| {
+            let known = self.check_rows(connection, fix, &mut findings)?;
+            self.check_files(&known, fix, &mut findings)?;
+            check_counter(connection, "count", "SELECT COUNT(key) FROM Cache", fix, &mut findings)?;
+            check_counter(connection, "size", "SELECT COALESCE(SUM(size), 0) FROM Cache", fix, &mut findings)
+        })?;
+        Ok(findings)
+    }
+
+    /// Compares the rows with their files. The files.
+    fn check_rows(
+        &self,
+        connection: &Connection,
+        fix: bool,
+        findings: &mut Vec<Finding>,
+    ) -> Result<HashSet<PathBuf>> {
+        let rows: Vec<(i64, i64, String)> = connection
+            .prepare("SELECT rowid, COALESCE(size, 0), filename FROM Cache WHERE filename IS NOT NULL")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut known = HashSet::with_capacity(rows.len());
+        for (rowid, recorded, filename) in rows {
+            let path = self.directory().join(filename);
+            match fs::metadata(&path) {
+                Ok(data) if i64::try_from(data.len()) != Ok(recorded) => {
+                    if fix {
+                        let size = i64::try_from(data.len()).unwrap_or(i64::MAX);
+                        connection
+                            .prepare_cached("UPDATE Cache SET size = ? WHERE rowid = ?")?
+                            .execute((size, rowid))?;
+                    }
+                    findings.push(Finding::WrongSize { path: path.clone(), actual: data.len(), recorded });
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    if fix {
+                        connection.prepare_cached("DELETE FROM Cache WHERE rowid = ?")?.execute([rowid])?;
+                    }
+                    findings.push(Finding::MissingFile(path.clone()));
+                }
+            }
+            known.insert(path);
+        }
+        Ok(known)
+    }
+
+    fn check_files(&self, known: &HashSet<PathBuf>, fix: bool, findings: &mut Vec<Finding>) -> Result<()> {
+        let mut empty = Vec::new();
+        walk(self.directory(), &mut |path, is_empty_directory| {
+            if is_empty_directory {
+                empty.push(path.to_owned());
+                return;
+            }
+            // The database, its log and whatever is named after it.
+            let inside = path.strip_prefix(self.directory()).unwrap_or(path);
+            if !known.contains(path) && !inside.to_string_lossy().contains(DATABASE) {
+                if fix {
+                    // What cannot be removed is found again next time.
+                    let _ = fs::remove_file(path);
+                    if path.parent().is_some_and(is_empty) {
+                        empty.extend(path.parent().map(Path::to_owned));
+                    }
+                }
+                findings.push(Finding::UnknownFile(path.to_owned()));
+            }
+        })?;
+        for directory in empty {
+            if fix {
+                let mut next = Some(directory.as_path());
+                while let Some(emptied) = next.filter(|path| *path != self.directory()) {
+                    if fs::remove_dir(emptied).is_err() {
+                        break;
+                    }
+                    next = emptied.parent();
+                }
+            }
+            findings.push(Finding::EmptyDirectory(directory));
+        }
+        Ok(())
+    }
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Shows every file, and every directory that has nothing in it.
+fn walk(directory: &Path, show: &mut impl FnMut(&Path, bool)) -> Result<()> {
+    let mut unseen = vec![directory.to_owned()];
+    while let Some(next) = unseen.pop() {
+        let entries = fs::read_dir(&next).map_err(|error| Error::file(&next, error))?;
+        let mut count = 0;
+        for entry in entries.flatten() {
+            count += 1;
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => unseen.push(entry.path()),
+                _ => show(&entry.path(), false),
+            }
+        }
+        if count == 0 && next != directory {
+            show(&next, true);
+        }
+    }
+    Ok(())
+}
+
+fn damages(connection: &Connection) -> Result<Vec<Finding>> {
+    let mut check = connection.prepare("PRAGMA integrity_check")?;
+    let lines: Vec<String> = check.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").map(Finding::Damaged).collect())
+}
+
+fn check_counter(
+    connection: &Connection,
+    name: &'static str,
+    count: &str,
+    fix: bool,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let recorded: i64 = connection
+        .prepare("SELECT value FROM Settings WHERE key = ?")?
+        .query_row([name], |row| row.get(0))?;
+    let actual: i64 = connection.prepare(count)?.query_row([], |row| row.get(0))?;
+    if recorded != actual {
+        if fix {
+            connection.prepare("UPDATE Settings SET value = ? WHERE key = ?")?.execute((actual, name))?;
+        }
+        findings.push(Finding::WrongCounter { name, recorded, actual });
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! What can go wrong, each with what is needed to act on it. A miss is no error.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+/// Why a call failed. Unless it says otherwise, nothing has changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Others were writing for as long as the caller was willing to wait.
+    Busy,
+    /// SQLite failed.
+    Sqlite(rusqlite::Error),
+    /// A file or directory could not be read, written or made.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another SQLite library in this process has the database open: their locks do not exclude
+    /// each other, and to go on could destroy the database.
+    OpenedByAnother(PathBuf),
+    /// The value is not a number that can be counted with.
+    NotANumber,
+    /// The sum does not fit 64 bits.
+    Overflow,
+    /// A key among those of a queue does not end in a number.
+    NotAQueueKey(String),
+    /// The calling thread has no transaction to end.
+    NoTransaction,
+}
+
+/// What every call of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn file(path: &Path, source: io::Error) -> Self {
+        Self::File { path: path.to_owned(), source }
+    }
+
+    /// SQLite's extended result code, where SQLite failed.
+    #[must_use]
+    pub fn sqlite_code(&self) -> Option<i32> {
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => Some(failure.extended_code),
+            _ => None,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Busy,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => write!(f, "database is locked"),
+            Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message))) => write!(f, "{message}"),
+            Self::Sqlite(error) => write!(f, "{error}"),
+            Self::File { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::OpenedByAnother(path) => write!(
+                f,
+                "{} is open in this process through another SQLite library (python-diskcache or the sqlite3 module): \
+                 the two do not see each other's locks; close it there, or use one of them in another process",
+                path.display()
+            ),
+            Self::NotANumber => write!(f, "the value is not a number"),
+            Self::Overflow => write!(f, "the sum does not fit 64 bits"),
+            Self::NotAQueueKey(key) => {
+                write!(f, "the key {key:?} lies in a queue and does not end in a number")
+            }
+            Self::NoTransaction => write!(f, "this thread is in no transaction"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Sqlite(error) => Some(error),
+            Self::File { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

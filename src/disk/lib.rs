@@ -1,0 +1,27 @@
+#![doc = include_str!("README.md")]
+#![forbid(unsafe_code)]
+
+mod check;
+mod error;
+mod evict;
+pub mod files;
+mod neighbours;
+mod pool;
+mod queue;
+mod read;
+mod record;
+mod rules;
+mod schema;
+mod store;
+mod write;
+
+pub use check::Finding;
+pub use error::{Error, Result};
+pub use queue::Side;
+pub use read::Order;
+pub use record::{Entry, Key, Label, OwnedKey, Record, mode};
+pub use rules::{Policy, Rules};
+pub use rusqlite::types::{Value, ValueRef};
+pub use schema::METADATA;
+pub use store::{DATABASE, Remove, Store};
+pub use write::{Counted, Number};

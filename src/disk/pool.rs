@@ -1,0 +1,324 @@
+//! Connections, and whose turn it is to write.
+//!
+//! SQLite lets one connection write at a time, and lets the others ask again and again. Within a
+//! process we can do better: writers queue up and are woken in order, so only the first of them
+//! competes with other processes. Readers need no turn; each takes an idle connection or opens
+//! one, so there are never more connections than calls at one time.
+//!
+//! A thread that has begun a transaction keeps its connection until the end, and reads through it.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use crate::error::{Error, Result};
+
+thread_local! {
+    /// Until when SQLite may wait for another process on this thread.
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// SQLite asks this whether to try again. Its own pauses grow to a tenth of a second, in which a
+/// thousand writes of others pass; these stay short, so that waiting is nearly fair.
+pub(crate) fn try_again(attempt: i32) -> bool {
+    let now = Instant::now();
+    let Some(left) = DEADLINE.get().and_then(|deadline| deadline.checked_duration_since(now)) else {
+        return false;
+    };
+    let pause = Duration::from_micros(match attempt {
+        0..4 => 20,
+        4..16 => 100,
+        16..64 => 300,
+        _ => 1000,
+    });
+    thread::sleep(pause.min(left));
+    true
+}
+
+/// Lets SQLite wait on this thread for so long, while it lives.
+pub(crate) struct Patience(Option<Instant>);
+
+impl Patience {
+    pub(crate) fn of(patience: Duration) -> Self {
+        Self(DEADLINE.replace(Instant::now().checked_add(patience)))
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        DEADLINE.set(self.0);
+    }
+}
+
+/// Files that a transaction has made useless, and those it has brought.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// To be removed once the transaction has held.
+    pub(crate) dead: Vec<String>,
+    /// To be removed if it does not.
+    pub(crate) born: Vec<String>,
+}
+
+/// What a thread keeps between the beginning and the end of its transaction.
+struct Transaction {
+    owner: ThreadId,
+    connection: Connection,
+    depth: usize,
+    files: Files,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Connection>,
+    /// Connections in the hands of calls.
+    out: usize,
+    writer: Option<ThreadId>,
+    /// Writers that wait, by number.
+    queue: VecDeque<u64>,
+    next: u64,
+    transaction: Option<Transaction>,
+    /// A fork is under way: nothing may be taken.
+    held: bool,
+}
+
+/// The connections of one store.
+#[derive(Default)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A connection in the hands of a call.
+pub(crate) struct Lease<'a> {
+    pool: &'a Pool,
+    /// Always there until the lease is dropped.
+    connection: Option<Connection>,
+    /// Of the thread's transaction, where the connection is its own.
+    within: Option<(usize, Files)>,
+    /// Whether it is this thread's turn to write, outside of a transaction.
+    writes: bool,
+}
+
+impl Lease<'_> {
+    pub(crate) fn connection(&self) -> &Connection {
+        match &self.connection {
+            Some(connection) => connection,
+            None => unreachable!("a lease has its connection until it is dropped"),
+        }
+    }
+
+    /// Connection and files of the transaction that this is part of.
+    pub(crate) fn transaction(&mut self) -> Option<(&Connection, &mut Files)> {
+        match (&self.connection, &mut self.within) {
+            (Some(connection), Some((_, files))) => Some((connection, files)),
+            _ => None,
+        }
+    }
+
+    /// Goes one level deeper into the transaction, or begins one here.
+    pub(crate) fn keep(mut self) {
+        self.within.get_or_insert_default().0 += 1;
+        self.writes = false;
+    }
+
+    /// Leaves one level. At the outermost the transaction is the caller's to end, with its files.
+    pub(crate) fn leave(&mut self) -> Option<Files> {
+        let (depth, _) = self.within.as_mut()?;
+        *depth -= 1;
+        if *depth > 0 {
+            return None;
+        }
+        self.writes = true;
+        self.within.take().map(|(_, files)| files)
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let within = self.within.take();
+        // What a panic left in the middle of a transaction is closed, which rolls it back.
+        let usable = within.is_some() || connection.is_autocommit();
+        let mut broken = None;
+        let mut state = self.pool.lock();
+        state.out -= 1;
+        if let Some((depth, files)) = within {
+            let owner = thread::current().id();
+            state.transaction = Some(Transaction { owner, connection, depth, files });
+        } else if usable {
+            state.idle.push(connection);
+        } else {
+            broken = Some(connection);
+        }
+        if self.writes {
+            state.writer = None;
+        }
+        let wake = state.held || (self.writes && !state.queue.is_empty());
+        drop(state);
+        drop(broken);
+        if wake {
+            self.pool.changed.notify_all();
+        }
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing inside can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unless_held(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while state.held {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+
+    fn lease(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        writes: bool,
+        connect: impl FnOnce() -> Result<Connection>,
+    ) -> Result<Lease<'_>> {
+        state.out += 1;
+        let idle = state.idle.pop();
+        drop(state);
+        let mut lease = Lease { pool: self, connection: idle, within: None, writes };
+        if lease.connection.is_none() {
+            match connect() {
+                Ok(connection) => lease.connection = Some(connection),
+                Err(error) => {
+                    let mut state = self.lock();
+                    state.out -= 1;
+                    if writes {
+                        state.writer = None;
+                    }
+                    drop(state);
+                    self.changed.notify_all();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(lease)
+    }
+
+    /// The connection of this thread's transaction, if it is in one.
+    fn own<'a>(&'a self, state: &mut State) -> Option<Lease<'a>> {
+        let me = thread::current().id();
+        let mine = state.transaction.take_if(|transaction| transaction.owner == me)?;
+        state.out += 1;
+        let within = Some((mine.depth, mine.files));
+        Some(Lease { pool: self, connection: Some(mine.connection), within, writes: false })
+    }
+
+    /// The connection of this thread's transaction.
+    pub(crate) fn own_transaction(&self) -> Result<Lease<'_>> {
+        self.own(&mut self.unless_held()).ok_or(Error::NoTransaction)
+    }
+
+    /// A connection to read through.
+    pub(crate) fn reader(&self, connect: impl FnOnce() -> Result<Connection>) -> Result<Lease<'_>> {
+        let mut state = self.unless_held();
+        match self.own(&mut state) {
+            Some(own) => Ok(own),
+            None => self.lease(state, false, connect),
+        }
+    }
+
+    /// A connection to write through, when it is this thread's turn.
+    pub(crate) fn writer(
+        &self,
+        patience: Duration,
+        connect: impl FnOnce() -> Result<Connection>,
+    ) -> Result<Lease<'_>> {
+        let mut state = self.unless_held();
+        if let Some(own) = self.own(&mut state) {
+            return Ok(own);
+        }
+        if state.writer.is_some() || !state.queue.is_empty() {
+            state = self.wait_for_turn(state, patience)?;
+        }
+        state.writer = Some(thread::current().id());
+        self.lease(state, true, connect)
+    }
+
+    fn wait_for_turn<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        patience: Duration,
+    ) -> Result<MutexGuard<'a, State>> {
+        let deadline = Instant::now().checked_add(patience);
+        let number = state.next;
+        state.next += 1;
+        state.queue.push_back(number);
+        while state.held || state.writer.is_some() || state.queue.front() != Some(&number) {
+            let left =
+                deadline.map_or(patience, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                state.queue.retain(|&waiting| waiting != number);
+                drop(state);
+                self.changed.notify_all();
+                return Err(Error::Busy);
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.queue.pop_front();
+        Ok(state)
+    }
+
+    /// Whether this thread is in a transaction.
+    pub(crate) fn in_transaction(&self) -> bool {
+        let me = thread::current().id();
+        self.lock().transaction.as_ref().is_some_and(|transaction| transaction.owner == me)
+    }
+
+    /// Closes what is idle.
+    pub(crate) fn close(&self) {
+        let idle = std::mem::take(&mut self.lock().idle);
+        drop(idle);
+    }
+
+    /// Before a fork: nothing new is begun, what is under way ends (or `patience` does), and what
+    /// is idle is closed. SQLite's connections must not be carried into another process.
+    pub(crate) fn hold(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.lock();
+        state.held = true;
+        while state.out > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        drop(idle);
+    }
+
+    /// After a fork, in the parent.
+    pub(crate) fn resume(&self) {
+        self.lock().held = false;
+        self.changed.notify_all();
+    }
+
+    /// After a fork, in the child: a transaction is the parent's. Its connection is between two
+    /// calls and can be closed; left open, it would hold the turn to write in here for ever.
+    pub(crate) fn disown(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if let Some(transaction) = state.transaction.take() {
+            let closing = &transaction.connection;
+            // To write the log back is for a process that has the locks.
+            if closing.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).is_err() {
+                std::mem::forget(transaction);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Queues: keys that are numbers, with or without a prefix.
+
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{OptionalExtension, params};
+
+use crate::error::{Error, Result};
+use crate::read::{bind, delete_row};
+use crate::record::{Entry, Label, OwnedKey, Record};
+use crate::rules::Rules;
+use crate::store::Store;
+
+/// The first key of a queue, so that both ends have room.
+const MIDDLE: i64 = 500_000_000_000_000;
+const END: i64 = 999_999_999_999_999;
+
+/// An end of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where the smallest key is.
+    Front,
+    /// Where the largest key is.
+    Back,
+}
+
+fn key_of(prefix: Option<&str>, number: i64) -> Value {
+    match prefix {
+        None => Value::Integer(number),
+        Some(prefix) => Value::Text(format!("{prefix}-{number:015}")),
+    }
+}
+
+const LAST: &str = "SELECT rowid, expire_time, tag, size, mode, filename, value, key FROM Cache \
+                    WHERE ?1 < key AND key < ?2 AND raw = 1 ORDER BY key DESC LIMIT 1";
+const FIRST: &str = "SELECT rowid, expire_time, tag, size, mode, filename, value, key FROM Cache \
+                     WHERE ?1 < key AND key < ?2 AND raw = 1 ORDER BY key LIMIT 1";
+
+impl Side {
+    /// The statement that finds the entry at this end.
+    fn sql(self) -> &'static str {
+        match self {
+            Self::Front => FIRST,
+            Self::Back => LAST,
+        }
+    }
+}
+
+/// The key beside the outermost one.
+fn next(outermost: Option<&Value>, prefix: Option<&str>, side: Side) -> Result<Value> {
+    let step = if side == Side::Back { 1 } else { -1 };
+    match outermost {
+        None => Ok(key_of(prefix, MIDDLE)),
+        Some(Value::Integer(number)) => Ok(key_of(prefix, number + step)),
+        #[expect(clippy::cast_precision_loss, reason = "the step is 1 or -1")]
+        Some(Value::Real(number)) => Ok(Value::Real(number + step as f64)),
+        Some(Value::Text(key)) => {
+            let number = key.rsplit('-').next().and_then(|digits| digits.parse::<i64>().ok());
+            Ok(key_of(prefix, number.ok_or_else(|| Error::NotAQueueKey(key.clone()))? + step))
+        }
+        Some(other) => Err(Error::NotAQueueKey(format!("{other:?}"))),
+    }
+}
+
+impl Store {
+    /// Puts a value at an end of the queue. Its key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::NotAQueueKey`]; the database cannot be written.
+    pub fn push(
+        &self,
+        prefix: Option<&str>,
+        side: Side,
+        record: Record<'_>,
+        label: Label<'_>,
+        rules: &Rules,
+        patience: Duration,
+    ) -> Result<Value> {
+        let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
+        self.write(patience, |connection, files| {
+            let outermost: Option<Value> =
+                connection.prepare_cached(side.sql())?.query_row((&low, &high), |row| row.get(7)).optional()?;
+            let key = next(outermost.as_ref(), prefix, side)?;
+            files.born.extend(record.filename.map(str::to_owned));
+            connection
+                .prepare_cached(
+                    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, \
+                     value) VALUES (?1, 1, ?2, ?3, ?2, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    key,
+                    label.now,
+                    label.expire_time,
+                    bind(label.tag),
+                    record.size,
+                    record.mode,
+                    record.filename,
+                    bind(record.value)
+                ])?;
+            self.evict_some(connection, files, label.now, rules)?;
+            Ok(key)
+        })
+    }
+
+    /// The entry at an end of the queue, taken out if `take`; expired ones on the way are deleted.
+    /// The file of one that was taken out stays until [`Store::discard`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn at_end(
+        &self,
+        prefix: Option<&str>,
+        side: Side,
+        take: bool,
+        now: f64,
+        patience: Duration,
+    ) -> Result<Option<(OwnedKey, Entry)>> {
+        let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
+        self.write(patience, |connection, files| {
+            loop {
+                let mut select = connection.prepare_cached(side.sql())?;
+                let found: Option<(Value, Entry)> = select
+                    .query_row((&low, &high), |row| Ok((row.get(7)?, Entry::from_row(row)?)))
+                    .optional()?;
+                let Some((datum, entry)) = found else { return Ok(None) };
+                let expired = entry.expired(now);
+                if expired || take {
+                    delete_row(connection, entry.rowid)?;
+                }
+                if !expired {
+                    return Ok(Some((OwnedKey { datum, raw: true }, entry)));
+                }
+                files.dead.extend(entry.filename);
+            }
+        })
+    }
+}

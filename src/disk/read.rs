@@ -1,0 +1,244 @@
+//! Reading entries, and going through keys.
+
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::Result;
+use crate::record::{Entry, Key, OwnedKey};
+use crate::rules::Rules;
+use crate::store::{Store, execute};
+
+/// Keys that one query of an iteration reads.
+const PAGE: i64 = 100;
+
+/// A row is a hit if it is live: a time to expire that is now is over.
+macro_rules! live {
+    () => {
+        " FROM Cache WHERE key = ?1 AND raw = ?2 AND (expire_time IS NULL OR expire_time > ?3)"
+    };
+}
+pub(crate) use live;
+
+const GET: &str = concat!("SELECT rowid, expire_time, tag, size, mode, filename, value", live!());
+const CONTAINS: &str = concat!("SELECT 1", live!());
+
+/// The parameter for a datum that is not copied.
+pub(crate) fn bind(datum: ValueRef<'_>) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(datum)
+}
+
+fn find(connection: &Connection, key: Key<'_>, now: f64) -> Result<Option<Entry>> {
+    let mut select = connection.prepare_cached(GET)?;
+    Ok(select.query_row(params![bind(key.datum), key.raw, now], Entry::from_row).optional()?)
+}
+
+/// In which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Smallest first.
+    Ascending,
+    /// Largest first.
+    Descending,
+}
+
+impl Store {
+    /// The live entry of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`](crate::Error::Busy) only where reads write; the database cannot be read.
+    pub fn get(&self, key: Key<'_>, now: f64, rules: &Rules, patience: Duration) -> Result<Option<Entry>> {
+        if !rules.reads_write() {
+            return self.read(patience, |connection| find(connection, key, now));
+        }
+        self.write(patience, |connection, _| {
+            let found = find(connection, key, now)?;
+            if rules.statistics {
+                let counter = if found.is_some() { "hits" } else { "misses" };
+                execute(
+                    connection,
+                    &format!("UPDATE Settings SET value = value + 1 WHERE key = '{counter}'"),
+                )?;
+            }
+            if let (Some(entry), Some(fragment)) = (&found, &rules.policy.get) {
+                touch_by_policy(connection, fragment, entry.rowid, now)?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Counts a hit as a miss: the entry's file was gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
+    pub fn count_as_miss(&self, rules: &Rules, patience: Duration) -> Result<()> {
+        if !rules.statistics {
+            return Ok(());
+        }
+        self.write(patience, |connection, _| {
+            execute(connection, "UPDATE Settings SET value = value - 1 WHERE key = 'hits'")?;
+            execute(connection, "UPDATE Settings SET value = value + 1 WHERE key = 'misses'")
+        })
+    }
+
+    /// Whether a key has a live entry. Counts as no access.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn contains(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
+        self.read(patience, |connection| {
+            Ok(connection.prepare_cached(CONTAINS)?.exists(params![bind(key.datum), key.raw, now])?)
+        })
+    }
+
+    /// The row that was added last, `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn last_row(&self, patience: Duration) -> Result<Option<i64>> {
+        self.read(patience, |connection| {
+            Ok(connection.prepare_cached("SELECT MAX(rowid) FROM Cache")?.query_row([], |row| row.get(0))?)
+        })
+    }
+
+    /// The next keys after (or before) a row, in the order in which they came.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn keys_by_row(
+        &self,
+        beyond: i64,
+        limit: i64,
+        order: Order,
+        patience: Duration,
+    ) -> Result<Vec<(i64, OwnedKey)>> {
+        let sql = match order {
+            Order::Ascending => {
+                "SELECT key, raw, rowid FROM Cache WHERE rowid > ?1 AND rowid <= ?2 ORDER BY rowid LIMIT ?3"
+            }
+            Order::Descending => {
+                "SELECT key, raw, rowid FROM Cache WHERE rowid < ?1 AND rowid >= ?2 ORDER BY rowid DESC LIMIT ?3"
+            }
+        };
+        self.read(patience, |connection| {
+            let mut select = connection.prepare_cached(sql)?;
+            let rows = select
+                .query_map((beyond, limit, PAGE), |row| Ok((row.get(2)?, OwnedKey::from_row(row, 0)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// The next keys after (or before) one, in the order of keys: numbers, texts, bytes.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn keys_by_key(
+        &self,
+        beyond: Option<&OwnedKey>,
+        order: Order,
+        patience: Duration,
+    ) -> Result<Vec<OwnedKey>> {
+        let sql = match (beyond.is_some(), order) {
+            (false, Order::Ascending) => {
+                "SELECT key, raw FROM Cache WHERE key IS NOT NULL ORDER BY key, raw LIMIT ?1"
+            }
+            (false, Order::Descending) => {
+                "SELECT key, raw FROM Cache WHERE key IS NOT NULL ORDER BY key DESC, raw DESC LIMIT ?1"
+            }
+            (true, Order::Ascending) => {
+                "SELECT key, raw FROM Cache WHERE (key, raw) > (?2, ?3) ORDER BY key, raw LIMIT ?1"
+            }
+            (true, Order::Descending) => {
+                "SELECT key, raw FROM Cache WHERE key IS NOT NULL AND (key, raw) < (?2, ?3) \
+                 ORDER BY key DESC, raw DESC LIMIT ?1"
+            }
+        };
+        self.read(patience, |connection| {
+            let mut select = connection.prepare_cached(sql)?;
+            let read = |row: &rusqlite::Row<'_>| OwnedKey::from_row(row, 0);
+            let keys = match beyond {
+                Some(key) => select.query_map(params![PAGE, key.datum, key.raw], read)?.collect(),
+                None => select.query_map([PAGE], read)?.collect::<rusqlite::Result<_>>(),
+            };
+            Ok(keys?)
+        })
+    }
+
+    /// The first or last row that is not expired; expired ones on the way are deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`](crate::Error::Busy); the database cannot be read.
+    pub fn peek_row(&self, last: bool, now: f64, patience: Duration) -> Result<Option<(OwnedKey, Entry)>> {
+        let sql = if last {
+            "SELECT rowid, expire_time, tag, size, mode, filename, value, key, raw \
+             FROM Cache ORDER BY rowid DESC LIMIT 1"
+        } else {
+            "SELECT rowid, expire_time, tag, size, mode, filename, value, key, raw \
+             FROM Cache ORDER BY rowid LIMIT 1"
+        };
+        self.write(patience, |connection, files| {
+            loop {
+                let mut select = connection.prepare_cached(sql)?;
+                let found = select
+                    .query_row([], |row| Ok((OwnedKey::from_row(row, 7)?, Entry::from_row(row)?)))
+                    .optional()?;
+                match found {
+                    Some((_, entry)) if entry.expired(now) => {
+                        delete_row(connection, entry.rowid)?;
+                        files.dead.extend(entry.filename);
+                    }
+                    found => return Ok(found),
+                }
+            }
+        })
+    }
+
+    /// Deletes a row whose file is gone, unless it has been written anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
+    pub fn forget(&self, entry: &Entry, patience: Duration) -> Result<()> {
+        self.write(patience, |connection, _| {
+            connection
+                .prepare_cached("DELETE FROM Cache WHERE rowid = ? AND filename IS ?")?
+                .execute((entry.rowid, &entry.filename))?;
+            Ok(())
+        })
+    }
+}
+
+pub(crate) fn delete_row(connection: &Connection, rowid: i64) -> Result<()> {
+    connection.prepare_cached("DELETE FROM Cache WHERE rowid = ?")?.execute([rowid])?;
+    Ok(())
+}
+
+/// Does to a row what the policy does on a read.
+pub(crate) fn touch_by_policy(connection: &Connection, fragment: &str, rowid: i64, now: f64) -> Result<()> {
+    let sql = format!("UPDATE Cache SET {} WHERE rowid = :rowid", fragment.replace("{now}", ":now"));
+    let mut update = connection.prepare_cached(&sql)?;
+    bind_named(&mut update, ":rowid", &Value::Integer(rowid))?;
+    bind_named(&mut update, ":now", &Value::Real(now))?;
+    update.raw_execute()?;
+    Ok(())
+}
+
+/// Binds a parameter that the statement may not have.
+pub(crate) fn bind_named(
+    statement: &mut rusqlite::CachedStatement<'_>,
+    name: &str,
+    value: &Value,
+) -> Result<()> {
+    if let Some(index) = statement.parameter_index(name)? {
+        statement.raw_bind_parameter(index, value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! Storing, counting, deleting.
+
+use std::time::Duration;
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Error, Result};
+use crate::pool::Files;
+use crate::read::{bind, live, touch_by_policy};
+use crate::record::{Entry, Key, Label, Record};
+use crate::rules::Rules;
+use crate::store::Store;
+
+/// One statement for a new key and for one that is there, as long as no file is left behind.
+const PUT: &str = "\
+INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, value) \
+VALUES (?1, ?2, ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9) \
+ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, expire_time = excluded.expire_time, \
+access_time = excluded.access_time, access_count = 0, tag = excluded.tag, size = excluded.size, \
+mode = excluded.mode, filename = excluded.filename, value = excluded.value \
+WHERE Cache.filename IS NULL";
+
+const REPLACE: &str = "\
+UPDATE Cache SET store_time = ?3, expire_time = ?4, access_time = ?3, access_count = 0, tag = ?5, size = ?6, \
+mode = ?7, filename = ?8, value = ?9 WHERE key = ?1 AND raw = ?2";
+
+const FILE_OF: &str = "SELECT filename FROM Cache WHERE key = ?1 AND raw = ?2";
+const EXPIRY_OF: &str = "SELECT expire_time FROM Cache WHERE key = ?1 AND raw = ?2";
+const NUMBER_OF: &str =
+    "SELECT rowid, expire_time, filename, value, mode FROM Cache WHERE key = ?1 AND raw = ?2";
+const TOUCH: &str = "UPDATE Cache SET expire_time = ?4 WHERE key = ?1 AND raw = ?2 \
+                     AND (expire_time IS NULL OR expire_time > ?3)";
+const DELETE: &str = concat!("DELETE", live!(), " RETURNING filename");
+const POP: &str =
+    concat!("DELETE", live!(), " RETURNING rowid, expire_time, tag, size, mode, filename, value");
+
+/// A number that is counted with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// Exact.
+    Integer(i64),
+    /// Not so.
+    Real(f64),
+}
+
+impl Number {
+    /// The sum; as in Python, a float makes the other one too.
+    #[expect(clippy::cast_precision_loss, reason = "so does Python")]
+    fn plus(self, other: Self) -> Result<Self> {
+        Ok(match (self, other) {
+            (Self::Integer(left), Self::Integer(right)) => {
+                Self::Integer(left.checked_add(right).ok_or(Error::Overflow)?)
+            }
+            (Self::Integer(left), Self::Real(right)) => Self::Real(left as f64 + right),
+            (Self::Real(left), Self::Integer(right)) => Self::Real(left + right as f64),
+            (Self::Real(left), Self::Real(right)) => Self::Real(left + right),
+        })
+    }
+}
+
+/// What an increment found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Counted {
+    /// The sum that is stored now.
+    Sum(Number),
+    /// Nothing; the value to begin with is stored now.
+    Began,
+    /// Nothing, and there is no value to begin with.
+    Missing,
+}
+
+fn put(
+    connection: &Connection,
+    files: &mut Files,
+    key: Key<'_>,
+    record: Record<'_>,
+    label: Label<'_>,
+) -> Result<()> {
+    let columns = params![
+        bind(key.datum),
+        key.raw,
+        label.now,
+        label.expire_time,
+        bind(label.tag),
+        record.size,
+        record.mode,
+        record.filename,
+        bind(record.value)
+    ];
+    files.born.extend(record.filename.map(str::to_owned));
+    if connection.prepare_cached(PUT)?.execute(columns)? == 0 {
+        let old: Option<String> = connection
+            .prepare_cached(FILE_OF)?
+            .query_row(params![bind(key.datum), key.raw], |row| row.get(0))?;
+        connection.prepare_cached(REPLACE)?.execute(columns)?;
+        files.dead.extend(old);
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Stores or replaces, then evicts as the rules say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn set(
+        &self,
+        key: Key<'_>,
+        record: Record<'_>,
+        label: Label<'_>,
+        rules: &Rules,
+        patience: Duration,
+    ) -> Result<()> {
+        self.write(patience, |connection, files| {
+            put(connection, files, key, record, label)?;
+            self.evict_some(connection, files, label.now, rules)
+        })
+    }
+
+    /// Stores where there is no live entry. Whether it did; the record's file is removed if not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn add(
+        &self,
+        key: Key<'_>,
+        record: Record<'_>,
+        label: Label<'_>,
+        rules: &Rules,
+        patience: Duration,
+    ) -> Result<bool> {
+        self.write(patience, |connection, files| {
+            let expires: Option<Option<f64>> = connection
+                .prepare_cached(EXPIRY_OF)?
+                .query_row(params![bind(key.datum), key.raw], |row| row.get(0))
+                .optional()?;
+            if expires.is_some_and(|time| time.is_none_or(|time| time > label.now)) {
+                files.dead.extend(record.filename.map(str::to_owned));
+                return Ok(false);
+            }
+            put(connection, files, key, record, label)?;
+            self.evict_some(connection, files, label.now, rules)?;
+            Ok(true)
+        })
+    }
+
+    /// Adds to a number, or stores `begin` where there is no live entry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotANumber`], [`Error::Overflow`], [`Error::Busy`]; the database cannot be written.
+    pub fn increment(
+        &self,
+        key: Key<'_>,
+        delta: Number,
+        begin: Option<Record<'_>>,
+        now: f64,
+        rules: &Rules,
+        patience: Duration,
+    ) -> Result<Counted> {
+        self.write(patience, |connection, files| {
+            let found: Option<(i64, Option<f64>, Option<String>, Value)> = connection
+                .prepare_cached(NUMBER_OF)?
+                .query_row(params![bind(key.datum), key.raw], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })
+                .optional()?;
+            let label = Label { now, expire_time: None, tag: ValueRef::Null };
+            match (found, begin) {
+                (Some((rowid, expires, None, value)), _) if expires.is_none_or(|time| time >= now) => {
+                    let sum = match value {
+                        Value::Integer(number) => Number::Integer(number),
+                        Value::Real(number) => Number::Real(number),
+                        _ => return Err(Error::NotANumber),
+                    }
+                    .plus(delta)?;
+                    let mut update = connection
+                        .prepare_cached("UPDATE Cache SET store_time = ?2, value = ?3 WHERE rowid = ?1")?;
+                    match sum {
+                        Number::Integer(sum) => update.execute((rowid, now, sum))?,
+                        Number::Real(sum) => update.execute((rowid, now, sum))?,
+                    };
+                    if let Some(fragment) = &rules.policy.get {
+                        touch_by_policy(connection, fragment, rowid, now)?;
+                    }
+                    Ok(Counted::Sum(sum))
+                }
+                (Some((_, expires, Some(_), _)), _) if expires.is_none_or(|time| time >= now) => {
+                    Err(Error::NotANumber)
+                }
+                (_, None) => Ok(Counted::Missing),
+                (_, Some(record)) => {
+                    put(connection, files, key, record, label)?;
+                    self.evict_some(connection, files, now, rules)?;
+                    Ok(Counted::Began)
+                }
+            }
+        })
+    }
+
+    /// Gives a live entry another time to expire. Whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn touch(
+        &self,
+        key: Key<'_>,
+        now: f64,
+        expire_time: Option<f64>,
+        patience: Duration,
+    ) -> Result<bool> {
+        self.write(patience, |connection, _| {
+            let columns = params![bind(key.datum), key.raw, now, expire_time];
+            Ok(connection.prepare_cached(TOUCH)?.execute(columns)? > 0)
+        })
+    }
+
+    /// Deletes a live entry. Whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn delete(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
+        self.write(patience, |connection, files| {
+            let filename: Option<Option<String>> = connection
+                .prepare_cached(DELETE)?
+                .query_row(params![bind(key.datum), key.raw, now], |row| row.get(0))
+                .optional()?;
+            let found = filename.is_some();
+            files.dead.extend(filename.flatten());
+            Ok(found)
+        })
+    }
+
+    /// Takes a live entry out. Its file stays until [`Store::discard`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn pop(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Option<Entry>> {
+        self.write(patience, |connection, _| {
+            let mut delete = connection.prepare_cached(POP)?;
+            Ok(delete.query_row(params![bind(key.datum), key.raw, now], Entry::from_row).optional()?)
+        })
+    }
+
+    /// Removes the file of an entry that was taken out: now, or when the thread's transaction
+    /// has held.
+    pub fn discard(&self, entry: &Entry) {
+        let Some(filename) = &entry.filename else { return };
+        match self.pool.own_transaction() {
+            Ok(mut lease) => {
+                if let Some((_, files)) = lease.transaction() {
+                    files.dead.push(filename.clone());
+                }
+            }
+            Err(_) => self.remove_all(std::slice::from_ref(filename)),
+        }
+    }
+}
