@@ -14,6 +14,11 @@ mod _core {
     #[pymodule_export]
     use crate::py::cache::FlexCache;
     #[pymodule_export]
+    use crate::py::disk::{
+        Disk, DiskCache, DiskKeys, DiskTransaction, Timeout, disk_after_fork_in_child,
+        disk_after_fork_in_parent, disk_before_fork,
+    };
+    #[pymodule_export]
     use crate::py::logging::reset_logging;
     #[pymodule_export]
     use crate::py::pickle::restore;
@@ -33,6 +38,11 @@ mod _core {
             let hook = PyDict::new(module.py());
             hook.set_item("after_in_child", module.getattr("after_fork_in_child")?)?;
             os.call_method("register_at_fork", (), Some(&hook))?;
+            let disk = PyDict::new(module.py());
+            disk.set_item("before", module.getattr("disk_before_fork")?)?;
+            disk.set_item("after_in_parent", module.getattr("disk_after_fork_in_parent")?)?;
+            disk.set_item("after_in_child", module.getattr("disk_after_fork_in_child")?)?;
+            os.call_method("register_at_fork", (), Some(&disk))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ pub(crate) mod cache;
 mod clock;
 mod custom_policy;
 mod departures;
+pub(crate) mod disk;
 mod duration;
 mod engine;
 mod errors;

@@ -1,1 +1,176 @@
+//! The store through its public API.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use flexcache_disk::{
+    Counted, Error, Finding, Key, Label, Number, Order, Policy, Record, Rules, Side, Store, Value, ValueRef, files,
+    mode,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const NOW: f64 = 1_700_000_000.0;
+
+fn open(directory: &Path) -> (Store, Rules) {
+    let rules = Rules::default();
+    let store = Store::new(directory);
+    let settings = [
+        ("size_limit".to_owned(), Value::Integer(1 << 30)),
+        ("sqlite_auto_vacuum".to_owned(), Value::Integer(1)),
+        ("sqlite_journal_mode".to_owned(), Value::Text("wal".to_owned())),
+        ("sqlite_synchronous".to_owned(), Value::Integer(1)),
+    ];
+    store.create(&settings, &rules.policy).expect("a new directory");
+    (store, rules)
+}
+
+fn text(key: &str) -> Key<'_> {
+    Key { datum: ValueRef::Text(key.as_bytes()), raw: true }
+}
+
+fn number(value: i64) -> Record<'static> {
+    Record { size: 0, mode: mode::RAW, filename: None, value: ValueRef::Integer(value) }
+}
+
+fn label(expire_time: Option<f64>) -> Label<'static> {
+    Label { now: NOW, expire_time, tag: ValueRef::Null }
+}
+
+#[test]
+fn what_is_set_is_found_until_it_expires() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    store.set(text("a"), number(1), label(Some(NOW + 10.0)), &rules, PATIENCE).expect("set");
+    let found = |now| store.get(text("a"), now, &rules, PATIENCE).expect("get").map(|entry| entry.value);
+    assert_eq!(found(NOW), Some(Value::Integer(1)));
+    assert_eq!(found(NOW + 10.0), None);
+    assert_eq!(store.len(PATIENCE).expect("len"), 1);
+    assert_eq!(store.expire_some(NOW + 11.0, PATIENCE).expect("expire"), 1);
+    assert_eq!(store.len(PATIENCE).expect("len"), 0);
+}
+
+#[test]
+fn a_directory_is_opened_again_without_a_write() {
+    let directory = tempfile::tempdir().expect("a directory");
+    drop(open(directory.path()));
+    let version = |store: &Store| store.settings().expect("settings").len();
+    let (store, _) = open(directory.path());
+    assert_eq!(version(&store), 8);
+}
+
+#[test]
+fn a_rollback_leaves_no_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    let put = |content: &[u8]| {
+        let name = files::new_name().expect("a name");
+        files::write(&directory.path().join(&name), content).expect("a file");
+        let size = i64::try_from(content.len()).expect("small");
+        let record = Record { size, mode: mode::BINARY, filename: Some(&name), value: ValueRef::Null };
+        store.set(text("a"), record, label(None), &rules, PATIENCE).expect("set");
+    };
+    put(b"old");
+    store.begin(PATIENCE).expect("begin");
+    put(b"new");
+    store.rollback().expect("rollback");
+    assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+    let entry = store.get(text("a"), NOW, &rules, PATIENCE).expect("get").expect("the old value");
+    assert_eq!(entry.size, 3);
+    put(b"newer");
+    assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+}
+
+#[test]
+fn threads_count_without_losing_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    let highest = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let began =
+                        store.increment(text("n"), Number::Integer(1), Some(number(1)), NOW, &rules, PATIENCE);
+                    if let Counted::Sum(Number::Integer(sum)) = began.expect("increment") {
+                        highest.fetch_max(sum.unsigned_abs(), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(highest.into_inner(), 400);
+}
+
+#[test]
+fn who_waits_too_long_is_told_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    store.begin(PATIENCE).expect("begin");
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| store.set(text("a"), number(1), label(None), &rules, Duration::ZERO));
+        assert!(matches!(other.join().expect("no panic"), Err(Error::Busy)));
+    });
+    let (second, _) = (Store::new(directory.path()), ());
+    assert!(matches!(second.set(text("a"), number(1), label(None), &rules, Duration::ZERO), Err(Error::Busy)));
+    store.commit().expect("commit");
+    second.set(text("a"), number(1), label(None), &rules, Duration::ZERO).expect("nobody else writes");
+}
+
+#[test]
+fn queues_have_two_ends() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    for (value, side) in [(2, Side::Back), (3, Side::Back), (1, Side::Front)] {
+        store.push(Some("jobs"), side, number(value), label(None), &rules, PATIENCE).expect("push");
+    }
+    let pull = || {
+        let taken = store.at_end(Some("jobs"), Side::Front, true, NOW, PATIENCE).expect("pull");
+        taken.map(|(_, entry)| entry.value)
+    };
+    assert_eq!([pull(), pull(), pull(), pull()], [1, 2, 3, 0].map(|n| (n > 0).then_some(Value::Integer(n))));
+}
+
+#[test]
+fn keys_are_walked_both_ways() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    for key in ["b", "c", "a"] {
+        store.set(text(key), number(0), label(None), &rules, PATIENCE).expect("set");
+    }
+    let names = |order| {
+        let keys = store.keys_by_key(None, order, PATIENCE).expect("keys");
+        keys.into_iter().map(|key| key.datum).collect::<Vec<_>>()
+    };
+    let letters = |order: &str| order.chars().map(|c| Value::Text(c.to_string())).collect::<Vec<_>>();
+    assert_eq!(names(Order::Ascending), letters("abc"));
+    assert_eq!(names(Order::Descending), letters("cba"));
+}
+
+#[test]
+fn the_limit_evicts_what_was_stored_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    let rules = Rules { size_limit: 0.0, cull_limit: 1, ..rules };
+    store.set(text("a"), number(0), label(None), &Rules { cull_limit: 0, ..rules.clone() }, PATIENCE).expect("set");
+    let later = Label { now: NOW + 1.0, ..label(None) };
+    store.set(text("b"), number(0), later, &rules, PATIENCE).expect("set");
+    assert!(store.get(text("a"), NOW, &rules, PATIENCE).expect("get").is_none());
+    assert!(store.get(text("b"), NOW, &rules, PATIENCE).expect("get").is_some());
+    assert_eq!(Policy::named("no such"), None);
+}
+
+#[test]
+fn a_check_finds_and_mends() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    let record = Record { size: 5, mode: mode::BINARY, filename: Some("gone.val"), value: ValueRef::Null };
+    store.set(text("a"), record, label(None), &rules, PATIENCE).expect("set");
+    std::fs::create_dir(directory.path().join("empty")).expect("a directory");
+    std::fs::write(directory.path().join("stray"), "x").expect("a file");
+    let found = store.check(true, PATIENCE).expect("check");
+    assert!(found.iter().any(|finding| matches!(finding, Finding::MissingFile(_))), "{found:?}");
+    assert!(found.iter().any(|finding| matches!(finding, Finding::UnknownFile(_))), "{found:?}");
+    assert!(found.iter().any(|finding| matches!(finding, Finding::EmptyDirectory(_))), "{found:?}");
+    assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+}

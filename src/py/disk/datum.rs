@@ -1,0 +1,116 @@
+//! Between Python's objects and what a table can hold.
+
+use flexcache_disk::{Value, ValueRef};
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
+
+/// What a table can hold, still in Python's memory: strings and bytes are not copied.
+#[derive(Debug)]
+pub(super) enum Datum<'py> {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(Bound<'py, PyString>),
+    Blob(Bound<'py, PyBytes>),
+}
+
+impl<'py> Datum<'py> {
+    /// The object itself, if the table can hold it so that it comes back as it was: exactly a
+    /// `str`, `bytes`, `float` (but not NaN, which would come back as None), or an `int` of 64 bits.
+    #[inline]
+    pub(super) fn exactly(object: &Bound<'py, PyAny>) -> Option<Self> {
+        if let Ok(text) = object.cast_exact::<PyString>() {
+            return Some(Self::Text(text.clone()));
+        }
+        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return Some(Self::Blob(bytes.clone()));
+        }
+        if let Ok(number) = object.cast_exact::<PyInt>() {
+            return number.extract().ok().map(Self::Integer);
+        }
+        let number = object.cast_exact::<PyFloat>().ok()?.value();
+        (!number.is_nan()).then_some(Self::Real(number))
+    }
+
+    /// Whatever SQLite would take: None, numbers, text, anything with a buffer of bytes.
+    pub(super) fn any(what: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Some(datum) = Self::exactly(object) {
+            return Ok(datum);
+        }
+        if object.is_none() {
+            return Ok(Self::Null);
+        }
+        if let Ok(number) = object.cast::<PyInt>() {
+            return number.extract().map(Self::Integer).map_err(|_| {
+                PyOverflowError::new_err(format!(
+                    "{what} of {number} does not fit the 64 bits of a table's column"
+                ))
+            });
+        }
+        if let Ok(number) = object.cast::<PyFloat>() {
+            return Ok(Self::Real(number.value()));
+        }
+        if let Ok(text) = object.cast::<PyString>() {
+            return Ok(Self::Text(text.clone()));
+        }
+        if let Ok(bytes) = object.cast::<PyBytes>() {
+            return Ok(Self::Blob(bytes.clone()));
+        }
+        let buffer = pyo3::buffer::PyBuffer::<u8>::get(object).map_err(|_| {
+            let kind = object.get_type();
+            PyTypeError::new_err(format!("{what} must be None, a number, text or bytes, not {kind}"))
+        })?;
+        Ok(Self::Blob(PyBytes::new(object.py(), &buffer.to_vec(object.py())?)))
+    }
+
+    /// The same for SQLite. Fails for text that is not Unicode.
+    #[inline]
+    pub(super) fn borrow(&self) -> PyResult<ValueRef<'_>> {
+        Ok(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Real(number) => ValueRef::Real(*number),
+            Self::Text(text) => ValueRef::Text(text.to_str()?.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes.as_bytes()),
+        })
+    }
+
+    /// The same as an object.
+    pub(super) fn into_object(self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match self {
+            Self::Null => py.None().into_bound(py),
+            Self::Integer(number) => integer(py, number),
+            Self::Real(number) => PyFloat::new(py, number).into_any(),
+            Self::Text(text) => text.into_any(),
+            Self::Blob(bytes) => bytes.into_any(),
+        }
+    }
+}
+
+pub(super) fn integer(py: Python<'_>, number: i64) -> Bound<'_, PyAny> {
+    match number.into_pyobject(py) {
+        Ok(number) => number.into_any(),
+        Err(never) => match never {},
+    }
+}
+
+/// What came from a table, as an object.
+#[inline]
+pub(super) fn to_object<'py>(py: Python<'py>, value: &Value) -> Bound<'py, PyAny> {
+    match value {
+        Value::Null => py.None().into_bound(py),
+        Value::Integer(number) => integer(py, *number),
+        Value::Real(number) => PyFloat::new(py, *number).into_any(),
+        Value::Text(text) => PyString::new(py, text).into_any(),
+        Value::Blob(bytes) => PyBytes::new(py, bytes).into_any(),
+    }
+}
+
+/// A setting, as the table holds it. Keeps bool as a number.
+pub(super) fn setting(key: &str, object: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if let Ok(flag) = object.cast::<PyBool>() {
+        return Ok(Value::Integer(i64::from(flag.is_true())));
+    }
+    Ok(Value::from(Datum::any(&format!("the setting {key}"), object)?.borrow()?))
+}

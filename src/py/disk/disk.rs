@@ -1,0 +1,463 @@
+//! `Disk`: how keys and values become what table and files hold, and back.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use flexcache_disk::{Entry, OwnedKey, Value, files, mode};
+use pyo3::exceptions::{PyFileNotFoundError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyString};
+
+use super::datum::{Datum, integer, to_object};
+use super::errors;
+use crate::py::running_python;
+
+/// What `read=True` copies at a time.
+const CHUNK: usize = 1 << 22;
+
+static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static OPTIMIZE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+fn imported<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<&'py Bound<'py, PyAny>> {
+    let object = cell.get_or_try_init(py, || Ok::<_, PyErr>(py.import(module)?.getattr(name)?.unbind()))?;
+    Ok(object.bind(py))
+}
+
+/// A value as it is to be stored.
+pub(super) struct Stored<'py> {
+    pub(super) size: i64,
+    pub(super) mode: i64,
+    pub(super) filename: Option<String>,
+    pub(super) value: Datum<'py>,
+}
+
+/// How keys and values become what the table and files hold, and back.
+///
+/// A subclass may replace `put` and `get` (keys), `store` and `fetch` (values), `filename` and
+/// `remove` (files); a cache is given the class: `Cache(directory, disk=MyDisk)`. Settings of a
+/// cache that begin with `disk_` are passed to the class without it.
+///
+/// Args:
+///     directory: The cache's directory.
+///     min_file_size: Values of so many bytes (characters of a `str`) get a file of their own.
+///     pickle_protocol: With which objects are pickled.
+///     serializer: Turns objects into bytes and back in place of pickle; it has `dumps(object,
+///         protocol)` and `loads(data)`.
+///
+/// >>> from flexcache_rs.disk import Disk
+/// >>> Disk("/tmp").put("a string is a key as it is")
+/// ('a string is a key as it is', True)
+#[pyclass(frozen, subclass, module = "flexcache_rs.disk")]
+pub(crate) struct Disk {
+    directory: PathBuf,
+    min_file_size: AtomicI64,
+    pickle_protocol: AtomicI64,
+    serializer: Option<Py<PyAny>>,
+}
+
+impl Disk {
+    fn path(&self, filename: &str) -> PathBuf {
+        self.directory.join(filename)
+    }
+
+    pub(super) fn dumps<'py>(
+        &self,
+        py: Python<'py>,
+        object: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let protocol = integer(py, self.pickle_protocol.load(Ordering::Relaxed));
+        let dumped = match &self.serializer {
+            None => running_python::call(imported(py, &DUMPS, "_pickle", "dumps")?, [object, &protocol])?,
+            Some(serializer) => {
+                let dumps = serializer.bind(py).getattr("dumps")?;
+                running_python::call(&dumps, [object, &protocol])?
+            }
+        };
+        dumped.cast_into::<PyBytes>().map_err(|error| {
+            PyTypeError::new_err(format!(
+                "the serializer's dumps() must return bytes, not {}",
+                error.into_inner()
+            ))
+        })
+    }
+
+    pub(super) fn loads<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match &self.serializer {
+            None => running_python::call(imported(py, &LOADS, "_pickle", "loads")?, [data]),
+            Some(serializer) => running_python::call(&serializer.bind(py).getattr("loads")?, [data]),
+        }
+    }
+
+    pub(super) fn put_key<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<(Datum<'py>, bool)> {
+        if let Some(datum) = Datum::exactly(key) {
+            return Ok((datum, true));
+        }
+        let py = key.py();
+        let dumped = self.dumps(py, key)?;
+        if self.serializer.is_some() {
+            return Ok((Datum::Blob(dumped), false));
+        }
+        let optimize = imported(py, &OPTIMIZE, "pickletools", "optimize")?;
+        let optimized = running_python::call(optimize, [dumped.as_any()])?;
+        Ok((Datum::Blob(optimized.cast_into()?), false))
+    }
+
+    pub(super) fn get_key<'py>(&self, py: Python<'py>, key: &OwnedKey) -> PyResult<Bound<'py, PyAny>> {
+        let datum = to_object(py, &key.datum);
+        if key.raw { Ok(datum) } else { self.loads(py, &datum) }
+    }
+
+    /// Whether a value of so many bytes or characters stays in the table.
+    fn is_small(&self, length: usize) -> bool {
+        i64::try_from(length).is_ok_and(|length| length < self.min_file_size.load(Ordering::Relaxed))
+    }
+
+    /// Prepares a value; its file, if it gets one, is written by `to_file`, which is told the
+    /// value's bytes.
+    pub(super) fn prepare<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        to_file: impl FnOnce(&[u8]) -> PyResult<String>,
+    ) -> PyResult<Stored<'py>> {
+        let py = value.py();
+        let (mode, datum) = match Datum::exactly(value) {
+            Some(datum @ Datum::Blob(_)) => (mode::BINARY, datum),
+            Some(datum @ Datum::Text(_)) => (mode::TEXT, datum),
+            Some(datum) => return Ok(Stored { size: 0, mode: mode::RAW, filename: None, value: datum }),
+            None => (mode::PICKLE, Datum::Blob(self.dumps(py, value)?)),
+        };
+        let (length, bytes) = match &datum {
+            // Characters are counted, bytes written.
+            Datum::Text(text) => (text.len()?, text.to_str()?.as_bytes()),
+            Datum::Blob(bytes) => (bytes.as_bytes().len(), bytes.as_bytes()),
+            _ => unreachable!("numbers have returned above"),
+        };
+        if self.is_small(length) {
+            let mode = if mode == mode::PICKLE { mode } else { mode::RAW };
+            return Ok(Stored { size: 0, mode, filename: None, value: datum });
+        }
+        let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        Ok(Stored { size, mode, filename: Some(to_file(bytes)?), value: Datum::Null })
+    }
+
+    /// Writes a file with a name of its own.
+    pub(super) fn write_file(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<String> {
+        py.detach(|| {
+            let name = files::new_name()?;
+            files::write(&self.path(&name), bytes)?;
+            Ok(name)
+        })
+        .map_err(|error| errors::raised(py, error))
+    }
+
+    /// Copies an open file into one with the given name. The number of bytes.
+    fn copy_file(&self, py: Python<'_>, from: &Bound<'_, PyAny>, name: &str) -> PyResult<i64> {
+        let path = self.path(name);
+        let mut to = py.detach(|| files::create(&path)).map_err(|error| errors::raised(py, error))?;
+        let mut size = 0;
+        let mut copy = || -> PyResult<i64> {
+            loop {
+                let chunk = from.call_method1("read", (CHUNK,))?.cast_into::<PyBytes>().map_err(|error| {
+                    PyTypeError::new_err(format!("read() must return bytes, not {}", error.into_inner()))
+                })?;
+                let bytes = chunk.as_bytes();
+                if bytes.is_empty() {
+                    return Ok(size);
+                }
+                py.detach(|| to.write_all(bytes))?;
+                size += i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+            }
+        };
+        let copied = copy();
+        if copied.is_err() {
+            files::remove(&path);
+        }
+        copied
+    }
+
+    pub(super) fn store_value<'py>(&self, value: &Bound<'py, PyAny>, read: bool) -> PyResult<Stored<'py>> {
+        let py = value.py();
+        if read && Datum::exactly(value).is_none() {
+            let name = files::new_name().map_err(|error| errors::raised(py, error))?;
+            let size = self.copy_file(py, value, &name)?;
+            return Ok(Stored { size, mode: mode::BINARY, filename: Some(name), value: Datum::Null });
+        }
+        self.prepare(value, |bytes| self.write_file(py, bytes))
+    }
+
+    /// The value of an entry; `None` where its file is gone, or was cut short by a crash.
+    pub(super) fn fetch_value<'py>(
+        &self,
+        py: Python<'py>,
+        entry: &Entry,
+        read: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(filename) = &entry.filename else {
+            let datum = to_object(py, &entry.value);
+            let pickled = entry.mode == mode::PICKLE;
+            return if pickled { self.loads(py, &datum) } else { Ok(datum) }.map(Some);
+        };
+        let path = self.path(filename);
+        if read && entry.mode == mode::BINARY {
+            return match py.import("builtins")?.call_method1("open", (path, "rb")) {
+                Err(error) if error.is_instance_of::<PyFileNotFoundError>(py) => Ok(None),
+                opened => opened.map(Some),
+            };
+        }
+        let opened =
+            py.detach(|| files::open(&path, entry.size)).map_err(|error| errors::raised(py, error))?;
+        let Some((file, length)) = opened else { return Ok(None) };
+        read_all(py, file, &path, length, entry.mode == mode::TEXT).and_then(|content| {
+            if entry.mode == mode::PICKLE { self.loads(py, &content) } else { Ok(content) }.map(Some)
+        })
+    }
+}
+
+/// Reads a file of a known length.
+fn read_all<'py>(
+    py: Python<'py>,
+    mut file: File,
+    path: &Path,
+    length: u64,
+    text: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let failed = |source| errors::raised(py, flexcache_disk::Error::File { path: path.to_owned(), source });
+    if text {
+        let mut content = String::new();
+        py.detach(|| file.read_to_string(&mut content)).map_err(failed)?;
+        return Ok(PyString::new(py, &content).into_any());
+    }
+    let length =
+        usize::try_from(length).map_err(|_| PyValueError::new_err("the file does not fit memory"))?;
+    // Read straight into the object.
+    let bytes =
+        PyBytes::new_with(py, length, |buffer| py.detach(|| file.read_exact(buffer)).map_err(failed))?;
+    Ok(bytes.into_any())
+}
+
+#[pymethods]
+impl Disk {
+    #[new]
+    #[pyo3(signature = (directory, min_file_size=0, pickle_protocol=0, serializer=None))]
+    fn new(
+        directory: PathBuf,
+        min_file_size: i64,
+        pickle_protocol: i64,
+        serializer: Option<Py<PyAny>>,
+    ) -> Self {
+        Self {
+            directory,
+            min_file_size: AtomicI64::new(min_file_size),
+            pickle_protocol: AtomicI64::new(pickle_protocol),
+            serializer,
+        }
+    }
+
+    /// Takes whatever the constructor takes: a subclass may want more.
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn __init__(&self, _args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) {}
+
+    /// The cache's directory.
+    #[getter]
+    fn _directory(&self) -> String {
+        self.directory.to_string_lossy().into_owned()
+    }
+
+    /// Values of so many bytes (characters of a `str`) get a file of their own.
+    #[getter]
+    fn min_file_size(&self) -> i64 {
+        self.min_file_size.load(Ordering::Relaxed)
+    }
+
+    #[setter]
+    fn set_min_file_size(&self, value: i64) {
+        self.min_file_size.store(value, Ordering::Relaxed);
+    }
+
+    /// The protocol with which objects are pickled.
+    #[getter]
+    fn pickle_protocol(&self) -> i64 {
+        self.pickle_protocol.load(Ordering::Relaxed)
+    }
+
+    #[setter]
+    fn set_pickle_protocol(&self, value: i64) {
+        self.pickle_protocol.store(value, Ordering::Relaxed);
+    }
+
+    /// What stands in for pickle, or None.
+    #[getter]
+    fn serializer(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.serializer.as_ref().map(|serializer| serializer.clone_ref(py))
+    }
+
+    /// A number for a key that is the same in every process: FanoutCache chooses a shard by it.
+    ///
+    /// >>> from flexcache_rs.disk import Disk
+    /// >>> Disk("/tmp").hash("key")
+    /// 42402122
+    #[pyo3(signature = (key, /))]
+    fn hash(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let (datum, _) = put_key(slf.as_any(), native(slf.as_any()), key)?;
+        hash_of(&datum)
+    }
+
+    /// A key as the table has it, and whether it is the key itself.
+    #[pyo3(signature = (key, /))]
+    fn put<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, bool)> {
+        let (datum, raw) = self.put_key(key)?;
+        Ok((datum.into_object(key.py()), raw))
+    }
+
+    /// A key from what the table has.
+    #[pyo3(signature = (key, raw, /))]
+    fn get<'py>(&self, key: &Bound<'py, PyAny>, raw: bool) -> PyResult<Bound<'py, PyAny>> {
+        if raw { Ok(key.clone()) } else { self.loads(key.py(), key) }
+    }
+
+    /// Prepares a value and writes its file, if it gets one: (size, mode, filename, value).
+    #[pyo3(signature = (value, read, key=None))]
+    fn store<'py>(
+        slf: &Bound<'py, Self>,
+        value: &Bound<'py, PyAny>,
+        read: bool,
+        key: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(i64, i64, Option<String>, Bound<'py, PyAny>)> {
+        let (py, disk) = (slf.py(), slf.get());
+        // A subclass may choose the name.
+        let name = || -> PyResult<String> {
+            let (name, _): (String, Bound<'_, PyAny>) = match key {
+                Some(key) => slf.call_method1("filename", (key, value))?,
+                None => slf.call_method0("filename")?,
+            }
+            .extract()?;
+            Ok(name)
+        };
+        let stored = if read && Datum::exactly(value).is_none() {
+            let name = name()?;
+            let size = disk.copy_file(py, value, &name)?;
+            Stored { size, mode: mode::BINARY, filename: Some(name), value: Datum::Null }
+        } else {
+            disk.prepare(value, |bytes| {
+                let name = name()?;
+                let path = disk.path(&name);
+                py.detach(|| files::write(&path, bytes)).map_err(|error| errors::raised(py, error))?;
+                Ok(name)
+            })?
+        };
+        Ok((stored.size, stored.mode, stored.filename, stored.value.into_object(py)))
+    }
+
+    /// A value from what [`store`] returned; an open file where it has one and `read` is true.
+    ///
+    /// Raises:
+    ///     OSError: The file is gone.
+    #[pyo3(signature = (mode, filename, value, read, /))]
+    fn fetch<'py>(
+        &self,
+        py: Python<'py>,
+        mode: i64,
+        filename: Option<String>,
+        value: &Bound<'py, PyAny>,
+        read: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(name) = &filename else {
+            return if mode == mode::PICKLE { self.loads(py, value) } else { Ok(value.clone()) };
+        };
+        let path = self.path(name);
+        let entry = Entry {
+            rowid: 0,
+            expire_time: None,
+            tag: Value::Null,
+            size: 0,
+            mode,
+            filename,
+            value: Value::Null,
+        };
+        self.fetch_value(py, &entry, read)?
+            .ok_or_else(|| PyFileNotFoundError::new_err((2, "No such file or directory", path)))
+    }
+
+    /// A name for a new file: relative to the directory, and in full.
+    #[pyo3(signature = (key=None, value=None))]
+    fn filename(
+        &self,
+        py: Python<'_>,
+        key: Option<&Bound<'_, PyAny>>,
+        value: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(String, String)> {
+        let _ = (key, value);
+        let name = files::new_name().map_err(|error| errors::raised(py, error))?;
+        let full = self.path(&name).to_string_lossy().into_owned();
+        Ok((name, full))
+    }
+
+    /// Removes a file, and the directories that are empty without it. No error if it is gone.
+    #[pyo3(signature = (file_path, /))]
+    fn remove(&self, py: Python<'_>, file_path: PathBuf) {
+        py.detach(|| files::remove(&self.directory.join(file_path)));
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.serializer)
+    }
+}
+
+/// The disk itself, unless a subclass may have changed something.
+pub(super) fn native<'a>(disk: &'a Bound<'_, PyAny>) -> Option<&'a Disk> {
+    disk.cast_exact::<Disk>().ok().map(Bound::get)
+}
+
+/// A key as the table has it.
+#[inline]
+pub(super) fn put_key<'py>(
+    disk: &Bound<'py, PyAny>,
+    native: Option<&Disk>,
+    key: &Bound<'py, PyAny>,
+) -> PyResult<(Datum<'py>, bool)> {
+    if let Some(disk) = native {
+        return disk.put_key(key);
+    }
+    let (datum, raw): (Bound<'py, PyAny>, bool) = disk.call_method1("put", (key,))?.extract()?;
+    Ok((Datum::any("what Disk.put() returned for the key", &datum)?, raw))
+}
+
+const ADLER_MODULUS: u32 = 65521;
+
+/// Adler-32, as zlib has it.
+fn adler32(bytes: &[u8]) -> u64 {
+    let (mut low, mut high) = (1_u32, 0_u32);
+    // So many bytes cannot overflow 32 bits.
+    for chunk in bytes.chunks(5552) {
+        for &byte in chunk {
+            low += u32::from(byte);
+            high += low;
+        }
+        low %= ADLER_MODULUS;
+        high %= ADLER_MODULUS;
+    }
+    u64::from(high << 16 | low)
+}
+
+fn hash_of(datum: &Datum<'_>) -> PyResult<u64> {
+    Ok(match datum {
+        Datum::Text(text) => adler32(text.to_str()?.as_bytes()),
+        Datum::Blob(bytes) => adler32(bytes.as_bytes()),
+        Datum::Integer(number) => number.rem_euclid(0xffff_ffff).unsigned_abs(),
+        Datum::Real(number) => adler32(&number.to_be_bytes()),
+        Datum::Null => return Err(PyTypeError::new_err("None is no key of a table")),
+    })
+}

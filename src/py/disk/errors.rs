@@ -1,0 +1,63 @@
+//! The one way from the disk store's errors to Python's exceptions.
+
+use flexcache_disk::Error;
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+pyo3::create_exception!(
+    flexcache_rs.disk,
+    Timeout,
+    pyo3::exceptions::PyException,
+    "Others were writing for longer than `timeout`, and `retry` was not given. Nothing has changed."
+);
+
+/// SQLite's primary result codes that have a class of their own.
+mod code {
+    pub(super) const CORRUPT: i32 = 11;
+    pub(super) const TOO_BIG: i32 = 18;
+    pub(super) const CONSTRAINT: i32 = 19;
+    pub(super) const NOT_A_DATABASE: i32 = 26;
+}
+
+/// The exception of a class of the module `sqlite3`, which programs catch.
+fn sqlite(py: Python<'_>, error: &Error) -> PyErr {
+    let extended = error.sqlite_code();
+    let class = match extended.map(|code| code & 0xff) {
+        Some(code::CORRUPT | code::NOT_A_DATABASE) | None => "DatabaseError",
+        Some(code::TOO_BIG) => "DataError",
+        Some(code::CONSTRAINT) => "IntegrityError",
+        Some(_) => "OperationalError",
+    };
+    let raised = py.import("sqlite3").and_then(|module| module.getattr(class)?.call1((error.to_string(),)));
+    match raised {
+        Ok(exception) => {
+            if let Some(code) = extended {
+                // The message alone would do.
+                let _ = exception.setattr("sqlite_errorcode", code);
+            }
+            PyErr::from_value(exception)
+        }
+        Err(error) => error,
+    }
+}
+
+/// The exception for an error of the store.
+#[cold]
+pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
+    match error {
+        Error::Busy => Timeout::new_err(()),
+        Error::Sqlite(_) => sqlite(py, &error),
+        Error::File { path, source } => match source.raw_os_error() {
+            Some(number) => {
+                let message = source.to_string();
+                let message = message.split(" (os error").next().unwrap_or_default().to_owned();
+                PyOSError::new_err((number, message, path))
+            }
+            None => PyOSError::new_err(format!("{}: {source}", path.display())),
+        },
+        Error::NotANumber => PyTypeError::new_err("the value is not a number that can be incremented"),
+        Error::Overflow => PyOverflowError::new_err("the sum does not fit 64 bits"),
+        Error::NotAQueueKey(_) => PyValueError::new_err(error.to_string()),
+        _ => PyRuntimeError::new_err(error.to_string()),
+    }
+}

@@ -1,0 +1,84 @@
+//! Going through the keys of a cache, a page at a time, while it may change.
+
+use std::collections::VecDeque;
+
+use flexcache_disk::{Order, OwnedKey};
+use pyo3::prelude::*;
+
+use super::cache::DiskCache;
+use crate::py::guard::Guard;
+
+/// Where an iteration is.
+pub(super) enum Place {
+    /// In the order in which keys came: the row it is beyond, and the last one.
+    Row(i64, i64),
+    /// In the order of keys: the key it is beyond.
+    Key(Option<OwnedKey>),
+    /// At the end.
+    Over,
+}
+
+struct State {
+    place: Place,
+    page: VecDeque<OwnedKey>,
+}
+
+/// An iterator over the keys of a cache.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct DiskKeys {
+    cache: Py<DiskCache>,
+    order: Order,
+    state: Guard<State>,
+}
+
+impl DiskKeys {
+    pub(super) fn new(cache: Py<DiskCache>, place: Place, order: Order) -> Self {
+        Self { cache, order, state: Guard::new(State { place, page: VecDeque::new() }, true) }
+    }
+
+    /// Reads the next page; two threads may do so at a time, and then one does it in vain.
+    fn turn_page(&self, py: Python<'_>) -> PyResult<Option<OwnedKey>> {
+        let place = self.state.with(py, |state| std::mem::replace(&mut state.place, Place::Over))?;
+        let cache = self.cache.get();
+        let order = self.order;
+        let (place, page): (Place, Vec<OwnedKey>) = match place {
+            Place::Over => return Ok(None),
+            Place::Row(beyond, limit) => {
+                let rows = cache
+                    .wait(py, true, |store, patience| store.keys_by_row(beyond, limit, order, patience))?;
+                let place = rows.last().map_or(Place::Over, |(row, _)| Place::Row(*row, limit));
+                (place, rows.into_iter().map(|(_, key)| key).collect())
+            }
+            Place::Key(beyond) => {
+                let beyond = beyond.as_ref();
+                let keys =
+                    cache.wait(py, true, |store, patience| store.keys_by_key(beyond, order, patience))?;
+                (keys.last().map_or(Place::Over, |key| Place::Key(Some(key.clone()))), keys)
+            }
+        };
+        Ok(self.state.with(py, |state| {
+            state.place = place;
+            state.page.extend(page);
+            state.page.pop_front()
+        })?)
+    }
+}
+
+#[pymethods]
+impl DiskKeys {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let next = match self.state.with(py, |state| state.page.pop_front())? {
+            Some(key) => Some(key),
+            None => self.turn_page(py)?,
+        };
+        next.map(|key| self.cache.get().decode_key(py, &key)).transpose()
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.cache)
+    }
+}
