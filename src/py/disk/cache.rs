@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use flexcache_disk::{
     Counted, Entry, Error, Finding, Key, Label, Number, Order, OwnedKey, Policy, Record, Rules, Side, Store,
-    Value, ValueRef, files,
+    files,
 };
 use pyo3::exceptions::{PyKeyError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;

@@ -112,5 +112,11 @@ pub(super) fn setting(key: &str, object: &Bound<'_, PyAny>) -> PyResult<Value> {
     if let Ok(flag) = object.cast::<PyBool>() {
         return Ok(Value::Integer(i64::from(flag.is_true())));
     }
-    Ok(Value::from(Datum::any(&format!("the setting {key}"), object)?.borrow()?))
+    Ok(match Datum::any(&format!("the setting {key}"), object)? {
+        Datum::Null => Value::Null,
+        Datum::Integer(number) => Value::Integer(number),
+        Datum::Real(number) => Value::Real(number),
+        Datum::Text(text) => Value::Text(text.to_str()?.to_owned()),
+        Datum::Blob(bytes) => Value::Blob(bytes.as_bytes().to_vec()),
+    })
 }

@@ -1,0 +1,75 @@
+"""Caches on disk: python-diskcache's API on its own directories.
+
+`import flexcache_rs.disk as diskcache` is the whole change in a program. A directory may be used by both
+libraries at the same time, from different processes.
+
+>>> from flexcache_rs.disk import Cache
+>>> cache = Cache()  # a temporary directory; give one to find it again
+>>> cache.set("answer", {"value": 42}, expire=60, tag="numbers")
+True
+>>> cache["answer"]
+{'value': 42}
+"""
+
+from flexcache_rs.disk.core import (
+    DEFAULT_SETTINGS,
+    ENOVAL,
+    EVICTION_POLICY,
+    UNKNOWN,
+    Cache,
+    CheckReport,
+    Disk,
+    EmptyDirWarning,
+    JSONDisk,
+    Timeout,
+    UnknownFileWarning,
+)
+from flexcache_rs.disk.fanout import FanoutCache
+from flexcache_rs.disk.persistent import Deque, Index
+from flexcache_rs.disk.recipes import (
+    Averager,
+    BoundedSemaphore,
+    Lock,
+    RLock,
+    barrier,
+    memoize_stampede,
+    throttle,
+)
+from flexcache_rs.disk.serializers import JSONSerializer, PickleSerializer, Serializer, SignedPickleSerializer
+
+__all__ = [
+    "DEFAULT_SETTINGS",
+    "ENOVAL",
+    "EVICTION_POLICY",
+    "UNKNOWN",
+    "Averager",
+    "BoundedSemaphore",
+    "Cache",
+    "CheckReport",
+    "Deque",
+    "Disk",
+    "EmptyDirWarning",
+    "FanoutCache",
+    "Index",
+    "JSONDisk",
+    "JSONSerializer",
+    "Lock",
+    "PickleSerializer",
+    "RLock",
+    "Serializer",
+    "SignedPickleSerializer",
+    "Timeout",
+    "UnknownFileWarning",
+    "barrier",
+    "memoize_stampede",
+    "throttle",
+]
+
+
+def __getattr__(name: str) -> object:
+    """`DjangoCache`, which needs Django, is imported when asked for."""
+    if name == "DjangoCache":
+        from flexcache_rs.disk.djangocache import DjangoCache
+
+        return DjangoCache
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

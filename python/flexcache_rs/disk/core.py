@@ -1,0 +1,536 @@
+"""`Cache`, and how a directory of it is set up."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import pickle
+import tempfile
+import warnings
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._core import Disk, DiskCache, Timeout
+from flexcache_rs.disk.memoizing import (
+    ENOVAL,
+    UNKNOWN,
+    Constant,
+    Memoized,
+    P,
+    R_co,
+    args_to_key,
+    full_name,
+    memoizing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from flexcache_rs.disk.recipes import Lock
+    from flexcache_rs.disk.serializers import Serializer
+
+__all__ = [
+    "DBNAME",
+    "DEFAULT_SETTINGS",
+    "ENOVAL",
+    "EVICTION_POLICY",
+    "METADATA",
+    "MODE_BINARY",
+    "MODE_NONE",
+    "MODE_PICKLE",
+    "MODE_RAW",
+    "MODE_TEXT",
+    "UNKNOWN",
+    "Cache",
+    "CheckReport",
+    "Constant",
+    "Disk",
+    "EmptyDirWarning",
+    "JSONDisk",
+    "Timeout",
+    "UnknownFileWarning",
+    "args_to_key",
+    "full_name",
+]
+
+DBNAME = "cache.db"
+
+MODE_NONE = 0
+MODE_RAW = 1
+MODE_BINARY = 2
+MODE_TEXT = 3
+MODE_PICKLE = 4
+
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "statistics": 0,
+    "tag_index": 0,
+    "eviction_policy": "least-recently-stored",
+    "size_limit": 2**30,
+    "cull_limit": 10,
+    "sqlite_auto_vacuum": 1,
+    "sqlite_cache_size": 2**13,
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 2**26,
+    "sqlite_synchronous": 1,
+    "disk_min_file_size": 2**15,
+    "disk_pickle_protocol": pickle.HIGHEST_PROTOCOL,
+}
+"""What a new directory is set to."""
+
+METADATA = {"count": 0, "size": 0, "hits": 0, "misses": 0}
+"""Counters that stand beside the settings."""
+
+
+def _evicting_by(column: str, get: str | None) -> dict[str, str | None]:
+    return {
+        "init": f"CREATE INDEX IF NOT EXISTS Cache_{column} ON Cache ({column})",
+        "get": get,
+        "cull": f"SELECT {{fields}} FROM Cache ORDER BY {column} LIMIT ?",
+    }
+
+
+EVICTION_POLICY: dict[str, dict[str, str | None]] = {
+    "none": {"init": None, "get": None, "cull": None},
+    "least-recently-stored": _evicting_by("store_time", None),
+    "least-recently-used": _evicting_by("access_time", "access_time = {now}"),
+    "least-frequently-used": _evicting_by("access_count", "access_count = access_count + 1"),
+}
+"""The orders of eviction, in SQL; more may be added. `init` makes an index, `get` is what a read sets in its row,
+`cull` selects `{fields}` of at most `?` victims; `{now}` is the time of the call."""
+
+_RULES = frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit"))
+
+
+class UnknownFileWarning(UserWarning):
+    """A file in the directory that no entry knows."""
+
+
+class EmptyDirWarning(UserWarning):
+    """A directory without files."""
+
+
+_CATEGORIES = {"unknown_file": UnknownFileWarning, "empty_directory": EmptyDirWarning}
+
+
+class CheckReport(list[warnings.WarningMessage]):
+    """What `check` found: a list of warnings, and the same by kind, as texts."""
+
+    def __init__(self, findings: Iterable[tuple[str, str]] = ()) -> None:
+        self._findings = list(findings)
+        super().__init__(
+            warnings.WarningMessage(category(text), category, __file__, 0)
+            for category, text in ((_CATEGORIES.get(kind, UserWarning), text) for kind, text in self._findings)
+        )
+
+    def _of(self, kind: str) -> list[str]:
+        return [text for other, text in self._findings if other == kind]
+
+    def extend_from(self, other: CheckReport) -> None:
+        """Adds the findings of another report."""
+        self._findings += other._findings
+        self.extend(other)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as it should be."""
+        return not self
+
+    @property
+    def damaged(self) -> list[str]:
+        """What SQLite says about the database. Not mended; delete the database, or the directory."""
+        return self._of("damaged")
+
+    @property
+    def missing_files(self) -> list[str]:
+        """Entries whose file is gone. Mended by deleting them."""
+        return self._of("missing_file")
+
+    @property
+    def wrong_sizes(self) -> list[str]:
+        """Entries whose file has another size. Mended in the entry."""
+        return self._of("wrong_size")
+
+    @property
+    def unknown_files(self) -> list[str]:
+        """Files that no entry knows. Mended by deleting them."""
+        return self._of("unknown_file")
+
+    @property
+    def empty_directories(self) -> list[str]:
+        """Directories without files. Mended by deleting them."""
+        return self._of("empty_directory")
+
+    @property
+    def wrong_counters(self) -> list[str]:
+        """Counters that disagree with the entries. Mended."""
+        return self._of("wrong_counter")
+
+
+class JSONDisk(Disk):
+    """Stores keys and values as compressed JSON.
+
+    Args:
+        directory: The cache's directory.
+        compress_level: From 0 (none) to 9; part of the keys, so a cache must keep to one.
+        **kwargs: What `Disk` takes.
+
+    >>> cache = Cache(disk=JSONDisk, disk_compress_level=6)
+    >>> cache[{"a": 1}.get("a"), "b"] = (1, 2)
+    >>> cache[1, "b"]
+    [1, 2]
+    """
+
+    def __init__(self, directory: str, compress_level: int = 1, **kwargs: Any) -> None:
+        self.compress_level = compress_level
+        super().__init__(directory, **kwargs)
+
+    # The constructor of the class below sees all arguments, and does not know this one.
+    def __new__(cls, directory: str, compress_level: int = 1, **kwargs: Any) -> JSONDisk:
+        """As the class says."""
+        del compress_level
+        return super().__new__(cls, directory, **kwargs)
+
+    def _compress(self, value: Any) -> bytes:
+        return zlib.compress(json.dumps(value).encode(), self.compress_level)
+
+    def put(self, key: Any, /) -> tuple[Any, bool]:
+        """A key as the table has it."""
+        return super().put(self._compress(key))
+
+    def get(self, key: Any, raw: bool, /) -> Any:
+        """A key from what the table has."""
+        return json.loads(zlib.decompress(super().get(key, raw)))
+
+    def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:
+        """Prepares a value."""
+        return super().store(value if read else self._compress(value), read, key=key)
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
+        """A value from what `store` returned."""
+        data = super().fetch(mode, filename, value, read)
+        return data if read else json.loads(zlib.decompress(data))
+
+
+def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
+    """The directory to use: made, with `~` and `$VARIABLES` in it replaced; a temporary one for None.
+
+    A directory that is made is private to its owner.
+    """
+    if directory is None:
+        return tempfile.mkdtemp(prefix="diskcache-")
+    expanded = os.path.expandvars(os.path.expanduser(str(directory)))  # noqa: PTH111
+    if not os.path.isdir(expanded):  # noqa: PTH112
+        try:
+            os.makedirs(expanded, 0o700)  # noqa: PTH103
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                message = f"the cache directory {expanded!r} does not exist and cannot be made: {error.strerror}"
+                raise OSError(error.errno, message) from error
+    return expanded
+
+
+class Cache(DiskCache):
+    """A cache in a directory, for any number of threads and processes.
+
+    Args:
+        directory: Made if it is not there; None is a new temporary one, which stays.
+        timeout: Seconds to wait for other writers before `Timeout` is raised.
+        disk: The class that turns keys and values into what the directory holds.
+        serializer: What to use in place of pickle, see `flexcache_rs.disk.serializers`. Its name is recorded in
+            the directory.
+        **settings: See `DEFAULT_SETTINGS`. They are recorded in the directory, and there they stay when it is
+            opened without them. Each is an attribute of the cache; `reset` changes it.
+
+    Raises:
+        OSError: The directory cannot be made.
+        ValueError: `disk` is no subclass of `Disk`; or the directory was made with another serializer.
+        KeyError: There is no such eviction policy.
+        RuntimeError: The database is open in this process through another SQLite library.
+        sqlite3.DatabaseError: The database is damaged or is none.
+        Timeout: Others were setting up the directory for a minute.
+
+    >>> cache = Cache(size_limit=10**9, eviction_policy="least-recently-used")
+    >>> cache["a"] = 1
+    >>> "a" in cache, len(cache), list(cache), cache.size_limit
+    (True, 1, ['a'], 1000000000)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        timeout: float = 60,
+        disk: type[Disk] = Disk,
+        *,
+        serializer: Serializer | None = None,
+        **settings: Any,
+    ) -> None:
+        if not (isinstance(disk, type) and issubclass(disk, Disk)):
+            raise ValueError("disk must subclass diskcache.Disk")
+        directory = prepare_directory(directory)
+        self._timeout = timeout
+        self._serializer = serializer
+        self._rules: dict[str, Any] = {}
+        recorded = self._connect(directory, timeout)
+        merged = DEFAULT_SETTINGS | recorded | settings
+        if recorded or serializer is not None:
+            self._compare_serializers(recorded, merged)
+        for key in METADATA:
+            merged.pop(key, None)
+        policy = EVICTION_POLICY[merged["eviction_policy"]]
+        options = {key[5:]: value for key, value in merged.items() if key.startswith("disk_")}
+        if serializer is not None:
+            options["serializer"] = serializer
+        self._use_disk(disk(directory, **options))
+        self._create(merged, policy["init"])
+        self._rules = {key: merged[key] for key in _RULES}
+        self._apply_rules()
+        for key, value in merged.items():
+            if key not in _RULES:
+                setattr(self, key, value)
+        for key in METADATA:
+            setattr(self, key, recorded.get(key, 0))
+
+    def _compare_serializers(self, recorded: dict[str, Any], merged: dict[str, Any]) -> None:
+        ours = "pickle" if self._serializer is None else self._serializer.name
+        theirs = recorded.get("serializer", "pickle" if recorded else ours)
+        if ours != theirs:
+            raise ValueError(f"serializer must be the one that the directory was made with, {theirs!r}, not {ours!r}")
+        if ours != "pickle":
+            merged["serializer"] = ours
+
+    def _apply_rules(self) -> None:
+        rules = self._rules
+        policy = EVICTION_POLICY[rules["eviction_policy"]]
+        limit = max(int(rules["cull_limit"]), 0)
+        self._set_rules(policy["get"], policy["cull"], float(rules["size_limit"]), limit, bool(rules["statistics"]))
+
+    def _change_rule(self, name: str, value: Any) -> None:
+        before = self._rules
+        self._rules = before | {name: value}
+        try:
+            self._apply_rules()
+        except BaseException:
+            self._rules = before
+            raise
+
+    @property
+    def statistics(self) -> Any:
+        """Whether hits and misses are counted; each read is then a write."""
+        return self._rules["statistics"]
+
+    @statistics.setter
+    def statistics(self, value: Any) -> None:
+        self._change_rule("statistics", value)
+
+    @property
+    def eviction_policy(self) -> Any:
+        """Which entries leave first, a key of `EVICTION_POLICY`."""
+        return self._rules["eviction_policy"]
+
+    @eviction_policy.setter
+    def eviction_policy(self, value: Any) -> None:
+        self._change_rule("eviction_policy", value)
+
+    @property
+    def size_limit(self) -> Any:
+        """Bytes on disk from which on writes evict."""
+        return self._rules["size_limit"]
+
+    @size_limit.setter
+    def size_limit(self, value: Any) -> None:
+        self._change_rule("size_limit", value)
+
+    @property
+    def cull_limit(self) -> Any:
+        """How many entries leave with one write at most; 0 is none, not even expired ones."""
+        return self._rules["cull_limit"]
+
+    @cull_limit.setter
+    def cull_limit(self, value: Any) -> None:
+        self._change_rule("cull_limit", value)
+
+    if TYPE_CHECKING:
+        # Every setting is an attribute, whatever its name.
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def timeout(self) -> float:
+        """Seconds to wait for other writers."""
+        return self._timeout
+
+    def reset(self, key: str, value: Any = ENOVAL, update: bool = True) -> Any:
+        """Reads a setting or counter again, or changes a setting.
+
+        Args:
+            key: Its name.
+            value: Its new value; without one it is read, for another process may have changed it.
+            update: Whether the directory is changed, or only this object.
+
+        Returns:
+            Its value.
+
+        Raises:
+            ValueError: There is none of that name.
+            Timeout: Others were writing all the time.
+
+        >>> cache = Cache()
+        >>> cache.reset("cull_limit", 3), cache.reset("cull_limit"), cache.cull_limit
+        (3, 3, 3)
+        """
+        if value is ENOVAL:
+            value = self._setting(key)
+            if value is None:
+                raise ValueError(f"key must be a setting or counter of the cache, not {key!r}")
+        else:
+            if key == "eviction_policy" and value not in EVICTION_POLICY:
+                raise KeyError(value)
+            self._change_setting(key, value, update)
+            if key.startswith("disk_"):
+                setattr(self._disk, key[5:], value)
+        setattr(self, key, value)
+        return value
+
+    def memoize(
+        self,
+        name: str | None = None,
+        typed: bool = False,
+        expire: float | None = None,
+        tag: Any = None,
+        ignore: Collection[int | str] = (),
+    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+        """A decorator that stores what a function returns, by its arguments.
+
+        Two callers that miss at a time both call the function; `memoize_stampede` and `barrier` help against it.
+
+        Args:
+            name: Under which to store; None is the function's module and qualified name.
+            typed: Whether 1 and 1.0 are different arguments.
+            expire: Seconds to live; None is for ever, 0 or less stores nothing.
+            tag: A group for `evict`.
+            ignore: Places and names of arguments that do not count.
+
+        Returns:
+            The decorator. The function it makes has `__cache_key__(*args, **kwargs)` and `__wrapped__`.
+
+        Raises:
+            TypeError: `name` is callable: the decorator was written without parentheses.
+
+        >>> cache = Cache()
+        >>> @cache.memoize(expire=60)
+        ... def square(number):
+        ...     print("computing")
+        ...     return number**2
+        >>> square(4), square(4)
+        computing
+        (16, 16)
+        """
+        store = None if expire is not None and expire <= 0 else self.set
+        return memoizing(
+            name,
+            typed,
+            ignore,
+            functools.partial(self.get, default=ENOVAL, retry=True),
+            store and functools.partial(store, expire=expire, tag=tag, retry=True),
+        )
+
+    def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
+        """Hits and misses, and whether to count them from now on.
+
+        Args:
+            enable: Whether to count.
+            reset: Whether to begin at 0.
+
+        Returns:
+            (hits, misses) before that.
+
+        Raises:
+            Timeout: Others were writing all the time.
+
+        >>> cache = Cache()
+        >>> cache.stats()
+        (0, 0)
+        >>> _ = cache.get("a")
+        >>> cache.stats(enable=False, reset=True)
+        (0, 1)
+        """
+        counted = self._stats(reset)
+        self.reset("statistics", enable)
+        return counted
+
+    def reset_stats(self) -> None:
+        """Lets hits and misses begin at 0.
+
+        Raises:
+            Timeout: Others were writing all the time.
+        """
+        self._stats(reset=True)
+
+    def evict_tag(self, tag: Any, retry: bool = False) -> int:
+        """Another name for `evict`."""
+        return self.evict(tag, retry)
+
+    def lock(self, name: Any, expire: float | None = None) -> Lock:
+        """A lock for all processes that use the directory.
+
+        Args:
+            name: A key of the cache, which is the lock.
+            expire: Seconds after which it is free, whatever became of its holder; None is never.
+
+        >>> cache = Cache()
+        >>> with cache.lock("report", expire=60):
+        ...     "report" in cache
+        True
+        """
+        from flexcache_rs.disk.recipes import Lock
+
+        return Lock(self, name, expire=expire)
+
+    def check(self, fix: bool = False, retry: bool = False) -> CheckReport:
+        """Compares database, files and counters.
+
+        Others cannot write meanwhile. With `fix`, a file that another process has just written, and not entered
+        yet, counts as unknown.
+
+        Args:
+            fix: Whether to mend what is found; the database is also made as small as it can be.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            A list of warnings, empty if all is well, with attributes for each kind.
+
+        Raises:
+            Timeout: Others were writing all the time.
+            sqlite3.DatabaseError: The database is too damaged to be checked.
+
+        >>> Cache().check()
+        []
+        """
+        return CheckReport(self._check(fix, retry))
+
+    def create_tag_index(self) -> None:
+        """Makes the index that makes `evict` fast.
+
+        Raises:
+            Timeout: Others were writing all the time.
+        """
+        self._index_tags(True)
+        self.reset("tag_index", 1)
+
+    def drop_tag_index(self) -> None:
+        """Drops the index that makes `evict` fast.
+
+        Raises:
+            Timeout: Others were writing all the time.
+        """
+        self._index_tags(False)
+        self.reset("tag_index", 0)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        state = (self.directory, self.timeout, type(self.disk))
+        return state if self._serializer is None else (*state, self._serializer)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        directory, timeout, disk, *serializer = state
+        self.__init__(directory, timeout, disk, serializer=serializer[0] if serializer else None)  # type: ignore[misc]

@@ -1,0 +1,209 @@
+"""`DjangoCache`: a cache backend for Django. Needs Django.
+
+In the settings: `CACHES = {"default": {"BACKEND": "flexcache_rs.disk.DjangoCache", "LOCATION": "/path"}}`. Besides:
+`SHARDS` (8), `DATABASE_TIMEOUT` (0.010 seconds), and `OPTIONS`, which are settings of the cache.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+
+from flexcache_rs.disk.core import ENOVAL
+from flexcache_rs.disk.fanout import FanoutCache
+from flexcache_rs.disk.memoizing import memoizing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from flexcache_rs.disk.core import Cache
+    from flexcache_rs.disk.memoizing import Memoized, P, R_co
+    from flexcache_rs.disk.persistent import Deque, Index
+
+__all__ = ["DjangoCache"]
+
+
+class DjangoCache(BaseCache):
+    """A cache backend on a `FanoutCache`.
+
+    Args:
+        directory: `LOCATION` of the settings.
+        params: The rest of the settings.
+    """
+
+    def __init__(self, directory: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        shards = params.get("SHARDS", 8)
+        timeout = params.get("DATABASE_TIMEOUT", 0.010)
+        self._cache = FanoutCache(directory, shards, timeout, **params.get("OPTIONS", {}))
+
+    @property
+    def directory(self) -> str:
+        """The directory."""
+        return self._cache.directory
+
+    def cache(self, name: str) -> Cache:
+        """A cache of its own in the directory."""
+        return self._cache.cache(name)
+
+    def deque(self, name: str, maxlen: int | None = None) -> Deque:
+        """A deque of its own in the directory."""
+        return self._cache.deque(name, maxlen=maxlen)
+
+    def index(self, name: str) -> Index:
+        """An index of its own in the directory."""
+        return self._cache.index(name)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = True,
+    ) -> bool:
+        """Stores where there is no live value. Whether it did."""
+        key = self.make_key(key, version=version)
+        return self._cache.add(key, value, self.get_backend_timeout(timeout), read, tag, retry)
+
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        version: int | None = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """The value of a key."""
+        key = self.make_key(key, version=version)
+        return self._cache.get(key, default, read, expire_time, tag, retry)
+
+    def read(self, key: Any, version: int | None = None) -> Any:
+        """The value of a key as an open file."""
+        return self._cache.read(self.make_key(key, version=version))
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = True,
+    ) -> bool:
+        """Stores or replaces. Whether it did."""
+        key = self.make_key(key, version=version)
+        return self._cache.set(key, value, self.get_backend_timeout(timeout), read, tag, retry)
+
+    def touch(
+        self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None, retry: bool = True
+    ) -> bool:
+        """Gives a key another time to live. Whether it was there."""
+        key = self.make_key(key, version=version)
+        return self._cache.touch(key, self.get_backend_timeout(timeout), retry)
+
+    def pop(
+        self,
+        key: Any,
+        default: Any = None,
+        version: int | None = None,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = True,
+    ) -> Any:
+        """Takes a value out."""
+        return self._cache.pop(self.make_key(key, version=version), default, expire_time, tag, retry)
+
+    def delete(self, key: Any, version: int | None = None, retry: bool = True) -> bool:
+        """Deletes a key. Whether it was there."""
+        return self._cache.delete(self.make_key(key, version=version), retry)
+
+    def incr(
+        self, key: Any, delta: int = 1, version: int | None = None, default: int | None = None, retry: bool = True
+    ) -> Any:
+        """Adds to a number. The sum.
+
+        Raises:
+            ValueError: There is none, and no default.
+        """
+        try:
+            return self._cache.incr(self.make_key(key, version=version), delta, default, retry)
+        except KeyError:
+            raise ValueError(f"Key '{key}' not found") from None
+
+    def decr(
+        self, key: Any, delta: int = 1, version: int | None = None, default: int | None = None, retry: bool = True
+    ) -> Any:
+        """Subtracts from a number. The rest.
+
+        Raises:
+            ValueError: There is none, and no default.
+        """
+        return self.incr(key, -delta, version, default, retry)
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        """Whether a key has a live value."""
+        return self.make_key(key, version=version) in self._cache
+
+    def expire(self) -> int:
+        """Removes what has expired. How many entries."""
+        return self._cache.expire()
+
+    def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
+        """Hits and misses, and whether to count them from now on."""
+        return self._cache.stats(enable=enable, reset=reset)
+
+    def create_tag_index(self) -> None:
+        """Makes the index that makes `evict` fast."""
+        self._cache.create_tag_index()
+
+    def drop_tag_index(self) -> None:
+        """Drops the index that makes `evict` fast."""
+        self._cache.drop_tag_index()
+
+    def evict(self, tag: Any) -> int:
+        """Removes all entries with a tag. How many."""
+        return self._cache.evict(tag)
+
+    def cull(self) -> int:
+        """Removes what has expired, and evicts down to the limit. How many entries."""
+        return self._cache.cull()
+
+    def clear(self) -> int:
+        """Removes everything. How many entries."""
+        return self._cache.clear()
+
+    def close(self, **kwargs: Any) -> None:
+        """Closes what this process has open; Django calls it after each request."""
+        del kwargs
+        self._cache.close()
+
+    def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> float | None:
+        """Seconds to live, from what Django means: None is for ever, 0 not at all."""
+        if timeout == DEFAULT_TIMEOUT:
+            timeout = self.default_timeout
+        if timeout == 0:
+            # In Django 0 is over at once; a cache's time would be over only the moment after.
+            return -1
+        return None if timeout is None else float(timeout)
+
+    def memoize(
+        self,
+        name: str | None = None,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        typed: bool = False,
+        tag: Any = None,
+        ignore: Collection[int | str] = (),
+    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+        """A decorator that stores what a function returns, see `Cache.memoize`."""
+        store = functools.partial(self.set, timeout=timeout, version=version, tag=tag, retry=True)
+        get = functools.partial(self.get, default=ENOVAL, version=version, retry=True)
+        return memoizing(name, typed, ignore, get, store if timeout is None or timeout == DEFAULT_TIMEOUT or timeout > 0 else None)

@@ -1,0 +1,366 @@
+"""`FanoutCache`: several caches, among which the keys are divided, so that as many can write at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import operator
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.disk.core import (
+    DEFAULT_SETTINGS,
+    ENOVAL,
+    Cache,
+    CheckReport,
+    Disk,
+    Timeout,
+    prepare_directory,
+)
+from flexcache_rs.disk.memoizing import Memoized, P, R_co, memoizing
+from flexcache_rs.disk.persistent import Deque, Index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from typing_extensions import Self
+
+    from flexcache_rs.disk.serializers import Serializer
+
+_PASSED_ON = frozenset(DEFAULT_SETTINGS) | {"timeout", "disk"}
+
+
+class FanoutCache:
+    """A cache of several shards in one directory. Those who write to different shards do not wait for each other.
+
+    Calls are those of `Cache`, but a write that would raise `Timeout` returns False (or None), since a cache may
+    forget. Each shard has its own share of `size_limit`. The number of shards must be the same every time.
+
+    Args:
+        directory: Made if it is not there; None is a new temporary one, which stays.
+        shards: Their number.
+        timeout: Seconds to wait for other writers.
+        disk: As for `Cache`.
+        serializer: As for `Cache`.
+        **settings: As for `Cache`; `size_limit` is for all shards together.
+
+    Raises:
+        ValueError: `shards` is less than 1; and as `Cache`.
+
+    >>> cache = FanoutCache(shards=4, timeout=1)
+    >>> cache.set("a", 1)
+    True
+    >>> cache["a"], len(cache)
+    (1, 1)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        shards: int = 8,
+        timeout: float = 0.010,
+        disk: type[Disk] = Disk,
+        *,
+        serializer: Serializer | None = None,
+        **settings: Any,
+    ) -> None:
+        if shards < 1:
+            raise ValueError(f"shards must be at least 1, not {shards}")
+        self._directory = prepare_directory(directory)
+        self._count = shards
+        limit = settings.pop("size_limit", DEFAULT_SETTINGS["size_limit"])
+        # What it takes to make this object again; `size_limit` is passed on to each shard.
+        self._options: dict[str, Any] = {"serializer": serializer}
+        self._disk_class = disk
+        self._shards = tuple(
+            Cache(
+                os.path.join(self._directory, f"{number:03d}"),  # noqa: PTH118
+                timeout,
+                disk,
+                serializer=serializer,
+                size_limit=limit / shards,
+                **settings,
+            )
+            for number in range(shards)
+        )
+        self._hash = self._shards[0].disk.hash
+        self._caches: dict[str, Cache] = {}
+        self._deques: dict[str, Deque] = {}
+        self._indexes: dict[str, Index] = {}
+
+    @property
+    def directory(self) -> str:
+        """The directory."""
+        return self._directory
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _PASSED_ON:
+            raise AssertionError(f"cannot access {name} in cache shard")
+        return getattr(self._shards[0], name)
+
+    def _shard(self, key: Any) -> Cache:
+        return self._shards[self._hash(key) % self._count]
+
+    @contextlib.contextmanager
+    def transact(self, retry: bool = True) -> Iterator[None]:
+        """Begins a transaction of this thread in every shard.
+
+        Args:
+            retry: Must be True: half of the shards would be of no use.
+
+        >>> cache = FanoutCache()
+        >>> with cache.transact():
+        ...     cache.incr("total", 3)
+        3
+        """
+        if not retry:
+            raise AssertionError("retry must be True in FanoutCache")
+        with contextlib.ExitStack() as stack:
+            for shard in self._shards:
+                stack.enter_context(shard.transact(retry=True))
+            yield
+
+    def set(
+        self, key: Any, value: Any, expire: float | None = None, read: bool = False, tag: Any = None, retry: bool = False
+    ) -> bool:
+        """As `Cache.set`. False where others were writing all the time."""
+        try:
+            return self._shard(key).set(key, value, expire, read, tag, retry)
+        except Timeout:
+            return False
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._shard(key)[key] = value
+
+    def touch(self, key: Any, expire: float | None = None, retry: bool = False) -> bool:
+        """As `Cache.touch`. False where others were writing all the time."""
+        try:
+            return self._shard(key).touch(key, expire, retry)
+        except Timeout:
+            return False
+
+    def add(
+        self, key: Any, value: Any, expire: float | None = None, read: bool = False, tag: Any = None, retry: bool = False
+    ) -> bool:
+        """As `Cache.add`. False where others were writing all the time."""
+        try:
+            return self._shard(key).add(key, value, expire, read, tag, retry)
+        except Timeout:
+            return False
+
+    def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
+        """As `Cache.incr`. None where others were writing all the time."""
+        try:
+            return self._shard(key).incr(key, delta, default, retry)
+        except Timeout:
+            return None
+
+    def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
+        """As `Cache.decr`. None where others were writing all the time."""
+        try:
+            return self._shard(key).decr(key, delta, default, retry)
+        except Timeout:
+            return None
+
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """As `Cache.get`. The default where others were writing all the time, or the shard cannot be read."""
+        try:
+            return self._shard(key).get(key, default, read, expire_time, tag, retry)
+        except (Timeout, sqlite3.OperationalError):
+            return _shaped(default, expire_time, tag)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._shard(key)[key]
+
+    def read(self, key: Any) -> Any:
+        """As `Cache.read`; waits for other writers."""
+        return self._shard(key).read(key, retry=True)
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._shard(key)
+
+    def pop(
+        self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
+    ) -> Any:
+        """As `Cache.pop`. The default where others were writing all the time."""
+        try:
+            return self._shard(key).pop(key, default, expire_time, tag, retry)
+        except Timeout:
+            return _shaped(default, expire_time, tag)
+
+    def delete(self, key: Any, retry: bool = False) -> bool:
+        """As `Cache.delete`. False where others were writing all the time."""
+        try:
+            return self._shard(key).delete(key, retry)
+        except Timeout:
+            return False
+
+    def __delitem__(self, key: Any) -> None:
+        del self._shard(key)[key]
+
+    def check(self, fix: bool = False, retry: bool = False) -> CheckReport:
+        """As `Cache.check`, of every shard."""
+        report = CheckReport()
+        for shard in self._shards:
+            report.extend_from(shard.check(fix, retry))
+        return report
+
+    def expire(self, retry: bool = False) -> int:
+        """Removes what has expired. How many entries."""
+        return self._until_done(Cache.expire, retry=retry)
+
+    def evict(self, tag: Any, retry: bool = False) -> int:
+        """Removes all entries with a tag. How many."""
+        return self._until_done(Cache.evict, tag, retry=retry)
+
+    def evict_tag(self, tag: Any, retry: bool = False) -> int:
+        """Another name for `evict`."""
+        return self.evict(tag, retry)
+
+    def cull(self, retry: bool = False) -> int:
+        """Removes what has expired, then evicts until each shard is within its limit. How many entries."""
+        return self._until_done(Cache.cull, retry=retry)
+
+    def clear(self, retry: bool = False) -> int:
+        """Removes everything. How many entries."""
+        return self._until_done(Cache.clear, retry=retry)
+
+    def _until_done(self, remove: Callable[..., int], *args: Any, retry: bool) -> int:
+        total = 0
+        for shard in self._shards:
+            while True:
+                try:
+                    total += remove(shard, *args, retry=retry)
+                except Timeout as timeout:
+                    total += timeout.args[0] if timeout.args else 0
+                else:
+                    break
+        return total
+
+    def create_tag_index(self) -> None:
+        """Makes the index that makes `evict` fast, in every shard."""
+        for shard in self._shards:
+            shard.create_tag_index()
+
+    def drop_tag_index(self) -> None:
+        """Drops the index that makes `evict` fast, in every shard."""
+        for shard in self._shards:
+            shard.drop_tag_index()
+
+    def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
+        """As `Cache.stats`, summed over the shards."""
+        counted = [shard.stats(enable, reset) for shard in self._shards]
+        return sum(hits for hits, _ in counted), sum(misses for _, misses in counted)
+
+    def reset_stats(self) -> None:
+        """Lets hits and misses begin at 0."""
+        for shard in self._shards:
+            shard.reset_stats()
+
+    def volume(self) -> int:
+        """Bytes on disk, of every shard."""
+        return sum(shard.volume() for shard in self._shards)
+
+    def close(self) -> None:
+        """Closes what this process has open; the next call opens it again."""
+        for shard in self._shards:
+            shard.close()
+        for opened in (self._caches, self._deques, self._indexes):
+            opened.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (self._directory, self._count, self.timeout, self._disk_class, self.size_limit * self._count, self._options)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        directory, shards, timeout, disk, size_limit, options = state
+        self.__init__(directory, shards, timeout, disk, size_limit=size_limit, **options)  # type: ignore[misc]
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(self._shards)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(map(reversed, reversed(self._shards)))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shards))
+
+    def reset(self, key: str, value: Any = ENOVAL) -> Any:
+        """As `Cache.reset`, in every shard. The last one's value."""
+        for shard in self._shards:
+            while True:
+                try:
+                    result = shard.reset(key, value)
+                except Timeout:
+                    continue
+                break
+        return result
+
+    def memoize(
+        self,
+        name: str | None = None,
+        typed: bool = False,
+        expire: float | None = None,
+        tag: Any = None,
+        ignore: Collection[int | str] = (),
+    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+        """As `Cache.memoize`."""
+        store = None if expire is not None and expire <= 0 else self.set
+        return memoizing(
+            name,
+            typed,
+            ignore,
+            functools.partial(self.get, default=ENOVAL, retry=True),
+            store and functools.partial(store, expire=expire, tag=tag, retry=True),
+        )
+
+    def _below(self, kind: str, name: str) -> str:
+        return os.path.join(self._directory, kind, *name.split("/"))  # noqa: PTH118
+
+    def cache(self, name: str, timeout: float = 60, disk: type[Disk] | None = None, **settings: Any) -> Cache:
+        """A cache of its own in the directory; the same one for the same name.
+
+        >>> fanout = FanoutCache()
+        >>> fanout.cache("pages") is fanout.cache("pages")
+        True
+        """
+        if name not in self._caches:
+            disk = self._disk_class if disk is None else disk
+            directory = self._below("cache", name)
+            self._caches[name] = Cache(directory, timeout, disk, **self._options, **settings)
+        return self._caches[name]
+
+    def deque(self, name: str, maxlen: int | None = None) -> Deque:
+        """A deque of its own in the directory; the same one for the same name."""
+        if name not in self._deques:
+            cache = Cache(self._below("deque", name), disk=self._disk_class, eviction_policy="none", **self._options)
+            self._deques[name] = Deque.fromcache(cache, maxlen=maxlen)
+        return self._deques[name]
+
+    def index(self, name: str) -> Index:
+        """An index of its own in the directory; the same one for the same name."""
+        if name not in self._indexes:
+            cache = Cache(self._below("index", name), disk=self._disk_class, eviction_policy="none", **self._options)
+            self._indexes[name] = Index.fromcache(cache)
+        return self._indexes[name]
+
+
+def _shaped(default: Any, expire_time: bool, tag: bool) -> Any:
+    """A default as `get` returns it, with what is asked about it."""
+    wanted = operator.countOf((expire_time, tag), True)
+    return (default, *[None] * wanted) if wanted else default

@@ -1,0 +1,113 @@
+"""Keys for calls of functions, and the decorator that stores what they return."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Constant(tuple[str]):
+    """A value that is like no other, and says its name."""
+
+    def __new__(cls, name: str) -> Constant:
+        """A constant of the given name."""
+        return tuple.__new__(cls, (name,))
+
+    def __repr__(self) -> str:
+        return self[0]
+
+
+ENOVAL = Constant("ENOVAL")
+"""No value was given or found; None is a value."""
+
+UNKNOWN = Constant("UNKNOWN")
+"""The key or value is not known to whoever chooses a file's name."""
+
+
+class Memoized(Protocol[P, R_co]):
+    """A function whose results are stored."""
+
+    __wrapped__: Callable[P, R_co]
+    __cache_key__: Callable[..., tuple[Any, ...]]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """The stored result, or that of the function."""
+        ...
+
+
+def full_name(function: Callable[..., Any]) -> str:
+    """Module and qualified name."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def args_to_key(
+    base: tuple[Any, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    typed: bool,
+    ignore: Collection[int | str],
+) -> tuple[Any, ...]:
+    """The key of a call: positional arguments, None, keywords by name; with `typed` their types after that.
+
+    The same call spelled with a keyword or by position has two keys.
+
+    >>> args_to_key(("module.f",), (1, 2), {"z": 3, "y": "q"}, typed=False, ignore=())
+    ('module.f', 1, 2, None, 'y', 'q', 'z', 3)
+    """
+    kept = tuple(value for place, value in enumerate(args) if place not in ignore)
+    named = [(name, kwargs[name]) for name in sorted(kwargs) if name not in ignore]
+    key = (*base, *kept, None)
+    for pair in named:
+        key += pair
+    if typed:
+        key += (*map(type, kept), *(type(value) for _, value in named))
+    return key
+
+
+def named(name: str | None, function: Callable[..., Any]) -> str:
+    """The name under which a function's results are stored."""
+    return full_name(function) if name is None else name
+
+
+def refuse_callable(name: object) -> None:
+    """Finds the decorator that was written without its parentheses."""
+    if callable(name):
+        raise TypeError("name cannot be callable: write @cache.memoize(), with parentheses")
+
+
+def memoizing(
+    name: str | None,
+    typed: bool,
+    ignore: Collection[int | str],
+    get: Callable[[tuple[Any, ...]], Any],
+    set: Callable[[tuple[Any, ...], Any], object] | None,  # noqa: A002
+) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    """A decorator that looks for a call's result with `get` (ENOVAL is a miss) and stores it with `set`."""
+    refuse_callable(name)
+
+    def decorate(function: Callable[P, R_co]) -> Memoized[P, R_co]:
+        base = (named(name, function),)
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R_co:
+            key = wrapper.__cache_key__(*args, **kwargs)  # type: ignore[attr-defined]
+            result = get(key)
+            if result is ENOVAL:
+                result = function(*args, **kwargs)
+                if set is not None:
+                    set(key, result)
+            return result  # type: ignore[no-any-return]
+
+        def cache_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+            return args_to_key(base, args, kwargs, typed, ignore)
+
+        wrapper.__cache_key__ = cache_key  # type: ignore[attr-defined]
+        return wrapper  # type: ignore[return-value]
+
+    return decorate

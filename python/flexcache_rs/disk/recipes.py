@@ -1,0 +1,399 @@
+"""What can be built on a cache that processes share: locks, limits, averages."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.disk.memoizing import (
+    ENOVAL,
+    Memoized,
+    P,
+    R_co,
+    args_to_key,
+    full_name,
+    named,
+    refuse_callable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from types import TracebackType
+
+    from flexcache_rs.disk.core import Cache
+    from flexcache_rs.disk.fanout import FanoutCache
+
+__all__ = [
+    "Averager",
+    "BoundedSemaphore",
+    "Lock",
+    "RLock",
+    "barrier",
+    "full_name",
+    "memoize_stampede",
+    "throttle",
+]
+
+_PAUSE = 0.001
+"""Seconds between two attempts to take what another holds."""
+
+
+class _Recipe:
+    """A key of a cache, and how to store under it."""
+
+    def __init__(
+        self, cache: Cache | FanoutCache, key: Any, expire: float | None = None, tag: Any = None
+    ) -> None:
+        self._cache = cache
+        self._key = key
+        self._expire = expire
+        self._tag = tag
+
+    def _store(self, value: Any) -> None:
+        self._cache.set(self._key, value, expire=self._expire, tag=self._tag, retry=True)
+
+
+class Averager(_Recipe):
+    """An average that processes add to.
+
+    Args:
+        cache: Where it is kept.
+        key: Under which key.
+        expire: Seconds to live after the last `add`; None is for ever.
+        tag: A group for `evict`.
+
+    >>> from flexcache_rs.disk import Averager, Cache
+    >>> latency = Averager(Cache(), "latency")
+    >>> for seconds in 0.080, 0.120: latency.add(seconds)
+    >>> latency.get(), latency.pop(), latency.get()
+    (0.1, 0.1, None)
+    """
+
+    def add(self, value: float) -> None:
+        """Adds a number."""
+        with self._cache.transact(retry=True):
+            total, count = self._cache.get(self._key, default=(0.0, 0))
+            self._store((total + value, count + 1))
+
+    def get(self) -> float | None:
+        """The average of what was added, None if nothing was."""
+        total, count = self._cache.get(self._key, default=(0.0, 0), retry=True)
+        return total / count if count else None
+
+    def pop(self) -> float | None:
+        """The average of what was added, and begins anew."""
+        total, count = self._cache.pop(self._key, default=(0.0, 0), retry=True)
+        return total / count if count else None
+
+
+class _Held(_Recipe):
+    """Something to be held for the time of a `with`."""
+
+    def acquire(self) -> None:
+        raise NotImplementedError
+
+    def release(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Lock(_Held):
+    """A lock for threads and processes.
+
+    Args:
+        cache: Where it is kept.
+        key: Under which key.
+        expire: Seconds after which it is free, whatever became of its holder; None is never.
+        tag: A group for `evict`.
+
+    >>> from flexcache_rs.disk import Cache, Lock
+    >>> lock = Lock(Cache(), "report", expire=60)
+    >>> with lock:
+    ...     lock.locked()
+    True
+    """
+
+    def acquire(self) -> None:
+        """Takes the lock; waits for it."""
+        while not self._cache.add(self._key, None, expire=self._expire, tag=self._tag, retry=True):
+            time.sleep(_PAUSE)
+
+    def release(self) -> None:
+        """Frees the lock, whoever holds it."""
+        self._cache.delete(self._key, retry=True)
+
+    def locked(self) -> bool:
+        """Whether anyone holds it."""
+        return self._key in self._cache
+
+
+class RLock(_Held):
+    """A lock that its holder, a thread, may take again. Arguments are those of `Lock`.
+
+    >>> from flexcache_rs.disk import Cache, RLock
+    >>> lock = RLock(Cache(), "report")
+    >>> with lock, lock:
+    ...     pass
+    >>> lock.release()
+    Traceback (most recent call last):
+    AssertionError: cannot release un-acquired lock
+    """
+
+    @staticmethod
+    def _me() -> str:
+        return f"{os.getpid()}-{threading.get_ident()}"
+
+    def acquire(self) -> None:
+        """Takes the lock, once more if this thread has it; waits for it."""
+        me = self._me()
+        while True:
+            with self._cache.transact(retry=True):
+                holder, depth = self._cache.get(self._key, default=(None, 0))
+                if depth == 0 or holder == me:
+                    self._store((me, depth + 1))
+                    return
+            time.sleep(_PAUSE)
+
+    def release(self) -> None:
+        """Gives the lock back, once.
+
+        Raises:
+            AssertionError: This thread does not hold it.
+        """
+        me = self._me()
+        with self._cache.transact(retry=True):
+            holder, depth = self._cache.get(self._key, default=(None, 0))
+            if holder != me or depth <= 0:
+                raise AssertionError("cannot release un-acquired lock")
+            self._store((me, depth - 1))
+
+
+class BoundedSemaphore(_Held):
+    """Places of which a number may be held at a time.
+
+    Args:
+        cache: Where it is kept.
+        key: Under which key.
+        value: How many.
+        expire: Seconds after which all are free; None is never.
+        tag: A group for `evict`.
+
+    >>> from flexcache_rs.disk import BoundedSemaphore, Cache
+    >>> places = BoundedSemaphore(Cache(), "places", value=2)
+    >>> with places, places:
+    ...     pass
+    """
+
+    def __init__(
+        self,
+        cache: Cache | FanoutCache,
+        key: Any,
+        value: int = 1,
+        expire: float | None = None,
+        tag: Any = None,
+    ) -> None:
+        super().__init__(cache, key, expire, tag)
+        self._value = value
+
+    def acquire(self) -> None:
+        """Takes a place; waits for one."""
+        while True:
+            with self._cache.transact(retry=True):
+                free = self._cache.get(self._key, default=self._value)
+                if free > 0:
+                    self._store(free - 1)
+                    return
+            time.sleep(_PAUSE)
+
+    def release(self) -> None:
+        """Gives a place back.
+
+        Raises:
+            AssertionError: All are free.
+        """
+        with self._cache.transact(retry=True):
+            free = self._cache.get(self._key, default=self._value)
+            if free >= self._value:
+                raise AssertionError("cannot release un-acquired semaphore")
+            self._store(free + 1)
+
+
+def throttle(
+    cache: Cache | FanoutCache,
+    count: float,
+    seconds: float,
+    name: str | None = None,
+    expire: float | None = None,
+    tag: Any = None,
+    time_func: Callable[[], float] = time.time,
+    sleep_func: Callable[[float], object] = time.sleep,
+) -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
+    """A decorator that lets a function run so many times in so many seconds, over all processes.
+
+    Args:
+        cache: Where calls are counted.
+        count: How many times.
+        seconds: In how many seconds.
+        name: Under which key; None is the function's module and qualified name.
+        expire: Seconds for which the count is kept; None is for ever.
+        tag: A group for `evict`.
+        time_func: The clock.
+        sleep_func: Waits for so many seconds.
+
+    >>> from flexcache_rs.disk import Cache, throttle
+    >>> @throttle(Cache(), count=2, seconds=1)
+    ... def ask():
+    ...     return "answer"
+    >>> ask(), ask()
+    ('answer', 'answer')
+    """
+
+    def decorate(function: Callable[P, R_co]) -> Callable[P, R_co]:
+        rate = count / seconds
+        bucket = _Recipe(cache, named(name, function), expire, tag)
+        bucket._store((time_func(), count))
+
+        def wait_for() -> float:
+            """Takes a token; seconds until there will be one, if there is none."""
+            with cache.transact(retry=True):
+                last, tokens = cache.get(bucket._key, default=(time_func(), count))
+                now = time_func()
+                tokens = min(tokens + (now - last) * rate, count)
+                if tokens < 1:
+                    return float((1 - tokens) / rate)
+                bucket._store((now, tokens - 1))
+                return 0.0
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R_co:
+            while delay := wait_for():
+                sleep_func(delay)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def barrier(
+    cache: Cache | FanoutCache,
+    lock_factory: Callable[..., Any],
+    name: str | None = None,
+    expire: float | None = None,
+    tag: Any = None,
+) -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
+    """A decorator that lets one call of a function run at a time, over all processes.
+
+    Args:
+        cache: Where the lock is kept.
+        lock_factory: `Lock`, `RLock` or `BoundedSemaphore`.
+        name: Under which key; None is the function's module and qualified name.
+        expire: As for `Lock`.
+        tag: A group for `evict`.
+
+    >>> from flexcache_rs.disk import Cache, Lock, barrier
+    >>> cache = Cache()
+    >>> @cache.memoize()
+    ... @barrier(cache, Lock)
+    ... def work():
+    ...     return "done"
+    >>> work()
+    'done'
+    """
+
+    def decorate(function: Callable[P, R_co]) -> Callable[P, R_co]:
+        lock = lock_factory(cache, named(name, function), expire=expire, tag=tag)
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R_co:
+            with lock:
+                return function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def memoize_stampede(
+    cache: Cache | FanoutCache,
+    expire: float,
+    name: str | None = None,
+    typed: bool = False,
+    tag: Any = None,
+    beta: float = 1,
+    ignore: Collection[int | str] = (),
+) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    """Memoizes, and computes a result anew, in a thread, before it expires: so not all callers miss at a time.
+
+    The nearer the end and the longer the computation took, the likelier ("Optimal Probabilistic Cache Stampede
+    Prevention", Vattani, Chierichetti, Lowenstein, 2015).
+
+    Args:
+        cache: Where results are kept.
+        expire: Seconds for which they are.
+        name: Under which to store; None is the function's module and qualified name.
+        typed: Whether 1 and 1.0 are different arguments.
+        tag: A group for `evict`.
+        beta: More than 1 computes earlier, less later.
+        ignore: Places and names of arguments that do not count.
+
+    Raises:
+        TypeError: `name` is callable.
+
+    >>> from flexcache_rs.disk import Cache, memoize_stampede
+    >>> @memoize_stampede(Cache(), expire=60)
+    ... def square(number):
+    ...     return number**2
+    >>> square(4), square(4)
+    (16, 16)
+    """
+    refuse_callable(name)
+
+    def decorate(function: Callable[P, R_co]) -> Memoized[P, R_co]:
+        base = (named(name, function),)
+
+        def compute(key: tuple[Any, ...], *args: P.args, **kwargs: P.kwargs) -> R_co:
+            start = time.time()
+            result = function(*args, **kwargs)
+            cache.set(key, (result, time.time() - start), expire=expire, tag=tag, retry=True)
+            return result
+
+        def compute_early(key: tuple[Any, ...], took: float, *args: P.args, **kwargs: P.kwargs) -> None:
+            # One at a time, for as long as it takes.
+            if cache.add((*key, ENOVAL), None, expire=took, retry=True):
+                task = functools.partial(compute, key, *args, **kwargs)
+                threading.Thread(target=task, daemon=True).start()
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R_co:
+            key = wrapper.__cache_key__(*args, **kwargs)  # type: ignore[attr-defined]
+            found, expires = cache.get(key, default=ENOVAL, expire_time=True, retry=True)
+            if found is ENOVAL:
+                return compute(key, *args, **kwargs)
+            result, took = found
+            if expires is not None:
+                # Not 0, of which there is no logarithm.
+                lead = -took * beta * math.log(1.0 - random.random())  # noqa: S311
+                if lead >= expires - time.time():
+                    compute_early(key, took, *args, **kwargs)
+            return result  # type: ignore[no-any-return]
+
+        def cache_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+            return args_to_key(base, args, kwargs, typed, ignore)
+
+        wrapper.__cache_key__ = cache_key  # type: ignore[attr-defined]
+        return wrapper  # type: ignore[return-value]
+
+    return decorate

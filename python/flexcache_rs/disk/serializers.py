@@ -1,0 +1,150 @@
+"""Turning objects into bytes and back, and how far to trust the bytes.
+
+Whoever can write a cache's directory can put a pickle there that runs any code when it is read
+(CVE-2025-69872). Where others can, give a cache one of these:
+
+* `PickleSerializer(allow=...)` loads nothing but the classes that are named;
+* `SignedPickleSerializer(key)` loads nothing but what somebody with the key has written;
+* `JSONSerializer()` knows no classes at all.
+
+They stand between the cache and what is not stored as it is; str, bytes, int and float are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+import pickle
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@runtime_checkable
+class Serializer(Protocol):
+    """What a cache needs of a serializer. The name is recorded in the directory."""
+
+    name: str
+
+    def dumps(self, value: Any, protocol: int, /) -> bytes:
+        """The bytes for an object. The same object must give the same bytes, if it is a key."""
+        ...
+
+    def loads(self, data: bytes, /) -> Any:
+        """The object for bytes."""
+        ...
+
+
+class _Allowing(pickle.Unpickler):
+    def __init__(self, data: bytes, allowed: frozenset[str]) -> None:
+        super().__init__(io.BytesIO(data))
+        self.allowed = allowed
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in self.allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is not among what may be loaded")
+        return super().find_class(module, name)
+
+
+class PickleSerializer:
+    """Pickle, restricted to what is allowed.
+
+    Args:
+        allow: Full names of the classes and functions that pickles may use. Containers and values of
+            Python's own (lists, dicts, None, bool, complex int) need none. A function that is allowed can be
+            called with any arguments.
+
+    Raises:
+        pickle.UnpicklingError: By `loads`, for anything else.
+
+    >>> import datetime
+    >>> only_dates = PickleSerializer(allow=["datetime.date"])
+    >>> only_dates.loads(only_dates.dumps([datetime.date(2030, 1, 1)], 5))
+    [datetime.date(2030, 1, 1)]
+    >>> only_dates.loads(only_dates.dumps(datetime.timedelta(1), 5))
+    Traceback (most recent call last):
+    _pickle.UnpicklingError: datetime.timedelta is not among what may be loaded
+    """
+
+    name = "pickle"
+
+    def __init__(self, allow: Iterable[str] = ()) -> None:
+        if isinstance(allow, str):
+            raise TypeError(f"allow must be a collection of names, not one: {allow!r}")
+        self.allowed = frozenset(allow)
+
+    def dumps(self, value: Any, protocol: int, /) -> bytes:
+        """The pickle of an object."""
+        return pickle.dumps(value, protocol)
+
+    def loads(self, data: bytes, /) -> Any:
+        """The object of a pickle."""
+        return _Allowing(data, self.allowed).load()
+
+
+_DIGEST = hashlib.sha256
+_SIGNATURE = _DIGEST().digest_size
+
+
+class SignedPickleSerializer:
+    """Pickle, signed with a secret key (HMAC-SHA256): what others have written is not loaded.
+
+    Keep the key outside of the directory. Entries written without it are found by nobody with it.
+
+    Args:
+        key: The secret, at least 16 bytes.
+        old_keys: Keys of before, with which values may still be read.
+
+    Raises:
+        ValueError: A key is too short.
+        pickle.UnpicklingError: By `loads`, where the signature is not one of these keys'.
+
+    >>> signed = SignedPickleSerializer(b"a secret of 16 bytes or more")
+    >>> signed.loads(signed.dumps({"a": 1}, 5))
+    {'a': 1}
+    >>> signed.loads(pickle.dumps("forged"))
+    Traceback (most recent call last):
+    _pickle.UnpicklingError: the signature is wrong: not written with this key
+    """
+
+    name = "signed-pickle"
+
+    def __init__(self, key: bytes, old_keys: Iterable[bytes] = ()) -> None:
+        self._keys = (key, *old_keys)
+        for secret in self._keys:
+            if len(secret) < 16:
+                raise ValueError(f"key must have at least 16 bytes, not {len(secret)}")
+
+    def dumps(self, value: Any, protocol: int, /) -> bytes:
+        """Signature and pickle of an object."""
+        data = pickle.dumps(value, protocol)
+        return hmac.digest(self._keys[0], data, _DIGEST) + data
+
+    def loads(self, data: bytes, /) -> Any:
+        """The object, if the signature is right."""
+        signature, pickled = data[:_SIGNATURE], data[_SIGNATURE:]
+        if any(hmac.compare_digest(hmac.digest(key, pickled, _DIGEST), signature) for key in self._keys):
+            return pickle.loads(pickled)
+        raise pickle.UnpicklingError("the signature is wrong: not written with this key")
+
+
+class JSONSerializer:
+    """JSON: None, bool, numbers, text, lists and dicts with keys of text. Tuples come back as lists.
+
+    >>> JSONSerializer().loads(JSONSerializer().dumps({"a": [1, None]}, 0))
+    {'a': [1, None]}
+    """
+
+    name = "json"
+
+    def dumps(self, value: Any, protocol: int, /) -> bytes:
+        """The UTF-8 text of an object."""
+        del protocol
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def loads(self, data: bytes, /) -> Any:
+        """The object of a text."""
+        return json.loads(data)
