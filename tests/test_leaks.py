@@ -10,7 +10,6 @@ import logging
 import random
 import sys
 import sysconfig
-import sysconfig
 import weakref
 from contextlib import suppress
 from pathlib import Path
