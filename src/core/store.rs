@@ -16,6 +16,7 @@
 //! *Time.* The caller brings a clock, which is read only where an entry has a deadline.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use crate::arena::Arena;
 use crate::clock::{Clock, Nanos};
@@ -25,6 +26,7 @@ use crate::node::Node;
 use crate::policy::Policy;
 use crate::slot::Slot;
 use crate::stats::Stats;
+use crate::tags::Tags;
 use crate::weights::Weights;
 use crate::wheel::Wheel;
 
@@ -133,6 +135,7 @@ pub struct Store<K, V, P: Policy> {
     most_weight: u64,
     weights: Weights,
     wheel: Option<Wheel>,
+    tags: Option<Box<Tags>>,
     stats: Stats,
     limits: Limits,
     seed: u64,
@@ -150,6 +153,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             most_weight: limits.most_weight(),
             weights: Weights::new(),
             wheel: None,
+            tags: None,
             stats: Stats::default(),
             limits,
             seed,
@@ -200,6 +204,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             + self.policy.allocated_bytes()
             + self.weights.allocated_bytes()
             + self.wheel.as_ref().map_or(0, Wheel::allocated_bytes)
+            + self.tags.as_ref().map_or(0, |tags| tags.allocated_bytes())
     }
 
     /// The slot of the entry under `hash` whose key `eq` accepts, expired or not. O(1).
@@ -405,6 +410,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         let value = std::mem::replace(&mut self.nodes.get_mut(slot).value, new.value);
         sink.push(Departed { key: new.key, value, cause: Cause::Replaced });
         self.stats.updates += 1;
+        self.set_tags(slot, &[]);
         self.policy.on_access(slot);
         if self.weights.get(slot) != new.weight {
             // Without its old deadline it cannot expire while room is made for it.
@@ -454,12 +460,12 @@ impl<K, V, P: Policy> Store<K, V, P> {
         }
     }
 
-    /// Whether no entry has had a deadline or a weight other than 1, so that
+    /// Whether no entry has had a deadline, a tag or a weight other than 1, so that
     /// [`insert_plain`](Self::insert_plain) may be called.
     #[inline(always)]
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.wheel.is_none() && self.weights.all_one() && self.len() < Slot::LIMIT
+        self.wheel.is_none() && self.tags.is_none() && self.weights.all_one() && self.len() < Slot::LIMIT
     }
 
     /// Stores an entry under a key that is absent, in a [plain](Self::is_plain) store, of weight 1
@@ -506,6 +512,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         if let Some(wheel) = &mut self.wheel {
             wheel.set(slot, None);
         }
+        self.set_tags(slot, &[]);
         let node = self.nodes.remove(slot);
         self.index.remove(node.hash, slot);
         match cause {
@@ -524,6 +531,38 @@ impl<K, V, P: Policy> Store<K, V, P> {
             None if deadline.is_none() => {}
             None => self.wheel.insert(Wheel::new(clock.now())).set(slot, deadline),
         }
+    }
+
+    /// Gives an entry these tags instead of those it has. O(tags), and nothing where there never
+    /// were any.
+    #[inline]
+    pub fn set_tags(&mut self, slot: Slot, tags: &[Arc<str>]) {
+        if let Some(known) = &mut self.tags {
+            known.remove(slot);
+        }
+        if !tags.is_empty() {
+            self.tags.get_or_insert_with(|| Box::new(Tags::new())).add(slot, tags);
+        }
+    }
+
+    /// The tags of an entry. O(tags).
+    pub fn tags(&self, slot: Slot) -> impl Iterator<Item = &Arc<str>> {
+        self.tags.iter().flat_map(move |tags| tags.of(slot))
+    }
+
+    /// Lets go one entry that has a tag; whether it had not expired. `None` where none has the
+    /// tag. O(1).
+    pub fn remove_tagged(
+        &mut self,
+        tag: &str,
+        clock: &impl Clock,
+        sink: &mut impl Sink<K, V>,
+    ) -> Option<bool> {
+        let slot = self.tags.as_ref()?.member(tag)?;
+        let expired = self.has_expired(slot, clock);
+        self.let_go(slot, if expired { Cause::Expired } else { Cause::Deleted }, sink);
+        self.recount();
+        Some(!expired)
     }
 
     /// Lets go at most `most` entries whose deadline has come. O(1) for each; returns how many.
@@ -629,6 +668,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             most_weight: self.most_weight,
             weights: self.weights.clone(),
             wheel: self.wheel.clone(),
+            tags: self.tags.clone(),
             stats: self.stats,
             limits: self.limits,
             seed: self.seed,
@@ -665,6 +705,9 @@ impl<K, V, P: Policy> Store<K, V, P> {
         }
         if len > self.most_items || self.weights.total() > self.most_weight {
             return Err("the limits do not hold".into());
+        }
+        if let Some(tags) = &self.tags {
+            tags.check(self.nodes.iter().map(|(slot, _)| slot))?;
         }
         match &self.wheel {
             Some(wheel) => wheel.check(self.nodes.iter().map(|(slot, _)| slot)),

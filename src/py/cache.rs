@@ -12,6 +12,7 @@ use flexcache_core::{Cause, Clock, Limits};
 use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::aclose;
@@ -96,6 +97,8 @@ pub(crate) struct FlexCache {
     /// The finalizer has run: what comes in after that leaves without hooks, whose code the
     /// collector may have taken apart.
     pub(super) finalized: AtomicBool,
+    /// The computations in progress, by key.
+    pub(super) flights: PyOnceLock<Py<PyDict>>,
 }
 
 /// What `pop` returns where the key is absent.
@@ -150,6 +153,7 @@ impl FlexCache {
             shards: shards.or(1, |shards| options::shards(shards, limits))?,
             background: background_expiry.or(None, options::background)?,
             name: name.or(None, |name| options::text("name", name))?,
+            runs_hooks: true,
         };
         let callbacks = Callbacks {
             on_evict: on_evict.or(None, |callback| options::callable("on_evict", callback))?,
@@ -178,7 +182,7 @@ impl FlexCache {
 
     fn __setitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
-        Self::write(&this.as_borrowed(), key, value, None, IfPresent::Replace).map(drop)
+        Self::write(&this.as_borrowed(), key, value, None, None, IfPresent::Replace).map(drop)
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -195,6 +199,7 @@ impl FlexCache {
     ///     key: any hashable.
     ///     value: any object.
     ///     ttl: how long the entry lives, as for :meth:`put`.
+    ///     tags: what :meth:`evict_tag` knows the entry by.
     ///
     /// Raises:
     ///     TypeError, ValueError, OverflowError: as for :meth:`put`.
@@ -205,15 +210,17 @@ impl FlexCache {
     /// >>> cache = FlexCache()
     /// >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
     /// (True, False, 1)
-    #[pyo3(signature = (key, value, ttl=None))]
+    #[pyo3(signature = (key, value, ttl=None, *, tags=None))]
     fn add(
         this: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
-        Self::write(&this.as_borrowed(), key, value, ttl.map(Bound::as_borrowed), IfPresent::Keep)
+        let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
+        Self::write(&this.as_borrowed(), key, value, ttl, tags, IfPresent::Keep)
     }
 
     /// Like :meth:`get`, but without counting as an access: the order of eviction and the
@@ -388,6 +395,42 @@ impl FlexCache {
             count += usize::from(self.remove(key.as_borrowed())?);
         }
         Ok(count)
+    }
+
+    /// Remove all entries that have a tag; how many. Their values are closed.
+    ///
+    /// Args:
+    ///     tag: one of those an entry got with put(), set() or add().
+    ///
+    /// Raises:
+    ///     TypeError: where the tag is no str.
+    ///
+    /// O(1) for each entry that has the tag.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("page", "<html>", tags=("user:1", "site"))
+    /// >>> cache.evict_tag("user:1"), "page" in cache, cache.evict_tag("site")
+    /// (1, False, 0)
+    fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<u64> {
+        self.remove_tagged(tag.py(), &options::tag(&tag.as_borrowed())?)
+    }
+
+    /// The tags of an entry, as a tuple; empty where the key is absent. Counts as no access.
+    ///
+    /// Raises:
+    ///     TypeError: where the key is not hashable.
+    ///
+    /// O(1) beside the tags.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("page", "<html>", tags=("user:1",))
+    /// >>> cache.tags("page")
+    /// ('user:1',)
+    fn tags<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+        let tags = self.find_live(key.as_borrowed(), |engine, slot| engine.tags(slot))?.unwrap_or_default();
+        PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
     }
 
     /// Remove what has expired now; how many entries that were.
@@ -620,6 +663,12 @@ impl FlexCache {
         Ok(size_of::<Self>() + self.sum(py, Engine::allocated_bytes)?)
     }
 
+    /// The computations in progress, by key.
+    #[getter]
+    fn _flights(&self, py: Python<'_>) -> Py<PyDict> {
+        self.flights.get_or_init(py, || PyDict::new(py).unbind()).clone_ref(py)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector runs this in a thread that is attached; the token is used for
         // nothing but to take the locks, which visiting needs.
@@ -629,6 +678,7 @@ impl FlexCache {
             shard.try_with(py, |engine| engine.visit(|object| visit.call(object))).unwrap_or(Ok(()))?;
         }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
+        self.flights.get(py).map_or(Ok(()), |flights| visit.call(flights))?;
         self.farewell.traverse(py, &visit)
     }
 

@@ -1,5 +1,7 @@
 //! One store, whatever its policy: the only place that names them all.
 
+use std::sync::Arc;
+
 use flexcache_core::policy::{Fifo, Lfu, Lru, Random};
 use flexcache_core::{Cause, Error, Limits, Nanos, New, Slot, Stats, Store, store::Drained};
 use pyo3::prelude::*;
@@ -173,6 +175,18 @@ impl Engine {
 
     pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) {
         on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock));
+    }
+
+    pub(crate) fn set_tags(&mut self, slot: Slot, tags: &[Arc<str>]) {
+        on_store!(self, store => store.set_tags(slot, tags));
+    }
+
+    pub(crate) fn tags(&self, slot: Slot) -> Vec<Arc<str>> {
+        on_store!(self, store => store.tags(slot).cloned().collect())
+    }
+
+    pub(crate) fn remove_tagged(&mut self, tag: &str, departures: &mut Departures) -> Option<bool> {
+        on_store!(self, store => store.remove_tagged(tag, &SystemClock, departures))
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {

@@ -14,6 +14,9 @@ use super::engine::Engine;
 use super::key;
 use super::running_python::attached;
 
+/// How many entries are removed by their tag in one locked section.
+const TAGGED_A_TIME: usize = 64;
+
 /// The exception for a key that is absent.
 pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
     PyKeyError::new_err((key.clone().unbind(),))
@@ -152,6 +155,31 @@ impl FlexCache {
 
     pub(crate) fn remove_or_raise(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.remove(key.as_borrowed())? { Ok(()) } else { Err(missing(key)) }
+    }
+
+    /// Removes the entries that have a tag; how many.
+    pub(crate) fn remove_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<u64> {
+        let _turn = self.turn(py)?;
+        let (mut count, mut result) = (0, Ok(()));
+        for shard in self.shards.iter() {
+            let mut more = true;
+            while more {
+                let mut departures = Departures::new();
+                shard.with(py, |engine| {
+                    for _ in 0..TAGGED_A_TIME {
+                        match engine.remove_tagged(tag, &mut departures) {
+                            Some(live) => count += u64::from(live),
+                            None => {
+                                more = false;
+                                break;
+                            }
+                        }
+                    }
+                })?;
+                result = result.and(self.settle(py, departures));
+            }
+        }
+        result.map(|()| count)
     }
 
     /// Lets everything go.

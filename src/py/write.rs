@@ -1,6 +1,7 @@
 //! Storing entries.
 
 use std::ptr;
+use std::sync::Arc;
 
 use flexcache_core::{Cause, Error, Nanos, New};
 use pyo3::prelude::*;
@@ -13,6 +14,7 @@ use super::engine::{Complicated, PlainPut};
 use super::errors::refused;
 use super::hooks;
 use super::key::native_eq;
+use super::options;
 use super::running_python::{attached, call, release};
 
 /// What to do where the key is present.
@@ -21,6 +23,21 @@ pub(crate) enum IfPresent {
     Replace,
     Raise,
     Keep,
+}
+
+/// On what terms an entry is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) weight: u64,
+    pub(crate) deadline: Option<Nanos>,
+    pub(crate) tags: &'a [Arc<str>],
+    pub(crate) if_present: IfPresent,
+}
+
+impl Terms<'_> {
+    pub(crate) fn new(weight: u64, if_present: IfPresent) -> Self {
+        Self { weight, deadline: None, tags: &[], if_present }
+    }
 }
 
 /// A key and value with the key's hash and the value's weight.
@@ -68,7 +85,7 @@ impl FlexCache {
     /// Lets a value go of which nobody has to be told but itself.
     #[inline(always)]
     fn drop_value(&self, py: Python<'_>, value: Py<PyAny>) {
-        if !hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving()) {
+        if !self.farewell.has_no_hook_to_run(py, &value) {
             attached(py, |py| self.farewell.close_value(py, &value));
         }
         release(py, value);
@@ -80,11 +97,20 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         ttl: Option<Borrowed<'_, '_, PyAny>>,
+        tags: Option<Borrowed<'_, '_, PyAny>>,
         if_present: IfPresent,
     ) -> PyResult<bool> {
         let hash = this.get().hash(key)?;
         let weight = hooks::weight(&value)?;
-        Self::write_weighed(this, key, value, hash, weight, ttl, if_present)
+        let tags = options::tags(tags)?;
+        Self::write_weighed(
+            this,
+            key,
+            value,
+            hash,
+            ttl,
+            Terms { tags: &tags, ..Terms::new(weight, if_present) },
+        )
     }
 
     #[inline]
@@ -93,16 +119,16 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
         ttl: Option<Borrowed<'_, '_, PyAny>>,
-        if_present: IfPresent,
+        terms: Terms<'_>,
     ) -> PyResult<bool> {
         let cache = this.get();
         let deadline = cache.deadline(ttl)?;
+        let terms = Terms { deadline, ..terms };
         let stored = if cache.gate.is_some() {
-            cache.write_by_custom_policy(key, value, hash, weight, deadline, if_present)?
+            cache.write_by_custom_policy(key, value, hash, terms)?
         } else {
-            cache.write_store(key, value, hash, weight, deadline, if_present)?
+            cache.write_store(key, value, hash, terms)?
         };
         if let Some(deadline) = deadline {
             cache.expect_expiry(this, deadline)?;
@@ -135,7 +161,7 @@ impl FlexCache {
         }
         for (key, value, hash, weight) in weighed {
             let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
-            Self::write_weighed(this, key, value, hash, weight, ttl, IfPresent::Replace)?;
+            Self::write_weighed(this, key, value, hash, ttl, Terms::new(weight, IfPresent::Replace))?;
         }
         Ok(())
     }
@@ -177,9 +203,7 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
-        deadline: Option<Nanos>,
-        if_present: IfPresent,
+        Terms { weight, deadline, tags, if_present }: Terms<'_>,
     ) -> PyResult<bool> {
         let py = key.py();
         let mut departures = Departures::new();
@@ -191,6 +215,11 @@ impl FlexCache {
             let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
             let new = New { key, value, weight, deadline };
             let stored = engine.put(found, hash, new, &mut departures);
+            if let Ok(slot) = stored
+                && !tags.is_empty()
+            {
+                engine.set_tags(slot, tags);
+            }
             if engine.has_deadlines() {
                 self.expire_some(engine, &mut departures);
             }

@@ -4,7 +4,9 @@ mod orders;
 mod plain;
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flexcache_core::policy::{Fifo, Lfu, Lru, Policy, Random};
@@ -60,16 +62,36 @@ impl Hashing {
 #[derive(Clone, Debug)]
 enum Op {
     Get(u8),
-    Put { key: u8, weight: u64, lifetime: Option<u64> },
+    Put {
+        key: u8,
+        weight: u64,
+        lifetime: Option<u64>,
+    },
     PutPlain(u8),
     Remove(u8),
     PopVictim,
-    SetDeadline { key: u8, lifetime: Option<u64> },
+    SetDeadline {
+        key: u8,
+        lifetime: Option<u64>,
+    },
     Advance(u64),
-    Expire { most: usize },
-    Resize { items: u64, weight: u64 },
+    Expire {
+        most: usize,
+    },
+    Resize {
+        items: u64,
+        weight: u64,
+    },
     Clear,
     Map,
+    /// Which of eight tags an entry has, as bits.
+    Tag {
+        key: u8,
+        tags: u8,
+    },
+    RemoveTagged {
+        tag: u8,
+    },
 }
 
 /// Lifetimes in nanoseconds: within a tick of the wheel, over some, and on every level.
@@ -94,7 +116,13 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..10_u64, 0..20_u64).prop_map(|(items, weight)| Op::Resize { items, weight }),
         1 => Just(Op::Clear),
         1 => Just(Op::Map),
+        2 => (key(), any::<u8>()).prop_map(|(key, tags)| Op::Tag { key, tags }),
+        1 => (0..8_u8).prop_map(|tag| Op::RemoveTagged { tag }),
     ]
+}
+
+fn names(tags: u8) -> Vec<Arc<str>> {
+    (0..8).filter(|tag| tags >> tag & 1 == 1).map(|tag: u8| Arc::from(tag.to_string())).collect()
 }
 
 fn hashing() -> impl Strategy<Value = Hashing> {
@@ -115,6 +143,8 @@ struct Run<P: Policy, O: Order> {
     hashing: Hashing,
     alive: Rc<Cell<i64>>,
     next_id: u64,
+    /// What entries have which tags.
+    tags: HashMap<u8, u8>,
 }
 
 impl<P: Policy + Clone, O: Order> Run<P, O> {
@@ -126,6 +156,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
             hashing,
             alive: Rc::default(),
             next_id: 0,
+            tags: HashMap::new(),
         }
     }
 
@@ -224,6 +255,34 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                 let original = std::mem::replace(&mut self.store, copy);
                 drop(original);
             }
+            Op::Tag { key, tags } => {
+                if let Some(slot) = self.find(key) {
+                    self.store.set_tags(slot, &names(tags));
+                    self.tags.insert(key, tags);
+                }
+            }
+            Op::RemoveTagged { tag } => {
+                let name = tag.to_string();
+                while self.store.remove_tagged(&name, &self.clock, &mut leavers).is_some() {}
+                let mut expected: Vec<_> =
+                    self.tags.iter().filter(|(_, tags)| *tags >> tag & 1 == 1).map(|(&key, _)| key).collect();
+                expected.sort_unstable();
+                let mut removed: Vec<_> = leavers.iter().map(|leaver| leaver.key).collect();
+                for &key in &removed {
+                    self.model.remove(key);
+                }
+                removed.sort_unstable();
+                assert_eq!(removed, expected, "who has the tag");
+            }
+        }
+        for leaver in &leavers {
+            self.tags.remove(&leaver.key);
+        }
+        for (&key, &tags) in &self.tags {
+            let slot = self.find(key).expect("an entry with tags is there");
+            let mut known: Vec<_> = self.store.tags(slot).cloned().collect();
+            known.sort_unstable();
+            assert_eq!(known, names(tags), "tags");
         }
         self.compare(leavers);
     }
