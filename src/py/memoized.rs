@@ -402,7 +402,13 @@ pub(crate) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
     // those of `Memoized` do.
     unsafe {
         let of = class.as_type_ptr();
-        (*of).tp_flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
+        let flags = ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            (*of).tp_flags |= flags;
+        }
+        #[cfg(Py_GIL_DISABLED)]
+        (*of).tp_flags.fetch_or(flags, Ordering::Relaxed);
         ffi::PyType_Modified(of);
     }
     Ok(())

@@ -22,7 +22,7 @@ def own_tests() -> type[unittest.TestCase]:
 
     def import_with_ours(name: str, *args: Any, **kwargs: Any) -> Any:
         module = import_fresh_module(name, *args, **kwargs)
-        if name == "functools" and "_functools" in kwargs.get("fresh", ()):
+        if name == "functools" and "_functools" not in kwargs.get("blocked", ()):
             module.lru_cache, module.cache = flexcache_rs.lru_cache, flexcache_rs.cache
         return module
 

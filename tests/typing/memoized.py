@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -104,9 +103,6 @@ memoize(max_itmes=3)  # type: ignore[call-overload]  # pyright: ignore[reportCal
 
 
 async def main() -> None:
-    coroutine = awaited(1)
-    assert_type(coroutine, Coroutine[Any, Any, str])
-    await coroutine
     assert_type(await awaited(1), str)
     assert_type(await awaited.refresh(1), str)
     assert_type(awaited.peek(1), str | None)

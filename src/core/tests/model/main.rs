@@ -261,21 +261,28 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                     self.tags.insert(key, tags);
                 }
             }
-            Op::RemoveTagged { tag } => {
-                let name = tag.to_string();
-                while self.store.remove_tagged(&name, &self.clock, &mut leavers).is_some() {}
-                let mut expected: Vec<_> =
-                    self.tags.iter().filter(|(_, tags)| *tags >> tag & 1 == 1).map(|(&key, _)| key).collect();
-                expected.sort_unstable();
-                let mut removed: Vec<_> = leavers.iter().map(|leaver| leaver.key).collect();
-                for &key in &removed {
-                    self.model.remove(key);
-                }
-                removed.sort_unstable();
-                assert_eq!(removed, expected, "who has the tag");
-            }
+            Op::RemoveTagged { tag } => self.remove_tagged(tag, &mut leavers),
         }
-        for leaver in &leavers {
+        self.compare_tags(&leavers);
+        self.compare(leavers);
+    }
+
+    fn remove_tagged(&mut self, tag: u8, leavers: &mut Leavers) {
+        let name = tag.to_string();
+        while self.store.remove_tagged(&name, &self.clock, leavers).is_some() {}
+        let mut expected: Vec<_> =
+            self.tags.iter().filter(|(_, tags)| *tags >> tag & 1 == 1).map(|(&key, _)| key).collect();
+        let mut removed: Vec<_> = leavers.iter().map(|leaver| leaver.key).collect();
+        for &key in &removed {
+            self.model.remove(key);
+        }
+        expected.sort_unstable();
+        removed.sort_unstable();
+        assert_eq!(removed, expected, "who has the tag");
+    }
+
+    fn compare_tags(&mut self, leavers: &Leavers) {
+        for leaver in leavers {
             self.tags.remove(&leaver.key);
         }
         for (&key, &tags) in &self.tags {
@@ -284,7 +291,6 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
             known.sort_unstable();
             assert_eq!(known, names(tags), "tags");
         }
-        self.compare(leavers);
     }
 
     fn victims(&self) -> Vec<u8> {
