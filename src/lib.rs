@@ -12,7 +12,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::background::after_fork_in_child;
     #[pymodule_export]
-    use crate::py::cache::FlexCache;
+    use crate::py::cache::{FlexCache, set_registrar};
     #[pymodule_export]
     use crate::py::errors::TooLargeError;
     #[pymodule_export]

@@ -15,11 +15,15 @@ from flexcache_rs._flights import CircularLoadError
 from flexcache_rs._loading import aget_or_set
 from flexcache_rs._lru_cache import cache, lru_cache
 from flexcache_rs._memoize import memoize, memoize_in
+from flexcache_rs._registry import caches
+from flexcache_rs._report import describe, repr_html
 
 # The calls of FlexCache that are written in Python.
 FlexCache.aget_or_set = aget_or_set  # type: ignore[method-assign]
 FlexCache.memoize = memoize_in  # type: ignore[method-assign]
-del aget_or_set, memoize_in
+FlexCache.describe = describe  # type: ignore[method-assign]
+FlexCache._repr_html_ = repr_html  # type: ignore[method-assign]
+del aget_or_set, describe, memoize_in, repr_html
 
 __all__ = [
     "CacheStats",
@@ -28,6 +32,7 @@ __all__ = [
     "TooLargeError",
     "__version__",
     "cache",
+    "caches",
     "lru_cache",
     "memoize",
     "reset_logging",

@@ -22,6 +22,7 @@ def _load(
         if value is NOTHING:
             value = factory()
             cache.put(key, value, ttl, tags)
+            cache._loaded(key, value)
         return value
 
     return fly(cache._flights, key, compute)
@@ -76,6 +77,7 @@ async def aget_or_set(  # noqa: D417
             if hasattr(value, "__await__"):
                 value = await value
             self.put(key, value, ttl, tags)
+            self._loaded(key, value)
         return value
 
     return await afly(self._flights, key, compute)

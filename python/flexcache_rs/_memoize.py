@@ -175,6 +175,7 @@ class Memo(_core.Memoized):
         except _core.TooLargeError:
             # The caller gets it all the same.
             self.cache.delete(key)
+        self.cache._loaded(key, value)
 
     def invalidate(self, *args, **kwargs):
         """Forget the result of a call with these arguments; whether there was one."""
@@ -538,8 +539,8 @@ def memoize(
         return _wrap(function, kept, cache is not None, plan, typed, key, ignore)
 
     if function is None:
-        # What is wrong with the options is said where they stand.
-        _core.FlexCache(**options)
+        # What is wrong with the options is said where they stand; nothing is recorded yet.
+        _core.FlexCache(**{name: option for name, option in options.items() if name != "record"})
         return wrap
     return wrap(function)
 

@@ -22,7 +22,7 @@ use super::key;
 use super::logging;
 use super::per_process::PerProcess;
 use super::running_python::call;
-use super::write::{IfPresent, Terms};
+use super::write::{IfPresent, Stored, Terms};
 
 /// Victims that are asked for, at most, to make room for one entry.
 const MOST_VICTIMS: usize = 1 << 20;
@@ -212,7 +212,7 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
         terms: Terms<'_>,
-    ) -> PyResult<bool> {
+    ) -> PyResult<Stored> {
         let (py, weight) = (key.py(), terms.weight);
         let turn = self.turn(py)?;
         let (mut present, mut accessed) = (false, false);
@@ -231,7 +231,7 @@ impl FlexCache {
             })?;
             self.settle(py, departures)?;
             if present && terms.if_present != IfPresent::Replace {
-                return Ok(false);
+                return Ok(Stored::Not);
             }
             let room = room.map_err(refused)?;
             if present && !accessed {

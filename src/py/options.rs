@@ -1,5 +1,6 @@
 //! The arguments of `FlexCache(...)`, checked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use flexcache_core::{Limits, Nanos};
@@ -15,6 +16,9 @@ use super::running_python::next;
 /// More shards than this serve no machine.
 const MOST_SHARDS: u64 = 1024;
 
+/// How many lookups are recorded where nothing else is said.
+pub(crate) const MOST_RECORDED: u64 = 10_000_000;
+
 /// What a cache was asked to be.
 pub(crate) struct Options {
     pub(crate) policy: PolicyName,
@@ -27,6 +31,10 @@ pub(crate) struct Options {
     pub(crate) name: Option<String>,
     /// Whether values' own methods are called when they come and go.
     pub(crate) runs_hooks: bool,
+    /// The trace to write.
+    pub(crate) record: Option<PathBuf>,
+    /// How many lookups to record at most.
+    pub(crate) record_limit: u64,
 }
 
 impl Default for Options {
@@ -40,6 +48,8 @@ impl Default for Options {
             background: None,
             name: None,
             runs_hooks: true,
+            record: None,
+            record_limit: MOST_RECORDED,
         }
     }
 }
@@ -66,6 +76,14 @@ impl<'py> Given<'py> {
     ) -> PyResult<T> {
         self.0.as_ref().map_or(Ok(otherwise), convert)
     }
+}
+
+/// Where to write a trace.
+pub(crate) fn record(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    value.extract().map(Some).map_err(|_| wrong_type("record", "a path or None", value))
 }
 
 /// A tag of an entry.

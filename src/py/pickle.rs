@@ -202,7 +202,8 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     }
     let next = original.next_expiry(py)?;
     let options = &original.options;
-    let options = Options { name: options.name.clone(), ..*options };
+    // One file cannot hold two traces.
+    let options = Options { name: options.name.clone(), record: None, ..*options };
     let callbacks = Callbacks { on_evict: original.farewell.listener(py)?, policy: None };
     let mut engines = engines.into_iter();
     let Some(first) = engines.next() else { unreachable!("a cache has at least one shard") };

@@ -1,5 +1,7 @@
 //! Reading a cache: hits, misses and look-ups that count as neither.
 
+use std::sync::atomic::Ordering;
+
 use flexcache_core::Slot;
 use pyo3::prelude::*;
 
@@ -13,10 +15,18 @@ impl FlexCache {
     /// The value of a live entry; counts a hit or a miss and an access.
     #[inline(never)]
     pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
-        if self.gate.is_some() {
-            return self.read_by_custom_policy(key, hash);
+        let value = if self.gate.is_some() {
+            self.read_by_custom_policy(key, hash)?
+        } else {
+            self.read_store(key, hash)?
+        };
+        if self.watched.load(Ordering::Relaxed) {
+            if let Some(recorder) = &self.recorder {
+                recorder.looked_up(hash);
+            }
+            self.tell_of_lookup(key, value.as_ref());
         }
-        self.read_store(key, hash)
+        Ok(value)
     }
 
     /// The hash of a key in this cache.
@@ -61,7 +71,7 @@ impl FlexCache {
         hash: u64,
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
-        if self.gate.is_some() {
+        if self.gate.is_some() || self.watched.load(Ordering::Relaxed) {
             return Err(Complicated);
         }
         let read = self.shards.of(hash).with(py, |engine| {

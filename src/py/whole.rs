@@ -19,6 +19,7 @@ use super::farewell::Farewell;
 use super::guard::{Guard, Shards};
 use super::logging;
 use super::options::{self, Options};
+use super::recorder::Recorder;
 use super::running_python::release;
 use super::stats::CacheStats;
 
@@ -43,6 +44,12 @@ impl FlexCache {
                 )));
             }
         }
+        let sized = first.limits().weight.is_some();
+        let recorder = options
+            .record
+            .clone()
+            .map(|path| Recorder::start(py, path, options.record_limit, sized))
+            .transpose()?;
         Ok(Self {
             // The background thread is one more that uses the cache.
             shards: Shards::new(engines, first, options.thread_safe || options.background.is_some()),
@@ -56,6 +63,8 @@ impl FlexCache {
             finalized: AtomicBool::new(false),
             farewell: Farewell::new(callbacks.on_evict, options.runs_hooks),
             flights: PyOnceLock::new(),
+            watched: AtomicBool::new(recorder.is_some()),
+            recorder,
             options,
             policy: Guard::new(callbacks.policy, true),
             last_scan: AtomicU64::new(SystemClock.now()),

@@ -2,6 +2,7 @@
 
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use flexcache_core::{Cause, Error, Nanos, New};
 use pyo3::prelude::*;
@@ -14,6 +15,7 @@ use super::engine::{Complicated, PlainPut};
 use super::errors::refused;
 use super::hooks;
 use super::key::native_eq;
+use super::observers::Event;
 use super::options;
 use super::running_python::{attached, call, release};
 
@@ -23,6 +25,15 @@ pub(crate) enum IfPresent {
     Replace,
     Raise,
     Keep,
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Nothing: the key was present.
+    Not,
+    Inserted,
+    Updated,
 }
 
 /// On what terms an entry is stored.
@@ -62,7 +73,7 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<(), Complicated> {
-        if !self.plain_writes {
+        if !self.plain_writes || self.watched.load(Ordering::Relaxed) {
             return Err(Complicated);
         }
         let py = key.py();
@@ -133,7 +144,32 @@ impl FlexCache {
         if let Some(deadline) = deadline {
             cache.expect_expiry(this, deadline)?;
         }
-        Ok(stored)
+        if cache.watched.load(Ordering::Relaxed) {
+            cache.note_write(&key, &value, hash, terms.weight, stored);
+        }
+        Ok(stored != Stored::Not)
+    }
+
+    #[cold]
+    fn note_write(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        hash: u64,
+        weight: u64,
+        stored: Stored,
+    ) {
+        let event = match stored {
+            Stored::Not => return,
+            Stored::Inserted => Event::Insert,
+            Stored::Updated => Event::Update,
+        };
+        if let Some(recorder) = self.recorder.as_ref().filter(|_| weight != 1) {
+            recorder.stored(hash, weight);
+        }
+        if self.farewell.observers.want(event) {
+            self.farewell.tell_of(key.py(), event, key, value);
+        }
     }
 
     /// Stores or replaces many entries.
@@ -204,12 +240,13 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
         Terms { weight, deadline, tags, if_present }: Terms<'_>,
-    ) -> PyResult<bool> {
+    ) -> PyResult<Stored> {
         let py = key.py();
         let mut departures = Departures::new();
         let stored = self.shards.find(&key, hash, |engine, found| {
-            if if_present != IfPresent::Replace && found.is_some_and(|slot| !engine.has_expired(slot)) {
-                return Ok(false);
+            let present = found.is_some_and(|slot| !engine.has_expired(slot));
+            if present && if_present != IfPresent::Replace {
+                return Ok(Stored::Not);
             }
             // Only now, so that nothing has to be taken back where Python's equality failed.
             let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
@@ -223,7 +260,7 @@ impl FlexCache {
             if engine.has_deadlines() {
                 self.expire_some(engine, &mut departures);
             }
-            stored.map(|_| true)
+            stored.map(|_| if present { Stored::Updated } else { Stored::Inserted })
         })?;
         if !departures.is_empty() {
             self.settle_written(py, departures, value)?;

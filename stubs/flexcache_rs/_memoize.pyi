@@ -1,5 +1,6 @@
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
+from os import PathLike
 from typing import (
     Any,
     Concatenate,
@@ -109,6 +110,8 @@ def memoize(
     background_expiry: bool | _Seconds = False,
     on_evict: Callable[[Any, Any, Any], object] | None = None,
     name: str | None = None,
+    record: str | PathLike[str] | None = None,
+    record_limit: SupportsIndex = 10000000,
 ) -> Memoizer: ...
 
 # What stands as a method on FlexCache.
