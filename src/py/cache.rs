@@ -178,7 +178,7 @@ impl FlexCache {
 
     fn __setitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
-        Self::write(&this.as_borrowed(), key, value, None, IfPresent::Replace).map(drop)
+        Self::write(&this.as_borrowed(), key, value, None, None, IfPresent::Replace).map(drop)
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -195,25 +195,28 @@ impl FlexCache {
     ///     key: any hashable.
     ///     value: any object.
     ///     ttl: how long the entry lives, as for :meth:`put`.
+    ///     tags: an iterable of str, as for :meth:`put`.
     ///
     /// Raises:
     ///     TypeError, ValueError, OverflowError: as for :meth:`put`.
     ///
-    /// O(1).
+    /// O(1), and O(1) more for each tag.
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
     /// >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
     /// (True, False, 1)
-    #[pyo3(signature = (key, value, ttl=None))]
+    #[pyo3(signature = (key, value, ttl=None, tags=None))]
     fn add(
         this: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
-        Self::write(&this.as_borrowed(), key, value, ttl.map(Bound::as_borrowed), IfPresent::Keep)
+        let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
+        Self::write(&this.as_borrowed(), key, value, ttl, tags, IfPresent::Keep)
     }
 
     /// Like :meth:`get`, but without counting as an access: the order of eviction and the
@@ -334,24 +337,26 @@ impl FlexCache {
     /// Args:
     ///     mapping: a mapping, or an iterable of pairs of key and value.
     ///     ttl: as for :meth:`put`, for all of them.
+    ///     tags: as for :meth:`put`, for all of them.
     ///
     /// Raises:
     ///     TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
     ///
-    /// O(1) for each entry.
+    /// O(1) for each entry, and O(1) more for each of its tags.
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
     /// >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
     /// >>> cache.get_many(["a", "b", "c"])
     /// {'a': 1, 'b': 2}
-    #[pyo3(signature = (mapping, ttl=None))]
+    #[pyo3(signature = (mapping, ttl=None, tags=None))]
     fn set_many(
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        Self::write_many(this, mapping, ttl)
+        Self::write_many(this, mapping, ttl, tags)
     }
 
     /// The values of those keys that are present, as a dict. Counts as an access of each.
@@ -388,6 +393,47 @@ impl FlexCache {
             count += usize::from(self.remove(key.as_borrowed())?);
         }
         Ok(count)
+    }
+
+    /// Remove every entry that has a tag; how many those were. Their values are closed.
+    ///
+    /// All of them have left before the first hook runs.
+    ///
+    /// Args:
+    ///     tag: a str, one of the `tags` that the entries were stored with.
+    ///
+    /// Raises:
+    ///     TypeError: for a tag that is no str.
+    ///     ValueError: for one with lone surrogates.
+    ///
+    /// O(1) for each entry that has the tag, whatever else is in the cache.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("profile 1", "Ann", tags=("user:1",))
+    /// >>> cache.put("orders 1", [7, 9], tags=("user:1", "orders"))
+    /// >>> cache.put("orders 2", [8], tags=("user:2", "orders"))
+    /// >>> cache.evict_tag("user:1"), list(cache)
+    /// (2, ['orders 2'])
+    fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
+        self.remove_tagged(tag)
+    }
+
+    /// The tags of an entry, each once, in the order in which they were given. Counts as no access.
+    ///
+    /// Raises:
+    ///     KeyError: where the key is absent.
+    ///
+    /// O(1), and O(1) more for each tag.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("a", 1, tags=("user:1", "orders"))
+    /// >>> cache.tags("a")
+    /// ('user:1', 'orders')
+    fn tags<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+        let tags = self.find_live(key.as_borrowed(), |engine, slot| engine.tags(slot))?;
+        PyTuple::new(key.py(), tags.ok_or_else(|| missing(key))?)
     }
 
     /// Remove what has expired now; how many entries that were.

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use flexcache_core::{Cause, Nanos};
+use flexcache_core::Cause;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -22,7 +22,7 @@ use super::key;
 use super::logging;
 use super::per_process::PerProcess;
 use super::running_python::call;
-use super::write::IfPresent;
+use super::write::{IfPresent, Terms};
 
 /// Victims that are asked for, at most, to make room for one entry.
 const MOST_VICTIMS: usize = 1 << 20;
@@ -211,11 +211,10 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
-        deadline: Option<Nanos>,
+        terms: Terms<'_>,
         if_present: IfPresent,
     ) -> PyResult<bool> {
-        let py = key.py();
+        let (py, weight) = (key.py(), terms.weight);
         let turn = self.turn(py)?;
         let (mut present, mut accessed) = (false, false);
         for _ in 0..MOST_VICTIMS {
@@ -245,7 +244,7 @@ impl FlexCache {
                 if !present {
                     self.tell(py, turn.as_ref(), "on_insert", &key)?;
                 }
-                let stored = self.write_store(key, value, hash, weight, deadline, if_present);
+                let stored = self.write_store(key, value, hash, terms, if_present);
                 if stored.is_err() && !present {
                     self.take_back(py, turn.as_ref(), &key);
                 }

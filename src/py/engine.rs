@@ -136,9 +136,28 @@ impl Engine {
         found: Option<Slot>,
         hash: u64,
         new: PyNew,
+        tags: &[&str],
         departures: &mut Departures,
     ) -> Result<Slot, (Error, PyNew)> {
+        if !tags.is_empty() {
+            return on_store!(self, store => {
+                store.put_tagged(found, hash, new, tags, &SystemClock, departures)
+            });
+        }
         on_store!(self, store => store.put(found, hash, new, &SystemClock, departures))
+    }
+
+    /// The tags of an entry.
+    pub(crate) fn tags(&self, slot: Slot) -> Vec<String> {
+        on_store!(self, store => store.tags(slot).map(String::from).collect())
+    }
+
+    pub(crate) fn count_tagged(&self, tag: &str) -> usize {
+        on_store!(self, store => store.count_tagged(tag))
+    }
+
+    pub(crate) fn evict_tag(&mut self, tag: &str, most: usize, departures: &mut Departures) -> usize {
+        on_store!(self, store => store.evict_tag(tag, most, &SystemClock, departures))
     }
 
     pub(crate) fn live(&mut self, found: Option<Slot>, departures: &mut Departures) -> Option<Slot> {

@@ -30,8 +30,8 @@ struct Parameters<const N: usize> {
 }
 
 const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
-const PUT: Parameters<3> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl"] };
-const SET: Parameters<3> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl"] };
+const PUT: Parameters<4> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl", "tags"] };
+const SET: Parameters<4> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl", "tags"] };
 
 const GET_DOC: &CStr = c"get($self, key, default=None)
 --
@@ -52,7 +52,7 @@ O(1).
 (1, None, 0)
 ";
 
-const PUT_DOC: &CStr = c"put($self, key, value, ttl=None)
+const PUT_DOC: &CStr = c"put($self, key, value, ttl=None, tags=None)
 --
 
 Store a value, or replace the one there is; the same as `cache[key] = value`.
@@ -63,14 +63,17 @@ Args:
     ttl: how long the entry lives: seconds as int or float, a timedelta, or a datetime (a naive
         one in local time). What is not after now has expired already. None for the cache's
         default_ttl.
+    tags: an iterable of str, by each of which evict_tag() removes the entry; the entry has them
+        until it leaves or is replaced. None, the default, for none.
 
 Raises:
-    TypeError: for a key that is not hashable, a ttl that is no time, or an item_size() that is
-        no integer.
-    ValueError: for a ttl of NaN, a negative item_size(), or one larger than max_bytes.
+    TypeError: for a key that is not hashable, a ttl that is no time, an item_size() that is no
+        integer, or tags that are no iterable of str: a single one is written (\"user:1\",).
+    ValueError: for a ttl of NaN, a negative item_size(), one larger than max_bytes, or a tag with
+        lone surrogates.
     OverflowError: for a ttl of more than 292 years, or a sum of sizes beyond 64 bits.
 
-When it raises, the cache is as it was. O(1) for each entry that leaves.
+When it raises, the cache is as it was. O(1) for each tag, and for each entry that leaves.
 
 >>> from flexcache_rs import FlexCache
 >>> cache = FlexCache()
@@ -80,7 +83,7 @@ When it raises, the cache is as it was. O(1) for each entry that leaves.
 2
 ";
 
-const SET_DOC: &CStr = c"set($self, key, value, ttl=None)
+const SET_DOC: &CStr = c"set($self, key, value, ttl=None, tags=None)
 --
 
 Store a value under a key that is absent or has expired.
@@ -90,7 +93,7 @@ Args and exceptions are those of put().
 Raises:
     KeyError: where the key is present.
 
-O(1) for each entry that leaves.
+O(1) for each tag, and for each entry that leaves.
 
 >>> from flexcache_rs import FlexCache
 >>> cache = FlexCache()
@@ -306,8 +309,14 @@ unsafe extern "C" fn put(
     // SAFETY: as for `get`.
     unsafe {
         entered(ptr::null_mut(), |py| {
-            let [key, value, ttl] = PUT.bind(py, args, count, keywords)?;
-            write(py, this, key, value, ttl)?;
+            let [key, value, ttl, tags] = PUT.bind(py, args, count, keywords)?;
+            if tags.is_null() {
+                write(py, this, key, value, ttl)?;
+            } else {
+                let (key, value) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+                let (ttl, tags) = (given(py, ttl), given(py, tags));
+                FlexCache::write(&cache_of(py, this), key, value, ttl, tags, IfPresent::Replace)?;
+            }
             Ok(py.None().into_ptr())
         })
     }
@@ -322,9 +331,10 @@ unsafe extern "C" fn set(
     // SAFETY: as for `get`.
     unsafe {
         entered(ptr::null_mut(), |py| {
-            let [key, value, ttl] = SET.bind(py, args, count, keywords)?;
+            let [key, value, ttl, tags] = SET.bind(py, args, count, keywords)?;
             let (key, value) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
-            if FlexCache::write(&cache_of(py, this), key, value, given(py, ttl), IfPresent::Raise)? {
+            let (ttl, tags) = (given(py, ttl), given(py, tags));
+            if FlexCache::write(&cache_of(py, this), key, value, ttl, tags, IfPresent::Raise)? {
                 Ok(py.None().into_ptr())
             } else {
                 Err(PyKeyError::new_err((key.to_owned().unbind(),)))

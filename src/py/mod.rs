@@ -24,6 +24,7 @@ pub(crate) mod pickle;
 mod read;
 mod running_python;
 pub(crate) mod stats;
+mod tags;
 pub(crate) mod testing;
 pub(crate) mod views;
 mod whole;

@@ -61,7 +61,7 @@ pub(crate) fn text(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<
     text.extract().map(Some)
 }
 
-fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
+pub(crate) fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
     let of = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
     PyTypeError::new_err(format!("{argument} must be {allowed}, not {of}"))
 }

@@ -1,9 +1,10 @@
 //! Copying and pickling.
 //!
 //! A pickle holds the configuration and, as state, the entries in order of eviction, each with
-//! its rank in the policy and its deadline as a moment of the wall clock, so that time spent in a
+//! its rank in the policy, its tags if it has any, and its deadline as a moment of the wall clock, so that time spent in a
 //! pickle counts. What has expired is left out.
 
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flexcache_core::{Clock, Nanos, Slot};
@@ -18,7 +19,8 @@ use super::duration::{Ttl, seconds_until};
 use super::engine::Engine;
 use super::hooks;
 use super::options::Options;
-use super::write::IfPresent;
+use super::tags::Given;
+use super::write::{IfPresent, Terms};
 
 /// The moment of a deadline, in seconds since 1970.
 fn timestamp(deadline: Nanos) -> f64 {
@@ -90,6 +92,8 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
     }
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
     let entries = PyList::empty(py);
+    // Each name is one object, which is pickled once.
+    let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
     for shard in cache.get().shards.iter() {
         let stored: Vec<_> = shard.with(py, |engine| {
             let entry = |slot: Slot| {
@@ -98,12 +102,22 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
                     engine.value(slot).clone_ref(py),
                     engine.deadline(slot),
                     engine.rank(slot),
+                    engine.tags(slot),
                 )
             };
             engine.slots().into_iter().filter(|&slot| !engine.has_expired(slot)).map(entry).collect()
         })?;
-        for (key, value, deadline, rank) in stored {
-            entries.append((key, value, deadline.map(timestamp), rank))?;
+        for (key, value, deadline, rank, tags) in stored {
+            let moment = deadline.map(timestamp);
+            if tags.is_empty() {
+                entries.append((key, value, moment, rank))?;
+                continue;
+            }
+            let tags = tags
+                .into_iter()
+                .map(|tag| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone());
+            let tags = PyTuple::new(py, tags.collect::<Vec<_>>())?;
+            entries.append((key, value, moment, rank, tags))?;
         }
     }
     let attributes = cache.getattr_opt("__dict__")?;
@@ -121,21 +135,26 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
 /// `__setstate__`: fills a cache with the entries of a pickle.
 pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) -> PyResult<()> {
     type State<'py> = (Bound<'py, PyList>, Option<Bound<'py, PyAny>>, Bound<'py, PyDict>);
-    type Entry<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64);
+    type Untagged<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64);
+    type Tagged<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64, Option<Bound<'py, PyAny>>);
     let invalid = |_| PyValueError::new_err("this is not the state of a FlexCache");
     let py = cache.py();
     let (entries, attributes, slots): State<'_> = state.extract().map_err(invalid)?;
     for entry in entries {
-        let (key, value, moment, rank): Entry<'_> = entry.extract().map_err(invalid)?;
+        let (key, value, moment, rank, tags) = match entry.extract::<Untagged<'_>>() {
+            Ok((key, value, moment, rank)) => (key, value, moment, rank, None),
+            Err(_) => entry.extract::<Tagged<'_>>().map_err(invalid)?,
+        };
+        let tags = Given::read(tags.as_ref().map(Bound::as_borrowed)).map_err(invalid)?;
         let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
         let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
         let this = cache.get();
         let hash = this.hash(borrowed)?;
         let weight = hooks::weight(&value.as_borrowed())?;
         // Past a policy of the user's, which knows the entry already.
-        let deadline = this.deadline(ttl)?;
-        this.write_store(borrowed, value.as_borrowed(), hash, weight, deadline, IfPresent::Replace)?;
-        if let Some(deadline) = deadline {
+        let terms = Terms { weight, deadline: this.deadline(ttl)?, tags: &tags.names()? };
+        this.write_store(borrowed, value.as_borrowed(), hash, terms, IfPresent::Replace)?;
+        if let Some(deadline) = terms.deadline {
             this.expect_expiry(cache, deadline)?;
         }
         if ttl.is_none() {

@@ -14,6 +14,7 @@ use super::errors::refused;
 use super::hooks;
 use super::key::native_eq;
 use super::running_python::{attached, call, release};
+use super::tags::Given;
 
 /// What to do where the key is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,14 @@ pub(crate) enum IfPresent {
     Replace,
     Raise,
     Keep,
+}
+
+/// What an entry is to be, beyond its key and value.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(super) weight: u64,
+    pub(super) deadline: Option<Nanos>,
+    pub(super) tags: &'a [&'a str],
 }
 
 /// A key and value with the key's hash and the value's weight.
@@ -36,8 +45,8 @@ impl FlexCache {
         }
     }
 
-    /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
-    /// cache that has none, and has changed nothing where it is `Complicated`.
+    /// [`write`](Self::write) for the fast calls: covers entries without weight, deadline or tags in
+    /// a cache that has none, and has changed nothing where it is `Complicated`.
     #[inline(always)]
     pub(crate) fn write_if_plain(
         &self,
@@ -80,11 +89,14 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         ttl: Option<Borrowed<'_, '_, PyAny>>,
+        tags: Option<Borrowed<'_, '_, PyAny>>,
         if_present: IfPresent,
     ) -> PyResult<bool> {
         let hash = this.get().hash(key)?;
         let weight = hooks::weight(&value)?;
-        Self::write_weighed(this, key, value, hash, weight, ttl, if_present)
+        let tags = Given::read(tags)?;
+        let terms = Terms { weight, deadline: this.get().deadline(ttl)?, tags: &tags.names()? };
+        Self::write_on(this, key, value, hash, terms, if_present)
     }
 
     #[inline]
@@ -97,14 +109,26 @@ impl FlexCache {
         ttl: Option<Borrowed<'_, '_, PyAny>>,
         if_present: IfPresent,
     ) -> PyResult<bool> {
+        let terms = Terms { weight, deadline: this.get().deadline(ttl)?, tags: &[] };
+        Self::write_on(this, key, value, hash, terms, if_present)
+    }
+
+    #[inline]
+    fn write_on(
+        this: &Borrowed<'_, '_, Self>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        terms: Terms<'_>,
+        if_present: IfPresent,
+    ) -> PyResult<bool> {
         let cache = this.get();
-        let deadline = cache.deadline(ttl)?;
         let stored = if cache.gate.is_some() {
-            cache.write_by_custom_policy(key, value, hash, weight, deadline, if_present)?
+            cache.write_by_custom_policy(key, value, hash, terms, if_present)?
         } else {
-            cache.write_store(key, value, hash, weight, deadline, if_present)?
+            cache.write_store(key, value, hash, terms, if_present)?
         };
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = terms.deadline {
             cache.expect_expiry(this, deadline)?;
         }
         Ok(stored)
@@ -115,12 +139,15 @@ impl FlexCache {
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (py, cache, ttl) = (this.py(), this.get(), ttl.map(Bound::as_borrowed));
         let entries = PyDict::new(py);
         call(&entries.getattr("update")?, [mapping])?;
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
+        let tags = Given::read(tags.map(Bound::as_borrowed))?;
+        let tags = tags.names()?;
         let mut weighed = Vec::with_capacity(entries.len());
         let mut total = 0_u128;
         for (key, value) in &entries {
@@ -135,7 +162,8 @@ impl FlexCache {
         }
         for (key, value, hash, weight) in weighed {
             let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
-            Self::write_weighed(this, key, value, hash, weight, ttl, IfPresent::Replace)?;
+            let terms = Terms { weight, deadline: cache.deadline(ttl)?, tags: &tags };
+            Self::write_on(this, key, value, hash, terms, IfPresent::Replace)?;
         }
         Ok(())
     }
@@ -177,8 +205,7 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
-        deadline: Option<Nanos>,
+        terms: Terms<'_>,
         if_present: IfPresent,
     ) -> PyResult<bool> {
         let py = key.py();
@@ -189,8 +216,8 @@ impl FlexCache {
             }
             // Only now, so that nothing has to be taken back where Python's equality failed.
             let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
-            let new = New { key, value, weight, deadline };
-            let stored = engine.put(found, hash, new, &mut departures);
+            let new = New { key, value, weight: terms.weight, deadline: terms.deadline };
+            let stored = engine.put(found, hash, new, terms.tags, &mut departures);
             if engine.has_deadlines() {
                 self.expire_some(engine, &mut departures);
             }
