@@ -74,8 +74,8 @@ def test_signatures_can_be_inspected() -> None:
         if callable(member):
             assert next(iter(inspect.signature(member).parameters)) == "self", name
     assert str(inspect.signature(FlexCache.get)) == "(self, /, key, default=None)"
-    assert str(inspect.signature(FlexCache.put)) == "(self, /, key, value, ttl=None)"
-    assert "put(self, /, key, value, ttl=None)" in pydoc.plain(pydoc.render_doc(FlexCache))
+    assert str(inspect.signature(FlexCache.put)) == "(self, /, key, value, ttl=None, tags=None)"
+    assert "put(self, /, key, value, ttl=None, tags=None)" in pydoc.plain(pydoc.render_doc(FlexCache))
     assert (FlexCache.__module__, FlexCache.__qualname__) == ("flexcache_rs", "FlexCache")
 
 
