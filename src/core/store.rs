@@ -303,11 +303,13 @@ impl<K, V, P: Policy> Store<K, V, P> {
         self.stats.misses += 1;
     }
 
-    /// Replaces the value of a live entry, whose weight, deadline and tags stay. O(1); the value before.
+    /// Replaces the value of a live entry, whose weight and deadline stay, and whose tags do not. O(1); the
+    /// value before.
     #[inline(always)]
     pub fn exchange(&mut self, slot: Slot, value: V) -> V {
         self.stats.updates += 1;
         self.policy.on_access(slot);
+        self.lose_tags(slot);
         std::mem::replace(&mut self.nodes.get_mut(slot).value, value)
     }
 
@@ -468,9 +470,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
     ) -> Slot {
         let value = std::mem::replace(&mut self.nodes.get_mut(slot).value, new.value);
         sink.push(Departed { key: new.key, value, cause: Cause::Replaced });
-        if let Some(tags) = &mut self.tags {
-            tags.clear(slot);
-        }
+        self.lose_tags(slot);
         self.stats.updates += 1;
         self.policy.on_access(slot);
         if self.weights.get(slot) != new.weight {
@@ -521,12 +521,12 @@ impl<K, V, P: Policy> Store<K, V, P> {
         }
     }
 
-    /// Whether no entry has had a deadline, a tag or a weight other than 1, so that
+    /// Whether no entry has had a deadline or a weight other than 1, so that
     /// [`insert_plain`](Self::insert_plain) may be called.
     #[inline(always)]
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.wheel.is_none() && self.tags.is_none() && self.weights.all_one() && self.len() < Slot::LIMIT
+        self.wheel.is_none() && self.weights.all_one() && self.len() < Slot::LIMIT
     }
 
     /// Stores an entry under a key that is absent, in a [plain](Self::is_plain) store, of weight 1
@@ -553,6 +553,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         let nodes = &self.nodes;
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
         self.policy.on_reuse(slot);
+        self.lose_tags(slot);
         self.stats.evictions += 1;
         self.recount();
         Some(Departed { key: node.key, value: node.value, cause: Cause::Evicted })
@@ -573,9 +574,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         if let Some(wheel) = &mut self.wheel {
             wheel.set(slot, None);
         }
-        if let Some(tags) = &mut self.tags {
-            tags.clear(slot);
-        }
+        self.lose_tags(slot);
         let node = self.nodes.remove(slot);
         self.index.remove(node.hash, slot);
         match cause {
@@ -584,6 +583,13 @@ impl<K, V, P: Policy> Store<K, V, P> {
             _ => self.stats.removals += 1,
         }
         sink.push(Departed { key: node.key, value: node.value, cause });
+    }
+
+    #[inline(always)]
+    fn lose_tags(&mut self, slot: Slot) {
+        if let Some(tags) = &mut self.tags {
+            tags.clear(slot);
+        }
     }
 
     /// Sets, moves or removes an entry's deadline. O(1).

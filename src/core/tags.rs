@@ -142,7 +142,6 @@ impl Tags {
     }
 
     /// Takes all tags from an entry. O(1) for each.
-    #[inline]
     pub(crate) fn clear(&mut self, slot: Slot) {
         if let Some(first) = self.first.get(slot).some() {
             self.first.set(slot, MembershipId::NIL);
