@@ -521,6 +521,39 @@ def test_the_time_is_that_of_the_members(make_cache: MakeCache) -> None:
     assert cache.evict_tag("odd") == 25
 
 
+def test_tags_that_use_the_cache_as_they_are_read(make_cache: MakeCache, any_policy: Any) -> None:
+    """They are read before the entry is looked up."""
+    cache = make_cache(any_policy)
+
+    def tags(what: Callable[[], object]) -> Iterator[str]:
+        yield "x"
+        what()
+        yield "y"
+
+    cache.put("a", 1, tags=("z",))
+    cache.put("a", 2, tags=tags(cache.clear))
+    cache.put("b", 2, tags=tags(lambda: cache.put("b", 1, tags=("z",))))
+    assert not cache.add("c", 2, tags=tags(lambda: cache.put("c", 1)))
+    cache.set_many({"d": 2}, tags=tags(lambda: cache.evict_tag("x")))
+    assert {key: cache.tags(key) for key in cache} == {"c": (), "d": ("x", "y")}
+
+
+def test_no_reference_is_kept(make_cache: MakeCache, any_policy: Any) -> None:
+    """Neither to the tags nor to what they came in."""
+    cache, names = make_cache(any_policy), ["".join(("tag ", str(number))) for number in range(3)]
+    before = [sys.getrefcount(name) for name in names], sys.getrefcount(names)
+    for key in range(100):
+        cache.put(key, key, tags=names)
+        cache.add(key, key, tags=names)
+        with pytest.raises(TypeError):
+            cache.put(key, key, "soon", names)
+        with pytest.raises(TypeError):
+            cache.put(key, key, tags=[*names, 5])
+        cache.tags(key)
+    cache.evict_tag(names[1])
+    assert ([sys.getrefcount(name) for name in names], sys.getrefcount(names)) == before
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(0, 9), st.lists(st.sampled_from("abc"), max_size=3)),
