@@ -174,7 +174,7 @@ class Machine(RuleBasedStateMachine):
             "put": lambda: self.cache.put(key, value, ttl, tags),
             "[]": lambda: self.cache.__setitem__(key, value),
             "set": lambda: self.cache.set(key, value, ttl, tags),
-            "add": lambda: self.cache.add(key, value, ttl, tags),
+            "add": lambda: self.cache.add(key, value, ttl, tags=tags),
             "many": lambda: self.cache.set_many([(key, value)], ttl=ttl, tags=tags),
         }
         call = calls[how]

@@ -94,12 +94,12 @@ def test_a_tag_takes_its_entries_along(make_cache: MakeCache, any_policy: Any) -
 
 @pytest.mark.parametrize("how", ["put", "set", "add", "set_many"])
 def test_every_call_that_stores_takes_tags(make_cache: MakeCache, any_policy: Any, how: str) -> None:
-    """By keyword and by position, beside a time to live."""
+    """By keyword, beside a time to live."""
     cache = make_cache(any_policy)
     store: Callable[..., object] = getattr(cache, how)
     args = lambda key: ({key: 1},) if how == "set_many" else (key, 1)  # noqa: E731
     store(*args("a"), tags=("x",))
-    store(*args("b"), 60, ("x", "y"))
+    store(*args("b"), 60, tags=("x", "y"))
     store(*args("c"), ttl=60, tags=())
     store(*args("d"), tags=None)
     assert [cache.tags(key) for key in "abcd"] == [("x",), ("x", "y"), (), ()]
@@ -151,9 +151,9 @@ class Failing:
 @pytest.mark.parametrize(
     ("tags", "error", "says"),
     [
-        ("user:1", TypeError, r'not a str; for one tag write \("user:1",\)'),
-        ("", TypeError, r'write \("",\)'),
-        (Text("user:1"), TypeError, r'write \("user:1",\)'),
+        ("user:1", TypeError, r"such as \('user:1',\), not a str"),
+        ("", TypeError, r"such as \('',\)"),
+        (Text("user:1"), TypeError, r"such as \('user:1',\)"),
         ("\ud800", TypeError, "not a str"),
         (5, TypeError, "tags must be an iterable of str, not int"),
         (b"user:1", TypeError, "a tag must be a str, not int"),
@@ -210,18 +210,16 @@ def test_the_tag_to_evict_is_a_str(make_cache: MakeCache, tag: Any) -> None:
 
 
 def test_tags_of_what_is_not_there(make_cache: MakeCache) -> None:
-    """KeyError, also of what has expired; asking counts as no access."""
+    """None, also of what has expired; asking counts as no access."""
     cache = make_cache("lru")
     cache.put("a", 1, 60, ("x",))
     cache["b"] = 1
     assert cache.tags("a") == ("x",)
     assert list(cache) == ["a", "b"]
     assert cache.stats().hits == 0
-    with pytest.raises(KeyError, match="'c'"):
-        cache.tags("c")
+    assert cache.tags("c") == ()
     advance(61)
-    with pytest.raises(KeyError, match="'a'"):
-        cache.tags("a")
+    assert cache.tags("a") == ()
 
 
 REPLACEMENTS: dict[str, Callable[[Any], object]] = {

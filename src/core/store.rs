@@ -396,7 +396,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         found: Option<Slot>,
         hash: u64,
         new: New<K, V>,
-        tags: &[&str],
+        tags: &[impl AsRef<str>],
         clock: &impl Clock,
         sink: &mut impl Sink<K, V>,
     ) -> Result<Slot, (Error, New<K, V>)> {

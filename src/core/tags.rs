@@ -106,11 +106,11 @@ impl Tags {
 
     /// Gives an entry these tags instead of those it has. O(1) for each; one that is named twice is
     /// given once.
-    pub(crate) fn set(&mut self, slot: Slot, names: &[&str]) {
+    pub(crate) fn set(&mut self, slot: Slot, names: &[impl AsRef<str>]) {
         self.clear(slot);
         let mut last = MembershipId::NIL;
         for name in names {
-            let tag = self.intern(name);
+            let tag = self.intern(name.as_ref());
             let members = self.interned.get(tag).members;
             // Nobody has joined since, so an entry that has the tag already is the last to have it.
             if members.back().is_some_and(|back| self.memberships.get(back).slot == slot) {

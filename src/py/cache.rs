@@ -12,6 +12,7 @@ use flexcache_core::{Cause, Clock, Limits};
 use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::aclose;
@@ -96,6 +97,8 @@ pub(crate) struct FlexCache {
     /// The finalizer has run: what comes in after that leaves without hooks, whose code the
     /// collector may have taken apart.
     pub(super) finalized: AtomicBool,
+    /// The computations in progress, by key.
+    pub(super) flights: PyOnceLock<Py<PyDict>>,
 }
 
 /// What `pop` returns where the key is absent.
@@ -150,6 +153,7 @@ impl FlexCache {
             shards: shards.or(1, |shards| options::shards(shards, limits))?,
             background: background_expiry.or(None, options::background)?,
             name: name.or(None, |name| options::text("name", name))?,
+            runs_hooks: true,
         };
         let callbacks = Callbacks {
             on_evict: on_evict.or(None, |callback| options::callable("on_evict", callback))?,
@@ -195,18 +199,18 @@ impl FlexCache {
     ///     key: any hashable.
     ///     value: any object.
     ///     ttl: how long the entry lives, as for :meth:`put`.
-    ///     tags: an iterable of str, as for :meth:`put`.
+    ///     tags: what :meth:`evict_tag` knows the entry by.
     ///
     /// Raises:
     ///     TypeError, ValueError, OverflowError: as for :meth:`put`.
     ///
-    /// O(1), and O(1) more for each tag.
+    /// O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
     /// >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
     /// (True, False, 1)
-    #[pyo3(signature = (key, value, ttl=None, tags=None))]
+    #[pyo3(signature = (key, value, ttl=None, *, tags=None))]
     fn add(
         this: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
@@ -342,14 +346,14 @@ impl FlexCache {
     /// Raises:
     ///     TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
     ///
-    /// O(1) for each entry, and O(1) more for each of its tags.
+    /// O(1) for each entry.
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
     /// >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
     /// >>> cache.get_many(["a", "b", "c"])
     /// {'a': 1, 'b': 2}
-    #[pyo3(signature = (mapping, ttl=None, tags=None))]
+    #[pyo3(signature = (mapping, ttl=None, *, tags=None))]
     fn set_many(
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
@@ -395,45 +399,42 @@ impl FlexCache {
         Ok(count)
     }
 
-    /// Remove every entry that has a tag; how many those were. Their values are closed.
+    /// Remove all entries that have a tag; how many. Their values are closed.
     ///
     /// All of them have left before the first hook runs.
     ///
     /// Args:
-    ///     tag: a str, one of the `tags` that the entries were stored with.
+    ///     tag: one of those an entry got with put(), set() or add().
     ///
     /// Raises:
-    ///     TypeError: for a tag that is no str.
-    ///     ValueError: for one with lone surrogates.
+    ///     TypeError: where the tag is no str.
     ///
-    /// O(1) for each entry that has the tag, whatever else is in the cache.
+    /// O(1) for each entry that has the tag.
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
-    /// >>> cache.put("profile 1", "Ann", tags=("user:1",))
-    /// >>> cache.put("orders 1", [7, 9], tags=("user:1", "orders"))
-    /// >>> cache.put("orders 2", [8], tags=("user:2", "orders"))
-    /// >>> cache.evict_tag("user:1"), list(cache)
-    /// (2, ['orders 2'])
+    /// >>> cache.put("page", "<html>", tags=("user:1", "site"))
+    /// >>> cache.evict_tag("user:1"), "page" in cache, cache.evict_tag("site")
+    /// (1, False, 0)
     fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
-        self.remove_tagged(tag)
+        self.remove_tagged(tag.py(), &options::tag(&tag.as_borrowed())?)
     }
 
-    /// The tags of an entry, each once, in the order in which they were given. Counts as no access.
+    /// The tags of an entry, as a tuple; empty where the key is absent. Counts as no access.
     ///
     /// Raises:
-    ///     KeyError: where the key is absent.
+    ///     TypeError: where the key is not hashable.
     ///
-    /// O(1), and O(1) more for each tag.
+    /// O(1) beside the tags.
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
-    /// >>> cache.put("a", 1, tags=("user:1", "orders"))
-    /// >>> cache.tags("a")
-    /// ('user:1', 'orders')
+    /// >>> cache.put("page", "<html>", tags=("user:1",))
+    /// >>> cache.tags("page")
+    /// ('user:1',)
     fn tags<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-        let tags = self.find_live(key.as_borrowed(), |engine, slot| engine.tags(slot))?;
-        PyTuple::new(key.py(), tags.ok_or_else(|| missing(key))?)
+        let tags = self.find_live(key.as_borrowed(), |engine, slot| engine.tags(slot))?.unwrap_or_default();
+        PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
     }
 
     /// Remove what has expired now; how many entries that were.
@@ -666,6 +667,12 @@ impl FlexCache {
         Ok(size_of::<Self>() + self.sum(py, Engine::allocated_bytes)?)
     }
 
+    /// The computations in progress, by key.
+    #[getter]
+    fn _flights(&self, py: Python<'_>) -> Py<PyDict> {
+        self.flights.get_or_init(py, || PyDict::new(py).unbind()).clone_ref(py)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector runs this in a thread that is attached; the token is used for
         // nothing but to take the locks, which visiting needs.
@@ -675,6 +682,7 @@ impl FlexCache {
             shard.try_with(py, |engine| engine.visit(|object| visit.call(object))).unwrap_or(Ok(()))?;
         }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
+        self.flights.get(py).map_or(Ok(()), |flights| visit.call(flights))?;
         self.farewell.traverse(py, &visit)
     }
 

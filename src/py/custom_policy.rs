@@ -212,7 +212,6 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
         terms: Terms<'_>,
-        if_present: IfPresent,
     ) -> PyResult<bool> {
         let (py, weight) = (key.py(), terms.weight);
         let turn = self.turn(py)?;
@@ -231,7 +230,7 @@ impl FlexCache {
                 })
             })?;
             self.settle(py, departures)?;
-            if present && if_present != IfPresent::Replace {
+            if present && terms.if_present != IfPresent::Replace {
                 return Ok(false);
             }
             let room = room.map_err(refused)?;
@@ -244,7 +243,7 @@ impl FlexCache {
                 if !present {
                     self.tell(py, turn.as_ref(), "on_insert", &key)?;
                 }
-                let stored = self.write_store(key, value, hash, terms, if_present);
+                let stored = self.write_store(key, value, hash, terms);
                 if stored.is_err() && !present {
                     self.take_back(py, turn.as_ref(), &key);
                 }

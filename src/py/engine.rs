@@ -1,5 +1,7 @@
 //! One store, whatever its policy: the only place that names them all.
 
+use std::sync::Arc;
+
 use flexcache_core::policy::{Fifo, Lfu, Lru, Random};
 use flexcache_core::{Cause, Error, Limits, Nanos, New, Slot, Stats, Store, store::Drained};
 use pyo3::prelude::*;
@@ -136,7 +138,7 @@ impl Engine {
         found: Option<Slot>,
         hash: u64,
         new: PyNew,
-        tags: &[&str],
+        tags: &[Arc<str>],
         departures: &mut Departures,
     ) -> Result<Slot, (Error, PyNew)> {
         if !tags.is_empty() {
@@ -145,19 +147,6 @@ impl Engine {
             });
         }
         on_store!(self, store => store.put(found, hash, new, &SystemClock, departures))
-    }
-
-    /// The tags of an entry.
-    pub(crate) fn tags(&self, slot: Slot) -> Vec<String> {
-        on_store!(self, store => store.tags(slot).map(String::from).collect())
-    }
-
-    pub(crate) fn count_tagged(&self, tag: &str) -> usize {
-        on_store!(self, store => store.count_tagged(tag))
-    }
-
-    pub(crate) fn evict_tag(&mut self, tag: &str, most: usize, departures: &mut Departures) -> usize {
-        on_store!(self, store => store.evict_tag(tag, most, &SystemClock, departures))
     }
 
     pub(crate) fn live(&mut self, found: Option<Slot>, departures: &mut Departures) -> Option<Slot> {
@@ -192,6 +181,19 @@ impl Engine {
 
     pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) {
         on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock));
+    }
+
+    /// The tags of an entry.
+    pub(crate) fn tags(&self, slot: Slot) -> Vec<String> {
+        on_store!(self, store => store.tags(slot).map(String::from).collect())
+    }
+
+    pub(crate) fn count_tagged(&self, tag: &str) -> usize {
+        on_store!(self, store => store.count_tagged(tag))
+    }
+
+    pub(crate) fn evict_tag(&mut self, tag: &str, most: usize, departures: &mut Departures) -> usize {
+        on_store!(self, store => store.evict_tag(tag, most, &SystemClock, departures))
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {

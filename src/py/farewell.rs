@@ -70,14 +70,17 @@ pub(crate) struct Farewell {
     listener: Guard<Option<Py<PyAny>>>,
     /// Whether there is a listener, without the lock.
     pub(crate) listens: bool,
+    /// Whether values' hooks are run.
+    pub(crate) runs_hooks: bool,
     pub(crate) closing: Closing,
     pub(crate) hook_errors: AtomicU64,
 }
 
 impl Farewell {
-    pub(crate) fn new(listener: Option<Py<PyAny>>) -> Arc<Self> {
+    pub(crate) fn new(listener: Option<Py<PyAny>>, runs_hooks: bool) -> Arc<Self> {
         Arc::new(Self {
             listens: listener.is_some(),
+            runs_hooks,
             listener: Guard::new(listener, true),
             closing: Closing::default(),
             hook_errors: AtomicU64::new(0),
@@ -91,18 +94,22 @@ impl Farewell {
     /// Lets one entry go.
     #[inline]
     pub(crate) fn let_leave(self: &Arc<Self>, py: Python<'_>, leaver: Leaver) {
-        let quiet = !self.listens
-            && hooks::of(&leaver.value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving());
+        let quiet = !self.listens && self.has_no_hook_to_run(py, &leaver.value);
         if !quiet {
             attached(py, |py| {
                 self.announce(py, &leaver);
-                if leaver.cause != Cause::Popped {
+                if leaver.cause != Cause::Popped && self.runs_hooks {
                     self.close_value(py, &leaver.value);
                 }
             });
         }
         release(py, leaver.key);
         release(py, leaver.value);
+    }
+
+    #[inline]
+    pub(crate) fn has_no_hook_to_run(&self, py: Python<'_>, value: &Py<PyAny>) -> bool {
+        !self.runs_hooks || hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving())
     }
 
     /// Lets all that was in a cache go, now or when the calls that led here are done.

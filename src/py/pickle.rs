@@ -1,7 +1,7 @@
 //! Copying and pickling.
 //!
 //! A pickle holds the configuration and, as state, the entries in order of eviction, each with
-//! its rank in the policy, its tags if it has any, and its deadline as a moment of the wall clock, so that time spent in a
+//! its rank in the policy and its deadline as a moment of the wall clock, so that time spent in a
 //! pickle counts. What has expired is left out.
 
 use std::collections::HashMap;
@@ -18,8 +18,7 @@ use super::clock::SystemClock;
 use super::duration::{Ttl, seconds_until};
 use super::engine::Engine;
 use super::hooks;
-use super::options::Options;
-use super::tags::Given;
+use super::options::{self, Options};
 use super::write::{IfPresent, Terms};
 
 /// The moment of a deadline, in seconds since 1970.
@@ -108,16 +107,15 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
             engine.slots().into_iter().filter(|&slot| !engine.has_expired(slot)).map(entry).collect()
         })?;
         for (key, value, deadline, rank, tags) in stored {
-            let moment = deadline.map(timestamp);
+            let entry = (key, value, deadline.map(timestamp), rank);
             if tags.is_empty() {
-                entries.append((key, value, moment, rank))?;
-                continue;
+                entries.append(entry)?;
+            } else {
+                let mut object =
+                    |tag| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone();
+                let tags = PyTuple::new(py, tags.into_iter().map(&mut object).collect::<Vec<_>>())?;
+                entries.append((entry.0, entry.1, entry.2, entry.3, tags))?;
             }
-            let tags = tags
-                .into_iter()
-                .map(|tag| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone());
-            let tags = PyTuple::new(py, tags.collect::<Vec<_>>())?;
-            entries.append((key, value, moment, rank, tags))?;
         }
     }
     let attributes = cache.getattr_opt("__dict__")?;
@@ -135,26 +133,25 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
 /// `__setstate__`: fills a cache with the entries of a pickle.
 pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) -> PyResult<()> {
     type State<'py> = (Bound<'py, PyList>, Option<Bound<'py, PyAny>>, Bound<'py, PyDict>);
-    type Untagged<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64);
-    type Tagged<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64, Option<Bound<'py, PyAny>>);
+    type Entry<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64);
     let invalid = |_| PyValueError::new_err("this is not the state of a FlexCache");
     let py = cache.py();
     let (entries, attributes, slots): State<'_> = state.extract().map_err(invalid)?;
     for entry in entries {
-        let (key, value, moment, rank, tags) = match entry.extract::<Untagged<'_>>() {
-            Ok((key, value, moment, rank)) => (key, value, moment, rank, None),
-            Err(_) => entry.extract::<Tagged<'_>>().map_err(invalid)?,
-        };
-        let tags = Given::read(tags.as_ref().map(Bound::as_borrowed)).map_err(invalid)?;
+        let entry = entry.cast_into::<PyTuple>().map_err(|_| invalid(PyErr::new::<PyValueError, _>("")))?;
+        let plain = if entry.len() > 4 { entry.get_slice(0, 4) } else { entry.clone() };
+        let (key, value, moment, rank): Entry<'_> = plain.extract().map_err(invalid)?;
+        let tags = options::tags(entry.get_item(4).ok().as_ref().map(Bound::as_borrowed)).map_err(invalid)?;
         let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
         let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
         let this = cache.get();
         let hash = this.hash(borrowed)?;
         let weight = hooks::weight(&value.as_borrowed())?;
         // Past a policy of the user's, which knows the entry already.
-        let terms = Terms { weight, deadline: this.deadline(ttl)?, tags: &tags.names()? };
-        this.write_store(borrowed, value.as_borrowed(), hash, terms, IfPresent::Replace)?;
-        if let Some(deadline) = terms.deadline {
+        let deadline = this.deadline(ttl)?;
+        let terms = Terms { weight, deadline, tags: &tags, if_present: IfPresent::Replace };
+        this.write_store(borrowed, value.as_borrowed(), hash, terms)?;
+        if let Some(deadline) = deadline {
             this.expect_expiry(cache, deadline)?;
         }
         if ttl.is_none() {

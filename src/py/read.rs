@@ -25,6 +25,12 @@ impl FlexCache {
         key::hash(&key, self.seed)
     }
 
+    /// The hash in this cache of a key that Python's hash is known of.
+    #[inline(always)]
+    pub(crate) fn hash_of(&self, python_hash: isize) -> u64 {
+        key::mix(python_hash, self.seed)
+    }
+
     /// Keys with their hashes, all of them before anything is done with one.
     pub(crate) fn hashed<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, u64)>> {
         let keys = keys.try_iter()?;
@@ -44,13 +50,23 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
+        self.read_if_plainly_equal(key.py(), hash, |stored| native_eq(stored, &key))
+    }
+
+    /// [`read_if_plain`](Self::read_if_plain) of a key that is not there as an object.
+    #[inline(always)]
+    pub(crate) fn read_if_plainly_equal(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+    ) -> Result<Option<Py<PyAny>>, Complicated> {
         if self.gate.is_some() {
             return Err(Complicated);
         }
-        let py = key.py();
         let read = self.shards.of(hash).with(py, |engine| {
-            let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
-            Ok(engine.get_if_plain(hash, eq)?.map(|value| value.clone_ref(py)))
+            let value = engine.get_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+            Ok(value.map(|value| value.clone_ref(py)))
         });
         read.unwrap_or(Err(Complicated))
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use flexcache_core::{Cause, Clock, Limits, Stats};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::background::Watch;
 use super::cache::{Callbacks, FlexCache};
@@ -53,8 +54,9 @@ impl FlexCache {
             gate: callbacks.policy.is_some().then(Gate::default),
             watch: options.background.map(|interval| Arc::new(Watch::new(interval))),
             finalized: AtomicBool::new(false),
+            farewell: Farewell::new(callbacks.on_evict, options.runs_hooks),
+            flights: PyOnceLock::new(),
             options,
-            farewell: Farewell::new(callbacks.on_evict),
             policy: Guard::new(callbacks.policy, true),
             last_scan: AtomicU64::new(SystemClock.now()),
         })

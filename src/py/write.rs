@@ -1,6 +1,7 @@
 //! Storing entries.
 
 use std::ptr;
+use std::sync::Arc;
 
 use flexcache_core::{Cause, Error, Nanos, New};
 use pyo3::prelude::*;
@@ -13,8 +14,8 @@ use super::engine::{Complicated, PlainPut};
 use super::errors::refused;
 use super::hooks;
 use super::key::native_eq;
+use super::options;
 use super::running_python::{attached, call, release};
-use super::tags::Given;
 
 /// What to do where the key is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +25,19 @@ pub(crate) enum IfPresent {
     Keep,
 }
 
-/// What an entry is to be, beyond its key and value.
-#[derive(Clone, Copy)]
+/// On what terms an entry is stored.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms<'a> {
-    pub(super) weight: u64,
-    pub(super) deadline: Option<Nanos>,
-    pub(super) tags: &'a [&'a str],
+    pub(crate) weight: u64,
+    pub(crate) deadline: Option<Nanos>,
+    pub(crate) tags: &'a [Arc<str>],
+    pub(crate) if_present: IfPresent,
+}
+
+impl Terms<'_> {
+    pub(crate) fn new(weight: u64, if_present: IfPresent) -> Self {
+        Self { weight, deadline: None, tags: &[], if_present }
+    }
 }
 
 /// A key and value with the key's hash and the value's weight.
@@ -45,8 +53,8 @@ impl FlexCache {
         }
     }
 
-    /// [`write`](Self::write) for the fast calls: covers entries without weight, deadline or tags in
-    /// a cache that has none, and has changed nothing where it is `Complicated`.
+    /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
+    /// cache that has none, and has changed nothing where it is `Complicated`.
     #[inline(always)]
     pub(crate) fn write_if_plain(
         &self,
@@ -77,7 +85,7 @@ impl FlexCache {
     /// Lets a value go of which nobody has to be told but itself.
     #[inline(always)]
     fn drop_value(&self, py: Python<'_>, value: Py<PyAny>) {
-        if !hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving()) {
+        if !self.farewell.has_no_hook_to_run(py, &value) {
             attached(py, |py| self.farewell.close_value(py, &value));
         }
         release(py, value);
@@ -94,9 +102,15 @@ impl FlexCache {
     ) -> PyResult<bool> {
         let hash = this.get().hash(key)?;
         let weight = hooks::weight(&value)?;
-        let tags = Given::read(tags)?;
-        let terms = Terms { weight, deadline: this.get().deadline(ttl)?, tags: &tags.names()? };
-        Self::write_on(this, key, value, hash, terms, if_present)
+        let tags = options::tags(tags)?;
+        Self::write_weighed(
+            this,
+            key,
+            value,
+            hash,
+            ttl,
+            Terms { tags: &tags, ..Terms::new(weight, if_present) },
+        )
     }
 
     #[inline]
@@ -105,30 +119,18 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
         ttl: Option<Borrowed<'_, '_, PyAny>>,
-        if_present: IfPresent,
-    ) -> PyResult<bool> {
-        let terms = Terms { weight, deadline: this.get().deadline(ttl)?, tags: &[] };
-        Self::write_on(this, key, value, hash, terms, if_present)
-    }
-
-    #[inline]
-    fn write_on(
-        this: &Borrowed<'_, '_, Self>,
-        key: Borrowed<'_, '_, PyAny>,
-        value: Borrowed<'_, '_, PyAny>,
-        hash: u64,
         terms: Terms<'_>,
-        if_present: IfPresent,
     ) -> PyResult<bool> {
         let cache = this.get();
+        let deadline = cache.deadline(ttl)?;
+        let terms = Terms { deadline, ..terms };
         let stored = if cache.gate.is_some() {
-            cache.write_by_custom_policy(key, value, hash, terms, if_present)?
+            cache.write_by_custom_policy(key, value, hash, terms)?
         } else {
-            cache.write_store(key, value, hash, terms, if_present)?
+            cache.write_store(key, value, hash, terms)?
         };
-        if let Some(deadline) = terms.deadline {
+        if let Some(deadline) = deadline {
             cache.expect_expiry(this, deadline)?;
         }
         Ok(stored)
@@ -146,8 +148,7 @@ impl FlexCache {
         call(&entries.getattr("update")?, [mapping])?;
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
-        let tags = Given::read(tags.map(Bound::as_borrowed))?;
-        let tags = tags.names()?;
+        let tags = options::tags(tags.map(Bound::as_borrowed))?;
         let mut weighed = Vec::with_capacity(entries.len());
         let mut total = 0_u128;
         for (key, value) in &entries {
@@ -162,8 +163,8 @@ impl FlexCache {
         }
         for (key, value, hash, weight) in weighed {
             let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
-            let terms = Terms { weight, deadline: cache.deadline(ttl)?, tags: &tags };
-            Self::write_on(this, key, value, hash, terms, IfPresent::Replace)?;
+            let terms = Terms { tags: &tags, ..Terms::new(weight, IfPresent::Replace) };
+            Self::write_weighed(this, key, value, hash, ttl, terms)?;
         }
         Ok(())
     }
@@ -205,8 +206,7 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        terms: Terms<'_>,
-        if_present: IfPresent,
+        Terms { weight, deadline, tags, if_present }: Terms<'_>,
     ) -> PyResult<bool> {
         let py = key.py();
         let mut departures = Departures::new();
@@ -216,8 +216,8 @@ impl FlexCache {
             }
             // Only now, so that nothing has to be taken back where Python's equality failed.
             let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
-            let new = New { key, value, weight: terms.weight, deadline: terms.deadline };
-            let stored = engine.put(found, hash, new, terms.tags, &mut departures);
+            let new = New { key, value, weight, deadline };
+            let stored = engine.put(found, hash, new, tags, &mut departures);
             if engine.has_deadlines() {
                 self.expire_some(engine, &mut departures);
             }

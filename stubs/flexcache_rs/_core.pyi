@@ -1,10 +1,11 @@
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
     Generic,
     Literal,
+    ParamSpec,
     Protocol,
     SupportsIndex,
     TypeAlias,
@@ -16,15 +17,26 @@ from typing import (
 
 from typing_extensions import Self, disjoint_base
 
+from flexcache_rs._memoize import AsyncMemo, Memoizer, SyncMemo
+
 __all__ = [
+    "_KEYWORDS",
     "CacheIterator",
     "CacheStats",
     "CacheView",
     "FlexCache",
+    "Memoized",
+    "Remembered",
+    "TooLargeError",
     "__version__",
     "_advance_clock",
+    "_cache_of_results",
+    "_call_directly",
     "_check",
+    "_random",
     "_restore",
+    "_set_loader",
+    "_tags",
     "after_fork_in_child",
     "reset_logging",
 ]
@@ -34,6 +46,8 @@ __version__: str
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
+_R_co = TypeVar("_R_co", covariant=True)
 _T_co = TypeVar("_T_co", covariant=True)
 _K_contra = TypeVar("_K_contra", contravariant=True)
 
@@ -43,7 +57,7 @@ _PolicyName: TypeAlias = Literal["lru", "fifo", "lfu", "random"]
 _Reason: TypeAlias = Literal["evicted", "expired", "deleted", "popped", "replaced", "cleared", "closed"]
 
 @type_check_only
-class _EvictionPolicy(Protocol[_K_contra]):
+class EvictionPolicy(Protocol[_K_contra]):
     def on_insert(self, key: _K_contra, /) -> object: ...
     def on_access(self, key: _K_contra, /) -> object: ...
     def on_remove(self, key: _K_contra, /) -> object: ...
@@ -53,7 +67,7 @@ class _EvictionPolicy(Protocol[_K_contra]):
 class FlexCache(Generic[_K, _V]):
     def __new__(
         cls,
-        eviction_policy: _PolicyName | _EvictionPolicy[_K] = "lru",
+        eviction_policy: _PolicyName | EvictionPolicy[_K] = "lru",
         scan_interval: _Seconds = 0.0,
         max_items: SupportsIndex = 0,
         max_bytes: SupportsIndex = 0,
@@ -72,7 +86,46 @@ class FlexCache(Generic[_K, _V]):
     def get(self, key: _K, default: _V | _T) -> _V | _T: ...
     def put(self, key: _K, value: _V, ttl: _Ttl | None = None, tags: Iterable[str] | None = None) -> None: ...
     def set(self, key: _K, value: _V, ttl: _Ttl | None = None, tags: Iterable[str] | None = None) -> None: ...
-    def add(self, key: _K, value: _V, ttl: _Ttl | None = None, tags: Iterable[str] | None = None) -> bool: ...
+    def add(self, key: _K, value: _V, ttl: _Ttl | None = None, *, tags: Iterable[str] | None = None) -> bool: ...
+    def get_or_set(
+        self, key: _K, factory: Callable[[], _V], ttl: _Ttl | None = None, tags: Iterable[str] | None = None
+    ) -> _V: ...
+    async def aget_or_set(
+        self,
+        key: _K,
+        factory: Callable[[], _V | Awaitable[_V]],
+        ttl: _Ttl | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> _V: ...
+    @overload
+    def memoize(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[_P, Coroutine[Any, Any, _T]], /
+    ) -> AsyncMemo[_P, _T]: ...
+    @overload
+    def memoize(self, function: Callable[_P, _T], /) -> SyncMemo[_P, _T]: ...
+    @overload
+    def memoize(
+        self,
+        function: None = None,
+        /,
+        *,
+        ttl: _Ttl | Callable[[Any], _Ttl] | None = None,
+        soft_ttl: _Seconds | None = None,
+        early_refresh: float = 0.0,
+        stale_if_error: _Seconds | None = None,
+        jitter: float = 0.0,
+        typed: bool = False,
+        key: Callable[..., Any] | None = None,
+        ignore: Iterable[str] = (),
+        condition: Callable[[Any], object] | None = None,
+        cache_exceptions: bool | type[Exception] | Iterable[type[Exception]] = False,
+        exception_ttl: _Ttl | None = None,
+        tags: Iterable[str] | Callable[..., Iterable[str]] | None = None,
+    ) -> Memoizer: ...
+    def evict_tag(self, tag: str) -> int: ...
+    def tags(self, key: _K) -> tuple[str, ...]: ...
+    @property
+    def _flights(self) -> dict[Any, Any]: ...
     @overload
     def peek(self, key: _K, default: None = None) -> _V | None: ...
     @overload
@@ -94,12 +147,11 @@ class FlexCache(Generic[_K, _V]):
         self,
         mapping: Mapping[_K, _V] | Iterable[tuple[_K, _V]],
         ttl: _Ttl | None = None,
+        *,
         tags: Iterable[str] | None = None,
     ) -> None: ...
     def get_many(self, keys: Iterable[_K]) -> dict[_K, _V]: ...
     def delete_many(self, keys: Iterable[_K]) -> int: ...
-    def evict_tag(self, tag: str) -> int: ...
-    def tags(self, key: _K) -> tuple[str, ...]: ...
     def scan(self) -> int: ...
     def resize(self, *, max_items: SupportsIndex | None = None, max_bytes: SupportsIndex | None = None) -> None: ...
     def copy(self) -> Self: ...
@@ -128,7 +180,7 @@ class FlexCache(Generic[_K, _V]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
     ) -> Awaitable[None]: ...
     @property
-    def eviction_policy(self) -> _PolicyName | _EvictionPolicy[_K]: ...
+    def eviction_policy(self) -> _PolicyName | EvictionPolicy[_K]: ...
     @property
     def max_items(self) -> int: ...
     @property
@@ -185,3 +237,57 @@ def after_fork_in_child() -> None: ...
 def _advance_clock(seconds: _Seconds) -> None: ...
 def _check(cache: FlexCache[Any, Any]) -> None: ...
 def _restore(class_: type[FlexCache[Any, Any]], configuration: dict[str, Any]) -> FlexCache[Any, Any]: ...
+
+@disjoint_base
+class Memoized(Generic[_P, _R_co]):
+    __wrapped__: Callable[_P, _R_co]
+    __name__: str
+    __qualname__: str
+    def __new__(
+        cls,
+        function: Callable[_P, _R_co],
+        cache: FlexCache[Any, Any] | None,
+        *,
+        typed: bool = False,
+        prefix: object = None,
+        ignored_positions: int = 0,
+        ignored_names: list[str] = ...,
+        key: Callable[..., Any] | None = None,
+        ready: Callable[[Any], Any] | None = None,
+        loads: bool = False,
+    ) -> Self: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any: ...
+    def __reduce__(self) -> str: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: Any, /) -> Self: ...
+    @property
+    def cache(self) -> FlexCache[Any, Any] | None: ...
+    def cache_key(self, *args: _P.args, **kwargs: _P.kwargs) -> Any: ...
+    @property
+    def _uncached(self) -> int: ...
+    def _forget_uncached(self) -> None: ...
+    def _is_method(self, instances: dict[int, Any]) -> None: ...
+
+@final
+class Remembered:
+    def __new__(cls, value: object, raised: bool, fresh: float, good: float, cost: float) -> Self: ...
+    @property
+    def value(self) -> Any: ...
+    @property
+    def raised(self) -> bool: ...
+    @property
+    def cost(self) -> float: ...
+    @property
+    def good_for(self) -> float: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+class TooLargeError(ValueError): ...
+
+_KEYWORDS: Any
+
+def _cache_of_results(most: int | None) -> FlexCache[Any, Any]: ...
+def _call_directly(class_: type) -> None: ...
+def _set_loader(loader: Callable[..., Any]) -> None: ...
+def _tags(tags: Iterable[str]) -> tuple[str, ...]: ...
+def _random() -> float: ...
