@@ -376,6 +376,7 @@ impl FlexCache {
     /// Args:
     ///     mapping: a mapping, or an iterable of pairs of key and value.
     ///     ttl: as for :meth:`put`, for all of them.
+    ///     tags: as for :meth:`put`, for all of them.
     ///
     /// Raises:
     ///     TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
@@ -387,13 +388,14 @@ impl FlexCache {
     /// >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
     /// >>> cache.get_many(["a", "b", "c"])
     /// {'a': 1, 'b': 2}
-    #[pyo3(signature = (mapping, ttl=None))]
+    #[pyo3(signature = (mapping, ttl=None, *, tags=None))]
     fn set_many(
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        Self::write_many(this, mapping, ttl)
+        Self::write_many(this, mapping, ttl, tags)
     }
 
     /// The values of those keys that are present, as a dict. Counts as an access of each.
@@ -434,6 +436,8 @@ impl FlexCache {
 
     /// Remove all entries that have a tag; how many. Their values are closed.
     ///
+    /// All of them have left before the first hook runs.
+    ///
     /// Args:
     ///     tag: one of those an entry got with put(), set() or add().
     ///
@@ -447,7 +451,7 @@ impl FlexCache {
     /// >>> cache.put("page", "<html>", tags=("user:1", "site"))
     /// >>> cache.evict_tag("user:1"), "page" in cache, cache.evict_tag("site")
     /// (1, False, 0)
-    fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<u64> {
+    fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
         self.remove_tagged(tag.py(), &options::tag(&tag.as_borrowed())?)
     }
 

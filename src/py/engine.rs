@@ -138,8 +138,14 @@ impl Engine {
         found: Option<Slot>,
         hash: u64,
         new: PyNew,
+        tags: &[Arc<str>],
         departures: &mut Departures,
     ) -> Result<Slot, (Error, PyNew)> {
+        if !tags.is_empty() {
+            return on_store!(self, store => {
+                store.put_tagged(found, hash, new, tags, &SystemClock, departures)
+            });
+        }
         on_store!(self, store => store.put(found, hash, new, &SystemClock, departures))
     }
 
@@ -177,16 +183,17 @@ impl Engine {
         on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock));
     }
 
-    pub(crate) fn set_tags(&mut self, slot: Slot, tags: &[Arc<str>]) {
-        on_store!(self, store => store.set_tags(slot, tags));
+    /// The tags of an entry.
+    pub(crate) fn tags(&self, slot: Slot) -> Vec<String> {
+        on_store!(self, store => store.tags(slot).map(String::from).collect())
     }
 
-    pub(crate) fn tags(&self, slot: Slot) -> Vec<Arc<str>> {
-        on_store!(self, store => store.tags(slot).cloned().collect())
+    pub(crate) fn count_tagged(&self, tag: &str) -> usize {
+        on_store!(self, store => store.count_tagged(tag))
     }
 
-    pub(crate) fn remove_tagged(&mut self, tag: &str, departures: &mut Departures) -> Option<bool> {
-        on_store!(self, store => store.remove_tagged(tag, &SystemClock, departures))
+    pub(crate) fn evict_tag(&mut self, tag: &str, most: usize, departures: &mut Departures) -> usize {
+        on_store!(self, store => store.evict_tag(tag, most, &SystemClock, departures))
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {

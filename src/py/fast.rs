@@ -71,9 +71,10 @@ Args:
         replaces another has only the tags it came with.
 
 Raises:
-    TypeError: for a key that is not hashable, a ttl that is no time, or an item_size() that is
-        no integer.
-    ValueError: for a ttl of NaN, a negative item_size(), or one larger than max_bytes.
+    TypeError: for a key that is not hashable, a ttl that is no time, an item_size() that is no
+        integer, or tags that are no iterable of str: a single one is written (\"user:1\",).
+    ValueError: for a ttl of NaN, a negative item_size(), one larger than max_bytes, or a tag with
+        lone surrogates.
     OverflowError: for a ttl of more than 292 years, or a sum of sizes beyond 64 bits.
 
 When it raises, the cache is as it was. O(1) for each entry that leaves.

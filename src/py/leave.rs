@@ -11,11 +11,9 @@ use super::cache::FlexCache;
 use super::custom_policy::Turn;
 use super::departures::{Departures, Leaver};
 use super::engine::Engine;
+use super::expire::BATCH;
 use super::key;
 use super::running_python::attached;
-
-/// How many entries are removed by their tag in one locked section.
-const TAGGED_A_TIME: usize = 64;
 
 /// The exception for a key that is absent.
 pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
@@ -157,29 +155,29 @@ impl FlexCache {
         if self.remove(key.as_borrowed())? { Ok(()) } else { Err(missing(key)) }
     }
 
-    /// Removes the entries that have a tag; how many.
-    pub(crate) fn remove_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<u64> {
-        let _turn = self.turn(py)?;
-        let (mut count, mut result) = (0, Ok(()));
+    /// Removes every live entry that has a tag; how many those were.
+    pub(crate) fn remove_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
+        let turn = self.turn(py)?;
+        let mut departures = Departures::new();
+        // All are out before any hook runs, which may store others under the tag.
+        let all = self.take_tagged(py, tag, &mut departures);
+        let count = departures.iter().filter(|leaver| leaver.cause == Cause::Deleted).count();
+        let settled = self.settle(py, departures);
+        drop(turn);
+        all.and(settled).map(|()| count)
+    }
+
+    fn take_tagged(&self, py: Python<'_>, tag: &str, departures: &mut Departures) -> PyResult<()> {
         for shard in self.shards.iter() {
-            let mut more = true;
-            while more {
-                let mut departures = Departures::new();
-                shard.with(py, |engine| {
-                    for _ in 0..TAGGED_A_TIME {
-                        match engine.remove_tagged(tag, &mut departures) {
-                            Some(live) => count += u64::from(live),
-                            None => {
-                                more = false;
-                                break;
-                            }
-                        }
-                    }
-                })?;
-                result = result.and(self.settle(py, departures));
+            // No more than there were, or threads that keep storing would keep this one here.
+            let mut rest = shard.with(py, |engine| engine.count_tagged(tag))?;
+            while rest > 0 {
+                let most = rest.min(BATCH);
+                let left = shard.with(py, |engine| engine.evict_tag(tag, most, departures))?;
+                rest = if left < most { 0 } else { rest - left };
             }
         }
-        result.map(|()| count)
+        Ok(())
     }
 
     /// Lets everything go.

@@ -101,7 +101,10 @@ pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<Arc<s
             value.repr()?
         )));
     }
-    let each = value.try_iter().map_err(|_| wrong_type("tags", "an iterable of str", &value))?;
+    let each = value.try_iter().map_err(|error| match value.getattr_opt("__iter__") {
+        Ok(None) => wrong_type("tags", "an iterable of str", &value),
+        _ => error,
+    })?;
     let mut tags = Vec::new();
     while let Some(value) = next(&each)? {
         tags.push(tag(&value.as_borrowed())?);

@@ -4,6 +4,7 @@
 //! its rank in the policy and its deadline as a moment of the wall clock, so that time spent in a
 //! pickle counts. What has expired is left out.
 
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flexcache_core::{Clock, Nanos, Slot};
@@ -90,6 +91,8 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
     }
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
     let entries = PyList::empty(py);
+    // Each name is one object, which is pickled once.
+    let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
     for shard in cache.get().shards.iter() {
         let stored: Vec<_> = shard.with(py, |engine| {
             let entry = |slot: Slot| {
@@ -108,7 +111,9 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
             if tags.is_empty() {
                 entries.append(entry)?;
             } else {
-                let tags = PyTuple::new(py, tags.iter().map(|tag| &**tag))?;
+                let mut object =
+                    |tag| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone();
+                let tags = PyTuple::new(py, tags.into_iter().map(&mut object).collect::<Vec<_>>())?;
                 entries.append((entry.0, entry.1, entry.2, entry.3, tags))?;
             }
         }
@@ -136,7 +141,7 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         let entry = entry.cast_into::<PyTuple>().map_err(|_| invalid(PyErr::new::<PyValueError, _>("")))?;
         let plain = if entry.len() > 4 { entry.get_slice(0, 4) } else { entry.clone() };
         let (key, value, moment, rank): Entry<'_> = plain.extract().map_err(invalid)?;
-        let tags = options::tags(entry.get_item(4).ok().as_ref().map(Bound::as_borrowed))?;
+        let tags = options::tags(entry.get_item(4).ok().as_ref().map(Bound::as_borrowed)).map_err(invalid)?;
         let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
         let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
         let this = cache.get();

@@ -177,12 +177,14 @@ impl FlexCache {
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (py, cache, ttl) = (this.py(), this.get(), ttl.map(Bound::as_borrowed));
         let entries = PyDict::new(py);
         call(&entries.getattr("update")?, [mapping])?;
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
+        let tags = options::tags(tags.map(Bound::as_borrowed))?;
         let mut weighed = Vec::with_capacity(entries.len());
         let mut total = 0_u128;
         for (key, value) in &entries {
@@ -197,7 +199,8 @@ impl FlexCache {
         }
         for (key, value, hash, weight) in weighed {
             let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
-            Self::write_weighed(this, key, value, hash, ttl, Terms::new(weight, IfPresent::Replace))?;
+            let terms = Terms { tags: &tags, ..Terms::new(weight, IfPresent::Replace) };
+            Self::write_weighed(this, key, value, hash, ttl, terms)?;
         }
         Ok(())
     }
@@ -251,12 +254,7 @@ impl FlexCache {
             // Only now, so that nothing has to be taken back where Python's equality failed.
             let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
             let new = New { key, value, weight, deadline };
-            let stored = engine.put(found, hash, new, &mut departures);
-            if let Ok(slot) = stored
-                && !tags.is_empty()
-            {
-                engine.set_tags(slot, tags);
-            }
+            let stored = engine.put(found, hash, new, tags, &mut departures);
             if engine.has_deadlines() {
                 self.expire_some(engine, &mut departures);
             }
