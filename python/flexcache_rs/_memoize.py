@@ -449,6 +449,8 @@ def _wrap(function, cache, shared, plan, typed, key, ignore):
         key=key,
         ready=_ready if awaited else None,
         loads=True,
+        # Functions that share keys of the user's making may find each other's.
+        examines=plan.wraps or bool(plan.exceptions) or (shared and key is not None),
     )
     memo._plan, memo._prefix, memo._instances, memo._refreshing = plan, prefix, {}, {}
     functools.update_wrapper(memo, function)

@@ -9,8 +9,6 @@ from flexcache_rs._registry import caches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flexcache_rs._core import FlexCache
-
 
 class Metric(NamedTuple):
     """One figure of a cache."""
@@ -19,7 +17,8 @@ class Metric(NamedTuple):
     about: str
     counts: bool
     """Whether it only grows."""
-    of: Callable[[FlexCache[Any, Any]], float]
+    of: Callable[[Any], float]
+    """What it is of a cache."""
 
 
 def _counter(name: str, about: str) -> Metric:

@@ -94,6 +94,10 @@ impl<'a, 'py> Call<'a, 'py> {
         Call { instance: Some(instance), ..*self }
     }
 
+    pub(crate) fn py(&self) -> Python<'py> {
+        self.py
+    }
+
     /// The first positional argument.
     pub(crate) fn first(&self) -> Option<Borrowed<'a, 'py, PyAny>> {
         self.positional().first().map(|&first| self.object(first))

@@ -104,6 +104,20 @@ impl Engine {
         })
     }
 
+    /// Finds a live entry and counts a hit; `None`, with nothing changed, where that is not all
+    /// there is to do.
+    #[inline(always)]
+    pub(crate) fn hit_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+    ) -> Option<&Py<PyAny>> {
+        on_store!(self, store => match store.find(hash, eq) {
+            Ok(Some(slot)) if !store.has_expired(slot, &SystemClock) => Some(store.hit(slot)),
+            _ => None,
+        })
+    }
+
     /// Finds an entry and replaces it, or stores it anew, in one; `Err` where that is not all there
     /// is to do. The closures make the references that are stored.
     #[inline(always)]

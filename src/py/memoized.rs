@@ -5,6 +5,7 @@
 //! the cache builds its key and goes on: by calling the function (`lru_cache`), or to methods that
 //! a subclass has, where one computation serves all who wait (`memoize`).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -22,6 +23,7 @@ use super::call_key::{self, Arguments, Call, KeywordMark};
 use super::engine::{Complicated, Engine, PolicyName};
 use super::fast::entered;
 use super::int_hash;
+use super::key::native_eq;
 use super::options::{self, Options};
 use super::remembered::Remembered;
 use super::running_python::{attached, call as call_python};
@@ -44,6 +46,8 @@ unsafe extern "C" {
 ///     ready: called with a result that is there, where calls are awaited, to get something that
 ///         can be.
 ///     loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
+///     examines: whether what is in the cache may be of the class Remembered, which goes to the
+///         method _reconsider(key, remembered, args, kwargs) where it is not fresh.
 ///
 /// Not for use by itself: lru_cache and memoize make what a user wants of it.
 #[pyclass(frozen, subclass, dict, weakref, module = "flexcache_rs._core")]
@@ -52,10 +56,14 @@ pub(crate) struct Memoized {
     vectorcall: ffi::vectorcallfunc,
     function: Py<PyAny>,
     cache: Option<Py<FlexCache>>,
+    /// The same, where a value found is returned as it is.
+    plain: Option<Py<FlexCache>>,
     arguments: Arguments,
     key: Option<Py<PyAny>>,
     ready: Option<Py<PyAny>>,
     loads: bool,
+    /// Whether what is found may be more than a result.
+    examines: bool,
     /// Whether a key takes more than looking at the arguments.
     makes_key: AtomicBool,
     /// What stands for the instances whose method this is, by address.
@@ -68,7 +76,7 @@ pub(crate) struct Memoized {
 impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
-        ignored_names=Vec::new(), key=None, ready=None, loads=false))]
+        ignored_names=Vec::new(), key=None, ready=None, loads=false, examines=false))]
     #[expect(clippy::too_many_arguments, reason = "all that a memoized function is")]
     fn new(
         py: Python<'_>,
@@ -81,10 +89,14 @@ impl Memoized {
         key: Option<Py<PyAny>>,
         ready: Option<Py<PyAny>>,
         loads: bool,
+        examines: bool,
     ) -> PyResult<Self> {
         let arguments =
             Arguments { prefix, mark: KeywordMark::get(py)?, typed, ignored_positions, ignored_names };
+        let plain = cache.as_ref().filter(|_| key.is_none() && ready.is_none() && !examines);
         Ok(Self {
+            plain: plain.map(|cache| cache.clone_ref(py)),
+            examines,
             makes_key: AtomicBool::new(key.is_some()),
             vectorcall: call_memoized,
             function,
@@ -192,6 +204,7 @@ impl Memoized {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.function)?;
         visit.call(&self.cache)?;
+        visit.call(&self.plain)?;
         visit.call(&self.arguments.prefix)?;
         visit.call(&self.key)?;
         visit.call(&self.ready)?;
@@ -231,6 +244,16 @@ impl Memoized {
         call_python(&stands, [&instance.to_owned()]).map(Some)
     }
 
+    /// Answers a call whose one argument is the key and was remembered; otherwise nothing has
+    /// happened yet. Does what [`answer`](Self::answer) does, with less to carry through.
+    #[inline(always)]
+    fn answer_if_plain(&self, call: &Call<'_, '_>) -> Option<Py<PyAny>> {
+        let cache = self.plain.as_ref()?.bind_borrowed(call.py());
+        let key = self.arguments.sole(call)?;
+        let hash = cache.get().hash(key).ok()?;
+        cache.get().hit_if_plain(call.py(), hash, |stored| native_eq(stored, &key))
+    }
+
     /// Answers a call.
     #[inline(always)]
     fn answer<'py>(&self, this: Borrowed<'_, 'py, Self>, call: Call<'_, 'py>) -> PyResult<Py<PyAny>> {
@@ -252,7 +275,7 @@ impl Memoized {
             (cache.get().read_if_plainly_equal(py, hash, eq), hash)
         };
         match found {
-            Ok(Some(value)) if !self.loads => Ok(value),
+            Ok(Some(value)) if !self.examines && self.ready.is_none() => Ok(value),
             Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
             Ok(None) => attached(py, |_| {
                 self.miss(this, cache, &call, Wanted { key: self.arguments.key(&call)?, hash })
@@ -314,7 +337,7 @@ impl Memoized {
         key: impl FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let py = this.py();
-        let value = match Remembered::of(value.bind(py)) {
+        let value = match Remembered::of(value.bind(py)).filter(|_| self.examines) {
             None => value,
             Some(remembered) => match remembered.get().if_fresh(py) {
                 Some(value) => value,
@@ -368,10 +391,14 @@ unsafe extern "C" fn call_memoized(
     // SAFETY: the interpreter calls attached, with arguments that outlive the call, what it has
     // found this function in.
     unsafe {
-        entered(ptr::null_mut(), |py| {
-            let this = Borrowed::from_ptr(py, this).cast_unchecked::<Memoized>();
-            this.get().answer(this, Call::new(py, args, flagged_count, names)).map(Py::into_ptr)
-        })
+        let py = Python::assume_attached();
+        let this = Borrowed::from_ptr(py, this).cast_unchecked::<Memoized>();
+        let call = Call::new(py, args, flagged_count, names);
+        // What panics here panics again below, where that is turned into an exception.
+        if let Ok(Some(value)) = catch_unwind(AssertUnwindSafe(|| this.get().answer_if_plain(&call))) {
+            return value.into_ptr();
+        }
+        entered(ptr::null_mut(), |_| this.get().answer(this, call).map(Py::into_ptr))
     }
 }
 
@@ -418,7 +445,7 @@ pub(crate) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     int_hash::look(py)?;
     call_key::compare_hashes(py)?;
-    let nothing = Memoized::new(py, py.None(), None, false, None, 0, Vec::new(), None, None, false)?;
+    let nothing = Memoized::new(py, py.None(), None, false, None, 0, Vec::new(), None, None, false, false)?;
     let instance = Bound::new(py, nothing)?;
     let offset = (&raw const instance.get().vectorcall) as isize - instance.as_ptr() as isize;
     let class = Memoized::type_object(py);

@@ -81,6 +81,25 @@ impl FlexCache {
         read.unwrap_or(Err(Complicated))
     }
 
+    /// The value of a key, if it is there and nothing but a hit has to be counted; has changed
+    /// nothing otherwise.
+    #[inline(always)]
+    pub(crate) fn hit_if_plain(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+    ) -> Option<Py<PyAny>> {
+        if self.gate.is_some() || self.watched.load(Ordering::Relaxed) {
+            return None;
+        }
+        let hit = self.shards.of(hash).with(py, |engine| {
+            let value = engine.hit_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+            Some(value.clone_ref(py))
+        });
+        hit.ok().flatten()
+    }
+
     pub(super) fn read_store(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
         let py = key.py();
         let mut departures = Departures::new();
