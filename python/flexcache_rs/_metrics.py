@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._registry import caches
@@ -22,7 +23,11 @@ class Metric(NamedTuple):
 
 
 def _counter(name: str, about: str) -> Metric:
-    return Metric(name, about, True, lambda cache: getattr(cache.stats(), name))
+    def of(cache: Any) -> float:
+        count: int = getattr(cache.stats(), name)
+        return count
+
+    return Metric(name, about, True, of)
 
 
 METRICS = (
@@ -34,10 +39,10 @@ METRICS = (
     _counter("expirations", "Entries whose time was over."),
     _counter("removals", "Entries removed by a call."),
     _counter("hook_errors", "Exceptions raised by hooks and listeners."),
-    Metric("items", "Entries stored.", False, lambda cache: cache.items),
-    Metric("size", "The sum of the sizes of all entries.", False, lambda cache: cache.bytes),
-    Metric("max_items", "The largest number of entries, 0 for no limit.", False, lambda cache: cache.max_items),
-    Metric("max_size", "The largest sum of sizes, 0 for no limit.", False, lambda cache: cache.max_bytes),
+    Metric("items", "Entries stored.", False, attrgetter("items")),
+    Metric("size", "The sum of the sizes of all entries.", False, attrgetter("bytes")),
+    Metric("max_items", "The largest number of entries, 0 for no limit.", False, attrgetter("max_items")),
+    Metric("max_size", "The largest sum of sizes, 0 for no limit.", False, attrgetter("max_bytes")),
 )
 
 
