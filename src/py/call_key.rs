@@ -134,6 +134,19 @@ impl<'a, 'py> Call<'a, 'py> {
         })
     }
 
+    /// The argument, where it is the only one, and an exact `str` or `int`.
+    #[inline(always)]
+    pub(crate) fn single(&self) -> Option<Borrowed<'a, 'py, PyAny>> {
+        if !self.names.is_null() {
+            return None;
+        }
+        let &[argument] = self.positional() else { return None };
+        // SAFETY: the argument is a valid object.
+        let itself =
+            unsafe { ffi::PyUnicode_CheckExact(argument) != 0 || ffi::PyLong_CheckExact(argument) != 0 };
+        itself.then(|| self.object(argument))
+    }
+
     /// Calls a function with these arguments.
     pub(crate) fn call(&self, function: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
         // SAFETY: the promise of `new`.
@@ -165,6 +178,11 @@ impl<'a, 'py> Call<'a, 'py> {
 }
 
 impl Arguments {
+    /// Whether a call's [single](Call::single) argument is its key by itself.
+    pub(crate) fn take_single(&self) -> bool {
+        !self.typed && self.prefix.is_none() && self.ignored_positions == 0
+    }
+
     /// The argument that is the key by itself, if this is such a call.
     #[inline(always)]
     pub(crate) fn sole<'a, 'py>(&self, call: &Call<'a, 'py>) -> Option<Borrowed<'a, 'py, PyAny>> {

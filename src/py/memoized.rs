@@ -56,7 +56,7 @@ pub(crate) struct Memoized {
     vectorcall: ffi::vectorcallfunc,
     function: Py<PyAny>,
     cache: Option<Py<FlexCache>>,
-    /// The same, where a value found is returned as it is.
+    /// The same, where a single argument can be a key, and a value found is returned as it is.
     plain: Option<Py<FlexCache>>,
     arguments: Arguments,
     key: Option<Py<PyAny>>,
@@ -93,7 +93,8 @@ impl Memoized {
     ) -> PyResult<Self> {
         let arguments =
             Arguments { prefix, mark: KeywordMark::get(py)?, typed, ignored_positions, ignored_names };
-        let plain = cache.as_ref().filter(|_| key.is_none() && ready.is_none() && !examines);
+        let straight = key.is_none() && ready.is_none() && !examines && arguments.take_single();
+        let plain = cache.as_ref().filter(|_| straight);
         Ok(Self {
             plain: plain.map(|cache| cache.clone_ref(py)),
             examines,
@@ -249,7 +250,7 @@ impl Memoized {
     #[inline(always)]
     fn answer_if_plain(&self, call: &Call<'_, '_>) -> Option<Py<PyAny>> {
         let cache = self.plain.as_ref()?.bind_borrowed(call.py());
-        let key = self.arguments.sole(call)?;
+        let key = call.single()?;
         let hash = cache.get().hash(key).ok()?;
         cache.get().hit_if_plain(call.py(), hash, |stored| native_eq(stored, &key))
     }
