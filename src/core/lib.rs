@@ -13,6 +13,7 @@ pub mod policy;
 mod slot;
 mod stats;
 pub mod store;
+mod tags;
 mod weights;
 mod wheel;
 
