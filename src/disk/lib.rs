@@ -1,10 +1,14 @@
 #![doc = include_str!("README.md")]
-#![forbid(unsafe_code)]
+// One module, `frames`, expects it.
+#![deny(unsafe_code)]
 
+mod changes;
 mod check;
 mod error;
 mod evict;
 pub mod files;
+#[cfg(all(unix, target_pointer_width = "64"))]
+mod frames;
 mod neighbours;
 mod pool;
 mod queue;
