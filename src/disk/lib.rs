@@ -21,6 +21,7 @@ mod write;
 
 pub use check::Finding;
 pub use error::{Error, Result};
+pub use neighbours::is_open_here;
 pub use queue::Side;
 pub use read::Order;
 pub use record::{Entry, Key, Label, OwnedKey, Record, mode};

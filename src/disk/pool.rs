@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use rusqlite::config::DbConfig;
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::neighbours::{self, Claim};
 
 /// How long SQLite may wait for another process on this thread: from when it first has to.
 #[derive(Clone, Copy)]
@@ -71,17 +73,38 @@ impl Drop for Patience {
     }
 }
 
+/// A connection, and its place among those that are open in this process.
+pub(crate) struct Link {
+    // Closed before the place is given up.
+    connection: Connection,
+    _claim: Claim,
+}
+
+impl Link {
+    pub(crate) fn new(connection: Connection, claim: Claim) -> Self {
+        Self { connection, _claim: claim }
+    }
+}
+
+impl Deref for Link {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
 /// What a thread keeps between the beginning and the end of its transaction.
 struct Transaction {
     owner: ThreadId,
-    connection: Connection,
+    connection: Link,
     depth: usize,
     changes: Changes,
 }
 
 #[derive(Default)]
 struct State {
-    idle: Vec<Connection>,
+    idle: Vec<Link>,
     /// Connections in the hands of calls.
     out: usize,
     writer: Option<ThreadId>,
@@ -104,7 +127,7 @@ pub(crate) struct Pool {
 pub(crate) struct Lease<'a> {
     pool: &'a Pool,
     /// Always there until the lease is dropped.
-    connection: Option<Connection>,
+    connection: Option<Link>,
     /// Of the thread's transaction, where the connection is its own.
     within: Option<(usize, Changes)>,
     /// Whether it is this thread's turn to write, outside of a transaction.
@@ -192,7 +215,7 @@ impl Pool {
         &self,
         mut state: MutexGuard<'_, State>,
         writes: bool,
-        connect: impl FnOnce() -> Result<Connection>,
+        connect: impl FnOnce() -> Result<Link>,
     ) -> Result<Lease<'_>> {
         state.out += 1;
         let idle = state.idle.pop();
@@ -231,7 +254,7 @@ impl Pool {
     }
 
     /// A connection to read through.
-    pub(crate) fn reader(&self, connect: impl FnOnce() -> Result<Connection>) -> Result<Lease<'_>> {
+    pub(crate) fn reader(&self, connect: impl FnOnce() -> Result<Link>) -> Result<Lease<'_>> {
         let mut state = self.unless_held();
         match self.own(&mut state) {
             Some(own) => Ok(own),
@@ -243,7 +266,7 @@ impl Pool {
     pub(crate) fn writer(
         &self,
         patience: Duration,
-        connect: impl FnOnce() -> Result<Connection>,
+        connect: impl FnOnce() -> Result<Link>,
     ) -> Result<Lease<'_>> {
         let mut state = self.unless_held();
         if let Some(own) = self.own(&mut state) {
@@ -319,6 +342,7 @@ impl Pool {
     /// After a fork, in the child: a transaction is the parent's. Its connection is between two
     /// calls and can be closed; left open, it would hold the turn to write in here for ever.
     pub(crate) fn disown(&self) {
+        neighbours::forget_all();
         let Ok(mut state) = self.state.try_lock() else { return };
         if let Some(transaction) = state.transaction.take() {
             let closing = &transaction.connection;

@@ -13,9 +13,10 @@ use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::evict::Forecast;
 use crate::files;
-use crate::pool::{Patience, Pool, try_again};
+use crate::neighbours::Claim;
+use crate::pool::{Link, Patience, Pool, try_again};
 use crate::rules::Policy;
-use crate::{neighbours, schema};
+use crate::schema;
 
 /// The database in a directory.
 pub const DATABASE: &str = "cache.db";
@@ -75,8 +76,8 @@ impl Store {
         &self.directory
     }
 
-    pub(crate) fn connect(&self) -> Result<Connection> {
-        neighbours::refuse(&self.database)?;
+    pub(crate) fn connect(&self) -> Result<Link> {
+        let claim = Claim::on(&self.database)?;
         #[cfg(all(unix, target_pointer_width = "64"))]
         crate::frames::join_headers_and_pages();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -84,7 +85,6 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let connection = Connection::open_with_flags(&self.database, flags)?;
-        neighbours::claim(&self.database);
         connection.busy_handler(Some(try_again))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // Counters are kept by `Changes`.
@@ -92,7 +92,7 @@ impl Store {
         for (key, value) in settings(&connection)? {
             set_pragma(&connection, &key, &value)?;
         }
-        Ok(connection)
+        Ok(Link::new(connection, claim))
     }
 
     /// Runs `step` with a connection, inside the thread's transaction if it is in one.

@@ -22,7 +22,7 @@ use super::disk::{Disk, Stored, native, put_key};
 use super::fork::{Lazy, register};
 use super::keys::{DiskKeys, Place};
 use super::transaction::DiskTransaction;
-use super::{Timeout, errors};
+use super::{Timeout, errors, neighbours};
 use crate::py::guard::Guard;
 use crate::py::per_process::PerProcess;
 use crate::py::running_python;
@@ -126,6 +126,7 @@ impl DiskCache {
             let remove = move |path: &Path| remove(&remover, path);
             lazy.get_or_init(|| Store::with_remove(&open.directory, Box::new(remove)));
             register(py, &lazy);
+            neighbours::watch(py);
         }
         Ok(lazy)
     }
