@@ -4,6 +4,7 @@
 
 mod changes;
 mod check;
+pub mod compression;
 mod error;
 mod evict;
 pub mod files;
@@ -20,6 +21,7 @@ mod store;
 mod write;
 
 pub use check::Finding;
+pub use compression::Compression;
 pub use error::{Error, Result};
 pub use neighbours::is_open_here;
 pub use queue::Side;

@@ -13,6 +13,12 @@ pub mod mode {
     pub const TEXT: i64 = 3;
     /// Serialized, in the table or in a file.
     pub const PICKLE: i64 = 4;
+    /// Added to one of the others: compressed with zstd.
+    pub const ZSTD: i64 = 16;
+    /// Added to one of the others: compressed with LZ4.
+    pub const LZ4: i64 = 32;
+    /// Removes what was added.
+    pub const BASE: i64 = 15;
 }
 
 /// A key as the table has it.
