@@ -123,7 +123,13 @@ class FanoutCache:
             yield
 
     def set(
-        self, key: Any, value: Any, expire: float | None = None, read: bool = False, tag: Any = None, retry: bool = False
+        self,
+        key: Any,
+        value: Any,
+        expire: float | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
     ) -> bool:
         """As `Cache.set`. False where others were writing all the time."""
         try:
@@ -142,7 +148,13 @@ class FanoutCache:
             return False
 
     def add(
-        self, key: Any, value: Any, expire: float | None = None, read: bool = False, tag: Any = None, retry: bool = False
+        self,
+        key: Any,
+        value: Any,
+        expire: float | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
     ) -> bool:
         """As `Cache.add`. False where others were writing all the time."""
         try:
@@ -285,7 +297,14 @@ class FanoutCache:
         self.close()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return (self._directory, self._count, self.timeout, self._disk_class, self.size_limit * self._count, self._options)
+        return (
+            self._directory,
+            self._count,
+            self.timeout,
+            self._disk_class,
+            self.size_limit * self._count,
+            self._options,
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         directory, shards, timeout, disk, size_limit, options = state

@@ -46,9 +46,7 @@ _PAUSE = 0.001
 class _Recipe:
     """A key of a cache, and how to store under it."""
 
-    def __init__(
-        self, cache: Cache | FanoutCache, key: Any, expire: float | None = None, tag: Any = None
-    ) -> None:
+    def __init__(self, cache: Cache | FanoutCache, key: Any, expire: float | None = None, tag: Any = None) -> None:
         self._cache = cache
         self._key = key
         self._expire = expire
