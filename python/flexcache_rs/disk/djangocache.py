@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DjangoCache"]
 
 
-class DjangoCache(BaseCache):
+class DjangoCache(BaseCache):  # type: ignore[misc]
     """A cache backend on a `FanoutCache`.
 
     Args:

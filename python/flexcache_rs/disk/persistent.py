@@ -18,17 +18,16 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs.disk.core import ENOVAL, Cache
 
 if TYPE_CHECKING:
     import os
 
-    from flexcache_rs.disk.fanout import FanoutCache
-
     from typing_extensions import Self
 
+    from flexcache_rs.disk.fanout import FanoutCache
     from flexcache_rs.disk.memoizing import Memoized, P, R_co
 
 _EMPTY: Any = (None, ENOVAL)
@@ -136,7 +135,7 @@ class Deque(Sequence[Any]):
 
     def _compare(self, other: object, compare: Callable[[Any, Any], bool]) -> bool:
         if not isinstance(other, Sequence):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         alike = len(self) == len(other)
         if not alike and compare in (operator.eq, operator.ne):
             return compare is operator.ne
@@ -162,8 +161,6 @@ class Deque(Sequence[Any]):
 
     def __ge__(self, other: object) -> bool:
         return self._compare(other, operator.ge)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(directory={self.directory!r})"
@@ -476,11 +473,13 @@ class Index(_StoredMapping):
             del self._cache[key]
         return key, value
 
-    def push(self, value: Any, prefix: str | None = None, side: str = "back") -> Any:
+    def push(self, value: Any, prefix: str | None = None, side: Literal["front", "back"] = "back") -> Any:
         """Puts a value at an end of a queue, see `Cache.push`. Its key."""
         return self._cache.push(value, prefix, side, retry=True)
 
-    def pull(self, prefix: str | None = None, default: Any = (None, None), side: str = "front") -> Any:
+    def pull(
+        self, prefix: str | None = None, default: Any = (None, None), side: Literal["front", "back"] = "front"
+    ) -> Any:
         """Takes a key and value out of a queue, see `Cache.pull`."""
         return self._cache.pull(prefix, default, side, retry=True)
 
@@ -493,8 +492,6 @@ class Index(_StoredMapping):
             # Both have an order, and it counts.
             return all(mine == theirs for mine, theirs in zip(self.items(), other.items(), strict=False))
         return all(self[key] == other.get(key, ENOVAL) for key in self)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.directory!r})"
@@ -560,8 +557,6 @@ class FanoutIndex(_StoredMapping):
         if not isinstance(other, Mapping):
             return NotImplemented
         return len(self) == len(other) and all(self[key] == other.get(key, ENOVAL) for key in self)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.directory!r}, shards={self._shards})"
