@@ -264,6 +264,15 @@ impl Engine {
         on_store!(self, store => store.weight_of(slot))
     }
 
+    #[inline]
+    pub(crate) fn stamp(&self, slot: Slot) -> u64 {
+        on_store!(self, store => store.stamp(slot))
+    }
+
+    pub(crate) fn set_stamp(&mut self, slot: Slot, stamp: u64) {
+        on_store!(self, store => store.set_stamp(slot, stamp));
+    }
+
     pub(crate) fn rank(&self, slot: Slot) -> u64 {
         on_store!(self, store => store.rank(slot))
     }

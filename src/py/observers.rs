@@ -191,6 +191,8 @@ impl FlexCache {
 
     /// Whether lookups and writes have to be told of.
     fn is_watched(&self) -> bool {
-        self.farewell.observers.wanted.load(Ordering::Relaxed) != 0 || self.recorder.is_some()
+        self.farewell.observers.wanted.load(Ordering::Relaxed) != 0
+            || self.recorder.is_some()
+            || self.tier.is_some()
     }
 }

@@ -15,7 +15,9 @@ impl FlexCache {
     /// The value of a live entry; counts a hit or a miss and an access.
     #[inline(never)]
     pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
-        let value = if self.gate.is_some() {
+        let value = if let Some(tier) = &self.tier {
+            self.read_through(tier, key, hash)?
+        } else if self.gate.is_some() {
             self.read_by_custom_policy(key, hash)?
         } else {
             self.read_store(key, hash)?
@@ -126,6 +128,9 @@ impl FlexCache {
 
     #[inline]
     pub(crate) fn has(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-        Ok(self.find_live(key, |_, _| ())?.is_some())
+        match &self.tier {
+            Some(tier) => self.has_through(tier, key),
+            None => Ok(self.find_live(key, |_, _| ())?.is_some()),
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flexcache_disk::{
     Counted, Entry, Error, Finding, Key, Label, Number, Order, OwnedKey, Policy, Record, Rules, Side, Store,
-    files,
+    Version, files,
 };
 use pyo3::exceptions::{PyKeyError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -172,6 +172,18 @@ impl DiskCache {
                 Err(error) => return Err(errors::raised(py, error)),
             }
         }
+    }
+
+    /// The version of the database, for the tier.
+    pub(crate) fn version(&self, py: Python<'_>) -> PyResult<Version> {
+        let store = self.store(py)?;
+        let Some(store) = store.get() else { return Err(PyRuntimeError::new_err("the cache is not open")) };
+        store.version().map_err(|error| errors::raised(py, error))
+    }
+
+    /// Whether the calling thread is in a transaction.
+    pub(crate) fn is_in_transaction(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.store(py)?.get().is_some_and(Store::in_transaction))
     }
 
     pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<()> {
