@@ -218,6 +218,13 @@ impl Store {
         watch.version()
     }
 
+    /// The same, where nothing has to be opened or asked, nor waited for.
+    #[inline]
+    #[must_use]
+    pub fn version_if_watched(&self) -> Option<Version> {
+        self.watch.try_lock().ok()?.as_ref()?.version_in_memory()
+    }
+
     fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
         // Nothing inside can panic half-way.
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)

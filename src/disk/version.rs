@@ -67,13 +67,20 @@ impl Watch {
         Ok(Self { header, connection })
     }
 
+    /// The version, where there is a shared index.
+    #[inline]
+    pub(crate) fn version_in_memory(&self) -> Option<Version> {
+        let header = self.header?;
+        // SAFETY: the piece is larger than the header, and mapped, see above; words are aligned.
+        let word = |place: usize| unsafe { header.add(place).as_ref() }.load(Ordering::Relaxed);
+        let version = Version { count: word(COUNT), sum: word(SUM) };
+        // What is read from the database after this is at least as new.
+        fence(Ordering::Acquire);
+        Some(version)
+    }
+
     pub(crate) fn version(&mut self) -> Result<Version> {
-        if let Some(header) = self.header {
-            // SAFETY: the piece is larger than the header, and mapped, see above; words are aligned.
-            let word = |place: usize| unsafe { header.add(place).as_ref() }.load(Ordering::Relaxed);
-            let version = Version { count: word(COUNT), sum: word(SUM) };
-            // What is read from the database after this is at least as new.
-            fence(Ordering::Acquire);
+        if let Some(version) = self.version_in_memory() {
             return Ok(version);
         }
         let mut ask = self.connection.prepare_cached("PRAGMA data_version")?;

@@ -180,16 +180,35 @@ impl Tier {
         Ok(match self.coherence {
             Coherence::Trusting => 1,
             Coherence::Within(_) => SystemClock.now().max(1),
-            Coherence::Strict => {
-                let version = pack(self.version(py)?);
-                if version != self.known.load(Ordering::Acquire) {
-                    // First, so that no other thread takes an old entry for one of this version.
-                    self.epoch.fetch_add(1, Ordering::AcqRel);
-                    self.known.store(version, Ordering::Release);
-                }
-                self.epoch.load(Ordering::Acquire)
-            }
+            Coherence::Strict => self.epoch_of(pack(self.version(py)?)),
         })
+    }
+
+    /// The same, where it takes no Python and does not fail.
+    #[inline]
+    pub(crate) fn stamp_without_python(&self, py: Python<'_>) -> Option<u64> {
+        match self.coherence {
+            Coherence::Strict if self.databases.is_empty() => None,
+            Coherence::Strict => {
+                let mut versions =
+                    self.databases.iter().map(|database| database.get().version_if_watched(py));
+                let version =
+                    versions.try_fold(Version::default(), |sum, version| Some(sum.and(version?)))?;
+                Some(self.epoch_of(pack(version)))
+            }
+            _ => self.stamp(py).ok(),
+        }
+    }
+
+    /// The epoch, which ends when the version is another one.
+    #[inline]
+    fn epoch_of(&self, version: u64) -> u64 {
+        if version != self.known.load(Ordering::Acquire) {
+            // First, so that no other thread takes an old entry for one of this version.
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+            self.known.store(version, Ordering::Release);
+        }
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Whether what has a stamp is still the store's.

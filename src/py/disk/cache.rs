@@ -181,6 +181,12 @@ impl DiskCache {
         store.version().map_err(|error| errors::raised(py, error))
     }
 
+    /// The same, where it takes but a look.
+    #[inline]
+    pub(crate) fn version_if_watched(&self, py: Python<'_>) -> Option<Version> {
+        self.open.get()?.store.with(py, |store| store.get()?.version_if_watched())
+    }
+
     /// Whether the calling thread is in a transaction.
     pub(crate) fn is_in_transaction(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.store(py)?.get().is_some_and(Store::in_transaction))
