@@ -25,7 +25,8 @@ from flexcache_rs.disk.core import (
     UnknownFileWarning,
 )
 from flexcache_rs.disk.fanout import FanoutCache
-from flexcache_rs.disk.persistent import Deque, Index
+from flexcache_rs.disk.network import NetworkFilesystemWarning
+from flexcache_rs.disk.persistent import Deque, FanoutIndex, Index
 from flexcache_rs.disk.recipes import (
     Averager,
     BoundedSemaphore,
@@ -35,7 +36,13 @@ from flexcache_rs.disk.recipes import (
     memoize_stampede,
     throttle,
 )
-from flexcache_rs.disk.serializers import JSONSerializer, PickleSerializer, Serializer, SignedPickleSerializer
+from flexcache_rs.disk.serializers import (
+    JSONSerializer,
+    MsgspecSerializer,
+    PickleSerializer,
+    Serializer,
+    SignedPickleSerializer,
+)
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -50,10 +57,13 @@ __all__ = [
     "Disk",
     "EmptyDirWarning",
     "FanoutCache",
+    "FanoutIndex",
     "Index",
     "JSONDisk",
     "JSONSerializer",
     "Lock",
+    "MsgspecSerializer",
+    "NetworkFilesystemWarning",
     "PickleSerializer",
     "RLock",
     "Serializer",

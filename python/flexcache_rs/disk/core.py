@@ -10,9 +10,10 @@ import pickle
 import tempfile
 import warnings
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
+from flexcache_rs.disk.asynchronous import awaitable, keys, transaction
 from flexcache_rs.disk.memoizing import (
     ENOVAL,
     UNKNOWN,
@@ -24,9 +25,13 @@ from flexcache_rs.disk.memoizing import (
     full_name,
     memoizing,
 )
+from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesystem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from typing_extensions import Self
 
     from flexcache_rs.disk.recipes import Lock
     from flexcache_rs.disk.serializers import Serializer
@@ -187,7 +192,7 @@ class JSONDisk(Disk):
         super().__init__(directory, **kwargs)
 
     # The constructor of the class below sees all arguments, and does not know this one.
-    def __new__(cls, directory: str, compress_level: int = 1, **kwargs: Any) -> JSONDisk:
+    def __new__(cls, directory: str, compress_level: int = 1, **kwargs: Any) -> Self:
         """As the class says."""
         del compress_level
         return super().__new__(cls, directory, **kwargs)
@@ -240,13 +245,22 @@ class Cache(DiskCache):
         disk: The class that turns keys and values into what the directory holds.
         serializer: What to use in place of pickle, see `flexcache_rs.disk.serializers`. Its name is recorded in
             the directory.
+        compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed where it
+            makes them smaller. It is recorded in the directory, and holds when that is opened without it.
+            python-diskcache cannot read such values.
+        network: Whether the directory lies on a network filesystem (NFS, SMB, FUSE and the like): then SQLite works
+            without its shared log and without memory maps, locks that fail are tried again, and files are written
+            whole, with a checksum. None finds out, where the system tells, and warns. It is recorded in the
+            directory.
         **settings: See `DEFAULT_SETTINGS`. They are recorded in the directory, and there they stay when it is
             opened without them. Each is an attribute of the cache; `reset` changes it.
 
     Raises:
         OSError: The directory cannot be made.
-        ValueError: `disk` is no subclass of `Disk`; or the directory was made with another serializer.
+        ValueError: `disk` is no subclass of `Disk`; `compression` is unknown; or the directory was made with another
+            serializer or compression.
         KeyError: There is no such eviction policy.
+        NetworkFilesystemWarning: A warning: the directory lies on a network filesystem.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged or is none.
         Timeout: Others were setting up the directory for a minute.
@@ -264,6 +278,8 @@ class Cache(DiskCache):
         disk: type[Disk] = Disk,
         *,
         serializer: Serializer | None = None,
+        compression: Literal["lz4", "zstd"] | None = None,
+        network: bool | None = None,
         **settings: Any,
     ) -> None:
         if not (isinstance(disk, type) and issubclass(disk, Disk)):
@@ -273,7 +289,8 @@ class Cache(DiskCache):
         self._serializer = serializer
         self._rules: dict[str, Any] = {}
         recorded = self._connect(directory, timeout)
-        merged = DEFAULT_SETTINGS | recorded | settings
+        network = self._is_networked(directory, network, recorded, settings)
+        merged = DEFAULT_SETTINGS | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
         if recorded or serializer is not None:
             self._compare_serializers(recorded, merged)
         for key in METADATA:
@@ -282,6 +299,11 @@ class Cache(DiskCache):
         options = {key[5:]: value for key, value in merged.items() if key.startswith("disk_")}
         if serializer is not None:
             options["serializer"] = serializer
+        if network:
+            options["whole_files"] = True
+        compression = self._agreed("compression", recorded, merged, compression)
+        if compression is not None:
+            options["compression"] = compression
         self._use_disk(disk(directory, **options))
         self._create(merged, policy["init"])
         self._rules = {key: merged[key] for key in _RULES}
@@ -292,6 +314,23 @@ class Cache(DiskCache):
         for key in METADATA:
             setattr(self, key, recorded.get(key, 0))
 
+    @staticmethod
+    def _is_networked(directory: str, network: bool | None, recorded: dict[str, Any], settings: dict[str, Any]) -> bool:
+        if network and settings.get("sqlite_journal_mode", "delete") == "wal":
+            raise ValueError("sqlite_journal_mode must not be 'wal' with network=True: it needs shared memory")
+        if network is not None:
+            return network
+        if "network" in recorded:
+            return bool(recorded["network"])
+        kind = None if "sqlite_journal_mode" in settings else filesystem_of(directory)
+        if kind is not None:
+            message = (
+                f"{directory} lies on a network filesystem ({kind}): the cache works without SQLite's shared log, "
+                "which is slower. Give network=True to say that it should, or network=False if it is local after all"
+            )
+            warnings.warn(message, NetworkFilesystemWarning, stacklevel=3)
+        return kind is not None
+
     def _compare_serializers(self, recorded: dict[str, Any], merged: dict[str, Any]) -> None:
         ours = "pickle" if self._serializer is None else self._serializer.name
         theirs = recorded.get("serializer", "pickle" if recorded else ours)
@@ -299,6 +338,16 @@ class Cache(DiskCache):
             raise ValueError(f"serializer must be the one that the directory was made with, {theirs!r}, not {ours!r}")
         if ours != "pickle":
             merged["serializer"] = ours
+
+    @staticmethod
+    def _agreed(name: str, recorded: dict[str, Any], merged: dict[str, Any], given: Any) -> Any:
+        """What the directory was made with, which is what may be given; recorded where it is new."""
+        kept = recorded.get(name, given)
+        if given not in (None, kept):
+            raise ValueError(f"{name} must be the one that the directory was made with, {kept!r}, not {given!r}")
+        if kept is not None:
+            merged[name] = kept
+        return kept
 
     def _apply_rules(self) -> None:
         rules = self._rules
@@ -526,6 +575,51 @@ class Cache(DiskCache):
         """
         self._index_tags(False)
         self.reset("tag_index", 0)
+
+    aset = awaitable(DiskCache.set)
+    aadd = awaitable(DiskCache.add)
+    aget = awaitable(DiskCache.get)
+    aread = awaitable(DiskCache.read)
+    adelete = awaitable(DiskCache.delete)
+    apop = awaitable(DiskCache.pop)
+    atouch = awaitable(DiskCache.touch)
+    aincr = awaitable(DiskCache.incr)
+    adecr = awaitable(DiskCache.decr)
+    apush = awaitable(DiskCache.push)
+    apull = awaitable(DiskCache.pull)
+    apeek = awaitable(DiskCache.peek)
+    apeekitem = awaitable(DiskCache.peekitem)
+    aexpire = awaitable(DiskCache.expire)
+    aevict = awaitable(DiskCache.evict)
+    aclear = awaitable(DiskCache.clear)
+    acull = awaitable(DiskCache.cull)
+    avolume = awaitable(DiskCache.volume)
+    acheck = awaitable(check)
+    aclose = awaitable(DiskCache.close)
+
+    def atransact(self, retry: bool = False) -> AbstractAsyncContextManager[None]:
+        """As `transact`, for `async with`: for the awaited calls of this task, and of those it starts.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     cache = Cache()
+        ...     async with cache.atransact():
+        ...         await cache.aincr("total", 3)
+        ...         await cache.aincr("count")
+        ...     return await cache.aget("total"), await cache.aget("count")
+        >>> asyncio.run(main())
+        (3, 1)
+        """
+        return transaction(self, retry)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return keys(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.aclose()
 
     def __getstate__(self) -> tuple[Any, ...]:
         state = (self.directory, self.timeout, type(self.disk))

@@ -46,7 +46,7 @@ fn sqlite(py: Python<'_>, error: &Error) -> PyErr {
 pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Busy => Timeout::new_err(()),
-        Error::Sqlite(_) => sqlite(py, &error),
+        Error::Sqlite(_) | Error::NoLock(_) => sqlite(py, &error),
         Error::File { path, source } => match source.raw_os_error() {
             Some(number) => {
                 let message = source.to_string();
@@ -57,7 +57,7 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
         },
         Error::NotANumber => PyTypeError::new_err("the value is not a number that can be incremented"),
         Error::Overflow => PyOverflowError::new_err("the sum does not fit 64 bits"),
-        Error::NotAQueueKey(_) => PyValueError::new_err(error.to_string()),
+        Error::NotAQueueKey(_) | Error::DamagedValue => PyValueError::new_err(error.to_string()),
         _ => PyRuntimeError::new_err(error.to_string()),
     }
 }
