@@ -169,7 +169,7 @@ impl DiskCache {
                     py.check_signals()?;
                     left = left.saturating_sub(PAUSE);
                 }
-                Err(error) => return Err(errors::raised(py, error)),
+                Err(error) => return Err(errors::raised_in(py, error, store.directory())),
             }
         }
     }
