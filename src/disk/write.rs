@@ -43,8 +43,8 @@ const DELETE: &str = concat!("DELETE", live!(), " RETURNING size, filename");
 /// A number that is counted with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// Exact.
-    Integer(i64),
+    /// Exact. A table holds 64 bits; what is added may have more.
+    Integer(i128),
     /// Not so.
     Real(f64),
 }
@@ -55,7 +55,8 @@ impl Number {
     fn plus(self, other: Self) -> Result<Self> {
         Ok(match (self, other) {
             (Self::Integer(left), Self::Integer(right)) => {
-                Self::Integer(left.checked_add(right).ok_or(Error::Overflow)?)
+                let sum = left.checked_add(right).and_then(|sum| i64::try_from(sum).ok());
+                Self::Integer(sum.ok_or(Error::Overflow)?.into())
             }
             (Self::Integer(left), Self::Real(right)) => Self::Real(left as f64 + right),
             (Self::Real(left), Self::Integer(right)) => Self::Real(left + right as f64),
@@ -200,7 +201,7 @@ impl Store {
             match (found, begin) {
                 (Some((rowid, expires, None, value)), _) if expires.is_none_or(|time| time >= now) => {
                     let sum = match value {
-                        Value::Integer(number) => Number::Integer(number),
+                        Value::Integer(number) => Number::Integer(number.into()),
                         Value::Real(number) => Number::Real(number),
                         _ => return Err(Error::NotANumber),
                     }
@@ -208,7 +209,10 @@ impl Store {
                     let mut update = connection
                         .prepare_cached("UPDATE Cache SET store_time = ?2, value = ?3 WHERE rowid = ?1")?;
                     match sum {
-                        Number::Integer(sum) => update.execute((rowid, now, sum))?,
+                        Number::Integer(sum) => {
+                            let sum = i64::try_from(sum).map_err(|_| Error::Overflow)?;
+                            update.execute((rowid, now, sum))?
+                        }
                         Number::Real(sum) => update.execute((rowid, now, sum))?,
                     };
                     if let Some(fragment) = &rules.policy.get {

@@ -99,7 +99,10 @@ fn threads_count_without_losing_one() {
                         PATIENCE,
                     );
                     if let Counted::Sum(Number::Integer(sum)) = began.expect("increment") {
-                        highest.fetch_max(sum.unsigned_abs(), Ordering::Relaxed);
+                        highest.fetch_max(
+                            i64::try_from(sum).expect("64 bits").unsigned_abs(),
+                            Ordering::Relaxed,
+                        );
                     }
                 }
             });

@@ -169,7 +169,7 @@ impl DiskCache {
                     py.check_signals()?;
                     left = left.saturating_sub(PAUSE);
                 }
-                Err(error) => return Err(errors::raised(py, error)),
+                Err(error) => return Err(errors::raised_in(py, error, store.directory())),
             }
         }
     }
@@ -364,7 +364,7 @@ impl DiskCache {
             }
         };
         match (counted, begin) {
-            (Counted::Sum(Number::Integer(sum)), _) => Ok(integer(py, sum)),
+            (Counted::Sum(Number::Integer(sum)), _) => Ok(sum.into_pyobject(py)?.into_any()),
             (Counted::Sum(Number::Real(sum)), _) => Ok(PyFloat::new(py, sum).into_any()),
             (Counted::Began, Some(begin)) => Ok(begin),
             _ => Err(PyKeyError::new_err((key.clone().unbind(),))),
@@ -446,9 +446,9 @@ fn number(delta: &Bound<'_, PyAny>, sign: i64) -> PyResult<Number> {
         let kind = delta.get_type();
         return Err(PyTypeError::new_err(format!("delta must be an int or a float, not {kind}")));
     };
-    let fits = whole.extract::<i64>().ok().and_then(|delta| delta.checked_mul(sign));
+    let fits = whole.extract::<i128>().ok().and_then(|delta| delta.checked_mul(sign.into()));
     fits.map(Number::Integer)
-        .ok_or_else(|| PyOverflowError::new_err(format!("delta of {whole} does not fit 64 bits")))
+        .ok_or_else(|| PyOverflowError::new_err(format!("delta of {whole} does not fit 128 bits")))
 }
 
 fn side(name: &str) -> PyResult<Side> {

@@ -279,6 +279,11 @@ impl Disk {
         };
         let path = self.path(filename);
         if read && entry.mode == mode::BINARY {
+            // One that is cut off is no value, here as below.
+            let whole = py.detach(|| files::open(&path, entry.size));
+            if whole.map_err(|error| errors::raised(py, error))?.is_none() {
+                return Ok(None);
+            }
             return match py.import("builtins")?.call_method1("open", (path, "rb")) {
                 Err(error) if error.is_instance_of::<PyFileNotFoundError>(py) => Ok(None),
                 opened => opened.map(Some),

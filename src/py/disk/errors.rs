@@ -1,6 +1,8 @@
 //! The one way from the disk store's errors to Python's exceptions.
 
-use flexcache_disk::Error;
+use std::path::Path;
+
+use flexcache_disk::{DATABASE, Error};
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -13,14 +15,31 @@ pyo3::create_exception!(
 
 /// SQLite's primary result codes that have a class of their own.
 mod code {
+    pub(super) const ERROR: i32 = 1;
     pub(super) const CORRUPT: i32 = 11;
     pub(super) const TOO_BIG: i32 = 18;
     pub(super) const CONSTRAINT: i32 = 19;
     pub(super) const NOT_A_DATABASE: i32 = 26;
 }
 
+/// Says which database it is, and what to do about it.
+fn explain(message: &mut String, code: Option<i32>, database: &str) {
+    if !message.contains(database) {
+        *message += &format!(": {database}");
+    }
+    match code.map(|code| code & 0xff) {
+        Some(code::CORRUPT | code::NOT_A_DATABASE) => {
+            *message += " (delete it, or its directory, and the next opening makes an empty one)";
+        }
+        Some(code::ERROR) if message.starts_with("no such table") => {
+            *message += " (it was deleted while the cache was open: open the directory again)";
+        }
+        _ => {}
+    }
+}
+
 /// The exception of a class of the module `sqlite3`, which programs catch.
-fn sqlite(py: Python<'_>, error: &Error) -> PyErr {
+fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
     let extended = error.sqlite_code();
     let class = match extended.map(|code| code & 0xff) {
         Some(code::CORRUPT | code::NOT_A_DATABASE) | None => "DatabaseError",
@@ -28,7 +47,11 @@ fn sqlite(py: Python<'_>, error: &Error) -> PyErr {
         Some(code::CONSTRAINT) => "IntegrityError",
         Some(_) => "OperationalError",
     };
-    let raised = py.import("sqlite3").and_then(|module| module.getattr(class)?.call1((error.to_string(),)));
+    let mut message = error.to_string();
+    if let Some(directory) = directory {
+        explain(&mut message, extended, &directory.join(DATABASE).display().to_string());
+    }
+    let raised = py.import("sqlite3").and_then(|module| module.getattr(class)?.call1((message,)));
     match raised {
         Ok(exception) => {
             if let Some(code) = extended {
@@ -41,17 +64,26 @@ fn sqlite(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
+/// The exception for an error of a store, and in which directory.
+#[cold]
+pub(super) fn raised_in(py: Python<'_>, error: Error, directory: &Path) -> PyErr {
+    match error {
+        Error::Sqlite(_) | Error::NoLock(_) => sqlite(py, &error, Some(directory)),
+        error => raised(py, error),
+    }
+}
+
 /// The exception for an error of the store.
 #[cold]
 pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Busy => Timeout::new_err(()),
-        Error::Sqlite(_) | Error::NoLock(_) => sqlite(py, &error),
+        Error::Sqlite(_) | Error::NoLock(_) => sqlite(py, &error, None),
         Error::File { path, source } => match source.raw_os_error() {
             Some(number) => {
                 let message = source.to_string();
                 let message = message.split(" (os error").next().unwrap_or_default().to_owned();
-                PyOSError::new_err((number, message, path))
+                PyOSError::new_err((number, message, path.into_os_string()))
             }
             None => PyOSError::new_err(format!("{}: {source}", path.display())),
         },
