@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from flexcache_rs import __version__
 from flexcache_rs.replay.report import Progress, bytes_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import IO
 
     from flexcache_rs.disk.migrating import Summary
@@ -38,12 +39,17 @@ def add_to(
         description="Tools for the directories of flexcache_rs.disk and python-diskcache.",
         allow_abbrev=False,
     )
-    parser.set_defaults(run=lambda _options: _without_action(parser))
+
+    def print_help(_options: argparse.Namespace) -> int:
+        parser.print_help()
+        return 0
+
+    parser.set_defaults(run=print_help)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], description: str) -> argparse.ArgumentParser:
         action = actions.add_parser(name, help=description, description=description + ".", allow_abbrev=False)
-        action.set_defaults(run=lambda options: _guarded(run, options))
+        action.set_defaults(run=partial(_guarded, run))
         return action
 
     check = add("check", _check, "compare entries, files and counters of every cache in a directory")
@@ -99,11 +105,6 @@ def _at_least(least: int) -> Callable[[str], int]:
     return convert
 
 
-def _without_action(parser: argparse.ArgumentParser) -> int:
-    parser.print_help()
-    return 0
-
-
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Runs an action; what cannot be done becomes a line on standard error and exit status 1."""
     from flexcache_rs.disk.table import UnusableError
@@ -156,15 +157,15 @@ def _check(options: argparse.Namespace) -> int:
 
 def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) -> int:
     """Checks one database and its files; how many findings are left."""
-    from flexcache_rs._core import DiskCache, Timeout
+    from flexcache_rs.disk.core import Cache, Timeout
 
     # To take the files of another cache for stray ones would be a disaster.
     fix = options.fix and not inside
-    cache = DiskCache()
+    # Not as a program opens it: whatever its settings are, they stay.
+    cache = Cache.__new__(Cache)
     try:
-        # Not as a program opens it: whatever its settings are, they stay.
         cache._connect(str(folder.absolute()), 60.0)  # noqa: SLF001
-        findings = cache._check(fix, False)  # noqa: SLF001
+        findings: list[tuple[str, str]] = cache._check(fix, False)  # noqa: SLF001
     except Timeout:
         print(f"{folder}: not checked: other programs were writing for a minute")
         return 1
@@ -314,7 +315,7 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _output(name: str) -> Iterator[IO[bytes]]:
+def _output(name: str) -> Generator[IO[bytes]]:
     """A new file, which is only there when all of it is; or standard output."""
     if name == "-":
         yield sys.stdout.buffer

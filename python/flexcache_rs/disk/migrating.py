@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flexcache_rs.disk.core import DBNAME, MODE_PICKLE
 from flexcache_rs.disk.table import Entry, Found, UnusableError, Writer, create, find, reading
@@ -93,7 +93,7 @@ class Summary:
     skipped: int = 0
     errors: int = 0
     seconds: float = 0.0
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict[str, int])
 
     def note(self, reason: str) -> None:
         """Counts why an entry was left out."""
@@ -467,19 +467,26 @@ def _lz4_length(data: bytes, at: int, count: int) -> tuple[int, int]:
 
 def _read_index_json(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / DISKCACHE_RS_FAST).read_bytes())
+        content: Any = json.loads((folder / DISKCACHE_RS_FAST).read_bytes())
     except (OSError, ValueError) as error:
         raise UnusableError(f"{folder / DISKCACHE_RS_FAST}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UnusableError(f"{folder / DISKCACHE_RS_FAST}: not what diskcache_rs writes")
-    return content
+    return cast("dict[str, Any]", content)
 
 
 def _open_index_json(source: Source) -> None:
     for folder in source.folders:
         content = _read_index_json(folder)
         source.total += len(content)
-        source.size += sum(len(item.get("data", ())) for item in content.values() if isinstance(item, dict))
+        source.size += sum(map(_json_size, content.values()))
+
+
+def _json_size(item: Any) -> int:
+    try:
+        return len(item["data"])
+    except (KeyError, TypeError):
+        return 0
 
 
 def _of_index_json(folder: Path) -> Iterator[Item]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.disk.core import DBNAME, DEFAULT_SETTINGS, METADATA, MODE_PICKLE, Cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from typing_extensions import Self
 
@@ -125,23 +125,30 @@ def connect(database: Path, *, write: bool = False) -> sqlite3.Connection:
         if is_empty:
             # What nobody can write does not change.
             modes.append("immutable=1")
-    for last, mode in enumerate(modes, 1 - len(modes)):
-        connection = sqlite3.connect(f"{uri}?{mode}", uri=True, timeout=TIMEOUT, isolation_level=None)
-        try:
-            connection.execute("PRAGMA query_only = 1")
-            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
-            connection.close()
-            if last == 0:
-                raise
-        else:
-            break
-    connection.text_factory = lambda data: data.decode(errors="surrogateescape")
+    for mode in modes[:-1]:
+        with contextlib.suppress(sqlite3.OperationalError):
+            return _connect_to_read(f"{uri}?{mode}")
+    return _connect_to_read(f"{uri}?{modes[-1]}")
+
+
+def _connect_to_read(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=TIMEOUT, isolation_level=None)
+    try:
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    connection.text_factory = _decode
     return connection
 
 
+def _decode(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
+
+
 @contextlib.contextmanager
-def reading(database: Path) -> Iterator[sqlite3.Connection]:
+def reading(database: Path) -> Generator[sqlite3.Connection]:
     """A connection to read through."""
     with contextlib.closing(connect(database)) as connection:
         yield connection

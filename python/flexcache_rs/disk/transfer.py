@@ -8,7 +8,7 @@ import json
 import math
 import re
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from flexcache_rs import __version__
 from flexcache_rs.disk.core import DBNAME, METADATA
@@ -57,8 +57,8 @@ def decode(given: Any) -> Datum:
         if isinstance(given, str):
             given.encode()
         return given
-    if isinstance(given, dict) and len(given) == 1:
-        ((kind, text),) = given.items()
+    if isinstance(given, dict) and len(cast("dict[str, Any]", given)) == 1:
+        ((kind, text),) = cast("dict[str, Any]", given).items()
         if kind == "base64" and isinstance(text, str):
             return base64.b64decode(text, validate=True)
         if kind == "float" and text in ("inf", "-inf", "nan"):
@@ -211,7 +211,7 @@ class Importer:
         if there is not None:
             return there
         try:
-            usable = usable_settings({key: decode(value) for key, value in given.items()})
+            usable = usable_settings({key: decode(value) for key, value in cast("dict[str, Any]", given).items()})
         except ValueError as error:
             self._fail(f"a setting is {error}")
         if shards and "size_limit" in usable:
