@@ -89,6 +89,7 @@ class Figure:
     text: str
     unit: str = "µs"
     more: bool = False
+    compared: bool = True
     rows: dict[str, dict[str, Cell]] = field(default_factory=dict[str, dict[str, Cell]])
     remarks: list[str] = field(default_factory=list[str])
 
@@ -176,6 +177,7 @@ class Run:
     directory: Path
     libraries: list[Library]
     durability: dict[str, str] = field(default_factory=dict[str, str])
+    left_out: list[str] = field(default_factory=list[str])
 
     def in_turns(self, rounds: int) -> Iterator[tuple[int, Library]]:
         """Every library once a round, in a new order each time. Round 0 is to warm up."""
@@ -290,8 +292,8 @@ def start(run: Run) -> list[Figure]:
     entries = 100_000
     result = Figure(
         "cold start",
-        "Opening a directory that is not there yet, with the first set; opening one with 100,000 entries that nobody has "
-        "open, with the first get; and the first import in a new interpreter.",
+        "Opening a directory that is not there yet, with the first set; opening one with 100,000 entries that nobody "
+        "has open, with the first get; and the first import in a new interpreter.",
         unit="ms",
     )
     run.everywhere("open", "@start")
@@ -327,8 +329,8 @@ def load(run: Run) -> list[Figure]:
             )
             result = Figure(
                 f"{kind} {title}",
-                f"All of them on one directory with 1,000 keys, {what}; thousands of calls a second of all together, with "
-                "the defaults of each library. In brackets: calls that failed (a timeout, or another error).",
+                f"All of them on one directory with 1,000 keys, {what}; thousands of calls a second of all together, "
+                "with the defaults of each library. In brackets: calls that failed (a timeout, or another error).",
                 unit="k/s",
                 more=True,
             )
@@ -405,6 +407,7 @@ def kept(run: Run) -> list[Figure]:
         "A process stores 100 entries and is killed at once; how many another process finds then.",
         unit="of 100",
         more=True,
+        compared=False,
     )
     for library in run.libraries:
         killed = Library(library.contestant, library.directory)
@@ -436,6 +439,8 @@ def begin(directory: Path, run: Run) -> None:
             library.ask("close", library.path("first"))
         except LibraryFailedError as error:
             run.say(f"left out: {error}")
+            run.left_out.append(contestant.distribution)
+            library.end()
             continue
         run.libraries.append(library)
 
@@ -449,6 +454,8 @@ def machine(run: Run) -> dict[str, str]:
     for library in run.libraries:
         distribution = library.contestant.distribution
         described[f"{distribution} {metadata.version(distribution)}"] = run.durability[library.name]
+    for distribution in run.left_out:
+        described[distribution] = "left out: not installed, or it does not work here"
     described["system"] += f" {platform.release().partition('-')[0]}"
     return described
 

@@ -264,8 +264,8 @@ class Child:
 def load(contestant: Contestant, directory: str, *, fan: bool, threads: int, seconds: float, writes: float) -> None:
     """Uses a directory as hard as it can: says "ready", waits for a line, then says [calls, failures].
 
-    `writes` is the share of calls that are `set`; the others are `get`. A failure is a call that raised, or a `set` that
-    returned something else than True or None.
+    `writes` is the share of calls that are `set`; the others are `get`. A failure is a call that raised, or a `set`
+    that returned False.
     """
     cache = contestant.open(directory, fan=fan)
     random = Random()
