@@ -14,14 +14,14 @@ mod _core {
     #[pymodule_export]
     use crate::py::cache::{FlexCache, set_registrar};
     #[pymodule_export]
-    use crate::py::errors::TooLargeError;
-    #[pymodule_export]
-    use crate::py::fast::set_loader;
-    #[pymodule_export]
     use crate::py::disk::{
         Disk, DiskCache, DiskKeys, DiskTransaction, Timeout, disk_after_fork_in_child,
         disk_after_fork_in_parent, disk_before_fork,
     };
+    #[pymodule_export]
+    use crate::py::errors::TooLargeError;
+    #[pymodule_export]
+    use crate::py::fast::set_loader;
     #[pymodule_export]
     use crate::py::logging::reset_logging;
     #[pymodule_export]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::store::{DATABASE, Store};
 
@@ -56,9 +57,10 @@ impl Store {
         if fix {
             self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))?;
         }
-        self.write(patience, |connection, _| {
-            let known = self.check_rows(connection, fix, &mut findings)?;
+        self.write(patience, |connection, changes| {
+            let known = self.check_rows(connection, changes, fix, &mut findings)?;
             self.check_files(&known, fix, &mut findings)?;
+            changes.count(connection)?;
             check_counter(connection, "count", "SELECT COUNT(key) FROM Cache", fix, &mut findings)?;
             check_counter(connection, "size", "SELECT COALESCE(SUM(size), 0) FROM Cache", fix, &mut findings)
         })?;
@@ -69,6 +71,7 @@ impl Store {
     fn check_rows(
         &self,
         connection: &Connection,
+        changes: &mut Changes,
         fix: bool,
         findings: &mut Vec<Finding>,
     ) -> Result<HashSet<PathBuf>> {
@@ -86,6 +89,7 @@ impl Store {
                         connection
                             .prepare_cached("UPDATE Cache SET size = ? WHERE rowid = ?")?
                             .execute((size, rowid))?;
+                        changes.resized(recorded, size);
                     }
                     findings.push(Finding::WrongSize { path: path.clone(), actual: data.len(), recorded });
                 }
@@ -93,6 +97,7 @@ impl Store {
                 Err(_) => {
                     if fix {
                         connection.prepare_cached("DELETE FROM Cache WHERE rowid = ?")?.execute([rowid])?;
+                        changes.taken(recorded);
                     }
                     findings.push(Finding::MissingFile(path.clone()));
                 }

@@ -27,6 +27,8 @@ pub enum Error {
     Overflow,
     /// A key among those of a queue does not end in a number.
     NotAQueueKey(String),
+    /// A value's compressed bytes are damaged.
+    DamagedValue,
     /// The calling thread has no transaction to end.
     NoTransaction,
 }
@@ -76,6 +78,7 @@ impl fmt::Display for Error {
             Self::NotAQueueKey(key) => {
                 write!(f, "the key {key:?} lies in a queue and does not end in a number")
             }
+            Self::DamagedValue => write!(f, "the value's compressed bytes are damaged"),
             Self::NoTransaction => write!(f, "this thread is in no transaction"),
         }
     }

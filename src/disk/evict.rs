@@ -1,13 +1,15 @@
 //! Entries that leave in numbers: expired, evicted, by tag, or all.
 
-use std::time::Duration;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, Rows, params};
 
+use crate::changes::Changes;
 use crate::error::Result;
-use crate::pool::Files;
 use crate::read::{bind, bind_named};
+use crate::record::{Label, Record};
 use crate::rules::Rules;
 use crate::store::Store;
 
@@ -18,32 +20,76 @@ const BATCH: i64 = 1000;
 /// Entries that one transaction of `cull_some` removes.
 const FEW: u64 = 10;
 
-const EXPIRED: &str = "SELECT filename FROM Cache WHERE expire_time < ?1 ORDER BY expire_time LIMIT ?2";
+/// For so long a look at the expiry of entries and at the volume holds, which other processes change too.
+const FORECAST: Duration = Duration::from_millis(50);
+
+/// Of the room that was left when the volume was last looked at, this process may fill one part in
+/// so many before it looks again; other processes fill theirs.
+const SHARES: f64 = 16.0;
+
+/// What a row costs beside its key and value, with its places in the indexes; rather too much.
+const ROW: usize = 512;
+
+const NEXT_EXPIRY: &str =
+    "SELECT expire_time FROM Cache WHERE expire_time IS NOT NULL ORDER BY expire_time LIMIT 1";
 const DELETE_EXPIRED: &str = "DELETE FROM Cache WHERE rowid IN \
-                              (SELECT rowid FROM Cache WHERE expire_time < ?1 ORDER BY expire_time LIMIT ?2)";
+     (SELECT rowid FROM Cache WHERE expire_time < ?1 ORDER BY expire_time LIMIT ?2) RETURNING size, filename";
+
+/// What a write has brought, as far as it matters to those that leave.
+pub(crate) struct Brought {
+    now: f64,
+    expire_time: Option<f64>,
+    bytes: f64,
+}
+
+impl Brought {
+    #[expect(clippy::cast_precision_loss, reason = "a size is far below 2^53")]
+    pub(crate) fn of(label: &Label<'_>, record: &Record<'_>) -> Self {
+        let inside = match record.value {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let bytes = record.size as f64 + (inside + ROW) as f64;
+        Self { now: label.now, expire_time: label.expire_time, bytes }
+    }
+}
+
+/// Until when nothing need leave, as seen when last looked: spares most writes the look.
+#[derive(Debug, Default)]
+pub(crate) struct Forecast {
+    holds_until: Option<Instant>,
+    next_expiry: f64,
+    size_limit: f64,
+    room: f64,
+}
+
+impl Forecast {
+    /// Whether a write can do without a look.
+    #[expect(clippy::float_cmp, reason = "it is the same number or another one")]
+    fn covers(&mut self, brought: &Brought, rules: &Rules) -> bool {
+        self.room -= brought.bytes;
+        self.next_expiry = brought.expire_time.map_or(self.next_expiry, |time| time.min(self.next_expiry));
+        self.room > 0.0
+            && brought.now <= self.next_expiry
+            && self.size_limit == rules.size_limit
+            && self.holds_until.is_some_and(|until| Instant::now() < until)
+    }
+}
 
 fn rows(limit: u64) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 /// Deletes up to `limit` expired entries, the oldest first. How many.
-fn delete_expired(connection: &Connection, files: &mut Files, now: f64, limit: u64) -> Result<u64> {
-    let names: Vec<Option<String>> = connection
-        .prepare_cached(EXPIRED)?
-        .query_map((now, rows(limit)), |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    if !names.is_empty() {
-        connection.prepare_cached(DELETE_EXPIRED)?.execute((now, rows(limit)))?;
-    }
-    let deleted = names.len() as u64;
-    files.dead.extend(names.into_iter().flatten());
-    Ok(deleted)
+fn delete_expired(connection: &Connection, changes: &mut Changes, now: f64, limit: u64) -> Result<u64> {
+    let mut delete = connection.prepare_cached(DELETE_EXPIRED)?;
+    bury(changes, delete.query((now, rows(limit)))?)
 }
 
 /// Deletes up to `limit` entries in the order of a policy. How many.
 fn delete_by_policy(
     connection: &Connection,
-    files: &mut Files,
+    changes: &mut Changes,
     now: f64,
     cull: &str,
     limit: u64,
@@ -59,48 +105,56 @@ fn delete_by_policy(
         }
         Ok(())
     };
-    let mut names = connection.prepare_cached(&select.replace("{fields}", "filename"))?;
-    bound(&mut names)?;
-    let mut victims = 0;
-    let mut selected = names.raw_query();
-    while let Some(row) = selected.next()? {
-        victims += 1;
-        files.dead.extend(row.get::<_, Option<String>>(0)?);
-    }
-    drop(selected);
-    if victims > 0 {
-        let select = select.replace("{fields}", "rowid");
-        let mut delete =
-            connection.prepare_cached(&format!("DELETE FROM Cache WHERE rowid IN ({select})"))?;
-        bound(&mut delete)?;
-        delete.raw_execute()?;
-    }
-    Ok(victims)
+    let select = select.replace("{fields}", "rowid");
+    let mut delete = connection
+        .prepare_cached(&format!("DELETE FROM Cache WHERE rowid IN ({select}) RETURNING size, filename"))?;
+    bound(&mut delete)?;
+    bury(changes, delete.raw_query())
 }
 
 impl Store {
     /// What a write does about expired entries and the limit.
+    #[expect(clippy::cast_precision_loss, reason = "a volume is far below 2^53")]
     pub(crate) fn evict_some(
         &self,
         connection: &Connection,
-        files: &mut Files,
-        now: f64,
+        changes: &mut Changes,
+        brought: &Brought,
         rules: &Rules,
     ) -> Result<()> {
-        if rules.cull_limit == 0 {
+        if rules.cull_limit == 0 || self.forecast().covers(brought, rules) {
             return Ok(());
         }
-        let left = rules.cull_limit - delete_expired(connection, files, now, rules.cull_limit)?;
-        let Some(cull) = &rules.policy.cull else { return Ok(()) };
-        if left > 0 && !self.is_below(connection, rules.size_limit)? {
-            delete_by_policy(connection, files, now, cull, left)?;
+        let next_expiry: Option<f64> =
+            connection.prepare_cached(NEXT_EXPIRY)?.query_row([], |row| row.get(0)).optional()?;
+        let next_expiry = next_expiry.unwrap_or(f64::INFINITY);
+        let mut left = rules.cull_limit;
+        if next_expiry < brought.now {
+            left -= delete_expired(connection, changes, brought.now, left)?;
         }
+        let room = match &rules.policy.cull {
+            None => f64::INFINITY,
+            Some(_) if left == 0 => 0.0,
+            Some(cull) => {
+                let room = rules.size_limit - self.volume_of(connection, changes)? as f64;
+                if room <= 0.0 {
+                    delete_by_policy(connection, changes, brought.now, cull, left)?;
+                }
+                room
+            }
+        };
+        *self.forecast() = Forecast {
+            holds_until: Instant::now().checked_add(FORECAST),
+            next_expiry,
+            size_limit: rules.size_limit,
+            room: room / SHARES,
+        };
         Ok(())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a volume is far below 2^53")]
-    fn is_below(&self, connection: &Connection, size_limit: f64) -> Result<bool> {
-        Ok((self.volume_of(connection)? as f64) < size_limit)
+    fn forecast(&self) -> MutexGuard<'_, Forecast> {
+        // Nothing inside can panic.
+        self.forecast.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Deletes a batch of what has expired before `now`. How many; 0 means that it is done.
@@ -109,7 +163,9 @@ impl Store {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn expire_some(&self, now: f64, patience: Duration) -> Result<u64> {
-        self.write(patience, |connection, files| delete_expired(connection, files, now, BATCH.unsigned_abs()))
+        self.write(patience, |connection, changes| {
+            delete_expired(connection, changes, now, BATCH.unsigned_abs())
+        })
     }
 
     /// Deletes a few entries if the volume is above the limit. How many; 0 means that it is done.
@@ -120,11 +176,11 @@ impl Store {
     #[expect(clippy::cast_precision_loss, reason = "a volume is far below 2^53")]
     pub fn cull_some(&self, now: f64, rules: &Rules, patience: Duration) -> Result<u64> {
         let Some(cull) = &rules.policy.cull else { return Ok(0) };
-        self.write(patience, |connection, files| {
-            if self.volume_of(connection)? as f64 <= rules.size_limit {
+        self.write(patience, |connection, changes| {
+            if self.volume_of(connection, changes)? as f64 <= rules.size_limit {
                 return Ok(0);
             }
-            delete_by_policy(connection, files, now, cull, FEW)
+            delete_by_policy(connection, changes, now, cull, FEW)
         })
     }
 
@@ -135,13 +191,12 @@ impl Store {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn evict_tag_some(&self, tag: ValueRef<'_>, last: i64, patience: Duration) -> Result<u64> {
-        self.write(patience, |connection, files| {
+        self.write(patience, |connection, changes| {
             let mut delete = connection.prepare_cached(
                 "DELETE FROM Cache WHERE rowid IN \
-                 (SELECT rowid FROM Cache WHERE tag = ?1 AND rowid <= ?2 ORDER BY rowid LIMIT ?3) RETURNING filename",
+                 (SELECT rowid FROM Cache WHERE tag = ?1 AND rowid <= ?2 ORDER BY rowid LIMIT ?3) RETURNING size, filename",
             )?;
-            let deleted = delete.query_map(params![bind(tag), last, BATCH], |row| row.get(0))?;
-            bury(files, deleted)
+            bury(changes, delete.query(params![bind(tag), last, BATCH])?)
         })
     }
 
@@ -151,22 +206,21 @@ impl Store {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn clear_some(&self, last: i64, patience: Duration) -> Result<u64> {
-        self.write(patience, |connection, files| {
+        self.write(patience, |connection, changes| {
             let mut delete = connection.prepare_cached(
                 "DELETE FROM Cache WHERE rowid IN \
-                 (SELECT rowid FROM Cache WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2) RETURNING filename",
+                 (SELECT rowid FROM Cache WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2) RETURNING size, filename",
             )?;
-            let deleted = delete.query_map((last, BATCH), |row| row.get(0))?;
-            bury(files, deleted)
+            bury(changes, delete.query((last, BATCH))?)
         })
     }
 }
 
-/// Notes the files of deleted rows. How many rows.
-fn bury(files: &mut Files, deleted: impl Iterator<Item = rusqlite::Result<Option<String>>>) -> Result<u64> {
+/// Notes rows that are deleted, as they are returned: size, filename. How many.
+fn bury(changes: &mut Changes, mut deleted: Rows<'_>) -> Result<u64> {
     let mut count = 0;
-    for filename in deleted {
-        files.dead.extend(filename?);
+    while let Some(row) = deleted.next()? {
+        changes.deleted(row.get::<_, Option<i64>>(0)?.unwrap_or(0), row.get(1)?);
         count += 1;
     }
     Ok(count)

@@ -1,10 +1,15 @@
 #![doc = include_str!("README.md")]
-#![forbid(unsafe_code)]
+// One module, `frames`, expects it.
+#![deny(unsafe_code)]
 
+mod changes;
 mod check;
+pub mod compression;
 mod error;
 mod evict;
 pub mod files;
+#[cfg(all(unix, target_pointer_width = "64"))]
+mod frames;
 mod neighbours;
 mod pool;
 mod queue;
@@ -16,7 +21,9 @@ mod store;
 mod write;
 
 pub use check::Finding;
+pub use compression::Compression;
 pub use error::{Error, Result};
+pub use neighbours::is_open_here;
 pub use queue::Side;
 pub use read::Order;
 pub use record::{Entry, Key, Label, OwnedKey, Record, mode};

@@ -1,68 +1,97 @@
 //! Whether another SQLite library in this process has a database open.
 //!
 //! Record locks belong to the process: two copies of SQLite in one process do not exclude each
-//! other, and each loses its locks when the other closes a descriptor. So before this process
-//! opens a database for the first time, its descriptors are looked through.
+//! other, and each loses its locks when the other closes a descriptor. So while this library has a
+//! database open here no other may, and the other way round. That the other has it open shows in
+//! the descriptors of the process. That this one has can be asked: see [`is_open_here`].
 
+use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-#[cfg(target_os = "linux")]
-mod seen {
-    use std::collections::HashSet;
-    use std::fs;
+/// Whatever a path is called, the file it is.
+type File = (u64, u64);
+
+/// Connections of this library, by database.
+static OPEN: LazyLock<Mutex<HashMap<File, usize>>> = LazyLock::new(Mutex::default);
+
+fn open() -> MutexGuard<'static, HashMap<File, usize>> {
+    // Nothing inside can panic half-way.
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<File> {
     use std::os::unix::fs::MetadataExt;
-    use std::path::Path;
-    use std::sync::{LazyLock, Mutex, PoisonError};
 
-    use crate::error::{Error, Result};
+    fs::metadata(path).ok().map(|data| (data.dev(), data.ino()))
+}
 
-    type File = (u64, u64);
+#[cfg(not(unix))]
+fn identity(_path: &Path) -> Option<File> {
+    // Elsewhere locks belong to the open file.
+    None
+}
 
-    /// Databases that this library has opened here before: of these the descriptors may be ours.
-    static OURS: LazyLock<Mutex<HashSet<File>>> = LazyLock::new(Mutex::default);
+/// A connection's place among those that are open here, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Claim(Option<File>);
 
-    fn identity(path: &Path) -> Option<File> {
-        fs::metadata(path).ok().map(|data| (data.dev(), data.ino()))
-    }
-
-    pub(super) fn refuse(database: &Path) -> Result<()> {
-        let Some(file) = identity(database) else { return Ok(()) };
-        let mut ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
-        if ours.contains(&file) {
-            return Ok(());
+impl Claim {
+    /// To be made before a connection is opened, and dropped after it is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenedByAnother`].
+    pub(crate) fn on(database: &Path) -> Result<Self> {
+        let mut open = open();
+        // A file that is not there has no identity. If it cannot be made SQLite will say so.
+        let file = identity(database).or_else(|| {
+            fs::OpenOptions::new().create(true).append(true).open(database).ok()?;
+            identity(database)
+        });
+        let Some(file) = file else { return Ok(Self(None)) };
+        let count = open.get(&file).copied().unwrap_or(0);
+        if count == 0 && has_descriptor(file) {
+            return Err(Error::OpenedByAnother(database.to_owned()));
         }
-        if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-            let mut open = descriptors.flatten().map(|descriptor| identity(&descriptor.path()));
-            if open.any(|other| other == Some(file)) {
-                return Err(Error::OpenedByAnother(database.to_owned()));
-            }
-        }
-        ours.insert(file);
-        Ok(())
+        open.insert(file, count + 1);
+        Ok(Self(Some(file)))
     }
+}
 
-    pub(super) fn claim(database: &Path) {
-        if let Some(file) = identity(database) {
-            OURS.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some(file) = self.0 else { return };
+        let mut open = open();
+        match open.get_mut(&file) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(open.remove(&file)),
         }
     }
 }
 
-/// Fails where another library has the database open; to be asked before it is opened here.
-pub(crate) fn refuse(database: &Path) -> Result<()> {
-    #[cfg(target_os = "linux")]
-    seen::refuse(database)?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = database;
-    Ok(())
+/// Whether a descriptor of this process is of the file.
+fn has_descriptor(file: File) -> bool {
+    // Linux has the first of them, macOS the second.
+    let descriptors = fs::read_dir("/proc/self/fd").or_else(|_| fs::read_dir("/dev/fd"));
+    descriptors.is_ok_and(|descriptors| {
+        descriptors.flatten().any(|descriptor| identity(&descriptor.path()) == Some(file))
+    })
 }
 
-/// Remembers a database that was made here.
-pub(crate) fn claim(database: &Path) {
-    #[cfg(target_os = "linux")]
-    seen::claim(database);
-    #[cfg(not(target_os = "linux"))]
-    let _ = database;
+/// Whether this library has a database open in this process, so that no other library may open it.
+#[must_use]
+pub fn is_open_here(database: &Path) -> bool {
+    identity(database).is_some_and(|file| open().contains_key(&file))
+}
+
+/// After a fork, in the child: its parent's connections are not open here.
+pub(crate) fn forget_all() {
+    if let Ok(mut open) = OPEN.try_lock() {
+        open.clear();
+    }
 }

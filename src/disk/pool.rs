@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -16,20 +17,37 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::neighbours::{self, Claim};
+
+/// How long SQLite may wait for another process on this thread: from when it first has to.
+#[derive(Clone, Copy)]
+enum Wait {
+    Never,
+    For(Duration),
+    Until(Instant),
+    Always,
+}
 
 thread_local! {
-    /// Until when SQLite may wait for another process on this thread.
-    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static WAIT: Cell<Wait> = const { Cell::new(Wait::Never) };
 }
 
 /// SQLite asks this whether to try again. Its own pauses grow to a tenth of a second, in which a
 /// thousand writes of others pass; these stay short, so that waiting is nearly fair.
 pub(crate) fn try_again(attempt: i32) -> bool {
     let now = Instant::now();
-    let Some(left) = DEADLINE.get().and_then(|deadline| deadline.checked_duration_since(now)) else {
-        return false;
+    let left = match WAIT.get() {
+        Wait::Never => None,
+        Wait::For(patience) => {
+            WAIT.set(now.checked_add(patience).map_or(Wait::Always, Wait::Until));
+            (!patience.is_zero()).then_some(patience)
+        }
+        Wait::Until(deadline) => deadline.checked_duration_since(now),
+        Wait::Always => Some(Duration::MAX),
     };
+    let Some(left) = left else { return false };
     let pause = Duration::from_micros(match attempt {
         0..4 => 20,
         4..16 => 100,
@@ -41,40 +59,52 @@ pub(crate) fn try_again(attempt: i32) -> bool {
 }
 
 /// Lets SQLite wait on this thread for so long, while it lives.
-pub(crate) struct Patience(Option<Instant>);
+pub(crate) struct Patience(Wait);
 
 impl Patience {
     pub(crate) fn of(patience: Duration) -> Self {
-        Self(DEADLINE.replace(Instant::now().checked_add(patience)))
+        Self(WAIT.replace(Wait::For(patience)))
     }
 }
 
 impl Drop for Patience {
     fn drop(&mut self) {
-        DEADLINE.set(self.0);
+        WAIT.set(self.0);
     }
 }
 
-/// Files that a transaction has made useless, and those it has brought.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
-    /// To be removed once the transaction has held.
-    pub(crate) dead: Vec<String>,
-    /// To be removed if it does not.
-    pub(crate) born: Vec<String>,
+/// A connection, and its place among those that are open in this process.
+pub(crate) struct Link {
+    // Closed before the place is given up.
+    connection: Connection,
+    _claim: Claim,
+}
+
+impl Link {
+    pub(crate) fn new(connection: Connection, claim: Claim) -> Self {
+        Self { connection, _claim: claim }
+    }
+}
+
+impl Deref for Link {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
 }
 
 /// What a thread keeps between the beginning and the end of its transaction.
 struct Transaction {
     owner: ThreadId,
-    connection: Connection,
+    connection: Link,
     depth: usize,
-    files: Files,
+    changes: Changes,
 }
 
 #[derive(Default)]
 struct State {
-    idle: Vec<Connection>,
+    idle: Vec<Link>,
     /// Connections in the hands of calls.
     out: usize,
     writer: Option<ThreadId>,
@@ -97,9 +127,9 @@ pub(crate) struct Pool {
 pub(crate) struct Lease<'a> {
     pool: &'a Pool,
     /// Always there until the lease is dropped.
-    connection: Option<Connection>,
+    connection: Option<Link>,
     /// Of the thread's transaction, where the connection is its own.
-    within: Option<(usize, Files)>,
+    within: Option<(usize, Changes)>,
     /// Whether it is this thread's turn to write, outside of a transaction.
     writes: bool,
 }
@@ -112,10 +142,10 @@ impl Lease<'_> {
         }
     }
 
-    /// Connection and files of the transaction that this is part of.
-    pub(crate) fn transaction(&mut self) -> Option<(&Connection, &mut Files)> {
+    /// Connection and changes of the transaction that this is part of.
+    pub(crate) fn transaction(&mut self) -> Option<(&Connection, &mut Changes)> {
         match (&self.connection, &mut self.within) {
-            (Some(connection), Some((_, files))) => Some((connection, files)),
+            (Some(connection), Some((_, changes))) => Some((connection, changes)),
             _ => None,
         }
     }
@@ -126,15 +156,15 @@ impl Lease<'_> {
         self.writes = false;
     }
 
-    /// Leaves one level. At the outermost the transaction is the caller's to end, with its files.
-    pub(crate) fn leave(&mut self) -> Option<Files> {
+    /// Leaves one level. At the outermost the transaction is the caller's to end, with its changes.
+    pub(crate) fn leave(&mut self) -> Option<Changes> {
         let (depth, _) = self.within.as_mut()?;
         *depth -= 1;
         if *depth > 0 {
             return None;
         }
         self.writes = true;
-        self.within.take().map(|(_, files)| files)
+        self.within.take().map(|(_, changes)| changes)
     }
 }
 
@@ -147,9 +177,9 @@ impl Drop for Lease<'_> {
         let mut broken = None;
         let mut state = self.pool.lock();
         state.out -= 1;
-        if let Some((depth, files)) = within {
+        if let Some((depth, changes)) = within {
             let owner = thread::current().id();
-            state.transaction = Some(Transaction { owner, connection, depth, files });
+            state.transaction = Some(Transaction { owner, connection, depth, changes });
         } else if usable {
             state.idle.push(connection);
         } else {
@@ -185,7 +215,7 @@ impl Pool {
         &self,
         mut state: MutexGuard<'_, State>,
         writes: bool,
-        connect: impl FnOnce() -> Result<Connection>,
+        connect: impl FnOnce() -> Result<Link>,
     ) -> Result<Lease<'_>> {
         state.out += 1;
         let idle = state.idle.pop();
@@ -214,7 +244,7 @@ impl Pool {
         let me = thread::current().id();
         let mine = state.transaction.take_if(|transaction| transaction.owner == me)?;
         state.out += 1;
-        let within = Some((mine.depth, mine.files));
+        let within = Some((mine.depth, mine.changes));
         Some(Lease { pool: self, connection: Some(mine.connection), within, writes: false })
     }
 
@@ -224,7 +254,7 @@ impl Pool {
     }
 
     /// A connection to read through.
-    pub(crate) fn reader(&self, connect: impl FnOnce() -> Result<Connection>) -> Result<Lease<'_>> {
+    pub(crate) fn reader(&self, connect: impl FnOnce() -> Result<Link>) -> Result<Lease<'_>> {
         let mut state = self.unless_held();
         match self.own(&mut state) {
             Some(own) => Ok(own),
@@ -236,7 +266,7 @@ impl Pool {
     pub(crate) fn writer(
         &self,
         patience: Duration,
-        connect: impl FnOnce() -> Result<Connection>,
+        connect: impl FnOnce() -> Result<Link>,
     ) -> Result<Lease<'_>> {
         let mut state = self.unless_held();
         if let Some(own) = self.own(&mut state) {
@@ -312,6 +342,7 @@ impl Pool {
     /// After a fork, in the child: a transaction is the parent's. Its connection is between two
     /// calls and can be closed; left open, it would hold the turn to write in here for ever.
     pub(crate) fn disown(&self) {
+        neighbours::forget_all();
         let Ok(mut state) = self.state.try_lock() else { return };
         if let Some(transaction) = state.transaction.take() {
             let closing = &transaction.connection;

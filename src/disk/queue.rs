@@ -6,6 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params};
 
 use crate::error::{Error, Result};
+use crate::evict::Brought;
 use crate::read::{bind, delete_row};
 use crate::record::{Entry, Label, OwnedKey, Record};
 use crate::rules::Rules;
@@ -78,11 +79,11 @@ impl Store {
         patience: Duration,
     ) -> Result<Value> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
-        self.write(patience, |connection, files| {
+        self.write(patience, |connection, changes| {
             let outermost: Option<Value> =
                 connection.prepare_cached(side.sql())?.query_row((&low, &high), |row| row.get(7)).optional()?;
             let key = next(outermost.as_ref(), prefix, side)?;
-            files.born.extend(record.filename.map(str::to_owned));
+            changes.born.extend(record.filename.map(str::to_owned));
             connection
                 .prepare_cached(
                     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, \
@@ -98,7 +99,8 @@ impl Store {
                     record.filename,
                     bind(record.value)
                 ])?;
-            self.evict_some(connection, files, label.now, rules)?;
+            changes.inserted(record.size);
+            self.evict_some(connection, changes, &Brought::of(&label, &record), rules)?;
             Ok(key)
         })
     }
@@ -118,7 +120,7 @@ impl Store {
         patience: Duration,
     ) -> Result<Option<(OwnedKey, Entry)>> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
-        self.write(patience, |connection, files| {
+        self.write(patience, |connection, changes| {
             loop {
                 let mut select = connection.prepare_cached(side.sql())?;
                 let found: Option<(Value, Entry)> = select
@@ -126,13 +128,16 @@ impl Store {
                     .optional()?;
                 let Some((datum, entry)) = found else { return Ok(None) };
                 let expired = entry.expired(now);
-                if expired || take {
+                if expired {
                     delete_row(connection, entry.rowid)?;
+                    changes.deleted(entry.size, entry.filename);
+                    continue;
                 }
-                if !expired {
-                    return Ok(Some((OwnedKey { datum, raw: true }, entry)));
+                if take {
+                    delete_row(connection, entry.rowid)?;
+                    changes.taken(entry.size);
                 }
-                files.dead.extend(entry.filename);
+                return Ok(Some((OwnedKey { datum, raw: true }, entry)));
             }
         })
     }

@@ -22,6 +22,7 @@ macro_rules! live {
 pub(crate) use live;
 
 const GET: &str = concat!("SELECT rowid, expire_time, tag, size, mode, filename, value", live!());
+const VALUE: &str = concat!("SELECT size, mode, filename, value", live!());
 const CONTAINS: &str = concat!("SELECT 1", live!());
 
 /// The parameter for a datum that is not copied.
@@ -29,7 +30,7 @@ pub(crate) fn bind(datum: ValueRef<'_>) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(datum)
 }
 
-fn find(connection: &Connection, key: Key<'_>, now: f64) -> Result<Option<Entry>> {
+pub(crate) fn find(connection: &Connection, key: Key<'_>, now: f64) -> Result<Option<Entry>> {
     let mut select = connection.prepare_cached(GET)?;
     Ok(select.query_row(params![bind(key.datum), key.raw, now], Entry::from_row).optional()?)
 }
@@ -44,6 +45,23 @@ pub enum Order {
 }
 
 impl Store {
+    /// The value of a key's live entry; what else there is in an [`Entry`] is left out (0 or nothing)
+    /// where the read writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`](crate::Error::Busy) only where reads write; the database cannot be read.
+    pub fn value(&self, key: Key<'_>, now: f64, rules: &Rules, patience: Duration) -> Result<Option<Entry>> {
+        if rules.reads_write() {
+            return self.get(key, now, rules, patience);
+        }
+        self.read(patience, |connection| {
+            let mut select = connection.prepare_cached(VALUE)?;
+            let read = |row: &rusqlite::Row<'_>| Entry::from_value(row, 0);
+            Ok(select.query_row(params![bind(key.datum), key.raw, now], read).optional()?)
+        })
+    }
+
     /// The live entry of a key.
     ///
     /// # Errors
@@ -184,7 +202,7 @@ impl Store {
             "SELECT rowid, expire_time, tag, size, mode, filename, value, key, raw \
              FROM Cache ORDER BY rowid LIMIT 1"
         };
-        self.write(patience, |connection, files| {
+        self.write(patience, |connection, changes| {
             loop {
                 let mut select = connection.prepare_cached(sql)?;
                 let found = select
@@ -193,7 +211,7 @@ impl Store {
                 match found {
                     Some((_, entry)) if entry.expired(now) => {
                         delete_row(connection, entry.rowid)?;
-                        files.dead.extend(entry.filename);
+                        changes.deleted(entry.size, entry.filename);
                     }
                     found => return Ok(found),
                 }
@@ -207,10 +225,12 @@ impl Store {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn forget(&self, entry: &Entry, patience: Duration) -> Result<()> {
-        self.write(patience, |connection, _| {
-            connection
-                .prepare_cached("DELETE FROM Cache WHERE rowid = ? AND filename IS ?")?
-                .execute((entry.rowid, &entry.filename))?;
+        self.write(patience, |connection, changes| {
+            let mut delete =
+                connection.prepare_cached("DELETE FROM Cache WHERE rowid = ? AND filename IS ?")?;
+            if delete.execute((entry.rowid, &entry.filename))? > 0 {
+                changes.taken(entry.size);
+            }
             Ok(())
         })
     }

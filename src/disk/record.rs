@@ -13,6 +13,12 @@ pub mod mode {
     pub const TEXT: i64 = 3;
     /// Serialized, in the table or in a file.
     pub const PICKLE: i64 = 4;
+    /// Added to one of the others: compressed with zstd.
+    pub const ZSTD: i64 = 16;
+    /// Added to one of the others: compressed with LZ4.
+    pub const LZ4: i64 = 32;
+    /// Removes what was added.
+    pub const BASE: i64 = 15;
 }
 
 /// A key as the table has it.
@@ -91,14 +97,20 @@ pub struct Entry {
 impl Entry {
     /// Reads a row of: rowid, expire_time, tag, size, mode, filename, value.
     pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let (rowid, expire_time, tag) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Self { rowid, expire_time, tag, ..Self::from_value(row, 3)? })
+    }
+
+    /// Reads, from a column on: size, mode, filename, value.
+    pub(crate) fn from_value(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         Ok(Self {
-            rowid: row.get(0)?,
-            expire_time: row.get(1)?,
-            tag: row.get(2)?,
-            size: row.get::<_, Option<i64>>(3)?.unwrap_or(0),
-            mode: row.get::<_, Option<i64>>(4)?.unwrap_or(0),
-            filename: row.get(5)?,
-            value: row.get(6)?,
+            rowid: 0,
+            expire_time: None,
+            tag: Value::Null,
+            size: row.get::<_, Option<i64>>(first)?.unwrap_or(0),
+            mode: row.get::<_, Option<i64>>(first + 1)?.unwrap_or(0),
+            filename: row.get(first + 2)?,
+            value: row.get(first + 3)?,
         })
     }
 

@@ -1,17 +1,22 @@
 //! A directory: opening it, its settings, and how every call gets at the database.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::evict::Forecast;
 use crate::files;
-use crate::pool::{Files, Patience, Pool, try_again};
+use crate::neighbours::Claim;
+use crate::pool::{Link, Patience, Pool, try_again};
 use crate::rules::Policy;
-use crate::{neighbours, schema};
+use crate::schema;
 
 /// The database in a directory.
 pub const DATABASE: &str = "cache.db";
@@ -38,6 +43,9 @@ pub struct Store {
     database: PathBuf,
     remove: Remove,
     page_size: OnceLock<i64>,
+    pub(crate) forecast: Mutex<Forecast>,
+    /// Whether the key that was written last was a new one.
+    pub(crate) new_keys: AtomicBool,
 }
 
 impl Store {
@@ -57,6 +65,8 @@ impl Store {
             pool: Pool::default(),
             remove,
             page_size: OnceLock::new(),
+            forecast: Mutex::default(),
+            new_keys: AtomicBool::new(true),
         }
     }
 
@@ -66,20 +76,23 @@ impl Store {
         &self.directory
     }
 
-    pub(crate) fn connect(&self) -> Result<Connection> {
-        neighbours::refuse(&self.database)?;
+    pub(crate) fn connect(&self) -> Result<Link> {
+        let claim = Claim::on(&self.database)?;
+        #[cfg(all(unix, target_pointer_width = "64"))]
+        crate::frames::join_headers_and_pages();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let connection = Connection::open_with_flags(&self.database, flags)?;
-        neighbours::claim(&self.database);
         connection.busy_handler(Some(try_again))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Counters are kept by `Changes`.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {
             set_pragma(&connection, &key, &value)?;
         }
-        Ok(connection)
+        Ok(Link::new(connection, claim))
     }
 
     /// Runs `step` with a connection, inside the thread's transaction if it is in one.
@@ -97,26 +110,36 @@ impl Store {
     pub(crate) fn write<R>(
         &self,
         patience: Duration,
-        step: impl FnOnce(&Connection, &mut Files) -> Result<R>,
+        step: impl FnOnce(&Connection, &mut Changes) -> Result<R>,
     ) -> Result<R> {
         let _patience = Patience::of(patience);
         let mut lease = self.pool.writer(patience, || self.connect())?;
-        if let Some((connection, files)) = lease.transaction() {
-            return step(connection, files);
+        if let Some((connection, changes)) = lease.transaction() {
+            return step(connection, changes);
         }
-        let mut files = Files::default();
+        let mut changes = Changes::default();
         let connection = lease.connection();
         execute(connection, "BEGIN IMMEDIATE")?;
-        let done = step(connection, &mut files).and_then(|result| {
-            execute(connection, "COMMIT")?;
+        let done = step(connection, &mut changes).and_then(|result| {
+            end(connection, &mut changes)?;
             Ok(result)
         });
         if done.is_err() {
             roll_back(connection);
         }
         drop(lease);
-        self.remove_all(if done.is_ok() { &files.dead } else { &files.born });
+        self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
         done
+    }
+
+    /// Runs `step`, which reads counters.
+    fn read_counters<R>(&self, patience: Duration, step: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
+        let _patience = Patience::of(patience);
+        let mut lease = self.pool.reader(|| self.connect())?;
+        if let Some((connection, changes)) = lease.transaction() {
+            changes.count(connection)?;
+        }
+        step(lease.connection())
     }
 
     /// Removes files of values.
@@ -148,13 +171,13 @@ impl Store {
     /// [`Error::NoTransaction`]; an error of SQLite, after which nothing of it holds.
     pub fn commit(&self) -> Result<()> {
         let mut lease = self.pool.own_transaction()?;
-        let Some(files) = lease.leave() else { return Ok(()) };
-        let done = execute(lease.connection(), "COMMIT");
+        let Some(mut changes) = lease.leave() else { return Ok(()) };
+        let done = end(lease.connection(), &mut changes);
         if done.is_err() {
             roll_back(lease.connection());
         }
         drop(lease);
-        self.remove_all(if done.is_ok() { &files.dead } else { &files.born });
+        self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
         done
     }
 
@@ -165,10 +188,10 @@ impl Store {
     /// [`Error::NoTransaction`].
     pub fn rollback(&self) -> Result<()> {
         let mut lease = self.pool.own_transaction()?;
-        let Some(files) = lease.leave() else { return Ok(()) };
+        let Some(changes) = lease.leave() else { return Ok(()) };
         roll_back(lease.connection());
         drop(lease);
-        self.remove_all(&files.born);
+        self.remove_all(&changes.born);
         Ok(())
     }
 
@@ -257,7 +280,7 @@ impl Store {
     ///
     /// The database cannot be read.
     pub fn setting(&self, key: &str, patience: Duration) -> Result<Option<Value>> {
-        self.read(patience, |connection| setting(connection, key))
+        self.read_counters(patience, |connection| setting(connection, key))
     }
 
     /// Changes a setting that is there; `sqlite_*` at once for every connection.
@@ -297,7 +320,7 @@ impl Store {
     ///
     /// The database cannot be read.
     pub fn len(&self, patience: Duration) -> Result<i64> {
-        self.read(patience, |connection| counter(connection, "count"))
+        self.read_counters(patience, |connection| counter(connection, "count"))
     }
 
     /// Bytes on disk: the database and the files of values.
@@ -306,10 +329,11 @@ impl Store {
     ///
     /// The database cannot be read.
     pub fn volume(&self, patience: Duration) -> Result<i64> {
-        self.read(patience, |connection| self.volume_of(connection))
+        self.read_counters(patience, |connection| self.volume_of(connection, &Changes::default()))
     }
 
-    pub(crate) fn volume_of(&self, connection: &Connection) -> Result<i64> {
+    /// Bytes on disk, with what the transaction has changed.
+    pub(crate) fn volume_of(&self, connection: &Connection, changes: &Changes) -> Result<i64> {
         let page_size = match self.page_size.get() {
             Some(&size) => size,
             None => {
@@ -318,7 +342,8 @@ impl Store {
             }
         };
         let pages: i64 = connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
-        Ok(page_size.saturating_mul(pages).saturating_add(counter(connection, "size")?))
+        let files = counter(connection, "size")?.saturating_add(changes.pending_size());
+        Ok(page_size.saturating_mul(pages).saturating_add(files))
     }
 
     /// Hits and misses since they were last reset.
@@ -344,6 +369,12 @@ impl Store {
 pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<()> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
+}
+
+/// Makes a transaction hold.
+fn end(connection: &Connection, changes: &mut Changes) -> Result<()> {
+    changes.count(connection)?;
+    execute(connection, "COMMIT")
 }
 
 /// Undoes the open transaction, unless SQLite has done so itself.

@@ -1,39 +1,44 @@
 //! Storing, counting, deleting.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::changes::Changes;
 use crate::error::{Error, Result};
-use crate::pool::Files;
-use crate::read::{bind, live, touch_by_policy};
+use crate::evict::Brought;
+use crate::read::{bind, delete_row, find, live, touch_by_policy};
 use crate::record::{Entry, Key, Label, Record};
 use crate::rules::Rules;
 use crate::store::Store;
 
-/// One statement for a new key and for one that is there, as long as no file is left behind.
-const PUT: &str = "\
+const INSERT: &str = "\
 INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, value) \
-VALUES (?1, ?2, ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9) \
-ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, expire_time = excluded.expire_time, \
-access_time = excluded.access_time, access_count = 0, tag = excluded.tag, size = excluded.size, \
-mode = excluded.mode, filename = excluded.filename, value = excluded.value \
-WHERE Cache.filename IS NULL";
+VALUES (?1, ?2, ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key, raw) DO NOTHING";
 
-const REPLACE: &str = "\
-UPDATE Cache SET store_time = ?3, expire_time = ?4, access_time = ?3, access_count = 0, tag = ?5, size = ?6, \
-mode = ?7, filename = ?8, value = ?9 WHERE key = ?1 AND raw = ?2";
+macro_rules! replace {
+    () => {
+        "UPDATE Cache SET store_time = ?3, expire_time = ?4, access_time = ?3, access_count = 0, tag = ?5, size = ?6, \
+         mode = ?7, filename = ?8, value = ?9 WHERE key = ?1 AND raw = ?2"
+    };
+}
 
-const FILE_OF: &str = "SELECT filename FROM Cache WHERE key = ?1 AND raw = ?2";
+/// Replaces an entry, which is there.
+const REPLACE: &str = replace!();
+
+/// Replaces an entry if it has no file.
+const REPLACE_INLINE: &str = concat!(replace!(), " AND filename IS NULL AND size = 0");
+
+const FILE_OF: &str = "SELECT size, filename FROM Cache WHERE key = ?1 AND raw = ?2";
 const EXPIRY_OF: &str = "SELECT expire_time FROM Cache WHERE key = ?1 AND raw = ?2";
-const NUMBER_OF: &str =
-    "SELECT rowid, expire_time, filename, value, mode FROM Cache WHERE key = ?1 AND raw = ?2";
+const NUMBER_OF: &str = "SELECT rowid, expire_time, filename, value FROM Cache WHERE key = ?1 AND raw = ?2";
 const TOUCH: &str = "UPDATE Cache SET expire_time = ?4 WHERE key = ?1 AND raw = ?2 \
                      AND (expire_time IS NULL OR expire_time > ?3)";
-const DELETE: &str = concat!("DELETE", live!(), " RETURNING filename");
-const POP: &str =
-    concat!("DELETE", live!(), " RETURNING rowid, expire_time, tag, size, mode, filename, value");
+/// Most entries have no file. To return what is deleted takes a temporary table.
+const DELETE_INLINE: &str = concat!("DELETE", live!(), " AND filename IS NULL AND size = 0");
+const DELETE: &str = concat!("DELETE", live!(), " RETURNING size, filename");
 
 /// A number that is counted with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,10 +77,11 @@ pub enum Counted {
 
 fn put(
     connection: &Connection,
-    files: &mut Files,
+    changes: &mut Changes,
     key: Key<'_>,
     record: Record<'_>,
     label: Label<'_>,
+    hint: &AtomicBool,
 ) -> Result<()> {
     let columns = params![
         bind(key.datum),
@@ -88,14 +94,36 @@ fn put(
         record.filename,
         bind(record.value)
     ];
-    files.born.extend(record.filename.map(str::to_owned));
-    if connection.prepare_cached(PUT)?.execute(columns)? == 0 {
-        let old: Option<String> = connection
-            .prepare_cached(FILE_OF)?
-            .query_row(params![bind(key.datum), key.raw], |row| row.get(0))?;
-        connection.prepare_cached(REPLACE)?.execute(columns)?;
-        files.dead.extend(old);
+    changes.born.extend(record.filename.map(str::to_owned));
+    let insert = |changes: &mut Changes| -> Result<bool> {
+        let inserted = connection.prepare_cached(INSERT)?.execute(columns)? > 0;
+        if inserted {
+            changes.inserted(record.size);
+        }
+        Ok(inserted)
+    };
+    let replace = |changes: &mut Changes| -> Result<bool> {
+        let replaced = connection.prepare_cached(REPLACE_INLINE)?.execute(columns)? > 0;
+        if replaced {
+            changes.resized(0, record.size);
+        }
+        Ok(replaced)
+    };
+    // Who has just written a new key will write another one, more likely than not.
+    let new = hint.load(Ordering::Relaxed);
+    if if new { insert(changes)? } else { replace(changes)? } {
+        return Ok(());
     }
+    hint.store(!new, Ordering::Relaxed);
+    if if new { replace(changes)? } else { insert(changes)? } {
+        return Ok(());
+    }
+    let (size, filename): (Option<i64>, Option<String>) = connection
+        .prepare_cached(FILE_OF)?
+        .query_row(params![bind(key.datum), key.raw], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    connection.prepare_cached(REPLACE)?.execute(columns)?;
+    changes.resized(size.unwrap_or(0), record.size);
+    changes.dead.extend(filename);
     Ok(())
 }
 
@@ -113,9 +141,9 @@ impl Store {
         rules: &Rules,
         patience: Duration,
     ) -> Result<()> {
-        self.write(patience, |connection, files| {
-            put(connection, files, key, record, label)?;
-            self.evict_some(connection, files, label.now, rules)
+        self.write(patience, |connection, changes| {
+            put(connection, changes, key, record, label, &self.new_keys)?;
+            self.evict_some(connection, changes, &Brought::of(&label, &record), rules)
         })
     }
 
@@ -132,17 +160,17 @@ impl Store {
         rules: &Rules,
         patience: Duration,
     ) -> Result<bool> {
-        self.write(patience, |connection, files| {
+        self.write(patience, |connection, changes| {
             let expires: Option<Option<f64>> = connection
                 .prepare_cached(EXPIRY_OF)?
                 .query_row(params![bind(key.datum), key.raw], |row| row.get(0))
                 .optional()?;
             if expires.is_some_and(|time| time.is_none_or(|time| time > label.now)) {
-                files.dead.extend(record.filename.map(str::to_owned));
+                changes.dead.extend(record.filename.map(str::to_owned));
                 return Ok(false);
             }
-            put(connection, files, key, record, label)?;
-            self.evict_some(connection, files, label.now, rules)?;
+            put(connection, changes, key, record, label, &self.new_keys)?;
+            self.evict_some(connection, changes, &Brought::of(&label, &record), rules)?;
             Ok(true)
         })
     }
@@ -161,7 +189,7 @@ impl Store {
         rules: &Rules,
         patience: Duration,
     ) -> Result<Counted> {
-        self.write(patience, |connection, files| {
+        self.write(patience, |connection, changes| {
             let found: Option<(i64, Option<f64>, Option<String>, Value)> = connection
                 .prepare_cached(NUMBER_OF)?
                 .query_row(params![bind(key.datum), key.raw], |row| {
@@ -193,8 +221,8 @@ impl Store {
                 }
                 (_, None) => Ok(Counted::Missing),
                 (_, Some(record)) => {
-                    put(connection, files, key, record, label)?;
-                    self.evict_some(connection, files, now, rules)?;
+                    put(connection, changes, key, record, label, &self.new_keys)?;
+                    self.evict_some(connection, changes, &Brought::of(&label, &record), rules)?;
                     Ok(Counted::Began)
                 }
             }
@@ -225,14 +253,19 @@ impl Store {
     ///
     /// [`Error::Busy`]; the database cannot be written.
     pub fn delete(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
-        self.write(patience, |connection, files| {
-            let filename: Option<Option<String>> = connection
+        self.write(patience, |connection, changes| {
+            let columns = params![bind(key.datum), key.raw, now];
+            if connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
+                changes.taken(0);
+                return Ok(true);
+            }
+            let deleted: Option<(Option<i64>, Option<String>)> = connection
                 .prepare_cached(DELETE)?
-                .query_row(params![bind(key.datum), key.raw, now], |row| row.get(0))
+                .query_row(columns, |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let found = filename.is_some();
-            files.dead.extend(filename.flatten());
-            Ok(found)
+            let Some((size, filename)) = deleted else { return Ok(false) };
+            changes.deleted(size.unwrap_or(0), filename);
+            Ok(true)
         })
     }
 
@@ -242,9 +275,13 @@ impl Store {
     ///
     /// [`Error::Busy`]; the database cannot be written.
     pub fn pop(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Option<Entry>> {
-        self.write(patience, |connection, _| {
-            let mut delete = connection.prepare_cached(POP)?;
-            Ok(delete.query_row(params![bind(key.datum), key.raw, now], Entry::from_row).optional()?)
+        self.write(patience, |connection, changes| {
+            let taken = find(connection, key, now)?;
+            if let Some(entry) = &taken {
+                delete_row(connection, entry.rowid)?;
+                changes.taken(entry.size);
+            }
+            Ok(taken)
         })
     }
 
@@ -254,8 +291,8 @@ impl Store {
         let Some(filename) = &entry.filename else { return };
         match self.pool.own_transaction() {
             Ok(mut lease) => {
-                if let Some((_, files)) = lease.transaction() {
-                    files.dead.push(filename.clone());
+                if let Some((_, changes)) = lease.transaction() {
+                    changes.dead.push(filename.clone());
                 }
             }
             Err(_) => self.remove_all(std::slice::from_ref(filename)),

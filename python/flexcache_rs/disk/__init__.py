@@ -35,7 +35,13 @@ from flexcache_rs.disk.recipes import (
     memoize_stampede,
     throttle,
 )
-from flexcache_rs.disk.serializers import JSONSerializer, PickleSerializer, Serializer, SignedPickleSerializer
+from flexcache_rs.disk.serializers import (
+    JSONSerializer,
+    MsgspecSerializer,
+    PickleSerializer,
+    Serializer,
+    SignedPickleSerializer,
+)
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -54,6 +60,7 @@ __all__ = [
     "JSONDisk",
     "JSONSerializer",
     "Lock",
+    "MsgspecSerializer",
     "PickleSerializer",
     "RLock",
     "Serializer",

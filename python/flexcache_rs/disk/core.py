@@ -10,7 +10,7 @@ import pickle
 import tempfile
 import warnings
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
 from flexcache_rs.disk.memoizing import (
@@ -240,12 +240,16 @@ class Cache(DiskCache):
         disk: The class that turns keys and values into what the directory holds.
         serializer: What to use in place of pickle, see `flexcache_rs.disk.serializers`. Its name is recorded in
             the directory.
+        compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed where it
+            makes them smaller. It is recorded in the directory, and holds when that is opened without it.
+            python-diskcache cannot read such values.
         **settings: See `DEFAULT_SETTINGS`. They are recorded in the directory, and there they stay when it is
             opened without them. Each is an attribute of the cache; `reset` changes it.
 
     Raises:
         OSError: The directory cannot be made.
-        ValueError: `disk` is no subclass of `Disk`; or the directory was made with another serializer.
+        ValueError: `disk` is no subclass of `Disk`; `compression` is unknown; or the directory was made with another
+            serializer or compression.
         KeyError: There is no such eviction policy.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged or is none.
@@ -264,6 +268,7 @@ class Cache(DiskCache):
         disk: type[Disk] = Disk,
         *,
         serializer: Serializer | None = None,
+        compression: Literal["lz4", "zstd"] | None = None,
         **settings: Any,
     ) -> None:
         if not (isinstance(disk, type) and issubclass(disk, Disk)):
@@ -282,6 +287,9 @@ class Cache(DiskCache):
         options = {key[5:]: value for key, value in merged.items() if key.startswith("disk_")}
         if serializer is not None:
             options["serializer"] = serializer
+        compression = self._agreed("compression", recorded, merged, compression)
+        if compression is not None:
+            options["compression"] = compression
         self._use_disk(disk(directory, **options))
         self._create(merged, policy["init"])
         self._rules = {key: merged[key] for key in _RULES}
@@ -299,6 +307,16 @@ class Cache(DiskCache):
             raise ValueError(f"serializer must be the one that the directory was made with, {theirs!r}, not {ours!r}")
         if ours != "pickle":
             merged["serializer"] = ours
+
+    @staticmethod
+    def _agreed(name: str, recorded: dict[str, Any], merged: dict[str, Any], given: Any) -> Any:
+        """What the directory was made with, which is what may be given; recorded where it is new."""
+        kept = recorded.get(name, given)
+        if given not in (None, kept):
+            raise ValueError(f"{name} must be the one that the directory was made with, {kept!r}, not {given!r}")
+        if kept is not None:
+            merged[name] = kept
+        return kept
 
     def _apply_rules(self) -> None:
         rules = self._rules

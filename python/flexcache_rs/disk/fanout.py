@@ -217,11 +217,11 @@ class FanoutCache:
 
     def expire(self, retry: bool = False) -> int:
         """Removes what has expired. How many entries."""
-        return self._until_done(Cache.expire, retry=retry)
+        return self._until_done("expire", retry=retry)
 
     def evict(self, tag: Any, retry: bool = False) -> int:
         """Removes all entries with a tag. How many."""
-        return self._until_done(Cache.evict, tag, retry=retry)
+        return self._until_done("evict", tag, retry=retry)
 
     def evict_tag(self, tag: Any, retry: bool = False) -> int:
         """Another name for `evict`."""
@@ -229,18 +229,18 @@ class FanoutCache:
 
     def cull(self, retry: bool = False) -> int:
         """Removes what has expired, then evicts until each shard is within its limit. How many entries."""
-        return self._until_done(Cache.cull, retry=retry)
+        return self._until_done("cull", retry=retry)
 
     def clear(self, retry: bool = False) -> int:
         """Removes everything. How many entries."""
-        return self._until_done(Cache.clear, retry=retry)
+        return self._until_done("clear", retry=retry)
 
-    def _until_done(self, remove: Callable[..., int], *args: Any, retry: bool) -> int:
+    def _until_done(self, remove: str, *args: Any, retry: bool) -> int:
         total = 0
         for shard in self._shards:
             while True:
                 try:
-                    total += remove(shard, *args, retry=retry)
+                    total += getattr(shard, remove)(*args, retry=retry)
                 except Timeout as timeout:
                     total += timeout.args[0] if timeout.args else 0
                 else:

@@ -5,7 +5,7 @@ Whoever can write a cache's directory can put a pickle there that runs any code 
 
 * `PickleSerializer(allow=...)` loads nothing but the classes that are named;
 * `SignedPickleSerializer(key)` loads nothing but what somebody with the key has written;
-* `JSONSerializer()` knows no classes at all.
+* `JSONSerializer()` and `MsgspecSerializer()` know no classes at all.
 
 They stand between the cache and what is not stored as it is; str, bytes, int and float are.
 """
@@ -17,6 +17,7 @@ import hmac
 import io
 import json
 import pickle
+import pickletools
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Serializer(Protocol):
-    """What a cache needs of a serializer. The name is recorded in the directory."""
+    """What a cache needs of a serializer. The name is recorded in the directory.
+
+    If it has `dumps_key` and `loads_key` as well, these are used for keys. A key is found by its bytes, so the
+    same key must always give the same.
+    """
 
     name: str
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
-        """The bytes for an object. The same object must give the same bytes, if it is a key."""
+        """The bytes for an object."""
         ...
 
     def loads(self, data: bytes, /) -> Any:
@@ -80,6 +85,14 @@ class PickleSerializer:
         """The pickle of an object."""
         return pickle.dumps(value, protocol)
 
+    def dumps_key(self, key: Any, protocol: int, /) -> bytes:
+        """The pickle of a key, as a cache without a serializer has it."""
+        return pickletools.optimize(pickle.dumps(key, protocol))
+
+    def loads_key(self, data: bytes, /) -> Any:
+        """The key of a pickle."""
+        return self.loads(data)
+
     def loads(self, data: bytes, /) -> Any:
         """The object of a pickle."""
         return _Allowing(data, self.allowed).load()
@@ -92,11 +105,13 @@ _SIGNATURE = _DIGEST().digest_size
 class SignedPickleSerializer:
     """Pickle, signed with a secret key (HMAC-SHA256): what others have written is not loaded.
 
-    Keep the key outside of the directory. Entries written without it are found by nobody with it.
+    Keep the secret outside of the directory. Keys of the cache are not signed: they are found by their bytes, which
+    must not change with the secret. To go through keys loads them as `PickleSerializer(allow)` does.
 
     Args:
         key: The secret, at least 16 bytes.
-        old_keys: Keys of before, with which values may still be read.
+        old_keys: Secrets of before: values signed with them are still read, and none are signed with them.
+        allow: Full names of what keys may be made of, beside Python's own containers and values.
 
     Raises:
         ValueError: A key is too short.
@@ -112,8 +127,9 @@ class SignedPickleSerializer:
 
     name = "signed-pickle"
 
-    def __init__(self, key: bytes, old_keys: Iterable[bytes] = ()) -> None:
+    def __init__(self, key: bytes, old_keys: Iterable[bytes] = (), allow: Iterable[str] = ()) -> None:
         self._keys = (key, *old_keys)
+        self._of_keys = PickleSerializer(allow)
         for secret in self._keys:
             if len(secret) < 16:
                 raise ValueError(f"key must have at least 16 bytes, not {len(secret)}")
@@ -130,9 +146,19 @@ class SignedPickleSerializer:
             return pickle.loads(pickled)
         raise pickle.UnpicklingError("the signature is wrong: not written with this key")
 
+    def dumps_key(self, key: Any, protocol: int, /) -> bytes:
+        """The pickle of a key, without a signature."""
+        return pickletools.optimize(pickle.dumps(key, protocol))
+
+    def loads_key(self, data: bytes, /) -> Any:
+        """The key of a pickle, made of what is allowed."""
+        return self._of_keys.loads(data)
+
 
 class JSONSerializer:
-    """JSON: None, bool, numbers, text, lists and dicts with keys of text. Tuples come back as lists.
+    """JSON: None, bool, numbers, text, lists and dicts with keys of text.
+
+    Tuples come back as lists, except as keys of the cache.
 
     >>> JSONSerializer().loads(JSONSerializer().dumps({"a": [1, None]}, 0))
     {'a': [1, None]}
@@ -148,3 +174,70 @@ class JSONSerializer:
     def loads(self, data: bytes, /) -> Any:
         """The object of a text."""
         return json.loads(data)
+
+    def dumps_key(self, key: Any, protocol: int, /) -> bytes:
+        """The text of a key."""
+        return self.dumps(key, protocol)
+
+    def loads_key(self, data: bytes, /) -> Any:
+        """The key of a text."""
+        return _hashable(json.loads(data))
+
+
+class MsgspecSerializer:
+    """MessagePack by msgspec: None, bool, numbers, text, bytes, lists, dicts, dates, and whatever `type` describes.
+
+    Needs the package msgspec. Tuples come back as lists, except as keys of the cache.
+
+    Args:
+        type: What values are, as an annotation: a `msgspec.Struct`, a dataclass, `dict[str, int]`. Values are
+            checked against it when they are read. None is whatever they turn out to be.
+
+    Raises:
+        ImportError: msgspec is not installed.
+        TypeError: By `dumps`, for an object that MessagePack has no form for.
+        msgspec.ValidationError: By `loads`, for a value that is not of the type.
+
+    >>> serializer = MsgspecSerializer()
+    >>> serializer.loads(serializer.dumps({"a": [1, None, b"bytes"]}, 0))
+    {'a': [1, None, b'bytes']}
+    """
+
+    name = "msgspec"
+
+    def __init__(self, type: Any = None) -> None:  # noqa: A002
+        try:
+            from msgspec import msgpack
+        except ImportError as error:
+            raise ImportError("MsgspecSerializer needs the package msgspec: pip install msgspec") from error
+        self._type = type
+        self._encoder = msgpack.Encoder()
+        self._decoder = msgpack.Decoder() if type is None else msgpack.Decoder(type)
+        self._key_encoder = msgpack.Encoder(order="deterministic")
+        self._key_decoder = msgpack.Decoder()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (MsgspecSerializer, (self._type,))
+
+    def dumps(self, value: Any, protocol: int, /) -> bytes:
+        """The MessagePack of an object."""
+        del protocol
+        return self._encoder.encode(value)
+
+    def loads(self, data: bytes, /) -> Any:
+        """The object of a MessagePack."""
+        return self._decoder.decode(data)
+
+    def dumps_key(self, key: Any, protocol: int, /) -> bytes:
+        """The MessagePack of a key."""
+        del protocol
+        return self._key_encoder.encode(key)
+
+    def loads_key(self, data: bytes, /) -> Any:
+        """The key of a MessagePack."""
+        return _hashable(self._key_decoder.decode(data))
+
+
+def _hashable(key: Any) -> Any:
+    """A key with tuples for lists."""
+    return tuple(map(_hashable, key)) if isinstance(key, list) else key

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use flexcache_disk::{
-    Counted, Error, Finding, Key, Label, Number, Order, Policy, Record, Rules, Side, Store, Value, ValueRef, files,
-    mode,
+    Counted, Error, Finding, Key, Label, Number, Order, Policy, Record, Rules, Side, Store, Value, ValueRef,
+    files, mode,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,8 +90,14 @@ fn threads_count_without_losing_one() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..100 {
-                    let began =
-                        store.increment(text("n"), Number::Integer(1), Some(number(1)), NOW, &rules, PATIENCE);
+                    let began = store.increment(
+                        text("n"),
+                        Number::Integer(1),
+                        Some(number(1)),
+                        NOW,
+                        &rules,
+                        PATIENCE,
+                    );
                     if let Counted::Sum(Number::Integer(sum)) = began.expect("increment") {
                         highest.fetch_max(sum.unsigned_abs(), Ordering::Relaxed);
                     }
@@ -112,7 +118,10 @@ fn who_waits_too_long_is_told_so() {
         assert!(matches!(other.join().expect("no panic"), Err(Error::Busy)));
     });
     let (second, _) = (Store::new(directory.path()), ());
-    assert!(matches!(second.set(text("a"), number(1), label(None), &rules, Duration::ZERO), Err(Error::Busy)));
+    assert!(matches!(
+        second.set(text("a"), number(1), label(None), &rules, Duration::ZERO),
+        Err(Error::Busy)
+    ));
     store.commit().expect("commit");
     second.set(text("a"), number(1), label(None), &rules, Duration::ZERO).expect("nobody else writes");
 }
@@ -152,7 +161,9 @@ fn the_limit_evicts_what_was_stored_first() {
     let directory = tempfile::tempdir().expect("a directory");
     let (store, rules) = open(directory.path());
     let rules = Rules { size_limit: 0.0, cull_limit: 1, ..rules };
-    store.set(text("a"), number(0), label(None), &Rules { cull_limit: 0, ..rules.clone() }, PATIENCE).expect("set");
+    store
+        .set(text("a"), number(0), label(None), &Rules { cull_limit: 0, ..rules.clone() }, PATIENCE)
+        .expect("set");
     let later = Label { now: NOW + 1.0, ..label(None) };
     store.set(text("b"), number(0), later, &rules, PATIENCE).expect("set");
     assert!(store.get(text("a"), NOW, &rules, PATIENCE).expect("get").is_none());

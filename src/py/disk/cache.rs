@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flexcache_disk::{
     Counted, Entry, Error, Finding, Key, Label, Number, Order, OwnedKey, Policy, Record, Rules, Side, Store,
@@ -15,14 +15,14 @@ use flexcache_disk::{
 use pyo3::exceptions::{PyKeyError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyFloat, PyInt, PyTuple};
 
 use super::datum::{Datum, integer, setting, to_object};
 use super::disk::{Disk, Stored, native, put_key};
 use super::fork::{Lazy, register};
 use super::keys::{DiskKeys, Place};
 use super::transaction::DiskTransaction;
-use super::{Timeout, errors};
+use super::{Timeout, errors, neighbours};
 use crate::py::guard::Guard;
 use crate::py::per_process::PerProcess;
 use crate::py::running_python;
@@ -30,12 +30,23 @@ use crate::py::running_python;
 /// Between two looks for signals while waiting.
 const SLICE: Duration = Duration::from_secs(1);
 
-static TIME: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+/// The module `time`, and its function `time` as it is when nobody has replaced it.
+static TIME: PyOnceLock<(Py<PyModule>, Option<Py<PyAny>>)> = PyOnceLock::new();
 
-/// Seconds since the epoch. Asked of the module each time, so that tests may replace it.
+/// Seconds since the epoch. Asked of the module each time, so that tests may replace it; where they
+/// have not, without calling it.
 fn now(py: Python<'_>) -> PyResult<f64> {
-    let time = TIME.get_or_try_init(py, || Ok::<_, PyErr>(py.import("time")?.unbind()))?;
-    time.bind(py).getattr(pyo3::intern!(py, "time"))?.call0()?.extract()
+    let (module, own) = TIME.get_or_try_init(py, || {
+        let module = py.import("time")?;
+        let time = module.getattr(pyo3::intern!(py, "time"))?;
+        let own = time.is_instance_of::<PyCFunction>().then(|| time.unbind());
+        Ok::<_, PyErr>((module.unbind(), own))
+    })?;
+    let time = module.bind(py).getattr(pyo3::intern!(py, "time"))?;
+    match (own, SystemTime::now().duration_since(UNIX_EPOCH)) {
+        (Some(own), Ok(now)) if time.is(own) => Ok(now.as_secs_f64()),
+        _ => time.call0()?.extract(),
+    }
 }
 
 /// An open directory.
@@ -115,6 +126,7 @@ impl DiskCache {
             let remove = move |path: &Path| remove(&remover, path);
             lazy.get_or_init(|| Store::with_remove(&open.directory, Box::new(remove)));
             register(py, &lazy);
+            neighbours::watch(py);
         }
         Ok(lazy)
     }
@@ -229,18 +241,25 @@ impl DiskCache {
         }
     }
 
-    /// The entry of a key, with its value.
+    /// The entry of a key, with its value; with expiry and tag only if it is to have `details`.
     fn find<'py>(
         &self,
         key: &Bound<'py, PyAny>,
         read: bool,
+        details: bool,
         retry: bool,
     ) -> PyResult<Option<(Bound<'py, PyAny>, Entry)>> {
         let py = key.py();
         let (datum, raw) = self.encode_key(key)?;
         let key = Key { datum: datum.borrow()?, raw };
         let (now, rules) = (now(py)?, self.rules(py)?);
-        let found = self.wait(py, retry, |store, patience| store.get(key, now, &rules, patience))?;
+        let found = self.wait(py, retry, |store, patience| {
+            if details {
+                store.get(key, now, &rules, patience)
+            } else {
+                store.value(key, now, &rules, patience)
+            }
+        })?;
         let Some(entry) = found else { return Ok(None) };
         if let Some(value) = self.fetch(py, &entry, read)? {
             return Ok(Some((value, entry)));
@@ -625,14 +644,14 @@ impl DiskCache {
         retry: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let wanted = Wanted { expire_time, tag };
-        match self.find(key, read, retry)? {
+        match self.find(key, read, expire_time || tag, retry)? {
             Some((value, entry)) => wanted.shape(value, Some(&entry)),
             None => wanted.shape(default.unwrap_or_else(|| py.None().into_bound(py)), None),
         }
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.find(key, false, true)? {
+        match self.find(key, false, false, true)? {
             Some((value, _)) => Ok(value),
             None => Err(PyKeyError::new_err((key.clone().unbind(),))),
         }
@@ -700,7 +719,7 @@ impl DiskCache {
     /// b'hello'
     #[pyo3(signature = (key, retry=false))]
     fn read<'py>(&self, key: &Bound<'py, PyAny>, retry: bool) -> PyResult<Bound<'py, PyAny>> {
-        match self.find(key, true, retry)? {
+        match self.find(key, true, false, retry)? {
             Some((value, _)) => Ok(value),
             None => Err(PyKeyError::new_err((key.clone().unbind(),))),
         }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use flexcache_disk::{Entry, OwnedKey, Value, files, mode};
+use flexcache_disk::{Compression, Entry, Error, OwnedKey, Value, compression, files, mode};
 use pyo3::exceptions::{PyFileNotFoundError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -51,7 +51,10 @@ pub(super) struct Stored<'py> {
 ///     min_file_size: Values of so many bytes (characters of a `str`) get a file of their own.
 ///     pickle_protocol: With which objects are pickled.
 ///     serializer: Turns objects into bytes and back in place of pickle; it has `dumps(object,
-///         protocol)` and `loads(data)`.
+///         protocol)` and `loads(data)`, and for keys, if they are to be treated in another way,
+///         `dumps_key` and `loads_key`.
+///     compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed where it
+///         makes them smaller.
 ///
 /// >>> from flexcache_rs.disk import Disk
 /// >>> Disk("/tmp").put("a string is a key as it is")
@@ -61,7 +64,26 @@ pub(crate) struct Disk {
     directory: PathBuf,
     min_file_size: AtomicI64,
     pickle_protocol: AtomicI64,
-    serializer: Option<Py<PyAny>>,
+    serializer: Option<Serializer>,
+    compression: Option<Compression>,
+}
+
+/// What stands in for pickle.
+struct Serializer {
+    object: Py<PyAny>,
+    /// Whether it has a way of its own with keys.
+    has_key_methods: bool,
+}
+
+impl Serializer {
+    fn new(object: Bound<'_, PyAny>) -> PyResult<Self> {
+        let has_key_methods = object.hasattr("dumps_key")?;
+        Ok(Self { object: object.unbind(), has_key_methods })
+    }
+
+    fn method<'py>(&self, py: Python<'py>, of_key: bool, name: [&str; 2]) -> PyResult<Bound<'py, PyAny>> {
+        self.object.bind(py).getattr(name[usize::from(of_key && self.has_key_methods)])
+    }
 }
 
 impl Disk {
@@ -69,35 +91,37 @@ impl Disk {
         self.directory.join(filename)
     }
 
-    pub(super) fn dumps<'py>(
+    fn dumps<'py>(
         &self,
         py: Python<'py>,
         object: &Bound<'py, PyAny>,
+        is_key: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let protocol = integer(py, self.pickle_protocol.load(Ordering::Relaxed));
         let dumped = match &self.serializer {
             None => running_python::call(imported(py, &DUMPS, "_pickle", "dumps")?, [object, &protocol])?,
             Some(serializer) => {
-                let dumps = serializer.bind(py).getattr("dumps")?;
+                let dumps = serializer.method(py, is_key, ["dumps", "dumps_key"])?;
                 running_python::call(&dumps, [object, &protocol])?
             }
         };
         dumped.cast_into::<PyBytes>().map_err(|error| {
-            PyTypeError::new_err(format!(
-                "the serializer's dumps() must return bytes, not {}",
-                error.into_inner()
-            ))
+            let kind = error.into_inner().get_type();
+            PyTypeError::new_err(format!("the serializer's dumps() must return bytes, not {kind}"))
         })
     }
 
-    pub(super) fn loads<'py>(
+    fn loads<'py>(
         &self,
         py: Python<'py>,
         data: &Bound<'py, PyAny>,
+        is_key: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         match &self.serializer {
             None => running_python::call(imported(py, &LOADS, "_pickle", "loads")?, [data]),
-            Some(serializer) => running_python::call(&serializer.bind(py).getattr("loads")?, [data]),
+            Some(serializer) => {
+                running_python::call(&serializer.method(py, is_key, ["loads", "loads_key"])?, [data])
+            }
         }
     }
 
@@ -106,7 +130,7 @@ impl Disk {
             return Ok((datum, true));
         }
         let py = key.py();
-        let dumped = self.dumps(py, key)?;
+        let dumped = self.dumps(py, key, true)?;
         if self.serializer.is_some() {
             return Ok((Datum::Blob(dumped), false));
         }
@@ -117,7 +141,7 @@ impl Disk {
 
     pub(super) fn get_key<'py>(&self, py: Python<'py>, key: &OwnedKey) -> PyResult<Bound<'py, PyAny>> {
         let datum = to_object(py, &key.datum);
-        if key.raw { Ok(datum) } else { self.loads(py, &datum) }
+        if key.raw { Ok(datum) } else { self.loads(py, &datum, true) }
     }
 
     /// Whether a value of so many bytes or characters stays in the table.
@@ -137,7 +161,7 @@ impl Disk {
             Some(datum @ Datum::Blob(_)) => (mode::BINARY, datum),
             Some(datum @ Datum::Text(_)) => (mode::TEXT, datum),
             Some(datum) => return Ok(Stored { size: 0, mode: mode::RAW, filename: None, value: datum }),
-            None => (mode::PICKLE, Datum::Blob(self.dumps(py, value)?)),
+            None => (mode::PICKLE, Datum::Blob(self.dumps(py, value, false)?)),
         };
         let (length, bytes) = match &datum {
             // Characters are counted, bytes written.
@@ -145,6 +169,17 @@ impl Disk {
             Datum::Blob(bytes) => (bytes.as_bytes().len(), bytes.as_bytes()),
             _ => unreachable!("numbers have returned above"),
         };
+        if let Some(compression) = self.compression {
+            let (stored, mode) = py.detach(|| compression.compress(bytes, mode));
+            if compression::is_compressed(mode) {
+                if self.is_small(stored.len()) {
+                    let value = Datum::Blob(PyBytes::new(py, &stored));
+                    return Ok(Stored { size: 0, mode, filename: None, value });
+                }
+                let size = i64::try_from(stored.len()).unwrap_or(i64::MAX);
+                return Ok(Stored { size, mode, filename: Some(to_file(&stored)?), value: Datum::Null });
+            }
+        }
         if self.is_small(length) {
             let mode = if mode == mode::PICKLE { mode } else { mode::RAW };
             return Ok(Stored { size: 0, mode, filename: None, value: datum });
@@ -205,10 +240,13 @@ impl Disk {
         entry: &Entry,
         read: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if compression::is_compressed(entry.mode) {
+            return self.fetch_compressed(py, entry, read);
+        }
         let Some(filename) = &entry.filename else {
             let datum = to_object(py, &entry.value);
             let pickled = entry.mode == mode::PICKLE;
-            return if pickled { self.loads(py, &datum) } else { Ok(datum) }.map(Some);
+            return if pickled { self.loads(py, &datum, false) } else { Ok(datum) }.map(Some);
         };
         let path = self.path(filename);
         if read && entry.mode == mode::BINARY {
@@ -221,8 +259,47 @@ impl Disk {
             py.detach(|| files::open(&path, entry.size)).map_err(|error| errors::raised(py, error))?;
         let Some((file, length)) = opened else { return Ok(None) };
         read_all(py, file, &path, length, entry.mode == mode::TEXT).and_then(|content| {
-            if entry.mode == mode::PICKLE { self.loads(py, &content) } else { Ok(content) }.map(Some)
+            if entry.mode == mode::PICKLE { self.loads(py, &content, false) } else { Ok(content) }.map(Some)
         })
+    }
+}
+
+impl Disk {
+    /// The value of an entry that is compressed.
+    fn fetch_compressed<'py>(
+        &self,
+        py: Python<'py>,
+        entry: &Entry,
+        read: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let failed = |error| errors::raised(py, error);
+        let bytes = py.detach(|| -> Result<Option<Vec<u8>>, Error> {
+            let mut content = Vec::new();
+            let stored = match (&entry.filename, &entry.value) {
+                (Some(filename), _) => {
+                    let path = self.path(filename);
+                    let Some((mut file, _)) = files::open(&path, entry.size)? else { return Ok(None) };
+                    file.read_to_end(&mut content).map_err(|source| Error::File { path, source })?;
+                    &content
+                }
+                (None, Value::Blob(stored)) => stored,
+                _ => return Err(Error::DamagedValue),
+            };
+            compression::decompress(stored, entry.mode).map(Some).ok_or(Error::DamagedValue)
+        });
+        let Some(bytes) = bytes.map_err(failed)? else { return Ok(None) };
+        let content = match entry.mode & mode::BASE {
+            mode::TEXT => {
+                let text = std::str::from_utf8(&bytes).map_err(|_| failed(Error::DamagedValue))?;
+                PyString::new(py, text).into_any()
+            }
+            _ => PyBytes::new(py, &bytes).into_any(),
+        };
+        Ok(Some(match entry.mode & mode::BASE {
+            mode::PICKLE => self.loads(py, &content, false)?,
+            mode::BINARY if read => py.import("io")?.call_method1("BytesIO", (content,))?,
+            _ => content,
+        }))
     }
 }
 
@@ -251,19 +328,28 @@ fn read_all<'py>(
 #[pymethods]
 impl Disk {
     #[new]
-    #[pyo3(signature = (directory, min_file_size=0, pickle_protocol=0, serializer=None))]
+    #[pyo3(signature = (directory, min_file_size=0, pickle_protocol=0, serializer=None, compression=None))]
     fn new(
         directory: PathBuf,
         min_file_size: i64,
         pickle_protocol: i64,
-        serializer: Option<Py<PyAny>>,
-    ) -> Self {
-        Self {
+        serializer: Option<Bound<'_, PyAny>>,
+        compression: Option<&str>,
+    ) -> PyResult<Self> {
+        let compression = compression
+            .map(|name| {
+                Compression::named(name).ok_or_else(|| {
+                    PyValueError::new_err(format!("compression must be 'zstd', 'lz4' or None, not {name:?}"))
+                })
+            })
+            .transpose()?;
+        Ok(Self {
             directory,
             min_file_size: AtomicI64::new(min_file_size),
             pickle_protocol: AtomicI64::new(pickle_protocol),
-            serializer,
-        }
+            serializer: serializer.map(Serializer::new).transpose()?,
+            compression,
+        })
     }
 
     /// Takes whatever the constructor takes: a subclass may want more.
@@ -301,7 +387,7 @@ impl Disk {
     /// What stands in for pickle, or None.
     #[getter]
     fn serializer(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.serializer.as_ref().map(|serializer| serializer.clone_ref(py))
+        self.serializer.as_ref().map(|serializer| serializer.object.clone_ref(py))
     }
 
     /// A number for a key that is the same in every process: FanoutCache chooses a shard by it.
@@ -325,7 +411,7 @@ impl Disk {
     /// A key from what the table has.
     #[pyo3(signature = (key, raw, /))]
     fn get<'py>(&self, key: &Bound<'py, PyAny>, raw: bool) -> PyResult<Bound<'py, PyAny>> {
-        if raw { Ok(key.clone()) } else { self.loads(key.py(), key) }
+        if raw { Ok(key.clone()) } else { self.loads(key.py(), key, true) }
     }
 
     /// Prepares a value and writes its file, if it gets one: (size, mode, filename, value).
@@ -374,19 +460,12 @@ impl Disk {
         value: &Bound<'py, PyAny>,
         read: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let Some(name) = &filename else {
-            return if mode == mode::PICKLE { self.loads(py, value) } else { Ok(value.clone()) };
-        };
-        let path = self.path(name);
-        let entry = Entry {
-            rowid: 0,
-            expire_time: None,
-            tag: Value::Null,
-            size: 0,
-            mode,
-            filename,
-            value: Value::Null,
-        };
+        if filename.is_none() && !compression::is_compressed(mode) {
+            return if mode == mode::PICKLE { self.loads(py, value, false) } else { Ok(value.clone()) };
+        }
+        let path = self.path(filename.as_deref().unwrap_or_default());
+        let value = if filename.is_none() { Value::Blob(value.extract()?) } else { Value::Null };
+        let entry = Entry { rowid: 0, expire_time: None, tag: Value::Null, size: 0, mode, filename, value };
         self.fetch_value(py, &entry, read)?
             .ok_or_else(|| PyFileNotFoundError::new_err((2, "No such file or directory", path)))
     }
@@ -412,7 +491,7 @@ impl Disk {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        visit.call(&self.serializer)
+        visit.call(self.serializer.as_ref().map(|serializer| &serializer.object))
     }
 }
 

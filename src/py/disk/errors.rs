@@ -57,7 +57,7 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
         },
         Error::NotANumber => PyTypeError::new_err("the value is not a number that can be incremented"),
         Error::Overflow => PyOverflowError::new_err("the sum does not fit 64 bits"),
-        Error::NotAQueueKey(_) => PyValueError::new_err(error.to_string()),
+        Error::NotAQueueKey(_) | Error::DamagedValue => PyValueError::new_err(error.to_string()),
         _ => PyRuntimeError::new_err(error.to_string()),
     }
 }

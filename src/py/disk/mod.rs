@@ -6,6 +6,7 @@ mod disk;
 mod errors;
 mod fork;
 mod keys;
+mod neighbours;
 mod transaction;
 
 pub(crate) use cache::DiskCache;
