@@ -117,6 +117,9 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
         text = f"{options.directory}: {error}"
     except sqlite3.DatabaseError as error:
         text = f"{options.directory}: {error}\n{DAMAGED.format(options.directory)}"
+    except RuntimeError as error:
+        # The directory is open in this very process.
+        text = str(error)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -216,6 +219,13 @@ def _stats(options: argparse.Namespace) -> int:
     return 0
 
 
+def _stored_as(mode: int) -> str:
+    from flexcache_rs.disk.table import COMPRESSED
+
+    compressed = COMPRESSED.get(mode & ~15)
+    return _MODES.get(mode & 15, str(mode)) + (f", {compressed}" if compressed else "")
+
+
 def _described(found: Found) -> dict[str, Any]:
     """What there is to say about a cache, summed over its shards."""
     from flexcache_rs.disk.core import DBNAME, METADATA
@@ -245,7 +255,7 @@ def _described(found: Found) -> dict[str, Any]:
                 if moment is not None:
                     moments.append(moment)
             for mode, in_file, count, size, largest in connection.execute(_VALUES):
-                sum_of = values.setdefault((_MODES.get(mode, str(mode)), bool(in_file)), [0, 0, 0])
+                sum_of = values.setdefault((_stored_as(mode), bool(in_file)), [0, 0, 0])
                 sum_of[:] = sum_of[0] + count, sum_of[1] + (size or 0), max(sum_of[2], largest or 0)
             for tag, count in connection.execute("SELECT tag, COUNT(*) FROM Cache WHERE tag IS NOT NULL GROUP BY tag"):
                 tags[tag] = tags.get(tag, 0) + count

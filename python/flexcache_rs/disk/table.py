@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.disk.core import DBNAME, DEFAULT_SETTINGS, METADATA, MODE_PICKLE, Cache
+from flexcache_rs.disk.core import DBNAME, DEFAULT_SETTINGS, METADATA, MODE_RAW, Cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 Datum = int | float | str | bytes | None
 """What SQLite stores."""
+
+COMPRESSED = {16: "zstd", 32: "lz4"}
+"""What is added to a mode where the value is compressed."""
+
+MODES = frozenset(mode + added for mode in range(5) for added in (0, *COMPRESSED))
 
 KINDS = ("cache", "deque", "index")
 """Folders of a FanoutCache that hold caches of their own."""
@@ -251,7 +256,9 @@ def usable_settings(given: dict[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if key in METADATA or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", key):
             continue
-        if key == "sqlite_journal_mode":
+        if key == "compression":
+            fits = value in COMPRESSED.values()
+        elif key == "sqlite_journal_mode":
             fits = isinstance(value, str) and value.lower() in _JOURNALS
         elif key.startswith("sqlite_"):
             # Libraries put it into a statement as it is.
@@ -321,7 +328,7 @@ class Writer:
         if entry.chunks is not None:
             filename, entry.length = self._write_file(shard, entry.chunks)
             entry.chunks = entry.value = None
-        elif entry.mode == MODE_PICKLE and isinstance(entry.value, bytes) and len(entry.value) >= self._min_file_size:
+        elif entry.mode != MODE_RAW and isinstance(entry.value, bytes) and len(entry.value) >= self._min_file_size:
             filename, entry.length = self._write_file(shard, (entry.value,))
             entry.value = None
         self._waiting[shard].append((entry, filename))

@@ -14,6 +14,7 @@ from flexcache_rs import __version__
 from flexcache_rs.disk.core import DBNAME, METADATA
 from flexcache_rs.disk.table import (
     KINDS,
+    MODES,
     Datum,
     Entry,
     Found,
@@ -107,6 +108,15 @@ class Exporter:
                 self.missing += reader.missing
         line({"entries": self.written})
         file.flush()
+
+
+def _compare_serializers(there: Found, given: dict[str, Any]) -> None:
+    """Entries are copied as they are: the program that reads them needs the serializer that wrote them."""
+    with reading(there.databases[0] / DBNAME) as connection:
+        ours = settings(connection).get("serializer", "pickle")
+    theirs = given.get("serializer", "pickle")
+    if ours != theirs:
+        raise UnusableError(f"the directory has the serializer {ours!r}, and the export {theirs!r}")
 
 
 def _settings(found: Found) -> dict[str, Any]:
@@ -208,12 +218,13 @@ class Importer:
             there = Found(name, tuple(folders), None) if (folders[0] / DBNAME).exists() else None
         else:
             self._fail(f"{name!r:.80} is no name of a cache")
-        if there is not None:
-            return there
         try:
             usable = usable_settings({key: decode(value) for key, value in cast("dict[str, Any]", given).items()})
         except ValueError as error:
             self._fail(f"a setting is {error}")
+        if there is not None:
+            _compare_serializers(there, usable)
+            return there
         if shards and "size_limit" in usable:
             usable["size_limit"] /= shards
         for folder in folders:
@@ -239,7 +250,7 @@ class Importer:
     def _entry(self, content: dict[str, Any]) -> Entry:
         try:
             entry = Entry(decode(content["key"]), not content.get("pickled", False), int(content["mode"]))
-            if entry.key is None or entry.mode not in range(5):
+            if entry.key is None or entry.mode not in MODES:
                 raise ValueError("no entry")
             if "bytes" in content:
                 entry.length = int(content["bytes"])
