@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import sqlite3
 import subprocess
 import sys
@@ -339,6 +338,84 @@ def test_an_export_that_fails_leaves_no_file(cache: Path, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "export"}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk(cache: Path) -> None:
+    """The file that could not be written is named, and a device is not replaced."""
+    assert flexcache("export", cache, "/dev/full", status=1).stderr.startswith("flexcache: /dev/full: No space left")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_an_export_while_others_write(cache: Path, tmp_path: Path) -> None:
+    """Entries that are replaced meanwhile are there as they were or as they are."""
+    writing = """
+import os, sys, time
+from flexcache_rs.disk import Cache
+cache = Cache(sys.argv[1])
+print("ready", flush=True)
+while True:
+    for number in range(50):
+        cache[number] = os.urandom(50_000)
+"""
+    command = [sys.executable, "-c", writing, str(cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(0.3)
+            for number in range(3):
+                flexcache("export", cache, tmp_path / "export")
+                done = flexcache("import", tmp_path / f"copy {number}", tmp_path / "export")
+                assert "entries imported, 0 kept" in done.stderr
+                assert flexcache("check", tmp_path / f"copy {number}").stdout.endswith(": ok\n")
+        finally:
+            writer.kill()
+
+
+@pytest.mark.skipif(find_spec("diskcache") is None, reason="diskcache is not installed")
+@pytest.mark.parametrize("name", ["Cache", "FanoutCache"])
+def test_with_directories_of_python_diskcache(tmp_path: Path, name: str) -> None:
+    """What it wrote is exported, and what was imported it reads."""
+    fill = """
+        import diskcache
+        cache = getattr(diskcache, sys.argv[1])(sys.argv[2])
+        cache["a"], cache[1], cache[("t", None)], cache["large"] = [1, 2], 2.5, "tuple", b"x" * 100_000
+        cache.set("e", None, expire=1000, tag="tag")
+        """
+    program(fill, name, tmp_path / "old")
+    flexcache("export", tmp_path / "old", tmp_path / "export")
+    flexcache("import", tmp_path / "new", tmp_path / "export")
+    read = """
+        import diskcache
+        old, new = (getattr(diskcache, sys.argv[1])(directory) for directory in sys.argv[2:])
+        assert list(new) == list(old) and len(new) == 5
+        for key in new:
+            assert new.get(key, expire_time=True, tag=True) == old.get(key, expire_time=True, tag=True)
+        new["more"] = 1
+        print(new.check(), new.volume() > 100_000)
+        """
+    assert program(read, name, tmp_path / "old", tmp_path / "new") == "[] True\n"
+
+
+def test_compressed_values_and_serializers(tmp_path: Path) -> None:
+    """They are copied as they are; a directory with another serializer does not get them."""
+    program(
+        """
+        from flexcache_rs.disk import Cache, JSONSerializer
+        with Cache(sys.argv[1] + "/small", compression="zstd") as cache:
+            cache["text"], cache["list"], cache["large"] = "a" * 1000, list(range(1000)), b"b" * 10**6
+        Cache(sys.argv[1] + "/json", serializer=JSONSerializer())["a"] = [1]
+        """,
+        tmp_path,
+    )
+    flexcache("export", tmp_path / "small", tmp_path / "export")
+    flexcache("import", tmp_path / "copy", tmp_path / "export")
+    assert content(tmp_path / "copy") == content(tmp_path / "small")
+    (described,) = json.loads(flexcache("stats", tmp_path / "copy", "--json").stdout)["caches"]
+    assert {value["stored"] for value in described["values"]} == {"text, zstd", "pickle, zstd", "bytes, zstd"}
+    done = flexcache("import", tmp_path / "json", tmp_path / "export", status=1)
+    assert "has the serializer 'json', and the export 'pickle'" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -372,6 +449,7 @@ def test_no_cache_there(tmp_path: Path, action: str) -> None:
 @pytest.mark.parametrize("options", [[], ["--no-progress"]])
 def test_the_progress_bar(cache: Path, tmp_path: Path, options: list[str]) -> None:
     """On a terminal only, and not if it was refused."""
+    pty = pytest.importorskip("pty")
     program(
         """
         from flexcache_rs.disk import Cache

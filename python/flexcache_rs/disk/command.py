@@ -327,13 +327,20 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
 @contextlib.contextmanager
 def _output(name: str) -> Generator[IO[bytes]]:
     """A new file, which is only there when all of it is; or standard output."""
+    from flexcache_rs.disk.table import naming
+
     if name == "-":
         yield sys.stdout.buffer
         return
     path = Path(name)
+    if path.exists() and not path.is_file():
+        # A device or a pipe, which is not to be replaced.
+        with naming(path), path.open("wb") as file:
+            yield file
+        return
     unfinished = path.with_name(path.name + ".unfinished")
     try:
-        with unfinished.open("wb") as file:
+        with naming(path), unfinished.open("wb") as file:
             yield file
         unfinished.replace(path)
     finally:

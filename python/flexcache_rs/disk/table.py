@@ -50,6 +50,17 @@ class UnusableError(Exception):
     """What went wrong, for a line on standard error."""
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Lets errors of writing, which do not know of which file, say so."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 @dataclass(frozen=True)
 class Found:
     """A cache in a directory: the directory itself, or one of those below it.
@@ -352,7 +363,7 @@ class Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         length = 0
         try:
-            with path.open("xb") as file:
+            with naming(path), path.open("xb") as file:
                 for chunk in chunks:
                     file.write(chunk)
                     length += len(chunk)
