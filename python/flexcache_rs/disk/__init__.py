@@ -25,7 +25,7 @@ from flexcache_rs.disk.core import (
     UnknownFileWarning,
 )
 from flexcache_rs.disk.fanout import FanoutCache
-from flexcache_rs.disk.persistent import Deque, Index
+from flexcache_rs.disk.persistent import Deque, FanoutIndex, Index
 from flexcache_rs.disk.recipes import (
     Averager,
     BoundedSemaphore,
@@ -56,6 +56,7 @@ __all__ = [
     "Disk",
     "EmptyDirWarning",
     "FanoutCache",
+    "FanoutIndex",
     "Index",
     "JSONDisk",
     "JSONSerializer",

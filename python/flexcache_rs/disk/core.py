@@ -13,6 +13,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
+from flexcache_rs.disk.asynchronous import awaitable, keys, transaction
 from flexcache_rs.disk.memoizing import (
     ENOVAL,
     UNKNOWN,
@@ -26,7 +27,10 @@ from flexcache_rs.disk.memoizing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from typing_extensions import Self
 
     from flexcache_rs.disk.recipes import Lock
     from flexcache_rs.disk.serializers import Serializer
@@ -187,7 +191,7 @@ class JSONDisk(Disk):
         super().__init__(directory, **kwargs)
 
     # The constructor of the class below sees all arguments, and does not know this one.
-    def __new__(cls, directory: str, compress_level: int = 1, **kwargs: Any) -> JSONDisk:
+    def __new__(cls, directory: str, compress_level: int = 1, **kwargs: Any) -> Self:
         """As the class says."""
         del compress_level
         return super().__new__(cls, directory, **kwargs)
@@ -544,6 +548,51 @@ class Cache(DiskCache):
         """
         self._index_tags(False)
         self.reset("tag_index", 0)
+
+    aset = awaitable(DiskCache.set)
+    aadd = awaitable(DiskCache.add)
+    aget = awaitable(DiskCache.get)
+    aread = awaitable(DiskCache.read)
+    adelete = awaitable(DiskCache.delete)
+    apop = awaitable(DiskCache.pop)
+    atouch = awaitable(DiskCache.touch)
+    aincr = awaitable(DiskCache.incr)
+    adecr = awaitable(DiskCache.decr)
+    apush = awaitable(DiskCache.push)
+    apull = awaitable(DiskCache.pull)
+    apeek = awaitable(DiskCache.peek)
+    apeekitem = awaitable(DiskCache.peekitem)
+    aexpire = awaitable(DiskCache.expire)
+    aevict = awaitable(DiskCache.evict)
+    aclear = awaitable(DiskCache.clear)
+    acull = awaitable(DiskCache.cull)
+    avolume = awaitable(DiskCache.volume)
+    acheck = awaitable(check)
+    aclose = awaitable(DiskCache.close)
+
+    def atransact(self, retry: bool = False) -> AbstractAsyncContextManager[None]:
+        """As `transact`, for `async with`: for the awaited calls of this task, and of those it starts.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     cache = Cache()
+        ...     async with cache.atransact():
+        ...         await cache.aincr("total", 3)
+        ...         await cache.aincr("count")
+        ...     return await cache.aget("total"), await cache.aget("count")
+        >>> asyncio.run(main())
+        (3, 1)
+        """
+        return transaction(self, retry)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return keys(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.aclose()
 
     def __getstate__(self) -> tuple[Any, ...]:
         state = (self.directory, self.timeout, type(self.disk))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DjangoCache"]
 
 
-class DjangoCache(BaseCache):
+class DjangoCache(BaseCache):  # type: ignore[misc]
     """A cache backend on a `FanoutCache`.
 
     Args:
@@ -102,9 +102,7 @@ class DjangoCache(BaseCache):
         key = self.make_key(key, version=version)
         return self._cache.set(key, value, self.get_backend_timeout(timeout), read, tag, retry)
 
-    def touch(
-        self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None, retry: bool = True
-    ) -> bool:
+    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None, retry: bool = True) -> bool:
         """Gives a key another time to live. Whether it was there."""
         key = self.make_key(key, version=version)
         return self._cache.touch(key, self.get_backend_timeout(timeout), retry)
@@ -206,4 +204,6 @@ class DjangoCache(BaseCache):
         """A decorator that stores what a function returns, see `Cache.memoize`."""
         store = functools.partial(self.set, timeout=timeout, version=version, tag=tag, retry=True)
         get = functools.partial(self.get, default=ENOVAL, version=version, retry=True)
-        return memoizing(name, typed, ignore, get, store if timeout is None or timeout == DEFAULT_TIMEOUT or timeout > 0 else None)
+        return memoizing(
+            name, typed, ignore, get, store if timeout is None or timeout == DEFAULT_TIMEOUT or timeout > 0 else None
+        )

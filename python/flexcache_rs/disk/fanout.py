@@ -10,6 +10,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs.disk.asynchronous import awaitable, keys, transaction
 from flexcache_rs.disk.core import (
     DEFAULT_SETTINGS,
     ENOVAL,
@@ -23,7 +24,8 @@ from flexcache_rs.disk.memoizing import Memoized, P, R_co, memoizing
 from flexcache_rs.disk.persistent import Deque, Index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from typing_extensions import Self
 
@@ -123,7 +125,13 @@ class FanoutCache:
             yield
 
     def set(
-        self, key: Any, value: Any, expire: float | None = None, read: bool = False, tag: Any = None, retry: bool = False
+        self,
+        key: Any,
+        value: Any,
+        expire: float | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
     ) -> bool:
         """As `Cache.set`. False where others were writing all the time."""
         try:
@@ -142,7 +150,13 @@ class FanoutCache:
             return False
 
     def add(
-        self, key: Any, value: Any, expire: float | None = None, read: bool = False, tag: Any = None, retry: bool = False
+        self,
+        key: Any,
+        value: Any,
+        expire: float | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
     ) -> bool:
         """As `Cache.add`. False where others were writing all the time."""
         try:
@@ -241,7 +255,7 @@ class FanoutCache:
             while True:
                 try:
                     total += getattr(shard, remove)(*args, retry=retry)
-                except Timeout as timeout:
+                except Timeout as timeout:  # noqa: PERF203
                     total += timeout.args[0] if timeout.args else 0
                 else:
                     break
@@ -285,7 +299,14 @@ class FanoutCache:
         self.close()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return (self._directory, self._count, self.timeout, self._disk_class, self.size_limit * self._count, self._options)
+        return (
+            self._directory,
+            self._count,
+            self.timeout,
+            self._disk_class,
+            self.size_limit * self._count,
+            self._options,
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         directory, shards, timeout, disk, size_limit, options = state
@@ -295,7 +316,7 @@ class FanoutCache:
         return itertools.chain.from_iterable(self._shards)
 
     def __reversed__(self) -> Iterator[Any]:
-        return itertools.chain.from_iterable(map(reversed, reversed(self._shards)))  # type: ignore[arg-type]
+        return itertools.chain.from_iterable(map(reversed, reversed(self._shards)))
 
     def __len__(self) -> int:
         return sum(map(len, self._shards))
@@ -328,6 +349,36 @@ class FanoutCache:
             functools.partial(self.get, default=ENOVAL, retry=True),
             store and functools.partial(store, expire=expire, tag=tag, retry=True),
         )
+
+    aset = awaitable(set)  # noqa: A003
+    aadd = awaitable(add)
+    aget = awaitable(get)
+    aread = awaitable(read)
+    adelete = awaitable(delete)
+    apop = awaitable(pop)
+    atouch = awaitable(touch)
+    aincr = awaitable(incr)
+    adecr = awaitable(decr)
+    aexpire = awaitable(expire)
+    aevict = awaitable(evict)
+    aclear = awaitable(clear)
+    acull = awaitable(cull)
+    avolume = awaitable(volume)
+    acheck = awaitable(check)
+    aclose = awaitable(close)
+
+    def atransact(self, retry: bool = True) -> AbstractAsyncContextManager[None]:
+        """As `transact`, for `async with`: for the awaited calls of this task, and of those it starts."""
+        return transaction(self, retry)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return keys(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.aclose()
 
     def _below(self, kind: str, name: str) -> str:
         return os.path.join(self._directory, kind, *name.split("/"))  # noqa: PTH118

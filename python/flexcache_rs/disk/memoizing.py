@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+from flexcache_rs.disk.asynchronous import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from typing_extensions import Self
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -15,7 +20,9 @@ R_co = TypeVar("R_co", covariant=True)
 class Constant(tuple[str]):
     """A value that is like no other, and says its name."""
 
-    def __new__(cls, name: str) -> Constant:
+    __slots__ = ()
+
+    def __new__(cls, name: str) -> Self:
         """A constant of the given name."""
         return tuple.__new__(cls, (name,))
 
@@ -33,7 +40,11 @@ UNKNOWN = Constant("UNKNOWN")
 class Memoized(Protocol[P, R_co]):
     """A function whose results are stored."""
 
-    __wrapped__: Callable[P, R_co]
+    @property
+    def __wrapped__(self) -> Callable[P, R_co]:
+        """The function."""
+        ...
+
     __cache_key__: Callable[..., tuple[Any, ...]]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
@@ -95,8 +106,8 @@ def memoizing(
         base = (named(name, function),)
 
         @functools.wraps(function)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R_co:
-            key = wrapper.__cache_key__(*args, **kwargs)  # type: ignore[attr-defined]
+        def of_function(*args: P.args, **kwargs: P.kwargs) -> R_co:
+            key = wrapper.__cache_key__(*args, **kwargs)
             result = get(key)
             if result is ENOVAL:
                 result = function(*args, **kwargs)
@@ -104,10 +115,22 @@ def memoizing(
                     set(key, result)
             return result  # type: ignore[no-any-return]
 
+        @functools.wraps(function)
+        async def of_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            key = wrapper.__cache_key__(*args, **kwargs)
+            result = await in_thread(get, key)
+            if result is ENOVAL:
+                result = await function(*args, **kwargs)  # type: ignore[misc]
+                if set is not None:
+                    await in_thread(set, key, result)
+            return result
+
+        wrapper: Any = of_coroutine if inspect.iscoroutinefunction(function) else of_function
+
         def cache_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
             return args_to_key(base, args, kwargs, typed, ignore)
 
-        wrapper.__cache_key__ = cache_key  # type: ignore[attr-defined]
-        return wrapper  # type: ignore[return-value]
+        wrapper.__cache_key__ = cache_key
+        return wrapper  # type: ignore[no-any-return]
 
     return decorate

@@ -18,7 +18,7 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs.disk.core import ENOVAL, Cache
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs.disk.fanout import FanoutCache
     from flexcache_rs.disk.memoizing import Memoized, P, R_co
 
 _EMPTY: Any = (None, ENOVAL)
@@ -134,7 +135,7 @@ class Deque(Sequence[Any]):
 
     def _compare(self, other: object, compare: Callable[[Any, Any], bool]) -> bool:
         if not isinstance(other, Sequence):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         alike = len(self) == len(other)
         if not alike and compare in (operator.eq, operator.ne):
             return compare is operator.ne
@@ -160,8 +161,6 @@ class Deque(Sequence[Any]):
 
     def __ge__(self, other: object) -> bool:
         return self._compare(other, operator.ge)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(directory={self.directory!r})"
@@ -321,48 +320,12 @@ class Deque(Sequence[Any]):
             yield
 
 
-class Index(MutableMapping[Any, Any]):
-    """A mapping in a directory, for any number of threads and processes, in the order in which keys came.
+class _StoredMapping(MutableMapping[Any, Any]):
+    """What the mappings on disk have in common."""
 
-    Nothing is evicted, and all calls wait for other writers.
-
-    Args:
-        *args: A directory (str or bytes; None is a new temporary one, which stays), then what `dict` takes.
-        **kwargs: Items.
-
-    >>> index = Index({"a": 1}, b=2)
-    >>> index["c"] = 3
-    >>> list(index.items())
-    [('a', 1), ('b', 2), ('c', 3)]
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        directory: str | None = None
-        if args and (args[0] is None or isinstance(args[0], str | bytes)):
-            first, *rest = args
-            directory = first.decode() if isinstance(first, bytes) else first
-            args = tuple(rest)
-        self._cache = Cache(directory, eviction_policy="none")
-        self._update(*args, **kwargs)
+    _cache: Cache | FanoutCache
 
     _update = MutableMapping[Any, Any].update
-
-    @classmethod
-    def fromcache(cls, cache: Cache, *args: Any, **kwargs: Any) -> Self:
-        """An index over a cache, whose policy should be "none".
-
-        >>> Index.fromcache(Cache(eviction_policy="none"), a=1)["a"]
-        1
-        """
-        self = cls.__new__(cls)
-        self._cache = cache
-        self._update(*args, **kwargs)
-        return self
-
-    @property
-    def cache(self) -> Cache:
-        """The cache it is kept in."""
-        return self._cache
 
     @property
     def directory(self) -> str:
@@ -398,15 +361,6 @@ class Index(MutableMapping[Any, Any]):
                 return found
             self._cache.add(key, default, retry=True)
 
-    def peekitem(self, last: bool = True) -> tuple[Any, Any]:
-        """The item that came last, or first.
-
-        Raises:
-            KeyError: There is none.
-        """
-        item: tuple[Any, Any] = self._cache.peekitem(last, retry=True)
-        return item
-
     def pop(self, key: Any, default: Any = ENOVAL) -> Any:
         """Takes a value out.
 
@@ -421,25 +375,6 @@ class Index(MutableMapping[Any, Any]):
         if value is ENOVAL:
             raise KeyError(key)
         return value
-
-    def popitem(self, last: bool = True) -> tuple[Any, Any]:
-        """Takes the item out that came last, or first.
-
-        Raises:
-            KeyError: There is none.
-        """
-        with self._cache.transact(retry=True):
-            key, value = self.peekitem(last)
-            del self._cache[key]
-        return key, value
-
-    def push(self, value: Any, prefix: str | None = None, side: str = "back") -> Any:
-        """Puts a value at an end of a queue, see `Cache.push`. Its key."""
-        return self._cache.push(value, prefix, side, retry=True)
-
-    def pull(self, prefix: str | None = None, default: Any = (None, None), side: str = "front") -> Any:
-        """Takes a key and value out of a queue, see `Cache.pull`."""
-        return self._cache.pull(prefix, default, side, retry=True)
 
     def clear(self) -> None:
         """Removes everything."""
@@ -457,29 +392,10 @@ class Index(MutableMapping[Any, Any]):
         """A live view of the items."""
         return ItemsView(self)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        if len(self) != len(other):
-            return False
-        if isinstance(other, Index | OrderedDict):
-            # Both have an order, and it counts.
-            return all(mine == theirs for mine, theirs in zip(self.items(), other.items(), strict=False))
-        return all(self[key] == other.get(key, ENOVAL) for key in self)
-
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.directory!r})"
-
-    def __getstate__(self) -> str:
-        return self.directory
-
-    def __setstate__(self, state: str) -> None:
-        self.__init__(state)  # type: ignore[misc]
 
     def memoize(
         self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()
@@ -492,3 +408,161 @@ class Index(MutableMapping[Any, Any]):
         """Begins a transaction of this thread, see `Cache.transact`."""
         with self._cache.transact(retry=True):
             yield
+
+
+class Index(_StoredMapping):
+    """A mapping in a directory, for any number of threads and processes, in the order in which keys came.
+
+    Nothing is evicted, and all calls wait for other writers.
+
+    Args:
+        *args: A directory (str or bytes; None is a new temporary one, which stays), then what `dict` takes.
+        **kwargs: Items.
+
+    >>> index = Index({"a": 1}, b=2)
+    >>> index["c"] = 3
+    >>> list(index.items())
+    [('a', 1), ('b', 2), ('c', 3)]
+    """
+
+    _cache: Cache
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        directory: str | None = None
+        if args and (args[0] is None or isinstance(args[0], str | bytes)):
+            first, *rest = args
+            directory = first.decode() if isinstance(first, bytes) else first
+            args = tuple(rest)
+        self._cache = Cache(directory, eviction_policy="none")
+        self._update(*args, **kwargs)
+
+    @classmethod
+    def fromcache(cls, cache: Cache, *args: Any, **kwargs: Any) -> Self:
+        """An index over a cache, whose policy should be "none".
+
+        >>> Index.fromcache(Cache(eviction_policy="none"), a=1)["a"]
+        1
+        """
+        self = cls.__new__(cls)
+        self._cache = cache
+        self._update(*args, **kwargs)
+        return self
+
+    @property
+    def cache(self) -> Cache:
+        """The cache it is kept in."""
+        return self._cache
+
+    def peekitem(self, last: bool = True) -> tuple[Any, Any]:
+        """The item that came last, or first.
+
+        Raises:
+            KeyError: There is none.
+        """
+        item: tuple[Any, Any] = self._cache.peekitem(last, retry=True)
+        return item
+
+    def popitem(self, last: bool = True) -> tuple[Any, Any]:
+        """Takes the item out that came last, or first.
+
+        Raises:
+            KeyError: There is none.
+        """
+        with self._cache.transact(retry=True):
+            key, value = self.peekitem(last)
+            del self._cache[key]
+        return key, value
+
+    def push(self, value: Any, prefix: str | None = None, side: Literal["front", "back"] = "back") -> Any:
+        """Puts a value at an end of a queue, see `Cache.push`. Its key."""
+        return self._cache.push(value, prefix, side, retry=True)
+
+    def pull(
+        self, prefix: str | None = None, default: Any = (None, None), side: Literal["front", "back"] = "front"
+    ) -> Any:
+        """Takes a key and value out of a queue, see `Cache.pull`."""
+        return self._cache.pull(prefix, default, side, retry=True)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        if len(self) != len(other):
+            return False
+        if isinstance(other, Index | OrderedDict):
+            # Both have an order, and it counts.
+            return all(mine == theirs for mine, theirs in zip(self.items(), other.items(), strict=False))
+        return all(self[key] == other.get(key, ENOVAL) for key in self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.directory!r})"
+
+    def __getstate__(self) -> str:
+        return self.directory
+
+    def __setstate__(self, state: str) -> None:
+        self.__init__(state)  # type: ignore[misc]
+
+
+class FanoutIndex(_StoredMapping):
+    """A mapping in a directory, in several shards: those who write to different ones do not wait for each other.
+
+    Nothing is evicted, and all calls wait for other writers. Keys are in no particular order.
+
+    Args:
+        directory: Made if it is not there; None is a new temporary one, which stays.
+        shards: Their number. It must be the same every time.
+        items: What `dict` takes, to begin with.
+
+    Raises:
+        ValueError: `shards` is less than 1.
+
+    >>> index = FanoutIndex(shards=2, items={"a": 1})
+    >>> index["b"] = 2
+    >>> sorted(index.items())
+    [('a', 1), ('b', 2)]
+    """
+
+    _cache: FanoutCache
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        shards: int = 8,
+        items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (),
+    ) -> None:
+        from flexcache_rs.disk.fanout import FanoutCache
+
+        self._shards = shards
+        self._cache = FanoutCache(directory, shards, eviction_policy="none")
+        self._update(items)
+
+    @property
+    def cache(self) -> FanoutCache:
+        """The cache it is kept in."""
+        return self._cache
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Takes any item out.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for key in self:
+            value = self._cache.pop(key, default=ENOVAL, retry=True)
+            if value is not ENOVAL:
+                return key, value
+        raise KeyError("dictionary is empty")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return len(self) == len(other) and all(self[key] == other.get(key, ENOVAL) for key in self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.directory!r}, shards={self._shards})"
+
+    def __getstate__(self) -> tuple[str, int]:
+        return self.directory, self._shards
+
+    def __setstate__(self, state: tuple[str, int]) -> None:
+        self.__init__(*state)  # type: ignore[misc]

@@ -46,9 +46,7 @@ _PAUSE = 0.001
 class _Recipe:
     """A key of a cache, and how to store under it."""
 
-    def __init__(
-        self, cache: Cache | FanoutCache, key: Any, expire: float | None = None, tag: Any = None
-    ) -> None:
+    def __init__(self, cache: Cache | FanoutCache, key: Any, expire: float | None = None, tag: Any = None) -> None:
         self._cache = cache
         self._key = key
         self._expire = expire
@@ -230,6 +228,27 @@ class BoundedSemaphore(_Held):
             self._store(free + 1)
 
 
+class _Bucket(_Recipe):
+    """Tokens that come at a rate, up to a number: (seconds when last looked at, tokens then)."""
+
+    def fill(self, count: float, rate: float, clock: Callable[[], float]) -> None:
+        self._count = count
+        self._rate = rate
+        self._clock = clock
+        self._store((clock(), count))
+
+    def take(self) -> float:
+        """Takes a token; seconds until there will be one, if there is none."""
+        with self._cache.transact(retry=True):
+            last, tokens = self._cache.get(self._key, default=(self._clock(), self._count))
+            now = self._clock()
+            tokens = min(tokens + (now - last) * self._rate, self._count)
+            if tokens < 1:
+                return float((1 - tokens) / self._rate)
+            self._store((now, tokens - 1))
+            return 0.0
+
+
 def throttle(
     cache: Cache | FanoutCache,
     count: float,
@@ -261,24 +280,12 @@ def throttle(
     """
 
     def decorate(function: Callable[P, R_co]) -> Callable[P, R_co]:
-        rate = count / seconds
-        bucket = _Recipe(cache, named(name, function), expire, tag)
-        bucket._store((time_func(), count))
-
-        def wait_for() -> float:
-            """Takes a token; seconds until there will be one, if there is none."""
-            with cache.transact(retry=True):
-                last, tokens = cache.get(bucket._key, default=(time_func(), count))
-                now = time_func()
-                tokens = min(tokens + (now - last) * rate, count)
-                if tokens < 1:
-                    return float((1 - tokens) / rate)
-                bucket._store((now, tokens - 1))
-                return 0.0
+        bucket = _Bucket(cache, named(name, function), expire, tag)
+        bucket.fill(count, count / seconds, time_func)
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R_co:
-            while delay := wait_for():
+            while delay := bucket.take():
                 sleep_func(delay)
             return function(*args, **kwargs)
 
@@ -385,7 +392,7 @@ def memoize_stampede(
             result, took = found
             if expires is not None:
                 # Not 0, of which there is no logarithm.
-                lead = -took * beta * math.log(1.0 - random.random())  # noqa: S311
+                lead = -took * beta * math.log(1.0 - random.random())
                 if lead >= expires - time.time():
                     compute_early(key, took, *args, **kwargs)
             return result  # type: ignore[no-any-return]
