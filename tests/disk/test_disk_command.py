@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flexcache_rs.disk.migrating import decompress
 from flexcache_rs.disk.table import shard_of
+from flexcache_rs.disk.transfer import decode, encode
 
 needs_sciqlop = pytest.mark.skipif(find_spec("pysciqlop_cache") is None, reason="pysciqlop-cache is not installed")
 needs_diskcache_rs = pytest.mark.skipif(find_spec("diskcache_rs") is None, reason="diskcache_rs is not installed")
@@ -655,6 +658,13 @@ def test_migrate_to_where_it_cannot_be(cache: Path, tmp_path: Path) -> None:
     ):
         assert complaint in flexcache("migrate", source, target, status=1).stderr
     assert not (tmp_path / "new").exists()
+
+
+@given(st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text() | st.binary())
+def test_what_is_exported_comes_back(datum: Any) -> None:
+    """With its type, through JSON."""
+    back = decode(json.loads(json.dumps(encode(datum), allow_nan=False)))
+    assert (type(back), repr(back)) == (type(datum), repr(datum))
 
 
 def test_shards_are_those_of_python_diskcache() -> None:
