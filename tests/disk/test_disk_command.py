@@ -321,14 +321,16 @@ def test_a_wrong_export(tmp_path: Path, text: str, complaint: str) -> None:
 
 def test_settings_of_an_export_are_not_believed(tmp_path: Path) -> None:
     """Settings that libraries put into SQL are what they can be, or left out."""
-    given = {"sqlite_mmap_size": "1; DROP TABLE Cache", "sqlite_x; y": 1, "count": 7, "size_limit": 5000, "hello": "x"}
+    given = {"sqlite_cache_size": "1; DROP TABLE Cache", "sqlite_x; y": 1, "count": 7, "size_limit": 5000, "hello": "x"}
+    given |= {"sqlite_journal_mode": "off", "sqlite_mmap_size": 7, "network": 1}
     lines = [{"flexcache_disk_export": 1}, {"cache": "", "settings": given}, {"entries": 0}]
     (tmp_path / "export").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     flexcache("import", tmp_path / "copy", tmp_path / "export")
     (described,) = json.loads(flexcache("stats", tmp_path / "copy", "--json").stdout)["caches"]
     assert (described["entries"], described["size_limit"], described["settings"]["hello"]) == (0, 5000, "x")
-    assert described["settings"]["sqlite_mmap_size"] == 2**26
-    assert "sqlite_x; y" not in described["settings"]
+    assert (described["settings"]["sqlite_mmap_size"], described["settings"]["sqlite_cache_size"]) == (2**26, 2**13)
+    assert described["settings"]["sqlite_journal_mode"] == "wal"
+    assert not {"sqlite_x; y", "network"} & set(described["settings"])
 
 
 def test_an_export_that_fails_leaves_no_file(cache: Path, tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def add_to(
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], description: str) -> argparse.ArgumentParser:
-        action = actions.add_parser(name, help=description, description=description + ".", allow_abbrev=False)
+        action = actions.add_parser(
+            name, help=description, description=description[0].upper() + description[1:] + ".", allow_abbrev=False
+        )
         action.set_defaults(run=partial(_guarded, run))
         return action
 

@@ -258,19 +258,18 @@ def shard_of(key: Datum, shards: int) -> int:
     return zlib.adler32(data) % shards
 
 
-_JOURNALS = frozenset(("wal", "delete", "truncate", "persist"))
+_OF_A_PLACE = frozenset(("network", "sqlite_journal_mode", "sqlite_mmap_size"))
+"""Settings that follow from where a directory lies."""
 
 
 def usable_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Settings from elsewhere, without those that are wrong, unknown or counted by the directory itself."""
+    """Settings from elsewhere, without those that are wrong, or that every directory has of its own."""
     usable: dict[str, Any] = {}
     for key, value in given.items():
-        if key in METADATA or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", key):
+        if key in METADATA or key in _OF_A_PLACE or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", key):
             continue
         if key == "compression":
             fits = value in COMPRESSED.values()
-        elif key == "sqlite_journal_mode":
-            fits = isinstance(value, str) and value.lower() in _JOURNALS
         elif key.startswith("sqlite_"):
             # Libraries put it into a statement as it is.
             fits = key in DEFAULT_SETTINGS and isinstance(value, int)
@@ -310,10 +309,15 @@ class Writer:
         self._replace = replace
         self._connections = [connect(folder / DBNAME, write=True) for folder in self._folders]
         self._waiting: list[list[tuple[Entry, str | None]]] = [[] for _ in self._folders]
-        self._min_file_size = 2**15
-        recorded = settings(self._connections[0]).get("disk_min_file_size")
-        if isinstance(recorded, int):
-            self._min_file_size = recorded
+        recorded = settings(self._connections[0])
+        min_file_size = recorded.get("disk_min_file_size")
+        self._min_file_size = min_file_size if isinstance(min_file_size, int) else 2**15
+        synchronous = recorded.get("sqlite_synchronous")
+        if isinstance(synchronous, int):
+            for connection in self._connections:
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
+        # Others see a file on the network when it is closed, and rows before that would lead nowhere.
+        self._sync = bool(recorded.get("network"))
         self.written = 0
         self.kept = 0
 
@@ -367,6 +371,9 @@ class Writer:
                 for chunk in chunks:
                     file.write(chunk)
                     length += len(chunk)
+                if self._sync:
+                    file.flush()
+                    os.fsync(file.fileno())
         except BaseException:
             self._remove(shard, filename)
             raise
