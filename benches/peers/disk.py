@@ -346,7 +346,8 @@ def _load(run: Run, result: Figure, kind: str, writes: float, *, fan: bool) -> N
     for number, library in run.in_turns(settings.load_rounds):
         if library.contestant.fan is None and fan:
             continue
-        for workers in settings.workers[-1:] if fan else settings.workers:
+        cells = settings.workers[-1:] if fan else settings.workers
+        for workers in cells if number else (1,):
             # The first round only fills; the shortest will do.
             calls, failures = _together(
                 library.contestant,
