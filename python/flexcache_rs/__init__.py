@@ -18,6 +18,10 @@ from flexcache_rs._memoize import memoize, memoize_in
 from flexcache_rs._registry import caches
 from flexcache_rs._report import describe, repr_html
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flexcache_rs.disk import Cache, Deque, Disk, FanoutCache, FanoutIndex, Index, JSONDisk, Timeout
+
 # The calls of FlexCache that are written in Python.
 FlexCache.aget_or_set = aget_or_set  # type: ignore[method-assign]
 FlexCache.memoize = memoize_in  # type: ignore[method-assign]
@@ -26,9 +30,17 @@ FlexCache._repr_html_ = repr_html  # type: ignore[method-assign]
 del aget_or_set, describe, memoize_in, repr_html
 
 __all__ = [
+    "Cache",
     "CacheStats",
     "CircularLoadError",
+    "Deque",
+    "Disk",
+    "FanoutCache",
+    "FanoutIndex",
     "FlexCache",
+    "Index",
+    "JSONDisk",
+    "Timeout",
     "TooLargeError",
     "__version__",
     "cache",
@@ -37,3 +49,15 @@ __all__ = [
     "memoize",
     "reset_logging",
 ]
+
+_OF_DISK = frozenset(("Cache", "Deque", "Disk", "FanoutCache", "FanoutIndex", "Index", "JSONDisk", "Timeout"))
+
+
+def __getattr__(name: str) -> object:
+    """The names of `flexcache_rs.disk`, which is imported when the first of them is asked for."""
+    if name not in _OF_DISK:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from flexcache_rs import disk
+
+    globals()[name] = value = getattr(disk, name)
+    return value

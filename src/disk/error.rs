@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use rusqlite::ffi;
+
 /// Why a call failed. Unless it says otherwise, nothing has changed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// Others were writing for as long as the caller was willing to wait.
     Busy,
+    /// The filesystem could not lock; on a network filesystem it may the next time.
+    NoLock(rusqlite::Error),
     /// SQLite failed.
     Sqlite(rusqlite::Error),
     /// A file or directory could not be read, written or made.
@@ -45,7 +49,8 @@ impl Error {
     #[must_use]
     pub fn sqlite_code(&self) -> Option<i32> {
         match self {
-            Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => Some(failure.extended_code),
+            Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _))
+            | Self::NoLock(rusqlite::Error::SqliteFailure(failure, _)) => Some(failure.extended_code),
             _ => None,
         }
     }
@@ -55,17 +60,30 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Busy,
+            _ if error.sqlite_error().is_some_and(|failure| NO_LOCK.contains(&failure.extended_code)) => {
+                Self::NoLock(error)
+            }
             _ => Self::Sqlite(error),
         }
     }
 }
 
+/// Result codes of SQLite that say so.
+const NO_LOCK: [i32; 5] = [
+    ffi::SQLITE_PROTOCOL,
+    ffi::SQLITE_IOERR_LOCK,
+    ffi::SQLITE_IOERR_RDLOCK,
+    ffi::SQLITE_IOERR_CHECKRESERVEDLOCK,
+    ffi::SQLITE_IOERR_UNLOCK,
+];
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => write!(f, "database is locked"),
-            Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message))) => write!(f, "{message}"),
-            Self::Sqlite(error) => write!(f, "{error}"),
+            Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message)))
+            | Self::NoLock(rusqlite::Error::SqliteFailure(_, Some(message))) => write!(f, "{message}"),
+            Self::Sqlite(error) | Self::NoLock(error) => write!(f, "{error}"),
             Self::File { path, source } => write!(f, "{}: {source}", path.display()),
             Self::OpenedByAnother(path) => write!(
                 f,
@@ -87,7 +105,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Sqlite(error) => Some(error),
+            Self::Sqlite(error) | Self::NoLock(error) => Some(error),
             Self::File { source, .. } => Some(source),
             _ => None,
         }

@@ -12,6 +12,14 @@ use crate::error::{Error, Result};
 /// Another process may prune a directory between its making and its use.
 const MOST_ATTEMPTS: u32 = 10;
 
+const SUFFIX: &str = ".val";
+
+/// Of a file that is being written.
+const PARTIAL: &str = ".part";
+
+/// Between a name and its checksum.
+const MARK: char = '-';
+
 /// A new name, relative to the directory: two levels of directories, so that none grows large.
 ///
 /// # Errors
@@ -29,7 +37,7 @@ pub fn new_name() -> Result<String> {
             name.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
         }
     }
-    name.push_str(".val");
+    name.push_str(SUFFIX);
     Ok(name)
 }
 
@@ -61,6 +69,63 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         remove(path);
         Error::file(path, error)
     })
+}
+
+/// Writes a new file so that it is seen whole or not at all, also by other machines. Its name, under
+/// `directory`, ends with a checksum, unless `name` is given.
+///
+/// # Errors
+///
+/// As for [`write`].
+pub fn write_whole(
+    directory: &Path,
+    name: Option<String>,
+    fill: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>,
+) -> Result<(String, u64)> {
+    let name = name.map_or_else(new_name, Ok)?;
+    let partial = directory.join(format!("{name}{PARTIAL}"));
+    let mut file = Summing { file: create(&partial)?, sum: crc32fast::Hasher::new(), length: 0 };
+    let whole = fill(&mut file).and_then(|()| file.file.sync_all()).and_then(|()| {
+        let name = match name.strip_suffix(SUFFIX) {
+            Some(stem) => format!("{stem}{MARK}{:08x}{SUFFIX}", file.sum.finalize()),
+            None => name,
+        };
+        fs::rename(&partial, directory.join(&name)).map(|()| (name, file.length))
+    });
+    whole.map_err(|error| {
+        remove(&partial);
+        Error::file(&partial, error)
+    })
+}
+
+/// A file, and the checksum of what is written to it.
+struct Summing {
+    file: File,
+    sum: crc32fast::Hasher,
+    length: u64,
+}
+
+impl Write for Summing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        self.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Whether the content of a file is what its name says; without a checksum in the name it is.
+#[must_use]
+pub fn is_intact(name: &str, content: &[u8]) -> bool {
+    let sum = name.strip_suffix(SUFFIX).and_then(|stem| stem.rsplit_once(MARK)).map(|(_, sum)| sum);
+    match sum.map(|sum| (sum.len(), u32::from_str_radix(sum, 16))) {
+        Some((8, Ok(sum))) => crc32fast::hash(content) == sum,
+        _ => true,
+    }
 }
 
 /// Opens a file of at least `size` bytes. `None` where it is not there, or was cut short by a

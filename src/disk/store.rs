@@ -391,7 +391,9 @@ fn insistently<R>(mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
     let deadline = Instant::now() + PATIENCE_TO_OPEN;
     loop {
         match attempt() {
-            Err(Error::Busy) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            Err(Error::Busy | Error::NoLock(_)) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1))
+            }
             done => return done,
         }
     }

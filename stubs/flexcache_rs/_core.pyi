@@ -328,6 +328,7 @@ class Disk:
         pickle_protocol: int = 0,
         serializer: Any = None,
         compression: Literal["lz4", "zstd"] | None = None,
+        whole_files: bool = False,
     ) -> Self: ...
     def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
     @property

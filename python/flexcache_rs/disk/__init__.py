@@ -25,6 +25,7 @@ from flexcache_rs.disk.core import (
     UnknownFileWarning,
 )
 from flexcache_rs.disk.fanout import FanoutCache
+from flexcache_rs.disk.network import NetworkFilesystemWarning
 from flexcache_rs.disk.persistent import Deque, FanoutIndex, Index
 from flexcache_rs.disk.recipes import (
     Averager,
@@ -62,6 +63,7 @@ __all__ = [
     "JSONSerializer",
     "Lock",
     "MsgspecSerializer",
+    "NetworkFilesystemWarning",
     "PickleSerializer",
     "RLock",
     "Serializer",

@@ -25,6 +25,7 @@ from flexcache_rs.disk.memoizing import (
     full_name,
     memoizing,
 )
+from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesystem_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -247,6 +248,10 @@ class Cache(DiskCache):
         compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed where it
             makes them smaller. It is recorded in the directory, and holds when that is opened without it.
             python-diskcache cannot read such values.
+        network: Whether the directory lies on a network filesystem (NFS, SMB, FUSE and the like): then SQLite works
+            without its shared log and without memory maps, locks that fail are tried again, and files are written
+            whole, with a checksum. None finds out, where the system tells, and warns. It is recorded in the
+            directory.
         **settings: See `DEFAULT_SETTINGS`. They are recorded in the directory, and there they stay when it is
             opened without them. Each is an attribute of the cache; `reset` changes it.
 
@@ -255,6 +260,7 @@ class Cache(DiskCache):
         ValueError: `disk` is no subclass of `Disk`; `compression` is unknown; or the directory was made with another
             serializer or compression.
         KeyError: There is no such eviction policy.
+        NetworkFilesystemWarning: A warning: the directory lies on a network filesystem.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged or is none.
         Timeout: Others were setting up the directory for a minute.
@@ -273,6 +279,7 @@ class Cache(DiskCache):
         *,
         serializer: Serializer | None = None,
         compression: Literal["lz4", "zstd"] | None = None,
+        network: bool | None = None,
         **settings: Any,
     ) -> None:
         if not (isinstance(disk, type) and issubclass(disk, Disk)):
@@ -282,7 +289,8 @@ class Cache(DiskCache):
         self._serializer = serializer
         self._rules: dict[str, Any] = {}
         recorded = self._connect(directory, timeout)
-        merged = DEFAULT_SETTINGS | recorded | settings
+        network = self._is_networked(directory, network, recorded, settings)
+        merged = DEFAULT_SETTINGS | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
         if recorded or serializer is not None:
             self._compare_serializers(recorded, merged)
         for key in METADATA:
@@ -291,6 +299,8 @@ class Cache(DiskCache):
         options = {key[5:]: value for key, value in merged.items() if key.startswith("disk_")}
         if serializer is not None:
             options["serializer"] = serializer
+        if network:
+            options["whole_files"] = True
         compression = self._agreed("compression", recorded, merged, compression)
         if compression is not None:
             options["compression"] = compression
@@ -303,6 +313,23 @@ class Cache(DiskCache):
                 setattr(self, key, value)
         for key in METADATA:
             setattr(self, key, recorded.get(key, 0))
+
+    @staticmethod
+    def _is_networked(directory: str, network: bool | None, recorded: dict[str, Any], settings: dict[str, Any]) -> bool:
+        if network and settings.get("sqlite_journal_mode", "delete") == "wal":
+            raise ValueError("sqlite_journal_mode must not be 'wal' with network=True: it needs shared memory")
+        if network is not None:
+            return network
+        if "network" in recorded:
+            return bool(recorded["network"])
+        kind = None if "sqlite_journal_mode" in settings else filesystem_of(directory)
+        if kind is not None:
+            message = (
+                f"{directory} lies on a network filesystem ({kind}): the cache works without SQLite's shared log, "
+                "which is slower. Give network=True to say that it should, or network=False if it is local after all"
+            )
+            warnings.warn(message, NetworkFilesystemWarning, stacklevel=3)
+        return kind is not None
 
     def _compare_serializers(self, recorded: dict[str, Any], merged: dict[str, Any]) -> None:
         ours = "pickle" if self._serializer is None else self._serializer.name

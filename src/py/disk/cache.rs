@@ -30,6 +30,9 @@ use crate::py::running_python;
 /// Between two looks for signals while waiting.
 const SLICE: Duration = Duration::from_secs(1);
 
+/// Between two attempts where the filesystem fails to lock.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// The module `time`, and its function `time` as it is when nobody has replaced it.
 static TIME: PyOnceLock<(Py<PyModule>, Option<Py<PyAny>>)> = PyOnceLock::new();
 
@@ -160,6 +163,11 @@ impl DiskCache {
                 Err(Error::Busy) if retry || left > patience => {
                     py.check_signals()?;
                     left = left.saturating_sub(patience);
+                }
+                Err(Error::NoLock(_)) if retry || left > PAUSE => {
+                    py.detach(|| std::thread::sleep(PAUSE));
+                    py.check_signals()?;
+                    left = left.saturating_sub(PAUSE);
                 }
                 Err(error) => return Err(errors::raised(py, error)),
             }

@@ -55,6 +55,8 @@ pub(super) struct Stored<'py> {
 ///         `dumps_key` and `loads_key`.
 ///     compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed where it
 ///         makes them smaller.
+///     whole_files: Whether a file appears only when it is complete on the disk, with a checksum in
+///         its name, as other machines may look at the directory.
 ///
 /// >>> from flexcache_rs.disk import Disk
 /// >>> Disk("/tmp").put("a string is a key as it is")
@@ -66,6 +68,7 @@ pub(crate) struct Disk {
     pickle_protocol: AtomicI64,
     serializer: Option<Serializer>,
     compression: Option<Compression>,
+    whole_files: bool,
 }
 
 /// What stands in for pickle.
@@ -188,49 +191,75 @@ impl Disk {
         Ok(Stored { size, mode, filename: Some(to_file(bytes)?), value: Datum::Null })
     }
 
-    /// Writes a file with a name of its own.
-    pub(super) fn write_file(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<String> {
+    /// Writes a file, with a name of its own if none is given. Its name.
+    fn write_file(&self, py: Python<'_>, name: Option<String>, bytes: &[u8]) -> PyResult<String> {
         py.detach(|| {
-            let name = files::new_name()?;
+            if self.whole_files {
+                let fill = |file: &mut (dyn Write + Send)| file.write_all(bytes);
+                return files::write_whole(&self.directory, name, fill).map(|(name, _)| name);
+            }
+            let name = name.map_or_else(files::new_name, Ok)?;
             files::write(&self.path(&name), bytes)?;
             Ok(name)
         })
         .map_err(|error| errors::raised(py, error))
     }
 
-    /// Copies an open file into one with the given name. The number of bytes.
-    fn copy_file(&self, py: Python<'_>, from: &Bound<'_, PyAny>, name: &str) -> PyResult<i64> {
-        let path = self.path(name);
-        let mut to = py.detach(|| files::create(&path)).map_err(|error| errors::raised(py, error))?;
-        let mut size = 0;
-        let mut copy = || -> PyResult<i64> {
+    /// Copies an open file into one with the given name, or one of its own. Its name and bytes.
+    fn copy_file(
+        &self,
+        py: Python<'_>,
+        from: &Bound<'_, PyAny>,
+        name: Option<String>,
+    ) -> PyResult<(String, i64)> {
+        let failed = |error| errors::raised(py, error);
+        let copy = |to: &mut (dyn Write + Send)| -> PyResult<()> {
             loop {
                 let chunk = from.call_method1("read", (CHUNK,))?.cast_into::<PyBytes>().map_err(|error| {
-                    PyTypeError::new_err(format!("read() must return bytes, not {}", error.into_inner()))
+                    let kind = error.into_inner().get_type();
+                    PyTypeError::new_err(format!("read() must return bytes, not {kind}"))
                 })?;
-                let bytes = chunk.as_bytes();
-                if bytes.is_empty() {
-                    return Ok(size);
+                if chunk.as_bytes().is_empty() {
+                    return Ok(());
                 }
+                let bytes = chunk.as_bytes();
                 py.detach(|| to.write_all(bytes))?;
-                size += i64::try_from(bytes.len()).unwrap_or(i64::MAX);
             }
         };
-        let copied = copy();
-        if copied.is_err() {
-            files::remove(&path);
-        }
-        copied
+        let (name, size) = if self.whole_files {
+            // What Python raises goes around the core.
+            let mut raised = None;
+            let fill = |to: &mut (dyn Write + Send)| {
+                copy(to).map_err(|error| {
+                    raised = Some(error);
+                    std::io::ErrorKind::Other.into()
+                })
+            };
+            let written = files::write_whole(&self.directory, name, fill);
+            match raised {
+                Some(error) => return Err(error),
+                None => written.map_err(failed)?,
+            }
+        } else {
+            let name = name.map_or_else(files::new_name, Ok).map_err(failed)?;
+            let path = self.path(&name);
+            let mut to = py.detach(|| files::create(&path)).map_err(failed)?;
+            let copied = copy(&mut to).and_then(|()| Ok(to.metadata()?.len()));
+            if copied.is_err() {
+                files::remove(&path);
+            }
+            (name, copied?)
+        };
+        Ok((name, i64::try_from(size).unwrap_or(i64::MAX)))
     }
 
     pub(super) fn store_value<'py>(&self, value: &Bound<'py, PyAny>, read: bool) -> PyResult<Stored<'py>> {
         let py = value.py();
         if read && Datum::exactly(value).is_none() {
-            let name = files::new_name().map_err(|error| errors::raised(py, error))?;
-            let size = self.copy_file(py, value, &name)?;
+            let (name, size) = self.copy_file(py, value, None)?;
             return Ok(Stored { size, mode: mode::BINARY, filename: Some(name), value: Datum::Null });
         }
-        self.prepare(value, |bytes| self.write_file(py, bytes))
+        self.prepare(value, |bytes| self.write_file(py, None, bytes))
     }
 
     /// The value of an entry; `None` where its file is gone, or was cut short by a crash.
@@ -258,9 +287,15 @@ impl Disk {
         let opened =
             py.detach(|| files::open(&path, entry.size)).map_err(|error| errors::raised(py, error))?;
         let Some((file, length)) = opened else { return Ok(None) };
-        read_all(py, file, &path, length, entry.mode == mode::TEXT).and_then(|content| {
-            if entry.mode == mode::PICKLE { self.loads(py, &content, false) } else { Ok(content) }.map(Some)
-        })
+        let content = read_all(py, file, &path, length, entry.mode == mode::TEXT)?;
+        let bytes = match content.cast::<PyString>() {
+            Ok(text) => text.to_str()?.as_bytes(),
+            Err(_) => content.cast::<PyBytes>()?.as_bytes(),
+        };
+        if !py.detach(|| files::is_intact(filename, bytes)) {
+            return Ok(None);
+        }
+        if entry.mode == mode::PICKLE { self.loads(py, &content, false) } else { Ok(content) }.map(Some)
     }
 }
 
@@ -280,6 +315,9 @@ impl Disk {
                     let path = self.path(filename);
                     let Some((mut file, _)) = files::open(&path, entry.size)? else { return Ok(None) };
                     file.read_to_end(&mut content).map_err(|source| Error::File { path, source })?;
+                    if !files::is_intact(filename, &content) {
+                        return Ok(None);
+                    }
                     &content
                 }
                 (None, Value::Blob(stored)) => stored,
@@ -328,13 +366,14 @@ fn read_all<'py>(
 #[pymethods]
 impl Disk {
     #[new]
-    #[pyo3(signature = (directory, min_file_size=0, pickle_protocol=0, serializer=None, compression=None))]
+    #[pyo3(signature = (directory, min_file_size=0, pickle_protocol=0, serializer=None, compression=None, whole_files=false))]
     fn new(
         directory: PathBuf,
         min_file_size: i64,
         pickle_protocol: i64,
         serializer: Option<Bound<'_, PyAny>>,
         compression: Option<&str>,
+        whole_files: bool,
     ) -> PyResult<Self> {
         let compression = compression
             .map(|name| {
@@ -349,6 +388,7 @@ impl Disk {
             pickle_protocol: AtomicI64::new(pickle_protocol),
             serializer: serializer.map(Serializer::new).transpose()?,
             compression,
+            whole_files,
         })
     }
 
@@ -433,16 +473,10 @@ impl Disk {
             Ok(name)
         };
         let stored = if read && Datum::exactly(value).is_none() {
-            let name = name()?;
-            let size = disk.copy_file(py, value, &name)?;
+            let (name, size) = disk.copy_file(py, value, Some(name()?))?;
             Stored { size, mode: mode::BINARY, filename: Some(name), value: Datum::Null }
         } else {
-            disk.prepare(value, |bytes| {
-                let name = name()?;
-                let path = disk.path(&name);
-                py.detach(|| files::write(&path, bytes)).map_err(|error| errors::raised(py, error))?;
-                Ok(name)
-            })?
+            disk.prepare(value, |bytes| disk.write_file(py, Some(name()?), bytes))?
         };
         Ok((stored.size, stored.mode, stored.filename, stored.value.into_object(py)))
     }

@@ -46,7 +46,7 @@ fn sqlite(py: Python<'_>, error: &Error) -> PyErr {
 pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Busy => Timeout::new_err(()),
-        Error::Sqlite(_) => sqlite(py, &error),
+        Error::Sqlite(_) | Error::NoLock(_) => sqlite(py, &error),
         Error::File { path, source } => match source.raw_os_error() {
             Some(number) => {
                 let message = source.to_string();
