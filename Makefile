@@ -12,7 +12,7 @@ sources := Cargo.toml Cargo.lock pyproject.toml build.rs README.md LICENSE $(she
 installed := $(VENV)/.installed
 tools := $(VENV)/.$(GROUP)
 
-.PHONY: help demo test lint types test-rust test-python bench bench-core wheel clean
+.PHONY: help demo test lint types test-rust test-python bench bench-disk bench-core wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,6 +43,11 @@ test-python: $(installed) $(tools) ## The package's tests, with PYTHON
 bench: $(installed) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers --output docs/benchmarks --readme README.md
+	$(run) -m benches.peers.disk --output docs/benchmarks
+
+bench-disk: $(installed) ## The caches on disk alone
+	$(run) -m benches.peers.install
+	$(run) -m benches.peers.disk --output docs/benchmarks
 
 bench-core: ## The core's own speed
 	cargo bench -p flexcache-core

@@ -13,8 +13,8 @@ LONGEST_BAR = 8.0
 """Bars beyond this many times the reference are cut off, with the number beside them."""
 
 
-def draw(figures: Mapping[str, Figure], directory: Path) -> list[tuple[str, str]]:
-    """Draws what was measured; returns file names and descriptions. Raises ImportError without matplotlib."""
+def style() -> None:
+    """Sets how all plots look. Raises ImportError without matplotlib."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -33,6 +33,11 @@ def draw(figures: Mapping[str, Figure], directory: Path) -> list[tuple[str, str]
             "ytick.color": TEXT,
         }
     )
+
+
+def draw(figures: Mapping[str, Figure], directory: Path) -> list[tuple[str, str]]:
+    """Draws what was measured; returns file names and descriptions. Raises ImportError without matplotlib."""
+    style()
     figure = figures.get("get-str")
     if figure is None:
         return []
@@ -48,7 +53,8 @@ def _colour(name: str) -> str:
     return REFERENCE if name == DICT else PEER
 
 
-def _save(canvas: Any, path: Path) -> None:
+def save(canvas: Any, path: Path) -> None:
+    """Writes a plot, and closes it."""
     from matplotlib import pyplot
 
     canvas.savefig(path, metadata={"Date": None, "Creator": None}, facecolor="white", bbox_inches="tight")
@@ -89,7 +95,7 @@ def _bars(figure: Figure, condition: str, path: Path) -> str:
     title = f"get(key), hit, {condition}, str keys"
     axes.set_title(title, loc="left", fontsize=11)
     axes.tick_params(axis="y", length=0)
-    _save(canvas, path)
+    save(canvas, path)
     return f"{title}: ns for every cache"
 
 
@@ -132,5 +138,5 @@ def _lines(figure: Figure, path: Path) -> str:
     title = "get(key), hit, str keys: how many times dict.get"
     axes.set_title(title, loc="left", fontsize=11)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    _save(canvas, path)
+    save(canvas, path)
     return f"{title}, against the number of entries"

@@ -20,6 +20,7 @@ from flexcache_rs._report import describe, repr_html
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from flexcache_rs._tier import Store as Store
     from flexcache_rs.disk import Cache, Deque, Disk, FanoutCache, FanoutIndex, Index, JSONDisk, Timeout
 
 # The calls of FlexCache that are written in Python.

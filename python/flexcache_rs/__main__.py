@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from flexcache_rs import __version__
+from flexcache_rs.disk import command as disk
 from flexcache_rs.replay import command as replay
 
 if TYPE_CHECKING:
@@ -55,11 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
-        prog="flexcache", description="Tools for the in-process cache FlexCache.", allow_abbrev=False
+        prog="flexcache", description="Tools for caches in memory and on disk.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"flexcache-rs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     replay.add_to(commands)
+    disk.add_to(commands)
     options = parser.parse_args(arguments)
     if "run" not in options:
         parser.print_help()

@@ -19,6 +19,7 @@ use std::num::NonZeroU64;
 
 use crate::arena::Arena;
 use crate::clock::{Clock, Nanos};
+use crate::column::Column;
 use crate::error::Error;
 use crate::index::Index;
 use crate::node::Node;
@@ -136,6 +137,8 @@ pub struct Store<K, V, P: Policy> {
     wheel: Option<Wheel>,
     /// Made with the first tag.
     tags: Option<Box<Tags>>,
+    /// Made with the first stamp.
+    stamps: Option<Box<Column<u64>>>,
     stats: Stats,
     limits: Limits,
     seed: u64,
@@ -154,6 +157,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             weights: Weights::new(),
             wheel: None,
             tags: None,
+            stamps: None,
             stats: Stats::default(),
             limits,
             seed,
@@ -205,6 +209,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             + self.weights.allocated_bytes()
             + self.wheel.as_ref().map_or(0, Wheel::allocated_bytes)
             + self.tags.as_ref().map_or(0, |tags| tags.allocated_bytes())
+            + self.stamps.as_ref().map_or(0, |stamps| stamps.allocated_bytes())
     }
 
     /// The slot of the entry under `hash` whose key `eq` accepts, expired or not. O(1).
@@ -673,6 +678,18 @@ impl<K, V, P: Policy> Store<K, V, P> {
         self.policy.restore(slot, rank);
     }
 
+    /// The number that the owner keeps with an entry; 0 where there is none. O(1).
+    #[inline]
+    #[must_use]
+    pub fn stamp(&self, slot: Slot) -> u64 {
+        self.stamps.as_ref().map_or(0, |stamps| stamps.get(slot))
+    }
+
+    /// Keeps a number with an entry, as long as it stays; to be set anew with each entry that is put. O(1).
+    pub fn set_stamp(&mut self, slot: Slot, stamp: u64) {
+        self.stamps.get_or_insert_with(|| Box::new(Column::new(self.limits.capacity()))).set(slot, stamp);
+    }
+
     /// Every key and value, in no particular order. What it costs is up to the caller.
     pub fn entries(&self) -> impl Iterator<Item = (&K, &V)> {
         self.nodes.iter().map(|(_, node)| (&node.key, &node.value))
@@ -706,6 +723,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             weights: self.weights.clone(),
             wheel: self.wheel.clone(),
             tags: self.tags.clone(),
+            stamps: self.stamps.clone(),
             stats: self.stats,
             limits: self.limits,
             seed: self.seed,

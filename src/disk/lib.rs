@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// One module, `frames`, expects it.
+// Two modules, `frames` and `version`, expect it.
 #![deny(unsafe_code)]
 
 mod changes;
@@ -18,6 +18,7 @@ mod record;
 mod rules;
 mod schema;
 mod store;
+mod version;
 mod write;
 
 pub use check::Finding;
@@ -31,4 +32,5 @@ pub use rules::{Policy, Rules};
 pub use rusqlite::types::{Value, ValueRef};
 pub use schema::METADATA;
 pub use store::{DATABASE, Remove, Store};
+pub use version::Version;
 pub use write::{Counted, Number};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -17,6 +17,7 @@ use crate::neighbours::Claim;
 use crate::pool::{Link, Patience, Pool, try_again};
 use crate::rules::Policy;
 use crate::schema;
+use crate::version::{Version, Watch};
 
 /// The database in a directory.
 pub const DATABASE: &str = "cache.db";
@@ -43,6 +44,7 @@ pub struct Store {
     database: PathBuf,
     remove: Remove,
     page_size: OnceLock<i64>,
+    watch: Mutex<Option<Watch>>,
     pub(crate) forecast: Mutex<Forecast>,
     /// Whether the key that was written last was a new one.
     pub(crate) new_keys: AtomicBool,
@@ -65,6 +67,7 @@ impl Store {
             pool: Pool::default(),
             remove,
             page_size: OnceLock::new(),
+            watch: Mutex::default(),
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
         }
@@ -201,14 +204,42 @@ impl Store {
         self.pool.in_transaction()
     }
 
+    /// The database's version: another one after anybody has written. Costs about as much as a lock that is free.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be opened; without a shared log, it cannot be read.
+    pub fn version(&self) -> Result<Version> {
+        let mut watch = self.watch();
+        let watch = match &mut *watch {
+            Some(watch) => watch,
+            none => none.insert(Watch::new(self.connect()?)?),
+        };
+        watch.version()
+    }
+
+    /// The same, where nothing has to be opened or asked, nor waited for.
+    #[inline]
+    #[must_use]
+    pub fn version_if_watched(&self) -> Option<Version> {
+        self.watch.try_lock().ok()?.as_ref()?.version_in_memory()
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
+        // Nothing inside can panic half-way.
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Closes connections that no call uses. The next call opens one again.
     pub fn close(&self) {
+        drop(self.watch().take());
         self.pool.close();
     }
 
     /// Before a fork: waits for the calls of other threads, a second at most, and closes what is
     /// idle. Calls that come now wait for [`Store::after_fork_in_parent`].
     pub fn before_fork(&self) {
+        drop(self.watch().take());
         self.pool.hold(PATIENCE_TO_FORK);
     }
 

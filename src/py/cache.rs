@@ -31,6 +31,7 @@ use super::pickle;
 use super::recorder::Recorder;
 use super::running_python::call;
 use super::stats::CacheStats;
+use super::tier::{self, Coherence, Tier};
 use super::views::{CacheIterator, CacheView, What};
 use super::write::IfPresent;
 
@@ -38,6 +39,8 @@ use super::write::IfPresent;
 pub(crate) struct Callbacks {
     pub(crate) on_evict: Option<Py<PyAny>>,
     pub(crate) policy: Option<Py<PyAny>>,
+    /// What lasts, behind the cache.
+    pub(crate) tier: Option<Tier>,
 }
 
 /// An in-process cache with a policy, limits, expiry and hooks.
@@ -62,6 +65,13 @@ pub(crate) struct Callbacks {
 ///         anyone touching the cache, or the least seconds between two such removals.
 ///     on_evict: called as on_evict(key, value, reason) after an entry left, with a reason of
 ///         "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
+///     store: what the cache is to be in front of: a `Cache` or `FanoutCache` of
+///         `flexcache_rs.disk`, or an object of your own with the methods of `flexcache_rs.Store`.
+///         What is not in memory is looked up there, a write goes to both, and what is evicted from
+///         memory stays there. Length and iteration are those of memory. None for no store.
+///     coherence: how others' writes to the store are seen: "strict" (the default) at once, or a
+///         number of seconds after which an entry in memory is fetched anew, or None where nobody
+///         else writes to it.
 ///     name: what to call the cache, for people and in the registry of caches().
 ///     record: a file to write a trace of all lookups to, as hashes of the keys, with the sizes if
 ///         there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
@@ -110,6 +120,7 @@ pub(crate) struct FlexCache {
     /// Whether every lookup and write has to be told of or recorded.
     pub(super) watched: AtomicBool,
     pub(super) recorder: Option<Arc<Recorder>>,
+    pub(super) tier: Option<Tier>,
 }
 
 /// Called with every cache that has a name.
@@ -142,9 +153,10 @@ impl FlexCache {
     #[classmethod]
     #[pyo3(signature = (eviction_policy=Given::NOT, scan_interval=Given::NOT, max_items=Given::NOT,
         max_bytes=Given::NOT, *, default_ttl=Given::NOT, thread_safe=Given::NOT, shards=Given::NOT,
-        background_expiry=Given::NOT, on_evict=Given::NOT, name=Given::NOT, record=Given::NOT,
+        background_expiry=Given::NOT, on_evict=Given::NOT, store=Given::NOT,
+        coherence=Given::NOT, name=Given::NOT, record=Given::NOT,
         record_limit=Given::NOT),
-        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, name=None, record=None, record_limit=10000000)")]
+        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, store=None, coherence='strict', name=None, record=None, record_limit=10000000)")]
     #[expect(clippy::too_many_arguments, reason = "the constructor is the cache's whole configuration")]
     fn new(
         class: &Bound<'_, PyType>,
@@ -157,6 +169,8 @@ impl FlexCache {
         shards: Given<'_>,
         background_expiry: Given<'_>,
         on_evict: Given<'_>,
+        store: Given<'_>,
+        coherence: Given<'_>,
         name: Given<'_>,
         record: Given<'_>,
         record_limit: Given<'_>,
@@ -185,6 +199,13 @@ impl FlexCache {
         let callbacks = Callbacks {
             on_evict: on_evict.or(None, |callback| options::callable("on_evict", callback))?,
             policy: eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
+            tier: match store.0.filter(|store| !store.is_none()) {
+                Some(store) => Some(Tier::new(&store, coherence.or(Coherence::Strict, tier::coherence)?)?),
+                None => {
+                    coherence.or(Coherence::Strict, tier::coherence)?;
+                    None
+                }
+            },
         };
         let engine = |shard| {
             Engine::new(options.policy, options::share(limits, shard, options.shards), rand::random())
@@ -269,7 +290,10 @@ impl FlexCache {
     #[pyo3(signature = (key, default=None))]
     fn peek(&self, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
         let py = key.py();
-        let value = self.find_live(key.as_borrowed(), |engine, slot| engine.value(slot).clone_ref(py))?;
+        let value = match &self.tier {
+            Some(tier) => self.peek_through(tier, key.as_borrowed())?,
+            None => self.find_live(key.as_borrowed(), |engine, slot| engine.value(slot).clone_ref(py))?,
+        };
         Ok(value.or(default))
     }
 
@@ -298,8 +322,12 @@ impl FlexCache {
     /// (1, None)
     #[pyo3(signature = (key, default=OrRaise::Raise), text_signature = "($self, key, default=...)")]
     fn pop(&self, key: &Bound<'_, PyAny>, default: OrRaise) -> PyResult<Py<PyAny>> {
-        match (self.take(key.as_borrowed(), Cause::Popped)?, default) {
-            (Some(leaver), _) => Ok(leaver.value),
+        let value = match &self.tier {
+            Some(tier) => self.pop_through(tier, key.as_borrowed())?,
+            None => self.take(key.as_borrowed(), Cause::Popped)?.map(|leaver| leaver.value),
+        };
+        match (value, default) {
+            (Some(value), _) => Ok(value),
             (None, OrRaise::Default(default)) => Ok(default),
             (None, OrRaise::Raise) => Err(missing(key)),
         }
@@ -322,11 +350,17 @@ impl FlexCache {
     fn popitem(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
         let leaver =
             self.take_victim(py)?.ok_or_else(|| PyKeyError::new_err("popitem(): the cache is empty"))?;
+        if let Some(tier) = &self.tier {
+            self.remove_through(tier, leaver.key.bind_borrowed(py))?;
+        }
         Ok((leaver.key, leaver.value))
     }
 
     /// Remove every entry. O(n), but the cache is free for others again at once.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(tier) = &self.tier {
+            tier.clear(py)?;
+        }
         self.empty(py, Cause::Cleared)
     }
 
@@ -347,11 +381,16 @@ impl FlexCache {
         let deadline =
             if ttl.is_none() { None } else { Some(duration::ttl("ttl", ttl.as_borrowed())?.deadline()) };
         let cache = this.get();
-        let found = cache.find_live(key.as_borrowed(), |engine, slot| engine.set_deadline(slot, deadline))?;
-        if let (Some(deadline), Some(())) = (deadline, found) {
+        let found = match &cache.tier {
+            Some(tier) => cache.touch_through(tier, key.as_borrowed(), deadline)?,
+            None => cache
+                .find_live(key.as_borrowed(), |engine, slot| engine.set_deadline(slot, deadline))?
+                .is_some(),
+        };
+        if let (Some(deadline), true) = (deadline, found) {
             cache.expect_expiry(this, deadline)?;
         }
-        Ok(found.is_some())
+        Ok(found)
     }
 
     /// The seconds an entry has left to live, None where it does not expire.
@@ -367,6 +406,9 @@ impl FlexCache {
     /// >>> 59 < cache.ttl("a") <= 60
     /// True
     fn ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+        if let Some(tier) = &self.tier {
+            return self.ttl_through(tier, key.as_borrowed())?.ok_or_else(|| missing(key));
+        }
         let deadline = self.find_live(key.as_borrowed(), |engine, slot| engine.deadline(slot))?;
         Ok(deadline.ok_or_else(|| missing(key))?.map(duration::seconds_until))
     }
@@ -428,8 +470,16 @@ impl FlexCache {
     /// 1
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let mut count = 0;
-        for (key, _) in self.hashed(keys)? {
-            count += usize::from(self.remove(key.as_borrowed())?);
+        let hashed = self.hashed(keys)?;
+        let mut remove_all = || {
+            for (key, _) in &hashed {
+                count += usize::from(self.remove(key.as_borrowed())?);
+            }
+            Ok(())
+        };
+        match &self.tier {
+            Some(tier) => tier.together(keys.py(), remove_all)?,
+            None => remove_all()?,
         }
         Ok(count)
     }
@@ -452,7 +502,10 @@ impl FlexCache {
     /// >>> cache.evict_tag("user:1"), "page" in cache, cache.evict_tag("site")
     /// (1, False, 0)
     fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
-        self.remove_tagged(tag.py(), &options::tag(&tag.as_borrowed())?)
+        let (py, tag) = (tag.py(), options::tag(&tag.as_borrowed())?);
+        let stored = self.tier.as_ref().map(|tier| tier.evict_tag(py, &tag)).transpose()?;
+        let removed = self.remove_tagged(py, &tag)?;
+        Ok(stored.unwrap_or(removed))
     }
 
     /// The tags of an entry, as a tuple; empty where the key is absent. Counts as no access.
@@ -682,6 +735,12 @@ impl FlexCache {
         self.options.name.as_deref()
     }
 
+    /// The store that the cache is in front of, or None.
+    #[getter]
+    fn store(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tier.as_ref().map(|tier| tier.given.clone_ref(py))
+    }
+
     fn __repr__(this: &Bound<'_, Self>) -> PyResult<String> {
         let py = this.py();
         let cache = this.get();
@@ -761,6 +820,7 @@ impl FlexCache {
         }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
         self.flights.get(py).map_or(Ok(()), |flights| visit.call(flights))?;
+        self.tier.as_ref().map_or(Ok(()), |tier| tier.traverse(&visit))?;
         self.farewell.traverse(py, &visit)
     }
 

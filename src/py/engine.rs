@@ -118,6 +118,22 @@ impl Engine {
         })
     }
 
+    /// [`hit_if_plain`](Self::hit_if_plain) of an entry whose stamp is accepted.
+    #[inline(always)]
+    pub(crate) fn hit_if_fresh(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+        is_fresh: impl Fn(u64) -> bool,
+    ) -> Option<&Py<PyAny>> {
+        on_store!(self, store => match store.find(hash, eq) {
+            Ok(Some(slot)) if is_fresh(store.stamp(slot)) && !store.has_expired(slot, &SystemClock) => {
+                Some(store.hit(slot))
+            }
+            _ => None,
+        })
+    }
+
     /// Finds an entry and replaces it, or stores it anew, in one; `Err` where that is not all there
     /// is to do. The closures make the references that are stored.
     #[inline(always)]
@@ -262,6 +278,15 @@ impl Engine {
 
     pub(crate) fn weight_of(&self, slot: Slot) -> u64 {
         on_store!(self, store => store.weight_of(slot))
+    }
+
+    #[inline]
+    pub(crate) fn stamp(&self, slot: Slot) -> u64 {
+        on_store!(self, store => store.stamp(slot))
+    }
+
+    pub(crate) fn set_stamp(&mut self, slot: Slot, stamp: u64) {
+        on_store!(self, store => store.set_stamp(slot, stamp));
     }
 
     pub(crate) fn rank(&self, slot: Slot) -> u64 {

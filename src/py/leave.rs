@@ -140,6 +140,9 @@ impl FlexCache {
     }
 
     pub(super) fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+        if let Some(tier) = &self.tier {
+            return self.remove_through(tier, key);
+        }
         let py = key.py();
         let turn = self.turn(py)?;
         let removed = self.take(key, Cause::Deleted)?;

@@ -414,7 +414,7 @@ pub(crate) fn cache_of_results(py: Python<'_>, most: Option<u64>) -> PyResult<Fl
     let options = Options { policy, runs_hooks: false, ..Options::default() };
     let limits = Limits::new(most.unwrap_or(0), 0);
     let engine = Engine::new(policy, options::share(limits, 0, 1), rand::random());
-    let callbacks = Callbacks { on_evict: None, policy: None };
+    let callbacks = Callbacks { on_evict: None, policy: None, tier: None };
     FlexCache::build(py, options, callbacks, std::iter::empty(), engine, rand::random())
 }
 

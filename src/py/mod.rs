@@ -32,6 +32,7 @@ pub(crate) mod remembered;
 mod running_python;
 pub(crate) mod stats;
 pub(crate) mod testing;
+mod tier;
 pub(crate) mod views;
 mod whole;
 mod write;

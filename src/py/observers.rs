@@ -191,6 +191,12 @@ impl FlexCache {
 
     /// Whether lookups and writes have to be told of.
     fn is_watched(&self) -> bool {
+        self.is_observed() || self.tier.is_some()
+    }
+
+    /// Whether anybody wants to be told of lookups and writes.
+    #[inline]
+    pub(super) fn is_observed(&self) -> bool {
         self.farewell.observers.wanted.load(Ordering::Relaxed) != 0 || self.recorder.is_some()
     }
 }

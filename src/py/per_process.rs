@@ -20,15 +20,21 @@ impl<T: Default> Default for PerProcess<T> {
 impl<T: Default> PerProcess<T> {
     /// The state of this process.
     pub(crate) fn get(&self, py: Python<'_>) -> Arc<T> {
+        self.with(py, Arc::clone)
+    }
+
+    /// Looks at the state of this process, without anything that takes a lock or Python.
+    #[inline]
+    pub(crate) fn with<R>(&self, py: Python<'_>, look: impl FnOnce(&Arc<T>) -> R) -> R {
         let now = background::generation();
-        let state = self.0.with(py, |(generation, state)| {
+        let seen = self.0.with(py, |(generation, state)| {
             if *generation != now {
                 // The parent's is never touched again, nor dropped.
                 std::mem::forget(std::mem::take(state));
                 *generation = now;
             }
-            Arc::clone(state)
+            look(state)
         });
-        state.unwrap_or_else(|_| unreachable!("nothing above uses the same state"))
+        seen.unwrap_or_else(|_| unreachable!("nothing above uses the same state"))
     }
 }

@@ -19,6 +19,7 @@ use super::duration::{Ttl, seconds_until};
 use super::engine::Engine;
 use super::hooks;
 use super::options::{self, Options};
+use super::tier::Tier;
 use super::write::{IfPresent, Terms};
 
 /// The moment of a deadline, in seconds since 1970.
@@ -65,6 +66,9 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
     }
     if let Some(name) = &options.name {
         arguments.set_item("name", name)?;
+    }
+    if let Some(tier) = &cache.get().tier {
+        tier.configuration(&arguments)?;
     }
     Ok(arguments)
 }
@@ -149,7 +153,7 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         let weight = hooks::weight(&value.as_borrowed())?;
         // Past a policy of the user's, which knows the entry already.
         let deadline = this.deadline(ttl)?;
-        let terms = Terms { weight, deadline, tags: &tags, if_present: IfPresent::Replace };
+        let terms = Terms { deadline, tags: &tags, ..Terms::new(weight, IfPresent::Replace) };
         this.write_store(borrowed, value.as_borrowed(), hash, terms)?;
         if let Some(deadline) = deadline {
             this.expect_expiry(cache, deadline)?;
@@ -209,7 +213,9 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let options = &original.options;
     // One file cannot hold two traces.
     let options = Options { name: options.name.clone(), record: None, ..*options };
-    let callbacks = Callbacks { on_evict: original.farewell.listener(py)?, policy: None };
+    let tier = original.tier.as_ref();
+    let tier = tier.map(|tier| Tier::new(tier.given.bind(py), tier.coherence)).transpose()?;
+    let callbacks = Callbacks { on_evict: original.farewell.listener(py)?, policy: None, tier };
     let mut engines = engines.into_iter();
     let Some(first) = engines.next() else { unreachable!("a cache has at least one shard") };
     let made = FlexCache::build(py, options, callbacks, engines, first, original.seed())?;

@@ -15,7 +15,9 @@ impl FlexCache {
     /// The value of a live entry; counts a hit or a miss and an access.
     #[inline(never)]
     pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
-        let value = if self.gate.is_some() {
+        let value = if let Some(tier) = &self.tier {
+            self.read_through(tier, key, hash)?
+        } else if self.gate.is_some() {
             self.read_by_custom_policy(key, hash)?
         } else {
             self.read_store(key, hash)?
@@ -72,7 +74,7 @@ impl FlexCache {
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
         if self.gate.is_some() || self.watched.load(Ordering::Relaxed) {
-            return Err(Complicated);
+            return self.hit_in_front(py, hash, eq).map(Some).ok_or(Complicated);
         }
         let read = self.shards.of(hash).with(py, |engine| {
             let value = engine.get_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
@@ -91,10 +93,32 @@ impl FlexCache {
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Option<Py<PyAny>> {
         if self.gate.is_some() || self.watched.load(Ordering::Relaxed) {
-            return None;
+            return self.hit_in_front(py, hash, eq);
         }
         let hit = self.shards.of(hash).with(py, |engine| {
             let value = engine.hit_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+            Some(value.clone_ref(py))
+        });
+        hit.ok().flatten()
+    }
+
+    /// The value of a key in memory in front of a store, if nothing but a hit has to be counted; has
+    /// changed nothing otherwise.
+    #[inline(never)]
+    fn hit_in_front(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+    ) -> Option<Py<PyAny>> {
+        let tier = self.tier.as_ref()?;
+        if self.is_observed() {
+            return None;
+        }
+        let stamp = tier.stamp_without_python(py)?;
+        let hit = self.shards.of(hash).with(py, |engine| {
+            let is_fresh = |of_entry| tier.is_fresh(of_entry, stamp);
+            let value = engine.hit_if_fresh(hash, |stored| eq(stored).ok_or(Complicated), is_fresh)?;
             Some(value.clone_ref(py))
         });
         hit.ok().flatten()
@@ -126,6 +150,9 @@ impl FlexCache {
 
     #[inline]
     pub(crate) fn has(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-        Ok(self.find_live(key, |_, _| ())?.is_some())
+        match &self.tier {
+            Some(tier) => self.has_through(tier, key),
+            None => Ok(self.find_live(key, |_, _| ())?.is_some()),
+        }
     }
 }

@@ -44,6 +44,11 @@ impl FlexCache {
                 )));
             }
         }
+        if callbacks.tier.is_some() && callbacks.policy.is_some() {
+            return Err(PyValueError::new_err(
+                "store must be None with an eviction policy written in Python",
+            ));
+        }
         let sized = first.limits().weight.is_some();
         let recorder = options
             .record
@@ -63,7 +68,8 @@ impl FlexCache {
             finalized: AtomicBool::new(false),
             farewell: Farewell::new(callbacks.on_evict, options.runs_hooks),
             flights: PyOnceLock::new(),
-            watched: AtomicBool::new(recorder.is_some()),
+            watched: AtomicBool::new(recorder.is_some() || callbacks.tier.is_some()),
+            tier: callbacks.tier,
             recorder,
             options,
             policy: Guard::new(callbacks.policy, true),

@@ -43,11 +43,13 @@ pub(crate) struct Terms<'a> {
     pub(crate) deadline: Option<Nanos>,
     pub(crate) tags: &'a [Arc<str>],
     pub(crate) if_present: IfPresent,
+    /// What the entry is stamped with, see `tier`; 0 for nothing.
+    pub(crate) stamp: u64,
 }
 
 impl Terms<'_> {
     pub(crate) fn new(weight: u64, if_present: IfPresent) -> Self {
-        Self { weight, deadline: None, tags: &[], if_present }
+        Self { weight, deadline: None, tags: &[], if_present, stamp: 0 }
     }
 }
 
@@ -136,6 +138,9 @@ impl FlexCache {
         let cache = this.get();
         let deadline = cache.deadline(ttl)?;
         let terms = Terms { deadline, ..terms };
+        if let Some(tier) = &cache.tier {
+            return Self::write_through(this, tier, key, value, hash, terms);
+        }
         let stored = if cache.gate.is_some() {
             cache.write_by_custom_policy(key, value, hash, terms)?
         } else {
@@ -151,7 +156,7 @@ impl FlexCache {
     }
 
     #[cold]
-    fn note_write(
+    pub(super) fn note_write(
         &self,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
@@ -197,12 +202,23 @@ impl FlexCache {
         if total > weighed.len() as u128 {
             cache.check_sums(py, &weighed)?;
         }
-        for (key, value, hash, weight) in weighed {
-            let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
-            let terms = Terms { tags: &tags, ..Terms::new(weight, IfPresent::Replace) };
-            Self::write_weighed(this, key, value, hash, ttl, terms)?;
+        let write_all = || {
+            for (key, value, hash, weight) in &weighed {
+                let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
+                let terms = Terms { tags: &tags, ..Terms::new(*weight, IfPresent::Replace) };
+                Self::write_weighed(this, key, value, *hash, ttl, terms)?;
+            }
+            Ok(())
+        };
+        match &cache.tier {
+            Some(tier) => tier.together(py, write_all).inspect_err(|_| {
+                // None of them is in the store, for all we know.
+                for (key, ..) in &weighed {
+                    let _ = cache.forget(key.as_borrowed());
+                }
+            }),
+            None => write_all(),
         }
-        Ok(())
     }
 
     /// Checks that the weights of new entries fit 64 bits together with those that stay.
@@ -242,7 +258,7 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        Terms { weight, deadline, tags, if_present }: Terms<'_>,
+        Terms { weight, deadline, tags, if_present, stamp }: Terms<'_>,
     ) -> PyResult<Stored> {
         let py = key.py();
         let mut departures = Departures::new();
@@ -255,6 +271,9 @@ impl FlexCache {
             let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
             let new = New { key, value, weight, deadline };
             let stored = engine.put(found, hash, new, tags, &mut departures);
+            if let (Ok(slot), true) = (&stored, stamp != 0) {
+                engine.set_stamp(*slot, stamp);
+            }
             if engine.has_deadlines() {
                 self.expire_some(engine, &mut departures);
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flexcache_disk::{
     Counted, Entry, Error, Finding, Key, Label, Number, Order, OwnedKey, Policy, Record, Rules, Side, Store,
-    files,
+    Version, files,
 };
 use pyo3::exceptions::{PyKeyError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -172,6 +172,24 @@ impl DiskCache {
                 Err(error) => return Err(errors::raised_in(py, error, store.directory())),
             }
         }
+    }
+
+    /// The version of the database, for the tier.
+    pub(crate) fn version(&self, py: Python<'_>) -> PyResult<Version> {
+        let store = self.store(py)?;
+        let Some(store) = store.get() else { return Err(PyRuntimeError::new_err("the cache is not open")) };
+        store.version().map_err(|error| errors::raised(py, error))
+    }
+
+    /// The same, where it takes but a look.
+    #[inline]
+    pub(crate) fn version_if_watched(&self, py: Python<'_>) -> Option<Version> {
+        self.open.get()?.store.with(py, |store| store.get()?.version_if_watched())
+    }
+
+    /// Whether the calling thread is in a transaction.
+    pub(crate) fn is_in_transaction(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.store(py)?.get().is_some_and(Store::in_transaction))
     }
 
     pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<()> {

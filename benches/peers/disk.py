@@ -1,0 +1,513 @@
+"""Measures the caches on disk beside their peers: `python -m benches.peers.disk --help`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+from . import disk_report
+from .disk_child import CONTESTANTS, Contestant
+from .measure import ROOT
+
+SIZES = {"64 B": 64, "256 B": 256, "4 KiB": 2**12, "64 KiB": 2**16, "1 MiB": 2**20}
+OPERATIONS = ("set", "set over", "get", "get, miss", "in", "delete")
+COUNTING = ("incr", "add", "add, there")
+VALUE = 256
+"""Bytes of a value where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    rounds: int = 9
+    operations: int = 200
+    entries: tuple[int, ...] = (100, 10_000, 100_000, 1_000_000)
+    workers: tuple[int, ...] = (1, 4, 8)
+    seconds: float = 1.0
+    load_rounds: int = 2
+    openings: int = 4
+    imports: int = 9
+    seed: int | None = None
+
+    @classmethod
+    def quick(cls, seed: int | None = None) -> Settings:
+        """About a minute, for a first look."""
+        return cls(
+            rounds=3,
+            operations=100,
+            entries=(100, 10_000, 100_000),
+            workers=(1, 4),
+            seconds=0.3,
+            load_rounds=1,
+            openings=2,
+            imports=3,
+            seed=seed,
+        )
+
+
+@dataclass
+class Cell:
+    """What one library needed: its samples, in the figure's unit."""
+
+    samples: list[float] = field(default_factory=list[float])
+    failures: int = 0
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.samples)
+
+    @property
+    def p99(self) -> float:
+        """What one in a hundred exceeds."""
+        return sorted(self.samples)[min(len(self.samples) - 1, len(self.samples) * 99 // 100)]
+
+
+@dataclass
+class Figure:
+    """A table: for each condition, what each library needed, or managed where `more` is better."""
+
+    title: str
+    text: str
+    unit: str = "µs"
+    more: bool = False
+    compared: bool = True
+    rows: dict[str, dict[str, Cell]] = field(default_factory=dict[str, dict[str, Cell]])
+    remarks: list[str] = field(default_factory=list[str])
+
+    def cell(self, condition: str, name: str) -> Cell:
+        """Where to add samples."""
+        return self.rows.setdefault(condition, {}).setdefault(name, Cell())
+
+    def add(self, condition: str, name: str, nanoseconds: Sequence[int]) -> None:
+        """Adds samples."""
+        self.cell(condition, name).samples.extend(sample / 1000 for sample in nanoseconds)
+
+    def times(self, condition: str, name: str, reference: str) -> float | None:
+        """How many times as fast as a library another one is."""
+        row = self.rows[condition]
+        if name not in row or reference not in row:
+            return None
+        ours, theirs = row[name].median, row[reference].median
+        if not ours or not theirs:
+            return None
+        return ours / theirs if self.more else theirs / ours
+
+
+class Library:
+    """A library's process, and how to ask it."""
+
+    def __init__(self, contestant: Contestant, directory: Path) -> None:
+        self.contestant = contestant
+        self.name = contestant.name
+        self.directory = directory
+        self._process = subprocess.Popen(
+            command(contestant), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def send(self, *request: Any) -> None:
+        """Asks for something."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """What came of it."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise LibraryFailedError(f"{self.name} ended with status {self._process.wait()}")
+        return json.loads(line)
+
+    def ask(self, *request: Any) -> Any:
+        """Asks and waits."""
+        self.send(*request)
+        return self.answer()
+
+    def path(self, name: str) -> str:
+        """A directory of its own."""
+        return str(self.directory / name)
+
+    def end(self, *, kill: bool = False) -> None:
+        """Ends the process."""
+        if kill:
+            self._process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+
+
+class LibraryFailedError(Exception):
+    """A library's process that ended."""
+
+
+def command(contestant: Contestant, *rest: str) -> list[str]:
+    """How to start a child."""
+    return [sys.executable, "-m", "benches.peers.disk_child", contestant.name, *rest]
+
+
+@dataclass
+class Run:
+    """What every figure needs."""
+
+    settings: Settings
+    random: Random
+    say: Callable[[str], None]
+    directory: Path
+    libraries: list[Library]
+    durability: dict[str, str] = field(default_factory=dict[str, str])
+    left_out: list[str] = field(default_factory=list[str])
+
+    def in_turns(self, rounds: int) -> Iterator[tuple[int, Library]]:
+        """Every library once a round, in a new order each time. Round 0 is to warm up."""
+        for number in range(rounds + 1):
+            for library in self.random.sample(self.libraries, k=len(self.libraries)):
+                yield number, library
+
+    def everywhere(self, *request: Any) -> dict[str, Any]:
+        """Asks all libraries at once; for what is not measured."""
+        for library in self.libraries:
+            library.send(*[library.path(part[1:]) if _is_path(part) else part for part in request])
+        return {library.name: library.answer() for library in self.libraries}
+
+
+def _is_path(part: Any) -> bool:
+    return isinstance(part, str) and part.startswith("@")
+
+
+FIGURES: dict[str, Callable[[Run], list[Figure]]] = {}
+
+
+def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run], list[Figure]]]:
+    """Registers figures under the name that `--only` takes."""
+
+    def register(function: Callable[[Run], list[Figure]]) -> Callable[[Run], list[Figure]]:
+        FIGURES[name] = function
+        return function
+
+    return register
+
+
+@figure("sizes")
+def sizes(run: Run) -> list[Figure]:
+    """Every call by the size of the value, in a cache with nothing else in it."""
+    text = "A cache with nothing else in it; values are random bytes, new ones each time."
+    figures = {name: Figure(f"{name}, by size of the value", text) for name in OPERATIONS}
+    run.everywhere("open", "@sizes")
+    for label, size in SIZES.items():
+        run.say(f"by size: {label}")
+        count = max(5, min(run.settings.operations, 2**22 // size))
+        for number, library in run.in_turns(run.settings.rounds):
+            samples = library.ask("operations", library.path("sizes"), size, count)
+            for name in OPERATIONS:
+                if number:
+                    figures[name].add(label, library.name, samples[name])
+    run.everywhere("close", "@sizes")
+    return list(figures.values())
+
+
+@figure("entries")
+def entries(run: Run) -> list[Figure]:
+    """Every call by the number of entries."""
+    text = f"Values of {VALUE} B; the keys are anywhere among the entries."
+    figures = {name: Figure(f"{name}, by number of entries", text) for name in (*OPERATIONS, *COUNTING)}
+    for total in run.settings.entries:
+        label, directory = f"{total:,}", f"@entries-{total}"
+        run.say(f"by entries: {label}")
+        run.everywhere("open", directory)
+        for name, there in run.everywhere("fill", directory, total, VALUE).items():
+            if there < 100:
+                figures["get"].remarks.append(f"{name} had {there} % of the {label} entries.")
+        for number, library in run.in_turns(run.settings.rounds):
+            path = library.path(directory[1:])
+            samples = library.ask("operations", path, VALUE, run.settings.operations)
+            samples |= library.ask("counting", path, run.settings.operations)
+            for name in samples:
+                if number:
+                    figures[name].add(label, library.name, samples[name])
+        run.everywhere("close", directory)
+    return list(figures.values())
+
+
+@figure("batches")
+def batches(run: Run) -> list[Figure]:
+    """Sets within a transaction."""
+    result = Figure(
+        "set in a transaction",
+        f"`with cache.transact()` around so many sets of {VALUE} B; what one of them takes, begin and commit included. "
+        "What diskcache_rs calls a transaction only keeps other threads out, so it is not here.",
+    )
+    run.everywhere("open", "@batches")
+    for batch in (10, 100):
+        run.say(f"batches of {batch}")
+        for number, library in run.in_turns(run.settings.rounds):
+            if library.contestant.batches:
+                count = max(3, run.settings.operations // batch)
+                samples = library.ask("batches", library.path("batches"), batch, count)
+                if number:
+                    result.add(f"{batch}", library.name, samples["set"])
+    run.everywhere("close", "@batches")
+    return [result]
+
+
+@figure("memoize")
+def memoize(run: Run) -> list[Figure]:
+    """A hit of a memoized function."""
+    run.say("memoize")
+    result = Figure("memoized call, hit", "A function of one int with 100 remembered results.")
+    run.everywhere("open", "@memoize")
+    for number, library in run.in_turns(run.settings.rounds):
+        samples = library.ask("memoized", library.path("memoize"), run.settings.operations)
+        if number:
+            result.add("1 int", library.name, samples["call"])
+    run.everywhere("close", "@memoize")
+    return [result]
+
+
+@figure("start")
+def start(run: Run) -> list[Figure]:
+    """Opening and importing."""
+    run.say("cold start")
+    entries = 100_000
+    result = Figure(
+        "cold start",
+        "Opening a directory that is not there yet, with the first set; opening one with 100,000 entries that nobody "
+        "has open, with the first get; and the first import in a new interpreter.",
+        unit="ms",
+    )
+    run.everywhere("open", "@start")
+    run.everywhere("fill", "@start", entries, VALUE)
+    run.everywhere("close", "@start")
+    for number, library in run.in_turns(run.settings.rounds):
+        new = library.ask("begin", str(library.directory), run.settings.openings)["new"]
+        again = library.ask("reopen", library.path("start"), run.settings.openings)["reopened"]
+        if number:
+            for condition, samples in (("new directory", new), ("100,000 entries", again)):
+                result.add(condition, library.name, [sample // 1000 for sample in samples])
+    for number, library in run.in_turns(run.settings.imports):
+        program = (
+            "from time import perf_counter_ns as clock; start = clock(); "
+            f"import {library.contestant.module}; print(clock() - start)"
+        )
+        taken = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        if number:
+            result.add("import", library.name, [int(taken) // 1000])
+    return [result]
+
+
+@figure("load")
+def load(run: Run) -> list[Figure]:
+    """Processes and threads that use one directory at once."""
+    figures = []
+    for kind in ("processes", "threads"):
+        for title, writes in (("writing", 1.0), ("mixed", 0.1)):
+            what = (
+                f"every call a set of {VALUE} B"
+                if writes == 1
+                else f"one call in ten a set of {VALUE} B, the others gets"
+            )
+            result = Figure(
+                f"{kind} {title}",
+                f"All of them on one directory with 1,000 keys, {what}; thousands of calls a second of all together, "
+                "with the defaults of each library. In brackets: calls that failed (a timeout, or another error).",
+                unit="k/s",
+                more=True,
+            )
+            run.say(f"{kind} {title}")
+            for fan in (False, True):
+                _load(run, result, kind, writes, fan=fan)
+            figures.append(result)
+    return figures
+
+
+def _load(run: Run, result: Figure, kind: str, writes: float, *, fan: bool) -> None:
+    settings = run.settings
+    for number, library in run.in_turns(settings.load_rounds):
+        if library.contestant.fan is None and fan:
+            continue
+        cells = settings.workers[-1:] if fan else settings.workers
+        for workers in cells if number else (1,):
+            # The first round only fills; the shortest will do.
+            calls, failures = _together(
+                library.contestant,
+                library.path("fanned" if fan else "load"),
+                processes=workers if kind == "processes" else 1,
+                options={
+                    "fan": fan,
+                    "threads": workers if kind == "threads" else 1,
+                    "seconds": settings.seconds if number else 0.05,
+                    "writes": writes if number else 1.0,
+                },
+            )
+            if number:
+                cell = result.cell(f"{workers}{', FanoutCache of 8 shards' if fan else ''}", library.name)
+                cell.samples.append(calls / settings.seconds / 1000)
+                cell.failures += failures
+
+
+def _together(contestant: Contestant, directory: str, processes: int, options: dict[str, Any]) -> tuple[int, int]:
+    """Calls and failures of several processes that begin at the same moment."""
+    options = {"directory": directory, **options}
+    children = [
+        subprocess.Popen(
+            command(contestant, "load", json.dumps(options)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+        )
+        for _ in range(processes)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        while child.stdout.readline().strip() not in ("ready", ""):
+            pass
+    for child in children:
+        assert child.stdin is not None
+        with contextlib.suppress(OSError):
+            child.stdin.write("go\n")
+            child.stdin.flush()
+    calls = failures = 0
+    for child in children:
+        lines = child.communicate(timeout=120)[0].splitlines()
+        done, failed = json.loads(lines[-1]) if lines else (0, 1)
+        calls, failures = calls + done, failures + failed
+    return calls, failures
+
+
+@figure("kept")
+def kept(run: Run) -> list[Figure]:
+    """What is there after a process was killed."""
+    if os.name != "posix":
+        return []
+    run.say("kill -9")
+    result = Figure(
+        "what is there after kill -9",
+        "A process stores 100 entries and is killed at once; how many another process finds then.",
+        unit="of 100",
+        more=True,
+        compared=False,
+    )
+    for library in run.libraries:
+        killed = Library(library.contestant, library.directory)
+        path = killed.path("kept")
+        killed.ask("open", path)
+        killed.ask("fill", path, 100, VALUE)
+        killed.end(kill=True)
+        result.cell("entries", library.name).samples.append(library.ask("count", path))
+    return [result]
+
+
+def filesystem(directory: Path) -> str:
+    """What the directories lie on."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return "unknown"
+    above = [(mount, kind) for _, mount, kind, *_ in mounts if directory.resolve().is_relative_to(mount)]
+    return max(above, key=lambda found: len(found[0]))[1] if above else "unknown"
+
+
+def begin(directory: Path, run: Run) -> None:
+    """Starts every library that is installed, and asks what its settings are."""
+    for contestant in CONTESTANTS:
+        library = Library(contestant, directory / contestant.name)
+        library.directory.mkdir()
+        try:
+            run.durability[contestant.name] = library.ask("open", library.path("first"))
+            library.ask("close", library.path("first"))
+        except LibraryFailedError as error:
+            run.say(f"left out: {error}")
+            run.left_out.append(contestant.distribution)
+            library.end()
+            continue
+        run.libraries.append(library)
+
+
+def machine(run: Run) -> dict[str, str]:
+    """What the numbers depend on."""
+    described = disk_report.machine() | {
+        "file system": filesystem(run.directory),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+    for library in run.libraries:
+        distribution = library.contestant.distribution
+        described[f"{distribution} {metadata.version(distribution)}"] = run.durability[library.name]
+    for distribution in run.left_out:
+        described[distribution] = "left out: not installed, or it does not work here"
+    described["system"] += f" {platform.release().partition('-')[0]}"
+    return described
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benches.peers.disk", description="Caches on disk beside their peers."
+    )
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, no million of entries")
+    parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write disk.md, disk.json and plots there")
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="where the caches lie; default: a temporary one")
+    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, then prints the report or writes it."""
+    chosen = options(arguments)
+    settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
+    started = perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-", dir=chosen.directory))
+    run = Run(settings, Random(settings.seed), say, directory, [])
+    try:
+        begin(directory, run)
+        figures = [made for name in chosen.only or FIGURES for made in FIGURES[name](run)]
+        described = machine(run)
+    finally:
+        for library in run.libraries:
+            library.end()
+        shutil.rmtree(directory, ignore_errors=True)
+    names = [library.name for library in run.libraries]
+    if chosen.output is None:
+        print(disk_report.as_markdown(described, figures, names), end="")
+    else:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        try:
+            drawn = disk_report.draw(figures, names, chosen.output)
+        except ImportError as error:
+            say(f"no plots: {error}")
+            drawn = []
+        report = disk_report.as_markdown(described, figures, names, drawn)
+        (chosen.output / "disk.md").write_text(report, encoding="utf-8")
+        (chosen.output / "disk.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    say("done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
