@@ -127,9 +127,7 @@ def test_values_that_cannot_be_stored(cache: Cache, value: Any, error: type[Exce
     assert list(cache) == ["there"]
 
 
-@pytest.mark.parametrize(
-    "key", [Unpicklable(), (1, Unpicklable()), lambda: None, "\ud800", ("\ud800",)]
-)
+@pytest.mark.parametrize("key", [Unpicklable(), (1, Unpicklable()), lambda: None, "\ud800", ("\ud800",)])
 def test_keys_that_cannot_be_stored(cache: Cache, key: Any) -> None:
     """The same for keys, in every call; a tuple with such a text is pickled and can."""
     calls: list[Callable[[], object]] = [
