@@ -306,8 +306,11 @@ class Cache(DiskCache):
         if compression is not None:
             options["compression"] = compression
         self._use_disk(disk(directory, **options))
+        rules = {key: merged[key] for key in _RULES}
+        # Before it is written: a directory must not be left with what cannot be read again.
+        self._understood(rules)
         self._create(merged, policy["init"])
-        self._rules = {key: merged[key] for key in _RULES}
+        self._rules = rules
         self._apply_rules()
         for key, value in merged.items():
             if key not in _RULES:
@@ -350,11 +353,15 @@ class Cache(DiskCache):
             merged[name] = kept
         return kept
 
-    def _apply_rules(self) -> None:
-        rules = self._rules
+    @staticmethod
+    def _understood(rules: dict[str, Any]) -> tuple[str | None, str | None, float, int, bool]:
+        """Rules as the store has them. Raises for what makes no sense."""
         policy = EVICTION_POLICY[rules["eviction_policy"]]
         limit = max(int(rules["cull_limit"]), 0)
-        self._set_rules(policy["get"], policy["cull"], float(rules["size_limit"]), limit, bool(rules["statistics"]))
+        return policy["get"], policy["cull"], float(rules["size_limit"]), limit, bool(rules["statistics"])
+
+    def _apply_rules(self) -> None:
+        self._set_rules(*self._understood(self._rules))
 
     def _change_rule(self, name: str, value: Any) -> None:
         before = self._rules
@@ -434,11 +441,18 @@ class Cache(DiskCache):
             if value is None:
                 raise ValueError(f"key must be a setting or counter of the cache, not {key!r}")
         else:
-            if key == "eviction_policy" and value not in EVICTION_POLICY:
-                raise KeyError(value)
-            self._change_setting(key, value, update)
+            if key in _RULES:
+                self._understood(self._rules | {key: value})
             if key.startswith("disk_"):
+                before = getattr(self._disk, key[5:], value)
                 setattr(self._disk, key[5:], value)
+                try:
+                    self._change_setting(key, value, update)
+                except BaseException:
+                    setattr(self._disk, key[5:], before)
+                    raise
+            else:
+                self._change_setting(key, value, update)
         setattr(self, key, value)
         return value
 

@@ -1,0 +1,400 @@
+"""What must hold whatever happens: processes killed, disks full, files gone, forks, many writers at once."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from drivers import NEEDS_THEIRS, PROGRAMS, THEIRS
+
+from flexcache_rs.disk import Cache, FanoutCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS = os.environ.get("FLEXCACHE_SECONDS", "2")
+"""How long many writers are at work."""
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+def run(name: str, *arguments: object) -> str:
+    """What a program prints; it must come to a good end."""
+    command = [sys.executable, "-X", "faulthandler", "-W", "ignore", str(PROGRAMS / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100 + 2 * float(SECONDS), check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_fork
+@pytest.mark.parametrize("way", ["writes", "transactions", "queue"])
+def test_killed_writers(tmp_path: Path, way: str) -> None:
+    """A hundred times in all: what was written is there, transactions are whole, and the next one may write."""
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    assert run("disk_killed_writers.py", tmp_path, way, 35, seed).startswith("done")
+
+
+def test_a_killed_transaction_is_over(tmp_path: Path) -> None:
+    """Who waits for it is next, and finds nothing of it."""
+    cache = Cache(tmp_path, timeout=10)
+    cache["counter"] = 5
+    command = [sys.executable, str(PROGRAMS / "disk_holder.py"), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"inside\n"
+        assert cache["counter"] == 5
+        assert "mine" not in cache
+        holder.kill()
+        holder.wait(30)
+    assert cache.incr("counter") == 6
+    assert "mine" not in cache
+    # Its file is of no entry.
+    assert len(cache.check(fix=True).unknown_files) == 1
+    assert cache.check() == []
+    cache.close()
+
+
+@needs_fork
+@pytest.mark.parametrize("way", ["transaction", "threads"])
+def test_forks(tmp_path: Path, way: str) -> None:
+    """In a transaction, and while threads write."""
+    assert run("disk_forks.py", tmp_path, way) == "done\n"
+
+
+@pytest.mark.timeout(120 + 3 * float(SECONDS))
+@pytest.mark.parametrize("kind", ["cache", "fanout"])
+def test_many_writers(tmp_path: Path, kind: str) -> None:
+    """Eight processes with eight threads each: every write that was completed is accounted for."""
+    assert run("disk_soak.py", tmp_path, kind, "all", 8, 8, SECONDS).startswith("done")
+
+
+@pytest.mark.skipif(not THEIRS, reason=NEEDS_THEIRS)
+@pytest.mark.skipif(sys.platform != "linux", reason="what is open can be seen there")
+def test_two_libraries_in_one_process(tmp_path: Path) -> None:
+    """Their locks do not exclude each other, so the second is refused as long as the first has it open."""
+    assert run("disk_neighbours.py", tmp_path) == "done\n"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    if shutil.which("mount") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(cache: Cache, size: int) -> tuple[int, Exception]:
+    """Stores until there is no room. How many, and what was raised."""
+    for number in range(100_000):
+        try:
+            cache.set((size, number), b"f" * size)
+        except Exception as error:
+            return number, error
+    raise AssertionError("the disk does not fill")
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    """Writes raise what the system says; what was there stays readable; with room again all goes on."""
+    cache = Cache(small_disk / "cache", disk_min_file_size=1000, size_limit=10**9)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"b" * 500_000)
+    for number in range(20):
+        cache[number] = number
+    files, error = fill(cache, 20_000)
+    assert isinstance(error, OSError | sqlite3.OperationalError)
+    with pytest.raises(OSError, match="No space") as raised:
+        cache["too large"] = b"l" * 3_000_000
+    assert raised.value.errno == errno.ENOSPC
+    assert isinstance(raised.value.filename, str)
+    assert raised.value.filename.startswith(str(small_disk / "cache"))
+    rows, error = fill(cache, 900)
+    assert isinstance(error, sqlite3.OperationalError)
+    assert "full" in str(error)
+    assert str(small_disk / "cache" / "cache.db") in str(error)
+    with pytest.raises((sqlite3.OperationalError, OSError)), cache.transact():
+        for number in range(20):
+            cache[number] = b"n" * 900
+    for _ in range(2):
+        assert [cache[number] for number in range(20)] == list(range(20))
+        assert all(len(cache[20_000, number]) == 20_000 for number in range(files))
+        assert all(len(cache[900, number]) == 900 for number in range(rows))
+        assert cache.check() == []
+        ballast.unlink(missing_ok=True)
+    cache["more"] = b"m" * 20_000
+    assert cache.delete((20_000, 0))
+    assert cache["more"] == b"m" * 20_000
+    assert cache.check() == []
+    cache.close()
+
+
+def test_a_read_only_directory(small_disk: Path) -> None:
+    """What others have open for writing can be read there; writes say why not."""
+    writable, seen = small_disk / "writable", small_disk / "seen"
+    writer = Cache(writable, disk_min_file_size=1000)
+    writer["row"], writer["file"] = 1, b"f" * 5000
+    seen.mkdir()
+    subprocess.run(["mount", "--bind", str(writable), str(seen)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(seen)], check=True)
+        cache = Cache(seen)
+        assert cache["row"] == 1
+        assert cache["file"] == b"f" * 5000
+        assert list(cache) == ["row", "file"]
+        writes = [
+            lambda: cache.set("row", 2),
+            lambda: cache.incr("row"),
+            lambda: cache.pop("row"),
+            lambda: cache.push("x"),
+            lambda: cache.clear(),
+        ]
+        for write in writes:
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                write()
+        with pytest.raises(OSError, match="Read-only") as raised:
+            cache.set("file", b"g" * 5000)
+        assert raised.value.errno == errno.EROFS
+        writer.incr("row")
+        assert cache["row"] == 2
+        assert len(cache) == 2
+        cache.close()
+        with pytest.raises(OSError, match=r"'.*new' does not exist and cannot be made: Read-only"):
+            Cache(seen / "new")
+    finally:
+        subprocess.run(["umount", "--lazy", str(seen)], check=True)
+    assert writer.check() == []
+    writer.close()
+
+
+def test_a_disk_that_becomes_read_only(small_disk: Path) -> None:
+    """Where SQLite cannot have its log, opening says so; when it can again, all is there."""
+    cache = Cache(small_disk / "cache", disk_min_file_size=1000)
+    cache["row"], cache["file"] = 1, b"f" * 5000
+    cache.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for call in (lambda: cache["row"], lambda: cache.set("row", 2), lambda: Cache(small_disk / "cache")):
+        with pytest.raises(sqlite3.OperationalError, match="unable to open database file") as raised:
+            call()
+        assert str(small_disk / "cache" / "cache.db") in str(raised.value)
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert cache.incr("row") == 2
+    assert cache["file"] == b"f" * 5000
+    assert cache.check() == []
+    cache.close()
+
+
+def value_files(directory: Path) -> list[Path]:
+    return sorted(directory.rglob("*.val"))
+
+
+@pytest.mark.parametrize("damage", ["deleted", "empty", "cut off"])
+@pytest.mark.parametrize("value", ["t" * 2000, b"b" * 2000, [None] * 2000, "\xe4" * 2000], ids=repr)
+@pytest.mark.filterwarnings("error")
+def test_a_value_whose_file_is_damaged(tmp_path: Path, damage: str, value: object) -> None:
+    """Is a miss, whichever way it is asked for; `check` finds and mends it; it can be stored again."""
+    cache = Cache(tmp_path, disk_min_file_size=1000)
+    cache.stats(enable=True)
+    cache["other"] = "o" * 2000
+    before = set(value_files(tmp_path))
+    cache["key"] = value
+    (path,) = set(value_files(tmp_path)) - before
+
+    def harm() -> None:
+        if damage == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else 700])
+
+    harm()
+    assert cache.get("key", "gone") == "gone"
+    assert cache.get("key", "gone", read=True) == "gone"
+    assert cache.stats(enable=False) == (0, 2)
+    with pytest.raises(KeyError):
+        cache["key"]
+    with pytest.raises(KeyError):
+        cache.read("key")
+    report = cache.check()
+    assert len(report) == (2 if damage == "deleted" else 1)
+    assert bool(report.missing_files) == (damage == "deleted")
+    assert bool(report.wrong_sizes) == (damage != "deleted")
+    cache.check(fix=True)
+    assert cache.check() == []
+    assert cache.set("key", value)
+    assert cache["key"] == value
+    assert cache["other"] == "o" * 2000
+    cache.close()
+
+
+def test_a_queue_whose_files_are_gone(tmp_path: Path) -> None:
+    """What can still be had is had, in order."""
+    cache = Cache(tmp_path, disk_min_file_size=1000)
+    for number in range(6):
+        before = set(value_files(tmp_path))
+        cache.push(f"{number} " + "v" * 2000)
+        if number in {0, 3, 5}:
+            (path,) = set(value_files(tmp_path)) - before
+            path.unlink()
+    _, value = cache.peek()
+    assert value[0] == "1"
+    found = [cache.pull()[1] for _ in range(4)]
+    assert [value and value[0] for value in found] == ["1", "2", "4", None]
+    assert len(cache) == 0
+    cache.check(fix=True)
+    assert cache.check() == []
+    cache.close()
+
+
+DAMAGES = {
+    "garbage": lambda data: random.Random(1).randbytes(len(data)),
+    "text": lambda data: b"this is no database\n" * 500,
+    "cut off": lambda data: data[: len(data) // 2],
+    "garbage inside": lambda data: data[:4096] + random.Random(1).randbytes(40_000) + data[44_096:],
+    "only the header": lambda data: data[:100] + bytes(len(data) - 100),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", [Cache, FanoutCache])
+def test_a_damaged_database(tmp_path: Path, damage: str, kind: type[Cache | FanoutCache]) -> None:
+    """Opening or reading it raises, with its name and the way out: to delete it."""
+    cache = kind(tmp_path)
+    for number in range(1000):
+        cache[number] = "v" * 100
+    cache.close()
+    for path in tmp_path.rglob("cache.db"):
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(sqlite3.DatabaseError) as raised:
+        for key in kind(tmp_path):
+            cache[key]
+    assert "cache.db" in str(raised.value)
+    assert str(tmp_path) in str(raised.value)
+    assert "delete it" in str(raised.value)
+    for path in tmp_path.rglob("cache.db*"):
+        path.unlink()
+    again = kind(tmp_path)
+    assert list(again) == []
+    again["new"] = 1
+    assert again["new"] == 1
+    assert again.check() == []
+    again.close()
+
+
+def test_damage_that_shows_later(tmp_path: Path) -> None:
+    """`check` reports it, under its name."""
+    cache = Cache(tmp_path)
+    for number in range(2000):
+        cache[number] = "v" * 100
+    cache.close()
+    path = tmp_path / "cache.db"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4096] = bytes(4096)
+    path.write_bytes(data)
+    try:
+        report = Cache(tmp_path).check()
+    except sqlite3.DatabaseError as error:
+        assert str(path) in str(error)
+    else:
+        assert report.damaged
+        assert not report.ok
+
+
+def test_a_database_deleted_while_open(tmp_path: Path) -> None:
+    """Says so once it is opened again, and what to do."""
+    cache = Cache(tmp_path)
+    cache["key"] = 1
+    cache.close()
+    for path in tmp_path.glob("cache.db*"):
+        path.unlink()
+    for call in (lambda: cache["key"], lambda: cache.set("key", 2), lambda: len(cache), lambda: list(cache)):
+        with pytest.raises(sqlite3.OperationalError, match="deleted while the cache was open") as raised:
+            call()
+        assert str(tmp_path) in str(raised.value)
+    again = Cache(tmp_path)
+    assert list(again) == []
+    cache["key"] = 3
+    assert again["key"] == 3
+    again.close()
+    cache.close()
+
+
+def test_a_directory_deleted_while_open(tmp_path: Path) -> None:
+    """Nothing crashes; once it is opened anew it is as new."""
+    directory = tmp_path / "cache"
+    cache = Cache(directory, disk_min_file_size=100)
+    cache["key"] = "v" * 1000
+    cache.close()
+    shutil.rmtree(directory)
+    with pytest.raises(sqlite3.OperationalError, match="unable to open") as raised:
+        cache["key"]
+    assert str(directory) in str(raised.value)
+    assert list(Cache(directory)) == []
+    cache["key"] = 1
+    assert cache["key"] == 1
+    cache.close()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors cannot be counted here")
+def test_descriptors_are_given_back(tmp_path: Path) -> None:
+    """By `close`, and by the collector; threads that end leave nothing behind."""
+    gc.collect()
+    before, threads = descriptors(), threading.active_count()
+    for number in range(30):
+        short = Cache(tmp_path / str(number % 3), disk_min_file_size=100)
+        short["key"] = "v" * 1000
+        with short.transact():
+            short.incr("count")
+        if number % 2:
+            short.close()
+        del short
+        with FanoutCache(tmp_path / "fanout", shards=3) as fanout:
+            fanout["key"] = 1
+            fanout.deque("d").append(1)
+            fanout.index("i")["k"] = 1
+    cache = Cache(tmp_path / "0")
+    for _ in range(10):
+        working = [threading.Thread(target=lambda: cache.incr("threads", retry=True)) for _ in range(10)]
+        for thread in working:
+            thread.start()
+        for thread in working:
+            thread.join()
+    assert cache["threads"] == 100
+    assert descriptors() - before <= 3 * 10, "never more connections than calls at a time"
+    cache.close()
+    cache = fanout = None
+    gc.collect()
+    assert descriptors() == before
+    assert threading.active_count() == threads
+
+
+def test_failures_leave_no_descriptors(tmp_path: Path) -> None:
+    """Nor does opening what cannot be opened."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "cache.db").write_bytes(b"no database at all" * 1000)
+    gc.collect()
+    before = descriptors() if Path("/proc/self/fd").exists() else 0
+    for _ in range(20):
+        with pytest.raises(sqlite3.DatabaseError):
+            Cache(tmp_path / "bad")
+    gc.collect()
+    assert not before or descriptors() == before
