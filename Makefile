@@ -33,8 +33,8 @@ types: $(installed) $(tools) ## Type checks, and the stubs against the built mod
 	$(run) -m pyright --pythonpath $(run)
 	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt
 
-test-rust: ## The core's tests, also with a recount after every operation
-	cargo test --locked -p flexcache-core
+test-rust: ## The tests of both crates, those of the core also with a recount after every operation
+	cargo test --locked -p flexcache-core -p flexcache-disk
 	cargo test --locked -p flexcache-core --features strict --lib --tests
 
 test-python: $(installed) $(tools) ## The package's tests, with PYTHON

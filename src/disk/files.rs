@@ -84,13 +84,13 @@ pub fn write_whole(
 ) -> Result<(String, u64)> {
     let name = name.map_or_else(new_name, Ok)?;
     let partial = directory.join(format!("{name}{PARTIAL}"));
-    let mut file = Summing { file: create(&partial)?, sum: crc32fast::Hasher::new(), length: 0 };
-    let whole = fill(&mut file).and_then(|()| file.file.sync_all()).and_then(|()| {
+    let mut summing = Summing { file: create(&partial)?, sum: crc32fast::Hasher::new(), length: 0 };
+    let whole = fill(&mut summing).and_then(|()| summing.file.sync_all()).and_then(|()| {
         let name = match name.strip_suffix(SUFFIX) {
-            Some(stem) => format!("{stem}{MARK}{:08x}{SUFFIX}", file.sum.finalize()),
+            Some(stem) => format!("{stem}{MARK}{:08x}{SUFFIX}", summing.sum.finalize()),
             None => name,
         };
-        fs::rename(&partial, directory.join(&name)).map(|()| (name, file.length))
+        fs::rename(&partial, directory.join(&name)).map(|()| (name, summing.length))
     });
     whole.map_err(|error| {
         remove(&partial);

@@ -19,6 +19,7 @@ use rusqlite::ffi;
 
 /// The header of a page in the log.
 const HEADER: usize = 24;
+const HEADER_LENGTH: off_t = 24;
 
 /// A header that waits for its page.
 #[derive(Clone, Copy)]
@@ -65,12 +66,12 @@ unsafe extern "C" fn pwrite(
         // SAFETY: the caller passes `length` bytes that can be read, as for `pwrite`.
         unsafe { ptr::copy_nonoverlapping(data.cast::<u8>(), bytes.as_mut_ptr(), HEADER) };
         WAITING.set(Some(Header { descriptor, offset, bytes }));
-        return HEADER as ssize_t;
+        return HEADER.cast_signed();
     }
     if let Some(header) = waiting {
         // Of the header.
         let mut done = 0;
-        if header.descriptor == descriptor && header.offset + HEADER as off_t == offset {
+        if header.descriptor == descriptor && header.offset.checked_add(HEADER_LENGTH) == Some(offset) {
             let both = [
                 iovec { iov_base: header.bytes.as_ptr().cast_mut().cast(), iov_len: HEADER },
                 iovec { iov_base: data.cast_mut(), iov_len: length },
@@ -79,7 +80,7 @@ unsafe extern "C" fn pwrite(
             let written = unsafe { libc::pwritev(descriptor, both.as_ptr(), 2, header.offset) };
             match usize::try_from(written) {
                 Err(_) => return written,
-                Ok(written) if written > HEADER => return (written - HEADER) as ssize_t,
+                Ok(written) if written > HEADER => return (written - HEADER).cast_signed(),
                 // Very little room: what is left of the header, and then the page.
                 Ok(written) => done = written,
             }

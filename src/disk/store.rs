@@ -423,7 +423,7 @@ fn insistently<R>(mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
     loop {
         match attempt() {
             Err(Error::Busy | Error::NoLock(_)) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1))
+                std::thread::sleep(Duration::from_millis(1));
             }
             done => return done,
         }

@@ -407,7 +407,7 @@ impl FlexCache {
     /// True
     fn ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         if let Some(tier) = &self.tier {
-            return self.ttl_through(tier, key.as_borrowed())?.ok_or_else(|| missing(key));
+            return self.ttl_through(tier, key.as_borrowed());
         }
         let deadline = self.find_live(key.as_borrowed(), |engine, slot| engine.deadline(slot))?;
         Ok(deadline.ok_or_else(|| missing(key))?.map(duration::seconds_until))

@@ -25,6 +25,7 @@ use super::disk::DiskCache;
 use super::duration::{self, seconds_until};
 use super::errors::refused;
 use super::hooks;
+use super::leave::missing;
 use super::options;
 use super::running_python::call;
 use super::write::{IfPresent, Stored, Terms};
@@ -491,18 +492,15 @@ impl FlexCache {
         }
     }
 
-    /// The seconds an entry has left to live, in memory or in the store; `None` where it is absent.
-    pub(super) fn ttl_through(
-        &self,
-        tier: &Tier,
-        key: Borrowed<'_, '_, PyAny>,
-    ) -> PyResult<Option<Option<f64>>> {
-        if self.has_fresh(tier, key)? {
-            if let Some(deadline) = self.find_live(key, |engine, slot| engine.deadline(slot))? {
-                return Ok(Some(deadline.map(seconds_until)));
-            }
+    /// The seconds an entry has left to live, in memory or in the store; `None` is for ever.
+    pub(super) fn ttl_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<f64>> {
+        if self.has_fresh(tier, key)?
+            && let Some(deadline) = self.find_live(key, |engine, slot| engine.deadline(slot))?
+        {
+            return Ok(deadline.map(seconds_until));
         }
-        Ok(tier.load(key)?.map(|(_, seconds, _)| seconds))
+        let (_, seconds, _) = tier.load(key)?.ok_or_else(|| missing(&key))?;
+        Ok(seconds)
     }
 
     /// Gives an entry another time to live, in the store and in memory; whether the store has it.

@@ -120,7 +120,7 @@ fn who_waits_too_long_is_told_so() {
         let other = scope.spawn(|| store.set(text("a"), number(1), label(None), &rules, Duration::ZERO));
         assert!(matches!(other.join().expect("no panic"), Err(Error::Busy)));
     });
-    let (second, _) = (Store::new(directory.path()), ());
+    let second = Store::new(directory.path());
     assert!(matches!(
         second.set(text("a"), number(1), label(None), &rules, Duration::ZERO),
         Err(Error::Busy)

@@ -4,6 +4,13 @@
 //! the store detached. Strings and bytes are not copied on the way in: the call holds references
 //! to the objects, and they do not change.
 
+#![expect(
+    clippy::too_many_arguments,
+    clippy::fn_params_excessive_bools,
+    clippy::unused_self,
+    reason = "the signatures are python-diskcache's"
+)]
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,8 +24,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyFloat, PyInt, PyTuple};
 
+use super::codec::{Disk, Stored, native, put_key};
 use super::datum::{Datum, integer, setting, to_object};
-use super::disk::{Disk, Stored, native, put_key};
 use super::fork::{Lazy, register};
 use super::keys::{DiskKeys, Place};
 use super::transaction::DiskTransaction;
@@ -570,7 +577,7 @@ impl DiskCache {
     /// What turns keys and values into what the directory holds.
     #[getter(disk)]
     fn disk_property(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self._disk(py)
+        Ok(self.disk(py)?.clone().unbind())
     }
 
     /// The directory, as an absolute path.
@@ -1216,7 +1223,6 @@ impl DiskCache {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "those of pull() and peek(), and which of them it is")]
     fn end_of_queue<'py>(
         &self,
         py: Python<'py>,

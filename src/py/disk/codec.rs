@@ -386,7 +386,7 @@ impl Disk {
         let compression = compression
             .map(|name| {
                 Compression::named(name).ok_or_else(|| {
-                    PyValueError::new_err(format!("compression must be 'zstd', 'lz4' or None, not {name:?}"))
+                    PyValueError::new_err(format!("compression must be 'zstd', 'lz4' or None, not '{name}'"))
                 })
             })
             .transpose()?;
@@ -402,6 +402,7 @@ impl Disk {
 
     /// Takes whatever the constructor takes: a subclass may want more.
     #[pyo3(signature = (*_args, **_kwargs))]
+    #[expect(clippy::unused_self, reason = "it is a method of Python's")]
     fn __init__(&self, _args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) {}
 
     /// The cache's directory.
