@@ -31,7 +31,7 @@ lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 types: $(installed) $(tools) ## Type checks, and the stubs against the built module
 	$(run) -m mypy
 	$(run) -m pyright --pythonpath $(run)
-	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --allowlist tests/typing/stubtest-allowlist.txt
+	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt
 
 test-rust: ## The core's tests, also with a recount after every operation
 	cargo test --locked -p flexcache-core

@@ -20,7 +20,7 @@ from flexcache_rs._report import describe, repr_html
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from flexcache_rs._tier import Store as Store
+    from flexcache_rs._store import Store
     from flexcache_rs.disk import Cache, Deque, Disk, FanoutCache, FanoutIndex, Index, JSONDisk, Timeout
 
 # The calls of FlexCache that are written in Python.
@@ -41,6 +41,7 @@ __all__ = [
     "FlexCache",
     "Index",
     "JSONDisk",
+    "Store",
     "Timeout",
     "TooLargeError",
     "__version__",
@@ -55,10 +56,13 @@ _OF_DISK = frozenset(("Cache", "Deque", "Disk", "FanoutCache", "FanoutIndex", "I
 
 
 def __getattr__(name: str) -> object:
-    """The names of `flexcache_rs.disk`, which is imported when the first of them is asked for."""
-    if name not in _OF_DISK:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from flexcache_rs import disk
+    """`Store`, and the names of `flexcache_rs.disk`, which are imported when the first of them is asked for."""
+    if name == "Store":
+        from flexcache_rs._store import Store
 
-    globals()[name] = value = getattr(disk, name)
-    return value
+        return Store
+    if name in _OF_DISK:
+        from flexcache_rs import disk
+
+        return getattr(disk, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

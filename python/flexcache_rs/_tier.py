@@ -9,35 +9,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from typing import Any, Protocol
+    from typing import Any
 
+    from flexcache_rs._store import Store
     from flexcache_rs.disk import Cache, FanoutCache
-
-    class Store(Protocol):
-        """What a store needs, at the least: `FlexCache(store=...)` takes any object with these methods.
-
-        It may have more, which are used where they are there: `add(key, value, ttl, tags) -> bool` stores where
-        there is no entry, `pop(key)` is `load` and `remove` in one, `contains(key) -> bool`,
-        `touch(key, ttl) -> bool`, `evict_tag(tag) -> int`, `transact()` is a context manager for many writes, and
-        `version() -> int` is another number, from 0 to 2**64 - 1, after each write of anybody, one more if it can:
-        `coherence="strict"` needs it.
-        """
-
-        def load(self, key: Any) -> tuple[Any, float | None, tuple[str, ...]] | None:
-            """Value, seconds left to live (None is for ever) and tags of a live entry; None where there is none."""
-            ...
-
-        def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> object:
-            """Stores or replaces an entry."""
-            ...
-
-        def remove(self, key: Any) -> bool:
-            """Removes an entry; whether it was there."""
-            ...
-
-        def clear(self) -> object:
-            """Removes all entries."""
-            ...
 
 
 class _Missing(tuple[()]):
@@ -59,7 +34,7 @@ class DiskStore:
 
         self._cache = cache
         fans_out = isinstance(cache, FanoutCache)
-        self.databases = list(cache._shards) if fans_out else [cache]
+        self.databases = list(cache.shards) if fans_out else [cache]
         # Each shard waits for a hundredth of a second, and says nothing if that was not enough.
         self._retry = fans_out
 
@@ -153,7 +128,7 @@ class _Completed:
         self._store.save(key, found[0], ttl, found[2])
         return True
 
-    def _evict_tag(self, tag: str) -> int:
+    def _evict_tag(self, _tag: str) -> int:
         raise TypeError(f"evict_tag() needs a store that has it; {self._store!r} has not")
 
     def _transact(self) -> AbstractContextManager[None]:

@@ -19,6 +19,8 @@ from typing import (
 from typing_extensions import Self, disjoint_base
 
 from flexcache_rs._memoize import AsyncMemo, Memoizer, SyncMemo
+from flexcache_rs._store import Store
+from flexcache_rs.disk import Cache, FanoutCache
 
 __all__ = [
     "_KEYWORDS",
@@ -88,6 +90,8 @@ class FlexCache(Generic[_K, _V]):
         shards: SupportsIndex = 1,
         background_expiry: bool | _Seconds = False,
         on_evict: Callable[[_K, _V, _Reason], object] | None = None,
+        store: Store | Cache | FanoutCache | None = None,
+        coherence: Literal["strict"] | _Seconds | None = "strict",
         name: str | None = None,
         record: str | PathLike[str] | None = None,
         record_limit: SupportsIndex = 10000000,
@@ -203,6 +207,8 @@ class FlexCache(Generic[_K, _V]):
     def max_items(self) -> int: ...
     @property
     def max_bytes(self) -> int: ...
+    @property
+    def store(self) -> Store | Cache | FanoutCache | None: ...
     @property
     def name(self) -> str | None: ...
     def __sizeof__(self) -> int: ...
@@ -320,6 +326,7 @@ class Timeout(Exception): ...  # noqa: N818
 _Tag: TypeAlias = float | str | bytes | None
 _Side: TypeAlias = Literal["front", "back"]
 
+@disjoint_base
 class Disk:
     def __new__(
         cls,
@@ -357,6 +364,7 @@ class DiskTransaction:
         self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None: ...
 
+@disjoint_base
 class DiskCache:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...

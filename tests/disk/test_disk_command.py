@@ -150,6 +150,42 @@ def test_a_damaged_database(cache: Path, action: str) -> None:
     assert "Traceback" not in text
 
 
+def test_what_can_be_saved(tmp_path: Path) -> None:
+    """Export goes on behind the damage."""
+    program(
+        """
+        from flexcache_rs.disk import Cache
+        with Cache(sys.argv[1]) as cache, cache.transact():
+            for number in range(5_000):
+                cache[number] = str(number) * 200
+        """,
+        tmp_path / "cache",
+    )
+    database = tmp_path / "cache" / "cache.db"
+    data = bytearray(database.read_bytes())
+    # Five whole pages: SQLite does not see what happens within a value.
+    first = len(data) // 2 // 4096 * 4096
+    data[first : first + 20_480] = b"harm" * 5_120
+    database.write_bytes(data)
+    assert "damaged" in flexcache("check", tmp_path / "cache", status=1).stdout
+    done = flexcache("export", tmp_path / "cache", tmp_path / "export", status=1)
+    assert "unreadable left out" in done.stderr
+    assert "the database is damaged; the export has what could be read" in done.stderr
+    flexcache("import", tmp_path / "saved", tmp_path / "export")
+    saved = program(
+        """
+        from flexcache_rs.disk import Cache
+        cache = Cache(sys.argv[1])
+        assert all(cache[number] == str(number) * 200 for number in cache)
+        print(len(cache), 4_999 in cache)
+        """,
+        tmp_path / "saved",
+    )
+    count, last = saved.split()
+    assert 4_800 < int(count) < 5_000
+    assert last == "True"
+
+
 def test_check_of_a_directory_with_settings_of_its_own(tmp_path: Path) -> None:
     """Serializers, classes of disks and policies of a program's own do not matter."""
     program(

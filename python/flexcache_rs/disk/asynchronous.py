@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 
     from flexcache_rs.disk.core import Cache
     from flexcache_rs.disk.fanout import FanoutCache
@@ -82,7 +82,7 @@ async def keys(iterable: Iterable[Any]) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
-async def transaction(cache: Cache | FanoutCache, retry: bool) -> AsyncIterator[None]:
+async def transaction(cache: Cache | FanoutCache, retry: bool) -> AsyncGenerator[None, None]:
     """A transaction for the calls of a task, and of those it starts, which a thread of its own makes."""
     if _of_transaction.get() is None:
         thread = ThreadPoolExecutor(1, "flexcache_rs.disk transaction")
@@ -95,7 +95,7 @@ async def transaction(cache: Cache | FanoutCache, retry: bool) -> AsyncIterator[
             # It has nothing to do any more, or finishes what nobody waits for.
             thread.shutdown(wait=False)
         return
-    entered = cache.transact(retry=retry)
+    entered: Any = cache.transact(retry=retry)
     try:
         await in_thread(entered.__enter__)
     except CancelledError as error:
@@ -110,7 +110,7 @@ async def transaction(cache: Cache | FanoutCache, retry: bool) -> AsyncIterator[
     await in_thread(entered.__exit__, None, None, None)
 
 
-def _leave_if_entered(entered: contextlib.AbstractContextManager[None], error: BaseException) -> None:
+def _leave_if_entered(entered: Any, error: BaseException) -> None:
     # RuntimeError: it has not begun.
     with contextlib.suppress(RuntimeError, CancelledError):
         entered.__exit__(type(error), error, error.__traceback__)

@@ -363,6 +363,9 @@ def _export(options: argparse.Namespace) -> int:
         f"{exporter.written:,} entries exported, {exporter.expired:,} expired left out"
         + (f", {exporter.missing:,} unreadable left out" if exporter.missing else "")
     )
+    if exporter.damaged:
+        _say(f"{options.directory}: the database is damaged; the export has what could be read")
+        return 1
     return 0
 
 

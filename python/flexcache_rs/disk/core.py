@@ -282,7 +282,8 @@ class Cache(DiskCache):
         network: bool | None = None,
         **settings: Any,
     ) -> None:
-        if not (isinstance(disk, type) and issubclass(disk, Disk)):
+        given: Any = disk
+        if not (isinstance(given, type) and issubclass(given, Disk)):
             raise ValueError("disk must subclass diskcache.Disk")
         directory = prepare_directory(directory)
         self._timeout = timeout
@@ -290,7 +291,7 @@ class Cache(DiskCache):
         self._rules: dict[str, Any] = {}
         recorded = self._connect(directory, timeout)
         network = self._is_networked(directory, network, recorded, settings)
-        merged = DEFAULT_SETTINGS | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
+        merged: dict[str, Any] = DEFAULT_SETTINGS | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
         if recorded or serializer is not None:
             self._compare_serializers(recorded, merged)
         for key in METADATA:

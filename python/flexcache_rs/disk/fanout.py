@@ -24,7 +24,7 @@ from flexcache_rs.disk.memoizing import Memoized, P, R_co, memoizing
 from flexcache_rs.disk.persistent import Deque, Index
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from typing_extensions import Self
@@ -97,6 +97,11 @@ class FanoutCache:
         """The directory."""
         return self._directory
 
+    @property
+    def shards(self) -> tuple[Cache, ...]:
+        """The caches among which the keys are divided."""
+        return self._shards
+
     def __getattr__(self, name: str) -> Any:
         if name not in _PASSED_ON:
             raise AssertionError(f"cannot access {name} in cache shard")
@@ -106,7 +111,7 @@ class FanoutCache:
         return self._shards[self._hash(key) % self._count]
 
     @contextlib.contextmanager
-    def transact(self, retry: bool = True) -> Iterator[None]:
+    def transact(self, retry: bool = True) -> Generator[None, None, None]:
         """Begins a transaction of this thread in every shard.
 
         Args:
@@ -323,6 +328,7 @@ class FanoutCache:
 
     def reset(self, key: str, value: Any = ENOVAL) -> Any:
         """As `Cache.reset`, in every shard. The last one's value."""
+        result = None
         for shard in self._shards:
             while True:
                 try:

@@ -24,7 +24,7 @@ class Constant(tuple[str]):
 
     def __new__(cls, name: str) -> Self:
         """A constant of the given name."""
-        return tuple.__new__(cls, (name,))
+        return super().__new__(cls, (name,))
 
     def __repr__(self) -> str:
         return self[0]
@@ -118,12 +118,12 @@ def memoizing(
         @functools.wraps(function)
         async def of_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
             key = wrapper.__cache_key__(*args, **kwargs)
-            result = await in_thread(get, key)
+            result: Any = await in_thread(get, key)
             if result is ENOVAL:
                 result = await function(*args, **kwargs)  # type: ignore[misc]
                 if set is not None:
                     await in_thread(set, key, result)
-            return result
+            return result  # pyright: ignore[reportUnknownVariableType]
 
         wrapper: Any = of_coroutine if inspect.iscoroutinefunction(function) else of_function
 

@@ -13,7 +13,7 @@ _NETWORKED = re.compile(
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
-SETTINGS = {
+SETTINGS: dict[str, str | int] = {
     "sqlite_journal_mode": "delete",
     "sqlite_mmap_size": 0,
     "sqlite_synchronous": 2,

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import (
     Callable,
     Collection,
+    Generator,
     ItemsView,
     Iterable,
     Iterator,
@@ -136,13 +137,14 @@ class Deque(Sequence[Any]):
     def _compare(self, other: object, compare: Callable[[Any, Any], bool]) -> bool:
         if not isinstance(other, Sequence):
             return NotImplemented  # type: ignore[no-any-return]
-        alike = len(self) == len(other)
+        sequence: Sequence[Any] = other  # pyright: ignore[reportUnknownVariableType]
+        alike = len(self) == len(sequence)
         if not alike and compare in (operator.eq, operator.ne):
             return compare is operator.ne
-        for mine, theirs in zip(self, other, strict=False):
+        for mine, theirs in zip(self, sequence, strict=False):
             if mine != theirs:
                 return compare(mine, theirs)
-        return compare(len(self), len(other))
+        return compare(len(self), len(sequence))
 
     def __eq__(self, other: object) -> bool:
         return self._compare(other, operator.eq)
@@ -289,7 +291,7 @@ class Deque(Sequence[Any]):
             self.clear()
             self.extend(values)
 
-    def rotate(self, steps: int = 1) -> None:
+    def rotate(self, steps: Any = 1) -> None:
         """Moves so many from the right end to the left one; with a negative number the other way.
 
         Raises:
@@ -314,7 +316,7 @@ class Deque(Sequence[Any]):
             give(value)
 
     @contextlib.contextmanager
-    def transact(self) -> Iterator[None]:
+    def transact(self) -> Generator[None, None, None]:
         """Begins a transaction of this thread, see `Cache.transact`."""
         with self._cache.transact(retry=True):
             yield
@@ -323,14 +325,14 @@ class Deque(Sequence[Any]):
 class _StoredMapping(MutableMapping[Any, Any]):
     """What the mappings on disk have in common."""
 
-    _cache: Cache | FanoutCache
+    _cache: Any
 
     _update = MutableMapping[Any, Any].update
 
     @property
     def directory(self) -> str:
         """The directory."""
-        return self._cache.directory
+        return str(self._cache.directory)
 
     def __getitem__(self, key: Any) -> Any:
         return self._cache[key]
@@ -348,7 +350,7 @@ class _StoredMapping(MutableMapping[Any, Any]):
         return iter(self._cache)
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._cache)
+        return reversed(self._cache)  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -392,6 +394,9 @@ class _StoredMapping(MutableMapping[Any, Any]):
         """A live view of the items."""
         return ItemsView(self)
 
+    def _has_items_of(self, other: Mapping[Any, Any]) -> bool:
+        return len(self) == len(other) and all(self[key] == other.get(key, ENOVAL) for key in self)
+
     def __ne__(self, other: object) -> bool:
         return not self == other
 
@@ -401,10 +406,10 @@ class _StoredMapping(MutableMapping[Any, Any]):
         self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
         """As `Cache.memoize`; results stay for ever."""
-        return self._cache.memoize(name, typed, ignore=ignore)
+        return self._cache.memoize(name, typed, ignore=ignore)  # type: ignore[no-any-return]
 
     @contextlib.contextmanager
-    def transact(self) -> Iterator[None]:
+    def transact(self) -> Generator[None, None, None]:
         """Begins a transaction of this thread, see `Cache.transact`."""
         with self._cache.transact(retry=True):
             yield
@@ -486,12 +491,11 @@ class Index(_StoredMapping):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
-        if len(self) != len(other):
-            return False
-        if isinstance(other, Index | OrderedDict):
+        mapping: Mapping[Any, Any] = other  # pyright: ignore[reportUnknownVariableType]
+        if isinstance(mapping, Index | OrderedDict):
             # Both have an order, and it counts.
-            return all(mine == theirs for mine, theirs in zip(self.items(), other.items(), strict=False))
-        return all(self[key] == other.get(key, ENOVAL) for key in self)
+            return len(self) == len(mapping) and list(self.items()) == list(mapping.items())
+        return self._has_items_of(mapping)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.directory!r})"
@@ -556,7 +560,8 @@ class FanoutIndex(_StoredMapping):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
-        return len(self) == len(other) and all(self[key] == other.get(key, ENOVAL) for key in self)
+        mapping: Mapping[Any, Any] = other  # pyright: ignore[reportUnknownVariableType]
+        return self._has_items_of(mapping)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.directory!r}, shards={self._shards})"

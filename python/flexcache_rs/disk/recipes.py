@@ -384,8 +384,8 @@ def memoize_stampede(
                 threading.Thread(target=task, daemon=True).start()
 
         @functools.wraps(function)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R_co:
-            key = wrapper.__cache_key__(*args, **kwargs)  # type: ignore[attr-defined]
+        def of_function(*args: P.args, **kwargs: P.kwargs) -> R_co:
+            key = wrapper.__cache_key__(*args, **kwargs)
             found, expires = cache.get(key, default=ENOVAL, expire_time=True, retry=True)
             if found is ENOVAL:
                 return compute(key, *args, **kwargs)
@@ -397,10 +397,12 @@ def memoize_stampede(
                     compute_early(key, took, *args, **kwargs)
             return result  # type: ignore[no-any-return]
 
+        wrapper: Any = of_function
+
         def cache_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
             return args_to_key(base, args, kwargs, typed, ignore)
 
-        wrapper.__cache_key__ = cache_key  # type: ignore[attr-defined]
-        return wrapper  # type: ignore[return-value]
+        wrapper.__cache_key__ = cache_key
+        return wrapper  # type: ignore[no-any-return]
 
     return decorate

@@ -98,8 +98,8 @@ class PickleSerializer:
         return _Allowing(data, self.allowed).load()
 
 
-_DIGEST = hashlib.sha256
-_SIGNATURE = _DIGEST().digest_size
+_DIGEST = "sha256"
+_SIGNATURE = hashlib.new(_DIGEST).digest_size
 
 
 class SignedPickleSerializer:
@@ -240,4 +240,7 @@ class MsgspecSerializer:
 
 def _hashable(key: Any) -> Any:
     """A key with tuples for lists."""
-    return tuple(map(_hashable, key)) if isinstance(key, list) else key
+    if not isinstance(key, list):
+        return key
+    parts: list[Any] = key  # pyright: ignore[reportUnknownVariableType]
+    return tuple(map(_hashable, parts))

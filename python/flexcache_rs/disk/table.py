@@ -186,26 +186,58 @@ class Reader:
     now: float
     expired: int = 0
     missing: int = 0
+    damaged: bool = False
+    _last: int = -(2**63)
 
     def entries(self) -> Iterator[Entry]:
         """The entries in order of insertion. One that is gone or replaced meanwhile may be left out or be new."""
         with reading(self.folder / DBNAME) as connection:
-            last = -(2**63)
-            while True:
-                rows = connection.execute(
-                    f"SELECT rowid, {_COLUMNS} FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT {BATCH}", (last,)
-                ).fetchall()
-                if not rows:
-                    return
-                for rowid, *row in rows:
-                    last = rowid
-                    if row[0] is None:
-                        # A NaN: no library finds it again.
-                        continue
-                    if row[5] is not None and row[5] <= self.now:
-                        self.expired += 1
-                        continue
-                    yield from self._entry(connection, rowid, row)
+            try:
+                yield from self._in_pages(connection)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                self.damaged = True
+                yield from self._one_by_one(connection)
+
+    def _in_pages(self, connection: sqlite3.Connection) -> Iterator[Entry]:
+        while True:
+            rows = connection.execute(
+                f"SELECT rowid, {_COLUMNS} FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT {BATCH}", (self._last,)
+            ).fetchall()
+            if not rows:
+                return
+            for rowid, *row in rows:
+                self._last = rowid
+                yield from self._live(connection, rowid, row)
+
+    def _one_by_one(self, connection: sqlite3.Connection) -> Iterator[Entry]:
+        """What can be read after the damage; an index tells which rows there are."""
+        rowids: set[int] = set()
+        for index in ("Cache_expire_time", "Cache_key_raw"):
+            # As far as it goes.
+            with contextlib.suppress(sqlite3.DatabaseError):
+                for (rowid,) in connection.execute(f"SELECT rowid FROM Cache INDEXED BY {index}"):
+                    rowids.add(rowid)
+        for rowid in sorted(rowids):
+            if rowid > self._last:
+                try:
+                    row = connection.execute(f"SELECT {_COLUMNS} FROM Cache WHERE rowid = ?", (rowid,)).fetchone()
+                except sqlite3.DatabaseError:
+                    row = None
+                if row is None:
+                    self.missing += 1
+                else:
+                    yield from self._live(connection, rowid, row)
+
+    def _live(self, connection: sqlite3.Connection, rowid: int, row: list[Any]) -> Iterator[Entry]:
+        if row[0] is None:
+            # A NaN: no library finds it again.
+            return
+        if row[5] is not None and row[5] <= self.now:
+            self.expired += 1
+            return
+        yield from self._entry(connection, rowid, row)
 
     def _entry(self, connection: sqlite3.Connection, rowid: int, row: Iterable[Any]) -> Iterator[Entry]:
         # A writer may have replaced the row, and removed its file, since the row was read: look again, once.

@@ -29,6 +29,7 @@ from flexcache_rs.disk.table import (
 )
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import IO
@@ -67,6 +68,12 @@ def decode(given: Any) -> Datum:
     raise ValueError("no number, text, or base64")
 
 
+def _count(connection: sqlite3.Connection) -> int:
+    """How many entries there are, as the directory has counted them. Raises DatabaseError for what is no database."""
+    counted = settings(connection).get("count")
+    return counted if isinstance(counted, int) else 0
+
+
 class Exporter:
     """Writes the live entries of the caches in a directory."""
 
@@ -76,8 +83,9 @@ class Exporter:
         for found in self.found:
             for folder in found.databases:
                 with reading(folder / DBNAME) as connection:
-                    self.total += connection.execute("SELECT COUNT(*) FROM Cache").fetchone()[0]
+                    self.total += _count(connection)
         self.written = 0
+        self.damaged = False
         self.seen = 0
         self.expired = 0
         self.missing = 0
@@ -106,6 +114,7 @@ class Exporter:
                     report(self.written + self.expired + reader.expired)
                 self.expired += reader.expired
                 self.missing += reader.missing
+                self.damaged = self.damaged or reader.damaged
         line({"entries": self.written})
         file.flush()
 

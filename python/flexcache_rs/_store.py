@@ -1,0 +1,62 @@
+"""`Store`: what `FlexCache(store=...)` takes."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Store(Protocol):
+    """What lasts, behind a cache in memory: any object with these methods.
+
+    They may be called by several threads at a time, and never while the cache is locked. What they raise goes to
+    whoever called the cache, and memory then has nothing under the key.
+
+    A store may have more methods, which are used where they are there:
+
+    * `add(key, value, ttl, tags) -> bool` stores where there is no entry, and says whether it did;
+    * `pop(key)` is `load` and `remove` in one;
+    * `contains(key) -> bool`;
+    * `touch(key, ttl) -> bool` gives an entry another time to live, and says whether there is one;
+    * `evict_tag(tag) -> int` removes the entries with a tag, and says how many;
+    * `transact()` is a context manager around many writes;
+    * `version() -> int` is another number, from 0 to 2**64 - 1, after each write of anybody, and better one more than
+      the one before. `coherence="strict"` needs it, and asks for it at each hit.
+
+    >>> class Dictionary:
+    ...     def __init__(self):
+    ...         self.entries = {}
+    ...
+    ...     def load(self, key):
+    ...         return self.entries.get(key)
+    ...
+    ...     def save(self, key, value, ttl, tags):
+    ...         self.entries[key] = value, ttl, tags
+    ...
+    ...     def remove(self, key):
+    ...         return self.entries.pop(key, None) is not None
+    ...
+    ...     def clear(self):
+    ...         self.entries.clear()
+    >>> from flexcache_rs import FlexCache
+    >>> store = Dictionary()
+    >>> cache = FlexCache(max_items=1, store=store, coherence=None)
+    >>> cache["a"], cache["b"] = 1, 2
+    >>> cache["a"], list(cache), list(store.entries)
+    (1, ['a'], ['a', 'b'])
+    """
+
+    def load(self, key: Any) -> tuple[Any, float | None, tuple[str, ...]] | None:
+        """Value, seconds left to live (None is for ever) and tags of a live entry; None where there is none."""
+        ...
+
+    def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> object:
+        """Stores or replaces an entry."""
+        ...
+
+    def remove(self, key: Any) -> bool:
+        """Removes an entry; whether it was there."""
+        ...
+
+    def clear(self) -> object:
+        """Removes all entries."""
+        ...
