@@ -191,12 +191,6 @@ class JSONDisk(Disk):
         self.compress_level = compress_level
         super().__init__(directory, **kwargs)
 
-    # The constructor of the class below sees all arguments, and does not know this one.
-    def __new__(cls, directory: str, compress_level: int = 1, **kwargs: Any) -> Self:
-        """As the class says."""
-        del compress_level
-        return super().__new__(cls, directory, **kwargs)
-
     def _compress(self, value: Any) -> bytes:
         return zlib.compress(json.dumps(value).encode(), self.compress_level)
 
