@@ -20,7 +20,6 @@ from flexcache_rs.disk.core import (
     CheckReport,
     Disk,
     EmptyDirWarning,
-    JSONDisk,
     Timeout,
     UnknownFileWarning,
 )
@@ -36,13 +35,17 @@ from flexcache_rs.disk.recipes import (
     memoize_stampede,
     throttle,
 )
-from flexcache_rs.disk.serializers import (
-    JSONSerializer,
-    MsgspecSerializer,
-    PickleSerializer,
-    Serializer,
-    SignedPickleSerializer,
-)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flexcache_rs.disk.json_disk import JSONDisk
+    from flexcache_rs.disk.serializers import (
+        JSONSerializer,
+        MsgspecSerializer,
+        PickleSerializer,
+        Serializer,
+        SignedPickleSerializer,
+    )
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -76,10 +79,23 @@ __all__ = [
 ]
 
 
+_OF_SERIALIZERS = frozenset(
+    ("JSONSerializer", "MsgspecSerializer", "PickleSerializer", "Serializer", "SignedPickleSerializer")
+)
+
+
 def __getattr__(name: str) -> object:
-    """`DjangoCache`, which needs Django, is imported when asked for."""
+    """What few programs use, or what needs Django, is imported when asked for."""
     if name == "DjangoCache":
         from flexcache_rs.disk.djangocache import DjangoCache
 
         return DjangoCache
+    if name == "JSONDisk":
+        from flexcache_rs.disk.json_disk import JSONDisk
+
+        return JSONDisk
+    if name in _OF_SERIALIZERS:
+        from flexcache_rs.disk import serializers
+
+        return getattr(serializers, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

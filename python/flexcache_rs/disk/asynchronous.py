@@ -7,12 +7,12 @@ import contextvars
 import functools
 import itertools
 import os
-from asyncio import CancelledError, get_running_loop
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
+    # asyncio takes longer to import than all of this package, and few need it.
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+    from concurrent.futures import ThreadPoolExecutor
 
     from flexcache_rs.disk.core import Cache
     from flexcache_rs.disk.fanout import FanoutCache
@@ -49,12 +49,16 @@ def _threads() -> ThreadPoolExecutor:
     global _pool
     pool = _of_transaction.get() or _pool
     if pool is None:
+        from concurrent.futures import ThreadPoolExecutor
+
         pool = _pool = ThreadPoolExecutor(_THREADS, "flexcache_rs.disk")
     return pool
 
 
 async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """What a call returns, made by another thread with the context of the task."""
+    from asyncio import get_running_loop
+
     context = contextvars.copy_context()
     return await get_running_loop().run_in_executor(_threads(), functools.partial(context.run, call, *args, **kwargs))
 
@@ -84,6 +88,9 @@ async def keys(iterable: Iterable[Any]) -> AsyncIterator[Any]:
 @contextlib.asynccontextmanager
 async def transaction(cache: Cache | FanoutCache, retry: bool) -> AsyncGenerator[None, None]:
     """A transaction for the calls of a task, and of those it starts, which a thread of its own makes."""
+    from asyncio import CancelledError
+    from concurrent.futures import ThreadPoolExecutor
+
     if _of_transaction.get() is None:
         thread = ThreadPoolExecutor(1, "flexcache_rs.disk transaction")
         token = _of_transaction.set(thread)
@@ -111,6 +118,6 @@ async def transaction(cache: Cache | FanoutCache, retry: bool) -> AsyncGenerator
 
 
 def _leave_if_entered(entered: Any, error: BaseException) -> None:
-    # RuntimeError: it has not begun.
-    with contextlib.suppress(RuntimeError, CancelledError):
+    # It has not begun, or the pool is gone.
+    with contextlib.suppress(RuntimeError):
         entered.__exit__(type(error), error, error.__traceback__)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import errno
 import functools
-import json
 import os
 import pickle
-import tempfile
 import warnings
-import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs.disk.json_disk import JSONDisk
     from flexcache_rs.disk.recipes import Lock
     from flexcache_rs.disk.serializers import Serializer
 
@@ -173,51 +171,14 @@ class CheckReport(list[warnings.WarningMessage]):
         return self._of("wrong_counter")
 
 
-class JSONDisk(Disk):
-    """Stores keys and values as compressed JSON.
-
-    Args:
-        directory: The cache's directory.
-        compress_level: From 0 (none) to 9; part of the keys, so a cache must keep to one.
-        **kwargs: What `Disk` takes.
-
-    >>> cache = Cache(disk=JSONDisk, disk_compress_level=6)
-    >>> cache[{"a": 1}.get("a"), "b"] = (1, 2)
-    >>> cache[1, "b"]
-    [1, 2]
-    """
-
-    def __init__(self, directory: str, compress_level: int = 1, **kwargs: Any) -> None:
-        self.compress_level = compress_level
-        super().__init__(directory, **kwargs)
-
-    def _compress(self, value: Any) -> bytes:
-        return zlib.compress(json.dumps(value).encode(), self.compress_level)
-
-    def put(self, key: Any, /) -> tuple[Any, bool]:
-        """A key as the table has it."""
-        return super().put(self._compress(key))
-
-    def get(self, key: Any, raw: bool, /) -> Any:
-        """A key from what the table has."""
-        return json.loads(zlib.decompress(super().get(key, raw)))
-
-    def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:
-        """Prepares a value."""
-        return super().store(value if read else self._compress(value), read, key=key)
-
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
-        """A value from what `store` returned."""
-        data = super().fetch(mode, filename, value, read)
-        return data if read else json.loads(zlib.decompress(data))
-
-
 def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
     """The directory to use: made, with `~` and `$VARIABLES` in it replaced; a temporary one for None.
 
     A directory that is made is private to its owner.
     """
     if directory is None:
+        import tempfile
+
         return tempfile.mkdtemp(prefix="diskcache-")
     expanded = os.path.expandvars(os.path.expanduser(str(directory)))  # noqa: PTH111
     if not os.path.isdir(expanded):  # noqa: PTH112
@@ -637,3 +598,12 @@ class Cache(DiskCache):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         directory, timeout, disk, *serializer = state
         self.__init__(directory, timeout, disk, serializer=serializer[0] if serializer else None)  # type: ignore[misc]
+
+
+def __getattr__(name: str) -> object:
+    """`JSONDisk`, which is imported when asked for."""
+    if name == "JSONDisk":
+        from flexcache_rs.disk.json_disk import JSONDisk
+
+        return JSONDisk
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

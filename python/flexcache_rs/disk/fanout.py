@@ -7,7 +7,6 @@ import functools
 import itertools
 import operator
 import os
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.disk.asynchronous import awaitable, keys, transaction
@@ -195,7 +194,7 @@ class FanoutCache:
         """As `Cache.get`. The default where others were writing all the time, or the shard cannot be read."""
         try:
             return self._shard(key).get(key, default, read, expire_time, tag, retry)
-        except (Timeout, sqlite3.OperationalError):
+        except (Timeout, operational_error()):
             return _shaped(default, expire_time, tag)
 
     def __getitem__(self, key: Any) -> Any:
@@ -415,6 +414,13 @@ class FanoutCache:
             cache = Cache(self._below("index", name), disk=self._disk_class, eviction_policy="none", **self._options)
             self._indexes[name] = Index.fromcache(cache)
         return self._indexes[name]
+
+
+def operational_error() -> type[Exception]:
+    """What SQLite fails with; imported when something has failed."""
+    from sqlite3 import OperationalError
+
+    return OperationalError
 
 
 def _shaped(default: Any, expire_time: bool, tag: bool) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from flexcache_rs.disk.asynchronous import in_thread
@@ -125,6 +124,9 @@ def memoizing(
                 if set is not None:
                     await in_thread(set, key, result)
             return result  # pyright: ignore[reportUnknownVariableType]
+
+        # It takes a while, and most programs decorate nothing.
+        import inspect
 
         wrapper: Any = of_coroutine if inspect.iscoroutinefunction(function) else of_function
 

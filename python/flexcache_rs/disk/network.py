@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
 
-_NETWORKED = re.compile(
-    r"nfs\d?|cifs|smb\d?|smbfs|smb3|9p|afs|auristorfs|beegfs|ceph|coda|fuse|fuse\..*|fuseblk|gfs2?|glusterfs|gpfs|"
-    r"lustre|ncpfs|ocfs2|orangefs|panfs|pvfs2|vboxsf|virtiofs|webdav"
-)
+_NETWORKED = frozenset(
+    (
+        "9p", "afs", "auristorfs", "beegfs", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs", "gfs2",
+        "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3",
+        "smbfs", "vboxsf", "virtiofs", "webdav",
+    )
+)  # fmt: skip
 
-_MOUNTS = Path("/proc/self/mountinfo")
+_MOUNTS = "/proc/self/mountinfo"
+
+# The backslash is last, for the others begin with one.
+_ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
 SETTINGS: dict[str, str | int] = {
     "sqlite_journal_mode": "delete",
@@ -31,20 +35,23 @@ def filesystem_of(directory: str) -> str | None:
     Known is what Linux says of its mounts. On other systems give `network=True` by hand.
     """
     try:
-        mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+            mounts = file.read()
     except OSError:
         return None
     path = os.path.realpath(directory)
     found, depth = None, -1
     for line in mounts.splitlines():
-        # "36 35 98:0 /root /mount/point options - type source options"; \040 is a space.
+        # "36 35 98:0 /root /mount/point options - type source options"
         before, _, after = line.partition(" - ")
         fields, kinds = before.split(" "), after.split(" ")
         if len(fields) < 5:
             continue
-        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
+        point = fields[4]
+        for escape, character in _ESCAPES:
+            point = point.replace(escape, character)
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         # Of two mounts on one point the later one is seen.
         if inside and len(point) >= depth:
             found, depth = kinds[0], len(point)
-    return found if found is not None and _NETWORKED.fullmatch(found) else None
+    return found if found is not None and found.partition(".")[0] in _NETWORKED else None

@@ -13,7 +13,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 
 use super::datum::{Datum, integer, to_object};
-use super::errors;
+use super::{errors, pickled_key};
 use crate::py::running_python;
 
 /// What `read=True` copies at a time.
@@ -153,6 +153,9 @@ impl Disk {
         let dumped = self.dumps(py, key, true)?;
         if self.made().serializer.is_some() {
             return Ok((Datum::Blob(dumped), false));
+        }
+        if let Some(optimized) = pickled_key::optimize(dumped.as_bytes()) {
+            return Ok((Datum::Blob(PyBytes::new(py, &optimized)), false));
         }
         let optimize = imported(py, &OPTIMIZE, "pickletools", "optimize")?;
         let optimized = running_python::call(optimize, [dumped.as_any()])?;

@@ -7,6 +7,7 @@ mod errors;
 mod fork;
 mod keys;
 mod neighbours;
+mod pickled_key;
 mod transaction;
 
 pub(crate) use cache::DiskCache;
