@@ -328,16 +328,16 @@ _Side: TypeAlias = Literal["front", "back"]
 
 @disjoint_base
 class Disk:
-    def __new__(
-        cls,
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(
+        self,
         directory: str | PathLike[str],
         min_file_size: int = 0,
         pickle_protocol: int = 0,
         serializer: Any = None,
         compression: Literal["lz4", "zstd"] | None = None,
         whole_files: bool = False,
-    ) -> Self: ...
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
+    ) -> None: ...
     @property
     def _directory(self) -> str: ...
     min_file_size: int

@@ -389,6 +389,59 @@ def test_disks_that_return_nonsense(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cache.close()
 
 
+class Rotated(Disk):
+    """A disk whose constructor has an argument of its own, which is a setting of the directory."""
+
+    def __init__(self, directory: str, by: int = 1, **kwargs: Any) -> None:
+        self.by = by
+        kwargs["min_file_size"] = 50
+        super().__init__(directory, **kwargs)
+
+    def turned(self, text: Any, by: int) -> Any:
+        return "".join(chr(ord(letter) + by) for letter in text)
+
+    def put(self, key: Any, /) -> Any:
+        return super().put(self.turned(key, self.by))
+
+    def get(self, key: Any, raw: bool, /) -> Any:
+        return self.turned(super().get(key, raw), -self.by)
+
+    def store(self, value: Any, read: bool, key: Any = None) -> Any:
+        return super().store(self.turned(value, self.by), read)
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
+        return self.turned(super().fetch(mode, filename, value, read), -self.by)
+
+
+@pytest.mark.parametrize("kind", [Cache, FanoutCache])
+def test_disks_with_arguments_of_their_own(tmp_path: Path, kind: type[Any]) -> None:
+    """They come from the settings, and are kept with them."""
+    cache = kind(tmp_path, disk=Rotated, disk_by=3)
+    cache["key"], cache["long"] = "value", "long value " * 100
+    cache.close()
+    again = kind(tmp_path, disk=Rotated)
+    assert (again["key"], again["long"]) == ("value", "long value " * 100)
+    assert sorted(again) == ["key", "long"]
+    assert (again.disk.by, again.disk.min_file_size) == (3, 50)
+    assert pickle.loads(pickle.dumps(again))["key"] == "value"
+    again.close()
+    with pytest.raises(TypeError):
+        kind(tmp_path / "other", disk=Rotated, disk_of=3)
+    with pytest.raises(TypeError, match="'by'"):
+        kind(tmp_path)
+
+
+class Unmade(Disk):
+    def __init__(self, directory: str, **kwargs: Any) -> None:
+        pass
+
+
+def test_disks_that_are_not_made(tmp_path: Path) -> None:
+    """Who leaves out the constructor above is told so."""
+    with pytest.raises(RuntimeError, match=r"Disk\.__init__ has not been called"):
+        Cache(tmp_path, disk=Unmade)
+
+
 @pytest.mark.parametrize("disk", [None, object, Disk("."), "Disk", int, dict])
 def test_disks_that_are_none(tmp_path: Path, disk: Any) -> None:
     """Are refused."""

@@ -10,7 +10,7 @@ from flexcache_rs._core import Disk
 from flexcache_rs.disk.memoizing import UNKNOWN
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 
 class JSONDisk(Disk):
@@ -31,12 +31,6 @@ class JSONDisk(Disk):
     def __init__(self, directory: str, compress_level: int = 1, **kwargs: Any) -> None:
         self.compress_level = compress_level
         super().__init__(directory, **kwargs)
-
-    # The constructor of the class below sees all arguments, and does not know this one.
-    def __new__(cls, directory: str, compress_level: int = 1, **kwargs: Any) -> Self:
-        """As the class says."""
-        del compress_level
-        return super().__new__(cls, directory, **kwargs)
 
     def _compress(self, value: Any) -> bytes:
         return zlib.compress(json.dumps(value).encode(), self.compress_level)

@@ -88,7 +88,8 @@ def named(name: str | None, function: Callable[..., Any]) -> str:
 def refuse_callable(name: object) -> None:
     """Finds the decorator that was written without its parentheses."""
     if callable(name):
-        raise TypeError("name cannot be callable: write @cache.memoize(), with parentheses")
+        # python-diskcache's words, which its tutorial shows: the decorator was written without parentheses.
+        raise TypeError("name cannot be callable")
 
 
 def memoizing(

@@ -507,6 +507,12 @@ impl DiskCache {
     /// Sets what turns keys and values into what the directory holds.
     fn _use_disk(&self, disk: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = self.opened()?;
+        if !disk.cast::<Disk>()?.get().is_made() {
+            let kind = disk.get_type();
+            return Err(PyRuntimeError::new_err(format!(
+                "Disk.__init__ has not been called by that of {kind}"
+            )));
+        }
         let own = disk.py().get_type::<Disk>().getattr("remove")?;
         if !disk.get_type().getattr("remove")?.is(&own) {
             let _ = open.remover.set(disk.clone().unbind());

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use flexcache_disk::{Compression, Entry, Error, OwnedKey, Value, compression, files, mode};
-use pyo3::exceptions::{PyFileNotFoundError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
@@ -63,9 +64,16 @@ pub(super) struct Stored<'py> {
 /// ('a string is a key as it is', True)
 #[pyclass(frozen, subclass, module = "flexcache_rs.disk")]
 pub(crate) struct Disk {
-    directory: PathBuf,
+    made: OnceLock<Made>,
     min_file_size: AtomicI64,
     pickle_protocol: AtomicI64,
+}
+
+/// What the constructor was given. It is `__init__` that takes it: a subclass has its own, with
+/// arguments of its own, which `__new__` sees too.
+#[derive(Default)]
+struct Made {
+    directory: PathBuf,
     serializer: Option<Serializer>,
     compression: Option<Compression>,
     whole_files: bool,
@@ -90,8 +98,17 @@ impl Serializer {
 }
 
 impl Disk {
+    fn made(&self) -> &Made {
+        self.made.get_or_init(Made::default)
+    }
+
+    /// Whether the constructor has run: a subclass may have left it out.
+    pub(super) fn is_made(&self) -> bool {
+        self.made.get().is_some()
+    }
+
     fn path(&self, filename: &str) -> PathBuf {
-        self.directory.join(filename)
+        self.made().directory.join(filename)
     }
 
     fn dumps<'py>(
@@ -101,7 +118,7 @@ impl Disk {
         is_key: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let protocol = integer(py, self.pickle_protocol.load(Ordering::Relaxed));
-        let dumped = match &self.serializer {
+        let dumped = match &self.made().serializer {
             None => running_python::call(imported(py, &DUMPS, "_pickle", "dumps")?, [object, &protocol])?,
             Some(serializer) => {
                 let dumps = serializer.method(py, is_key, ["dumps", "dumps_key"])?;
@@ -120,7 +137,7 @@ impl Disk {
         data: &Bound<'py, PyAny>,
         is_key: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match &self.serializer {
+        match &self.made().serializer {
             None => running_python::call(imported(py, &LOADS, "_pickle", "loads")?, [data]),
             Some(serializer) => {
                 running_python::call(&serializer.method(py, is_key, ["loads", "loads_key"])?, [data])
@@ -134,7 +151,7 @@ impl Disk {
         }
         let py = key.py();
         let dumped = self.dumps(py, key, true)?;
-        if self.serializer.is_some() {
+        if self.made().serializer.is_some() {
             return Ok((Datum::Blob(dumped), false));
         }
         if let Some(optimized) = pickled_key::optimize(dumped.as_bytes()) {
@@ -175,7 +192,7 @@ impl Disk {
             Datum::Blob(bytes) => (bytes.as_bytes().len(), bytes.as_bytes()),
             _ => unreachable!("numbers have returned above"),
         };
-        if let Some(compression) = self.compression {
+        if let Some(compression) = self.made().compression {
             let (stored, mode) = py.detach(|| compression.compress(bytes, mode));
             if compression::is_compressed(mode) {
                 if self.is_small(stored.len()) {
@@ -197,9 +214,9 @@ impl Disk {
     /// Writes a file, with a name of its own if none is given. Its name.
     fn write_file(&self, py: Python<'_>, name: Option<String>, bytes: &[u8]) -> PyResult<String> {
         py.detach(|| {
-            if self.whole_files {
+            if self.made().whole_files {
                 let fill = |file: &mut (dyn Write + Send)| file.write_all(bytes);
-                return files::write_whole(&self.directory, name, fill).map(|(name, _)| name);
+                return files::write_whole(&self.made().directory, name, fill).map(|(name, _)| name);
             }
             let name = name.map_or_else(files::new_name, Ok)?;
             files::write(&self.path(&name), bytes)?;
@@ -229,7 +246,7 @@ impl Disk {
                 py.detach(|| to.write_all(bytes))?;
             }
         };
-        let (name, size) = if self.whole_files {
+        let (name, size) = if self.made().whole_files {
             // What Python raises goes around the core.
             let mut raised = None;
             let fill = |to: &mut (dyn Write + Send)| {
@@ -238,7 +255,7 @@ impl Disk {
                     std::io::ErrorKind::Other.into()
                 })
             };
-            let written = files::write_whole(&self.directory, name, fill);
+            let written = files::write_whole(&self.made().directory, name, fill);
             match raised {
                 Some(error) => return Err(error),
                 None => written.map_err(failed)?,
@@ -373,16 +390,23 @@ fn read_all<'py>(
 
 #[pymethods]
 impl Disk {
+    /// Takes whatever the constructor of a subclass takes.
     #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+        Self { made: OnceLock::new(), min_file_size: AtomicI64::new(0), pickle_protocol: AtomicI64::new(0) }
+    }
+
     #[pyo3(signature = (directory, min_file_size=0, pickle_protocol=0, serializer=None, compression=None, whole_files=false))]
-    fn new(
+    fn __init__(
+        &self,
         directory: PathBuf,
         min_file_size: i64,
         pickle_protocol: i64,
         serializer: Option<Bound<'_, PyAny>>,
         compression: Option<&str>,
         whole_files: bool,
-    ) -> PyResult<Self> {
+    ) -> PyResult<()> {
         let compression = compression
             .map(|name| {
                 Compression::named(name).ok_or_else(|| {
@@ -390,25 +414,18 @@ impl Disk {
                 })
             })
             .transpose()?;
-        Ok(Self {
-            directory,
-            min_file_size: AtomicI64::new(min_file_size),
-            pickle_protocol: AtomicI64::new(pickle_protocol),
-            serializer: serializer.map(Serializer::new).transpose()?,
-            compression,
-            whole_files,
-        })
+        let serializer = serializer.map(Serializer::new).transpose()?;
+        self.min_file_size.store(min_file_size, Ordering::Relaxed);
+        self.pickle_protocol.store(pickle_protocol, Ordering::Relaxed);
+        self.made
+            .set(Made { directory, serializer, compression, whole_files })
+            .map_err(|_| PyRuntimeError::new_err("a disk is made once"))
     }
-
-    /// Takes whatever the constructor takes: a subclass may want more.
-    #[pyo3(signature = (*_args, **_kwargs))]
-    #[expect(clippy::unused_self, reason = "it is a method of Python's")]
-    fn __init__(&self, _args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) {}
 
     /// The cache's directory.
     #[getter]
     fn _directory(&self) -> String {
-        self.directory.to_string_lossy().into_owned()
+        self.made().directory.to_string_lossy().into_owned()
     }
 
     /// Values of so many bytes (characters of a `str`) get a file of their own.
@@ -436,7 +453,7 @@ impl Disk {
     /// What stands in for pickle, or None.
     #[getter]
     fn serializer(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.serializer.as_ref().map(|serializer| serializer.object.clone_ref(py))
+        self.made().serializer.as_ref().map(|serializer| serializer.object.clone_ref(py))
     }
 
     /// A number for a key that is the same in every process: FanoutCache chooses a shard by it.
@@ -530,11 +547,12 @@ impl Disk {
     /// Removes a file, and the directories that are empty without it. No error if it is gone.
     #[pyo3(signature = (file_path, /))]
     fn remove(&self, py: Python<'_>, file_path: PathBuf) {
-        py.detach(|| files::remove(&self.directory.join(file_path)));
+        py.detach(|| files::remove(&self.made().directory.join(file_path)));
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        visit.call(self.serializer.as_ref().map(|serializer| &serializer.object))
+        let serializer = self.made.get().and_then(|made| made.serializer.as_ref());
+        visit.call(serializer.map(|serializer| &serializer.object))
     }
 }
 
