@@ -22,7 +22,7 @@ use crate::clock::{Clock, Nanos};
 use crate::error::Error;
 use crate::index::Index;
 use crate::node::Node;
-use crate::policy::Policy;
+use crate::policy::{Entries, Policy};
 use crate::slot::Slot;
 use crate::stats::Stats;
 use crate::weights::Weights;
@@ -57,6 +57,11 @@ impl Limits {
 
     fn most_weight(&self) -> u64 {
         self.weight.map_or(u64::MAX, NonZeroU64::get)
+    }
+
+    /// The largest number of entries, for a policy; `usize::MAX` where only slots limit it.
+    fn bound(&self) -> usize {
+        if self.items.is_some() { self.most_items() } else { usize::MAX }
     }
 
     /// What to allocate in one piece.
@@ -123,6 +128,21 @@ pub struct New<K, V> {
     pub deadline: Option<Nanos>,
 }
 
+/// What a policy may ask about: the nodes and weights of a store.
+struct Present<'a, K, V>(&'a Arena<Node<K, V>>, &'a Weights);
+
+impl<K, V> Entries for Present<'_, K, V> {
+    #[inline]
+    fn hash(&self, slot: Slot) -> u64 {
+        self.0.get(slot).hash
+    }
+
+    #[inline]
+    fn weight(&self, slot: Slot) -> u64 {
+        self.1.get(slot)
+    }
+}
+
 /// A policy-driven cache over hashes and slots. See the [module](self) for how it works.
 #[derive(Debug)]
 pub struct Store<K, V, P: Policy> {
@@ -142,10 +162,12 @@ impl<K, V, P: Policy> Store<K, V, P> {
     /// An empty store. O(1), and memory for a bound on entries is set aside.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
+        let mut policy = P::new(limits.capacity(), seed);
+        policy.set_bound(limits.bound());
         Self {
             nodes: Arena::new(limits.capacity()),
             index: Index::new(limits.capacity()),
-            policy: P::new(limits.capacity(), seed),
+            policy,
             most_items: limits.most_items(),
             most_weight: limits.most_weight(),
             weights: Weights::new(),
@@ -287,7 +309,8 @@ impl<K, V, P: Policy> Store<K, V, P> {
     #[inline(always)]
     pub fn hit(&mut self, slot: Slot) -> &V {
         self.stats.hits += 1;
-        self.policy.on_access(slot);
+        let node = self.nodes.get(slot);
+        self.policy.on_access(slot, node.hash);
         self.recount();
         &self.nodes.get(slot).value
     }
@@ -302,8 +325,9 @@ impl<K, V, P: Policy> Store<K, V, P> {
     #[inline(always)]
     pub fn exchange(&mut self, slot: Slot, value: V) -> V {
         self.stats.updates += 1;
-        self.policy.on_access(slot);
-        std::mem::replace(&mut self.nodes.get_mut(slot).value, value)
+        let node = self.nodes.get_mut(slot);
+        self.policy.on_access(slot, node.hash);
+        std::mem::replace(&mut node.value, value)
     }
 
     /// The slot found, unless its entry has expired: then the entry leaves. O(1).
@@ -386,7 +410,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         let nodes = &self.nodes;
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
         self.weights.add(slot, new.weight);
-        self.policy.on_insert(slot);
+        self.policy.on_insert(slot, hash);
         if new.deadline.is_some() {
             self.set_deadline(slot, new.deadline, clock);
         }
@@ -402,10 +426,11 @@ impl<K, V, P: Policy> Store<K, V, P> {
         clock: &impl Clock,
         sink: &mut impl Sink<K, V>,
     ) -> Slot {
-        let value = std::mem::replace(&mut self.nodes.get_mut(slot).value, new.value);
+        let node = self.nodes.get_mut(slot);
+        self.policy.on_access(slot, node.hash);
+        let value = std::mem::replace(&mut node.value, new.value);
         sink.push(Departed { key: new.key, value, cause: Cause::Replaced });
         self.stats.updates += 1;
-        self.policy.on_access(slot);
         if self.weights.get(slot) != new.weight {
             // Without its old deadline it cannot expire while room is made for it.
             self.set_deadline(slot, None, clock);
@@ -445,8 +470,10 @@ impl<K, V, P: Policy> Store<K, V, P> {
             if now.is_some_and(|now| self.expire(now, 1, sink) > 0) {
                 continue;
             }
-            let victim = match self.policy.victim() {
-                Some(victim) if Some(victim) == kept => self.policy.after(victim),
+            let excess = self.weights.total().saturating_sub(most_weight);
+            let present = Present(&self.nodes, &self.weights);
+            let victim = match self.policy.victim(excess, &present) {
+                Some(victim) if Some(victim) == kept => self.slots().find(|&slot| slot != victim),
                 victim => victim,
             };
             let Some(victim) = victim else { break };
@@ -475,17 +502,17 @@ impl<K, V, P: Policy> Store<K, V, P> {
             let nodes = &self.nodes;
             self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
             self.weights.add(slot, 1);
-            self.policy.on_insert(slot);
+            self.policy.on_insert(slot, hash);
             self.recount();
             return None;
         }
-        let slot = self.policy.victim()?;
+        let slot = self.policy.victim(1, &Present(&self.nodes, &self.weights))?;
         // The newcomer takes the victim's slot, and its weight of 1.
         let node = std::mem::replace(self.nodes.get_mut(slot), new);
         self.index.remove(node.hash, slot);
         let nodes = &self.nodes;
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
-        self.policy.on_reuse(slot);
+        self.policy.on_reuse(slot, node.hash, hash);
         self.stats.evictions += 1;
         self.recount();
         Some(Departed { key: node.key, value: node.value, cause: Cause::Evicted })
@@ -501,12 +528,15 @@ impl<K, V, P: Policy> Store<K, V, P> {
     /// The one door out.
     #[inline]
     fn let_go(&mut self, slot: Slot, cause: Cause, sink: &mut impl Sink<K, V>) {
-        self.policy.on_remove(slot);
         self.weights.remove(slot);
         if let Some(wheel) = &mut self.wheel {
             wheel.set(slot, None);
         }
         let node = self.nodes.remove(slot);
+        match cause {
+            Cause::Evicted => self.policy.on_evict(slot, node.hash),
+            _ => self.policy.on_remove(slot),
+        }
         self.index.remove(node.hash, slot);
         match cause {
             Cause::Evicted => self.stats.evictions += 1,
@@ -556,6 +586,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         self.limits = limits;
         self.most_items = limits.most_items();
         self.most_weight = limits.most_weight();
+        self.policy.set_bound(limits.bound());
         let nodes = &self.nodes;
         self.index.reshape(limits.capacity(), |slot| nodes.get(slot).hash);
     }
@@ -569,32 +600,34 @@ impl<K, V, P: Policy> Store<K, V, P> {
             if self.wheel.is_some() && self.expire(clock.now(), 1, sink) > 0 {
                 continue;
             }
-            let Some(victim) = self.policy.victim() else { return false };
+            let excess = self.weights.total().saturating_sub(self.most_weight);
+            let present = Present(&self.nodes, &self.weights);
+            let Some(victim) = self.policy.victim(excess, &present) else { return false };
             self.let_go(victim, Cause::Evicted, sink);
         }
         true
     }
 
-    /// The entry that leaves next. O(1).
+    /// The entry that leaves next, as [`slots`](Self::slots) names it. O(1), over many calls.
     #[must_use]
-    pub fn victim(&self) -> Option<Slot> {
-        self.policy.victim()
+    pub fn victim(&mut self) -> Option<Slot> {
+        self.policy.victim(1, &Present(&self.nodes, &self.weights))
     }
 
-    /// The slots of all entries, the next victim first. O(1) a step.
+    /// The slots of all entries, the next victim first. O(n) in all.
     pub fn slots(&self) -> impl Iterator<Item = Slot> {
-        std::iter::successors(self.policy.victim(), |&slot| self.policy.after(slot))
+        self.policy.order(Present(&self.nodes, &self.weights))
     }
 
     /// How well established an entry is, for [`restore`](Self::restore).
     #[must_use]
     pub fn rank(&self, slot: Slot) -> u64 {
-        self.policy.rank(slot)
+        self.policy.rank(slot, self.nodes.get(slot).hash)
     }
 
     /// Gives an entry that was just stored the rank it had elsewhere.
     pub fn restore(&mut self, slot: Slot, rank: u64) {
-        self.policy.restore(slot, rank);
+        self.policy.restore(slot, self.nodes.get(slot).hash, rank);
     }
 
     /// Every key and value, in no particular order. What it costs is up to the caller.

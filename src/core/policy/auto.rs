@@ -1,0 +1,31 @@
+//! Auto.
+
+use super::steered::{Courses, Steered};
+use super::steering::{Admission, Course};
+
+/// The courses of [`Auto`].
+#[derive(Clone, Copy, Debug)]
+pub struct WindowsAndGhosts;
+
+const fn window(window: usize) -> Course {
+    Course { window, admission: Admission::Frequency }
+}
+
+impl Courses for WindowsAndGhosts {
+    fn courses() -> &'static [Course] {
+        const {
+            &[
+                window(1),
+                window(10),
+                window(30),
+                window(60),
+                window(99),
+                Course { window: 10, admission: Admission::Ghosts(10) },
+                Course { window: 1, admission: Admission::Ghosts(15) },
+            ]
+        }
+    }
+}
+
+/// Auto.
+pub type Auto = Steered<WindowsAndGhosts>;

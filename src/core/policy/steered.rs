@@ -1,0 +1,216 @@
+//! What [`TinyLfu`](super::TinyLfu) and [`Auto`](super::Auto) have in common: a window before a
+//! segmented main space, who may come from one to the other, and steering between courses.
+
+use std::marker::PhantomData;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::ghosts::Ghosts;
+use super::segments::{Segment, Segments};
+use super::sketch::Sketch;
+use super::steering::{Admission, Course, Steering, outweighs};
+use super::{Entries, Policy};
+use crate::slot::Slot;
+
+/// The courses between which a policy steers.
+pub trait Courses {
+    #[doc(hidden)]
+    fn courses() -> &'static [Course];
+}
+
+/// Without a bound, a sketch is made for so many entries at first.
+const LEAST_ENTRIES: usize = 512;
+/// A candidate that pushes out more entries than this is not let in.
+const MOST_LEAVERS: usize = 64;
+/// One in so many is lucky.
+const LUCK: u32 = 128;
+/// Entries that move from a window that has become too large when one comes in.
+const MOVED: usize = 8;
+
+/// A windowed, segmented cache on the course that its miniature simulations find best.
+#[derive(Clone, Debug)]
+pub struct Steered<C> {
+    segments: Segments,
+    sketch: Sketch,
+    ghosts: Ghosts,
+    steering: Steering,
+    course: Course,
+    bound: usize,
+    /// How many entries there are when the cache is full, as far as that is known.
+    full: usize,
+    window: usize,
+    protected: usize,
+    was_full: bool,
+    rng: SmallRng,
+    /// Whether the next candidate is lucky; drawn ahead, so that the next victim can be named.
+    lucky: bool,
+    seed: u64,
+    courses: PhantomData<C>,
+}
+
+impl<C: Courses> Steered<C> {
+    fn fit(&mut self, full: usize) {
+        self.full = full;
+        self.sketch = Sketch::new(full, self.seed);
+        self.steering = Steering::new(C::courses(), full, self.seed);
+        let ghosts = C::courses().iter().map(|course| course.ghosts_of(full)).max().unwrap_or(0);
+        self.ghosts.resize(ghosts);
+        self.follow_course();
+    }
+
+    fn follow_course(&mut self) {
+        self.course = self.steering.course();
+        self.window = self.course.window_of(self.full);
+        self.protected = self.course.protected_of(self.full);
+    }
+
+    #[inline(always)]
+    fn count(&mut self, hash: u64) {
+        let mixed = self.sketch.mix(hash);
+        self.sketch.increment(mixed);
+        if self.steering.request(mixed, &self.sketch) {
+            self.follow_course();
+        }
+    }
+
+    fn seen(&self, slot: Slot, entries: &impl Entries) -> u8 {
+        self.sketch.estimate(self.sketch.mix(entries.hash(slot)))
+    }
+
+    /// Whether a candidate that is to leave the window may enter the main space, at the cost of
+    /// those that are next there.
+    fn admits(&self, candidate: Slot, excess: u64, entries: &impl Entries) -> bool {
+        if let Admission::Ghosts(_) = self.course.admission {
+            return self.segments.hits(candidate) >= 2;
+        }
+        let seen = self.seen(candidate, entries);
+        let wanted = entries.weight(candidate).min(excess);
+        let (mut freed, mut leaving) = (0_u64, 0_u32);
+        for leaver in self.segments.main().take(MOST_LEAVERS) {
+            leaving += u32::from(self.seen(leaver, entries));
+            if !outweighs(seen, leaving, self.lucky) {
+                return false;
+            }
+            freed = freed.saturating_add(entries.weight(leaver));
+            if freed >= wanted {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[inline]
+    fn window_is_over(&self) -> bool {
+        self.segments.len(Segment::Window) >= self.window
+    }
+}
+
+impl<C: Courses> Policy for Steered<C> {
+    fn new(capacity: usize, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let seed = rng.next_u64();
+        let first = C::courses()[0];
+        let mut policy = Self {
+            segments: Segments::new(capacity),
+            sketch: Sketch::new(1, seed),
+            ghosts: Ghosts::new(0, seed),
+            steering: Steering::new(&[first], 1, seed),
+            course: first,
+            bound: usize::MAX,
+            full: 0,
+            window: 0,
+            protected: 0,
+            was_full: false,
+            rng,
+            lucky: false,
+            seed,
+            courses: PhantomData,
+        };
+        policy.fit(LEAST_ENTRIES);
+        policy
+    }
+
+    fn set_bound(&mut self, entries: usize) {
+        self.bound = entries;
+        if entries != usize::MAX && entries != self.full {
+            self.fit(entries.max(1));
+        }
+    }
+
+    #[inline]
+    fn on_insert(&mut self, slot: Slot, hash: u64) {
+        if self.bound == usize::MAX && self.segments.total() > self.full * 2 {
+            self.fit(self.segments.total());
+        }
+        self.count(hash);
+        if self.ghosts.recall(hash) && self.course.admission != Admission::Frequency {
+            self.segments.push(slot, Segment::Probation);
+            return;
+        }
+        self.segments.push(slot, Segment::Window);
+        for _ in 0..MOVED {
+            if self.segments.len(Segment::Window) <= self.window {
+                break;
+            }
+            if let Some(coldest) = self.segments.coldest(Segment::Window) {
+                self.segments.relocate(coldest, Segment::Probation);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn on_access(&mut self, slot: Slot, hash: u64) {
+        self.count(hash);
+        self.segments.access(slot, self.protected);
+    }
+
+    #[inline]
+    fn on_remove(&mut self, slot: Slot) {
+        self.segments.remove(slot);
+    }
+
+    #[inline]
+    fn on_evict(&mut self, slot: Slot, hash: u64) {
+        self.ghosts.remember(hash);
+        self.segments.remove(slot);
+        self.lucky = self.rng.next_u32() % LUCK == 0;
+    }
+
+    #[inline]
+    fn victim(&mut self, excess: u64, entries: &impl Entries) -> Option<Slot> {
+        self.was_full = true;
+        while self.window_is_over() {
+            let Some(candidate) = self.segments.coldest(Segment::Window) else { break };
+            if self.segments.main().next().is_none() || !self.admits(candidate, excess, entries) {
+                return Some(candidate);
+            }
+            self.segments.relocate(candidate, Segment::Probation);
+        }
+        self.segments.main().next().or_else(|| self.segments.coldest(Segment::Window))
+    }
+
+    fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
+        let mut next = None;
+        if self.window_is_over() {
+            let over = self.segments.len(Segment::Window) + 1 - self.window;
+            let mut candidates = self.segments.iter(Segment::Window).take(over);
+            let main_is_empty = self.segments.main().next().is_none();
+            next = candidates.find(|&slot| main_is_empty || !self.admits(slot, 1, &entries));
+        }
+        let others = self.segments.main().chain(self.segments.iter(Segment::Window));
+        next.into_iter().chain(others.filter(move |&slot| Some(slot) != next))
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.segments.allocated_bytes()
+            + self.sketch.allocated_bytes()
+            + self.ghosts.allocated_bytes()
+            + self.steering.allocated_bytes()
+    }
+
+    fn check(&self, len: usize) -> Result<(), String> {
+        self.segments.check(len)?;
+        self.ghosts.check()
+    }
+}

@@ -1,0 +1,255 @@
+//! Steering by miniature simulations: the same cache many times smaller, once for each course that
+//! could be taken, fed with the same small part of the keys. The course whose miniature has had
+//! the most hits lately is taken.
+
+use hashbrown::HashTable;
+
+use super::ghosts::Ghosts;
+use super::segments::{Segment, Segments};
+use super::sketch::Sketch;
+use crate::slot::Slot;
+
+/// Who comes from the window into the main space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Who was seen more often than those who would have to leave.
+    Frequency,
+    /// Who was hit twice in the window, or comes back while this many ghosts, in parts per ten of the entries,
+    /// are remembered.
+    Ghosts(usize),
+}
+
+/// A way to run the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Course {
+    /// The window's share, in percent of the entries.
+    pub(super) window: usize,
+    pub(super) admission: Admission,
+}
+
+impl Course {
+    /// The entries of the window of a cache of so many.
+    #[inline]
+    pub(super) fn window_of(self, full: usize) -> usize {
+        share(full, self.window, 100).clamp(1, full.saturating_sub(1).max(1))
+    }
+
+    /// How many entries may be protected.
+    #[inline]
+    pub(super) fn protected_of(self, full: usize) -> usize {
+        share(full - self.window_of(full).min(full), 8, 10)
+    }
+
+    pub(super) fn ghosts_of(self, full: usize) -> usize {
+        match self.admission {
+            Admission::Frequency => 0,
+            Admission::Ghosts(tenths) => share(full, tenths, 10).max(1),
+        }
+    }
+}
+
+/// `part / of` of a number, without overflow.
+#[inline]
+fn share(full: usize, part: usize, of: usize) -> usize {
+    full / of * part + full % of * part / of
+}
+
+/// Whether to let a candidate in that was seen so often, where those to leave were so often.
+#[inline]
+pub(super) fn outweighs(candidate: u8, leaving: u32, lucky: bool) -> bool {
+    u32::from(candidate) > leaving || (lucky && candidate >= WARM)
+}
+
+/// A candidate seen so often is let in by luck now and then, so that nobody can keep it out for
+/// good by making others look warmer.
+const WARM: u8 = 6;
+
+/// A miniature: the cache on one course, of hashes only.
+#[derive(Clone, Debug)]
+struct Miniature {
+    course: Course,
+    full: usize,
+    window: usize,
+    protected: usize,
+    segments: Segments,
+    ghosts: Ghosts,
+    index: HashTable<Slot>,
+    hashes: Vec<u64>,
+    hits: u32,
+    score: f64,
+}
+
+impl Miniature {
+    fn new(course: Course, full: usize, seed: u64) -> Self {
+        Self {
+            course,
+            full,
+            window: course.window_of(full),
+            protected: course.protected_of(full),
+            segments: Segments::new(full),
+            ghosts: Ghosts::new(course.ghosts_of(full), seed),
+            index: HashTable::with_capacity(full),
+            hashes: Vec::with_capacity(full),
+            hits: 0,
+            score: 0.0,
+        }
+    }
+
+    fn request(&mut self, mixed: u64, sketch: &Sketch) {
+        let hashes = &self.hashes;
+        if let Some(&slot) = self.index.find(mixed, |&slot| hashes[slot.index()] == mixed) {
+            self.hits += 1;
+            self.segments.access(slot, self.protected);
+            return;
+        }
+        let slot = if self.hashes.len() < self.full {
+            self.hashes.push(mixed);
+            Slot::new(self.hashes.len() - 1)
+        } else {
+            let slot = self.victim(sketch);
+            let gone = std::mem::replace(&mut self.hashes[slot.index()], mixed);
+            if let Ok(entry) = self.index.find_entry(gone, |&other| other == slot) {
+                entry.remove();
+            }
+            self.ghosts.remember(gone);
+            self.segments.remove(slot);
+            slot
+        };
+        let hashes = &self.hashes;
+        self.index.insert_unique(mixed, slot, |&other| hashes[other.index()]);
+        if self.ghosts.recall(mixed) {
+            self.segments.push(slot, Segment::Probation);
+            return;
+        }
+        self.segments.push(slot, Segment::Window);
+        if self.hashes.len() < self.full && self.segments.len(Segment::Window) > self.window {
+            if let Some(coldest) = self.segments.coldest(Segment::Window) {
+                self.segments.relocate(coldest, Segment::Probation);
+            }
+        }
+    }
+
+    fn victim(&mut self, sketch: &Sketch) -> Slot {
+        loop {
+            let leaver = self.segments.main().next();
+            let candidate = self.segments.coldest(Segment::Window);
+            let (candidate, leaver) = match (candidate, leaver) {
+                (Some(candidate), Some(leaver)) => (candidate, leaver),
+                (Some(slot), None) | (None, Some(slot)) => return slot,
+                (None, None) => unreachable!("a full miniature holds entries"),
+            };
+            if self.segments.len(Segment::Window) < self.window {
+                return leaver;
+            }
+            let admitted = match self.course.admission {
+                Admission::Frequency => {
+                    let seen = |slot: Slot| sketch.estimate(self.hashes[slot.index()]);
+                    outweighs(seen(candidate), seen(leaver).into(), false)
+                }
+                Admission::Ghosts(_) => self.segments.hits(candidate) >= 2,
+            };
+            if !admitted {
+                return candidate;
+            }
+            self.segments.relocate(candidate, Segment::Probation);
+        }
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.segments.allocated_bytes()
+            + self.ghosts.allocated_bytes()
+            + self.index.allocation_size()
+            + self.hashes.capacity() * size_of::<u64>()
+    }
+}
+
+/// The miniatures and what they have found out.
+#[derive(Clone, Debug)]
+pub(super) struct Steering {
+    miniatures: Vec<Miniature>,
+    current: usize,
+    /// Keys are sampled whose mixed hash has its lowest bits below this.
+    sampled_below: u64,
+    /// Requests until the next decision.
+    remaining: usize,
+    between: usize,
+    sampled: u32,
+    weight: f64,
+}
+
+/// The bits of a hash by which keys are sampled; the sketch uses others.
+const SAMPLING: u64 = (1 << 20) - 1;
+
+pub(super) fn parameter(name: &str, otherwise: f64) -> f64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+impl Steering {
+    pub(super) fn new(courses: &[Course], full: usize, seed: u64) -> Self {
+        let most = parameter("MINI", 512.0) as usize;
+        let size = full.min(most);
+        Self {
+            miniatures: (0..).zip(courses)
+                .map(|(at, &course)| Miniature::new(course, size, seed ^ at))
+                .collect(),
+            current: 0,
+            sampled_below: (size as u64 * (SAMPLING + 1)).div_ceil(full as u64),
+            remaining: full.max(500),
+            between: full.max(500),
+            sampled: 0,
+            weight: 0.0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn course(&self) -> Course {
+        self.miniatures[self.current].course
+    }
+
+    /// A request was made; whether there may be another course now. O(1).
+    #[inline(always)]
+    pub(super) fn request(&mut self, mixed: u64, sketch: &Sketch) -> bool {
+        self.remaining -= 1;
+        if mixed & SAMPLING < self.sampled_below {
+            self.simulate(mixed, sketch);
+        }
+        self.remaining == 0 && self.decide()
+    }
+
+    #[inline(never)]
+    fn simulate(&mut self, mixed: u64, sketch: &Sketch) {
+        self.sampled += 1;
+        for miniature in &mut self.miniatures {
+            miniature.request(mixed, sketch);
+        }
+    }
+
+    #[cold]
+    fn decide(&mut self) -> bool {
+        self.remaining = self.between;
+        let kept = parameter("DECAY", 0.8);
+        self.weight = self.weight * kept + f64::from(self.sampled);
+        self.sampled = 0;
+        let mut best = self.current;
+        for at in 0..self.miniatures.len() {
+            let miniature = &mut self.miniatures[at];
+            miniature.score = miniature.score * kept + f64::from(std::mem::take(&mut miniature.hits));
+        }
+        for at in 0..self.miniatures.len() {
+            if self.miniatures[at].score > self.miniatures[best].score {
+                best = at;
+            }
+        }
+        let ahead = self.miniatures[best].score - self.miniatures[self.current].score;
+        if ahead <= self.weight * parameter("MARGIN", 0.003) {
+            return false;
+        }
+        self.current = best;
+        true
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.miniatures.iter().map(Miniature::allocated_bytes).sum::<usize>()
+            + self.miniatures.capacity() * size_of::<Miniature>()
+    }
+}
