@@ -1,52 +1,66 @@
-//! Ghosts: the hashes of entries that were evicted lately, in the order in which they were.
+//! Ghosts: the hashes of entries that were evicted lately, first in, first out.
 //!
-//! A table of fingerprints with linear probing, beside each the time it came in, counted in
-//! ghosts. A ghost is forgotten when as many others have come in since as may be remembered. What
-//! is forgotten is not searched for: every ghost that comes in sweeps a few places of the table,
-//! so that the table is swept many times before a time comes again. A fingerprint and a time
-//! take six bytes and the table is four fifths full.
+//! A table of fingerprints with linear probing, and beside each the tick at which it came in.
+//! For each tick there is the number of ghosts of it that are still remembered, so that it is known
+//! which tick is to be forgotten when there are too many. What is forgotten is not searched for:
+//! every ghost that comes in sweeps a few places of the table, so that the table is swept many
+//! times before a tick comes again. Up to [`TICKS`] ghosts, each has a tick to itself and the order is
+//! exact.
 //!
-//! Fingerprints have 32 bits. One in four thousand million keys is taken for a ghost that it is
-//! not, for each ghost there is; that it cannot be foreseen is up to the seed.
+//! A fingerprint and a tick take six bytes and the table is four fifths full. Fingerprints have
+//! 32 bits: one key in four thousand million is taken for a ghost that it is not, for each ghost
+//! there is. Which ones, only the seed decides.
 
 use super::seed::{Seed, place};
 
 /// Places swept for each ghost that comes in.
 const SWEPT: usize = 16;
 
-/// Values that a time can have; 0 is not one of them.
-const TIMES: u16 = u16::MAX;
+/// About so many ticks for as many ghosts as are remembered.
+const TICKS: usize = 1000;
 
-/// A ghost lives for at most so many ticks, so that none is older than the times can tell.
-const TICKS: usize = 1 << 14;
+/// So many ghosts may be of one tick.
+const MOST_OF_A_TICK: usize = u16::MAX as usize;
+
+/// More are not remembered: ticks would come again too soon.
+const LIMIT: usize = MOST_OF_A_TICK << 13;
 
 #[derive(Clone, Debug)]
 pub(super) struct Ghosts {
     seed: Seed,
     /// 0 where the place is vacant.
     prints: Box<[u32]>,
-    times: Box<[u16]>,
+    ticks: Box<[u16]>,
+    /// Ghosts remembered of each tick from `first` to `now`, in a ring.
+    of_tick: Box<[u16]>,
     /// So many are remembered.
     most: usize,
+    len: usize,
+    /// The oldest tick of which ghosts are remembered.
+    first: u16,
     now: u16,
     /// Ghosts that came in since the clock ticked.
     since_tick: usize,
     /// Ghosts between two ticks.
-    tick: usize,
+    period: usize,
     hand: usize,
 }
 
 impl Ghosts {
     /// Remembers `most` hashes. Memory is set aside when the first comes in.
     pub(super) fn new(most: usize, seed: u64) -> Self {
+        let most = most.min(LIMIT);
         Self {
             seed: Seed::new(seed),
             prints: Box::default(),
-            times: Box::default(),
+            ticks: Box::default(),
+            of_tick: Box::default(),
             most,
-            now: 1,
+            len: 0,
+            first: 0,
+            now: 0,
             since_tick: 0,
-            tick: most.div_ceil(TICKS).max(1),
+            period: most.div_ceil(TICKS).clamp(1, MOST_OF_A_TICK),
             hand: 0,
         }
     }
@@ -90,11 +104,26 @@ impl Ghosts {
         at
     }
 
-    /// Whether a ghost of this time is remembered no longer.
+    /// Whether ghosts of this tick are remembered no longer.
     #[inline]
-    fn is_over(&self, time: u16) -> bool {
-        let age = if self.now >= time { self.now - time } else { self.now + (TIMES - time) };
-        usize::from(age) > self.most.div_ceil(self.tick)
+    fn is_over(&self, tick: u16) -> bool {
+        self.now.wrapping_sub(tick) > self.now.wrapping_sub(self.first)
+    }
+
+    #[inline]
+    fn count_of(&mut self, tick: u16) -> &mut u16 {
+        let at = usize::from(tick) % self.of_tick.len();
+        &mut self.of_tick[at]
+    }
+
+    fn set_aside(&mut self) {
+        let places = self.most + self.most / 4 + SWEPT;
+        self.prints = vec![0; places].into();
+        self.ticks = vec![0; places].into();
+        // Twice as many as there are ticks of ghosts, for those of which few are left. The length
+        // divides the values of a tick, so that none changes its place when they come again.
+        let ring = (2 * (self.most / self.period + 1)).next_power_of_two();
+        self.of_tick = vec![0; ring].into();
     }
 
     /// Remembers a hash, and forgets the oldest where there are too many. O(1).
@@ -103,20 +132,38 @@ impl Ghosts {
             return;
         }
         if self.prints.is_empty() {
-            let places = self.most + self.most / 4 + SWEPT;
-            self.prints = vec![0; places].into();
-            self.times = vec![0; places].into();
+            self.set_aside();
         }
         self.sweep();
         let print = self.print(hash);
         let at = self.find(print);
-        self.prints[at] = print;
-        self.times[at] = self.now;
-        self.since_tick += 1;
-        if self.since_tick == self.tick {
-            self.since_tick = 0;
-            self.now = if self.now == TIMES { 1 } else { self.now + 1 };
+        if self.prints[at] != 0 {
+            if !self.is_over(self.ticks[at]) {
+                return;
+            }
+            self.vacate(at);
         }
+        let at = self.find(print);
+        self.prints[at] = print;
+        self.ticks[at] = self.now;
+        *self.count_of(self.now) += 1;
+        self.len += 1;
+        while self.len > self.most {
+            self.forget_first();
+        }
+        self.since_tick += 1;
+        if self.since_tick == self.period {
+            self.since_tick = 0;
+            self.now = self.now.wrapping_add(1);
+            if usize::from(self.now.wrapping_sub(self.first)) == self.of_tick.len() {
+                self.forget_first();
+            }
+        }
+    }
+
+    fn forget_first(&mut self) {
+        self.len -= usize::from(std::mem::take(self.count_of(self.first)));
+        self.first = self.first.wrapping_add(1);
     }
 
     /// Whether the hash is remembered; it is forgotten with this. O(1).
@@ -128,7 +175,12 @@ impl Ghosts {
         if self.prints[at] == 0 {
             return false;
         }
-        let known = !self.is_over(self.times[at]);
+        let tick = self.ticks[at];
+        let known = !self.is_over(tick);
+        if known {
+            *self.count_of(tick) -= 1;
+            self.len -= 1;
+        }
         self.vacate(at);
         known
     }
@@ -136,7 +188,7 @@ impl Ghosts {
     fn sweep(&mut self) {
         for _ in 0..SWEPT {
             let at = self.hand;
-            if self.prints[at] != 0 && self.is_over(self.times[at]) {
+            if self.prints[at] != 0 && self.is_over(self.ticks[at]) {
                 // Another may have moved to this place: it is next.
                 self.vacate(at);
             } else {
@@ -154,7 +206,7 @@ impl Ghosts {
             let movable = if gap <= at { home <= gap || home > at } else { home <= gap && home > at };
             if movable {
                 self.prints[gap] = self.prints[at];
-                self.times[gap] = self.times[at];
+                self.ticks[gap] = self.ticks[at];
                 gap = at;
             }
             at = self.following(at);
@@ -163,7 +215,8 @@ impl Ghosts {
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.prints.len() * size_of::<u32>() + self.times.len() * size_of::<u16>()
+        self.prints.len() * size_of::<u32>()
+            + (self.ticks.len() + self.of_tick.len()) * size_of::<u16>()
     }
 
     /// Whether every fingerprint is where it is looked for, and the table as full as it may be.
@@ -172,9 +225,9 @@ impl Ghosts {
         if let Some(lost) = present.iter().find(|&&at| self.find(self.prints[at]) != at) {
             return Err(format!("the ghost at place {lost} is not found"));
         }
-        let remembered = present.iter().filter(|&&at| !self.is_over(self.times[at])).count();
-        if remembered > self.most.next_multiple_of(self.tick) + self.tick {
-            return Err(format!("{remembered} ghosts, where at most {} may be", self.most));
+        let remembered = present.iter().filter(|&&at| !self.is_over(self.ticks[at])).count();
+        if remembered != self.len || self.len > self.most {
+            return Err(format!("{remembered} ghosts, {} counted, at most {}", self.len, self.most));
         }
         Ok(())
     }
@@ -184,40 +237,54 @@ impl Ghosts {
 mod tests {
     use super::*;
 
-    /// The same as a list.
-    fn agree(most: usize, keys: u64, steps: u64) {
+    /// The same as a list; how often a hash was remembered.
+    fn agree(most: usize, keys: u64, steps: u64) -> usize {
         let mut ghosts = Ghosts::new(most, 3);
-        let mut model: Vec<(u64, u64)> = Vec::new();
-        let (mut state, mut inserted) = (1_u64, 0);
+        let mut model: Vec<u64> = Vec::new();
+        let (mut state, mut recalled) = (1_u64, 0);
         for _ in 0..steps {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let key = (state >> 40) % keys;
-            let at = model.iter().position(|&(other, _)| other == key);
-            if state >> 63 == 0 {
-                let known = at.is_some_and(|at| inserted - model.remove(at).1 <= most as u64);
-                assert_eq!(ghosts.recall(key), known, "{key} of {most}");
-            } else {
+            let at = model.iter().position(|&other| other == key);
+            if (state >> 33) % 3 == 0 {
+                assert_eq!(ghosts.recall(key), at.is_some(), "{key} of {most}");
                 if let Some(at) = at {
                     model.remove(at);
+                    recalled += 1;
                 }
-                model.push((key, inserted));
-                inserted += 1;
+            } else {
                 ghosts.remember(key);
+                if at.is_none() {
+                    model.push(key);
+                }
+                if model.len() > most {
+                    model.remove(0);
+                }
             }
         }
         assert_eq!(ghosts.check(), Ok(()));
+        recalled
     }
 
     #[test]
     fn remembers_exactly_the_last() {
         for most in [1, 2, 7, 100, 1000] {
-            agree(most, 3 * most as u64, 20_000);
+            assert!(agree(most, 3 * most as u64, 20_000) > 1_000);
         }
     }
 
     #[test]
-    fn times_come_round() {
-        agree(100, 250, 300_000);
+    fn ticks_come_round() {
+        assert!(agree(100, 250, 300_000) > 10_000);
+    }
+
+    #[test]
+    fn forgets_in_about_the_order_of_coming_in() {
+        let mut ghosts = Ghosts::new(50_000, 1);
+        (0..1_000_000).for_each(|hash| ghosts.remember(hash));
+        assert_eq!(ghosts.check(), Ok(()));
+        assert!((950_100..1_000_000).all(|hash| ghosts.recall(hash)));
+        assert!(!(0..949_900).any(|hash| ghosts.recall(hash)));
     }
 
     #[test]
@@ -225,7 +292,7 @@ mod tests {
         let mut ghosts = Ghosts::new(10_000, 1);
         assert_eq!(ghosts.allocated_bytes(), 0);
         (0..100_000).for_each(|hash| ghosts.remember(hash));
-        assert!(ghosts.allocated_bytes() <= 10_000 * 15 / 2 + 100);
+        assert!(ghosts.allocated_bytes() <= 10_000 * 8 + 100);
         ghosts.resize(10);
         assert!(!ghosts.recall(99_999));
     }
