@@ -90,9 +90,7 @@ impl Policy for S3Fifo {
 
     fn set_bound(&mut self, entries: usize) {
         self.bound = entries;
-        if entries != usize::MAX {
-            self.ghosts.resize(entries - (entries / 10).min(entries));
-        }
+        self.ghosts.resize(if entries == usize::MAX { LEAST_GHOSTS } else { entries - entries / 10 });
     }
 
     #[inline]
@@ -168,11 +166,9 @@ impl Policy for S3Fifo {
             let list = if first == small_first { self.small } else { List::default() };
             self.hit(list, 0, PROMOTED - 1)
         };
-        let by_rounds = (0..=MOST_HITS).flat_map(|hits| {
-            let promoted = if hits < PROMOTED { List::default() } else { self.small };
-            self.hit(self.main, hits, hits).chain(self.hit(promoted, hits, hits))
-        });
-        cold(true).chain(by_rounds).chain(cold(false))
+        let by_rounds = (0..=MOST_HITS).flat_map(|hits| self.hit(self.main, hits, hits));
+        let promoted = self.hit(self.small, PROMOTED, MOST_HITS);
+        cold(true).chain(by_rounds).chain(promoted).chain(cold(false))
     }
 
     fn rank(&self, slot: Slot, _hash: u64) -> u64 {

@@ -3,7 +3,7 @@
 //!
 //! The four counters of a hash lie in one block of 64 bytes, which is one cache line. An estimate is
 //! the least of the four, never less than the count while that is below 15 and nothing was halved.
-//! After ten increments an entry all counters are halved; a block does so when it is next looked at,
+//! After five increments an entry all counters are halved; a block does so when it is next looked at,
 //! so that no call waits for all of them.
 
 use super::seed::{Seed, place};
@@ -13,7 +13,7 @@ const BLOCK: usize = 8;
 const ROWS: usize = 4;
 /// Entries that share a block.
 const ENTRIES_PER_BLOCK: usize = 8;
-const INCREMENTS_PER_ENTRY: usize = 10;
+const INCREMENTS_PER_ENTRY: usize = 5;
 /// The most a counter can count.
 pub(super) const TOP: u8 = 15;
 
@@ -123,7 +123,7 @@ mod tests {
             sketch.increment(hash);
             assert_eq!(sketch.estimate(hash), count.min(TOP));
         }
-        (20..80).for_each(|_| sketch.increment(hash));
+        (20..40).for_each(|_| sketch.increment(hash));
         assert_eq!(sketch.estimate(hash), 7);
         sketch.increment(hash);
         assert_eq!(sketch.estimate(hash), 8);

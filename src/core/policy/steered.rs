@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 
 use super::ghosts::Ghosts;
 use super::segments::{Segment, Segments};
-use super::sketch::Sketch;
+use super::sketch::{Sketch, TOP};
 use super::steering::{Admission, Course, Steering, outweighs};
 use super::{Entries, Policy};
 use crate::slot::Slot;
@@ -19,6 +19,8 @@ pub trait Courses {
     fn courses() -> &'static [Course];
 }
 
+/// A sketch for fewer entries forgets too soon.
+const LEAST_SKETCH: usize = 128;
 /// Without a bound, a sketch is made for so many entries at first.
 const LEAST_ENTRIES: usize = 512;
 /// A candidate that pushes out more entries than this is not let in.
@@ -41,7 +43,6 @@ pub struct Steered<C> {
     full: usize,
     window: usize,
     protected: usize,
-    was_full: bool,
     rng: SmallRng,
     /// Whether the next candidate is lucky; drawn ahead, so that the next victim can be named.
     lucky: bool,
@@ -52,7 +53,7 @@ pub struct Steered<C> {
 impl<C: Courses> Steered<C> {
     fn fit(&mut self, full: usize) {
         self.full = full;
-        self.sketch = Sketch::new(full, self.seed);
+        self.sketch = Sketch::new(full.max(LEAST_SKETCH), self.seed);
         self.steering = Steering::new(C::courses(), full, self.seed);
         let ghosts = C::courses().iter().map(|course| course.ghosts_of(full)).max().unwrap_or(0);
         self.ghosts.resize(ghosts);
@@ -121,7 +122,6 @@ impl<C: Courses> Policy for Steered<C> {
             full: 0,
             window: 0,
             protected: 0,
-            was_full: false,
             rng,
             lucky: false,
             seed,
@@ -140,9 +140,10 @@ impl<C: Courses> Policy for Steered<C> {
 
     #[inline]
     fn on_insert(&mut self, slot: Slot, hash: u64) {
-        if self.bound == usize::MAX && self.segments.total() > self.full * 2 {
+        if self.bound == usize::MAX && self.segments.total() > self.sketch.entries() * 2 {
             self.fit(self.segments.total());
         }
+        self.steering.wake();
         self.count(hash);
         if self.ghosts.recall(hash) && self.course.admission != Admission::Frequency {
             self.segments.push(slot, Segment::Probation);
@@ -172,6 +173,12 @@ impl<C: Courses> Policy for Steered<C> {
 
     #[inline]
     fn on_evict(&mut self, slot: Slot, hash: u64) {
+        let total = self.segments.total();
+        if self.bound == usize::MAX && total.abs_diff(self.full) > self.full / 8 {
+            // Only weights limit how many there are: what is there now is what there is room for.
+            self.full = total;
+            self.follow_course();
+        }
         self.ghosts.remember(hash);
         self.segments.remove(slot);
         self.lucky = self.rng.next_u32() % LUCK == 0;
@@ -179,7 +186,6 @@ impl<C: Courses> Policy for Steered<C> {
 
     #[inline]
     fn victim(&mut self, excess: u64, entries: &impl Entries) -> Option<Slot> {
-        self.was_full = true;
         while self.window_is_over() {
             let Some(candidate) = self.segments.coldest(Segment::Window) else { break };
             if self.segments.main().next().is_none() || !self.admits(candidate, excess, entries) {
@@ -200,6 +206,23 @@ impl<C: Courses> Policy for Steered<C> {
         }
         let others = self.segments.main().chain(self.segments.iter(Segment::Window));
         next.into_iter().chain(others.filter(move |&slot| Some(slot) != next))
+    }
+
+    fn rank(&self, slot: Slot, hash: u64) -> u64 {
+        let seen = self.sketch.estimate(self.sketch.mix(hash));
+        u64::from(seen) << 2 | self.segments.segment(slot) as u64
+    }
+
+    fn restore(&mut self, slot: Slot, hash: u64, rank: u64) {
+        let mixed = self.sketch.mix(hash);
+        let seen = u8::try_from(rank >> 2).map_or(TOP, |seen| seen.min(TOP));
+        (self.sketch.estimate(mixed)..seen).for_each(|_| self.sketch.increment(mixed));
+        let segment = match rank & 3 {
+            0 => Segment::Window,
+            1 => Segment::Probation,
+            _ => Segment::Protected,
+        };
+        self.segments.relocate(slot, segment);
     }
 
     fn allocated_bytes(&self) -> usize {

@@ -14,8 +14,8 @@ use crate::slot::Slot;
 pub(super) enum Admission {
     /// Who was seen more often than those who would have to leave.
     Frequency,
-    /// Who was hit twice in the window, or comes back while this many ghosts, in parts per ten of the entries,
-    /// are remembered.
+    /// Who was hit twice in the window, or comes back while its ghost is remembered: so many
+    /// ghosts for ten entries.
     Ghosts(usize),
 }
 
@@ -54,15 +54,28 @@ fn share(full: usize, part: usize, of: usize) -> usize {
     full / of * part + full % of * part / of
 }
 
-/// Whether to let a candidate in that was seen so often, where those to leave were so often.
+/// Whether to let a candidate in that was seen so often, where those to leave were so often. The
+/// candidate was seen just now, which those to leave in a loop were about to be: among frequent
+/// entries once more often is not enough.
 #[inline]
 pub(super) fn outweighs(candidate: u8, leaving: u32, lucky: bool) -> bool {
-    u32::from(candidate) > leaving || (lucky && candidate >= WARM)
+    u32::from(candidate) > leaving + leaving / 4 || (lucky && candidate >= WARM)
 }
 
 /// A candidate seen so often is let in by luck now and then, so that nobody can keep it out for
 /// good by making others look warmer.
 const WARM: u8 = 6;
+
+/// The most entries of a miniature. Eight times as many steer no better.
+const LARGEST_MINIATURE: usize = 128;
+/// The least number of requests between two decisions.
+const LEAST_BETWEEN: usize = 500;
+/// What part of a score is kept from one decision to the next.
+const KEPT: f64 = 0.9;
+/// By which part of the sampled requests a course must be ahead to be taken.
+const MARGIN: f64 = 0.0025;
+/// Steering rests when nothing was missed for so many times the requests between two decisions.
+const AWAKE: usize = 4;
 
 /// A miniature: the cache on one course, of hashes only.
 #[derive(Clone, Debug)]
@@ -174,30 +187,30 @@ pub(super) struct Steering {
     remaining: usize,
     between: usize,
     sampled: u32,
+    /// Sampled requests, as far as they still count.
     weight: f64,
+    /// Requests until steering rests, unless something is missed.
+    awake: usize,
 }
 
 /// The bits of a hash by which keys are sampled; the sketch uses others.
 const SAMPLING: u64 = (1 << 20) - 1;
 
-pub(super) fn parameter(name: &str, otherwise: f64) -> f64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
-
 impl Steering {
     pub(super) fn new(courses: &[Course], full: usize, seed: u64) -> Self {
-        let most = parameter("MINI", 512.0) as usize;
-        let size = full.min(most);
+        let size = full.min(LARGEST_MINIATURE);
         Self {
-            miniatures: (0..).zip(courses)
+            miniatures: (0..)
+                .zip(courses)
                 .map(|(at, &course)| Miniature::new(course, size, seed ^ at))
                 .collect(),
             current: 0,
             sampled_below: (size as u64 * (SAMPLING + 1)).div_ceil(full as u64),
-            remaining: full.max(500),
-            between: full.max(500),
+            remaining: full.max(LEAST_BETWEEN),
+            between: full.max(LEAST_BETWEEN),
             sampled: 0,
             weight: 0.0,
+            awake: 0,
         }
     }
 
@@ -206,9 +219,20 @@ impl Steering {
         self.miniatures[self.current].course
     }
 
-    /// A request was made; whether there may be another course now. O(1).
+    /// Something was missed: there may be something to gain.
+    #[inline]
+    pub(super) fn wake(&mut self) {
+        self.awake = self.between.saturating_mul(AWAKE);
+    }
+
+    /// A request was made; whether there may be another course now. O(1), and next to nothing
+    /// while all requests are hits.
     #[inline(always)]
     pub(super) fn request(&mut self, mixed: u64, sketch: &Sketch) -> bool {
+        if self.awake == 0 {
+            return false;
+        }
+        self.awake -= 1;
         self.remaining -= 1;
         if mixed & SAMPLING < self.sampled_below {
             self.simulate(mixed, sketch);
@@ -227,13 +251,12 @@ impl Steering {
     #[cold]
     fn decide(&mut self) -> bool {
         self.remaining = self.between;
-        let kept = parameter("DECAY", 0.8);
-        self.weight = self.weight * kept + f64::from(self.sampled);
+        self.weight = self.weight * KEPT + f64::from(self.sampled);
         self.sampled = 0;
         let mut best = self.current;
         for at in 0..self.miniatures.len() {
             let miniature = &mut self.miniatures[at];
-            miniature.score = miniature.score * kept + f64::from(std::mem::take(&mut miniature.hits));
+            miniature.score = miniature.score * KEPT + f64::from(std::mem::take(&mut miniature.hits));
         }
         for at in 0..self.miniatures.len() {
             if self.miniatures[at].score > self.miniatures[best].score {
@@ -241,7 +264,7 @@ impl Steering {
             }
         }
         let ahead = self.miniatures[best].score - self.miniatures[self.current].score;
-        if ahead <= self.weight * parameter("MARGIN", 0.003) {
+        if ahead <= self.weight * MARGIN {
             return false;
         }
         self.current = best;

@@ -7,11 +7,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use flexcache_core::policy::{Fifo, Lfu, Lru, Policy, Random};
+use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::{Cause, Clock, Departed, Limits, ManualClock, New, Slot, Store};
 use proptest::prelude::*;
 
-use orders::{AnyOrder, FifoOrder, LfuOrder, LruOrder, Order};
+use orders::{AnyOrder, FifoOrder, LfuOrder, LruOrder, Order, S3FifoOrder, SieveOrder};
 use plain::{Entry, Plain};
 
 /// Counts the values that are alive.
@@ -160,7 +160,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                 let new = New { key, value, weight, deadline };
                 let put = self.store.put(found, self.hashing.of(key), new, &self.clock, &mut leavers);
                 self.model.observe(&leavers);
-                let stored = self.model.put(key, Entry { id, weight, deadline });
+                let stored = self.model.put(key, self.hashing.of(key), Entry { id, weight, deadline });
                 assert_eq!(put.map(drop).map_err(|(error, _)| error), stored, "put");
             }
             Op::PutPlain(key) => {
@@ -176,7 +176,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                     leavers.extend(self.store.insert_plain(self.hashing.of(key), key, value));
                 }
                 self.model.observe(&leavers);
-                assert_eq!(self.model.put(key, entry), Ok(()), "a plain put");
+                assert_eq!(self.model.put(key, self.hashing.of(key), entry), Ok(()), "a plain put");
             }
             Op::Remove(key) => {
                 let found = self.find(key);
@@ -304,6 +304,26 @@ proptest! {
     #[test]
     fn random_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
         agree::<Random, AnyOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn sieve_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<Sieve, SieveOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn s3fifo_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<S3Fifo, S3FifoOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn tinylfu_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<TinyLfu, AnyOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn auto_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<Auto, AnyOrder>(limits, hashing, &ops);
     }
 }
 
