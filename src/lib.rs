@@ -12,11 +12,21 @@ mod _core {
     #[pymodule_export]
     use crate::py::background::after_fork_in_child;
     #[pymodule_export]
-    use crate::py::cache::FlexCache;
+    use crate::py::cache::{FlexCache, set_registrar};
+    #[pymodule_export]
+    use crate::py::errors::TooLargeError;
+    #[pymodule_export]
+    use crate::py::fast::set_loader;
     #[pymodule_export]
     use crate::py::logging::reset_logging;
     #[pymodule_export]
+    use crate::py::memoized::{Memoized, cache_of_results, call_directly};
+    #[pymodule_export]
+    use crate::py::options::{random, tuple_of_tags};
+    #[pymodule_export]
     use crate::py::pickle::restore;
+    #[pymodule_export]
+    use crate::py::remembered::Remembered;
     #[pymodule_export]
     use crate::py::stats::CacheStats;
     #[pymodule_export]
@@ -27,7 +37,9 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("_KEYWORDS", crate::py::call_key::KeywordMark::get(module.py())?)?;
         crate::py::fast::install(module.py())?;
+        crate::py::memoized::install(module.py())?;
         let os = module.py().import("os")?;
         if os.hasattr("register_at_fork")? {
             let hook = PyDict::new(module.py());

@@ -252,6 +252,9 @@ def test_references_of_rarer_things_are_given_back(monkeypatch: pytest.MonkeyPat
             before = [sys.getrefcount(object_) for object_ in watched]
     for object_, was in zip(watched, before, strict=True):
         assert abs(sys.getrefcount(object_) - was) < 50, f"{object_!r} had {was} references"
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info < (3, 14):
+        # Functions and classes are immortal there once the process has had a second thread.
+        return
     # A leak grows with every round; what an allocator keeps for later does not.
     assert min(later - sooner for sooner, later in itertools.pairwise(blocks)) < 100
 

@@ -45,7 +45,9 @@ def test_every_public_name_is_documented_and_typed() -> None:
     stub = ast.parse((ROOT / "stubs" / "flexcache_rs" / "_core.pyi").read_text(encoding="utf-8"))
     classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
     for of in (FlexCache, flexcache_rs.CacheStats):
-        typed = {node.name for node in classes[of.__name__].body if isinstance(node, ast.FunctionDef)}
+        typed = {
+            node.name for node in classes[of.__name__].body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        }
         for name in public(of):
             assert (getattr(of, name).__doc__ or "").strip(), f"{of.__name__}.{name} has no docstring"
         assert {name for name in typed if not name.startswith("_")} == set(public(of))
@@ -67,15 +69,15 @@ def test_signatures_can_be_inspected() -> None:
     """Of the class and of every method, with the defaults as they are."""
     assert str(inspect.signature(FlexCache)) == (
         "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, "
-        "shards=1, background_expiry=False, on_evict=None, name=None)"
+        "shards=1, background_expiry=False, on_evict=None, name=None, record=None, record_limit=10000000)"
     )
     for name in public(FlexCache):
         member = inspect.getattr_static(FlexCache, name)
         if callable(member):
             assert next(iter(inspect.signature(member).parameters)) == "self", name
     assert str(inspect.signature(FlexCache.get)) == "(self, /, key, default=None)"
-    assert str(inspect.signature(FlexCache.put)) == "(self, /, key, value, ttl=None)"
-    assert "put(self, /, key, value, ttl=None)" in pydoc.plain(pydoc.render_doc(FlexCache))
+    assert str(inspect.signature(FlexCache.put)) == "(self, /, key, value, ttl=None, tags=None)"
+    assert "put(self, /, key, value, ttl=None, tags=None)" in pydoc.plain(pydoc.render_doc(FlexCache))
     assert (FlexCache.__module__, FlexCache.__qualname__) == ("flexcache_rs", "FlexCache")
 
 

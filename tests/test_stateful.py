@@ -62,6 +62,8 @@ class Colliding:
 
 KEYS = [-1, -2, 2**61 - 1, 2 * (2**61 - 1), 2.5, "a", (1, "x"), None, *(Colliding(number) for number in range(3))]
 keys = st.sampled_from(KEYS)
+TAGS = ["", "a", "aa", "\xe4"]
+tag_lists = st.lists(st.sampled_from(TAGS), max_size=4) | st.none()
 lifetimes = st.sampled_from([None, None, 0, 10, 100, 1000])
 NEVER = 10.0**9
 # The real clock runs a little meanwhile. Waits and lifetimes are multiples of five seconds, so that what is due is
@@ -79,6 +81,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.cache: FlexCache[Any, Any] = FlexCache()
         self.model: dict[Any, tuple[Sized, float | None]] = {}
+        self.tags: dict[Any, tuple[str, ...]] = {}
         self.order: Model = MODELS["lru"]()
         self.counts: Counter[str] = Counter()
         self.max_items = self.max_bytes = self.made = 0
@@ -120,6 +123,7 @@ class Machine(RuleBasedStateMachine):
 
     def leave(self, key: Any, value: Sized, counted: str) -> None:
         assert self.model.pop(key)[0] == value
+        del self.tags[key]
         if key in self.order.order():
             self.order.remove(key)
         self.counts[counted] += 1
@@ -149,23 +153,29 @@ class Machine(RuleBasedStateMachine):
         if self.scans:
             assert not any(self.due(key, MARGIN) for key in self.model)
 
-    @rule(key=keys, size=st.integers(0, 5), ttl=lifetimes, how=st.sampled_from(["put", "[]", "set", "add", "many"]))
-    def write(self, key: Any, size: int, ttl: float | None, how: str) -> None:
+    @rule(
+        key=keys,
+        size=st.integers(0, 5),
+        ttl=lifetimes,
+        tags=tag_lists,
+        how=st.sampled_from(["put", "[]", "set", "add", "many"]),
+    )
+    def write(self, key: Any, size: int, ttl: float | None, tags: list[str] | None, how: str) -> None:
         self.made += 1
-        value, ttl = Sized(self.made, size), None if how == "[]" else ttl
+        value, ttl, tags = Sized(self.made, size), None if how == "[]" else ttl, None if how == "[]" else tags
         if how in ("set", "add") and self.live(key):
             if how == "add":
-                assert not self.cache.add(key, value, ttl=ttl)
+                assert not self.cache.add(key, value, ttl=ttl, tags=tags)
             else:
                 with pytest.raises(KeyError):
-                    self.cache.set(key, value, ttl)
+                    self.cache.set(key, value, ttl, tags)
             return self.nothing_more()
         calls: dict[str, Callable[[], object]] = {
-            "put": lambda: self.cache.put(key, value, ttl),
+            "put": lambda: self.cache.put(key, value, ttl, tags),
             "[]": lambda: self.cache.__setitem__(key, value),
-            "set": lambda: self.cache.set(key, value, ttl),
-            "add": lambda: self.cache.add(key, value, ttl),
-            "many": lambda: self.cache.set_many([(key, value)], ttl=ttl),
+            "set": lambda: self.cache.set(key, value, ttl, tags),
+            "add": lambda: self.cache.add(key, value, ttl, tags=tags),
+            "many": lambda: self.cache.set_many([(key, value)], ttl=ttl, tags=tags),
         }
         call = calls[how]
         if 0 < self.max_bytes < size:
@@ -174,10 +184,12 @@ class Machine(RuleBasedStateMachine):
             return self.nothing_more()
         replaces = self.live(key)
         call()
+        given = tuple(dict.fromkeys(tags or ()))
         if replaces:
             self.replace(key, value, ttl)
         else:
             self.insert(key, value, ttl)
+        self.tags[key] = given
         return self.scanned()
 
     def insert(self, key: Any, value: Sized, ttl: float | None) -> None:
@@ -244,6 +256,18 @@ class Machine(RuleBasedStateMachine):
             assert (gone, reason) == (key, "popped" if how == "pop" else "deleted")
             self.leave(gone, value, "removals")
         assert key not in self.model
+
+    @rule(tag=st.sampled_from(TAGS))
+    def evict_tag(self, tag: str) -> None:
+        having = {key for key, tags in self.tags.items() if tag in tags}
+        count = self.cache.evict_tag(tag)
+        for gone, value, reason in self.events():
+            assert reason == "deleted"
+            having.remove(gone)
+            count -= 1
+            self.leave(gone, value, "removals")
+        assert count == 0
+        assert not having & self.tags.keys()
 
     @rule()
     def pop_victim(self) -> None:
@@ -357,6 +381,7 @@ class Machine(RuleBasedStateMachine):
             assert self.cache.peek(key) == (self.model[key][0] if live else None)
             if live:
                 assert (self.cache.ttl(key) is None) == (self.model[key][1] is None)
+                assert self.cache.tags(key) == self.tags[key]
         stats = self.cache.stats()
         assert (stats.items, stats.bytes) == (len(self.model), sum(value.size for value, _ in self.model.values()))
         for count in ("hits", "misses", "insertions", "updates", "evictions", "expirations", "removals"):

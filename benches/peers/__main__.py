@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
+from . import memoize as memoize  # Registers its figures.
 from . import plots, report
 from .figures import FIGURES, Figure, Run, Settings
 

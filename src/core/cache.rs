@@ -252,6 +252,10 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
     ///
     /// [`Error`] where the entry cannot be stored; the cache is as it was.
     pub fn put_for(&mut self, key: K, value: V, ttl: Option<Duration>) -> Result<(), Error> {
+        self.store_entry(key, value, ttl, &[])
+    }
+
+    fn store_entry(&mut self, key: K, value: V, ttl: Option<Duration>, tags: &[&str]) -> Result<(), Error> {
         let weight = self.weigher.as_ref().map_or(1, |weigh| weigh(&key, &value));
         let deadline = ttl.map(|ttl| {
             let ttl = Nanos::try_from(ttl.as_nanos()).unwrap_or(Nanos::MAX);
@@ -260,9 +264,38 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         let (hash, found) = self.find(&key);
         let mut departed = Vec::new();
         let new = New { key, value, weight, deadline };
-        let stored = self.store.put(found, hash, new, &self.clock, &mut departed);
+        let stored = self.store.put_tagged(found, hash, new, tags, &self.clock, &mut departed);
         self.settle(departed);
         stored.map(|_| ()).map_err(|(error, _)| error)
+    }
+
+    /// Stores or replaces a value that is to have these tags, and lives for the default time. An
+    /// entry keeps its tags until it leaves or is replaced. O(1) for each tag.
+    ///
+    /// ```
+    /// use flexcache_core::Cache;
+    ///
+    /// let mut cache = Cache::new(100);
+    /// cache.put_tagged("profile", 1, &["user:1"])?;
+    /// cache.put_tagged("orders", 2, &["user:1", "shop"])?;
+    /// assert_eq!(cache.evict_tag("user:1"), 2);
+    /// # Ok::<(), flexcache_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] where the entry cannot be stored; the cache is as it was.
+    pub fn put_tagged(&mut self, key: K, value: V, tags: &[&str]) -> Result<(), Error> {
+        self.store_entry(key, value, self.default_ttl, tags)
+    }
+
+    /// Removes all entries that have a tag and says how many that were. O(1) for each.
+    pub fn evict_tag(&mut self, tag: &str) -> usize {
+        let mut departed = Vec::new();
+        self.store.evict_tag(tag, usize::MAX, &self.clock, &mut departed);
+        let count = departed.iter().filter(|departed| departed.cause == Cause::Deleted).count();
+        self.settle(departed);
+        count
     }
 
     /// Takes an entry out.

@@ -20,7 +20,7 @@ pub enum Error {
         /// The sum before.
         total: u64,
     },
-    /// The store holds as many entries as slots can address.
+    /// The store holds as many entries, or as many tags of entries, as can be addressed.
     Full,
 }
 
@@ -33,7 +33,11 @@ impl fmt::Display for Error {
             Self::WeightOverflow { weight, total } => {
                 write!(f, "an entry of weight {weight} on top of {total} overflows the sum of weights")
             }
-            Self::Full => write!(f, "a store holds at most {} entries", crate::slot::Slot::LIMIT),
+            Self::Full => write!(
+                f,
+                "a store holds at most {} entries, and as many tags of entries",
+                crate::slot::Slot::LIMIT
+            ),
         }
     }
 }

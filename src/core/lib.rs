@@ -14,6 +14,7 @@ pub mod replay;
 mod slot;
 mod stats;
 pub mod store;
+mod tags;
 mod weights;
 mod wheel;
 

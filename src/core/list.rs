@@ -24,6 +24,10 @@ impl List {
         self.front.some()
     }
 
+    pub(crate) fn back(&self) -> Option<Slot> {
+        self.back.some()
+    }
+
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.front.is_nil()

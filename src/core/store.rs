@@ -1,4 +1,4 @@
-//! The store: table, slab, policy, weights and deadlines, kept true to one another.
+//! The store: table, slab, policy, weights, deadlines and tags, kept true to one another.
 //!
 //! # How it works
 //!
@@ -25,6 +25,7 @@ use crate::node::Node;
 use crate::policy::{Entries, Policy};
 use crate::slot::Slot;
 use crate::stats::Stats;
+use crate::tags::Tags;
 use crate::weights::Weights;
 use crate::wheel::Wheel;
 
@@ -153,6 +154,8 @@ pub struct Store<K, V, P: Policy> {
     most_weight: u64,
     weights: Weights,
     wheel: Option<Wheel>,
+    /// Made with the first tag.
+    tags: Option<Box<Tags>>,
     stats: Stats,
     limits: Limits,
     seed: u64,
@@ -172,6 +175,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             most_weight: limits.most_weight(),
             weights: Weights::new(),
             wheel: None,
+            tags: None,
             stats: Stats::default(),
             limits,
             seed,
@@ -222,6 +226,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             + self.policy.allocated_bytes()
             + self.weights.allocated_bytes()
             + self.wheel.as_ref().map_or(0, Wheel::allocated_bytes)
+            + self.tags.as_ref().map_or(0, |tags| tags.allocated_bytes())
     }
 
     /// The slot of the entry under `hash` whose key `eq` accepts, expired or not. O(1).
@@ -321,10 +326,12 @@ impl<K, V, P: Policy> Store<K, V, P> {
         self.stats.misses += 1;
     }
 
-    /// Replaces the value of a live entry, whose weight and deadline stay. O(1); the value before.
+    /// Replaces the value of a live entry, whose weight and deadline stay, and whose tags do not. O(1); the
+    /// value before.
     #[inline(always)]
     pub fn exchange(&mut self, slot: Slot, value: V) -> V {
         self.stats.updates += 1;
+        self.lose_tags(slot);
         let node = self.nodes.get_mut(slot);
         self.policy.on_access(slot, node.hash);
         std::mem::replace(&mut node.value, value)
@@ -376,7 +383,8 @@ impl<K, V, P: Policy> Store<K, V, P> {
     /// Stores an entry, or replaces the value of the one that [`find`](Self::find) found. O(1)
     /// for each entry that leaves.
     ///
-    /// A replaced entry counts as accessed and takes the new weight and deadline; its key stays.
+    /// A replaced entry counts as accessed, takes the new weight and deadline, and loses its tags;
+    /// its key stays.
     ///
     /// # Errors
     ///
@@ -399,6 +407,64 @@ impl<K, V, P: Policy> Store<K, V, P> {
         };
         self.recount();
         Ok(slot)
+    }
+
+    /// What [`put`](Self::put) does, of an entry that is to have these tags. O(1) for each tag, and
+    /// for each entry that leaves; a tag that is named twice is given once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] and the entry itself, where it is refused; nothing has changed then.
+    pub fn put_tagged(
+        &mut self,
+        found: Option<Slot>,
+        hash: u64,
+        new: New<K, V>,
+        tags: &[impl AsRef<str>],
+        clock: &impl Clock,
+        sink: &mut impl Sink<K, V>,
+    ) -> Result<Slot, (Error, New<K, V>)> {
+        if !self.tags.as_ref().is_none_or(|present| present.have_room(tags.len())) {
+            return Err((Error::Full, new));
+        }
+        let slot = self.put(found, hash, new, clock, sink)?;
+        if !tags.is_empty() {
+            self.tags.get_or_insert_with(|| Box::new(Tags::new())).set(slot, tags);
+        }
+        self.recount();
+        Ok(slot)
+    }
+
+    /// The tags of an entry, in the order in which they were given.
+    pub fn tags(&self, slot: Slot) -> impl Iterator<Item = &str> {
+        self.tags.iter().flat_map(move |tags| tags.of(slot))
+    }
+
+    /// How many entries have a tag, those included that have expired and were not removed yet. O(1).
+    #[must_use]
+    pub fn count_tagged(&self, tag: &str) -> usize {
+        self.tags.as_ref().and_then(|tags| Some(tags.len(tags.find(tag)?))).unwrap_or(0)
+    }
+
+    /// Lets go at most `most` entries that have a tag, those that have had it for longest, and says
+    /// how many. One that has expired leaves as that. O(1) for each, whatever else is in the store.
+    pub fn evict_tag(
+        &mut self,
+        tag: &str,
+        most: usize,
+        clock: &impl Clock,
+        sink: &mut impl Sink<K, V>,
+    ) -> usize {
+        let tagged = self.tags.as_ref().and_then(|tags| tags.find(tag).map(|id| (id, tags.len(id))));
+        let Some((id, len)) = tagged else { return 0 };
+        // The last to leave takes the tag along, so it is not looked at after so many.
+        for evicted in 0..len.min(most) {
+            let Some(slot) = self.tags.as_ref().and_then(|tags| tags.oldest(id)) else { return evicted };
+            let expired = self.has_expired(slot, clock);
+            self.let_go(slot, if expired { Cause::Expired } else { Cause::Deleted }, sink);
+        }
+        self.recount();
+        len.min(most)
     }
 
     #[inline]
@@ -430,6 +496,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         self.policy.on_access(slot, node.hash);
         let value = std::mem::replace(&mut node.value, new.value);
         sink.push(Departed { key: new.key, value, cause: Cause::Replaced });
+        self.lose_tags(slot);
         self.stats.updates += 1;
         if self.weights.get(slot) != new.weight {
             // Without its old deadline it cannot expire while room is made for it.
@@ -490,7 +557,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
     }
 
     /// Stores an entry under a key that is absent, in a [plain](Self::is_plain) store, of weight 1
-    /// and without a deadline. O(1); what [`put`](Self::put) does, in fewer steps. At most one
+    /// and without deadline or tags. O(1); what [`put`](Self::put) does, in fewer steps. At most one
     /// entry leaves.
     #[inline(always)]
     pub fn insert_plain(&mut self, hash: u64, key: K, value: V) -> Option<Departed<K, V>> {
@@ -513,6 +580,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         let nodes = &self.nodes;
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
         self.policy.on_reuse(slot, node.hash, hash);
+        self.lose_tags(slot);
         self.stats.evictions += 1;
         self.recount();
         Some(Departed { key: node.key, value: node.value, cause: Cause::Evicted })
@@ -532,6 +600,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         if let Some(wheel) = &mut self.wheel {
             wheel.set(slot, None);
         }
+        self.lose_tags(slot);
         let node = self.nodes.remove(slot);
         match cause {
             Cause::Evicted => self.policy.on_evict(slot, node.hash),
@@ -544,6 +613,13 @@ impl<K, V, P: Policy> Store<K, V, P> {
             _ => self.stats.removals += 1,
         }
         sink.push(Departed { key: node.key, value: node.value, cause });
+    }
+
+    #[inline(always)]
+    fn lose_tags(&mut self, slot: Slot) {
+        if let Some(tags) = &mut self.tags {
+            tags.clear(slot);
+        }
     }
 
     /// Sets, moves or removes an entry's deadline. O(1).
@@ -642,7 +718,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         let full = std::mem::replace(self, empty);
         self.stats = full.stats;
         self.stats.removals += full.len() as u64;
-        Drained(full.nodes)
+        Drained { nodes: full.nodes, _tags: full.tags }
     }
 
     /// The same store, with the keys and values that the closure makes of the old ones. O(n).
@@ -662,6 +738,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             most_weight: self.most_weight,
             weights: self.weights.clone(),
             wheel: self.wheel.clone(),
+            tags: self.tags.clone(),
             stats: self.stats,
             limits: self.limits,
             seed: self.seed,
@@ -699,8 +776,11 @@ impl<K, V, P: Policy> Store<K, V, P> {
         if len > self.most_items || self.weights.total() > self.most_weight {
             return Err("the limits do not hold".into());
         }
-        match &self.wheel {
-            Some(wheel) => wheel.check(self.nodes.iter().map(|(slot, _)| slot)),
+        if let Some(wheel) = &self.wheel {
+            wheel.check(self.nodes.iter().map(|(slot, _)| slot))?;
+        }
+        match &self.tags {
+            Some(tags) => tags.check(self.nodes.iter().map(|(slot, _)| slot)),
             None => Ok(()),
         }
     }
@@ -720,13 +800,17 @@ impl<K, V, P: Policy> Store<K, V, P> {
 
 /// The former contents of a store.
 #[derive(Debug)]
-pub struct Drained<K, V>(Arena<Node<K, V>>);
+pub struct Drained<K, V> {
+    nodes: Arena<Node<K, V>>,
+    /// Takes time to drop, which is the caller's to choose.
+    _tags: Option<Box<Tags>>,
+}
 
 impl<K, V> Drained<K, V> {
     /// How many entries there were.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.nodes.len()
     }
 
     /// Whether there was none.
@@ -737,6 +821,6 @@ impl<K, V> Drained<K, V> {
 
     /// The entries, in no particular order.
     pub fn into_departed(self, cause: Cause) -> impl Iterator<Item = Departed<K, V>> {
-        self.0.into_nodes().map(move |node| Departed { key: node.key, value: node.value, cause })
+        self.nodes.into_nodes().map(move |node| Departed { key: node.key, value: node.value, cause })
     }
 }

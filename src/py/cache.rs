@@ -12,6 +12,7 @@ use flexcache_core::{Cause, Clock, Limits};
 use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::aclose;
@@ -24,8 +25,11 @@ use super::farewell::Farewell;
 use super::fast;
 use super::guard::{Guard, Shards};
 use super::leave::missing;
+use super::observers::Event;
 use super::options::{self, Given, Options};
 use super::pickle;
+use super::recorder::Recorder;
+use super::running_python::call;
 use super::stats::CacheStats;
 use super::views::{CacheIterator, CacheView, What};
 use super::write::IfPresent;
@@ -58,7 +62,12 @@ pub(crate) struct Callbacks {
 ///         anyone touching the cache, or the least seconds between two such removals.
 ///     on_evict: called as on_evict(key, value, reason) after an entry left, with a reason of
 ///         "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
-///     name: what to call the cache, for people.
+///     name: what to call the cache, for people and in the registry of caches().
+///     record: a file to write a trace of all lookups to, as hashes of the keys, with the sizes if
+///         there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
+///         ends in ".gz"; complete when the cache is closed or the program ends. It costs a lookup
+///         about as much again.
+///     record_limit: after how many lookups recording ends.
 ///
 /// Values may have methods of their own, looked up on their type: item_size(), and close() or
 /// aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,
@@ -96,6 +105,21 @@ pub(crate) struct FlexCache {
     /// The finalizer has run: what comes in after that leaves without hooks, whose code the
     /// collector may have taken apart.
     pub(super) finalized: AtomicBool,
+    /// The computations in progress, by key.
+    pub(super) flights: PyOnceLock<Py<PyDict>>,
+    /// Whether every lookup and write has to be told of or recorded.
+    pub(super) watched: AtomicBool,
+    pub(super) recorder: Option<Arc<Recorder>>,
+}
+
+/// Called with every cache that has a name.
+static REGISTRAR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Says what is to be called with every cache that has a name.
+#[pyfunction]
+#[pyo3(name = "_set_registrar")]
+pub(crate) fn set_registrar(py: Python<'_>, registrar: Py<PyAny>) {
+    let _ = REGISTRAR.set(py, registrar);
 }
 
 /// What `pop` returns where the key is absent.
@@ -118,8 +142,9 @@ impl FlexCache {
     #[classmethod]
     #[pyo3(signature = (eviction_policy=Given::NOT, scan_interval=Given::NOT, max_items=Given::NOT,
         max_bytes=Given::NOT, *, default_ttl=Given::NOT, thread_safe=Given::NOT, shards=Given::NOT,
-        background_expiry=Given::NOT, on_evict=Given::NOT, name=Given::NOT),
-        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, name=None)")]
+        background_expiry=Given::NOT, on_evict=Given::NOT, name=Given::NOT, record=Given::NOT,
+        record_limit=Given::NOT),
+        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, name=None, record=None, record_limit=10000000)")]
     #[expect(clippy::too_many_arguments, reason = "the constructor is the cache's whole configuration")]
     fn new(
         class: &Bound<'_, PyType>,
@@ -133,6 +158,8 @@ impl FlexCache {
         background_expiry: Given<'_>,
         on_evict: Given<'_>,
         name: Given<'_>,
+        record: Given<'_>,
+        record_limit: Given<'_>,
     ) -> PyResult<Self> {
         let py = class.py();
         fast::finalize_instances_of(class);
@@ -150,6 +177,10 @@ impl FlexCache {
             shards: shards.or(1, |shards| options::shards(shards, limits))?,
             background: background_expiry.or(None, options::background)?,
             name: name.or(None, |name| options::text("name", name))?,
+            runs_hooks: true,
+            record: record.or(None, options::record)?,
+            record_limit: record_limit
+                .or(options::MOST_RECORDED, |most| options::count("record_limit", most))?,
         };
         let callbacks = Callbacks {
             on_evict: on_evict.or(None, |callback| options::callable("on_evict", callback))?,
@@ -162,10 +193,18 @@ impl FlexCache {
         Self::build(py, options, callbacks, rest.into_iter(), first, rand::random())
     }
 
-    /// Does nothing: so that a subclass may pass its arguments on.
+    /// Makes a cache with a name known; takes any arguments, so that a subclass may pass its own on.
     #[pyo3(signature = (*_args, **_options))]
-    #[expect(clippy::unused_self, reason = "a method, like any __init__")]
-    fn __init__(&self, _args: &Bound<'_, PyTuple>, _options: Option<&Bound<'_, PyDict>>) {}
+    fn __init__(
+        this: &Bound<'_, Self>,
+        _args: &Bound<'_, PyTuple>,
+        _options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        match (&this.get().options.name, REGISTRAR.get(this.py())) {
+            (Some(_), Some(registrar)) => call(registrar.bind(this.py()), [this.as_any()]).map(drop),
+            _ => Ok(()),
+        }
+    }
 
     // `get`, `put`, `set`, `[]`, `[]=` and `in` enter through `fast`: the methods are put on the
     // class there, and the slots here are replaced.
@@ -178,7 +217,7 @@ impl FlexCache {
 
     fn __setitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
-        Self::write(&this.as_borrowed(), key, value, None, IfPresent::Replace).map(drop)
+        Self::write(&this.as_borrowed(), key, value, None, None, IfPresent::Replace).map(drop)
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -195,6 +234,7 @@ impl FlexCache {
     ///     key: any hashable.
     ///     value: any object.
     ///     ttl: how long the entry lives, as for :meth:`put`.
+    ///     tags: what :meth:`evict_tag` knows the entry by.
     ///
     /// Raises:
     ///     TypeError, ValueError, OverflowError: as for :meth:`put`.
@@ -205,15 +245,17 @@ impl FlexCache {
     /// >>> cache = FlexCache()
     /// >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
     /// (True, False, 1)
-    #[pyo3(signature = (key, value, ttl=None))]
+    #[pyo3(signature = (key, value, ttl=None, *, tags=None))]
     fn add(
         this: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
-        Self::write(&this.as_borrowed(), key, value, ttl.map(Bound::as_borrowed), IfPresent::Keep)
+        let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
+        Self::write(&this.as_borrowed(), key, value, ttl, tags, IfPresent::Keep)
     }
 
     /// Like :meth:`get`, but without counting as an access: the order of eviction and the
@@ -334,6 +376,7 @@ impl FlexCache {
     /// Args:
     ///     mapping: a mapping, or an iterable of pairs of key and value.
     ///     ttl: as for :meth:`put`, for all of them.
+    ///     tags: as for :meth:`put`, for all of them.
     ///
     /// Raises:
     ///     TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
@@ -345,13 +388,14 @@ impl FlexCache {
     /// >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
     /// >>> cache.get_many(["a", "b", "c"])
     /// {'a': 1, 'b': 2}
-    #[pyo3(signature = (mapping, ttl=None))]
+    #[pyo3(signature = (mapping, ttl=None, *, tags=None))]
     fn set_many(
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        Self::write_many(this, mapping, ttl)
+        Self::write_many(this, mapping, ttl, tags)
     }
 
     /// The values of those keys that are present, as a dict. Counts as an access of each.
@@ -388,6 +432,44 @@ impl FlexCache {
             count += usize::from(self.remove(key.as_borrowed())?);
         }
         Ok(count)
+    }
+
+    /// Remove all entries that have a tag; how many. Their values are closed.
+    ///
+    /// All of them have left before the first hook runs.
+    ///
+    /// Args:
+    ///     tag: one of those an entry got with put(), set() or add().
+    ///
+    /// Raises:
+    ///     TypeError: where the tag is no str.
+    ///
+    /// O(1) for each entry that has the tag.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("page", "<html>", tags=("user:1", "site"))
+    /// >>> cache.evict_tag("user:1"), "page" in cache, cache.evict_tag("site")
+    /// (1, False, 0)
+    fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
+        self.remove_tagged(tag.py(), &options::tag(&tag.as_borrowed())?)
+    }
+
+    /// The tags of an entry, as a tuple; empty where the key is absent. Counts as no access.
+    ///
+    /// Raises:
+    ///     TypeError: where the key is not hashable.
+    ///
+    /// O(1) beside the tags.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("page", "<html>", tags=("user:1",))
+    /// >>> cache.tags("page")
+    /// ('user:1',)
+    fn tags<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+        let tags = self.find_live(key.as_borrowed(), |engine, slot| engine.tags(slot))?.unwrap_or_default();
+        PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
     }
 
     /// Remove what has expired now; how many entries that were.
@@ -538,6 +620,9 @@ impl FlexCache {
     /// use `async with`, or await :meth:`aclose`. The cache may be used again afterwards. O(n).
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let emptied = self.empty(py, Cause::Closed);
+        if let Some(recorder) = &self.recorder {
+            recorder.finish(py);
+        }
         self.farewell.closing.wait(py)?;
         emptied
     }
@@ -546,6 +631,9 @@ impl FlexCache {
     /// running event loop have finished. Leaving an `async with` block does the same.
     fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.empty(py, Cause::Closed)?;
+        if let Some(recorder) = &self.recorder {
+            recorder.finish(py);
+        }
         self.farewell.closing.gather(py)
     }
 
@@ -620,6 +708,49 @@ impl FlexCache {
         Ok(size_of::<Self>() + self.sum(py, Engine::allocated_bytes)?)
     }
 
+    /// Call a function with what happens in the cache, until it is removed by unlisten().
+    ///
+    /// Args:
+    ///     listener: called as listener(event, key, value) after each event, in the thread that
+    ///         caused it; the value of a miss is None. What it raises is logged and counted.
+    ///     *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and
+    ///         "load" (computed by get_or_set() or a memoized function); none for all of them.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: for what is not callable, or no event.
+    ///
+    /// While there is a listener, lookups and writes take a longer way. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(max_items=1)
+    /// >>> cache.listen(print, "miss", "evict")
+    /// >>> cache.get("a")
+    /// miss a None
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// evict a 1
+    #[pyo3(signature = (listener, *events))]
+    fn listen(&self, listener: &Bound<'_, PyAny>, events: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.add_listener(listener, events)
+    }
+
+    /// Remove a listener that listen() added; whether it was there. O(listeners).
+    fn unlisten(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.remove_listener(listener)
+    }
+
+    /// A value was computed.
+    fn _loaded(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
+        if self.farewell.observers.want(Event::Load) {
+            self.farewell.tell_of(key.py(), Event::Load, key, value);
+        }
+    }
+
+    /// The computations in progress, by key.
+    #[getter]
+    fn _flights(&self, py: Python<'_>) -> Py<PyDict> {
+        self.flights.get_or_init(py, || PyDict::new(py).unbind()).clone_ref(py)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector runs this in a thread that is attached; the token is used for
         // nothing but to take the locks, which visiting needs.
@@ -629,6 +760,7 @@ impl FlexCache {
             shard.try_with(py, |engine| engine.visit(|object| visit.call(object))).unwrap_or(Ok(()))?;
         }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
+        self.flights.get(py).map_or(Ok(()), |flights| visit.call(flights))?;
         self.farewell.traverse(py, &visit)
     }
 

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use flexcache_core::{Cause, Nanos};
+use flexcache_core::Cause;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -22,7 +22,7 @@ use super::key;
 use super::logging;
 use super::per_process::PerProcess;
 use super::running_python::call;
-use super::write::IfPresent;
+use super::write::{IfPresent, Stored, Terms};
 
 /// Victims that are asked for, at most, to make room for one entry.
 const MOST_VICTIMS: usize = 1 << 20;
@@ -211,11 +211,9 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
-        deadline: Option<Nanos>,
-        if_present: IfPresent,
-    ) -> PyResult<bool> {
-        let py = key.py();
+        terms: Terms<'_>,
+    ) -> PyResult<Stored> {
+        let (py, weight) = (key.py(), terms.weight);
         let turn = self.turn(py)?;
         let (mut present, mut accessed) = (false, false);
         for _ in 0..MOST_VICTIMS {
@@ -232,8 +230,8 @@ impl FlexCache {
                 })
             })?;
             self.settle(py, departures)?;
-            if present && if_present != IfPresent::Replace {
-                return Ok(false);
+            if present && terms.if_present != IfPresent::Replace {
+                return Ok(Stored::Not);
             }
             let room = room.map_err(refused)?;
             if present && !accessed {
@@ -245,7 +243,7 @@ impl FlexCache {
                 if !present {
                     self.tell(py, turn.as_ref(), "on_insert", &key)?;
                 }
-                let stored = self.write_store(key, value, hash, weight, deadline, if_present);
+                let stored = self.write_store(key, value, hash, terms);
                 if stored.is_err() && !present {
                     self.take_back(py, turn.as_ref(), &key);
                 }

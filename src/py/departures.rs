@@ -24,6 +24,10 @@ impl Departures {
         self.first.is_none()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Leaver> {
+        self.first.iter().chain(&self.rest)
+    }
+
     /// Takes the last one out.
     pub(crate) fn pop(&mut self) -> Option<Leaver> {
         self.rest.pop().or_else(|| self.first.take())

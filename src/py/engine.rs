@@ -1,5 +1,7 @@
 //! One store, whatever its policy: the only place that names them all.
 
+use std::sync::Arc;
+
 use flexcache_core::policy::{Fifo, Lfu, Lru, Random};
 use flexcache_core::{Cause, Error, Limits, Nanos, New, Slot, Stats, Store, store::Drained};
 use pyo3::prelude::*;
@@ -102,6 +104,20 @@ impl Engine {
         })
     }
 
+    /// Finds a live entry and counts a hit; `None`, with nothing changed, where that is not all
+    /// there is to do.
+    #[inline(always)]
+    pub(crate) fn hit_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+    ) -> Option<&Py<PyAny>> {
+        on_store!(self, store => match store.find(hash, eq) {
+            Ok(Some(slot)) if !store.has_expired(slot, &SystemClock) => Some(store.hit(slot)),
+            _ => None,
+        })
+    }
+
     /// Finds an entry and replaces it, or stores it anew, in one; `Err` where that is not all there
     /// is to do. The closures make the references that are stored.
     #[inline(always)]
@@ -136,8 +152,14 @@ impl Engine {
         found: Option<Slot>,
         hash: u64,
         new: PyNew,
+        tags: &[Arc<str>],
         departures: &mut Departures,
     ) -> Result<Slot, (Error, PyNew)> {
+        if !tags.is_empty() {
+            return on_store!(self, store => {
+                store.put_tagged(found, hash, new, tags, &SystemClock, departures)
+            });
+        }
         on_store!(self, store => store.put(found, hash, new, &SystemClock, departures))
     }
 
@@ -173,6 +195,19 @@ impl Engine {
 
     pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) {
         on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock));
+    }
+
+    /// The tags of an entry.
+    pub(crate) fn tags(&self, slot: Slot) -> Vec<String> {
+        on_store!(self, store => store.tags(slot).map(String::from).collect())
+    }
+
+    pub(crate) fn count_tagged(&self, tag: &str) -> usize {
+        on_store!(self, store => store.count_tagged(tag))
+    }
+
+    pub(crate) fn evict_tag(&mut self, tag: &str, most: usize, departures: &mut Departures) -> usize {
+        on_store!(self, store => store.evict_tag(tag, most, &SystemClock, departures))
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {

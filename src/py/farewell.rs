@@ -18,6 +18,7 @@ use pyo3::types::PyString;
 use super::aclose::{self, Closing};
 use super::departures::Leaver;
 use super::guard::Guard;
+use super::observers::{Event, Observers};
 use super::running_python::{attached, call, interpreter_is_ending, release, report_unraisable};
 use super::{hooks, logging};
 
@@ -70,14 +71,19 @@ pub(crate) struct Farewell {
     listener: Guard<Option<Py<PyAny>>>,
     /// Whether there is a listener, without the lock.
     pub(crate) listens: bool,
+    /// Whether values' hooks are run.
+    pub(crate) runs_hooks: bool,
+    pub(crate) observers: Observers,
     pub(crate) closing: Closing,
     pub(crate) hook_errors: AtomicU64,
 }
 
 impl Farewell {
-    pub(crate) fn new(listener: Option<Py<PyAny>>) -> Arc<Self> {
+    pub(crate) fn new(listener: Option<Py<PyAny>>, runs_hooks: bool) -> Arc<Self> {
         Arc::new(Self {
             listens: listener.is_some(),
+            runs_hooks,
+            observers: Observers::new(),
             listener: Guard::new(listener, true),
             closing: Closing::default(),
             hook_errors: AtomicU64::new(0),
@@ -91,18 +97,23 @@ impl Farewell {
     /// Lets one entry go.
     #[inline]
     pub(crate) fn let_leave(self: &Arc<Self>, py: Python<'_>, leaver: Leaver) {
-        let quiet = !self.listens
-            && hooks::of(&leaver.value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving());
+        let quiet =
+            !self.listens && !self.observers.want_departures() && self.has_no_hook_to_run(py, &leaver.value);
         if !quiet {
             attached(py, |py| {
                 self.announce(py, &leaver);
-                if leaver.cause != Cause::Popped {
+                if leaver.cause != Cause::Popped && self.runs_hooks {
                     self.close_value(py, &leaver.value);
                 }
             });
         }
         release(py, leaver.key);
         release(py, leaver.value);
+    }
+
+    #[inline]
+    pub(crate) fn has_no_hook_to_run(&self, py: Python<'_>, value: &Py<PyAny>) -> bool {
+        !self.runs_hooks || hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving())
     }
 
     /// Lets all that was in a cache go, now or when the calls that led here are done.
@@ -117,6 +128,9 @@ impl Farewell {
 
     /// Tells the listener.
     pub(crate) fn announce(&self, py: Python<'_>, leaver: &Leaver) {
+        if self.observers.want_departures() {
+            self.observe(py, leaver);
+        }
         if !self.listens {
             return;
         }
@@ -134,6 +148,18 @@ impl Farewell {
         let arguments = [leaver.key.bind(py), leaver.value.bind(py), reason.as_any()];
         if let Err(error) = call(listener.bind(py), arguments) {
             self.hook_failed(py, "on_evict()", &error);
+        }
+    }
+
+    fn observe(&self, py: Python<'_>, leaver: &Leaver) {
+        let event = match leaver.cause {
+            Cause::Evicted => Event::Evict,
+            Cause::Expired => Event::Expire,
+            Cause::Replaced => return,
+            Cause::Deleted | Cause::Popped | Cause::Cleared | Cause::Closed => Event::Remove,
+        };
+        if self.observers.want(event) {
+            self.tell_of(py, event, leaver.key.bind(py), leaver.value.bind(py));
         }
     }
 
@@ -164,12 +190,14 @@ impl Farewell {
     }
 
     pub(crate) fn traverse(&self, py: Python<'_>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.listener.try_with(py, |listener| visit.call(&*listener)).unwrap_or(Ok(()))
+        self.listener.try_with(py, |listener| visit.call(&*listener)).unwrap_or(Ok(()))?;
+        self.observers.traverse(py, visit)
     }
 
     /// Forgets the listener.
     pub(crate) fn clear(&self, py: Python<'_>) {
         let listener = self.listener.with(py, Option::take);
         drop(listener);
+        self.observers.clear(py);
     }
 }

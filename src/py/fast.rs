@@ -10,17 +10,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::cache::{self, FlexCache};
 use super::engine::Complicated;
 use super::errors::bug;
 use super::hooks;
-use super::running_python::attached;
-use super::write::IfPresent;
+use super::running_python::{attached, call};
+use super::write::{IfPresent, Terms};
 
 /// A method's parameters: how many must be given, and all their names.
 struct Parameters<const N: usize> {
@@ -30,8 +31,11 @@ struct Parameters<const N: usize> {
 }
 
 const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
-const PUT: Parameters<3> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl"] };
-const SET: Parameters<3> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl"] };
+const PUT: Parameters<4> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl", "tags"] };
+const SET: Parameters<4> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl", "tags"] };
+
+const GET_OR_SET: Parameters<4> =
+    Parameters { method: "get_or_set", required: 2, names: ["key", "factory", "ttl", "tags"] };
 
 const GET_DOC: &CStr = c"get($self, key, default=None)
 --
@@ -52,7 +56,7 @@ O(1).
 (1, None, 0)
 ";
 
-const PUT_DOC: &CStr = c"put($self, key, value, ttl=None)
+const PUT_DOC: &CStr = c"put($self, key, value, ttl=None, tags=None)
 --
 
 Store a value, or replace the one there is; the same as `cache[key] = value`.
@@ -63,11 +67,14 @@ Args:
     ttl: how long the entry lives: seconds as int or float, a timedelta, or a datetime (a naive
         one in local time). What is not after now has expired already. None for the cache's
         default_ttl.
+    tags: what evict_tag() knows the entry by: an iterable of str; None for nothing. A value that
+        replaces another has only the tags it came with.
 
 Raises:
-    TypeError: for a key that is not hashable, a ttl that is no time, or an item_size() that is
-        no integer.
-    ValueError: for a ttl of NaN, a negative item_size(), or one larger than max_bytes.
+    TypeError: for a key that is not hashable, a ttl that is no time, an item_size() that is no
+        integer, or tags that are no iterable of str: a single one is written (\"user:1\",).
+    ValueError: for a ttl of NaN, a negative item_size(), one larger than max_bytes, or a tag with
+        lone surrogates.
     OverflowError: for a ttl of more than 292 years, or a sum of sizes beyond 64 bits.
 
 When it raises, the cache is as it was. O(1) for each entry that leaves.
@@ -80,7 +87,7 @@ When it raises, the cache is as it was. O(1) for each entry that leaves.
 2
 ";
 
-const SET_DOC: &CStr = c"set($self, key, value, ttl=None)
+const SET_DOC: &CStr = c"set($self, key, value, ttl=None, tags=None)
 --
 
 Store a value under a key that is absent or has expired.
@@ -99,6 +106,33 @@ O(1) for each entry that leaves.
 Traceback (most recent call last):
     ...
 KeyError: 'a'
+";
+
+const GET_OR_SET_DOC: &CStr = c"get_or_set($self, key, factory, ttl=None, tags=None)
+--
+
+The value of a key; where it is absent, the value that factory() returns, which is stored.
+
+However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
+others wait and share what it returns or raises. An exception is not stored: the next call tries
+again.
+
+Args:
+    key: any hashable.
+    factory: called without arguments; not a coroutine function, for which there is aget_or_set().
+    ttl: how long the entry lives, as for put().
+    tags: what evict_tag() knows the entry by.
+
+Raises:
+    CircularLoadError: where the factory would have to wait for itself.
+    TypeError, ValueError, OverflowError: as for put().
+
+Whatever the factory raises is raised. O(1) beside the factory.
+
+>>> from flexcache_rs import FlexCache
+>>> cache = FlexCache()
+>>> cache.get_or_set(\"a\", lambda: 1), cache.get_or_set(\"a\", lambda: 2)
+(1, 1)
 ";
 
 impl<const N: usize> Parameters<N> {
@@ -190,7 +224,7 @@ impl<const N: usize> Parameters<N> {
 ///
 /// The calling thread must be attached.
 #[inline]
-unsafe fn entered<'py, R>(failure: R, call: impl FnOnce(Python<'py>) -> PyResult<R>) -> R {
+pub(crate) unsafe fn entered<'py, R>(failure: R, call: impl FnOnce(Python<'py>) -> PyResult<R>) -> R {
     // SAFETY: the caller's promise.
     let py = unsafe { Python::assume_attached() };
     match catch_unwind(AssertUnwindSafe(|| call(py))) {
@@ -275,7 +309,8 @@ unsafe fn write(
     if ttl.is_none() && weight == 1 && cache.get().write_if_plain(key, value, hash).is_ok() {
         return Ok(());
     }
-    FlexCache::write_weighed(&cache, key, value, hash, weight, ttl, IfPresent::Replace).map(drop)
+    let terms = Terms::new(weight, IfPresent::Replace);
+    FlexCache::write_weighed(&cache, key, value, hash, ttl, terms).map(drop)
 }
 
 unsafe extern "C" fn get(
@@ -306,8 +341,15 @@ unsafe extern "C" fn put(
     // SAFETY: as for `get`.
     unsafe {
         entered(ptr::null_mut(), |py| {
-            let [key, value, ttl] = PUT.bind(py, args, count, keywords)?;
-            write(py, this, key, value, ttl)?;
+            let [key, value, ttl, tags] = PUT.bind(py, args, count, keywords)?;
+            if tags.is_null() {
+                write(py, this, key, value, ttl)?;
+            } else {
+                let (cache, key, value) =
+                    (cache_of(py, this), Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+                let (ttl, tags) = (given(py, ttl), given(py, tags));
+                attached(py, |_| FlexCache::write(&cache, key, value, ttl, tags, IfPresent::Replace))?;
+            }
             Ok(py.None().into_ptr())
         })
     }
@@ -322,13 +364,48 @@ unsafe extern "C" fn set(
     // SAFETY: as for `get`.
     unsafe {
         entered(ptr::null_mut(), |py| {
-            let [key, value, ttl] = SET.bind(py, args, count, keywords)?;
+            let [key, value, ttl, tags] = SET.bind(py, args, count, keywords)?;
             let (key, value) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
-            if FlexCache::write(&cache_of(py, this), key, value, given(py, ttl), IfPresent::Raise)? {
+            let (ttl, tags) = (given(py, ttl), given(py, tags));
+            if FlexCache::write(&cache_of(py, this), key, value, ttl, tags, IfPresent::Raise)? {
                 Ok(py.None().into_ptr())
             } else {
                 Err(PyKeyError::new_err((key.to_owned().unbind(),)))
             }
+        })
+    }
+}
+
+/// Called with a cache, a key, a factory and a time to live, where the key is absent.
+static LOADER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Says what is to be called where `get_or_set` finds nothing.
+#[pyfunction]
+#[pyo3(name = "_set_loader")]
+pub(crate) fn set_loader(py: Python<'_>, loader: Py<PyAny>) {
+    let _ = LOADER.set(py, loader);
+}
+
+unsafe extern "C" fn get_or_set(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, factory, ttl, tags] = GET_OR_SET.bind(py, args, count, keywords)?;
+            if let Some(value) = read(py, this, key)? {
+                return Ok(value.into_ptr());
+            }
+            attached(py, |py| {
+                let loader = LOADER.get(py).ok_or_else(|| PyRuntimeError::new_err("no loader was set"))?;
+                let none = py.None();
+                let object = |pointer| given(py, pointer).unwrap_or(none.bind_borrowed(py)).to_owned();
+                let arguments = [this, key, factory, ttl, tags].map(object);
+                Ok(call(loader.bind(py), arguments.each_ref())?.into_ptr())
+            })
         })
     }
 }
@@ -442,8 +519,12 @@ fn method(
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = cache::type_of(py);
     let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 3] =
-        [(c"get", get, GET_DOC), (c"put", put, PUT_DOC), (c"set", set, SET_DOC)];
+    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 4] = [
+        (c"get", get, GET_DOC),
+        (c"put", put, PUT_DOC),
+        (c"set", set, SET_DOC),
+        (c"get_or_set", get_or_set, GET_OR_SET_DOC),
+    ];
     for (name, call, doc) in calls {
         let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
         method(&class, name, call, fast, doc)?;

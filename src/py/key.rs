@@ -4,43 +4,52 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use super::running_python;
+use super::{int_hash, running_python};
 
 /// Tuples nested deeper than this are left to Python to compare.
-const DEEPEST_TUPLE: u32 = 4;
+pub(crate) const DEEPEST_TUPLE: u32 = 4;
 
 /// Spreads Python's hash over all bits, since an int is its own hash and the table looks at the
 /// highest bits first. `seed` keeps one cache's collisions from being another's.
 #[inline]
-fn mix(hash: ffi::Py_hash_t, seed: u64) -> u64 {
+pub(crate) fn mix(hash: ffi::Py_hash_t, seed: u64) -> u64 {
     let product = u128::from(hash.cast_unsigned() as u64 ^ seed) * 0xa076_1d64_78bd_642f;
     #[expect(clippy::cast_possible_truncation, reason = "both halves are folded")]
     let folded = (product >> 64) as u64 ^ product as u64;
     folded
 }
 
+/// The hash of an object, as Python computes it. Runs its `__hash__`.
+///
+/// # Errors
+///
+/// What `__hash__` raises: `TypeError` for an unhashable object.
+#[inline]
+pub(crate) fn python_hash(object: &Borrowed<'_, '_, PyAny>) -> PyResult<ffi::Py_hash_t> {
+    let pointer = object.as_ptr();
+    // SAFETY: the object is valid and this thread is attached, as the borrow proves. A `str` begins
+    // with a `PyASCIIObject`, whose hash is -1 until it is first computed.
+    let hash = unsafe {
+        if ffi::PyUnicode_CheckExact(pointer) != 0 {
+            let cached = (*pointer.cast::<ffi::PyASCIIObject>()).hash;
+            if cached == -1 { ffi::PyObject_Hash(pointer) } else { cached }
+        } else if ffi::PyLong_CheckExact(pointer) != 0 {
+            int_hash::hash(pointer)
+        } else {
+            running_python::hash(object)
+        }
+    };
+    if hash == -1 { Err(PyErr::fetch(object.py())) } else { Ok(hash) }
+}
+
 /// The hash of a key, as the table wants it. Runs the key's `__hash__`.
 ///
 /// # Errors
 ///
-/// What `__hash__` raises: `TypeError` for an unhashable key.
+/// As for [`python_hash`].
 #[inline]
 pub(crate) fn hash(key: &Borrowed<'_, '_, PyAny>, seed: u64) -> PyResult<u64> {
-    let object = key.as_ptr();
-    // SAFETY: `object` is a valid object and this thread is attached, as `key` proves. A `str`
-    // begins with a `PyASCIIObject`, whose hash is -1 until it is first computed.
-    let hash = unsafe {
-        if ffi::PyUnicode_CheckExact(object) != 0 {
-            let cached = (*object.cast::<ffi::PyASCIIObject>()).hash;
-            if cached == -1 { ffi::PyObject_Hash(object) } else { cached }
-        } else {
-            running_python::hash(key)
-        }
-    };
-    if hash == -1 {
-        return Err(PyErr::fetch(key.py()));
-    }
-    Ok(mix(hash, seed))
+    Ok(mix(python_hash(key)?, seed))
 }
 
 /// Whether two keys are equal, where that can be said without running Python code: the same
@@ -61,7 +70,11 @@ pub(crate) fn native_eq(stored: &Py<PyAny>, key: &Borrowed<'_, '_, PyAny>) -> Op
 ///
 /// Both objects must be valid and the thread attached.
 #[inline(never)]
-unsafe fn compare(left: *mut ffi::PyObject, right: *mut ffi::PyObject, depth: u32) -> Option<bool> {
+pub(crate) unsafe fn compare(
+    left: *mut ffi::PyObject,
+    right: *mut ffi::PyObject,
+    depth: u32,
+) -> Option<bool> {
     // SAFETY: the caller's promise covers reading the types, and tuples keep their items alive.
     unsafe {
         if left == right {

@@ -11,6 +11,7 @@ use super::cache::FlexCache;
 use super::custom_policy::Turn;
 use super::departures::{Departures, Leaver};
 use super::engine::Engine;
+use super::expire::BATCH;
 use super::key;
 use super::running_python::attached;
 
@@ -152,6 +153,31 @@ impl FlexCache {
 
     pub(crate) fn remove_or_raise(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.remove(key.as_borrowed())? { Ok(()) } else { Err(missing(key)) }
+    }
+
+    /// Removes every live entry that has a tag; how many those were.
+    pub(crate) fn remove_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
+        let turn = self.turn(py)?;
+        let mut departures = Departures::new();
+        // All are out before any hook runs, which may store others under the tag.
+        let all = self.take_tagged(py, tag, &mut departures);
+        let count = departures.iter().filter(|leaver| leaver.cause == Cause::Deleted).count();
+        let settled = self.settle(py, departures);
+        drop(turn);
+        all.and(settled).map(|()| count)
+    }
+
+    fn take_tagged(&self, py: Python<'_>, tag: &str, departures: &mut Departures) -> PyResult<()> {
+        for shard in self.shards.iter() {
+            // No more than there were, or threads that keep storing would keep this one here.
+            let mut rest = shard.with(py, |engine| engine.count_tagged(tag))?;
+            while rest > 0 {
+                let most = rest.min(BATCH);
+                let left = shard.with(py, |engine| engine.evict_tag(tag, most, departures))?;
+                rest = if left < most { 0 } else { rest - left };
+            }
+        }
+        Ok(())
     }
 
     /// Lets everything go.

@@ -1,16 +1,23 @@
 //! The arguments of `FlexCache(...)`, checked.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use flexcache_core::{Limits, Nanos};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyString};
+use pyo3::types::{PyBool, PyString, PyTuple};
 
 use super::duration::{self, Ttl};
 use super::engine::PolicyName;
 use super::integer::{integer, shown};
+use super::running_python::next;
 
 /// More shards than this serve no machine.
 const MOST_SHARDS: u64 = 1024;
+
+/// How many lookups are recorded where nothing else is said.
+pub(crate) const MOST_RECORDED: u64 = 10_000_000;
 
 /// What a cache was asked to be.
 pub(crate) struct Options {
@@ -22,6 +29,29 @@ pub(crate) struct Options {
     /// The least time between two scans of the background thread; `None` without one.
     pub(crate) background: Option<Nanos>,
     pub(crate) name: Option<String>,
+    /// Whether values' own methods are called when they come and go.
+    pub(crate) runs_hooks: bool,
+    /// The trace to write.
+    pub(crate) record: Option<PathBuf>,
+    /// How many lookups to record at most.
+    pub(crate) record_limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            policy: PolicyName::Lru,
+            scan_interval: 0,
+            default_ttl: None,
+            thread_safe: true,
+            shards: 1,
+            background: None,
+            name: None,
+            runs_hooks: true,
+            record: None,
+            record_limit: MOST_RECORDED,
+        }
+    }
 }
 
 /// An argument that was given or not; a given `None` is a value like any other.
@@ -46,6 +76,56 @@ impl<'py> Given<'py> {
     ) -> PyResult<T> {
         self.0.as_ref().map_or(Ok(otherwise), convert)
     }
+}
+
+/// Where to write a trace.
+pub(crate) fn record(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    value.extract().map(Some).map_err(|_| wrong_type("record", "a path or None", value))
+}
+
+/// A tag of an entry.
+pub(crate) fn tag(value: &Borrowed<'_, '_, PyAny>) -> PyResult<Arc<str>> {
+    let tag = value.cast::<PyString>().map_err(|_| wrong_type("a tag", "a str", value))?;
+    Ok(Arc::from(&*tag.to_cow()?))
+}
+
+/// The tags of an entry: none, or those of an iterable.
+pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<Arc<str>>> {
+    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(Vec::new()) };
+    if value.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err(format!(
+            "tags must be an iterable of str, such as ({},), not a str",
+            value.repr()?
+        )));
+    }
+    let each = value.try_iter().map_err(|error| match value.getattr_opt("__iter__") {
+        Ok(None) => wrong_type("tags", "an iterable of str", &value),
+        _ => error,
+    })?;
+    let mut tags = Vec::new();
+    while let Some(value) = next(&each)? {
+        tags.push(tag(&value.as_borrowed())?);
+    }
+    Ok(tags)
+}
+
+/// A number from 0 up to, but not including, 1, each as likely.
+#[pyfunction]
+#[pyo3(name = "_random")]
+pub(crate) fn random() -> f64 {
+    rand::random()
+}
+
+/// The tags as a tuple, checked.
+#[pyfunction]
+#[pyo3(name = "_tags")]
+pub(crate) fn tuple_of_tags<'py>(tags: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    let py = tags.py();
+    let tags = self::tags(Some(tags.as_borrowed()))?;
+    PyTuple::new(py, tags.iter().map(|tag| &**tag))
 }
 
 pub(crate) fn flag(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -4,6 +4,7 @@
 //! its rank in the policy and its deadline as a moment of the wall clock, so that time spent in a
 //! pickle counts. What has expired is left out.
 
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flexcache_core::{Clock, Nanos, Slot};
@@ -17,8 +18,8 @@ use super::clock::SystemClock;
 use super::duration::{Ttl, seconds_until};
 use super::engine::Engine;
 use super::hooks;
-use super::options::Options;
-use super::write::IfPresent;
+use super::options::{self, Options};
+use super::write::{IfPresent, Terms};
 
 /// The moment of a deadline, in seconds since 1970.
 fn timestamp(deadline: Nanos) -> f64 {
@@ -90,6 +91,8 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
     }
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
     let entries = PyList::empty(py);
+    // Each name is one object, which is pickled once.
+    let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
     for shard in cache.get().shards.iter() {
         let stored: Vec<_> = shard.with(py, |engine| {
             let entry = |slot: Slot| {
@@ -98,12 +101,21 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
                     engine.value(slot).clone_ref(py),
                     engine.deadline(slot),
                     engine.rank(slot),
+                    engine.tags(slot),
                 )
             };
             engine.slots().into_iter().filter(|&slot| !engine.has_expired(slot)).map(entry).collect()
         })?;
-        for (key, value, deadline, rank) in stored {
-            entries.append((key, value, deadline.map(timestamp), rank))?;
+        for (key, value, deadline, rank, tags) in stored {
+            let entry = (key, value, deadline.map(timestamp), rank);
+            if tags.is_empty() {
+                entries.append(entry)?;
+            } else {
+                let mut object =
+                    |tag| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone();
+                let tags = PyTuple::new(py, tags.into_iter().map(&mut object).collect::<Vec<_>>())?;
+                entries.append((entry.0, entry.1, entry.2, entry.3, tags))?;
+            }
         }
     }
     let attributes = cache.getattr_opt("__dict__")?;
@@ -126,7 +138,10 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
     let py = cache.py();
     let (entries, attributes, slots): State<'_> = state.extract().map_err(invalid)?;
     for entry in entries {
-        let (key, value, moment, rank): Entry<'_> = entry.extract().map_err(invalid)?;
+        let entry = entry.cast_into::<PyTuple>().map_err(|_| invalid(PyErr::new::<PyValueError, _>("")))?;
+        let plain = if entry.len() > 4 { entry.get_slice(0, 4) } else { entry.clone() };
+        let (key, value, moment, rank): Entry<'_> = plain.extract().map_err(invalid)?;
+        let tags = options::tags(entry.get_item(4).ok().as_ref().map(Bound::as_borrowed)).map_err(invalid)?;
         let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
         let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
         let this = cache.get();
@@ -134,7 +149,8 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         let weight = hooks::weight(&value.as_borrowed())?;
         // Past a policy of the user's, which knows the entry already.
         let deadline = this.deadline(ttl)?;
-        this.write_store(borrowed, value.as_borrowed(), hash, weight, deadline, IfPresent::Replace)?;
+        let terms = Terms { weight, deadline, tags: &tags, if_present: IfPresent::Replace };
+        this.write_store(borrowed, value.as_borrowed(), hash, terms)?;
         if let Some(deadline) = deadline {
             this.expect_expiry(cache, deadline)?;
         }
@@ -191,7 +207,8 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     }
     let next = original.next_expiry(py)?;
     let options = &original.options;
-    let options = Options { name: options.name.clone(), ..*options };
+    // One file cannot hold two traces.
+    let options = Options { name: options.name.clone(), record: None, ..*options };
     let callbacks = Callbacks { on_evict: original.farewell.listener(py)?, policy: None };
     let mut engines = engines.into_iter();
     let Some(first) = engines.next() else { unreachable!("a cache has at least one shard") };

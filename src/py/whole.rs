@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use flexcache_core::{Cause, Clock, Limits, Stats};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::background::Watch;
 use super::cache::{Callbacks, FlexCache};
@@ -18,6 +19,7 @@ use super::farewell::Farewell;
 use super::guard::{Guard, Shards};
 use super::logging;
 use super::options::{self, Options};
+use super::recorder::Recorder;
 use super::running_python::release;
 use super::stats::CacheStats;
 
@@ -42,6 +44,12 @@ impl FlexCache {
                 )));
             }
         }
+        let sized = first.limits().weight.is_some();
+        let recorder = options
+            .record
+            .clone()
+            .map(|path| Recorder::start(py, path, options.record_limit, sized))
+            .transpose()?;
         Ok(Self {
             // The background thread is one more that uses the cache.
             shards: Shards::new(engines, first, options.thread_safe || options.background.is_some()),
@@ -53,8 +61,11 @@ impl FlexCache {
             gate: callbacks.policy.is_some().then(Gate::default),
             watch: options.background.map(|interval| Arc::new(Watch::new(interval))),
             finalized: AtomicBool::new(false),
+            farewell: Farewell::new(callbacks.on_evict, options.runs_hooks),
+            flights: PyOnceLock::new(),
+            watched: AtomicBool::new(recorder.is_some()),
+            recorder,
             options,
-            farewell: Farewell::new(callbacks.on_evict),
             policy: Guard::new(callbacks.policy, true),
             last_scan: AtomicU64::new(SystemClock.now()),
         })

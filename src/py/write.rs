@@ -1,6 +1,8 @@
 //! Storing entries.
 
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use flexcache_core::{Cause, Error, Nanos, New};
 use pyo3::prelude::*;
@@ -13,6 +15,8 @@ use super::engine::{Complicated, PlainPut};
 use super::errors::refused;
 use super::hooks;
 use super::key::native_eq;
+use super::observers::Event;
+use super::options;
 use super::running_python::{attached, call, release};
 
 /// What to do where the key is present.
@@ -21,6 +25,30 @@ pub(crate) enum IfPresent {
     Replace,
     Raise,
     Keep,
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Nothing: the key was present.
+    Not,
+    Inserted,
+    Updated,
+}
+
+/// On what terms an entry is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) weight: u64,
+    pub(crate) deadline: Option<Nanos>,
+    pub(crate) tags: &'a [Arc<str>],
+    pub(crate) if_present: IfPresent,
+}
+
+impl Terms<'_> {
+    pub(crate) fn new(weight: u64, if_present: IfPresent) -> Self {
+        Self { weight, deadline: None, tags: &[], if_present }
+    }
 }
 
 /// A key and value with the key's hash and the value's weight.
@@ -45,7 +73,7 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<(), Complicated> {
-        if !self.plain_writes {
+        if !self.plain_writes || self.watched.load(Ordering::Relaxed) {
             return Err(Complicated);
         }
         let py = key.py();
@@ -68,7 +96,7 @@ impl FlexCache {
     /// Lets a value go of which nobody has to be told but itself.
     #[inline(always)]
     fn drop_value(&self, py: Python<'_>, value: Py<PyAny>) {
-        if !hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_leaving()) {
+        if !self.farewell.has_no_hook_to_run(py, &value) {
             attached(py, |py| self.farewell.close_value(py, &value));
         }
         release(py, value);
@@ -80,11 +108,20 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         ttl: Option<Borrowed<'_, '_, PyAny>>,
+        tags: Option<Borrowed<'_, '_, PyAny>>,
         if_present: IfPresent,
     ) -> PyResult<bool> {
         let hash = this.get().hash(key)?;
         let weight = hooks::weight(&value)?;
-        Self::write_weighed(this, key, value, hash, weight, ttl, if_present)
+        let tags = options::tags(tags)?;
+        Self::write_weighed(
+            this,
+            key,
+            value,
+            hash,
+            ttl,
+            Terms { tags: &tags, ..Terms::new(weight, if_present) },
+        )
     }
 
     #[inline]
@@ -93,21 +130,46 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
         ttl: Option<Borrowed<'_, '_, PyAny>>,
-        if_present: IfPresent,
+        terms: Terms<'_>,
     ) -> PyResult<bool> {
         let cache = this.get();
         let deadline = cache.deadline(ttl)?;
+        let terms = Terms { deadline, ..terms };
         let stored = if cache.gate.is_some() {
-            cache.write_by_custom_policy(key, value, hash, weight, deadline, if_present)?
+            cache.write_by_custom_policy(key, value, hash, terms)?
         } else {
-            cache.write_store(key, value, hash, weight, deadline, if_present)?
+            cache.write_store(key, value, hash, terms)?
         };
         if let Some(deadline) = deadline {
             cache.expect_expiry(this, deadline)?;
         }
-        Ok(stored)
+        if cache.watched.load(Ordering::Relaxed) {
+            cache.note_write(&key, &value, hash, terms.weight, stored);
+        }
+        Ok(stored != Stored::Not)
+    }
+
+    #[cold]
+    fn note_write(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        hash: u64,
+        weight: u64,
+        stored: Stored,
+    ) {
+        let event = match stored {
+            Stored::Not => return,
+            Stored::Inserted => Event::Insert,
+            Stored::Updated => Event::Update,
+        };
+        if let Some(recorder) = self.recorder.as_ref().filter(|_| weight != 1) {
+            recorder.stored(hash, weight);
+        }
+        if self.farewell.observers.want(event) {
+            self.farewell.tell_of(key.py(), event, key, value);
+        }
     }
 
     /// Stores or replaces many entries.
@@ -115,12 +177,14 @@ impl FlexCache {
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (py, cache, ttl) = (this.py(), this.get(), ttl.map(Bound::as_borrowed));
         let entries = PyDict::new(py);
         call(&entries.getattr("update")?, [mapping])?;
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
+        let tags = options::tags(tags.map(Bound::as_borrowed))?;
         let mut weighed = Vec::with_capacity(entries.len());
         let mut total = 0_u128;
         for (key, value) in &entries {
@@ -135,7 +199,8 @@ impl FlexCache {
         }
         for (key, value, hash, weight) in weighed {
             let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
-            Self::write_weighed(this, key, value, hash, weight, ttl, IfPresent::Replace)?;
+            let terms = Terms { tags: &tags, ..Terms::new(weight, IfPresent::Replace) };
+            Self::write_weighed(this, key, value, hash, ttl, terms)?;
         }
         Ok(())
     }
@@ -177,24 +242,23 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        weight: u64,
-        deadline: Option<Nanos>,
-        if_present: IfPresent,
-    ) -> PyResult<bool> {
+        Terms { weight, deadline, tags, if_present }: Terms<'_>,
+    ) -> PyResult<Stored> {
         let py = key.py();
         let mut departures = Departures::new();
         let stored = self.shards.find(&key, hash, |engine, found| {
-            if if_present != IfPresent::Replace && found.is_some_and(|slot| !engine.has_expired(slot)) {
-                return Ok(false);
+            let present = found.is_some_and(|slot| !engine.has_expired(slot));
+            if present && if_present != IfPresent::Replace {
+                return Ok(Stored::Not);
             }
             // Only now, so that nothing has to be taken back where Python's equality failed.
             let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
             let new = New { key, value, weight, deadline };
-            let stored = engine.put(found, hash, new, &mut departures);
+            let stored = engine.put(found, hash, new, tags, &mut departures);
             if engine.has_deadlines() {
                 self.expire_some(engine, &mut departures);
             }
-            stored.map(|_| true)
+            stored.map(|_| if present { Stored::Updated } else { Stored::Inserted })
         })?;
         if !departures.is_empty() {
             self.settle_written(py, departures, value)?;

@@ -12,19 +12,15 @@ const fn window(window: usize) -> Course {
 }
 
 impl Courses for WindowsAndGhosts {
-    fn courses() -> &'static [Course] {
-        const {
-            &[
-                window(1),
-                window(10),
-                window(30),
-                window(60),
-                window(99),
-                Course { window: 10, admission: Admission::Ghosts(10) },
-                Course { window: 1, admission: Admission::Ghosts(15) },
-            ]
-        }
-    }
+    const COURSES: &'static [Course] = &[
+        window(1),
+        window(10),
+        window(30),
+        window(60),
+        window(99),
+        Course { window: 10, admission: Admission::Ghosts(10) },
+        Course { window: 1, admission: Admission::Ghosts(15) },
+    ];
 }
 
 /// Auto.

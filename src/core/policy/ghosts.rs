@@ -215,8 +215,7 @@ impl Ghosts {
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.prints.len() * size_of::<u32>()
-            + (self.ticks.len() + self.of_tick.len()) * size_of::<u16>()
+        self.prints.len() * size_of::<u32>() + (self.ticks.len() + self.of_tick.len()) * size_of::<u16>()
     }
 
     /// Whether every fingerprint is where it is looked for, and the table as full as it may be.

@@ -49,10 +49,10 @@ impl S3Fifo {
         (self.full() / 10).max(1)
     }
 
-    /// Whether the next victim is looked for in the main queue first.
+    /// Whether the next victim is looked for in the main queue, once `more` have come into it.
     #[inline]
-    fn main_is_over(&self) -> bool {
-        self.small_len == 0 || self.main_len > self.full() - self.small_share().min(self.full())
+    fn main_is_over(&self, more: usize) -> bool {
+        self.small_len == more || self.main_len + more > self.full() - self.small_share().min(self.full())
     }
 
     #[inline]
@@ -138,15 +138,13 @@ impl Policy for S3Fifo {
     #[inline]
     fn victim(&mut self, _excess: u64, _entries: &impl Entries) -> Option<Slot> {
         self.was_full = true;
-        if !self.main_is_over() {
-            while let Some(slot) = self.small.front() {
-                let hits = self.hits(slot);
-                if hits < PROMOTED {
-                    return Some(slot);
-                }
-                self.on_remove(slot);
-                self.push_main(slot, 0);
+        while !self.main_is_over(0) {
+            let Some(slot) = self.small.front() else { break };
+            if self.hits(slot) < PROMOTED {
+                return Some(slot);
             }
+            self.on_remove(slot);
+            self.push_main(slot, 0);
         }
         while let Some(slot) = self.main.front() {
             let hits = self.hits(slot);
@@ -161,7 +159,8 @@ impl Policy for S3Fifo {
     }
 
     fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
-        let small_first = !self.main_is_over();
+        let promoted = self.small.iter(&self.links).take_while(|&slot| self.hits(slot) >= PROMOTED).count();
+        let small_first = !self.main_is_over(promoted);
         let cold = |first: bool| {
             let list = if first == small_first { self.small } else { List::default() };
             self.hit(list, 0, PROMOTED - 1)

@@ -15,8 +15,8 @@ use crate::slot::Slot;
 
 /// The courses between which a policy steers.
 pub trait Courses {
-    #[doc(hidden)]
-    fn courses() -> &'static [Course];
+    /// At least one: the first is taken at the beginning.
+    const COURSES: &'static [Course];
 }
 
 /// A sketch for fewer entries forgets too soon.
@@ -54,8 +54,8 @@ impl<C: Courses> Steered<C> {
     fn fit(&mut self, full: usize) {
         self.full = full;
         self.sketch = Sketch::new(full.max(LEAST_SKETCH), self.seed);
-        self.steering = Steering::new(C::courses(), full, self.seed);
-        let ghosts = C::courses().iter().map(|course| course.ghosts_of(full)).max().unwrap_or(0);
+        self.steering = Steering::new(C::COURSES, full, self.seed);
+        let ghosts = C::COURSES.iter().map(|course| course.ghosts_of(full)).max().unwrap_or(0);
         self.ghosts.resize(ghosts);
         self.follow_course();
     }
@@ -111,7 +111,7 @@ impl<C: Courses> Policy for Steered<C> {
     fn new(capacity: usize, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let seed = rng.next_u64();
-        let first = C::courses()[0];
+        let first = C::COURSES[0];
         let mut policy = Self {
             segments: Segments::new(capacity),
             sketch: Sketch::new(1, seed),

@@ -11,7 +11,7 @@ use crate::slot::Slot;
 
 /// Who comes from the window into the main space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub enum Admission {
     /// Who was seen more often than those who would have to leave.
     Frequency,
     /// Who was hit twice in the window, or comes back while its ghost is remembered: so many
@@ -21,10 +21,10 @@ pub(super) enum Admission {
 
 /// A way to run the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Course {
+pub struct Course {
     /// The window's share, in percent of the entries.
-    pub(super) window: usize,
-    pub(super) admission: Admission,
+    pub window: usize,
+    pub admission: Admission,
 }
 
 impl Course {

@@ -73,6 +73,28 @@ fn weights_limit_and_departures_are_told() -> Result<(), Error> {
 }
 
 #[test]
+fn what_has_a_tag_leaves_together() -> Result<(), Error> {
+    let (tell, told) = mpsc::channel::<Departed<u32, u32>>();
+    let clock = ManualClock::default();
+    let mut cache = Cache::<u32, u32>::builder()
+        .default_ttl(Duration::from_secs(60))
+        .clock(&clock)
+        .on_departure(move |departed| tell.send(departed).expect("the other end is open"))
+        .build();
+    cache.put_tagged(1, 10, &["odd", "all"])?;
+    clock.advance(Duration::from_secs(30));
+    cache.put_tagged(2, 20, &["even", "all"])?;
+    cache.put_tagged(3, 30, &["odd", "all", "odd"])?;
+    cache.put(2, 21)?;
+    clock.advance(Duration::from_secs(30));
+    assert_eq!((cache.evict_tag("all"), cache.evict_tag("odd"), cache.len()), (1, 0, 1));
+    let causes: Vec<_> = told.try_iter().map(|departed| (departed.key, departed.cause)).collect();
+    assert_eq!(causes, [(2, Cause::Replaced), (1, Cause::Expired), (3, Cause::Deleted)]);
+    assert_eq!(cache.check(), Ok(()));
+    Ok(())
+}
+
+#[test]
 fn the_monotonic_clock_runs() {
     let clock = MonotonicClock::new();
     let before = RefCell::new(clock.now());

@@ -165,3 +165,40 @@ fn random_draws_evenly() {
     // The seed is fixed; a thousand each, give or take six standard deviations.
     assert!(drawn.iter().all(|&count| (815..1185).contains(&count)), "{drawn:?}");
 }
+
+/// Tags by the thousand and tags of thousands, and what they cost.
+#[test]
+fn tags_grow_and_leave_nothing_behind() {
+    let mut store = Store::<u64, u64, Lru>::new(Limits::default(), 3);
+    let (clock, mut leavers) = (ManualClock::default(), Leavers::new());
+    let own = |key: u64| format!("own tag {key}");
+    let new = |key| New { key, value: key, weight: 1, deadline: None };
+    for key in 0..MANY {
+        put(&mut store, key, None, &mut leavers);
+    }
+    let untagged = store.allocated_bytes();
+    for key in 0..MANY {
+        let tags = [&*own(key), if key % 2 == 0 { "even" } else { "odd" }, "all"];
+        let found = find(&store, key);
+        store
+            .put_tagged(found, spread(key), new(key), &tags, &clock, &mut leavers)
+            .expect("there is no limit");
+    }
+    let each = (store.allocated_bytes() - untagged) as u64 / MANY;
+    assert!(each > 3 * 24 && (each < 4 * 60 || cfg!(feature = "strict")), "{each} bytes an entry");
+    assert_eq!((store.count_tagged("all") as u64, store.count_tagged("odd") as u64), (MANY, MANY / 2));
+    leavers.clear();
+    for key in 0..MANY / 2 {
+        assert_eq!(store.evict_tag(&own(key), usize::MAX, &clock, &mut leavers), 1);
+        assert_eq!(leavers.pop().map(|leaver| (leaver.key, leaver.cause)), Some((key, Cause::Deleted)));
+    }
+    let copy = store.map(|&key, &value| (key, value));
+    assert_eq!(store.evict_tag("odd", usize::MAX, &clock, &mut leavers) as u64, MANY / 4);
+    assert_eq!(store.evict_tag("all", usize::MAX, &clock, &mut leavers) as u64, MANY / 4);
+    assert_eq!((store.evict_tag("all", 1, &clock, &mut leavers), store.len()), (0, 0));
+    assert_eq!((store.check(), copy.check()), (Ok(()), Ok(())));
+    assert_eq!((copy.count_tagged("all") as u64, copy.len() as u64), (MANY / 2, MANY / 2));
+    let all_gone = store.allocated_bytes();
+    drop(store.drain());
+    assert!(store.allocated_bytes() < all_gone / 100);
+}

@@ -12,7 +12,7 @@ use flexcache_core::{Cause, Clock, Departed, Limits, ManualClock, New, Slot, Sto
 use proptest::prelude::*;
 
 use orders::{AnyOrder, FifoOrder, LfuOrder, LruOrder, Order, S3FifoOrder, SieveOrder};
-use plain::{Entry, Plain};
+use plain::{Entry, Plain, TagSet};
 
 /// Counts the values that are alive.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ impl Hashing {
 enum Op {
     Get(u8),
     Put { key: u8, weight: u64, lifetime: Option<u64> },
+    PutTagged { key: u8, weight: u64, lifetime: Option<u64>, tags: Vec<u8> },
+    EvictTag { tag: u8, most: usize },
     PutPlain(u8),
     Remove(u8),
     PopVictim,
@@ -71,6 +73,8 @@ enum Op {
     Clear,
     Map,
 }
+
+const TAGS: [&str; 4] = ["", "a", "aa", "ä"];
 
 /// Lifetimes in nanoseconds: within a tick of the wheel, over some, and on every level.
 fn lifetime() -> impl Strategy<Value = u64> {
@@ -84,6 +88,12 @@ fn op() -> impl Strategy<Value = Op> {
         6 => key().prop_map(Op::Get),
         6 => (key(), weight(), proptest::option::weighted(0.3, lifetime()))
             .prop_map(|(key, weight, lifetime)| Op::Put { key, weight, lifetime }),
+        4 => (
+            key(), weight(), proptest::option::weighted(0.3, lifetime()), prop::collection::vec(0..4_u8, 0..5)
+        )
+            .prop_map(|(key, weight, lifetime, tags)| Op::PutTagged { key, weight, lifetime, tags }),
+        2 => (0..4_u8, prop_oneof![0..4_usize, Just(usize::MAX)])
+            .prop_map(|(tag, most)| Op::EvictTag { tag, most }),
         4 => key().prop_map(Op::PutPlain),
         2 => key().prop_map(Op::Remove),
         1 => Just(Op::PopVictim),
@@ -143,6 +153,30 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
         lifetime.map(|lifetime| self.clock.now().saturating_add(lifetime).max(1))
     }
 
+    fn put(
+        &mut self,
+        key: u8,
+        weight: u64,
+        lifetime: Option<u64>,
+        tags: Option<&[u8]>,
+        leavers: &mut Leavers,
+    ) {
+        let (value, found, hash) = (self.value(), self.find(key), self.hashing.of(key));
+        let (id, deadline) = (value.id, self.deadline(lifetime));
+        let new = New { key, value, weight, deadline };
+        let put = match tags {
+            None => self.store.put(found, hash, new, &self.clock, leavers),
+            Some(tags) => {
+                let names: Vec<_> = tags.iter().map(|&tag| TAGS[usize::from(tag)]).collect();
+                self.store.put_tagged(found, hash, new, &names, &self.clock, leavers)
+            }
+        };
+        self.model.observe(leavers);
+        let tags = TagSet::of(tags.unwrap_or_default());
+        let stored = self.model.put(key, hash, Entry { id, weight, deadline, tags });
+        assert_eq!(put.map(drop).map_err(|(error, _)| error), stored, "put");
+    }
+
     /// Runs one operation on both, and compares what left.
     fn step(&mut self, op: &Op) {
         let mut leavers = Leavers::new();
@@ -154,21 +188,21 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                 let value = self.store.get(found, &self.clock, &mut leavers).map(|value| value.id);
                 assert_eq!(value, self.model.get(key), "get");
             }
-            Op::Put { key, weight, lifetime } => {
-                let (value, found) = (self.value(), self.find(key));
-                let (id, deadline) = (value.id, self.deadline(lifetime));
-                let new = New { key, value, weight, deadline };
-                let put = self.store.put(found, self.hashing.of(key), new, &self.clock, &mut leavers);
-                self.model.observe(&leavers);
-                let stored = self.model.put(key, self.hashing.of(key), Entry { id, weight, deadline });
-                assert_eq!(put.map(drop).map_err(|(error, _)| error), stored, "put");
+            Op::Put { key, weight, lifetime } => self.put(key, weight, lifetime, None, &mut leavers),
+            Op::PutTagged { key, weight, lifetime, ref tags } => {
+                self.put(key, weight, lifetime, Some(tags), &mut leavers);
+            }
+            Op::EvictTag { tag, most } => {
+                let name = TAGS[usize::from(tag)];
+                let count = self.store.evict_tag(name, most, &self.clock, &mut leavers);
+                assert_eq!(count, self.model.evict_tag(tag, most), "so many had the tag");
             }
             Op::PutPlain(key) => {
                 if !self.store.is_plain() {
                     return;
                 }
                 let (value, found) = (self.value(), self.find(key));
-                let entry = Entry { id: value.id, weight: 1, deadline: None };
+                let entry = Entry { id: value.id, weight: 1, deadline: None, tags: TagSet::default() };
                 if let Some(slot) = found {
                     let value = self.store.exchange(slot, value);
                     leavers.push(Departed { key, value, cause: Cause::Replaced });
@@ -228,6 +262,11 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
         self.compare(leavers);
     }
 
+    fn tags(&self, slot: Slot) -> TagSet {
+        let number = |name| TAGS.iter().zip(0..).find(|&(other, _)| *other == name).expect("it was given").1;
+        TagSet::of(&self.store.tags(slot).map(number).collect::<Vec<_>>())
+    }
+
     fn victims(&self) -> Vec<u8> {
         self.store.slots().map(|slot| *self.store.key(slot)).collect()
     }
@@ -251,6 +290,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                     id: self.store.value(slot).id,
                     weight: self.store.weight_of(slot),
                     deadline: self.store.deadline(slot),
+                    tags: self.tags(slot),
                 };
                 (*self.store.key(slot), entry)
             })
@@ -258,6 +298,9 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
         contents.sort_by_key(|&(key, _)| key);
         assert_eq!(contents, self.model.contents(), "the contents");
         assert_eq!(self.store.stats(), self.model.stats(), "the counts");
+        for (name, tag) in TAGS.into_iter().zip(0..) {
+            assert_eq!(self.store.count_tagged(name), self.model.tagged(tag).len(), "the members of a tag");
+        }
         let here = i64::try_from(contents.len() + leavers.len()).expect("small");
         assert_eq!(self.alive.get(), here, "a value was dropped, or kept, by the store");
         drop(leavers);

@@ -207,8 +207,9 @@ impl S3FifoOrder {
         self.bound.map_or(64, |bound| bound - bound / 10)
     }
 
-    fn small_is_first(&self) -> bool {
-        !self.small.is_empty() && self.main.len() + self.tenth() <= self.full()
+    /// Whether the small list is where the next victim is, once so many have gone on to the main one.
+    fn small_is_first(&self, promoted: usize) -> bool {
+        self.small.len() > promoted && self.main.len() + promoted + self.tenth() <= self.full()
     }
 }
 
@@ -241,14 +242,12 @@ impl Order for S3FifoOrder {
 
     fn settle(&mut self) {
         self.was_full = true;
-        if self.small_is_first() {
-            while self.small.first().is_some_and(|entry| entry.2 >= 2) {
-                let (key, hash, _) = self.small.remove(0);
-                self.main.push((key, hash, 0));
-            }
-            if !self.small.is_empty() {
+        while self.small_is_first(0) {
+            if self.small[0].2 < 2 {
                 return;
             }
+            let (key, hash, _) = self.small.remove(0);
+            self.main.push((key, hash, 0));
         }
         while self.main.first().is_some_and(|entry| entry.2 > 0) {
             let (key, hash, hits) = self.main.remove(0);
@@ -274,8 +273,10 @@ impl Order for S3FifoOrder {
     }
 
     fn order(&self) -> Vec<u8> {
-        let (cold, warm): (Vec<&(u8, u64, u8)>, Vec<&(u8, u64, u8)>) = self.small.iter().partition(|entry| entry.2 < 2);
-        let small_is_first = self.small_is_first();
+        let (cold, warm): (Vec<&(u8, u64, u8)>, Vec<&(u8, u64, u8)>) =
+            self.small.iter().partition(|entry| entry.2 < 2);
+        let promoted = self.small.iter().take_while(|entry| entry.2 >= 2).count();
+        let small_is_first = self.small_is_first(promoted);
         let mut order: Vec<&(u8, u64, u8)> = if small_is_first { cold.clone() } else { Vec::new() };
         for hits in 0..=3 {
             order.extend(self.main.iter().filter(|entry| entry.2 == hits));

@@ -5,11 +5,32 @@ use flexcache_core::{Cause, Departed, Error, Limits, Stats};
 use crate::Counted;
 use crate::orders::Order;
 
+/// Numbers of tags, each once, in the order in which they were given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TagSet([Option<u8>; 4]);
+
+impl TagSet {
+    pub(crate) fn of(given: &[u8]) -> Self {
+        let mut set = Self::default();
+        for &tag in given {
+            if !set.has(tag) {
+                *set.0.iter_mut().find(|place| place.is_none()).expect("there are no more tags") = Some(tag);
+            }
+        }
+        set
+    }
+
+    fn has(self, tag: u8) -> bool {
+        self.0.contains(&Some(tag))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) id: u64,
     pub(crate) weight: u64,
     pub(crate) deadline: Option<u64>,
+    pub(crate) tags: TagSet,
 }
 
 pub(crate) struct Plain<O: Order> {
@@ -176,7 +197,7 @@ impl<O: Order> Plain<O> {
         }
         let old = std::mem::replace(
             self.entry(key).expect("it is live"),
-            Entry { weight: 0, deadline: None, ..new },
+            Entry { weight: 0, deadline: None, tags: TagSet::default(), ..new },
         );
         self.left.push((key, old.id, Cause::Replaced));
         self.stats.updates += 1;
@@ -192,6 +213,23 @@ impl<O: Order> Plain<O> {
         if self.live(key) {
             self.leave(key, Cause::Deleted);
         }
+    }
+
+    /// The keys that have a tag, the first to get it first.
+    pub(crate) fn tagged(&self, tag: u8) -> Vec<u8> {
+        let mut members: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.tags.has(tag)).collect();
+        members.sort_by_key(|(_, entry)| entry.id);
+        members.into_iter().map(|&(key, _)| key).collect()
+    }
+
+    pub(crate) fn evict_tag(&mut self, tag: u8, most: usize) -> usize {
+        let mut leaving = self.tagged(tag);
+        leaving.truncate(most);
+        for &key in &leaving {
+            let cause = if self.has_expired(key) { Cause::Expired } else { Cause::Deleted };
+            self.leave(key, cause);
+        }
+        leaving.len()
     }
 
     pub(crate) fn pop_victim(&mut self) {

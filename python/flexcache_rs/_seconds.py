@@ -1,0 +1,26 @@
+"""Times as users write them, in seconds."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import datetime as dt
+
+
+def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float:
+    """How many seconds from now on a time to live means."""
+    if isinstance(time, (int, float)) and not isinstance(time, bool):
+        if time != time:
+            raise ValueError(f"{argument} must not be NaN")
+        return float(time)
+    # Whoever has one of its objects has imported it.
+    if "datetime" in sys.modules:
+        import datetime as dt
+
+        if isinstance(time, dt.timedelta):
+            return time.total_seconds()
+        if isinstance(time, dt.datetime):
+            return (time - dt.datetime.now(time.tzinfo)).total_seconds()
+    raise TypeError(f"{argument} must be seconds as int or float, a timedelta or a datetime, not {type(time).__name__}")

@@ -1,0 +1,51 @@
+"""Statistics of all caches that have a name, as OpenTelemetry metrics.
+
+Needs the package opentelemetry-api: `pip install 'flexcache-rs[opentelemetry]'`.
+
+>>> from opentelemetry.sdk.metrics import MeterProvider
+>>> from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+>>> from flexcache_rs import FlexCache
+>>> from flexcache_rs.opentelemetry import instrument
+>>> users = FlexCache(name="users")
+>>> reader = InMemoryMetricReader()
+>>> instrument(MeterProvider([reader]))
+>>> [scope] = reader.get_metrics_data().resource_metrics[0].scope_metrics
+>>> "flexcache.hits" in [metric.name for metric in scope.metrics]
+True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
+
+from flexcache_rs import __version__
+from flexcache_rs._metrics import METRICS, Metric, readings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["instrument"]
+
+
+def _callback(metric: Metric) -> Callable[[CallbackOptions], Iterator[Observation]]:
+    def observe(_options: CallbackOptions) -> Iterator[Observation]:
+        for name, reading in readings(metric):
+            yield Observation(reading, {"cache": name})
+
+    return observe
+
+
+def instrument(meter_provider: MeterProvider | None = None) -> None:
+    """Create the metrics: flexcache.hits, flexcache.items and so on, with the attribute `cache`.
+
+    Args:
+        meter_provider: where to; None for the global one.
+
+    Call it once. The caches are read when metrics are exported, O(caches) each time.
+    """
+    meter = get_meter("flexcache_rs", __version__, meter_provider)
+    for metric in METRICS:
+        create = meter.create_observable_counter if metric.counts else meter.create_observable_gauge
+        create(f"flexcache.{metric.name}", [_callback(metric)], description=metric.about)

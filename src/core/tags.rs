@@ -1,0 +1,221 @@
+//! Tags: names that entries have in common, so that they can leave together.
+//!
+//! A membership stands in two lists: its tag's, doubly linked so that an entry leaves without a
+//! search, and its entry's, singly linked since all of an entry's memberships end at once. Names
+//! are kept once each, for as long as they have members. All of it exists only in a store in which
+//! an entry was ever given a tag, and grows by pieces, like the store itself.
+//!
+//! Invariants: every membership is in the list of its tag and in that of its entry, no two of an
+//! entry are of one tag, and a tag has at least one.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::iter;
+
+use crate::arena::Arena;
+use crate::column::Column;
+use crate::index::Index;
+use crate::list::{Links, List};
+use crate::slot::Slot;
+
+/// Where a tag lives while it has members.
+pub(crate) type TagId = Slot;
+
+/// Where a membership lives.
+type MembershipId = Slot;
+
+#[derive(Clone, Debug)]
+struct Tag {
+    name: Box<str>,
+    hash: u64,
+    /// The first to join is the first in the list.
+    members: List,
+    len: u32,
+}
+
+/// That one entry has one tag.
+#[derive(Clone, Copy, Debug)]
+struct Membership {
+    slot: Slot,
+    tag: TagId,
+    /// The next of the same entry.
+    sibling: MembershipId,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Tags {
+    /// Names are the user's, so they are hashed in a way that nobody can foresee.
+    hasher: RandomState,
+    index: Index,
+    interned: Arena<Tag>,
+    name_bytes: usize,
+    memberships: Arena<Membership>,
+    links: Column<Links>,
+    /// The first membership of each entry.
+    first: Column<MembershipId>,
+}
+
+impl Tags {
+    pub(crate) fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            index: Index::new(0),
+            interned: Arena::new(0),
+            name_bytes: 0,
+            memberships: Arena::new(0),
+            links: Column::new(0),
+            first: Column::new(0),
+        }
+    }
+
+    /// Whether so many more memberships can be told apart.
+    pub(crate) fn have_room(&self, more: usize) -> bool {
+        more < Slot::LIMIT - self.memberships.len()
+    }
+
+    /// The tag of this name, if any entry has it. O(1).
+    pub(crate) fn find(&self, name: &str) -> Option<TagId> {
+        self.find_hashed(self.hasher.hash_one(name), name)
+    }
+
+    fn find_hashed(&self, hash: u64, name: &str) -> Option<TagId> {
+        self.index.find(hash, |id| {
+            let tag = self.interned.get(id);
+            tag.hash == hash && *tag.name == *name
+        })
+    }
+
+    /// How many entries have a tag.
+    pub(crate) fn len(&self, id: TagId) -> usize {
+        self.interned.get(id).len as usize
+    }
+
+    /// The entry that has had a tag for longest.
+    pub(crate) fn oldest(&self, id: TagId) -> Option<Slot> {
+        Some(self.memberships.get(self.interned.get(id).members.front()?).slot)
+    }
+
+    /// The names of an entry's tags, in the order in which they were given.
+    pub(crate) fn of(&self, slot: Slot) -> impl Iterator<Item = &str> {
+        self.memberships_of(slot).map(|id| &*self.interned.get(self.memberships.get(id).tag).name)
+    }
+
+    fn memberships_of(&self, slot: Slot) -> impl Iterator<Item = MembershipId> {
+        iter::successors(self.first.get(slot).some(), |&id| self.memberships.get(id).sibling.some())
+    }
+
+    /// Gives an entry these tags instead of those it has. O(1) for each; one that is named twice is
+    /// given once.
+    pub(crate) fn set(&mut self, slot: Slot, names: &[impl AsRef<str>]) {
+        self.clear(slot);
+        let mut last = MembershipId::NIL;
+        for name in names {
+            let tag = self.intern(name.as_ref());
+            let members = self.interned.get(tag).members;
+            // Nobody has joined since, so an entry that has the tag already is the last to have it.
+            if members.back().is_some_and(|back| self.memberships.get(back).slot == slot) {
+                continue;
+            }
+            let id = self.memberships.insert(Membership { slot, tag, sibling: MembershipId::NIL });
+            let tag = self.interned.get_mut(tag);
+            tag.members.push_back(&mut self.links, id);
+            tag.len += 1;
+            match last.some() {
+                Some(last) => self.memberships.get_mut(last).sibling = id,
+                None => self.first.set(slot, id),
+            }
+            last = id;
+        }
+    }
+
+    /// The tag of this name, which is to have a member.
+    fn intern(&mut self, name: &str) -> TagId {
+        let hash = self.hasher.hash_one(name);
+        if let Some(id) = self.find_hashed(hash, name) {
+            return id;
+        }
+        self.name_bytes += name.len();
+        let id = self.interned.insert(Tag { name: name.into(), hash, members: List::default(), len: 0 });
+        let interned = &self.interned;
+        self.index.insert(hash, id, |moved| interned.get(moved).hash);
+        id
+    }
+
+    /// Takes all tags from an entry. O(1) for each.
+    pub(crate) fn clear(&mut self, slot: Slot) {
+        if let Some(first) = self.first.get(slot).some() {
+            self.first.set(slot, MembershipId::NIL);
+            self.end(first);
+        }
+    }
+
+    /// Ends an entry's memberships, the first of which is given.
+    fn end(&mut self, first: MembershipId) {
+        let mut at = first;
+        while let Some(id) = at.some() {
+            let Membership { tag: of, sibling, .. } = self.memberships.remove(id);
+            at = sibling;
+            let tag = self.interned.get_mut(of);
+            tag.members.unlink(&mut self.links, id);
+            tag.len -= 1;
+            if tag.len == 0 {
+                let tag = self.interned.remove(of);
+                self.index.remove(tag.hash, of);
+                self.name_bytes -= tag.name.len();
+            }
+        }
+    }
+
+    /// Bytes allocated, names included.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.index.allocated_bytes()
+            + self.interned.allocated_bytes()
+            + self.name_bytes
+            + self.memberships.allocated_bytes()
+            + self.links.allocated_bytes()
+            + self.first.allocated_bytes()
+    }
+
+    /// Recounts the memberships of the entries at these slots, which are all there are.
+    pub(crate) fn check(&self, slots: impl Iterator<Item = Slot>) -> Result<(), String> {
+        let len = self.memberships.len();
+        let mut of_entries = 0;
+        for slot in slots {
+            let mut seen = Vec::new();
+            for id in self.memberships_of(slot) {
+                let Some(membership) = self.memberships.try_get(id) else {
+                    return Err(format!("{slot:?} has a membership that has ended"));
+                };
+                if membership.slot != slot || seen.contains(&membership.tag) {
+                    return Err(format!("a membership of {slot:?} is another's, or there twice"));
+                }
+                seen.push(membership.tag);
+            }
+            of_entries += seen.len();
+        }
+        let (mut of_tags, mut name_bytes) = (0, 0);
+        for (id, tag) in self.interned.iter() {
+            if self.find(&tag.name) != Some(id) {
+                return Err(format!("the tag {:?} is not in the index", tag.name));
+            }
+            let count = tag.members.count(&self.links, len);
+            if tag.len == 0 || count != Some(tag.len as usize) {
+                return Err(format!("the tag {:?} has {count:?} members, {} counted", tag.name, tag.len));
+            }
+            let members = iter::successors(tag.members.front(), |&at| List::next(&self.links, at));
+            if members.map(|at| self.memberships.get(at)).any(|membership| membership.tag != id) {
+                return Err(format!("a member of the tag {:?} is another's", tag.name));
+            }
+            of_tags += tag.len as usize;
+            name_bytes += tag.name.len();
+        }
+        if of_entries != len || of_tags != len {
+            return Err(format!("{len} memberships, {of_entries} of entries, {of_tags} of tags"));
+        }
+        if self.interned.len() != self.index.len() || name_bytes != self.name_bytes {
+            return Err(format!("{} tags, {} in the index", self.interned.len(), self.index.len()));
+        }
+        Ok(())
+    }
+}

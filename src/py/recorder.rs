@@ -1,0 +1,216 @@
+//! `record=`: which keys were looked up, written to a trace that `replay` reads.
+//!
+//! The cache only notes hashes in a buffer. A thread of the recorder's own formats and compresses
+//! full buffers; where it falls behind, buffers are dropped rather than the cache slowed down, and
+//! after so many lookups recording ends.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+
+use super::background::generation;
+use super::logging;
+
+/// Notes in a buffer.
+const BUFFER: usize = 1 << 15;
+
+/// Buffers that may wait for the thread.
+const WAITING: usize = 8;
+
+/// Sizes that the thread remembers, for lookups that found something.
+const SIZES: usize = 1 << 20;
+
+/// What happened to the key of a hash.
+#[derive(Clone, Copy, Debug)]
+enum Note {
+    LookedUp(u64),
+    Sized(u64, u64),
+}
+
+/// Writes a trace.
+pub(crate) struct Recorder {
+    path: PathBuf,
+    /// The process it is of: a fork's child has no thread.
+    generation: u64,
+    state: Mutex<State>,
+    thread: Mutex<Option<JoinHandle<std::io::Result<()>>>>,
+}
+
+struct State {
+    notes: Vec<Note>,
+    /// How many lookups may still be recorded.
+    left: u64,
+    dropped: u64,
+    /// To the thread; `None` when recording has ended.
+    full: Option<SyncSender<Vec<Note>>>,
+}
+
+/// All recorders, for the end of the program.
+static RECORDERS: Mutex<Vec<Weak<Recorder>>> = Mutex::new(Vec::new());
+
+impl Recorder {
+    /// Begins a trace in a new file, of at most so many lookups; with sizes if the cache has any.
+    pub(crate) fn start(py: Python<'_>, path: PathBuf, most: u64, sized: bool) -> PyResult<Arc<Self>> {
+        let file = File::create(&path)?;
+        let (full, notes) = sync_channel(WAITING);
+        let compressed = path.extension().is_some_and(|extension| extension == "gz");
+        let thread = thread::Builder::new().name("flexcache-record".into()).spawn(move || {
+            let file = BufWriter::new(file);
+            if compressed {
+                let mut encoder = GzEncoder::new(file, Compression::fast());
+                write_all(&notes, sized, &mut encoder)?;
+                encoder.finish()?.flush()
+            } else {
+                let mut file = file;
+                write_all(&notes, sized, &mut file)?;
+                file.flush()
+            }
+        })?;
+        let recorder = Arc::new(Self {
+            path,
+            generation: generation(),
+            state: Mutex::new(State { notes: Vec::new(), left: most, dropped: 0, full: Some(full) }),
+            thread: Mutex::new(Some(thread)),
+        });
+        if Self::remember(&recorder) {
+            let end = PyCFunction::new_closure(
+                py,
+                None,
+                None,
+                |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| finish_all(args.py()),
+            )?;
+            py.import("atexit")?.call_method1("register", (end,))?;
+        }
+        Ok(recorder)
+    }
+
+    /// Whether it is the first.
+    fn remember(recorder: &Arc<Self>) -> bool {
+        let mut recorders = RECORDERS.lock();
+        let first = recorders.capacity() == 0;
+        recorders.retain(|recorder| recorder.strong_count() > 0);
+        recorders.push(Arc::downgrade(recorder));
+        first
+    }
+
+    /// A key was looked up.
+    pub(crate) fn looked_up(&self, hash: u64) {
+        self.note(Note::LookedUp(hash));
+    }
+
+    /// An entry of this size was stored.
+    pub(crate) fn stored(&self, hash: u64, size: u64) {
+        self.note(Note::Sized(hash, size));
+    }
+
+    fn note(&self, note: Note) {
+        if self.generation != generation() {
+            return;
+        }
+        // Nothing waits under this lock, and no Python runs: threads with it never lose the GIL.
+        let mut state = self.state.lock();
+        if state.full.is_none() {
+            return;
+        }
+        state.notes.push(note);
+        let mut full = state.notes.len() >= BUFFER;
+        if let Note::LookedUp(_) = note {
+            state.left -= 1;
+            full |= state.left == 0;
+        }
+        if full {
+            let notes = std::mem::replace(&mut state.notes, Vec::with_capacity(BUFFER));
+            if let Some(Err(TrySendError::Full(notes))) = state.full.as_ref().map(|full| full.try_send(notes))
+            {
+                state.dropped += notes.len() as u64;
+            }
+            if state.left == 0 {
+                state.full = None;
+            }
+        }
+    }
+
+    /// Ends the trace: what was noted is in the file when this returns.
+    pub(crate) fn finish(&self, py: Python<'_>) {
+        if self.generation != generation() {
+            return;
+        }
+        let (notes, full, dropped) = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.notes), state.full.take(), std::mem::take(&mut state.dropped))
+        };
+        let thread = self.thread.lock().take();
+        let ended = py.detach(|| {
+            if let Some(full) = full {
+                // The thread ends when nobody can send any more.
+                let _ = full.send(notes);
+            }
+            thread.map(JoinHandle::join)
+        });
+        let path = self.path.display();
+        match ended {
+            Some(Ok(Err(error))) => logging::error(py, &format_args!("recording to {path} failed: {error}")),
+            Some(Err(_)) => logging::error(py, &format_args!("recording to {path} failed")),
+            Some(Ok(Ok(()))) if dropped > 0 => logging::error(
+                py,
+                &format_args!(
+                    "{dropped} notes are missing in {path}, which came faster than they could be written"
+                ),
+            ),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // A cache that was not closed: the thread writes what it has been given and ends by itself.
+        let state = self.state.get_mut();
+        if let Some(full) = state.full.take().filter(|_| self.generation == generation()) {
+            let _ = full.try_send(std::mem::take(&mut state.notes));
+        }
+    }
+}
+
+fn finish_all(py: Python<'_>) {
+    let recorders: Vec<_> = RECORDERS.lock().iter().filter_map(Weak::upgrade).collect();
+    for recorder in recorders {
+        recorder.finish(py);
+    }
+}
+
+/// Writes a line for each lookup until there are no more.
+fn write_all(buffers: &Receiver<Vec<Note>>, sized: bool, file: &mut impl Write) -> std::io::Result<()> {
+    let mut known = HashMap::new();
+    for notes in buffers {
+        // A key that was missed gets its size a moment later.
+        for note in &notes {
+            if let Note::Sized(hash, size) = *note {
+                if known.len() >= SIZES {
+                    known.clear();
+                }
+                known.insert(hash, size);
+            }
+        }
+        for note in notes {
+            match note {
+                Note::LookedUp(hash) if sized => {
+                    writeln!(file, "{hash:016x} {}", known.get(&hash).copied().unwrap_or(1))?;
+                }
+                Note::LookedUp(hash) => writeln!(file, "{hash:016x}")?,
+                Note::Sized(..) => {}
+            }
+        }
+    }
+    Ok(())
+}

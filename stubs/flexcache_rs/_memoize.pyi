@@ -1,0 +1,125 @@
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime, timedelta
+from os import PathLike
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+    overload,
+    type_check_only,
+)
+
+from flexcache_rs import _core
+from flexcache_rs._core import EvictionPolicy
+
+_P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
+_S = TypeVar("_S")
+_V = TypeVar("_V")
+
+_Seconds: TypeAlias = float | timedelta
+_Ttl: TypeAlias = _Seconds | datetime
+_Exceptions: TypeAlias = bool | type[Exception] | Iterable[type[Exception]]
+
+# What memoize() makes of a function, by what calling it returns (_R) and what is remembered (_V).
+_R = TypeVar("_R")
+
+class Memo(_core.Memoized[_P, _R], Generic[_P, _R, _V]):
+    def __set_name__(self, owner: type, name: str) -> None: ...
+    def invalidate(self, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
+    def peek(self, *args: _P.args, **kwargs: _P.kwargs) -> _V | None: ...
+    def clear(self) -> None: ...
+    def stats(self) -> _core.CacheStats: ...
+    @property
+    def cache(self) -> _core.FlexCache[Any, Any]: ...
+
+@type_check_only
+class _Bound(Generic[_P, _R]):
+    __self__: Any
+    __func__: Any
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+
+class SyncMemo(Memo[_P, _V, _V], Generic[_P, _V]):
+    def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> SyncMemo[_P, _V]: ...
+    @overload
+    def __get__(
+        self: SyncMemo[Concatenate[Any, _Q], _V], instance: object, owner: type | None = None, /
+    ) -> _Bound[_Q, _V]: ...
+
+class AsyncMemo(Memo[_P, Coroutine[Any, Any, _V], _V], Generic[_P, _V]):
+    async def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> AsyncMemo[_P, _V]: ...
+    @overload
+    def __get__(
+        self: AsyncMemo[Concatenate[Any, _Q], _V], instance: object, owner: type | None = None, /
+    ) -> _Bound[_Q, Coroutine[Any, Any, _V]]: ...
+
+@type_check_only
+class Memoizer(Protocol):
+    @overload
+    def __call__(self, function: classmethod[_S, _P, _V], /) -> classmethod[_S, _P, _V]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[_P, Coroutine[Any, Any, _V]], /
+    ) -> AsyncMemo[_P, _V]: ...
+    @overload
+    def __call__(self, function: Callable[_P, _V], /) -> SyncMemo[_P, _V]: ...
+
+@overload
+def memoize(function: classmethod[_S, _P, _V], /) -> classmethod[_S, _P, _V]: ...
+@overload
+def memoize(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    function: Callable[_P, Coroutine[Any, Any, _V]], /
+) -> AsyncMemo[_P, _V]: ...
+@overload
+def memoize(function: Callable[_P, _V], /) -> SyncMemo[_P, _V]: ...
+@overload
+def memoize(
+    function: None = None,
+    /,
+    *,
+    cache: _core.FlexCache[Any, Any] | None = None,
+    ttl: _Ttl | Callable[[Any], _Ttl] | None = None,
+    soft_ttl: _Seconds | None = None,
+    early_refresh: float = 0.0,
+    stale_if_error: _Seconds | None = None,
+    jitter: float = 0.0,
+    typed: bool = False,
+    key: Callable[..., Any] | None = None,
+    ignore: Iterable[str] = (),
+    condition: Callable[[Any], object] | None = None,
+    cache_exceptions: _Exceptions = False,
+    exception_ttl: _Ttl | None = None,
+    tags: Iterable[str] | Callable[..., Iterable[str]] | None = None,
+    eviction_policy: Literal["lru", "fifo", "lfu", "random"] | EvictionPolicy[Any] = "lru",
+    scan_interval: _Seconds = 0.0,
+    max_items: SupportsIndex = 0,
+    max_bytes: SupportsIndex = 0,
+    default_ttl: _Ttl | None = None,
+    thread_safe: bool = True,
+    shards: SupportsIndex = 1,
+    background_expiry: bool | _Seconds = False,
+    on_evict: Callable[[Any, Any, Any], object] | None = None,
+    name: str | None = None,
+    record: str | PathLike[str] | None = None,
+    record_limit: SupportsIndex = 10000000,
+) -> Memoizer: ...
+
+# What stands as a method on FlexCache.
+@overload
+def memoize_in(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    self: _core.FlexCache[Any, Any], function: Callable[_P, Coroutine[Any, Any, _V]], /
+) -> AsyncMemo[_P, _V]: ...
+@overload
+def memoize_in(self: _core.FlexCache[Any, Any], function: Callable[_P, _V], /) -> SyncMemo[_P, _V]: ...
+@overload
+def memoize_in(self: _core.FlexCache[Any, Any], function: None = None, /, **arguments: Any) -> Memoizer: ...

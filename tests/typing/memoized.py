@@ -1,0 +1,113 @@
+"""What type checkers make of memoized functions: parameters and results survive. Never run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from typing_extensions import assert_type
+
+from flexcache_rs import FlexCache, cache, lru_cache, memoize
+
+
+@lru_cache
+def bare(a: int, b: str = "") -> float:
+    return a
+
+
+@lru_cache(maxsize=3, typed=True)
+def with_arguments(a: int) -> str:
+    return str(a)
+
+
+@cache
+def unbounded(a: int) -> str:
+    return str(a)
+
+
+@memoize
+def memoized(a: int, *, b: str = "") -> float:
+    return a
+
+
+@memoize(max_items=3, ttl=timedelta(seconds=1), ignore=("b",), tags=("t",), cache_exceptions=(ValueError,))
+def memoized_with_arguments(a: int, b: str) -> float:
+    return a
+
+
+@memoize(ttl=60)
+async def awaited(a: int) -> str:
+    return str(a)
+
+
+shared: FlexCache[Any, Any] = FlexCache()
+
+
+@shared.memoize
+def in_shared(a: int) -> str:
+    return str(a)
+
+
+@shared.memoize(ttl=lambda result: 1.0)
+async def awaited_in_shared(a: int) -> str:
+    return str(a)
+
+
+class Client:
+    @memoize
+    def load(self, a: int) -> str:
+        return str(a)
+
+    @memoize
+    async def aload(self, a: int) -> str:
+        return str(a)
+
+    @lru_cache(maxsize=None)
+    def once(self, a: int) -> str:
+        return str(a)
+
+    @classmethod
+    @memoize
+    def of_class(cls, a: int) -> str:
+        return str(a)
+
+    @staticmethod
+    @memoize
+    def static(a: int) -> str:
+        return str(a)
+
+
+assert_type(bare(1, b="x"), float)
+assert_type(bare.cache_info().hits, int)
+assert_type(bare.cache_parameters()["maxsize"], int | None)
+assert_type(with_arguments(1), str)
+assert_type(unbounded(1), str)
+assert_type(memoized(1, b="x"), float)
+assert_type(memoized.peek(1), float | None)
+assert_type(memoized.refresh(1), float)
+assert_type(memoized.invalidate(1, b="x"), bool)
+assert_type(memoized_with_arguments(1, "x"), float)
+assert_type(in_shared(1), str)
+assert_type(Client().load(1), str)
+assert_type(Client().once(1), str)
+assert_type(Client().of_class(1), str)
+assert_type(Client.static(1), str)
+bare("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+memoized("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+memoized(1, c=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+memoized_with_arguments(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+memoized.invalidate("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+in_shared("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Client().load("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+memoize(max_itmes=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+async def main() -> None:
+    assert_type(await awaited(1), str)
+    assert_type(await awaited.refresh(1), str)
+    assert_type(awaited.peek(1), str | None)
+    assert_type(await awaited_in_shared(1), str)
+    assert_type(await Client().aload(1), str)
+    numbers: FlexCache[str, int] = FlexCache()
+    assert_type(numbers.get_or_set("a", lambda: 1), int)
+    assert_type(await numbers.aget_or_set("a", lambda: 1, ttl=1, tags=("t",)), int)
