@@ -55,7 +55,7 @@ _K_contra = TypeVar("_K_contra", contravariant=True)
 
 _Seconds: TypeAlias = float | timedelta
 _Ttl: TypeAlias = _Seconds | datetime
-_PolicyName: TypeAlias = Literal["lru", "fifo", "lfu", "random"]
+_PolicyName: TypeAlias = Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto"]
 _Event: TypeAlias = Literal["hit", "miss", "insert", "update", "evict", "expire", "remove", "load"]
 _Reason: TypeAlias = Literal["evicted", "expired", "deleted", "popped", "replaced", "cleared", "closed"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from flexcache_rs.replay.trace import Trace
 
-Policy = Literal["lru", "fifo", "lfu", "random"]
+Policy = Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 BETWEEN_REPORTS = 100_000
 """So many accesses pass between two reports of progress."""

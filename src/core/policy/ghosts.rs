@@ -7,7 +7,7 @@
 //! times before a tick comes again. Up to [`TICKS`] ghosts, each has a tick to itself and the order is
 //! exact.
 //!
-//! A fingerprint and a tick take six bytes and the table is four fifths full. Fingerprints have
+//! A fingerprint and a tick take six bytes and the table is five sixths full. Fingerprints have
 //! 32 bits: one key in four thousand million is taken for a ghost that it is not, for each ghost
 //! there is. Which ones, only the seed decides.
 
@@ -117,7 +117,7 @@ impl Ghosts {
     }
 
     fn set_aside(&mut self) {
-        let places = self.most + self.most / 4 + SWEPT;
+        let places = self.most + self.most / 5 + SWEPT;
         self.prints = vec![0; places].into();
         self.ticks = vec![0; places].into();
         // Twice as many as there are ticks of ghosts, for those of which few are left. The length
@@ -291,7 +291,7 @@ mod tests {
         let mut ghosts = Ghosts::new(10_000, 1);
         assert_eq!(ghosts.allocated_bytes(), 0);
         (0..100_000).for_each(|hash| ghosts.remember(hash));
-        assert!(ghosts.allocated_bytes() <= 10_000 * 8 + 100);
+        assert!(ghosts.allocated_bytes() <= 10_000 * 8);
         ghosts.resize(10);
         assert!(!ghosts.recall(99_999));
     }

@@ -93,6 +93,16 @@ impl Policy for Sieve {
             .chain(self.some_of(self.passed, VISITED))
     }
 
+    fn rank(&self, slot: Slot, _hash: u64) -> u64 {
+        u64::from(self.marks.get(slot) & VISITED)
+    }
+
+    fn restore(&mut self, slot: Slot, _hash: u64, rank: u64) {
+        if rank != 0 {
+            *self.marks.get_mut(slot) |= VISITED;
+        }
+    }
+
     fn allocated_bytes(&self) -> usize {
         self.links.allocated_bytes() + self.marks.allocated_bytes()
     }

@@ -116,7 +116,7 @@ impl<C: Courses> Policy for Steered<C> {
             segments: Segments::new(capacity),
             sketch: Sketch::new(1, seed),
             ghosts: Ghosts::new(0, seed),
-            steering: Steering::new(&[first], 1, seed),
+            steering: Steering::new(C::COURSES, 1, seed),
             course: first,
             bound: usize::MAX,
             full: 0,
@@ -143,7 +143,7 @@ impl<C: Courses> Policy for Steered<C> {
         if self.bound == usize::MAX && self.segments.total() > self.sketch.entries() * 2 {
             self.fit(self.segments.total());
         }
-        self.steering.wake();
+        self.steering.miss();
         self.count(hash);
         if self.ghosts.recall(hash) && self.course.admission != Admission::Frequency {
             self.segments.push(slot, Segment::Probation);

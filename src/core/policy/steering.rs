@@ -74,8 +74,6 @@ const LEAST_BETWEEN: usize = 500;
 const KEPT: f64 = 0.9;
 /// By which part of the sampled requests a course must be ahead to be taken.
 const MARGIN: f64 = 0.0025;
-/// Steering rests when nothing was missed for so many times the requests between two decisions.
-const AWAKE: usize = 4;
 
 /// A miniature: the cache on one course, of hashes only.
 #[derive(Clone, Debug)]
@@ -177,66 +175,96 @@ impl Miniature {
 }
 
 /// The miniatures and what they have found out.
+///
+/// For each request they are fed they cost several times what it costs the cache itself. So they are
+/// fed as long as there is credit: a fixed amount to begin with, one request for each miss, which
+/// costs whoever uses the cache far more than that, and next to nothing for hits. When it is used
+/// up, or nothing is missed, they rest until it is worth their while again.
 #[derive(Clone, Debug)]
 pub(super) struct Steering {
+    courses: &'static [Course],
+    full: usize,
+    seed: u64,
+    /// Made with the first entry.
     miniatures: Vec<Miniature>,
     current: usize,
     /// Keys are sampled whose mixed hash has its lowest bits below this.
     sampled_below: u64,
+    /// The same, or 0 while the miniatures rest.
+    feeding_below: u64,
     /// Requests until the next decision.
     remaining: usize,
     between: usize,
     sampled: u32,
     /// Sampled requests, as far as they still count.
     weight: f64,
-    /// Requests until steering rests, unless something is missed.
-    awake: usize,
+    /// Sampled requests that may still be simulated.
+    credit: usize,
+    /// What was missed since the last decision.
+    misses: usize,
 }
 
 /// The bits of a hash by which keys are sampled; the sketch uses others.
 const SAMPLING: u64 = (1 << 20) - 1;
 
+/// Sampled requests that may be simulated before there was any other request; and the most there is
+/// ever credit for.
+const MOST_CREDIT: usize = 1 << 16;
+
+/// One request in so many may be simulated in the long run.
+const REQUESTS_PER_CREDIT: usize = 64;
+
 impl Steering {
-    pub(super) fn new(courses: &[Course], full: usize, seed: u64) -> Self {
+    pub(super) fn new(courses: &'static [Course], full: usize, seed: u64) -> Self {
         let size = full.min(LARGEST_MINIATURE);
+        let sampled_below = (size as u64 * (SAMPLING + 1)).div_ceil(full as u64);
+        let between = full.max(LEAST_BETWEEN);
         Self {
-            miniatures: (0..)
-                .zip(courses)
-                .map(|(at, &course)| Miniature::new(course, size, seed ^ at))
-                .collect(),
+            courses,
+            full: size,
+            seed,
+            miniatures: Vec::new(),
             current: 0,
-            sampled_below: (size as u64 * (SAMPLING + 1)).div_ceil(full as u64),
-            remaining: full.max(LEAST_BETWEEN),
-            between: full.max(LEAST_BETWEEN),
+            sampled_below,
+            feeding_below: 0,
+            remaining: between,
+            between,
             sampled: 0,
             weight: 0.0,
-            awake: 0,
+            credit: MOST_CREDIT,
+            misses: 0,
         }
     }
 
     #[inline]
     pub(super) fn course(&self) -> Course {
-        self.miniatures[self.current].course
+        self.courses[self.current]
     }
 
     /// Something was missed: there may be something to gain.
     #[inline]
-    pub(super) fn wake(&mut self) {
-        self.awake = self.between.saturating_mul(AWAKE);
+    pub(super) fn miss(&mut self) {
+        self.misses += 1;
+        if self.miniatures.is_empty() {
+            self.begin();
+        }
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        let made = |(at, &course)| Miniature::new(course, self.full, self.seed ^ at);
+        self.miniatures = (0..).zip(self.courses).map(made).collect();
+        self.feeding_below = self.sampled_below;
     }
 
     /// A request was made; whether there may be another course now. O(1), and next to nothing
-    /// while all requests are hits.
+    /// while the miniatures rest.
     #[inline(always)]
     pub(super) fn request(&mut self, mixed: u64, sketch: &Sketch) -> bool {
-        if self.awake == 0 {
-            return false;
-        }
-        self.awake -= 1;
-        self.remaining -= 1;
-        if mixed & SAMPLING < self.sampled_below {
+        if mixed & SAMPLING < self.feeding_below {
             self.simulate(mixed, sketch);
         }
+        self.remaining -= 1;
         self.remaining == 0 && self.decide()
     }
 
@@ -248,11 +276,24 @@ impl Steering {
         }
     }
 
+    /// Takes the best course, and settles whether the miniatures are fed until the next decision.
     #[cold]
     fn decide(&mut self) -> bool {
         self.remaining = self.between;
-        self.weight = self.weight * KEPT + f64::from(self.sampled);
-        self.sampled = 0;
+        let sampled = std::mem::take(&mut self.sampled);
+        let misses = std::mem::take(&mut self.misses);
+        let earned = misses + self.between / REQUESTS_PER_CREDIT;
+        self.credit = (self.credit + earned).min(MOST_CREDIT).saturating_sub(sampled as usize);
+        let fed = self.feeding_below > 0;
+        // About as many as the next requests will cost.
+        let expected = (self.between as u64).saturating_mul(self.sampled_below) / (SAMPLING + 1);
+        let affordable = self.credit as u64 >= expected || expected <= earned as u64;
+        self.feeding_below = if misses > 0 && affordable { self.sampled_below } else { 0 };
+        fed && self.choose(sampled)
+    }
+
+    fn choose(&mut self, sampled: u32) -> bool {
+        self.weight = self.weight * KEPT + f64::from(sampled);
         let mut best = self.current;
         for at in 0..self.miniatures.len() {
             let miniature = &mut self.miniatures[at];
