@@ -13,13 +13,13 @@ const fn window(window: usize) -> Course {
 
 impl Courses for WindowsAndGhosts {
     const COURSES: &'static [Course] = &[
-        window(1),
-        window(10),
-        window(30),
-        window(60),
-        window(99),
-        Course { window: 10, admission: Admission::Ghosts(10) },
-        Course { window: 1, admission: Admission::Ghosts(15) },
+        window(8),
+        window(100),
+        window(300),
+        window(600),
+        window(990),
+        Course { window: 100, admission: Admission::Ghosts(10) },
+        Course { window: 10, admission: Admission::Ghosts(15) },
     ];
 }
 

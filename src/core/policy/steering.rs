@@ -22,7 +22,7 @@ pub enum Admission {
 /// A way to run the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Course {
-    /// The window's share, in percent of the entries.
+    /// The window's share, in thousandths of the entries.
     pub window: usize,
     pub admission: Admission,
 }
@@ -31,7 +31,7 @@ impl Course {
     /// The entries of the window of a cache of so many.
     #[inline]
     pub(super) fn window_of(self, full: usize) -> usize {
-        share(full, self.window, 100).clamp(1, full.saturating_sub(1).max(1))
+        share(full, self.window, 1000).clamp(1, full.saturating_sub(1).max(1))
     }
 
     /// How many entries may be protected.

@@ -12,7 +12,7 @@ const fn window(window: usize) -> Course {
 }
 
 impl Courses for Windows {
-    const COURSES: &'static [Course] = &[window(1), window(10), window(30), window(60), window(99)];
+    const COURSES: &'static [Course] = &[window(8), window(100), window(300), window(600), window(990)];
 }
 
 /// Windowed TinyLFU.
