@@ -1,4 +1,5 @@
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
 from types import GenericAlias, TracebackType
@@ -35,6 +36,7 @@ __all__ = [
     "_call_directly",
     "_check",
     "_random",
+    "_replay",
     "_restore",
     "_set_loader",
     "_set_registrar",
@@ -303,3 +305,12 @@ def _set_loader(loader: Callable[..., Any]) -> None: ...
 def _set_registrar(registrar: Callable[[FlexCache[Any, Any]], object]) -> None: ...
 def _tags(tags: Iterable[str]) -> tuple[str, ...]: ...
 def _random() -> float: ...
+def _replay(
+    keys: array[int],
+    weights: array[int] | None,
+    policies: Sequence[str],
+    sizes: Sequence[int],
+    seed: int,
+    threads: int,
+    report: Callable[[float], object],
+) -> list[tuple[str, int, int, int, int, int, int, float]]: ...

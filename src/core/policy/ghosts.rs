@@ -79,7 +79,6 @@ impl Ghosts {
 
     #[inline]
     fn print(&self, hash: u64) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half is wanted")]
         let print = (self.seed.mix(hash) >> 32) as u32;
         print.max(1)
     }

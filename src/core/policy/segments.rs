@@ -119,10 +119,10 @@ impl Segments {
         self.relocate(slot, Segment::Protected);
         // One came in; a second leaves where the segment has become smaller.
         for _ in 0..2 {
-            if self.len(Segment::Protected) > protected {
-                if let Some(coldest) = self.coldest(Segment::Protected) {
-                    self.relocate(coldest, Segment::Probation);
-                }
+            if self.len(Segment::Protected) > protected
+                && let Some(coldest) = self.coldest(Segment::Protected)
+            {
+                self.relocate(coldest, Segment::Probation);
             }
         }
     }

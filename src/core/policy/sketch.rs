@@ -99,9 +99,7 @@ impl Sketch {
         let block = &self.blocks[at];
         let least = (0..ROWS).map(|row| {
             let (word, shift) = Self::counter(mixed, row);
-            #[expect(clippy::cast_possible_truncation, reason = "four bits are left")]
-            let count = (block[word] >> shift & 15) as u8;
-            count
+            (block[word] >> shift & 15) as u8
         });
         least.fold(TOP, u8::min) >> self.halvings.wrapping_sub(self.halved[at]).min(4)
     }

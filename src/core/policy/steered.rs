@@ -181,7 +181,7 @@ impl<C: Courses> Policy for Steered<C> {
         }
         self.ghosts.remember(hash);
         self.segments.remove(slot);
-        self.lucky = self.rng.next_u32() % LUCK == 0;
+        self.lucky = self.rng.next_u32().is_multiple_of(LUCK);
     }
 
     #[inline]

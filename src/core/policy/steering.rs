@@ -133,10 +133,11 @@ impl Miniature {
             return;
         }
         self.segments.push(slot, Segment::Window);
-        if self.hashes.len() < self.full && self.segments.len(Segment::Window) > self.window {
-            if let Some(coldest) = self.segments.coldest(Segment::Window) {
-                self.segments.relocate(coldest, Segment::Probation);
-            }
+        if self.hashes.len() < self.full
+            && self.segments.len(Segment::Window) > self.window
+            && let Some(coldest) = self.segments.coldest(Segment::Window)
+        {
+            self.segments.relocate(coldest, Segment::Probation);
         }
     }
 

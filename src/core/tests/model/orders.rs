@@ -273,8 +273,8 @@ impl Order for S3FifoOrder {
     }
 
     fn order(&self) -> Vec<u8> {
-        let (cold, warm): (Vec<&(u8, u64, u8)>, Vec<&(u8, u64, u8)>) =
-            self.small.iter().partition(|entry| entry.2 < 2);
+        let is_cold = |entry: &&(u8, u64, u8)| entry.2 < 2;
+        let (cold, warm): (Vec<_>, Vec<_>) = self.small.iter().partition(is_cold);
         let promoted = self.small.iter().take_while(|entry| entry.2 >= 2).count();
         let small_is_first = self.small_is_first(promoted);
         let mut order: Vec<&(u8, u64, u8)> = if small_is_first { cold.clone() } else { Vec::new() };
