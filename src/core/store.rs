@@ -142,6 +142,11 @@ impl<K, V> Entries for Present<'_, K, V> {
     fn weight(&self, slot: Slot) -> u64 {
         self.1.get(slot)
     }
+
+    #[inline]
+    fn are_weighted(&self) -> bool {
+        !self.1.all_one()
+    }
 }
 
 /// A policy-driven cache over hashes and slots. See the [module](self) for how it works.
@@ -537,9 +542,8 @@ impl<K, V, P: Policy> Store<K, V, P> {
             if now.is_some_and(|now| self.expire(now, 1, sink) > 0) {
                 continue;
             }
-            let excess = self.weights.total().saturating_sub(most_weight);
             let present = Present(&self.nodes, &self.weights);
-            let victim = match self.policy.victim(excess, &present) {
+            let victim = match self.policy.victim(&present) {
                 Some(victim) if Some(victim) == kept => self.slots().find(|&slot| slot != victim),
                 victim => victim,
             };
@@ -573,7 +577,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             self.recount();
             return None;
         }
-        let slot = self.policy.victim(1, &Present(&self.nodes, &self.weights))?;
+        let slot = self.policy.victim(&Present(&self.nodes, &self.weights))?;
         // The newcomer takes the victim's slot, and its weight of 1.
         let node = std::mem::replace(self.nodes.get_mut(slot), new);
         self.index.remove(node.hash, slot);
@@ -676,9 +680,8 @@ impl<K, V, P: Policy> Store<K, V, P> {
             if self.wheel.is_some() && self.expire(clock.now(), 1, sink) > 0 {
                 continue;
             }
-            let excess = self.weights.total().saturating_sub(self.most_weight);
             let present = Present(&self.nodes, &self.weights);
-            let Some(victim) = self.policy.victim(excess, &present) else { return false };
+            let Some(victim) = self.policy.victim(&present) else { return false };
             self.let_go(victim, Cause::Evicted, sink);
         }
         true
@@ -687,7 +690,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
     /// The entry that leaves next, as [`slots`](Self::slots) names it. O(1), over many calls.
     #[must_use]
     pub fn victim(&mut self) -> Option<Slot> {
-        self.policy.victim(1, &Present(&self.nodes, &self.weights))
+        self.policy.victim(&Present(&self.nodes, &self.weights))
     }
 
     /// The slots of all entries, the next victim first. O(n) in all.

@@ -17,7 +17,7 @@ FLAT = 0.02
 """A doubling that adds less than this to the hit ratio is not worth its memory."""
 AS_GOOD = 0.005
 """Hit ratios that differ by less than this, on average, are equal."""
-PREFERRED = ("lru", "sieve", "fifo", "s3fifo", "auto", "tinylfu", "lfu", "random")
+PREFERRED: tuple[Policy, ...] = ("lru", "sieve", "fifo", "s3fifo", "auto", "tinylfu", "lfu", "random")
 """Among equals the one whose hits cost least, or that is known best."""
 
 
@@ -50,7 +50,7 @@ def recommend(results: Sequence[Result]) -> Recommendation | None:
     means: dict[Policy, float] = {policy: sum(curve.values()) / len(curve) for policy, curve in curves.items()}
     best = max(means.values())
     as_good = [policy for policy in means if means[policy] >= best - AS_GOOD]
-    policy = min(as_good, key=PREFERRED.index)
+    policy = next(policy for policy in PREFERRED if policy in as_good)
     curve = curves[policy]
     gains = {size: _gain(curve, size) for size in sorted(curve)}
     flat = [size for size, gain in gains.items() if gain is not None and gain < FLAT]

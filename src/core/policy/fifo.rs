@@ -34,8 +34,8 @@ impl Policy for Fifo {
     }
 
     #[inline]
-    fn victim(&mut self, excess: u64, entries: &impl Entries) -> Option<Slot> {
-        self.order.victim(excess, entries)
+    fn victim(&mut self, entries: &impl Entries) -> Option<Slot> {
+        self.order.victim(entries)
     }
 
     fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {

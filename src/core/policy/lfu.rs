@@ -130,7 +130,7 @@ impl Policy for Lfu {
     }
 
     #[inline]
-    fn victim(&mut self, _excess: u64, _entries: &impl Entries) -> Option<Slot> {
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         self.lists[self.first_occupied(0)?].front()
     }
 

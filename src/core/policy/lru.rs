@@ -38,7 +38,7 @@ impl Policy for Lru {
     }
 
     #[inline(always)]
-    fn victim(&mut self, _excess: u64, _entries: &impl Entries) -> Option<Slot> {
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         self.list.front()
     }
 

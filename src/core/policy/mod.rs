@@ -38,6 +38,8 @@ pub trait Entries {
     fn hash(&self, slot: Slot) -> u64;
     /// What it weighs.
     fn weight(&self, slot: Slot) -> u64;
+    /// Whether there may be entries of different weights.
+    fn are_weighted(&self) -> bool;
 }
 
 /// Decides which entry leaves next.
@@ -81,9 +83,8 @@ pub trait Policy {
         self.on_insert(slot, hash);
     }
 
-    /// Settles on the entry to leave next, where `excess` of weight has to leave; the same until
-    /// something changes. `None` only when empty. O(1), over many calls.
-    fn victim(&mut self, excess: u64, entries: &impl Entries) -> Option<Slot>;
+    /// Settles on the entry to leave next; the same until something changes. `None` only when empty. O(1), over many calls.
+    fn victim(&mut self, entries: &impl Entries) -> Option<Slot>;
 
     /// Every entry once, the next victim first, and the others about as they would follow if
     /// nothing else happened. O(n) in all.

@@ -60,7 +60,7 @@ impl Policy for Random {
     }
 
     #[inline]
-    fn victim(&mut self, _excess: u64, _entries: &impl Entries) -> Option<Slot> {
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         (self.len > 0).then(|| self.slots.get(Slot::new(self.drawn())))
     }
 

@@ -136,7 +136,7 @@ impl Policy for S3Fifo {
     }
 
     #[inline]
-    fn victim(&mut self, _excess: u64, _entries: &impl Entries) -> Option<Slot> {
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         self.was_full = true;
         while !self.main_is_over(0) {
             let Some(slot) = self.small.front() else { break };

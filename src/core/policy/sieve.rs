@@ -73,7 +73,7 @@ impl Policy for Sieve {
     }
 
     #[inline]
-    fn victim(&mut self, _excess: u64, _entries: &impl Entries) -> Option<Slot> {
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         while let Some(slot) = self.ahead.front() {
             if self.marks.get(slot) & VISITED == 0 {
                 return Some(slot);

@@ -23,8 +23,8 @@ pub trait Courses {
 const LEAST_SKETCH: usize = 128;
 /// Without a bound, a sketch is made for so many entries at first.
 const LEAST_ENTRIES: usize = 512;
-/// A candidate that pushes out more entries than this is not let in.
-const MOST_LEAVERS: usize = 64;
+/// Where weights differ, so many of the coldest of window and main space are compared.
+const MOST_COMPARED: usize = 32;
 /// One in so many is lucky.
 const LUCK: u32 = 128;
 /// Entries that move from a window that has become too large when one comes in.
@@ -79,26 +79,36 @@ impl<C: Courses> Steered<C> {
         self.sketch.estimate(self.sketch.mix(entries.hash(slot)))
     }
 
-    /// Whether a candidate that is to leave the window may enter the main space, at the cost of
-    /// those that are next there.
-    fn admits(&self, candidate: Slot, excess: u64, entries: &impl Entries) -> bool {
-        if let Admission::Ghosts(_) = self.course.admission {
-            return self.segments.hits(candidate) >= 2;
-        }
-        let seen = self.seen(candidate, entries);
-        let wanted = entries.weight(candidate).min(excess);
-        let (mut freed, mut leaving) = (0_u64, 0_u32);
-        for leaver in self.segments.main().take(MOST_LEAVERS) {
-            leaving += u32::from(self.seen(leaver, entries));
-            if !outweighs(seen, leaving, self.lucky) {
-                return false;
-            }
-            freed = freed.saturating_add(entries.weight(leaver));
-            if freed >= wanted {
-                return true;
+    /// Whether a candidate that is to leave the window may enter the main space, at the cost of the
+    /// one that is next there.
+    fn admits(&self, candidate: Slot, leaver: Slot, entries: &impl Entries) -> bool {
+        match self.course.admission {
+            Admission::Ghosts(_) => self.segments.hits(candidate) >= 2,
+            Admission::Frequency => {
+                outweighs(self.seen(candidate, entries), self.seen(leaver, entries), self.lucky)
             }
         }
-        false
+    }
+
+    /// Of those that might leave next, the one that was seen least often for what it weighs. Being
+    /// seen counts twice, so that a heavy entry in great demand stays.
+    fn least_worth(&self, entries: &impl Entries) -> Option<Slot> {
+        let value = |slot: Slot| {
+            let seen = u128::from(self.seen(slot, entries)) + 1;
+            (seen * seen, u128::from(entries.weight(slot).max(1)))
+        };
+        let window = if self.window_is_over() { MOST_COMPARED } else { 0 };
+        let mut least: Option<(Slot, (u128, u128))> = None;
+        for slot in
+            self.segments.main().take(MOST_COMPARED).chain(self.segments.iter(Segment::Window).take(window))
+        {
+            let (seen, weight) = value(slot);
+            // As fractions, without rounding.
+            if least.is_none_or(|(_, (least_seen, of_weight))| seen * of_weight < least_seen * weight) {
+                least = Some((slot, (seen, weight)));
+            }
+        }
+        least.map(|(slot, _)| slot).or_else(|| self.segments.coldest(Segment::Window))
     }
 
     #[inline]
@@ -185,24 +195,32 @@ impl<C: Courses> Policy for Steered<C> {
     }
 
     #[inline]
-    fn victim(&mut self, excess: u64, entries: &impl Entries) -> Option<Slot> {
+    fn victim(&mut self, entries: &impl Entries) -> Option<Slot> {
+        if entries.are_weighted() {
+            return self.least_worth(entries);
+        }
         while self.window_is_over() {
             let Some(candidate) = self.segments.coldest(Segment::Window) else { break };
-            if self.segments.main().next().is_none() || !self.admits(candidate, excess, entries) {
-                return Some(candidate);
+            let leaver = self.segments.main().next();
+            match leaver {
+                Some(leaver) if self.admits(candidate, leaver, entries) => {
+                    self.segments.relocate(candidate, Segment::Probation);
+                }
+                _ => return Some(candidate),
             }
-            self.segments.relocate(candidate, Segment::Probation);
         }
         self.segments.main().next().or_else(|| self.segments.coldest(Segment::Window))
     }
 
     fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
         let mut next = None;
-        if self.window_is_over() {
+        if entries.are_weighted() {
+            next = self.least_worth(&entries);
+        } else if self.window_is_over() {
             let over = self.segments.len(Segment::Window) + 1 - self.window;
             let mut candidates = self.segments.iter(Segment::Window).take(over);
-            let main_is_empty = self.segments.main().next().is_none();
-            next = candidates.find(|&slot| main_is_empty || !self.admits(slot, 1, &entries));
+            let leaver = self.segments.main().next();
+            next = candidates.find(|&slot| leaver.is_none_or(|leaver| !self.admits(slot, leaver, &entries)));
         }
         let others = self.segments.main().chain(self.segments.iter(Segment::Window));
         next.into_iter().chain(others.filter(move |&slot| Some(slot) != next))

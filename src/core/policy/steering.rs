@@ -54,12 +54,12 @@ fn share(full: usize, part: usize, of: usize) -> usize {
     full / of * part + full % of * part / of
 }
 
-/// Whether to let a candidate in that was seen so often, where those to leave were so often. The
-/// candidate was seen just now, which those to leave in a loop were about to be: among frequent
-/// entries once more often is not enough.
+/// Whether to let a candidate in that was seen so often, where the one to leave was so often. The
+/// candidate was seen just now, which the other, in a loop, was about to be: among frequent entries
+/// once more often is not enough.
 #[inline]
-pub(super) fn outweighs(candidate: u8, leaving: u32, lucky: bool) -> bool {
-    u32::from(candidate) > leaving + leaving / 4 || (lucky && candidate >= WARM)
+pub(super) fn outweighs(candidate: u8, leaver: u8, lucky: bool) -> bool {
+    candidate > leaver + leaver / 4 || (lucky && candidate >= WARM)
 }
 
 /// A candidate seen so often is let in by luck now and then, so that nobody can keep it out for
@@ -156,7 +156,7 @@ impl Miniature {
             let admitted = match self.course.admission {
                 Admission::Frequency => {
                     let seen = |slot: Slot| sketch.estimate(self.hashes[slot.index()]);
-                    outweighs(seen(candidate), seen(leaver).into(), false)
+                    outweighs(seen(candidate), seen(leaver), false)
                 }
                 Admission::Ghosts(_) => self.segments.hits(candidate) >= 2,
             };
