@@ -17,7 +17,7 @@ FLAT = 0.02
 """A doubling that adds less than this to the hit ratio is not worth its memory."""
 AS_GOOD = 0.005
 """Hit ratios that differ by less than this, on average, are equal."""
-PREFERRED: tuple[Policy, ...] = ("lru", "sieve", "fifo", "s3fifo", "auto", "tinylfu", "lfu", "random")
+PREFERRED: list[Policy] = ["lru", "sieve", "fifo", "s3fifo", "auto", "tinylfu", "lfu", "random"]
 """Among equals the one whose hits cost least, or that is known best."""
 
 

@@ -1,15 +1,18 @@
-//! Auto.
+//! The policy to recommend to everybody: one structure that finds out by itself whether recency,
+//! frequency or ghosts say what will be needed.
+//!
+//! Beside the windows of [`TinyLfu`](super::TinyLfu) it has two courses on which not frequency
+//! decides who comes from the window into the main space, but whether an entry was hit at least
+//! twice in the window, or comes back while its ghost is remembered: as in S3-FIFO, ARC and 2Q.
+//! To change course moves entries between window and main space, and forgets nothing.
 
 use super::steered::{Courses, Steered};
 use super::steering::{Admission, Course};
+use super::tinylfu::window;
 
-/// The courses of [`Auto`].
+/// The courses between which [`Auto`] chooses.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowsAndGhosts;
-
-const fn window(window: usize) -> Course {
-    Course { window, admission: Admission::Frequency }
-}
 
 impl Courses for WindowsAndGhosts {
     const COURSES: &'static [Course] = &[
@@ -23,5 +26,5 @@ impl Courses for WindowsAndGhosts {
     ];
 }
 
-/// Auto.
+/// Evicts by recency, by frequency or by ghosts, as suits the workload best.
 pub type Auto = Steered<WindowsAndGhosts>;

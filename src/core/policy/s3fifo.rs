@@ -1,4 +1,4 @@
-//! S3-FIFO: three queues, all first in, first out. Newcomers enter a small one, a tenth of the
+//! S3-FIFO (Yang et al., SOSP 2023): three queues, all first in, first out. Newcomers enter a small one, a tenth of the
 //! cache; those hit twice there go on to the main one, the others leave and are remembered as
 //! ghosts. Who comes back while its ghost is remembered enters the main queue. The main queue
 //! gives everyone who was hit another round for each hit, up to three.

@@ -1,4 +1,4 @@
-//! SIEVE: a queue in order of insertion and a hand that goes round it, from old to new. A hit
+//! SIEVE (Zhang et al., NSDI 2024): a queue in order of insertion and a hand that goes round it, from old to new. A hit
 //! only marks its entry; the hand takes marks away and evicts the first entry that has none.
 //!
 //! The queue is two lists: what the hand has passed in this round, and what lies ahead of it.
