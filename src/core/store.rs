@@ -163,6 +163,8 @@ pub struct Store<K, V, P: Policy> {
     tags: Option<Box<Tags>>,
     stats: Stats,
     limits: Limits,
+    /// Whether the limits were lowered and do not hold yet.
+    shrinking: bool,
     seed: u64,
 }
 
@@ -183,6 +185,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             tags: None,
             stats: Stats::default(),
             limits,
+            shrinking: false,
             seed,
         }
     }
@@ -669,12 +672,19 @@ impl<K, V, P: Policy> Store<K, V, P> {
         self.policy.set_bound(limits.bound());
         let nodes = &self.nodes;
         self.index.reshape(limits.capacity(), |slot| nodes.get(slot).hash);
+        self.shrinking = self.is_over();
+    }
+
+    /// Whether there is more than the limits allow.
+    fn is_over(&self) -> bool {
+        self.len() > self.most_items || self.weights.total() > self.most_weight
     }
 
     /// Lets go at most `most` entries that the limits leave no room for; whether more must go.
     pub fn shrink(&mut self, most: usize, clock: &impl Clock, sink: &mut impl Sink<K, V>) -> bool {
         for _ in 0..most {
-            if self.len() <= self.most_items && self.weights.total() <= self.most_weight {
+            if !self.is_over() {
+                self.shrinking = false;
                 return false;
             }
             if self.wheel.is_some() && self.expire(clock.now(), 1, sink) > 0 {
@@ -744,6 +754,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             tags: self.tags.clone(),
             stats: self.stats,
             limits: self.limits,
+            shrinking: self.shrinking,
             seed: self.seed,
         }
     }
@@ -754,6 +765,13 @@ impl<K, V, P: Policy> Store<K, V, P> {
     ///
     /// What was found to be wrong, in words: a bug in this crate.
     pub fn check(&self) -> Result<(), String> {
+        if self.is_over() {
+            return Err("the limits do not hold".into());
+        }
+        self.check_structure()
+    }
+
+    fn check_structure(&self) -> Result<(), String> {
         let len = self.nodes.iter().count();
         if len != self.nodes.len() || len != self.index.len() {
             return Err(format!(
@@ -776,9 +794,6 @@ impl<K, V, P: Policy> Store<K, V, P> {
         if total != u128::from(self.weights.total()) {
             return Err(format!("the weights add up to {total}, not {}", self.weights.total()));
         }
-        if len > self.most_items || self.weights.total() > self.most_weight {
-            return Err("the limits do not hold".into());
-        }
         if let Some(wheel) = &self.wheel {
             wheel.check(self.nodes.iter().map(|(slot, _)| slot))?;
         }
@@ -794,8 +809,11 @@ impl<K, V, P: Policy> Store<K, V, P> {
     fn recount(&self) {}
 
     #[cfg(feature = "strict")]
-    fn recount(&self) {
-        if let Err(wrong) = self.check() {
+    fn recount(&mut self) {
+        // Who lowers the limits lets entries go afterwards, one by one.
+        self.shrinking &= self.is_over();
+        let found = if self.shrinking { self.check_structure() } else { self.check() };
+        if let Err(wrong) = found {
             panic!("the store is damaged: {wrong}");
         }
     }
