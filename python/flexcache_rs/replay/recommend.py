@@ -49,8 +49,8 @@ def recommend(results: Sequence[Result]) -> Recommendation | None:
         return None
     means: dict[Policy, float] = {policy: sum(curve.values()) / len(curve) for policy, curve in curves.items()}
     best = max(means.values())
-    as_good = [policy for policy in means if means[policy] >= best - AS_GOOD]
-    policy = next(policy for policy in PREFERRED if policy in as_good)
+    as_good: list[Policy] = [policy for policy in means if means[policy] >= best - AS_GOOD]
+    policy: Policy = min(as_good, key=PREFERRED.index)
     curve = curves[policy]
     gains = {size: _gain(curve, size) for size in sorted(curve)}
     flat = [size for size, gain in gains.items() if gain is not None and gain < FLAT]
