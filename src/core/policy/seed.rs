@@ -27,3 +27,19 @@ pub(super) fn place(hash: u64, count: usize) -> usize {
     let place = ((u128::from(hash) * count as u128) >> 64) as usize;
     place
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_meets_under_one_seed_does_not_under_another() {
+        const PLACES: usize = 1000;
+        let (known, secret) = (Seed::new(1), Seed::new(2));
+        let colliding: Vec<u64> =
+            (0..).filter(|&hash| place(known.mix(hash), PLACES) == 7).take(1000).collect();
+        let mut met = [0; PLACES];
+        colliding.iter().for_each(|&hash| met[place(secret.mix(hash), PLACES)] += 1);
+        assert!(met.iter().max() < Some(&12), "as many as chance would have it");
+    }
+}
