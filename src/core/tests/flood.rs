@@ -1,4 +1,4 @@
-//! Nobody can lock a key out by making others look as warm as can be.
+//! Whoever was there first cannot keep out for good what is in as great demand.
 
 use std::convert::Infallible;
 
@@ -30,12 +30,12 @@ fn hits<P: Policy>() -> usize {
         request(&mut store, 1_000_000 + step);
         request(&mut store, 500)
     };
-    (0..20_000).map(round).filter(|&hit| hit).count()
+    (0..4_000).map(round).filter(|&hit| hit).count()
 }
 
 #[test]
 fn a_key_in_demand_gets_in() {
-    assert!(hits::<TinyLfu>() > 10_000);
-    assert!(hits::<Auto>() > 10_000);
-    assert!(hits::<S3Fifo>() > 10_000);
+    assert!(hits::<TinyLfu>() > 2_000);
+    assert!(hits::<Auto>() > 2_000);
+    assert!(hits::<S3Fifo>() > 2_000);
 }

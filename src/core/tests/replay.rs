@@ -5,6 +5,9 @@ use flexcache_core::policy::{Auto, Fifo, Lru, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::replay::{Outcome, lru_hits, optimum, replay};
 use proptest::prelude::*;
 
+/// A recount after every operation takes its time.
+const CASES: u32 = if cfg!(feature = "strict") { 5 } else { 200 };
+
 fn to_the_end(_: usize) -> bool {
     true
 }
@@ -34,7 +37,7 @@ fn best(keys: &[u32], entries: usize) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_optimum_is_the_best_there_is(keys in prop::collection::vec(0..6_u32, 0..40), entries in 1..5_usize) {
@@ -73,20 +76,20 @@ fn weights_are_counted_and_what_is_too_heavy_is_refused() {
 
 #[test]
 fn whoever_watches_may_stop_it() {
-    let keys: Vec<u32> = (0..200_000).map(|at| at % 5000).collect();
+    let keys: Vec<u32> = (0..200_000).map(|at| at % 50).collect();
     let mut done = 0;
     let mut watch = |more: usize| {
         done += more;
         done < 100_000
     };
-    assert_eq!(replay::<Lru>(&keys, None, Limits::new(100, 0), 1, &mut watch), None);
+    assert_eq!(replay::<Lru>(&keys, None, Limits::new(10, 0), 1, &mut watch), None);
     assert!((100_000..200_000).contains(&done));
     let mut done = 0;
     let mut watch = |more: usize| {
         done += more;
         true
     };
-    assert!(optimum(&keys, 100, &mut watch).is_some());
-    assert!(lru_hits(&keys, &[100], &mut watch).is_some());
+    assert!(optimum(&keys, 10, &mut watch).is_some());
+    assert!(lru_hits(&keys, &[10], &mut watch).is_some());
     assert_eq!(done, 400_000);
 }
