@@ -64,9 +64,10 @@ impl Trace<'_> {
         }
     }
 
-    /// The memory of a cache through which so many entries went twice.
-    fn recency_bytes(&self, entries: usize) -> usize {
-        let filling: Vec<u32> = (0..2 * u32::try_from(entries).unwrap_or(u32::MAX / 2)).collect();
+    /// The memory of a least-recently-used cache after so many misses: an index grows a little while
+    /// entries come and go.
+    fn recency_bytes(&self, entries: usize, misses: usize) -> usize {
+        let filling: Vec<u32> = (0..).take(misses.min(entries.saturating_mul(MOST_CHURN))).collect();
         let outcome = replay::<Lru>(&filling, None, Limits::new(entries as u64, 0), self.seed, &mut |_| true);
         outcome.map_or(0, |outcome| outcome.allocated_bytes)
     }
@@ -88,7 +89,8 @@ impl Trace<'_> {
                 let seconds = began.elapsed().as_secs_f64() / sizes.len() as f64;
                 let row = |(&size, hits)| {
                     let entries = most(size).min(self.distinct);
-                    let bytes = self.recency_bytes(entries);
+                    let misses = self.keys.len() - usize::try_from(hits).unwrap_or(0);
+                    let bytes = self.recency_bytes(entries, misses);
                     (PolicyName::Lru.as_str(), size, hits, 0, 0, entries, bytes, seconds)
                 };
                 sizes.iter().zip(hits).map(row).collect()
@@ -101,6 +103,9 @@ impl Trace<'_> {
         })
     }
 }
+
+/// After so many generations of entries an index has grown as far as it will.
+const MOST_CHURN: usize = 16;
 
 /// From so many sizes on one pass for all of them is faster than one for each.
 const WORTH_ONE_PASS: usize = 4;

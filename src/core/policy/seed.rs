@@ -39,7 +39,9 @@ mod tests {
         let colliding: Vec<u64> =
             (0..).filter(|&hash| place(known.mix(hash), PLACES) == 7).take(1000).collect();
         let mut met = [0; PLACES];
-        colliding.iter().for_each(|&hash| met[place(secret.mix(hash), PLACES)] += 1);
+        for hash in colliding {
+            met[place(secret.mix(hash), PLACES)] += 1;
+        }
         assert!(met.iter().max() < Some(&12), "as many as chance would have it");
     }
 }

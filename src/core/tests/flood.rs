@@ -12,8 +12,12 @@ fn request<P: Policy>(store: &mut Store<u64, (), P>, key: u64) -> bool {
     let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let Ok(found) = store.find(hash, |&other| Ok::<_, Infallible>(other == key));
     match found {
-        Some(slot) => _ = store.hit(slot),
-        None => _ = store.insert_plain(hash, key, ()),
+        Some(slot) => {
+            store.hit(slot);
+        }
+        None => {
+            store.insert_plain(hash, key, ());
+        }
     }
     found.is_some()
 }
