@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use flexcache_core::policy::{Fifo, Lfu, Lru, Policy, Random};
+use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::{Departed, Limits, MonotonicClock, New, Sink, Store};
 
 const ENTRIES: u64 = 10_000;
@@ -67,6 +67,10 @@ fn all(criterion: &mut Criterion) {
     policy::<Fifo>(criterion, "fifo");
     policy::<Lfu>(criterion, "lfu");
     policy::<Random>(criterion, "random");
+    policy::<Sieve>(criterion, "sieve");
+    policy::<S3Fifo>(criterion, "s3fifo");
+    policy::<TinyLfu>(criterion, "tinylfu");
+    policy::<Auto>(criterion, "auto");
     let clock = MonotonicClock::new();
     criterion.bench_function("lru: 100 000 insertions, unbounded", |bencher| {
         bencher.iter_batched_ref(

@@ -33,6 +33,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::remembered::Remembered;
     #[pymodule_export]
+    use crate::py::replay::replay_trace;
+    #[pymodule_export]
     use crate::py::stats::CacheStats;
     #[pymodule_export]
     use crate::py::testing::{_advance_clock, _check};

@@ -15,7 +15,7 @@ from flexcache_rs.testing import check
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-POLICIES = ("lru", "fifo", "lfu", "random")
+POLICIES = ("lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto")
 ORDERED = POLICIES[:3]
 """The policies whose order of eviction can be told in advance."""
 

@@ -131,7 +131,8 @@ BOUNDED = (FLEXCACHE, CACHEBOX, LRU_DICT, CACHETOOLS, MOKA, THEINE)
 EVERY = (DICT, LRU_CACHE, *BOUNDED)
 
 POLICIES = tuple(
-    flexcache(f'FlexCache("{policy}")', eviction_policy=policy) for policy in ("lru", "fifo", "lfu", "random")
+    flexcache(f'FlexCache("{policy}")', eviction_policy=policy)
+    for policy in ("lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto")
 )
 
 UNBOUNDED = (

@@ -10,6 +10,7 @@ mod index;
 mod list;
 mod node;
 pub mod policy;
+pub mod replay;
 mod slot;
 mod stats;
 pub mod store;

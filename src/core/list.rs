@@ -38,6 +38,11 @@ impl List {
         links.get(slot).next.some()
     }
 
+    /// The slots from front to back.
+    pub(crate) fn iter(self, links: &Column<Links>) -> impl Iterator<Item = Slot> {
+        std::iter::successors(self.front(), |&slot| Self::next(links, slot))
+    }
+
     #[inline(always)]
     pub(crate) fn push_back(&mut self, links: &mut Column<Links>, slot: Slot) {
         links.set(slot, Links { previous: self.back, next: Slot::NIL });

@@ -23,7 +23,7 @@ use crate::column::Column;
 use crate::error::Error;
 use crate::index::Index;
 use crate::node::Node;
-use crate::policy::Policy;
+use crate::policy::{Entries, Policy};
 use crate::slot::Slot;
 use crate::stats::Stats;
 use crate::tags::Tags;
@@ -59,6 +59,11 @@ impl Limits {
 
     fn most_weight(&self) -> u64 {
         self.weight.map_or(u64::MAX, NonZeroU64::get)
+    }
+
+    /// The largest number of entries, for a policy; `usize::MAX` where only slots limit it.
+    fn bound(&self) -> usize {
+        if self.items.is_some() { self.most_items() } else { usize::MAX }
     }
 
     /// What to allocate in one piece.
@@ -125,6 +130,26 @@ pub struct New<K, V> {
     pub deadline: Option<Nanos>,
 }
 
+/// What a policy may ask about: the nodes and weights of a store.
+struct Present<'a, K, V>(&'a Arena<Node<K, V>>, &'a Weights);
+
+impl<K, V> Entries for Present<'_, K, V> {
+    #[inline]
+    fn hash(&self, slot: Slot) -> u64 {
+        self.0.get(slot).hash
+    }
+
+    #[inline]
+    fn weight(&self, slot: Slot) -> u64 {
+        self.1.get(slot)
+    }
+
+    #[inline]
+    fn are_weighted(&self) -> bool {
+        !self.1.all_one()
+    }
+}
+
 /// A policy-driven cache over hashes and slots. See the [module](self) for how it works.
 #[derive(Debug)]
 pub struct Store<K, V, P: Policy> {
@@ -141,6 +166,8 @@ pub struct Store<K, V, P: Policy> {
     stamps: Option<Box<Column<u64>>>,
     stats: Stats,
     limits: Limits,
+    /// Whether the limits were lowered and do not hold yet.
+    shrinking: bool,
     seed: u64,
 }
 
@@ -148,10 +175,12 @@ impl<K, V, P: Policy> Store<K, V, P> {
     /// An empty store. O(1), and memory for a bound on entries is set aside.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
+        let mut policy = P::new(limits.capacity(), seed);
+        policy.set_bound(limits.bound());
         Self {
             nodes: Arena::new(limits.capacity()),
             index: Index::new(limits.capacity()),
-            policy: P::new(limits.capacity(), seed),
+            policy,
             most_items: limits.most_items(),
             most_weight: limits.most_weight(),
             weights: Weights::new(),
@@ -160,6 +189,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             stamps: None,
             stats: Stats::default(),
             limits,
+            shrinking: false,
             seed,
         }
     }
@@ -297,7 +327,8 @@ impl<K, V, P: Policy> Store<K, V, P> {
     #[inline(always)]
     pub fn hit(&mut self, slot: Slot) -> &V {
         self.stats.hits += 1;
-        self.policy.on_access(slot);
+        let node = self.nodes.get(slot);
+        self.policy.on_access(slot, node.hash);
         self.recount();
         &self.nodes.get(slot).value
     }
@@ -313,9 +344,10 @@ impl<K, V, P: Policy> Store<K, V, P> {
     #[inline(always)]
     pub fn exchange(&mut self, slot: Slot, value: V) -> V {
         self.stats.updates += 1;
-        self.policy.on_access(slot);
         self.lose_tags(slot);
-        std::mem::replace(&mut self.nodes.get_mut(slot).value, value)
+        let node = self.nodes.get_mut(slot);
+        self.policy.on_access(slot, node.hash);
+        std::mem::replace(&mut node.value, value)
     }
 
     /// The slot found, unless its entry has expired: then the entry leaves. O(1).
@@ -457,7 +489,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
         let nodes = &self.nodes;
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
         self.weights.add(slot, new.weight);
-        self.policy.on_insert(slot);
+        self.policy.on_insert(slot, hash);
         if new.deadline.is_some() {
             self.set_deadline(slot, new.deadline, clock);
         }
@@ -473,11 +505,12 @@ impl<K, V, P: Policy> Store<K, V, P> {
         clock: &impl Clock,
         sink: &mut impl Sink<K, V>,
     ) -> Slot {
-        let value = std::mem::replace(&mut self.nodes.get_mut(slot).value, new.value);
+        let node = self.nodes.get_mut(slot);
+        self.policy.on_access(slot, node.hash);
+        let value = std::mem::replace(&mut node.value, new.value);
         sink.push(Departed { key: new.key, value, cause: Cause::Replaced });
         self.lose_tags(slot);
         self.stats.updates += 1;
-        self.policy.on_access(slot);
         if self.weights.get(slot) != new.weight {
             // Without its old deadline it cannot expire while room is made for it.
             self.set_deadline(slot, None, clock);
@@ -517,8 +550,9 @@ impl<K, V, P: Policy> Store<K, V, P> {
             if now.is_some_and(|now| self.expire(now, 1, sink) > 0) {
                 continue;
             }
-            let victim = match self.policy.victim() {
-                Some(victim) if Some(victim) == kept => self.policy.after(victim),
+            let present = Present(&self.nodes, &self.weights);
+            let victim = match self.policy.victim(&present) {
+                Some(victim) if Some(victim) == kept => self.slots().find(|&slot| slot != victim),
                 victim => victim,
             };
             let Some(victim) = victim else { break };
@@ -547,17 +581,17 @@ impl<K, V, P: Policy> Store<K, V, P> {
             let nodes = &self.nodes;
             self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
             self.weights.add(slot, 1);
-            self.policy.on_insert(slot);
+            self.policy.on_insert(slot, hash);
             self.recount();
             return None;
         }
-        let slot = self.policy.victim()?;
+        let slot = self.policy.victim(&Present(&self.nodes, &self.weights))?;
         // The newcomer takes the victim's slot, and its weight of 1.
         let node = std::mem::replace(self.nodes.get_mut(slot), new);
         self.index.remove(node.hash, slot);
         let nodes = &self.nodes;
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
-        self.policy.on_reuse(slot);
+        self.policy.on_reuse(slot, node.hash, hash);
         self.lose_tags(slot);
         self.stats.evictions += 1;
         self.recount();
@@ -574,13 +608,16 @@ impl<K, V, P: Policy> Store<K, V, P> {
     /// The one door out.
     #[inline]
     fn let_go(&mut self, slot: Slot, cause: Cause, sink: &mut impl Sink<K, V>) {
-        self.policy.on_remove(slot);
         self.weights.remove(slot);
         if let Some(wheel) = &mut self.wheel {
             wheel.set(slot, None);
         }
         self.lose_tags(slot);
         let node = self.nodes.remove(slot);
+        match cause {
+            Cause::Evicted => self.policy.on_evict(slot, node.hash),
+            _ => self.policy.on_remove(slot),
+        }
         self.index.remove(node.hash, slot);
         match cause {
             Cause::Evicted => self.stats.evictions += 1,
@@ -637,45 +674,54 @@ impl<K, V, P: Policy> Store<K, V, P> {
         self.limits = limits;
         self.most_items = limits.most_items();
         self.most_weight = limits.most_weight();
+        self.policy.set_bound(limits.bound());
         let nodes = &self.nodes;
         self.index.reshape(limits.capacity(), |slot| nodes.get(slot).hash);
+        self.shrinking = self.is_over();
+    }
+
+    /// Whether there is more than the limits allow.
+    fn is_over(&self) -> bool {
+        self.len() > self.most_items || self.weights.total() > self.most_weight
     }
 
     /// Lets go at most `most` entries that the limits leave no room for; whether more must go.
     pub fn shrink(&mut self, most: usize, clock: &impl Clock, sink: &mut impl Sink<K, V>) -> bool {
         for _ in 0..most {
-            if self.len() <= self.most_items && self.weights.total() <= self.most_weight {
+            if !self.is_over() {
+                self.shrinking = false;
                 return false;
             }
             if self.wheel.is_some() && self.expire(clock.now(), 1, sink) > 0 {
                 continue;
             }
-            let Some(victim) = self.policy.victim() else { return false };
+            let present = Present(&self.nodes, &self.weights);
+            let Some(victim) = self.policy.victim(&present) else { return false };
             self.let_go(victim, Cause::Evicted, sink);
         }
         true
     }
 
-    /// The entry that leaves next. O(1).
+    /// The entry that leaves next, as [`slots`](Self::slots) names it. O(1), over many calls.
     #[must_use]
-    pub fn victim(&self) -> Option<Slot> {
-        self.policy.victim()
+    pub fn victim(&mut self) -> Option<Slot> {
+        self.policy.victim(&Present(&self.nodes, &self.weights))
     }
 
-    /// The slots of all entries, the next victim first. O(1) a step.
+    /// The slots of all entries, the next victim first. O(n) in all.
     pub fn slots(&self) -> impl Iterator<Item = Slot> {
-        std::iter::successors(self.policy.victim(), |&slot| self.policy.after(slot))
+        self.policy.order(Present(&self.nodes, &self.weights))
     }
 
     /// How well established an entry is, for [`restore`](Self::restore).
     #[must_use]
     pub fn rank(&self, slot: Slot) -> u64 {
-        self.policy.rank(slot)
+        self.policy.rank(slot, self.nodes.get(slot).hash)
     }
 
     /// Gives an entry that was just stored the rank it had elsewhere.
     pub fn restore(&mut self, slot: Slot, rank: u64) {
-        self.policy.restore(slot, rank);
+        self.policy.restore(slot, self.nodes.get(slot).hash, rank);
     }
 
     /// The number that the owner keeps with an entry; 0 where there is none. O(1).
@@ -726,6 +772,7 @@ impl<K, V, P: Policy> Store<K, V, P> {
             stamps: self.stamps.clone(),
             stats: self.stats,
             limits: self.limits,
+            shrinking: self.shrinking,
             seed: self.seed,
         }
     }
@@ -736,6 +783,13 @@ impl<K, V, P: Policy> Store<K, V, P> {
     ///
     /// What was found to be wrong, in words: a bug in this crate.
     pub fn check(&self) -> Result<(), String> {
+        if self.is_over() {
+            return Err("the limits do not hold".into());
+        }
+        self.check_structure()
+    }
+
+    fn check_structure(&self) -> Result<(), String> {
         let len = self.nodes.iter().count();
         if len != self.nodes.len() || len != self.index.len() {
             return Err(format!(
@@ -758,9 +812,6 @@ impl<K, V, P: Policy> Store<K, V, P> {
         if total != u128::from(self.weights.total()) {
             return Err(format!("the weights add up to {total}, not {}", self.weights.total()));
         }
-        if len > self.most_items || self.weights.total() > self.most_weight {
-            return Err("the limits do not hold".into());
-        }
         if let Some(wheel) = &self.wheel {
             wheel.check(self.nodes.iter().map(|(slot, _)| slot))?;
         }
@@ -776,8 +827,11 @@ impl<K, V, P: Policy> Store<K, V, P> {
     fn recount(&self) {}
 
     #[cfg(feature = "strict")]
-    fn recount(&self) {
-        if let Err(wrong) = self.check() {
+    fn recount(&mut self) {
+        // Who lowers the limits lets entries go afterwards, one by one.
+        self.shrinking &= self.is_over();
+        let found = if self.shrinking { self.check_structure() } else { self.check() };
+        if let Err(wrong) = found {
             panic!("the store is damaged: {wrong}");
         }
     }

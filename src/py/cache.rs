@@ -48,8 +48,9 @@ pub(crate) struct Callbacks {
 /// Args:
 ///     eviction_policy: who leaves when there is no room: "lru" (the default: least recently
 ///         used), "fifo" (first in, first out), "lfu" (least frequently used, with aging),
-///         "random", or an object with the methods on_insert(key), on_access(key),
-///         on_remove(key) and victim().
+///         "random", "sieve", "s3fifo", "tinylfu" (windowed), "auto" (finds out by itself what suits
+///         the workload), or an object with the methods on_insert(key), on_access(key),
+///         on_remove(key) and victim(). docs/policies.md says which suits what.
 ///     scan_interval: least seconds between two automatic removals of all that has expired; 0.0
 ///         (the default) removes it whenever something is stored or counted.
 ///     max_items: the largest number of entries; 0 (the default) for no limit.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flexcache_core::policy::{Fifo, Lfu, Lru, Random};
+use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::{Cause, Error, Limits, Nanos, New, Slot, Stats, Store, store::Drained};
 use pyo3::prelude::*;
 
@@ -19,10 +19,23 @@ pub(crate) enum PolicyName {
     Fifo,
     Lfu,
     Random,
+    Sieve,
+    S3Fifo,
+    TinyLfu,
+    Auto,
 }
 
 impl PolicyName {
-    pub(crate) const ALL: [Self; 4] = [Self::Lru, Self::Fifo, Self::Lfu, Self::Random];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Lru,
+        Self::Fifo,
+        Self::Lfu,
+        Self::Random,
+        Self::Sieve,
+        Self::S3Fifo,
+        Self::TinyLfu,
+        Self::Auto,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -30,6 +43,10 @@ impl PolicyName {
             Self::Fifo => "fifo",
             Self::Lfu => "lfu",
             Self::Random => "random",
+            Self::Sieve => "sieve",
+            Self::S3Fifo => "s3fifo",
+            Self::TinyLfu => "tinylfu",
+            Self::Auto => "auto",
         }
     }
 }
@@ -40,6 +57,10 @@ pub(crate) enum Engine {
     Fifo(PyStore<Fifo>),
     Lfu(PyStore<Lfu>),
     Random(PyStore<Random>),
+    Sieve(PyStore<Sieve>),
+    S3Fifo(PyStore<S3Fifo>),
+    TinyLfu(PyStore<TinyLfu>),
+    Auto(PyStore<Auto>),
 }
 
 /// A call that the short way does not cover.
@@ -63,6 +84,10 @@ macro_rules! on_store {
             Engine::Fifo($store) => $call,
             Engine::Lfu($store) => $call,
             Engine::Random($store) => $call,
+            Engine::Sieve($store) => $call,
+            Engine::S3Fifo($store) => $call,
+            Engine::TinyLfu($store) => $call,
+            Engine::Auto($store) => $call,
         }
     };
 }
@@ -74,6 +99,10 @@ impl Engine {
             PolicyName::Fifo => Self::Fifo(Store::new(limits, seed)),
             PolicyName::Lfu => Self::Lfu(Store::new(limits, seed)),
             PolicyName::Random => Self::Random(Store::new(limits, seed)),
+            PolicyName::Sieve => Self::Sieve(Store::new(limits, seed)),
+            PolicyName::S3Fifo => Self::S3Fifo(Store::new(limits, seed)),
+            PolicyName::TinyLfu => Self::TinyLfu(Store::new(limits, seed)),
+            PolicyName::Auto => Self::Auto(Store::new(limits, seed)),
         }
     }
 
@@ -256,7 +285,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn victim(&self) -> Option<Slot> {
+    pub(crate) fn victim(&mut self) -> Option<Slot> {
         on_store!(self, store => store.victim())
     }
 
@@ -345,6 +374,10 @@ impl Engine {
             Self::Fifo(store) => Self::Fifo(store.map(share)),
             Self::Lfu(store) => Self::Lfu(store.map(share)),
             Self::Random(store) => Self::Random(store.map(share)),
+            Self::Sieve(store) => Self::Sieve(store.map(share)),
+            Self::S3Fifo(store) => Self::S3Fifo(store.map(share)),
+            Self::TinyLfu(store) => Self::TinyLfu(store.map(share)),
+            Self::Auto(store) => Self::Auto(store.map(share)),
         }
     }
 }

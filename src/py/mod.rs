@@ -29,6 +29,7 @@ pub(crate) mod pickle;
 mod read;
 mod recorder;
 pub(crate) mod remembered;
+pub(crate) mod replay;
 mod running_python;
 pub(crate) mod stats;
 pub(crate) mod testing;

@@ -1,4 +1,5 @@
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
 from types import GenericAlias, TracebackType
@@ -42,6 +43,7 @@ __all__ = [
     "_call_directly",
     "_check",
     "_random",
+    "_replay",
     "_restore",
     "_set_loader",
     "_set_registrar",
@@ -65,7 +67,7 @@ _K_contra = TypeVar("_K_contra", contravariant=True)
 
 _Seconds: TypeAlias = float | timedelta
 _Ttl: TypeAlias = _Seconds | datetime
-_PolicyName: TypeAlias = Literal["lru", "fifo", "lfu", "random"]
+_PolicyName: TypeAlias = Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto"]
 _Event: TypeAlias = Literal["hit", "miss", "insert", "update", "evict", "expire", "remove", "load"]
 _Reason: TypeAlias = Literal["evicted", "expired", "deleted", "popped", "replaced", "cleared", "closed"]
 
@@ -317,6 +319,15 @@ def _set_loader(loader: Callable[..., Any]) -> None: ...
 def _set_registrar(registrar: Callable[[FlexCache[Any, Any]], object]) -> None: ...
 def _tags(tags: Iterable[str]) -> tuple[str, ...]: ...
 def _random() -> float: ...
+def _replay(
+    keys: array[int],
+    weights: array[int] | None,
+    policies: Sequence[str],
+    sizes: Sequence[int],
+    seed: int,
+    threads: int,
+    report: Callable[[float], object],
+) -> list[tuple[str, int, int, int, int, int, int, float]]: ...
 def disk_before_fork() -> None: ...
 def disk_after_fork_in_parent() -> None: ...
 def disk_after_fork_in_child() -> None: ...

@@ -100,7 +100,8 @@ def memoize(
     cache_exceptions: _Exceptions = False,
     exception_ttl: _Ttl | None = None,
     tags: Iterable[str] | Callable[..., Iterable[str]] | None = None,
-    eviction_policy: Literal["lru", "fifo", "lfu", "random"] | EvictionPolicy[Any] = "lru",
+    eviction_policy: Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto"]
+    | EvictionPolicy[Any] = "lru",
     scan_interval: _Seconds = 0.0,
     max_items: SupportsIndex = 0,
     max_bytes: SupportsIndex = 0,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flexcache_rs.replay.simulate import POLICIES, simulate
+from flexcache_rs.replay.recommend import recommend
+from flexcache_rs.replay.simulate import POLICIES, Result, compare, simulate
 from flexcache_rs.replay.trace import Trace, read, zipf
 
 if TYPE_CHECKING:
@@ -41,16 +42,84 @@ def test_lru_and_fifo_hit_exactly_as_often_as_their_models(size: int) -> None:
         assert result.entries == min(size, trace.distinct)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_every_policy_reports(policy: str) -> None:
-    """Progress comes in rising steps up to the end; memory and speed are there."""
-    done: list[int] = []
-    trace = zipf(250_000, 500, 0.8, 5)
-    result = simulate(trace, policy, 100, report=done.append)  # type: ignore[arg-type]
-    assert done == [100_000, 200_000, 250_000]
-    assert result.memory > 100 * 24
-    assert result.operations_per_second > 0
-    assert result.byte_hit_ratio is None
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_policy_reports(threads: int) -> None:
+    """Results come in order, progress in rising steps up to the end; memory and speed are there."""
+    done: list[float] = []
+    trace = zipf(100_000, 500, 0.8, 5)
+    sizes = [10, 50, 100, 200]
+    results = compare(trace, POLICIES, sizes, threads=threads, report=done.append)
+    assert [(result.size, result.policy) for result in results] == [(size, name) for size in sizes for name in POLICIES]
+    assert done == sorted(done)
+    assert done[-1] == 1
+    for result in results:
+        most = next(other.hits for other in results if (other.policy, other.size) == ("opt", result.size))
+        assert 0 < result.hits <= most
+        assert result.entries == result.size
+        assert result.operations_per_second > 0
+        assert result.byte_hit_ratio is None
+        assert (result.memory > result.size * 24) == (result.policy != "opt")
+
+
+def test_several_sizes_in_one_pass_are_as_many_passes() -> None:
+    """LRU is replayed at all sizes at once."""
+    trace = zipf(150_000, 3000, 0.8, 5)
+    sizes = [1, 2, 77, 500, 2999, 3000, 10_000]
+    assert [result.hits for result in compare(trace, ["lru"], sizes)] == [
+        simulate(trace, "lru", size).hits for size in sizes
+    ]
+
+
+def test_the_same_seed_gives_the_same() -> None:
+    """Whatever is left to chance."""
+    trace = zipf(50_000, 3000, 0.8, 5)
+    one, same, other = ([r.hits for r in compare(trace, POLICIES, [100], seed=seed)] for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_what_a_report_raises_ends_it() -> None:
+    """As Ctrl-C does."""
+
+    def report(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(zipf(200_000, 3000, 0.8, 5), POLICIES, [100, 1000], report=report)
+
+
+@pytest.mark.parametrize(
+    ("policies", "sizes", "complaint"),
+    [(["mru"], [1], "no policy"), (["lru"], [0], "positive"), (["lru", "opt"], [5], "not known")],
+)
+def test_what_cannot_be_compared(policies: list[str], sizes: list[int], complaint: str) -> None:
+    """An exception says why."""
+    trace = Trace("sized", [0, 1], [1, 1], 2, 2)
+    with pytest.raises(ValueError, match=complaint):
+        compare(trace, policies, sizes, by_size=True)  # type: ignore[arg-type]
+
+
+def curve(policy: str, ratios: dict[int, float]) -> list[Result]:
+    """Results of one policy."""
+    return [Result(policy, size, 1000, round(1000 * ratio), 0, 0, 0, size, 1.0, 1) for size, ratio in ratios.items()]  # type: ignore[arg-type]
+
+
+def test_the_recommendation() -> None:
+    """The best policy, or one as good whose hits cost less; the size at which its curve flattens."""
+    good = {100: 0.2, 200: 0.4, 400: 0.5, 800: 0.51, 1600: 0.515}
+    advice = recommend([*curve("auto", good), *curve("fifo", dict.fromkeys(good, 0.1)), *curve("opt", good)])
+    assert advice is not None
+    assert (advice.policy, advice.size, advice.hit_ratio) == ("auto", 400, 0.5)
+    assert advice.next_doubling == pytest.approx(0.01)
+    equal = recommend([*curve("auto", good), *curve("lru", good)])
+    assert equal is not None
+    assert equal.policy == "lru"
+    rising = recommend(curve("lru", {100: 0.1, 1000: 0.4}))
+    assert rising is not None
+    assert (rising.size, rising.next_doubling) == (1000, None)
+    plateau = recommend(curve("lru", {100: 0.1, 200: 0.1, 400: 0.4, 800: 0.4}))
+    assert plateau is not None
+    assert plateau.size == 400
+    assert recommend(curve("opt", good)) is None
 
 
 def test_by_size(tmp_path: Path) -> None:

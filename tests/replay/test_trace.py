@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
-from flexcache_rs.replay.trace import Trace, TraceError, read, zipf
+from flexcache_rs.replay.trace import Format, Trace, TraceError, read, zipf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,3 +126,50 @@ def test_forget() -> None:
     trace.forget()
     assert (trace.keys, trace.requests) == ([], 100)
     assert isinstance(trace, Trace)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_oracle_general(tmp_path: Path, zipped: bool) -> None:
+    """Records of 24 bytes, known by the file's name; half a record is malformed."""
+    accesses = [(7, 70), (2**60, 5), (7, 70)]
+    records = b"".join(struct.pack("<IQIq", at, key, size, -1) for at, (key, size) in enumerate(accesses))
+    file = tmp_path / ("cut.oracleGeneral.gz" if zipped else "cut.oracleGeneral")
+    file.write_bytes(gzip.compress(records) if zipped else records)
+    trace = read(str(file))
+    assert (trace.keys, trace.sizes, trace.distinct) == ([0, 1, 0], [70, 5, 70], 2)
+    file.write_bytes(records[:-1])
+    with pytest.raises(TraceError, match="record 3: 23 bytes, not 24"):
+        read(str(file))
+
+
+def test_arc_traces(tmp_path: Path) -> None:
+    """Each line is a run of blocks; what is not is named, or skipped."""
+    file = tmp_path / "P1.lis"
+    file.write_text("10 3 0 0\n11 1 0 1\n\nx 1 0 2\n5 99999999999 0 3\n", encoding="utf-8")
+    with pytest.raises(TraceError, match=r"P1.lis, line 4: no block"):
+        read(str(file))
+    trace = read(str(file), skip_malformed=True)
+    assert (trace.keys, trace.sizes, trace.distinct, trace.skipped) == ([0, 1, 2, 1], None, 3, 2)
+
+
+def test_csv(tmp_path: Path) -> None:
+    """Columns by name; quotes, a byte order mark and blanks are understood."""
+    file = tmp_path / "log.csv"
+    file.write_text('\ufefftime, obj, size\n1,"a,b",5\n2,c,6\n3,"a,b",5\n4,c\n5,c,x\n', encoding="utf-8")
+    form = Format(key_column="obj")
+    with pytest.raises(TraceError, match=r"log.csv, line 5: 2 columns, not 3"):
+        read(str(file), form=form)
+    trace = read(str(file), skip_malformed=True, form=form)
+    assert (trace.keys, trace.sizes, trace.skipped) == ([0, 1, 0], [5, 6, 5], 2)
+    assert "the size 'x'" in trace.complaints[1]
+    with pytest.raises(TraceError, match="no column 'key': there are 'time', 'obj', 'size'"):
+        read(str(file))
+    with pytest.raises(TraceError, match="no column 'bytes'"):
+        read(str(file), form=Format("csv", "obj", "bytes"))
+
+
+def test_zstd_is_named(file: Path) -> None:
+    """Rather than read as text."""
+    file.write_bytes(b"\x28\xb5\x2f\xfd\0\0\0\0")
+    with pytest.raises(TraceError, match="zstd"):
+        read(str(file))

@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexcache_rs.replay import plot, report
-from flexcache_rs.replay.simulate import POLICIES, Policy, Result, simulate
-from flexcache_rs.replay.trace import LARGEST_SIZE, Trace, TraceError, read, zipf
+from flexcache_rs.replay.simulate import OPTIMUM, POLICIES, Policy, Result, compare
+from flexcache_rs.replay.trace import FORMATS, LARGEST_SIZE, SUFFIXES, Format, Trace, TraceError, read, zipf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SIZES = "1%,5%,10%,25%,50%"
-SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9}
+UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
 
 DESCRIPTION = """\
-Replay a trace through FlexCache with each eviction policy at several sizes,
-and print hit ratio, operations a second and memory. For every request the key
-is looked up and, where it is missing, stored.
+Replay a trace through each eviction policy at several sizes, beside the best
+that is possible (opt), print hit ratio, operations a second and memory, and
+recommend a policy and a size. For every request the key is looked up and,
+where it is missing, stored.
 
 TRACE is a text file of one key a line, or of a key and a size separated by
-blanks; gzip is recognised, - is standard input, a folder stands for the traces
-in it. Without one, a workload with Zipf's distribution is made up.
+blanks, or in another --format; gzip is recognised, - is standard input, a
+folder stands for the traces in it. Without one, a workload with Zipf's
+distribution is made up.
 """
 EXAMPLES = """\
 examples:
@@ -42,7 +44,7 @@ class _UnusableError(Exception):
 
 def _size(text: str) -> float:
     """A size: an int as it is, a float as a part of the whole."""
-    factor = SUFFIXES.get(text[-1:].lower())
+    factor = UNITS.get(text[-1:].lower())
     try:
         if text.endswith("%"):
             size, largest = float(text[:-1]) / 100, 1
@@ -116,11 +118,18 @@ def add_to(
     parser.add_argument("--plot", type=_plot_file, metavar="FILE", help="draw hit ratio against size: .png or .svg")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar on standard error")
+    parser.add_argument("--threads", type=_number(int, 1), metavar="N", help="runs at once (default: one a core)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="for chance (default: %(default)s)")
+    formats = parser.add_argument_group("the trace's format")
+    formats.add_argument(
+        "--format", choices=("auto", *FORMATS), default="auto", help="by default what the file's name says"
+    )
+    formats.add_argument("--key-column", default="key", metavar="NAME", help="of a CSV file (default: %(default)s)")
+    formats.add_argument("--size-column", metavar="NAME", help="of a CSV file (default: size, if there is one)")
     made_up = parser.add_argument_group("the made-up workload")
     made_up.add_argument("--requests", type=_number(int, 1), default=1_000_000, metavar="N", help="default: 1,000,000")
     made_up.add_argument("--keys", type=_number(int, 1), default=100_000, metavar="N", help="default: 100,000")
     made_up.add_argument("--skew", type=_number(float, 0), default=0.9, metavar="X", help="default: %(default)s")
-    made_up.add_argument("--seed", type=int, default=1, metavar="N", help="default: %(default)s")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -147,8 +156,7 @@ def _run(options: argparse.Namespace) -> None:
         if not options.json:
             if replayed:
                 print()
-            print(report.heading(trace))
-            print(report.table(results, colour=report.wants_colour(sys.stdout), by_size=options.by_size), flush=True)
+            _print(trace, results, by_size=options.by_size)
         replayed.append((trace, results))
     if options.json:
         print(report.as_json(replayed))
@@ -157,6 +165,14 @@ def _run(options: argparse.Namespace) -> None:
             plot.draw(replayed, options.plot)
         except OSError as error:
             raise _UnusableError(f"{options.plot}: {error.strerror}") from error
+
+
+def _print(trace: Trace, results: Sequence[Result], *, by_size: bool) -> None:
+    print(report.heading(trace))
+    print(report.table(results, colour=report.wants_colour(sys.stdout), by_size=by_size))
+    if (advice := report.advice(results)) is not None:
+        print(advice)
+    sys.stdout.flush()
 
 
 def _check_plot(path: Path) -> None:
@@ -175,14 +191,18 @@ def _traces(options: argparse.Namespace) -> Iterable[Trace]:
         # pathlib takes "" for the current folder.
         if path not in ("", "-") and Path(path).is_dir():
             try:
-                found = sorted(file for file in Path(path).iterdir() if file.suffix in {".txt", ".gz", ".trace"})
+                found = sorted(file for file in Path(path).iterdir() if file.suffix in {".gz", *SUFFIXES})
             except OSError as error:
                 raise _UnusableError(f"{path}: {error.strerror}") from error
             if not found:
-                raise _UnusableError(f"{path}: no traces (.txt, .trace, .gz) in this folder")
+                raise _UnusableError(f"{path}: no traces ({', '.join([*SUFFIXES, '.gz'])}) in this folder")
             files = [str(file) for file in found]
         for file in files:
-            yield read(file, skip_malformed=options.on_error == "skip")
+            yield read(
+                file,
+                skip_malformed=options.on_error == "skip",
+                form=Format(options.format, options.key_column, options.size_column),
+            )
 
 
 def _replay(trace: Trace, options: argparse.Namespace) -> list[Result]:
@@ -190,17 +210,21 @@ def _replay(trace: Trace, options: argparse.Namespace) -> list[Result]:
         raise _UnusableError(f"{trace.name}: --by-size needs a trace with sizes, a key and a size a line")
     whole = trace.footprint if options.by_size else trace.distinct
     sizes = sorted({_absolute(size, whole) for size in options.sizes})
-    progress = report.Progress(trace.requests * len(sizes) * len(options.policies), shown=not options.no_progress)
-    results: list[Result] = []
+    # What is best where sizes differ is not known.
+    policies = [policy for policy in options.policies if not options.by_size or policy != OPTIMUM]
+    progress = report.Progress(shown=not options.no_progress)
     try:
-        for size in sizes:
-            for policy in options.policies:
-                report_to = progress.begin(f"{policy}, {size:,}")
-                results.append(simulate(trace, policy, size, by_size=options.by_size, report=report_to))
-                progress.finish(trace.requests)
+        return compare(
+            trace,
+            policies,
+            sizes,
+            by_size=options.by_size,
+            seed=options.seed % 2**64,
+            threads=options.threads,
+            report=progress.show,
+        )
     finally:
         progress.clear()
-    return results
 
 
 def _absolute(size: float, whole: int) -> int:

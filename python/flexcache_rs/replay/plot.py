@@ -6,6 +6,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from flexcache_rs.replay.report import heading
+from flexcache_rs.replay.simulate import OPTIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,8 @@ def draw(replayed: Sequence[tuple[Trace, Sequence[Result]]], path: Path) -> None
     for (trace, results), (field,) in zip(replayed, fields, strict=True):
         for policy, marker in zip(dict.fromkeys(result.policy for result in results), cycle(MARKERS)):
             points = sorted((result.size, 100 * result.hit_ratio) for result in results if result.policy == policy)
-            field.plot(*zip(*points, strict=True), marker=marker, label=policy)
+            style = {"color": "black", "linestyle": "--"} if policy == OPTIMUM else {"marker": marker}
+            field.plot(*zip(*points, strict=True), label=policy, **style)
         field.set_xscale("log")
         field.set_ylim(bottom=0)
         field.set_xlabel("cache size")

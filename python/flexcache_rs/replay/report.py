@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flexcache_rs import __version__
+from flexcache_rs.replay.recommend import recommend
+from flexcache_rs.replay.simulate import OPTIMUM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from flexcache_rs.replay.simulate import Result
     from flexcache_rs.replay.trace import Trace
@@ -54,21 +57,22 @@ def table(results: Sequence[Result], *, colour: bool, by_size: bool) -> str:
     sizes = list(dict.fromkeys(result.size for result in results))
     for size in sizes:
         of_size = [result for result in results if result.size == size]
-        best = max(result.hits for result in of_size)
+        best = max((result.hits for result in of_size if result.policy != OPTIMUM), default=-1)
         for at, result in enumerate(of_size):
             ratio = result.byte_hit_ratio
+            is_best = result.hits == best and result.policy != OPTIMUM
             rows.append(
                 [
                     f"{size:,}" if at == 0 else "",
                     result.policy,
-                    f"{100 * result.hit_ratio:.2f} %{'*' if result.hits == best else ' '}",
+                    f"{100 * result.hit_ratio:.2f} %{'*' if is_best else ' '}",
                     *([f"{100 * (ratio or 0):.2f} %"] if by_size else []),
                     f"{result.operations_per_second / 1e6:.1f} M",
-                    bytes_shown(result.memory),
-                    f"{result.memory / result.entries:.0f} B" if result.entries else "-",
+                    bytes_shown(result.memory) if result.memory else "-",
+                    f"{result.memory / result.entries:.0f} B" if result.memory and result.entries else "-",
                 ]
             )
-            marks.append(result.hits == best)
+            marks.append(is_best)
     widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:
@@ -110,38 +114,42 @@ def as_json(replayed: Sequence[tuple[Trace, Sequence[Result]]]) -> str:
                 "distinct": trace.distinct,
                 "skipped_lines": trace.skipped,
                 "results": of_trace,
+                "recommendation": None if (advice := recommend(results)) is None else asdict(advice),
             }
         )
     return json.dumps({"flexcache_rs": __version__, "traces": traces}, indent=1)
 
 
+def advice(results: Sequence[Result]) -> str | None:
+    """In a sentence, which policy and which size to take; None where no policy was replayed."""
+    chosen = recommend(results)
+    if chosen is None:
+        return None
+    text = f"recommended: {chosen.policy} with {chosen.size:,}: {100 * chosen.hit_ratio:.1f} % hits"
+    limit = [result.hit_ratio for result in results if result.policy == OPTIMUM and result.size == chosen.size]
+    if limit:
+        text += f" of at most {100 * limit[0]:.1f} %"
+    if chosen.next_doubling is None:
+        return f"{text}; larger sizes were not tried"
+    return f"{text}; twice as much would add about {100 * max(chosen.next_doubling, 0.0):.1f} points"
+
+
 class Progress:
     """A bar on standard error, as long as there is something to wait for and somebody to see it."""
 
-    def __init__(self, total: int, *, shown: bool) -> None:
-        self.total = total
-        self.done = 0
+    def __init__(self, *, shown: bool) -> None:
         self.shown = shown and on_terminal(sys.stderr)
         self.began = monotonic()
         self.drawn = False
 
-    def begin(self, what: str) -> Callable[[int], None]:
-        """What a run calls with the number of accesses it has done; `what` names the run."""
-
-        def report(done: int) -> None:
-            if not self.shown or monotonic() - self.began < BEFORE_BAR:
-                return
-            part = (self.done + done) / self.total
-            bar = "#" * int(BAR * part)
-            sys.stderr.write(f"\r[{bar:.<{BAR}}] {100 * part:3.0f} %  {what}\x1b[K")
-            sys.stderr.flush()
-            self.drawn = True
-
-        return report
-
-    def finish(self, requests: int) -> None:
-        """Counts a run as finished."""
-        self.done += requests
+    def show(self, part: float) -> None:
+        """Draws the bar for a part that is done, from 0 to 1."""
+        if not self.shown or monotonic() - self.began < BEFORE_BAR:
+            return
+        bar = "#" * int(BAR * part)
+        sys.stderr.write(f"\r[{bar:.<{BAR}}] {100 * part:3.0f} %\x1b[K")
+        sys.stderr.flush()
+        self.drawn = True
 
     def clear(self) -> None:
         """Takes the bar away."""

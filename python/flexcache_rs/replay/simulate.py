@@ -1,37 +1,23 @@
-"""Running a trace through a FlexCache."""
+"""Running a trace through the eviction policies, in Rust and on all cores."""
 
 from __future__ import annotations
 
-import gc
-import sys
+import os
+from array import array
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from flexcache_rs import FlexCache
+from flexcache_rs import _core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flexcache_rs.replay.trace import Trace
 
-Policy = Literal["lru", "fifo", "lfu", "random"]
+Policy = Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto", "opt"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
-BETWEEN_REPORTS = 100_000
-"""So many accesses pass between two reports of progress."""
-
-
-class Sized:
-    """A value that has nothing but a size."""
-
-    __slots__ = ("size",)
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def item_size(self) -> int:
-        """The size."""
-        return self.size
+OPTIMUM: Policy = "opt"
+"""Belady's optimum: what nobody can beat who does not see the future."""
 
 
 @dataclass(frozen=True)
@@ -78,84 +64,68 @@ class Result:
         return self.requests / max(self.seconds, 1e-9)
 
 
-def simulate(
+def cores() -> int:
+    """How many threads can run at once."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def compare(
     trace: Trace,
-    policy: Policy,
-    size: int,
+    policies: Sequence[Policy],
+    sizes: Sequence[int],
     *,
     by_size: bool = False,
-    report: Callable[[int], object] | None = None,
-) -> Result:
-    """Look up every key of a trace, storing those that are missing, as a program would.
+    seed: int = 1,
+    threads: int | None = None,
+    report: Callable[[float], object] | None = None,
+) -> list[Result]:
+    """Look up every key of a trace, storing those that are missing, as a program would; for each policy and size.
 
     Args:
         trace: the accesses.
-        policy: the eviction policy.
-        size: the cache's limit; positive.
-        by_size: whether that limits the sum of sizes rather than the number of entries.
-        report: called with the number of accesses done, now and then.
+        policies: the eviction policies; "opt" is not known by_size.
+        sizes: the cache's limits; positive.
+        by_size: whether these limit the sum of sizes rather than the number of entries.
+        seed: for whatever policies leave to chance.
+        threads: how many to run at once; by default one a core.
+        report: called with the part that is done, from 0 to 1, now and then.
 
-    O(n).
+    Returns:
+        The results, ordered by size and then as the policies were named.
+
+    O(n) for each policy and size; O(n log n) for the optimum.
     """
-    sizes = trace.sizes if by_size else None
-    limits: dict[str, Any] = {"max_bytes" if by_size else "max_items": size}
-    cache: FlexCache[int, object] = FlexCache(policy, **limits)
-    bytes_hit = refused = 0
-    seconds = 0.0
-    values: dict[int, Sized] = {}
-    # The trace is millions of objects that the collector need not look at again and again.
-    gc.freeze()
-    try:
-        for start in range(0, len(trace.keys), BETWEEN_REPORTS):
-            keys = trace.keys[start : start + BETWEEN_REPORTS]
-            began = perf_counter()
-            if sizes is None:
-                _replay(cache, keys)
-            else:
-                hit, too_large = _replay_sized(cache, keys, sizes[start : start + BETWEEN_REPORTS], values)
-                bytes_hit += hit
-                refused += too_large
-            seconds += perf_counter() - began
-            if report is not None:
-                report(start + len(keys))
-    finally:
-        gc.unfreeze()
-    stats = cache.stats()
-    return Result(
-        policy=policy,
-        size=size,
-        requests=len(trace.keys),
-        hits=stats.hits,
-        bytes_requested=sum(sizes) if sizes else 0,
-        bytes_hit=bytes_hit,
-        refused=refused,
-        entries=stats.items,
-        seconds=seconds,
-        memory=sys.getsizeof(cache),
+    weights = array("Q", trace.sizes) if by_size and trace.sizes is not None else None
+    rows = _core._replay(  # noqa: SLF001 - this is the package it is for
+        array("I", trace.keys),
+        weights,
+        policies,
+        sizes,
+        seed,
+        cores() if threads is None else threads,
+        report or (lambda _: None),
     )
+    requested = sum(weights) if weights else 0
+    results = [
+        Result(
+            policy=policy,  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            size=size,
+            requests=trace.requests,
+            hits=hits,
+            bytes_requested=requested,
+            bytes_hit=bytes_hit,
+            refused=refused,
+            entries=entries,
+            seconds=seconds,
+            memory=memory,
+        )
+        for policy, size, hits, bytes_hit, refused, entries, memory, seconds in rows
+    ]
+    return sorted(results, key=lambda result: (result.size, policies.index(result.policy)))
 
 
-def _replay(cache: FlexCache[int, object], keys: Sequence[int]) -> None:
-    get, put = cache.get, cache.put
-    for key in keys:
-        if get(key) is None:
-            put(key, True)
-
-
-def _replay_sized(
-    cache: FlexCache[int, object], keys: Sequence[int], sizes: Sequence[int], values: dict[int, Sized]
-) -> tuple[int, int]:
-    """What was hit, as a sum of sizes, and how many accesses were of something too large."""
-    get, put, largest = cache.get, cache.put, cache.max_bytes
-    hit = refused = 0
-    for key, size in zip(keys, sizes, strict=True):
-        if get(key) is not None:
-            hit += size
-        elif size <= largest:
-            value = values.get(size)
-            if value is None:
-                value = values[size] = Sized(size)
-            put(key, value)
-        else:
-            refused += 1
-    return hit, refused
+def simulate(trace: Trace, policy: Policy, size: int, *, by_size: bool = False, seed: int = 1) -> Result:
+    """What `compare` does, of one policy at one size."""
+    return compare(trace, [policy], [size], by_size=by_size, seed=seed)[0]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
 import random
+import struct
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -13,13 +16,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator
 
 GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+FORMATS = ("plain", "oracle", "lis", "csv")
+SUFFIXES = {
+    ".txt": "plain",
+    ".trace": "plain",
+    ".oracleGeneral": "oracle",
+    ".bin": "oracle",
+    ".lis": "lis",
+    ".csv": "csv",
+}
+"""The formats of files, by the ends of their names, before any `.gz`."""
+RECORD = struct.Struct("<IQIq")
+"""Of libCacheSim's oracleGeneral: time, key, size, and when the key comes next."""
 LARGEST_SIZE = 2**63 - 1
 """Of an entry and of a cache, so that both together fit the 64 bits in which a cache adds up."""
+MOST_BLOCKS = 1 << 20
+"""So many blocks a line of a `.lis` trace may name."""
 REPORTED = 5
 """So many malformed lines are named; the others are counted."""
+
+
+Access = tuple[bytes | int, int | None]
+"""A key, and a size where there are sizes."""
 
 
 class TraceError(Exception):
@@ -58,15 +79,38 @@ class Trace:
         return sum(dict(zip(self.keys, self.sizes, strict=True)).values()) if self.sizes else self.distinct
 
 
-def read(path: str, *, skip_malformed: bool = False) -> Trace:
-    """Read a text file of one access a line: a key, or a key and a size, separated by blanks.
+@dataclass(frozen=True)
+class Format:
+    """How accesses are written.
 
-    Empty lines and lines that begin with # are left out. The first line decides whether there are sizes. Files
-    compressed with gzip are recognised by their content. O(n).
+    Attributes:
+        name: one of FORMATS, or "auto" for what the file's name ends with.
+        key_column: the column of a CSV file that has the keys.
+        size_column: the one that has the sizes; None for "size", where there is one.
+    """
+
+    name: str = "auto"
+    key_column: str = "key"
+    size_column: str | None = None
+
+    def of(self, path: str) -> str:
+        """The format of a file of this name."""
+        suffixes = Path(path).suffixes
+        known = (SUFFIXES[suffix] for suffix in reversed(suffixes) if suffix in SUFFIXES)
+        return next(known, "plain") if self.name == "auto" else self.name
+
+
+def read(path: str, *, skip_malformed: bool = False, form: Format = Format()) -> Trace:
+    """Read a file of accesses.
+
+    A plain one is text with one access a line: a key, or a key and a size, separated by blanks; empty lines and lines
+    that begin with # are left out, and the first line decides whether there are sizes. Files compressed with gzip are
+    recognised by their content. O(n).
 
     Args:
         path: the file; "-" for standard input.
         skip_malformed: go on after a malformed line, rather than stop.
+        form: how the accesses are written.
 
     Raises:
         TraceError: where the file cannot be read, a line is malformed, or nothing is in it.
@@ -75,7 +119,15 @@ def read(path: str, *, skip_malformed: bool = False) -> Trace:
     trace = Trace(name)
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            _parse(trace, file, skip_malformed)
+            kind = form.of(path)
+            if kind == "plain":
+                _parse(trace, file, skip_malformed)
+            else:
+                _take(trace, PARSERS[kind](_unzipped(file), form), skip_malformed)
+    except TraceError as error:
+        # What was found without knowing the file.
+        text = str(error)
+        raise (error if text.startswith(name) else TraceError(f"{name}, {text}")) from None
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TraceError(f"{_printable(path)}: {reason}") from error
@@ -89,12 +141,11 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def _lines(file: io.BufferedReader) -> Iterator[bytes]:
-    if file.peek(2)[:2] == GZIP:
-        with gzip.GzipFile(fileobj=file) as unzipped:
-            yield from unzipped
-    else:
-        yield from file
+def _unzipped(file: io.BufferedReader) -> io.BufferedIOBase:
+    begins = file.peek(4)[:4]
+    if begins == ZSTD:
+        raise TraceError("compressed with zstd, which cannot be read: decompress it first")
+    return gzip.GzipFile(fileobj=file) if begins[:2] == GZIP else file
 
 
 def _parse(trace: Trace, file: io.BufferedReader, skip_malformed: bool) -> None:
@@ -102,7 +153,7 @@ def _parse(trace: Trace, file: io.BufferedReader, skip_malformed: bool) -> None:
     number_of = numbers.setdefault
     fields = 0
     keys, sizes = trace.keys, list[int]()
-    for at, line in enumerate(_lines(file), 1):
+    for at, line in enumerate(_unzipped(file), 1):
         if at == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         parts = line.split()
@@ -123,6 +174,87 @@ def _parse(trace: Trace, file: io.BufferedReader, skip_malformed: bool) -> None:
             trace.complaints.append(complaint)
     trace.requests, trace.distinct = len(keys), len(numbers)
     trace.sizes = sizes if fields == 2 else None
+
+
+def _oracle(file: io.BufferedIOBase, _: Format) -> Iterator[Access | str]:
+    """Records of libCacheSim's oracleGeneral."""
+    number = 0
+    while piece := file.read(RECORD.size * 4096):
+        whole = len(piece) - len(piece) % RECORD.size
+        for _time, key, size, _next in RECORD.iter_unpack(piece[:whole]):
+            number += 1
+            yield key, size
+        if whole < len(piece):
+            yield f"record {number + 1}: {len(piece) - whole} bytes, not {RECORD.size}"
+
+
+def _lis(file: io.BufferedIOBase, _: Format) -> Iterator[Access | str]:
+    """Lines of ARC's traces: the first block, how many follow one another from it on, and two more numbers."""
+    for at, line in enumerate(file, 1):
+        fields = line.split()
+        if not fields:
+            continue
+        numbers = [int(field) for field in fields[:2] if field.isdigit() and len(field) < 20]
+        if len(fields) < 2 or len(numbers) < 2 or numbers[1] > MOST_BLOCKS:
+            yield f"line {at}: no block and number of blocks (at most {MOST_BLOCKS:,}) in {_shown(line.strip())}"
+            continue
+        for block in range(numbers[0], sum(numbers)):
+            yield block, None
+
+
+def _csv(file: io.BufferedIOBase, form: Format) -> Iterator[Access | str]:
+    """Rows of a CSV file whose first line names the columns."""
+    rows = csv.reader(codecs.getreader("utf-8-sig")(file, "surrogateescape"), skipinitialspace=True)
+    try:
+        heads = [head.strip() for head in next(rows, list[str]())]
+        wanted = [form.key_column] + ([form.size_column] if form.size_column else [])
+        for column in wanted:
+            if column not in heads:
+                raise TraceError(f"no column {column!r}: there are {', '.join(map(repr, heads))}")
+        key_at = heads.index(form.key_column)
+        size_column = form.size_column or "size"
+        size_at = heads.index(size_column) if size_column in heads else None
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(heads):
+                yield f"line {rows.line_num}: {len(row)} columns, not {len(heads)}"
+                continue
+            key, size = row[key_at].encode("utf-8", "surrogateescape"), None
+            if size_at is not None:
+                complaint = _complaint([b"key", row[size_at].strip().encode("utf-8", "surrogateescape")], 2)
+                if complaint is not None:
+                    yield f"line {rows.line_num}: {complaint}"
+                    continue
+                size = int(row[size_at])
+            yield key, size
+    except csv.Error as error:
+        raise TraceError(f"line {rows.line_num}: {error}") from error
+
+
+Parser = Callable[["io.BufferedIOBase", Format], Iterator["Access | str"]]
+PARSERS: dict[str, Parser] = {"oracle": _oracle, "lis": _lis, "csv": _csv}
+"""What reads each format: accesses, as key and size, and complaints."""
+
+
+def _take(trace: Trace, accesses: Iterator[Access | str], skip_malformed: bool) -> None:
+    numbers: dict[bytes | int, int] = {}
+    number_of = numbers.setdefault
+    keys, sizes = trace.keys, list[int]()
+    for access in accesses:
+        if isinstance(access, str):
+            if not skip_malformed:
+                raise TraceError(access)
+            trace.skipped += 1
+            if trace.skipped <= REPORTED:
+                trace.complaints.append(f"{trace.name}, {access}")
+            continue
+        key, size = access
+        keys.append(number_of(key, len(numbers)))
+        if size is not None:
+            sizes.append(size)
+    trace.requests, trace.distinct = len(keys), len(numbers)
+    trace.sizes = sizes or None
 
 
 def _complaint(parts: list[bytes], fields: int) -> str | None:

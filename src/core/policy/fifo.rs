@@ -1,6 +1,6 @@
 //! First in, first out: a list in order of insertion. A hit changes nothing.
 
-use super::{Lru, Policy};
+use super::{Entries, Lru, Policy};
 use crate::slot::Slot;
 
 /// Evicts the entry that was inserted first; replacing a value does not make its entry newer.
@@ -16,12 +16,12 @@ impl Policy for Fifo {
     }
 
     #[inline]
-    fn on_insert(&mut self, slot: Slot) {
-        self.order.on_insert(slot);
+    fn on_insert(&mut self, slot: Slot, hash: u64) {
+        self.order.on_insert(slot, hash);
     }
 
     #[inline(always)]
-    fn on_access(&mut self, _slot: Slot) {}
+    fn on_access(&mut self, _slot: Slot, _hash: u64) {}
 
     #[inline]
     fn on_remove(&mut self, slot: Slot) {
@@ -29,17 +29,17 @@ impl Policy for Fifo {
     }
 
     #[inline(always)]
-    fn on_reuse(&mut self, slot: Slot) {
-        self.order.on_reuse(slot);
+    fn on_reuse(&mut self, slot: Slot, evicted: u64, hash: u64) {
+        self.order.on_reuse(slot, evicted, hash);
     }
 
     #[inline]
-    fn victim(&self) -> Option<Slot> {
-        self.order.victim()
+    fn victim(&mut self, entries: &impl Entries) -> Option<Slot> {
+        self.order.victim(entries)
     }
 
-    fn after(&self, slot: Slot) -> Option<Slot> {
-        self.order.after(slot)
+    fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
+        self.order.order(entries)
     }
 
     fn allocated_bytes(&self) -> usize {

@@ -8,7 +8,7 @@
 //!
 //! Among equal frequencies the entry that has had this frequency for the longest time leaves first.
 
-use super::Policy;
+use super::{Entries, Policy};
 use crate::column::Column;
 use crate::list::{Links, List};
 use crate::slot::Slot;
@@ -110,14 +110,14 @@ impl Policy for Lfu {
     }
 
     #[inline]
-    fn on_insert(&mut self, slot: Slot) {
+    fn on_insert(&mut self, slot: Slot, _hash: u64) {
         self.len += 1;
         self.link(slot, 1);
         self.count_access();
     }
 
     #[inline(always)]
-    fn on_access(&mut self, slot: Slot) {
+    fn on_access(&mut self, slot: Slot, _hash: u64) {
         let frequency = self.unlink(slot);
         self.link(slot, (frequency + 1).min(TOP));
         self.count_access();
@@ -130,20 +130,19 @@ impl Policy for Lfu {
     }
 
     #[inline]
-    fn victim(&self) -> Option<Slot> {
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         self.lists[self.first_occupied(0)?].front()
     }
 
-    fn after(&self, slot: Slot) -> Option<Slot> {
-        List::next(&self.links, slot)
-            .or_else(|| self.lists[self.first_occupied(self.frequency(slot) + 1)?].front())
+    fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
+        self.lists.iter().flat_map(|list| list.iter(&self.links))
     }
 
-    fn rank(&self, slot: Slot) -> u64 {
+    fn rank(&self, slot: Slot, _hash: u64) -> u64 {
         self.frequency(slot) as u64
     }
 
-    fn restore(&mut self, slot: Slot, rank: u64) {
+    fn restore(&mut self, slot: Slot, _hash: u64, rank: u64) {
         self.unlink(slot);
         self.link(slot, usize::try_from(rank).map_or(TOP, |rank| rank.min(TOP)));
     }

@@ -1,6 +1,6 @@
 //! Least recently used: a list with the coldest entry in front. A hit moves its entry to the back.
 
-use super::Policy;
+use super::{Entries, Policy};
 use crate::column::Column;
 use crate::list::{Links, List};
 use crate::slot::Slot;
@@ -18,12 +18,12 @@ impl Policy for Lru {
     }
 
     #[inline]
-    fn on_insert(&mut self, slot: Slot) {
+    fn on_insert(&mut self, slot: Slot, _hash: u64) {
         self.list.push_back(&mut self.links, slot);
     }
 
     #[inline(always)]
-    fn on_access(&mut self, slot: Slot) {
+    fn on_access(&mut self, slot: Slot, _hash: u64) {
         self.list.move_to_back(&mut self.links, slot);
     }
 
@@ -33,17 +33,17 @@ impl Policy for Lru {
     }
 
     #[inline(always)]
-    fn on_reuse(&mut self, slot: Slot) {
+    fn on_reuse(&mut self, slot: Slot, _evicted: u64, _hash: u64) {
         self.list.move_to_back(&mut self.links, slot);
     }
 
     #[inline(always)]
-    fn victim(&self) -> Option<Slot> {
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         self.list.front()
     }
 
-    fn after(&self, slot: Slot) -> Option<Slot> {
-        List::next(&self.links, slot)
+    fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
+        self.list.iter(&self.links)
     }
 
     fn allocated_bytes(&self) -> usize {

@@ -1,63 +1,105 @@
 //! Eviction policies: who leaves when there is no room.
 //!
-//! A policy sees slots, never keys or values, and keeps what it has to know of each entry in
-//! columns of its own. Every call is O(1). One file a policy; the store is generic over it, so
-//! nothing is dispatched at run time.
+//! A policy sees slots and hashes, never keys or values, and keeps what it has to know of each
+//! entry in columns of its own. Every call is O(1). One file a policy; the store is generic over
+//! it, so nothing is dispatched at run time. What several policies are made of has files of its
+//! own: [`ghosts`] and [`sketch`] remember what is not there, [`segments`] is a window before a
+//! segmented main space, [`steering`] finds out how large the window should be.
 
+mod auto;
 mod fifo;
+mod ghosts;
 mod lfu;
 mod lru;
 mod random;
+mod s3fifo;
+mod seed;
+mod segments;
+mod sieve;
+mod sketch;
+mod steered;
+mod steering;
+mod tinylfu;
 
+pub use auto::Auto;
 pub use fifo::Fifo;
 pub use lfu::Lfu;
 pub use lru::Lru;
 pub use random::Random;
+pub use s3fifo::S3Fifo;
+pub use sieve::Sieve;
+pub use tinylfu::TinyLfu;
 
 use crate::slot::Slot;
+
+/// What a policy may ask the store about an entry that is present.
+pub trait Entries {
+    /// The hash of its key.
+    fn hash(&self, slot: Slot) -> u64;
+    /// What it weighs.
+    fn weight(&self, slot: Slot) -> u64;
+    /// Whether there may be entries of different weights.
+    fn are_weighted(&self) -> bool;
+}
 
 /// Decides which entry leaves next.
 ///
 /// The store promises that every slot it names is present, that [`on_insert`](Self::on_insert)
-/// comes first and [`on_remove`](Self::on_remove) last for each entry, and that it alone removes.
-/// Slots are small numbers, given out from 0 on and again after they have become free.
+/// comes first and [`on_remove`](Self::on_remove) or [`on_evict`](Self::on_evict) last for each
+/// entry, and that it alone removes. Slots are small numbers, given out from 0 on and again after
+/// they have become free. Hashes are as the caller made them: a policy that remembers them mixes
+/// in its seed, so that nobody outside can choose which of them meet.
 pub trait Policy {
     /// A policy for an empty store that expects up to `capacity` entries (0: any number); `seed`
     /// feeds whatever chance the policy uses.
     fn new(capacity: usize, seed: u64) -> Self;
 
-    /// An entry came in. *Policy leaves:* `slot` known.
-    fn on_insert(&mut self, slot: Slot);
-
-    /// An entry was read or replaced. *Policy leaves:* the order changed as the policy says.
-    fn on_access(&mut self, slot: Slot);
-
-    /// An entry leaves after this call. *Policy leaves:* no trace of `slot`.
-    fn on_remove(&mut self, slot: Slot);
-
-    /// The entry at `slot` left, and another came in at the same slot.
-    #[inline(always)]
-    fn on_reuse(&mut self, slot: Slot) {
-        self.on_remove(slot);
-        self.on_insert(slot);
+    /// The store holds at most `entries` from now on (`usize::MAX`: any number).
+    fn set_bound(&mut self, entries: usize) {
+        let _ = entries;
     }
 
-    /// The entry to leave next; the same until something changes. `None` only when empty.
-    fn victim(&self) -> Option<Slot>;
+    /// An entry came in. *Policy leaves:* `slot` known.
+    fn on_insert(&mut self, slot: Slot, hash: u64);
 
-    /// The entry that would leave after `slot` if nothing else happened.
-    fn after(&self, slot: Slot) -> Option<Slot>;
+    /// An entry was read or replaced. *Policy leaves:* the order changed as the policy says.
+    fn on_access(&mut self, slot: Slot, hash: u64);
+
+    /// An entry leaves after this call, not for want of room. *Policy leaves:* no trace of `slot`.
+    fn on_remove(&mut self, slot: Slot);
+
+    /// An entry makes room for another. *Policy leaves:* no trace of `slot`; it may remember
+    /// `hash`.
+    #[inline(always)]
+    fn on_evict(&mut self, slot: Slot, hash: u64) {
+        let _ = hash;
+        self.on_remove(slot);
+    }
+
+    /// The entry at `slot` made room for another, whose hash is `hash`, at the same slot.
+    #[inline(always)]
+    fn on_reuse(&mut self, slot: Slot, evicted: u64, hash: u64) {
+        self.on_evict(slot, evicted);
+        self.on_insert(slot, hash);
+    }
+
+    /// Settles on the entry to leave next; the same until something changes. `None` only when empty. O(1), over many calls.
+    fn victim(&mut self, entries: &impl Entries) -> Option<Slot>;
+
+    /// Every entry once, the next victim first, and the others about as they would follow if
+    /// nothing else happened. O(n) in all.
+    fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot>;
 
     /// How well established an entry is, for [`restore`](Self::restore); 0 where the order says
     /// all there is to say.
-    fn rank(&self, slot: Slot) -> u64 {
-        let _ = slot;
+    fn rank(&self, slot: Slot, hash: u64) -> u64 {
+        let _ = (slot, hash);
         0
     }
 
     /// Gives the newest entry the rank it had in another store.
-    fn restore(&mut self, slot: Slot, rank: u64) {
-        let _ = (slot, rank);
+    fn restore(&mut self, slot: Slot, hash: u64, rank: u64) {
+        let _ = (slot, hash, rank);
     }
 
     /// Bytes allocated.

@@ -6,7 +6,7 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::Policy;
+use super::{Entries, Policy};
 use crate::column::Column;
 use crate::slot::Slot;
 
@@ -39,7 +39,7 @@ impl Policy for Random {
     }
 
     #[inline]
-    fn on_insert(&mut self, slot: Slot) {
+    fn on_insert(&mut self, slot: Slot, _hash: u64) {
         let place = Slot::new(self.len);
         self.slots.set(place, slot);
         self.places.set(slot, place);
@@ -47,7 +47,7 @@ impl Policy for Random {
     }
 
     #[inline(always)]
-    fn on_access(&mut self, __slot: Slot) {}
+    fn on_access(&mut self, _slot: Slot, _hash: u64) {}
 
     #[inline]
     fn on_remove(&mut self, slot: Slot) {
@@ -60,14 +60,14 @@ impl Policy for Random {
     }
 
     #[inline]
-    fn victim(&self) -> Option<Slot> {
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         (self.len > 0).then(|| self.slots.get(Slot::new(self.drawn())))
     }
 
     /// Any fixed order does: around the row, from the drawn place on.
-    fn after(&self, slot: Slot) -> Option<Slot> {
-        let next = (self.places.get(slot).index() + 1) % self.len;
-        (next != self.drawn()).then(|| self.slots.get(Slot::new(next)))
+    fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
+        let drawn = self.drawn();
+        (drawn..self.len).chain(0..drawn).map(|place| self.slots.get(Slot::new(place)))
     }
 
     fn allocated_bytes(&self) -> usize {

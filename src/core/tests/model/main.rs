@@ -7,11 +7,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use flexcache_core::policy::{Fifo, Lfu, Lru, Policy, Random};
+use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::{Cause, Clock, Departed, Limits, ManualClock, New, Slot, Store};
 use proptest::prelude::*;
 
-use orders::{AnyOrder, FifoOrder, LfuOrder, LruOrder, Order};
+use orders::{AnyOrder, FifoOrder, LfuOrder, LruOrder, Order, S3FifoOrder, SieveOrder};
 use plain::{Entry, Plain, TagSet};
 
 /// Counts the values that are alive.
@@ -173,7 +173,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
         };
         self.model.observe(leavers);
         let tags = TagSet::of(tags.unwrap_or_default());
-        let stored = self.model.put(key, Entry { id, weight, deadline, tags });
+        let stored = self.model.put(key, hash, Entry { id, weight, deadline, tags });
         assert_eq!(put.map(drop).map_err(|(error, _)| error), stored, "put");
     }
 
@@ -210,7 +210,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                     leavers.extend(self.store.insert_plain(self.hashing.of(key), key, value));
                 }
                 self.model.observe(&leavers);
-                assert_eq!(self.model.put(key, entry), Ok(()), "a plain put");
+                assert_eq!(self.model.put(key, self.hashing.of(key), entry), Ok(()), "a plain put");
             }
             Op::Remove(key) => {
                 let found = self.find(key);
@@ -347,6 +347,26 @@ proptest! {
     #[test]
     fn random_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
         agree::<Random, AnyOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn sieve_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<Sieve, SieveOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn s3fifo_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<S3Fifo, S3FifoOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn tinylfu_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<TinyLfu, AnyOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn auto_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<Auto, AnyOrder>(limits, hashing, &ops);
     }
 }
 

@@ -48,7 +48,7 @@ impl<O: Order> Plain<O> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             entries: Vec::new(),
-            order: O::default(),
+            order: O::new(limits),
             limits,
             stats: Stats::default(),
             now: 0,
@@ -107,9 +107,13 @@ impl<O: Order> Plain<O> {
     }
 
     fn leave(&mut self, key: u8, cause: Cause) {
+        if cause == Cause::Evicted {
+            self.order.evict(key);
+        } else {
+            self.order.remove(key);
+        }
         let at = self.entries.iter().position(|&(other, _)| other == key).expect("it is not there");
         let (_, entry) = self.entries.remove(at);
-        self.order.remove(key);
         match cause {
             Cause::Evicted => self.stats.evictions += 1,
             Cause::Expired => self.stats.expirations += 1,
@@ -138,6 +142,7 @@ impl<O: Order> Plain<O> {
 
     fn evict(&mut self, kept: Option<u8>) {
         let victim = if O::EXACT {
+            self.order.settle();
             let others = self.order.order().into_iter().find(|&key| Some(key) != kept);
             others.expect("only the one that is kept is left")
         } else {
@@ -171,7 +176,7 @@ impl<O: Order> Plain<O> {
         None
     }
 
-    pub(crate) fn put(&mut self, key: u8, new: Entry) -> Result<(), Error> {
+    pub(crate) fn put(&mut self, key: u8, hash: u64, new: Entry) -> Result<(), Error> {
         let (weight, limit) = (new.weight, self.most_weight());
         if weight > limit {
             return Err(Error::TooHeavy { weight, limit });
@@ -186,7 +191,7 @@ impl<O: Order> Plain<O> {
                 self.make_room(1, weight, None);
             }
             self.entries.push((key, new));
-            self.order.insert(key);
+            self.order.insert(key, hash);
             self.stats.insertions += 1;
             return Ok(());
         }
@@ -228,6 +233,7 @@ impl<O: Order> Plain<O> {
     }
 
     pub(crate) fn pop_victim(&mut self) {
+        self.order.settle();
         let victim = if O::EXACT {
             self.order.order().first().copied()
         } else {
@@ -256,6 +262,7 @@ impl<O: Order> Plain<O> {
 
     pub(crate) fn resize(&mut self, limits: Limits) {
         self.limits = limits;
+        self.order.set_limits(limits);
         while self.is_over(0, 0) {
             let expired = self.observed.iter().position(|&(_, cause)| cause == Cause::Expired);
             if let Some(at) = expired {
@@ -273,5 +280,6 @@ impl<O: Order> Plain<O> {
         for (key, _) in self.entries.clone() {
             self.leave(key, Cause::Cleared);
         }
+        self.order = O::new(self.limits);
     }
 }

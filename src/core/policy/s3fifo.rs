@@ -1,0 +1,208 @@
+//! S3-FIFO (Yang et al., SOSP 2023): three queues, all first in, first out. Newcomers enter a small one, a tenth of the
+//! cache; those hit twice there go on to the main one, the others leave and are remembered as
+//! ghosts. Who comes back while its ghost is remembered enters the main queue. The main queue
+//! gives everyone who was hit another round for each hit, up to three.
+//!
+//! A hit only counts. Queues are measured in entries, whatever these weigh, so that no entry is too
+//! heavy for the small one.
+
+use super::ghosts::Ghosts;
+use super::{Entries, Policy};
+use crate::column::Column;
+use crate::list::{Links, List};
+use crate::slot::Slot;
+
+/// Hits are counted up to this number, in the lowest bits of an entry's mark.
+const MOST_HITS: u8 = 3;
+/// The bit of entries in the main queue.
+const MAIN: u8 = 4;
+/// Hits in the small queue that lead to the main one.
+const PROMOTED: u8 = 2;
+/// Without a bound, ghosts are made for so many entries at first.
+const LEAST_GHOSTS: usize = 64;
+
+/// Evicts what was not hit while it was new, then what was not hit since its last round.
+#[derive(Clone, Debug)]
+pub struct S3Fifo {
+    links: Column<Links>,
+    marks: Column<u8>,
+    small: List,
+    main: List,
+    small_len: usize,
+    main_len: usize,
+    ghosts: Ghosts,
+    /// The most entries there may be; `usize::MAX` for any number.
+    bound: usize,
+    /// Whether there was no room at least once.
+    was_full: bool,
+}
+
+impl S3Fifo {
+    /// How many entries there are when the cache is full: as far as that is known.
+    #[inline]
+    fn full(&self) -> usize {
+        if self.bound == usize::MAX { self.small_len + self.main_len } else { self.bound }
+    }
+
+    #[inline]
+    fn small_share(&self) -> usize {
+        (self.full() / 10).max(1)
+    }
+
+    /// Whether the next victim is looked for in the main queue, once `more` have come into it.
+    #[inline]
+    fn main_is_over(&self, more: usize) -> bool {
+        self.small_len == more || self.main_len + more > self.full() - self.small_share().min(self.full())
+    }
+
+    #[inline]
+    fn push_main(&mut self, slot: Slot, hits: u8) {
+        self.marks.set(slot, MAIN | hits);
+        self.main.push_back(&mut self.links, slot);
+        self.main_len += 1;
+    }
+
+    #[inline]
+    fn hits(&self, slot: Slot) -> u8 {
+        self.marks.get(slot) & MOST_HITS
+    }
+
+    /// Of a queue, in order, those that were hit from `least` to `most` times.
+    fn hit(&self, list: List, least: u8, most: u8) -> impl Iterator<Item = Slot> + '_ {
+        list.iter(&self.links).filter(move |&slot| (least..=most).contains(&self.hits(slot)))
+    }
+}
+
+impl Policy for S3Fifo {
+    fn new(capacity: usize, seed: u64) -> Self {
+        Self {
+            links: Column::new(capacity),
+            marks: Column::new(capacity),
+            small: List::default(),
+            main: List::default(),
+            small_len: 0,
+            main_len: 0,
+            ghosts: Ghosts::new(LEAST_GHOSTS, seed),
+            bound: usize::MAX,
+            was_full: false,
+        }
+    }
+
+    fn set_bound(&mut self, entries: usize) {
+        self.bound = entries;
+        self.ghosts.resize(if entries == usize::MAX { LEAST_GHOSTS } else { entries - entries / 10 });
+    }
+
+    #[inline]
+    fn on_insert(&mut self, slot: Slot, hash: u64) {
+        // A cache that is not full yet has a whole main queue to fill.
+        let fills = !self.was_full && self.small_len >= self.small_share();
+        if self.ghosts.recall(hash) || fills {
+            self.push_main(slot, 0);
+        } else {
+            self.marks.set(slot, 0);
+            self.small.push_back(&mut self.links, slot);
+            self.small_len += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn on_access(&mut self, slot: Slot, _hash: u64) {
+        let mark = self.marks.get_mut(slot);
+        *mark += u8::from(*mark & MOST_HITS < MOST_HITS);
+    }
+
+    #[inline]
+    fn on_remove(&mut self, slot: Slot) {
+        if self.marks.get(slot) & MAIN == 0 {
+            self.small.unlink(&mut self.links, slot);
+            self.small_len -= 1;
+        } else {
+            self.main.unlink(&mut self.links, slot);
+            self.main_len -= 1;
+        }
+    }
+
+    #[inline]
+    fn on_evict(&mut self, slot: Slot, hash: u64) {
+        if self.marks.get(slot) & MAIN == 0 {
+            let full = self.full();
+            if self.bound == usize::MAX && (full > 2 * self.ghosts.most() || full < self.ghosts.most() / 4) {
+                self.ghosts.resize(full.max(LEAST_GHOSTS));
+            }
+            self.ghosts.remember(hash);
+        }
+        self.on_remove(slot);
+    }
+
+    #[inline]
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
+        self.was_full = true;
+        while !self.main_is_over(0) {
+            let Some(slot) = self.small.front() else { break };
+            if self.hits(slot) < PROMOTED {
+                return Some(slot);
+            }
+            self.on_remove(slot);
+            self.push_main(slot, 0);
+        }
+        while let Some(slot) = self.main.front() {
+            let hits = self.hits(slot);
+            if hits == 0 {
+                return Some(slot);
+            }
+            self.marks.set(slot, MAIN | (hits - 1));
+            self.main.move_to_back(&mut self.links, slot);
+        }
+        // Nothing was in the main queue: the small one is all there is.
+        self.small.front()
+    }
+
+    fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
+        let promoted = self.small.iter(&self.links).take_while(|&slot| self.hits(slot) >= PROMOTED).count();
+        let small_first = !self.main_is_over(promoted);
+        let cold = |first: bool| {
+            let list = if first == small_first { self.small } else { List::default() };
+            self.hit(list, 0, PROMOTED - 1)
+        };
+        let by_rounds = (0..=MOST_HITS).flat_map(|hits| self.hit(self.main, hits, hits));
+        let promoted = self.hit(self.small, PROMOTED, MOST_HITS);
+        cold(true).chain(by_rounds).chain(promoted).chain(cold(false))
+    }
+
+    fn rank(&self, slot: Slot, _hash: u64) -> u64 {
+        u64::from(self.marks.get(slot))
+    }
+
+    fn restore(&mut self, slot: Slot, _hash: u64, rank: u64) {
+        #[expect(clippy::cast_possible_truncation, reason = "the bits that exist are kept")]
+        let mark = rank as u8 & (MAIN | MOST_HITS);
+        self.on_remove(slot);
+        if mark & MAIN == 0 {
+            self.marks.set(slot, mark);
+            self.small.push_back(&mut self.links, slot);
+            self.small_len += 1;
+        } else {
+            self.push_main(slot, mark & MOST_HITS);
+        }
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.links.allocated_bytes() + self.marks.allocated_bytes() + self.ghosts.allocated_bytes()
+    }
+
+    fn check(&self, len: usize) -> Result<(), String> {
+        for (list, expected, bit) in [(self.small, self.small_len, 0), (self.main, self.main_len, MAIN)] {
+            let count = list.count(&self.links, len);
+            if count != Some(expected) {
+                return Err(format!("a queue holds {count:?}, counted were {expected}"));
+            }
+            if let Some(slot) = list.iter(&self.links).find(|&slot| self.marks.get(slot) & MAIN != bit) {
+                return Err(format!("{slot:?} is in the wrong queue"));
+            }
+        }
+        self.ghosts.check()?;
+        let total = self.small_len + self.main_len;
+        if total == len { Ok(()) } else { Err(format!("the queues hold {total} of {len} entries")) }
+    }
+}

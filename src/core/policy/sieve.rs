@@ -1,0 +1,120 @@
+//! SIEVE (Zhang et al., NSDI 2024): a queue in order of insertion and a hand that goes round it, from old to new. A hit
+//! only marks its entry; the hand takes marks away and evicts the first entry that has none.
+//!
+//! The queue is two lists: what the hand has passed in this round, and what lies ahead of it.
+//! When nothing is ahead, they change places. Something is ahead unless the cache is empty.
+
+use super::{Entries, Policy};
+use crate::column::Column;
+use crate::list::{Links, List};
+use crate::slot::Slot;
+
+const VISITED: u8 = 1;
+/// Which list an entry is in; what that means changes with every round.
+const SIDE: u8 = 2;
+
+/// Evicts the oldest entry that was not used since the hand came by.
+#[derive(Clone, Debug)]
+pub struct Sieve {
+    links: Column<Links>,
+    marks: Column<u8>,
+    /// From the hand to the newest entry.
+    ahead: List,
+    /// From the oldest entry to the hand.
+    passed: List,
+    /// The side of what is ahead: 0 or [`SIDE`].
+    side: u8,
+}
+
+impl Sieve {
+    /// Begins a new round where nothing is ahead of the hand: who comes in then is the last of the
+    /// new round, not the first.
+    #[inline]
+    fn turn(&mut self) {
+        if self.ahead.is_empty() {
+            std::mem::swap(&mut self.ahead, &mut self.passed);
+            self.side ^= SIDE;
+        }
+    }
+
+    /// The marked or the unmarked of a list, in order.
+    fn some_of(&self, list: List, visited: u8) -> impl Iterator<Item = Slot> + '_ {
+        list.iter(&self.links).filter(move |&slot| self.marks.get(slot) & VISITED == visited)
+    }
+}
+
+impl Policy for Sieve {
+    fn new(capacity: usize, _seed: u64) -> Self {
+        Self {
+            links: Column::new(capacity),
+            marks: Column::new(capacity),
+            ahead: List::default(),
+            passed: List::default(),
+            side: 0,
+        }
+    }
+
+    #[inline]
+    fn on_insert(&mut self, slot: Slot, _hash: u64) {
+        self.marks.set(slot, self.side);
+        self.ahead.push_back(&mut self.links, slot);
+    }
+
+    #[inline(always)]
+    fn on_access(&mut self, slot: Slot, _hash: u64) {
+        *self.marks.get_mut(slot) |= VISITED;
+    }
+
+    #[inline]
+    fn on_remove(&mut self, slot: Slot) {
+        let list = if self.marks.get(slot) & SIDE == self.side { &mut self.ahead } else { &mut self.passed };
+        list.unlink(&mut self.links, slot);
+        self.turn();
+    }
+
+    #[inline]
+    fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
+        while let Some(slot) = self.ahead.front() {
+            if self.marks.get(slot) & VISITED == 0 {
+                return Some(slot);
+            }
+            self.marks.set(slot, self.side ^ SIDE);
+            self.ahead.unlink(&mut self.links, slot);
+            self.passed.push_back(&mut self.links, slot);
+            self.turn();
+        }
+        None
+    }
+
+    /// Exactly the order in which they would leave.
+    fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
+        (self.some_of(self.ahead, 0).chain(self.some_of(self.passed, 0)))
+            .chain(self.some_of(self.ahead, VISITED))
+            .chain(self.some_of(self.passed, VISITED))
+    }
+
+    fn rank(&self, slot: Slot, _hash: u64) -> u64 {
+        u64::from(self.marks.get(slot) & VISITED)
+    }
+
+    fn restore(&mut self, slot: Slot, _hash: u64, rank: u64) {
+        if rank != 0 {
+            *self.marks.get_mut(slot) |= VISITED;
+        }
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.links.allocated_bytes() + self.marks.allocated_bytes()
+    }
+
+    fn check(&self, len: usize) -> Result<(), String> {
+        let mut total = 0;
+        for (list, side) in [(self.ahead, self.side), (self.passed, self.side ^ SIDE)] {
+            total += list.count(&self.links, len).ok_or("a list is broken")?;
+            if let Some(slot) = list.iter(&self.links).find(|&slot| self.marks.get(slot) & SIDE != side) {
+                return Err(format!("{slot:?} is in the wrong list"));
+            }
+        }
+        if total == len { Ok(()) } else { Err(format!("the lists hold {total} of {len} entries")) }
+    }
+}

@@ -1,0 +1,257 @@
+//! What [`TinyLfu`](super::TinyLfu) and [`Auto`](super::Auto) have in common: a window before a
+//! segmented main space, who may come from one to the other, and steering between courses.
+
+use std::marker::PhantomData;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::ghosts::Ghosts;
+use super::segments::{Segment, Segments};
+use super::sketch::{Sketch, TOP};
+use super::steering::{Admission, Course, Steering, outweighs};
+use super::{Entries, Policy};
+use crate::slot::Slot;
+
+/// The courses between which a policy steers.
+pub trait Courses {
+    /// At least one: the first is taken at the beginning.
+    const COURSES: &'static [Course];
+}
+
+/// A sketch for fewer entries forgets too soon.
+const LEAST_SKETCH: usize = 128;
+/// Without a bound, a sketch is made for so many entries at first.
+const LEAST_ENTRIES: usize = 512;
+/// Where weights differ, so many of the coldest of window and main space are compared.
+const MOST_COMPARED: usize = 32;
+/// One in so many is lucky.
+const LUCK: u32 = 128;
+/// Entries that move from a window that has become too large when one comes in.
+const MOVED: usize = 8;
+
+/// A windowed, segmented cache on the course that its miniature simulations find best.
+#[derive(Clone, Debug)]
+pub struct Steered<C> {
+    segments: Segments,
+    sketch: Sketch,
+    ghosts: Ghosts,
+    steering: Steering,
+    course: Course,
+    bound: usize,
+    /// How many entries there are when the cache is full, as far as that is known.
+    full: usize,
+    window: usize,
+    protected: usize,
+    rng: SmallRng,
+    /// Whether the next candidate is lucky; drawn ahead, so that the next victim can be named.
+    lucky: bool,
+    seed: u64,
+    courses: PhantomData<C>,
+}
+
+impl<C: Courses> Steered<C> {
+    fn fit(&mut self, full: usize) {
+        self.full = full;
+        self.sketch = Sketch::new(full.max(LEAST_SKETCH), self.seed);
+        self.steering = Steering::new(C::COURSES, full, self.seed);
+        let ghosts = C::COURSES.iter().map(|course| course.ghosts_of(full)).max().unwrap_or(0);
+        self.ghosts.resize(ghosts);
+        self.follow_course();
+    }
+
+    fn follow_course(&mut self) {
+        self.course = self.steering.course();
+        self.window = self.course.window_of(self.full);
+        self.protected = self.course.protected_of(self.full);
+    }
+
+    #[inline(always)]
+    fn count(&mut self, hash: u64) {
+        let mixed = self.sketch.mix(hash);
+        self.sketch.increment(mixed);
+        if self.steering.request(mixed, &self.sketch) {
+            self.follow_course();
+        }
+    }
+
+    fn seen(&self, slot: Slot, entries: &impl Entries) -> u8 {
+        self.sketch.estimate(self.sketch.mix(entries.hash(slot)))
+    }
+
+    /// Whether a candidate that is to leave the window may enter the main space, at the cost of the
+    /// one that is next there.
+    fn admits(&self, candidate: Slot, leaver: Slot, entries: &impl Entries) -> bool {
+        match self.course.admission {
+            Admission::Ghosts(_) => self.segments.hits(candidate) >= 2,
+            Admission::Frequency => {
+                outweighs(self.seen(candidate, entries), self.seen(leaver, entries), self.lucky)
+            }
+        }
+    }
+
+    /// Of those that might leave next, the one that was seen least often for what it weighs. Being
+    /// seen counts twice, so that a heavy entry in great demand stays.
+    fn least_worth(&self, entries: &impl Entries) -> Option<Slot> {
+        let value = |slot: Slot| {
+            let seen = u128::from(self.seen(slot, entries)) + 1;
+            (seen * seen, u128::from(entries.weight(slot).max(1)))
+        };
+        let window = if self.window_is_over() { MOST_COMPARED } else { 0 };
+        let mut least: Option<(Slot, (u128, u128))> = None;
+        for slot in
+            self.segments.main().take(MOST_COMPARED).chain(self.segments.iter(Segment::Window).take(window))
+        {
+            let (seen, weight) = value(slot);
+            // As fractions, without rounding.
+            if least.is_none_or(|(_, (least_seen, of_weight))| seen * of_weight < least_seen * weight) {
+                least = Some((slot, (seen, weight)));
+            }
+        }
+        least.map(|(slot, _)| slot).or_else(|| self.segments.coldest(Segment::Window))
+    }
+
+    #[inline]
+    fn window_is_over(&self) -> bool {
+        self.segments.len(Segment::Window) >= self.window
+    }
+}
+
+impl<C: Courses> Policy for Steered<C> {
+    fn new(capacity: usize, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let seed = rng.next_u64();
+        let first = C::COURSES[0];
+        let mut policy = Self {
+            segments: Segments::new(capacity),
+            sketch: Sketch::new(1, seed),
+            ghosts: Ghosts::new(0, seed),
+            steering: Steering::new(C::COURSES, 1, seed),
+            course: first,
+            bound: usize::MAX,
+            full: 0,
+            window: 0,
+            protected: 0,
+            rng,
+            lucky: false,
+            seed,
+            courses: PhantomData,
+        };
+        policy.fit(LEAST_ENTRIES);
+        policy
+    }
+
+    fn set_bound(&mut self, entries: usize) {
+        self.bound = entries;
+        if entries != usize::MAX && entries != self.full {
+            self.fit(entries.max(1));
+        }
+    }
+
+    #[inline]
+    fn on_insert(&mut self, slot: Slot, hash: u64) {
+        if self.bound == usize::MAX && self.segments.total() > self.sketch.entries() * 2 {
+            self.fit(self.segments.total());
+        }
+        self.steering.miss();
+        self.count(hash);
+        if self.ghosts.recall(hash) && self.course.admission != Admission::Frequency {
+            self.segments.push(slot, Segment::Probation);
+            return;
+        }
+        self.segments.push(slot, Segment::Window);
+        for _ in 0..MOVED {
+            if self.segments.len(Segment::Window) <= self.window {
+                break;
+            }
+            if let Some(coldest) = self.segments.coldest(Segment::Window) {
+                self.segments.relocate(coldest, Segment::Probation);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn on_access(&mut self, slot: Slot, hash: u64) {
+        self.count(hash);
+        self.segments.access(slot, self.protected);
+    }
+
+    #[inline]
+    fn on_remove(&mut self, slot: Slot) {
+        self.segments.remove(slot);
+    }
+
+    #[inline]
+    fn on_evict(&mut self, slot: Slot, hash: u64) {
+        let total = self.segments.total();
+        if self.bound == usize::MAX && total.abs_diff(self.full) > self.full / 8 {
+            // Only weights limit how many there are: what is there now is what there is room for.
+            self.full = total;
+            self.follow_course();
+        }
+        self.ghosts.remember(hash);
+        self.segments.remove(slot);
+        self.lucky = self.rng.next_u32().is_multiple_of(LUCK);
+    }
+
+    #[inline]
+    fn victim(&mut self, entries: &impl Entries) -> Option<Slot> {
+        if entries.are_weighted() {
+            return self.least_worth(entries);
+        }
+        while self.window_is_over() {
+            let Some(candidate) = self.segments.coldest(Segment::Window) else { break };
+            let leaver = self.segments.main().next();
+            match leaver {
+                Some(leaver) if self.admits(candidate, leaver, entries) => {
+                    self.segments.relocate(candidate, Segment::Probation);
+                }
+                _ => return Some(candidate),
+            }
+        }
+        self.segments.main().next().or_else(|| self.segments.coldest(Segment::Window))
+    }
+
+    fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
+        let mut next = None;
+        if entries.are_weighted() {
+            next = self.least_worth(&entries);
+        } else if self.window_is_over() {
+            let over = self.segments.len(Segment::Window) + 1 - self.window;
+            let mut candidates = self.segments.iter(Segment::Window).take(over);
+            let leaver = self.segments.main().next();
+            next = candidates.find(|&slot| leaver.is_none_or(|leaver| !self.admits(slot, leaver, &entries)));
+        }
+        let others = self.segments.main().chain(self.segments.iter(Segment::Window));
+        next.into_iter().chain(others.filter(move |&slot| Some(slot) != next))
+    }
+
+    fn rank(&self, slot: Slot, hash: u64) -> u64 {
+        let seen = self.sketch.estimate(self.sketch.mix(hash));
+        u64::from(seen) << 2 | self.segments.segment(slot) as u64
+    }
+
+    fn restore(&mut self, slot: Slot, hash: u64, rank: u64) {
+        let mixed = self.sketch.mix(hash);
+        let seen = u8::try_from(rank >> 2).map_or(TOP, |seen| seen.min(TOP));
+        (self.sketch.estimate(mixed)..seen).for_each(|_| self.sketch.increment(mixed));
+        let segment = match rank & 3 {
+            0 => Segment::Window,
+            1 => Segment::Probation,
+            _ => Segment::Protected,
+        };
+        self.segments.relocate(slot, segment);
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.segments.allocated_bytes()
+            + self.sketch.allocated_bytes()
+            + self.ghosts.allocated_bytes()
+            + self.steering.allocated_bytes()
+    }
+
+    fn check(&self, len: usize) -> Result<(), String> {
+        self.segments.check(len)?;
+        self.ghosts.check()
+    }
+}

@@ -1,0 +1,320 @@
+//! Steering by miniature simulations: the same cache many times smaller, once for each course that
+//! could be taken, fed with the same small part of the keys. The course whose miniature has had
+//! the most hits lately is taken.
+
+use hashbrown::HashTable;
+
+use super::ghosts::Ghosts;
+use super::segments::{Segment, Segments};
+use super::sketch::Sketch;
+use crate::slot::Slot;
+
+/// Who comes from the window into the main space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Who was seen more often than those who would have to leave.
+    Frequency,
+    /// Who was hit twice in the window, or comes back while its ghost is remembered: so many
+    /// ghosts for ten entries.
+    Ghosts(usize),
+}
+
+/// A way to run the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// The window's share, in thousandths of the entries.
+    pub window: usize,
+    pub admission: Admission,
+}
+
+impl Course {
+    /// The entries of the window of a cache of so many.
+    #[inline]
+    pub(super) fn window_of(self, full: usize) -> usize {
+        share(full, self.window, 1000).clamp(1, full.saturating_sub(1).max(1))
+    }
+
+    /// How many entries may be protected.
+    #[inline]
+    pub(super) fn protected_of(self, full: usize) -> usize {
+        share(full - self.window_of(full).min(full), 8, 10)
+    }
+
+    pub(super) fn ghosts_of(self, full: usize) -> usize {
+        match self.admission {
+            Admission::Frequency => 0,
+            Admission::Ghosts(tenths) => share(full, tenths, 10).max(1),
+        }
+    }
+}
+
+/// `part / of` of a number, without overflow.
+#[inline]
+fn share(full: usize, part: usize, of: usize) -> usize {
+    full / of * part + full % of * part / of
+}
+
+/// Whether to let a candidate in that was seen so often, where the one to leave was so often. The
+/// candidate was seen just now, which the other, in a loop, was about to be: among frequent entries
+/// once more often is not enough.
+#[inline]
+pub(super) fn outweighs(candidate: u8, leaver: u8, lucky: bool) -> bool {
+    candidate > leaver + leaver / 4 || (lucky && candidate >= WARM)
+}
+
+/// A candidate seen so often is let in by luck now and then, so that nobody can keep it out for
+/// good by making others look warmer.
+const WARM: u8 = 6;
+
+/// The most entries of a miniature. Eight times as many steer no better.
+const LARGEST_MINIATURE: usize = 128;
+/// The least number of requests between two decisions.
+const LEAST_BETWEEN: usize = 500;
+/// What part of a score is kept from one decision to the next.
+const KEPT: f64 = 0.9;
+/// By which part of the sampled requests a course must be ahead to be taken.
+const MARGIN: f64 = 0.0025;
+
+/// A miniature: the cache on one course, of hashes only.
+#[derive(Clone, Debug)]
+struct Miniature {
+    course: Course,
+    full: usize,
+    window: usize,
+    protected: usize,
+    segments: Segments,
+    ghosts: Ghosts,
+    index: HashTable<Slot>,
+    hashes: Vec<u64>,
+    hits: u32,
+    score: f64,
+}
+
+impl Miniature {
+    fn new(course: Course, full: usize, seed: u64) -> Self {
+        Self {
+            course,
+            full,
+            window: course.window_of(full),
+            protected: course.protected_of(full),
+            segments: Segments::new(full),
+            ghosts: Ghosts::new(course.ghosts_of(full), seed),
+            index: HashTable::with_capacity(full),
+            hashes: Vec::with_capacity(full),
+            hits: 0,
+            score: 0.0,
+        }
+    }
+
+    fn request(&mut self, mixed: u64, sketch: &Sketch) {
+        let hashes = &self.hashes;
+        if let Some(&slot) = self.index.find(mixed, |&slot| hashes[slot.index()] == mixed) {
+            self.hits += 1;
+            self.segments.access(slot, self.protected);
+            return;
+        }
+        let slot = if self.hashes.len() < self.full {
+            self.hashes.push(mixed);
+            Slot::new(self.hashes.len() - 1)
+        } else {
+            let slot = self.victim(sketch);
+            let gone = std::mem::replace(&mut self.hashes[slot.index()], mixed);
+            if let Ok(entry) = self.index.find_entry(gone, |&other| other == slot) {
+                entry.remove();
+            }
+            self.ghosts.remember(gone);
+            self.segments.remove(slot);
+            slot
+        };
+        let hashes = &self.hashes;
+        self.index.insert_unique(mixed, slot, |&other| hashes[other.index()]);
+        if self.ghosts.recall(mixed) {
+            self.segments.push(slot, Segment::Probation);
+            return;
+        }
+        self.segments.push(slot, Segment::Window);
+        if self.hashes.len() < self.full
+            && self.segments.len(Segment::Window) > self.window
+            && let Some(coldest) = self.segments.coldest(Segment::Window)
+        {
+            self.segments.relocate(coldest, Segment::Probation);
+        }
+    }
+
+    fn victim(&mut self, sketch: &Sketch) -> Slot {
+        loop {
+            let leaver = self.segments.main().next();
+            let candidate = self.segments.coldest(Segment::Window);
+            let (candidate, leaver) = match (candidate, leaver) {
+                (Some(candidate), Some(leaver)) => (candidate, leaver),
+                (Some(slot), None) | (None, Some(slot)) => return slot,
+                (None, None) => unreachable!("a full miniature holds entries"),
+            };
+            if self.segments.len(Segment::Window) < self.window {
+                return leaver;
+            }
+            let admitted = match self.course.admission {
+                Admission::Frequency => {
+                    let seen = |slot: Slot| sketch.estimate(self.hashes[slot.index()]);
+                    outweighs(seen(candidate), seen(leaver), false)
+                }
+                Admission::Ghosts(_) => self.segments.hits(candidate) >= 2,
+            };
+            if !admitted {
+                return candidate;
+            }
+            self.segments.relocate(candidate, Segment::Probation);
+        }
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.segments.allocated_bytes()
+            + self.ghosts.allocated_bytes()
+            + self.index.allocation_size()
+            + self.hashes.capacity() * size_of::<u64>()
+    }
+}
+
+/// The miniatures and what they have found out.
+///
+/// For each request they are fed they cost several times what it costs the cache itself. So they are
+/// fed as long as there is credit: a fixed amount to begin with, one request for each miss, which
+/// costs whoever uses the cache far more than that, and next to nothing for hits. When it is used
+/// up, or nothing is missed, they rest until it is worth their while again.
+#[derive(Clone, Debug)]
+pub(super) struct Steering {
+    courses: &'static [Course],
+    full: usize,
+    seed: u64,
+    /// Made with the first entry.
+    miniatures: Vec<Miniature>,
+    current: usize,
+    /// Keys are sampled whose mixed hash has its lowest bits below this.
+    sampled_below: u64,
+    /// The same, or 0 while the miniatures rest.
+    feeding_below: u64,
+    /// Requests until the next decision.
+    remaining: usize,
+    between: usize,
+    sampled: u32,
+    /// Sampled requests, as far as they still count.
+    weight: f64,
+    /// Sampled requests that may still be simulated.
+    credit: usize,
+    /// What was missed since the last decision.
+    misses: usize,
+}
+
+/// The bits of a hash by which keys are sampled; the sketch uses others.
+const SAMPLING: u64 = (1 << 20) - 1;
+
+/// Sampled requests that may be simulated before there was any other request; and the most there is
+/// ever credit for.
+const MOST_CREDIT: usize = 1 << 16;
+
+/// One request in so many may be simulated in the long run.
+const REQUESTS_PER_CREDIT: usize = 64;
+
+impl Steering {
+    pub(super) fn new(courses: &'static [Course], full: usize, seed: u64) -> Self {
+        let size = full.min(LARGEST_MINIATURE);
+        let sampled_below = (size as u64 * (SAMPLING + 1)).div_ceil(full as u64);
+        let between = full.max(LEAST_BETWEEN);
+        Self {
+            courses,
+            full: size,
+            seed,
+            miniatures: Vec::new(),
+            current: 0,
+            sampled_below,
+            feeding_below: 0,
+            remaining: between,
+            between,
+            sampled: 0,
+            weight: 0.0,
+            credit: MOST_CREDIT,
+            misses: 0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn course(&self) -> Course {
+        self.courses[self.current]
+    }
+
+    /// Something was missed: there may be something to gain.
+    #[inline]
+    pub(super) fn miss(&mut self) {
+        self.misses += 1;
+        if self.miniatures.is_empty() {
+            self.begin();
+        }
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        let made = |(at, &course)| Miniature::new(course, self.full, self.seed ^ at);
+        self.miniatures = (0..).zip(self.courses).map(made).collect();
+        self.feeding_below = self.sampled_below;
+    }
+
+    /// A request was made; whether there may be another course now. O(1), and next to nothing
+    /// while the miniatures rest.
+    #[inline(always)]
+    pub(super) fn request(&mut self, mixed: u64, sketch: &Sketch) -> bool {
+        if mixed & SAMPLING < self.feeding_below {
+            self.simulate(mixed, sketch);
+        }
+        self.remaining -= 1;
+        self.remaining == 0 && self.decide()
+    }
+
+    #[inline(never)]
+    fn simulate(&mut self, mixed: u64, sketch: &Sketch) {
+        self.sampled += 1;
+        for miniature in &mut self.miniatures {
+            miniature.request(mixed, sketch);
+        }
+    }
+
+    /// Takes the best course, and settles whether the miniatures are fed until the next decision.
+    #[cold]
+    fn decide(&mut self) -> bool {
+        self.remaining = self.between;
+        let sampled = std::mem::take(&mut self.sampled);
+        let misses = std::mem::take(&mut self.misses);
+        let earned = misses + self.between / REQUESTS_PER_CREDIT;
+        self.credit = (self.credit + earned).min(MOST_CREDIT).saturating_sub(sampled as usize);
+        let fed = self.feeding_below > 0;
+        // About as many as the next requests will cost.
+        let expected = (self.between as u64).saturating_mul(self.sampled_below) / (SAMPLING + 1);
+        let affordable = self.credit as u64 >= expected || expected <= earned as u64;
+        self.feeding_below = if misses > 0 && affordable { self.sampled_below } else { 0 };
+        fed && self.choose(sampled)
+    }
+
+    fn choose(&mut self, sampled: u32) -> bool {
+        self.weight = self.weight * KEPT + f64::from(sampled);
+        let mut best = self.current;
+        for at in 0..self.miniatures.len() {
+            let miniature = &mut self.miniatures[at];
+            miniature.score = miniature.score * KEPT + f64::from(std::mem::take(&mut miniature.hits));
+        }
+        for at in 0..self.miniatures.len() {
+            if self.miniatures[at].score > self.miniatures[best].score {
+                best = at;
+            }
+        }
+        let ahead = self.miniatures[best].score - self.miniatures[self.current].score;
+        if ahead <= self.weight * MARGIN {
+            return false;
+        }
+        self.current = best;
+        true
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.miniatures.iter().map(Miniature::allocated_bytes).sum::<usize>()
+            + self.miniatures.capacity() * size_of::<Miniature>()
+    }
+}

@@ -1,0 +1,207 @@
+//! Replaying traces: the runs of a comparison on all cores, and what came of them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flexcache_core::Limits;
+use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
+use flexcache_core::replay::{Outcome, lru_hits, optimum, replay};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::engine::PolicyName;
+
+/// How often progress is reported, and Ctrl-C noticed.
+const REPORT: Duration = Duration::from_millis(100);
+
+/// The limit that no policy can pass.
+const OPTIMUM: &str = "opt";
+
+/// One pass over the trace.
+enum Pass {
+    Policy(PolicyName, u64),
+    /// Least recently used, at all sizes.
+    Recency(Vec<u64>),
+    Optimum(u64),
+}
+
+/// What came of a policy at a size: both, hits, their weight, accesses refused, entries, bytes, seconds.
+type Row = (&'static str, u64, u64, u64, u64, usize, usize, f64);
+
+struct Trace<'a> {
+    keys: &'a [u32],
+    weights: Option<&'a [u64]>,
+    /// Different keys.
+    distinct: usize,
+    seed: u64,
+}
+
+impl Trace<'_> {
+    fn limits(&self, size: u64) -> Limits {
+        if self.weights.is_some() { Limits::new(0, size) } else { Limits::new(size, 0) }
+    }
+
+    fn replay(
+        &self,
+        policy: PolicyName,
+        size: u64,
+        go_on: &mut impl FnMut(usize) -> bool,
+    ) -> Option<Outcome> {
+        let Self { keys, weights, seed, .. } = *self;
+        let limits = self.limits(size);
+        match policy {
+            PolicyName::Lru => replay::<Lru>(keys, weights, limits, seed, go_on),
+            PolicyName::Fifo => replay::<Fifo>(keys, weights, limits, seed, go_on),
+            PolicyName::Lfu => replay::<Lfu>(keys, weights, limits, seed, go_on),
+            PolicyName::Random => replay::<Random>(keys, weights, limits, seed, go_on),
+            PolicyName::Sieve => replay::<Sieve>(keys, weights, limits, seed, go_on),
+            PolicyName::S3Fifo => replay::<S3Fifo>(keys, weights, limits, seed, go_on),
+            PolicyName::TinyLfu => replay::<TinyLfu>(keys, weights, limits, seed, go_on),
+            PolicyName::Auto => replay::<Auto>(keys, weights, limits, seed, go_on),
+        }
+    }
+
+    /// The memory of a least-recently-used cache after so many misses: an index grows a little while
+    /// entries come and go.
+    fn recency_bytes(&self, entries: usize, misses: usize) -> usize {
+        let filling: Vec<u32> = (0..).take(misses.min(entries.saturating_mul(MOST_CHURN))).collect();
+        let outcome = replay::<Lru>(&filling, None, Limits::new(entries as u64, 0), self.seed, &mut |_| true);
+        outcome.map_or(0, |outcome| outcome.allocated_bytes)
+    }
+
+    fn run(&self, pass: &Pass, go_on: &mut impl FnMut(usize) -> bool) -> Option<Vec<Row>> {
+        let began = Instant::now();
+        let most = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        Some(match *pass {
+            Pass::Policy(policy, size) => {
+                let outcome = self.replay(policy, size, go_on)?;
+                let Outcome { hits, weight_hit, refused, entries, allocated_bytes } = outcome;
+                let seconds = began.elapsed().as_secs_f64();
+                vec![(policy.as_str(), size, hits, weight_hit, refused, entries, allocated_bytes, seconds)]
+            }
+            Pass::Recency(ref sizes) => {
+                let limits: Vec<_> = sizes.iter().map(|&size| most(size)).collect();
+                let hits = lru_hits(self.keys, &limits, go_on)?;
+                #[expect(clippy::cast_precision_loss, reason = "there are not so many sizes")]
+                let seconds = began.elapsed().as_secs_f64() / sizes.len() as f64;
+                let row = |(&size, hits)| {
+                    let entries = most(size).min(self.distinct);
+                    let misses = self.keys.len() - usize::try_from(hits).unwrap_or(0);
+                    let bytes = self.recency_bytes(entries, misses);
+                    (PolicyName::Lru.as_str(), size, hits, 0, 0, entries, bytes, seconds)
+                };
+                sizes.iter().zip(hits).map(row).collect()
+            }
+            Pass::Optimum(size) => {
+                let hits = optimum(self.keys, most(size), go_on)?;
+                let entries = most(size).min(self.distinct);
+                vec![(OPTIMUM, size, hits, 0, 0, entries, 0, began.elapsed().as_secs_f64())]
+            }
+        })
+    }
+}
+
+/// After so many generations of entries an index has grown as far as it will.
+const MOST_CHURN: usize = 16;
+
+/// From so many sizes on one pass for all of them is faster than one for each.
+const WORTH_ONE_PASS: usize = 4;
+
+fn passes(policies: &[String], sizes: &[u64], weighted: bool) -> PyResult<Vec<Pass>> {
+    let mut passes = Vec::new();
+    for policy in policies {
+        if policy == OPTIMUM {
+            if weighted {
+                return Err(PyValueError::new_err(
+                    "policies: \"opt\" is not known where sizes limit the cache",
+                ));
+            }
+            passes.extend(sizes.iter().map(|&size| Pass::Optimum(size)));
+            continue;
+        }
+        let Some(name) = PolicyName::ALL.into_iter().find(|name| name.as_str() == policy) else {
+            return Err(PyValueError::new_err(format!("policies: there is no policy {policy:?}")));
+        };
+        if name == PolicyName::Lru && !weighted && sizes.len() >= WORTH_ONE_PASS {
+            passes.push(Pass::Recency(sizes.to_vec()));
+        } else {
+            passes.extend(sizes.iter().map(|&size| Pass::Policy(name, size)));
+        }
+    }
+    Ok(passes)
+}
+
+/// What each policy makes of a trace at each size, on so many threads. `report` is called with the
+/// part that is done, from 0 to 1; what it raises, and Ctrl-C, end it.
+#[pyfunction]
+#[pyo3(name = "_replay")]
+#[expect(clippy::too_many_arguments, reason = "one call from Python, by name")]
+pub(crate) fn replay_trace(
+    py: Python<'_>,
+    keys: PyBuffer<u32>,
+    weights: Option<PyBuffer<u64>>,
+    policies: Vec<String>,
+    sizes: Vec<u64>,
+    seed: u64,
+    threads: usize,
+    report: &Bound<'_, PyAny>,
+) -> PyResult<Vec<Row>> {
+    let keys = keys.to_vec(py)?;
+    let weights = weights.map(|weights| weights.to_vec(py)).transpose()?;
+    if sizes.contains(&0) {
+        return Err(PyValueError::new_err("sizes must be positive, not 0"));
+    }
+    if weights.as_ref().is_some_and(|weights| weights.len() != keys.len()) {
+        return Err(PyValueError::new_err("weights: there must be one for each key"));
+    }
+    let passes = passes(&policies, &sizes, weights.is_some())?;
+    let distinct = keys.iter().max().map_or(0, |&most| most as usize + 1);
+    let trace = Trace { keys: &keys, weights: weights.as_deref(), distinct, seed };
+    let total = (keys.len() * passes.len()).max(1);
+    let report = report.clone().unbind();
+    let (next, done, stop) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    py.detach(|| {
+        let (sender, rows) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..threads.clamp(1, passes.len().max(1)) {
+                let (sender, trace, passes) = (sender.clone(), &trace, &passes);
+                let (next, done, stop) = (&next, &done, &stop);
+                scope.spawn(move || {
+                    while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let mut go_on = |more: usize| {
+                            done.fetch_add(more as u64, Ordering::Relaxed);
+                            !stop.load(Ordering::Relaxed)
+                        };
+                        let Some(rows) = trace.run(pass, &mut go_on) else { return };
+                        if sender.send(rows).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut all = Vec::new();
+            loop {
+                let received = rows.recv_timeout(REPORT);
+                #[expect(clippy::cast_precision_loss, reason = "for a bar")]
+                let part = done.load(Ordering::Relaxed) as f64 / total as f64;
+                let told = Python::attach(|py| {
+                    report.call1(py, (part,))?;
+                    py.check_signals()
+                });
+                if let Err(error) = told {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+                match received {
+                    Ok(rows) => all.extend(rows),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(all),
+                }
+            }
+        })
+    })
+}
