@@ -133,8 +133,8 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
 
 
 def _progress(options: argparse.Namespace, total: int, what: str) -> tuple[Progress, Callable[[int], None]]:
-    progress = Progress(max(total, 1), shown=not options.no_progress)
-    return progress, progress.begin(what)
+    progress = Progress(shown=not options.no_progress)
+    return progress, lambda done: progress.show(done / max(total, 1), what)
 
 
 # check ----------------------------------------------------------------------------------------------------------------

@@ -142,12 +142,12 @@ class Progress:
         self.began = monotonic()
         self.drawn = False
 
-    def show(self, part: float) -> None:
-        """Draws the bar for a part that is done, from 0 to 1."""
+    def show(self, part: float, what: str = "") -> None:
+        """Draws the bar for a part that is done, from 0 to 1, of what is named."""
         if not self.shown or monotonic() - self.began < BEFORE_BAR:
             return
         bar = "#" * int(BAR * part)
-        sys.stderr.write(f"\r[{bar:.<{BAR}}] {100 * part:3.0f} %\x1b[K")
+        sys.stderr.write(f"\r[{bar:.<{BAR}}] {100 * part:3.0f} %  {what}\x1b[K")
         sys.stderr.flush()
         self.drawn = True
 
