@@ -11,15 +11,35 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::neighbours::{self, Claim};
+
+/// For so long a writer may come in before those that wait: to wake one takes longer than a write, and a thread that
+/// is awake can do many meanwhile.
+const HEAD_START: Duration = Duration::from_millis(2);
+
+/// Pages of the log from which on it is written back to the database, as SQLite itself does.
+const LONG_LOG: i32 = 1000;
+
+thread_local! {
+    /// A transaction of this thread has left the log long.
+    static LOG_IS_LONG: Cell<bool> = const { Cell::new(false) };
+}
+
+/// SQLite calls this after a transaction in place of writing the log back, for which others would wait.
+#[expect(clippy::unnecessary_wraps, reason = "it is SQLite's hook")]
+pub(crate) fn after_commit(_: &Wal, pages: i32) -> rusqlite::Result<()> {
+    LOG_IS_LONG.set(pages >= LONG_LOG);
+    Ok(())
+}
 
 /// How long SQLite may wait for another process on this thread: from when it first has to.
 #[derive(Clone, Copy)]
@@ -102,14 +122,21 @@ struct Transaction {
     changes: Changes,
 }
 
+/// A writer that waits, and sleeps.
+struct Waiting {
+    number: u64,
+    since: Instant,
+    thread: Thread,
+}
+
 #[derive(Default)]
 struct State {
     idle: Vec<Link>,
     /// Connections in the hands of calls.
     out: usize,
     writer: Option<ThreadId>,
-    /// Writers that wait, by number.
-    queue: VecDeque<u64>,
+    /// Writers that wait, the first come first.
+    queue: VecDeque<Waiting>,
     next: u64,
     transaction: Option<Transaction>,
     /// A fork is under way: nothing may be taken.
@@ -168,6 +195,25 @@ impl Lease<'_> {
     }
 }
 
+impl Lease<'_> {
+    /// Lets the next one write, and keeps the connection.
+    pub(crate) fn give_up_turn(&mut self) {
+        if std::mem::take(&mut self.writes) {
+            Pool::give_turn(self.pool.lock());
+        }
+    }
+
+    /// Writes the log back to the database, if it is long. Nobody waits for it, and where another does it just now
+    /// nothing is to be done.
+    pub(crate) fn shorten_log(&self) {
+        if LOG_IS_LONG.take() {
+            let shortened = self.connection().query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            // What has failed is tried again after the next transaction.
+            drop(shortened);
+        }
+    }
+}
+
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
@@ -185,15 +231,15 @@ impl Drop for Lease<'_> {
         } else {
             broken = Some(connection);
         }
-        if self.writes {
-            state.writer = None;
-        }
-        let wake = state.held || (self.writes && !state.queue.is_empty());
-        drop(state);
-        drop(broken);
-        if wake {
+        if state.held {
             self.pool.changed.notify_all();
         }
+        if self.writes {
+            Pool::give_turn(state);
+        } else {
+            drop(state);
+        }
+        drop(broken);
     }
 }
 
@@ -201,6 +247,16 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing inside can panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the next one write.
+    fn give_turn(mut state: MutexGuard<'_, State>) {
+        state.writer = None;
+        let next = state.queue.front().map(|waiting| waiting.thread.clone());
+        drop(state);
+        if let Some(next) = next {
+            next.unpark();
+        }
     }
 
     fn unless_held(&self) -> MutexGuard<'_, State> {
@@ -225,13 +281,14 @@ impl Pool {
             match connect() {
                 Ok(connection) => lease.connection = Some(connection),
                 Err(error) => {
+                    // The lease has nothing to give back.
+                    lease.writes = false;
                     let mut state = self.lock();
                     state.out -= 1;
-                    if writes {
-                        state.writer = None;
-                    }
-                    drop(state);
                     self.changed.notify_all();
+                    if writes {
+                        Self::give_turn(state);
+                    }
                     return Err(error);
                 }
             }
@@ -272,7 +329,8 @@ impl Pool {
         if let Some(own) = self.own(&mut state) {
             return Ok(own);
         }
-        if state.writer.is_some() || !state.queue.is_empty() {
+        let first_is_owed = state.queue.front().is_some_and(|first| first.since.elapsed() > HEAD_START);
+        if state.writer.is_some() || first_is_owed {
             state = self.wait_for_turn(state, patience)?;
         }
         state.writer = Some(thread::current().id());
@@ -284,20 +342,27 @@ impl Pool {
         mut state: MutexGuard<'a, State>,
         patience: Duration,
     ) -> Result<MutexGuard<'a, State>> {
-        let deadline = Instant::now().checked_add(patience);
+        let since = Instant::now();
+        let deadline = since.checked_add(patience);
         let number = state.next;
         state.next += 1;
-        state.queue.push_back(number);
-        while state.held || state.writer.is_some() || state.queue.front() != Some(&number) {
+        state.queue.push_back(Waiting { number, since, thread: thread::current() });
+        let is_first = |state: &State| state.queue.front().is_some_and(|waiting| waiting.number == number);
+        while state.held || state.writer.is_some() || !is_first(&state) {
             let left =
                 deadline.map_or(patience, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                state.queue.retain(|&waiting| waiting != number);
-                drop(state);
-                self.changed.notify_all();
+                let was_first = is_first(&state);
+                state.queue.retain(|waiting| waiting.number != number);
+                if was_first && state.writer.is_none() {
+                    // It may have been woken in vain.
+                    Self::give_turn(state);
+                }
                 return Err(Error::Busy);
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            drop(state);
+            thread::park_timeout(left);
+            state = self.lock();
         }
         state.queue.pop_front();
         Ok(state)
@@ -335,8 +400,12 @@ impl Pool {
 
     /// After a fork, in the parent.
     pub(crate) fn resume(&self) {
-        self.lock().held = false;
+        let mut state = self.lock();
+        state.held = false;
         self.changed.notify_all();
+        if state.writer.is_none() {
+            Self::give_turn(state);
+        }
     }
 
     /// After a fork, in the child: a transaction is the parent's. Its connection is between two

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::evict::Forecast;
 use crate::files;
 use crate::neighbours::Claim;
-use crate::pool::{Link, Patience, Pool, try_again};
+use crate::pool::{Link, Patience, Pool, after_commit, try_again};
 use crate::rules::Policy;
 use crate::schema;
 use crate::version::{Version, Watch};
@@ -82,7 +82,7 @@ impl Store {
     pub(crate) fn connect(&self) -> Result<Link> {
         let claim = Claim::on(&self.database)?;
         #[cfg(all(unix, target_pointer_width = "64"))]
-        crate::frames::join_headers_and_pages();
+        crate::frames::gather();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -95,6 +95,7 @@ impl Store {
         for (key, value) in settings(&connection)? {
             set_pragma(&connection, &key, &value)?;
         }
+        connection.wal_hook(Some(after_commit));
         Ok(Link::new(connection, claim))
     }
 
@@ -130,6 +131,8 @@ impl Store {
         if done.is_err() {
             roll_back(connection);
         }
+        lease.give_up_turn();
+        lease.shorten_log();
         drop(lease);
         self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
         done
@@ -179,6 +182,8 @@ impl Store {
         if done.is_err() {
             roll_back(lease.connection());
         }
+        lease.give_up_turn();
+        lease.shorten_log();
         drop(lease);
         self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
         done
@@ -405,6 +410,9 @@ pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<()> {
 /// Makes a transaction hold.
 fn end(connection: &Connection, changes: &mut Changes) -> Result<()> {
     changes.count(connection)?;
+    #[cfg(all(unix, target_pointer_width = "64"))]
+    return crate::frames::gathering(|| execute(connection, "COMMIT"));
+    #[cfg(not(all(unix, target_pointer_width = "64")))]
     execute(connection, "COMMIT")
 }
 

@@ -188,3 +188,67 @@ fn a_check_finds_and_mends() {
     assert!(found.iter().any(|finding| matches!(finding, Finding::EmptyDirectory(_))), "{found:?}");
     assert_eq!(store.check(false, PATIENCE).expect("check"), []);
 }
+
+#[test]
+fn a_transaction_larger_than_memory_is_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rules = Rules::default();
+    let store = Store::new(directory.path());
+    // SQLite writes pages to its log before the transaction ends, and some of them again.
+    let settings = [
+        ("sqlite_cache_size".to_owned(), Value::Integer(5)),
+        ("sqlite_journal_mode".to_owned(), Value::Text("wal".to_owned())),
+    ];
+    store.create(&settings, &rules.policy).expect("a new directory");
+    let content = |round: u8| vec![round; 1500];
+    let put = |number: i64, round: u8| {
+        let key = Key { datum: ValueRef::Integer(number), raw: true };
+        let content = content(round);
+        let value = Record { size: 0, mode: mode::RAW, filename: None, value: ValueRef::Blob(&content) };
+        store.set(key, value, label(None), &rules, PATIENCE).expect("set");
+    };
+    for round in 1..=3 {
+        store.begin(PATIENCE).expect("begin");
+        (0..600).for_each(|number| put(number, round));
+        (0..600).step_by(7).for_each(|number| put(number, round + 10));
+        store.commit().expect("commit");
+        store.begin(PATIENCE).expect("begin");
+        (0..600).for_each(|number| put(number, 99));
+        store.rollback().expect("rollback");
+        let (other, _) = open(directory.path());
+        assert_eq!(other.check(false, PATIENCE).expect("check"), []);
+        for number in 0..600 {
+            let key = Key { datum: ValueRef::Integer(number), raw: true };
+            let found = other.get(key, NOW, &rules, PATIENCE).expect("get").expect("it was set").value;
+            let expected = content(if number % 7 == 0 { round + 10 } else { round });
+            assert_eq!(found, Value::Blob(expected), "{number}");
+        }
+    }
+}
+
+#[test]
+fn writers_take_turns_and_none_is_forgotten() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    std::thread::scope(|scope| {
+        for name in 0..8 {
+            let (store, rules) = (&store, &rules);
+            scope.spawn(move || {
+                for round in 0..200 {
+                    if round % 50 == 0 {
+                        store.begin(PATIENCE).expect("begin");
+                    }
+                    let key = Key { datum: ValueRef::Integer(name), raw: true };
+                    store.set(key, number(round), label(None), rules, PATIENCE).expect("set");
+                    if round % 50 == 0 {
+                        store.commit().expect("commit");
+                    }
+                    // One that does not wait gives up, and is in nobody's way.
+                    let _ = store.set(key, number(round), label(None), rules, Duration::ZERO);
+                }
+            });
+        }
+    });
+    assert_eq!(store.len(PATIENCE).expect("len"), 8);
+    assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+}
