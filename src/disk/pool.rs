@@ -1,7 +1,7 @@
 //! Connections, and whose turn it is to write.
 //!
 //! SQLite lets one connection write at a time, and lets the others ask again and again. Within a
-//! process we can do better: writers queue up and are woken in order, so only the first of them
+//! process we can do better: writers queue up and are woken one by one, so only one of them
 //! competes with other processes. Readers need no turn; each takes an idle connection or opens
 //! one, so there are never more connections than calls at one time.
 //!

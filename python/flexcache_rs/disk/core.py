@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import pickle
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
-from flexcache_rs.disk.asynchronous import awaitable, keys, transaction
+from flexcache_rs.disk.asynchronous import awaitable, transaction
+from flexcache_rs.disk.derived import DerivedCalls
 from flexcache_rs.disk.memoizing import (
     ENOVAL,
     UNKNOWN,
     Constant,
-    Memoized,
-    P,
-    R_co,
     args_to_key,
     full_name,
-    memoizing,
 )
 from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesystem_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable
+    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
 
-    from typing_extensions import Self
-
     from flexcache_rs.disk.json_disk import JSONDisk
-    from flexcache_rs.disk.recipes import Lock
     from flexcache_rs.disk.serializers import Serializer
 
 __all__ = [
@@ -191,7 +184,7 @@ def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
     return expanded
 
 
-class Cache(DiskCache):
+class Cache(DerivedCalls, DiskCache):
     """A cache in a directory, for any number of threads and processes.
 
     Args:
@@ -411,49 +404,6 @@ class Cache(DiskCache):
         setattr(self, key, value)
         return value
 
-    def memoize(
-        self,
-        name: str | None = None,
-        typed: bool = False,
-        expire: float | None = None,
-        tag: Any = None,
-        ignore: Collection[int | str] = (),
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-        """A decorator that stores what a function returns, by its arguments.
-
-        Two callers that miss at a time both call the function; `memoize_stampede` and `barrier` help against it.
-
-        Args:
-            name: Under which to store; None is the function's module and qualified name.
-            typed: Whether 1 and 1.0 are different arguments.
-            expire: Seconds to live; None is for ever, 0 or less stores nothing.
-            tag: A group for `evict`.
-            ignore: Places and names of arguments that do not count.
-
-        Returns:
-            The decorator. The function it makes has `__cache_key__(*args, **kwargs)` and `__wrapped__`.
-
-        Raises:
-            TypeError: `name` is callable: the decorator was written without parentheses.
-
-        >>> cache = Cache()
-        >>> @cache.memoize(expire=60)
-        ... def square(number):
-        ...     print("computing")
-        ...     return number**2
-        >>> square(4), square(4)
-        computing
-        (16, 16)
-        """
-        store = None if expire is not None and expire <= 0 else self.set
-        return memoizing(
-            name,
-            typed,
-            ignore,
-            functools.partial(self.get, default=ENOVAL, retry=True),
-            store and functools.partial(store, expire=expire, tag=tag, retry=True),
-        )
-
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
         """Hits and misses, and whether to count them from now on.
 
@@ -485,26 +435,6 @@ class Cache(DiskCache):
             Timeout: Others were writing all the time.
         """
         self._stats(reset=True)
-
-    def evict_tag(self, tag: Any, retry: bool = False) -> int:
-        """Another name for `evict`."""
-        return self.evict(tag, retry)
-
-    def lock(self, name: Any, expire: float | None = None) -> Lock:
-        """A lock for all processes that use the directory.
-
-        Args:
-            name: A key of the cache, which is the lock.
-            expire: Seconds after which it is free, whatever became of its holder; None is never.
-
-        >>> cache = Cache()
-        >>> with cache.lock("report", expire=60):
-        ...     "report" in cache
-        True
-        """
-        from flexcache_rs.disk.recipes import Lock
-
-        return Lock(self, name, expire=expire)
 
     def check(self, fix: bool = False, retry: bool = False) -> CheckReport:
         """Compares database, files and counters.
@@ -581,15 +511,6 @@ class Cache(DiskCache):
         (3, 1)
         """
         return transaction(self, retry)
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return keys(self)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *raised: object) -> None:
-        await self.aclose()
 
     def __getstate__(self) -> tuple[Any, ...]:
         state = (self.directory, self.timeout, type(self.disk))

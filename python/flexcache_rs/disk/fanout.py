@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import operator
 import os
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.disk.asynchronous import awaitable, keys, transaction
+from flexcache_rs.disk.asynchronous import awaitable, transaction
 from flexcache_rs.disk.core import (
     DEFAULT_SETTINGS,
     ENOVAL,
@@ -19,11 +18,11 @@ from flexcache_rs.disk.core import (
     Timeout,
     prepare_directory,
 )
-from flexcache_rs.disk.memoizing import Memoized, P, R_co, memoizing
+from flexcache_rs.disk.derived import DerivedCalls
 from flexcache_rs.disk.persistent import Deque, Index
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator
+    from collections.abc import Generator, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from typing_extensions import Self
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 _PASSED_ON = frozenset(DEFAULT_SETTINGS) | {"timeout", "disk"}
 
 
-class FanoutCache:
+class FanoutCache(DerivedCalls):
     """A cache of several shards in one directory. Those who write to different shards do not wait for each other.
 
     Calls are those of `Cache`, but a write that would raise `Timeout` returns False (or None), since a cache may
@@ -241,10 +240,6 @@ class FanoutCache:
         """Removes all entries with a tag. How many."""
         return self._until_done("evict", tag, retry=retry)
 
-    def evict_tag(self, tag: Any, retry: bool = False) -> int:
-        """Another name for `evict`."""
-        return self.evict(tag, retry)
-
     def cull(self, retry: bool = False) -> int:
         """Removes what has expired, then evicts until each shard is within its limit. How many entries."""
         return self._until_done("cull", retry=retry)
@@ -337,24 +332,6 @@ class FanoutCache:
                 break
         return result
 
-    def memoize(
-        self,
-        name: str | None = None,
-        typed: bool = False,
-        expire: float | None = None,
-        tag: Any = None,
-        ignore: Collection[int | str] = (),
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-        """As `Cache.memoize`."""
-        store = None if expire is not None and expire <= 0 else self.set
-        return memoizing(
-            name,
-            typed,
-            ignore,
-            functools.partial(self.get, default=ENOVAL, retry=True),
-            store and functools.partial(store, expire=expire, tag=tag, retry=True),
-        )
-
     aset = awaitable(set)  # noqa: A003
     aadd = awaitable(add)
     aget = awaitable(get)
@@ -375,15 +352,6 @@ class FanoutCache:
     def atransact(self, retry: bool = True) -> AbstractAsyncContextManager[None]:
         """As `transact`, for `async with`: for the awaited calls of this task, and of those it starts."""
         return transaction(self, retry)
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return keys(self)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *raised: object) -> None:
-        await self.aclose()
 
     def _below(self, kind: str, name: str) -> str:
         return os.path.join(self._directory, kind, *name.split("/"))  # noqa: PTH118
