@@ -32,6 +32,8 @@ pytestmark = pytest.mark.skipif(not THEIRS, reason=NEEDS_THEIRS)
 # To make an example smaller takes a thousand more; the operation that differs is named anyway.
 quick = settings(
     max_examples=int(os.environ.get("FLEXCACHE_EXAMPLES", "30")),
+    # A number that is asked for looks for what has not been seen yet.
+    derandomize="FLEXCACHE_EXAMPLES" not in os.environ,
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     report_multiple_bugs=False,
@@ -233,6 +235,8 @@ class Comparison:
         self.reference, self.drivers = theirs, drivers
         # python-diskcache loses files, or leaves them behind, where a transaction is undone.
         self.may_undo = True
+        # With the policy "none" python-diskcache says 0, whatever it has removed as expired.
+        self.counts_culled = True
         self.now = 1_600_000_000.0
         self.inside: list[Driver] = []
 
@@ -280,6 +284,8 @@ class Comparison:
             return
         expected = self.reference.ask("call", "reference", *prepared(operation))
         found = driver.ask("call", "cache", *prepared(operation))
+        if operation[0] == "cull" and not self.counts_culled:
+            return
         assert found[:2] == expected[:2], f"{driver.library}: {operation}\n{found}\n{expected}"
         if everyone:
             for other in self.drivers.values():
@@ -325,6 +331,7 @@ def run(
         theirs.make("reference", kind, str(apart), **options)
         for driver in used.values():
             driver.make("cache", kind, str(together), **options)
+        comparison.counts_culled = options.get("eviction_policy") != "none"
         comparison.may_undo = options.get("disk_min_file_size", 0) > 64 and not any(
             isinstance(value, Files | Large) for _, operation in steps if len(operation) == 3 for value in operation[1]
         )
