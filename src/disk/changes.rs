@@ -7,6 +7,8 @@
 use rusqlite::Connection;
 
 use crate::error::Result;
+use crate::pool::Link;
+use crate::version::{Header, Version};
 
 /// Files and counters that change with a transaction.
 #[derive(Debug, Default)]
@@ -17,9 +19,27 @@ pub(crate) struct Changes {
     pub(crate) born: Vec<String>,
     count: i64,
     size: i64,
+    /// The database's version when the transaction began, where it shows: nobody else changes it until it ends.
+    pub(crate) version: Option<Version>,
+    /// Rows that the connection had changed when the transaction began.
+    before: u64,
 }
 
 impl Changes {
+    /// For a transaction that has just begun.
+    pub(crate) fn of(connection: &Link) -> Self {
+        let version = connection.header().map(Header::version);
+        Self { version, before: connection.total_changes(), ..Self::default() }
+    }
+
+    /// After the transaction has ended: the version that it has left, unless somebody else has written as well.
+    pub(crate) fn version_left(&self, connection: &Link) -> Option<Version> {
+        let (before, after) = (self.version?, connection.header()?.version());
+        let has_written = connection.total_changes() != self.before;
+        let is_ours = if has_written { after.is_next_after(before) } else { after == before };
+        is_ours.then_some(after)
+    }
+
     /// A row has come.
     pub(crate) fn inserted(&mut self, size: i64) {
         self.count += 1;

@@ -1,7 +1,7 @@
 //! Entries that leave in numbers: expired, evicted, by tag, or all.
 
 use std::sync::{MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Rows, params};
@@ -12,6 +12,7 @@ use crate::read::{bind, bind_named};
 use crate::record::{Label, Record};
 use crate::rules::Rules;
 use crate::store::Store;
+use crate::version::Version;
 
 /// Entries that one transaction of `clear`, `expire_some` or `evict_tag_some` removes, so that
 /// others can write in between.
@@ -20,12 +21,9 @@ const BATCH: i64 = 1000;
 /// Entries that one transaction of `cull_some` removes.
 const FEW: u64 = 10;
 
-/// For so long a look at the expiry of entries and at the volume holds, which other processes change too.
-const FORECAST: Duration = Duration::from_millis(50);
-
-/// Of the room that was left when the volume was last looked at, this process may fill one part in
-/// so many before it looks again; other processes fill theirs.
-const SHARES: f64 = 16.0;
+/// Of the room that was left when the volume was last looked at one part in so many may be filled before it is looked
+/// at again, since what a write takes is but estimated.
+const SHARES: f64 = 4.0;
 
 /// What a row costs beside its key and value, with its places in the indexes; rather too much.
 const ROW: usize = 512;
@@ -54,10 +52,12 @@ impl Brought {
     }
 }
 
-/// Until when nothing need leave, as seen when last looked: spares most writes the look.
+/// What was seen when last looked for what must leave. It holds until somebody else writes, and spares most writes
+/// the look.
 #[derive(Debug, Default)]
 pub(crate) struct Forecast {
-    holds_until: Option<Instant>,
+    /// The version of the database when the last transaction of ours has ended, if nobody else has written.
+    version: Option<Version>,
     next_expiry: f64,
     size_limit: f64,
     room: f64,
@@ -66,13 +66,24 @@ pub(crate) struct Forecast {
 impl Forecast {
     /// Whether a write can do without a look.
     #[expect(clippy::float_cmp, reason = "it is the same number or another one")]
-    fn covers(&mut self, brought: &Brought, rules: &Rules) -> bool {
+    fn covers(&mut self, version: Option<Version>, brought: &Brought, rules: &Rules) -> bool {
         self.room -= brought.bytes;
-        self.next_expiry = brought.expire_time.map_or(self.next_expiry, |time| time.min(self.next_expiry));
-        self.room > 0.0
+        self.expect_expiry(brought.expire_time);
+        version.is_some()
+            && self.version == version
+            && self.room > 0.0
             && brought.now <= self.next_expiry
             && self.size_limit == rules.size_limit
-            && self.holds_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Something is to expire then.
+    pub(crate) fn expect_expiry(&mut self, time: Option<f64>) {
+        self.next_expiry = time.map_or(self.next_expiry, |time| time.min(self.next_expiry));
+    }
+
+    /// A transaction of ours has ended: the version before, and the one that it has left if nobody else has written.
+    pub(crate) fn note_own_write(&mut self, before: Option<Version>, left: Option<Version>) {
+        self.version = if self.version == before { left } else { None };
     }
 }
 
@@ -122,7 +133,11 @@ impl Store {
         brought: &Brought,
         rules: &Rules,
     ) -> Result<()> {
-        if rules.cull_limit == 0 || self.forecast().covers(brought, rules) {
+        if rules.cull_limit == 0 {
+            self.forecast().version = None;
+            return Ok(());
+        }
+        if self.forecast().covers(changes.version, brought, rules) {
             return Ok(());
         }
         let next_expiry: Option<f64> =
@@ -144,7 +159,7 @@ impl Store {
             }
         };
         *self.forecast() = Forecast {
-            holds_until: Instant::now().checked_add(FORECAST),
+            version: changes.version,
             next_expiry,
             size_limit: rules.size_limit,
             room: room / SHARES,
@@ -152,7 +167,7 @@ impl Store {
         Ok(())
     }
 
-    fn forecast(&self) -> MutexGuard<'_, Forecast> {
+    pub(crate) fn forecast(&self) -> MutexGuard<'_, Forecast> {
         // Nothing inside can panic.
         self.forecast.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,7 +7,7 @@
 //!
 //! A thread that has begun a transaction keeps its connection until the end, and reads through it.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use rusqlite::hooks::Wal;
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::neighbours::{self, Claim};
+use crate::version::Header;
 
 /// For so long a writer may come in before those that wait: to wake one takes longer than a write, and a thread that
 /// is awake can do many meanwhile.
@@ -97,12 +98,19 @@ impl Drop for Patience {
 pub(crate) struct Link {
     // Closed before the place is given up.
     connection: Connection,
+    header: OnceCell<Option<Header>>,
     _claim: Claim,
 }
 
 impl Link {
     pub(crate) fn new(connection: Connection, claim: Claim) -> Self {
-        Self { connection, _claim: claim }
+        Self { connection, header: OnceCell::new(), _claim: claim }
+    }
+
+    /// The header of the log's index, as long as the connection is open.
+    #[inline]
+    pub(crate) fn header(&self) -> Option<&Header> {
+        self.header.get_or_init(|| Header::of(&self.connection)).as_ref()
     }
 }
 
@@ -162,7 +170,7 @@ pub(crate) struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    pub(crate) fn connection(&self) -> &Connection {
+    pub(crate) fn connection(&self) -> &Link {
         match &self.connection {
             Some(connection) => connection,
             None => unreachable!("a lease has its connection until it is dropped"),
@@ -177,9 +185,14 @@ impl Lease<'_> {
         }
     }
 
-    /// Goes one level deeper into the transaction, or begins one here.
-    pub(crate) fn keep(mut self) {
-        self.within.get_or_insert_default().0 += 1;
+    /// Goes one level deeper into the transaction, or into the one that has begun with `changes`.
+    pub(crate) fn keep(mut self, changes: Option<Changes>) {
+        if let Some(changes) = changes {
+            self.within = Some((0, changes));
+        }
+        if let Some((depth, _)) = &mut self.within {
+            *depth += 1;
+        }
         self.writes = false;
     }
 

@@ -121,11 +121,10 @@ impl Store {
         if let Some((connection, changes)) = lease.transaction() {
             return step(connection, changes);
         }
-        let mut changes = Changes::default();
         let connection = lease.connection();
-        execute(connection, "BEGIN IMMEDIATE")?;
+        let mut changes = begin(connection)?;
         let done = step(connection, &mut changes).and_then(|result| {
-            end(connection, &mut changes)?;
+            self.end(connection, &mut changes)?;
             Ok(result)
         });
         if done.is_err() {
@@ -148,6 +147,14 @@ impl Store {
         step(lease.connection())
     }
 
+    /// Makes a transaction hold.
+    fn end(&self, connection: &Link, changes: &mut Changes) -> Result<()> {
+        changes.count(connection)?;
+        commit(connection)?;
+        self.forecast().note_own_write(changes.version, changes.version_left(connection));
+        Ok(())
+    }
+
     /// Removes files of values.
     pub(crate) fn remove_all(&self, names: &[String]) {
         for name in names {
@@ -163,10 +170,11 @@ impl Store {
     pub fn begin(&self, patience: Duration) -> Result<()> {
         let _patience = Patience::of(patience);
         let mut lease = self.pool.writer(patience, || self.connect())?;
-        if lease.transaction().is_none() {
-            execute(lease.connection(), "BEGIN IMMEDIATE")?;
-        }
-        lease.keep();
+        let changes = match lease.transaction() {
+            Some(_) => None,
+            None => Some(begin(lease.connection())?),
+        };
+        lease.keep(changes);
         Ok(())
     }
 
@@ -178,7 +186,7 @@ impl Store {
     pub fn commit(&self) -> Result<()> {
         let mut lease = self.pool.own_transaction()?;
         let Some(mut changes) = lease.leave() else { return Ok(()) };
-        let done = end(lease.connection(), &mut changes);
+        let done = self.end(lease.connection(), &mut changes);
         if done.is_err() {
             roll_back(lease.connection());
         }
@@ -407,9 +415,13 @@ pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes a transaction hold.
-fn end(connection: &Connection, changes: &mut Changes) -> Result<()> {
-    changes.count(connection)?;
+/// Begins a transaction.
+fn begin(connection: &Link) -> Result<Changes> {
+    execute(connection, "BEGIN IMMEDIATE")?;
+    Ok(Changes::of(connection))
+}
+
+fn commit(connection: &Connection) -> Result<()> {
     #[cfg(all(unix, target_pointer_width = "64"))]
     return crate::frames::gathering(|| execute(connection, "COMMIT"));
     #[cfg(not(all(unix, target_pointer_width = "64")))]

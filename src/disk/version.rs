@@ -11,7 +11,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use rusqlite::ffi;
+use rusqlite::{Connection, ffi};
 
 use crate::error::Result;
 use crate::pool::Link;
@@ -46,70 +46,80 @@ const PIECE: c_int = 32768;
 const COUNT: usize = 2;
 const SUM: usize = 10;
 
-/// Looks at one database.
-pub(crate) struct Watch {
-    /// The mapped header; none where the database has no shared index.
-    header: Option<NonNull<AtomicU32>>,
-    /// Keeps the index mapped. Used by nobody else.
-    connection: Link,
+/// The mapped header of the index that the users of a database's log share.
+///
+/// Valid as long as the connection is open that it was found with.
+#[derive(Debug)]
+pub(crate) struct Header(NonNull<AtomicU32>);
+
+// SAFETY: it is memory that other processes write to as well, which is only read as atomics, so by any thread. That it
+// stays mapped is up to `Link`, which owns both the header and the connection.
+unsafe impl Send for Header {}
+
+impl Header {
+    /// `None` where the database has no shared index.
+    pub(crate) fn of(connection: &Connection) -> Option<Self> {
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).ok()?;
+        if mode != "wal" {
+            return None;
+        }
+        // SAFETY: the connection is open and used by this thread alone. SQLite hands out its own file, whose methods
+        // are called as SQLite does.
+        unsafe {
+            let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+            let code = ffi::sqlite3_file_control(
+                connection.handle(),
+                c"main".as_ptr(),
+                ffi::SQLITE_FCNTL_FILE_POINTER,
+                (&raw mut file).cast(),
+            );
+            if code != ffi::SQLITE_OK {
+                return None;
+            }
+            let methods = file.as_ref()?.pMethods.as_ref()?;
+            if methods.iVersion < 2 {
+                return None;
+            }
+            let mut piece: *mut c_void = ptr::null_mut();
+            let code = methods.xShmMap?(file, 0, PIECE, 0, (&raw mut piece).cast());
+            if code == ffi::SQLITE_OK { NonNull::new(piece.cast()).map(Self) } else { None }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn version(&self) -> Version {
+        // SAFETY: the piece is larger than the header, and mapped, see above; words are aligned.
+        let word = |place: usize| unsafe { self.0.add(place).as_ref() }.load(Ordering::Relaxed);
+        let version = Version { count: word(COUNT), sum: word(SUM) };
+        // What is read from the database after this is at least as new.
+        fence(Ordering::Acquire);
+        version
+    }
 }
 
-// SAFETY: the header is memory that other processes write to as well, which is only read as atomics; it stays mapped
-// as long as the connection is open, which the watch owns. The connection is used under `&mut self` alone.
-unsafe impl Send for Watch {}
+/// Looks at one database, through a connection that nobody else uses.
+pub(crate) struct Watch(Link);
 
 impl Watch {
     pub(crate) fn new(connection: Link) -> Result<Self> {
         // Opens the log, and with it the index, if there is one.
-        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
         connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(()))?;
-        let header = if mode == "wal" { header_of(&connection) } else { None };
-        Ok(Self { header, connection })
+        Ok(Self(connection))
     }
 
     /// The version, where there is a shared index.
     #[inline]
     pub(crate) fn version_in_memory(&self) -> Option<Version> {
-        let header = self.header?;
-        // SAFETY: the piece is larger than the header, and mapped, see above; words are aligned.
-        let word = |place: usize| unsafe { header.add(place).as_ref() }.load(Ordering::Relaxed);
-        let version = Version { count: word(COUNT), sum: word(SUM) };
-        // What is read from the database after this is at least as new.
-        fence(Ordering::Acquire);
-        Some(version)
+        self.0.header().map(Header::version)
     }
 
     pub(crate) fn version(&mut self) -> Result<Version> {
         if let Some(version) = self.version_in_memory() {
             return Ok(version);
         }
-        let mut ask = self.connection.prepare_cached("PRAGMA data_version")?;
+        let mut ask = self.0.prepare_cached("PRAGMA data_version")?;
         let count: i64 = ask.query_row([], |row| row.get(0))?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it wraps around")]
         Ok(Version { count: count as u32, sum: 0 })
-    }
-}
-
-fn header_of(connection: &Link) -> Option<NonNull<AtomicU32>> {
-    // SAFETY: the connection is open and used by this thread alone. SQLite hands out its own file, whose methods are
-    // called as SQLite does; the first piece of the index exists, since the database has been read in WAL mode.
-    unsafe {
-        let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-        let code = ffi::sqlite3_file_control(
-            connection.handle(),
-            c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_FILE_POINTER,
-            (&raw mut file).cast(),
-        );
-        if code != ffi::SQLITE_OK {
-            return None;
-        }
-        let methods = file.as_ref()?.pMethods.as_ref()?;
-        if methods.iVersion < 2 {
-            return None;
-        }
-        let mut piece: *mut c_void = ptr::null_mut();
-        let code = methods.xShmMap?(file, 0, PIECE, 0, (&raw mut piece).cast());
-        if code == ffi::SQLITE_OK { NonNull::new(piece.cast()) } else { None }
     }
 }

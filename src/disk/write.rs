@@ -247,6 +247,7 @@ impl Store {
     ) -> Result<bool> {
         self.write(patience, |connection, _| {
             let columns = params![bind(key.datum), key.raw, now, expire_time];
+            self.forecast().expect_expiry(expire_time);
             Ok(connection.prepare_cached(TOUCH)?.execute(columns)? > 0)
         })
     }
