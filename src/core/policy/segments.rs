@@ -117,13 +117,19 @@ impl Segments {
 
     fn protect(&mut self, slot: Slot, protected: usize) {
         self.relocate(slot, Segment::Protected);
-        // One came in; a second leaves where the segment has become smaller.
-        for _ in 0..2 {
-            if self.len(Segment::Protected) > protected
-                && let Some(coldest) = self.coldest(Segment::Protected)
-            {
-                self.relocate(coldest, Segment::Probation);
+        self.shrink(Segment::Protected, protected, 1);
+    }
+
+    /// Puts the coldest of a segment on probation, at most so many at once, where it has more entries
+    /// than that.
+    #[inline]
+    pub(super) fn shrink(&mut self, segment: Segment, entries: usize, at_once: usize) {
+        for _ in 0..at_once {
+            if self.len(segment) <= entries {
+                break;
             }
+            let Some(coldest) = self.coldest(segment) else { break };
+            self.relocate(coldest, Segment::Probation);
         }
     }
 

@@ -27,7 +27,7 @@ const LEAST_ENTRIES: usize = 512;
 const MOST_COMPARED: usize = 32;
 /// One in so many is lucky.
 const LUCK: u32 = 128;
-/// Entries that move from a window that has become too large when one comes in.
+/// Entries that move from a segment that has become too large when one comes in.
 const MOVED: usize = 8;
 
 /// A windowed, segmented cache on the course that its miniature simulations find best.
@@ -155,19 +155,14 @@ impl<C: Courses> Policy for Steered<C> {
         }
         self.steering.miss();
         self.count(hash);
+        // With nobody on probation, newcomers would have to compete with the warmest.
+        self.segments.shrink(Segment::Protected, self.protected, MOVED);
         if self.ghosts.recall(hash) && self.course.admission != Admission::Frequency {
             self.segments.push(slot, Segment::Probation);
             return;
         }
         self.segments.push(slot, Segment::Window);
-        for _ in 0..MOVED {
-            if self.segments.len(Segment::Window) <= self.window {
-                break;
-            }
-            if let Some(coldest) = self.segments.coldest(Segment::Window) {
-                self.segments.relocate(coldest, Segment::Probation);
-            }
-        }
+        self.segments.shrink(Segment::Window, self.window, MOVED);
     }
 
     #[inline(always)]
@@ -253,5 +248,34 @@ impl<C: Courses> Policy for Steered<C> {
     fn check(&self, len: usize) -> Result<(), String> {
         self.segments.check(len)?;
         self.ghosts.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tinylfu::Windows;
+    use super::*;
+
+    #[test]
+    fn segments_become_smaller_with_another_course() {
+        const ENTRIES: usize = 100;
+        let mut policy = Steered::<Windows>::new(ENTRIES, 1);
+        policy.set_bound(ENTRIES);
+        for at in 0..ENTRIES {
+            policy.on_insert(Slot::new(at), at as u64);
+        }
+        (0..ENTRIES).for_each(|at| policy.on_access(Slot::new(at), at as u64));
+        let before = policy.segments.len(Segment::Protected);
+        policy.course = Windows::COURSES[2];
+        policy.window = policy.course.window_of(ENTRIES);
+        policy.protected = policy.course.protected_of(ENTRIES);
+        assert!(before > policy.protected);
+        // Nobody is hit.
+        for at in 0..ENTRIES / 2 {
+            policy.on_reuse(Slot::new(at), at as u64, (ENTRIES + at) as u64);
+        }
+        assert!(policy.segments.len(Segment::Protected) <= policy.protected);
+        assert!(policy.segments.len(Segment::Window) <= policy.window);
+        assert_eq!(policy.check(ENTRIES), Ok(()));
     }
 }
