@@ -23,8 +23,10 @@ pub trait Courses {
 const LEAST_SKETCH: usize = 128;
 /// Without a bound, a sketch is made for so many entries at first.
 const LEAST_ENTRIES: usize = 512;
-/// Where weights differ, so many of the coldest of window and main space are compared.
-const MOST_COMPARED: usize = 32;
+/// Where weights differ, so many of the coldest of window and main space each are compared.
+const COLDEST_COMPARED: usize = 16;
+/// And so many of all the slots, others for every victim.
+const SLOTS_COMPARED: usize = 32;
 /// One in so many is lucky.
 const LUCK: u32 = 128;
 /// Entries that move from a segment that has become too large when one comes in.
@@ -47,6 +49,8 @@ pub struct Steered<C> {
     /// Whether the next candidate is lucky; drawn ahead, so that the next victim can be named.
     lucky: bool,
     seed: u64,
+    /// Where weights differ, the slot from which on the next victim is looked for, too.
+    hand: usize,
     courses: PhantomData<C>,
 }
 
@@ -91,17 +95,18 @@ impl<C: Courses> Steered<C> {
     }
 
     /// Of those that might leave next, the one that was seen least often for what it weighs. Being
-    /// seen counts twice, so that a heavy entry in great demand stays.
+    /// seen counts twice, so that a heavy entry in great demand stays. Beside the coldest there are
+    /// some from anywhere, so that the heavy and worthless do not stay until they are cold.
     fn least_worth(&self, entries: &impl Entries) -> Option<Slot> {
         let value = |slot: Slot| {
             let seen = u128::from(self.seen(slot, entries)) + 1;
             (seen * seen, u128::from(entries.weight(slot).max(1)))
         };
-        let window = if self.window_is_over() { MOST_COMPARED } else { 0 };
+        let window = if self.window_is_over() { COLDEST_COMPARED } else { 0 };
         let mut least: Option<(Slot, (u128, u128))> = None;
-        for slot in
-            self.segments.main().take(MOST_COMPARED).chain(self.segments.iter(Segment::Window).take(window))
-        {
+        let main = self.segments.main().take(COLDEST_COMPARED);
+        let window = self.segments.iter(Segment::Window).take(window);
+        for slot in main.chain(window).chain(self.segments.sweep(self.hand, SLOTS_COMPARED)) {
             let (seen, weight) = value(slot);
             // As fractions, without rounding.
             if least.is_none_or(|(_, (least_seen, of_weight))| seen * of_weight < least_seen * weight) {
@@ -135,6 +140,7 @@ impl<C: Courses> Policy for Steered<C> {
             rng,
             lucky: false,
             seed,
+            hand: 0,
             courses: PhantomData,
         };
         policy.fit(LEAST_ENTRIES);
@@ -186,6 +192,10 @@ impl<C: Courses> Policy for Steered<C> {
         }
         self.ghosts.remember(hash);
         self.segments.remove(slot);
+        self.hand += SLOTS_COMPARED;
+        if self.hand >= self.segments.slots() {
+            self.hand = 0;
+        }
         self.lucky = self.rng.next_u32().is_multiple_of(LUCK);
     }
 
