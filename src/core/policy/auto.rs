@@ -26,5 +26,19 @@ impl Courses for WindowsAndGhosts {
     ];
 }
 
+/// The first of these courses, for ever.
+#[cfg(feature = "unsteered")]
+#[derive(Clone, Copy, Debug)]
+pub struct OneWindow;
+
+#[cfg(feature = "unsteered")]
+impl Courses for OneWindow {
+    const COURSES: &'static [Course] = &[window(8)];
+}
+
+/// What [`Auto`] is without steering, to measure what that costs.
+#[cfg(feature = "unsteered")]
+pub type Unsteered = Steered<OneWindow>;
+
 /// Evicts by recency, by frequency or by ghosts, as suits the workload best.
 pub type Auto = Steered<WindowsAndGhosts>;

@@ -15,7 +15,7 @@ use crate::slot::Slot;
 
 /// The courses between which a policy steers.
 pub trait Courses {
-    /// At least one: the first is taken at the beginning.
+    /// At least one: the first is taken at the beginning. With one there is no steering.
     const COURSES: &'static [Course];
 }
 
@@ -74,7 +74,7 @@ impl<C: Courses> Steered<C> {
     fn count(&mut self, hash: u64) {
         let mixed = self.sketch.mix(hash);
         self.sketch.increment(mixed);
-        if self.steering.request(mixed, &self.sketch) {
+        if C::COURSES.len() > 1 && self.steering.request(mixed, &self.sketch) {
             self.follow_course();
         }
     }
@@ -159,7 +159,9 @@ impl<C: Courses> Policy for Steered<C> {
         if self.bound == usize::MAX && self.segments.total() > self.sketch.entries() * 2 {
             self.fit(self.segments.total());
         }
-        self.steering.miss();
+        if C::COURSES.len() > 1 {
+            self.steering.miss();
+        }
         self.count(hash);
         // With nobody on probation, newcomers would have to compete with the warmest.
         self.segments.shrink(Segment::Protected, self.protected, MOVED);
