@@ -1,14 +1,15 @@
 //! What steering costs: `auto` beside the same structure on one course for ever, and LRU.
 //! `cargo bench -p flexcache-core --features unsteered --bench steering`.
 //!
-//! Each round measures each of them once, in turns; the medians of the times, and of the ratios within
+//! `window` and `ghosts` are `auto` on its first course, of a small window, and on its last, with ghosts.
+//! Each round measures each of them once, in turns; the medians of the times, in nanoseconds, and of the ratios within
 //! a round, are printed.
 
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::Instant;
 
-use flexcache_core::policy::{Auto, Lru, Policy, TinyLfu, Unsteered};
+use flexcache_core::policy::{Auto, Lru, Policy, TinyLfu, UnsteeredGhosts, UnsteeredWindow};
 use flexcache_core::{Limits, Store};
 
 const ROUNDS: usize = 31;
@@ -75,29 +76,34 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    println!("entries  misses  lru ns  unsteered ns  tinylfu ns  auto ns  auto / unsteered  auto / lru");
+    println!(
+        "entries  misses     lru  window  ghosts  tinylfu    auto  auto / window  auto / ghosts  auto / lru"
+    );
     for entries in [1_000, 10_000, 100_000] {
         for misses in [0, 10, 100] {
             let mut all = [
                 made::<Lru>(entries, misses),
-                made::<Unsteered>(entries, misses),
+                made::<UnsteeredWindow>(entries, misses),
+                made::<UnsteeredGhosts>(entries, misses),
                 made::<TinyLfu>(entries, misses),
                 made::<Auto>(entries, misses),
             ];
             // Until what is measured is what goes on for ever.
             (0..5).for_each(|_| all.iter_mut().for_each(|one| _ = one.run()));
-            let rounds: Vec<[f64; 4]> =
+            let rounds: Vec<[f64; 5]> =
                 (0..ROUNDS).map(|_| std::array::from_fn(|at| all[at].run())).collect();
             let of = |at: usize| median(rounds.iter().map(|round| round[at]).collect());
-            let ratio = |over: usize| median(rounds.iter().map(|round| round[3] / round[over]).collect());
+            let ratio = |over: usize| median(rounds.iter().map(|round| round[4] / round[over]).collect());
             println!(
-                "{entries:7}  {:4.0} %  {:6.1}  {:12.1}  {:10.1}  {:7.1}  {:16.2}  {:10.2}",
+                "{entries:7}  {:4.0} %  {:6.1}  {:6.1}  {:6.1}  {:7.1}  {:6.1}  {:13.2}  {:13.2}  {:10.2}",
                 misses as f64 / 10.0,
                 of(0),
                 of(1),
                 of(2),
                 of(3),
+                of(4),
                 ratio(1),
+                ratio(2),
                 ratio(0),
             );
         }

@@ -33,12 +33,26 @@ pub struct OneWindow;
 
 #[cfg(feature = "unsteered")]
 impl Courses for OneWindow {
-    const COURSES: &'static [Course] = &[window(8)];
+    const COURSES: &'static [Course] = WindowsAndGhosts::COURSES.split_at(1).0;
 }
 
-/// What [`Auto`] is without steering, to measure what that costs.
+/// The last.
 #[cfg(feature = "unsteered")]
-pub type Unsteered = Steered<OneWindow>;
+#[derive(Clone, Copy, Debug)]
+pub struct OneWithGhosts;
+
+#[cfg(feature = "unsteered")]
+impl Courses for OneWithGhosts {
+    const COURSES: &'static [Course] = WindowsAndGhosts::COURSES.split_at(6).1;
+}
+
+/// What [`Auto`] is without steering, to measure what that costs; without ghosts either.
+#[cfg(feature = "unsteered")]
+pub type UnsteeredWindow = Steered<OneWindow>;
+
+/// What [`Auto`] is without steering, and with ghosts.
+#[cfg(feature = "unsteered")]
+pub type UnsteeredGhosts = Steered<OneWithGhosts>;
 
 /// Evicts by recency, by frequency or by ghosts, as suits the workload best.
 pub type Auto = Steered<WindowsAndGhosts>;

@@ -23,7 +23,7 @@ mod tinylfu;
 
 pub use auto::Auto;
 #[cfg(feature = "unsteered")]
-pub use auto::Unsteered;
+pub use auto::{UnsteeredGhosts, UnsteeredWindow};
 pub use fifo::Fifo;
 pub use lfu::Lfu;
 pub use lru::Lru;

@@ -55,10 +55,22 @@ pub struct Steered<C> {
 }
 
 impl<C: Courses> Steered<C> {
+    /// Makes everything for so many entries, knowing nothing.
     fn fit(&mut self, full: usize) {
-        self.full = full;
         self.sketch = Sketch::new(full.max(LEAST_SKETCH), self.seed);
         self.steering = Steering::new(C::COURSES, full, self.seed);
+        self.fit_rest(full);
+    }
+
+    /// The same, keeping what is known. O(n).
+    fn refit(&mut self, full: usize) {
+        self.sketch = self.sketch.resized(full.max(LEAST_SKETCH));
+        self.steering.resize(full);
+        self.fit_rest(full);
+    }
+
+    fn fit_rest(&mut self, full: usize) {
+        self.full = full;
         let ghosts = C::COURSES.iter().map(|course| course.ghosts_of(full)).max().unwrap_or(0);
         self.ghosts.resize(ghosts);
         self.follow_course();
@@ -150,7 +162,7 @@ impl<C: Courses> Policy for Steered<C> {
     fn set_bound(&mut self, entries: usize) {
         self.bound = entries;
         if entries != usize::MAX && entries != self.full {
-            self.fit(entries.max(1));
+            if self.segments.total() == 0 { self.fit(entries.max(1)) } else { self.refit(entries.max(1)) }
         }
     }
 

@@ -193,8 +193,8 @@ impl Miniature {
 /// The miniatures and what they have found out.
 ///
 /// For each request they are fed they cost several times what it costs the cache itself. So they are
-/// fed as long as there is credit: a fixed amount to begin with, one request for each miss, which
-/// costs whoever uses the cache far more than that, and next to nothing for hits. When it is used
+/// fed as long as there is credit: a fixed amount to begin with, one request for some misses, which
+/// cost whoever uses the cache far more than that, and next to nothing for hits. When it is used
 /// up, or nothing is missed, they rest until it is worth their while again.
 #[derive(Clone, Debug)]
 pub(super) struct Steering {
@@ -228,7 +228,9 @@ const SAMPLING: u64 = (1 << 20) - 1;
 /// ever credit for.
 const MOST_CREDIT: usize = 1 << 16;
 
-/// One request in so many may be simulated in the long run.
+/// In the long run, one request may be simulated for so many misses,
+const MISSES_PER_CREDIT: usize = 4;
+/// and one for so many requests.
 const REQUESTS_PER_CREDIT: usize = 64;
 
 impl Steering {
@@ -252,6 +254,19 @@ impl Steering {
             credit: MOST_CREDIT,
             misses: 0,
         }
+    }
+
+    /// The cache has room for so many entries from now on. What was found out stays, where miniatures
+    /// are as large as they were; and the course.
+    pub(super) fn resize(&mut self, full: usize) {
+        let fresh = Self::new(self.courses, full, self.seed);
+        if fresh.full != self.full {
+            *self = Self { current: self.current, ..fresh };
+            return;
+        }
+        self.sampled_below = fresh.sampled_below;
+        self.feeding_below = if self.feeding_below > 0 { fresh.sampled_below } else { 0 };
+        (self.between, self.remaining) = (fresh.between, fresh.between);
     }
 
     #[inline]
@@ -303,7 +318,7 @@ impl Steering {
         self.remaining = self.between;
         let sampled = std::mem::take(&mut self.sampled);
         let misses = std::mem::take(&mut self.misses);
-        let earned = misses + self.between / REQUESTS_PER_CREDIT;
+        let earned = misses / MISSES_PER_CREDIT + self.between / REQUESTS_PER_CREDIT;
         self.credit = (self.credit + earned).min(MOST_CREDIT).saturating_sub(sampled as usize);
         let fed = self.feeding_below > 0;
         // About as many as the next requests will cost.
