@@ -302,4 +302,65 @@ mod tests {
         assert!(policy.segments.len(Segment::Window) <= policy.window);
         assert_eq!(policy.check(ENTRIES), Ok(()));
     }
+
+    /// A window of one entry, and admission by frequency, for ever.
+    struct OneWindow;
+
+    impl Courses for OneWindow {
+        const COURSES: &'static [Course] = &[Course { window: 1, admission: Admission::Frequency }];
+    }
+
+    struct Present(Vec<u64>);
+
+    impl Entries for Present {
+        fn hash(&self, slot: Slot) -> u64 {
+            self.0[slot.index()]
+        }
+
+        fn weight(&self, _: Slot) -> u64 {
+            1
+        }
+
+        fn are_weighted(&self) -> bool {
+            false
+        }
+    }
+
+    /// How often a key is found that comes as often as the hundred that were there first.
+    fn hits_of_a_newcomer(with_luck: bool) -> usize {
+        const FAVOURITES: u64 = 100;
+        const ROUNDS: u64 = 2_000;
+        let mut policy = Steered::<OneWindow>::new(0, 1);
+        policy.set_bound(100);
+        let mut present = Present(Vec::new());
+        let mut request = |key: u64| {
+            let found = present.0.iter().position(|&other| other == key).map(Slot::new);
+            if let Some(slot) = found {
+                policy.on_access(slot, key);
+            } else if present.0.len() < 100 {
+                policy.on_insert(Slot::new(present.0.len()), key);
+                present.0.push(key);
+            } else {
+                policy.lucky &= with_luck;
+                let victim = policy.victim(&present).expect("it is full");
+                let gone = std::mem::replace(&mut present.0[victim.index()], key);
+                policy.on_reuse(victim, gone, key);
+            }
+            found.is_some()
+        };
+        (0..30 * FAVOURITES).for_each(|step| _ = request(step % FAVOURITES));
+        let mut round = |round: u64| {
+            (0..FAVOURITES).for_each(|key| _ = request(key));
+            let hit = request(FAVOURITES);
+            request(1_000_000 + round);
+            hit
+        };
+        (0..ROUNDS).filter(|&step| round(step)).count()
+    }
+
+    #[test]
+    fn luck_lets_in_who_is_only_as_warm() {
+        let (without, with) = (hits_of_a_newcomer(false), hits_of_a_newcomer(true));
+        assert!(without < 20 && with > 1_000, "{without} without luck, {with} with it");
+    }
 }
