@@ -5,6 +5,8 @@
 //! Each round measures each of them once, in turns; the medians of the times, in nanoseconds, and of the ratios within
 //! a round, are printed.
 
+#![expect(clippy::print_stdout, reason = "a program")]
+
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::Instant;
@@ -13,7 +15,7 @@ use flexcache_core::policy::{Auto, Lru, Policy, TinyLfu, UnsteeredGhosts, Unstee
 use flexcache_core::{Limits, Store};
 
 const ROUNDS: usize = 31;
-const REQUESTS: usize = 200_000;
+const REQUESTS: u32 = 200_000;
 
 fn mix(key: u64) -> u64 {
     let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
@@ -58,7 +60,7 @@ impl<P: Policy> Measured for Loop<P> {
         }
         #[expect(clippy::cast_precision_loss, reason = "a time")]
         let nanoseconds = began.elapsed().as_nanos() as f64;
-        nanoseconds / REQUESTS as f64
+        nanoseconds / f64::from(REQUESTS)
     }
 }
 
@@ -95,8 +97,8 @@ fn main() {
             let of = |at: usize| median(rounds.iter().map(|round| round[at]).collect());
             let ratio = |over: usize| median(rounds.iter().map(|round| round[4] / round[over]).collect());
             println!(
-                "{entries:7}  {:4.0} %  {:6.1}  {:6.1}  {:6.1}  {:7.1}  {:6.1}  {:13.2}  {:13.2}  {:10.2}",
-                misses as f64 / 10.0,
+                "{entries:7}  {:4} %  {:6.1}  {:6.1}  {:6.1}  {:7.1}  {:6.1}  {:13.2}  {:13.2}  {:10.2}",
+                misses / 10,
                 of(0),
                 of(1),
                 of(2),
