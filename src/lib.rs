@@ -33,7 +33,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::remembered::Remembered;
     #[pymodule_export]
-    use crate::py::replay::replay_trace;
+    use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]
     use crate::py::stats::CacheStats;
     #[pymodule_export]

@@ -5,12 +5,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
+
 use flexcache_core::Limits;
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::replay::{Outcome, lru_hits, optimum, replay};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use super::engine::PolicyName;
 
@@ -204,4 +207,52 @@ pub(crate) fn replay_trace(
             }
         })
     })
+}
+
+/// Keys as numbers, one after the other; sizes, where there are any.
+type Numbered<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, usize);
+
+/// The accesses of a text with a key, or a key and a size, in every line: keys as 32-bit numbers in order of
+/// first appearance, sizes as 64-bit ones, and how many different keys. `None` where any line is
+/// malformed: whoever wants to know which, has to read the text more slowly. O(n).
+#[pyfunction]
+#[pyo3(name = "_parse_plain")]
+pub(crate) fn parse_plain<'py>(py: Python<'py>, text: &[u8]) -> Option<Numbered<'py>> {
+    let (keys, sizes, distinct) = py.detach(|| numbered(text))?;
+    let sizes = (!sizes.is_empty()).then(|| PyBytes::new(py, &sizes));
+    Some((PyBytes::new(py, &keys), sizes, distinct))
+}
+
+/// More digits are left to the slower way.
+const MOST_DIGITS: usize = 18;
+
+fn numbered(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let mut numbers: HashMap<&[u8], u32> = HashMap::new();
+    let (mut accesses, mut sizes) = (Vec::with_capacity(text.len() / 2), Vec::new());
+    for line in text.split(|&byte| byte == b'\n') {
+        // What Python takes for a blank.
+        let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+        let mut fields = line.split(blank).filter(|field| !field.is_empty());
+        let Some(key) = fields.next() else { continue };
+        if key[0] == b'#' {
+            continue;
+        }
+        let second = fields.next();
+        let others = !accesses.is_empty() && second.is_some() == sizes.is_empty();
+        if others || fields.next().is_some() || key.contains(&0) {
+            return None;
+        }
+        if let Some(size) = second {
+            if size.len() > MOST_DIGITS || !size.iter().all(u8::is_ascii_digit) {
+                return None;
+            }
+            let size = size.iter().fold(0_u64, |size, digit| size * 10 + u64::from(digit - b'0'));
+            sizes.extend_from_slice(&size.to_ne_bytes());
+        }
+        let next = u32::try_from(numbers.len()).ok()?;
+        let number = *numbers.entry(key).or_insert(next);
+        accesses.extend_from_slice(&number.to_ne_bytes());
+    }
+    Some((accesses, sizes, numbers.len()))
 }

@@ -5,17 +5,17 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import io
 import random
 import struct
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import io
+from flexcache_rs import _core
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -35,6 +35,8 @@ LARGEST_SIZE = 2**63 - 1
 """Of an entry and of a cache, so that both together fit the 64 bits in which a cache adds up."""
 MOST_BLOCKS = 1 << 20
 """So many blocks a line of a `.lis` trace may name."""
+PIECE = 1 << 20
+"""So many bytes are read at once."""
 REPORTED = 5
 """So many malformed lines are named; the others are counted."""
 
@@ -149,11 +151,26 @@ def _unzipped(file: io.BufferedReader) -> io.BufferedIOBase:
 
 
 def _parse(trace: Trace, file: io.BufferedReader, skip_malformed: bool) -> None:
+    whole = _unzipped(file)
+    # Piece by piece: a read of all would not notice Ctrl-C in between.
+    text = b"".join(iter(lambda: whole.read1(PIECE), b""))
+    parsed = _core._parse_plain(text)  # noqa: SLF001 - this is the package it is for
+    if parsed is None:
+        _parse_lines(trace, io.BytesIO(text), skip_malformed)
+        return
+    keys, sizes, trace.distinct = parsed
+    trace.keys = array("I", keys).tolist()
+    trace.requests = len(trace.keys)
+    trace.sizes = None if sizes is None else array("Q", sizes).tolist()
+
+
+def _parse_lines(trace: Trace, file: io.BytesIO, skip_malformed: bool) -> None:
+    """The same, line by line, where a line is malformed."""
     numbers: dict[bytes, int] = {}
     number_of = numbers.setdefault
     fields = 0
     keys, sizes = trace.keys, list[int]()
-    for at, line in enumerate(_unzipped(file), 1):
+    for at, line in enumerate(file, 1):
         if at == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         parts = line.split()

@@ -26,5 +26,33 @@ impl Courses for WindowsAndGhosts {
     ];
 }
 
+/// The first of these courses, for ever.
+#[cfg(feature = "unsteered")]
+#[derive(Clone, Copy, Debug)]
+pub struct OneWindow;
+
+#[cfg(feature = "unsteered")]
+impl Courses for OneWindow {
+    const COURSES: &'static [Course] = WindowsAndGhosts::COURSES.split_at(1).0;
+}
+
+/// The last.
+#[cfg(feature = "unsteered")]
+#[derive(Clone, Copy, Debug)]
+pub struct OneWithGhosts;
+
+#[cfg(feature = "unsteered")]
+impl Courses for OneWithGhosts {
+    const COURSES: &'static [Course] = WindowsAndGhosts::COURSES.split_at(6).1;
+}
+
+/// What [`Auto`] is without steering, to measure what that costs; without ghosts either.
+#[cfg(feature = "unsteered")]
+pub type UnsteeredWindow = Steered<OneWindow>;
+
+/// What [`Auto`] is without steering, and with ghosts.
+#[cfg(feature = "unsteered")]
+pub type UnsteeredGhosts = Steered<OneWithGhosts>;
+
 /// Evicts by recency, by frequency or by ghosts, as suits the workload best.
 pub type Auto = Steered<WindowsAndGhosts>;

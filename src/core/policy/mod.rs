@@ -22,6 +22,8 @@ mod steering;
 mod tinylfu;
 
 pub use auto::Auto;
+#[cfg(feature = "unsteered")]
+pub use auto::{UnsteeredGhosts, UnsteeredWindow};
 pub use fifo::Fifo;
 pub use lfu::Lfu;
 pub use lru::Lru;

@@ -15,6 +15,8 @@ pub(super) enum Segment {
 }
 
 const SEGMENT: u8 = 3;
+/// In place of a segment, where there is no entry.
+const ABSENT: u8 = 3;
 /// What a hit in the window adds to a mark.
 const HIT: u8 = 4;
 /// Hits in the window are counted up to this number.
@@ -26,6 +28,8 @@ pub(super) struct Segments {
     marks: Column<u8>,
     lists: [List; 3],
     lens: [usize; 3],
+    /// Slots up to here have been taken at some time.
+    slots: usize,
 }
 
 impl Segments {
@@ -35,6 +39,7 @@ impl Segments {
             marks: Column::new(capacity),
             lists: [List::default(); 3],
             lens: [0; 3],
+            slots: 0,
         }
     }
 
@@ -79,8 +84,21 @@ impl Segments {
         self.iter(Segment::Probation).chain(self.iter(Segment::Protected))
     }
 
+    /// How many slots there have been at most: where a sweep turns back.
+    #[inline]
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// So many slots from a place on, those among them that have entries. Slots come in a circle.
+    pub(super) fn sweep(&self, from: usize, slots: usize) -> impl Iterator<Item = Slot> + '_ {
+        let around = (from..self.slots).chain(0..from.min(self.slots));
+        around.take(slots).map(Slot::new).filter(|&slot| self.marks.get(slot) & SEGMENT != ABSENT)
+    }
+
     #[inline]
     pub(super) fn push(&mut self, slot: Slot, segment: Segment) {
+        self.slots = self.slots.max(slot.index() + 1);
         self.marks.set(slot, segment as u8);
         self.lists[segment as usize].push_back(&mut self.links, slot);
         self.lens[segment as usize] += 1;
@@ -88,6 +106,12 @@ impl Segments {
 
     #[inline]
     pub(super) fn remove(&mut self, slot: Slot) {
+        self.take_out(slot);
+        self.marks.set(slot, ABSENT);
+    }
+
+    #[inline(always)]
+    fn take_out(&mut self, slot: Slot) {
         let segment = self.segment(slot) as usize;
         self.lists[segment].unlink(&mut self.links, slot);
         self.lens[segment] -= 1;
@@ -95,7 +119,7 @@ impl Segments {
 
     #[inline]
     pub(super) fn relocate(&mut self, slot: Slot, segment: Segment) {
-        self.remove(slot);
+        self.take_out(slot);
         self.push(slot, segment);
     }
 
@@ -117,13 +141,19 @@ impl Segments {
 
     fn protect(&mut self, slot: Slot, protected: usize) {
         self.relocate(slot, Segment::Protected);
-        // One came in; a second leaves where the segment has become smaller.
-        for _ in 0..2 {
-            if self.len(Segment::Protected) > protected
-                && let Some(coldest) = self.coldest(Segment::Protected)
-            {
-                self.relocate(coldest, Segment::Probation);
+        self.shrink(Segment::Protected, protected, 1);
+    }
+
+    /// Puts the coldest of a segment on probation, at most so many at once, where it has more entries
+    /// than that.
+    #[inline]
+    pub(super) fn shrink(&mut self, segment: Segment, entries: usize, at_once: usize) {
+        for _ in 0..at_once {
+            if self.len(segment) <= entries {
+                break;
             }
+            let Some(coldest) = self.coldest(segment) else { break };
+            self.relocate(coldest, Segment::Probation);
         }
     }
 

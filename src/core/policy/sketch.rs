@@ -42,6 +42,28 @@ impl Sketch {
         }
     }
 
+    /// The same for another number of entries; what was counted stays counted. O(n).
+    ///
+    /// A hash has the same counters in whatever block it is. A block that takes the place of several
+    /// has the largest of their counts, so that no estimate falls.
+    pub(super) fn resized(&self, entries: usize) -> Self {
+        let mut other = Self { seed: self.seed, ..Self::new(entries, 0) };
+        let (from, to) = (self.blocks.len(), other.blocks.len());
+        if from == to {
+            return Self { period: other.period, ..self.clone() };
+        }
+        for (at, block) in other.blocks.iter_mut().enumerate() {
+            for old in at * from / to..((at + 1) * from).div_ceil(to) {
+                let behind = self.behind(old);
+                for (word, &counted) in block.iter_mut().zip(&self.blocks[old]) {
+                    *word = larger(*word, halved(counted, behind));
+                }
+            }
+        }
+        other.increments = self.increments.min(other.period - 1);
+        other
+    }
+
     /// How many entries this is made for, in whole blocks.
     pub(super) fn entries(&self) -> usize {
         self.blocks.len() * ENTRIES_PER_BLOCK
@@ -84,12 +106,17 @@ impl Sketch {
 
     #[cold]
     fn catch_up(&mut self, at: usize) {
-        let behind = self.halvings.wrapping_sub(self.halved[at]).min(4);
-        let kept = u64::from(TOP >> behind) * 0x1111_1111_1111_1111;
+        let behind = self.behind(at);
         for word in &mut self.blocks[at] {
-            *word = *word >> behind & kept;
+            *word = halved(*word, behind);
         }
         self.halved[at] = self.halvings;
+    }
+
+    /// How often a block is still to be halved, as far as that matters.
+    #[inline]
+    fn behind(&self, at: usize) -> u8 {
+        self.halvings.wrapping_sub(self.halved[at]).min(4)
     }
 
     /// About how often a hash was counted. O(1).
@@ -101,7 +128,7 @@ impl Sketch {
             let (word, shift) = Self::counter(mixed, row);
             (block[word] >> shift & 15) as u8
         });
-        least.fold(TOP, u8::min) >> self.halvings.wrapping_sub(self.halved[at]).min(4)
+        least.fold(TOP, u8::min) >> self.behind(at)
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
@@ -109,9 +136,36 @@ impl Sketch {
     }
 }
 
+/// Sixteen counters, each halved so often.
+fn halved(word: u64, times: u8) -> u64 {
+    word >> times & (u64::from(TOP >> times) * 0x1111_1111_1111_1111)
+}
+
+/// The larger of each pair of sixteen counters.
+fn larger(one: u64, other: u64) -> u64 {
+    let counter = |at: u32| (one >> (4 * at) & 15).max(other >> (4 * at) & 15) << (4 * at);
+    (0..16).map(counter).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_size_forgets_nothing() {
+        const KEYS: u64 = 300;
+        let mut sketch = Sketch::new(1000, 1);
+        let seen = |sketch: &Sketch, key: u64| sketch.estimate(sketch.mix(key));
+        for key in 0..KEYS {
+            (0..key % 7).for_each(|_| sketch.increment(sketch.mix(key)));
+        }
+        for entries in [1000, 1001, 1500, 4000, 100_000, 800, 333] {
+            let other = sketch.resized(entries);
+            assert!((0..KEYS).all(|key| seen(&other, key) >= seen(&sketch, key)), "{entries}");
+            let more = (0..KEYS).filter(|&key| seen(&other, key) > seen(&sketch, key)).count();
+            assert!(more <= if entries % 1000 == 0 { 0 } else { 100 }, "{entries}: {more}");
+        }
+    }
 
     #[test]
     fn counts_to_fifteen_and_halves() {

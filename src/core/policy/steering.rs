@@ -1,6 +1,11 @@
 //! Steering by miniature simulations: the same cache many times smaller, once for each course that
 //! could be taken, fed with the same small part of the keys. The course whose miniature has had
 //! the most hits lately is taken.
+//!
+//! One miniature more changes course whenever the cache does. Where it falls behind the best of those
+//! that do not, over five times as long, to change does not pay: what is best seems to change, as with
+//! accesses that go to and fro, but each change costs more than it gains. Then the course that is the
+//! best in the long run is taken.
 
 use hashbrown::HashTable;
 
@@ -72,6 +77,8 @@ const LARGEST_MINIATURE: usize = 128;
 const LEAST_BETWEEN: usize = 500;
 /// What part of a score is kept from one decision to the next.
 const KEPT: f64 = 0.9;
+/// The same of a score in the long run.
+const KEPT_LONG: f64 = 0.98;
 /// By which part of the sampled requests a course must be ahead to be taken.
 const MARGIN: f64 = 0.0025;
 
@@ -87,23 +94,36 @@ struct Miniature {
     index: HashTable<Slot>,
     hashes: Vec<u64>,
     hits: u32,
-    score: f64,
+    /// Hits, as far as they still count.
+    lately: f64,
+    in_the_long_run: f64,
 }
 
 impl Miniature {
-    fn new(course: Course, full: usize, seed: u64) -> Self {
+    /// On this course, with so many ghosts.
+    fn new(course: Course, full: usize, ghosts: usize, seed: u64) -> Self {
         Self {
             course,
             full,
             window: course.window_of(full),
             protected: course.protected_of(full),
             segments: Segments::new(full),
-            ghosts: Ghosts::new(course.ghosts_of(full), seed),
+            ghosts: Ghosts::new(ghosts, seed),
             index: HashTable::with_capacity(full),
             hashes: Vec::with_capacity(full),
             hits: 0,
-            score: 0.0,
+            lately: 0.0,
+            in_the_long_run: 0.0,
         }
+    }
+
+    /// Changes course.
+    fn follow(&mut self, course: Course) {
+        self.course = course;
+        self.window = course.window_of(self.full);
+        self.protected = course.protected_of(self.full);
+        self.segments.shrink(Segment::Protected, self.protected, self.full);
+        self.segments.shrink(Segment::Window, self.window, self.full);
     }
 
     fn request(&mut self, mixed: u64, sketch: &Sketch) {
@@ -128,17 +148,12 @@ impl Miniature {
         };
         let hashes = &self.hashes;
         self.index.insert_unique(mixed, slot, |&other| hashes[other.index()]);
-        if self.ghosts.recall(mixed) {
+        if self.ghosts.recall(mixed) && self.course.admission != Admission::Frequency {
             self.segments.push(slot, Segment::Probation);
             return;
         }
         self.segments.push(slot, Segment::Window);
-        if self.hashes.len() < self.full
-            && self.segments.len(Segment::Window) > self.window
-            && let Some(coldest) = self.segments.coldest(Segment::Window)
-        {
-            self.segments.relocate(coldest, Segment::Probation);
-        }
+        self.segments.shrink(Segment::Window, self.window, 1);
     }
 
     fn victim(&mut self, sketch: &Sketch) -> Slot {
@@ -178,15 +193,15 @@ impl Miniature {
 /// The miniatures and what they have found out.
 ///
 /// For each request they are fed they cost several times what it costs the cache itself. So they are
-/// fed as long as there is credit: a fixed amount to begin with, one request for each miss, which
-/// costs whoever uses the cache far more than that, and next to nothing for hits. When it is used
+/// fed as long as there is credit: a fixed amount to begin with, one request for some misses, which
+/// cost whoever uses the cache far more than that, and next to nothing for hits. When it is used
 /// up, or nothing is missed, they rest until it is worth their while again.
 #[derive(Clone, Debug)]
 pub(super) struct Steering {
     courses: &'static [Course],
     full: usize,
     seed: u64,
-    /// Made with the first entry.
+    /// Made with the first entry: one for each course, and one that changes course as the cache does.
     miniatures: Vec<Miniature>,
     current: usize,
     /// Keys are sampled whose mixed hash has its lowest bits below this.
@@ -198,7 +213,8 @@ pub(super) struct Steering {
     between: usize,
     sampled: u32,
     /// Sampled requests, as far as they still count.
-    weight: f64,
+    lately: f64,
+    in_the_long_run: f64,
     /// Sampled requests that may still be simulated.
     credit: usize,
     /// What was missed since the last decision.
@@ -212,7 +228,9 @@ const SAMPLING: u64 = (1 << 20) - 1;
 /// ever credit for.
 const MOST_CREDIT: usize = 1 << 16;
 
-/// One request in so many may be simulated in the long run.
+/// In the long run, one request may be simulated for so many misses,
+const MISSES_PER_CREDIT: usize = 4;
+/// and one for so many requests.
 const REQUESTS_PER_CREDIT: usize = 64;
 
 impl Steering {
@@ -231,10 +249,24 @@ impl Steering {
             remaining: between,
             between,
             sampled: 0,
-            weight: 0.0,
+            lately: 0.0,
+            in_the_long_run: 0.0,
             credit: MOST_CREDIT,
             misses: 0,
         }
+    }
+
+    /// The cache has room for so many entries from now on. What was found out stays, where miniatures
+    /// are as large as they were; and the course.
+    pub(super) fn resize(&mut self, full: usize) {
+        let fresh = Self::new(self.courses, full, self.seed);
+        if fresh.full != self.full {
+            *self = Self { current: self.current, ..fresh };
+            return;
+        }
+        self.sampled_below = fresh.sampled_below;
+        self.feeding_below = if self.feeding_below > 0 { fresh.sampled_below } else { 0 };
+        (self.between, self.remaining) = (fresh.between, fresh.between);
     }
 
     #[inline]
@@ -253,8 +285,11 @@ impl Steering {
 
     #[cold]
     fn begin(&mut self) {
-        let made = |(at, &course)| Miniature::new(course, self.full, self.seed ^ at);
-        self.miniatures = (0..).zip(self.courses).map(made).collect();
+        let most = self.courses.iter().map(|course| course.ghosts_of(self.full)).max().unwrap_or(0);
+        let constant = self.courses.iter().map(|&course| (course, course.ghosts_of(self.full)));
+        let all = constant.chain([(self.course(), most)]);
+        let made = |(at, (course, ghosts))| Miniature::new(course, self.full, ghosts, self.seed ^ at);
+        self.miniatures = (0..).zip(all).map(made).collect();
         self.feeding_below = self.sampled_below;
     }
 
@@ -283,7 +318,7 @@ impl Steering {
         self.remaining = self.between;
         let sampled = std::mem::take(&mut self.sampled);
         let misses = std::mem::take(&mut self.misses);
-        let earned = misses + self.between / REQUESTS_PER_CREDIT;
+        let earned = misses / MISSES_PER_CREDIT + self.between / REQUESTS_PER_CREDIT;
         self.credit = (self.credit + earned).min(MOST_CREDIT).saturating_sub(sampled as usize);
         let fed = self.feeding_below > 0;
         // About as many as the next requests will cost.
@@ -294,22 +329,36 @@ impl Steering {
     }
 
     fn choose(&mut self, sampled: u32) -> bool {
-        self.weight = self.weight * KEPT + f64::from(sampled);
-        let mut best = self.current;
-        for at in 0..self.miniatures.len() {
-            let miniature = &mut self.miniatures[at];
-            miniature.score = miniature.score * KEPT + f64::from(std::mem::take(&mut miniature.hits));
+        self.lately = self.lately * KEPT + f64::from(sampled);
+        self.in_the_long_run = self.in_the_long_run * KEPT_LONG + f64::from(sampled);
+        for miniature in &mut self.miniatures {
+            let hits = f64::from(std::mem::take(&mut miniature.hits));
+            miniature.lately = miniature.lately * KEPT + hits;
+            miniature.in_the_long_run = miniature.in_the_long_run * KEPT_LONG + hits;
         }
-        for at in 0..self.miniatures.len() {
-            if self.miniatures[at].score > self.miniatures[best].score {
-                best = at;
+        let Some((changing, constant)) = self.miniatures.split_last_mut() else { return false };
+        // The first that nobody is ahead of, but the present one rather than any other.
+        let best = |score: fn(&Miniature) -> f64, sampled: f64| {
+            let mut best = self.current;
+            for (at, miniature) in constant.iter().enumerate() {
+                if score(miniature) > score(&constant[best]) {
+                    best = at;
+                }
             }
-        }
-        let ahead = self.miniatures[best].score - self.miniatures[self.current].score;
-        if ahead <= self.weight * MARGIN {
+            let ahead = score(&constant[best]) - score(&constant[self.current]);
+            (best, ahead > sampled * MARGIN)
+        };
+        let (steady, worth_it) = best(|miniature| miniature.in_the_long_run, self.in_the_long_run);
+        let (best, worth_it) = if changing.in_the_long_run < constant[steady].in_the_long_run {
+            (steady, worth_it)
+        } else {
+            best(|miniature| miniature.lately, self.lately)
+        };
+        if !worth_it {
             return false;
         }
         self.current = best;
+        changing.follow(self.courses[best]);
         true
     }
 

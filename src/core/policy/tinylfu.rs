@@ -5,8 +5,8 @@
 //! Here the window is not moved step by step, uphill, but chosen from five sizes by miniature
 //! simulations, which see the top from afar: "Adaptive software cache management" (2018) compares
 //! both. Where weights differ, the one that leaves is the least seen for what it weighs, of the
-//! coldest. A hit moves its entry and counts it; an eviction compares two estimates, or, with
-//! weights, at most 64.
+//! coldest and some others. A hit moves its entry and counts it; an eviction compares two
+//! estimates, or, with weights, at most 64.
 
 use super::steered::{Courses, Steered};
 use super::steering::{Admission, Course};
