@@ -27,6 +27,8 @@ use crate::version::Header;
 /// is awake can do many meanwhile.
 const HEAD_START: Duration = Duration::from_millis(2);
 
+const LEAST_PAUSE: Duration = Duration::from_micros(50);
+
 /// Pages of the log from which on it is written back to the database, as SQLite itself does.
 const LONG_LOG: i32 = 1000;
 
@@ -55,8 +57,9 @@ thread_local! {
     static WAIT: Cell<Wait> = const { Cell::new(Wait::Never) };
 }
 
-/// SQLite asks this whether to try again. Its own pauses grow to a tenth of a second, in which a
-/// thousand writes of others pass; these stay short, so that waiting is nearly fair.
+/// SQLite asks this whether to try again. Its own pauses grow to a tenth of a second, in which a thousand writes of
+/// others pass. These stay short enough for waiting to be nearly fair, and long enough for a process to write more than
+/// once while the pages it keeps in memory are current: after a write of another they have to be read again.
 pub(crate) fn try_again(attempt: i32) -> bool {
     let now = Instant::now();
     let left = match WAIT.get() {
@@ -70,12 +73,14 @@ pub(crate) fn try_again(attempt: i32) -> bool {
     };
     let Some(left) = left else { return false };
     let pause = Duration::from_micros(match attempt {
-        0..4 => 20,
-        4..16 => 100,
-        16..64 => 300,
-        _ => 1000,
+        0 => 50,
+        1 => 1000,
+        2 | 3 => 3000,
+        4..8 => 5000,
+        _ => 10_000,
     });
-    thread::sleep(pause.min(left));
+    // Who will not wait for long tries often.
+    thread::sleep(pause.min((left / 4).max(LEAST_PAUSE)).min(left));
     true
 }
 
