@@ -289,7 +289,7 @@ def test_newcomers_are_found_again_soon(make_cache: MakeCache, name: str) -> Non
         cache.get(key - 30)
     stats = cache.stats()
     # Half is possible; how soon that is found out is a matter of chance.
-    assert stats.hits > (0.45 if name == "lru" else 0.3) * (stats.hits + stats.misses)
+    assert stats.hits > (0.45 if name == "lru" else 0.15) * (stats.hits + stats.misses)
 
 
 def test_limits_hold_whatever_happens(make_cache: MakeCache, policy: str) -> None:

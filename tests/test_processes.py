@@ -41,7 +41,8 @@ def test_fork_with_own_policy() -> None:
 def test_exit_with_live_threads(attempt: int) -> None:
     """The interpreter ends, at once and without a word."""
     done = run("exit_with_live_threads.py")
-    if FREE_THREADED_AND_UNWINDING and done.returncode == -signal.SIGABRT:
+    unwound = done.returncode in (-signal.SIGABRT, -signal.SIGSEGV) and done.stdout == "done\n"
+    if FREE_THREADED_AND_UNWINDING and unwound:
         pytest.xfail("any lock of any object may unwind a daemon thread of free-threaded 3.13, at the very end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
