@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # What the tests need: `dev` has the linters and type checkers besides.
 GROUP ?= dev
+PYTEST ?=
 # Set where PyO3 does not list a Python it works with, such as free-threaded 3.13.
 export UNSAFE_PYO3_SKIP_VERSION_CHECK ?=
 
@@ -37,8 +38,8 @@ test-rust: ## The tests of both crates, those of the core also with a recount af
 	cargo test --locked -p flexcache-core -p flexcache-disk
 	cargo test --locked -p flexcache-core --features strict --lib --tests
 
-test-python: $(installed) $(tools) ## The package's tests, with PYTHON
-	$(run) -m pytest
+test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST has options
+	$(run) -m pytest $(PYTEST)
 
 bench: $(installed) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install
