@@ -280,16 +280,17 @@ def test_a_loop_larger_than_the_cache_has_hits(make_cache: MakeCache, name: str)
 
 
 @pytest.mark.parametrize("name", ["lru", "tinylfu", "auto"])
-def test_newcomers_are_found_again_soon(make_cache: MakeCache, name: str) -> None:
+def test_newcomers_are_found_again(make_cache: MakeCache, name: str) -> None:
     """Where each key comes twice and then never again, no frequency says what is needed."""
     cache = make_cache(name, max_items=100)
-    for key in range(20_000):
+    for key in range(60_000):
         assert cache.get(key) is None
         cache.put(key, key)
         cache.get(key - 30)
     stats = cache.stats()
-    # Half is possible; how soon that is found out is a matter of chance.
-    assert stats.hits > (0.45 if name == "lru" else 0.15) * (stats.hits + stats.misses)
+    # Half is possible. How soon that is found out is a matter of chance: after a third as many keys the
+    # share was anywhere from 0.09 to 0.48 in 150 caches, after these never under 0.39.
+    assert stats.hits > (0.45 if name == "lru" else 0.25) * (stats.hits + stats.misses)
 
 
 def test_limits_hold_whatever_happens(make_cache: MakeCache, policy: str) -> None:

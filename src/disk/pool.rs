@@ -211,9 +211,7 @@ impl Lease<'_> {
         self.writes = true;
         self.within.take().map(|(_, changes)| changes)
     }
-}
 
-impl Lease<'_> {
     /// Lets the next one write, and keeps the connection.
     pub(crate) fn give_up_turn(&mut self) {
         if std::mem::take(&mut self.writes) {
@@ -299,8 +297,7 @@ impl Pool {
             match connect() {
                 Ok(connection) => lease.connection = Some(connection),
                 Err(error) => {
-                    // The lease has nothing to give back.
-                    lease.writes = false;
+                    // The lease has no connection to give back.
                     let mut state = self.lock();
                     state.out -= 1;
                     self.changed.notify_all();

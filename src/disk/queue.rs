@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::OptionalExtension;
+use rusqlite::types::{Value, ValueRef};
 
 use crate::error::{Error, Result};
 use crate::evict::Brought;
-use crate::read::{bind, delete_row};
-use crate::record::{Entry, Label, OwnedKey, Record};
+use crate::read::delete_row;
+use crate::record::{Entry, Key, Label, OwnedKey, Record};
 use crate::rules::Rules;
 use crate::store::Store;
+use crate::write::{INSERT, write_row};
 
 /// The first key of a queue, so that both ends have room.
 const MIDDLE: i64 = 500_000_000_000_000;
@@ -80,25 +81,14 @@ impl Store {
     ) -> Result<Value> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
         self.write(patience, |connection, changes| {
-            let outermost: Option<Value> =
-                connection.prepare_cached(side.sql())?.query_row((&low, &high), |row| row.get(7)).optional()?;
+            let outermost: Option<Value> = connection
+                .prepare_cached(side.sql())?
+                .query_row((&low, &high), |row| row.get(7))
+                .optional()?;
             let key = next(outermost.as_ref(), prefix, side)?;
             changes.born.extend(record.filename.map(str::to_owned));
-            connection
-                .prepare_cached(
-                    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, \
-                     value) VALUES (?1, 1, ?2, ?3, ?2, ?4, ?5, ?6, ?7, ?8)",
-                )?
-                .execute(params![
-                    key,
-                    label.now,
-                    label.expire_time,
-                    bind(label.tag),
-                    record.size,
-                    record.mode,
-                    record.filename,
-                    bind(record.value)
-                ])?;
+            let at = Key { datum: ValueRef::from(&key), raw: true };
+            write_row(connection, INSERT, at, &record, &label)?;
             changes.inserted(record.size);
             self.evict_some(connection, changes, &Brought::of(&label, &record), rules)?;
             Ok(key)

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::evict::Forecast;
 use crate::files;
 use crate::neighbours::Claim;
-use crate::pool::{Link, Patience, Pool, after_commit, try_again};
+use crate::pool::{Lease, Link, Patience, Pool, after_commit, try_again};
 use crate::rules::Policy;
 use crate::schema;
 use crate::version::{Version, Watch};
@@ -121,20 +121,9 @@ impl Store {
         if let Some((connection, changes)) = lease.transaction() {
             return step(connection, changes);
         }
-        let connection = lease.connection();
-        let mut changes = begin(connection)?;
-        let done = step(connection, &mut changes).and_then(|result| {
-            self.end(connection, &mut changes)?;
-            Ok(result)
-        });
-        if done.is_err() {
-            roll_back(connection);
-        }
-        lease.give_up_turn();
-        lease.shorten_log();
-        drop(lease);
-        self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
-        done
+        let mut changes = begin(lease.connection())?;
+        let done = step(lease.connection(), &mut changes);
+        self.end(lease, changes, done)
     }
 
     /// Runs `step`, which reads counters.
@@ -147,12 +136,25 @@ impl Store {
         step(lease.connection())
     }
 
-    /// Makes a transaction hold.
-    fn end(&self, connection: &Link, changes: &mut Changes) -> Result<()> {
-        changes.count(connection)?;
-        commit(connection)?;
-        self.forecast().note_own_write(changes.version, changes.version_left(connection));
-        Ok(())
+    /// Ends a transaction in which `done` was done: it holds, or all of it is undone.
+    fn end<R>(&self, mut lease: Lease<'_>, mut changes: Changes, done: Result<R>) -> Result<R> {
+        let connection = lease.connection();
+        let done = done.and_then(|result| {
+            changes.count(connection)?;
+            commit(connection)?;
+            Ok(result)
+        });
+        match &done {
+            Ok(_) => {
+                self.forecast().note_own_write(changes.version, changes.version_left(connection));
+            }
+            Err(_) => roll_back(connection),
+        }
+        lease.give_up_turn();
+        lease.shorten_log();
+        drop(lease);
+        self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
+        done
     }
 
     /// Removes files of values.
@@ -185,16 +187,8 @@ impl Store {
     /// [`Error::NoTransaction`]; an error of SQLite, after which nothing of it holds.
     pub fn commit(&self) -> Result<()> {
         let mut lease = self.pool.own_transaction()?;
-        let Some(mut changes) = lease.leave() else { return Ok(()) };
-        let done = self.end(lease.connection(), &mut changes);
-        if done.is_err() {
-            roll_back(lease.connection());
-        }
-        lease.give_up_turn();
-        lease.shorten_log();
-        drop(lease);
-        self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
-        done
+        let Some(changes) = lease.leave() else { return Ok(()) };
+        self.end(lease, changes, Ok(()))
     }
 
     /// Leaves one level of this thread's transaction; the outermost undoes it.

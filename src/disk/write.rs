@@ -14,9 +14,18 @@ use crate::record::{Entry, Key, Label, Record};
 use crate::rules::Rules;
 use crate::store::Store;
 
-const INSERT: &str = "\
-INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, value) \
-VALUES (?1, ?2, ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key, raw) DO NOTHING";
+macro_rules! insert {
+    () => {
+        "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, value) \
+         VALUES (?1, ?2, ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9)"
+    };
+}
+
+/// Adds an entry, whose key must be new.
+pub(crate) const INSERT: &str = insert!();
+
+/// Adds an entry if its key is new.
+const INSERT_NEW: &str = concat!(insert!(), " ON CONFLICT (key, raw) DO NOTHING");
 
 macro_rules! replace {
     () => {
@@ -76,15 +85,15 @@ pub enum Counted {
     Missing,
 }
 
-fn put(
+/// Runs a statement of the columns of a row. Whether it has written one.
+pub(crate) fn write_row(
     connection: &Connection,
-    changes: &mut Changes,
+    statement: &str,
     key: Key<'_>,
-    record: Record<'_>,
-    label: Label<'_>,
-    hint: &AtomicBool,
-) -> Result<()> {
-    let columns = params![
+    record: &Record<'_>,
+    label: &Label<'_>,
+) -> Result<bool> {
+    let written = connection.prepare_cached(statement)?.execute(params![
         bind(key.datum),
         key.raw,
         label.now,
@@ -94,17 +103,28 @@ fn put(
         record.mode,
         record.filename,
         bind(record.value)
-    ];
+    ])?;
+    Ok(written > 0)
+}
+
+fn put(
+    connection: &Connection,
+    changes: &mut Changes,
+    key: Key<'_>,
+    record: &Record<'_>,
+    label: &Label<'_>,
+    hint: &AtomicBool,
+) -> Result<()> {
     changes.born.extend(record.filename.map(str::to_owned));
     let insert = |changes: &mut Changes| -> Result<bool> {
-        let inserted = connection.prepare_cached(INSERT)?.execute(columns)? > 0;
+        let inserted = write_row(connection, INSERT_NEW, key, record, label)?;
         if inserted {
             changes.inserted(record.size);
         }
         Ok(inserted)
     };
     let replace = |changes: &mut Changes| -> Result<bool> {
-        let replaced = connection.prepare_cached(REPLACE_INLINE)?.execute(columns)? > 0;
+        let replaced = write_row(connection, REPLACE_INLINE, key, record, label)?;
         if replaced {
             changes.resized(0, record.size);
         }
@@ -122,13 +142,26 @@ fn put(
     let (size, filename): (Option<i64>, Option<String>) = connection
         .prepare_cached(FILE_OF)?
         .query_row(params![bind(key.datum), key.raw], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    connection.prepare_cached(REPLACE)?.execute(columns)?;
+    write_row(connection, REPLACE, key, record, label)?;
     changes.resized(size.unwrap_or(0), record.size);
     changes.dead.extend(filename);
     Ok(())
 }
 
 impl Store {
+    fn put_and_evict(
+        &self,
+        connection: &Connection,
+        changes: &mut Changes,
+        key: Key<'_>,
+        record: &Record<'_>,
+        label: &Label<'_>,
+        rules: &Rules,
+    ) -> Result<()> {
+        put(connection, changes, key, record, label, &self.new_keys)?;
+        self.evict_some(connection, changes, &Brought::of(label, record), rules)
+    }
+
     /// Stores or replaces, then evicts as the rules say.
     ///
     /// # Errors
@@ -143,8 +176,7 @@ impl Store {
         patience: Duration,
     ) -> Result<()> {
         self.write(patience, |connection, changes| {
-            put(connection, changes, key, record, label, &self.new_keys)?;
-            self.evict_some(connection, changes, &Brought::of(&label, &record), rules)
+            self.put_and_evict(connection, changes, key, &record, &label, rules)
         })
     }
 
@@ -170,8 +202,7 @@ impl Store {
                 changes.dead.extend(record.filename.map(str::to_owned));
                 return Ok(false);
             }
-            put(connection, changes, key, record, label, &self.new_keys)?;
-            self.evict_some(connection, changes, &Brought::of(&label, &record), rules)?;
+            self.put_and_evict(connection, changes, key, &record, &label, rules)?;
             Ok(true)
         })
     }
@@ -225,8 +256,7 @@ impl Store {
                 }
                 (_, None) => Ok(Counted::Missing),
                 (_, Some(record)) => {
-                    put(connection, changes, key, record, label, &self.new_keys)?;
-                    self.evict_some(connection, changes, &Brought::of(&label, &record), rules)?;
+                    self.put_and_evict(connection, changes, key, &record, &label, rules)?;
                     Ok(Counted::Began)
                 }
             }

@@ -66,6 +66,11 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
     Ok(Ttl::At(SystemClock.now().saturating_add(nanos)))
 }
 
+/// So many seconds from when an entry is stored; what is negative counts as nothing.
+pub(crate) fn after(seconds: f64) -> Ttl {
+    Ttl::After(clamp(from_float(seconds)))
+}
+
 /// A duration: seconds as int or float, or a `timedelta`, not negative.
 ///
 /// # Errors

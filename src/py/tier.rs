@@ -341,9 +341,7 @@ impl FlexCache {
             return Ok(None);
         };
         let tags = options::tags(Some(tags.bind(py).as_any().as_borrowed()))?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
-        let deadline =
-            seconds.map(|seconds| SystemClock.now().saturating_add((seconds * 1e9).max(0.0) as Nanos));
+        let deadline = seconds.map(|seconds| duration::after(seconds).deadline());
         let terms = Terms { deadline, tags: &tags, stamp, ..Terms::new(1, IfPresent::Replace) };
         let value_now = value.bind(py).as_borrowed();
         self.keep(tier, key, value_now, hash, terms, || stripe.is_quiet_since(look))?;

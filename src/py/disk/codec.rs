@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use adler2::adler32_slice;
 use flexcache_disk::{Compression, Entry, Error, OwnedKey, Value, compression, files, mode};
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -575,29 +576,12 @@ pub(super) fn put_key<'py>(
     Ok((Datum::any("what Disk.put() returned for the key", &datum)?, raw))
 }
 
-const ADLER_MODULUS: u32 = 65521;
-
-/// Adler-32, as zlib has it.
-fn adler32(bytes: &[u8]) -> u64 {
-    let (mut low, mut high) = (1_u32, 0_u32);
-    // So many bytes cannot overflow 32 bits.
-    for chunk in bytes.chunks(5552) {
-        for &byte in chunk {
-            low += u32::from(byte);
-            high += low;
-        }
-        low %= ADLER_MODULUS;
-        high %= ADLER_MODULUS;
-    }
-    u64::from(high << 16 | low)
-}
-
 fn hash_of(datum: &Datum<'_>) -> PyResult<u64> {
     Ok(match datum {
-        Datum::Text(text) => adler32(text.to_str()?.as_bytes()),
-        Datum::Blob(bytes) => adler32(bytes.as_bytes()),
+        Datum::Text(text) => adler32_slice(text.to_str()?.as_bytes()).into(),
+        Datum::Blob(bytes) => adler32_slice(bytes.as_bytes()).into(),
         Datum::Integer(number) => number.rem_euclid(0xffff_ffff).unsigned_abs(),
-        Datum::Real(number) => adler32(&number.to_be_bytes()),
+        Datum::Real(number) => adler32_slice(&number.to_be_bytes()).into(),
         Datum::Null => return Err(PyTypeError::new_err("None is no key of a table")),
     })
 }

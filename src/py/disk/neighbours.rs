@@ -3,10 +3,11 @@
 //! python-diskcache and whoever else uses the module `sqlite3` announce each database to audit hooks
 //! before they open it, and a hook may refuse.
 
-use std::ffi::{CStr, OsString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use percent_encoding::percent_decode_str;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -22,27 +23,7 @@ fn named(database: &Bound<'_, PyAny>) -> Option<PathBuf> {
     let path = uri.split(['?', '#']).next()?;
     // "file:///path", "file://localhost/path" or "file:path".
     let path = path.strip_prefix("//").map_or(path, |rest| rest.strip_prefix("localhost").unwrap_or(rest));
-    Some(PathBuf::from(OsString::from(percent_decoded(path)?)))
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let coded =
-            after.get(..2).filter(|_| byte == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match coded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
+    percent_decode_str(path).decode_utf8().ok().map(|path| PathBuf::from(path.as_ref()))
 }
 
 fn refuse(arguments: &Bound<'_, PyAny>) -> PyResult<()> {
