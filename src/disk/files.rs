@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -20,16 +21,43 @@ const PARTIAL: &str = ".part";
 /// Between a name and its checksum.
 const MARK: char = '-';
 
-/// A new name, relative to the directory: two levels of directories, so that none grows large.
+/// How many files come into one directory before the next is chosen.
+const FILES_TOGETHER: u8 = 255;
+
+/// Names for new files, relative to a cache's directory.
 ///
-/// # Errors
-///
-/// The system has no random bytes to give.
-pub fn new_name() -> Result<String> {
-    let mut random = [0_u8; 16];
-    getrandom::fill(&mut random).map_err(|error| Error::file(Path::new("random bytes"), error.into()))?;
-    let mut name = String::with_capacity(38);
-    for (place, byte) in random.iter().enumerate() {
+/// There are two levels of directories, so that none grows large. Files made one after another come
+/// into the same one: to make directories costs more than to make a file. Each process chooses at
+/// random, and so they seldom meet.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// The directory's two bytes, and how many files may still come into it, which is 0 at first.
+    place: AtomicU32,
+}
+
+impl Names {
+    /// A name that no other file has.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random bytes to give.
+    pub fn next(&self) -> Result<String> {
+        let mut random = [0_u8; 16];
+        getrandom::fill(&mut random).map_err(|error| Error::file(Path::new("random bytes"), error.into()))?;
+        let [upper, lower, ..] = random;
+        let elsewhere = [upper, lower, FILES_TOGETHER];
+        // Where two threads read the same, a few more files come together.
+        let [upper, lower, _, left] = self.place.load(Ordering::Relaxed).to_be_bytes();
+        let [upper, lower, left] = if left == 0 { elsewhere } else { [upper, lower, left] };
+        self.place.store(u32::from_be_bytes([upper, lower, 0, left - 1]), Ordering::Relaxed);
+        (random[0], random[1]) = (upper, lower);
+        Ok(named(random))
+    }
+}
+
+fn named(bytes: [u8; 16]) -> String {
+    let mut name = String::with_capacity(2 * bytes.len() + 2 + SUFFIX.len());
+    for (place, byte) in bytes.iter().enumerate() {
         if place == 1 || place == 2 {
             name.push(std::path::MAIN_SEPARATOR);
         }
@@ -38,7 +66,7 @@ pub fn new_name() -> Result<String> {
         }
     }
     name.push_str(SUFFIX);
-    Ok(name)
+    name
 }
 
 /// Makes a file that was not there, and its directories.
@@ -50,10 +78,18 @@ pub fn create(path: &Path) -> Result<File> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
-        match made.and_then(|()| OpenOptions::new().write(true).create_new(true).open(path)) {
-            Err(error) if error.kind() == ErrorKind::NotFound && attempt < MOST_ATTEMPTS => {}
-            other => return other.map_err(|error| Error::file(path, error)),
+        let error = match OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(file) => return Ok(file),
+            Err(error) => error,
+        };
+        if error.kind() != ErrorKind::NotFound || attempt > MOST_ATTEMPTS {
+            return Err(Error::file(path, error));
+        }
+        if let Some(directory) = path.parent() {
+            match fs::create_dir_all(directory) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::file(path, error)),
+                _ => {}
+            }
         }
     }
 }
@@ -72,17 +108,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Writes a new file so that it is seen whole or not at all, also by other machines. Its name, under
-/// `directory`, ends with a checksum, unless `name` is given.
+/// `directory`, ends with a checksum, where `name` ends like those of [`Names`].
 ///
 /// # Errors
 ///
 /// As for [`write`].
 pub fn write_whole(
     directory: &Path,
-    name: Option<String>,
+    name: String,
     fill: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>,
 ) -> Result<(String, u64)> {
-    let name = name.map_or_else(new_name, Ok)?;
     let partial = directory.join(format!("{name}{PARTIAL}"));
     let mut summing = Summing { file: create(&partial)?, sum: crc32fast::Hasher::new(), length: 0 };
     let whole = fill(&mut summing).and_then(|()| summing.file.sync_all()).and_then(|()| {

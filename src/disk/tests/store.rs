@@ -64,7 +64,7 @@ fn a_rollback_leaves_no_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let (store, rules) = open(directory.path());
     let put = |content: &[u8]| {
-        let name = files::new_name().expect("a name");
+        let name = files::Names::default().next().expect("a name");
         files::write(&directory.path().join(&name), content).expect("a file");
         let size = i64::try_from(content.len()).expect("small");
         let record = Record { size, mode: mode::BINARY, filename: Some(&name), value: ValueRef::Null };

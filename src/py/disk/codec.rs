@@ -78,6 +78,7 @@ struct Made {
     serializer: Option<Serializer>,
     compression: Option<Compression>,
     whole_files: bool,
+    names: files::Names,
 }
 
 /// What stands in for pickle.
@@ -212,14 +213,18 @@ impl Disk {
         Ok(Stored { size, mode, filename: Some(to_file(bytes)?), value: Datum::Null })
     }
 
+    fn name_of_file(&self, given: Option<String>) -> flexcache_disk::Result<String> {
+        given.map_or_else(|| self.made().names.next(), Ok)
+    }
+
     /// Writes a file, with a name of its own if none is given. Its name.
     fn write_file(&self, py: Python<'_>, name: Option<String>, bytes: &[u8]) -> PyResult<String> {
         py.detach(|| {
+            let name = self.name_of_file(name)?;
             if self.made().whole_files {
                 let fill = |file: &mut (dyn Write + Send)| file.write_all(bytes);
                 return files::write_whole(&self.made().directory, name, fill).map(|(name, _)| name);
             }
-            let name = name.map_or_else(files::new_name, Ok)?;
             files::write(&self.path(&name), bytes)?;
             Ok(name)
         })
@@ -247,6 +252,7 @@ impl Disk {
                 py.detach(|| to.write_all(bytes))?;
             }
         };
+        let name = self.name_of_file(name).map_err(failed)?;
         let (name, size) = if self.made().whole_files {
             // What Python raises goes around the core.
             let mut raised = None;
@@ -262,7 +268,6 @@ impl Disk {
                 None => written.map_err(failed)?,
             }
         } else {
-            let name = name.map_or_else(files::new_name, Ok).map_err(failed)?;
             let path = self.path(&name);
             let mut to = py.detach(|| files::create(&path)).map_err(failed)?;
             let copied = copy(&mut to).and_then(|()| Ok(to.metadata()?.len()));
@@ -419,7 +424,7 @@ impl Disk {
         self.min_file_size.store(min_file_size, Ordering::Relaxed);
         self.pickle_protocol.store(pickle_protocol, Ordering::Relaxed);
         self.made
-            .set(Made { directory, serializer, compression, whole_files })
+            .set(Made { directory, serializer, compression, whole_files, names: files::Names::default() })
             .map_err(|_| PyRuntimeError::new_err("a disk is made once"))
     }
 
@@ -540,7 +545,7 @@ impl Disk {
         value: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<(String, String)> {
         let _ = (key, value);
-        let name = files::new_name().map_err(|error| errors::raised(py, error))?;
+        let name = self.name_of_file(None).map_err(|error| errors::raised(py, error))?;
         let full = self.path(&name).to_string_lossy().into_owned();
         Ok((name, full))
     }
