@@ -53,7 +53,7 @@ impl Store {
     ///
     /// [`Error::Busy`]; the database or the directory cannot be read or written.
     pub fn check(&self, fix: bool, patience: Duration) -> Result<Vec<Finding>> {
-        let mut findings = self.read(patience, damages)?;
+        let mut findings = self.read(patience, |connection| damages(connection))?;
         if fix {
             self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))?;
         }

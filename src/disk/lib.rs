@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// Two modules, `frames` and `version`, expect it.
+// Three modules, `frames`, `lookup` and `version`, expect it.
 #![deny(unsafe_code)]
 
 mod changes;
@@ -10,6 +10,7 @@ mod evict;
 pub mod files;
 #[cfg(all(unix, target_pointer_width = "64"))]
 mod frames;
+mod lookup;
 mod neighbours;
 mod pool;
 mod queue;

@@ -20,7 +20,9 @@ use rusqlite::hooks::Wal;
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::lookup::Lookup;
 use crate::neighbours::{self, Claim};
+use crate::read::{CONTAINS, VALUE};
 use crate::version::Header;
 
 /// For so long a writer may come in before those that wait: to wake one takes longer than a write, and a thread that
@@ -101,7 +103,9 @@ impl Drop for Patience {
 
 /// A connection, and its place among those that are open in this process.
 pub(crate) struct Link {
-    // Closed before the place is given up.
+    // Dropped in this order: statements, then their connection, then its place.
+    value: OnceCell<Lookup>,
+    contains: OnceCell<Lookup>,
     connection: Connection,
     header: OnceCell<Option<Header>>,
     _claim: Claim,
@@ -109,7 +113,31 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(connection: Connection, claim: Claim) -> Self {
-        Self { connection, header: OnceCell::new(), _claim: claim }
+        let (value, contains) = (OnceCell::new(), OnceCell::new());
+        Self { value, contains, connection, header: OnceCell::new(), _claim: claim }
+    }
+
+    /// The statement that reads a key's live entry.
+    #[inline]
+    pub(crate) fn value(&self) -> Result<&Lookup> {
+        self.lookup(&self.value, VALUE)
+    }
+
+    /// The statement that says whether a key has a live entry.
+    #[inline]
+    pub(crate) fn contains(&self) -> Result<&Lookup> {
+        self.lookup(&self.contains, CONTAINS)
+    }
+
+    #[inline]
+    fn lookup<'a>(&'a self, place: &'a OnceCell<Lookup>, sql: &str) -> Result<&'a Lookup> {
+        match place.get() {
+            Some(there) => Ok(there),
+            None => {
+                let compiled = Lookup::new(&self.connection, sql)?;
+                Ok(place.get_or_init(|| compiled))
+            }
+        }
     }
 
     /// The header of the log's index, as long as the connection is open.

@@ -22,8 +22,8 @@ macro_rules! live {
 pub(crate) use live;
 
 const GET: &str = concat!("SELECT rowid, expire_time, tag, size, mode, filename, value", live!());
-const VALUE: &str = concat!("SELECT size, mode, filename, value", live!());
-const CONTAINS: &str = concat!("SELECT 1", live!());
+pub(crate) const VALUE: &str = concat!("SELECT size, mode, filename, value", live!());
+pub(crate) const CONTAINS: &str = concat!("SELECT 1", live!());
 
 /// The parameter for a datum that is not copied.
 pub(crate) fn bind(datum: ValueRef<'_>) -> ToSqlOutput<'_> {
@@ -56,9 +56,7 @@ impl Store {
             return self.get(key, now, rules, patience);
         }
         self.read(patience, |connection| {
-            let mut select = connection.prepare_cached(VALUE)?;
-            let read = |row: &rusqlite::Row<'_>| Entry::from_value(row, 0);
-            Ok(select.query_row(params![bind(key.datum), key.raw, now], read).optional()?)
+            Ok(connection.value()?.find(key, now, |row| Entry::from_value(row, 0))?)
         })
     }
 
@@ -108,9 +106,7 @@ impl Store {
     ///
     /// The database cannot be read.
     pub fn contains(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
-        self.read(patience, |connection| {
-            Ok(connection.prepare_cached(CONTAINS)?.exists(params![bind(key.datum), key.raw, now])?)
-        })
+        self.read(patience, |connection| Ok(connection.contains()?.find(key, now, |_| Ok(()))?.is_some()))
     }
 
     /// The row that was added last, `None` where there is none.

@@ -1,7 +1,7 @@
 //! Keys and values as they lie in the table.
 
-use rusqlite::Row;
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::{FromSql, Value, ValueRef};
+use rusqlite::{Result, Row};
 
 /// How a value is to be read back; the table's column `mode`.
 pub mod mode {
@@ -19,6 +19,18 @@ pub mod mode {
     pub const LZ4: i64 = 32;
     /// Removes what was added.
     pub const BASE: i64 = 15;
+}
+
+/// A row that was found.
+pub(crate) trait Columns {
+    /// What a column holds.
+    fn get<T: FromSql>(&self, place: usize) -> Result<T>;
+}
+
+impl Columns for Row<'_> {
+    fn get<T: FromSql>(&self, place: usize) -> Result<T> {
+        Row::get(self, place)
+    }
 }
 
 /// A key as the table has it.
@@ -46,7 +58,7 @@ impl OwnedKey {
         Key { datum: ValueRef::from(&self.datum), raw: self.raw }
     }
 
-    pub(crate) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+    pub(crate) fn from_row(row: &Row<'_>, first: usize) -> Result<Self> {
         Ok(Self { datum: row.get(first)?, raw: row.get(first + 1)? })
     }
 }
@@ -96,19 +108,19 @@ pub struct Entry {
 
 impl Entry {
     /// Reads a row of: rowid, expire_time, tag, size, mode, filename, value.
-    pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(crate) fn from_row(row: &Row<'_>) -> Result<Self> {
         let (rowid, expire_time, tag) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(Self { rowid, expire_time, tag, ..Self::from_value(row, 3)? })
     }
 
     /// Reads, from a column on: size, mode, filename, value.
-    pub(crate) fn from_value(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+    pub(crate) fn from_value(row: &impl Columns, first: usize) -> Result<Self> {
         Ok(Self {
             rowid: 0,
             expire_time: None,
             tag: Value::Null,
-            size: row.get::<_, Option<i64>>(first)?.unwrap_or(0),
-            mode: row.get::<_, Option<i64>>(first + 1)?.unwrap_or(0),
+            size: row.get::<Option<i64>>(first)?.unwrap_or(0),
+            mode: row.get::<Option<i64>>(first + 1)?.unwrap_or(0),
             filename: row.get(first + 2)?,
             value: row.get(first + 3)?,
         })

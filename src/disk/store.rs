@@ -100,11 +100,7 @@ impl Store {
     }
 
     /// Runs `step` with a connection, inside the thread's transaction if it is in one.
-    pub(crate) fn read<R>(
-        &self,
-        patience: Duration,
-        step: impl FnOnce(&Connection) -> Result<R>,
-    ) -> Result<R> {
+    pub(crate) fn read<R>(&self, patience: Duration, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
         let _patience = Patience::of(patience);
         let lease = self.pool.reader(|| self.connect())?;
         step(lease.connection())
@@ -267,7 +263,7 @@ impl Store {
     ///
     /// The database cannot be opened or read.
     pub fn settings(&self) -> Result<Vec<(String, Value)>> {
-        insistently(|| self.read(PATIENCE_TO_OPEN, settings))
+        insistently(|| self.read(PATIENCE_TO_OPEN, |connection| settings(connection)))
     }
 
     /// Makes the directory's tables, and writes the settings that differ. Where all is there
@@ -393,7 +389,7 @@ impl Store {
         let both =
             |connection: &Connection| Ok((counter(connection, "hits")?, counter(connection, "misses")?));
         if !reset {
-            return self.read(patience, both);
+            return self.read(patience, |connection| both(connection));
         }
         self.write(patience, |connection, _| {
             let counted = both(connection)?;
