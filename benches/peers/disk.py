@@ -217,7 +217,7 @@ def sizes(run: Run) -> list[Figure]:
     run.everywhere("open", "@sizes")
     for label, size in SIZES.items():
         run.say(f"by size: {label}")
-        count = max(5, min(run.settings.operations, 2**22 // size))
+        count = max(20, min(run.settings.operations, 2**24 // size))
         for number, library in run.in_turns(run.settings.rounds):
             samples = library.ask("operations", library.path("sizes"), size, count)
             for name in OPERATIONS:

@@ -10,6 +10,7 @@
 use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
@@ -31,18 +32,50 @@ const HEAD_START: Duration = Duration::from_millis(2);
 
 const LEAST_PAUSE: Duration = Duration::from_micros(50);
 
-/// Pages of the log from which on it is written back to the database, as SQLite itself does.
+/// The log is written back to the database whenever it has become longer by so many pages; SQLite's own number.
 const LONG_LOG: i32 = 1000;
 
+/// It should not become longer.
+const VERY_LONG_LOG: i32 = 4 * LONG_LOG;
+
+/// How long others are waited for while nobody may write.
+const PATIENCE_TO_FINISH_LOG: Duration = Duration::from_millis(100);
+
+/// What is known of the log.
+#[derive(Default)]
+struct Log {
+    /// Its pages when it was last written back.
+    pages: AtomicI32,
+    /// All but what has come since the last time it was.
+    is_nearly_written_back: AtomicBool,
+}
+
+impl Log {
+    /// Whether it is time to write it back, after a transaction that left so many pages, or 0 if it changed nothing.
+    fn has_grown_to(&self, pages: i32) -> bool {
+        if pages == 0 {
+            return false;
+        }
+        let last = self.pages.load(Ordering::Relaxed);
+        // It is shorter where it was begun anew.
+        let grown = if pages < last { pages } else { pages - last };
+        let is_time = grown >= LONG_LOG;
+        if is_time || pages < last {
+            self.pages.store(if is_time { pages } else { 0 }, Ordering::Relaxed);
+        }
+        is_time
+    }
+}
+
 thread_local! {
-    /// A transaction of this thread has left the log long.
-    static LOG_IS_LONG: Cell<bool> = const { Cell::new(false) };
+    /// Pages of the log after this thread's last transaction, 0 where that has been seen to.
+    static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
 /// SQLite calls this after a transaction in place of writing the log back, for which others would wait.
 #[expect(clippy::unnecessary_wraps, reason = "it is SQLite's hook")]
 pub(crate) fn after_commit(_: &Wal, pages: i32) -> rusqlite::Result<()> {
-    LOG_IS_LONG.set(pages >= LONG_LOG);
+    LOG_PAGES.set(pages);
     Ok(())
 }
 
@@ -189,6 +222,7 @@ struct State {
 pub(crate) struct Pool {
     state: Mutex<State>,
     changed: Condvar,
+    log: Log,
 }
 
 /// A connection in the hands of a call.
@@ -240,21 +274,32 @@ impl Lease<'_> {
         self.within.take().map(|(_, changes)| changes)
     }
 
-    /// Lets the next one write, and keeps the connection.
+    /// After a transaction: lets the next one write, and keeps the connection. The log is written back, if it has
+    /// become long.
+    ///
+    /// Nobody waits for that. But the log is begun anew only when a transaction finds all of it written back, and where
+    /// many write that does not happen by itself. So if it has become very long, the little that came meanwhile is
+    /// written back before anybody else may write.
     pub(crate) fn give_up_turn(&mut self) {
+        let pages = LOG_PAGES.take();
+        let log = &self.pool.log;
+        if pages >= VERY_LONG_LOG && log.is_nearly_written_back.swap(false, Ordering::Relaxed) {
+            let _patience = Patience::of(PATIENCE_TO_FINISH_LOG);
+            self.write_log_back("PRAGMA wal_checkpoint(FULL)");
+        }
         if std::mem::take(&mut self.writes) {
             Pool::give_turn(self.pool.lock());
         }
+        if log.has_grown_to(pages) {
+            self.write_log_back("PRAGMA wal_checkpoint(PASSIVE)");
+            log.is_nearly_written_back.store(pages >= VERY_LONG_LOG, Ordering::Relaxed);
+        }
     }
 
-    /// Writes the log back to the database, if it is long. Nobody waits for it, and where another does it just now
-    /// nothing is to be done.
-    pub(crate) fn shorten_log(&self) {
-        if LOG_IS_LONG.take() {
-            let shortened = self.connection().query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-            // What has failed is tried again after the next transaction.
-            drop(shortened);
-        }
+    fn write_log_back(&self, how: &str) {
+        let done = self.connection().query_row(how, [], |_| Ok(()));
+        // What has failed is tried again when the log is longer.
+        drop(done);
     }
 }
 

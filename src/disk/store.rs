@@ -147,7 +147,6 @@ impl Store {
             Err(_) => roll_back(connection),
         }
         lease.give_up_turn();
-        lease.shorten_log();
         drop(lease);
         self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
         done
