@@ -19,8 +19,8 @@ pub trait Courses {
     const COURSES: &'static [Course];
 }
 
-/// A sketch for fewer entries forgets too soon.
-const LEAST_SKETCH: usize = 128;
+/// A sketch for few entries forgets too soon: it is made for so many more than there are.
+const MORE_IN_SKETCH: usize = 96;
 /// Without a bound, a sketch is made for so many entries at first.
 const LEAST_ENTRIES: usize = 512;
 /// Where weights differ, so many of the coldest of window and main space each are compared.
@@ -57,14 +57,14 @@ pub struct Steered<C> {
 impl<C: Courses> Steered<C> {
     /// Makes everything for so many entries, knowing nothing.
     fn fit(&mut self, full: usize) {
-        self.sketch = Sketch::new(full.max(LEAST_SKETCH), self.seed);
+        self.sketch = Sketch::new(full.saturating_add(MORE_IN_SKETCH), self.seed);
         self.steering = Steering::new(C::COURSES, full, self.seed);
         self.fit_rest(full);
     }
 
     /// The same, keeping what is known. O(n).
     fn refit(&mut self, full: usize) {
-        self.sketch = self.sketch.resized(full.max(LEAST_SKETCH));
+        self.sketch = self.sketch.resized(full.saturating_add(MORE_IN_SKETCH));
         self.steering.resize(full);
         self.fit_rest(full);
     }

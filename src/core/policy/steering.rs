@@ -81,6 +81,9 @@ const KEPT: f64 = 0.9;
 const KEPT_LONG: f64 = 0.98;
 /// By which part of the sampled requests a course must be ahead to be taken.
 const MARGIN: f64 = 0.0025;
+/// And by how many hits for each entry of a miniature: what there is on one course must be fetched
+/// anew, in part, before another pays.
+const COST: f64 = 0.2;
 
 /// A miniature: the cache on one course, of hashes only.
 #[derive(Clone, Debug)]
@@ -337,6 +340,8 @@ impl Steering {
             miniature.in_the_long_run = miniature.in_the_long_run * KEPT_LONG + hits;
         }
         let Some((changing, constant)) = self.miniatures.split_last_mut() else { return false };
+        #[expect(clippy::cast_precision_loss, reason = "a miniature has few entries")]
+        let cost = self.full as f64 * COST;
         // The first that nobody is ahead of, but the present one rather than any other.
         let best = |score: fn(&Miniature) -> f64, sampled: f64| {
             let mut best = self.current;
@@ -346,7 +351,7 @@ impl Steering {
                 }
             }
             let ahead = score(&constant[best]) - score(&constant[self.current]);
-            (best, ahead > sampled * MARGIN)
+            (best, ahead > cost.max(sampled * MARGIN))
         };
         let (steady, worth_it) = best(|miniature| miniature.in_the_long_run, self.in_the_long_run);
         let (best, worth_it) = if changing.in_the_long_run < constant[steady].in_the_long_run {
