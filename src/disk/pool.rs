@@ -386,8 +386,8 @@ impl Pool {
 
     /// The connection of this thread's transaction, if it is in one.
     fn own<'a>(&'a self, state: &mut State) -> Option<Lease<'a>> {
-        let me = thread::current().id();
-        let mine = state.transaction.take_if(|transaction| transaction.owner == me)?;
+        let is_mine = |transaction: &mut Transaction| transaction.owner == thread::current().id();
+        let mine = state.transaction.take_if(is_mine)?;
         state.out += 1;
         let within = Some((mine.depth, mine.changes));
         Some(Lease { pool: self, connection: Some(mine.connection), within, writes: false })

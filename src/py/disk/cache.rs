@@ -19,7 +19,9 @@ use flexcache_disk::{
     Counted, Entry, Error, Finding, Key, Label, Number, Order, OwnedKey, Policy, Record, Rules, Side, Store,
     Version, files,
 };
-use pyo3::exceptions::{PyKeyError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyAttributeError, PyKeyError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyFloat, PyInt, PyTuple};
@@ -40,8 +42,8 @@ const SLICE: Duration = Duration::from_secs(1);
 /// Between two attempts where the filesystem fails to lock.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The module `time`, and its function `time` as it is when nobody has replaced it.
-static TIME: PyOnceLock<(Py<PyModule>, Option<Py<PyAny>>)> = PyOnceLock::new();
+/// What the module `time` holds, and its function `time` as it is when nobody has replaced it.
+static TIME: PyOnceLock<(Py<PyDict>, Option<Py<PyAny>>)> = PyOnceLock::new();
 
 /// Seconds since the epoch. Asked of the module each time, so that tests may replace it; where they
 /// have not, without calling it.
@@ -50,9 +52,11 @@ fn now(py: Python<'_>) -> PyResult<f64> {
         let module = py.import("time")?;
         let time = module.getattr(pyo3::intern!(py, "time"))?;
         let own = time.is_instance_of::<PyCFunction>().then(|| time.unbind());
-        Ok::<_, PyErr>((module.unbind(), own))
+        Ok::<_, PyErr>((module.dict().unbind(), own))
     })?;
-    let time = module.bind(py).getattr(pyo3::intern!(py, "time"))?;
+    let name = pyo3::intern!(py, "time");
+    let time =
+        module.bind(py).get_item(name)?.ok_or_else(|| PyAttributeError::new_err("time.time is gone"))?;
     match (own, SystemTime::now().duration_since(UNIX_EPOCH)) {
         (Some(own), Ok(now)) if time.is(own) => Ok(now.as_secs_f64()),
         _ => time.call0()?.extract(),
