@@ -70,8 +70,9 @@ def args_to_key(
     >>> args_to_key(("module.f",), (1, 2), {"z": 3, "y": "q"}, typed=False, ignore=())
     ('module.f', 1, 2, None, 'y', 'q', 'z', 3)
     """
-    kept = tuple(value for place, value in enumerate(args) if place not in ignore)
-    named = [(name, kwargs[name]) for name in sorted(kwargs) if name not in ignore]
+    # Most calls have no keywords, and most functions ignore nothing.
+    kept = tuple(value for place, value in enumerate(args) if place not in ignore) if ignore else args
+    named = [(name, kwargs[name]) for name in sorted(kwargs) if name not in ignore] if kwargs else ()
     key = (*base, *kept, None)
     for pair in named:
         key += pair
