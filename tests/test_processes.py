@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-FREE_THREADED_AND_UNWINDING = bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and sys.version_info < (3, 14)
+FREE_THREADED_3_13 = bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and sys.version_info < (3, 14)
 PROGRAMS = Path(__file__).parent / "programs"
 
 
-def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(name: str, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
     """Runs a program to its end, which must come."""
     command = [sys.executable, "-X", "faulthandler", str(PROGRAMS / name), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -26,7 +26,12 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.filterwarnings("ignore")
 def test_fork_under_load(shards: str) -> None:
     """Twenty children of a process whose threads are in the middle of calls: none hangs."""
-    done = run("fork_under_load.py", shards)
+    try:
+        done = run("fork_under_load.py", shards, timeout=50)
+    except subprocess.TimeoutExpired:
+        if FREE_THREADED_3_13:
+            pytest.xfail("a child of free-threaded 3.13 may find a dict locked by a thread that it does not have")
+        raise
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
@@ -42,7 +47,7 @@ def test_exit_with_live_threads(attempt: int) -> None:
     """The interpreter ends, at once and without a word."""
     done = run("exit_with_live_threads.py")
     unwound = done.returncode in (-signal.SIGABRT, -signal.SIGSEGV) and done.stdout == "done\n"
-    if FREE_THREADED_AND_UNWINDING and unwound:
+    if FREE_THREADED_3_13 and unwound:
         pytest.xfail("any lock of any object may unwind a daemon thread of free-threaded 3.13, at the very end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
