@@ -85,11 +85,11 @@ pub fn create(path: &Path) -> Result<File> {
         if error.kind() != ErrorKind::NotFound || attempt > MOST_ATTEMPTS {
             return Err(Error::file(path, error));
         }
-        if let Some(directory) = path.parent() {
-            match fs::create_dir_all(directory) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::file(path, error)),
-                _ => {}
-            }
+        if let Some(directory) = path.parent()
+            && let Err(error) = fs::create_dir_all(directory)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(Error::file(path, error));
         }
     }
 }

@@ -58,11 +58,9 @@ impl Log {
         }
         let last = self.pages.load(Ordering::Relaxed);
         // It is shorter where it was begun anew.
-        let grown = if pages < last { pages } else { pages - last };
-        let is_time = grown >= LONG_LOG;
-        if is_time || pages < last {
-            self.pages.store(if is_time { pages } else { 0 }, Ordering::Relaxed);
-        }
+        let last = if pages < last { 0 } else { last };
+        let is_time = pages - last >= LONG_LOG;
+        self.pages.store(if is_time { pages } else { last }, Ordering::Relaxed);
         is_time
     }
 }
