@@ -10,22 +10,29 @@ export UNSAFE_PYO3_SKIP_VERSION_CHECK ?=
 
 run := $(VENV)/bin/python
 sources := Cargo.toml Cargo.lock pyproject.toml build.rs README.md LICENSE $(shell find src python stubs -type f)
-installed := $(VENV)/.installed
+# The package as users get it, and the same built without the optimisation that takes most of the time.
+released := $(VENV)/.installed-release
+installed := $(VENV)/.installed-ci
 tools := $(VENV)/.$(GROUP)
 
-.PHONY: help demo test lint types test-rust test-python bench bench-disk bench-core wheel clean
+# A rule that fails leaves no half-made file behind.
+.DELETE_ON_ERROR:
+.PHONY: help demo test soak lint types test-rust test-python bench bench-disk bench-core wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(installed) ## Replay a workload through every policy at several sizes
+demo: $(released) ## Replay a workload through every policy at several sizes
 	$(run) -m flexcache_rs replay
 
-test: lint types test-rust test-python ## Everything that must pass
+test: lint types test-rust test-python ## Everything that must pass, with a tenth of the full counts
+
+soak: ## The same with the full counts: kills, examples, rounds
+	FLEXCACHE_TEST_SCALE=1 $(MAKE) test
 
 lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	cargo fmt --all --check
-	PYO3_PYTHON=$(abspath $(run)) cargo clippy --workspace --all-targets --locked -- -D warnings
+	PYO3_PYTHON=$(abspath $(run)) cargo clippy --profile ci --workspace --all-targets --locked -- -D warnings
 	$(run) -m ruff check
 	$(run) -m ruff format --check
 
@@ -35,18 +42,18 @@ types: $(installed) $(tools) ## Type checks, and the stubs against the built mod
 	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt
 
 test-rust: ## The tests of both crates, those of the core also with a recount after every operation
-	cargo test --locked -p flexcache-core -p flexcache-disk
-	cargo test --locked -p flexcache-core --features strict --lib --tests
+	cargo test --profile ci --locked -p flexcache-core -p flexcache-disk
+	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests
 
 test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST has options
-	$(run) -m pytest $(PYTEST)
+	$(run) -m pytest -n 2 --dist loadfile $(PYTEST)
 
-bench: $(installed) ## Measure beside the peers and write docs/benchmarks
+bench: $(released) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers --output docs/benchmarks --readme README.md
 	$(run) -m benches.peers.disk --output docs/benchmarks
 
-bench-disk: $(installed) ## The caches on disk alone
+bench-disk: $(released) ## The caches on disk alone
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers.disk --output docs/benchmarks
 
@@ -61,8 +68,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$@ -m pip install --quiet --upgrade pip
 
-$(installed): $(sources) | $(VENV)/bin/python
-	$(run) -m pip install --quiet .
+$(VENV)/.installed-%: $(sources) | $(VENV)/bin/python
+	$(run) -m pip install --quiet --config-settings 'build-args=--profile $*' .
+	rm -f $(VENV)/.installed-*
 	touch $@
 
 $(tools): pyproject.toml | $(VENV)/bin/python

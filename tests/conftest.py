@@ -4,17 +4,68 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import sys
 import threading
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from hypothesis import core
+from scale import REQUIRED, SCALE, SEED
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+EVERY_PYTHON = (
+    *("test_mapping.py", "test_hooks.py", "test_stateful.py", "test_package.py", "test_bad_input.py"),
+    *("test_threads.py", "test_reentry.py", "test_processes.py", "test_background.py", "test_garbage.py"),
+    *("test_leaks.py", "memoize", "tier", "stores", "test_disk_awaited.py", "test_disk_reliability.py"),
+)
+"""Tests whose outcome depends on the interpreter, by file or folder: the oldest and a free-threaded one run them too."""
+
+SECONDS: dict[str, float] = {}
+"""How long the tests of each folder took, with what they set up."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets hypothesis begin with the seed that the header shows."""
+    core.global_force_seed = SEED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that every Python runs."""
+    for item in items:
+        if item.path.name in EVERY_PYTHON or item.path.parent.name in EVERY_PYTHON:
+            item.add_marker(pytest.mark.every_python)
+
+
+def pytest_report_header() -> str:
+    """Says how to repeat the run."""
+    return f"FLEXCACHE_TEST_SCALE={SCALE:g} FLEXCACHE_TEST_SEED={SEED} FLEXCACHE_REQUIRE={' '.join(sorted(REQUIRED))!r}"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Adds up the time of each folder."""
+    folder = report.nodeid.partition("::")[0].rpartition("/")[0]
+    SECONDS[folder] = SECONDS.get(folder, 0.0) + report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints where the time went."""
+    terminalreporter.section("seconds of tests, by folder")
+    for folder, seconds in sorted(SECONDS.items(), key=itemgetter(1), reverse=True):
+        terminalreporter.write_line(f"{seconds:8.1f} {folder}")
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Names that are the same in every process, so that workers collect the same tests."""
+    text = repr(val)
+    return re.sub(r" at 0x[0-9a-f]+", "", text) if " at 0x" in text and not callable(val) else None
+
 
 POLICIES = ("lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto")
 ORDERED = POLICIES[:3]

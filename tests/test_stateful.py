@@ -17,6 +17,7 @@ from conftest import POLICIES
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from scale import scaled
 from test_policies import MODELS, Fifo, Model
 
 from flexcache_rs import FlexCache
@@ -394,4 +395,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestMachine.settings = settings(max_examples=scaled(1000), stateful_step_count=50, deadline=None)

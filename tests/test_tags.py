@@ -14,6 +14,7 @@ import pytest
 from conftest import POLICIES, Sized
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scale import scaled
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance, check
@@ -569,7 +570,7 @@ STEPS = st.lists(
 
 @pytest.mark.parametrize("name", EVERY_POLICY, ids=str)
 @given(steps=STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(1000), deadline=None)
 def test_it_agrees_with_a_model(name: Any, steps: list[Any]) -> None:
     """A dict of the tags of what is there."""
     cache: FlexCache[Any, Any] = FlexCache(name if isinstance(name, str) else name())

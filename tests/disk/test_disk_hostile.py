@@ -235,7 +235,7 @@ DIFFERENT: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("equal", EQUAL, ids=str)
+@pytest.mark.parametrize("equal", EQUAL)
 def test_keys_that_are_one(cache: Cache, equal: list[Any]) -> None:
     """Numbers that are equal are one key, and the first spelling stays."""
     for number, key in enumerate(equal):
@@ -275,7 +275,7 @@ def del_item(cache: Cache, key: Any) -> Any:
     return key
 
 
-@pytest.mark.parametrize("tag", [object(), (1,), 2**63, "\ud800", [], {}, lambda: None], ids=str)
+@pytest.mark.parametrize("tag", [object(), (1,), 2**63, "\ud800", [], {}, lambda: None])
 def test_tags_that_cannot_be_stored(cache: Cache, tag: Any) -> None:
     """Are refused; no file is left."""
     for call in (cache.set, cache.add):
@@ -376,7 +376,7 @@ class Odd(Disk):
         return type(self).returns
 
 
-@pytest.mark.parametrize("returns", [None, 1, (1,), (1, 2, 3), (object(), True), "text", ("a", "b", "c")], ids=str)
+@pytest.mark.parametrize("returns", [None, 1, (1,), (1, 2, 3), (object(), True), "text", ("a", "b", "c")])
 def test_disks_that_return_nonsense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returns: Any) -> None:
     """A TypeError or ValueError, nothing worse."""
     cache = Cache(tmp_path, disk=Odd)
@@ -462,7 +462,6 @@ def test_disks_that_are_none(tmp_path: Path, disk: Any) -> None:
         ({"disk_min_file_size": "big"}, TypeError),
         ({"disk_pickle_protocol": "new"}, TypeError),
     ],
-    ids=str,
 )
 def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], error: type[Exception]) -> None:
     """Are refused, and the directory can be opened without them."""

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from scale import scaled
 
 from flexcache_rs import Cache, FanoutCache, FlexCache
 from flexcache_rs._core import _advance_clock
@@ -545,4 +546,4 @@ class Tiered(RuleBasedStateMachine):
 
 
 TestTiered = Tiered.TestCase
-TestTiered.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestTiered.settings = settings(max_examples=scaled(250), stateful_step_count=25, deadline=None)
