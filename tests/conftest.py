@@ -25,7 +25,7 @@ EVERY_PYTHON = (
     *("test_threads.py", "test_reentry.py", "test_processes.py", "test_background.py", "test_garbage.py"),
     *("test_leaks.py", "memoize", "tier", "stores", "test_disk_awaited.py", "test_disk_reliability.py"),
 )
-"""Tests whose outcome depends on the interpreter, by file or folder: the oldest and a free-threaded one run them too."""
+"""Tests whose outcome depends on the interpreter: the oldest Python and a free-threaded one run them too."""
 
 SECONDS: dict[str, float] = {}
 """How long the tests of each folder took, with what they set up."""
