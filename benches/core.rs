@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
-use flexcache_core::{Departed, Limits, MonotonicClock, New, Sink, Store};
+use flexcache_core::{EntryStore, Limits, MonotonicClock, New, RemovalSink, Removed};
 
 const ENTRIES: u64 = 10_000;
 
@@ -16,7 +16,7 @@ fn mix(key: u64) -> u64 {
     folded
 }
 
-fn put<P: Policy>(store: &mut Store<u64, u64, P>, clock: &MonotonicClock, key: u64) {
+fn put<P: Policy>(store: &mut EntryStore<u64, u64, P>, clock: &MonotonicClock, key: u64) {
     let hash = mix(key);
     let found = store.find(hash, |other| Ok::<_, Infallible>(*other == key)).unwrap_or(None);
     let mut sink = Last(None);
@@ -25,16 +25,16 @@ fn put<P: Policy>(store: &mut Store<u64, u64, P>, clock: &MonotonicClock, key: u
 }
 
 /// Keeps the last entry that left.
-struct Last(Option<Departed<u64, u64>>);
+struct Last(Option<Removed<u64, u64>>);
 
-impl Sink<u64, u64> for Last {
-    fn push(&mut self, departed: Departed<u64, u64>) {
-        self.0 = Some(departed);
+impl RemovalSink<u64, u64> for Last {
+    fn push(&mut self, removed: Removed<u64, u64>) {
+        self.0 = Some(removed);
     }
 }
 
-fn full<P: Policy>(clock: &MonotonicClock) -> Store<u64, u64, P> {
-    let mut store = Store::new(Limits::new(ENTRIES, 0), 7);
+fn full<P: Policy>(clock: &MonotonicClock) -> EntryStore<u64, u64, P> {
+    let mut store = EntryStore::new(Limits::new(ENTRIES, 0), 7);
     for key in 0..ENTRIES {
         put(&mut store, clock, key);
     }
@@ -74,7 +74,7 @@ fn all(criterion: &mut Criterion) {
     let clock = MonotonicClock::new();
     criterion.bench_function("lru: 100 000 insertions, unbounded", |bencher| {
         bencher.iter_batched_ref(
-            || Store::<u64, u64, Lru>::new(Limits::default(), 7),
+            || EntryStore::<u64, u64, Lru>::new(Limits::default(), 7),
             |store| (0..100_000).for_each(|key| put(store, &clock, key)),
             BatchSize::LargeInput,
         );

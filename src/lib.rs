@@ -10,43 +10,45 @@ mod _core {
     use pyo3::types::PyDict;
 
     #[pymodule_export]
-    use crate::py::background::after_fork_in_child;
-    #[pymodule_export]
-    use crate::py::cache::{FlexCache, set_registrar};
-    #[pymodule_export]
     use crate::py::disk::{
         Disk, DiskCache, DiskKeys, DiskTransaction, Timeout, disk_after_fork_in_child,
         disk_after_fork_in_parent, disk_before_fork,
     };
     #[pymodule_export]
-    use crate::py::errors::TooLargeError;
+    use crate::py::memoize::cached_result::CachedResult;
     #[pymodule_export]
-    use crate::py::fast::set_loader;
+    use crate::py::memoize::memoized::{Memoized, cache_of_results, call_directly};
     #[pymodule_export]
-    use crate::py::logging::reset_logging;
+    use crate::py::memory::constructor::set_registrar;
     #[pymodule_export]
-    use crate::py::memoized::{Memoized, cache_of_results, call_directly};
+    use crate::py::memory::core_errors::TooLargeError;
     #[pymodule_export]
-    use crate::py::options::{random, tuple_of_tags};
+    use crate::py::memory::fast::set_loader;
     #[pymodule_export]
-    use crate::py::pickle::restore;
+    use crate::py::memory::options::{random, tuple_of_tags};
     #[pymodule_export]
-    use crate::py::remembered::Remembered;
+    use crate::py::memory::pickle::restore;
+    #[pymodule_export]
+    use crate::py::memory::state::FlexCache;
+    #[pymodule_export]
+    use crate::py::memory::stats::CacheStats;
+    #[pymodule_export]
+    use crate::py::memory::views::{CacheIterator, CacheView};
+    #[pymodule_export]
+    use crate::py::process::background::after_fork_in_child;
+    #[pymodule_export]
+    use crate::py::process::logging::reset_logging;
     #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]
-    use crate::py::stats::CacheStats;
-    #[pymodule_export]
     use crate::py::testing::{_advance_clock, _check};
-    #[pymodule_export]
-    use crate::py::views::{CacheIterator, CacheView};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("_KEYWORDS", crate::py::call_key::KeywordMark::get(module.py())?)?;
-        crate::py::fast::install(module.py())?;
-        crate::py::memoized::install(module.py())?;
+        module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
+        crate::py::memory::fast::install(module.py())?;
+        crate::py::memoize::memoized::install(module.py())?;
         let os = module.py().import("os")?;
         if os.hasattr("register_at_fork")? {
             let hook = PyDict::new(module.py());

@@ -1,4 +1,4 @@
-//! A cache for Rust programs: the store with hashing, equality and a clock of its own.
+//! A cache for Rust programs: a store with a hasher and a clock.
 
 use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
@@ -13,12 +13,12 @@ use crate::error::Error;
 use crate::policy::{Lru, Policy};
 use crate::slot::Slot;
 use crate::stats::Stats;
-use crate::store::{Cause, Departed, Limits, New, Store};
+use crate::store::{Cause, EntryStore, Limits, New, Removed};
 
 type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send>;
-type Listener<K, V> = Box<dyn FnMut(Departed<K, V>) + Send>;
+type Listener<K, V> = Box<dyn FnMut(Removed<K, V>) + Send>;
 
-/// A bounded map that forgets by itself.
+/// A bounded map that evicts and expires its entries.
 ///
 /// Every call is O(1) unless it says otherwise. The policy is a type parameter:
 ///
@@ -34,7 +34,7 @@ type Listener<K, V> = Box<dyn FnMut(Departed<K, V>) + Send>;
 /// # Ok::<(), flexcache_core::Error>(())
 /// ```
 pub struct Cache<K, V, P: Policy = Lru, S = RandomState, C = MonotonicClock> {
-    store: Store<K, V, P>,
+    store: EntryStore<K, V, P>,
     hasher: S,
     clock: C,
     default_ttl: Option<Duration>,
@@ -52,7 +52,7 @@ impl<K, V, P: Policy, S, C> fmt::Debug for Cache<K, V, P, S, C> {
     }
 }
 
-/// What a [`Cache`] is to be like; see [`Cache::builder`].
+/// The options of a [`Cache`]; see [`Cache::builder`].
 pub struct Builder<K, V, P, S = RandomState, C = MonotonicClock> {
     limits: Limits,
     seed: Option<u64>,
@@ -124,14 +124,14 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Builder<K, V, P, S, C
         self
     }
 
-    /// Who is told of every entry that leaves, after the cache has settled.
+    /// Called with every removed entry, after the operation is complete.
     #[must_use]
-    pub fn on_departure(mut self, listener: impl FnMut(Departed<K, V>) + Send + 'static) -> Self {
+    pub fn on_removal(mut self, listener: impl FnMut(Removed<K, V>) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
     }
 
-    /// Makes policies that draw lots repeatable.
+    /// Seeds the random choices of policies, which makes them repeatable.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -172,7 +172,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Builder<K, V, P, S, C
     #[must_use]
     pub fn build(self) -> Cache<K, V, P, S, C> {
         Cache {
-            store: Store::new(self.limits, self.seed.unwrap_or_else(rand_seed)),
+            store: EntryStore::new(self.limits, self.seed.unwrap_or_else(rand_seed)),
             hasher: self.hasher,
             clock: self.clock,
             default_ttl: self.default_ttl,
@@ -183,7 +183,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Builder<K, V, P, S, C
 }
 
 fn rand_seed() -> u64 {
-    // The hasher's keys are random, and a policy's lots need no more than that.
+    // The hasher's keys are random, which is random enough for a policy.
     RandomState::new().hash_one(0_u8)
 }
 
@@ -200,9 +200,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         }
     }
 
-    fn settle(&mut self, departed: Vec<Departed<K, V>>) {
+    fn notify(&mut self, removed: Vec<Removed<K, V>>) {
         if let Some(listener) = &mut self.listener {
-            departed.into_iter().for_each(listener);
+            removed.into_iter().for_each(listener);
         }
     }
 
@@ -212,10 +212,10 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         K: Borrow<Q>,
     {
         let (_, found) = self.find(key);
-        let mut departed = Vec::new();
-        let live = self.store.live(found, &self.clock, &mut departed);
-        if !departed.is_empty() {
-            self.settle(departed);
+        let mut removed = Vec::new();
+        let live = self.store.live(found, &self.clock, &mut removed);
+        if !removed.is_empty() {
+            self.notify(removed);
         }
         self.store.get(live, &self.clock, &mut Vec::new())
     }
@@ -262,15 +262,15 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
             self.clock.now().saturating_add(ttl)
         });
         let (hash, found) = self.find(&key);
-        let mut departed = Vec::new();
+        let mut removed = Vec::new();
         let new = New { key, value, weight, deadline };
-        let stored = self.store.put_tagged(found, hash, new, tags, &self.clock, &mut departed);
-        self.settle(departed);
+        let stored = self.store.put_tagged(found, hash, new, tags, &self.clock, &mut removed);
+        self.notify(removed);
         stored.map(|_| ()).map_err(|(error, _)| error)
     }
 
-    /// Stores or replaces a value that is to have these tags, and lives for the default time. An
-    /// entry keeps its tags until it leaves or is replaced. O(1) for each tag.
+    /// Stores or replaces a value with these tags, for the default time. An entry keeps its tags
+    /// until it is removed or replaced. O(1) for each tag.
     ///
     /// ```
     /// use flexcache_core::Cache;
@@ -289,49 +289,49 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         self.store_entry(key, value, self.default_ttl, tags)
     }
 
-    /// Removes all entries that have a tag and says how many that were. O(1) for each.
+    /// Removes all entries that have a tag, and returns how many. O(1) for each.
     pub fn evict_tag(&mut self, tag: &str) -> usize {
-        let mut departed = Vec::new();
-        self.store.evict_tag(tag, usize::MAX, &self.clock, &mut departed);
-        let count = departed.iter().filter(|departed| departed.cause == Cause::Deleted).count();
-        self.settle(departed);
+        let mut removed = Vec::new();
+        self.store.evict_tag(tag, usize::MAX, &self.clock, &mut removed);
+        let count = removed.iter().filter(|removed| removed.cause == Cause::Deleted).count();
+        self.notify(removed);
         count
     }
 
-    /// Takes an entry out.
+    /// Removes an entry and returns it.
     pub fn take<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<(K, V)>
     where
         K: Borrow<Q>,
     {
         let (_, found) = self.find(key);
-        let mut departed = Vec::new();
-        let live = self.store.live(found, &self.clock, &mut departed);
-        self.settle(departed);
+        let mut removed = Vec::new();
+        let live = self.store.live(found, &self.clock, &mut removed);
+        self.notify(removed);
         let mut taken = Vec::with_capacity(1);
         self.store.remove(live?, Cause::Popped, &mut taken);
-        taken.pop().map(|departed| (departed.key, departed.value))
+        taken.pop().map(|removed| (removed.key, removed.value))
     }
 
-    /// Removes what has expired and says how many that were. O(1) for each.
+    /// Removes all entries that have expired, and returns how many. O(1) for each.
     pub fn expire(&mut self) -> usize {
-        let mut departed = Vec::new();
-        let count = self.store.expire(self.clock.now(), usize::MAX, &mut departed);
-        self.settle(departed);
+        let mut removed = Vec::new();
+        let count = self.store.expire(self.clock.now(), usize::MAX, &mut removed);
+        self.notify(removed);
         count
     }
 
     /// Removes everything. O(n).
     pub fn clear(&mut self) {
-        let departed = self.store.drain().into_departed(Cause::Cleared).collect();
-        self.settle(departed);
+        let removed = self.store.drain().into_removed(Cause::Cleared).collect();
+        self.notify(removed);
     }
 
-    /// Changes the limits; what no longer fits leaves. O(n).
+    /// Changes the limits, and evicts what exceeds them. O(n).
     pub fn resize(&mut self, limits: Limits) {
         self.store.set_limits(limits);
-        let mut departed = Vec::new();
-        while self.store.shrink(usize::MAX, &self.clock, &mut departed) {}
-        self.settle(departed);
+        let mut removed = Vec::new();
+        while self.store.shrink(usize::MAX, &self.clock, &mut removed) {}
+        self.notify(removed);
     }
 
     /// The entries, the next victim first.
@@ -360,7 +360,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         self.store.weight()
     }
 
-    /// What was counted so far.
+    /// The counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.store.stats()

@@ -1,8 +1,8 @@
-//! Why an entry was refused. A miss is no error.
+//! Why a store refuses an entry. A miss is not an error.
 
 use std::fmt;
 
-/// Why an entry was refused; the store is as it was before.
+/// Why a store refused an entry. The store is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

@@ -23,4 +23,4 @@ pub use clock::{Clock, ManualClock, MonotonicClock, Nanos};
 pub use error::Error;
 pub use slot::Slot;
 pub use stats::Stats;
-pub use store::{Cause, Departed, Limits, New, Sink, Store};
+pub use store::{Cause, EntryStore, Limits, New, RemovalSink, Removed};

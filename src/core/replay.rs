@@ -20,7 +20,7 @@ use std::convert::Infallible;
 
 use crate::clock::ManualClock;
 use crate::policy::Policy;
-use crate::store::{Departed, Limits, New, Sink, Store};
+use crate::store::{EntryStore, Limits, New, RemovalSink, Removed};
 
 /// What came of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ const REPORTED: usize = 1 << 16;
 /// Lets everything go.
 struct Nowhere;
 
-impl Sink<u32, ()> for Nowhere {
-    fn push(&mut self, _departed: Departed<u32, ()>) {}
+impl RemovalSink<u32, ()> for Nowhere {
+    fn push(&mut self, _departed: Removed<u32, ()>) {}
 }
 
 /// Looks up every key, storing those that are missing, as a program would. O(n).
@@ -58,7 +58,7 @@ pub fn replay<P: Policy>(
     seed: u64,
     go_on: &mut impl FnMut(usize) -> bool,
 ) -> Option<Outcome> {
-    let mut store = Store::<u32, (), P>::new(limits, seed);
+    let mut store = EntryStore::<u32, (), P>::new(limits, seed);
     let clock = ManualClock::default();
     let mut outcome = Outcome::default();
     for (piece, keys) in keys.chunks(REPORTED).enumerate() {

@@ -1,6 +1,6 @@
-//! What a store has counted.
+//! The counters of a store.
 
-/// Counts since the store was made or [`reset`](crate::Store::reset_stats). All exact.
+/// Counts since the store was made or [`reset`](crate::EntryStore::reset_stats). All exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Reads that found a live entry.
@@ -11,11 +11,11 @@ pub struct Stats {
     pub insertions: u64,
     /// Values replaced.
     pub updates: u64,
-    /// Entries that left to make room.
+    /// Entries removed to make room.
     pub evictions: u64,
-    /// Entries that left because their deadline had come.
+    /// Entries removed because their deadline had come.
     pub expirations: u64,
-    /// Entries that left because the caller said so: deleted, popped, cleared, closed.
+    /// Entries removed by the caller: deleted, popped, cleared, closed.
     pub removals: u64,
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::changes::Changes;
+use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
-use crate::store::{DATABASE, Store};
+use crate::store::{DATABASE, DiskStore};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Finding {
     },
 }
 
-impl Store {
+impl DiskStore {
     /// Looks for everything in [`Finding`], and mends it if `fix`.
     ///
     /// The turn to write is kept meanwhile. A file that another process has written and not yet
@@ -57,10 +57,10 @@ impl Store {
         if fix {
             self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))?;
         }
-        self.write(patience, |connection, changes| {
-            let known = self.check_rows(connection, changes, fix, &mut findings)?;
+        self.write(patience, |connection, effects| {
+            let known = self.check_rows(connection, effects, fix, &mut findings)?;
             self.check_files(&known, fix, &mut findings)?;
-            changes.count(connection)?;
+            effects.write_counters(connection)?;
             check_counter(connection, "count", "SELECT COUNT(key) FROM Cache", fix, &mut findings)?;
             check_counter(connection, "size", "SELECT COALESCE(SUM(size), 0) FROM Cache", fix, &mut findings)
         })?;
@@ -71,7 +71,7 @@ impl Store {
     fn check_rows(
         &self,
         connection: &Connection,
-        changes: &mut Changes,
+        effects: &mut TransactionEffects,
         fix: bool,
         findings: &mut Vec<Finding>,
     ) -> Result<HashSet<PathBuf>> {
@@ -89,7 +89,7 @@ impl Store {
                         connection
                             .prepare_cached("UPDATE Cache SET size = ? WHERE rowid = ?")?
                             .execute((size, rowid))?;
-                        changes.resized(recorded, size);
+                        effects.resized(recorded, size);
                     }
                     findings.push(Finding::WrongSize { path: path.clone(), actual: data.len(), recorded });
                 }
@@ -97,7 +97,7 @@ impl Store {
                 Err(_) => {
                     if fix {
                         connection.prepare_cached("DELETE FROM Cache WHERE rowid = ?")?.execute([rowid])?;
-                        changes.taken(recorded);
+                        effects.taken(recorded);
                     }
                     findings.push(Finding::MissingFile(path.clone()));
                 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::record::mode;
+use crate::row::mode;
 
 /// Shorter values would not gain what it costs.
 const LEAST: usize = 256;

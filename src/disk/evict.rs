@@ -1,4 +1,4 @@
-//! Entries that leave in numbers: expired, evicted, by tag, or all.
+//! Removing many entries: expired ones, evicted ones, those with a tag, or all.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Rows, params};
 
-use crate::changes::Changes;
+use crate::effects::TransactionEffects;
 use crate::error::Result;
+use crate::eviction_rules::Rules;
 use crate::read::{bind, bind_named};
-use crate::record::{Label, Record};
-use crate::rules::Rules;
-use crate::store::Store;
+use crate::row::{Label, Record};
+use crate::store::DiskStore;
 use crate::version::Version;
 
-/// Entries that one transaction of `clear`, `expire_some` or `evict_tag_some` removes, so that
-/// others can write in between.
+/// The number of entries that one transaction of `clear_some`, `expire_some` or `evict_tag_some` removes.
+/// Other writers can write between two of them.
 const BATCH: i64 = 1000;
 
-/// Entries that one transaction of `cull_some` removes.
+/// The number of entries that one transaction of `cull_some` removes.
 const FEW: u64 = 10;
 
-/// Of the room that was left when the volume was last looked at one part in so many may be filled before it is looked
-/// at again, since what a write takes is but estimated.
+/// The volume is measured again after writes have filled this fraction (one part in `SHARES`) of the room that was
+/// left. The size of a write is only an estimate, so this leaves a margin.
 const SHARES: f64 = 4.0;
 
-/// What a row costs beside its key and value, with its places in the indexes; rather too much.
+/// An upper estimate of what a row takes besides its key and value, with its places in the indexes, in bytes.
 const ROW: usize = 512;
 
 const NEXT_EXPIRY: &str =
@@ -33,14 +33,14 @@ const NEXT_EXPIRY: &str =
 const DELETE_EXPIRED: &str = "DELETE FROM Cache WHERE rowid IN \
      (SELECT rowid FROM Cache WHERE expire_time < ?1 ORDER BY expire_time LIMIT ?2) RETURNING size, filename";
 
-/// What a write has brought, as far as it matters to those that leave.
-pub(crate) struct Brought {
+/// What a write stores, as far as eviction depends on it.
+pub(crate) struct Incoming {
     now: f64,
     expire_time: Option<f64>,
     bytes: f64,
 }
 
-impl Brought {
+impl Incoming {
     #[expect(clippy::cast_precision_loss, reason = "a size is far below 2^53")]
     pub(crate) fn of(label: &Label<'_>, record: &Record<'_>) -> Self {
         let inside = match record.value {
@@ -52,11 +52,11 @@ impl Brought {
     }
 }
 
-/// What was seen when last looked for what must leave. It holds until somebody else writes, and spares most writes
-/// the look.
+/// What the last check for expired entries and for the limit found. It is valid until another process writes, and
+/// saves most writes that check.
 #[derive(Debug, Default)]
 pub(crate) struct Forecast {
-    /// The version of the database when the last transaction of ours has ended, if nobody else has written.
+    /// The version that our last transaction left, if nobody else has written since.
     version: Option<Version>,
     next_expiry: f64,
     size_limit: f64,
@@ -64,24 +64,25 @@ pub(crate) struct Forecast {
 }
 
 impl Forecast {
-    /// Whether a write can do without a look.
+    /// Whether a write can skip the check.
     #[expect(clippy::float_cmp, reason = "it is the same number or another one")]
-    fn covers(&mut self, version: Option<Version>, brought: &Brought, rules: &Rules) -> bool {
-        self.room -= brought.bytes;
-        self.expect_expiry(brought.expire_time);
+    fn covers(&mut self, version: Option<Version>, incoming: &Incoming, rules: &Rules) -> bool {
+        self.room -= incoming.bytes;
+        self.expect_expiry(incoming.expire_time);
         version.is_some()
             && self.version == version
             && self.room > 0.0
-            && brought.now <= self.next_expiry
+            && incoming.now <= self.next_expiry
             && self.size_limit == rules.size_limit
     }
 
-    /// Something is to expire then.
+    /// Takes note of an entry that expires at `time`.
     pub(crate) fn expect_expiry(&mut self, time: Option<f64>) {
         self.next_expiry = time.map_or(self.next_expiry, |time| time.min(self.next_expiry));
     }
 
-    /// A transaction of ours has ended: the version before, and the one that it has left if nobody else has written.
+    /// Takes note of a transaction of ours: the version before it, and the version that it left if nobody else has
+    /// written.
     pub(crate) fn note_own_write(&mut self, before: Option<Version>, left: Option<Version>) {
         self.version = if self.version == before { left } else { None };
     }
@@ -91,16 +92,21 @@ fn rows(limit: u64) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// Deletes up to `limit` expired entries, the oldest first. How many.
-fn delete_expired(connection: &Connection, changes: &mut Changes, now: f64, limit: u64) -> Result<u64> {
+/// Deletes up to `limit` expired entries, the oldest first. Returns their number.
+fn delete_expired(
+    connection: &Connection,
+    effects: &mut TransactionEffects,
+    now: f64,
+    limit: u64,
+) -> Result<u64> {
     let mut delete = connection.prepare_cached(DELETE_EXPIRED)?;
-    bury(changes, delete.query((now, rows(limit)))?)
+    note_deleted(effects, delete.query((now, rows(limit)))?)
 }
 
-/// Deletes up to `limit` entries in the order of a policy. How many.
+/// Deletes up to `limit` entries in the order of a policy. Returns their number.
 fn delete_by_policy(
     connection: &Connection,
-    changes: &mut Changes,
+    effects: &mut TransactionEffects,
     now: f64,
     cull: &str,
     limit: u64,
@@ -120,46 +126,46 @@ fn delete_by_policy(
     let mut delete = connection
         .prepare_cached(&format!("DELETE FROM Cache WHERE rowid IN ({select}) RETURNING size, filename"))?;
     bound(&mut delete)?;
-    bury(changes, delete.raw_query())
+    note_deleted(effects, delete.raw_query())
 }
 
-impl Store {
-    /// What a write does about expired entries and the limit.
+impl DiskStore {
+    /// Removes expired entries, and evicts while the volume exceeds the limit, as the rules say. Part of every write.
     #[expect(clippy::cast_precision_loss, reason = "a volume is far below 2^53")]
     pub(crate) fn evict_some(
         &self,
         connection: &Connection,
-        changes: &mut Changes,
-        brought: &Brought,
+        effects: &mut TransactionEffects,
+        incoming: &Incoming,
         rules: &Rules,
     ) -> Result<()> {
         if rules.cull_limit == 0 {
             self.forecast().version = None;
             return Ok(());
         }
-        if self.forecast().covers(changes.version, brought, rules) {
+        if self.forecast().covers(effects.version, incoming, rules) {
             return Ok(());
         }
         let next_expiry: Option<f64> =
             connection.prepare_cached(NEXT_EXPIRY)?.query_row([], |row| row.get(0)).optional()?;
         let next_expiry = next_expiry.unwrap_or(f64::INFINITY);
         let mut left = rules.cull_limit;
-        if next_expiry < brought.now {
-            left -= delete_expired(connection, changes, brought.now, left)?;
+        if next_expiry < incoming.now {
+            left -= delete_expired(connection, effects, incoming.now, left)?;
         }
         let room = match &rules.policy.cull {
             None => f64::INFINITY,
             Some(_) if left == 0 => 0.0,
             Some(cull) => {
-                let room = rules.size_limit - self.volume_of(connection, changes)? as f64;
+                let room = rules.size_limit - self.volume_of(connection, effects)? as f64;
                 if room <= 0.0 {
-                    delete_by_policy(connection, changes, brought.now, cull, left)?;
+                    delete_by_policy(connection, effects, incoming.now, cull, left)?;
                 }
                 room
             }
         };
         *self.forecast() = Forecast {
-            version: changes.version,
+            version: effects.version,
             next_expiry,
             size_limit: rules.size_limit,
             room: room / SHARES,
@@ -172,18 +178,19 @@ impl Store {
         self.forecast.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Deletes a batch of what has expired before `now`. How many; 0 means that it is done.
+    /// Deletes a batch of the entries that expired before `now`. Returns their number; 0 means that none is left.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn expire_some(&self, now: f64, patience: Duration) -> Result<u64> {
-        self.write(patience, |connection, changes| {
-            delete_expired(connection, changes, now, BATCH.unsigned_abs())
+        self.write(patience, |connection, effects| {
+            delete_expired(connection, effects, now, BATCH.unsigned_abs())
         })
     }
 
-    /// Deletes a few entries if the volume is above the limit. How many; 0 means that it is done.
+    /// Evicts a few entries if the volume exceeds the limit. Returns their number; 0 means that the volume is within
+    /// the limit.
     ///
     /// # Errors
     ///
@@ -191,51 +198,51 @@ impl Store {
     #[expect(clippy::cast_precision_loss, reason = "a volume is far below 2^53")]
     pub fn cull_some(&self, now: f64, rules: &Rules, patience: Duration) -> Result<u64> {
         let Some(cull) = &rules.policy.cull else { return Ok(0) };
-        self.write(patience, |connection, changes| {
-            if self.volume_of(connection, changes)? as f64 <= rules.size_limit {
+        self.write(patience, |connection, effects| {
+            if self.volume_of(connection, effects)? as f64 <= rules.size_limit {
                 return Ok(0);
             }
-            delete_by_policy(connection, changes, now, cull, FEW)
+            delete_by_policy(connection, effects, now, cull, FEW)
         })
     }
 
-    /// Deletes a batch of entries with a tag, in rows up to `last`. How many; 0 means that it is
-    /// done.
+    /// Deletes a batch of the entries with a tag, in rows up to `last`. Returns their number; 0 means that none is
+    /// left.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn evict_tag_some(&self, tag: ValueRef<'_>, last: i64, patience: Duration) -> Result<u64> {
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             let mut delete = connection.prepare_cached(
                 "DELETE FROM Cache WHERE rowid IN \
                  (SELECT rowid FROM Cache WHERE tag = ?1 AND rowid <= ?2 ORDER BY rowid LIMIT ?3) RETURNING size, filename",
             )?;
-            bury(changes, delete.query(params![bind(tag), last, BATCH])?)
+            note_deleted(effects, delete.query(params![bind(tag), last, BATCH])?)
         })
     }
 
-    /// Deletes a batch of entries in rows up to `last`. How many; 0 means that it is done.
+    /// Deletes a batch of entries in rows up to `last`. Returns their number; 0 means that none is left.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn clear_some(&self, last: i64, patience: Duration) -> Result<u64> {
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             let mut delete = connection.prepare_cached(
                 "DELETE FROM Cache WHERE rowid IN \
                  (SELECT rowid FROM Cache WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2) RETURNING size, filename",
             )?;
-            bury(changes, delete.query((last, BATCH))?)
+            note_deleted(effects, delete.query((last, BATCH))?)
         })
     }
 }
 
-/// Notes rows that are deleted, as they are returned: size, filename. How many.
-fn bury(changes: &mut Changes, mut deleted: Rows<'_>) -> Result<u64> {
+/// Takes note of deleted rows, which the statement returns as (size, filename). Returns their number.
+fn note_deleted(effects: &mut TransactionEffects, mut deleted: Rows<'_>) -> Result<u64> {
     let mut count = 0;
     while let Some(row) = deleted.next()? {
-        changes.deleted(row.get::<_, Option<i64>>(0)?.unwrap_or(0), row.get(1)?);
+        effects.deleted(row.get::<_, Option<i64>>(0)?.unwrap_or(0), row.get(1)?);
         count += 1;
     }
     Ok(count)

@@ -1,23 +1,23 @@
 #![doc = include_str!("README.md")]
-// Three modules, `frames`, `lookup` and `version`, expect it.
+// Three modules are exempt: `frames`, `lookup` and `version`.
 #![deny(unsafe_code)]
 
-mod changes;
 mod check;
 pub mod compression;
+mod effects;
 mod error;
 mod evict;
+mod eviction_rules;
 pub mod files;
 #[cfg(all(unix, target_pointer_width = "64"))]
 mod frames;
 mod lookup;
-mod neighbours;
 mod pool;
 mod queue;
 mod read;
-mod record;
-mod rules;
+mod row;
 mod schema;
+mod sqlite_guard;
 mod store;
 mod version;
 mod write;
@@ -25,13 +25,13 @@ mod write;
 pub use check::Finding;
 pub use compression::Compression;
 pub use error::{Error, Result};
-pub use neighbours::is_open_here;
+pub use eviction_rules::{Policy, Rules};
 pub use queue::Side;
 pub use read::Order;
-pub use record::{Entry, Key, Label, OwnedKey, Record, mode};
-pub use rules::{Policy, Rules};
+pub use row::{Entry, Key, Label, OwnedKey, Record, mode};
 pub use rusqlite::types::{Value, ValueRef};
 pub use schema::METADATA;
-pub use store::{DATABASE, Remove, Store};
+pub use sqlite_guard::is_open_here;
+pub use store::{DATABASE, DiskStore, Remove};
 pub use version::Version;
 pub use write::{Counted, Number};

@@ -12,12 +12,12 @@ use std::slice;
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Connection, Error, Result, ffi};
 
-use crate::record::{Columns, Key};
+use crate::row::{Columns, Key};
 
 /// A statement whose parameters are a key's datum, whether it is raw, and the time.
 pub(crate) struct Lookup(NonNull<ffi::sqlite3_stmt>);
 
-// SAFETY: a statement belongs to its connection, and may be used by any thread that uses the connection. `Link` owns
+// SAFETY: a statement belongs to its connection, and may be used by any thread that uses the connection. `PooledConnection` owns
 // both, and is in the hands of one thread at a time.
 unsafe impl Send for Lookup {}
 

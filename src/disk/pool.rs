@@ -19,11 +19,11 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 
-use crate::changes::Changes;
+use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::lookup::Lookup;
-use crate::neighbours::{self, Claim};
 use crate::read::{CONTAINS, VALUE};
+use crate::sqlite_guard::{self, Claim};
 use crate::version::Header;
 
 /// For so long a writer may come in before those that wait: to wake one takes longer than a write, and a thread that
@@ -93,7 +93,7 @@ thread_local! {
 /// SQLite asks this whether to try again. Its own pauses grow to a tenth of a second, in which a thousand writes of
 /// others pass. These stay short enough for waiting to be nearly fair, and long enough for a process to write more than
 /// once while the pages it keeps in memory are current: after a write of another they have to be read again.
-pub(crate) fn try_again(attempt: i32) -> bool {
+pub(crate) fn busy_handler(attempt: i32) -> bool {
     let now = Instant::now();
     let left = match WAIT.get() {
         Wait::Never => None,
@@ -133,7 +133,7 @@ impl Drop for Patience {
 }
 
 /// A connection, and its place among those that are open in this process.
-pub(crate) struct Link {
+pub(crate) struct PooledConnection {
     // Dropped in this order: statements, then their connection, then its place.
     value: OnceCell<Lookup>,
     contains: OnceCell<Lookup>,
@@ -142,7 +142,7 @@ pub(crate) struct Link {
     _claim: Claim,
 }
 
-impl Link {
+impl PooledConnection {
     pub(crate) fn new(connection: Connection, claim: Claim) -> Self {
         let (value, contains) = (OnceCell::new(), OnceCell::new());
         Self { value, contains, connection, header: OnceCell::new(), _claim: claim }
@@ -178,7 +178,7 @@ impl Link {
     }
 }
 
-impl Deref for Link {
+impl Deref for PooledConnection {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -189,9 +189,9 @@ impl Deref for Link {
 /// What a thread keeps between the beginning and the end of its transaction.
 struct Transaction {
     owner: ThreadId,
-    connection: Link,
+    connection: PooledConnection,
     depth: usize,
-    changes: Changes,
+    effects: TransactionEffects,
 }
 
 /// A writer that waits, and sleeps.
@@ -203,7 +203,7 @@ struct Waiting {
 
 #[derive(Default)]
 struct State {
-    idle: Vec<Link>,
+    idle: Vec<PooledConnection>,
     /// Connections in the hands of calls.
     out: usize,
     writer: Option<ThreadId>,
@@ -212,7 +212,7 @@ struct State {
     next: u64,
     transaction: Option<Transaction>,
     /// A fork is under way: nothing may be taken.
-    held: bool,
+    paused: bool,
 }
 
 /// The connections of one store.
@@ -224,36 +224,36 @@ pub(crate) struct Pool {
 }
 
 /// A connection in the hands of a call.
-pub(crate) struct Lease<'a> {
+pub(crate) struct Checkout<'a> {
     pool: &'a Pool,
-    /// Always there until the lease is dropped.
-    connection: Option<Link>,
+    /// Always there until the checkout is dropped.
+    connection: Option<PooledConnection>,
     /// Of the thread's transaction, where the connection is its own.
-    within: Option<(usize, Changes)>,
+    within: Option<(usize, TransactionEffects)>,
     /// Whether it is this thread's turn to write, outside of a transaction.
     writes: bool,
 }
 
-impl Lease<'_> {
-    pub(crate) fn connection(&self) -> &Link {
+impl Checkout<'_> {
+    pub(crate) fn connection(&self) -> &PooledConnection {
         match &self.connection {
             Some(connection) => connection,
-            None => unreachable!("a lease has its connection until it is dropped"),
+            None => unreachable!("a checkout has its connection until it is dropped"),
         }
     }
 
-    /// Connection and changes of the transaction that this is part of.
-    pub(crate) fn transaction(&mut self) -> Option<(&Connection, &mut Changes)> {
+    /// The connection and the effects of the transaction that this checkout is part of.
+    pub(crate) fn transaction(&mut self) -> Option<(&Connection, &mut TransactionEffects)> {
         match (&self.connection, &mut self.within) {
-            (Some(connection), Some((_, changes))) => Some((connection, changes)),
+            (Some(connection), Some((_, effects))) => Some((connection, effects)),
             _ => None,
         }
     }
 
-    /// Goes one level deeper into the transaction, or into the one that has begun with `changes`.
-    pub(crate) fn keep(mut self, changes: Option<Changes>) {
-        if let Some(changes) = changes {
-            self.within = Some((0, changes));
+    /// Enters one more level of the transaction, or the first level of the one that has begun with `effects`.
+    pub(crate) fn keep(mut self, effects: Option<TransactionEffects>) {
+        if let Some(effects) = effects {
+            self.within = Some((0, effects));
         }
         if let Some((depth, _)) = &mut self.within {
             *depth += 1;
@@ -261,15 +261,15 @@ impl Lease<'_> {
         self.writes = false;
     }
 
-    /// Leaves one level. At the outermost the transaction is the caller's to end, with its changes.
-    pub(crate) fn leave(&mut self) -> Option<Changes> {
+    /// Leaves one level. On leaving the outermost level it returns the effects, and the caller must end the transaction.
+    pub(crate) fn leave(&mut self) -> Option<TransactionEffects> {
         let (depth, _) = self.within.as_mut()?;
         *depth -= 1;
         if *depth > 0 {
             return None;
         }
         self.writes = true;
-        self.within.take().map(|(_, changes)| changes)
+        self.within.take().map(|(_, effects)| effects)
     }
 
     /// After a transaction: lets the next one write, and keeps the connection. The log is written back, if it has
@@ -278,7 +278,7 @@ impl Lease<'_> {
     /// Nobody waits for that. But the log is begun anew only when a transaction finds all of it written back, and where
     /// many write that does not happen by itself. So if it has become very long, the little that came meanwhile is
     /// written back before anybody else may write.
-    pub(crate) fn give_up_turn(&mut self) {
+    pub(crate) fn end_turn(&mut self) {
         let pages = LOG_PAGES.take();
         let log = &self.pool.log;
         if pages >= VERY_LONG_LOG && log.is_nearly_written_back.swap(false, Ordering::Relaxed) {
@@ -286,7 +286,7 @@ impl Lease<'_> {
             self.write_log_back("PRAGMA wal_checkpoint(FULL)");
         }
         if std::mem::take(&mut self.writes) {
-            Pool::give_turn(self.pool.lock());
+            Pool::wake_next_writer(self.pool.lock());
         }
         if log.has_grown_to(pages) {
             self.write_log_back("PRAGMA wal_checkpoint(PASSIVE)");
@@ -301,7 +301,7 @@ impl Lease<'_> {
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for Checkout<'_> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         let within = self.within.take();
@@ -310,19 +310,19 @@ impl Drop for Lease<'_> {
         let mut broken = None;
         let mut state = self.pool.lock();
         state.out -= 1;
-        if let Some((depth, changes)) = within {
+        if let Some((depth, effects)) = within {
             let owner = thread::current().id();
-            state.transaction = Some(Transaction { owner, connection, depth, changes });
+            state.transaction = Some(Transaction { owner, connection, depth, effects });
         } else if usable {
             state.idle.push(connection);
         } else {
             broken = Some(connection);
         }
-        if state.held {
+        if state.paused {
             self.pool.changed.notify_all();
         }
         if self.writes {
-            Pool::give_turn(state);
+            Pool::wake_next_writer(state);
         } else {
             drop(state);
         }
@@ -337,7 +337,7 @@ impl Pool {
     }
 
     /// Lets the next one write.
-    fn give_turn(mut state: MutexGuard<'_, State>) {
+    fn wake_next_writer(mut state: MutexGuard<'_, State>) {
         state.writer = None;
         let next = state.queue.front().map(|waiting| waiting.thread.clone());
         drop(state);
@@ -346,62 +346,62 @@ impl Pool {
         }
     }
 
-    fn unless_held(&self) -> MutexGuard<'_, State> {
+    fn lock_unless_paused(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        while state.held {
+        while state.paused {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state
     }
 
-    fn lease(
+    fn checkout(
         &self,
         mut state: MutexGuard<'_, State>,
         writes: bool,
-        connect: impl FnOnce() -> Result<Link>,
-    ) -> Result<Lease<'_>> {
+        connect: impl FnOnce() -> Result<PooledConnection>,
+    ) -> Result<Checkout<'_>> {
         state.out += 1;
         let idle = state.idle.pop();
         drop(state);
-        let mut lease = Lease { pool: self, connection: idle, within: None, writes };
-        if lease.connection.is_none() {
+        let mut checkout = Checkout { pool: self, connection: idle, within: None, writes };
+        if checkout.connection.is_none() {
             match connect() {
-                Ok(connection) => lease.connection = Some(connection),
+                Ok(connection) => checkout.connection = Some(connection),
                 Err(error) => {
-                    // The lease has no connection to give back.
+                    // This checkout has no connection to return.
                     let mut state = self.lock();
                     state.out -= 1;
                     self.changed.notify_all();
                     if writes {
-                        Self::give_turn(state);
+                        Self::wake_next_writer(state);
                     }
                     return Err(error);
                 }
             }
         }
-        Ok(lease)
+        Ok(checkout)
     }
 
     /// The connection of this thread's transaction, if it is in one.
-    fn own<'a>(&'a self, state: &mut State) -> Option<Lease<'a>> {
+    fn own<'a>(&'a self, state: &mut State) -> Option<Checkout<'a>> {
         let is_mine = |transaction: &mut Transaction| transaction.owner == thread::current().id();
         let mine = state.transaction.take_if(is_mine)?;
         state.out += 1;
-        let within = Some((mine.depth, mine.changes));
-        Some(Lease { pool: self, connection: Some(mine.connection), within, writes: false })
+        let within = Some((mine.depth, mine.effects));
+        Some(Checkout { pool: self, connection: Some(mine.connection), within, writes: false })
     }
 
     /// The connection of this thread's transaction.
-    pub(crate) fn own_transaction(&self) -> Result<Lease<'_>> {
-        self.own(&mut self.unless_held()).ok_or(Error::NoTransaction)
+    pub(crate) fn own_transaction(&self) -> Result<Checkout<'_>> {
+        self.own(&mut self.lock_unless_paused()).ok_or(Error::NoTransaction)
     }
 
     /// A connection to read through.
-    pub(crate) fn reader(&self, connect: impl FnOnce() -> Result<Link>) -> Result<Lease<'_>> {
-        let mut state = self.unless_held();
+    pub(crate) fn reader(&self, connect: impl FnOnce() -> Result<PooledConnection>) -> Result<Checkout<'_>> {
+        let mut state = self.lock_unless_paused();
         match self.own(&mut state) {
             Some(own) => Ok(own),
-            None => self.lease(state, false, connect),
+            None => self.checkout(state, false, connect),
         }
     }
 
@@ -409,9 +409,9 @@ impl Pool {
     pub(crate) fn writer(
         &self,
         patience: Duration,
-        connect: impl FnOnce() -> Result<Link>,
-    ) -> Result<Lease<'_>> {
-        let mut state = self.unless_held();
+        connect: impl FnOnce() -> Result<PooledConnection>,
+    ) -> Result<Checkout<'_>> {
+        let mut state = self.lock_unless_paused();
         if let Some(own) = self.own(&mut state) {
             return Ok(own);
         }
@@ -420,7 +420,7 @@ impl Pool {
             state = self.wait_for_turn(state, patience)?;
         }
         state.writer = Some(thread::current().id());
-        self.lease(state, true, connect)
+        self.checkout(state, true, connect)
     }
 
     fn wait_for_turn<'a>(
@@ -434,7 +434,7 @@ impl Pool {
         state.next += 1;
         state.queue.push_back(Waiting { number, since, thread: thread::current() });
         let is_first = |state: &State| state.queue.front().is_some_and(|waiting| waiting.number == number);
-        while state.held || state.writer.is_some() || !is_first(&state) {
+        while state.paused || state.writer.is_some() || !is_first(&state) {
             let left =
                 deadline.map_or(patience, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
@@ -442,7 +442,7 @@ impl Pool {
                 state.queue.retain(|waiting| waiting.number != number);
                 if was_first && state.writer.is_none() {
                     // It may have been woken in vain.
-                    Self::give_turn(state);
+                    Self::wake_next_writer(state);
                 }
                 return Err(Error::Busy);
             }
@@ -468,10 +468,10 @@ impl Pool {
 
     /// Before a fork: nothing new is begun, what is under way ends (or `patience` does), and what
     /// is idle is closed. SQLite's connections must not be carried into another process.
-    pub(crate) fn hold(&self, patience: Duration) {
+    pub(crate) fn pause(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();
-        state.held = true;
+        state.paused = true;
         while state.out > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -487,17 +487,17 @@ impl Pool {
     /// After a fork, in the parent.
     pub(crate) fn resume(&self) {
         let mut state = self.lock();
-        state.held = false;
+        state.paused = false;
         self.changed.notify_all();
         if state.writer.is_none() {
-            Self::give_turn(state);
+            Self::wake_next_writer(state);
         }
     }
 
     /// After a fork, in the child: a transaction is the parent's. Its connection is between two
     /// calls and can be closed; left open, it would hold the turn to write in here for ever.
-    pub(crate) fn disown(&self) {
-        neighbours::forget_all();
+    pub(crate) fn forget_in_child(&self) {
+        sqlite_guard::forget_all();
         let Ok(mut state) = self.state.try_lock() else { return };
         if let Some(transaction) = state.transaction.take() {
             let closing = &transaction.connection;

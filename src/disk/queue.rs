@@ -6,11 +6,11 @@ use rusqlite::OptionalExtension;
 use rusqlite::types::{Value, ValueRef};
 
 use crate::error::{Error, Result};
-use crate::evict::Brought;
+use crate::evict::Incoming;
+use crate::eviction_rules::Rules;
 use crate::read::delete_row;
-use crate::record::{Entry, Key, Label, OwnedKey, Record};
-use crate::rules::Rules;
-use crate::store::Store;
+use crate::row::{Entry, Key, Label, OwnedKey, Record};
+use crate::store::DiskStore;
 use crate::write::{INSERT, write_row};
 
 /// The first key of a queue, so that both ends have room.
@@ -64,7 +64,7 @@ fn next(outermost: Option<&Value>, prefix: Option<&str>, side: Side) -> Result<V
     }
 }
 
-impl Store {
+impl DiskStore {
     /// Puts a value at an end of the queue. Its key.
     ///
     /// # Errors
@@ -80,23 +80,23 @@ impl Store {
         patience: Duration,
     ) -> Result<Value> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             let outermost: Option<Value> = connection
                 .prepare_cached(side.sql())?
                 .query_row((&low, &high), |row| row.get(7))
                 .optional()?;
             let key = next(outermost.as_ref(), prefix, side)?;
-            changes.born.extend(record.filename.map(str::to_owned));
+            effects.new_files.extend(record.filename.map(str::to_owned));
             let at = Key { datum: ValueRef::from(&key), raw: true };
             write_row(connection, INSERT, at, &record, &label)?;
-            changes.inserted(record.size);
-            self.evict_some(connection, changes, &Brought::of(&label, &record), rules)?;
+            effects.inserted(record.size);
+            self.evict_some(connection, effects, &Incoming::of(&label, &record), rules)?;
             Ok(key)
         })
     }
 
     /// The entry at an end of the queue, taken out if `take`; expired ones on the way are deleted.
-    /// The file of one that was taken out stays until [`Store::discard`].
+    /// The file of one that was taken out stays until [`DiskStore::discard`].
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl Store {
         patience: Duration,
     ) -> Result<Option<(OwnedKey, Entry)>> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             loop {
                 let mut select = connection.prepare_cached(side.sql())?;
                 let found: Option<(Value, Entry)> = select
@@ -120,12 +120,12 @@ impl Store {
                 let expired = entry.expired(now);
                 if expired {
                     delete_row(connection, entry.rowid)?;
-                    changes.deleted(entry.size, entry.filename);
+                    effects.deleted(entry.size, entry.filename);
                     continue;
                 }
                 if take {
                     delete_row(connection, entry.rowid)?;
-                    changes.taken(entry.size);
+                    effects.taken(entry.size);
                 }
                 return Ok(Some((OwnedKey { datum, raw: true }, entry)));
             }

@@ -6,9 +6,9 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Result;
-use crate::record::{Entry, Key, OwnedKey};
-use crate::rules::Rules;
-use crate::store::{Store, execute};
+use crate::eviction_rules::Rules;
+use crate::row::{Entry, Key, OwnedKey};
+use crate::store::{DiskStore, execute};
 
 /// Keys that one query of an iteration reads.
 const PAGE: i64 = 100;
@@ -44,7 +44,7 @@ pub enum Order {
     Descending,
 }
 
-impl Store {
+impl DiskStore {
     /// The value of a key's live entry; what else there is in an [`Entry`] is left out (0 or nothing)
     /// where the read writes nothing.
     ///
@@ -198,7 +198,7 @@ impl Store {
             "SELECT rowid, expire_time, tag, size, mode, filename, value, key, raw \
              FROM Cache ORDER BY rowid LIMIT 1"
         };
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             loop {
                 let mut select = connection.prepare_cached(sql)?;
                 let found = select
@@ -207,7 +207,7 @@ impl Store {
                 match found {
                     Some((_, entry)) if entry.expired(now) => {
                         delete_row(connection, entry.rowid)?;
-                        changes.deleted(entry.size, entry.filename);
+                        effects.deleted(entry.size, entry.filename);
                     }
                     found => return Ok(found),
                 }
@@ -221,11 +221,11 @@ impl Store {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn forget(&self, entry: &Entry, patience: Duration) -> Result<()> {
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             let mut delete =
                 connection.prepare_cached("DELETE FROM Cache WHERE rowid = ? AND filename IS ?")?;
             if delete.execute((entry.rowid, &entry.filename))? > 0 {
-                changes.taken(entry.size);
+                effects.taken(entry.size);
             }
             Ok(())
         })

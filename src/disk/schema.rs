@@ -28,7 +28,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS Cache_key_raw ON Cache (key, raw);
 CREATE INDEX IF NOT EXISTS Cache_expire_time ON Cache (expire_time);
 ";
 
-/// Names of the triggers: event, row of Settings, and how it changes.
+/// The triggers: name, event, row of Settings, and the change of its value.
 const TRIGGERS: [(&str, &str, &str, &str); 5] = [
     ("Settings_count_insert", "INSERT", "count", "+ 1"),
     ("Settings_count_delete", "DELETE", "count", "- 1"),

@@ -9,14 +9,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::changes::Changes;
+use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::evict::Forecast;
+use crate::eviction_rules::Policy;
 use crate::files;
-use crate::neighbours::Claim;
-use crate::pool::{Lease, Link, Patience, Pool, after_commit, try_again};
-use crate::rules::Policy;
+use crate::pool::{Checkout, Patience, Pool, PooledConnection, after_commit, busy_handler};
 use crate::schema;
+use crate::sqlite_guard::Claim;
 use crate::version::{Version, Watch};
 
 /// The database in a directory.
@@ -38,7 +38,7 @@ pub type Remove = Box<dyn Fn(&Path) + Send + Sync>;
 ///
 /// Calls that may have to wait for other writers take `patience`: the longest they may wait.
 /// After that they fail with [`Error::Busy`], having changed nothing.
-pub struct Store {
+pub struct DiskStore {
     pub(crate) directory: PathBuf,
     pub(crate) pool: Pool,
     database: PathBuf,
@@ -50,14 +50,14 @@ pub struct Store {
     pub(crate) new_keys: AtomicBool,
 }
 
-impl Store {
+impl DiskStore {
     /// A store over a directory that exists. Nothing is opened yet.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self::with_remove(directory, Box::new(files::remove))
     }
 
-    /// As [`Store::new`], with another way to remove files of values. It is called after the
+    /// As [`DiskStore::new`], with another way to remove files of values. It is called after the
     /// transaction, without any lock.
     #[must_use]
     pub fn with_remove(directory: &Path, remove: Remove) -> Self {
@@ -79,7 +79,7 @@ impl Store {
         &self.directory
     }
 
-    pub(crate) fn connect(&self) -> Result<Link> {
+    pub(crate) fn connect(&self) -> Result<PooledConnection> {
         let claim = Claim::on(&self.database)?;
         #[cfg(all(unix, target_pointer_width = "64"))]
         crate::frames::gather();
@@ -88,67 +88,76 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let connection = Connection::open_with_flags(&self.database, flags)?;
-        connection.busy_handler(Some(try_again))?;
+        connection.busy_handler(Some(busy_handler))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        // Counters are kept by `Changes`.
+        // Counters are kept by `TransactionEffects`.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {
             set_pragma(&connection, &key, &value)?;
         }
         connection.wal_hook(Some(after_commit));
-        Ok(Link::new(connection, claim))
+        Ok(PooledConnection::new(connection, claim))
     }
 
     /// Runs `step` with a connection, inside the thread's transaction if it is in one.
-    pub(crate) fn read<R>(&self, patience: Duration, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
+    pub(crate) fn read<R>(
+        &self,
+        patience: Duration,
+        step: impl FnOnce(&PooledConnection) -> Result<R>,
+    ) -> Result<R> {
         let _patience = Patience::of(patience);
-        let lease = self.pool.reader(|| self.connect())?;
-        step(lease.connection())
+        let checkout = self.pool.reader(|| self.connect())?;
+        step(checkout.connection())
     }
 
     /// Runs `step` in a transaction: the thread's, or one of its own.
     pub(crate) fn write<R>(
         &self,
         patience: Duration,
-        step: impl FnOnce(&Connection, &mut Changes) -> Result<R>,
+        step: impl FnOnce(&Connection, &mut TransactionEffects) -> Result<R>,
     ) -> Result<R> {
         let _patience = Patience::of(patience);
-        let mut lease = self.pool.writer(patience, || self.connect())?;
-        if let Some((connection, changes)) = lease.transaction() {
-            return step(connection, changes);
+        let mut checkout = self.pool.writer(patience, || self.connect())?;
+        if let Some((connection, effects)) = checkout.transaction() {
+            return step(connection, effects);
         }
-        let mut changes = begin(lease.connection())?;
-        let done = step(lease.connection(), &mut changes);
-        self.end(lease, changes, done)
+        let mut effects = begin(checkout.connection())?;
+        let done = step(checkout.connection(), &mut effects);
+        self.end(checkout, effects, done)
     }
 
     /// Runs `step`, which reads counters.
     fn read_counters<R>(&self, patience: Duration, step: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
         let _patience = Patience::of(patience);
-        let mut lease = self.pool.reader(|| self.connect())?;
-        if let Some((connection, changes)) = lease.transaction() {
-            changes.count(connection)?;
+        let mut checkout = self.pool.reader(|| self.connect())?;
+        if let Some((connection, effects)) = checkout.transaction() {
+            effects.write_counters(connection)?;
         }
-        step(lease.connection())
+        step(checkout.connection())
     }
 
     /// Ends a transaction in which `done` was done: it holds, or all of it is undone.
-    fn end<R>(&self, mut lease: Lease<'_>, mut changes: Changes, done: Result<R>) -> Result<R> {
-        let connection = lease.connection();
+    fn end<R>(
+        &self,
+        mut checkout: Checkout<'_>,
+        mut effects: TransactionEffects,
+        done: Result<R>,
+    ) -> Result<R> {
+        let connection = checkout.connection();
         let done = done.and_then(|result| {
-            changes.count(connection)?;
+            effects.write_counters(connection)?;
             commit(connection)?;
             Ok(result)
         });
         match &done {
             Ok(_) => {
-                self.forecast().note_own_write(changes.version, changes.version_left(connection));
+                self.forecast().note_own_write(effects.version, effects.version_left(connection));
             }
             Err(_) => roll_back(connection),
         }
-        lease.give_up_turn();
-        drop(lease);
-        self.remove_all(if done.is_ok() { &changes.dead } else { &changes.born });
+        checkout.end_turn();
+        drop(checkout);
+        self.remove_all(if done.is_ok() { &effects.old_files } else { &effects.new_files });
         done
     }
 
@@ -166,12 +175,12 @@ impl Store {
     /// [`Error::Busy`] after `patience`; errors of SQLite.
     pub fn begin(&self, patience: Duration) -> Result<()> {
         let _patience = Patience::of(patience);
-        let mut lease = self.pool.writer(patience, || self.connect())?;
-        let changes = match lease.transaction() {
+        let mut checkout = self.pool.writer(patience, || self.connect())?;
+        let effects = match checkout.transaction() {
             Some(_) => None,
-            None => Some(begin(lease.connection())?),
+            None => Some(begin(checkout.connection())?),
         };
-        lease.keep(changes);
+        checkout.keep(effects);
         Ok(())
     }
 
@@ -181,9 +190,9 @@ impl Store {
     ///
     /// [`Error::NoTransaction`]; an error of SQLite, after which nothing of it holds.
     pub fn commit(&self) -> Result<()> {
-        let mut lease = self.pool.own_transaction()?;
-        let Some(changes) = lease.leave() else { return Ok(()) };
-        self.end(lease, changes, Ok(()))
+        let mut checkout = self.pool.own_transaction()?;
+        let Some(effects) = checkout.leave() else { return Ok(()) };
+        self.end(checkout, effects, Ok(()))
     }
 
     /// Leaves one level of this thread's transaction; the outermost undoes it.
@@ -192,11 +201,11 @@ impl Store {
     ///
     /// [`Error::NoTransaction`].
     pub fn rollback(&self) -> Result<()> {
-        let mut lease = self.pool.own_transaction()?;
-        let Some(changes) = lease.leave() else { return Ok(()) };
-        roll_back(lease.connection());
-        drop(lease);
-        self.remove_all(&changes.born);
+        let mut checkout = self.pool.own_transaction()?;
+        let Some(effects) = checkout.leave() else { return Ok(()) };
+        roll_back(checkout.connection());
+        drop(checkout);
+        self.remove_all(&effects.new_files);
         Ok(())
     }
 
@@ -239,10 +248,10 @@ impl Store {
     }
 
     /// Before a fork: waits for the calls of other threads, a second at most, and closes what is
-    /// idle. Calls that come now wait for [`Store::after_fork_in_parent`].
+    /// idle. Calls that come now wait for [`DiskStore::after_fork_in_parent`].
     pub fn before_fork(&self) {
         drop(self.watch().take());
-        self.pool.hold(PATIENCE_TO_FORK);
+        self.pool.pause(PATIENCE_TO_FORK);
     }
 
     /// After a fork, in the parent: calls go on.
@@ -253,7 +262,7 @@ impl Store {
     /// After a fork, in the child: closes what is not the child's. The store must be forgotten
     /// (not dropped) afterwards, for its locks may have been taken by threads that are not here.
     pub fn after_fork_in_child(&self) {
-        self.pool.disown();
+        self.pool.forget_in_child();
     }
 
     /// The settings in the directory; empty where there are none yet.
@@ -262,7 +271,7 @@ impl Store {
     ///
     /// The database cannot be opened or read.
     pub fn settings(&self) -> Result<Vec<(String, Value)>> {
-        insistently(|| self.read(PATIENCE_TO_OPEN, |connection| settings(connection)))
+        retry_while_busy(|| self.read(PATIENCE_TO_OPEN, |connection| settings(connection)))
     }
 
     /// Makes the directory's tables, and writes the settings that differ. Where all is there
@@ -272,7 +281,7 @@ impl Store {
     ///
     /// The database cannot be written.
     pub fn create(&self, settings: &[(String, Value)], policy: &Policy) -> Result<()> {
-        insistently(|| {
+        retry_while_busy(|| {
             self.read(PATIENCE_TO_OPEN, |connection| {
                 for (key, value) in settings {
                     set_pragma(connection, key, value)?;
@@ -316,7 +325,7 @@ impl Store {
         self.read_counters(patience, |connection| setting(connection, key))
     }
 
-    /// Changes a setting that is there; `sqlite_*` at once for every connection.
+    /// Changes an existing setting. A setting `sqlite_*` takes effect at once for every connection.
     ///
     /// # Errors
     ///
@@ -362,11 +371,11 @@ impl Store {
     ///
     /// The database cannot be read.
     pub fn volume(&self, patience: Duration) -> Result<i64> {
-        self.read_counters(patience, |connection| self.volume_of(connection, &Changes::default()))
+        self.read_counters(patience, |connection| self.volume_of(connection, &TransactionEffects::default()))
     }
 
     /// Bytes on disk, with what the transaction has changed.
-    pub(crate) fn volume_of(&self, connection: &Connection, changes: &Changes) -> Result<i64> {
+    pub(crate) fn volume_of(&self, connection: &Connection, effects: &TransactionEffects) -> Result<i64> {
         let page_size = match self.page_size.get() {
             Some(&size) => size,
             None => {
@@ -375,7 +384,7 @@ impl Store {
             }
         };
         let pages: i64 = connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
-        let files = counter(connection, "size")?.saturating_add(changes.pending_size());
+        let files = counter(connection, "size")?.saturating_add(effects.pending_size());
         Ok(page_size.saturating_mul(pages).saturating_add(files))
     }
 
@@ -405,9 +414,9 @@ pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<()> {
 }
 
 /// Begins a transaction.
-fn begin(connection: &Link) -> Result<Changes> {
+fn begin(connection: &PooledConnection) -> Result<TransactionEffects> {
     execute(connection, "BEGIN IMMEDIATE")?;
-    Ok(Changes::of(connection))
+    Ok(TransactionEffects::of(connection))
 }
 
 fn commit(connection: &Connection) -> Result<()> {
@@ -427,7 +436,7 @@ fn roll_back(connection: &Connection) {
 
 /// Tries again while others are making the same directory: not everything they do can be waited
 /// for within SQLite.
-fn insistently<R>(mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
+fn retry_while_busy<R>(mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
     let deadline = Instant::now() + PATIENCE_TO_OPEN;
     loop {
         match attempt() {

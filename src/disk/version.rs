@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 use rusqlite::{Connection, ffi};
 
 use crate::error::Result;
-use crate::pool::Link;
+use crate::pool::PooledConnection;
 
 /// Which state of a database has been seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ const SUM: usize = 10;
 pub(crate) struct Header(NonNull<AtomicU32>);
 
 // SAFETY: it is memory that other processes write to as well, which is only read as atomics, so by any thread. That it
-// stays mapped is up to `Link`, which owns both the header and the connection.
+// stays mapped is up to `PooledConnection`, which owns both the header and the connection.
 unsafe impl Send for Header {}
 
 impl Header {
@@ -98,10 +98,10 @@ impl Header {
 }
 
 /// Looks at one database, through a connection that nobody else uses.
-pub(crate) struct Watch(Link);
+pub(crate) struct Watch(PooledConnection);
 
 impl Watch {
-    pub(crate) fn new(connection: Link) -> Result<Self> {
+    pub(crate) fn new(connection: PooledConnection) -> Result<Self> {
         // Opens the log, and with it the index, if there is one.
         connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(()))?;
         Ok(Self(connection))

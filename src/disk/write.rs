@@ -6,13 +6,13 @@ use std::time::Duration;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::changes::Changes;
+use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
-use crate::evict::Brought;
+use crate::evict::Incoming;
+use crate::eviction_rules::Rules;
 use crate::read::{bind, delete_row, find, live, touch_by_policy};
-use crate::record::{Entry, Key, Label, Record};
-use crate::rules::Rules;
-use crate::store::Store;
+use crate::row::{Entry, Key, Label, Record};
+use crate::store::DiskStore;
 
 macro_rules! insert {
     () => {
@@ -21,10 +21,10 @@ macro_rules! insert {
     };
 }
 
-/// Adds an entry, whose key must be new.
+/// Inserts an entry whose key must be new.
 pub(crate) const INSERT: &str = insert!();
 
-/// Adds an entry if its key is new.
+/// Inserts an entry if its key is new.
 const INSERT_NEW: &str = concat!(insert!(), " ON CONFLICT (key, raw) DO NOTHING");
 
 macro_rules! replace {
@@ -34,7 +34,7 @@ macro_rules! replace {
     };
 }
 
-/// Replaces an entry, which is there.
+/// Replaces an entry that exists.
 const REPLACE: &str = replace!();
 
 /// Replaces an entry if it has no file.
@@ -49,17 +49,17 @@ const TOUCH: &str = "UPDATE Cache SET expire_time = ?4 WHERE key = ?1 AND raw = 
 const DELETE_INLINE: &str = concat!("DELETE", live!(), " AND filename IS NULL AND size = 0");
 const DELETE: &str = concat!("DELETE", live!(), " RETURNING size, filename");
 
-/// A number that is counted with.
+/// A number that `increment` adds, or the sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// Exact. A table holds 64 bits; what is added may have more.
+    /// An exact integer. A table stores 64 bits; the number to add may have more.
     Integer(i128),
-    /// Not so.
+    /// A float.
     Real(f64),
 }
 
 impl Number {
-    /// The sum; as in Python, a float makes the other one too.
+    /// Adds two numbers. As in Python, the sum is a float if one of them is.
     #[expect(clippy::cast_precision_loss, reason = "so does Python")]
     fn plus(self, other: Self) -> Result<Self> {
         Ok(match (self, other) {
@@ -74,18 +74,18 @@ impl Number {
     }
 }
 
-/// What an increment found.
+/// The result of an increment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Counted {
-    /// The sum that is stored now.
+    /// The new sum, which has been stored.
     Sum(Number),
-    /// Nothing; the value to begin with is stored now.
+    /// There was no live entry; the initial value has been stored.
     Began,
-    /// Nothing, and there is no value to begin with.
+    /// There was no live entry, and no initial value was given.
     Missing,
 }
 
-/// Runs a statement of the columns of a row. Whether it has written one.
+/// Runs a statement with the columns of a row. Returns whether it wrote a row.
 pub(crate) fn write_row(
     connection: &Connection,
     statement: &str,
@@ -109,57 +109,57 @@ pub(crate) fn write_row(
 
 fn put(
     connection: &Connection,
-    changes: &mut Changes,
+    effects: &mut TransactionEffects,
     key: Key<'_>,
     record: &Record<'_>,
     label: &Label<'_>,
     hint: &AtomicBool,
 ) -> Result<()> {
-    changes.born.extend(record.filename.map(str::to_owned));
-    let insert = |changes: &mut Changes| -> Result<bool> {
+    effects.new_files.extend(record.filename.map(str::to_owned));
+    let insert = |effects: &mut TransactionEffects| -> Result<bool> {
         let inserted = write_row(connection, INSERT_NEW, key, record, label)?;
         if inserted {
-            changes.inserted(record.size);
+            effects.inserted(record.size);
         }
         Ok(inserted)
     };
-    let replace = |changes: &mut Changes| -> Result<bool> {
+    let replace = |effects: &mut TransactionEffects| -> Result<bool> {
         let replaced = write_row(connection, REPLACE_INLINE, key, record, label)?;
         if replaced {
-            changes.resized(0, record.size);
+            effects.resized(0, record.size);
         }
         Ok(replaced)
     };
-    // Who has just written a new key will write another one, more likely than not.
+    // A write of a new key is likely to follow another one.
     let new = hint.load(Ordering::Relaxed);
-    if if new { insert(changes)? } else { replace(changes)? } {
+    if if new { insert(effects)? } else { replace(effects)? } {
         return Ok(());
     }
     hint.store(!new, Ordering::Relaxed);
-    if if new { replace(changes)? } else { insert(changes)? } {
+    if if new { replace(effects)? } else { insert(effects)? } {
         return Ok(());
     }
     let (size, filename): (Option<i64>, Option<String>) = connection
         .prepare_cached(FILE_OF)?
         .query_row(params![bind(key.datum), key.raw], |row| Ok((row.get(0)?, row.get(1)?)))?;
     write_row(connection, REPLACE, key, record, label)?;
-    changes.resized(size.unwrap_or(0), record.size);
-    changes.dead.extend(filename);
+    effects.resized(size.unwrap_or(0), record.size);
+    effects.old_files.extend(filename);
     Ok(())
 }
 
-impl Store {
+impl DiskStore {
     fn put_and_evict(
         &self,
         connection: &Connection,
-        changes: &mut Changes,
+        effects: &mut TransactionEffects,
         key: Key<'_>,
         record: &Record<'_>,
         label: &Label<'_>,
         rules: &Rules,
     ) -> Result<()> {
-        put(connection, changes, key, record, label, &self.new_keys)?;
-        self.evict_some(connection, changes, &Brought::of(label, record), rules)
+        put(connection, effects, key, record, label, &self.new_keys)?;
+        self.evict_some(connection, effects, &Incoming::of(label, record), rules)
     }
 
     /// Stores or replaces, then evicts as the rules say.
@@ -175,12 +175,12 @@ impl Store {
         rules: &Rules,
         patience: Duration,
     ) -> Result<()> {
-        self.write(patience, |connection, changes| {
-            self.put_and_evict(connection, changes, key, &record, &label, rules)
+        self.write(patience, |connection, effects| {
+            self.put_and_evict(connection, effects, key, &record, &label, rules)
         })
     }
 
-    /// Stores where there is no live entry. Whether it did; the record's file is removed if not.
+    /// Stores only if the key has no live entry. Returns whether it did; if not, the record's file is removed.
     ///
     /// # Errors
     ///
@@ -193,16 +193,16 @@ impl Store {
         rules: &Rules,
         patience: Duration,
     ) -> Result<bool> {
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             let expires: Option<Option<f64>> = connection
                 .prepare_cached(EXPIRY_OF)?
                 .query_row(params![bind(key.datum), key.raw], |row| row.get(0))
                 .optional()?;
             if expires.is_some_and(|time| time.is_none_or(|time| time > label.now)) {
-                changes.dead.extend(record.filename.map(str::to_owned));
+                effects.old_files.extend(record.filename.map(str::to_owned));
                 return Ok(false);
             }
-            self.put_and_evict(connection, changes, key, &record, &label, rules)?;
+            self.put_and_evict(connection, effects, key, &record, &label, rules)?;
             Ok(true)
         })
     }
@@ -221,7 +221,7 @@ impl Store {
         rules: &Rules,
         patience: Duration,
     ) -> Result<Counted> {
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             let found: Option<(i64, Option<f64>, Option<String>, Value)> = connection
                 .prepare_cached(NUMBER_OF)?
                 .query_row(params![bind(key.datum), key.raw], |row| {
@@ -256,14 +256,14 @@ impl Store {
                 }
                 (_, None) => Ok(Counted::Missing),
                 (_, Some(record)) => {
-                    self.put_and_evict(connection, changes, key, &record, &label, rules)?;
+                    self.put_and_evict(connection, effects, key, &record, &label, rules)?;
                     Ok(Counted::Began)
                 }
             }
         })
     }
 
-    /// Gives a live entry another time to expire. Whether there was one.
+    /// Changes when a live entry expires. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -282,16 +282,16 @@ impl Store {
         })
     }
 
-    /// Deletes a live entry. Whether there was one.
+    /// Deletes a live entry. Returns whether there was one.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`]; the database cannot be written.
     pub fn delete(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             let columns = params![bind(key.datum), key.raw, now];
             if connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
-                changes.taken(0);
+                effects.taken(0);
                 return Ok(true);
             }
             let deleted: Option<(Option<i64>, Option<String>)> = connection
@@ -299,35 +299,34 @@ impl Store {
                 .query_row(columns, |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let Some((size, filename)) = deleted else { return Ok(false) };
-            changes.deleted(size.unwrap_or(0), filename);
+            effects.deleted(size.unwrap_or(0), filename);
             Ok(true)
         })
     }
 
-    /// Takes a live entry out. Its file stays until [`Store::discard`].
+    /// Removes a live entry and returns it. Its file stays until [`DiskStore::discard`].
     ///
     /// # Errors
     ///
     /// [`Error::Busy`]; the database cannot be written.
     pub fn pop(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Option<Entry>> {
-        self.write(patience, |connection, changes| {
+        self.write(patience, |connection, effects| {
             let taken = find(connection, key, now)?;
             if let Some(entry) = &taken {
                 delete_row(connection, entry.rowid)?;
-                changes.taken(entry.size);
+                effects.taken(entry.size);
             }
             Ok(taken)
         })
     }
 
-    /// Removes the file of an entry that was taken out: now, or when the thread's transaction
-    /// has held.
+    /// Removes the file of an entry that was taken out: now, or after the thread's transaction has committed.
     pub fn discard(&self, entry: &Entry) {
         let Some(filename) = &entry.filename else { return };
         match self.pool.own_transaction() {
-            Ok(mut lease) => {
-                if let Some((_, changes)) = lease.transaction() {
-                    changes.dead.push(filename.clone());
+            Ok(mut checkout) => {
+                if let Some((_, effects)) = checkout.transaction() {
+                    effects.old_files.push(filename.clone());
                 }
             }
             Err(_) => self.remove_all(std::slice::from_ref(filename)),

@@ -1,39 +1,14 @@
-//! The bindings: what Python sees of the core.
+//! The bindings: what Python sees of the core and of the disk store.
+//!
+//! Each folder imports only from those above it in this list: `process`, `object`, `removal`, `disk`,
+//! `store`, `memory`, `memoize`. `tests/test_structure.py` checks that.
 
-mod aclose;
-pub(crate) mod background;
-pub(crate) mod cache;
-pub(crate) mod call_key;
-mod clock;
-mod custom_policy;
-mod departures;
 pub(crate) mod disk;
-mod duration;
-mod engine;
-pub(crate) mod errors;
-mod expire;
-mod farewell;
-pub(crate) mod fast;
-mod guard;
-mod hooks;
-mod int_hash;
-mod integer;
-mod key;
-mod leave;
-pub(crate) mod logging;
-pub(crate) mod memoized;
-mod observers;
-pub(crate) mod options;
-mod per_process;
-pub(crate) mod pickle;
-mod read;
-mod recorder;
-pub(crate) mod remembered;
+pub(crate) mod memoize;
+pub(crate) mod memory;
+mod object;
+pub(crate) mod process;
+mod removal;
 pub(crate) mod replay;
-mod running_python;
-pub(crate) mod stats;
+mod store;
 pub(crate) mod testing;
-mod tier;
-pub(crate) mod views;
-mod whole;
-mod write;

@@ -15,7 +15,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::engine::PolicyName;
+use crate::py::memory::any_store::PolicyName;
 
 /// How often progress is reported, and Ctrl-C noticed.
 const REPORT: Duration = Duration::from_millis(100);

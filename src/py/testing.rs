@@ -3,8 +3,9 @@
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 
-use super::cache::FlexCache;
-use super::{background, clock, duration};
+use super::memory::state::FlexCache;
+use super::object::duration;
+use super::process::{background, clock};
 
 #[pyfunction]
 pub(crate) fn _advance_clock(seconds: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -16,7 +17,7 @@ pub(crate) fn _advance_clock(seconds: &Bound<'_, PyAny>) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn _check(cache: &Bound<'_, FlexCache>) -> PyResult<()> {
     for shard in cache.get().shards.iter() {
-        shard.with(cache.py(), |engine| engine.check())?.map_err(PyAssertionError::new_err)?;
+        shard.with(cache.py(), |store| store.check())?.map_err(PyAssertionError::new_err)?;
     }
     Ok(())
 }

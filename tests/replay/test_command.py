@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 import flexcache_rs
+from flexcache_rs import _terminal
 from flexcache_rs.__main__ import main
-from flexcache_rs.replay import command, plot, report
+from flexcache_rs.replay import command, plot
 from flexcache_rs.replay.simulate import POLICIES
 
 Capture = pytest.CaptureFixture[str]
@@ -195,7 +196,7 @@ class Terminal(io.StringIO):
 def test_the_progress_bar(capsys: Capture, monkeypatch: pytest.MonkeyPatch, no_progress: bool) -> None:
     """On standard error only, up to the end, then gone; or not at all, if that was asked."""
     terminal = Terminal()
-    monkeypatch.setattr(report, "BEFORE_BAR", 0)
+    monkeypatch.setattr(_terminal, "BEFORE_BAR", 0)
     monkeypatch.setattr(sys, "stderr", terminal)
     assert main([*SMALL, *["--no-progress"] * no_progress]) == 0
     drawn = terminal.getvalue().split("\r")
@@ -213,9 +214,9 @@ def test_the_progress_bar(capsys: Capture, monkeypatch: pytest.MonkeyPatch, no_p
 PROGRAM = """
 import signal, sys
 from flexcache_rs.__main__ import main
-from flexcache_rs.replay import report
+from flexcache_rs import _terminal
 # Neither the machine's speed nor who started this may matter.
-report.BEFORE_BAR = 0
+_terminal.BEFORE_BAR = 0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main(sys.argv[1:]))
 """

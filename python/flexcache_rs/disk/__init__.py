@@ -11,21 +11,14 @@ True
 {'value': 42}
 """
 
-from flexcache_rs.disk.core import (
-    DEFAULT_SETTINGS,
-    ENOVAL,
-    EVICTION_POLICY,
-    UNKNOWN,
-    Cache,
-    CheckReport,
-    Disk,
-    EmptyDirWarning,
-    Timeout,
-    UnknownFileWarning,
-)
+from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
+from flexcache_rs.disk.constants import ENOVAL, UNKNOWN
+from flexcache_rs.disk.core import Cache, Disk, Timeout
+from flexcache_rs.disk.deque_index import Deque, Index
 from flexcache_rs.disk.fanout import FanoutCache
+from flexcache_rs.disk.fanout_index import FanoutIndex
+from flexcache_rs.disk.format import DEFAULT_SETTINGS, EVICTION_POLICY
 from flexcache_rs.disk.network import NetworkFilesystemWarning
-from flexcache_rs.disk.persistent import Deque, FanoutIndex, Index
 from flexcache_rs.disk.recipes import (
     Averager,
     BoundedSemaphore,

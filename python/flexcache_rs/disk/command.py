@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import __version__
-from flexcache_rs.replay.report import Progress, bytes_shown
+from flexcache_rs._terminal import Progress, bytes_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from typing import IO
 
-    from flexcache_rs.disk.migrating import Summary
-    from flexcache_rs.disk.table import Found
+    from flexcache_rs.disk.migrate.migration import Summary
+    from flexcache_rs.disk.raw_directory import Found
 
 DAMAGED = """\
   The database is damaged. A cache may begin anew: stop the programs that use it, move the directory away, for example
@@ -109,7 +109,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Runs an action; what cannot be done becomes a line on standard error and exit status 1."""
-    from flexcache_rs.disk.table import UnusableError
+    from flexcache_rs.disk.raw_directory import UnusableError
 
     try:
         return run(options)
@@ -149,7 +149,7 @@ _MENDED = {
 
 
 def _check(options: argparse.Namespace) -> int:
-    from flexcache_rs.disk.table import find
+    from flexcache_rs.disk.raw_directory import find
 
     found = find(options.directory)
     left = 0
@@ -210,7 +210,7 @@ _TAGS = 10
 
 
 def _stats(options: argparse.Namespace) -> int:
-    from flexcache_rs.disk.table import find
+    from flexcache_rs.disk.raw_directory import find
 
     described = [_described(found) for found in find(options.directory)]
     if options.json:
@@ -222,7 +222,7 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _stored_as(mode: int) -> str:
-    from flexcache_rs.disk.table import COMPRESSED
+    from flexcache_rs.disk.format import COMPRESSED
 
     compressed = COMPRESSED.get(mode & ~15)
     return _MODES.get(mode & 15, str(mode)) + (f", {compressed}" if compressed else "")
@@ -230,8 +230,8 @@ def _stored_as(mode: int) -> str:
 
 def _described(found: Found) -> dict[str, Any]:
     """What there is to say about a cache, summed over its shards."""
-    from flexcache_rs.disk.core import DBNAME, METADATA
-    from flexcache_rs.disk.table import reading, settings, volume
+    from flexcache_rs.disk.format import DBNAME, METADATA
+    from flexcache_rs.disk.raw_directory import reading, settings, volume
 
     now = time.time()
     first: dict[str, Any] = {}
@@ -329,7 +329,7 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
 @contextlib.contextmanager
 def _output(name: str) -> Generator[IO[bytes]]:
     """A new file, which is only there when all of it is; or standard output."""
-    from flexcache_rs.disk.table import naming
+    from flexcache_rs.disk.raw_directory import naming
 
     if name == "-":
         yield sys.stdout.buffer
@@ -392,8 +392,8 @@ def _import(options: argparse.Namespace) -> int:
 
 def _warn_of_limits(directory: Path) -> None:
     """Says so where the next write of a program will evict."""
-    from flexcache_rs.disk.core import DBNAME
-    from flexcache_rs.disk.table import find, reading, settings, volume
+    from flexcache_rs.disk.format import DBNAME
+    from flexcache_rs.disk.raw_directory import find, reading, settings, volume
 
     for found in find(directory):
         for folder in found.databases:
@@ -413,13 +413,14 @@ def _say(text: str) -> None:
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    from flexcache_rs.disk import migrating
+    from flexcache_rs.disk.migrate.migration import check_target, migrate
+    from flexcache_rs.disk.migrate.recognise import recognise
 
-    migrating.check_target(options.source, options.directory)
-    source = migrating.recognise(options.source, trust=options.trust)
+    check_target(options.source, options.directory)
+    source = recognise(options.source, trust=options.trust)
     progress, report = _progress(options, source.total, "migrate")
     try:
-        summary = migrating.migrate(
+        summary = migrate(
             source,
             options.directory,
             shards=options.shards,

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
-from flexcache_rs.disk.asynchronous import awaitable, transaction
-from flexcache_rs.disk.derived import DerivedCalls
-from flexcache_rs.disk.memoizing import (
-    ENOVAL,
-    UNKNOWN,
-    Constant,
-    args_to_key,
-    full_name,
+from flexcache_rs.disk.aio import awaitable, transaction
+from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
+from flexcache_rs.disk.constants import ENOVAL, UNKNOWN, Constant
+from flexcache_rs.disk.format import (
+    DBNAME,
+    DEFAULT_SETTINGS,
+    EVICTION_POLICY,
+    METADATA,
+    MODE_BINARY,
+    MODE_NONE,
+    MODE_PICKLE,
+    MODE_RAW,
+    MODE_TEXT,
 )
+from flexcache_rs.disk.memoize import args_to_key, full_name
+from flexcache_rs.disk.mixins import CacheMixin
 from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesystem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
 
     from flexcache_rs.disk.json_disk import JSONDisk
@@ -51,117 +56,7 @@ __all__ = [
     "full_name",
 ]
 
-DBNAME = "cache.db"
-
-MODE_NONE = 0
-MODE_RAW = 1
-MODE_BINARY = 2
-MODE_TEXT = 3
-MODE_PICKLE = 4
-
-DEFAULT_SETTINGS: dict[str, Any] = {
-    "statistics": 0,
-    "tag_index": 0,
-    "eviction_policy": "least-recently-stored",
-    "size_limit": 2**30,
-    "cull_limit": 10,
-    "sqlite_auto_vacuum": 1,
-    "sqlite_cache_size": 2**13,
-    "sqlite_journal_mode": "wal",
-    "sqlite_mmap_size": 2**26,
-    "sqlite_synchronous": 1,
-    "disk_min_file_size": 2**15,
-    "disk_pickle_protocol": pickle.HIGHEST_PROTOCOL,
-}
-"""What a new directory is set to."""
-
-METADATA = {"count": 0, "size": 0, "hits": 0, "misses": 0}
-"""Counters that stand beside the settings."""
-
-
-def _evicting_by(column: str, get: str | None) -> dict[str, str | None]:
-    return {
-        "init": f"CREATE INDEX IF NOT EXISTS Cache_{column} ON Cache ({column})",
-        "get": get,
-        "cull": f"SELECT {{fields}} FROM Cache ORDER BY {column} LIMIT ?",
-    }
-
-
-EVICTION_POLICY: dict[str, dict[str, str | None]] = {
-    "none": {"init": None, "get": None, "cull": None},
-    "least-recently-stored": _evicting_by("store_time", None),
-    "least-recently-used": _evicting_by("access_time", "access_time = {now}"),
-    "least-frequently-used": _evicting_by("access_count", "access_count = access_count + 1"),
-}
-"""The orders of eviction, in SQL; more may be added. `init` makes an index, `get` is what a read sets in its row,
-`cull` selects `{fields}` of at most `?` victims; `{now}` is the time of the call."""
-
 _RULES = frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit"))
-
-
-class UnknownFileWarning(UserWarning):
-    """A file in the directory that no entry knows."""
-
-
-class EmptyDirWarning(UserWarning):
-    """A directory without files."""
-
-
-_CATEGORIES = {"unknown_file": UnknownFileWarning, "empty_directory": EmptyDirWarning}
-
-
-class CheckReport(list[warnings.WarningMessage]):
-    """What `check` found: a list of warnings, and the same by kind, as texts."""
-
-    def __init__(self, findings: Iterable[tuple[str, str]] = ()) -> None:
-        self._findings = list(findings)
-        super().__init__(
-            warnings.WarningMessage(category(text), category, __file__, 0)
-            for category, text in ((_CATEGORIES.get(kind, UserWarning), text) for kind, text in self._findings)
-        )
-
-    def _of(self, kind: str) -> list[str]:
-        return [text for other, text in self._findings if other == kind]
-
-    def extend_from(self, other: CheckReport) -> None:
-        """Adds the findings of another report."""
-        self._findings += other._findings
-        self.extend(other)
-
-    @property
-    def ok(self) -> bool:
-        """Whether all is as it should be."""
-        return not self
-
-    @property
-    def damaged(self) -> list[str]:
-        """What SQLite says about the database. Not mended; delete the database, or the directory."""
-        return self._of("damaged")
-
-    @property
-    def missing_files(self) -> list[str]:
-        """Entries whose file is gone. Mended by deleting them."""
-        return self._of("missing_file")
-
-    @property
-    def wrong_sizes(self) -> list[str]:
-        """Entries whose file has another size. Mended in the entry."""
-        return self._of("wrong_size")
-
-    @property
-    def unknown_files(self) -> list[str]:
-        """Files that no entry knows. Mended by deleting them."""
-        return self._of("unknown_file")
-
-    @property
-    def empty_directories(self) -> list[str]:
-        """Directories without files. Mended by deleting them."""
-        return self._of("empty_directory")
-
-    @property
-    def wrong_counters(self) -> list[str]:
-        """Counters that disagree with the entries. Mended."""
-        return self._of("wrong_counter")
 
 
 def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
@@ -184,7 +79,7 @@ def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
     return expanded
 
 
-class Cache(DerivedCalls, DiskCache):
+class Cache(CacheMixin, DiskCache):
     """A cache in a directory, for any number of threads and processes.
 
     Args:

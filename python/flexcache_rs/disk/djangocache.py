@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
-from flexcache_rs.disk.core import ENOVAL
+from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.fanout import FanoutCache
-from flexcache_rs.disk.memoizing import memoizing
+from flexcache_rs.disk.memoize import memoizing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from flexcache_rs.disk.core import Cache
-    from flexcache_rs.disk.memoizing import Memoized, P, R_co
-    from flexcache_rs.disk.persistent import Deque, Index
+    from flexcache_rs.disk.deque_index import Deque, Index
+    from flexcache_rs.disk.memoize import Memoized, P, R_co
 
 __all__ = ["DjangoCache"]
 

@@ -8,18 +8,13 @@ import operator
 import os
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.disk.asynchronous import awaitable, transaction
-from flexcache_rs.disk.core import (
-    DEFAULT_SETTINGS,
-    ENOVAL,
-    Cache,
-    CheckReport,
-    Disk,
-    Timeout,
-    prepare_directory,
-)
-from flexcache_rs.disk.derived import DerivedCalls
-from flexcache_rs.disk.persistent import Deque, Index
+from flexcache_rs.disk.aio import awaitable, transaction
+from flexcache_rs.disk.check_report import CheckReport
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.disk.core import Cache, Disk, Timeout, prepare_directory
+from flexcache_rs.disk.deque_index import Deque, Index
+from flexcache_rs.disk.format import DEFAULT_SETTINGS
+from flexcache_rs.disk.mixins import CacheMixin
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -32,7 +27,7 @@ if TYPE_CHECKING:
 _PASSED_ON = frozenset(DEFAULT_SETTINGS) | {"timeout", "disk"}
 
 
-class FanoutCache(DerivedCalls):
+class FanoutCache(CacheMixin):
     """A cache of several shards in one directory. Those who write to different shards do not wait for each other.
 
     Calls are those of `Cache`, but a write that would raise `Timeout` returns False (or None), since a cache may

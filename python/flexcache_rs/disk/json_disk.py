@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flexcache_rs._core import Disk
-from flexcache_rs.disk.memoizing import UNKNOWN
-
-if TYPE_CHECKING:
-    pass
+from flexcache_rs.disk.constants import UNKNOWN
 
 
 class JSONDisk(Disk):

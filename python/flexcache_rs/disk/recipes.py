@@ -8,10 +8,10 @@ import os
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from flexcache_rs.disk.memoizing import (
-    ENOVAL,
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.disk.memoize import (
     Memoized,
     P,
     R_co,
@@ -23,10 +23,8 @@ from flexcache_rs.disk.memoizing import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
     from types import TracebackType
-
-    from flexcache_rs.disk.core import Cache
-    from flexcache_rs.disk.fanout import FanoutCache
 
 __all__ = [
     "Averager",
@@ -43,10 +41,40 @@ _PAUSE = 0.001
 """Seconds between two attempts to take what another holds."""
 
 
+class SharedCache(Protocol):
+    """What recipes need of a cache."""
+
+    def transact(self, retry: bool) -> AbstractContextManager[None]:
+        """A transaction of the calling thread."""
+        ...
+
+    def get(self, key: Any, default: Any = ..., *, expire_time: bool = ..., retry: bool = ...) -> Any:
+        """The value of a key."""
+        ...
+
+    def set(self, key: Any, value: Any, *, expire: float | None = ..., tag: Any = ..., retry: bool = ...) -> bool:
+        """Stores or replaces."""
+        ...
+
+    def add(self, key: Any, value: Any, *, expire: float | None = ..., tag: Any = ..., retry: bool = ...) -> bool:
+        """Stores where there is no live value."""
+        ...
+
+    def pop(self, key: Any, default: Any = ..., *, retry: bool = ...) -> Any:
+        """Takes a value out."""
+        ...
+
+    def delete(self, key: Any, retry: bool = ...) -> bool:
+        """Deletes a key."""
+        ...
+
+    def __contains__(self, key: Any) -> bool: ...
+
+
 class _Recipe:
     """A key of a cache, and how to store under it."""
 
-    def __init__(self, cache: Cache | FanoutCache, key: Any, expire: float | None = None, tag: Any = None) -> None:
+    def __init__(self, cache: SharedCache, key: Any, expire: float | None = None, tag: Any = None) -> None:
         self._cache = cache
         self._key = key
         self._expire = expire
@@ -196,7 +224,7 @@ class BoundedSemaphore(_Held):
 
     def __init__(
         self,
-        cache: Cache | FanoutCache,
+        cache: SharedCache,
         key: Any,
         value: int = 1,
         expire: float | None = None,
@@ -250,7 +278,7 @@ class _Bucket(_Recipe):
 
 
 def throttle(
-    cache: Cache | FanoutCache,
+    cache: SharedCache,
     count: float,
     seconds: float,
     name: str | None = None,
@@ -295,7 +323,7 @@ def throttle(
 
 
 def barrier(
-    cache: Cache | FanoutCache,
+    cache: SharedCache,
     lock_factory: Callable[..., Any],
     name: str | None = None,
     expire: float | None = None,
@@ -334,7 +362,7 @@ def barrier(
 
 
 def memoize_stampede(
-    cache: Cache | FanoutCache,
+    cache: SharedCache,
     expire: float,
     name: str | None = None,
     typed: bool = False,

@@ -11,10 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from flexcache_rs import __version__
-from flexcache_rs.disk.core import DBNAME, METADATA
-from flexcache_rs.disk.table import (
+from flexcache_rs.disk.format import DBNAME, METADATA, MODES
+from flexcache_rs.disk.raw_directory import (
     KINDS,
-    MODES,
     Datum,
     Entry,
     Found,

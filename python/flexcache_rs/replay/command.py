@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flexcache_rs._terminal import Progress, wants_colour
 from flexcache_rs.replay import plot, report
 from flexcache_rs.replay.simulate import OPTIMUM, POLICIES, Policy, Result, compare
 from flexcache_rs.replay.trace import FORMATS, LARGEST_SIZE, SUFFIXES, Format, Trace, TraceError, read, zipf
@@ -169,7 +170,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _print(trace: Trace, results: Sequence[Result], *, by_size: bool) -> None:
     print(report.heading(trace))
-    print(report.table(results, colour=report.wants_colour(sys.stdout), by_size=by_size))
+    print(report.table(results, colour=wants_colour(sys.stdout), by_size=by_size))
     if (advice := report.advice(results)) is not None:
         print(advice)
     sys.stdout.flush()
@@ -212,7 +213,7 @@ def _replay(trace: Trace, options: argparse.Namespace) -> list[Result]:
     sizes = sorted({_absolute(size, whole) for size in options.sizes})
     # What is best where sizes differ is not known.
     policies = [policy for policy in options.policies if not options.by_size or policy != OPTIMUM]
-    progress = report.Progress(shown=not options.no_progress)
+    progress = Progress(shown=not options.no_progress)
     try:
         return compare(
             trace,

@@ -1,15 +1,13 @@
-"""What is shown of results: a table for people, JSON for programs, a bar while it takes time."""
+"""What is shown of results: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import asdict
-from time import monotonic
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import __version__
+from flexcache_rs._terminal import bytes_shown
 from flexcache_rs.replay.recommend import recommend
 from flexcache_rs.replay.simulate import OPTIMUM
 
@@ -20,28 +18,6 @@ if TYPE_CHECKING:
     from flexcache_rs.replay.trace import Trace
 
 BOLD, GREEN, DIM, PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
-BAR = 30
-BEFORE_BAR = 0.5
-"""Seconds of work that are not worth a bar."""
-
-
-def on_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream, None if it is closed, is a terminal."""
-    return stream is not None and stream.isatty()
-
-
-def wants_colour(stream: TextIO | None) -> bool:
-    """Whether colours belong on a stream: on a terminal, unless NO_COLOR is set."""
-    return on_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def bytes_shown(count: float) -> str:
-    """A number of bytes with a binary unit."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def heading(trace: Trace) -> str:
@@ -132,28 +108,3 @@ def advice(results: Sequence[Result]) -> str | None:
     if chosen.next_doubling is None:
         return f"{text}; larger sizes were not tried"
     return f"{text}; twice as much would add about {100 * max(chosen.next_doubling, 0.0):.1f} points"
-
-
-class Progress:
-    """A bar on standard error, as long as there is something to wait for and somebody to see it."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self.shown = shown and on_terminal(sys.stderr)
-        self.began = monotonic()
-        self.drawn = False
-
-    def show(self, part: float, what: str = "") -> None:
-        """Draws the bar for a part that is done, from 0 to 1, of what is named."""
-        if not self.shown or monotonic() - self.began < BEFORE_BAR:
-            return
-        bar = "#" * int(BAR * part)
-        sys.stderr.write(f"\r[{bar:.<{BAR}}] {100 * part:3.0f} %  {what}\x1b[K")
-        sys.stderr.flush()
-        self.drawn = True
-
-    def clear(self) -> None:
-        """Takes the bar away."""
-        if self.drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self.drawn = False

@@ -13,7 +13,7 @@ fn main() -> Result<(), Error> {
         .max_weight(20)
         .weigher(|_, name| name.len() as u64)
         .default_ttl(Duration::from_secs(1800))
-        .on_departure(|left| {
+        .on_removal(|left| {
             if left.cause != Cause::Replaced {
                 println!("  {} left: {:?}", left.value, left.cause);
             }

@@ -1,10 +1,10 @@
-//! Eviction policies: who leaves when there is no room.
+//! Eviction policies: which entry is evicted when there is no room.
 //!
 //! A policy sees slots and hashes, never keys or values, and keeps what it has to know of each
-//! entry in columns of its own. Every call is O(1). One file a policy; the store is generic over
-//! it, so nothing is dispatched at run time. What several policies are made of has files of its
-//! own: [`ghosts`] and [`sketch`] remember what is not there, [`segments`] is a window before a
-//! segmented main space, [`steering`] finds out how large the window should be.
+//! entry in columns of its own. Every call is O(1). Each policy has a file. The store is generic over
+//! the policy, so nothing is dispatched at run time. Several policies share parts, which have files of their
+//! own: [`ghosts`] and [`sketch`] remember keys that are not present, [`slru`] is a window before a
+//! segmented main space, [`tuner`] finds the best size of the window by miniature simulations.
 
 mod auto;
 mod fifo;
@@ -14,16 +14,16 @@ mod lru;
 mod random;
 mod s3fifo;
 mod seed;
-mod segments;
 mod sieve;
 mod sketch;
-mod steered;
-mod steering;
+mod slru;
 mod tinylfu;
+mod tuner;
+mod windowed;
 
 pub use auto::Auto;
-#[cfg(feature = "unsteered")]
-pub use auto::{UnsteeredGhosts, UnsteeredWindow};
+#[cfg(feature = "untuned")]
+pub use auto::{UntunedGhosts, UntunedWindow};
 pub use fifo::Fifo;
 pub use lfu::Lfu;
 pub use lru::Lru;
@@ -44,13 +44,13 @@ pub trait Entries {
     fn are_weighted(&self) -> bool;
 }
 
-/// Decides which entry leaves next.
+/// Decides which entry is evicted next.
 ///
 /// The store promises that every slot it names is present, that [`on_insert`](Self::on_insert)
 /// comes first and [`on_remove`](Self::on_remove) or [`on_evict`](Self::on_evict) last for each
 /// entry, and that it alone removes. Slots are small numbers, given out from 0 on and again after
-/// they have become free. Hashes are as the caller made them: a policy that remembers them mixes
-/// in its seed, so that nobody outside can choose which of them meet.
+/// they have become free. Hashes are as the caller made them. A policy that remembers them mixes
+/// in its seed, so that no user of the cache can choose hashes that collide.
 pub trait Policy {
     /// A policy for an empty store that expects up to `capacity` entries (0: any number); `seed`
     /// feeds whatever chance the policy uses.
@@ -85,7 +85,7 @@ pub trait Policy {
         self.on_insert(slot, hash);
     }
 
-    /// Settles on the entry to leave next; the same until something changes. `None` only when empty. O(1), over many calls.
+    /// Chooses the next victim; the same until something changes. `None` only when empty. O(1), over many calls.
     fn victim(&mut self, entries: &impl Entries) -> Option<Slot>;
 
     /// Every entry once, the next victim first, and the others about as they would follow if

@@ -1,6 +1,6 @@
 //! W-TinyLFU (Einziger, Friedman, Manes, 2017): a window of newcomers, and a segmented main space
-//! into which only those come who were asked for more often, lately, than whoever would have to
-//! leave for them. How often is estimated by a [sketch](super::sketch).
+//! that admits an entry only if it was requested more often, lately, than the entry that would be
+//! evicted for it. A [sketch](super::sketch) estimates how often.
 //!
 //! Here the window is not moved step by step, uphill, but chosen from five sizes by miniature
 //! simulations, which see the top from afar: "Adaptive software cache management" (2018) compares
@@ -8,22 +8,23 @@
 //! coldest and some others. A hit moves its entry and counts it; an eviction compares two
 //! estimates, or, with weights, at most 64.
 
-use super::steered::{Courses, Steered};
-use super::steering::{Admission, Course};
+use super::tuner::{Admission, Configuration};
+use super::windowed::{Configurations, Windowed};
 
 /// The windows between which [`TinyLfu`] chooses.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows;
 
 /// A window of so many thousandths, with admission by frequency.
-pub(super) const fn window(window: usize) -> Course {
-    Course { window, admission: Admission::Frequency }
+pub(super) const fn window(window: usize) -> Configuration {
+    Configuration { window, admission: Admission::Frequency }
 }
 
-impl Courses for Windows {
-    const COURSES: &'static [Course] = &[window(8), window(100), window(300), window(600), window(990)];
+impl Configurations for Windows {
+    const CONFIGURATIONS: &'static [Configuration] =
+        &[window(8), window(100), window(300), window(600), window(990)];
 }
 
 /// Evicts what was not asked for often, lately; a window, of the size that suits the workload, gives
 /// newcomers time to show what they are worth.
-pub type TinyLfu = Steered<Windows>;
+pub type TinyLfu = Windowed<Windows>;

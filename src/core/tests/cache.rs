@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use flexcache_core::policy::{Fifo, Lfu, Random};
-use flexcache_core::{Cache, Cause, Clock, Departed, Error, Limits, ManualClock, MonotonicClock};
+use flexcache_core::{Cache, Cause, Clock, Error, Limits, ManualClock, MonotonicClock, Removed};
 
 #[test]
 fn the_least_recently_used_leaves() -> Result<(), Error> {
@@ -54,12 +54,12 @@ fn entries_expire_by_the_clock_that_was_given() -> Result<(), Error> {
 }
 
 #[test]
-fn weights_limit_and_departures_are_told() -> Result<(), Error> {
-    let (tell, told) = mpsc::channel::<Departed<u32, String>>();
+fn weights_limit_and_removals_are_told() -> Result<(), Error> {
+    let (tell, told) = mpsc::channel::<Removed<u32, String>>();
     let mut cache = Cache::<u32, String>::builder()
         .max_weight(5)
         .weigher(|_, value: &String| value.len() as u64)
-        .on_departure(move |departed| tell.send(departed).expect("the other end is open"))
+        .on_removal(move |removed| tell.send(removed).expect("the other end is open"))
         .build();
     cache.put(1, "abc".into())?;
     cache.put(2, "de".into())?;
@@ -67,19 +67,19 @@ fn weights_limit_and_departures_are_told() -> Result<(), Error> {
     assert_eq!(cache.put(4, "123456".into()), Err(Error::TooHeavy { weight: 6, limit: 5 }));
     assert_eq!(cache.weight(), 3);
     cache.resize(Limits::new(1, 5));
-    let causes: Vec<_> = told.try_iter().map(|departed| (departed.key, departed.cause)).collect();
+    let causes: Vec<_> = told.try_iter().map(|removed| (removed.key, removed.cause)).collect();
     assert_eq!(causes, [(1, Cause::Evicted), (2, Cause::Evicted)]);
     Ok(())
 }
 
 #[test]
 fn what_has_a_tag_leaves_together() -> Result<(), Error> {
-    let (tell, told) = mpsc::channel::<Departed<u32, u32>>();
+    let (tell, told) = mpsc::channel::<Removed<u32, u32>>();
     let clock = ManualClock::default();
     let mut cache = Cache::<u32, u32>::builder()
         .default_ttl(Duration::from_secs(60))
         .clock(&clock)
-        .on_departure(move |departed| tell.send(departed).expect("the other end is open"))
+        .on_removal(move |removed| tell.send(removed).expect("the other end is open"))
         .build();
     cache.put_tagged(1, 10, &["odd", "all"])?;
     clock.advance(Duration::from_secs(30));
@@ -88,7 +88,7 @@ fn what_has_a_tag_leaves_together() -> Result<(), Error> {
     cache.put(2, 21)?;
     clock.advance(Duration::from_secs(30));
     assert_eq!((cache.evict_tag("all"), cache.evict_tag("odd"), cache.len()), (1, 0, 1));
-    let causes: Vec<_> = told.try_iter().map(|departed| (departed.key, departed.cause)).collect();
+    let causes: Vec<_> = told.try_iter().map(|removed| (removed.key, removed.cause)).collect();
     assert_eq!(causes, [(2, Cause::Replaced), (1, Cause::Expired), (3, Cause::Deleted)]);
     assert_eq!(cache.check(), Ok(()));
     Ok(())

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 
 use flexcache_core::policy::{Auto, Policy, S3Fifo, TinyLfu};
-use flexcache_core::{Limits, Store};
+use flexcache_core::{EntryStore, Limits};
 
 const FAVOURITES: u64 = 100;
 
 /// Looks a key up and stores it where it is missing; whether it was there.
-fn request<P: Policy>(store: &mut Store<u64, (), P>, key: u64) -> bool {
+fn request<P: Policy>(store: &mut EntryStore<u64, (), P>, key: u64) -> bool {
     let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let Ok(found) = store.find(hash, |&other| Ok::<_, Infallible>(other == key));
     match found {
@@ -25,7 +25,7 @@ fn request<P: Policy>(store: &mut Store<u64, (), P>, key: u64) -> bool {
 /// How often a key is found that is asked for as often as the favourites that were there first,
 /// each time after another that comes once.
 fn hits<P: Policy>() -> usize {
-    let mut store = Store::<u64, (), P>::new(Limits::new(FAVOURITES, 0), 1);
+    let mut store = EntryStore::<u64, (), P>::new(Limits::new(FAVOURITES, 0), 1);
     for step in 0..30 * FAVOURITES {
         request(&mut store, step % FAVOURITES);
     }

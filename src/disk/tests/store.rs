@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use flexcache_disk::{
-    Counted, Error, Finding, Key, Label, Number, Order, Policy, Record, Rules, Side, Store, Value, ValueRef,
-    files, mode,
+    Counted, DiskStore, Error, Finding, Key, Label, Number, Order, Policy, Record, Rules, Side, Value,
+    ValueRef, files, mode,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const NOW: f64 = 1_700_000_000.0;
 
-fn open(directory: &Path) -> (Store, Rules) {
+fn open(directory: &Path) -> (DiskStore, Rules) {
     let rules = Rules::default();
-    let store = Store::new(directory);
+    let store = DiskStore::new(directory);
     let settings = [
         ("size_limit".to_owned(), Value::Integer(1 << 30)),
         ("sqlite_auto_vacuum".to_owned(), Value::Integer(1)),
@@ -54,7 +54,7 @@ fn what_is_set_is_found_until_it_expires() {
 fn a_directory_is_opened_again_without_a_write() {
     let directory = tempfile::tempdir().expect("a directory");
     drop(open(directory.path()));
-    let version = |store: &Store| store.settings().expect("settings").len();
+    let version = |store: &DiskStore| store.settings().expect("settings").len();
     let (store, _) = open(directory.path());
     assert_eq!(version(&store), 8);
 }
@@ -120,7 +120,7 @@ fn who_waits_too_long_is_told_so() {
         let other = scope.spawn(|| store.set(text("a"), number(1), label(None), &rules, Duration::ZERO));
         assert!(matches!(other.join().expect("no panic"), Err(Error::Busy)));
     });
-    let second = Store::new(directory.path());
+    let second = DiskStore::new(directory.path());
     assert!(matches!(
         second.set(text("a"), number(1), label(None), &rules, Duration::ZERO),
         Err(Error::Busy)
@@ -193,7 +193,7 @@ fn a_check_finds_and_mends() {
 fn a_transaction_larger_than_memory_is_whole() {
     let directory = tempfile::tempdir().expect("a directory");
     let rules = Rules::default();
-    let store = Store::new(directory.path());
+    let store = DiskStore::new(directory.path());
     // SQLite writes pages to its log before the transaction ends, and some of them again.
     let settings = [
         ("sqlite_cache_size".to_owned(), Value::Integer(5)),

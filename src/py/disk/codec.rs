@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use adler2::adler32_slice;
 use flexcache_disk::{Compression, Entry, Error, OwnedKey, Value, compression, files, mode};
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,7 +14,7 @@ use pyo3::types::{PyBytes, PyString};
 
 use super::datum::{Datum, integer, to_object};
 use super::{errors, pickled_key};
-use crate::py::running_python;
+use crate::py::object::running_python;
 
 /// What `read=True` copies at a time.
 const CHUNK: usize = 1 << 22;
@@ -35,7 +34,7 @@ fn imported<'py>(
 }
 
 /// A value as it is to be stored.
-pub(super) struct Stored<'py> {
+pub(super) struct EncodedValue<'py> {
     pub(super) size: i64,
     pub(super) mode: i64,
     pub(super) filename: Option<String>,
@@ -180,12 +179,14 @@ impl Disk {
         &self,
         value: &Bound<'py, PyAny>,
         to_file: impl FnOnce(&[u8]) -> PyResult<String>,
-    ) -> PyResult<Stored<'py>> {
+    ) -> PyResult<EncodedValue<'py>> {
         let py = value.py();
         let (mode, datum) = match Datum::exactly(value) {
             Some(datum @ Datum::Blob(_)) => (mode::BINARY, datum),
             Some(datum @ Datum::Text(_)) => (mode::TEXT, datum),
-            Some(datum) => return Ok(Stored { size: 0, mode: mode::RAW, filename: None, value: datum }),
+            Some(datum) => {
+                return Ok(EncodedValue { size: 0, mode: mode::RAW, filename: None, value: datum });
+            }
             None => (mode::PICKLE, Datum::Blob(self.dumps(py, value, false)?)),
         };
         let (length, bytes) = match &datum {
@@ -199,18 +200,23 @@ impl Disk {
             if compression::is_compressed(mode) {
                 if self.is_small(stored.len()) {
                     let value = Datum::Blob(PyBytes::new(py, &stored));
-                    return Ok(Stored { size: 0, mode, filename: None, value });
+                    return Ok(EncodedValue { size: 0, mode, filename: None, value });
                 }
                 let size = i64::try_from(stored.len()).unwrap_or(i64::MAX);
-                return Ok(Stored { size, mode, filename: Some(to_file(&stored)?), value: Datum::Null });
+                return Ok(EncodedValue {
+                    size,
+                    mode,
+                    filename: Some(to_file(&stored)?),
+                    value: Datum::Null,
+                });
             }
         }
         if self.is_small(length) {
             let mode = if mode == mode::PICKLE { mode } else { mode::RAW };
-            return Ok(Stored { size: 0, mode, filename: None, value: datum });
+            return Ok(EncodedValue { size: 0, mode, filename: None, value: datum });
         }
         let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-        Ok(Stored { size, mode, filename: Some(to_file(bytes)?), value: Datum::Null })
+        Ok(EncodedValue { size, mode, filename: Some(to_file(bytes)?), value: Datum::Null })
     }
 
     fn name_of_file(&self, given: Option<String>) -> flexcache_disk::Result<String> {
@@ -279,11 +285,15 @@ impl Disk {
         Ok((name, i64::try_from(size).unwrap_or(i64::MAX)))
     }
 
-    pub(super) fn store_value<'py>(&self, value: &Bound<'py, PyAny>, read: bool) -> PyResult<Stored<'py>> {
+    pub(super) fn store_value<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        read: bool,
+    ) -> PyResult<EncodedValue<'py>> {
         let py = value.py();
         if read && Datum::exactly(value).is_none() {
             let (name, size) = self.copy_file(py, value, None)?;
-            return Ok(Stored { size, mode: mode::BINARY, filename: Some(name), value: Datum::Null });
+            return Ok(EncodedValue { size, mode: mode::BINARY, filename: Some(name), value: Datum::Null });
         }
         self.prepare(value, |bytes| self.write_file(py, None, bytes))
     }
@@ -470,7 +480,7 @@ impl Disk {
     #[pyo3(signature = (key, /))]
     fn hash(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> PyResult<u64> {
         let (datum, _) = put_key(slf.as_any(), native(slf.as_any()), key)?;
-        hash_of(&datum)
+        datum.shard_hash()
     }
 
     /// A key as the table has it, and whether it is the key itself.
@@ -506,7 +516,7 @@ impl Disk {
         };
         let stored = if read && Datum::exactly(value).is_none() {
             let (name, size) = disk.copy_file(py, value, Some(name()?))?;
-            Stored { size, mode: mode::BINARY, filename: Some(name), value: Datum::Null }
+            EncodedValue { size, mode: mode::BINARY, filename: Some(name), value: Datum::Null }
         } else {
             disk.prepare(value, |bytes| disk.write_file(py, Some(name()?), bytes))?
         };
@@ -579,14 +589,4 @@ pub(super) fn put_key<'py>(
     }
     let (datum, raw): (Bound<'py, PyAny>, bool) = disk.call_method1("put", (key,))?.extract()?;
     Ok((Datum::any("what Disk.put() returned for the key", &datum)?, raw))
-}
-
-fn hash_of(datum: &Datum<'_>) -> PyResult<u64> {
-    Ok(match datum {
-        Datum::Text(text) => adler32_slice(text.to_str()?.as_bytes()).into(),
-        Datum::Blob(bytes) => adler32_slice(bytes.as_bytes()).into(),
-        Datum::Integer(number) => number.rem_euclid(0xffff_ffff).unsigned_abs(),
-        Datum::Real(number) => adler32_slice(&number.to_be_bytes()).into(),
-        Datum::Null => return Err(PyTypeError::new_err("None is no key of a table")),
-    })
 }

@@ -1,5 +1,6 @@
 //! Between Python's objects and what a table can hold.
 
+use adler2::adler32_slice;
 use flexcache_disk::{Value, ValueRef};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
@@ -31,6 +32,17 @@ impl<'py> Datum<'py> {
         }
         let number = object.cast_exact::<PyFloat>().ok()?.value();
         (!number.is_nan()).then_some(Self::Real(number))
+    }
+
+    /// What decides the shard of a key with this form, the same as in python-diskcache.
+    pub(super) fn shard_hash(&self) -> PyResult<u64> {
+        Ok(match self {
+            Self::Text(text) => adler32_slice(text.to_str()?.as_bytes()).into(),
+            Self::Blob(bytes) => adler32_slice(bytes.as_bytes()).into(),
+            Self::Integer(number) => number.rem_euclid(0xffff_ffff).unsigned_abs(),
+            Self::Real(number) => adler32_slice(&number.to_be_bytes()).into(),
+            Self::Null => return Err(PyTypeError::new_err("None is no key of a table")),
+        })
     }
 
     /// Whatever SQLite would take: None, numbers, text, anything with a buffer of bytes.

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
-use flexcache_disk::Store;
+use flexcache_disk::DiskStore as Store;
 use pyo3::prelude::*;
 
-use crate::py::guard::Guard;
+use crate::py::process::guard::Guard;
 
 /// A store that is made when it is first needed, in each process anew.
 pub(super) type Lazy = OnceLock<Store>;

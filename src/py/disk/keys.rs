@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use flexcache_disk::{Order, OwnedKey};
+use flexcache_disk::{DiskStore as Store, Order, OwnedKey};
 use pyo3::prelude::*;
 
 use super::cache::DiskCache;
-use crate::py::guard::Guard;
+use crate::py::process::guard::Guard;
 
 /// Where an iteration is.
 pub(super) enum Place {
@@ -80,5 +80,50 @@ impl DiskKeys {
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         visit.call(&self.cache)
+    }
+}
+
+impl DiskCache {
+    fn keys(slf: &Bound<'_, Self>, order: Order) -> PyResult<DiskKeys> {
+        let last = slf.get().wait(slf.py(), true, Store::last_row)?;
+        let place = match (last, order) {
+            (None, _) => Place::Over,
+            (Some(last), Order::Ascending) => Place::Row(i64::MIN, last),
+            (Some(last), Order::Descending) => Place::Row(last.saturating_add(1), i64::MIN),
+        };
+        Ok(DiskKeys::new(slf.clone().unbind(), place, order))
+    }
+}
+
+#[pymethods]
+impl DiskCache {
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        let count = self.wait(py, true, Store::len)?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    fn __iter__(slf: &Bound<'_, Self>) -> PyResult<DiskKeys> {
+        Self::keys(slf, Order::Ascending)
+    }
+
+    fn __reversed__(slf: &Bound<'_, Self>) -> PyResult<DiskKeys> {
+        Self::keys(slf, Order::Descending)
+    }
+
+    /// An iterator over the keys in their own order: numbers, then text, then bytes, which pickled
+    /// keys are. Changes meanwhile do no harm.
+    ///
+    /// Args:
+    ///     reverse: Whether to begin with the largest.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> for key in "b", 1, "a": cache[key] = None
+    /// >>> list(cache.iterkeys()), list(cache)
+    /// ([1, 'a', 'b'], ['b', 1, 'a'])
+    #[pyo3(signature = (reverse=false))]
+    fn iterkeys(slf: Py<Self>, reverse: bool) -> DiskKeys {
+        let order = if reverse { Order::Descending } else { Order::Ascending };
+        DiskKeys::new(slf, Place::Key(None), order)
     }
 }

@@ -1,14 +1,24 @@
 //! The bindings of the disk store: what `flexcache_rs.disk` stands on.
 
+mod arguments;
+mod audit_hook;
 mod cache;
+mod check;
 mod codec;
+mod count;
 mod datum;
+mod encoding;
 mod errors;
 mod fork;
 mod keys;
-mod neighbours;
 mod pickled_key;
+mod queue;
+mod read;
+mod remove_many;
 mod transaction;
+mod value_files;
+mod wall_clock;
+mod write;
 
 pub(crate) use cache::DiskCache;
 pub(crate) use codec::Disk;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
-use flexcache_core::{Cause, Clock, Departed, Limits, ManualClock, New, Slot, Store};
+use flexcache_core::{Cause, Clock, EntryStore, Limits, ManualClock, New, Removed, Slot};
 use proptest::prelude::*;
 
 use orders::{AnyOrder, FifoOrder, LfuOrder, LruOrder, Order, S3FifoOrder, SieveOrder};
@@ -116,10 +116,10 @@ fn hashing() -> impl Strategy<Value = Hashing> {
     ]
 }
 
-type Leavers = Vec<Departed<u8, Counted>>;
+type RemovedEntries = Vec<Removed<u8, Counted>>;
 
 struct Run<P: Policy, O: Order> {
-    store: Store<u8, Counted, P>,
+    store: EntryStore<u8, Counted, P>,
     model: Plain<O>,
     clock: ManualClock,
     hashing: Hashing,
@@ -130,7 +130,7 @@ struct Run<P: Policy, O: Order> {
 impl<P: Policy + Clone, O: Order> Run<P, O> {
     fn new(limits: Limits, hashing: Hashing) -> Self {
         Self {
-            store: Store::new(limits, 1),
+            store: EntryStore::new(limits, 1),
             model: Plain::new(limits),
             clock: ManualClock::default(),
             hashing,
@@ -159,19 +159,19 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
         weight: u64,
         lifetime: Option<u64>,
         tags: Option<&[u8]>,
-        leavers: &mut Leavers,
+        removed: &mut RemovedEntries,
     ) {
         let (value, found, hash) = (self.value(), self.find(key), self.hashing.of(key));
         let (id, deadline) = (value.id, self.deadline(lifetime));
         let new = New { key, value, weight, deadline };
         let put = match tags {
-            None => self.store.put(found, hash, new, &self.clock, leavers),
+            None => self.store.put(found, hash, new, &self.clock, removed),
             Some(tags) => {
                 let names: Vec<_> = tags.iter().map(|&tag| TAGS[usize::from(tag)]).collect();
-                self.store.put_tagged(found, hash, new, &names, &self.clock, leavers)
+                self.store.put_tagged(found, hash, new, &names, &self.clock, removed)
             }
         };
-        self.model.observe(leavers);
+        self.model.observe(removed);
         let tags = TagSet::of(tags.unwrap_or_default());
         let stored = self.model.put(key, hash, Entry { id, weight, deadline, tags });
         assert_eq!(put.map(drop).map_err(|(error, _)| error), stored, "put");
@@ -179,22 +179,22 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
 
     /// Runs one operation on both, and compares what left.
     fn step(&mut self, op: &Op) {
-        let mut leavers = Leavers::new();
+        let mut removed = RemovedEntries::new();
         let now = self.clock.now();
         self.model.begin(now);
         match *op {
             Op::Get(key) => {
                 let found = self.find(key);
-                let value = self.store.get(found, &self.clock, &mut leavers).map(|value| value.id);
+                let value = self.store.get(found, &self.clock, &mut removed).map(|value| value.id);
                 assert_eq!(value, self.model.get(key), "get");
             }
-            Op::Put { key, weight, lifetime } => self.put(key, weight, lifetime, None, &mut leavers),
+            Op::Put { key, weight, lifetime } => self.put(key, weight, lifetime, None, &mut removed),
             Op::PutTagged { key, weight, lifetime, ref tags } => {
-                self.put(key, weight, lifetime, Some(tags), &mut leavers);
+                self.put(key, weight, lifetime, Some(tags), &mut removed);
             }
             Op::EvictTag { tag, most } => {
                 let name = TAGS[usize::from(tag)];
-                let count = self.store.evict_tag(name, most, &self.clock, &mut leavers);
+                let count = self.store.evict_tag(name, most, &self.clock, &mut removed);
                 assert_eq!(count, self.model.evict_tag(tag, most), "so many had the tag");
             }
             Op::PutPlain(key) => {
@@ -205,25 +205,25 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                 let entry = Entry { id: value.id, weight: 1, deadline: None, tags: TagSet::default() };
                 if let Some(slot) = found {
                     let value = self.store.exchange(slot, value);
-                    leavers.push(Departed { key, value, cause: Cause::Replaced });
+                    removed.push(Removed { key, value, cause: Cause::Replaced });
                 } else {
-                    leavers.extend(self.store.insert_plain(self.hashing.of(key), key, value));
+                    removed.extend(self.store.insert_plain(self.hashing.of(key), key, value));
                 }
-                self.model.observe(&leavers);
+                self.model.observe(&removed);
                 assert_eq!(self.model.put(key, self.hashing.of(key), entry), Ok(()), "a plain put");
             }
             Op::Remove(key) => {
                 let found = self.find(key);
-                if let Some(slot) = self.store.live(found, &self.clock, &mut leavers) {
-                    self.store.remove(slot, Cause::Deleted, &mut leavers);
+                if let Some(slot) = self.store.live(found, &self.clock, &mut removed) {
+                    self.store.remove(slot, Cause::Deleted, &mut removed);
                 }
                 self.model.remove(key);
             }
             Op::PopVictim => {
                 if let Some(victim) = self.store.victim() {
-                    self.store.remove(victim, Cause::Popped, &mut leavers);
+                    self.store.remove(victim, Cause::Popped, &mut removed);
                 }
-                self.model.observe(&leavers);
+                self.model.observe(&removed);
                 self.model.pop_victim();
             }
             Op::SetDeadline { key, lifetime } => {
@@ -236,20 +236,20 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
             }
             Op::Advance(by) => self.clock.advance(Duration::from_nanos(by)),
             Op::Expire { most } => {
-                let count = self.store.expire(now, most, &mut leavers);
-                assert_eq!(count, leavers.len());
-                self.model.observe(&leavers);
+                let count = self.store.expire(now, most, &mut removed);
+                assert_eq!(count, removed.len());
+                self.model.observe(&removed);
                 self.model.expire(most);
             }
             Op::Resize { items, weight } => {
                 let limits = Limits::new(items, weight);
                 self.store.set_limits(limits);
-                while self.store.shrink(2, &self.clock, &mut leavers) {}
-                self.model.observe(&leavers);
+                while self.store.shrink(2, &self.clock, &mut removed) {}
+                self.model.observe(&removed);
                 self.model.resize(limits);
             }
             Op::Clear => {
-                leavers.extend(self.store.drain().into_departed(Cause::Cleared));
+                removed.extend(self.store.drain().into_removed(Cause::Cleared));
                 self.model.clear();
             }
             Op::Map => {
@@ -259,7 +259,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                 drop(original);
             }
         }
-        self.compare(leavers);
+        self.compare(removed);
     }
 
     fn tags(&self, slot: Slot) -> TagSet {
@@ -271,9 +271,8 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
         self.store.slots().map(|slot| *self.store.key(slot)).collect()
     }
 
-    fn compare(&mut self, leavers: Leavers) {
-        let mut left: Vec<_> =
-            leavers.iter().map(|leaver| (leaver.key, leaver.value.id, leaver.cause)).collect();
+    fn compare(&mut self, removed: RemovedEntries) {
+        let mut left: Vec<_> = removed.iter().map(|entry| (entry.key, entry.value.id, entry.cause)).collect();
         let mut expected = self.model.take_left();
         // What expires, or is cleared, leaves in no promised order.
         left.sort_by_key(|&(_, id, _)| id);
@@ -301,9 +300,9 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
         for (name, tag) in TAGS.into_iter().zip(0..) {
             assert_eq!(self.store.count_tagged(name), self.model.tagged(tag).len(), "the members of a tag");
         }
-        let here = i64::try_from(contents.len() + leavers.len()).expect("small");
+        let here = i64::try_from(contents.len() + removed.len()).expect("small");
         assert_eq!(self.alive.get(), here, "a value was dropped, or kept, by the store");
-        drop(leavers);
+        drop(removed);
         if let Some(next) = self.store.next_expiry() {
             let first = self.model.first_deadline().expect("there is no deadline to expect");
             assert!(next <= first.saturating_add(1 << 20), "{next} is too late for {first}");

@@ -1,6 +1,6 @@
 //! The model: a list of entries, and every rule spelled out the slow way.
 
-use flexcache_core::{Cause, Departed, Error, Limits, Stats};
+use flexcache_core::{Cause, Error, Limits, Removed, Stats};
 
 use crate::Counted;
 use crate::orders::Order;
@@ -64,8 +64,8 @@ impl<O: Order> Plain<O> {
     }
 
     /// What the store did, where it had a choice.
-    pub(crate) fn observe(&mut self, leavers: &[Departed<u8, Counted>]) {
-        self.observed = leavers.iter().map(|leaver| (leaver.key, leaver.cause)).collect();
+    pub(crate) fn observe(&mut self, removed: &[Removed<u8, Counted>]) {
+        self.observed = removed.iter().map(|entry| (entry.key, entry.cause)).collect();
     }
 
     pub(crate) fn take_left(&mut self) -> Vec<(u8, u64, Cause)> {

@@ -1,0 +1,507 @@
+"""`Deque` and `Index`: a sequence and a mapping on disk, from which nothing is evicted."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import operator
+from collections import OrderedDict
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    Sequence,
+    ValuesView,
+)
+from typing import TYPE_CHECKING, Any, Literal
+
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.disk.core import Cache
+
+if TYPE_CHECKING:
+    import os
+
+    from typing_extensions import Self
+
+    from flexcache_rs.disk.memoize import Memoized, P, R_co
+
+_EMPTY: Any = (None, ENOVAL)
+
+
+class Deque(Sequence[Any]):
+    """A sequence with two ends, in a directory, for any number of threads and processes.
+
+    Nothing is evicted, and all calls wait for other writers. The ends are cheap; `deque[i]` walks.
+
+    Args:
+        iterable: What to append at first.
+        directory: Made if it is not there; None is a new temporary one, which stays.
+        maxlen: At most so many; more push out those of the other end. None is any number.
+
+    >>> deque = Deque("abc", maxlen=3)
+    >>> deque.append("d")
+    >>> deque.popleft(), list(deque)
+    ('b', ['c', 'd'])
+    """
+
+    def __init__(
+        self,
+        iterable: Iterable[Any] = (),
+        directory: str | os.PathLike[str] | None = None,
+        maxlen: float | None = None,
+    ) -> None:
+        self._cache = Cache(directory, eviction_policy="none")
+        self._maxlen = math.inf if maxlen is None else maxlen
+        self.extend(iterable)
+
+    @classmethod
+    def fromcache(cls, cache: Cache, iterable: Iterable[Any] = (), maxlen: float | None = None) -> Self:
+        """A deque over a cache, whose policy should be "none".
+
+        >>> Deque.fromcache(Cache(eviction_policy="none"), "ab")[1]
+        'b'
+        """
+        self = cls.__new__(cls)
+        self._cache = cache
+        self._maxlen = math.inf if maxlen is None else maxlen
+        self.extend(iterable)
+        return self
+
+    @property
+    def cache(self) -> Cache:
+        """The cache it is kept in."""
+        return self._cache
+
+    @property
+    def directory(self) -> str:
+        """The directory."""
+        return self._cache.directory
+
+    @property
+    def maxlen(self) -> float:
+        """At most so many; infinity is any number. Setting it removes from the left."""
+        return self._maxlen
+
+    @maxlen.setter
+    def maxlen(self, value: float) -> None:
+        self._maxlen = value
+        with self._cache.transact(retry=True):
+            while len(self._cache) > self._maxlen:
+                self._popleft()
+
+    def _key_at(self, index: int) -> Iterator[Any]:
+        """The key at an index, or none: another may have taken it."""
+        length = len(self._cache)
+        if not -length <= index < length:
+            raise IndexError("deque index out of range")
+        steps = index if index >= 0 else -index - 1
+        for place, key in enumerate(self._cache.iterkeys(reverse=index < 0)):
+            if place >= steps:
+                yield key
+
+    def _at(self, index: int, call: Callable[[Any], Any]) -> Any:
+        for key in self._key_at(operator.index(index)):
+            with contextlib.suppress(KeyError):
+                return call(key)
+        raise IndexError("deque index out of range")
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._at(index, self._cache.__getitem__)
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._at(index, lambda key: self._cache.__setitem__(key, value))
+
+    def __delitem__(self, index: int) -> None:
+        self._at(index, self._cache.__delitem__)
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def _values(self, reverse: bool) -> Iterator[Any]:
+        for key in self._cache.iterkeys(reverse=reverse):
+            with contextlib.suppress(KeyError):
+                yield self._cache[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._values(reverse=False)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._values(reverse=True)
+
+    def _compare(self, other: object, compare: Callable[[Any, Any], bool]) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented  # type: ignore[no-any-return]
+        sequence: Sequence[Any] = other  # pyright: ignore[reportUnknownVariableType]
+        alike = len(self) == len(sequence)
+        if not alike and compare in (operator.eq, operator.ne):
+            return compare is operator.ne
+        for mine, theirs in zip(self, sequence, strict=False):
+            if mine != theirs:
+                return compare(mine, theirs)
+        return compare(len(self), len(sequence))
+
+    def __eq__(self, other: object) -> bool:
+        return self._compare(other, operator.eq)
+
+    def __ne__(self, other: object) -> bool:
+        return self._compare(other, operator.ne)
+
+    def __lt__(self, other: object) -> bool:
+        return self._compare(other, operator.lt)
+
+    def __le__(self, other: object) -> bool:
+        return self._compare(other, operator.le)
+
+    def __gt__(self, other: object) -> bool:
+        return self._compare(other, operator.gt)
+
+    def __ge__(self, other: object) -> bool:
+        return self._compare(other, operator.ge)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(directory={self.directory!r})"
+
+    def __getstate__(self) -> tuple[str, float]:
+        return self.directory, self.maxlen
+
+    def __setstate__(self, state: tuple[str, float]) -> None:
+        directory, maxlen = state
+        self.__init__(directory=directory, maxlen=maxlen)  # type: ignore[misc]
+
+    def __iadd__(self, iterable: Iterable[Any]) -> Self:
+        self.extend(iterable)
+        return self
+
+    def append(self, value: Any) -> None:
+        """Adds at the right end; beyond `maxlen` the left one leaves.
+
+        >>> deque = Deque()
+        >>> deque.append("a")
+        >>> deque.appendleft("b")
+        >>> list(deque)
+        ['b', 'a']
+        """
+        with self._cache.transact(retry=True):
+            self._cache.push(value, retry=True)
+            if len(self._cache) > self._maxlen:
+                self._popleft()
+
+    def appendleft(self, value: Any) -> None:
+        """Adds at the left end; beyond `maxlen` the right one leaves."""
+        with self._cache.transact(retry=True):
+            self._cache.push(value, side="front", retry=True)
+            if len(self._cache) > self._maxlen:
+                self._pop()
+
+    def extend(self, iterable: Iterable[Any]) -> None:
+        """Adds each at the right end."""
+        for value in iterable:
+            self.append(value)
+
+    def extendleft(self, iterable: Iterable[Any]) -> None:
+        """Adds each at the left end, so they come to stand in reverse."""
+        for value in iterable:
+            self.appendleft(value)
+
+    def clear(self) -> None:
+        """Removes everything."""
+        self._cache.clear(retry=True)
+
+    def copy(self) -> Self:
+        """Another object over the same directory."""
+        return type(self)(directory=self.directory, maxlen=self.maxlen)
+
+    __copy__ = copy
+
+    def count(self, value: Any) -> int:
+        """How many are equal to a value.
+
+        >>> Deque("banana").count("a")
+        3
+        """
+        return sum(1 for item in self if item == value)
+
+    def _end(self, call: Callable[..., Any], side: str, message: str) -> Any:
+        _, value = call(default=_EMPTY, side=side, retry=True)
+        if value is ENOVAL:
+            raise IndexError(message)
+        return value
+
+    def _pop(self) -> Any:
+        return self._end(self._cache.pull, "back", "pop from an empty deque")
+
+    def _popleft(self) -> Any:
+        return self._end(self._cache.pull, "front", "pop from an empty deque")
+
+    def pop(self) -> Any:
+        """Takes the value at the right end.
+
+        Raises:
+            IndexError: There is none.
+        """
+        return self._pop()
+
+    def popleft(self) -> Any:
+        """Takes the value at the left end.
+
+        Raises:
+            IndexError: There is none.
+        """
+        return self._popleft()
+
+    def peek(self) -> Any:
+        """The value at the right end.
+
+        Raises:
+            IndexError: There is none.
+        """
+        return self._end(self._cache.peek, "back", "peek from an empty deque")
+
+    def peekleft(self) -> Any:
+        """The value at the left end.
+
+        Raises:
+            IndexError: There is none.
+        """
+        return self._end(self._cache.peek, "front", "peek from an empty deque")
+
+    def remove(self, value: Any) -> None:
+        """Removes the first that is equal to a value.
+
+        Raises:
+            ValueError: There is none.
+        """
+        for key in self._cache.iterkeys():
+            with contextlib.suppress(KeyError):
+                if self._cache[key] == value:
+                    del self._cache[key]
+                    return
+        raise ValueError("deque.remove(value): value not in deque")
+
+    def reverse(self) -> None:
+        """Reverses the order."""
+        with self._cache.transact(retry=True):
+            values = list(reversed(self))
+            self.clear()
+            self.extend(values)
+
+    def rotate(self, steps: Any = 1) -> None:
+        """Moves so many from the right end to the left one; with a negative number the other way.
+
+        Raises:
+            TypeError: `steps` is no int.
+
+        >>> deque = Deque("abcd")
+        >>> deque.rotate()
+        >>> list(deque)
+        ['d', 'a', 'b', 'c']
+        """
+        if not isinstance(steps, int):
+            raise TypeError(f"steps must be an int, not {type(steps).__name__}")
+        length = len(self._cache)
+        if not length:
+            return
+        take, give = (self._pop, self.appendleft) if steps >= 0 else (self._popleft, self.append)
+        for _ in range(abs(steps) % length):
+            try:
+                value = take()
+            except IndexError:
+                return
+            give(value)
+
+    @contextlib.contextmanager
+    def transact(self) -> Generator[None, None, None]:
+        """Begins a transaction of this thread, see `Cache.transact`."""
+        with self._cache.transact(retry=True):
+            yield
+
+
+class StoredMapping(MutableMapping[Any, Any]):
+    """What the mappings on disk have in common."""
+
+    _cache: Any
+
+    _update = MutableMapping[Any, Any].update
+
+    @property
+    def directory(self) -> str:
+        """The directory."""
+        return str(self._cache.directory)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._cache[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._cache[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._cache[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._cache
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cache)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(self._cache)  # type: ignore[no-any-return]
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The value of a key; stores the default where there is none."""
+        while True:
+            found = self._cache.get(key, default=ENOVAL, retry=True)
+            if found is not ENOVAL:
+                return found
+            self._cache.add(key, default, retry=True)
+
+    def pop(self, key: Any, default: Any = ENOVAL) -> Any:
+        """Takes a value out.
+
+        Raises:
+            KeyError: There is none, and no default.
+
+        >>> index = Index(a=1)
+        >>> index.pop("a"), index.pop("a", "gone")
+        (1, 'gone')
+        """
+        value = self._cache.pop(key, default=default, retry=True)
+        if value is ENOVAL:
+            raise KeyError(key)
+        return value
+
+    def clear(self) -> None:
+        """Removes everything."""
+        self._cache.clear(retry=True)
+
+    def keys(self) -> KeysView[Any]:
+        """A live view of the keys."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView[Any]:
+        """A live view of the values."""
+        return ValuesView(self)
+
+    def items(self) -> ItemsView[Any, Any]:
+        """A live view of the items."""
+        return ItemsView(self)
+
+    def _has_items_of(self, other: Mapping[Any, Any]) -> bool:
+        return len(self) == len(other) and all(self[key] == other.get(key, ENOVAL) for key in self)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def memoize(
+        self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()
+    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+        """As `Cache.memoize`; results stay for ever."""
+        return self._cache.memoize(name, typed, ignore=ignore)  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def transact(self) -> Generator[None, None, None]:
+        """Begins a transaction of this thread, see `Cache.transact`."""
+        with self._cache.transact(retry=True):
+            yield
+
+
+class Index(StoredMapping):
+    """A mapping in a directory, for any number of threads and processes, in the order in which keys came.
+
+    Nothing is evicted, and all calls wait for other writers.
+
+    Args:
+        *args: A directory (str or bytes; None is a new temporary one, which stays), then what `dict` takes.
+        **kwargs: Items.
+
+    >>> index = Index({"a": 1}, b=2)
+    >>> index["c"] = 3
+    >>> list(index.items())
+    [('a', 1), ('b', 2), ('c', 3)]
+    """
+
+    _cache: Cache
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        directory: str | None = None
+        if args and (args[0] is None or isinstance(args[0], str | bytes)):
+            first, *rest = args
+            directory = first.decode() if isinstance(first, bytes) else first
+            args = tuple(rest)
+        self._cache = Cache(directory, eviction_policy="none")
+        self._update(*args, **kwargs)
+
+    @classmethod
+    def fromcache(cls, cache: Cache, *args: Any, **kwargs: Any) -> Self:
+        """An index over a cache, whose policy should be "none".
+
+        >>> Index.fromcache(Cache(eviction_policy="none"), a=1)["a"]
+        1
+        """
+        self = cls.__new__(cls)
+        self._cache = cache
+        self._update(*args, **kwargs)
+        return self
+
+    @property
+    def cache(self) -> Cache:
+        """The cache it is kept in."""
+        return self._cache
+
+    def peekitem(self, last: bool = True) -> tuple[Any, Any]:
+        """The item that came last, or first.
+
+        Raises:
+            KeyError: There is none.
+        """
+        item: tuple[Any, Any] = self._cache.peekitem(last, retry=True)
+        return item
+
+    def popitem(self, last: bool = True) -> tuple[Any, Any]:
+        """Takes the item out that came last, or first.
+
+        Raises:
+            KeyError: There is none.
+        """
+        with self._cache.transact(retry=True):
+            key, value = self.peekitem(last)
+            del self._cache[key]
+        return key, value
+
+    def push(self, value: Any, prefix: str | None = None, side: Literal["front", "back"] = "back") -> Any:
+        """Puts a value at an end of a queue, see `Cache.push`. Its key."""
+        return self._cache.push(value, prefix, side, retry=True)
+
+    def pull(
+        self, prefix: str | None = None, default: Any = (None, None), side: Literal["front", "back"] = "front"
+    ) -> Any:
+        """Takes a key and value out of a queue, see `Cache.pull`."""
+        return self._cache.pull(prefix, default, side, retry=True)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        mapping: Mapping[Any, Any] = other  # pyright: ignore[reportUnknownVariableType]
+        if isinstance(mapping, Index | OrderedDict):
+            # Both have an order, and it counts.
+            return len(self) == len(mapping) and list(self.items()) == list(mapping.items())
+        return self._has_items_of(mapping)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.directory!r})"
+
+    def __getstate__(self) -> str:
+        return self.directory
+
+    def __setstate__(self, state: str) -> None:
+        self.__init__(state)  # type: ignore[misc]

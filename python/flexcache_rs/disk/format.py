@@ -1,0 +1,56 @@
+"""What python-diskcache's format fixes: names, modes, settings, the SQL of its eviction policies."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+DBNAME = "cache.db"
+
+MODE_NONE = 0
+MODE_RAW = 1
+MODE_BINARY = 2
+MODE_TEXT = 3
+MODE_PICKLE = 4
+
+COMPRESSED = {16: "zstd", 32: "lz4"}
+"""What is added to a mode where the value is compressed."""
+
+MODES = frozenset(mode + added for mode in range(5) for added in (0, *COMPRESSED))
+
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "statistics": 0,
+    "tag_index": 0,
+    "eviction_policy": "least-recently-stored",
+    "size_limit": 2**30,
+    "cull_limit": 10,
+    "sqlite_auto_vacuum": 1,
+    "sqlite_cache_size": 2**13,
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 2**26,
+    "sqlite_synchronous": 1,
+    "disk_min_file_size": 2**15,
+    "disk_pickle_protocol": pickle.HIGHEST_PROTOCOL,
+}
+"""What a new directory is set to."""
+
+METADATA = {"count": 0, "size": 0, "hits": 0, "misses": 0}
+"""Counters that stand beside the settings."""
+
+
+def _evicting_by(column: str, get: str | None) -> dict[str, str | None]:
+    return {
+        "init": f"CREATE INDEX IF NOT EXISTS Cache_{column} ON Cache ({column})",
+        "get": get,
+        "cull": f"SELECT {{fields}} FROM Cache ORDER BY {column} LIMIT ?",
+    }
+
+
+EVICTION_POLICY: dict[str, dict[str, str | None]] = {
+    "none": {"init": None, "get": None, "cull": None},
+    "least-recently-stored": _evicting_by("store_time", None),
+    "least-recently-used": _evicting_by("access_time", "access_time = {now}"),
+    "least-frequently-used": _evicting_by("access_count", "access_count = access_count + 1"),
+}
+"""The orders of eviction, in SQL; more may be added. `init` makes an index, `get` is what a read sets in its row,
+`cull` selects `{fields}` of at most `?` victims; `{now}` is the time of the call."""

@@ -1,0 +1,119 @@
+"""Keys for calls of functions, and the decorator that stores what they return."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+from flexcache_rs.disk.aio import in_thread
+from flexcache_rs.disk.constants import ENOVAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Memoized(Protocol[P, R_co]):
+    """A function whose results are stored."""
+
+    @property
+    def __wrapped__(self) -> Callable[P, R_co]:
+        """The function."""
+        ...
+
+    __cache_key__: Callable[..., tuple[Any, ...]]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """The stored result, or that of the function."""
+        ...
+
+
+def full_name(function: Callable[..., Any]) -> str:
+    """Module and qualified name."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def args_to_key(
+    base: tuple[Any, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    typed: bool,
+    ignore: Collection[int | str],
+) -> tuple[Any, ...]:
+    """The key of a call: positional arguments, None, keywords by name; with `typed` their types after that.
+
+    The same call spelled with a keyword or by position has two keys.
+
+    >>> args_to_key(("module.f",), (1, 2), {"z": 3, "y": "q"}, typed=False, ignore=())
+    ('module.f', 1, 2, None, 'y', 'q', 'z', 3)
+    """
+    # Most calls have no keywords, and most functions ignore nothing.
+    kept = tuple(value for place, value in enumerate(args) if place not in ignore) if ignore else args
+    named = [(name, kwargs[name]) for name in sorted(kwargs) if name not in ignore] if kwargs else ()
+    key = (*base, *kept, None)
+    for pair in named:
+        key += pair
+    if typed:
+        key += (*map(type, kept), *(type(value) for _, value in named))
+    return key
+
+
+def named(name: str | None, function: Callable[..., Any]) -> str:
+    """The name under which a function's results are stored."""
+    return full_name(function) if name is None else name
+
+
+def refuse_callable(name: object) -> None:
+    """Finds the decorator that was written without its parentheses."""
+    if callable(name):
+        # python-diskcache's words, which its tutorial shows: the decorator was written without parentheses.
+        raise TypeError("name cannot be callable")
+
+
+def memoizing(
+    name: str | None,
+    typed: bool,
+    ignore: Collection[int | str],
+    get: Callable[[tuple[Any, ...]], Any],
+    set: Callable[[tuple[Any, ...], Any], object] | None,  # noqa: A002
+) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    """A decorator that looks for a call's result with `get` (ENOVAL is a miss) and stores it with `set`."""
+    refuse_callable(name)
+
+    def decorate(function: Callable[P, R_co]) -> Memoized[P, R_co]:
+        base = (named(name, function),)
+
+        @functools.wraps(function)
+        def of_function(*args: P.args, **kwargs: P.kwargs) -> R_co:
+            key = wrapper.__cache_key__(*args, **kwargs)
+            result = get(key)
+            if result is ENOVAL:
+                result = function(*args, **kwargs)
+                if set is not None:
+                    set(key, result)
+            return result  # type: ignore[no-any-return]
+
+        @functools.wraps(function)
+        async def of_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            key = wrapper.__cache_key__(*args, **kwargs)
+            result: Any = await in_thread(get, key)
+            if result is ENOVAL:
+                result = await function(*args, **kwargs)  # type: ignore[misc]
+                if set is not None:
+                    await in_thread(set, key, result)
+            return result  # pyright: ignore[reportUnknownVariableType]
+
+        # It takes a while, and most programs decorate nothing.
+        import inspect
+
+        wrapper: Any = of_coroutine if inspect.iscoroutinefunction(function) else of_function
+
+        def cache_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+            return args_to_key(base, args, kwargs, typed, ignore)
+
+        wrapper.__cache_key__ = cache_key
+        return wrapper  # type: ignore[no-any-return]
+
+    return decorate

@@ -1,0 +1,1 @@
+"""Migration from directories of SciQLop-cache and diskcache_rs, read as files; nothing in them is changed."""

@@ -1,0 +1,74 @@
+"""A directory to migrate from, and its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flexcache_rs.disk.migrate.plain_values import UnreadableError, Value, unpickled
+
+
+@dataclass
+class Item:
+    """An entry of a source, still as it lies there."""
+
+    key: str
+    load: Callable[[], bytes]
+    expire_time: float | None = None
+    tag: str | None = None
+    store_time: float | None = None
+
+
+@dataclass
+class Source:
+    """A directory to migrate from."""
+
+    name: str
+    folders: list[Path]
+    sharded: bool
+    read: Callable[[Path], Iterator[Item]]
+    total: int = 0
+    size: int = 0
+    size_limit: int | None = None
+    evicts: bool = True
+    decode: Callable[[bytes], Value] = unpickled
+    decode_key: Callable[[str], Any] = str
+
+    def items(self) -> Iterator[Item]:
+        """All entries."""
+        for folder in self.folders:
+            yield from self.read(folder)
+
+
+def loader(value: Any) -> Callable[[], bytes]:
+    """Loads what lies in the source's table."""
+
+    def load() -> bytes:
+        if isinstance(value, bytes):
+            return value
+        raise UnreadableError("no value")
+
+    return load
+
+
+def file_loader(path: Path) -> Callable[[], bytes]:
+    """Loads a file."""
+
+    def load() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UnreadableError(f"a file of a value: {error.strerror}") from error
+
+    return load
+
+
+def failing(error: UnreadableError) -> Callable[[], bytes]:
+    """Says, when it is to be loaded, that it cannot."""
+
+    def load() -> bytes:
+        raise error
+
+    return load

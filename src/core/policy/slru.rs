@@ -1,0 +1,176 @@
+//! A window of newcomers before a segmented LRU (SLRU). All lists are in order of use. A hit moves an
+//! entry from probation to the protected segment; what that has no room for goes back to probation.
+
+use crate::column::Column;
+use crate::list::{Links, List};
+use crate::slot::Slot;
+
+/// Where an entry is, in the lowest bits of its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    Window = 0,
+    Probation = 1,
+    Protected = 2,
+}
+
+const SEGMENT: u8 = 3;
+/// In place of a segment, where there is no entry.
+const ABSENT: u8 = 3;
+/// What a hit in the window adds to a mark.
+const HIT: u8 = 4;
+/// Hits in the window are counted up to this number.
+const MOST_HITS: u8 = 3;
+
+#[derive(Clone, Debug)]
+pub(super) struct Slru {
+    links: Column<Links>,
+    marks: Column<u8>,
+    lists: [List; 3],
+    lens: [usize; 3],
+    /// Slots up to here have been taken at some time.
+    slots: usize,
+}
+
+impl Slru {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            links: Column::new(capacity),
+            marks: Column::new(capacity),
+            lists: [List::default(); 3],
+            lens: [0; 3],
+            slots: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn segment(&self, slot: Slot) -> Segment {
+        match self.marks.get(slot) & SEGMENT {
+            0 => Segment::Window,
+            1 => Segment::Probation,
+            _ => Segment::Protected,
+        }
+    }
+
+    /// Hits since the entry came into the window.
+    #[inline]
+    pub(super) fn hits(&self, slot: Slot) -> u8 {
+        self.marks.get(slot) / HIT
+    }
+
+    #[inline]
+    pub(super) fn len(&self, segment: Segment) -> usize {
+        self.lens[segment as usize]
+    }
+
+    #[inline]
+    pub(super) fn total(&self) -> usize {
+        self.lens.iter().sum()
+    }
+
+    /// The entry of a segment that was not used for the longest time.
+    #[inline]
+    pub(super) fn coldest(&self, segment: Segment) -> Option<Slot> {
+        self.lists[segment as usize].front()
+    }
+
+    /// A segment's entries, the one not used for the longest time first.
+    pub(super) fn iter(&self, segment: Segment) -> impl Iterator<Item = Slot> + '_ {
+        self.lists[segment as usize].iter(&self.links)
+    }
+
+    /// The main space's entries, in the order in which they would leave it.
+    pub(super) fn main(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.iter(Segment::Probation).chain(self.iter(Segment::Protected))
+    }
+
+    /// How many slots there have been at most: where a sweep turns back.
+    #[inline]
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// So many slots from a place on, those among them that have entries. Slots come in a circle.
+    pub(super) fn sweep(&self, from: usize, slots: usize) -> impl Iterator<Item = Slot> + '_ {
+        let around = (from..self.slots).chain(0..from.min(self.slots));
+        around.take(slots).map(Slot::new).filter(|&slot| self.marks.get(slot) & SEGMENT != ABSENT)
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, slot: Slot, segment: Segment) {
+        self.slots = self.slots.max(slot.index() + 1);
+        self.marks.set(slot, segment as u8);
+        self.lists[segment as usize].push_back(&mut self.links, slot);
+        self.lens[segment as usize] += 1;
+    }
+
+    #[inline]
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.take_out(slot);
+        self.marks.set(slot, ABSENT);
+    }
+
+    #[inline(always)]
+    fn take_out(&mut self, slot: Slot) {
+        let segment = self.segment(slot) as usize;
+        self.lists[segment].unlink(&mut self.links, slot);
+        self.lens[segment] -= 1;
+    }
+
+    #[inline]
+    pub(super) fn relocate(&mut self, slot: Slot, segment: Segment) {
+        self.take_out(slot);
+        self.push(slot, segment);
+    }
+
+    /// An entry is used; at most `protected` may be protected.
+    #[inline(always)]
+    pub(super) fn access(&mut self, slot: Slot, protected: usize) {
+        match self.segment(slot) {
+            Segment::Window => {
+                let mark = self.marks.get_mut(slot);
+                *mark += if *mark / HIT < MOST_HITS { HIT } else { 0 };
+                self.lists[Segment::Window as usize].move_to_back(&mut self.links, slot);
+            }
+            Segment::Probation => self.protect(slot, protected),
+            Segment::Protected => {
+                self.lists[Segment::Protected as usize].move_to_back(&mut self.links, slot);
+            }
+        }
+    }
+
+    fn protect(&mut self, slot: Slot, protected: usize) {
+        self.relocate(slot, Segment::Protected);
+        self.shrink(Segment::Protected, protected, 1);
+    }
+
+    /// Puts the coldest of a segment on probation, at most so many at once, where it has more entries
+    /// than that.
+    #[inline]
+    pub(super) fn shrink(&mut self, segment: Segment, entries: usize, at_once: usize) {
+        for _ in 0..at_once {
+            if self.len(segment) <= entries {
+                break;
+            }
+            let Some(coldest) = self.coldest(segment) else { break };
+            self.relocate(coldest, Segment::Probation);
+        }
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.links.allocated_bytes() + self.marks.allocated_bytes()
+    }
+
+    pub(super) fn check(&self, len: usize) -> Result<(), String> {
+        for segment in [Segment::Window, Segment::Probation, Segment::Protected] {
+            let count = self.lists[segment as usize].count(&self.links, len);
+            if count != Some(self.len(segment)) {
+                return Err(format!("{segment:?} holds {count:?}, counted were {}", self.len(segment)));
+            }
+            if let Some(slot) = self.iter(segment).find(|&slot| self.segment(slot) != segment) {
+                return Err(format!("{slot:?} is in the list of {segment:?}"));
+            }
+        }
+        let total = self.total();
+        if total == len { Ok(()) } else { Err(format!("the segments hold {total} of {len} entries")) }
+    }
+}

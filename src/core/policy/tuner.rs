@@ -1,0 +1,381 @@
+//! Choosing a configuration by miniature simulations (Waldspurger et al., ATC 2017): a cache many times
+//! smaller for each configuration, all fed with the same small sample of the keys. The tuner takes the
+//! configuration whose miniature has had the most hits lately.
+//!
+//! One more miniature changes its configuration whenever the cache does. If it falls behind the best of the
+//! constant ones, over a period five times as long, changing does not pay: the best configuration seems to
+//! change, as with accesses that go back and forth, but each change costs more than it gains. The tuner then
+//! takes the configuration that is best in the long run.
+
+use hashbrown::HashTable;
+
+use super::ghosts::Ghosts;
+use super::sketch::Sketch;
+use super::slru::{Segment, Slru};
+use crate::slot::Slot;
+
+/// Which entries move from the window into the main space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Those seen more often than the victim in the main space.
+    Frequency,
+    /// Those hit twice in the window, and those that come back while their ghost is remembered. The number is
+    /// ghosts per ten entries.
+    Ghosts(usize),
+}
+
+/// A way to run the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// The window's share, in thousandths of the entries.
+    pub window: usize,
+    pub admission: Admission,
+}
+
+impl Configuration {
+    /// The entries of the window of a cache of so many.
+    #[inline]
+    pub(super) fn window_of(self, full: usize) -> usize {
+        share(full, self.window, 1000).clamp(1, full.saturating_sub(1).max(1))
+    }
+
+    /// How many entries may be protected.
+    #[inline]
+    pub(super) fn protected_of(self, full: usize) -> usize {
+        share(full - self.window_of(full).min(full), 8, 10)
+    }
+
+    pub(super) fn ghosts_of(self, full: usize) -> usize {
+        match self.admission {
+            Admission::Frequency => 0,
+            Admission::Ghosts(tenths) => share(full, tenths, 10).max(1),
+        }
+    }
+}
+
+/// `part / of` of a number, without overflow.
+#[inline]
+fn share(full: usize, part: usize, of: usize) -> usize {
+    full / of * part + full % of * part / of
+}
+
+/// Whether to admit a candidate, given how often it and the victim were seen. The candidate was seen just
+/// now; in a loop, the victim is about to be. So among frequent entries a lead of one is not enough.
+#[inline]
+pub(super) fn outweighs(candidate: u8, victim: u8, lucky: bool) -> bool {
+    candidate > victim + victim / 4 || (lucky && candidate >= WARM)
+}
+
+/// A candidate seen so often is admitted by luck now and then, so that an attacker cannot keep it out
+/// for good by making others look warmer.
+const WARM: u8 = 6;
+
+/// The most entries of a miniature. Eight times as many choose no better.
+const LARGEST_MINIATURE: usize = 128;
+/// The least number of requests between two decisions.
+const LEAST_BETWEEN: usize = 500;
+/// What part of a score is kept from one decision to the next.
+const KEPT: f64 = 0.9;
+/// The same of a score in the long run.
+const KEPT_LONG: f64 = 0.98;
+/// By which part of the sampled requests a configuration must be ahead to be taken.
+const MARGIN: f64 = 0.0025;
+/// And by how many hits for each entry of a miniature: after a change some of the contents must be
+/// fetched again before the new configuration pays.
+const COST: f64 = 0.2;
+
+/// A miniature: the cache in one configuration, of hashes only.
+#[derive(Clone, Debug)]
+struct Miniature {
+    configuration: Configuration,
+    full: usize,
+    window: usize,
+    protected: usize,
+    slru: Slru,
+    ghosts: Ghosts,
+    index: HashTable<Slot>,
+    hashes: Vec<u64>,
+    hits: u32,
+    /// Hits, as far as they still count.
+    lately: f64,
+    in_the_long_run: f64,
+}
+
+impl Miniature {
+    /// On this configuration, with so many ghosts.
+    fn new(configuration: Configuration, full: usize, ghosts: usize, seed: u64) -> Self {
+        Self {
+            configuration,
+            full,
+            window: configuration.window_of(full),
+            protected: configuration.protected_of(full),
+            slru: Slru::new(full),
+            ghosts: Ghosts::new(ghosts, seed),
+            index: HashTable::with_capacity(full),
+            hashes: Vec::with_capacity(full),
+            hits: 0,
+            lately: 0.0,
+            in_the_long_run: 0.0,
+        }
+    }
+
+    /// Changes the configuration.
+    fn change(&mut self, configuration: Configuration) {
+        self.configuration = configuration;
+        self.window = configuration.window_of(self.full);
+        self.protected = configuration.protected_of(self.full);
+        self.slru.shrink(Segment::Protected, self.protected, self.full);
+        self.slru.shrink(Segment::Window, self.window, self.full);
+    }
+
+    fn request(&mut self, mixed: u64, sketch: &Sketch) {
+        let hashes = &self.hashes;
+        if let Some(&slot) = self.index.find(mixed, |&slot| hashes[slot.index()] == mixed) {
+            self.hits += 1;
+            self.slru.access(slot, self.protected);
+            return;
+        }
+        let slot = if self.hashes.len() < self.full {
+            self.hashes.push(mixed);
+            Slot::new(self.hashes.len() - 1)
+        } else {
+            let slot = self.victim(sketch);
+            let gone = std::mem::replace(&mut self.hashes[slot.index()], mixed);
+            if let Ok(entry) = self.index.find_entry(gone, |&other| other == slot) {
+                entry.remove();
+            }
+            self.ghosts.remember(gone);
+            self.slru.remove(slot);
+            slot
+        };
+        let hashes = &self.hashes;
+        self.index.insert_unique(mixed, slot, |&other| hashes[other.index()]);
+        if self.ghosts.recall(mixed) && self.configuration.admission != Admission::Frequency {
+            self.slru.push(slot, Segment::Probation);
+            return;
+        }
+        self.slru.push(slot, Segment::Window);
+        self.slru.shrink(Segment::Window, self.window, 1);
+    }
+
+    fn victim(&mut self, sketch: &Sketch) -> Slot {
+        loop {
+            let victim = self.slru.main().next();
+            let candidate = self.slru.coldest(Segment::Window);
+            let (candidate, victim) = match (candidate, victim) {
+                (Some(candidate), Some(victim)) => (candidate, victim),
+                (Some(slot), None) | (None, Some(slot)) => return slot,
+                (None, None) => unreachable!("a full miniature holds entries"),
+            };
+            if self.slru.len(Segment::Window) < self.window {
+                return victim;
+            }
+            let admitted = match self.configuration.admission {
+                Admission::Frequency => {
+                    let seen = |slot: Slot| sketch.estimate(self.hashes[slot.index()]);
+                    outweighs(seen(candidate), seen(victim), false)
+                }
+                Admission::Ghosts(_) => self.slru.hits(candidate) >= 2,
+            };
+            if !admitted {
+                return candidate;
+            }
+            self.slru.relocate(candidate, Segment::Probation);
+        }
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.slru.allocated_bytes()
+            + self.ghosts.allocated_bytes()
+            + self.index.allocation_size()
+            + self.hashes.capacity() * size_of::<u64>()
+    }
+}
+
+/// The miniatures and what they have found out.
+///
+/// A simulated request costs several times what it costs the cache itself, so the tuner simulates on
+/// credit: a fixed amount at first, then one request per few misses, which cost the user of the cache far
+/// more, and next to nothing for hits. Without credit, or without misses, the miniatures rest.
+#[derive(Clone, Debug)]
+pub(super) struct Tuner {
+    configurations: &'static [Configuration],
+    full: usize,
+    seed: u64,
+    /// Made with the first entry: one for each configuration, and one that changes configuration as the cache does.
+    miniatures: Vec<Miniature>,
+    current: usize,
+    /// Keys are sampled whose mixed hash has its lowest bits below this.
+    sampled_below: u64,
+    /// The same, or 0 while the miniatures rest.
+    feeding_below: u64,
+    /// Requests until the next decision.
+    remaining: usize,
+    between: usize,
+    sampled: u32,
+    /// Sampled requests, as far as they still count.
+    lately: f64,
+    in_the_long_run: f64,
+    /// Sampled requests that may still be simulated.
+    credit: usize,
+    /// What was missed since the last decision.
+    misses: usize,
+}
+
+/// The bits of a hash by which keys are sampled; the sketch uses others.
+const SAMPLING: u64 = (1 << 20) - 1;
+
+/// Sampled requests that may be simulated before there was any other request; and the most there is
+/// ever credit for.
+const MOST_CREDIT: usize = 1 << 16;
+
+/// In the long run, one request may be simulated for so many misses,
+const MISSES_PER_CREDIT: usize = 4;
+/// and one for so many requests.
+const REQUESTS_PER_CREDIT: usize = 64;
+
+impl Tuner {
+    pub(super) fn new(configurations: &'static [Configuration], full: usize, seed: u64) -> Self {
+        let size = full.min(LARGEST_MINIATURE);
+        let sampled_below = (size as u64 * (SAMPLING + 1)).div_ceil(full as u64);
+        let between = full.max(LEAST_BETWEEN);
+        Self {
+            configurations,
+            full: size,
+            seed,
+            miniatures: Vec::new(),
+            current: 0,
+            sampled_below,
+            feeding_below: 0,
+            remaining: between,
+            between,
+            sampled: 0,
+            lately: 0.0,
+            in_the_long_run: 0.0,
+            credit: MOST_CREDIT,
+            misses: 0,
+        }
+    }
+
+    /// Fits the tuner to another size of the cache. The configuration stays. The scores stay if the
+    /// miniatures keep their size.
+    pub(super) fn resize(&mut self, full: usize) {
+        let fresh = Self::new(self.configurations, full, self.seed);
+        if fresh.full != self.full {
+            *self = Self { current: self.current, ..fresh };
+            return;
+        }
+        self.sampled_below = fresh.sampled_below;
+        self.feeding_below = if self.feeding_below > 0 { fresh.sampled_below } else { 0 };
+        (self.between, self.remaining) = (fresh.between, fresh.between);
+    }
+
+    #[inline]
+    pub(super) fn configuration(&self) -> Configuration {
+        self.configurations[self.current]
+    }
+
+    /// Counts a miss, and makes the miniatures at the first.
+    #[inline]
+    pub(super) fn miss(&mut self) {
+        self.misses += 1;
+        if self.miniatures.is_empty() {
+            self.begin();
+        }
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        let most = self
+            .configurations
+            .iter()
+            .map(|configuration| configuration.ghosts_of(self.full))
+            .max()
+            .unwrap_or(0);
+        let constant = self
+            .configurations
+            .iter()
+            .map(|&configuration| (configuration, configuration.ghosts_of(self.full)));
+        let all = constant.chain([(self.configuration(), most)]);
+        let made =
+            |(at, (configuration, ghosts))| Miniature::new(configuration, self.full, ghosts, self.seed ^ at);
+        self.miniatures = (0..).zip(all).map(made).collect();
+        self.feeding_below = self.sampled_below;
+    }
+
+    /// Counts a request. Returns whether the configuration may have changed. O(1), and next to nothing
+    /// while the miniatures rest.
+    #[inline(always)]
+    pub(super) fn request(&mut self, mixed: u64, sketch: &Sketch) -> bool {
+        if mixed & SAMPLING < self.feeding_below {
+            self.simulate(mixed, sketch);
+        }
+        self.remaining -= 1;
+        self.remaining == 0 && self.decide()
+    }
+
+    #[inline(never)]
+    fn simulate(&mut self, mixed: u64, sketch: &Sketch) {
+        self.sampled += 1;
+        for miniature in &mut self.miniatures {
+            miniature.request(mixed, sketch);
+        }
+    }
+
+    /// Takes the best configuration, and decides whether the miniatures are fed until the next decision.
+    #[cold]
+    fn decide(&mut self) -> bool {
+        self.remaining = self.between;
+        let sampled = std::mem::take(&mut self.sampled);
+        let misses = std::mem::take(&mut self.misses);
+        let earned = misses / MISSES_PER_CREDIT + self.between / REQUESTS_PER_CREDIT;
+        self.credit = (self.credit + earned).min(MOST_CREDIT).saturating_sub(sampled as usize);
+        let fed = self.feeding_below > 0;
+        // About as many as the next requests will cost.
+        let expected = (self.between as u64).saturating_mul(self.sampled_below) / (SAMPLING + 1);
+        let affordable = self.credit as u64 >= expected || expected <= earned as u64;
+        self.feeding_below = if misses > 0 && affordable { self.sampled_below } else { 0 };
+        fed && self.choose(sampled)
+    }
+
+    fn choose(&mut self, sampled: u32) -> bool {
+        self.lately = self.lately * KEPT + f64::from(sampled);
+        self.in_the_long_run = self.in_the_long_run * KEPT_LONG + f64::from(sampled);
+        for miniature in &mut self.miniatures {
+            let hits = f64::from(std::mem::take(&mut miniature.hits));
+            miniature.lately = miniature.lately * KEPT + hits;
+            miniature.in_the_long_run = miniature.in_the_long_run * KEPT_LONG + hits;
+        }
+        let Some((changing, constant)) = self.miniatures.split_last_mut() else { return false };
+        #[expect(clippy::cast_precision_loss, reason = "a miniature has few entries")]
+        let cost = self.full as f64 * COST;
+        // The first of the best, but rather the present one.
+        let best = |score: fn(&Miniature) -> f64, sampled: f64| {
+            let mut best = self.current;
+            for (at, miniature) in constant.iter().enumerate() {
+                if score(miniature) > score(&constant[best]) {
+                    best = at;
+                }
+            }
+            let ahead = score(&constant[best]) - score(&constant[self.current]);
+            (best, ahead > cost.max(sampled * MARGIN))
+        };
+        let (steady, worth_it) = best(|miniature| miniature.in_the_long_run, self.in_the_long_run);
+        let (best, worth_it) = if changing.in_the_long_run < constant[steady].in_the_long_run {
+            (steady, worth_it)
+        } else {
+            best(|miniature| miniature.lately, self.lately)
+        };
+        if !worth_it {
+            return false;
+        }
+        self.current = best;
+        changing.change(self.configurations[best]);
+        true
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.miniatures.iter().map(Miniature::allocated_bytes).sum::<usize>()
+            + self.miniatures.capacity() * size_of::<Miniature>()
+    }
+}

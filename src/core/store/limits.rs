@@ -1,0 +1,47 @@
+//! How much a store may hold.
+
+use std::num::NonZeroU64;
+
+use crate::slot::Slot;
+
+/// Bounds up to this many entries are allocated for in one piece.
+const LARGEST_PIECE: usize = 1 << 22;
+
+/// How much a store may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest number of entries; `None` for no limit.
+    pub items: Option<NonZeroU64>,
+    /// The largest sum of weights; `None` for no limit.
+    pub weight: Option<NonZeroU64>,
+}
+
+impl Limits {
+    /// Limits where 0 means unlimited.
+    #[must_use]
+    pub fn new(items: u64, weight: u64) -> Self {
+        Self { items: NonZeroU64::new(items), weight: NonZeroU64::new(weight) }
+    }
+
+    pub(super) fn most_items(&self) -> usize {
+        let items = self.items.map_or(u64::MAX, NonZeroU64::get);
+        usize::try_from(items).unwrap_or(usize::MAX).min(Slot::LIMIT)
+    }
+
+    pub(super) fn most_weight(&self) -> u64 {
+        self.weight.map_or(u64::MAX, NonZeroU64::get)
+    }
+
+    /// The largest number of entries, for a policy; `usize::MAX` where only slots limit it.
+    pub(super) fn bound(&self) -> usize {
+        if self.items.is_some() { self.most_items() } else { usize::MAX }
+    }
+
+    /// What to allocate in one piece.
+    pub(super) fn capacity(&self) -> usize {
+        match self.items {
+            Some(_) if self.most_items() <= LARGEST_PIECE => self.most_items(),
+            _ => 0,
+        }
+    }
+}

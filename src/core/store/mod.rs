@@ -1,0 +1,359 @@
+//! The store: table, slab, policy, weights, deadlines and tags, kept consistent with one another.
+//!
+//! # How it works
+//!
+//! *Lookup.* The caller brings the hash, and decides equality in a closure that may fail with an
+//! error of its own. [`EntryStore::find`] returns a [`Slot`]. All calls that change something take that
+//! slot, so an error in a comparison leaves the store unchanged.
+//!
+//! *Removal.* One private function, `remove_entry`, removes entries. It keeps the counters and pushes the
+//! entry into the caller's [`RemovalSink`]. The store itself never drops a key or a value: the caller
+//! decides when destructors run.
+//!
+//! *Bounds.* Room is made before an entry comes in: expired entries are removed first, then the
+//! policy's victims. A call that refuses an entry has changed nothing.
+//!
+//! *Time.* The caller brings a clock. It is read only where an entry has a deadline.
+
+mod check;
+mod insertion;
+mod limits;
+mod removal;
+
+use crate::arena::Arena;
+use crate::clock::{Clock, Nanos};
+use crate::column::Column;
+use crate::index::Index;
+use crate::node::Node;
+use crate::policy::{Entries, Policy};
+use crate::slot::Slot;
+use crate::stats::Stats;
+use crate::tags::Tags;
+use crate::weights::Weights;
+use crate::wheel::Wheel;
+
+pub use insertion::New;
+pub use limits::Limits;
+pub use removal::{Cause, Drained, RemovalSink, Removed};
+
+/// What a policy may ask about: the nodes and weights of a store.
+struct Present<'a, K, V>(&'a Arena<Node<K, V>>, &'a Weights);
+
+impl<K, V> Entries for Present<'_, K, V> {
+    #[inline]
+    fn hash(&self, slot: Slot) -> u64 {
+        self.0.get(slot).hash
+    }
+
+    #[inline]
+    fn weight(&self, slot: Slot) -> u64 {
+        self.1.get(slot)
+    }
+
+    #[inline]
+    fn are_weighted(&self) -> bool {
+        !self.1.all_one()
+    }
+}
+
+/// A policy-driven cache over hashes and slots. See the [module](self) for how it works.
+#[derive(Debug)]
+pub struct EntryStore<K, V, P: Policy> {
+    nodes: Arena<Node<K, V>>,
+    index: Index,
+    policy: P,
+    most_items: usize,
+    most_weight: u64,
+    weights: Weights,
+    wheel: Option<Wheel>,
+    /// Made with the first tag.
+    tags: Option<Box<Tags>>,
+    /// Made with the first stamp.
+    stamps: Option<Box<Column<u64>>>,
+    stats: Stats,
+    limits: Limits,
+    /// Whether the limits were lowered and do not hold yet.
+    shrinking: bool,
+    seed: u64,
+}
+
+impl<K, V, P: Policy> EntryStore<K, V, P> {
+    /// An empty store. O(1), and memory for a bound on entries is set aside.
+    #[must_use]
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        let mut policy = P::new(limits.capacity(), seed);
+        policy.set_bound(limits.bound());
+        Self {
+            nodes: Arena::new(limits.capacity()),
+            index: Index::new(limits.capacity()),
+            policy,
+            most_items: limits.most_items(),
+            most_weight: limits.most_weight(),
+            weights: Weights::new(),
+            wheel: None,
+            tags: None,
+            stamps: None,
+            stats: Stats::default(),
+            limits,
+            shrinking: false,
+            seed,
+        }
+    }
+
+    /// The number of entries, those included that have expired and were not removed yet.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sum of the weights of all entries.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.weights.total()
+    }
+
+    /// How much the store may hold.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Resets the counters.
+    pub fn reset_stats(&mut self) {
+        self.stats = Stats::default();
+    }
+
+    /// Bytes allocated for tables, nodes and policy, without what keys and values own.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> usize {
+        self.nodes.allocated_bytes()
+            + self.index.allocated_bytes()
+            + self.policy.allocated_bytes()
+            + self.weights.allocated_bytes()
+            + self.wheel.as_ref().map_or(0, Wheel::allocated_bytes)
+            + self.tags.as_ref().map_or(0, |tags| tags.allocated_bytes())
+            + self.stamps.as_ref().map_or(0, |stamps| stamps.allocated_bytes())
+    }
+
+    /// The slot of the entry under `hash` whose key `eq` accepts, expired or not. O(1).
+    ///
+    /// # Errors
+    ///
+    /// The first that `eq` returns.
+    #[inline(always)]
+    pub fn find<E>(&self, hash: u64, mut eq: impl FnMut(&K) -> Result<bool, E>) -> Result<Option<Slot>, E> {
+        let mut failure = None;
+        let found = self.index.find(hash, |slot| {
+            let node = self.nodes.get(slot);
+            node.hash == hash
+                && match eq(&node.key) {
+                    Ok(equal) => equal,
+                    Err(error) => {
+                        failure = Some(error);
+                        true
+                    }
+                }
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(found),
+        }
+    }
+
+    /// The key of an entry.
+    #[inline]
+    #[must_use]
+    pub fn key(&self, slot: Slot) -> &K {
+        &self.nodes.get(slot).key
+    }
+
+    /// The value of an entry.
+    #[inline]
+    #[must_use]
+    pub fn value(&self, slot: Slot) -> &V {
+        &self.nodes.get(slot).value
+    }
+
+    /// The key at `slot`, if an entry is there at all.
+    #[must_use]
+    pub fn key_at(&self, slot: Slot) -> Option<&K> {
+        self.nodes.try_get(slot).map(|node| &node.key)
+    }
+
+    /// The weight of an entry.
+    #[must_use]
+    pub fn weight_of(&self, slot: Slot) -> u64 {
+        self.weights.get(slot)
+    }
+
+    /// When an entry expires.
+    #[inline(always)]
+    #[must_use]
+    pub fn deadline(&self, slot: Slot) -> Option<Nanos> {
+        self.wheel.as_ref()?.deadline(slot)
+    }
+
+    /// Whether an entry's deadline has come. The clock is read only where there is a deadline.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_expired(&self, slot: Slot, clock: &impl Clock) -> bool {
+        match self.deadline(slot) {
+            Some(deadline) => clock.reached(deadline),
+            None => false,
+        }
+    }
+
+    /// Reads the entry that [`find`](Self::find) found: counts a hit or a miss, tells the policy,
+    /// and removes the entry if it has expired. O(1).
+    #[inline(always)]
+    pub fn get(
+        &mut self,
+        found: Option<Slot>,
+        clock: &impl Clock,
+        sink: &mut impl RemovalSink<K, V>,
+    ) -> Option<&V> {
+        match self.live(found, clock, sink) {
+            Some(slot) => Some(self.hit(slot)),
+            None => {
+                self.miss();
+                None
+            }
+        }
+    }
+
+    /// Counts a hit of a live entry and tells the policy. O(1).
+    #[inline(always)]
+    pub fn hit(&mut self, slot: Slot) -> &V {
+        self.stats.hits += 1;
+        let node = self.nodes.get(slot);
+        self.policy.on_access(slot, node.hash);
+        self.recount();
+        &self.nodes.get(slot).value
+    }
+
+    /// Counts a miss.
+    #[inline(always)]
+    pub fn miss(&mut self) {
+        self.stats.misses += 1;
+    }
+
+    /// Returns the slot found, unless its entry has expired: then removes the entry. O(1).
+    #[inline(always)]
+    pub fn live(
+        &mut self,
+        found: Option<Slot>,
+        clock: &impl Clock,
+        sink: &mut impl RemovalSink<K, V>,
+    ) -> Option<Slot> {
+        let slot = found?;
+        if self.has_expired(slot, clock) {
+            self.remove_entry(slot, Cause::Expired, sink);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// The tags of an entry, in the order in which they were given.
+    pub fn tags(&self, slot: Slot) -> impl Iterator<Item = &str> {
+        self.tags.iter().flat_map(move |tags| tags.of(slot))
+    }
+
+    /// How many entries have a tag, those included that have expired and were not removed yet. O(1).
+    #[must_use]
+    pub fn count_tagged(&self, tag: &str) -> usize {
+        self.tags.as_ref().and_then(|tags| Some(tags.len(tags.find(tag)?))).unwrap_or(0)
+    }
+
+    /// Whether any entry ever had a deadline.
+    #[inline]
+    #[must_use]
+    pub fn has_deadlines(&self) -> bool {
+        self.wheel.is_some()
+    }
+
+    /// When to call [`expire`](Self::expire) next: within a millisecond of the next deadline
+    /// where that is near, earlier where it is far. O(1).
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Nanos> {
+        self.wheel.as_ref()?.next_event()
+    }
+
+    /// The next victim, the first of [`slots`](Self::slots). O(1), over many calls.
+    #[must_use]
+    pub fn victim(&mut self) -> Option<Slot> {
+        self.policy.victim(&Present(&self.nodes, &self.weights))
+    }
+
+    /// The slots of all entries, the next victim first. O(n) in all.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.policy.order(Present(&self.nodes, &self.weights))
+    }
+
+    /// How well established an entry is, for [`restore`](Self::restore).
+    #[must_use]
+    pub fn rank(&self, slot: Slot) -> u64 {
+        self.policy.rank(slot, self.nodes.get(slot).hash)
+    }
+
+    /// Gives the newest entry the rank it had in another store.
+    pub fn restore(&mut self, slot: Slot, rank: u64) {
+        self.policy.restore(slot, self.nodes.get(slot).hash, rank);
+    }
+
+    /// The number that the owner keeps with an entry; 0 where there is none. O(1).
+    #[inline]
+    #[must_use]
+    pub fn stamp(&self, slot: Slot) -> u64 {
+        self.stamps.as_ref().map_or(0, |stamps| stamps.get(slot))
+    }
+
+    /// Keeps a number with an entry until the entry is removed. A slot that is used again has the old
+    /// number, so set one for each new entry. O(1).
+    pub fn set_stamp(&mut self, slot: Slot, stamp: u64) {
+        self.stamps.get_or_insert_with(|| Box::new(Column::new(self.limits.capacity()))).set(slot, stamp);
+    }
+
+    /// Every key and value, in no particular order. O(n).
+    pub fn entries(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.nodes.iter().map(|(_, node)| (&node.key, &node.value))
+    }
+
+    /// The same store, with the keys and values that the closure makes of the old ones. O(n).
+    #[must_use]
+    pub fn map<L, W>(&self, mut convert: impl FnMut(&K, &V) -> (L, W)) -> EntryStore<L, W, P>
+    where
+        P: Clone,
+    {
+        EntryStore {
+            nodes: self.nodes.map(|node| {
+                let (key, value) = convert(&node.key, &node.value);
+                Node { key, value, hash: node.hash }
+            }),
+            index: self.index.clone(),
+            policy: self.policy.clone(),
+            most_items: self.most_items,
+            most_weight: self.most_weight,
+            weights: self.weights.clone(),
+            wheel: self.wheel.clone(),
+            tags: self.tags.clone(),
+            stamps: self.stamps.clone(),
+            stats: self.stats,
+            limits: self.limits,
+            shrinking: self.shrinking,
+            seed: self.seed,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Calls that count.
+
+use flexcache_disk::{Counted, Key, Number, Record, files};
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyInt};
+
+use super::arguments::OptionalArgument;
+use super::cache::DiskCache;
+use super::datum::integer;
+use super::wall_clock::now;
+
+impl DiskCache {
+    fn add_up<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        delta: &Bound<'py, PyAny>,
+        sign: i64,
+        default: &Bound<'py, PyAny>,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let (datum, raw) = self.encode_key(key)?;
+        let at = Key { datum: datum.borrow()?, raw };
+        let step = number(delta, sign)?;
+        let (now, rules) = (now(py)?, self.rules(py)?);
+        let begin = if default.is_none() {
+            None
+        } else {
+            Some(if sign > 0 { default.add(delta)? } else { default.sub(delta)? })
+        };
+        let count = |record: Option<Record<'_>>| {
+            self.wait(py, retry, |store, patience| store.increment(at, step, record, now, &rules, patience))
+        };
+        let counted = match &begin {
+            None => count(None)?,
+            Some(begin) => {
+                let stored = self.prepare(begin, false, Some(key))?;
+                let counted = self.storing(py, &stored, |record| count(Some(record)))?;
+                if let (Counted::Sum(_), Some(name)) = (&counted, &stored.filename) {
+                    files::remove(&self.opened()?.directory.join(name));
+                }
+                counted
+            }
+        };
+        match (counted, begin) {
+            (Counted::Sum(Number::Integer(sum)), _) => Ok(sum.into_pyobject(py)?.into_any()),
+            (Counted::Sum(Number::Real(sum)), _) => Ok(PyFloat::new(py, sum).into_any()),
+            (Counted::Began, Some(begin)) => Ok(begin),
+            _ => Err(PyKeyError::new_err((key.clone().unbind(),))),
+        }
+    }
+}
+
+#[pymethods]
+impl DiskCache {
+    /// Adds to a number. Counts right with any number of processes.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     delta: What to add, an int or a float.
+    ///     default: What to begin with where there is no live value; None is to raise.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     The sum.
+    ///
+    /// Raises:
+    ///     KeyError: There is no live value, and `default` is None.
+    ///     TypeError: The value is not a number, or one beyond 64 bits.
+    ///     OverflowError: The sum is beyond 64 bits.
+    ///     Timeout: Others were writing all the time.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache.incr("visits"), cache.incr("visits", 10)
+    /// (1, 11)
+    #[pyo3(signature = (key, delta=OptionalArgument::Absent, default=OptionalArgument::Absent, retry=false))]
+    #[pyo3(text_signature = "($self, /, key, delta=1, default=0, retry=False)")]
+    fn incr<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        delta: OptionalArgument<'py>,
+        default: OptionalArgument<'py>,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        self.add_up(key, &delta.or(|| integer(py, 1)), 1, &default.or(|| integer(py, 0)), retry)
+    }
+
+    /// Subtracts from a number. Arguments, result and errors are those of `incr`.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache.decr("left", default=10)
+    /// 9
+    #[pyo3(signature = (key, delta=OptionalArgument::Absent, default=OptionalArgument::Absent, retry=false))]
+    #[pyo3(text_signature = "($self, /, key, delta=1, default=0, retry=False)")]
+    fn decr<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        delta: OptionalArgument<'py>,
+        default: OptionalArgument<'py>,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        self.add_up(key, &delta.or(|| integer(py, 1)), -1, &default.or(|| integer(py, 0)), retry)
+    }
+}
+
+/// A number to count with, or its negative.
+fn number(delta: &Bound<'_, PyAny>, sign: i64) -> PyResult<Number> {
+    if let Ok(delta) = delta.cast::<PyFloat>() {
+        let delta = delta.value();
+        return Ok(Number::Real(if sign < 0 { -delta } else { delta }));
+    }
+    let Ok(whole) = delta.cast::<PyInt>() else {
+        let kind = delta.get_type();
+        return Err(PyTypeError::new_err(format!("delta must be an int or a float, not {kind}")));
+    };
+    let fits = whole.extract::<i128>().ok().and_then(|delta| delta.checked_mul(sign.into()));
+    fits.map(Number::Integer)
+        .ok_or_else(|| PyOverflowError::new_err(format!("delta of {whole} does not fit 128 bits")))
+}

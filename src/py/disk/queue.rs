@@ -1,0 +1,213 @@
+//! Calls that take the cache for a queue.
+
+#![expect(
+    clippy::too_many_arguments,
+    clippy::fn_params_excessive_bools,
+    reason = "the signatures are python-diskcache's"
+)]
+
+use flexcache_disk::{Label, Side};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::arguments::{OptionalArgument, WithDetails, encode_tag};
+use super::cache::DiskCache;
+use super::datum::to_object;
+use super::wall_clock::now;
+
+impl DiskCache {
+    fn end_of_queue<'py>(
+        &self,
+        py: Python<'py>,
+        prefix: Option<&str>,
+        default: OptionalArgument<'py>,
+        side: &str,
+        wanted: &WithDetails,
+        retry: bool,
+        take: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let side = self::side(side)?;
+        loop {
+            let now = now(py)?;
+            let found =
+                self.wait(py, retry, |store, patience| store.at_end(prefix, side, take, now, patience))?;
+            let Some((key, entry)) = found else {
+                let nothing = PyTuple::new(py, [py.None(), py.None()])?;
+                return wanted.shape(default.or(|| nothing.into_any()), None);
+            };
+            let value = self.fetch(py, &entry, false);
+            if take {
+                self.discard(py, &entry)?;
+            }
+            if let Some(value) = value? {
+                let item = PyTuple::new(py, [to_object(py, &key.datum), value])?;
+                return wanted.shape(item.into_any(), Some(&entry));
+            }
+            if !take {
+                self.wait(py, retry, |store, patience| store.forget(&entry, patience))?;
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl DiskCache {
+    /// Puts a value at an end of a queue, under a key of its own.
+    ///
+    /// Args:
+    ///     value: As for `set`.
+    ///     prefix: The name of the queue. None is the queue of all keys that are numbers.
+    ///     side: "back" or "front".
+    ///     expire: As for `set`; so are `read`, `tag` and `retry`.
+    ///
+    /// Returns:
+    ///     The key.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time.
+    ///     KeyError: `side` is neither "back" nor "front".
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache.push("first"), cache.push("job", prefix="jobs")
+    /// (500000000000000, 'jobs-500000000000000')
+    #[pyo3(signature = (value, prefix=None, side="back", expire=None, read=false, tag=None, retry=false))]
+    fn push<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        prefix: Option<&str>,
+        side: &str,
+        expire: Option<f64>,
+        read: bool,
+        tag: Option<&Bound<'py, PyAny>>,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, side) = (value.py(), self::side(side)?);
+        let (now, rules) = (now(py)?, self.rules(py)?);
+        let tag = encode_tag(tag)?;
+        let label = Label { now, expire_time: expire.map(|seconds| now + seconds), tag: tag.borrow()? };
+        let stored = self.prepare(value, read, None)?;
+        let key = self.storing(py, &stored, |record| {
+            self.wait(py, retry, |store, patience| store.push(prefix, side, record, label, &rules, patience))
+        })?;
+        Ok(to_object(py, &key))
+    }
+
+    /// Takes a value out of a queue.
+    ///
+    /// Args:
+    ///     prefix: The name of the queue. None is the queue of all keys that are numbers.
+    ///     default: What to return where the queue is empty.
+    ///     side: "front" or "back".
+    ///     expire_time: As for `get`, around (key, value); so is `tag`.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     (key, value)
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time.
+    ///     KeyError: `side` is neither "back" nor "front".
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> for job in "wash", "dry": _ = cache.push(job)
+    /// >>> cache.pull(), cache.pull(), cache.pull()
+    /// ((500000000000000, 'wash'), (500000000000001, 'dry'), (None, None))
+    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side="front", expire_time=false, tag=false, retry=false))]
+    #[pyo3(
+        text_signature = "($self, /, prefix=None, default=(None, None), side='front', expire_time=False, \
+                             tag=False, retry=False)"
+    )]
+    fn pull<'py>(
+        &self,
+        py: Python<'py>,
+        prefix: Option<&str>,
+        default: OptionalArgument<'py>,
+        side: &str,
+        expire_time: bool,
+        tag: bool,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.end_of_queue(py, prefix, default, side, &WithDetails { expire_time, tag }, retry, true)
+    }
+
+    /// Looks at a value at the end of a queue, without taking it. Arguments are those of `pull`.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time.
+    ///     KeyError: `side` is neither "back" nor "front".
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> for job in "wash", "dry": _ = cache.push(job)
+    /// >>> cache.peek(side="back")
+    /// (500000000000001, 'dry')
+    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side="front", expire_time=false, tag=false, retry=false))]
+    #[pyo3(
+        text_signature = "($self, /, prefix=None, default=(None, None), side='front', expire_time=False, \
+                             tag=False, retry=False)"
+    )]
+    fn peek<'py>(
+        &self,
+        py: Python<'py>,
+        prefix: Option<&str>,
+        default: OptionalArgument<'py>,
+        side: &str,
+        expire_time: bool,
+        tag: bool,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.end_of_queue(py, prefix, default, side, &WithDetails { expire_time, tag }, retry, false)
+    }
+
+    /// The entry that came last (or first), without taking it. Expired ones on the way are deleted.
+    ///
+    /// Args:
+    ///     last: Whether to look at the last.
+    ///     expire_time: As for `get`, around (key, value); so is `tag`.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     (key, value)
+    ///
+    /// Raises:
+    ///     KeyError: There is none.
+    ///     Timeout: Others were writing all the time.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> cache.peekitem(), cache.peekitem(last=False)
+    /// (('b', 2), ('a', 1))
+    #[pyo3(signature = (last=true, expire_time=false, tag=false, retry=false))]
+    fn peekitem<'py>(
+        &self,
+        py: Python<'py>,
+        last: bool,
+        expire_time: bool,
+        tag: bool,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let wanted = WithDetails { expire_time, tag };
+        loop {
+            let now = now(py)?;
+            let found = self.wait(py, retry, |store, patience| store.peek_row(last, now, patience))?;
+            let Some((key, entry)) = found else { return Err(PyKeyError::new_err("dictionary is empty")) };
+            if let Some(value) = self.fetch(py, &entry, false)? {
+                let item = PyTuple::new(py, [self.decode_key(py, &key)?, value])?;
+                return wanted.shape(item.into_any(), Some(&entry));
+            }
+            self.wait(py, retry, |store, patience| store.forget(&entry, patience))?;
+        }
+    }
+}
+
+fn side(name: &str) -> PyResult<Side> {
+    match name {
+        "front" => Ok(Side::Front),
+        "back" => Ok(Side::Back),
+        _ => Err(PyKeyError::new_err(format!("side must be 'front' or 'back', not {name:?}"))),
+    }
+}

@@ -1,0 +1,120 @@
+//! Calls that look for a key.
+
+#![expect(
+    clippy::too_many_arguments,
+    clippy::fn_params_excessive_bools,
+    reason = "the signatures are python-diskcache's"
+)]
+
+use flexcache_disk::{Entry, Key};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+
+use super::arguments::WithDetails;
+use super::cache::DiskCache;
+use super::wall_clock::now;
+
+impl DiskCache {
+    /// The entry of a key, with its value; with expiry and tag only if it is to have `details`.
+    fn find<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        read: bool,
+        details: bool,
+        retry: bool,
+    ) -> PyResult<Option<(Bound<'py, PyAny>, Entry)>> {
+        let py = key.py();
+        let (datum, raw) = self.encode_key(key)?;
+        let key = Key { datum: datum.borrow()?, raw };
+        let (now, rules) = (now(py)?, self.rules(py)?);
+        let found = self.wait(py, retry, |store, patience| {
+            if details {
+                store.get(key, now, &rules, patience)
+            } else {
+                store.value(key, now, &rules, patience)
+            }
+        })?;
+        let Some(entry) = found else { return Ok(None) };
+        if let Some(value) = self.fetch(py, &entry, read)? {
+            return Ok(Some((value, entry)));
+        }
+        self.wait(py, true, |store, patience| store.count_as_miss(&rules, patience))?;
+        Ok(None)
+    }
+}
+
+#[pymethods]
+impl DiskCache {
+    /// The value of a key. Writes only with `statistics`, or where the policy evicts by use.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     default: What to return where there is no live value.
+    ///     read: Whether to return an open file, if the value has one of bytes.
+    ///     expire_time: Whether to return (value, seconds since the epoch at which it expires).
+    ///     tag: Whether to return (value, tag); with `expire_time` all three.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time, and this read had to.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache["answer"] = 42
+    /// >>> cache.get("answer"), cache.get("question", "what?"), cache.get("answer", expire_time=True)
+    /// (42, 'what?', (42, None))
+    #[pyo3(signature = (key, default=None, read=false, expire_time=false, tag=false, retry=false))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+        read: bool,
+        expire_time: bool,
+        tag: bool,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let wanted = WithDetails { expire_time, tag };
+        match self.find(key, read, expire_time || tag, retry)? {
+            Some((value, entry)) => wanted.shape(value, Some(&entry)),
+            None => wanted.shape(default.unwrap_or_else(|| py.None().into_bound(py)), None),
+        }
+    }
+
+    fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.find(key, false, false, true)? {
+            Some((value, _)) => Ok(value),
+            None => Err(PyKeyError::new_err((key.clone().unbind(),))),
+        }
+    }
+
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = key.py();
+        let (datum, raw) = self.encode_key(key)?;
+        let key = Key { datum: datum.borrow()?, raw };
+        let now = now(py)?;
+        self.wait(py, true, |store, patience| store.contains(key, now, patience))
+    }
+
+    /// A value as an open file, if it has one of bytes; else the value.
+    ///
+    /// Raises:
+    ///     KeyError: There is no live value.
+    ///     Timeout: As for `get`.
+    ///
+    /// >>> import io
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache.set("page", io.BytesIO(b"hello"), read=True)
+    /// True
+    /// >>> with cache.read("page") as file:
+    /// ...     file.read()
+    /// b'hello'
+    #[pyo3(signature = (key, retry=false))]
+    fn read<'py>(&self, key: &Bound<'py, PyAny>, retry: bool) -> PyResult<Bound<'py, PyAny>> {
+        match self.find(key, true, false, retry)? {
+            Some((value, _)) => Ok(value),
+            None => Err(PyKeyError::new_err((key.clone().unbind(),))),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Calls that remove many entries, some at a time.
+
+use std::time::Duration;
+
+use flexcache_disk::{DiskStore as Store, Error};
+use pyo3::prelude::*;
+
+use super::Timeout;
+use super::cache::DiskCache;
+use super::datum::Datum;
+use super::wall_clock::{self, now};
+
+impl DiskCache {
+    /// Repeats a step that removes some entries until none are left. Their number; one that runs
+    /// out of time raises `Timeout` with the number so far.
+    fn until_none(
+        &self,
+        py: Python<'_>,
+        retry: bool,
+        step: impl Fn(&Store, Duration) -> Result<u64, Error> + Send + Sync,
+    ) -> PyResult<u64> {
+        let mut removed = 0;
+        loop {
+            match self.wait(py, retry, &step) {
+                Ok(0) => return Ok(removed),
+                Ok(count) => removed += count,
+                Err(error) if error.is_instance_of::<Timeout>(py) => {
+                    return Err(Timeout::new_err((removed,)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl DiskCache {
+    /// Removes what has expired.
+    ///
+    /// Args:
+    ///     now: Before when, in seconds since the epoch; None is now.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     How many entries.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time; its argument is the number so far.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> _ = cache.set("a", 1, expire=-1)
+    /// >>> len(cache), cache.expire(), len(cache)
+    /// (1, 1, 0)
+    #[pyo3(signature = (now=None, retry=false))]
+    fn expire(&self, py: Python<'_>, now: Option<f64>, retry: bool) -> PyResult<u64> {
+        let now = now.map_or_else(|| wall_clock::now(py), Ok)?;
+        self.until_none(py, retry, |store, patience| store.expire_some(now, patience))
+    }
+
+    /// Removes all entries with a tag. Costs a look at every entry unless the cache has
+    /// `tag_index`.
+    ///
+    /// Args:
+    ///     tag: The tag. None has no entries.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     How many entries.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time; its argument is the number so far.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache(tag_index=True)
+    /// >>> _ = cache.set("a", 1, tag="letters")
+    /// >>> cache.evict("letters"), len(cache)
+    /// (1, 0)
+    #[pyo3(signature = (tag, retry=false))]
+    fn evict(&self, tag: &Bound<'_, PyAny>, retry: bool) -> PyResult<u64> {
+        let py = tag.py();
+        let tag = Datum::any("tag", tag)?;
+        let tag = tag.borrow()?;
+        let Some(last) = self.wait(py, true, Store::last_row)? else { return Ok(0) };
+        self.until_none(py, retry, |store, patience| store.evict_tag_some(tag, last, patience))
+    }
+
+    /// Removes everything.
+    ///
+    /// Args:
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     How many entries.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time; its argument is the number so far.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> cache.clear(), len(cache)
+    /// (2, 0)
+    #[pyo3(signature = (retry=false))]
+    fn clear(&self, py: Python<'_>, retry: bool) -> PyResult<u64> {
+        let Some(last) = self.wait(py, true, Store::last_row)? else { return Ok(0) };
+        self.until_none(py, retry, |store, patience| store.clear_some(last, patience))
+    }
+
+    /// Removes what has expired, then evicts until the directory is within `size_limit`.
+    ///
+    /// Args:
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     How many entries.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time; its argument is the number so far.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache(size_limit=100_000, cull_limit=0)
+    /// >>> for number in range(10): cache[number] = b"x" * 40_000
+    /// >>> cache.cull()
+    /// 10
+    #[pyo3(signature = (retry=false))]
+    fn cull(&self, py: Python<'_>, retry: bool) -> PyResult<u64> {
+        let (now, rules) = (now(py)?, self.rules(py)?);
+        let expired = self.until_none(py, retry, |store, patience| store.expire_some(now, patience))?;
+        match self.until_none(py, retry, |store, patience| store.cull_some(now, &rules, patience)) {
+            Ok(evicted) => Ok(expired + evicted),
+            Err(error) if error.is_instance_of::<Timeout>(py) => {
+                let evicted: u64 = error.value(py).getattr("args")?.get_item(0)?.extract()?;
+                Err(Timeout::new_err((expired + evicted,)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Calls that write under a key.
+
+#![expect(clippy::too_many_arguments, reason = "the signatures are python-diskcache's")]
+
+use flexcache_disk::{Key, Label};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+
+use super::arguments::{WithDetails, encode_tag};
+use super::cache::DiskCache;
+use super::wall_clock::now;
+
+impl DiskCache {
+    fn put(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        expire: Option<f64>,
+        read: bool,
+        tag: Option<&Bound<'_, PyAny>>,
+        retry: bool,
+        only_new: bool,
+    ) -> PyResult<bool> {
+        let py = key.py();
+        let now = now(py)?;
+        let (datum, raw) = self.encode_key(key)?;
+        let tag = encode_tag(tag)?;
+        let (datum, tag, rules) =
+            (datum.borrow().map(|datum| Key { datum, raw })?, tag.borrow()?, self.rules(py)?);
+        let stored = self.prepare(value, read, Some(key))?;
+        let label = Label { now, expire_time: expire.map(|seconds| now + seconds), tag };
+        self.storing(py, &stored, |record| {
+            self.wait(py, retry, |store, patience| {
+                if only_new {
+                    store.add(datum, record, label, &rules, patience)
+                } else {
+                    store.set(datum, record, label, &rules, patience).map(|()| true)
+                }
+            })
+        })
+    }
+
+    fn remove_key(&self, key: &Bound<'_, PyAny>, retry: bool) -> PyResult<bool> {
+        let py = key.py();
+        let (datum, raw) = self.encode_key(key)?;
+        let key = Key { datum: datum.borrow()?, raw };
+        let now = now(py)?;
+        self.wait(py, retry, |store, patience| store.delete(key, now, patience))
+    }
+}
+
+#[pymethods]
+impl DiskCache {
+    /// Stores a value, or replaces the one that is there. Then, as `cull_limit` says, some of what
+    /// has expired is removed, and some of the rest if the directory is too large.
+    ///
+    /// Args:
+    ///     key: Any object that can be pickled. Strings, bytes, floats and 64-bit integers are
+    ///         stored as they are; other keys are the same if their pickles are.
+    ///     value: Any object that can be pickled, or a file with `read`.
+    ///     expire: Seconds to live; None is for ever.
+    ///     read: Whether to store what `value.read()` returns.
+    ///     tag: A group for `evict`: None, a number, text or bytes.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     True.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache.set("answer", 42, expire=60, tag="numbers")
+    /// True
+    #[pyo3(signature = (key, value, expire=None, read=false, tag=None, retry=false))]
+    fn set(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        expire: Option<f64>,
+        read: bool,
+        tag: Option<&Bound<'_, PyAny>>,
+        retry: bool,
+    ) -> PyResult<bool> {
+        self.put(key, value, expire, read, tag, retry, false)
+    }
+
+    /// Stores a value where there is none that is live. Of several processes that try at a time,
+    /// one succeeds. Arguments are those of `set`.
+    ///
+    /// Returns:
+    ///     Whether it was stored.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache.add("answer", 42), cache.add("answer", 43), cache["answer"]
+    /// (True, False, 42)
+    #[pyo3(signature = (key, value, expire=None, read=false, tag=None, retry=false))]
+    fn add(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        expire: Option<f64>,
+        read: bool,
+        tag: Option<&Bound<'_, PyAny>>,
+        retry: bool,
+    ) -> PyResult<bool> {
+        self.put(key, value, expire, read, tag, retry, true)
+    }
+
+    fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put(key, value, None, false, None, true, false).map(|_| ())
+    }
+
+    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.remove_key(key, true)? { Ok(()) } else { Err(PyKeyError::new_err((key.clone().unbind(),))) }
+    }
+
+    /// Deletes a key. An expired one counts as missing.
+    ///
+    /// Returns:
+    ///     Whether it was there.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache["a"] = 1
+    /// >>> cache.delete("a"), cache.delete("a")
+    /// (True, False)
+    #[pyo3(signature = (key, retry=false))]
+    fn delete(&self, key: &Bound<'_, PyAny>, retry: bool) -> PyResult<bool> {
+        self.remove_key(key, retry)
+    }
+
+    /// Takes a value out. Of several processes that try at a time, one gets it.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     default: What to return where there is no live value.
+    ///     expire_time: As for `get`.
+    ///     tag: As for `get`.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache["a"] = 1
+    /// >>> cache.pop("a"), cache.pop("a", default="gone")
+    /// (1, 'gone')
+    #[pyo3(signature = (key, default=None, expire_time=false, tag=false, retry=false))]
+    fn pop<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+        expire_time: bool,
+        tag: bool,
+        retry: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let wanted = WithDetails { expire_time, tag };
+        let (datum, raw) = self.encode_key(key)?;
+        let key = Key { datum: datum.borrow()?, raw };
+        let now = now(py)?;
+        if let Some(entry) = self.wait(py, retry, |store, patience| store.pop(key, now, patience))? {
+            let value = self.fetch(py, &entry, false);
+            self.discard(py, &entry)?;
+            if let Some(value) = value? {
+                return wanted.shape(value, Some(&entry));
+            }
+        }
+        wanted.shape(default.unwrap_or_else(|| py.None().into_bound(py)), None)
+    }
+
+    /// Gives a key another time to live.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     expire: Seconds from now; None is for ever.
+    ///     retry: Whether to wait for other writers for longer than `timeout`.
+    ///
+    /// Returns:
+    ///     Whether it was there.
+    ///
+    /// Raises:
+    ///     Timeout: Others were writing all the time.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> cache = Cache()
+    /// >>> cache["a"] = 1
+    /// >>> cache.touch("a", expire=60), cache.touch("b")
+    /// (True, False)
+    #[pyo3(signature = (key, expire=None, retry=false))]
+    fn touch(&self, key: &Bound<'_, PyAny>, expire: Option<f64>, retry: bool) -> PyResult<bool> {
+        let py = key.py();
+        let (datum, raw) = self.encode_key(key)?;
+        let key = Key { datum: datum.borrow()?, raw };
+        let now = now(py)?;
+        let expires = expire.map(|seconds| now + seconds);
+        self.wait(py, retry, |store, patience| store.touch(key, now, expires, patience))
+    }
+}

@@ -1,0 +1,461 @@
+//! Memoized functions: a call that a hit answers without going through Python.
+//!
+//! `Memoized` is what `lru_cache` and `memoize` make of a function. The interpreter calls it
+//! directly, its arguments are looked up where they are, and only a call that is not answered from
+//! the cache builds its key and goes on: by calling the function (`lru_cache`), or to methods that
+//! a subclass has, where one computation serves all who wait (`memoize`).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use flexcache_core::Limits;
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::{PyTypeInfo, ffi};
+
+use super::cached_result::CachedResult;
+use super::call_key::{self, Arguments, Call, KeywordMark};
+use crate::py::memory::any_store::{AnyStore, Complicated, PolicyName};
+use crate::py::memory::options::{self, Options};
+use crate::py::memory::state::{Callbacks, FlexCache};
+use crate::py::memory::terms::{IfPresent, Terms};
+use crate::py::object::entered::entered;
+use crate::py::object::int_hash;
+use crate::py::object::key::native_eq;
+use crate::py::object::running_python::{attached, call as call_python};
+
+unsafe extern "C" {
+    fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// A function whose results are remembered in a cache.
+///
+/// Args:
+///     function: what computes a result.
+///     cache: where results are kept; None for nowhere.
+///     typed: whether arguments of different types are different even where they are equal.
+///     prefix: begins every key, where functions share a cache.
+///     ignored_positions: bits of the positional arguments that do not matter.
+///     ignored_names: the keyword arguments that do not matter.
+///     key: called with a call's arguments to get its key, instead of all the above.
+///     ready: called with a result that is there, where calls are awaited, to get something that
+///         can be.
+///     loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
+///     examines: whether what is in the cache may be of the class Remembered, which goes to the
+///         method _reconsider(key, remembered, args, kwargs) where it is not fresh.
+///
+/// Not for use by itself: lru_cache and memoize make what a user wants of it.
+#[pyclass(frozen, subclass, dict, weakref, module = "flexcache_rs._core")]
+pub(crate) struct Memoized {
+    /// Where the interpreter looks for what to call.
+    vectorcall: ffi::vectorcallfunc,
+    function: Py<PyAny>,
+    cache: Option<Py<FlexCache>>,
+    /// The same, where a single argument can be a key, and a value found is returned as it is.
+    plain: Option<Py<FlexCache>>,
+    arguments: Arguments,
+    key: Option<Py<PyAny>>,
+    ready: Option<Py<PyAny>>,
+    loads: bool,
+    /// Whether what is found may be more than a result.
+    examines: bool,
+    /// Whether a key takes more than looking at the arguments.
+    makes_key: AtomicBool,
+    /// What stands for the instances whose method this is, by address.
+    instances: PyOnceLock<Py<PyDict>>,
+    /// Calls where there is no cache to count them.
+    uncached: AtomicU64,
+}
+
+#[pymethods]
+impl Memoized {
+    #[new]
+    #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
+        ignored_names=Vec::new(), key=None, ready=None, loads=false, examines=false))]
+    #[expect(clippy::too_many_arguments, reason = "all that a memoized function is")]
+    fn new(
+        py: Python<'_>,
+        function: Py<PyAny>,
+        cache: Option<Py<FlexCache>>,
+        typed: bool,
+        prefix: Option<Py<PyAny>>,
+        ignored_positions: u64,
+        ignored_names: Vec<Py<PyString>>,
+        key: Option<Py<PyAny>>,
+        ready: Option<Py<PyAny>>,
+        loads: bool,
+        examines: bool,
+    ) -> PyResult<Self> {
+        let arguments =
+            Arguments { prefix, mark: KeywordMark::get(py)?, typed, ignored_positions, ignored_names };
+        let straight = key.is_none() && ready.is_none() && !examines && arguments.take_single();
+        let plain = cache.as_ref().filter(|_| straight);
+        Ok(Self {
+            plain: plain.map(|cache| cache.clone_ref(py)),
+            examines,
+            makes_key: AtomicBool::new(key.is_some()),
+            vectorcall: call_memoized,
+            function,
+            cache,
+            arguments,
+            key,
+            ready,
+            loads,
+            instances: PyOnceLock::new(),
+            uncached: AtomicU64::new(0),
+        })
+    }
+
+    /// Call the function, or answer from the cache.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        this: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // Replaced in `install`; the interpreter wants the slot to exist.
+        // SAFETY: the objects are valid and of the types that are asked for.
+        unsafe {
+            let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
+            let result = ffi::PyVectorcall_Call(this.as_ptr(), args.as_ptr(), kwargs);
+            Bound::from_owned_ptr_or_err(this.py(), result)
+        }
+    }
+
+    fn __get__<'py>(
+        this: &Bound<'py, Self>,
+        instance: &Bound<'py, PyAny>,
+        owner: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _ = owner;
+        if instance.is_none() {
+            return Ok(this.as_any().clone());
+        }
+        // SAFETY: both are valid objects; a new reference is returned, or null.
+        unsafe { Bound::from_owned_ptr_or_err(this.py(), PyMethod_New(this.as_ptr(), instance.as_ptr())) }
+    }
+
+    /// A memoized function is found again by its name, like any function.
+    fn __reduce__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        this.getattr(intern!(this.py(), "__qualname__"))
+    }
+
+    fn __copy__<'py>(this: &Bound<'py, Self>) -> Bound<'py, Self> {
+        this.clone()
+    }
+
+    fn __deepcopy__<'py>(this: &Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        this.clone()
+    }
+
+    /// The cache in which results are kept; None where they are not.
+    #[getter]
+    fn cache(&self, py: Python<'_>) -> Option<Py<FlexCache>> {
+        self.cache.as_ref().map(|cache| cache.clone_ref(py))
+    }
+
+    /// How many calls went to the function because there is no cache.
+    #[getter]
+    fn _uncached(&self) -> u64 {
+        self.uncached.load(Ordering::Relaxed)
+    }
+
+    fn _forget_uncached(&self) {
+        self.uncached.store(0, Ordering::Relaxed);
+    }
+
+    /// The key of a call with these arguments.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn cache_key<'py>(
+        this: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        let mut all: Vec<_> = args.iter().collect();
+        let mut names = Vec::new();
+        for (name, value) in kwargs.into_iter().flatten() {
+            names.push(name);
+            all.push(value);
+        }
+        let names = PyTuple::new(py, names)?;
+        let pointers: Vec<_> = all.iter().map(Bound::as_ptr).collect();
+        // SAFETY: arguments as the interpreter would pass them, alive until the end.
+        let call = unsafe { Call::new(py, pointers.as_ptr(), args.len(), names.as_ptr()) };
+        let memo = this.get();
+        if let Some(key) = &memo.key {
+            return call.call(key);
+        }
+        let instance = memo.instance(&this.as_borrowed(), &call)?;
+        let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
+        memo.arguments.key(&call)
+    }
+
+    /// From now on the first argument is an instance, and `instances` knows what stands for it.
+    fn _is_method(&self, py: Python<'_>, instances: Py<PyDict>) {
+        let _ = self.instances.set(py, instances);
+        self.makes_key.store(true, Ordering::Release);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)?;
+        visit.call(&self.cache)?;
+        visit.call(&self.plain)?;
+        visit.call(&self.arguments.prefix)?;
+        visit.call(&self.key)?;
+        visit.call(&self.ready)?;
+        // SAFETY: the collector calls attached.
+        let py = unsafe { Python::assume_attached() };
+        self.instances.get(py).map_or(Ok(()), |instances| visit.call(instances))
+    }
+}
+
+/// What a call that was not answered has to look for.
+struct LookupKey<'py> {
+    key: Bound<'py, PyAny>,
+    hash: u64,
+}
+
+impl Memoized {
+    /// What stands for the instance that a method is called on.
+    fn instance<'py>(
+        &self,
+        this: &Borrowed<'_, 'py, Self>,
+        call: &Call<'_, 'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = this.py();
+        let (Some(instances), Some(instance)) = (self.instances.get(py), call.first()) else {
+            return Ok(None);
+        };
+        let address = PyInt::new(py, instance.as_ptr() as usize);
+        if let Some(known) = instances.bind(py).get_item(&address)?
+            // SAFETY: only subclasses of weak references are in there.
+            && unsafe { known.cast_unchecked::<PyWeakrefReference>() }
+                .upgrade()
+                .is_some_and(|alive| alive.is(&*instance))
+        {
+            return Ok(Some(known));
+        }
+        let stands = this.getattr(intern!(py, "_meet"))?;
+        call_python(&stands, [&instance.to_owned()]).map(Some)
+    }
+
+    /// Answers a call whose one argument is the key and was remembered; otherwise nothing has
+    /// happened yet. Does what [`answer`](Self::answer) does, with less to carry through.
+    #[inline(always)]
+    fn answer_if_plain(&self, call: &Call<'_, '_>) -> Option<Py<PyAny>> {
+        let cache = self.plain.as_ref()?.bind_borrowed(call.py());
+        let key = call.single()?;
+        let hash = cache.get().hash(key).ok()?;
+        cache.get().hit_if_plain(call.py(), hash, |stored| native_eq(stored, &key))
+    }
+
+    /// Answers a call.
+    #[inline(always)]
+    fn answer<'py>(&self, this: Borrowed<'_, 'py, Self>, call: Call<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        let Some(cache) = &self.cache else {
+            self.uncached.fetch_add(1, Ordering::Relaxed);
+            return call.call(&self.function).map(Bound::unbind);
+        };
+        let cache = cache.bind_borrowed(py);
+        if self.makes_key.load(Ordering::Relaxed) {
+            return attached(py, |_| self.answer_with_made_key(this, cache, call));
+        }
+        let (found, hash) = if let Some(key) = self.arguments.sole(&call) {
+            let hash = cache.get().hash(key)?;
+            (cache.get().read_if_plain(key, hash), hash)
+        } else {
+            let hash = cache.get().hash_of(self.arguments.hash(&call)?);
+            let eq = |stored: &Py<PyAny>| self.arguments.native_eq(stored, &call);
+            (cache.get().read_if_plainly_equal(py, hash, eq), hash)
+        };
+        match found {
+            Ok(Some(value)) if !self.examines && self.ready.is_none() => Ok(value),
+            Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
+            Ok(None) => attached(py, |_| {
+                self.miss(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash })
+            }),
+            Err(Complicated) => attached(py, |_| {
+                let key = self.arguments.key(&call)?;
+                self.look_up(this, cache, &call, LookupKey { key, hash })
+            }),
+        }
+    }
+
+    #[cold]
+    fn answer_with_made_key<'py>(
+        &self,
+        this: Borrowed<'_, 'py, Self>,
+        cache: Borrowed<'_, 'py, FlexCache>,
+        call: Call<'_, 'py>,
+    ) -> PyResult<Py<PyAny>> {
+        if let Some(key) = &self.key {
+            let key = call.call(key)?;
+            let hash = cache.get().hash(key.as_borrowed())?;
+            return self.look_up(this, cache, &call, LookupKey { key, hash });
+        }
+        let instance = self.instance(&this, &call)?;
+        let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
+        let hash = cache.get().hash_of(self.arguments.hash(&call)?);
+        let eq = |stored: &Py<PyAny>| self.arguments.native_eq(stored, &call);
+        match cache.get().read_if_plainly_equal(this.py(), hash, eq) {
+            Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
+            Ok(None) => self.miss(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash }),
+            Err(Complicated) => {
+                self.look_up(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash })
+            }
+        }
+    }
+
+    /// Looks a key up on the slow path.
+    #[cold]
+    fn look_up<'py>(
+        &self,
+        this: Borrowed<'_, 'py, Self>,
+        cache: Borrowed<'_, 'py, FlexCache>,
+        call: &Call<'_, 'py>,
+        wanted: LookupKey<'py>,
+    ) -> PyResult<Py<PyAny>> {
+        match cache.get().read(wanted.key.as_borrowed(), wanted.hash)? {
+            Some(value) => self.hit(this, value, call, |_| Ok(wanted.key)),
+            None => self.miss(this, cache, call, wanted),
+        }
+    }
+
+    /// What a call gets that found something in the cache.
+    #[inline]
+    fn hit<'py>(
+        &self,
+        this: Borrowed<'_, 'py, Self>,
+        value: Py<PyAny>,
+        call: &Call<'_, 'py>,
+        key: impl FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        let value = match CachedResult::of(value.bind(py)).filter(|_| self.examines) {
+            None => value,
+            Some(remembered) => match remembered.get().if_fresh(py) {
+                Some(value) => value,
+                None => {
+                    let (key, args) = (key(py)?, call.args()?);
+                    let kwargs = call.kwargs()?.unwrap_or_else(|| PyDict::new(py));
+                    return attached(py, |py| {
+                        let method = this.getattr(intern!(py, "_reconsider"))?;
+                        let arguments = [&key, value.bind(py), args.as_any(), kwargs.as_any()];
+                        call_python(&method, arguments).map(Bound::unbind)
+                    });
+                }
+            },
+        };
+        match &self.ready {
+            None => Ok(value),
+            Some(ready) => call_python(ready.bind(py), [value.bind(py)]).map(Bound::unbind),
+        }
+    }
+
+    /// What a call gets that found nothing.
+    #[cold]
+    fn miss<'py>(
+        &self,
+        this: Borrowed<'_, 'py, Self>,
+        cache: Borrowed<'_, 'py, FlexCache>,
+        call: &Call<'_, 'py>,
+        wanted: LookupKey<'py>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        if self.loads {
+            let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
+            let method = this.getattr(intern!(py, "_load"))?;
+            let arguments = [&wanted.key, args.as_any(), kwargs.as_any()];
+            return call_python(&method, arguments).map(Bound::unbind);
+        }
+        let result = call.call(&self.function)?;
+        // Another call may have stored its result meanwhile; the first one stays.
+        let (key, value) = (wanted.key.as_borrowed(), result.as_borrowed());
+        FlexCache::write_weighed(&cache, key, value, wanted.hash, None, Terms::new(1, IfPresent::Keep))?;
+        Ok(result.unbind())
+    }
+}
+
+unsafe extern "C" fn call_memoized(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    flagged_count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls attached, with arguments that outlive the call, what it has
+    // found this function in.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = Borrowed::from_ptr(py, this).cast_unchecked::<Memoized>();
+        let call = Call::new(py, args, flagged_count, names);
+        // What panics here panics again below, where that is turned into an exception.
+        if let Ok(Some(value)) = catch_unwind(AssertUnwindSafe(|| this.get().answer_if_plain(&call))) {
+            return value.into_ptr();
+        }
+        entered(ptr::null_mut(), |_| this.get().answer(this, call).map(Py::into_ptr))
+    }
+}
+
+/// A cache for results of functions, whose hooks are not run: what left may be in use elsewhere.
+///
+/// `most` is the largest number of results; None for no limit.
+#[pyfunction]
+#[pyo3(name = "_cache_of_results")]
+pub(crate) fn cache_of_results(py: Python<'_>, most: Option<u64>) -> PyResult<FlexCache> {
+    // Without a limit nothing is evicted, and there is no order to keep.
+    let policy = if most.is_some() { PolicyName::Lru } else { PolicyName::Fifo };
+    let options = Options { policy, runs_hooks: false, ..Options::default() };
+    let limits = Limits::new(most.unwrap_or(0), 0);
+    let store = AnyStore::new(policy, options::share(limits, 0, 1), rand::random());
+    let callbacks = Callbacks { on_evict: None, policy: None, tier: None };
+    FlexCache::build(py, options, callbacks, std::iter::empty(), store, rand::random())
+}
+
+/// Lets the interpreter call instances of a class directly, and methods without binding them.
+/// Subclasses do not inherit that.
+#[pyfunction]
+#[pyo3(name = "_call_directly")]
+pub(crate) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
+    if !class.is_subclass_of::<Memoized>()? {
+        return Err(PyTypeError::new_err("class must be a subclass of Memoized"));
+    }
+    // SAFETY: the class was made on the heap, this thread is attached, and instances begin as
+    // those of `Memoized` do.
+    unsafe {
+        let of = class.as_type_ptr();
+        let flags = ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            (*of).tp_flags |= flags;
+        }
+        #[cfg(Py_GIL_DISABLED)]
+        (*of).tp_flags.fetch_or(flags, Ordering::Relaxed);
+        ffi::PyType_Modified(of);
+    }
+    Ok(())
+}
+
+/// Makes instances callable without PyO3's wrapping. Called once, before anyone can make one.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    int_hash::look(py)?;
+    call_key::compare_hashes(py)?;
+    let nothing = Memoized::new(py, py.None(), None, false, None, 0, Vec::new(), None, None, false, false)?;
+    let instance = Bound::new(py, nothing)?;
+    let offset = (&raw const instance.get().vectorcall) as isize - instance.as_ptr() as isize;
+    let class = Memoized::type_object(py);
+    // SAFETY: the type is ours, made on the heap and not in use yet; the field is at the same
+    // place in every instance.
+    unsafe {
+        let of = class.as_type_ptr();
+        (*of).tp_vectorcall_offset = offset;
+        (*of).tp_call = Some(ffi::PyVectorcall_Call);
+    }
+    call_directly(&class)
+}

@@ -1,0 +1,383 @@
+//! One store, whatever its policy: the only place that names all policies.
+
+use std::sync::Arc;
+
+use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
+use flexcache_core::{Cause, EntryStore, Error, Limits, Nanos, New, Slot, Stats, store::Drained};
+use pyo3::prelude::*;
+
+use crate::py::process::clock::SystemClock;
+use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
+
+type PyNew = New<Py<PyAny>, Py<PyAny>>;
+type PyStore<P> = EntryStore<Py<PyAny>, Py<PyAny>, P>;
+
+/// The built-in policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PolicyName {
+    Lru,
+    Fifo,
+    Lfu,
+    Random,
+    Sieve,
+    S3Fifo,
+    TinyLfu,
+    Auto,
+}
+
+impl PolicyName {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Lru,
+        Self::Fifo,
+        Self::Lfu,
+        Self::Random,
+        Self::Sieve,
+        Self::S3Fifo,
+        Self::TinyLfu,
+        Self::Auto,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+            Self::Fifo => "fifo",
+            Self::Lfu => "lfu",
+            Self::Random => "random",
+            Self::Sieve => "sieve",
+            Self::S3Fifo => "s3fifo",
+            Self::TinyLfu => "tinylfu",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// A store of Python objects.
+pub(crate) enum AnyStore {
+    Lru(PyStore<Lru>),
+    Fifo(PyStore<Fifo>),
+    Lfu(PyStore<Lfu>),
+    Random(PyStore<Random>),
+    Sieve(PyStore<Sieve>),
+    S3Fifo(PyStore<S3Fifo>),
+    TinyLfu(PyStore<TinyLfu>),
+    Auto(PyStore<Auto>),
+}
+
+/// A call that the fast path does not cover.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Complicated;
+
+/// What came of a put on the fast path.
+pub(crate) enum PlainPut {
+    /// The value that was replaced.
+    Replaced(Py<PyAny>),
+    /// The entry that made room.
+    Evicted(RemovedEntry),
+    Inserted,
+}
+
+/// Runs one expression with the store, whichever it is.
+macro_rules! on_store {
+    ($any:expr, $store:ident => $call:expr) => {
+        match $any {
+            AnyStore::Lru($store) => $call,
+            AnyStore::Fifo($store) => $call,
+            AnyStore::Lfu($store) => $call,
+            AnyStore::Random($store) => $call,
+            AnyStore::Sieve($store) => $call,
+            AnyStore::S3Fifo($store) => $call,
+            AnyStore::TinyLfu($store) => $call,
+            AnyStore::Auto($store) => $call,
+        }
+    };
+}
+
+impl AnyStore {
+    pub(crate) fn new(policy: PolicyName, limits: Limits, seed: u64) -> Self {
+        match policy {
+            PolicyName::Lru => Self::Lru(EntryStore::new(limits, seed)),
+            PolicyName::Fifo => Self::Fifo(EntryStore::new(limits, seed)),
+            PolicyName::Lfu => Self::Lfu(EntryStore::new(limits, seed)),
+            PolicyName::Random => Self::Random(EntryStore::new(limits, seed)),
+            PolicyName::Sieve => Self::Sieve(EntryStore::new(limits, seed)),
+            PolicyName::S3Fifo => Self::S3Fifo(EntryStore::new(limits, seed)),
+            PolicyName::TinyLfu => Self::TinyLfu(EntryStore::new(limits, seed)),
+            PolicyName::Auto => Self::Auto(EntryStore::new(limits, seed)),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn find<E>(
+        &self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, E>,
+    ) -> Result<Option<Slot>, E> {
+        on_store!(self, store => store.find(hash, eq))
+    }
+
+    /// [`find`](Self::find) and [`get`](Self::get) in one, so that the policy is looked at once;
+    /// `Err` where that is not all there is to do.
+    #[inline(always)]
+    pub(crate) fn get_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+    ) -> Result<Option<&Py<PyAny>>, Complicated> {
+        on_store!(self, store => match store.find(hash, eq)? {
+            Some(slot) if store.has_expired(slot, &SystemClock) => Err(Complicated),
+            Some(slot) => Ok(Some(store.hit(slot))),
+            None => {
+                store.miss();
+                Ok(None)
+            }
+        })
+    }
+
+    /// Finds a live entry and counts a hit; `None`, with nothing changed, where that is not all
+    /// there is to do.
+    #[inline(always)]
+    pub(crate) fn hit_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+    ) -> Option<&Py<PyAny>> {
+        on_store!(self, store => match store.find(hash, eq) {
+            Ok(Some(slot)) if !store.has_expired(slot, &SystemClock) => Some(store.hit(slot)),
+            _ => None,
+        })
+    }
+
+    /// [`hit_if_plain`](Self::hit_if_plain) of an entry whose stamp is accepted.
+    #[inline(always)]
+    pub(crate) fn hit_if_fresh(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+        is_fresh: impl Fn(u64) -> bool,
+    ) -> Option<&Py<PyAny>> {
+        on_store!(self, store => match store.find(hash, eq) {
+            Ok(Some(slot)) if is_fresh(store.stamp(slot)) && !store.has_expired(slot, &SystemClock) => {
+                Some(store.hit(slot))
+            }
+            _ => None,
+        })
+    }
+
+    /// Finds an entry and replaces it, or stores it anew, in one; `Err` where that is not all there
+    /// is to do. The closures make the references that are stored.
+    #[inline(always)]
+    pub(crate) fn put_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+        key: impl FnOnce() -> Py<PyAny>,
+        value: impl FnOnce() -> Py<PyAny>,
+    ) -> Result<PlainPut, Complicated> {
+        on_store!(self, store => {
+            if !store.is_plain() {
+                return Err(Complicated);
+            }
+            Ok(match store.find(hash, eq)? {
+                Some(slot) => PlainPut::Replaced(store.exchange(slot, value())),
+                None => match store.insert_plain(hash, key(), value()) {
+                    Some(entry) => PlainPut::Evicted(entry),
+                    None => PlainPut::Inserted,
+                },
+            })
+        })
+    }
+
+    pub(crate) fn get(&mut self, found: Option<Slot>, removed: &mut RemovedEntries) -> Option<&Py<PyAny>> {
+        on_store!(self, store => store.get(found, &SystemClock, removed))
+    }
+
+    #[inline(always)]
+    pub(crate) fn put(
+        &mut self,
+        found: Option<Slot>,
+        hash: u64,
+        new: PyNew,
+        tags: &[Arc<str>],
+        removed: &mut RemovedEntries,
+    ) -> Result<Slot, (Error, PyNew)> {
+        if !tags.is_empty() {
+            return on_store!(self, store => {
+                store.put_tagged(found, hash, new, tags, &SystemClock, removed)
+            });
+        }
+        on_store!(self, store => store.put(found, hash, new, &SystemClock, removed))
+    }
+
+    pub(crate) fn live(&mut self, found: Option<Slot>, removed: &mut RemovedEntries) -> Option<Slot> {
+        on_store!(self, store => store.live(found, &SystemClock, removed))
+    }
+
+    #[inline]
+    pub(crate) fn has_expired(&self, slot: Slot) -> bool {
+        on_store!(self, store => store.has_expired(slot, &SystemClock))
+    }
+
+    pub(crate) fn remove(&mut self, slot: Slot, cause: Cause, removed: &mut RemovedEntries) {
+        on_store!(self, store => store.remove(slot, cause, removed));
+    }
+
+    pub(crate) fn expire(&mut self, now: Nanos, most: usize, removed: &mut RemovedEntries) -> usize {
+        on_store!(self, store => store.expire(now, most, removed))
+    }
+
+    #[inline]
+    pub(crate) fn has_deadlines(&self) -> bool {
+        on_store!(self, store => store.has_deadlines())
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Nanos> {
+        on_store!(self, store => store.next_expiry())
+    }
+
+    pub(crate) fn deadline(&self, slot: Slot) -> Option<Nanos> {
+        on_store!(self, store => store.deadline(slot))
+    }
+
+    pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) {
+        on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock));
+    }
+
+    /// The tags of an entry.
+    pub(crate) fn tags(&self, slot: Slot) -> Vec<String> {
+        on_store!(self, store => store.tags(slot).map(String::from).collect())
+    }
+
+    pub(crate) fn count_tagged(&self, tag: &str) -> usize {
+        on_store!(self, store => store.count_tagged(tag))
+    }
+
+    pub(crate) fn evict_tag(&mut self, tag: &str, most: usize, removed: &mut RemovedEntries) -> usize {
+        on_store!(self, store => store.evict_tag(tag, most, &SystemClock, removed))
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        on_store!(self, store => store.set_limits(limits));
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        on_store!(self, store => store.limits())
+    }
+
+    pub(crate) fn shrink(&mut self, most: usize, removed: &mut RemovedEntries) -> bool {
+        on_store!(self, store => store.shrink(most, &SystemClock, removed))
+    }
+
+    pub(crate) fn is_over_limits(&self) -> bool {
+        let limits = self.limits();
+        limits.items.is_some_and(|most| self.len() as u64 > most.get())
+            || limits.weight.is_some_and(|most| self.weight() > most.get())
+    }
+
+    pub(crate) fn admit(&self, found: Option<Slot>, weight: u64) -> Result<(), Error> {
+        on_store!(self, store => store.admit(found, weight))
+    }
+
+    /// Whether an entry of this weight could come in if all others were evicted.
+    pub(crate) fn fits_alone(&self, weight: u64) -> Result<(), Error> {
+        match self.limits().weight {
+            Some(limit) if weight > limit.get() => Err(Error::TooHeavy { weight, limit: limit.get() }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn victim(&mut self) -> Option<Slot> {
+        on_store!(self, store => store.victim())
+    }
+
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        on_store!(self, store => store.slots().collect())
+    }
+
+    pub(crate) fn key(&self, slot: Slot) -> &Py<PyAny> {
+        on_store!(self, store => store.key(slot))
+    }
+
+    pub(crate) fn value(&self, slot: Slot) -> &Py<PyAny> {
+        on_store!(self, store => store.value(slot))
+    }
+
+    pub(crate) fn key_at(&self, slot: Slot) -> Option<&Py<PyAny>> {
+        on_store!(self, store => store.key_at(slot))
+    }
+
+    pub(crate) fn weight_of(&self, slot: Slot) -> u64 {
+        on_store!(self, store => store.weight_of(slot))
+    }
+
+    #[inline]
+    pub(crate) fn stamp(&self, slot: Slot) -> u64 {
+        on_store!(self, store => store.stamp(slot))
+    }
+
+    pub(crate) fn set_stamp(&mut self, slot: Slot, stamp: u64) {
+        on_store!(self, store => store.set_stamp(slot, stamp));
+    }
+
+    pub(crate) fn rank(&self, slot: Slot) -> u64 {
+        on_store!(self, store => store.rank(slot))
+    }
+
+    pub(crate) fn restore(&mut self, slot: Slot, rank: u64) {
+        on_store!(self, store => store.restore(slot, rank));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        on_store!(self, store => store.len())
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        on_store!(self, store => store.weight())
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        on_store!(self, store => store.stats())
+    }
+
+    pub(crate) fn reset_stats(&mut self) {
+        on_store!(self, store => store.reset_stats());
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        on_store!(self, store => store.allocated_bytes())
+    }
+
+    pub(crate) fn check(&self) -> Result<(), String> {
+        on_store!(self, store => store.check())
+    }
+
+    /// Visits every key and value; the first error ends it.
+    pub(crate) fn visit<E>(&self, mut visit: impl FnMut(&Py<PyAny>) -> Result<(), E>) -> Result<(), E> {
+        on_store!(self, store => {
+            for (key, value) in store.entries() {
+                visit(key)?;
+                visit(value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Empties the store. O(1): the contents are dropped by the caller, after the lock.
+    pub(crate) fn drain(&mut self) -> Drained<Py<PyAny>, Py<PyAny>> {
+        on_store!(self, store => store.drain())
+    }
+
+    /// The same store with references of its own.
+    pub(crate) fn copy(&self, py: Python<'_>) -> Self {
+        let share = |key: &Py<PyAny>, value: &Py<PyAny>| (key.clone_ref(py), value.clone_ref(py));
+        match self {
+            Self::Lru(store) => Self::Lru(store.map(share)),
+            Self::Fifo(store) => Self::Fifo(store.map(share)),
+            Self::Lfu(store) => Self::Lfu(store.map(share)),
+            Self::Random(store) => Self::Random(store.map(share)),
+            Self::Sieve(store) => Self::Sieve(store.map(share)),
+            Self::S3Fifo(store) => Self::S3Fifo(store.map(share)),
+            Self::TinyLfu(store) => Self::TinyLfu(store.map(share)),
+            Self::Auto(store) => Self::Auto(store.map(share)),
+        }
+    }
+}

@@ -1,0 +1,576 @@
+//! `FlexCache` as Python sees it: every call, what it promises, and the one step that it is.
+//!
+//! What the cache consists of is in `state`; how keys are found without running Python code under
+//! the lock is in `lookup`; the calls that must be fast enter through `fast`.
+
+use std::num::NonZeroU64;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use super::any_store::AnyStore;
+use super::constructor::{self, ConstructorArguments};
+use super::entries::missing;
+use super::options::{OptionalArgument, OrRaise};
+use super::state::FlexCache;
+use super::stats::CacheStats;
+use super::terms::IfPresent;
+use super::views::{CacheIterator, CacheView, What};
+use super::{fast, pickle, repr};
+use crate::py::removal::aclose;
+
+#[pymethods]
+impl FlexCache {
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (eviction_policy=OptionalArgument::ABSENT, scan_interval=OptionalArgument::ABSENT, max_items=OptionalArgument::ABSENT,
+        max_bytes=OptionalArgument::ABSENT, *, default_ttl=OptionalArgument::ABSENT, thread_safe=OptionalArgument::ABSENT, shards=OptionalArgument::ABSENT,
+        background_expiry=OptionalArgument::ABSENT, on_evict=OptionalArgument::ABSENT, store=OptionalArgument::ABSENT,
+        coherence=OptionalArgument::ABSENT, name=OptionalArgument::ABSENT, record=OptionalArgument::ABSENT,
+        record_limit=OptionalArgument::ABSENT),
+        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, store=None, coherence='strict', name=None, record=None, record_limit=10000000)")]
+    #[expect(clippy::too_many_arguments, reason = "the constructor is the cache's whole configuration")]
+    fn new(
+        class: &Bound<'_, PyType>,
+        eviction_policy: OptionalArgument<'_>,
+        scan_interval: OptionalArgument<'_>,
+        max_items: OptionalArgument<'_>,
+        max_bytes: OptionalArgument<'_>,
+        default_ttl: OptionalArgument<'_>,
+        thread_safe: OptionalArgument<'_>,
+        shards: OptionalArgument<'_>,
+        background_expiry: OptionalArgument<'_>,
+        on_evict: OptionalArgument<'_>,
+        store: OptionalArgument<'_>,
+        coherence: OptionalArgument<'_>,
+        name: OptionalArgument<'_>,
+        record: OptionalArgument<'_>,
+        record_limit: OptionalArgument<'_>,
+    ) -> PyResult<Self> {
+        fast::finalize_instances_of(class);
+        let arguments = ConstructorArguments {
+            eviction_policy,
+            scan_interval,
+            max_items,
+            max_bytes,
+            default_ttl,
+            thread_safe,
+            shards,
+            background_expiry,
+            on_evict,
+            store,
+            coherence,
+            name,
+            record,
+            record_limit,
+        };
+        arguments.construct(class.py())
+    }
+
+    /// Makes a cache with a name known; takes any arguments, so that a subclass may pass its own on.
+    #[pyo3(signature = (*_args, **_options))]
+    fn __init__(
+        this: &Bound<'_, Self>,
+        _args: &Bound<'_, PyTuple>,
+        _options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        constructor::register(this)
+    }
+
+    // `get`, `put`, `set`, `[]`, `[]=` and `in` enter through `fast`: the methods are put on the
+    // class there, and the slots here are replaced.
+
+    /// The value of `key`; KeyError where it is absent. Counts as an access. O(1).
+    fn __getitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let hash = self.hash(key.as_borrowed())?;
+        self.read(key.as_borrowed(), hash)?.ok_or_else(|| missing(key))
+    }
+
+    fn __setitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (key, value) = (key.as_borrowed(), value.as_borrowed());
+        Self::write(&this.as_borrowed(), key, value, None, None, IfPresent::Replace).map(drop)
+    }
+
+    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.remove_or_raise(key)
+    }
+
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.has(key.as_borrowed())
+    }
+
+    /// Store a value unless the key is present; whether it was stored.
+    ///
+    /// Args:
+    ///     key: any hashable.
+    ///     value: any object.
+    ///     ttl: how long the entry lives, as for :meth:`put`.
+    ///     tags: what :meth:`evict_tag` knows the entry by.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError, OverflowError: as for :meth:`put`.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
+    /// (True, False, 1)
+    #[pyo3(signature = (key, value, ttl=None, *, tags=None))]
+    fn add(
+        this: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (key, value) = (key.as_borrowed(), value.as_borrowed());
+        let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
+        Self::write(&this.as_borrowed(), key, value, ttl, tags, IfPresent::Keep)
+    }
+
+    /// Like :meth:`get`, but without counting as an access: the order of eviction and the
+    /// statistics stay as they are. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(max_items=2)
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> cache.peek("a"), cache.peek("c", 0), next(iter(cache))
+    /// (1, 0, 'a')
+    #[pyo3(signature = (key, default=None))]
+    fn peek(&self, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.peek_at(key.as_borrowed())?.or(default))
+    }
+
+    /// Remove an entry; whether it was there. Its value is closed. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"] = 1
+    /// >>> cache.delete("a"), cache.delete("a")
+    /// (True, False)
+    fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.remove(key.as_borrowed())
+    }
+
+    /// Remove an entry and return its value, which is not closed: it is the caller's now.
+    ///
+    /// Raises:
+    ///     KeyError: where the key is absent and no default is given.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"] = 1
+    /// >>> cache.pop("a"), cache.pop("a", None)
+    /// (1, None)
+    #[pyo3(signature = (key, default=OrRaise::Raise), text_signature = "($self, key, default=...)")]
+    fn pop(&self, key: &Bound<'_, PyAny>, default: OrRaise) -> PyResult<Py<PyAny>> {
+        match (self.remove_and_return(key.as_borrowed())?, default) {
+            (Some(value), _) => Ok(value),
+            (None, OrRaise::Default(default)) => Ok(default),
+            (None, OrRaise::Raise) => Err(missing(key)),
+        }
+    }
+
+    /// Remove the next victim and return its key and value, which is not closed.
+    ///
+    /// With shards, it is the next victim of the fullest one.
+    ///
+    /// Raises:
+    ///     KeyError: where the cache is empty.
+    ///
+    /// O(1), and O(1) more for each entry that has expired.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache("lru")
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> cache.popitem()
+    /// ('a', 1)
+    fn popitem(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+        self.remove_victim(py)
+    }
+
+    /// Remove every entry. O(n), but the cache is free for others again at once.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.clear_through(py)
+    }
+
+    /// Give an entry another time to live, from now on; whether it is there.
+    ///
+    /// Args:
+    ///     key: any hashable.
+    ///     ttl: as for :meth:`put`, but None means that the entry does not expire.
+    ///
+    /// Counts as no access. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(default_ttl=60)
+    /// >>> cache["a"] = 1
+    /// >>> cache.touch("a", None), cache.ttl("a")
+    /// (True, None)
+    fn touch(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::set_ttl(this, key.as_borrowed(), ttl.as_borrowed())
+    }
+
+    /// The seconds an entry has left to live, None where it does not expire.
+    ///
+    /// Raises:
+    ///     KeyError: where the key is absent.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("a", 1, ttl=60)
+    /// >>> 59 < cache.ttl("a") <= 60
+    /// True
+    fn ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+        self.seconds_left(key)
+    }
+
+    /// Store or replace many values.
+    ///
+    /// Args:
+    ///     mapping: a mapping, or an iterable of pairs of key and value.
+    ///     ttl: as for :meth:`put`, for all of them.
+    ///     tags: as for :meth:`put`, for all of them.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
+    ///
+    /// O(1) for each entry.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
+    /// >>> cache.get_many(["a", "b", "c"])
+    /// {'a': 1, 'b': 2}
+    #[pyo3(signature = (mapping, ttl=None, *, tags=None))]
+    fn set_many(
+        this: &Bound<'_, Self>,
+        mapping: &Bound<'_, PyAny>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        Self::write_many(this, mapping, ttl, tags)
+    }
+
+    /// The values of those keys that are present, as a dict. Counts as an access of each.
+    ///
+    /// Raises:
+    ///     TypeError: where a key is not hashable, before any is looked up.
+    ///
+    /// O(1) for each key.
+    fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        self.read_many(keys)
+    }
+
+    /// Remove the entries of these keys; how many were there.
+    ///
+    /// Raises:
+    ///     TypeError: where a key is not hashable, before any is removed.
+    ///
+    /// O(1) for each key.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.set_many({"a": 1, "b": 2})
+    /// >>> cache.delete_many(["a", "c"])
+    /// 1
+    fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
+        self.remove_many(keys)
+    }
+
+    /// Remove all entries that have a tag; how many. Their values are closed.
+    ///
+    /// All of them have left before the first hook runs.
+    ///
+    /// Args:
+    ///     tag: one of those an entry got with put(), set() or add().
+    ///
+    /// Raises:
+    ///     TypeError: where the tag is no str.
+    ///
+    /// O(1) for each entry that has the tag.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("page", "<html>", tags=("user:1", "site"))
+    /// >>> cache.evict_tag("user:1"), "page" in cache, cache.evict_tag("site")
+    /// (1, False, 0)
+    fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
+        self.remove_tagged_through(tag)
+    }
+
+    /// The tags of an entry, as a tuple; empty where the key is absent. Counts as no access.
+    ///
+    /// Raises:
+    ///     TypeError: where the key is not hashable.
+    ///
+    /// O(1) beside the tags.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.put("page", "<html>", tags=("user:1",))
+    /// >>> cache.tags("page")
+    /// ('user:1',)
+    fn tags<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+        let tags = self.find_live(key.as_borrowed(), |store, slot| store.tags(slot))?.unwrap_or_default();
+        PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
+    }
+
+    /// Remove what has expired now; how many entries that were.
+    ///
+    /// There is seldom a need for it: an expired entry is never returned, and calls that store or
+    /// count remove expired entries by themselves, at most every `scan_interval` seconds.
+    ///
+    /// O(1) for each entry that has expired.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(scan_interval=3600)
+    /// >>> cache.put("a", 1, ttl=0)
+    /// >>> cache.scan(), cache.items
+    /// (1, 0)
+    fn scan(&self, py: Python<'_>) -> PyResult<usize> {
+        self.scan_now(py)
+    }
+
+    /// Change the limits; what no longer fits is evicted before the call returns.
+    ///
+    /// Args:
+    ///     max_items: the largest number of entries, 0 for no limit; None leaves it as it is.
+    ///     max_bytes: the largest sum of sizes, 0 for no limit; None leaves it as it is.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: where a limit is no integer, or negative.
+    ///
+    /// O(n).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(max_items=3)
+    /// >>> cache.set_many({"a": 1, "b": 2, "c": 3})
+    /// >>> cache.resize(max_items=1)
+    /// >>> list(cache)
+    /// ['c']
+    #[pyo3(signature = (*, max_items=None, max_bytes=None))]
+    fn resize(
+        &self,
+        py: Python<'_>,
+        max_items: Option<&Bound<'_, PyAny>>,
+        max_bytes: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.change_limits(py, max_items, max_bytes)
+    }
+
+    /// A cache with the same configuration and the same keys and values, in the same order of
+    /// eviction, with the same time left to live. Its statistics begin anew.
+    ///
+    /// Values with hooks are then in two caches and will be closed by each. Pickling does the same,
+    /// but divides keys among shards anew, where those of a full shard may not find room.
+    ///
+    /// O(n).
+    fn copy(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        pickle::copy(this)
+    }
+
+    fn __copy__(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        pickle::copy(this)
+    }
+
+    fn __reduce__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        pickle::reduce(this)
+    }
+
+    fn __setstate__(this: &Bound<'_, Self>, state: &Bound<'_, PyAny>) -> PyResult<()> {
+        pickle::set_state(this, state)
+    }
+
+    /// The number of entries; the same as `len(cache)`. O(1), and O(1) more for each entry that
+    /// has expired.
+    #[getter]
+    fn items(&self, py: Python<'_>) -> PyResult<usize> {
+        self.__len__(py)
+    }
+
+    /// The sum of the sizes of all entries: of 1 each, or what `item_size` said. O(1), and O(1)
+    /// more for each entry that has expired.
+    #[getter]
+    fn bytes(&self, py: Python<'_>) -> PyResult<u128> {
+        self.scan_if_due(py)?;
+        self.sum(py, |store| u128::from(store.weight()))
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.scan_if_due(py)?;
+        self.sum(py, AnyStore::len)
+    }
+
+    fn __iter__(this: &Bound<'_, Self>) -> PyResult<CacheIterator> {
+        CacheIterator::new(this, What::Keys)
+    }
+
+    /// A view of the keys, the next victim first. O(1); iterating is O(n) and survives changes.
+    fn keys(this: &Bound<'_, Self>) -> CacheView {
+        CacheView::new(this, What::Keys)
+    }
+
+    /// A view of the values, in the order of :meth:`keys`. O(1).
+    fn values(this: &Bound<'_, Self>) -> CacheView {
+        CacheView::new(this, What::Values)
+    }
+
+    /// A view of the pairs of key and value, in the order of :meth:`keys`. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache("lru")
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> _ = cache["a"]
+    /// >>> list(cache.entries())
+    /// [('b', 2), ('a', 1)]
+    fn entries(this: &Bound<'_, Self>) -> CacheView {
+        CacheView::new(this, What::Entries)
+    }
+
+    /// What the cache has counted so far, as a :class:`CacheStats`. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"] = 1
+    /// >>> _ = cache.get("a"), cache.get("b")
+    /// >>> cache.stats().hits, cache.stats().hit_ratio
+    /// (1, 0.5)
+    fn stats(&self, py: Python<'_>) -> PyResult<CacheStats> {
+        self.counted(py)
+    }
+
+    /// Start counting anew. O(1).
+    fn reset_stats(&self, py: Python<'_>) -> PyResult<()> {
+        self.count_anew(py)
+    }
+
+    /// Remove every entry, close the values, and wait for what `aclose` hooks were handed to the
+    /// background thread. Leaving a `with` block does the same.
+    ///
+    /// In a thread whose event loop runs, `aclose` hooks are scheduled there and not waited for:
+    /// use `async with`, or await :meth:`aclose`. The cache may be used again afterwards. O(n).
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.end(py)
+    }
+
+    /// Like :meth:`close`, but awaitable: done when the `aclose` hooks that were scheduled on the
+    /// running event loop have finished. Leaving an `async with` block does the same.
+    fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.end_awaitably(py)
+    }
+
+    fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __aenter__(this: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        aclose::finished(this.into_any())
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __aexit__<'py>(&self, py: Python<'py>, _exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.aclose(py)
+    }
+
+    /// The name of the policy, or the policy object that was given.
+    #[getter]
+    fn eviction_policy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.own_policy(py)? {
+            Some(policy) => Ok(policy),
+            None => Ok(self.options.policy.as_str().into_pyobject(py)?.into_any().unbind()),
+        }
+    }
+
+    /// The largest number of entries, 0 for no limit.
+    #[getter]
+    fn max_items(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.limits(py)?.items.map_or(0, NonZeroU64::get))
+    }
+
+    /// The largest sum of sizes, 0 for no limit.
+    #[getter]
+    fn max_bytes(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.limits(py)?.weight.map_or(0, NonZeroU64::get))
+    }
+
+    /// The name that the cache was given, or None.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.options.name.as_deref()
+    }
+
+    /// The store that the cache is in front of, or None.
+    #[getter]
+    fn store(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tier.as_ref().map(|tier| tier.given.clone_ref(py))
+    }
+
+    fn __repr__(this: &Bound<'_, Self>) -> PyResult<String> {
+        repr::of(this)
+    }
+
+    fn __sizeof__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(size_of::<Self>() + self.sum(py, AnyStore::allocated_bytes)?)
+    }
+
+    /// Call a function with what happens in the cache, until it is removed by unlisten().
+    ///
+    /// Args:
+    ///     listener: called as listener(event, key, value) after each event, in the thread that
+    ///         caused it; the value of a miss is None. What it raises is logged and counted.
+    ///     *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and
+    ///         "load" (computed by get_or_set() or a memoized function); none for all of them.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: for what is not callable, or no event.
+    ///
+    /// While there is a listener, lookups and writes take a longer way. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(max_items=1)
+    /// >>> cache.listen(print, "miss", "evict")
+    /// >>> cache.get("a")
+    /// miss a None
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// evict a 1
+    #[pyo3(signature = (listener, *events))]
+    fn listen(&self, listener: &Bound<'_, PyAny>, events: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.add_listener(listener, events)
+    }
+
+    /// Remove a listener that listen() added; whether it was there. O(listeners).
+    fn unlisten(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.remove_listener(listener)
+    }
+
+    /// A value was computed.
+    fn _loaded(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
+        self.notify_load(key, value);
+    }
+
+    /// The computations in progress, by key.
+    #[getter]
+    fn _flights(&self, py: Python<'_>) -> Py<PyDict> {
+        self.flights.get_or_init(py, || PyDict::new(py).unbind()).clone_ref(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.visit_references(&visit)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.drop_references(py);
+    }
+}

@@ -1,0 +1,94 @@
+//! From the arguments of `FlexCache(...)` to a cache.
+
+use flexcache_core::Limits;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::any_store::{AnyStore, PolicyName};
+use super::options::{self, OptionalArgument, Options};
+use super::state::{Callbacks, FlexCache};
+use crate::py::object::duration;
+use crate::py::object::running_python::call;
+use crate::py::store::tier::{self, Coherence, Tier};
+
+/// What the constructor was called with.
+pub(super) struct ConstructorArguments<'py> {
+    pub(super) eviction_policy: OptionalArgument<'py>,
+    pub(super) scan_interval: OptionalArgument<'py>,
+    pub(super) max_items: OptionalArgument<'py>,
+    pub(super) max_bytes: OptionalArgument<'py>,
+    pub(super) default_ttl: OptionalArgument<'py>,
+    pub(super) thread_safe: OptionalArgument<'py>,
+    pub(super) shards: OptionalArgument<'py>,
+    pub(super) background_expiry: OptionalArgument<'py>,
+    pub(super) on_evict: OptionalArgument<'py>,
+    pub(super) store: OptionalArgument<'py>,
+    pub(super) coherence: OptionalArgument<'py>,
+    pub(super) name: OptionalArgument<'py>,
+    pub(super) record: OptionalArgument<'py>,
+    pub(super) record_limit: OptionalArgument<'py>,
+}
+
+impl ConstructorArguments<'_> {
+    /// Checks the arguments and makes the cache.
+    pub(super) fn construct(self, py: Python<'_>) -> PyResult<FlexCache> {
+        let named = self.eviction_policy.or(Some(PolicyName::Lru), options::policy)?;
+        let limits = Limits::new(
+            self.max_items.or(0, |most| options::count("max_items", most))?,
+            self.max_bytes.or(0, |most| options::count("max_bytes", most))?,
+        );
+        let options = Options {
+            // A policy of the user's keeps its own order; ours is only that of iteration.
+            policy: named.unwrap_or(PolicyName::Fifo),
+            scan_interval: self
+                .scan_interval
+                .or(0, |interval| duration::interval("scan_interval", interval))?,
+            default_ttl: self.default_ttl.or(None, options::default_ttl)?,
+            thread_safe: self.thread_safe.or(true, |flag| options::flag("thread_safe", flag))?,
+            shards: self.shards.or(1, |shards| options::shards(shards, limits))?,
+            background: self.background_expiry.or(None, options::background)?,
+            name: self.name.or(None, |name| options::text("name", name))?,
+            runs_hooks: true,
+            record: self.record.or(None, options::record)?,
+            record_limit: self
+                .record_limit
+                .or(options::MOST_RECORDED, |most| options::count("record_limit", most))?,
+        };
+        let callbacks = Callbacks {
+            on_evict: self.on_evict.or(None, |callback| options::callable("on_evict", callback))?,
+            policy: self.eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
+            tier: match self.store.0.filter(|store| !store.is_none()) {
+                Some(store) => {
+                    Some(Tier::new(&store, self.coherence.or(Coherence::Strict, tier::coherence)?)?)
+                }
+                None => {
+                    self.coherence.or(Coherence::Strict, tier::coherence)?;
+                    None
+                }
+            },
+        };
+        let store = |shard| {
+            AnyStore::new(options.policy, options::share(limits, shard, options.shards), rand::random())
+        };
+        let (first, rest): (_, Vec<_>) = (store(0), (1..options.shards).map(store).collect());
+        FlexCache::build(py, options, callbacks, rest.into_iter(), first, rand::random())
+    }
+}
+
+/// Called with every cache that has a name.
+static REGISTRAR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Says what is to be called with every cache that has a name.
+#[pyfunction]
+#[pyo3(name = "_set_registrar")]
+pub(crate) fn set_registrar(py: Python<'_>, registrar: Py<PyAny>) {
+    let _ = REGISTRAR.set(py, registrar);
+}
+
+/// Tells the registrar of a cache that has a name.
+pub(super) fn register(cache: &Bound<'_, FlexCache>) -> PyResult<()> {
+    match (&cache.get().options.name, REGISTRAR.get(cache.py())) {
+        (Some(_), Some(registrar)) => call(registrar.bind(cache.py()), [cache.as_any()]).map(drop),
+        _ => Ok(()),
+    }
+}

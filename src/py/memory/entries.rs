@@ -1,0 +1,110 @@
+//! The steps on one entry in memory, each in one locked section: find, read, write, remove.
+//!
+//! They know neither of a policy written in Python nor of a tier, which are built on them.
+
+use flexcache_core::{Cause, New, Slot};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+
+use super::any_store::AnyStore;
+use super::core_errors::refused;
+use super::state::FlexCache;
+use super::terms::{IfPresent, Terms, WriteOutcome};
+use crate::py::object::key;
+use crate::py::object::running_python::decref;
+use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
+
+/// The exception for a key that is absent.
+pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
+    PyKeyError::new_err((key.clone().unbind(),))
+}
+
+impl FlexCache {
+    /// The value of a live entry; counts a hit or a miss and an access.
+    pub(super) fn read_store(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
+        let py = key.py();
+        let mut removed = RemovedEntries::new();
+        let value = self.shards.find(&key, hash, |store, found| {
+            store.get(found, &mut removed).map(|value| value.clone_ref(py))
+        })?;
+        self.finish_removals(py, removed)?;
+        Ok(value)
+    }
+
+    /// Finds a live entry without counting, and runs `step` on it in the locked section.
+    #[inline]
+    pub(crate) fn find_live<R>(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        step: impl FnOnce(&mut AnyStore, Slot) -> R,
+    ) -> PyResult<Option<R>> {
+        let hash = key::hash(&key, self.seed)?;
+        self.shards.find(&key, hash, |store, found| {
+            let slot = found?;
+            if store.has_expired(slot) { None } else { Some(step(store, slot)) }
+        })
+    }
+
+    /// Stores an entry.
+    #[inline]
+    pub(super) fn write_store(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        Terms { weight, deadline, tags, if_present, stamp }: Terms<'_>,
+    ) -> PyResult<WriteOutcome> {
+        let py = key.py();
+        let mut removed = RemovedEntries::new();
+        let stored = self.shards.find(&key, hash, |store, found| {
+            let present = found.is_some_and(|slot| !store.has_expired(slot));
+            if present && if_present != IfPresent::Replace {
+                return Ok(WriteOutcome::AlreadyPresent);
+            }
+            // Only now, so that nothing has to be undone where Python's equality failed.
+            let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
+            let new = New { key, value, weight, deadline };
+            let stored = store.put(found, hash, new, tags, &mut removed);
+            if let (Ok(slot), true) = (&stored, stamp != 0) {
+                store.set_stamp(*slot, stamp);
+            }
+            if store.has_deadlines() {
+                self.expire_some(store, &mut removed);
+            }
+            stored.map(|_| if present { WriteOutcome::Updated } else { WriteOutcome::Inserted })
+        })?;
+        if !removed.is_empty() {
+            self.finish_removals_by_write(py, removed, value)?;
+        }
+        match stored {
+            Ok(stored) => Ok(stored),
+            Err((error, new)) => {
+                decref(py, new.key);
+                decref(py, new.value);
+                Err(refused(error))
+            }
+        }
+    }
+
+    /// Removes a live entry and returns it, for the caller to finish. One that is popped is finished here.
+    pub(super) fn remove_entry(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        cause: Cause,
+    ) -> PyResult<Option<RemovedEntry>> {
+        let py = key.py();
+        let turn = self.turn(py)?;
+        let hash = key::hash(&key, self.seed)?;
+        let (mut expired, mut removed) = (RemovedEntries::new(), RemovedEntries::new());
+        self.shards.find(&key, hash, |store, found| {
+            if let Some(slot) = store.live(found, &mut expired) {
+                store.remove(slot, cause, &mut removed);
+            }
+        })?;
+        self.finish_removals(py, expired)?;
+        match removed.pop() {
+            Some(entry) if cause == Cause::Popped => self.finish_pop(py, turn.as_ref(), entry).map(Some),
+            removed => Ok(removed),
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! The calls that must cost no more than a dict's: `get`, `put`, `set`, `[]`, `[]=` and `in`.
+//!
+//! They are called by the interpreter without PyO3's wrapping: methods as `METH_FASTCALL |
+//! METH_KEYWORDS` descriptors put on the class, operators as slots of the type. Every one catches
+//! panics; whatever is not on the fast path runs inside `attached`, so that references dropped
+//! there are dropped at once.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyType};
+
+use super::any_store::Complicated;
+use super::state::{self, FlexCache};
+use super::terms::{IfPresent, Terms};
+use crate::py::object::entered::entered;
+use crate::py::object::hooks;
+use crate::py::object::running_python::{attached, call};
+
+/// A method's parameters: how many must be given, and all their names.
+struct Parameters<const N: usize> {
+    method: &'static str,
+    required: usize,
+    names: [&'static str; N],
+}
+
+const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
+const PUT: Parameters<4> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl", "tags"] };
+const SET: Parameters<4> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl", "tags"] };
+
+const GET_OR_SET: Parameters<4> =
+    Parameters { method: "get_or_set", required: 2, names: ["key", "factory", "ttl", "tags"] };
+
+const GET_DOC: &CStr = c"get($self, key, default=None)
+--
+
+The value of a key, or `default` where it is absent or has expired.
+
+Counts as an access and as a hit or a miss.
+
+Raises:
+    TypeError: where the key is not hashable.
+
+O(1).
+
+>>> from flexcache_rs import FlexCache
+>>> cache = FlexCache()
+>>> cache[\"a\"] = 1
+>>> cache.get(\"a\"), cache.get(\"b\"), cache.get(\"b\", 0)
+(1, None, 0)
+";
+
+const PUT_DOC: &CStr = c"put($self, key, value, ttl=None, tags=None)
+--
+
+Store a value, or replace the one there is; the same as `cache[key] = value`.
+
+Args:
+    key: any hashable.
+    value: any object; see FlexCache for the methods it may have.
+    ttl: how long the entry lives: seconds as int or float, a timedelta, or a datetime (a naive
+        one in local time). What is not after now has expired already. None for the cache's
+        default_ttl.
+    tags: what evict_tag() knows the entry by: an iterable of str; None for nothing. A value that
+        replaces another has only the tags it came with.
+
+Raises:
+    TypeError: for a key that is not hashable, a ttl that is no time, an item_size() that is no
+        integer, or tags that are no iterable of str: a single one is written (\"user:1\",).
+    ValueError: for a ttl of NaN, a negative item_size(), one larger than max_bytes, or a tag with
+        lone surrogates.
+    OverflowError: for a ttl of more than 292 years, or a sum of sizes beyond 64 bits.
+
+When it raises, the cache is as it was. O(1) for each entry that leaves.
+
+>>> from flexcache_rs import FlexCache
+>>> cache = FlexCache()
+>>> cache.put(\"a\", 1)
+>>> cache.put(\"a\", 2, ttl=60)
+>>> cache[\"a\"]
+2
+";
+
+const SET_DOC: &CStr = c"set($self, key, value, ttl=None, tags=None)
+--
+
+Store a value under a key that is absent or has expired.
+
+Args and exceptions are those of put().
+
+Raises:
+    KeyError: where the key is present.
+
+O(1) for each entry that leaves.
+
+>>> from flexcache_rs import FlexCache
+>>> cache = FlexCache()
+>>> cache.set(\"a\", 1)
+>>> cache.set(\"a\", 2)
+Traceback (most recent call last):
+    ...
+KeyError: 'a'
+";
+
+const GET_OR_SET_DOC: &CStr = c"get_or_set($self, key, factory, ttl=None, tags=None)
+--
+
+The value of a key; where it is absent, the value that factory() returns, which is stored.
+
+However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
+others wait and share what it returns or raises. An exception is not stored: the next call tries
+again.
+
+Args:
+    key: any hashable.
+    factory: called without arguments; not a coroutine function, for which there is aget_or_set().
+    ttl: how long the entry lives, as for put().
+    tags: what evict_tag() knows the entry by.
+
+Raises:
+    CircularLoadError: where the factory would have to wait for itself.
+    TypeError, ValueError, OverflowError: as for put().
+
+Whatever the factory raises is raised. O(1) beside the factory.
+
+>>> from flexcache_rs import FlexCache
+>>> cache = FlexCache()
+>>> cache.get_or_set(\"a\", lambda: 1), cache.get_or_set(\"a\", lambda: 2)
+(1, 1)
+";
+
+impl<const N: usize> Parameters<N> {
+    /// The arguments in order, null where one was not given.
+    ///
+    /// # Safety
+    ///
+    /// `args`, `given` and `keywords` must be what the interpreter passes to a fast call.
+    #[inline]
+    unsafe fn bind(
+        &self,
+        py: Python<'_>,
+        args: *const *mut ffi::PyObject,
+        given: ffi::Py_ssize_t,
+        keywords: *mut ffi::PyObject,
+    ) -> PyResult<[*mut ffi::PyObject; N]> {
+        let given = given.cast_unsigned();
+        let mut bound = [ptr::null_mut(); N];
+        if keywords.is_null() && given >= self.required && given <= N {
+            for (at, place) in bound.iter_mut().enumerate().take(given) {
+                // SAFETY: the interpreter passes `given` arguments.
+                *place = unsafe { *args.add(at) };
+            }
+            return Ok(bound);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.bind_keywords(py, args, given, keywords) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`bind`](Self::bind).
+    #[cold]
+    unsafe fn bind_keywords(
+        &self,
+        py: Python<'_>,
+        args: *const *mut ffi::PyObject,
+        given: usize,
+        keywords: *mut ffi::PyObject,
+    ) -> PyResult<[*mut ffi::PyObject; N]> {
+        let method = self.method;
+        if given > N {
+            return Err(PyTypeError::new_err(format!(
+                "{method}() takes at most {N} arguments ({given} given)"
+            )));
+        }
+        let mut bound = [ptr::null_mut(); N];
+        for (at, place) in bound.iter_mut().enumerate().take(given) {
+            // SAFETY: the interpreter passes `given` positional arguments.
+            *place = unsafe { *args.add(at) };
+        }
+        // SAFETY: `keywords` is null or a tuple of the names of the arguments after `given`.
+        let named = if keywords.is_null() { 0 } else { unsafe { ffi::PyTuple_GET_SIZE(keywords) } };
+        for at in 0..named {
+            // SAFETY: `at` is below the tuple's size, and there is an argument for each name.
+            let (name, value) = unsafe {
+                let name = ffi::PyTuple_GET_ITEM(keywords, at);
+                (Borrowed::from_ptr(py, name), *args.add(given + at.cast_unsigned()))
+            };
+            let name = name.cast::<PyString>()?.to_owned();
+            let name = name.to_cow()?;
+            match self.names.iter().position(|known| *known == name) {
+                Some(at) if bound[at].is_null() => bound[at] = value,
+                Some(_) => {
+                    return Err(PyTypeError::new_err(format!(
+                        "{method}() got multiple values for argument '{name}'"
+                    )));
+                }
+                None => {
+                    return Err(PyTypeError::new_err(format!(
+                        "{method}() got an unexpected keyword argument '{name}'"
+                    )));
+                }
+            }
+        }
+        match bound.iter().take(self.required).position(|argument| argument.is_null()) {
+            Some(at) => Err(PyTypeError::new_err(format!(
+                "{method}() missing required argument: '{}'",
+                self.names[at]
+            ))),
+            None => Ok(bound),
+        }
+    }
+}
+
+/// The cache that a method or slot was called on.
+///
+/// # Safety
+///
+/// `this` must be a `FlexCache`, as the interpreter has checked before it calls.
+#[inline]
+unsafe fn cache_of<'a, 'py>(py: Python<'py>, this: *mut ffi::PyObject) -> Borrowed<'a, 'py, FlexCache> {
+    // SAFETY: the caller's promise; the caller of the call keeps `this` alive.
+    unsafe { Borrowed::from_ptr(py, this).cast_unchecked::<FlexCache>() }
+}
+
+/// An argument that was given.
+///
+/// # Safety
+///
+/// `argument` must be null or an object that outlives the call.
+#[inline]
+unsafe fn given<'a, 'py>(py: Python<'py>, argument: *mut ffi::PyObject) -> Option<Borrowed<'a, 'py, PyAny>> {
+    // SAFETY: the caller's promise.
+    unsafe { Borrowed::from_ptr_or_opt(py, argument) }
+}
+
+/// Reads a value: on the fast path, or, where that does not do, on the slow one.
+///
+/// # Safety
+///
+/// As for [`cache_of`], and `key` must be an object that outlives the call.
+#[inline(always)]
+unsafe fn read(
+    py: Python<'_>,
+    this: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+) -> PyResult<Option<Py<PyAny>>> {
+    // SAFETY: the caller's promise.
+    let (cache, key) = unsafe { (cache_of(py, this), Borrowed::from_ptr(py, key)) };
+    let hash = cache.get().hash(key)?;
+    match cache.get().read_if_plain(key, hash) {
+        Ok(value) => Ok(value),
+        Err(Complicated) => attached(py, |_| cache.get().read(key, hash)),
+    }
+}
+
+/// Stores or replaces a value: on the fast path, or, where that does not do, on the slow one.
+///
+/// # Safety
+///
+/// As for [`cache_of`], and the others must be objects that outlive the call.
+#[inline(always)]
+unsafe fn write(
+    py: Python<'_>,
+    this: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    ttl: *mut ffi::PyObject,
+) -> PyResult<()> {
+    // SAFETY: the caller's promise.
+    let (cache, key, value, ttl) = unsafe {
+        (cache_of(py, this), Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value), given(py, ttl))
+    };
+    let hash = cache.get().hash(key)?;
+    let weight = hooks::weight(&value)?;
+    if ttl.is_none() && weight == 1 && cache.get().write_if_plain(key, value, hash).is_ok() {
+        return Ok(());
+    }
+    let terms = Terms::new(weight, IfPresent::Replace);
+    FlexCache::write_weighed(&cache, key, value, hash, ttl, terms).map(drop)
+}
+
+unsafe extern "C" fn get(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls attached, on a FlexCache, with arguments that outlive the call.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, default] = GET.bind(py, args, count, keywords)?;
+            match read(py, this, key)? {
+                Some(value) => Ok(value.into_ptr()),
+                None if default.is_null() => Ok(py.None().into_ptr()),
+                None => Ok(Borrowed::from_ptr(py, default).to_owned().into_ptr()),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn put(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, value, ttl, tags] = PUT.bind(py, args, count, keywords)?;
+            if tags.is_null() {
+                write(py, this, key, value, ttl)?;
+            } else {
+                let (cache, key, value) =
+                    (cache_of(py, this), Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+                let (ttl, tags) = (given(py, ttl), given(py, tags));
+                attached(py, |_| FlexCache::write(&cache, key, value, ttl, tags, IfPresent::Replace))?;
+            }
+            Ok(py.None().into_ptr())
+        })
+    }
+}
+
+unsafe extern "C" fn set(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, value, ttl, tags] = SET.bind(py, args, count, keywords)?;
+            let (key, value) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+            let (ttl, tags) = (given(py, ttl), given(py, tags));
+            if FlexCache::write(&cache_of(py, this), key, value, ttl, tags, IfPresent::Raise)? {
+                Ok(py.None().into_ptr())
+            } else {
+                Err(PyKeyError::new_err((key.to_owned().unbind(),)))
+            }
+        })
+    }
+}
+
+/// Called with a cache, a key, a factory and a time to live, where the key is absent.
+static LOADER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Says what is to be called where `get_or_set` finds nothing.
+#[pyfunction]
+#[pyo3(name = "_set_loader")]
+pub(crate) fn set_loader(py: Python<'_>, loader: Py<PyAny>) {
+    let _ = LOADER.set(py, loader);
+}
+
+unsafe extern "C" fn get_or_set(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, factory, ttl, tags] = GET_OR_SET.bind(py, args, count, keywords)?;
+            if let Some(value) = read(py, this, key)? {
+                return Ok(value.into_ptr());
+            }
+            attached(py, |py| {
+                let loader = LOADER.get(py).ok_or_else(|| PyRuntimeError::new_err("no loader was set"))?;
+                let none = py.None();
+                let object = |pointer| given(py, pointer).unwrap_or(none.bind_borrowed(py)).to_owned();
+                let arguments = [this, key, factory, ttl, tags].map(object);
+                Ok(call(loader.bind(py), arguments.each_ref())?.into_ptr())
+            })
+        })
+    }
+}
+
+unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| match read(py, this, key)? {
+            Some(value) => Ok(value.into_ptr()),
+            None => Err(PyKeyError::new_err((Borrowed::from_ptr(py, key).to_owned().unbind(),))),
+        })
+    }
+}
+
+unsafe extern "C" fn assign_subscript(
+    this: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+) -> c_int {
+    // SAFETY: as for `get`; a null value means `del`.
+    unsafe {
+        entered(-1, |py| {
+            if value.is_null() {
+                let (cache, key) = (cache_of(py, this), Borrowed::from_ptr(py, key));
+                return attached(py, |_| cache.get().remove_or_raise(&key)).map(|()| 0);
+            }
+            write(py, this, key, value, ptr::null_mut()).map(|()| 0)
+        })
+    }
+}
+
+unsafe extern "C" fn contains(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> c_int {
+    // SAFETY: as for `get`.
+    unsafe { entered(-1, |py| cache_of(py, this).get().has(Borrowed::from_ptr(py, key)).map(c_int::from)) }
+}
+
+unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
+    // SAFETY: the collector calls attached, on a FlexCache.
+    unsafe {
+        entered((), |py| {
+            attached(py, |py| cache_of(py, this).get().finalize(py));
+            Ok(())
+        });
+    }
+}
+
+/// Does what the collector does, for subclasses, whose own finalizer calls it.
+unsafe extern "C" fn del(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        finalize(this);
+        Python::assume_attached().None().into_ptr()
+    }
+}
+
+/// The finalizer that Python gives a subclass: it calls the subclass's `__del__`.
+static OF_SUBCLASSES: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// Finalizes an instance of a subclass: its `__del__` as it is, then what is left in the cache,
+/// whether that called ours or not.
+unsafe extern "C" fn finalize_subclass(this: *mut ffi::PyObject) {
+    let own = OF_SUBCLASSES.load(Ordering::Relaxed);
+    // SAFETY: what was stored is null or a finalizer; the collector calls attached, on a FlexCache.
+    unsafe {
+        if let Some(own) = std::mem::transmute::<*mut c_void, Option<ffi::destructor>>(own) {
+            own(this);
+        }
+        finalize(this);
+    }
+}
+
+/// Sees to it that instances of the class are finalized, whatever `__del__` it has.
+pub(crate) fn finalize_instances_of(class: &Bound<'_, PyType>) {
+    let of = class.as_type_ptr();
+    // SAFETY: the type is a subclass of ours, made on the heap, and this thread is attached; every
+    // Python class is given the same finalizer by the interpreter.
+    unsafe {
+        let present = (*of).tp_finalize.map_or(ptr::null_mut(), |finalizer| finalizer as *mut c_void);
+        if present == finalize as *mut c_void || present == finalize_subclass as *mut c_void {
+            return;
+        }
+        if !present.is_null() {
+            OF_SUBCLASSES.store(present, Ordering::Relaxed);
+        }
+        (*of).tp_finalize = Some(finalize_subclass);
+    }
+}
+
+fn method(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    call: ffi::PyMethodDefPointer,
+    flags: c_int,
+    doc: &'static CStr,
+) -> PyResult<()> {
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: call,
+        ml_flags: flags,
+        ml_doc: doc.as_ptr(),
+    }));
+    // SAFETY: the definition is never freed, and the descriptor checks that it is called on an
+    // instance of the class.
+    let descriptor = unsafe {
+        Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))?
+    };
+    class.setattr(PyString::from_bytes(class.py(), name.to_bytes())?, descriptor)
+}
+
+/// Puts the fast calls on the class. Called once, before anyone can make a subclass.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    let class = state::type_of(py);
+    let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 4] = [
+        (c"get", get, GET_DOC),
+        (c"put", put, PUT_DOC),
+        (c"set", set, SET_DOC),
+        (c"get_or_set", get_or_set, GET_OR_SET_DOC),
+    ];
+    for (name, call, doc) in calls {
+        let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
+        method(&class, name, call, fast, doc)?;
+    }
+    // A class without `__del__` would take the finalizer away from its subclasses.
+    let call = ffi::PyMethodDefPointer { PyCFunction: del };
+    method(&class, c"__del__", call, ffi::METH_NOARGS, c"Close what is left in the cache.")?;
+    let of = class.as_type_ptr();
+    // SAFETY: the type is ours, made by PyO3 on the heap with both tables, and not in use yet.
+    unsafe {
+        (*(*of).tp_as_mapping).mp_subscript = Some(subscript);
+        (*(*of).tp_as_mapping).mp_ass_subscript = Some(assign_subscript);
+        (*(*of).tp_as_sequence).sq_contains = Some(contains);
+        (*of).tp_finalize = Some(finalize);
+        ffi::PyType_Modified(of);
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! What follows when entries have been removed from the stores of a cache, which are not locked any more.
+//!
+//! Removed entries go on to the cache's `RemovalNotifier`. A policy written in Python hears of them
+//! first, and they are finished when this thread's turn to talk to the policy is over.
+
+use flexcache_core::Cause;
+use pyo3::prelude::*;
+
+use super::policy_turn::Turn;
+use super::state::FlexCache;
+use crate::py::object::running_python::{attached, decref};
+use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
+
+impl FlexCache {
+    /// Does all that is due to removed entries. No store is locked.
+    ///
+    /// # Errors
+    ///
+    /// What a policy written in Python raises on hearing of it, when all is done. What hooks
+    /// raise is logged.
+    #[inline]
+    pub(crate) fn finish_removals(&self, py: Python<'_>, removed: RemovedEntries) -> PyResult<()> {
+        let mut result = Ok(());
+        for entry in removed {
+            result = result.and(self.finish_removal(py, entry));
+        }
+        result
+    }
+
+    /// Does all that is due to a removed entry.
+    #[inline]
+    pub(super) fn finish_removal(&self, py: Python<'_>, entry: RemovedEntry) -> PyResult<()> {
+        if self.gate.is_some() {
+            return attached(py, |py| self.finish_removal_after_turn(py, entry));
+        }
+        self.notifier.finish(py, entry);
+        Ok(())
+    }
+
+    #[cold]
+    fn finish_removal_after_turn(&self, py: Python<'_>, entry: RemovedEntry) -> PyResult<()> {
+        let turn = match self.turn(py) {
+            Ok(Some(turn)) => turn,
+            other => {
+                self.notifier.finish(py, entry);
+                return other.map(drop);
+            }
+        };
+        let told = if entry.cause == Cause::Replaced {
+            Ok(())
+        } else {
+            self.tell_policy(py, Some(&turn), "on_remove", entry.key.bind(py))
+        };
+        turn.finish_after(entry);
+        told
+    }
+
+    /// Like [`finish_removals`](Self::finish_removals), but a value that replaced itself was not removed.
+    pub(super) fn finish_removals_by_write(
+        &self,
+        py: Python<'_>,
+        removed: RemovedEntries,
+        value: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<()> {
+        let mut result = Ok(());
+        for entry in removed {
+            if entry.cause == Cause::Replaced && entry.value.is(&*value) {
+                decref(py, entry.key);
+                decref(py, entry.value);
+            } else {
+                result = result.and(self.finish_removal(py, entry));
+            }
+        }
+        result
+    }
+
+    /// Does what is due to an entry that goes to the caller, value and all: the value is not closed.
+    pub(super) fn finish_pop(
+        &self,
+        py: Python<'_>,
+        turn: Option<&Turn<'_>>,
+        entry: RemovedEntry,
+    ) -> PyResult<RemovedEntry> {
+        let Some(turn) = turn else {
+            self.notifier.notify(py, &entry);
+            return Ok(entry);
+        };
+        match self.tell_policy(py, Some(turn), "on_remove", entry.key.bind(py)) {
+            Ok(()) => {
+                let (key, value) = (entry.key.clone_ref(py), entry.value.clone_ref(py));
+                turn.finish_after(RemovedEntry { key, value, cause: entry.cause });
+                Ok(entry)
+            }
+            Err(error) => {
+                // It cannot be returned, so it is closed.
+                turn.finish_after(RemovedEntry { cause: Cause::Deleted, ..entry });
+                Err(error)
+            }
+        }
+    }
+
+    /// Does what is due to a removed value of which nobody has to be told but itself.
+    #[inline(always)]
+    pub(super) fn finish_value(&self, py: Python<'_>, value: Py<PyAny>) {
+        if !self.notifier.has_no_hook_to_run(py, &value) {
+            attached(py, |py| self.notifier.close_value(py, &value));
+        }
+        decref(py, value);
+    }
+}

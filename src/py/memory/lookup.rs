@@ -1,0 +1,156 @@
+//! The shards of a cache, and lookups that never run Python code while one of them is locked.
+//!
+//! Where only Python can say whether two keys are equal, the stored keys in question are borrowed,
+//! the lock is left, Python is asked, and the lookup starts over with the answers at hand. Since
+//! the answers hold references to the keys they are about, an address means the same object both
+//! times. What is to be done with the slot is done in the same locked section that found it, so
+//! no two equal keys can get in.
+
+use flexcache_core::Slot;
+use hashbrown::HashMap;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::any_store::AnyStore;
+use crate::py::object::key::native_eq;
+use crate::py::object::running_python;
+use crate::py::process::guard::Guard;
+
+/// Lookups that had to start over this often, because others kept adding keys with the same
+/// hash, give up.
+const MOST_PASSES: usize = 1000;
+
+/// So many answers are found faster by looking through them than by hashing.
+const FEW_ANSWERS: usize = 16;
+
+/// The stores of a cache: one, or several among which the keys are divided by hash.
+pub(crate) struct Shards {
+    first: Guard<AnyStore>,
+    rest: Box<[Guard<AnyStore>]>,
+}
+
+impl Shards {
+    pub(crate) fn new(mut stores: impl Iterator<Item = AnyStore>, first: AnyStore, waits: bool) -> Self {
+        Self {
+            first: Guard::new(first, waits),
+            rest: stores.by_ref().map(|store| Guard::new(store, waits)).collect(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn of(&self, hash: u64) -> &Guard<AnyStore> {
+        if self.rest.is_empty() {
+            return &self.first;
+        }
+        // These bits are used neither to choose a bucket nor to choose a segment, in a table of
+        // any size that fits in memory.
+        let shard = ((hash >> 46) % (self.rest.len() as u64 + 1)) as usize;
+        if shard == 0 { &self.first } else { &self.rest[shard - 1] }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Guard<AnyStore>> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Guard<AnyStore>> {
+        std::iter::once(&mut self.first).chain(&mut self.rest)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rest.len() + 1
+    }
+
+    /// Finds `key` and runs `step` with what was found, in one locked section.
+    ///
+    /// # Errors
+    ///
+    /// What `__eq__` raises; nothing has changed then.
+    #[inline]
+    pub(crate) fn find<R>(
+        &self,
+        key: &Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        step: impl FnOnce(&mut AnyStore, Option<Slot>) -> R,
+    ) -> PyResult<R> {
+        let shard = self.of(hash);
+        let mut step = Some(step);
+        let done = shard.with(key.py(), |store| {
+            let found = store.find(hash, |stored| native_eq(stored, key).ok_or(())).ok()?;
+            step.take().map(|step| step(store, found))
+        })?;
+        match (done, step) {
+            (Some(result), _) => Ok(result),
+            (None, Some(step)) => find_asking_python(shard, key, hash, step),
+            (None, None) => unreachable!("a step that was taken has a result"),
+        }
+    }
+}
+
+#[cold]
+fn find_asking_python<R>(
+    shard: &Guard<AnyStore>,
+    key: &Borrowed<'_, '_, PyAny>,
+    hash: u64,
+    step: impl FnOnce(&mut AnyStore, Option<Slot>) -> R,
+) -> PyResult<R> {
+    let py = key.py();
+    let mut step = Some(step);
+    let mut answers = Answers::default();
+    for _ in 0..MOST_PASSES {
+        let mut unknown = Vec::new();
+        let done = shard.with(py, |store| {
+            let found = store.find(hash, |stored| {
+                let equal = native_eq(stored, key).or_else(|| answers.about(stored));
+                if equal.is_none() {
+                    unknown.push(stored.clone_ref(py));
+                }
+                Ok::<_, ()>(equal.unwrap_or(false))
+            });
+            match found {
+                Ok(found) if found.is_some() || unknown.is_empty() => {
+                    step.take().map(|step| step(store, found))
+                }
+                _ => None,
+            }
+        })?;
+        if let Some(result) = done {
+            return Ok(result);
+        }
+        for stored in unknown {
+            let equal = running_python::eq(stored.bind(py), key)?;
+            answers.add(stored, equal);
+            if equal {
+                break;
+            }
+        }
+    }
+    Err(PyRuntimeError::new_err(format!(
+        "gave up after {MOST_PASSES} lookups of one key, during each of which keys with the same hash were added"
+    )))
+}
+
+/// What Python said about stored keys, each kept alive.
+#[derive(Default)]
+struct Answers {
+    list: Vec<(Py<PyAny>, bool)>,
+    by_address: HashMap<usize, bool, std::hash::RandomState>,
+}
+
+impl Answers {
+    fn about(&self, stored: &Py<PyAny>) -> Option<bool> {
+        if self.by_address.is_empty() {
+            return self.list.iter().find(|(known, _)| known.is(stored)).map(|&(_, equal)| equal);
+        }
+        self.by_address.get(&(stored.as_ptr() as usize)).copied()
+    }
+
+    fn add(&mut self, stored: Py<PyAny>, equal: bool) {
+        self.list.push((stored, equal));
+        if self.list.len() == FEW_ANSWERS {
+            self.by_address =
+                self.list.iter().map(|(known, equal)| (known.as_ptr() as usize, *equal)).collect();
+        } else if let Some((known, equal)) = self.list.last().filter(|_| self.list.len() > FEW_ANSWERS) {
+            self.by_address.insert(known.as_ptr() as usize, *equal);
+        }
+    }
+}

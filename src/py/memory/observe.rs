@@ -1,0 +1,83 @@
+//! Telling observers and the recorder of lookups and writes.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::state::FlexCache;
+use super::terms::WriteOutcome;
+use crate::py::removal::observers::Event;
+
+impl FlexCache {
+    /// Tells of a lookup.
+    #[cold]
+    pub(super) fn notify_lookup(&self, key: Borrowed<'_, '_, PyAny>, value: Option<&Py<PyAny>>) {
+        let py = key.py();
+        let (event, none) = (if value.is_some() { Event::Hit } else { Event::Miss }, py.None());
+        if self.notifier.observers.want(event) {
+            self.notifier.notify_observers(py, event, &key, value.unwrap_or(&none).bind(py));
+        }
+    }
+
+    /// Tells of a write.
+    #[cold]
+    pub(super) fn notify_write(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        hash: u64,
+        weight: u64,
+        stored: WriteOutcome,
+    ) {
+        let event = match stored {
+            WriteOutcome::AlreadyPresent => return,
+            WriteOutcome::Inserted => Event::Insert,
+            WriteOutcome::Updated => Event::Update,
+        };
+        if let Some(recorder) = self.recorder.as_ref().filter(|_| weight != 1) {
+            recorder.stored(hash, weight);
+        }
+        if self.notifier.observers.want(event) {
+            self.notifier.notify_observers(key.py(), event, key, value);
+        }
+    }
+
+    /// Adds a listener; without events, to all of them.
+    pub(super) fn add_listener(
+        &self,
+        listener: &Bound<'_, PyAny>,
+        events: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        self.notifier.observers.add(listener, events)?;
+        self.slow_path.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes a listener that was added; whether it was there.
+    pub(super) fn remove_listener(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let removed = self.notifier.observers.remove(listener)?;
+        if removed {
+            self.slow_path.store(self.needs_slow_path(), Ordering::Release);
+        }
+        Ok(removed)
+    }
+
+    /// Whether the fast path does not do for lookups and writes.
+    fn needs_slow_path(&self) -> bool {
+        self.is_observed() || self.tier.is_some()
+    }
+
+    /// Whether anybody wants to be told of lookups and writes.
+    #[inline]
+    pub(super) fn is_observed(&self) -> bool {
+        self.notifier.observers.want_any() || self.recorder.is_some()
+    }
+
+    /// Tells of a value that was computed.
+    pub(super) fn notify_load(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
+        if self.notifier.observers.want(Event::Load) {
+            self.notifier.notify_observers(key.py(), Event::Load, key, value);
+        }
+    }
+}

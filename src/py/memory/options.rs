@@ -1,0 +1,241 @@
+//! The arguments of `FlexCache(...)`, checked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use flexcache_core::{Limits, Nanos};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyString, PyTuple};
+
+use super::any_store::PolicyName;
+use crate::py::object::duration::{self, Ttl};
+use crate::py::object::integer::{integer, shown};
+use crate::py::object::running_python::next;
+
+/// More shards than this serve no machine.
+const MOST_SHARDS: u64 = 1024;
+
+/// How many lookups are recorded where nothing else is said.
+pub(crate) const MOST_RECORDED: u64 = 10_000_000;
+
+/// What a cache was asked to be.
+pub(crate) struct Options {
+    pub(crate) policy: PolicyName,
+    pub(crate) scan_interval: Nanos,
+    pub(crate) default_ttl: Option<Ttl>,
+    pub(crate) thread_safe: bool,
+    pub(crate) shards: u64,
+    /// The least time between two scans of the background thread; `None` without one.
+    pub(crate) background: Option<Nanos>,
+    pub(crate) name: Option<String>,
+    /// Whether values' own methods are called when they come and go.
+    pub(crate) runs_hooks: bool,
+    /// The trace to write.
+    pub(crate) record: Option<PathBuf>,
+    /// How many lookups to record at most.
+    pub(crate) record_limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            policy: PolicyName::Lru,
+            scan_interval: 0,
+            default_ttl: None,
+            thread_safe: true,
+            shards: 1,
+            background: None,
+            name: None,
+            runs_hooks: true,
+            record: None,
+            record_limit: MOST_RECORDED,
+        }
+    }
+}
+
+/// An argument that was given or not; a given `None` is a value like any other.
+pub(crate) struct OptionalArgument<'py>(pub(crate) Option<Bound<'py, PyAny>>);
+
+impl<'py> FromPyObject<'_, 'py> for OptionalArgument<'py> {
+    type Error = std::convert::Infallible;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> Result<Self, Self::Error> {
+        Ok(Self(Some(value.to_owned())))
+    }
+}
+
+impl<'py> OptionalArgument<'py> {
+    pub(crate) const ABSENT: Self = Self(None);
+
+    /// What `convert` makes of the argument, or what there is without one.
+    pub(crate) fn or<T>(
+        &self,
+        otherwise: T,
+        convert: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        self.0.as_ref().map_or(Ok(otherwise), convert)
+    }
+}
+
+/// What `pop` returns where the key is absent.
+pub(crate) enum OrRaise {
+    Raise,
+    Default(Py<PyAny>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for OrRaise {
+    type Error = std::convert::Infallible;
+
+    fn extract(default: Borrowed<'_, 'py, PyAny>) -> Result<Self, Self::Error> {
+        Ok(Self::Default(default.to_owned().unbind()))
+    }
+}
+
+/// Where to write a trace.
+pub(crate) fn record(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    value.extract().map(Some).map_err(|_| wrong_type("record", "a path or None", value))
+}
+
+/// A tag of an entry.
+pub(crate) fn tag(value: &Borrowed<'_, '_, PyAny>) -> PyResult<Arc<str>> {
+    let tag = value.cast::<PyString>().map_err(|_| wrong_type("a tag", "a str", value))?;
+    Ok(Arc::from(&*tag.to_cow()?))
+}
+
+/// The tags of an entry: none, or those of an iterable.
+pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<Arc<str>>> {
+    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(Vec::new()) };
+    if value.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err(format!(
+            "tags must be an iterable of str, such as ({},), not a str",
+            value.repr()?
+        )));
+    }
+    let each = value.try_iter().map_err(|error| match value.getattr_opt("__iter__") {
+        Ok(None) => wrong_type("tags", "an iterable of str", &value),
+        _ => error,
+    })?;
+    let mut tags = Vec::new();
+    while let Some(value) = next(&each)? {
+        tags.push(tag(&value.as_borrowed())?);
+    }
+    Ok(tags)
+}
+
+/// A number from 0 up to, but not including, 1, each as likely.
+#[pyfunction]
+#[pyo3(name = "_random")]
+pub(crate) fn random() -> f64 {
+    rand::random()
+}
+
+/// The tags as a tuple, checked.
+#[pyfunction]
+#[pyo3(name = "_tags")]
+pub(crate) fn tuple_of_tags<'py>(tags: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    let py = tags.py();
+    let tags = self::tags(Some(tags.as_borrowed()))?;
+    PyTuple::new(py, tags.iter().map(|tag| &**tag))
+}
+
+pub(crate) fn flag(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let flag = value.cast::<PyBool>().map_err(|_| wrong_type(argument, "True or False", value))?;
+    Ok(flag.is_true())
+}
+
+pub(crate) fn text(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let text = value.cast::<PyString>().map_err(|_| wrong_type(argument, "a str or None", value))?;
+    text.extract().map(Some)
+}
+
+fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let of = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
+    PyTypeError::new_err(format!("{argument} must be {allowed}, not {of}"))
+}
+
+/// A non-negative integer argument.
+pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let number = integer(&value.as_borrowed())?;
+    let number = number.ok_or_else(|| wrong_type(argument, "an integer", value))?;
+    number.extract::<u64>().map_err(|_| {
+        PyValueError::new_err(format!(
+            "{argument} must be from 0 (unlimited) to 2**64 - 1, not {}",
+            shown(&number.as_any().as_borrowed())
+        ))
+    })
+}
+
+/// The name of a policy, or `None` where it is an object of the user's.
+pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
+    let Ok(name) = value.cast::<PyString>() else { return Ok(None) };
+    let name = name.to_str()?;
+    if let Some(policy) = PolicyName::ALL.into_iter().find(|policy| policy.as_str() == name) {
+        return Ok(Some(policy));
+    }
+    let allowed = PolicyName::ALL.map(|policy| format!("'{}'", policy.as_str())).join(", ");
+    Err(PyValueError::new_err(format!(
+        "eviction_policy must be one of {allowed}, or an object with on_insert, on_access, on_remove and victim, not {}",
+        value.repr()?
+    )))
+}
+
+pub(crate) fn shards(value: &Bound<'_, PyAny>, limits: Limits) -> PyResult<u64> {
+    let shards = count("shards", value)?;
+    if shards == 0 || shards > MOST_SHARDS {
+        return Err(PyValueError::new_err(format!("shards must be from 1 to {MOST_SHARDS}, not {shards}")));
+    }
+    divisible(shards, limits)?;
+    Ok(shards)
+}
+
+/// Checks that each shard gets its part of each limit.
+pub(crate) fn divisible(shards: u64, limits: Limits) -> PyResult<()> {
+    for (argument, limit) in [("max_items", limits.items), ("max_bytes", limits.weight)] {
+        if limit.is_some_and(|limit| limit.get() < shards) {
+            return Err(PyValueError::new_err(format!(
+                "{argument} must be at least the number of shards, {shards}, among which it is divided"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn default_ttl(value: &Bound<'_, PyAny>) -> PyResult<Option<Ttl>> {
+    if value.is_none() { Ok(None) } else { duration::ttl("default_ttl", value.as_borrowed()).map(Some) }
+}
+
+/// `True`, `False`, or a number of seconds.
+pub(crate) fn background(value: &Bound<'_, PyAny>) -> PyResult<Option<Nanos>> {
+    if let Ok(asked) = value.cast::<PyBool>() {
+        return Ok(asked.is_true().then_some(0));
+    }
+    if value.is_none() {
+        return Err(wrong_type("background_expiry", "True, False or a number of seconds", value));
+    }
+    duration::interval("background_expiry", value).map(Some)
+}
+
+pub(crate) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    if value.is_callable() {
+        return Ok(Some(value.clone().unbind()));
+    }
+    Err(wrong_type(argument, "callable or None", value))
+}
+
+/// The part of a limit that falls to one of several shards: together they are the whole.
+pub(crate) fn share(limits: Limits, shard: u64, shards: u64) -> Limits {
+    let part = |limit: Option<std::num::NonZeroU64>| {
+        limit.map_or(0, |limit| limit.get() / shards + u64::from(shard < limit.get() % shards))
+    };
+    Limits::new(part(limits.items), part(limits.weight))
+}

@@ -1,0 +1,227 @@
+//! Copying and pickling.
+//!
+//! A pickle holds the configuration and, as state, the entries in order of eviction, each with
+//! its rank in the policy and its deadline as a moment of the wall clock, so that time spent in a
+//! pickle counts. What has expired is left out.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flexcache_core::{Clock, Nanos, Slot};
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+
+use super::any_store::AnyStore;
+use super::options::{self, Options};
+use super::state::{self, Callbacks, FlexCache};
+use super::terms::{IfPresent, Terms};
+use crate::py::object::duration::{Ttl, seconds_until};
+use crate::py::object::hooks;
+use crate::py::process::clock::SystemClock;
+use crate::py::store::tier::Tier;
+
+/// The moment of a deadline, in seconds since 1970.
+fn timestamp(deadline: Nanos) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    now + seconds_until(deadline)
+}
+
+/// A moment as an aware `datetime`.
+fn datetime(py: Python<'_>, timestamp: f64) -> PyResult<Bound<'_, PyAny>> {
+    let module = py.import("datetime")?;
+    let utc = module.getattr("timezone")?.getattr("utc")?;
+    module.getattr("datetime")?.call_method1("fromtimestamp", (timestamp, utc))
+}
+
+/// The keyword arguments that make a cache like this one.
+fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDict>> {
+    let py = cache.py();
+    let (options, limits) = (&cache.get().options, cache.get().limits(py)?);
+    let policy = cache.get().own_policy(py)?;
+    let arguments = PyDict::new(py);
+    match policy {
+        Some(policy) => arguments.set_item("eviction_policy", policy)?,
+        None => arguments.set_item("eviction_policy", options.policy.as_str())?,
+    }
+    let seconds = |nanos: Nanos| std::time::Duration::from_nanos(nanos).as_secs_f64();
+    arguments.set_item("scan_interval", seconds(options.scan_interval))?;
+    arguments.set_item("max_items", limits.items.map_or(0, std::num::NonZeroU64::get))?;
+    arguments.set_item("max_bytes", limits.weight.map_or(0, std::num::NonZeroU64::get))?;
+    match options.default_ttl {
+        Some(Ttl::After(nanos)) => arguments.set_item("default_ttl", seconds(nanos))?,
+        Some(Ttl::At(deadline)) => arguments.set_item("default_ttl", datetime(py, timestamp(deadline))?)?,
+        None => {}
+    }
+    arguments.set_item("thread_safe", options.thread_safe)?;
+    arguments.set_item("shards", options.shards)?;
+    match options.background {
+        Some(0) => arguments.set_item("background_expiry", true)?,
+        Some(interval) => arguments.set_item("background_expiry", seconds(interval))?,
+        None => {}
+    }
+    if let Some(on_evict) = cache.get().notifier.listener(py)? {
+        arguments.set_item("on_evict", on_evict)?;
+    }
+    if let Some(name) = &options.name {
+        arguments.set_item("name", name)?;
+    }
+    if let Some(tier) = &cache.get().tier {
+        tier.configuration(&arguments)?;
+    }
+    Ok(arguments)
+}
+
+/// Makes an empty cache from a pickled configuration.
+#[pyfunction]
+#[pyo3(name = "_restore")]
+pub(crate) fn restore<'py>(
+    class: &Bound<'py, PyType>,
+    configuration: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // As pickle does with other objects: what a subclass does in `__init__`, or in a `__new__` of
+    // other arguments, is not done again.
+    let args = PyTuple::new(class.py(), [class])?;
+    state::type_of(class.py()).call_method(intern!(class.py(), "__new__"), args, Some(configuration))
+}
+
+/// `__reduce__`: how to make the cache, and its state.
+pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyAny>> {
+    let py = cache.py();
+    if cache.get().gate.is_some() {
+        // A policy of the user's is pickled with what it knows: exactly the entries below.
+        cache.get().remove_expired(py)?;
+    }
+    let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
+    let entries = PyList::empty(py);
+    // Each name is one object, which is pickled once.
+    let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
+    for shard in cache.get().shards.iter() {
+        let stored: Vec<_> = shard.with(py, |store| {
+            let entry = |slot: Slot| {
+                (
+                    store.key(slot).clone_ref(py),
+                    store.value(slot).clone_ref(py),
+                    store.deadline(slot),
+                    store.rank(slot),
+                    store.tags(slot),
+                )
+            };
+            store.slots().into_iter().filter(|&slot| !store.has_expired(slot)).map(entry).collect()
+        })?;
+        for (key, value, deadline, rank, tags) in stored {
+            let entry = (key, value, deadline.map(timestamp), rank);
+            if tags.is_empty() {
+                entries.append(entry)?;
+            } else {
+                let mut object =
+                    |tag| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone();
+                let tags = PyTuple::new(py, tags.into_iter().map(&mut object).collect::<Vec<_>>())?;
+                entries.append((entry.0, entry.1, entry.2, entry.3, tags))?;
+            }
+        }
+    }
+    let attributes = cache.getattr_opt("__dict__")?;
+    let slots = PyDict::new(py);
+    for name in py.import("copyreg")?.call_method1("_slotnames", (cache.get_type(),))?.try_iter()? {
+        let name = name?.cast_into::<PyString>()?;
+        if let Some(value) = cache.getattr_opt(&name)? {
+            slots.set_item(name, value)?;
+        }
+    }
+    let state = (entries, attributes, slots);
+    (restore, (cache.get_type(), configuration(cache)?), state).into_pyobject(py).map(Bound::into_any)
+}
+
+/// `__setstate__`: fills a cache with the entries of a pickle.
+pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) -> PyResult<()> {
+    type State<'py> = (Bound<'py, PyList>, Option<Bound<'py, PyAny>>, Bound<'py, PyDict>);
+    type Entry<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<f64>, u64);
+    let invalid = |_| PyValueError::new_err("this is not the state of a FlexCache");
+    let py = cache.py();
+    let (entries, attributes, slots): State<'_> = state.extract().map_err(invalid)?;
+    for entry in entries {
+        let entry = entry.cast_into::<PyTuple>().map_err(|_| invalid(PyErr::new::<PyValueError, _>("")))?;
+        let plain = if entry.len() > 4 { entry.get_slice(0, 4) } else { entry.clone() };
+        let (key, value, moment, rank): Entry<'_> = plain.extract().map_err(invalid)?;
+        let tags = options::tags(entry.get_item(4).ok().as_ref().map(Bound::as_borrowed)).map_err(invalid)?;
+        let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
+        let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
+        let this = cache.get();
+        let hash = this.hash(borrowed)?;
+        let weight = hooks::weight(&value.as_borrowed())?;
+        // Past a policy of the user's, which knows the entry already.
+        let deadline = this.deadline(ttl)?;
+        let terms = Terms { deadline, tags: &tags, ..Terms::new(weight, IfPresent::Replace) };
+        this.write_store(borrowed, value.as_borrowed(), hash, terms)?;
+        if let Some(deadline) = deadline {
+            this.expect_expiry(cache, deadline)?;
+        }
+        if ttl.is_none() {
+            // What had no deadline gets none, whatever the default.
+            cache.get().find_live(borrowed, |store, slot| store.set_deadline(slot, None))?;
+        }
+        cache.get().find_live(borrowed, |store, slot| store.restore(slot, rank))?;
+    }
+    for shard in cache.get().shards.iter() {
+        shard.with(py, AnyStore::reset_stats)?;
+    }
+    if let Some(attributes) = attributes.filter(|attributes| !attributes.is_none()) {
+        cache.getattr("__dict__")?.call_method1("update", (attributes,))?;
+    }
+    for (name, value) in slots {
+        cache.setattr(name.cast_into::<PyString>()?, value)?;
+    }
+    Ok(())
+}
+
+/// A copy with references to the same keys and values, in the same order, with the same
+/// deadlines. O(n).
+pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
+    let py = cache.py();
+    let original = cache.get();
+    // Nothing may happen between the entries and what the policy knows of them.
+    let turn = original.turn(py)?;
+    let policy = original.own_policy(py)?;
+    if policy.is_some() || !cache.get_type().is(state::type_of(py)) {
+        // The policy has an order of its own, and a subclass its attributes: copied the long way.
+        let state = reduce(cache)?.get_item(2)?;
+        let arguments = configuration(cache)?;
+        if let Some(policy) = policy {
+            // All of the policy is copied but the keys, which are the cache's.
+            let kept = PyDict::new(py);
+            for entry in state.get_item(0)?.try_iter()? {
+                let key = entry?.get_item(0)?;
+                kept.set_item(key.as_ptr() as usize, key)?;
+            }
+            let copied = py.import("copy")?.call_method1("deepcopy", (policy, kept))?;
+            arguments.set_item("eviction_policy", copied)?;
+        }
+        drop(turn);
+        let empty = restore(&cache.get_type(), &arguments)?.cast_into::<FlexCache>()?;
+        set_state(&empty, &state)?;
+        return Ok(empty.into_any().unbind());
+    }
+    let mut stores = Vec::with_capacity(original.shards.len());
+    for shard in original.shards.iter() {
+        let mut store = shard.with(py, |store| store.copy(py))?;
+        store.reset_stats();
+        stores.push(store);
+    }
+    let next = original.next_expiry(py)?;
+    let options = &original.options;
+    // One file cannot hold two traces.
+    let options = Options { name: options.name.clone(), record: None, ..*options };
+    let tier = original.tier.as_ref();
+    let tier = tier.map(|tier| Tier::new(tier.given.bind(py), tier.coherence)).transpose()?;
+    let callbacks = Callbacks { on_evict: original.notifier.listener(py)?, policy: None, tier };
+    let mut stores = stores.into_iter();
+    let Some(first) = stores.next() else { unreachable!("a cache has at least one shard") };
+    let made = FlexCache::build(py, options, callbacks, stores, first, original.seed())?;
+    let made = Bound::new(py, made)?;
+    if let Some(next) = next {
+        made.get().expect_expiry(&made, next.max(SystemClock.now()))?;
+    }
+    Ok(made.into_any().unbind())
+}

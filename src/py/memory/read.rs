@@ -1,0 +1,128 @@
+//! Reading a cache: hits, misses and look-ups that count as neither.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::any_store::Complicated;
+use super::state::FlexCache;
+use crate::py::object::key::native_eq;
+
+impl FlexCache {
+    /// The value of a live entry; counts a hit or a miss and an access.
+    #[inline(never)]
+    pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
+        let value = if let Some(tier) = &self.tier {
+            self.read_through(tier, key, hash)?
+        } else if self.gate.is_some() {
+            self.read_by_custom_policy(key, hash)?
+        } else {
+            self.read_store(key, hash)?
+        };
+        if self.slow_path.load(Ordering::Relaxed) {
+            if let Some(recorder) = &self.recorder {
+                recorder.looked_up(hash);
+            }
+            self.notify_lookup(key, value.as_ref());
+        }
+        Ok(value)
+    }
+
+    /// [`read`](Self::read) for the fast calls: covers keys that are compared natively, live
+    /// entries and built-in policies, and has changed nothing where it is `Complicated`.
+    #[inline(always)]
+    pub(crate) fn read_if_plain(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> Result<Option<Py<PyAny>>, Complicated> {
+        self.read_if_plainly_equal(key.py(), hash, |stored| native_eq(stored, &key))
+    }
+
+    /// [`read_if_plain`](Self::read_if_plain) of a key that is not there as an object.
+    #[inline(always)]
+    pub(crate) fn read_if_plainly_equal(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+    ) -> Result<Option<Py<PyAny>>, Complicated> {
+        if self.gate.is_some() || self.slow_path.load(Ordering::Relaxed) {
+            return self.hit_in_front(py, hash, eq).map(Some).ok_or(Complicated);
+        }
+        let read = self.shards.of(hash).with(py, |store| {
+            let value = store.get_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+            Ok(value.map(|value| value.clone_ref(py)))
+        });
+        read.unwrap_or(Err(Complicated))
+    }
+
+    /// The value of a key, if it is there and nothing but a hit has to be counted; has changed
+    /// nothing otherwise.
+    #[inline(always)]
+    pub(crate) fn hit_if_plain(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+    ) -> Option<Py<PyAny>> {
+        if self.gate.is_some() || self.slow_path.load(Ordering::Relaxed) {
+            return self.hit_in_front(py, hash, eq);
+        }
+        let hit = self.shards.of(hash).with(py, |store| {
+            let value = store.hit_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+            Some(value.clone_ref(py))
+        });
+        hit.ok().flatten()
+    }
+
+    /// The value of a key in memory in front of a store, if nothing but a hit has to be counted; has
+    /// changed nothing otherwise.
+    #[inline(never)]
+    fn hit_in_front(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+    ) -> Option<Py<PyAny>> {
+        let tier = self.tier.as_ref()?;
+        if self.is_observed() {
+            return None;
+        }
+        let stamp = tier.stamp_without_python(py)?;
+        let hit = self.shards.of(hash).with(py, |store| {
+            let is_fresh = |of_entry| tier.is_fresh(of_entry, stamp);
+            let value = store.hit_if_fresh(hash, |stored| eq(stored).ok_or(Complicated), is_fresh)?;
+            Some(value.clone_ref(py))
+        });
+        hit.ok().flatten()
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+        match &self.tier {
+            Some(tier) => self.has_through(tier, key),
+            None => Ok(self.find_live(key, |_, _| ())?.is_some()),
+        }
+    }
+
+    /// The value of a live entry, which counts as nothing.
+    pub(super) fn peek_at(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        match &self.tier {
+            Some(tier) => self.peek_through(tier, key),
+            None => self.find_live(key, |store, slot| store.value(slot).clone_ref(key.py())),
+        }
+    }
+
+    /// The values of those keys that are present.
+    pub(super) fn read_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let found = PyDict::new(keys.py());
+        for (key, hash) in self.hashed(keys)? {
+            if let Some(value) = self.read(key.as_borrowed(), hash)? {
+                found.set_item(key, value)?;
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,166 @@
+//! Removing entries: one by its key, the next victim, those with a tag, or all.
+
+use flexcache_core::Cause;
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+
+use super::any_store::AnyStore;
+use super::entries::missing;
+use super::expiry::BATCH;
+use super::options;
+use super::state::FlexCache;
+use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
+
+impl FlexCache {
+    /// Removes the next victim and returns it; `None` where the cache is empty.
+    pub(super) fn pop_victim(&self, py: Python<'_>) -> PyResult<Option<RemovedEntry>> {
+        self.remove_expired(py)?;
+        let turn = self.turn(py)?;
+        let popped = if turn.is_some() {
+            if self.sum(py, AnyStore::len)? == 0 {
+                return Ok(None);
+            }
+            self.remove_custom_victim(py, turn.as_ref(), Cause::Popped)?
+        } else {
+            self.pop_from_fullest(py)?
+        };
+        popped.map(|entry| self.finish_pop(py, turn.as_ref(), entry)).transpose()
+    }
+
+    fn pop_from_fullest(&self, py: Python<'_>) -> PyResult<Option<RemovedEntry>> {
+        loop {
+            let mut fullest = (0, None);
+            for shard in self.shards.iter() {
+                let len = shard.with(py, |store| store.len())?;
+                if len > fullest.0 {
+                    fullest = (len, Some(shard));
+                }
+            }
+            let Some(shard) = fullest.1 else { return Ok(None) };
+            let mut removed = RemovedEntries::new();
+            shard.with(py, |store| {
+                if let Some(victim) = store.victim() {
+                    store.remove(victim, Cause::Popped, &mut removed);
+                }
+            })?;
+            // Others may have emptied it in between; then there may be entries elsewhere.
+            if let Some(entry) = removed.pop() {
+                return Ok(Some(entry));
+            }
+        }
+    }
+
+    /// Removes an entry; whether it was there.
+    pub(super) fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+        if let Some(tier) = &self.tier {
+            return self.remove_through(tier, key);
+        }
+        let py = key.py();
+        let turn = self.turn(py)?;
+        let removed = self.remove_entry(key, Cause::Deleted)?;
+        let found = removed.is_some();
+        if let Some(entry) = removed {
+            self.finish_removal(py, entry)?;
+        }
+        drop(turn);
+        Ok(found)
+    }
+
+    pub(crate) fn remove_or_raise(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.remove(key.as_borrowed())? { Ok(()) } else { Err(missing(key)) }
+    }
+
+    /// Removes every live entry that has a tag; how many those were.
+    pub(crate) fn remove_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
+        let turn = self.turn(py)?;
+        let mut removed = RemovedEntries::new();
+        // All are out before any hook runs, which may store others under the tag.
+        let all = self.remove_tagged_entries(py, tag, &mut removed);
+        let count = removed.iter().filter(|entry| entry.cause == Cause::Deleted).count();
+        let finished = self.finish_removals(py, removed);
+        drop(turn);
+        all.and(finished).map(|()| count)
+    }
+
+    fn remove_tagged_entries(&self, py: Python<'_>, tag: &str, removed: &mut RemovedEntries) -> PyResult<()> {
+        for shard in self.shards.iter() {
+            // No more than there were, or threads that keep storing would keep this one here.
+            let mut rest = shard.with(py, |store| store.count_tagged(tag))?;
+            while rest > 0 {
+                let most = rest.min(BATCH);
+                let count = shard.with(py, |store| store.evict_tag(tag, most, removed))?;
+                rest = if count < most { 0 } else { rest - count };
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every entry.
+    pub(crate) fn remove_all(&self, py: Python<'_>, cause: Cause) -> PyResult<()> {
+        let turn = self.turn(py)?;
+        let mut result = Ok(());
+        for shard in self.shards.iter() {
+            let contents = shard.with(py, AnyStore::drain)?.into_removed(cause);
+            let Some(turn) = &turn else {
+                self.notifier.finish_all(py, contents);
+                continue;
+            };
+            for entry in contents {
+                result = result.and(self.tell_policy(py, Some(turn), "on_remove", entry.key.bind(py)));
+                turn.finish_after(entry);
+            }
+        }
+        result
+    }
+
+    /// Removes an entry and returns its value; `None` where it is absent.
+    pub(super) fn remove_and_return(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        match &self.tier {
+            Some(tier) => self.pop_through(tier, key),
+            None => Ok(self.remove_entry(key, Cause::Popped)?.map(|entry| entry.value)),
+        }
+    }
+
+    /// Removes the next victim, also from the store, and returns its key and value.
+    pub(super) fn remove_victim(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+        let entry =
+            self.pop_victim(py)?.ok_or_else(|| PyKeyError::new_err("popitem(): the cache is empty"))?;
+        if let Some(tier) = &self.tier {
+            self.remove_through(tier, entry.key.bind_borrowed(py))?;
+        }
+        Ok((entry.key, entry.value))
+    }
+
+    /// Removes entries by their keys; how many were there.
+    pub(super) fn remove_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let mut count = 0;
+        let hashed = self.hashed(keys)?;
+        let mut remove_all = || {
+            for (key, _) in &hashed {
+                count += usize::from(self.remove(key.as_borrowed())?);
+            }
+            Ok(())
+        };
+        match &self.tier {
+            Some(tier) => tier.together(keys.py(), remove_all)?,
+            None => remove_all()?,
+        }
+        Ok(count)
+    }
+
+    /// Removes every entry that has a tag, also from the store; how many those were.
+    pub(super) fn remove_tagged_through(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let (py, tag) = (tag.py(), options::tag(&tag.as_borrowed())?);
+        let stored = self.tier.as_ref().map(|tier| tier.evict_tag(py, &tag)).transpose()?;
+        let removed = self.remove_tagged(py, &tag)?;
+        Ok(stored.unwrap_or(removed))
+    }
+
+    /// Removes every entry, also from the store.
+    pub(super) fn clear_through(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(tier) = &self.tier {
+            tier.clear(py)?;
+        }
+        self.remove_all(py, Cause::Cleared)
+    }
+}

@@ -1,0 +1,183 @@
+//! What a `FlexCache` consists of: the lowest of the files that know the class.
+//!
+//! The steps of its calls are in the files above, the calls themselves in `cache` and `fast`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+
+use super::any_store::AnyStore;
+use super::lookup::Shards;
+use super::options::Options;
+use super::policy_turn::{Gate, Turn};
+use crate::py::object::duration::Ttl;
+use crate::py::object::key;
+use crate::py::object::running_python::next;
+use crate::py::process::background::Watch;
+use crate::py::process::guard::Guard;
+use crate::py::process::recorder::Recorder;
+use crate::py::removal::notifier::RemovalNotifier;
+use crate::py::store::tier::Tier;
+
+/// What Python gave the cache to call.
+pub(crate) struct Callbacks {
+    pub(crate) on_evict: Option<Py<PyAny>>,
+    pub(crate) policy: Option<Py<PyAny>>,
+    /// What lasts, behind the cache.
+    pub(crate) tier: Option<Tier>,
+}
+
+/// An in-process cache with a policy, limits, expiry and hooks.
+///
+/// Args:
+///     eviction_policy: who leaves when there is no room: "lru" (the default: least recently
+///         used), "fifo" (first in, first out), "lfu" (least frequently used, with aging),
+///         "random", "sieve", "s3fifo", "tinylfu" (windowed), "auto" (finds out by itself what suits
+///         the workload), or an object with the methods on_insert(key), on_access(key),
+///         on_remove(key) and victim(). docs/policies.md says which suits what.
+///     scan_interval: least seconds between two automatic removals of all that has expired; 0.0
+///         (the default) removes it whenever something is stored or counted.
+///     max_items: the largest number of entries; 0 (the default) for no limit.
+///     max_bytes: the largest sum of sizes; 0 (the default) for no limit. An entry's size is what
+///         its value's method item_size() returns, or 1.
+///     default_ttl: how long an entry lives where put() says nothing else: seconds as int or
+///         float, a timedelta, or a datetime (a naive one in local time); None for ever.
+///     thread_safe: False leaves out the waiting on builds without a GIL; two threads that meet
+///         then get a RuntimeError. With a GIL it makes no difference.
+///     shards: into how many parts, each with its own lock and its own order of eviction, the
+///         cache is divided; more than 1 lets threads run at once on builds without a GIL.
+///     background_expiry: True for a thread that removes what expires when it expires, without
+///         anyone touching the cache, or the least seconds between two such removals.
+///     on_evict: called as on_evict(key, value, reason) after an entry left, with a reason of
+///         "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
+///     store: what the cache is to be in front of: a `Cache` or `FanoutCache` of
+///         `flexcache_rs.disk`, or an object of your own with the methods of `flexcache_rs.Store`.
+///         What is not in memory is looked up there, a write goes to both, and what is evicted from
+///         memory stays there. Length and iteration are those of memory. None for no store.
+///     coherence: how others' writes to the store are seen: "strict" (the default) at once, or a
+///         number of seconds after which an entry in memory is fetched anew, or None where nobody
+///         else writes to it.
+///     name: what to call the cache, for people and in the registry of caches().
+///     record: a file to write a trace of all lookups to, as hashes of the keys, with the sizes if
+///         there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
+///         ends in ".gz"; complete when the cache is closed or the program ends. It costs a lookup
+///         about as much again.
+///     record_limit: after how many lookups recording ends.
+///
+/// Values may have methods of their own, looked up on their type: item_size(), and close() or
+/// aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,
+/// unless the caller took the value out with pop() or popitem(). What a hook raises is logged to
+/// the logger "flexcache_rs" and counted.
+///
+/// Every call is O(1) unless it says otherwise.
+///
+/// Raises:
+///     TypeError, ValueError, OverflowError: for an argument that makes no sense.
+///
+/// >>> from flexcache_rs import FlexCache
+/// >>> cache = FlexCache("lru", max_items=2)
+/// >>> cache["a"], cache["b"] = 1, 2
+/// >>> cache.get("a")
+/// 1
+/// >>> cache.put("c", 3, ttl=60)
+/// >>> "b" in cache, cache.items
+/// (False, 2)
+#[pyclass(frozen, subclass, weakref, generic, module = "flexcache_rs")]
+pub(crate) struct FlexCache {
+    pub(crate) shards: Shards,
+    /// Goes into every hash.
+    pub(super) seed: u64,
+    /// Whether a put has nothing to do but to store: nobody listens, nothing expires.
+    pub(super) plain_writes: bool,
+    pub(super) default_ttl: Option<Ttl>,
+    /// The turn to talk to a policy written in Python; `None` for a built-in one.
+    pub(super) gate: Option<Gate>,
+    pub(crate) options: Options,
+    pub(super) policy: Guard<Option<Py<PyAny>>>,
+    pub(super) notifier: Arc<RemovalNotifier>,
+    pub(super) last_scan: AtomicU64,
+    pub(super) watch: Option<Arc<Watch>>,
+    /// The finalizer has run: what comes in after that is removed without hooks, whose code the
+    /// collector may have taken apart.
+    pub(super) finalized: AtomicBool,
+    /// The computations in progress, by key.
+    pub(super) flights: PyOnceLock<Py<PyDict>>,
+    /// Whether lookups and writes take the slow path: there is somebody to tell of them, or a tier.
+    pub(super) slow_path: AtomicBool,
+    pub(super) recorder: Option<Arc<Recorder>>,
+    pub(super) tier: Option<Tier>,
+}
+
+/// The type object, for those who change its slots.
+pub(crate) fn type_of(py: Python<'_>) -> Bound<'_, PyType> {
+    py.get_type::<FlexCache>()
+}
+
+impl FlexCache {
+    /// The hash of a key in this cache.
+    #[inline(always)]
+    pub(crate) fn hash(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
+        key::hash(&key, self.seed)
+    }
+
+    /// The hash in this cache of a key that Python's hash is known of.
+    #[inline(always)]
+    pub(crate) fn hash_of(&self, python_hash: isize) -> u64 {
+        key::mix(python_hash, self.seed)
+    }
+
+    /// Keys with their hashes, all of them before anything is done with one.
+    pub(crate) fn hashed<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, u64)>> {
+        let keys = keys.try_iter()?;
+        let mut hashed = Vec::new();
+        while let Some(key) = next(&keys)? {
+            let hash = self.hash(key.as_borrowed())?;
+            hashed.push((key, hash));
+        }
+        Ok(hashed)
+    }
+
+    /// A policy written in Python.
+    pub(crate) fn own_policy(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.policy.with(py, |policy| policy.as_ref().map(|policy| policy.clone_ref(py)))?)
+    }
+
+    /// The seed of this cache's hashes, which a copy of its stores must share.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(super) fn sum<N: std::iter::Sum>(
+        &self,
+        py: Python<'_>,
+        count: impl Fn(&AnyStore) -> N,
+    ) -> PyResult<N> {
+        let mut parts = Vec::with_capacity(self.shards.len());
+        for shard in self.shards.iter() {
+            parts.push(shard.with(py, |store| count(store))?);
+        }
+        Ok(parts.into_iter().sum())
+    }
+
+    /// This thread's turn to talk to a policy written in Python; `None` for built-in policies.
+    pub(super) fn turn<'py>(&self, py: Python<'py>) -> PyResult<Option<Turn<'py>>> {
+        self.gate.as_ref().map(|gate| gate.enter(py, &self.notifier)).transpose()
+    }
+
+    /// Tells a policy written in Python what happened to a key.
+    pub(super) fn tell_policy(
+        &self,
+        py: Python<'_>,
+        turn: Option<&Turn<'_>>,
+        event: &str,
+        key: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match (turn, self.own_policy(py)?) {
+            (Some(turn), Some(policy)) => turn.call(policy.bind(py), event, Some(key)).map(drop),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `CacheStats`: what a cache has counted, at one moment.
+
+use flexcache_core::Stats;
+use pyo3::prelude::*;
+
+use super::any_store::AnyStore;
+use super::state::FlexCache;
+
+/// What a cache has counted at one moment, since it was made or `reset_stats()`. All exact.
+#[pyclass(frozen, eq, get_all, module = "flexcache_rs")]
+#[derive(Clone, PartialEq)]
+pub(crate) struct CacheStats {
+    /// Reads that found a live entry.
+    hits: u64,
+    /// Reads that found none.
+    misses: u64,
+    /// Entries stored under a key that had none.
+    insertions: u64,
+    /// Values replaced.
+    updates: u64,
+    /// Entries that left to make room.
+    evictions: u64,
+    /// Entries that left because their time had come.
+    expirations: u64,
+    /// Entries that left because a call said so: deleted, popped, cleared, closed.
+    removals: u64,
+    /// Exceptions that hooks raised; each was logged.
+    hook_errors: u64,
+    /// Entries there were, those included that had expired and were not removed yet.
+    items: usize,
+    /// The sum of their sizes.
+    bytes: u128,
+}
+
+impl CacheStats {
+    pub(crate) fn new(counted: Stats, hook_errors: u64, items: usize, bytes: u128) -> Self {
+        Self {
+            hits: counted.hits,
+            misses: counted.misses,
+            insertions: counted.insertions,
+            updates: counted.updates,
+            evictions: counted.evictions,
+            expirations: counted.expirations,
+            removals: counted.removals,
+            hook_errors,
+            items,
+            bytes,
+        }
+    }
+}
+
+#[pymethods]
+impl CacheStats {
+    /// Hits in all reads, 0.0 where nothing was read.
+    #[getter]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than a float holds")]
+    fn hit_ratio(&self) -> f64 {
+        let reads = self.hits + self.misses;
+        if reads == 0 { 0.0 } else { self.hits as f64 / reads as f64 }
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "CacheStats(hits={}, misses={}, insertions={}, updates={}, evictions={}, expirations={}, \
+             removals={}, hook_errors={}, items={}, bytes={})",
+            self.hits,
+            self.misses,
+            self.insertions,
+            self.updates,
+            self.evictions,
+            self.expirations,
+            self.removals,
+            self.hook_errors,
+            self.items,
+            self.bytes,
+        )
+    }
+}
+
+impl FlexCache {
+    pub(super) fn counted(&self, py: Python<'_>) -> PyResult<CacheStats> {
+        let mut counted = Stats::default();
+        for shard in self.shards.iter() {
+            counted = counted + shard.with(py, |store| store.stats())?;
+        }
+        Ok(CacheStats::new(
+            counted,
+            self.notifier.hook_errors.count(),
+            self.sum(py, AnyStore::len)?,
+            self.sum(py, |store| u128::from(store.weight()))?,
+        ))
+    }
+
+    /// Starts counting anew.
+    pub(super) fn count_anew(&self, py: Python<'_>) -> PyResult<()> {
+        for shard in self.shards.iter() {
+            shard.with(py, AnyStore::reset_stats)?;
+        }
+        self.notifier.hook_errors.reset();
+        Ok(())
+    }
+}

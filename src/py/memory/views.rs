@@ -1,0 +1,192 @@
+//! Iteration, and the views that `keys`, `values` and `entries` return.
+//!
+//! An iterator keeps the entries there were when it was made, in their order, and skips those
+//! that were removed: a slot that still holds the very key it held then holds the same entry, since
+//! the iterator's own reference keeps that key's address from being used again.
+
+use flexcache_core::Slot;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::lookup::Shards;
+use super::state::FlexCache;
+use crate::py::object::running_python;
+use crate::py::process::guard::Guard;
+use crate::py::removal::nesting::not_too_deep;
+
+/// What to show of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Keys,
+    Values,
+    Entries,
+}
+
+/// An entry that was there when the iterator was made.
+struct IterEntry {
+    shard: usize,
+    slot: Slot,
+    key: Py<PyAny>,
+}
+
+struct Rest {
+    cache: Option<Py<FlexCache>>,
+    entries: std::vec::IntoIter<IterEntry>,
+}
+
+/// Iterates over a cache as it was, without what has left since.
+#[pyclass(frozen, generic, module = "flexcache_rs._core")]
+pub(crate) struct CacheIterator {
+    rest: Guard<Rest>,
+    what: What,
+}
+
+impl CacheIterator {
+    pub(crate) fn new(cache: &Bound<'_, FlexCache>, what: What) -> PyResult<Self> {
+        let py = cache.py();
+        cache.get().scan_if_due(py)?;
+        let mut entries = Vec::new();
+        for (shard, store) in cache.get().shards.iter().enumerate() {
+            store.with(py, |store| {
+                entries.reserve(store.len());
+                entries.extend(store.slots().into_iter().map(|slot| IterEntry {
+                    shard,
+                    slot,
+                    key: store.key(slot).clone_ref(py),
+                }));
+            })?;
+        }
+        let rest = Rest { cache: Some(cache.clone().unbind()), entries: entries.into_iter() };
+        Ok(Self { rest: Guard::new(rest, true), what })
+    }
+}
+
+/// The value of an entry, if it is still there.
+fn value_of(py: Python<'_>, shards: &Shards, entry: &IterEntry) -> PyResult<Option<Py<PyAny>>> {
+    let Some(shard) = shards.iter().nth(entry.shard) else { return Ok(None) };
+    Ok(shard.with(py, |store| {
+        let same = store.key_at(entry.slot).is_some_and(|key| key.is(&entry.key));
+        (same && !store.has_expired(entry.slot)).then(|| store.value(entry.slot).clone_ref(py))
+    })?)
+}
+
+impl Drop for CacheIterator {
+    fn drop(&mut self) {
+        let keys = std::mem::take(&mut self.rest.get_mut().entries);
+        if keys.len() > 0 {
+            let _ = Python::try_attach(|py| {
+                not_too_deep(py, |py| keys.for_each(|entry| running_python::decref(py, entry.key)));
+            });
+        }
+    }
+}
+
+#[pymethods]
+impl CacheIterator {
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        loop {
+            let (cache, next) = self.rest.with(py, |rest| match rest.entries.next() {
+                Some(next) => (rest.cache.as_ref().map(|cache| cache.clone_ref(py)), Some(next)),
+                None => (rest.cache.take(), None),
+            })?;
+            let (Some(cache), Some(entry)) = (cache, next) else { return Ok(None) };
+            let Some(value) = value_of(py, &cache.get().shards, &entry)? else { continue };
+            return Ok(Some(match self.what {
+                What::Keys => entry.key,
+                What::Values => value,
+                What::Entries => PyTuple::new(py, [entry.key, value])?.into_any().unbind(),
+            }));
+        }
+    }
+
+    fn __length_hint__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.rest.with(py, |rest| rest.entries.len())?)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs this in a thread that is attached; the token is used for
+        // nothing but to take the lock.
+        let py = unsafe { Python::assume_attached() };
+        let visited = self.rest.try_with(py, |rest| {
+            visit.call(&rest.cache)?;
+            rest.entries.as_slice().iter().try_for_each(|entry| visit.call(&entry.key))
+        });
+        visited.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let taken = self.rest.with(py, |rest| (rest.cache.take(), std::mem::take(&mut rest.entries)));
+        drop(taken);
+    }
+}
+
+/// The keys, values or entries of a cache, as it is whenever the view is asked.
+#[pyclass(frozen, generic, module = "flexcache_rs._core")]
+pub(crate) struct CacheView {
+    cache: Py<FlexCache>,
+    what: What,
+}
+
+impl CacheView {
+    pub(crate) fn new(cache: &Bound<'_, FlexCache>, what: What) -> Self {
+        Self { cache: cache.clone().unbind(), what }
+    }
+}
+
+#[pymethods]
+impl CacheView {
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.cache.bind(py).len()
+    }
+
+    fn __iter__(&self, py: Python<'_>) -> PyResult<CacheIterator> {
+        CacheIterator::new(self.cache.bind(py), self.what)
+    }
+
+    fn __contains__(&self, wanted: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = wanted.py();
+        let cache = self.cache.get();
+        match self.what {
+            What::Keys => cache.has(wanted.as_borrowed()),
+            What::Values => {
+                for value in
+                    CacheIterator::new(self.cache.bind(py), What::Values)?.into_pyobject(py)?.try_iter()?
+                {
+                    if running_python::eq(&value?, &wanted.as_borrowed())? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            What::Entries => {
+                let Ok((key, value)) = wanted.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
+                    return Ok(false);
+                };
+                let stored =
+                    cache.find_live(key.as_borrowed(), |store, slot| store.value(slot).clone_ref(py))?;
+                stored.map_or(Ok(false), |stored| running_python::eq(stored.bind(py), &value.as_borrowed()))
+            }
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let name = match self.what {
+            What::Keys => "keys",
+            What::Values => "values",
+            What::Entries => "entries",
+        };
+        let shown = py
+            .import("builtins")?
+            .call_method1("list", (CacheIterator::new(self.cache.bind(py), self.what)?,))?;
+        Ok(format!("{name}({})", shown.repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.cache)
+    }
+}

@@ -1,0 +1,171 @@
+//! Storing entries.
+
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use flexcache_core::Error;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::any_store::{Complicated, PlainPut};
+use super::core_errors::refused;
+use super::options;
+use super::state::FlexCache;
+use super::terms::{IfPresent, Terms, WriteOutcome};
+use crate::py::object::hooks;
+use crate::py::object::key::native_eq;
+use crate::py::object::running_python::{call, decref};
+
+/// A key and value with the key's hash and the value's weight.
+type Weighed<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64, u64);
+
+impl FlexCache {
+    /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
+    /// cache that has none, and has changed nothing where it is `Complicated`.
+    #[inline(always)]
+    pub(crate) fn write_if_plain(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> Result<(), Complicated> {
+        if !self.plain_writes || self.slow_path.load(Ordering::Relaxed) {
+            return Err(Complicated);
+        }
+        let py = key.py();
+        let put = self.shards.of(hash).with(py, |store| {
+            let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
+            store.put_if_plain(hash, eq, || key.to_owned().unbind(), || value.to_owned().unbind())
+        });
+        match put.unwrap_or(Err(Complicated))? {
+            PlainPut::Inserted => {}
+            PlainPut::Evicted(entry) => {
+                decref(py, entry.key);
+                self.finish_value(py, entry.value);
+            }
+            PlainPut::Replaced(before) if before.is(&*value) => decref(py, before),
+            PlainPut::Replaced(before) => self.finish_value(py, before),
+        }
+        Ok(())
+    }
+
+    /// Stores an entry; whether it was stored.
+    pub(crate) fn write(
+        this: &Borrowed<'_, '_, Self>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Borrowed<'_, '_, PyAny>>,
+        tags: Option<Borrowed<'_, '_, PyAny>>,
+        if_present: IfPresent,
+    ) -> PyResult<bool> {
+        let hash = this.get().hash(key)?;
+        let weight = hooks::weight(&value)?;
+        let tags = options::tags(tags)?;
+        Self::write_weighed(
+            this,
+            key,
+            value,
+            hash,
+            ttl,
+            Terms { tags: &tags, ..Terms::new(weight, if_present) },
+        )
+    }
+
+    #[inline]
+    pub(crate) fn write_weighed(
+        this: &Borrowed<'_, '_, Self>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        ttl: Option<Borrowed<'_, '_, PyAny>>,
+        terms: Terms<'_>,
+    ) -> PyResult<bool> {
+        let cache = this.get();
+        let deadline = cache.deadline(ttl)?;
+        let terms = Terms { deadline, ..terms };
+        if let Some(tier) = &cache.tier {
+            return Self::write_through(this, tier, key, value, hash, terms);
+        }
+        let stored = if cache.gate.is_some() {
+            cache.write_by_custom_policy(key, value, hash, terms)?
+        } else {
+            cache.write_store(key, value, hash, terms)?
+        };
+        if let Some(deadline) = deadline {
+            cache.expect_expiry(this, deadline)?;
+        }
+        if cache.slow_path.load(Ordering::Relaxed) {
+            cache.notify_write(&key, &value, hash, terms.weight, stored);
+        }
+        Ok(stored != WriteOutcome::AlreadyPresent)
+    }
+
+    /// Stores or replaces many entries.
+    pub(super) fn write_many(
+        this: &Bound<'_, Self>,
+        mapping: &Bound<'_, PyAny>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, cache, ttl) = (this.py(), this.get(), ttl.map(Bound::as_borrowed));
+        let entries = PyDict::new(py);
+        call(&entries.getattr("update")?, [mapping])?;
+        // Everything that can be refused is, before anything is stored.
+        cache.deadline(ttl)?;
+        let tags = options::tags(tags.map(Bound::as_borrowed))?;
+        let mut weighed = Vec::with_capacity(entries.len());
+        let mut total = 0_u128;
+        for (key, value) in &entries {
+            let hash = cache.hash(key.as_borrowed())?;
+            let weight = hooks::weight(&value.as_borrowed())?;
+            cache.shards.of(hash).with(py, |store| store.fits_alone(weight))?.map_err(refused)?;
+            total += u128::from(weight);
+            weighed.push((key, value, hash, weight));
+        }
+        if total > weighed.len() as u128 {
+            cache.check_sums(py, &weighed)?;
+        }
+        let write_all = || {
+            for (key, value, hash, weight) in &weighed {
+                let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
+                let terms = Terms { tags: &tags, ..Terms::new(*weight, IfPresent::Replace) };
+                Self::write_weighed(this, key, value, *hash, ttl, terms)?;
+            }
+            Ok(())
+        };
+        match &cache.tier {
+            Some(tier) => tier.together(py, write_all).inspect_err(|_| {
+                // None of them is in the store, for all we know.
+                for (key, ..) in &weighed {
+                    let _ = cache.remove_from_memory(key.as_borrowed());
+                }
+            }),
+            None => write_all(),
+        }
+    }
+
+    /// Checks that the weights of new entries fit 64 bits together with those that stay.
+    fn check_sums(&self, py: Python<'_>, new: &[Weighed<'_>]) -> PyResult<()> {
+        for shard in self.shards.iter() {
+            let (limited, mut total) =
+                shard.with(py, |store| (store.limits().weight.is_some(), u128::from(store.weight())))?;
+            if limited {
+                // Others will be evicted.
+                continue;
+            }
+            for (key, _, hash, weight) in
+                new.iter().filter(|(_, _, hash, _)| ptr::eq(self.shards.of(*hash), shard))
+            {
+                let freed = self.shards.find(&key.as_borrowed(), *hash, |store, found| {
+                    found.map_or(0, |slot| store.weight_of(slot))
+                })?;
+                if total - u128::from(freed) + u128::from(*weight) > u128::from(u64::MAX) {
+                    let total = u64::try_from(total - u128::from(freed)).unwrap_or(u64::MAX);
+                    return Err(refused(Error::WeightOverflow { weight: *weight, total }));
+                }
+                total = total - u128::from(freed) + u128::from(*weight);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! Times as users write them: seconds, `timedelta`, `datetime`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flexcache_core::{Clock, Nanos};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyFloat};
+
+use super::integer::{integer, shown};
+use crate::py::process::clock::SystemClock;
+
+/// The longest time to live, so that no sum of a time and a clock's reading overflows: 292 years.
+const LONGEST: i128 = i64::MAX as i128;
+const LONGEST_IN_WORDS: &str = "292 years";
+
+/// When an entry without a time of its own expires.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ttl {
+    /// So long after it was stored.
+    After(Nanos),
+    /// At a moment on the process's clock.
+    At(Nanos),
+}
+
+impl Ttl {
+    /// The moment, for an entry stored now.
+    #[inline]
+    pub(crate) fn deadline(self) -> Nanos {
+        match self {
+            Self::After(nanos) => SystemClock.now().saturating_add(nanos),
+            Self::At(deadline) => deadline,
+        }
+    }
+}
+
+/// A time to live: seconds as int or float, a `timedelta`, or a `datetime`. What is not after now
+/// has expired already.
+///
+/// # Errors
+///
+/// `TypeError` for what is no time, `ValueError` for NaN, `OverflowError` past 292 years.
+pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Ttl> {
+    let too_long = || {
+        PyOverflowError::new_err(format!(
+            "{argument} must be less than {LONGEST_IN_WORDS}, not {}; leave it out where there is to be no end",
+            shown(&value)
+        ))
+    };
+    let nanos = |nanos: i128| if nanos > LONGEST { Err(too_long()) } else { Ok(clamp(nanos)) };
+    if let Some(duration) = signed(argument, value)? {
+        return nanos(duration).map(Ttl::After);
+    }
+    let Ok(moment) = value.cast::<PyDateTime>() else {
+        return Err(PyTypeError::new_err(format!(
+            "{argument} must be a number of seconds, a timedelta or a datetime, not {}",
+            value.get_type().name()?
+        )));
+    };
+    // `timestamp` reads a naive datetime as local time, and fails at the ends of the calendar.
+    let Ok(timestamp) = moment.call_method0("timestamp").and_then(|moment| moment.extract::<f64>()) else {
+        return if moment.get_year() < 1970 { Ok(Ttl::After(0)) } else { Err(too_long()) };
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let nanos = nanos(from_float(timestamp - now))?;
+    Ok(Ttl::At(SystemClock.now().saturating_add(nanos)))
+}
+
+/// So many seconds from when an entry is stored; what is negative counts as nothing.
+pub(crate) fn after(seconds: f64) -> Ttl {
+    Ttl::After(clamp(from_float(seconds)))
+}
+
+/// A duration: seconds as int or float, or a `timedelta`, not negative.
+///
+/// # Errors
+///
+/// `TypeError`, `ValueError` or `OverflowError`, as for [`ttl`].
+pub(crate) fn interval(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Nanos> {
+    match signed(argument, value.as_borrowed())? {
+        Some(nanos) if nanos < 0 => Err(PyValueError::new_err(format!(
+            "{argument} must be 0 or more seconds, not {}",
+            shown(&value.as_borrowed())
+        ))),
+        Some(nanos) if nanos > LONGEST => Err(PyOverflowError::new_err(format!(
+            "{argument} must be less than {LONGEST_IN_WORDS}, not {}",
+            shown(&value.as_borrowed())
+        ))),
+        Some(nanos) => Ok(clamp(nanos)),
+        None => Err(PyTypeError::new_err(format!(
+            "{argument} must be a number of seconds or a timedelta, not {}",
+            value.get_type().name()?
+        ))),
+    }
+}
+
+/// What is negative counts as nothing.
+fn clamp(nanos: i128) -> Nanos {
+    Nanos::try_from(nanos.max(0)).unwrap_or(Nanos::MAX)
+}
+
+/// The nanoseconds in a number or a `timedelta`; `None` for other types.
+fn signed(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Option<i128>> {
+    if let Ok(number) = value.cast::<PyFloat>() {
+        let seconds: f64 = number.extract()?;
+        if seconds.is_nan() {
+            return Err(PyValueError::new_err(format!("{argument} must be a time, not NaN")));
+        }
+        return Ok(Some(from_float(seconds)));
+    }
+    if let Ok(delta) = value.cast::<PyDelta>() {
+        let seconds = i128::from(delta.get_days()) * 86_400 + i128::from(delta.get_seconds());
+        return Ok(Some(seconds * 1_000_000_000 + i128::from(delta.get_microseconds()) * 1_000));
+    }
+    let Some(number) = integer(&value)? else { return Ok(None) };
+    // Past 64 bits only the sign matters.
+    Ok(Some(match number.extract::<i64>() {
+        Ok(seconds) => i128::from(seconds) * 1_000_000_000,
+        Err(_) if number.lt(0_i32)? => i128::MIN,
+        Err(_) => i128::MAX,
+    }))
+}
+
+/// A fraction of a nanosecond counts as a whole one.
+fn from_float(seconds: f64) -> i128 {
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
+    let nanos = (seconds * 1e9).ceil() as i128;
+    nanos
+}
+
+/// Seconds from now until `deadline`, not negative.
+pub(crate) fn seconds_until(deadline: Nanos) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a float of seconds is what Python speaks")]
+    let nanos = deadline.saturating_sub(SystemClock.now()) as f64;
+    nanos / 1e9
+}

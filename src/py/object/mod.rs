@@ -1,0 +1,9 @@
+//! Python objects as they are: hashing, equality, calls, hooks, numbers and durations.
+
+pub(crate) mod duration;
+pub(crate) mod entered;
+pub(crate) mod hooks;
+pub(crate) mod int_hash;
+pub(crate) mod integer;
+pub(crate) mod key;
+pub(crate) mod running_python;

@@ -1,0 +1,224 @@
+//! Running Python code from Rust, and what can happen to a thread on the way.
+//!
+//! Before 3.14, an interpreter that ends makes every other thread that asks for the GIL exit, by
+//! unwinding its stack. Python code can ask for the GIL at any instruction, so a daemon thread that
+//! is in a hook or an `__eq__` unwinds into the frames here, without the GIL: nothing may be
+//! dropped there, and nothing can be caught. The only safe thing for such a thread to do is
+//! nothing, until the process ends a moment later. Therefore everything that runs code of the
+//! user's goes through this file, where the interpreter's functions are called as ones that
+//! unwind, which PyO3's declarations rule out.
+
+use std::ffi::c_int;
+use std::hint::black_box;
+use std::mem::transmute;
+use std::ptr;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// One of the interpreter's functions, as one that may unwind. The compiler must not see which it
+/// is, or it would know better from PyO3's declaration.
+macro_rules! unwinding {
+    ($function:ident($($argument:ty),+) $(-> $result:ty)?) => {{
+        let function: unsafe extern "C" fn($($argument),+) $(-> $result)? = black_box(ffi::$function);
+        // SAFETY: the types differ in nothing but what the compiler may assume.
+        unsafe {
+            transmute::<
+                unsafe extern "C" fn($($argument),+) $(-> $result)?,
+                unsafe extern "C-unwind" fn($($argument),+) $(-> $result)?,
+            >(function)
+        }
+    }};
+}
+
+type Object = *mut ffi::PyObject;
+
+/// Keeps a thread that is being unwound, though it did not panic, from going any further.
+struct StaysHere;
+
+impl Drop for StaysHere {
+    fn drop(&mut self) {
+        while !std::thread::panicking() {
+            std::thread::park();
+        }
+    }
+}
+
+/// Runs one of the interpreter's functions above.
+#[inline(always)]
+fn guarded<R>(call: impl FnOnce() -> R) -> R {
+    let stays_here = StaysHere;
+    let result = call();
+    std::mem::forget(stays_here);
+    result
+}
+
+/// Drops a reference to an object, which may run its destructor.
+#[inline(always)]
+pub(crate) fn decref(_py: Python<'_>, object: Py<PyAny>) {
+    let object = object.into_ptr();
+    // SAFETY: the thread is attached, as the token proves, and the reference was the caller's.
+    unsafe {
+        // A reference that is not the last runs nothing.
+        if ffi::Py_REFCNT(object) > 1 { ffi::Py_DECREF(object) } else { decref_last(object) }
+    }
+}
+
+/// # Safety
+///
+/// The thread must be attached, and the reference the caller's.
+unsafe fn decref_last(object: Object) {
+    let decrease = unwinding!(Py_DecRef(Object));
+    // SAFETY: the caller's promise.
+    guarded(|| unsafe { decrease(object) });
+}
+
+/// The hash of an object, as its `__hash__` computes it; -1 where that raised.
+#[inline(always)]
+pub(crate) fn hash(object: &Borrowed<'_, '_, PyAny>) -> ffi::Py_hash_t {
+    let hash = unwinding!(PyObject_Hash(Object) -> ffi::Py_hash_t);
+    // SAFETY: the object is valid and the thread attached, as the borrow proves.
+    guarded(|| unsafe { hash(object.as_ptr()) })
+}
+
+/// Whether two objects are equal, as their `__eq__` says.
+pub(crate) fn eq(one: &Bound<'_, PyAny>, other: &Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+    let compare = unwinding!(PyObject_RichCompareBool(Object, Object, c_int) -> c_int);
+    // SAFETY: both objects are valid and the thread attached, as the borrows prove.
+    match guarded(|| unsafe { compare(one.as_ptr(), other.as_ptr(), ffi::Py_EQ) }) {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(PyErr::fetch(one.py())),
+    }
+}
+
+/// The next object of an iterator.
+pub(crate) fn next<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = iterator.py();
+    let advance = unwinding!(PyIter_Next(Object) -> Object);
+    // SAFETY: the iterator is valid and the thread attached, as the borrow proves; what is returned
+    // is a new reference, or null.
+    let next = unsafe {
+        let next = guarded(|| advance(iterator.as_ptr()));
+        Bound::from_owned_ptr_or_opt(py, next)
+    };
+    match next {
+        Some(next) => Ok(Some(next)),
+        None => PyErr::take(py).map_or(Ok(None), Err),
+    }
+}
+
+/// Calls an object with arguments as the interpreter passes them.
+///
+/// # Safety
+///
+/// They must be as `PyObject_Vectorcall` wants them.
+pub(crate) unsafe fn call_raw<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: *const Object,
+    count: usize,
+    names: Object,
+) -> PyResult<Bound<'py, PyAny>> {
+    let call = vectorcall(callable);
+    // SAFETY: the caller's promise, and the thread is attached; what is returned is a new
+    // reference, or null with an exception set.
+    unsafe {
+        let result = guarded(|| call(callable.as_ptr(), args, count, names));
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}
+
+type Vectorcall = unsafe extern "C-unwind" fn(Object, *const Object, usize, Object) -> Object;
+
+/// The function to call an object with.
+#[cfg(Py_3_11)]
+#[inline]
+fn vectorcall(_callable: &Bound<'_, PyAny>) -> Vectorcall {
+    unwinding!(PyObject_Vectorcall(Object, *const Object, usize, Object) -> Object)
+}
+
+/// The function to call an object with: its own, since the interpreter has none that does all.
+#[cfg(not(Py_3_11))]
+fn vectorcall(callable: &Bound<'_, PyAny>) -> Vectorcall {
+    unsafe extern "C-unwind" fn by_tuple(
+        callable: Object,
+        args: *const Object,
+        count: usize,
+        names: Object,
+    ) -> Object {
+        let call = unwinding!(PyObject_Call(Object, Object, Object) -> Object);
+        // SAFETY: the arguments are as for any vectorcall. References are dropped only where no
+        // thread unwinds: `call` either returns or never does.
+        unsafe {
+            let py = Python::assume_attached();
+            let positional = ffi::PyVectorcall_NARGS(count).cast_unsigned();
+            let object = |at: usize| Borrowed::from_ptr(py, *args.add(at));
+            let arguments = pyo3::types::PyTuple::new(py, (0..positional).map(object));
+            let keywords = pyo3::types::PyDict::new(py);
+            let keyword_count = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) };
+            let filled = arguments.and_then(|arguments| {
+                for at in 0..keyword_count {
+                    let name = Borrowed::from_ptr(py, ffi::PyTuple_GET_ITEM(names, at));
+                    keywords.set_item(name, object(positional + at.cast_unsigned()))?;
+                }
+                Ok(arguments)
+            });
+            match filled {
+                Ok(arguments) => guarded(|| call(callable, arguments.as_ptr(), keywords.as_ptr())),
+                Err(error) => {
+                    error.restore(py);
+                    ptr::null_mut()
+                }
+            }
+        }
+    }
+    // SAFETY: the object is valid and the thread attached, as the borrow proves.
+    let own = unsafe { ffi::PyVectorcall_Function(callable.as_ptr()) };
+    // SAFETY: the types differ in nothing but what the compiler may assume.
+    own.map_or(by_tuple, |own| unsafe { transmute::<ffi::vectorcallfunc, Vectorcall>(own) })
+}
+
+/// Calls an object with positional arguments.
+pub(crate) fn call<'py, const N: usize>(
+    callable: &Bound<'py, PyAny>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    let args = args.map(Bound::as_ptr);
+    // SAFETY: so many valid objects.
+    unsafe { call_raw(callable, args.as_ptr(), N, ptr::null_mut()) }
+}
+
+/// Whether modules are being torn down and other threads may end at any moment.
+pub(crate) fn interpreter_is_ending() -> bool {
+    #[cfg(not(Py_3_13))]
+    unsafe extern "C" {
+        #[link_name = "_Py_IsFinalizing"]
+        fn is_finalizing() -> c_int;
+    }
+    #[cfg(Py_3_13)]
+    use ffi::Py_IsFinalizing as is_finalizing;
+
+    // SAFETY: may be called at any time.
+    unsafe { is_finalizing() != 0 }
+}
+
+/// Tells of an error that nobody can be given, the way the interpreter does for a `__del__`.
+pub(crate) fn report_unraisable(py: Python<'_>, error: PyErr) {
+    error.restore(py);
+    let report = unwinding!(PyErr_WriteUnraisable(Object));
+    // SAFETY: the thread is attached, as the token proves, and an exception is set.
+    guarded(|| unsafe { report(ptr::null_mut()) });
+}
+
+/// Runs `call` in a way that PyO3 knows this thread to be attached, which it cannot know of the
+/// fast calls; references dropped without a token at hand are then dropped at once.
+pub(crate) fn attached<R>(py: Python<'_>, call: impl FnOnce(Python<'_>) -> R) -> R {
+    let mut call = Some(call);
+    let result = Python::try_attach(|py| call.take().map(|call| call(py))).flatten();
+    match (result, call) {
+        (Some(result), _) => result,
+        // The interpreter is ending: attached all the same, as the caller's token proves.
+        (None, Some(call)) => call(py),
+        (None, None) => unreachable!("a call that was taken has a result"),
+    }
+}

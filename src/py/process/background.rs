@@ -1,0 +1,318 @@
+//! The background thread: one for the process, asleep until there is something to do.
+//!
+//! It removes what has expired from the caches that asked for it, and runs jobs: the `aclose` hooks
+//! of threads that have no event loop. It starts with the first such need, holds only weak references
+//! to caches, and ends before the interpreter does. A forked child has none until it needs one. What
+//! a cache is, it does not know: each comes with the two [`Duties`] that the thread has towards it.
+//!
+//! Its lock is never held while anything else is waited for, the interpreter included.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use flexcache_core::{Clock, Nanos};
+use parking_lot::{Condvar, Mutex, RwLock};
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+
+use super::clock::SystemClock;
+use super::logging;
+
+/// How long the end of the program waits for a hook that is running.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// After how long a cache is looked at again that another thread was busy with.
+const WHEN_BUSY: Nanos = 10_000_000;
+
+const NEVER: Nanos = Nanos::MAX;
+
+/// Something to run in the thread, once.
+pub(crate) type Job = Box<dyn FnOnce(Python<'_>) + Send>;
+
+/// What the thread does with a cache that it looks after.
+#[derive(Clone, Copy)]
+pub(crate) struct Duties {
+    /// Removes what has expired: how many entries; `None` where another thread is busy with it.
+    pub(crate) try_remove_expired: fn(&Bound<'_, PyAny>) -> PyResult<Option<usize>>,
+    /// When something expires next.
+    pub(crate) next_expiry: fn(&Bound<'_, PyAny>) -> PyResult<Option<Nanos>>,
+}
+
+/// A cache that the thread looks after.
+pub(crate) struct Watch {
+    /// The cache, weakly; set by the first deadline.
+    cache: Mutex<Option<Py<PyWeakrefReference>>>,
+    duties: Duties,
+    /// When to look at it.
+    next: AtomicU64,
+    /// Not before this.
+    earliest: AtomicU64,
+    /// The least time between two looks.
+    interval: Nanos,
+    /// The thread that knows of it: its number, 0 for none.
+    known_to: AtomicU64,
+}
+
+impl Watch {
+    pub(crate) fn new(interval: Nanos, duties: Duties) -> Self {
+        Self {
+            cache: Mutex::new(None),
+            duties,
+            next: AtomicU64::new(NEVER),
+            earliest: AtomicU64::new(0),
+            interval,
+            known_to: AtomicU64::new(0),
+        }
+    }
+
+    /// Something in `cache` expires at `deadline`.
+    pub(crate) fn expect(self: &Arc<Self>, cache: &Bound<'_, PyAny>, deadline: Nanos) -> PyResult<()> {
+        let deadline = deadline.max(self.earliest.load(Ordering::Relaxed));
+        let sooner = self.next.fetch_min(deadline, Ordering::AcqRel) > deadline;
+        if sooner || self.known_to.load(Ordering::Relaxed) != GENERATION.load(Ordering::Relaxed) {
+            self.announce(cache)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn announce(self: &Arc<Self>, cache: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = cache.py();
+        if self.cache.lock().is_none() {
+            let weak = PyWeakrefReference::new(cache)?.unbind();
+            let mut place = self.cache.lock();
+            if place.is_none() {
+                *place = Some(weak);
+            }
+        }
+        let Some(background) = current(py)? else { return Ok(()) };
+        let mut state = background.state.lock();
+        if self.known_to.swap(background.generation, Ordering::Relaxed) != background.generation {
+            state.watches.retain(|watch| Arc::strong_count(watch) > 1);
+            state.watches.push(Arc::clone(self));
+        }
+        if self.next.load(Ordering::Acquire) < state.asleep_until {
+            background.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    fn upgrade<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let weak = self.cache.lock().as_ref().map(|weak| weak.clone_ref(py))?;
+        weak.bind(py).upgrade()
+    }
+}
+
+struct Background {
+    generation: u64,
+    state: Mutex<State>,
+    wake: Condvar,
+    ended: Condvar,
+    thread: Mutex<Option<ThreadId>>,
+}
+
+struct State {
+    watches: Vec<Arc<Watch>>,
+    jobs: Vec<Job>,
+    asleep_until: Nanos,
+    stop: bool,
+    ended: bool,
+}
+
+/// The thread of this process. Only attached threads touch the lock, and none of them can be
+/// stopped for a fork while inside it.
+static CURRENT: RwLock<Option<Arc<Background>>> = RwLock::new(None);
+/// Counts processes: a fork's child is the next.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+/// The interpreter is about to end; nothing is started any more.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// The number of this process among those that fork made of it.
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// The thread, started where there is none; `None` when the program ends.
+fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
+    if let Some(background) = &*CURRENT.read() {
+        return Ok(Some(Arc::clone(background)));
+    }
+    if ENDING.load(Ordering::Acquire) {
+        return Ok(None);
+    }
+    let shut_down = PyCFunction::new_closure(
+        py,
+        None,
+        None,
+        |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| end(args.py()),
+    )?;
+    py.import("atexit")?.call_method1("register", (shut_down,))?;
+    let background = Arc::new(Background {
+        generation: generation(),
+        state: Mutex::new(State {
+            watches: Vec::new(),
+            jobs: Vec::new(),
+            asleep_until: 0,
+            stop: false,
+            ended: false,
+        }),
+        wake: Condvar::new(),
+        ended: Condvar::new(),
+        thread: Mutex::new(None),
+    });
+    let background = {
+        let mut place = CURRENT.write();
+        if let Some(other) = &*place {
+            // Registering ran Python code, and another thread was quicker.
+            return Ok(Some(Arc::clone(other)));
+        }
+        let run = Arc::clone(&background);
+        thread::Builder::new().name("flexcache-expiry".into()).spawn(move || run.run())?;
+        *place = Some(Arc::clone(&background));
+        background
+    };
+    logging::debug(py, &format_args!("the background thread has started"));
+    Ok(Some(background))
+}
+
+/// Hands a job to the thread.
+///
+/// # Errors
+///
+/// The job itself, where there is no thread to take it.
+pub(crate) fn run(py: Python<'_>, job: Job) -> Result<(), Job> {
+    let Ok(Some(background)) = current(py) else { return Err(job) };
+    let mut state = background.state.lock();
+    if state.stop {
+        return Err(job);
+    }
+    state.jobs.push(job);
+    background.wake.notify_one();
+    Ok(())
+}
+
+/// Whether the caller is the background thread.
+pub(crate) fn is_current_thread() -> bool {
+    let background = CURRENT.read().as_ref().map(Arc::clone);
+    background.is_some_and(|background| *background.thread.lock() == Some(thread::current().id()))
+}
+
+/// The clock was moved: look again.
+pub(crate) fn clock_moved() {
+    if let Some(background) = &*CURRENT.read() {
+        // Under its lock, so that the thread is either asleep or has yet to read the clock.
+        let _state = background.state.lock();
+        background.wake.notify_one();
+    }
+}
+
+impl Background {
+    fn run(&self) {
+        *self.thread.lock() = Some(thread::current().id());
+        while let Some((due, jobs)) = self.wait() {
+            let attached = Python::try_attach(|py| {
+                for job in jobs {
+                    job(py);
+                }
+                for watch in &due {
+                    self.look_at(py, watch);
+                }
+            });
+            if attached.is_none() {
+                break;
+            }
+        }
+        self.state.lock().ended = true;
+        self.ended.notify_all();
+    }
+
+    /// Sleeps until something is due; `None` when it is time to end.
+    fn wait(&self) -> Option<(Vec<Arc<Watch>>, Vec<Job>)> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stop {
+                return None;
+            }
+            // A watch that nobody else holds belonged to a cache that is gone.
+            state.watches.retain(|watch| Arc::strong_count(watch) > 1);
+            let now = SystemClock.now();
+            let due: Vec<_> = state
+                .watches
+                .iter()
+                .filter(|watch| watch.next.load(Ordering::Acquire) <= now)
+                .cloned()
+                .collect();
+            if !due.is_empty() || !state.jobs.is_empty() {
+                state.asleep_until = 0;
+                return Some((due, std::mem::take(&mut state.jobs)));
+            }
+            let next =
+                state.watches.iter().map(|watch| watch.next.load(Ordering::Acquire)).min().unwrap_or(NEVER);
+            state.asleep_until = next;
+            if next == NEVER {
+                self.wake.wait(&mut state);
+            } else {
+                self.wake.wait_for(&mut state, Duration::from_nanos(next - now));
+            }
+        }
+    }
+
+    fn look_at(&self, py: Python<'_>, watch: &Arc<Watch>) {
+        // From here on a sooner deadline counts again.
+        watch.next.store(NEVER, Ordering::Release);
+        let Some(cache) = watch.upgrade(py) else {
+            self.state.lock().watches.retain(|other| !Arc::ptr_eq(other, watch));
+            return;
+        };
+        match (watch.duties.try_remove_expired)(&cache) {
+            Ok(Some(0)) => {}
+            Ok(None) => {
+                watch.next.fetch_min(SystemClock.now().saturating_add(WHEN_BUSY), Ordering::AcqRel);
+                return;
+            }
+            Ok(Some(count)) => {
+                logging::debug(py, &format_args!("removed {count} expired entries in the background"));
+            }
+            Err(error) => logging::error(
+                py,
+                &format_args!("background expiry failed:\n{}", logging::describe(py, &error)),
+            ),
+        }
+        let earliest = SystemClock.now().saturating_add(watch.interval);
+        watch.earliest.store(if watch.interval > 0 { earliest } else { 0 }, Ordering::Relaxed);
+        if let Ok(Some(next)) = (watch.duties.next_expiry)(&cache) {
+            let next = if watch.interval > 0 { next.max(earliest) } else { next };
+            watch.next.fetch_min(next, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Ends the thread before the interpreter ends, and runs what was left to it.
+fn end(py: Python<'_>) {
+    ENDING.store(true, Ordering::Release);
+    let Some(background) = CURRENT.read().as_ref().map(Arc::clone) else { return };
+    let jobs = {
+        let mut state = background.state.lock();
+        state.stop = true;
+        background.wake.notify_one();
+        std::mem::take(&mut state.jobs)
+    };
+    py.detach(|| {
+        let until = Instant::now() + PATIENCE;
+        let mut state = background.state.lock();
+        while !state.ended && !background.ended.wait_until(&mut state, until).timed_out() {}
+    });
+    for job in jobs {
+        job(py);
+    }
+}
+
+/// In a fork's child there is no thread, whatever the parent had.
+#[pyfunction]
+pub(crate) fn after_fork_in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    // The parent's thread may have held its lock: it is never touched again, nor dropped.
+    std::mem::forget(CURRENT.write().take());
+}

@@ -1,0 +1,120 @@
+//! The lock around whatever several threads use.
+//!
+//! # The rule
+//!
+//! Inside [`Guard::with`] no Python code runs and no reference is dropped: only reference counts
+//! go up, objects are compared by identity or natively, and Rust allocates. What is removed inside
+//! is carried out and dropped by the caller.
+//!
+//! # The lock
+//!
+//! With a GIL the GIL is the lock: by the rule nothing inside can release it, so all that is left
+//! to do is to notice a mistake. Without a GIL it is a plain mutex that is taken while attached:
+//! to detach while waiting would mean to attach again while holding it, and a holder could then
+//! be stopped by the collector or by fork. By the rule a holder never waits for anything.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+/// The lock was taken where that cannot be, or must not be waited for.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+impl From<Busy> for PyErr {
+    fn from(_: Busy) -> Self {
+        PyRuntimeError::new_err("this cache was made with thread_safe=False and is in use by another thread")
+    }
+}
+
+#[cfg(Py_GIL_DISABLED)]
+mod lock {
+    use super::Busy;
+    use pyo3::Python;
+
+    /// A value that one thread at a time may use.
+    pub(crate) struct Guard<T> {
+        value: parking_lot::Mutex<T>,
+        waits: bool,
+    }
+
+    impl<T> Guard<T> {
+        /// A guard that waits for its turn, or (`waits` false) fails where it would have to.
+        pub(crate) fn new(value: T, waits: bool) -> Self {
+            Self { value: parking_lot::Mutex::new(value), waits }
+        }
+
+        /// Runs `step` with the value. See the module for what `step` may not do.
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
+            if self.waits { Ok(step(&mut self.value.lock())) } else { self.try_with(py, step) }
+        }
+
+        /// Runs `step` unless the value is in use.
+        #[inline(always)]
+        pub(crate) fn try_with<R>(&self, _py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
+            self.value.try_lock().map(|mut value| step(&mut value)).ok_or(Busy)
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.value.get_mut()
+        }
+    }
+}
+
+#[cfg(not(Py_GIL_DISABLED))]
+mod lock {
+    use std::cell::{Cell, UnsafeCell};
+
+    use super::Busy;
+    use pyo3::Python;
+
+    /// A value that one thread at a time may use: the one that holds the GIL.
+    pub(crate) struct Guard<T> {
+        value: UnsafeCell<T>,
+        busy: Cell<bool>,
+    }
+
+    // SAFETY: `value` and `busy` are touched only by a thread that holds the GIL, as the token
+    // that every call takes proves. `busy` turns away whoever comes in a second time, such as a
+    // thread that got the GIL because a step let go of it.
+    unsafe impl<T: Send> Sync for Guard<T> {}
+
+    struct Unlock<'a>(&'a Cell<bool>);
+
+    impl Drop for Unlock<'_> {
+        #[inline]
+        fn drop(&mut self) {
+            self.0.set(false);
+        }
+    }
+
+    impl<T> Guard<T> {
+        /// A guard; there is never anything to wait for.
+        pub(crate) fn new(value: T, _waits: bool) -> Self {
+            Self { value: UnsafeCell::new(value), busy: Cell::new(false) }
+        }
+
+        /// Runs `step` with the value. See the module for what `step` may not do.
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
+            self.try_with(py, step)
+        }
+
+        /// Runs `step` unless the value is in use.
+        #[inline(always)]
+        pub(crate) fn try_with<R>(&self, _py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
+            if self.busy.replace(true) {
+                return Err(Busy);
+            }
+            let _unlock = Unlock(&self.busy);
+            // SAFETY: the GIL is held, and `busy` was false, so no other reference exists.
+            Ok(step(unsafe { &mut *self.value.get() }))
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.value.get_mut()
+        }
+    }
+}
+
+pub(crate) use lock::Guard;

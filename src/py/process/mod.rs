@@ -1,0 +1,8 @@
+//! What belongs to the process rather than to one cache: its clock, locks, log, threads and forks.
+
+pub(crate) mod background;
+pub(crate) mod clock;
+pub(crate) mod guard;
+pub(crate) mod logging;
+pub(crate) mod per_process;
+pub(crate) mod recorder;

@@ -1,0 +1,34 @@
+//! Exceptions that hooks and listeners raise: counted and logged, for there is nobody to raise them to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+
+use crate::py::object::running_python::{interpreter_is_ending, report_unraisable};
+use crate::py::process::logging;
+
+/// How many exceptions the hooks and listeners of one cache have raised.
+#[derive(Default)]
+pub(crate) struct HookErrors(AtomicU64);
+
+impl HookErrors {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts and logs what `hook` raised.
+    pub(crate) fn add(&self, py: Python<'_>, hook: &str, error: &PyErr) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        if interpreter_is_ending() {
+            // There may be no `logging` left to write to.
+            report_unraisable(py, error.clone_ref(py));
+            return;
+        }
+        let raised = logging::describe(py, error);
+        logging::error(py, &format_args!("{hook} raised as an entry left:\n{raised}"));
+    }
+}

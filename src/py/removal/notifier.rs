@@ -1,0 +1,163 @@
+//! What is due to removed entries: the listener and the observers are notified, the value's hook
+//! runs, the references are dropped. Every removed entry comes through here, exactly once.
+
+use std::sync::Arc;
+
+use flexcache_core::Cause;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::aclose::{self, Closing};
+use super::hook_errors::HookErrors;
+use super::nesting::not_too_deep;
+use super::observers::{Event, Observers};
+use super::removed_entries::RemovedEntry;
+use crate::py::object::hooks;
+use crate::py::object::running_python::{attached, call, decref};
+use crate::py::process::guard::Guard;
+
+/// One cache's listener, observers, hooks in progress, and count of failures. Outlives the cache
+/// where a longer chain still needs it.
+pub(crate) struct RemovalNotifier {
+    listener: Guard<Option<Py<PyAny>>>,
+    /// Whether there is a listener, without the lock.
+    pub(crate) listens: bool,
+    /// Whether values' hooks are run.
+    pub(crate) runs_hooks: bool,
+    pub(crate) observers: Observers,
+    pub(crate) closing: Arc<Closing>,
+    pub(crate) hook_errors: Arc<HookErrors>,
+}
+
+impl RemovalNotifier {
+    pub(crate) fn new(listener: Option<Py<PyAny>>, runs_hooks: bool) -> Arc<Self> {
+        let hook_errors = Arc::new(HookErrors::default());
+        Arc::new(Self {
+            listens: listener.is_some(),
+            runs_hooks,
+            observers: Observers::new(),
+            listener: Guard::new(listener, true),
+            closing: Arc::new(Closing::new(Arc::clone(&hook_errors))),
+            hook_errors,
+        })
+    }
+
+    pub(crate) fn listener(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.listener.with(py, |listener| listener.as_ref().map(|listener| listener.clone_ref(py)))?)
+    }
+
+    /// Does all that is due to a removed entry.
+    #[inline]
+    pub(crate) fn finish(self: &Arc<Self>, py: Python<'_>, entry: RemovedEntry) {
+        let quiet =
+            !self.listens && !self.observers.want_removals() && self.has_no_hook_to_run(py, &entry.value);
+        if !quiet {
+            attached(py, |py| {
+                self.notify(py, &entry);
+                if entry.cause != Cause::Popped && self.runs_hooks {
+                    self.close_value(py, &entry.value);
+                }
+            });
+        }
+        decref(py, entry.key);
+        decref(py, entry.value);
+    }
+
+    #[inline]
+    pub(crate) fn has_no_hook_to_run(&self, py: Python<'_>, value: &Py<PyAny>) -> bool {
+        !self.runs_hooks || hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_removal())
+    }
+
+    /// Does all that is due to many, now or when the calls that led here are done.
+    pub(crate) fn finish_all(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        entries: impl Iterator<Item = RemovedEntry> + 'static,
+    ) {
+        let this = Arc::clone(self);
+        not_too_deep(py, move |py| entries.for_each(|entry| this.finish(py, entry)));
+    }
+
+    /// Notifies the listener and the observers.
+    pub(crate) fn notify(&self, py: Python<'_>, entry: &RemovedEntry) {
+        if self.observers.want_removals() {
+            self.notify_observers_of_removal(py, entry);
+        }
+        if !self.listens {
+            return;
+        }
+        let Ok(Some(listener)) = self.listener(py) else { return };
+        let reason = match entry.cause {
+            Cause::Evicted => "evicted",
+            Cause::Expired => "expired",
+            Cause::Deleted => "deleted",
+            Cause::Popped => "popped",
+            Cause::Replaced => "replaced",
+            Cause::Cleared => "cleared",
+            Cause::Closed => "closed",
+        };
+        let reason = PyString::intern(py, reason);
+        let arguments = [entry.key.bind(py), entry.value.bind(py), reason.as_any()];
+        if let Err(error) = call(listener.bind(py), arguments) {
+            self.hook_errors.add(py, "on_evict()", &error);
+        }
+    }
+
+    fn notify_observers_of_removal(&self, py: Python<'_>, entry: &RemovedEntry) {
+        let event = match entry.cause {
+            Cause::Evicted => Event::Evict,
+            Cause::Expired => Event::Expire,
+            Cause::Replaced => return,
+            Cause::Deleted | Cause::Popped | Cause::Cleared | Cause::Closed => Event::Remove,
+        };
+        if self.observers.want(event) {
+            self.notify_observers(py, event, entry.key.bind(py), entry.value.bind(py));
+        }
+    }
+
+    /// Runs the hook of a value that was removed.
+    #[cold]
+    pub(crate) fn close_value(&self, py: Python<'_>, value: &Py<PyAny>) {
+        let bound = value.bind(py);
+        let (name, closed) = match hooks::of(&bound.as_borrowed()) {
+            Ok(hooks) if hooks.close() => ("close()", hooks::run(bound, intern!(py, "close")).map(drop)),
+            Ok(hooks) if hooks.aclose() => ("aclose()", aclose::start(py, value, &self.closing)),
+            Ok(_) => return,
+            Err(error) => ("the class of a value", Err(error)),
+        };
+        if let Err(error) = closed {
+            self.hook_errors.add(py, name, &error);
+        }
+    }
+
+    /// Notifies those who want to know of an event. What they raise is logged.
+    #[cold]
+    pub(crate) fn notify_observers(
+        &self,
+        py: Python<'_>,
+        event: Event,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) {
+        let name = PyString::intern(py, event.name());
+        for listener in self.observers.who_wants(py, event) {
+            if let Err(error) = call(listener.bind(py), [name.as_any(), key, value]) {
+                self.hook_errors.add(py, "a listener", &error);
+            }
+        }
+    }
+
+    pub(crate) fn traverse(&self, py: Python<'_>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.listener.try_with(py, |listener| visit.call(&*listener)).unwrap_or(Ok(()))?;
+        self.observers.traverse(py, visit)
+    }
+
+    /// Forgets the listener.
+    pub(crate) fn clear(&self, py: Python<'_>) {
+        let listener = self.listener.with(py, Option::take);
+        drop(listener);
+        self.observers.clear(py);
+    }
+}

@@ -1,0 +1,56 @@
+//! What was removed from a store, carried out of the locked section to be finished.
+
+use flexcache_core::{RemovalSink, Removed};
+use pyo3::prelude::*;
+
+/// A key and value that were removed, and why.
+pub(crate) type RemovedEntry = Removed<Py<PyAny>, Py<PyAny>>;
+
+/// Entries that were removed; the common case of one allocates nothing.
+#[derive(Default)]
+pub(crate) struct RemovedEntries {
+    first: Option<RemovedEntry>,
+    rest: Vec<RemovedEntry>,
+}
+
+impl RemovedEntries {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { first: None, rest: Vec::new() }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RemovedEntry> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    /// Takes the last one out.
+    pub(crate) fn pop(&mut self) -> Option<RemovedEntry> {
+        self.rest.pop().or_else(|| self.first.take())
+    }
+}
+
+impl RemovalSink<Py<PyAny>, Py<PyAny>> for RemovedEntries {
+    #[inline]
+    fn push(&mut self, entry: RemovedEntry) {
+        if self.first.is_none() {
+            self.first = Some(entry);
+        } else {
+            self.rest.push(entry);
+        }
+    }
+}
+
+impl IntoIterator for RemovedEntries {
+    type Item = RemovedEntry;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<RemovedEntry>, std::vec::IntoIter<RemovedEntry>>;
+
+    #[inline]
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.rest)
+    }
+}

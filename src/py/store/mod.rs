@@ -1,0 +1,3 @@
+//! The store behind a cache.
+
+pub(crate) mod tier;
