@@ -15,7 +15,7 @@ mod _core {
         disk_after_fork_in_parent, disk_before_fork,
     };
     #[pymodule_export]
-    use crate::py::memoize::cached_result::CachedResult;
+    use crate::py::memoize::bound_method::BoundMemoized;
     #[pymodule_export]
     use crate::py::memoize::memoized::{Memoized, cache_of_results, call_directly};
     #[pymodule_export]
@@ -23,7 +23,11 @@ mod _core {
     #[pymodule_export]
     use crate::py::memory::core_errors::TooLargeError;
     #[pymodule_export]
-    use crate::py::memory::fast::set_loader;
+    use crate::py::memory::load_in_background::{refresh_in_task, refresh_in_thread};
+    #[pymodule_export]
+    use crate::py::memory::load_in_task::load_in_task;
+    #[pymodule_export]
+    use crate::py::memory::load_in_thread::{discard_loads_of, load, loads_in_progress};
     #[pymodule_export]
     use crate::py::memory::options::{random, tuple_of_tags};
     #[pymodule_export]
@@ -40,6 +44,12 @@ mod _core {
     use crate::py::process::logging::reset_logging;
     #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
+    #[pymodule_export]
+    use crate::py::store::cached_result::{CachedResult, InstanceResults};
+    #[pymodule_export]
+    use crate::py::store::exception_copy::copy_of_exception;
+    #[pymodule_export]
+    use crate::py::store::loads::{CircularLoadError, LoadCancelled};
     #[pymodule_export]
     use crate::py::testing::{_advance_clock, _check};
 

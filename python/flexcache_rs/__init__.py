@@ -10,8 +10,15 @@
 ['a', 'c']
 """
 
-from flexcache_rs._core import CacheStats, FlexCache, TooLargeError, __version__, reset_logging
-from flexcache_rs._flights import CircularLoadError
+from flexcache_rs._core import (
+    CacheStats,
+    CircularLoadError,
+    FlexCache,
+    LoadCancelled,
+    TooLargeError,
+    __version__,
+    reset_logging,
+)
 from flexcache_rs._loading import aget_or_set
 from flexcache_rs._lru_cache import cache, lru_cache
 from flexcache_rs._memoize import memoize, memoize_in
@@ -41,6 +48,7 @@ __all__ = [
     "FlexCache",
     "Index",
     "JSONDisk",
+    "LoadCancelled",
     "Store",
     "Timeout",
     "TooLargeError",

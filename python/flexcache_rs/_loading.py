@@ -1,9 +1,8 @@
-"""`get_or_set` and `aget_or_set`: values that are computed where they are absent."""
+"""`aget_or_set`: values that tasks compute where they are absent. `get_or_set` is native."""
 
 from __future__ import annotations
 
 from flexcache_rs import _core
-from flexcache_rs._flights import NOTHING, afly, fly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,24 +10,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _load(
-    cache: _core.FlexCache[Any, Any], key: Any, factory: Callable[[], Any], ttl: Any, tags: Iterable[str] | None
-) -> Any:
-    """What get_or_set() does where the key is absent."""
-
-    def compute() -> Any:
-        # Another may have landed since we looked.
-        value = cache.peek(key, NOTHING)
-        if value is NOTHING:
-            value = factory()
-            cache.put(key, value, ttl, tags)
-            cache._loaded(key, value)
-        return value
-
-    return fly(cache._flights, key, compute)
-
-
-_core._set_loader(_load)
+# What no factory returns.
+NOTHING = object()
 
 
 async def aget_or_set(  # noqa: D417
@@ -42,7 +25,8 @@ async def aget_or_set(  # noqa: D417
 
     Tasks of all event loops share one computation, with threads in get_or_set() as well. A caller
     that is cancelled cancels nobody else; the computation is cancelled when nobody waits for it any
-    more.
+    more. A write to the key while the factory runs comes after it: the callers that wait get the
+    value, and the cache does not keep it.
 
     Args:
         key: any hashable.
@@ -52,6 +36,7 @@ async def aget_or_set(  # noqa: D417
 
     Raises:
         CircularLoadError: where the factory would have to wait for itself.
+        LoadCancelled: where the factory itself raised asyncio.CancelledError.
         TypeError, ValueError, OverflowError: as for put().
 
     Whatever the factory raises is raised. O(1) beside the factory.
@@ -70,14 +55,15 @@ async def aget_or_set(  # noqa: D417
     if value is not NOTHING:
         return value
 
-    async def compute() -> Any:
+    async def compute(load: _core._Load) -> Any:
+        # Another may have landed since we looked.
         value = self.peek(key, NOTHING)
         if value is NOTHING:
             value = factory()
             if hasattr(value, "__await__"):
                 value = await value
-            self.put(key, value, ttl, tags)
-            self._loaded(key, value)
+            if load.store(self, value, ttl, tags):
+                self._loaded(key, value)
         return value
 
-    return await afly(self._flights, key, compute)
+    return await _core._load_in_task(self, key, compute)

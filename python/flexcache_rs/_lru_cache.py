@@ -14,6 +14,9 @@ _CacheInfo = functools._CacheInfo
 class _LruCacheWrapper(_core.Memoized):
     """A function that lru_cache() has wrapped."""
 
+    # Not in __dict__, which update_wrapper() fills with the attributes of the function.
+    __slots__ = ("_maxsize", "_typed")
+
     def cache_info(self):
         """Report cache statistics."""
         if self.cache is None:

@@ -4,13 +4,15 @@ Types are in the stub: `typing` takes longer to import than all of this package.
 """
 
 import functools
+import gc
+import os
 import sys
 from _weakref import ref
-from itertools import count
 from time import monotonic
 
-from flexcache_rs import _core
-from flexcache_rs._flights import NOTHING, afly, fly
+from flexcache_rs import _core, _function_name
+from flexcache_rs._loading import NOTHING
+from flexcache_rs._memoize_options import INFINITY, Plan, function_or_none, tags_of
 from flexcache_rs._seconds import seconds_in
 
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
@@ -18,83 +20,11 @@ _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 # An early refresh is out of the question where it is less likely than e to the minus this.
 _UNLIKELY = 30.0
 
-_INFINITY = float("inf")
+# Separates positional from keyword arguments in the keys of a store, where nothing is of a class of ours.
+_STORED_KEYWORDS = ("flexcache_rs keywords",)
 
-_serial = count(1)
-
-
-class _Plan:
-    """What memoize() was asked for, checked."""
-
-    __slots__ = (
-        "condition",
-        "early_refresh",
-        "error_ttl",
-        "exceptions",
-        "jitter",
-        "soft_ttl",
-        "stale_if_error",
-        "tags",
-        "ttl",
-        "wraps",
-    )
-
-    def __init__(
-        self, ttl, soft_ttl, early_refresh, stale_if_error, jitter, exceptions, exception_ttl, condition, tags
-    ):
-        if not (callable(ttl) or ttl is None):
-            seconds_in("ttl", ttl)
-        self.ttl = ttl
-        self.soft_ttl = _INFINITY if soft_ttl is None else _positive("soft_ttl", soft_ttl)
-        self.stale_if_error = 0.0 if stale_if_error is None else _positive("stale_if_error", stale_if_error)
-        if ttl is None and stale_if_error is not None:
-            raise ValueError("stale_if_error needs a ttl: without one nothing gets stale")
-        self.early_refresh = _number("early_refresh", early_refresh, _INFINITY)
-        if early_refresh and ttl is None:
-            raise ValueError("early_refresh needs a ttl: without one nothing expires")
-        self.jitter = _number("jitter", jitter, 1.0)
-        self.exceptions = _exceptions(exceptions)
-        self.error_ttl = ttl if exception_ttl is None else exception_ttl
-        if exception_ttl is not None:
-            if not self.exceptions:
-                raise ValueError("exception_ttl needs cache_exceptions: without them none is kept")
-            seconds_in("exception_ttl", exception_ttl)
-        self.condition = _callable("condition", condition)
-        self.tags = tags if tags is None or callable(tags) else _core._tags(tags)
-        # Whether more has to be kept of a result than the result.
-        self.wraps = bool(soft_ttl is not None or stale_if_error is not None or self.early_refresh)
-
-
-def _positive(argument, time):
-    seconds = seconds_in(argument, time)
-    if seconds <= 0:
-        raise ValueError(f"{argument} must be after now, not {time!r}")
-    return seconds
-
-
-def _number(argument, value, most):
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{argument} must be a number, not {type(value).__name__}")
-    if not 0 <= value <= most or value == _INFINITY:
-        limit = "0 or more" if most == _INFINITY else f"between 0 and {most:g}"
-        raise ValueError(f"{argument} must be {limit}, not {value!r}")
-    return float(value)
-
-
-def _callable(argument, value):
-    if value is not None and not callable(value):
-        raise TypeError(f"{argument} must be callable or None, not {type(value).__name__}")
-    return value
-
-
-def _exceptions(classes):
-    if isinstance(classes, bool):
-        return (Exception,) if classes else ()
-    classes = classes if isinstance(classes, (tuple, list, set, frozenset)) else (classes,)
-    for one in classes:
-        if not (isinstance(one, type) and issubclass(one, Exception)):
-            raise TypeError(f"cache_exceptions must be a bool or classes of exceptions, not {one!r}")
-    return tuple(classes)
+# The attribute in which an instance holds the results of its methods that may refer to it.
+_RESULTS = "_flexcache_rs_results"
 
 
 class _InstanceRef(ref):
@@ -112,15 +42,88 @@ class _InstanceRef(ref):
         return object.__hash__(self)
 
 
+def _results_of(instance):
+    """Where an instance holds results of its methods; None where it has no room for attributes."""
+    attributes = getattr(instance, "__dict__", None)
+    if type(attributes) is not dict:
+        return None
+    results = attributes.setdefault(_RESULTS, _core._InstanceResults())
+    if not isinstance(results, _core._InstanceResults):
+        # That of an instance that was pickled or copied.
+        results = attributes[_RESULTS] = _core._InstanceResults()
+    return results
+
+
+def _is_in_class_body(function):
+    """Whether a function is written in the body of a class, as far as its name tells."""
+    outer = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(outer) and not outer.endswith("<locals>")
+
+
+class _Names:
+    """What the keys of one function begin with in a cache that others use as well."""
+
+    __slots__ = ("_local", "_place", "in_store", "tag")
+
+    def __init__(self, in_store, tag, place):
+        self.in_store = in_store
+        # What all results have whose keys are of the user's making.
+        self.tag = tag
+        # The key in the store under which all processes find the nonce.
+        self._place = place
+        self._local = os.urandom(8).hex()
+
+    def nonce(self, cache):
+        """A random part of the keys, another one after each clear(): never a number, which would begin again."""
+        if self._place is None:
+            return self._local
+        for _ in range(100):
+            nonce = cache.get(self._place)
+            if isinstance(nonce, str):
+                return nonce
+            nonce = os.urandom(8).hex()
+            if cache.add(self._place, nonce):
+                return nonce
+        # Nothing stays in the store: what is computed is not found again.
+        return self._local
+
+    def change_nonce(self, cache):
+        self._local = nonce = os.urandom(8).hex()
+        if self._place is not None:
+            cache.put(self._place, nonce)
+
+
 class Memo(_core.Memoized):
     """A function that memoize() has wrapped."""
 
+    # Nothing of ours is in __dict__, which update_wrapper() fills with the attributes of the function.
+    __slots__ = ("_instances", "_names", "_owners", "_plan", "_prefix")
+
     def __set_name__(self, owner, name):
-        # Inside a class the function is a method, and its first argument an instance.
-        self._is_method(self._instances)
+        # An alias in a class body, perhaps: its first argument is an instance where it is one of the class.
+        if not _is_in_class_body(self._function):
+            self._owners.append(ref(owner))
+        self._may_be_method(self._instances)
+
+    def _is_method_of(self, instance):
+        """Whether the function is a method of an instance that it is called with."""
+        classes = type(instance).__mro__
+        owners = [owner() for owner in self._owners]
+        if any(one is owner for one in classes for owner in owners):
+            return True
+        function = self._function
+        name = getattr(function, "__qualname__", "").rpartition(".")[0]
+        module = getattr(function, "__module__", None)
+        return any(one.__qualname__ == name and one.__module__ == module for one in classes)
 
     def _meet(self, instance):
-        """What stands for an instance from now on, until it dies."""
+        """What stands for an instance from now on, until it dies; None where it is an argument like any other."""
+        if not self._is_method_of(instance):
+            return None
+        if self._names.in_store:
+            raise TypeError(
+                f"{self.__qualname__}() is a method: an instance has no name in a store; give memoize() a key"
+            )
         ours, instances, cache = ref(self), self._instances, ref(self.cache)
 
         def forget(dead):
@@ -137,45 +140,71 @@ class Memo(_core.Memoized):
                 f"which those of {type(instance).__name__} cannot; give memoize() a key"
             ) from None
         stands.address = id(instance)
-        stands.tag = f"flexcache_rs instance {next(_serial)}"
+        stands.tag = f"flexcache_rs instance {os.urandom(8).hex()}"
         known = instances.setdefault(stands.address, stands)
         if known is stands or known() is instance:
             return known
         instances[stands.address] = stands
         return stands
 
-    def _tags_of(self, key, args, kwargs):
-        """The tags that a result gets."""
-        tags = self._plan.tags
-        tags = () if tags is None else tuple(tags(*args, **kwargs)) if callable(tags) else tags
+    def _stands_for(self, key, args):
+        """What stands for the instance in the key of a method."""
         if self._instances and args:
             stands = self._instances.get(id(args[0]))
             if stands is not None and isinstance(key, tuple) and any(part is stands for part in key):
-                tags = (*tags, stands.tag)
-        return tags
+                return stands
+        return None
 
-    def _keep(self, key, args, kwargs, value, raised, cost):
+    def _keep(self, load, key, args, kwargs, value, raised, cost):
         """Stores a result, or an exception, if it is to be kept."""
         plan = self._plan
-        if not raised and plan.condition is not None and not plan.condition(value):
+        if raised:
+            if self._has_value(key):
+                # What is good, or may replace an error, is not replaced by one.
+                return
+            value = _core._copy_of_exception(value)
+        elif plan.condition is not None and not plan.condition(value):
             return
         ttl = plan.error_ttl if raised else plan.ttl
         if callable(ttl):
             ttl = ttl(value)
+        if ttl is None:
+            ttl = self.cache._default_ttl
         if ttl is not None and plan.jitter:
             ttl = seconds_in("ttl", ttl) * (1 - plan.jitter * _core._random())
-        if raised or plan.wraps:
-            good = _INFINITY if ttl is None else seconds_in("ttl", ttl)
+        tags = () if plan.tags is None else tags_of(plan.tags(*args, **kwargs)) if callable(plan.tags) else plan.tags
+        if self._names.tag is not None:
+            tags = (*tags, self._names.tag)
+        stands = self._stands_for(key, args)
+        results = None
+        if stands is not None:
+            tags = (*tags, stands.tag)
+            # What may refer to the instance is the instance's, or neither would ever be collected.
+            results = _results_of(args[0]) if gc.is_tracked(value) else None
+        stored = value
+        if raised or plan.wraps or results is not None:
+            good = INFINITY if ttl is None else seconds_in("ttl", ttl)
             fresh = good if raised else min(good - _UNLIKELY * cost * plan.early_refresh, good, plan.soft_ttl)
-            value = _core.Remembered(value, raised, fresh, good, cost)
+            stored = _core.Remembered(value, raised, fresh, good, cost, results)
             if not raised and plan.stale_if_error and ttl is not None:
                 ttl = good + plan.stale_if_error
         try:
-            self.cache.put(key, value, ttl, tags=self._tags_of(key, args, kwargs))
+            if load.store(self.cache, stored, ttl, tags):
+                self.cache._loaded(key, stored)
         except _core.TooLargeError:
             # The caller gets it all the same.
-            self.cache.delete(key)
-        self.cache._loaded(key, value)
+            return
+
+    def _has_value(self, key):
+        """Whether there is a result, no exception, that is or was good."""
+        found = self.cache.peek(key, NOTHING)
+        if isinstance(found, _core.Remembered):
+            return not (found.raised or found.lost)
+        return found is not NOTHING
+
+    def _read_nonce(self):
+        """What is now in the keys of this function, which clear() changes."""
+        return self._names.nonce(self.cache)
 
     def invalidate(self, *args, **kwargs):
         """Forget the result of a call with these arguments; whether there was one."""
@@ -189,12 +218,20 @@ class Memo(_core.Memoized):
         return found
 
     def clear(self):
-        """Forget all results of this function. O(n) in a cache that is shared."""
-        if self._prefix is None:
+        """Forget all results of this function, and nothing else. O(n) in a cache that is shared."""
+        names, prefix = self._names, self._prefix
+        if prefix is None and names.tag is None:
             self.cache.clear()
             return
-        prefix = self._prefix
-        mine = [key for key in self.cache if isinstance(key, tuple) and key and key[0] is prefix]
+        if names.tag is not None:
+            self.cache.evict_tag(names.tag)
+            return
+        if names.in_store:
+            # Also those that are in the store alone.
+            names.change_nonce(self.cache)
+            self._forget_nonce()
+        _core._discard_loads_of(self.cache, prefix)
+        mine = [key for key in self.cache if isinstance(key, tuple) and key and isinstance(key[0], str) and key[0] == prefix]
         self.cache.delete_many(mine)
 
     def stats(self):
@@ -207,8 +244,8 @@ class Memo(_core.Memoized):
         if not isinstance(found, _core.Remembered):
             return found
         if found.raised:
-            raise found.value.with_traceback(None)
-        return found.value if found.good_for > 0 else NOTHING
+            raise _core._copy_of_exception(found.value)
+        return found.value if found.good_for > 0 and not found.lost else NOTHING
 
     def _is_due(self, remembered):
         """Whether this call is to refresh a result before it expires: likelier the nearer that is."""
@@ -226,29 +263,37 @@ class Memo(_core.Memoized):
 class SyncMemo(Memo):
     """A memoized function."""
 
-    def _compute(self, key, args, kwargs):
+    __slots__ = ()
+
+    def _compute(self, load, key, args, kwargs):
         begun = monotonic()
         try:
-            value = self.__wrapped__(*args, **kwargs)
+            value = self._function(*args, **kwargs)
         except self._plan.exceptions as error:
-            self._keep(key, args, kwargs, error, True, 0.0)
+            self._keep(load, key, args, kwargs, error, True, 0.0)
             raise
-        self._keep(key, args, kwargs, value, False, monotonic() - begun)
+        if hasattr(type(value), "__await__"):
+            # It can be awaited once, or in one loop: it is the caller's alone.
+            load.do_not_share()
+        else:
+            self._keep(load, key, args, kwargs, value, False, monotonic() - begun)
         return value
 
     def _load(self, key, args, kwargs):
         """Answers a call that found nothing."""
 
-        def compute():
+        def compute(load):
             value = self._still(key)
-            return self._compute(key, args, kwargs) if value is NOTHING else value
+            return self._compute(load, key, args, kwargs) if value is NOTHING else value
 
-        return fly(self.cache._flights, key, compute)
+        return _core._load(self.cache, key, compute)
 
     def _reconsider(self, key, remembered, args, kwargs):
         """Answers a call that found what is not simply returned."""
         if remembered.raised:
-            raise remembered.value.with_traceback(None)
+            raise _core._copy_of_exception(remembered.value)
+        if remembered.lost:
+            return self._load(key, args, kwargs)
         if remembered.good_for <= 0:
             try:
                 return self._load(key, args, kwargs)
@@ -258,36 +303,33 @@ class SyncMemo(Memo):
                     return remembered.value
                 raise
         if self._plan.early_refresh and self._is_due(remembered):
-            return self.refresh(*args, **kwargs)
-        if self._plan.soft_ttl is not _INFINITY:
+            try:
+                return _core._load(self.cache, key, lambda load: self._compute(load, key, args, kwargs))
+            except Exception:  # noqa: BLE001  # What there is, is good.
+                self._log_refresh()
+        elif self._plan.soft_ttl is not INFINITY:
             self._refresh_soon(key, args, kwargs)
         return remembered.value
 
     def _refresh_soon(self, key, args, kwargs):
         """Computes anew in a thread of its own, once at a time a key."""
-        from threading import Thread  # Not imported before it is used.
 
-        if self._refreshing.setdefault(key, mine := object()) is not mine:
-            return
-
-        def refresh():
+        def compute(load):
             try:
-                fly(self.cache._flights, key, lambda: self._compute(key, args, kwargs))
-            except Exception:  # noqa: BLE001
+                return self._compute(load, key, args, kwargs)
+            except Exception:
                 self._log_refresh()
-            finally:
-                self._refreshing.pop(key, None)
+                raise
 
         try:
-            Thread(target=refresh, name="flexcache-refresh", daemon=True).start()
-        except BaseException:
-            self._refreshing.pop(key, None)
-            raise
+            _core._refresh_in_thread(self.cache, key, compute)
+        except Exception:  # noqa: BLE001  # There is no thread to be had; what there is, is good.
+            self._log_refresh()
 
     def refresh(self, *args, **kwargs):
-        """Call the function now, whatever is remembered, and remember what it returns."""
+        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
         key = self.cache_key(*args, **kwargs)
-        return fly(self.cache._flights, key, lambda: self._compute(key, args, kwargs))
+        return _core._load(self.cache, key, lambda load: self._compute(load, key, args, kwargs), refresh=True)
 
 
 async def _ready(value):
@@ -297,29 +339,33 @@ async def _ready(value):
 class AsyncMemo(Memo):
     """A memoized coroutine function."""
 
-    async def _compute(self, key, args, kwargs):
+    __slots__ = ()
+
+    async def _compute(self, load, key, args, kwargs):
         begun = monotonic()
         try:
-            value = await self.__wrapped__(*args, **kwargs)
+            value = await self._function(*args, **kwargs)
         except self._plan.exceptions as error:
-            self._keep(key, args, kwargs, error, True, 0.0)
+            self._keep(load, key, args, kwargs, error, True, 0.0)
             raise
-        self._keep(key, args, kwargs, value, False, monotonic() - begun)
+        self._keep(load, key, args, kwargs, value, False, monotonic() - begun)
         return value
 
     async def _load(self, key, args, kwargs):
         """Answers a call that found nothing."""
 
-        async def compute():
+        async def compute(load):
             value = self._still(key)
-            return await self._compute(key, args, kwargs) if value is NOTHING else value
+            return await self._compute(load, key, args, kwargs) if value is NOTHING else value
 
-        return await afly(self.cache._flights, key, compute)
+        return await _core._load_in_task(self.cache, key, compute)
 
     async def _reconsider(self, key, remembered, args, kwargs):
         """Answers a call that found what is not simply returned."""
         if remembered.raised:
-            raise remembered.value.with_traceback(None)
+            raise _core._copy_of_exception(remembered.value)
+        if remembered.lost:
+            return await self._load(key, args, kwargs)
         if remembered.good_for <= 0:
             try:
                 return await self._load(key, args, kwargs)
@@ -329,35 +375,37 @@ class AsyncMemo(Memo):
                     return remembered.value
                 raise
         if self._plan.early_refresh and self._is_due(remembered):
-            return await self.refresh(*args, **kwargs)
-        if self._plan.soft_ttl is not _INFINITY:
+            try:
+                return await _core._load_in_task(
+                    self.cache, key, lambda load: self._compute(load, key, args, kwargs)
+                )
+            except Exception:  # noqa: BLE001  # What there is, is good.
+                self._log_refresh()
+        elif self._plan.soft_ttl is not INFINITY:
             self._refresh_soon(key, args, kwargs)
         return remembered.value
 
     def _refresh_soon(self, key, args, kwargs):
         """Computes anew in a task of its own, once at a time a key."""
-        from asyncio import get_running_loop  # Not imported before it is used.
 
-        loop = get_running_loop()
-        known = self._refreshing.get(key)
-        if known is not None and not (known.done() or known.get_loop().is_closed()):
-            return
-
-        async def refresh():
+        async def compute(load):
             try:
-                await afly(self.cache._flights, key, lambda: self._compute(key, args, kwargs))
-            except Exception:  # noqa: BLE001
+                return await self._compute(load, key, args, kwargs)
+            except Exception:
                 self._log_refresh()
-            finally:
-                self._refreshing.pop(key, None)
+                raise
 
-        # Kept here, since a loop keeps its tasks weakly.
-        self._refreshing[key] = loop.create_task(refresh())
+        try:
+            _core._refresh_in_task(self.cache, key, compute)
+        except Exception:  # noqa: BLE001  # What there is, is good.
+            self._log_refresh()
 
     async def refresh(self, *args, **kwargs):
-        """Call the function now, whatever is remembered, and remember what it returns."""
+        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
         key = self.cache_key(*args, **kwargs)
-        return await afly(self.cache._flights, key, lambda: self._compute(key, args, kwargs))
+        return await _core._load_in_task(
+            self.cache, key, lambda load: self._compute(load, key, args, kwargs), refresh=True
+        )
 
 
 for _class in (Memo, SyncMemo, AsyncMemo):
@@ -421,23 +469,57 @@ def _ignored(function, ignore):
     return bits, [sys.intern(name) for name in ignore]
 
 
-def _wrap(function, cache, shared, plan, typed, key, ignore):
+def _names_in(cache, shared, function, name, version, key):
+    """The prefix of a function's keys, and what else tells them from others'."""
+    in_store = cache.store is not None
+    if not shared and not in_store:
+        return None, _Names(False, None, None)
+    stable = name
+    if name is None and in_store:
+        stable = _function_name.stable_name(function)
+        if stable is None:
+            _function_name.warn_of_random_name(function)
+    prefix = _function_name.random_prefix(function) if stable is None else stable
+    if version is not None:
+        prefix = f"{prefix} version {version}"
+    prefix = sys.intern(prefix)
+    if not in_store:
+        return prefix, _Names(False, f"flexcache_rs function {prefix}" if key is not None else None, None)
+    place = None if stable is None else ("flexcache_rs memoize", prefix)
+    return prefix, _Names(True, None, place)
+
+
+def _dress(memo, function, awaited):
+    """Makes a memoized function look like the function."""
+    functools.update_wrapper(memo, function)
+    # Attributes of the function must not hide the methods of ours.
+    own = type(memo)
+    for name in [name for name in memo.__dict__ if name not in functools.WRAPPER_ASSIGNMENTS and hasattr(own, name)]:
+        del memo.__dict__[name]
+    if awaited:
+        _mark_as_coroutine_function(memo)
+    return memo
+
+
+def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
     if isinstance(function, (classmethod, staticmethod)):
-        return type(function)(_wrap(function.__func__, cache, shared, plan, typed, key, ignore))
+        inner = _wrap(function.__func__, cache, shared, plan, typed, key, ignore, name, version)
+        return type(function)(inner)
     if not callable(function):
         raise TypeError(f"memoize() takes a function, not {type(function).__name__}")
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    label = getattr(function, "__qualname__", None) or type(function).__qualname__
     flags = _flags_of(function)
     if flags & _ASYNC_GENERATOR:
-        raise TypeError(f"{name}() is an async generator function: what it yields can be gone through only once")
+        raise TypeError(f"{label}() is an async generator function: what it yields can be gone through only once")
     if flags & _GENERATOR:
-        raise TypeError(f"{name}() is a generator function: what it yields can be gone through only once")
-    prefix = None
-    if shared:
-        # Functions without a name of their own get a number, so as not to be taken for each other.
-        prefix = f"{getattr(function, '__module__', None)}.{name}"
-        prefix = sys.intern(prefix if "<" not in prefix else f"{prefix} {next(_serial)}")
-    bits, names = _ignored(function, ignore)
+        raise TypeError(f"{label}() is a generator function: what it yields can be gone through only once")
+    if isinstance(function, Memo) and function.cache is cache:
+        raise ValueError(f"{label}() is memoized in this cache already")
+    prefix, names = _names_in(cache, shared, function, name, version, key)
+    in_class_body = _is_in_class_body(function)
+    if names.in_store and key is None and in_class_body and _first_parameter(function) == "self":
+        raise TypeError(f"{label}() is a method: an instance has no name in a store; give memoize() a key")
+    bits, ignored = _ignored(function, ignore)
     awaited = bool(flags & _COROUTINE)
     memo = (AsyncMemo if awaited else SyncMemo)(
         function,
@@ -445,18 +527,26 @@ def _wrap(function, cache, shared, plan, typed, key, ignore):
         typed=typed,
         prefix=prefix,
         ignored_positions=bits,
-        ignored_names=names,
+        ignored_names=ignored,
         key=key,
         ready=_ready if awaited else None,
         loads=True,
         # Functions that share keys of the user's making may find each other's.
-        examines=plan.wraps or bool(plan.exceptions) or (shared and key is not None),
+        examines=plan.wraps or bool(plan.exceptions) or in_class_body or (shared and key is not None),
+        keyword_mark=_STORED_KEYWORDS if names.in_store else None,
+        has_nonce=names.in_store,
     )
-    memo._plan, memo._prefix, memo._instances, memo._refreshing = plan, prefix, {}, {}
-    functools.update_wrapper(memo, function)
-    if awaited:
-        _mark_as_coroutine_function(memo)
-    return memo
+    memo._plan, memo._prefix, memo._names, memo._instances, memo._owners = plan, prefix, names, {}, []
+    if in_class_body:
+        memo._may_be_method(memo._instances)
+    if names.in_store:
+        _function_name.claim(cache.store, prefix, memo, function)
+    return _dress(memo, function, awaited)
+
+
+def _first_parameter(function):
+    code = getattr(function, "__code__", None)
+    return code.co_varnames[0] if code is not None and code.co_argcount else None
 
 
 def memoize(
@@ -476,6 +566,8 @@ def memoize(
     cache_exceptions=False,
     exception_ttl=None,
     tags=None,
+    name=None,
+    version=None,
     **options,
 ):
     """Remember a function's results: for functions, methods and coroutine functions.
@@ -505,9 +597,14 @@ def memoize(
         condition: called with a result; it is kept if that returns something true.
         cache_exceptions: classes of exceptions to keep like results, or True for Exception.
         exception_ttl: how long an exception lives; None for the same as a result.
-        tags: what FlexCache.evict_tag() knows the results by, or a function that says so of the
-            arguments.
-        **options: those of FlexCache: max_items, max_bytes, eviction_policy and so on.
+        tags: what FlexCache.evict_tag() knows the results by, one str or several, or a function that
+            says so of the arguments.
+        name: what the function is called in a store, and its own cache in caches(); None for its module
+            and qualified name. Lambdas, nested functions, partials, bound methods, instances and
+            functions of a script have no name that another process knows: give them one, or their
+            results are not found again.
+        version: another text keeps the results of a function that has changed from the old ones.
+        **options: the others of FlexCache: max_items, max_bytes, eviction_policy and so on.
 
     Raises:
         TypeError, ValueError: for a function that cannot be memoized, or an argument that makes no
@@ -533,12 +630,26 @@ def memoize(
         raise TypeError(f"memoize() takes {', '.join(options)} only without a cache, which has its own")
     if not isinstance(typed, bool):
         raise TypeError(f"typed must be True or False, not {typed!r}")
-    _callable("key", key)
-    plan = _Plan(ttl, soft_ttl, early_refresh, stale_if_error, jitter, cache_exceptions, exception_ttl, condition, tags)
+    function_or_none("key", key)
+    if cache is None and name is not None:
+        options["name"] = name
+    name, version = _function_name.text("name", name), _function_name.text("version", version)
+    plan = Plan(
+        ttl=ttl,
+        has_default_ttl=(options.get("default_ttl") if cache is None else cache._default_ttl) is not None,
+        soft_ttl=soft_ttl,
+        early_refresh=early_refresh,
+        stale_if_error=stale_if_error,
+        jitter=jitter,
+        cache_exceptions=cache_exceptions,
+        exception_ttl=exception_ttl,
+        condition=condition,
+        tags=tags,
+    )
 
     def wrap(function):
         kept = _core.FlexCache(**options) if cache is None else cache
-        return _wrap(function, kept, cache is not None, plan, typed, key, ignore)
+        return _wrap(function, kept, cache is not None, plan, typed, key, ignore, name, version)
 
     if function is None:
         # What is wrong with the options is said where they stand; nothing is recorded yet.

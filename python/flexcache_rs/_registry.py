@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _weakref import ref
+from itertools import count
 
 from flexcache_rs import _core
 
@@ -10,18 +11,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_named: dict[str, ref[_core.FlexCache[Any, Any]]] = {}
+# The caches with a name, by numbers in the order they were made.
+_named: dict[int, tuple[str, ref[_core.FlexCache[Any, Any]]]] = {}
+_numbers = count()
 
 
 def _register(cache: _core.FlexCache[Any, Any]) -> None:
-    name = cache.name
-    assert name is not None
-
-    def forget(dead: ref[_core.FlexCache[Any, Any]]) -> None:
-        if _named.get(name) is dead:
-            _named.pop(name, None)
-
-    _named[name] = ref(cache, forget)
+    assert cache.name is not None
+    number = next(_numbers)
+    _named[number] = cache.name, ref(cache, lambda _: _named.pop(number, None))
 
 
 _core._set_registrar(_register)
@@ -30,7 +28,7 @@ _core._set_registrar(_register)
 def caches() -> dict[str, _core.FlexCache[Any, Any]]:
     """All caches alive that were made with a name, by name, in the order they were made.
 
-    Of several with one name it is the last. Copies and unpickled caches are not among them. They are
+    Of several with one name it is the last that is alive. Copies and unpickled caches are not among them. They are
     not kept alive by this. O(caches).
 
     >>> from flexcache_rs import FlexCache, caches
@@ -38,5 +36,5 @@ def caches() -> dict[str, _core.FlexCache[Any, Any]]:
     >>> caches()["users"] is users
     True
     """
-    found = [(name, reference()) for name, reference in list(_named.items())]
+    found = [(name, reference()) for name, reference in list(_named.values())]
     return {name: cache for name, cache in found if cache is not None}

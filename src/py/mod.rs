@@ -10,5 +10,5 @@ mod object;
 pub(crate) mod process;
 mod removal;
 pub(crate) mod replay;
-mod store;
+pub(crate) mod store;
 pub(crate) mod testing;

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flexcache_rs import FlexCache, memoize
+from flexcache_rs import FlexCache, _core, memoize
 from flexcache_rs.testing import advance
 
 
@@ -34,7 +34,7 @@ def settle(function: Any) -> None:
     """Waits until no refresh is in progress."""
     waiter = threading.Event()
     for _ in range(60_000):
-        if not function._refreshing:
+        if not _core._loads_in_progress(function.cache):
             return
         waiter.wait(0.001)
     pytest.fail("a refresh did not end")
@@ -103,7 +103,7 @@ def test_soft_ttl_of_coroutines() -> None:
         assert [await load(), await load()] == [1, 1]
         advance(11)
         assert [await load(), await load()] == [1, 1]
-        while load._refreshing:
+        while _core._loads_in_progress(load.cache):
             await asyncio.sleep(0)
         assert await load() == 2
         assert load.peek() == 2

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flexcache_rs import FlexCache, cache, lru_cache, memoize
+from flexcache_rs import FlexCache, _core, cache, lru_cache, memoize
 from flexcache_rs.testing import check
 
 DECORATORS: dict[str, Callable[[Any], Any]] = {
@@ -153,7 +153,7 @@ def test_threads_and_loops_in_a_shared_cache() -> None:
                 assert shared.get_or_set(key, lambda key=key: key) == key
 
     in_threads(work)
-    assert not shared._flights
+    assert not _core._loads_in_progress(shared)
     check(shared)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flexcache_rs import CircularLoadError, FlexCache, memoize
+from flexcache_rs import CircularLoadError, FlexCache, LoadCancelled, _core, memoize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -51,8 +51,21 @@ def until(condition: Callable[[], bool]) -> None:
 
 def waiting(cache: FlexCache[Any, Any], key: Any) -> int:
     """How many wait for the computation of a key."""
-    flight = cache._flights.get(key)
-    return 0 if flight is None else len(flight.waiting)
+    return dict(_core._loads_in_progress(cache)).get(key, 0)
+
+
+def loading(cache: FlexCache[Any, Any]) -> bool:
+    """Whether something is being computed."""
+    return bool(_core._loads_in_progress(cache))
+
+
+def assert_shared(outcomes: list[Any], result: Any) -> None:
+    """Everybody got the result; of an exception, each has an object of its own."""
+    if isinstance(result, Exception):
+        assert all(type(outcome) is type(result) and outcome.args == result.args for outcome in outcomes)
+        assert len({id(outcome) for outcome in outcomes}) == len(outcomes)
+    else:
+        assert all(outcome is result for outcome in outcomes)
 
 
 @pytest.mark.parametrize("how", ["get_or_set", "memoize"])
@@ -70,8 +83,8 @@ def test_fifty_threads_cause_one_call(how: str, result: Any) -> None:
         gate.open.set()
         outcomes = [one.exception() or one.result() for one in asked]
     assert gate.count == 1
-    assert all(outcome is result for outcome in outcomes)
-    assert not cache._flights
+    assert_shared(outcomes, result)
+    assert not loading(cache)
     assert (key in cache) is not isinstance(result, Exception)
 
 
@@ -99,7 +112,7 @@ def test_fifty_tasks_cause_one_call(result: Any) -> None:
             await asyncio.sleep(0)
         opened.set()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(outcome is result for outcome in outcomes)
+        assert_shared(outcomes, result)
 
     in_loop(main)
     assert calls == [1]
@@ -176,7 +189,7 @@ def test_a_call_that_needs_itself_raises() -> None:
         cache.get_or_set("a", lambda: cache.get_or_set("a", int))
     with pytest.raises(CircularLoadError, match="'a'"):
         cache.get_or_set("a", lambda: cache.get_or_set("b", lambda: cache.get_or_set("a", int)))
-    assert not cache._flights
+    assert not loading(cache)
     assert cache.get_or_set("a", lambda: 1) == 1
 
 
@@ -196,7 +209,7 @@ def test_a_circle_of_threads_raises() -> None:
         loads = [pool.submit(load, "a", "b"), pool.submit(load, "b", "a")]
         errors = [one.exception(60) for one in loads]
     assert any(isinstance(error, CircularLoadError) for error in errors)
-    assert not cache._flights
+    assert not loading(cache)
 
 
 def test_a_circle_of_tasks_raises() -> None:
@@ -324,17 +337,24 @@ def test_a_loop_that_was_closed_keeps_nobody_waiting() -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
-def test_a_refresh_joins_a_computation_in_progress() -> None:
-    gate = Gate()
-    function = memoize(gate)
-    with ThreadPoolExecutor(2) as pool:
+def test_a_refresh_never_joins_an_older_computation() -> None:
+    """It began before what the refresh is to see. What comes later joins the refresh."""
+    gates = [Gate("old"), Gate("new")]
+    turns = iter(gates)
+    function = memoize(lambda _: next(turns)())
+    with ThreadPoolExecutor(3) as pool:
         first = pool.submit(function, 1)
-        assert gate.begun.acquire(timeout=60)
+        assert gates[0].begun.acquire(timeout=60)
         second = pool.submit(function.refresh, 1)
-        until(lambda: waiting(function.cache, 1) == 1)
-        gate.open.set()
-        assert first.result(60) == second.result(60) == "result"
-    assert gate.count == 1
+        assert gates[1].begun.acquire(timeout=60)
+        third = pool.submit(function, 1)
+        until(lambda: sum(waits for _, waits in _core._loads_in_progress(function.cache)) == 1)
+        gates[1].open.set()
+        assert second.result(60) == third.result(60) == "new"
+        gates[0].open.set()
+        assert first.result(60) == "old"
+    assert function(1) == "new", "the older one has not the last word"
+    assert not loading(function.cache)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -363,6 +383,7 @@ def test_keys_that_fail_to_compare_leave_nothing_behind() -> None:
     cache: FlexCache[Key, Any] = FlexCache()
     gate = Gate()
     other, key = Key(), Key()
+    cache[Key()] = 0
 
     def compute() -> int:
         Key.failing = True
@@ -378,4 +399,4 @@ def test_keys_that_fail_to_compare_leave_nothing_behind() -> None:
         assert pool.submit(cache.get_or_set, key, lambda: 2).result(60) == 2
         gate.open.set()
         assert first.result(60) == "result"
-    assert not cache._flights
+    assert not loading(cache)

@@ -49,7 +49,7 @@ impl KeywordMark {
 pub(crate) struct Arguments {
     /// Comes first, where functions share a cache.
     pub(crate) prefix: Option<Py<PyAny>>,
-    pub(crate) mark: Py<KeywordMark>,
+    pub(crate) mark: Py<PyAny>,
     pub(crate) typed: bool,
     /// Positions that do not matter, as bits.
     pub(crate) ignored_positions: u64,
@@ -67,6 +67,8 @@ pub(crate) struct Call<'a, 'py> {
     names: *mut ffi::PyObject,
     /// Stands for the first positional argument, where that is an instance to be kept out of keys.
     instance: Option<Borrowed<'a, 'py, PyAny>>,
+    /// Comes after the prefix, where it tells the results since the last clear() from those before.
+    nonce: Option<Borrowed<'a, 'py, PyAny>>,
 }
 
 impl<'a, 'py> Call<'a, 'py> {
@@ -83,7 +85,7 @@ impl<'a, 'py> Call<'a, 'py> {
         // SAFETY: `names` is null or a tuple.
         let none = names.is_null() || unsafe { ffi::PyTuple_GET_SIZE(names) } == 0;
         let names = if none { ptr::null_mut() } else { names };
-        Self { py, args, flagged_count, names, instance: None }
+        Self { py, args, flagged_count, names, instance: None, nonce: None }
     }
 
     /// The same call, with something that stands for its first argument.
@@ -92,6 +94,14 @@ impl<'a, 'py> Call<'a, 'py> {
         'a: 'b,
     {
         Call { instance: Some(instance), ..*self }
+    }
+
+    /// The same call, with a nonce in its key.
+    pub(crate) fn with_nonce<'b>(&self, nonce: Borrowed<'b, 'py, PyAny>) -> Call<'b, 'py>
+    where
+        'a: 'b,
+    {
+        Call { nonce: Some(nonce), ..*self }
     }
 
     pub(crate) fn py(&self) -> Python<'py> {
@@ -145,6 +155,11 @@ impl<'a, 'py> Call<'a, 'py> {
         let itself =
             unsafe { ffi::PyUnicode_CheckExact(argument) != 0 || ffi::PyLong_CheckExact(argument) != 0 };
         itself.then(|| self.object(argument))
+    }
+
+    /// The parts of a key around one of the user's making.
+    pub(crate) fn nonce(&self) -> Option<Borrowed<'a, 'py, PyAny>> {
+        self.nonce
     }
 
     /// Calls a function with these arguments.
@@ -212,6 +227,11 @@ impl Arguments {
     fn all(&self, call: &Call<'_, '_>, mut each: impl FnMut(*mut ffi::PyObject) -> bool) -> bool {
         if let Some(prefix) = &self.prefix
             && !each(prefix.as_ptr())
+        {
+            return false;
+        }
+        if let Some(nonce) = call.nonce
+            && !each(nonce.as_ptr())
         {
             return false;
         }

@@ -18,7 +18,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTypeInfo, ffi};
 
-use super::cached_result::CachedResult;
+use super::bound_method::{self, BoundMemoized};
 use super::call_key::{self, Arguments, Call, KeywordMark};
 use crate::py::memory::any_store::{AnyStore, Complicated, PolicyName};
 use crate::py::memory::options::{self, Options};
@@ -28,10 +28,15 @@ use crate::py::object::entered::entered;
 use crate::py::object::int_hash;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::{attached, call as call_python};
+use crate::py::process::guard::Guard;
+use crate::py::store::cached_result::CachedResult;
 
 unsafe extern "C" {
     fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
+
+/// So many classes are known whose instances are arguments like any other.
+const MOST_PLAIN_CLASSES: usize = 8;
 
 /// A function whose results are remembered in a cache.
 ///
@@ -40,6 +45,8 @@ unsafe extern "C" {
 ///     cache: where results are kept; None for nowhere.
 ///     typed: whether arguments of different types are different even where they are equal.
 ///     prefix: begins every key, where functions share a cache.
+///     keyword_mark: separates positional from keyword arguments in keys; None for an object of our own.
+///     has_nonce: whether a nonce comes after the prefix, which the method _read_nonce() knows.
 ///     ignored_positions: bits of the positional arguments that do not matter.
 ///     ignored_names: the keyword arguments that do not matter.
 ///     key: called with a call's arguments to get its key, instead of all the above.
@@ -63,11 +70,16 @@ pub(crate) struct Memoized {
     ready: Option<Py<PyAny>>,
     loads: bool,
     /// Whether what is found may be more than a result.
-    examines: bool,
+    examines: AtomicBool,
     /// Whether a key takes more than looking at the arguments.
     makes_key: AtomicBool,
     /// What stands for the instances whose method this is, by address.
     instances: PyOnceLock<Py<PyDict>>,
+    /// Classes whose instances are arguments like any other, by address and weakly.
+    plain_classes: Guard<Vec<(usize, Py<PyWeakrefReference>)>>,
+    /// Whether keys hold a nonce, and the last one that was read, with the stamp of the store it was read at.
+    has_nonce: bool,
+    nonce: Guard<Option<(u64, Py<PyAny>)>>,
     /// Calls where there is no cache to count them.
     uncached: AtomicU64,
 }
@@ -76,7 +88,8 @@ pub(crate) struct Memoized {
 impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
-        ignored_names=Vec::new(), key=None, ready=None, loads=false, examines=false))]
+        ignored_names=Vec::new(), key=None, ready=None, loads=false, examines=false,
+        keyword_mark=None, has_nonce=false))]
     #[expect(clippy::too_many_arguments, reason = "all that a memoized function is")]
     fn new(
         py: Python<'_>,
@@ -90,15 +103,23 @@ impl Memoized {
         ready: Option<Py<PyAny>>,
         loads: bool,
         examines: bool,
+        keyword_mark: Option<Py<PyAny>>,
+        has_nonce: bool,
     ) -> PyResult<Self> {
-        let arguments =
-            Arguments { prefix, mark: KeywordMark::get(py)?, typed, ignored_positions, ignored_names };
+        let mark = match keyword_mark {
+            Some(mark) => mark,
+            None => KeywordMark::get(py)?.into_any(),
+        };
+        let arguments = Arguments { prefix, mark, typed, ignored_positions, ignored_names };
         let straight = key.is_none() && ready.is_none() && !examines && arguments.take_single();
         let plain = cache.as_ref().filter(|_| straight);
         Ok(Self {
             plain: plain.map(|cache| cache.clone_ref(py)),
-            examines,
-            makes_key: AtomicBool::new(key.is_some()),
+            examines: AtomicBool::new(examines),
+            makes_key: AtomicBool::new(key.is_some() || has_nonce),
+            has_nonce,
+            nonce: Guard::new(None, true),
+            plain_classes: Guard::new(Vec::new(), true),
             vectorcall: call_memoized,
             function,
             cache,
@@ -136,6 +157,9 @@ impl Memoized {
         if instance.is_none() {
             return Ok(this.as_any().clone());
         }
+        if this.get().loads {
+            return BoundMemoized::new(this, instance).map(Bound::into_any);
+        }
         // SAFETY: both are valid objects; a new reference is returned, or null.
         unsafe { Bound::from_owned_ptr_or_err(this.py(), PyMethod_New(this.as_ptr(), instance.as_ptr())) }
     }
@@ -157,6 +181,12 @@ impl Memoized {
     #[getter]
     fn cache(&self, py: Python<'_>) -> Option<Py<FlexCache>> {
         self.cache.as_ref().map(|cache| cache.clone_ref(py))
+    }
+
+    /// What computes a result.
+    #[getter]
+    fn _function(&self, py: Python<'_>) -> Py<PyAny> {
+        self.function.clone_ref(py)
     }
 
     /// How many calls went to the function because there is no cache.
@@ -188,18 +218,32 @@ impl Memoized {
         // SAFETY: arguments as the interpreter would pass them, alive until the end.
         let call = unsafe { Call::new(py, pointers.as_ptr(), args.len(), names.as_ptr()) };
         let memo = this.get();
+        let nonce = memo.nonce(&this.as_borrowed())?;
+        let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
         if let Some(key) = &memo.key {
-            return call.call(key);
+            return memo.named(&call, call.call(key)?);
         }
         let instance = memo.instance(&this.as_borrowed(), &call)?;
         let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
         memo.arguments.key(&call)
     }
 
-    /// From now on the first argument is an instance, and `instances` knows what stands for it.
-    fn _is_method(&self, py: Python<'_>, instances: Py<PyDict>) {
+    /// The nonce has changed.
+    fn _forget_nonce(&self, py: Python<'_>) -> PyResult<()> {
+        let before = self.nonce.with(py, Option::take)?;
+        drop(before);
+        Ok(())
+    }
+
+    /// From now on the first argument may be an instance, and `instances` knows what stands for it.
+    fn _may_be_method(&self, py: Python<'_>, instances: Py<PyDict>) -> PyResult<()> {
         let _ = self.instances.set(py, instances);
+        let before = self.plain_classes.with(py, std::mem::take)?;
+        drop(before);
+        // Results that may refer to the instance are wrapped.
+        self.examines.store(true, Ordering::Release);
         self.makes_key.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -232,6 +276,15 @@ impl Memoized {
         let (Some(instances), Some(instance)) = (self.instances.get(py), call.first()) else {
             return Ok(None);
         };
+        // SAFETY: the instance is a valid object, and keeps its class alive.
+        let class = unsafe {
+            let class = ffi::Py_TYPE(instance.as_ptr());
+            if ffi::PyType_GetFlags(class) & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
+                // The interpreter's own: what is written in a class body is no method of that.
+                return Ok(None);
+            }
+            Borrowed::from_ptr(py, class.cast::<ffi::PyObject>())
+        };
         let address = PyInt::new(py, instance.as_ptr() as usize);
         if let Some(known) = instances.bind(py).get_item(&address)?
             // SAFETY: only subclasses of weak references are in there.
@@ -241,8 +294,65 @@ impl Memoized {
         {
             return Ok(Some(known));
         }
-        let stands = this.getattr(intern!(py, "_meet"))?;
-        call_python(&stands, [&instance.to_owned()]).map(Some)
+        if self
+            .plain_classes
+            .with(py, |plain| {
+                let known = plain.iter().find(|known| known.0 == class.as_ptr() as usize)?;
+                known.1.bind(py).upgrade().filter(|alive| alive.is(&*class))
+            })?
+            .is_some()
+        {
+            return Ok(None);
+        }
+        let meet = this.getattr(intern!(py, "_meet"))?;
+        let stands = call_python(&meet, [&instance.to_owned()])?;
+        if stands.is_none() {
+            let weak = PyWeakrefReference::new(&class)?.unbind();
+            let address = class.as_ptr() as usize;
+            let before = self.plain_classes.with(py, |plain| {
+                // A class that was at the same address is gone.
+                let at = plain.iter().position(|known| known.0 == address);
+                let at = at.or_else(|| (plain.len() == MOST_PLAIN_CLASSES).then_some(0));
+                let before = at.map(|at| plain.swap_remove(at));
+                plain.push((address, weak));
+                before
+            })?;
+            drop(before);
+            return Ok(None);
+        }
+        Ok(Some(stands))
+    }
+
+    /// What comes after the prefix in keys, if something does.
+    fn nonce<'py>(&self, this: &Borrowed<'_, 'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = this.py();
+        let (true, Some(cache)) = (self.has_nonce, &self.cache) else { return Ok(None) };
+        // Before it is read: it may change right afterwards.
+        let stamp = cache.get().tier.as_ref().map_or(Ok(1), |tier| tier.stamp(py))?;
+        let known = self.nonce.with(py, |nonce| {
+            let (read_at, nonce) = nonce.as_ref()?;
+            let tier = cache.get().tier.as_ref();
+            tier.is_none_or(|tier| tier.is_fresh(*read_at, stamp)).then(|| nonce.clone_ref(py))
+        })?;
+        if let Some(known) = known {
+            return Ok(Some(known.into_bound(py)));
+        }
+        let read = call_python(&this.getattr(intern!(py, "_read_nonce"))?, [])?;
+        let shared = read.clone().unbind();
+        let before = self.nonce.with(py, |nonce| nonce.replace((stamp, shared)))?;
+        drop(before);
+        Ok(Some(read))
+    }
+
+    /// A key of the user's making, as it is, or with the function's name where others have keys as well.
+    fn named<'py>(&self, call: &Call<'_, 'py>, key: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match (&self.arguments.prefix, call.nonce()) {
+            (Some(prefix), Some(nonce)) => {
+                let parts = [prefix.bind(key.py()).clone(), nonce.to_owned(), key.clone()];
+                Ok(PyTuple::new(key.py(), parts)?.into_any())
+            }
+            _ => Ok(key),
+        }
     }
 
     /// Answers a call whose one argument is the key and was remembered; otherwise nothing has
@@ -276,7 +386,7 @@ impl Memoized {
             (cache.get().read_if_plainly_equal(py, hash, eq), hash)
         };
         match found {
-            Ok(Some(value)) if !self.examines && self.ready.is_none() => Ok(value),
+            Ok(Some(value)) if self.ready.is_none() && !self.examines.load(Ordering::Relaxed) => Ok(value),
             Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
             Ok(None) => attached(py, |_| {
                 self.miss(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash })
@@ -289,14 +399,17 @@ impl Memoized {
     }
 
     #[cold]
+    #[inline(never)]
     fn answer_with_made_key<'py>(
         &self,
         this: Borrowed<'_, 'py, Self>,
         cache: Borrowed<'_, 'py, FlexCache>,
         call: Call<'_, 'py>,
     ) -> PyResult<Py<PyAny>> {
+        let nonce = self.nonce(&this)?;
+        let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
         if let Some(key) = &self.key {
-            let key = call.call(key)?;
+            let key = self.named(&call, call.call(key)?)?;
             let hash = cache.get().hash(key.as_borrowed())?;
             return self.look_up(this, cache, &call, LookupKey { key, hash });
         }
@@ -315,6 +428,7 @@ impl Memoized {
 
     /// Looks a key up on the slow path.
     #[cold]
+    #[inline(never)]
     fn look_up<'py>(
         &self,
         this: Borrowed<'_, 'py, Self>,
@@ -338,7 +452,7 @@ impl Memoized {
         key: impl FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let py = this.py();
-        let value = match CachedResult::of(value.bind(py)).filter(|_| self.examines) {
+        let value = match CachedResult::of(value.bind(py)).filter(|_| self.examines.load(Ordering::Relaxed)) {
             None => value,
             Some(remembered) => match remembered.get().if_fresh(py) {
                 Some(value) => value,
@@ -368,22 +482,43 @@ impl Memoized {
         call: &Call<'_, 'py>,
         wanted: LookupKey<'py>,
     ) -> PyResult<Py<PyAny>> {
-        let py = this.py();
         if self.loads {
-            let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
-            let method = this.getattr(intern!(py, "_load"))?;
-            let arguments = [&wanted.key, args.as_any(), kwargs.as_any()];
-            return call_python(&method, arguments).map(Bound::unbind);
+            return Self::load(this, call, &wanted.key);
         }
         let result = call.call(&self.function)?;
-        // Another call may have stored its result meanwhile; the first one stays.
-        let (key, value) = (wanted.key.as_borrowed(), result.as_borrowed());
-        FlexCache::write_weighed(&cache, key, value, wanted.hash, None, Terms::new(1, IfPresent::Keep))?;
+        Self::keep(cache, &wanted, &result)?;
         Ok(result.unbind())
+    }
+
+    // These two are functions of their own so that a call that recurs takes less of the stack.
+
+    /// Lets one call compute for all who wait.
+    #[inline(never)]
+    fn load<'py>(
+        this: Borrowed<'_, 'py, Self>,
+        call: &Call<'_, 'py>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
+        let method = this.getattr(intern!(py, "_load"))?;
+        call_python(&method, [key, args.as_any(), kwargs.as_any()]).map(Bound::unbind)
+    }
+
+    /// Stores what was computed, unless another call has done so meanwhile.
+    #[inline(never)]
+    fn keep(
+        cache: Borrowed<'_, '_, FlexCache>,
+        wanted: &LookupKey<'_>,
+        result: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let (key, value) = (wanted.key.as_borrowed(), result.as_borrowed());
+        FlexCache::write_weighed(&cache, key, value, wanted.hash, None, Terms::new(1, IfPresent::Keep))
+            .map(drop)
     }
 }
 
-unsafe extern "C" fn call_memoized(
+pub(super) unsafe extern "C" fn call_memoized(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     flagged_count: usize,
@@ -446,7 +581,21 @@ pub(crate) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     int_hash::look(py)?;
     call_key::compare_hashes(py)?;
-    let nothing = Memoized::new(py, py.None(), None, false, None, 0, Vec::new(), None, None, false, false)?;
+    let nothing = Memoized::new(
+        py,
+        py.None(),
+        None,
+        false,
+        None,
+        0,
+        Vec::new(),
+        None,
+        None,
+        false,
+        false,
+        None,
+        false,
+    )?;
     let instance = Bound::new(py, nothing)?;
     let offset = (&raw const instance.get().vectorcall) as isize - instance.as_ptr() as isize;
     let class = Memoized::type_object(py);
@@ -457,5 +606,6 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         (*of).tp_vectorcall_offset = offset;
         (*of).tp_call = Some(ffi::PyVectorcall_Call);
     }
-    call_directly(&class)
+    call_directly(&class)?;
+    bound_method::install(&instance)
 }

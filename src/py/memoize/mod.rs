@@ -1,5 +1,5 @@
 //! Memoized functions.
 
-pub(crate) mod cached_result;
+pub(crate) mod bound_method;
 pub(crate) mod call_key;
 pub(crate) mod memoized;

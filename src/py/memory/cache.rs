@@ -517,6 +517,12 @@ impl FlexCache {
         self.tier.as_ref().map(|tier| tier.given.clone_ref(py))
     }
 
+    /// The seconds that an entry lives where nothing else is said; None for ever.
+    #[getter]
+    fn _default_ttl(&self) -> Option<f64> {
+        self.default_seconds()
+    }
+
     fn __repr__(this: &Bound<'_, Self>) -> PyResult<String> {
         repr::of(this)
     }
@@ -558,12 +564,6 @@ impl FlexCache {
     /// A value was computed.
     fn _loaded(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
         self.notify_load(key, value);
-    }
-
-    /// The computations in progress, by key.
-    #[getter]
-    fn _flights(&self, py: Python<'_>) -> Py<PyDict> {
-        self.flights.get_or_init(py, || PyDict::new(py).unbind()).clone_ref(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

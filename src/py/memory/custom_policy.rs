@@ -93,7 +93,7 @@ impl FlexCache {
                     self.tell_policy(py, turn.as_ref(), "on_insert", &key)?;
                 }
                 let stored = self.write_store(key, value, hash, terms);
-                if stored.is_err() && !present {
+                if !present && !matches!(stored, Ok(WriteOutcome::Inserted | WriteOutcome::Updated)) {
                     self.tell_policy_removed(py, turn.as_ref(), &key);
                 }
                 return stored;

@@ -2,6 +2,8 @@
 //!
 //! They know neither of a policy written in Python nor of a tier, which are built on them.
 
+use std::sync::Arc;
+
 use flexcache_core::{Cause, New, Slot};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -13,6 +15,7 @@ use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::key;
 use crate::py::object::running_python::decref;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
+use crate::py::store::loads::{Load, Origin, ShardLoads};
 
 /// The exception for a key that is absent.
 pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
@@ -52,27 +55,42 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        Terms { weight, deadline, tags, if_present, stamp }: Terms<'_>,
+        Terms { weight, deadline, tags, if_present, stamp, origin }: Terms<'_>,
     ) -> PyResult<WriteOutcome> {
         let py = key.py();
         let mut removed = RemovedEntries::new();
+        // Loads that are not to be stored any more.
+        let mut discarded = Vec::new();
         let stored = self.shards.find(&key, hash, |store, found| {
             let present = found.is_some_and(|slot| !store.has_expired(slot));
             if present && if_present != IfPresent::Replace {
                 return Ok(WriteOutcome::AlreadyPresent);
             }
+            if let Origin::Landing(load) = origin
+                && !store.loads.may_land(load, tags)
+            {
+                return Ok(WriteOutcome::Discarded);
+            }
             // Only now, so that nothing has to be undone where Python's equality failed.
-            let (key, value) = (key.to_owned().unbind(), value.to_owned().unbind());
-            let new = New { key, value, weight, deadline };
+            let new =
+                New { key: key.to_owned().unbind(), value: value.to_owned().unbind(), weight, deadline };
             let stored = store.put(found, hash, new, tags, &mut removed);
             if let (Ok(slot), true) = (&stored, stamp != 0) {
                 store.set_stamp(*slot, stamp);
+            }
+            if !store.loads.is_empty() && stored.is_ok() {
+                discarded = match origin {
+                    Origin::Write => store.loads.written(hash, &key),
+                    Origin::Landing(load) => store.loads.landed(load, &key),
+                    Origin::Fill => Vec::new(),
+                };
             }
             if store.has_deadlines() {
                 self.expire_some(store, &mut removed);
             }
             stored.map(|_| if present { WriteOutcome::Updated } else { WriteOutcome::Inserted })
         })?;
+        drop(discarded);
         if !removed.is_empty() {
             self.finish_removals_by_write(py, removed, value)?;
         }
@@ -87,20 +105,36 @@ impl FlexCache {
     }
 
     /// Removes a live entry and returns it, for the caller to finish. One that is popped is finished here.
+    ///
+    /// A call that removes is a write, also where there is no entry: it discards the loads of the key.
     pub(super) fn remove_entry(
         &self,
         key: Borrowed<'_, '_, PyAny>,
         cause: Cause,
     ) -> PyResult<Option<RemovedEntry>> {
+        self.remove_entry_and(key, cause, |loads, hash| Some(loads.written(hash, &key)))
+    }
+
+    /// [`remove_entry`](Self::remove_entry) with something else done about loads; where that is `None`, the
+    /// entry stays.
+    pub(super) fn remove_entry_and(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        cause: Cause,
+        discard: impl FnOnce(&mut ShardLoads, u64) -> Option<Vec<Arc<Load>>>,
+    ) -> PyResult<Option<RemovedEntry>> {
         let py = key.py();
         let turn = self.turn(py)?;
         let hash = key::hash(&key, self.seed)?;
         let (mut expired, mut removed) = (RemovedEntries::new(), RemovedEntries::new());
-        self.shards.find(&key, hash, |store, found| {
+        let discarded = self.shards.find(&key, hash, |store, found| {
+            let discarded = discard(&mut store.loads, hash)?;
             if let Some(slot) = store.live(found, &mut expired) {
                 store.remove(slot, cause, &mut removed);
             }
+            Some(discarded)
         })?;
+        drop(discarded);
         self.finish_removals(py, expired)?;
         match removed.pop() {
             Some(entry) if cause == Cause::Popped => self.finish_pop(py, turn.as_ref(), entry).map(Some),

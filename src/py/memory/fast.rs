@@ -9,18 +9,18 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::any_store::Complicated;
+use super::load_in_thread;
 use super::state::{self, FlexCache};
 use super::terms::{IfPresent, Terms};
 use crate::py::object::entered::entered;
 use crate::py::object::hooks;
-use crate::py::object::running_python::{attached, call};
+use crate::py::object::running_python::attached;
 
 /// A method's parameters: how many must be given, and all their names.
 struct Parameters<const N: usize> {
@@ -348,16 +348,6 @@ unsafe extern "C" fn set(
     }
 }
 
-/// Called with a cache, a key, a factory and a time to live, where the key is absent.
-static LOADER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-/// Says what is to be called where `get_or_set` finds nothing.
-#[pyfunction]
-#[pyo3(name = "_set_loader")]
-pub(crate) fn set_loader(py: Python<'_>, loader: Py<PyAny>) {
-    let _ = LOADER.set(py, loader);
-}
-
 unsafe extern "C" fn get_or_set(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -371,13 +361,9 @@ unsafe extern "C" fn get_or_set(
             if let Some(value) = read(py, this, key)? {
                 return Ok(value.into_ptr());
             }
-            attached(py, |py| {
-                let loader = LOADER.get(py).ok_or_else(|| PyRuntimeError::new_err("no loader was set"))?;
-                let none = py.None();
-                let object = |pointer| given(py, pointer).unwrap_or(none.bind_borrowed(py)).to_owned();
-                let arguments = [this, key, factory, ttl, tags].map(object);
-                Ok(call(loader.bind(py), arguments.each_ref())?.into_ptr())
-            })
+            let (cache, key) = (cache_of(py, this), Borrowed::from_ptr(py, key));
+            let (factory, ttl, tags) = (Borrowed::from_ptr(py, factory), given(py, ttl), given(py, tags));
+            attached(py, |_| Ok(load_in_thread::get_or_set(&cache, &key, &factory, ttl, tags)?.into_ptr()))
         })
     }
 }

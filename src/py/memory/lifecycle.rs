@@ -7,7 +7,6 @@ use flexcache_core::{Cause, Clock};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use super::any_store::AnyStore;
 use super::custom_policy;
@@ -69,7 +68,6 @@ impl FlexCache {
             watch: options.background.map(|interval| Arc::new(Watch::new(interval, expiry::DUTIES))),
             finalized: AtomicBool::new(false),
             notifier: RemovalNotifier::new(callbacks.on_evict, options.runs_hooks),
-            flights: PyOnceLock::new(),
             slow_path: AtomicBool::new(recorder.is_some() || callbacks.tier.is_some()),
             tier: callbacks.tier,
             recorder,
@@ -105,10 +103,13 @@ impl FlexCache {
         let py = unsafe { Python::assume_attached() };
         for shard in self.shards.iter() {
             // A store that is in use is skipped: what it holds just stays alive until next time.
-            shard.try_with(py, |store| store.visit(|object| visit.call(object))).unwrap_or(Ok(()))?;
+            let visited = shard.try_with(py, |shard| {
+                shard.loads.running().iter().try_for_each(|load| load.traverse(visit))?;
+                shard.visit(|object| visit.call(object))
+            });
+            visited.unwrap_or(Ok(()))?;
         }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
-        self.flights.get(py).map_or(Ok(()), |flights| visit.call(flights))?;
         self.tier.as_ref().map_or(Ok(()), |tier| tier.traverse(visit))?;
         self.notifier.traverse(py, visit)
     }
@@ -143,7 +144,9 @@ impl FlexCache {
     /// Removes every entry without telling anyone.
     pub(super) fn remove_all_silently(&self, py: Python<'_>) {
         for shard in self.shards.iter() {
-            if let Ok(contents) = shard.with(py, AnyStore::drain) {
+            let removed = shard.with(py, |store| (store.drain(), store.loads.cleared()));
+            if let Ok((contents, discarded)) = removed {
+                drop(discarded);
                 for entry in contents.into_removed(Cause::Closed) {
                     decref(py, entry.key);
                     decref(py, entry.value);

@@ -6,6 +6,8 @@
 //! times. What is to be done with the slot is done in the same locked section that found it, so
 //! no two equal keys can get in.
 
+use std::ops::{Deref, DerefMut};
+
 use flexcache_core::Slot;
 use hashbrown::HashMap;
 use pyo3::exceptions::PyRuntimeError;
@@ -15,6 +17,7 @@ use super::any_store::AnyStore;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
+use crate::py::store::loads::ShardLoads;
 
 /// Lookups that had to start over this often, because others kept adding keys with the same
 /// hash, give up.
@@ -23,22 +26,51 @@ const MOST_PASSES: usize = 1000;
 /// So many answers are found faster by looking through them than by hashing.
 const FEW_ANSWERS: usize = 16;
 
+/// What one lock guards: entries, and the computations in progress. What needs entries alone takes it for an
+/// [`AnyStore`].
+pub(crate) struct Shard {
+    store: AnyStore,
+    pub(crate) loads: ShardLoads,
+}
+
+impl Shard {
+    fn new(store: AnyStore) -> Self {
+        Self { store, loads: ShardLoads::default() }
+    }
+}
+
+impl Deref for Shard {
+    type Target = AnyStore;
+
+    #[inline(always)]
+    fn deref(&self) -> &AnyStore {
+        &self.store
+    }
+}
+
+impl DerefMut for Shard {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut AnyStore {
+        &mut self.store
+    }
+}
+
 /// The stores of a cache: one, or several among which the keys are divided by hash.
 pub(crate) struct Shards {
-    first: Guard<AnyStore>,
-    rest: Box<[Guard<AnyStore>]>,
+    first: Guard<Shard>,
+    rest: Box<[Guard<Shard>]>,
 }
 
 impl Shards {
     pub(crate) fn new(mut stores: impl Iterator<Item = AnyStore>, first: AnyStore, waits: bool) -> Self {
         Self {
-            first: Guard::new(first, waits),
-            rest: stores.by_ref().map(|store| Guard::new(store, waits)).collect(),
+            first: Guard::new(Shard::new(first), waits),
+            rest: stores.by_ref().map(|store| Guard::new(Shard::new(store), waits)).collect(),
         }
     }
 
     #[inline(always)]
-    pub(crate) fn of(&self, hash: u64) -> &Guard<AnyStore> {
+    pub(crate) fn of(&self, hash: u64) -> &Guard<Shard> {
         if self.rest.is_empty() {
             return &self.first;
         }
@@ -48,11 +80,11 @@ impl Shards {
         if shard == 0 { &self.first } else { &self.rest[shard - 1] }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Guard<AnyStore>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Guard<Shard>> {
         std::iter::once(&self.first).chain(&self.rest)
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Guard<AnyStore>> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Guard<Shard>> {
         std::iter::once(&mut self.first).chain(&mut self.rest)
     }
 
@@ -70,7 +102,7 @@ impl Shards {
         &self,
         key: &Borrowed<'_, '_, PyAny>,
         hash: u64,
-        step: impl FnOnce(&mut AnyStore, Option<Slot>) -> R,
+        step: impl FnOnce(&mut Shard, Option<Slot>) -> R,
     ) -> PyResult<R> {
         let shard = self.of(hash);
         let mut step = Some(step);
@@ -88,10 +120,10 @@ impl Shards {
 
 #[cold]
 fn find_asking_python<R>(
-    shard: &Guard<AnyStore>,
+    shard: &Guard<Shard>,
     key: &Borrowed<'_, '_, PyAny>,
     hash: u64,
-    step: impl FnOnce(&mut AnyStore, Option<Slot>) -> R,
+    step: impl FnOnce(&mut Shard, Option<Slot>) -> R,
 ) -> PyResult<R> {
     let py = key.py();
     let mut step = Some(step);
@@ -131,20 +163,20 @@ fn find_asking_python<R>(
 
 /// What Python said about stored keys, each kept alive.
 #[derive(Default)]
-struct Answers {
+pub(super) struct Answers {
     list: Vec<(Py<PyAny>, bool)>,
     by_address: HashMap<usize, bool, std::hash::RandomState>,
 }
 
 impl Answers {
-    fn about(&self, stored: &Py<PyAny>) -> Option<bool> {
+    pub(super) fn about(&self, stored: &Py<PyAny>) -> Option<bool> {
         if self.by_address.is_empty() {
             return self.list.iter().find(|(known, _)| known.is(stored)).map(|&(_, equal)| equal);
         }
         self.by_address.get(&(stored.as_ptr() as usize)).copied()
     }
 
-    fn add(&mut self, stored: Py<PyAny>, equal: bool) {
+    pub(super) fn add(&mut self, stored: Py<PyAny>, equal: bool) {
         self.list.push((stored, equal));
         if self.list.len() == FEW_ANSWERS {
             self.by_address =

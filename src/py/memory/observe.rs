@@ -31,7 +31,7 @@ impl FlexCache {
         stored: WriteOutcome,
     ) {
         let event = match stored {
-            WriteOutcome::AlreadyPresent => return,
+            WriteOutcome::AlreadyPresent | WriteOutcome::Discarded => return,
             WriteOutcome::Inserted => Event::Insert,
             WriteOutcome::Updated => Event::Update,
         };

@@ -13,7 +13,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
-use super::any_store::AnyStore;
 use super::options::{self, Options};
 use super::state::{self, Callbacks, FlexCache};
 use super::terms::{IfPresent, Terms};
@@ -165,7 +164,7 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         cache.get().find_live(borrowed, |store, slot| store.restore(slot, rank))?;
     }
     for shard in cache.get().shards.iter() {
-        shard.with(py, AnyStore::reset_stats)?;
+        shard.with(py, |store| store.reset_stats())?;
     }
     if let Some(attributes) = attributes.filter(|attributes| !attributes.is_none()) {
         cache.getattr("__dict__")?.call_method1("update", (attributes,))?;

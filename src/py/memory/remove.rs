@@ -1,5 +1,7 @@
 //! Removing entries: one by its key, the next victim, those with a tag, or all.
 
+use std::sync::Arc;
+
 use flexcache_core::Cause;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -10,6 +12,7 @@ use super::expiry::BATCH;
 use super::options;
 use super::state::FlexCache;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
+use crate::py::store::loads::{Load, ShardLoads};
 
 impl FlexCache {
     /// Removes the next victim and returns it; `None` where the cache is empty.
@@ -38,11 +41,12 @@ impl FlexCache {
             }
             let Some(shard) = fullest.1 else { return Ok(None) };
             let mut removed = RemovedEntries::new();
-            shard.with(py, |store| {
-                if let Some(victim) = store.victim() {
-                    store.remove(victim, Cause::Popped, &mut removed);
-                }
+            let discarded = shard.with(py, |store| {
+                let victim = store.victim()?;
+                store.remove(victim, Cause::Popped, &mut removed);
+                removed.iter().last().map(|entry| store.loads.removed(&entry.key.bind_borrowed(py)))
             })?;
+            drop(discarded);
             // Others may have emptied it in between; then there may be entries elsewhere.
             if let Some(entry) = removed.pop() {
                 return Ok(Some(entry));
@@ -66,6 +70,23 @@ impl FlexCache {
         Ok(found)
     }
 
+    /// Removes the older entry of a key whose load has no result that could be stored, unless something was
+    /// written since it began.
+    pub(super) fn remove_for_load(&self, key: Borrowed<'_, '_, PyAny>, load: &Arc<Load>) -> PyResult<()> {
+        let py = key.py();
+        if let Some(tier) = &self.tier {
+            let may_land = self.shards.of(load.hash()).with(py, |shard| shard.loads.may_land(load, &[]))?;
+            return if may_land { self.remove_through(tier, key).map(drop) } else { Ok(()) };
+        }
+        let turn = self.turn(py)?;
+        let unless_written = |loads: &mut ShardLoads, _| loads.may_land(load, &[]).then(Vec::new);
+        if let Some(entry) = self.remove_entry_and(key, Cause::Deleted, unless_written)? {
+            self.finish_removal(py, entry)?;
+        }
+        drop(turn);
+        Ok(())
+    }
+
     pub(crate) fn remove_or_raise(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.remove(key.as_borrowed())? { Ok(()) } else { Err(missing(key)) }
     }
@@ -85,7 +106,10 @@ impl FlexCache {
     fn remove_tagged_entries(&self, py: Python<'_>, tag: &str, removed: &mut RemovedEntries) -> PyResult<()> {
         for shard in self.shards.iter() {
             // No more than there were, or threads that keep storing would keep this one here.
-            let mut rest = shard.with(py, |store| store.count_tagged(tag))?;
+            let mut rest = shard.with(py, |store| {
+                store.loads.evicting(tag);
+                store.count_tagged(tag)
+            })?;
             while rest > 0 {
                 let most = rest.min(BATCH);
                 let count = shard.with(py, |store| store.evict_tag(tag, most, removed))?;
@@ -100,7 +124,9 @@ impl FlexCache {
         let turn = self.turn(py)?;
         let mut result = Ok(());
         for shard in self.shards.iter() {
-            let contents = shard.with(py, AnyStore::drain)?.into_removed(cause);
+            let (contents, discarded) = shard.with(py, |store| (store.drain(), store.loads.cleared()))?;
+            drop(discarded);
+            let contents = contents.into_removed(cause);
             let Some(turn) = &turn else {
                 self.notifier.finish_all(py, contents);
                 continue;
@@ -151,7 +177,14 @@ impl FlexCache {
     /// Removes every entry that has a tag, also from the store; how many those were.
     pub(super) fn remove_tagged_through(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
         let (py, tag) = (tag.py(), options::tag(&tag.as_borrowed())?);
-        let stored = self.tier.as_ref().map(|tier| tier.evict_tag(py, &tag)).transpose()?;
+        let stored = match &self.tier {
+            Some(tier) => {
+                // Loads that land while the store evicts come from before.
+                self.discard_loads_tagged(py, &tag)?;
+                Some(tier.evict_tag(py, &tag)?)
+            }
+            None => None,
+        };
         let removed = self.remove_tagged(py, &tag)?;
         Ok(stored.unwrap_or(removed))
     }
@@ -159,6 +192,8 @@ impl FlexCache {
     /// Removes every entry, also from the store.
     pub(super) fn clear_through(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(tier) = &self.tier {
+            // Loads that land while the store is cleared come from before.
+            self.discard_loads(py)?;
             tier.clear(py)?;
         }
         self.remove_all(py, Cause::Cleared)

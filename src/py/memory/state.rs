@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 
 use super::any_store::AnyStore;
 use super::lookup::Shards;
@@ -103,12 +102,10 @@ pub(crate) struct FlexCache {
     /// The finalizer has run: what comes in after that is removed without hooks, whose code the
     /// collector may have taken apart.
     pub(super) finalized: AtomicBool,
-    /// The computations in progress, by key.
-    pub(super) flights: PyOnceLock<Py<PyDict>>,
     /// Whether lookups and writes take the slow path: there is somebody to tell of them, or a tier.
     pub(super) slow_path: AtomicBool,
     pub(super) recorder: Option<Arc<Recorder>>,
-    pub(super) tier: Option<Tier>,
+    pub(crate) tier: Option<Tier>,
 }
 
 /// The type object, for those who change its slots.

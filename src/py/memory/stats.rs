@@ -94,7 +94,7 @@ impl FlexCache {
     /// Starts counting anew.
     pub(super) fn count_anew(&self, py: Python<'_>) -> PyResult<()> {
         for shard in self.shards.iter() {
-            shard.with(py, AnyStore::reset_stats)?;
+            shard.with(py, |store| store.reset_stats())?;
         }
         self.notifier.hook_errors.reset();
         Ok(())

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use flexcache_core::Nanos;
 
+use crate::py::store::loads::Origin;
+
 /// What to do where the key is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IfPresent {
@@ -17,6 +19,8 @@ pub(crate) enum IfPresent {
 pub(crate) enum WriteOutcome {
     /// Nothing was stored: the key was present.
     AlreadyPresent,
+    /// Nothing: it is the result of a load, and something was written since that began.
+    Discarded,
     Inserted,
     Updated,
 }
@@ -30,10 +34,11 @@ pub(crate) struct Terms<'a> {
     pub(crate) if_present: IfPresent,
     /// What the entry is stamped with, see `store::tier`; 0 for nothing.
     pub(crate) stamp: u64,
+    pub(crate) origin: Origin<'a>,
 }
 
 impl Terms<'_> {
     pub(crate) fn new(weight: u64, if_present: IfPresent) -> Self {
-        Self { weight, deadline: None, tags: &[], if_present, stamp: 0 }
+        Self { weight, deadline: None, tags: &[], if_present, stamp: 0, origin: Origin::Write }
     }
 }

@@ -19,7 +19,9 @@ use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::duration::{self, seconds_until};
 use crate::py::object::hooks;
 use crate::py::removal::removed_entries::RemovedEntries;
-use crate::py::store::tier::{LoadedEntry, Ticket, Tier};
+use crate::py::store::cached_result::CachedResult;
+use crate::py::store::loads::Origin;
+use crate::py::store::tier::{LoadedEntry, Ticket, Tier, as_in_memory};
 
 impl FlexCache {
     /// A value from memory, or else from the store; counts a hit or a miss of memory.
@@ -50,7 +52,8 @@ impl FlexCache {
         };
         let tags = options::tags(Some(tags.bind(py).as_any().as_borrowed()))?;
         let deadline = seconds.map(|seconds| duration::after(seconds).deadline());
-        let terms = Terms { deadline, tags: &tags, stamp, ..Terms::new(1, IfPresent::Replace) };
+        let origin = Origin::Fill;
+        let terms = Terms { deadline, tags: &tags, stamp, origin, ..Terms::new(1, IfPresent::Replace) };
         let value_now = value.bind(py).as_borrowed();
         self.keep(tier, key, value_now, hash, terms, || stripe.is_quiet_since(look))?;
         Ok(Some(value))
@@ -79,9 +82,51 @@ impl FlexCache {
         self.remove_from_memory(key)
     }
 
+    /// Whether a write may go to the store: a load whose key was written since it began may not. Other
+    /// writes discard the loads of their key, before they reach the store and after.
+    fn begin_write(
+        &self,
+        py: Python<'_>,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        terms: &Terms<'_>,
+    ) -> PyResult<bool> {
+        let (may_write, discarded) = self.shards.of(hash).with(py, |shard| match terms.origin {
+            Origin::Landing(load) => (shard.loads.may_land(load, terms.tags), Vec::new()),
+            Origin::Write => (true, shard.loads.written(hash, &key)),
+            Origin::Fill => (true, Vec::new()),
+        })?;
+        drop(discarded);
+        Ok(may_write)
+    }
+
+    /// Discards the loads of a key.
+    fn discard_loads_of(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<()> {
+        let discarded = self.shards.of(hash).with(key.py(), |shard| shard.loads.written(hash, &key))?;
+        drop(discarded);
+        Ok(())
+    }
+
+    /// Discards all loads.
+    pub(super) fn discard_loads(&self, py: Python<'_>) -> PyResult<()> {
+        for shard in self.shards.iter() {
+            let discarded = shard.with(py, |shard| shard.loads.cleared())?;
+            drop(discarded);
+        }
+        Ok(())
+    }
+
+    /// Discards the loads that turn out to have a tag.
+    pub(super) fn discard_loads_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<()> {
+        for shard in self.shards.iter() {
+            shard.with(py, |shard| shard.loads.evicting(tag))?;
+        }
+        Ok(())
+    }
+
     /// Removes an entry from memory, not from the store.
     pub(super) fn remove_from_memory(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
-        match self.remove_entry(key, Cause::Deleted)? {
+        match self.remove_entry_and(key, Cause::Deleted, |_, _| Some(Vec::new()))? {
             Some(entry) => self.finish_removal(key.py(), entry),
             None => Ok(()),
         }
@@ -98,17 +143,23 @@ impl FlexCache {
     ) -> PyResult<bool> {
         let (py, cache) = (key.py(), this.get());
         cache.shards.of(hash).with(py, |store| store.fits_alone(terms.weight))?.map_err(refused)?;
+        if !cache.begin_write(py, key, hash, &terms)? {
+            return Ok(false);
+        }
         let stamp = tier.stamp(py)?;
         let ticket = Ticket::take(tier.stripe(hash));
         let seconds = terms.deadline.map(seconds_until);
+        // What is known of a result goes to the store in plain types.
+        let stored = CachedResult::of(&value).map(|known| known.get().stored(py)).transpose()?;
+        let stored = stored.as_ref().map_or(value, |plain| plain.as_any().as_borrowed());
         let tags = PyTuple::new(py, terms.tags.iter().map(|tag| &**tag))?;
         let written = tier.write(py, |store| match terms.if_present {
             IfPresent::Replace => {
-                store.call_method1(intern!(py, "save"), (key, value, seconds, tags))?;
+                store.call_method1(intern!(py, "save"), (key, stored, seconds, tags))?;
                 Ok(true)
             }
             IfPresent::Raise | IfPresent::Keep => {
-                store.call_method1(intern!(py, "add"), (key, value, seconds, tags))?.is_truthy()
+                store.call_method1(intern!(py, "add"), (key, stored, seconds, tags))?.is_truthy()
             }
         });
         if !matches!(written, Ok(true)) {
@@ -120,6 +171,10 @@ impl FlexCache {
         let terms = Terms { stamp, if_present: IfPresent::Replace, ..terms };
         cache.keep(tier, key, value, hash, terms, || ticket.is_alone())?;
         drop(ticket);
+        if matches!(terms.origin, Origin::Write) {
+            // Those that began while the store was written, where memory keeps nothing.
+            cache.discard_loads_of(key, hash)?;
+        }
         if let Some(deadline) = terms.deadline {
             cache.expect_expiry(this, deadline)?;
         }
@@ -131,10 +186,12 @@ impl FlexCache {
     /// Removes an entry from the store and from memory; whether the store had it.
     pub(super) fn remove_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         let (py, hash) = (key.py(), self.hash(key)?);
+        self.discard_loads_of(key, hash)?;
         let ticket = Ticket::take(tier.stripe(hash));
         let removed = tier.write(py, |store| store.call_method1(intern!(py, "remove"), (key,))?.is_truthy());
         self.remove_from_memory(key)?;
         drop(ticket);
+        self.discard_loads_of(key, hash)?;
         removed
     }
 
@@ -145,13 +202,14 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let (py, hash) = (key.py(), self.hash(key)?);
+        self.discard_loads_of(key, hash)?;
         let stamp = tier.stamp(py)?;
         let ticket = Ticket::take(tier.stripe(hash));
         let popped = tier.write(py, |store| {
             store.call_method1(intern!(py, "pop"), (key,))?.extract::<Option<LoadedEntry>>()
         });
         let fresh = self.find_live(key, |store, slot| tier.is_fresh(store.stamp(slot), stamp))?;
-        let value = match popped? {
+        let value = match as_in_memory(py, popped?)? {
             // The very object, as long as it is in memory.
             Some((value, ..)) if fresh == Some(true) => {
                 Some(self.remove_entry(key, Cause::Popped)?.map_or(value, |entry| entry.value))
@@ -162,6 +220,7 @@ impl FlexCache {
             }
         };
         drop(ticket);
+        self.discard_loads_of(key, hash)?;
         Ok(value)
     }
 

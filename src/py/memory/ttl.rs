@@ -43,4 +43,9 @@ impl FlexCache {
         let deadline = self.find_live(key.as_borrowed(), |store, slot| store.deadline(slot))?;
         Ok(deadline.ok_or_else(|| missing(key))?.map(duration::seconds_until))
     }
+
+    /// The seconds that an entry lives where nothing else is said; `None` for ever.
+    pub(super) fn default_seconds(&self) -> Option<f64> {
+        self.default_ttl.map(|ttl| duration::seconds_until(ttl.deadline()))
+    }
 }

@@ -34,6 +34,9 @@ impl FlexCache {
         }
         let py = key.py();
         let put = self.shards.of(hash).with(py, |store| {
+            if !store.loads.is_empty() {
+                return Err(Complicated);
+            }
             let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
             store.put_if_plain(hash, eq, || key.to_owned().unbind(), || value.to_owned().unbind())
         });
@@ -97,7 +100,7 @@ impl FlexCache {
         if cache.slow_path.load(Ordering::Relaxed) {
             cache.notify_write(&key, &value, hash, terms.weight, stored);
         }
-        Ok(stored != WriteOutcome::AlreadyPresent)
+        Ok(matches!(stored, WriteOutcome::Inserted | WriteOutcome::Updated))
     }
 
     /// Stores or replaces many entries.

@@ -188,6 +188,25 @@ pub(crate) fn call<'py, const N: usize>(
     unsafe { call_raw(callable, args.as_ptr(), N, ptr::null_mut()) }
 }
 
+/// Waits for something detached from the interpreter, so that other threads can run. `wait` must not touch
+/// any object.
+pub(crate) fn detached<R>(_py: Python<'_>, wait: impl FnOnce() -> R) -> R {
+    /// Attaches the thread again, also where the wait panicked.
+    struct Detached(*mut ffi::PyThreadState);
+
+    impl Drop for Detached {
+        fn drop(&mut self) {
+            let attach = unwinding!(PyEval_RestoreThread(*mut ffi::PyThreadState));
+            // SAFETY: the state is this thread's, which is detached.
+            guarded(|| unsafe { attach(self.0) });
+        }
+    }
+
+    // SAFETY: the thread is attached, as the token proves.
+    let _detached = Detached(unsafe { ffi::PyEval_SaveThread() });
+    wait()
+}
+
 /// Whether modules are being torn down and other threads may end at any moment.
 pub(crate) fn interpreter_is_ending() -> bool {
     #[cfg(not(Py_3_13))]

@@ -1,3 +1,7 @@
-//! The store behind a cache.
+//! The store behind a cache, and the computations of values that are in neither.
 
+pub(crate) mod cached_result;
+pub(crate) mod exception_copy;
+pub(crate) mod load_circle;
+pub(crate) mod loads;
 pub(crate) mod tier;

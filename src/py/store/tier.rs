@@ -12,6 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::cached_result::CachedResult;
 use crate::py::disk::DiskCache;
 use crate::py::object::duration;
 use crate::py::object::running_python::call;
@@ -111,6 +112,13 @@ pub(crate) struct Tier {
     /// The stamp of entries that are of that version.
     epoch: AtomicU64,
     stripes: Box<[Stripe]>,
+}
+
+/// An entry as memory has it, where the store has a result of a memoized function in plain types.
+pub(crate) fn as_in_memory(py: Python<'_>, loaded: Option<LoadedEntry>) -> PyResult<Option<LoadedEntry>> {
+    let Some((value, seconds, tags)) = loaded else { return Ok(None) };
+    let known = CachedResult::from_stored(value.bind(py))?;
+    Ok(Some((known.unwrap_or(value), seconds, tags)))
 }
 
 fn pack(version: Version) -> u64 {
@@ -244,7 +252,8 @@ impl Tier {
     }
 
     pub(crate) fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<LoadedEntry>> {
-        self.store.bind(key.py()).call_method1(intern!(key.py(), "load"), (key,))?.extract()
+        let loaded = self.store.bind(key.py()).call_method1(intern!(key.py(), "load"), (key,))?.extract()?;
+        as_in_memory(key.py(), loaded)
     }
 
     pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

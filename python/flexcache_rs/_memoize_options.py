@@ -1,0 +1,104 @@
+"""What memoize() is asked for, checked."""
+
+from __future__ import annotations
+
+from flexcache_rs import _core
+from flexcache_rs._seconds import seconds_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+INFINITY = float("inf")
+
+
+class Plan:
+    """What memoize() was asked for, but for where results are kept."""
+
+    __slots__ = (
+        "condition",
+        "early_refresh",
+        "error_ttl",
+        "exceptions",
+        "jitter",
+        "soft_ttl",
+        "stale_if_error",
+        "tags",
+        "ttl",
+        "wraps",
+    )
+
+    def __init__(
+        self,
+        *,
+        ttl: Any,
+        has_default_ttl: bool,
+        soft_ttl: Any,
+        early_refresh: Any,
+        stale_if_error: Any,
+        jitter: Any,
+        cache_exceptions: Any,
+        exception_ttl: Any,
+        condition: Any,
+        tags: Any,
+    ) -> None:
+        if not (callable(ttl) or ttl is None):
+            seconds_in("ttl", ttl)
+        self.ttl = ttl
+        self.soft_ttl = INFINITY if soft_ttl is None else _positive("soft_ttl", soft_ttl)
+        self.stale_if_error = 0.0 if stale_if_error is None else _positive("stale_if_error", stale_if_error)
+        expires = ttl is not None or has_default_ttl
+        if stale_if_error is not None and not expires:
+            raise ValueError("stale_if_error needs a ttl: without one nothing gets stale")
+        self.early_refresh = _number("early_refresh", early_refresh, INFINITY)
+        if early_refresh and not expires:
+            raise ValueError("early_refresh needs a ttl: without one nothing expires")
+        self.jitter = _number("jitter", jitter, 1.0)
+        self.exceptions = _exceptions(cache_exceptions)
+        self.error_ttl = ttl if exception_ttl is None else exception_ttl
+        if exception_ttl is not None:
+            if not self.exceptions:
+                raise ValueError("exception_ttl needs cache_exceptions: without them none is kept")
+            seconds_in("exception_ttl", exception_ttl)
+        self.condition = function_or_none("condition", condition)
+        self.tags = tags if tags is None or callable(tags) else tags_of(tags)
+        # Whether more has to be kept of a result than the result.
+        self.wraps = bool(soft_ttl is not None or stale_if_error is not None or self.early_refresh)
+
+
+def tags_of(tags: Any) -> tuple[str, ...]:
+    """Tags as a tuple; a str is one tag."""
+    return (tags,) if isinstance(tags, str) else _core._tags(tags)
+
+
+def function_or_none(argument: str, value: Any) -> Any:
+    """Check that an argument can be called or is None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{argument} must be callable or None, not {type(value).__name__}")
+    return value
+
+
+def _positive(argument: str, time: Any) -> float:
+    seconds = seconds_in(argument, time)
+    if seconds <= 0:
+        raise ValueError(f"{argument} must be after now, not {time!r}")
+    return seconds
+
+
+def _number(argument: str, value: Any, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{argument} must be a number, not {type(value).__name__}")
+    if not 0 <= value <= most or value == INFINITY:
+        limit = "0 or more" if most == INFINITY else f"between 0 and {most:g}"
+        raise ValueError(f"{argument} must be {limit}, not {value!r}")
+    return float(value)
+
+
+def _exceptions(classes: Any) -> tuple[type[Exception], ...]:
+    if isinstance(classes, bool):
+        return (Exception,) if classes else ()
+    classes = classes if isinstance(classes, (tuple, list, set, frozenset)) else (classes,)
+    for one in classes:
+        if not (isinstance(one, type) and issubclass(one, Exception)):
+            raise TypeError(f"cache_exceptions must be a bool or classes of exceptions, not {one!r}")
+    return tuple(classes)

@@ -1,0 +1,433 @@
+//! Loads of tasks: one native call creates the task that computes, and its end lands the load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
+
+use super::load_in_thread::{LoadHandle, outcome_of};
+use super::state::FlexCache;
+use crate::py::object::running_python::{call, report_unraisable};
+use crate::py::process::guard::Guard;
+use crate::py::store::load_circle::{Chain, Waiter, context_of, own_load};
+use crate::py::store::loads::{How, Joined, Leader, Load, Outcome, Sleeper, next_number};
+
+/// After how many seconds to look whether there is still anything to wait for.
+const PATIENCE: f64 = 1.0;
+
+/// The same, where what is waited for may come to need the waiter.
+const SOON: f64 = 0.1;
+
+/// Lands a load when the task that computes is done, or is no more.
+#[pyclass(frozen, module = "flexcache_rs._core", name = "_Landing")]
+pub(super) struct TaskLanding {
+    cache: Py<FlexCache>,
+    load: Arc<Load>,
+    /// Whether the load was registered and has not been landed.
+    due: AtomicBool,
+}
+
+#[pymethods]
+impl TaskLanding {
+    fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let outcome = outcome_of_task(task);
+        self.land(py, outcome.unwrap_or(None))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.cache)
+    }
+}
+
+impl TaskLanding {
+    fn land(&self, py: Python<'_>, outcome: Option<Outcome>) -> PyResult<()> {
+        if self.due.swap(false, Ordering::AcqRel) {
+            self.cache.get().land(py, &self.load, outcome)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TaskLanding {
+    fn drop(&mut self) {
+        if self.due.load(Ordering::Acquire) {
+            let _ = Python::try_attach(|py| {
+                let pending = PyErr::take(py);
+                if let Err(error) = self.land(py, None) {
+                    report_unraisable(py, error);
+                }
+                if let Some(pending) = pending {
+                    pending.restore(py);
+                }
+            });
+        }
+    }
+}
+
+/// What a task ended with.
+fn outcome_of_task(task: &Bound<'_, PyAny>) -> PyResult<Option<Outcome>> {
+    let py = task.py();
+    if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+        // What cancelled it from outside, such as the end of its loop, is no error of the computation.
+        let requested = match task.getattr_opt(intern!(py, "cancelling"))? {
+            Some(cancelling) => cancelling.call0()?.extract::<usize>()? > 0,
+            None => false,
+        };
+        let raised = task.call_method0(intern!(py, "result")).err();
+        return Ok(raised.filter(|_| !requested).and_then(|error| outcome_of(error.value(py))));
+    }
+    let raised = task.call_method0(intern!(py, "exception"))?;
+    if !raised.is_none() {
+        return Ok(outcome_of(&raised));
+    }
+    Ok(Some(Outcome::Value(task.call_method0(intern!(py, "result"))?.unbind())))
+}
+
+/// Wakes a task that waits.
+#[pyclass(frozen, module = "flexcache_rs._core", name = "_Wake")]
+struct Wake(Py<PyAny>);
+
+#[pymethods]
+impl Wake {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let future = self.0.bind(py);
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+/// The event loop that runs in this thread.
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import(intern!(py, "asyncio.events"))?.getattr(intern!(py, "get_running_loop"))?.call0()
+}
+
+/// Creates the task of a load that was just registered.
+fn launch<'py>(
+    landing: &Bound<'py, TaskLanding>,
+    event_loop: &Bound<'py, PyAny>,
+    compute: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = landing.py();
+    let load = &landing.get().load;
+    let create = || {
+        let context = context_of(py, load)?;
+        let handle = Bound::new(py, LoadHandle(Arc::clone(load)))?;
+        let computation = call(compute, [handle.as_any()])?;
+        let create_task = event_loop.getattr(intern!(py, "create_task"))?;
+        let created =
+            context.call_method1(intern!(py, "run"), (create_task, &computation)).and_then(|task| {
+                let weak = PyWeakrefReference::new(&task)?.unbind();
+                let kept = load.background.then(|| task.clone().unbind());
+                {
+                    let mut state = load.state();
+                    (state.task, state.kept) = (Some(weak), kept);
+                }
+                // Not at the end of the computation, which a task that is cancelled early never begins.
+                task.call_method1(intern!(py, "add_done_callback"), (landing,))?;
+                Ok(task)
+            });
+        if created.is_err() {
+            computation.call_method0(intern!(py, "close"))?;
+        }
+        created
+    };
+    create().inspect_err(|_| {
+        let _ = landing.get().land(py, None);
+    })
+}
+
+/// A task that waits for a load.
+struct Wait {
+    load: Arc<Load>,
+    /// What it awaits at the moment, and how it is woken.
+    future: Py<PyAny>,
+    sleeper: u64,
+    timer: Option<Py<PyAny>>,
+    /// The context's load, which needs this one.
+    own: Option<(Arc<Load>, u64)>,
+    /// The task that computes, which an event loop keeps only weakly.
+    task: Option<Py<PyAny>>,
+}
+
+enum Step {
+    Begins,
+    Waits(Wait),
+    Over,
+}
+
+/// What `await` gets the value of a load from.
+#[pyclass(frozen, module = "flexcache_rs._core", name = "_Loading")]
+pub(crate) struct Loading {
+    cache: Py<FlexCache>,
+    key: Py<PyAny>,
+    hash: u64,
+    compute: Py<PyAny>,
+    how: How,
+    step: Guard<Step>,
+}
+
+/// Compute the value of a key in a task, or wait for who does: `compute(load)` makes the coroutine.
+#[pyfunction]
+#[pyo3(name = "_load_in_task", signature = (cache, key, compute, refresh=false))]
+pub(crate) fn load_in_task(
+    cache: &Bound<'_, FlexCache>,
+    key: &Bound<'_, PyAny>,
+    compute: &Bound<'_, PyAny>,
+    refresh: bool,
+) -> PyResult<Loading> {
+    Ok(Loading {
+        hash: cache.get().hash(key.as_borrowed())?,
+        cache: cache.clone().unbind(),
+        key: key.clone().unbind(),
+        compute: compute.clone().unbind(),
+        how: if refresh { How::Refresh } else { How::Join },
+        step: Guard::new(Step::Begins, true),
+    })
+}
+
+#[pymethods]
+impl Loading {
+    fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        loop {
+            let step = self.step.with(py, |step| std::mem::replace(step, Step::Over))?;
+            let load = match step {
+                Step::Over => return Err(PyStopIteration::new_err((py.None(),))),
+                Step::Begins => self.join(py)?,
+                Step::Waits(wait) => Joining { cache: &self.cache, py, wait: Some(wait) },
+            };
+            match load.go_on()? {
+                Progress::Sleeps(wait, yields) => {
+                    let before = self.step.with(py, |step| std::mem::replace(step, Step::Waits(wait)))?;
+                    drop(before);
+                    return Ok(yields);
+                }
+                Progress::Ended(value) => return Err(PyStopIteration::new_err((value,))),
+                Progress::Again => {
+                    self.step.with(py, |step| *step = Step::Begins)?;
+                }
+            }
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.cache)?;
+        visit.call(&self.key)?;
+        visit.call(&self.compute)?;
+        // SAFETY: the collector calls attached.
+        let py = unsafe { Python::assume_attached() };
+        let visited = self.step.try_with(py, |step| match step {
+            Step::Waits(wait) => {
+                visit.call(&wait.future)?;
+                visit.call(&wait.task)
+            }
+            _ => Ok(()),
+        });
+        visited.unwrap_or(Ok(()))
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        let Step::Waits(wait) = std::mem::replace(self.step.get_mut(), Step::Over) else { return };
+        let _ = Python::try_attach(|py| {
+            // One that is on its way, such as the CancelledError that ends the wait.
+            let pending = PyErr::take(py);
+            if let Err(error) = wait.leave(py, &self.cache) {
+                report_unraisable(py, error);
+            }
+            if let Some(pending) = pending {
+                pending.restore(py);
+            }
+        });
+    }
+}
+
+impl Wait {
+    fn leave(mut self, py: Python<'_>, cache: &Py<FlexCache>) -> PyResult<()> {
+        self.load.remove_sleeper(self.sleeper);
+        if let Some((own, number)) = self.own.take() {
+            own.needs_no_more(number);
+        }
+        if let Some(timer) = self.timer.take() {
+            let _ = timer.bind(py).call_method0(intern!(py, "cancel"));
+        }
+        let goes_on = cache.get().leave(py, &self.load)?;
+        if let Some(task) = self.task.take()
+            && goes_on
+        {
+            // Others wait for it, in other loops perhaps, which do not keep it alive.
+            let before = self.load.state().kept.replace(task);
+            drop(before);
+        }
+        Ok(())
+    }
+}
+
+enum Progress {
+    Sleeps(Wait, Py<PyAny>),
+    Ended(Py<PyAny>),
+    Again,
+}
+
+/// A wait that is being gone on with: left on every way out but back to sleep.
+struct Joining<'a, 'py> {
+    cache: &'a Py<FlexCache>,
+    py: Python<'py>,
+    wait: Option<Wait>,
+}
+
+impl Drop for Joining<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(wait) = self.wait.take() {
+            // What a handler raises while another exception is on its way goes with that one.
+            let _ = wait.leave(self.py, self.cache);
+        }
+    }
+}
+
+impl Joining<'_, '_> {
+    /// Looks at the load: it is over, or the task sleeps.
+    fn go_on(mut self) -> PyResult<Progress> {
+        let py = self.py;
+        let Some(wait) = &mut self.wait else { return Ok(Progress::Again) };
+        wait.load.remove_sleeper(wait.sleeper);
+        if let Some(timer) = wait.timer.take() {
+            timer.bind(py).call_method0(intern!(py, "cancel"))?;
+        }
+        let load = Arc::clone(&wait.load);
+        let event_loop = running_loop(py)?;
+        let asyncio = py.import(intern!(py, "asyncio.tasks"))?;
+        let current = asyncio.getattr(intern!(py, "current_task"))?.call0()?;
+        if !load.is_over(py)? {
+            let own = own_load(py)?;
+            if wait.own.is_none()
+                && let Some(own) = &own
+            {
+                let computes = own.task(py).is_some_and(|task| task.is(&current));
+                let via = (!computes).then(|| current.clone().unbind());
+                wait.own = Some((Arc::clone(own), own.needs(&load, via)));
+            }
+            let thread = thread::current().id();
+            let waiter = Waiter { thread, blocks: None, own: own.as_ref(), task: Some(&current) };
+            let chain = waiter.refuse_circle(py, &load)?;
+            let future = event_loop.call_method0(intern!(py, "create_future"))?;
+            let wake = Bound::new(py, Wake(future.clone().unbind()))?;
+            let is_here = matches!(&load.leader, Leader::Task { address, .. }
+                if *address == event_loop.as_ptr() as usize);
+            let patience = match chain {
+                Chain::PerhapsLater => Some(SOON),
+                Chain::Straight if !is_here => Some(PATIENCE),
+                Chain::Straight => None,
+            };
+            if let Some(patience) = patience {
+                let call_later = event_loop.getattr(intern!(py, "call_later"))?;
+                wait.timer = Some(call_later.call1((patience, &wake))?.unbind());
+            }
+            wait.sleeper = next_number();
+            wait.future = future.clone().unbind();
+            let sleeper = Sleeper {
+                number: wait.sleeper,
+                event_loop: event_loop.clone().unbind(),
+                wake: wake.into_any().unbind(),
+            };
+            if load.add_sleeper(sleeper) {
+                let steps = future.call_method0(intern!(py, "__await__"))?;
+                let yields = steps.call_method0(intern!(py, "__next__"))?.unbind();
+                return match self.wait.take() {
+                    Some(wait) => Ok(Progress::Sleeps(wait, yields)),
+                    None => Ok(Progress::Again),
+                };
+            }
+            if let Some(timer) = wait.timer.take() {
+                timer.bind(py).call_method0(intern!(py, "cancel"))?;
+            }
+        }
+        let result = load.result(py);
+        if let Some(wait) = self.wait.take() {
+            wait.leave(py, self.cache)?;
+        }
+        match result {
+            Some(result) => result.map(Progress::Ended),
+            None => {
+                // One that is over, but was never landed, is in nobody's way any more.
+                if !load.has_landed() {
+                    self.cache.get().land(py, &load, None)?;
+                }
+                Ok(Progress::Again)
+            }
+        }
+    }
+}
+
+impl Loading {
+    /// Joins the load of the key, or begins one.
+    fn join<'py>(&self, py: Python<'py>) -> PyResult<Joining<'_, 'py>> {
+        let event_loop = running_loop(py)?;
+        let leader = Leader::task_of(&event_loop)?;
+        let load = Load::new(self.key.bind(py), self.hash, leader, false);
+        let landing = TaskLanding {
+            cache: self.cache.clone_ref(py),
+            load: Arc::clone(&load),
+            due: AtomicBool::new(false),
+        };
+        let landing = Bound::new(py, landing)?;
+        let nothing = py.None();
+        let waits = |load, task| Wait { load, future: nothing, sleeper: 0, timer: None, own: None, task };
+        let wait = match self.cache.get().join(py, &load, self.how)? {
+            Joined::Other(other) => waits(other, None),
+            Joined::Leads => {
+                landing.get().due.store(true, Ordering::Release);
+                load.count_waiter();
+                let task = launch(&landing, &event_loop, self.compute.bind(py))?;
+                waits(load, Some(task.unbind()))
+            }
+        };
+        Ok(Joining { cache: &self.cache, py, wait: Some(wait) })
+    }
+}
+
+/// Begins a load in a task that nobody waits for, unless there is one of the key; whether it began.
+pub(super) fn begin_in_task(
+    cache: &Bound<'_, FlexCache>,
+    key: &Bound<'_, PyAny>,
+    compute: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let py = cache.py();
+    let hash = cache.get().hash(key.as_borrowed())?;
+    let event_loop = running_loop(py)?;
+    let load = Load::new(key, hash, Leader::task_of(&event_loop)?, true);
+    let landing =
+        TaskLanding { cache: cache.clone().unbind(), load: Arc::clone(&load), due: AtomicBool::new(false) };
+    let landing = Bound::new(py, landing)?;
+    match cache.get().join(py, &load, How::OnlyIfNone)? {
+        Joined::Leads => {
+            landing.get().due.store(true, Ordering::Release);
+            launch(&landing, &event_loop, compute).map(|_| true)
+        }
+        Joined::Other(other) => {
+            if other.is_over(py)? && !other.has_landed() {
+                cache.get().land(py, &other, None)?;
+            }
+            Ok(false)
+        }
+    }
+}

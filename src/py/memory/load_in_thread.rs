@@ -1,0 +1,323 @@
+//! Loads of threads: `get_or_set`, memoized functions and their `refresh`.
+
+use std::sync::Arc;
+use std::thread::{self, ThreadId};
+
+use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::core_errors::TooLargeError;
+use super::options;
+use super::state::FlexCache;
+use super::terms::{IfPresent, Terms};
+use crate::py::object::hooks;
+use crate::py::object::running_python::{call, detached};
+use crate::py::removal::aclose::BETWEEN_SIGNALS;
+use crate::py::store::load_circle::{
+    Waiter, enter_context, leave_context, own_load, thread_waits, thread_waits_no_more,
+};
+use crate::py::store::loads::{How, Joined, Leader, Load, Origin, Outcome, next_number};
+
+/// A load as its computation sees it.
+#[pyclass(frozen, module = "flexcache_rs._core", name = "_Load")]
+pub(crate) struct LoadHandle(pub(super) Arc<Load>);
+
+#[pymethods]
+impl LoadHandle {
+    /// Store the result, unless something was written since the load began; whether it was stored.
+    #[pyo3(signature = (cache, value, ttl=None, tags=None))]
+    fn store(
+        &self,
+        cache: &Bound<'_, FlexCache>,
+        value: &Bound<'_, PyAny>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
+        store(cache, &self.0, value, ttl, tags)
+    }
+
+    /// Keep the result from those who wait: they compute themselves.
+    fn do_not_share(&self) {
+        self.0.do_not_share();
+    }
+}
+
+/// Stores the result of a load, unless something was written since it began. What is too large is not
+/// stored, and the older result is removed.
+fn store(
+    cache: &Bound<'_, FlexCache>,
+    load: &Arc<Load>,
+    value: &Bound<'_, PyAny>,
+    ttl: Option<Borrowed<'_, '_, PyAny>>,
+    tags: Option<Borrowed<'_, '_, PyAny>>,
+) -> PyResult<bool> {
+    let py = cache.py();
+    let key = load.key.bind_borrowed(py);
+    let weight = hooks::weight(&value.as_borrowed())?;
+    let tags = options::tags(tags)?;
+    let origin = Origin::Landing(load);
+    let terms = Terms { tags: &tags, origin, ..Terms::new(weight, IfPresent::Replace) };
+    let hash = load.hash();
+    let stored = FlexCache::write_weighed(&cache.as_borrowed(), key, value.as_borrowed(), hash, ttl, terms);
+    if stored.as_ref().is_err_and(|error| error.is_instance_of::<TooLargeError>(py)) {
+        cache.get().remove_for_load(key, load)?;
+    }
+    stored
+}
+
+/// A load that this thread computes: it lands when this is dropped.
+pub(super) struct Lead<'a, 'py> {
+    cache: &'a Bound<'py, FlexCache>,
+    load: &'a Arc<Load>,
+    outcome: Option<Outcome>,
+    token: Option<Bound<'py, PyAny>>,
+    /// The context's load, which needs this one.
+    own: Option<(Arc<Load>, u64)>,
+    ended: PyResult<()>,
+}
+
+impl<'a, 'py> Lead<'a, 'py> {
+    /// Takes over a load that was just registered.
+    pub(super) fn new(cache: &'a Bound<'py, FlexCache>, load: &'a Arc<Load>) -> Self {
+        Self { cache, load, outcome: None, token: None, own: None, ended: Ok(()) }
+    }
+
+    /// Computes in the caller's context.
+    pub(super) fn compute(
+        mut self,
+        needed_by: Option<Arc<Load>>,
+        compute: impl FnOnce() -> PyResult<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = self.cache.py();
+        self.own = needed_by.map(|own| {
+            let number = own.needs(self.load, None);
+            (own, number)
+        });
+        let result = enter_context(py, self.load).and_then(|token| {
+            self.token = Some(token);
+            compute()
+        });
+        self.outcome = match &result {
+            Ok(value) => Some(Outcome::Value(value.clone_ref(py))),
+            Err(error) => outcome_of(error.value(py)),
+        };
+        self.land();
+        std::mem::replace(&mut self.ended, Ok(())).and(result)
+    }
+
+    fn land(&mut self) {
+        let py = self.cache.py();
+        if let Some(token) = self.token.take() {
+            leave_context(py, &token);
+        }
+        if let Some((own, number)) = self.own.take() {
+            own.needs_no_more(number);
+        }
+        self.ended = self.cache.get().land(py, self.load, self.outcome.take());
+    }
+}
+
+impl Drop for Lead<'_, '_> {
+    fn drop(&mut self) {
+        // Where `compute` did not come so far: a panic.
+        if !self.load.has_landed() {
+            self.land();
+        }
+    }
+}
+
+/// What those who wait get of an exception; nothing where they are to begin anew.
+pub(super) fn outcome_of(error: &Bound<'_, PyAny>) -> Option<Outcome> {
+    if error.is_instance_of::<PyException>() {
+        return Some(Outcome::Error(error.clone().unbind()));
+    }
+    is_cancellation(error).then(|| Outcome::Cancelled(error.clone().unbind()))
+}
+
+fn is_cancellation(error: &Bound<'_, PyAny>) -> bool {
+    let py = error.py();
+    let class = py
+        .import(intern!(py, "asyncio.exceptions"))
+        .and_then(|module| module.getattr(intern!(py, "CancelledError")));
+    class.and_then(|class| error.is_instance(&class)).unwrap_or(false)
+}
+
+/// The event loop that runs in this thread, by address.
+fn running_loop(py: Python<'_>) -> PyResult<Option<usize>> {
+    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
+    // A program that never imported asyncio has no loop, and need not import it for the answer.
+    if !modules.contains(intern!(py, "asyncio.events"))? {
+        return Ok(None);
+    }
+    let events = py.import(intern!(py, "asyncio.events"))?;
+    let running = events.getattr(intern!(py, "_get_running_loop"))?.call0()?;
+    Ok((!running.is_none()).then(|| running.as_ptr() as usize))
+}
+
+/// A thread that waits for a load.
+struct Wait<'a, 'py> {
+    cache: &'a Bound<'py, FlexCache>,
+    load: &'a Arc<Load>,
+    thread: ThreadId,
+    number: u64,
+    own: Option<(Arc<Load>, u64)>,
+    left: bool,
+}
+
+impl Wait<'_, '_> {
+    fn leave(&mut self) -> PyResult<()> {
+        if std::mem::replace(&mut self.left, true) {
+            return Ok(());
+        }
+        thread_waits_no_more(self.thread, self.number);
+        if let Some((own, number)) = self.own.take() {
+            own.needs_no_more(number);
+        }
+        self.cache.get().leave(self.cache.py(), self.load).map(drop)
+    }
+}
+
+impl Drop for Wait<'_, '_> {
+    fn drop(&mut self) {
+        // What a handler raises while another exception is on its way goes with that one.
+        let _ = self.leave();
+    }
+}
+
+/// Waits until a load, as one of whose waiters the caller counts, is over; what came of it, or nothing
+/// where the caller has to begin anew.
+fn wait(cache: &Bound<'_, FlexCache>, load: &Arc<Load>) -> PyResult<Option<Py<PyAny>>> {
+    let py = cache.py();
+    let (thread, number) = (thread::current().id(), next_number());
+    let mut wait = Wait { cache, load, thread, number, own: None, left: false };
+    let blocks = running_loop(py)?;
+    let own = own_load(py)?;
+    if let Some(own) = &own {
+        wait.own = Some((Arc::clone(own), own.needs(load, None)));
+    }
+    thread_waits(thread, number, blocks, load);
+    Waiter { thread, blocks, own: own.as_ref(), task: None }.refuse_circle(py, load)?;
+    let pause = py.import(intern!(py, "flexcache_rs._awaiting"))?.getattr(intern!(py, "pause"))?;
+    while !load.is_over(py)? {
+        detached(py, || load.sleep(BETWEEN_SIGNALS));
+        py.check_signals()?;
+        // Where another thread sent this one an exception, Python code raises it.
+        call(&pause, [])?;
+    }
+    let result = load.result(py);
+    wait.leave()?;
+    result.transpose()
+}
+
+/// Computes the value of a key, or waits for who does.
+pub(super) fn run(
+    cache: &Bound<'_, FlexCache>,
+    key: &Bound<'_, PyAny>,
+    hash: u64,
+    how: How,
+    compute: impl FnOnce(&Bound<'_, LoadHandle>) -> PyResult<Py<PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    let py = cache.py();
+    loop {
+        let mine = Bound::new(py, LoadHandle(Load::new(key, hash, Leader::this_thread(), false)))?;
+        let needed_by = own_load(py)?;
+        let load = &mine.get().0;
+        match cache.get().join(py, load, how)? {
+            Joined::Leads => {
+                return Lead::new(cache, load).compute(needed_by, || compute(&mine));
+            }
+            Joined::Other(other) => {
+                if let Some(value) = wait(cache, &other)? {
+                    return Ok(value);
+                }
+                // One that is over, but was never landed, is in nobody's way any more.
+                if !other.has_landed() {
+                    cache.get().land(py, &other, None)?;
+                }
+            }
+        }
+    }
+}
+
+/// Compute the value of a key, or wait for who does: `compute(load)` is called where nobody does.
+#[pyfunction]
+#[pyo3(name = "_load", signature = (cache, key, compute, refresh=false))]
+pub(crate) fn load(
+    cache: &Bound<'_, FlexCache>,
+    key: &Bound<'_, PyAny>,
+    compute: &Bound<'_, PyAny>,
+    refresh: bool,
+) -> PyResult<Py<PyAny>> {
+    let hash = cache.get().hash(key.as_borrowed())?;
+    let how = if refresh { How::Refresh } else { How::Join };
+    run(cache, key, hash, how, |handle| call(compute, [handle.as_any()]).map(Bound::unbind))
+}
+
+/// What `get_or_set` does where the key is absent.
+pub(crate) fn get_or_set(
+    cache: &Bound<'_, FlexCache>,
+    key: &Bound<'_, PyAny>,
+    factory: &Bound<'_, PyAny>,
+    ttl: Option<Borrowed<'_, '_, PyAny>>,
+    tags: Option<Borrowed<'_, '_, PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    let py = cache.py();
+    let hash = cache.get().hash(key.as_borrowed())?;
+    run(cache, key, hash, How::Join, |handle| {
+        // Another may have landed since we looked.
+        if let Some(value) = cache.get().peek_at(key.as_borrowed())? {
+            return Ok(value);
+        }
+        let value = call(factory, [])?;
+        // SAFETY: the object is valid.
+        if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {
+            value.call_method0(intern!(py, "close"))?;
+            return Err(PyTypeError::new_err(format!(
+                "factory must not be a coroutine function, such as {}, which aget_or_set() takes",
+                factory.repr()?
+            )));
+        }
+        if store(cache, &handle.get().0, &value, ttl, tags)? {
+            cache.get().notify_load(key, &value);
+        }
+        Ok(value.unbind())
+    })
+}
+
+/// Discard the loads of keys that begin with a prefix, as those of one memoized function do.
+#[pyfunction]
+#[pyo3(name = "_discard_loads_of")]
+pub(crate) fn discard_loads_of(cache: &Bound<'_, FlexCache>, prefix: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = cache.py();
+    for shard in cache.get().shards.iter() {
+        let discarded = shard.with(py, |shard| {
+            shard.loads.discard_if(|load| {
+                let key = load.key.bind_borrowed(py);
+                key.cast_exact::<PyTuple>()
+                    .is_ok_and(|key| key.get_borrowed_item(0).is_ok_and(|first| first.is(prefix)))
+            })
+        })?;
+        drop(discarded);
+    }
+    Ok(())
+}
+
+/// The keys of the loads in progress, each with how many wait for it.
+#[pyfunction]
+#[pyo3(name = "_loads_in_progress")]
+pub(crate) fn loads_in_progress(cache: &Bound<'_, FlexCache>) -> PyResult<Vec<(Py<PyAny>, usize)>> {
+    let py = cache.py();
+    let mut all = Vec::new();
+    for shard in cache.get().shards.iter() {
+        shard.with(py, |shard| {
+            for load in shard.loads.running().iter().filter(|load| !load.has_landed()) {
+                all.push((load.key.clone_ref(py), load.waiting()));
+            }
+        })?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,132 @@
+//! Loads of a cache: joined or begun, landed, and left by those who wait.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyWeakrefMethods;
+
+use super::lookup::Answers;
+use super::state::FlexCache;
+use crate::py::object::key::native_eq;
+use crate::py::object::running_python;
+use crate::py::store::loads::{How, Joined, Leader, Load, Outcome};
+
+/// Lookups that had to start over this often, because others kept starting loads, give up.
+const MOST_PASSES: usize = 1000;
+
+impl FlexCache {
+    /// Joins the load of a key, or registers `mine`: the last step that can fail.
+    ///
+    /// # Errors
+    ///
+    /// What `__eq__` raises; nothing is registered then.
+    pub(super) fn join(&self, py: Python<'_>, mine: &Arc<Load>, how: How) -> PyResult<Joined> {
+        let key = mine.key.bind_borrowed(py);
+        let mut answers = Answers::default();
+        for _ in 0..MOST_PASSES {
+            let mut unknown = Vec::new();
+            let joined = self.shards.of(mine.hash()).with(py, |shard| {
+                let eq = |stored: &Py<PyAny>| native_eq(stored, &key).or_else(|| answers.about(stored));
+                shard.loads.join(mine, how, eq, |load| unknown.push(load.key.clone_ref(py)))
+            })?;
+            if let Some(joined) = joined {
+                return Ok(joined);
+            }
+            for stored in unknown {
+                let equal = running_python::eq(stored.bind(py), &key)?;
+                answers.add(stored, equal);
+            }
+        }
+        Err(PyRuntimeError::new_err(format!(
+            "gave up after {MOST_PASSES} lookups of one key, during each of which others began to compute"
+        )))
+    }
+
+    /// Lands a load: nobody joins it any more, and those who wait are woken.
+    ///
+    /// # Errors
+    ///
+    /// What a signal's handler raised meanwhile; the load has landed all the same.
+    pub(super) fn land(&self, py: Python<'_>, load: &Arc<Load>, outcome: Option<Outcome>) -> PyResult<()> {
+        // Where the shard is in use by a thread that must not share it, the load is skipped by
+        // those who find it, because it has landed.
+        let removed = self.shards.of(load.hash()).with(py, |shard| shard.loads.remove(load)).unwrap_or(None);
+        load.discard();
+        if !load.is_of_this_process() {
+            return Ok(());
+        }
+        let (before, unused) = load.end(outcome);
+        let mut woken = Ok(());
+        for sleeper in &before.sleepers {
+            let event_loop = sleeper.event_loop.bind(py);
+            let call = event_loop
+                .getattr(intern!(py, "call_soon_threadsafe"))
+                .and_then(|call| call_surely(&call, [sleeper.wake.bind(py)]));
+            woken = woken.and(call);
+        }
+        drop((unused, before, removed));
+        woken
+    }
+
+    /// A waiter is gone; whether the load goes on. Where it was the last, a task that computes for nobody is
+    /// cancelled.
+    ///
+    /// # Errors
+    ///
+    /// As for [`land`](Self::land).
+    pub(super) fn leave(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<bool> {
+        if !load.is_of_this_process() {
+            return Ok(false);
+        }
+        let is_task = matches!(load.leader, Leader::Task { .. });
+        let mut abandoned = None;
+        // Under the lock, so that nobody joins what is about to be cancelled.
+        let locked = self.shards.of(load.hash()).with(py, |shard| {
+            let last = load.count_waiter_out();
+            if last && is_task && !load.background && !load.has_landed() {
+                load.discard();
+                abandoned = shard.loads.remove(load);
+            }
+            last
+        });
+        let last = locked.unwrap_or_else(|_| load.count_waiter_out());
+        if load.has_landed() {
+            if last {
+                let outcome = load.state().outcome.take();
+                drop(outcome);
+            }
+            return Ok(false);
+        }
+        if abandoned.is_none() {
+            return Ok(true);
+        }
+        let (Leader::Task { event_loop, .. }, Some(task)) = (&load.leader, load.task(py)) else {
+            return Ok(false);
+        };
+        let Some(event_loop) = event_loop.bind(py).upgrade() else { return Ok(false) };
+        let cancel = task.getattr(intern!(py, "cancel"))?;
+        call_surely(&event_loop.getattr(intern!(py, "call_soon_threadsafe"))?, [&cancel]).map(|()| false)
+    }
+}
+
+/// So many interruptions of one call are taken for bad luck.
+const MOST_INTERRUPTIONS: usize = 16;
+
+/// Calls something that must be called, again where a signal's handler raised in the middle of it.
+///
+/// # Errors
+///
+/// What a handler raised. A loop that was closed is no error: nobody waits in it any more.
+fn call_surely(call: &Bound<'_, PyAny>, arguments: [&Bound<'_, PyAny>; 1]) -> PyResult<()> {
+    let mut interrupted = Ok(());
+    for _ in 0..MOST_INTERRUPTIONS {
+        match running_python::call(call, arguments) {
+            Ok(_) => break,
+            Err(error) if error.is_instance_of::<PyRuntimeError>(call.py()) => break,
+            Err(error) => interrupted = interrupted.and(Err(error)),
+        }
+    }
+    interrupted
+}

@@ -1,0 +1,239 @@
+//! What is stored where more has to be known of a result than the result.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flexcache_core::{Clock, Nanos};
+use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+
+use crate::py::process::clock::SystemClock;
+use crate::py::process::guard::Guard;
+
+/// Begins what a store gets of a result, which is of plain types only.
+const STORED: &str = "flexcache_rs result";
+
+/// A result, or what the function raised, and how long it can be used without a second thought.
+///
+/// Args:
+///     value: the result, or the exception.
+///     raised: whether it was raised.
+///     fresh: for how many seconds the result is simply returned.
+///     good: for how many seconds it is as good as asked for; later it only replaces an error.
+///     cost: how many seconds it took to compute.
+///     results: where the value is kept, if that is not here.
+// Stores hold pickles of it, so that its name in Python stays.
+#[pyclass(frozen, name = "Remembered", module = "flexcache_rs._core")]
+pub(crate) struct CachedResult {
+    value: Value,
+    #[pyo3(get)]
+    raised: bool,
+    #[pyo3(get)]
+    cost: f64,
+    fresh_until: Nanos,
+    good_until: Nanos,
+}
+
+/// Where a result is.
+enum Value {
+    Here(Py<PyAny>),
+    /// With the instance that it may refer to: the collector could not take a cache apart for that.
+    WithInstance {
+        results: Py<PyWeakrefReference>,
+        number: u64,
+    },
+}
+
+/// The results of an instance's methods that may refer to it. The instance holds them, so that the
+/// collector sees that they live only as long as each other.
+#[pyclass(frozen, weakref, module = "flexcache_rs._core", name = "_InstanceResults")]
+pub(crate) struct InstanceResults(Guard<HashMap<u64, Py<PyAny>>>);
+
+#[pymethods]
+impl InstanceResults {
+    #[new]
+    fn new() -> Self {
+        Self(Guard::new(HashMap::new(), true))
+    }
+
+    /// Pickles and copies of the instance have none.
+    fn __reduce__<'py>(this: &Bound<'py, Self>) -> (Bound<'py, PyType>, Bound<'py, PyTuple>) {
+        let py = this.py();
+        (py.None().bind(py).get_type(), PyTuple::empty(py))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector calls attached.
+        let py = unsafe { Python::assume_attached() };
+        let visited = self.0.try_with(py, |all| all.values().try_for_each(|value| visit.call(value)));
+        visited.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        drop(self.0.with(py, std::mem::take));
+    }
+}
+
+/// What a pickle holds: the arguments of the constructor.
+type State = (Option<Py<PyAny>>, bool, f64, f64, f64);
+
+/// The moment so many seconds from now.
+fn after(seconds: f64) -> PyResult<Nanos> {
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err("a time must not be NaN"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let nanos = (seconds.max(0.0) * 1e9) as u64;
+    Ok(SystemClock.now().saturating_add(nanos))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a time in seconds needs no nanoseconds")]
+fn seconds_until(moment: Nanos) -> f64 {
+    if moment == Nanos::MAX {
+        return f64::INFINITY;
+    }
+    let now = SystemClock.now();
+    if moment >= now { (moment - now) as f64 / 1e9 } else { -((now - moment) as f64 / 1e9) }
+}
+
+/// Seconds since 1970.
+fn wall_clock() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[pymethods]
+impl CachedResult {
+    #[new]
+    #[pyo3(signature = (value, raised, fresh, good, cost, results=None))]
+    fn new(
+        py: Python<'_>,
+        value: Py<PyAny>,
+        raised: bool,
+        fresh: f64,
+        good: f64,
+        cost: f64,
+        results: Option<&Bound<'_, InstanceResults>>,
+    ) -> PyResult<Self> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let (fresh_until, good_until) = (after(fresh)?, after(good)?);
+        let value = match results {
+            None => Value::Here(value),
+            Some(results) => {
+                let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+                let weak = PyWeakrefReference::new(results)?.unbind();
+                results.get().0.with(py, |all| all.insert(number, value))?;
+                Value::WithInstance { results: weak, number }
+            }
+        };
+        Ok(Self { value, raised, cost, fresh_until, good_until })
+    }
+
+    /// The result, or the exception; None where it is lost.
+    #[getter]
+    fn value(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &self.value {
+            Value::Here(value) => Some(value.clone_ref(py)),
+            Value::WithInstance { results, number } => {
+                let results = results.bind(py).upgrade_as::<InstanceResults>().ok()??;
+                let value = results.get().0.with(py, |all| all.get(number).map(|value| value.clone_ref(py)));
+                value.ok()?
+            }
+        }
+    }
+
+    /// Whether the instance that kept the result has it no more.
+    #[getter]
+    fn lost(&self, py: Python<'_>) -> bool {
+        self.value(py).is_none()
+    }
+
+    /// For how many seconds the result is still as good as asked for; negative afterwards.
+    #[getter]
+    fn good_for(&self) -> f64 {
+        seconds_until(self.good_until)
+    }
+
+    fn __reduce__<'py>(this: &Bound<'py, Self>) -> (Bound<'py, PyType>, State) {
+        let (of, me) = (this.get_type(), this.get());
+        let (fresh, good) = (seconds_until(me.fresh_until), seconds_until(me.good_until));
+        (of, (me.value(this.py()), me.raised, fresh, good, me.cost))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let value = self.value(py).into_pyobject(py)?.repr()?;
+        Ok(if self.raised {
+            format!("<remembered: raised {value}>")
+        } else {
+            format!("<remembered: {value}>")
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.value {
+            Value::Here(value) => visit.call(value),
+            Value::WithInstance { results, .. } => visit.call(results),
+        }
+    }
+}
+
+impl Drop for CachedResult {
+    fn drop(&mut self) {
+        let Value::WithInstance { results, number } = &self.value else { return };
+        let _ = Python::try_attach(|py| {
+            let results = results.bind(py).upgrade_as::<InstanceResults>().ok().flatten();
+            let value = results.map(|results| results.get().0.with(py, |all| all.remove(number)));
+            drop(value);
+        });
+    }
+}
+
+impl CachedResult {
+    /// The object as one of these, if it is one.
+    #[inline]
+    pub(crate) fn of<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Self>> {
+        object.cast_exact::<Self>().ok()
+    }
+
+    /// The result, if that is all there is to say.
+    #[inline]
+    pub(crate) fn if_fresh(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let fresh = !self.raised && (self.fresh_until == Nanos::MAX || SystemClock.now() < self.fresh_until);
+        if fresh { self.value(py) } else { None }
+    }
+
+    /// What a store gets of it: a tuple of plain types, with moments in seconds since 1970.
+    pub(crate) fn stored<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let moment = |moment: Nanos| {
+            (moment != Nanos::MAX).then(|| wall_clock() + seconds_until(moment)).into_pyobject(py)
+        };
+        PyTuple::new(
+            py,
+            [
+                intern!(py, STORED).clone().into_any(),
+                self.value(py).into_pyobject(py)?.into_any(),
+                self.raised.into_pyobject(py)?.to_owned().into_any(),
+                moment(self.fresh_until)?.into_any(),
+                moment(self.good_until)?.into_any(),
+                self.cost.into_pyobject(py)?.into_any(),
+            ],
+        )
+    }
+
+    /// What a store gives back, if it is the tuple of one of these.
+    pub(crate) fn from_stored(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let py = value.py();
+        let Ok(parts) = value.cast_exact::<PyTuple>() else { return Ok(None) };
+        if parts.len() != 6 || !parts.get_item(0)?.eq(intern!(py, STORED))? {
+            return Ok(None);
+        }
+        type Parts<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, bool, Option<f64>, Option<f64>, f64);
+        let Ok((_, value, raised, fresh, good, cost)) = parts.extract::<Parts<'_>>() else { return Ok(None) };
+        let left = |moment: Option<f64>| moment.map_or(f64::INFINITY, |moment| moment - wall_clock());
+        let remembered = Self::new(py, value.unbind(), raised, left(fresh), left(good), cost, None)?;
+        Ok(Some(Py::new(py, remembered)?.into_any()))
+    }
+}

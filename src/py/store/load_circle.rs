@@ -1,0 +1,207 @@
+//! Loads that would have to wait for themselves.
+//!
+//! Whoever is about to wait first notes for what, and only then follows the chain of waits: of those
+//! who close a circle, the last one sees it and raises instead of waiting for ever. A chain leads from
+//! a load to what it needs: what the thread that computes waits for, what a thread waits for whose event
+//! loop it needs, and what was asked for in its context. A task that was started in a load's context
+//! counts only while the load's own task waits for it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::thread::ThreadId;
+
+use parking_lot::Mutex;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::loads::{CircularLoadError, Leader, Load, shown};
+use crate::py::object::running_python::call;
+
+/// A load as the value of a context variable.
+#[pyclass(frozen, module = "flexcache_rs._core", name = "_OwnLoad")]
+pub(crate) struct OwnLoad(Arc<Load>);
+
+/// The load in whose context this runs.
+fn variable(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static VARIABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let made = VARIABLE.get_or_try_init(py, || {
+        // SAFETY: the thread is attached; a new reference is returned, or null with an exception set.
+        unsafe {
+            let made = ffi::PyContextVar_New(c"flexcache_rs load".as_ptr(), std::ptr::null_mut());
+            Bound::from_owned_ptr_or_err(py, made).map(Bound::unbind)
+        }
+    });
+    made.map(|made| made.bind(py))
+}
+
+/// The load in whose context the caller runs, if it has not landed.
+pub(crate) fn own_load(py: Python<'_>) -> PyResult<Option<Arc<Load>>> {
+    let mut value = std::ptr::null_mut();
+    // SAFETY: the variable is one; a new reference is stored, or null.
+    let found = unsafe {
+        let got = ffi::PyContextVar_Get(variable(py)?.as_ptr(), std::ptr::null_mut(), &raw mut value);
+        if got < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Bound::from_owned_ptr_or_opt(py, value)
+    };
+    let load = found.and_then(|found| Some(Arc::clone(&found.cast::<OwnLoad>().ok()?.get().0)));
+    Ok(load.filter(|load| !load.has_landed()))
+}
+
+/// Makes a load the context's, until the token is given back.
+pub(crate) fn enter_context<'py>(py: Python<'py>, load: &Arc<Load>) -> PyResult<Bound<'py, PyAny>> {
+    let value = Bound::new(py, OwnLoad(Arc::clone(load)))?;
+    // SAFETY: both are valid objects; a new reference is returned, or null with an exception set.
+    unsafe {
+        let token = ffi::PyContextVar_Set(variable(py)?.as_ptr(), value.as_ptr());
+        Bound::from_owned_ptr_or_err(py, token)
+    }
+}
+
+/// Gives the context back what it had. Fails only in another context, which then has nothing of ours.
+pub(crate) fn leave_context(py: Python<'_>, token: &Bound<'_, PyAny>) {
+    let Ok(variable) = variable(py) else { return };
+    // SAFETY: the variable is one, and the token is its.
+    if unsafe { ffi::PyContextVar_Reset(variable.as_ptr(), token.as_ptr()) } < 0 {
+        drop(PyErr::take(py));
+    }
+}
+
+/// A copy of the current context in which a load is the context's.
+pub(crate) fn context_of<'py>(py: Python<'py>, load: &Arc<Load>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the thread is attached; a new reference is returned, or null with an exception set.
+    let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
+    let value = Bound::new(py, OwnLoad(Arc::clone(load)))?;
+    let set = variable(py)?.getattr(intern!(py, "set"))?;
+    context.call_method1(intern!(py, "run"), (set, value))?;
+    Ok(context)
+}
+
+/// What one thread waits for, the latest last, each with the event loop that it keeps from running.
+type Waits = Vec<(u64, Option<usize>, Arc<Load>)>;
+
+/// The threads that wait for loads. Only attached threads touch the lock, and none of them can be
+/// stopped for a fork while inside it.
+static WAITING: Mutex<Option<HashMap<ThreadId, Waits>>> = Mutex::new(None);
+
+pub(crate) fn thread_waits(thread: ThreadId, number: u64, event_loop: Option<usize>, load: &Arc<Load>) {
+    let mut waiting = WAITING.lock();
+    let waiting = waiting.get_or_insert_default();
+    waiting.entry(thread).or_default().push((number, event_loop, Arc::clone(load)));
+}
+
+pub(crate) fn thread_waits_no_more(thread: ThreadId, number: u64) {
+    let removed = {
+        let mut waiting = WAITING.lock();
+        let Some(waiting) = waiting.as_mut() else { return };
+        let Some(waits) = waiting.get_mut(&thread) else { return };
+        let at = waits.iter().position(|wait| wait.0 == number);
+        let removed = at.map(|at| waits.remove(at));
+        if waits.is_empty() {
+            waiting.remove(&thread);
+        }
+        removed
+    };
+    drop(removed);
+}
+
+/// What a load cannot land without, because of threads that wait.
+fn blocked_by(leader: &Leader) -> Option<Arc<Load>> {
+    let waiting = WAITING.lock();
+    let waiting = waiting.as_ref()?;
+    match leader {
+        Leader::Thread(_) => waiting.get(&leader.thread()?)?.last().map(|wait| Arc::clone(&wait.2)),
+        Leader::Task { address, .. } => {
+            let all = waiting.values().filter_map(|waits| waits.last());
+            let mut stuck = all.filter(|wait| wait.1 == Some(*address));
+            stuck.next().map(|wait| Arc::clone(&wait.2))
+        }
+    }
+}
+
+/// Whoever is about to wait.
+pub(crate) struct Waiter<'a, 'py> {
+    pub(crate) thread: ThreadId,
+    /// The event loop that cannot run meanwhile.
+    pub(crate) blocks: Option<usize>,
+    /// The load in whose context this is.
+    pub(crate) own: Option<&'a Arc<Load>>,
+    /// The task that waits, where it is one.
+    pub(crate) task: Option<&'a Bound<'py, PyAny>>,
+}
+
+/// Whether the context's load waits for whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chain {
+    Straight,
+    /// It would be a circle, if the load's task waited for the task that asks, which it does not now.
+    PerhapsLater,
+}
+
+impl Waiter<'_, '_> {
+    /// Follows the chain of waits from a load.
+    ///
+    /// # Errors
+    ///
+    /// `CircularLoadError` where it leads back to the waiter.
+    pub(crate) fn refuse_circle(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<Chain> {
+        let (mut seen, mut open) = (HashSet::new(), vec![Arc::clone(load)]);
+        let mut chain = Chain::Straight;
+        while let Some(one) = open.pop() {
+            if one.has_landed() || !seen.insert(Arc::as_ptr(&one)) {
+                continue;
+            }
+            let is_mine = match &one.leader {
+                Leader::Thread(_) => one.leader.thread() == Some(self.thread),
+                Leader::Task { address, .. } => self.blocks == Some(*address),
+            };
+            if is_mine {
+                return Err(circular(py, load));
+            }
+            if self.own.is_some_and(|own| Arc::ptr_eq(own, &one)) {
+                if self.is_part_of(py, &one)? {
+                    return Err(circular(py, load));
+                }
+                chain = Chain::PerhapsLater;
+                continue;
+            }
+            open.extend(blocked_by(&one.leader));
+            for (needed, via) in one.all_needs(py) {
+                let counts = match (&via, one.task(py)) {
+                    (Some(via), Some(task)) => waits_for(&task, via.bind(py))?,
+                    _ => true,
+                };
+                if counts {
+                    open.push(needed);
+                }
+            }
+        }
+        Ok(chain)
+    }
+
+    /// Whether the load in whose context the waiter is cannot land without it.
+    fn is_part_of(&self, py: Python<'_>, own: &Arc<Load>) -> PyResult<bool> {
+        match (self.task, own.task(py)) {
+            (Some(task), Some(computes)) => waits_for(&computes, task),
+            _ => Ok(true),
+        }
+    }
+}
+
+/// Whether one task waits for another one, or is it.
+fn waits_for(task: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if task.is(other) {
+        return Ok(true);
+    }
+    let py = task.py();
+    let waits_for = py.import(intern!(py, "flexcache_rs._awaiting"))?.getattr(intern!(py, "waits_for"))?;
+    call(&waits_for, [task, other])?.is_truthy()
+}
+
+fn circular(py: Python<'_>, load: &Arc<Load>) -> PyErr {
+    let key = shown(load.key.bind(py));
+    CircularLoadError::new_err(format!("computing the value of {key} would have to wait for itself"))
+}
