@@ -63,34 +63,34 @@ def _is_in_class_body(function):
 class _Names:
     """What the keys of one function begin with in a cache that others use as well."""
 
-    __slots__ = ("_local", "_place", "in_store", "tag")
+    __slots__ = ("_local", "in_store", "place", "tag")
 
     def __init__(self, in_store, tag, place):
         self.in_store = in_store
         # What all results have whose keys are of the user's making.
         self.tag = tag
         # The key in the store under which all processes find the nonce.
-        self._place = place
+        self.place = place
         self._local = os.urandom(8).hex()
 
     def nonce(self, cache):
         """A random part of the keys, another one after each clear(): never a number, which would begin again."""
-        if self._place is None:
+        if self.place is None:
             return self._local
         for _ in range(100):
-            nonce = cache.get(self._place)
+            nonce = cache.get(self.place)
             if isinstance(nonce, str):
                 return nonce
             nonce = os.urandom(8).hex()
-            if cache.add(self._place, nonce):
+            if cache.add(self.place, nonce):
                 return nonce
         # Nothing stays in the store: what is computed is not found again.
         return self._local
 
     def change_nonce(self, cache):
         self._local = nonce = os.urandom(8).hex()
-        if self._place is not None:
-            cache.put(self._place, nonce)
+        if self.place is not None:
+            cache.put(self.place, nonce)
 
 
 class Memo(_core.Memoized):
@@ -201,6 +201,11 @@ class Memo(_core.Memoized):
         if isinstance(found, _core.Remembered):
             return not (found.raised or found.lost)
         return found is not NOTHING
+
+    @property
+    def _place_of_nonce(self):
+        """The key under which a store has the nonce."""
+        return self._names.place
 
     def _read_nonce(self):
         """What is now in the keys of this function, which clear() changes."""

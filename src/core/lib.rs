@@ -15,6 +15,7 @@ mod slot;
 mod stats;
 pub mod store;
 mod tags;
+pub mod tracker;
 mod weights;
 mod wheel;
 
@@ -24,3 +25,4 @@ pub use error::Error;
 pub use slot::Slot;
 pub use stats::Stats;
 pub use store::{Cause, EntryStore, Limits, New, RemovalSink, Removed};
+pub use tracker::{Stamp, Tracker};

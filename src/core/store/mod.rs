@@ -70,6 +70,8 @@ pub struct EntryStore<K, V, P: Policy> {
     tags: Option<Box<Tags>>,
     /// Made with the first stamp.
     stamps: Option<Box<Column<u64>>>,
+    /// Made with the first time that an entry was fetched at.
+    fetched: Option<Box<Column<Nanos>>>,
     stats: Stats,
     limits: Limits,
     /// Whether the limits were lowered and do not hold yet.
@@ -93,6 +95,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             wheel: None,
             tags: None,
             stamps: None,
+            fetched: None,
             stats: Stats::default(),
             limits,
             shrinking: false,
@@ -146,6 +149,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             + self.wheel.as_ref().map_or(0, Wheel::allocated_bytes)
             + self.tags.as_ref().map_or(0, |tags| tags.allocated_bytes())
             + self.stamps.as_ref().map_or(0, |stamps| stamps.allocated_bytes())
+            + self.fetched.as_ref().map_or(0, |fetched| fetched.allocated_bytes())
     }
 
     /// The slot of the entry under `hash` whose key `eq` accepts, expired or not. O(1).
@@ -326,6 +330,19 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.stamps.get_or_insert_with(|| Box::new(Column::new(self.limits.capacity()))).set(slot, stamp);
     }
 
+    /// When the entry was fetched, see [`set_fetched`](Self::set_fetched); 0 if that was never said. O(1).
+    #[inline]
+    #[must_use]
+    pub fn fetched(&self, slot: Slot) -> Nanos {
+        self.fetched.as_ref().map_or(0, |fetched| fetched.get(slot))
+    }
+
+    /// Keeps the time at which an entry was fetched from elsewhere, under the same terms as
+    /// [`set_stamp`](Self::set_stamp). O(1).
+    pub fn set_fetched(&mut self, slot: Slot, time: Nanos) {
+        self.fetched.get_or_insert_with(|| Box::new(Column::new(self.limits.capacity()))).set(slot, time);
+    }
+
     /// Every key and value, in no particular order. O(n).
     pub fn entries(&self) -> impl Iterator<Item = (&K, &V)> {
         self.nodes.iter().map(|(_, node)| (&node.key, &node.value))
@@ -350,6 +367,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             wheel: self.wheel.clone(),
             tags: self.tags.clone(),
             stamps: self.stamps.clone(),
+            fetched: self.fetched.clone(),
             stats: self.stats,
             limits: self.limits,
             shrinking: self.shrinking,

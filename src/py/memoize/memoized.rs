@@ -24,6 +24,7 @@ use crate::py::memory::any_store::{AnyStore, Complicated, PolicyName};
 use crate::py::memory::options::{self, Options};
 use crate::py::memory::state::{Callbacks, FlexCache};
 use crate::py::memory::terms::{IfPresent, Terms};
+use crate::py::memory::tier::Freshness;
 use crate::py::object::entered::entered;
 use crate::py::object::int_hash;
 use crate::py::object::key::native_eq;
@@ -79,7 +80,7 @@ pub(crate) struct Memoized {
     plain_classes: Guard<Vec<(usize, Py<PyWeakrefReference>)>>,
     /// Whether keys hold a nonce, and the last one that was read, with the stamp of the store it was read at.
     has_nonce: bool,
-    nonce: Guard<Option<(u64, Py<PyAny>)>>,
+    nonce: Guard<Option<(Freshness, Py<PyAny>)>>,
     /// Calls where there is no cache to count them.
     uncached: AtomicU64,
 }
@@ -327,19 +328,24 @@ impl Memoized {
     fn nonce<'py>(&self, this: &Borrowed<'_, 'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = this.py();
         let (true, Some(cache)) = (self.has_nonce, &self.cache) else { return Ok(None) };
-        // Before it is read: it may change right afterwards.
-        let stamp = cache.get().tier.as_ref().map_or(Ok(1), |tier| tier.stamp(py))?;
-        let known = self.nonce.with(py, |nonce| {
-            let (read_at, nonce) = nonce.as_ref()?;
-            let tier = cache.get().tier.as_ref();
-            tier.is_none_or(|tier| tier.is_fresh(*read_at, stamp)).then(|| nonce.clone_ref(py))
-        })?;
-        if let Some(known) = known {
-            return Ok(Some(known.into_bound(py)));
+        let tier = cache.get().tier.as_ref();
+        let known = self
+            .nonce
+            .with(py, |nonce| nonce.as_ref().map(|(freshness, nonce)| (*freshness, nonce.clone_ref(py))))?;
+        if let Some((freshness, nonce)) = known
+            && tier.map_or(Ok(true), |tier| tier.is_live(py, freshness))?
+        {
+            return Ok(Some(nonce.into_bound(py)));
         }
+        // Before it is read: it may change right afterwards.
+        let place = this.getattr(intern!(py, "_place_of_nonce"))?;
+        let freshness = match tier {
+            Some(tier) => tier.now(tier.store.stamp(place.as_borrowed())?),
+            None => Freshness::default(),
+        };
         let read = call_python(&this.getattr(intern!(py, "_read_nonce"))?, [])?;
         let shared = read.clone().unbind();
-        let before = self.nonce.with(py, |nonce| nonce.replace((stamp, shared)))?;
+        let before = self.nonce.with(py, |nonce| nonce.replace((freshness, shared)))?;
         drop(before);
         Ok(Some(read))
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
-use flexcache_core::{Cause, EntryStore, Error, Limits, Nanos, New, Slot, Stats, store::Drained};
+use flexcache_core::{Cause, EntryStore, Error, Limits, Nanos, New, Slot, Stamp, Stats, store::Drained};
 use pyo3::prelude::*;
 
+use super::tier::Freshness;
 use crate::py::process::clock::SystemClock;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 
@@ -49,6 +50,13 @@ impl PolicyName {
             Self::Auto => "auto",
         }
     }
+}
+
+/// When the copy in a slot was current.
+macro_rules! freshness {
+    ($store:ident, $slot:ident) => {
+        Freshness { stamp: Stamp::from_bits($store.stamp($slot)), fetched: $store.fetched($slot) }
+    };
 }
 
 /// A store of Python objects.
@@ -147,16 +155,16 @@ impl AnyStore {
         })
     }
 
-    /// [`hit_if_plain`](Self::hit_if_plain) of an entry whose stamp is accepted.
+    /// [`hit_if_plain`](Self::hit_if_plain) of an entry that may be served.
     #[inline(always)]
-    pub(crate) fn hit_if_fresh(
+    pub(crate) fn hit_if_live(
         &mut self,
         hash: u64,
         eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
-        is_fresh: impl Fn(u64) -> bool,
+        is_live: impl Fn(Freshness) -> bool,
     ) -> Option<&Py<PyAny>> {
         on_store!(self, store => match store.find(hash, eq) {
-            Ok(Some(slot)) if is_fresh(store.stamp(slot)) && !store.has_expired(slot, &SystemClock) => {
+            Ok(Some(slot)) if is_live(freshness!(store, slot)) && !store.has_expired(slot, &SystemClock) => {
                 Some(store.hit(slot))
             }
             _ => None,
@@ -243,8 +251,8 @@ impl AnyStore {
     }
 
     /// The tags of an entry.
-    pub(crate) fn tags(&self, slot: Slot) -> Vec<String> {
-        on_store!(self, store => store.tags(slot).map(String::from).collect())
+    pub(crate) fn tags(&self, slot: Slot) -> Vec<Arc<str>> {
+        on_store!(self, store => store.tags(slot).map(Arc::from).collect())
     }
 
     pub(crate) fn count_tagged(&self, tag: &str) -> usize {
@@ -310,12 +318,19 @@ impl AnyStore {
     }
 
     #[inline]
-    pub(crate) fn stamp(&self, slot: Slot) -> u64 {
-        on_store!(self, store => store.stamp(slot))
+    /// When the copy of a store's entry was current.
+    pub(crate) fn freshness(&self, slot: Slot) -> Freshness {
+        on_store!(self, store => freshness!(store, slot))
     }
 
-    pub(crate) fn set_stamp(&mut self, slot: Slot, stamp: u64) {
-        on_store!(self, store => store.set_stamp(slot, stamp));
+    pub(crate) fn set_freshness(&mut self, slot: Slot, of: Freshness) {
+        on_store!(self, store => {
+            store.set_stamp(slot, of.stamp.bits());
+            // Caches that serve a copy for a time set it for each entry, the others never.
+            if of.fetched != 0 || store.fetched(slot) != 0 {
+                store.set_fetched(slot, of.fetched);
+            }
+        });
     }
 
     pub(crate) fn rank(&self, slot: Slot) -> u64 {

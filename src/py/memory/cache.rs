@@ -318,7 +318,7 @@ impl FlexCache {
     /// >>> cache.tags("page")
     /// ('user:1',)
     fn tags<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-        let tags = self.find_live(key.as_borrowed(), |store, slot| store.tags(slot))?.unwrap_or_default();
+        let tags = self.tags_of(key.as_borrowed())?.unwrap_or_default();
         PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
     }
 

@@ -7,9 +7,10 @@ use pyo3::sync::PyOnceLock;
 use super::any_store::{AnyStore, PolicyName};
 use super::options::{self, OptionalArgument, Options};
 use super::state::{Callbacks, FlexCache};
+use super::tier::Tier;
 use crate::py::object::duration;
 use crate::py::object::running_python::call;
-use crate::py::store::tier::{self, Coherence, Tier};
+use crate::py::store::seam::Coherence;
 
 /// What the constructor was called with.
 pub(super) struct ConstructorArguments<'py> {
@@ -58,11 +59,9 @@ impl ConstructorArguments<'_> {
             on_evict: self.on_evict.or(None, |callback| options::callable("on_evict", callback))?,
             policy: self.eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
             tier: match self.store.0.filter(|store| !store.is_none()) {
-                Some(store) => {
-                    Some(Tier::new(&store, self.coherence.or(Coherence::Strict, tier::coherence)?)?)
-                }
+                Some(store) => Some(Tier::new(&store, self.coherence.or(Coherence::Strict, Coherence::of)?)?),
                 None => {
-                    self.coherence.or(Coherence::Strict, tier::coherence)?;
+                    self.coherence.or(Coherence::Strict, Coherence::of)?;
                     None
                 }
             },

@@ -55,7 +55,7 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
-        Terms { weight, deadline, tags, if_present, stamp, origin }: Terms<'_>,
+        Terms { weight, deadline, tags, if_present, freshness, origin }: Terms<'_>,
     ) -> PyResult<WriteOutcome> {
         let py = key.py();
         let mut removed = RemovedEntries::new();
@@ -75,8 +75,8 @@ impl FlexCache {
             let new =
                 New { key: key.to_owned().unbind(), value: value.to_owned().unbind(), weight, deadline };
             let stored = store.put(found, hash, new, tags, &mut removed);
-            if let (Ok(slot), true) = (&stored, stamp != 0) {
-                store.set_stamp(*slot, stamp);
+            if let (Ok(slot), true) = (&stored, self.tier.is_some()) {
+                store.set_freshness(*slot, freshness);
             }
             if !store.loads.is_empty() && stored.is_ok() {
                 discarded = match origin {

@@ -90,8 +90,7 @@ pub(crate) fn refresh_in_thread(
     compute: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
     let py = cache.py();
-    let hash = cache.get().hash(key.as_borrowed())?;
-    let load = Load::new(key, hash, Leader::a_thread(), true);
+    let load = cache.get().new_load(key, Leader::a_thread(), true)?;
     let refresh = Refresh {
         cache: cache.clone().unbind(),
         load: Arc::clone(&load),

@@ -171,7 +171,6 @@ enum Step {
 pub(crate) struct Loading {
     cache: Py<FlexCache>,
     key: Py<PyAny>,
-    hash: u64,
     compute: Py<PyAny>,
     how: How,
     step: Guard<Step>,
@@ -187,7 +186,6 @@ pub(crate) fn load_in_task(
     refresh: bool,
 ) -> PyResult<Loading> {
     Ok(Loading {
-        hash: cache.get().hash(key.as_borrowed())?,
         cache: cache.clone().unbind(),
         key: key.clone().unbind(),
         compute: compute.clone().unbind(),
@@ -383,7 +381,7 @@ impl Loading {
     fn join<'py>(&self, py: Python<'py>) -> PyResult<Joining<'_, 'py>> {
         let event_loop = running_loop(py)?;
         let leader = Leader::task_of(&event_loop)?;
-        let load = Load::new(self.key.bind(py), self.hash, leader, false);
+        let load = self.cache.get().new_load(self.key.bind(py), leader, false)?;
         let landing = TaskLanding {
             cache: self.cache.clone_ref(py),
             load: Arc::clone(&load),
@@ -412,9 +410,8 @@ pub(super) fn begin_in_task(
     compute: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
     let py = cache.py();
-    let hash = cache.get().hash(key.as_borrowed())?;
     let event_loop = running_loop(py)?;
-    let load = Load::new(key, hash, Leader::task_of(&event_loop)?, true);
+    let load = cache.get().new_load(key, Leader::task_of(&event_loop)?, true)?;
     let landing =
         TaskLanding { cache: cache.clone().unbind(), load: Arc::clone(&load), due: AtomicBool::new(false) };
     let landing = Bound::new(py, landing)?;

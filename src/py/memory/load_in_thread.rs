@@ -217,13 +217,12 @@ fn wait(cache: &Bound<'_, FlexCache>, load: &Arc<Load>) -> PyResult<Option<Py<Py
 pub(super) fn run(
     cache: &Bound<'_, FlexCache>,
     key: &Bound<'_, PyAny>,
-    hash: u64,
     how: How,
     compute: impl FnOnce(&Bound<'_, LoadHandle>) -> PyResult<Py<PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
     loop {
-        let mine = Bound::new(py, LoadHandle(Load::new(key, hash, Leader::this_thread(), false)))?;
+        let mine = Bound::new(py, LoadHandle(cache.get().new_load(key, Leader::this_thread(), false)?))?;
         let needed_by = own_load(py)?;
         let load = &mine.get().0;
         match cache.get().join(py, load, how)? {
@@ -252,9 +251,8 @@ pub(crate) fn load(
     compute: &Bound<'_, PyAny>,
     refresh: bool,
 ) -> PyResult<Py<PyAny>> {
-    let hash = cache.get().hash(key.as_borrowed())?;
     let how = if refresh { How::Refresh } else { How::Join };
-    run(cache, key, hash, how, |handle| call(compute, [handle.as_any()]).map(Bound::unbind))
+    run(cache, key, how, |handle| call(compute, [handle.as_any()]).map(Bound::unbind))
 }
 
 /// What `get_or_set` does where the key is absent.
@@ -266,8 +264,7 @@ pub(crate) fn get_or_set(
     tags: Option<Borrowed<'_, '_, PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
-    let hash = cache.get().hash(key.as_borrowed())?;
-    run(cache, key, hash, How::Join, |handle| {
+    run(cache, key, How::Join, |handle| {
         // Another may have landed since we looked.
         if let Some(value) = cache.get().peek_at(key.as_borrowed())? {
             return Ok(value);

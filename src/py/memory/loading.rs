@@ -17,19 +17,37 @@ use crate::py::store::loads::{How, Joined, Leader, Load, Outcome};
 const MOST_PASSES: usize = 1000;
 
 impl FlexCache {
+    /// A load of a key that nobody knows of yet.
+    ///
+    /// # Errors
+    ///
+    /// What `__hash__` raises; the key cannot be encoded for the store.
+    pub(super) fn new_load(
+        &self,
+        key: &Bound<'_, PyAny>,
+        leader: Leader,
+        background: bool,
+    ) -> PyResult<Arc<Load>> {
+        let hash = self.hash(key.as_borrowed())?;
+        let Some(tier) = &self.tier else { return Ok(Load::new(key, key, hash, leader, background)) };
+        let in_memory = tier.key_in_memory(key.as_borrowed())?;
+        let hash = if in_memory.is(key) { hash } else { self.hash(in_memory.as_borrowed())? };
+        Ok(Load::new(key, &in_memory, hash, leader, background))
+    }
+
     /// Joins the load of a key, or registers `mine`: the last step that can fail.
     ///
     /// # Errors
     ///
     /// What `__eq__` raises; nothing is registered then.
     pub(super) fn join(&self, py: Python<'_>, mine: &Arc<Load>, how: How) -> PyResult<Joined> {
-        let key = mine.key.bind_borrowed(py);
+        let key = mine.key_in_memory.bind_borrowed(py);
         let mut answers = Answers::default();
         for _ in 0..MOST_PASSES {
             let mut unknown = Vec::new();
             let joined = self.shards.of(mine.hash()).with(py, |shard| {
                 let eq = |stored: &Py<PyAny>| native_eq(stored, &key).or_else(|| answers.about(stored));
-                shard.loads.join(mine, how, eq, |load| unknown.push(load.key.clone_ref(py)))
+                shard.loads.join(mine, how, eq, |load| unknown.push(load.key_in_memory.clone_ref(py)))
             })?;
             if let Some(joined) = joined {
                 return Ok(joined);

@@ -5,6 +5,7 @@
 //! pickle counts. What has expired is left out.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flexcache_core::{Clock, Nanos, Slot};
@@ -17,9 +18,9 @@ use super::options::{self, Options};
 use super::state::{self, Callbacks, FlexCache};
 use super::terms::{IfPresent, Terms};
 use crate::py::object::duration::{Ttl, seconds_until};
+use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::hooks;
 use crate::py::process::clock::SystemClock;
-use crate::py::store::tier::Tier;
 
 /// The moment of a deadline, in seconds since 1970.
 fn timestamp(deadline: Nanos) -> f64 {
@@ -95,7 +96,7 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
     let entries = PyList::empty(py);
     // Each name is one object, which is pickled once.
-    let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
+    let mut names: HashMap<Arc<str>, Bound<'py, PyString>> = HashMap::new();
     for shard in cache.get().shards.iter() {
         let stored: Vec<_> = shard.with(py, |store| {
             let entry = |slot: Slot| {
@@ -110,12 +111,12 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
             store.slots().into_iter().filter(|&slot| !store.has_expired(slot)).map(entry).collect()
         })?;
         for (key, value, deadline, rank, tags) in stored {
-            let entry = (key, value, deadline.map(timestamp), rank);
+            let entry = (EncodedKey::unwrap(py, key), value, deadline.map(timestamp), rank);
             if tags.is_empty() {
                 entries.append(entry)?;
             } else {
                 let mut object =
-                    |tag| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone();
+                    |tag: Arc<str>| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone();
                 let tags = PyTuple::new(py, tags.into_iter().map(&mut object).collect::<Vec<_>>())?;
                 entries.append((entry.0, entry.1, entry.2, entry.3, tags))?;
             }
@@ -212,8 +213,7 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let options = &original.options;
     // One file cannot hold two traces.
     let options = Options { name: options.name.clone(), record: None, ..*options };
-    let tier = original.tier.as_ref();
-    let tier = tier.map(|tier| Tier::new(tier.given.bind(py), tier.coherence)).transpose()?;
+    let tier = original.tier.as_ref().map(|tier| tier.share(py));
     let callbacks = Callbacks { on_evict: original.notifier.listener(py)?, policy: None, tier };
     let mut stores = stores.into_iter();
     let Some(first) = stores.next() else { unreachable!("a cache has at least one shard") };

@@ -1,5 +1,6 @@
 //! Reading a cache: hits, misses and look-ups that count as neither.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
@@ -37,6 +38,10 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
+        // Equality in Python is not always that of the store.
+        if self.tier.as_ref().is_some_and(|tier| !tier.is_plain_key(key)) {
+            return Err(Complicated);
+        }
         self.read_if_plainly_equal(key.py(), hash, |stored| native_eq(stored, &key))
     }
 
@@ -90,10 +95,9 @@ impl FlexCache {
         if self.is_observed() {
             return None;
         }
-        let stamp = tier.stamp_without_python(py)?;
         let hit = self.shards.of(hash).with(py, |store| {
-            let is_fresh = |of_entry| tier.is_fresh(of_entry, stamp);
-            let value = store.hit_if_fresh(hash, |stored| eq(stored).ok_or(Complicated), is_fresh)?;
+            let is_live = |of| tier.is_live_natively(py, of) == Some(true);
+            let value = store.hit_if_live(hash, |stored| eq(stored).ok_or(Complicated), is_live)?;
             Some(value.clone_ref(py))
         });
         hit.ok().flatten()
@@ -112,6 +116,14 @@ impl FlexCache {
         match &self.tier {
             Some(tier) => self.peek_through(tier, key),
             None => self.find_live(key, |store, slot| store.value(slot).clone_ref(key.py())),
+        }
+    }
+
+    /// The tags of a live entry.
+    pub(super) fn tags_of(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Vec<Arc<str>>>> {
+        match &self.tier {
+            Some(tier) => self.tags_through(tier, key),
+            None => self.find_live(key, |store, slot| store.tags(slot)),
         }
     }
 

@@ -9,7 +9,6 @@ use pyo3::prelude::*;
 use super::any_store::AnyStore;
 use super::entries::missing;
 use super::expiry::BATCH;
-use super::options;
 use super::state::FlexCache;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, ShardLoads};
@@ -149,53 +148,24 @@ impl FlexCache {
 
     /// Removes the next victim, also from the store, and returns its key and value.
     pub(super) fn remove_victim(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+        if let Some(tier) = &self.tier {
+            return self.pop_victim_through(py, tier);
+        }
         let entry =
             self.pop_victim(py)?.ok_or_else(|| PyKeyError::new_err("popitem(): the cache is empty"))?;
-        if let Some(tier) = &self.tier {
-            self.remove_through(tier, entry.key.bind_borrowed(py))?;
-        }
         Ok((entry.key, entry.value))
     }
 
     /// Removes entries by their keys; how many were there.
     pub(super) fn remove_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let mut count = 0;
         let hashed = self.hashed(keys)?;
-        let mut remove_all = || {
-            for (key, _) in &hashed {
-                count += usize::from(self.remove(key.as_borrowed())?);
-            }
-            Ok(())
-        };
-        match &self.tier {
-            Some(tier) => tier.together(keys.py(), remove_all)?,
-            None => remove_all()?,
+        if let Some(tier) = &self.tier {
+            return self.remove_many_through(keys.py(), tier, &hashed);
+        }
+        let mut count = 0;
+        for (key, _) in &hashed {
+            count += usize::from(self.remove(key.as_borrowed())?);
         }
         Ok(count)
-    }
-
-    /// Removes every entry that has a tag, also from the store; how many those were.
-    pub(super) fn remove_tagged_through(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let (py, tag) = (tag.py(), options::tag(&tag.as_borrowed())?);
-        let stored = match &self.tier {
-            Some(tier) => {
-                // Loads that land while the store evicts come from before.
-                self.discard_loads_tagged(py, &tag)?;
-                Some(tier.evict_tag(py, &tag)?)
-            }
-            None => None,
-        };
-        let removed = self.remove_tagged(py, &tag)?;
-        Ok(stored.unwrap_or(removed))
-    }
-
-    /// Removes every entry, also from the store.
-    pub(super) fn clear_through(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(tier) = &self.tier {
-            // Loads that land while the store is cleared come from before.
-            self.discard_loads(py)?;
-            tier.clear(py)?;
-        }
-        self.remove_all(py, Cause::Cleared)
     }
 }

@@ -12,6 +12,7 @@ use super::any_store::AnyStore;
 use super::lookup::Shards;
 use super::options::Options;
 use super::policy_turn::{Gate, Turn};
+use super::tier::Tier;
 use crate::py::object::duration::Ttl;
 use crate::py::object::key;
 use crate::py::object::running_python::next;
@@ -19,7 +20,6 @@ use crate::py::process::background::Watch;
 use crate::py::process::guard::Guard;
 use crate::py::process::recorder::Recorder;
 use crate::py::removal::notifier::RemovalNotifier;
-use crate::py::store::tier::Tier;
 
 /// What Python gave the cache to call.
 pub(crate) struct Callbacks {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flexcache_core::Nanos;
 
+use super::tier::Freshness;
 use crate::py::store::loads::Origin;
 
 /// What to do where the key is present.
@@ -32,13 +33,20 @@ pub(crate) struct Terms<'a> {
     pub(crate) deadline: Option<Nanos>,
     pub(crate) tags: &'a [Arc<str>],
     pub(crate) if_present: IfPresent,
-    /// What the entry is stamped with, see `store::tier`; 0 for nothing.
-    pub(crate) stamp: u64,
+    /// When it was the store's, where there is one.
+    pub(crate) freshness: Freshness,
     pub(crate) origin: Origin<'a>,
 }
 
 impl Terms<'_> {
     pub(crate) fn new(weight: u64, if_present: IfPresent) -> Self {
-        Self { weight, deadline: None, tags: &[], if_present, stamp: 0, origin: Origin::Write }
+        Self {
+            weight,
+            deadline: None,
+            tags: &[],
+            if_present,
+            freshness: Freshness::default(),
+            origin: Origin::Write,
+        }
     }
 }

@@ -1,29 +1,89 @@
 //! Calls to a cache in front of a store: reading and writing through.
 //!
-//! What is not in memory is looked up in the store, a write goes to both, and what is evicted from memory stays in
-//! the store. The store's code runs without any lock of ours, so two threads may come between one another's write to
-//! the store and write to memory. No thread waits for that: each write takes a ticket, and a thread which finds that
-//! another write of the same stripe of keys has begun meanwhile leaves nothing in memory. The store has the truth,
-//! and the next lookup fetches it.
+//! What is not in memory is loaded from the store. A write goes to the store first, and memory keeps a copy with the
+//! stamp that the store gave to the write. What is evicted from memory stays in the store. Threads may come between
+//! one another's write to the store and write to memory, in any order: a copy whose stamp is no longer live is not
+//! served, whatever was written last. See `flexcache_core::tracker`.
 
-use flexcache_core::{Cause, Nanos};
-use pyo3::intern;
+use std::sync::Arc;
+
+use flexcache_core::{Cause, Nanos, Slot, Stamp};
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
+use super::any_store::AnyStore;
 use super::core_errors::refused;
 use super::entries::missing;
 use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
+use super::tier::{Freshness, Tier};
 use crate::py::object::duration::{self, seconds_until};
+use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::hooks;
 use crate::py::removal::removed_entries::RemovedEntries;
-use crate::py::store::cached_result::CachedResult;
 use crate::py::store::loads::Origin;
-use crate::py::store::tier::{LoadedEntry, Ticket, Tier, as_in_memory};
+use crate::py::store::seam::{NewEntry, PutMode, PutResult, StoredEntry};
+
+/// Where memory has the entry of a key.
+struct Place<'py> {
+    key: Bound<'py, PyAny>,
+    hash: u64,
+}
+
+/// A key and value with the key's hash and the value's weight.
+pub(super) type Weighed<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64, u64);
 
 impl FlexCache {
+    fn place<'py>(&self, tier: &Tier, key: Borrowed<'_, 'py, PyAny>, hash: u64) -> PyResult<Place<'py>> {
+        let in_memory = tier.key_in_memory(key)?;
+        let hash = if in_memory.is(&*key) { hash } else { self.hash(in_memory.as_borrowed())? };
+        Ok(Place { key: in_memory, hash })
+    }
+
+    /// How fresh the copy in memory is; `None` where there is none, or it has expired.
+    fn freshness(&self, place: &Place<'_>) -> PyResult<Option<Freshness>> {
+        self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
+            found.filter(|&slot| !store.has_expired(slot)).map(|slot| store.freshness(slot))
+        })
+    }
+
+    /// How fresh the copy in memory is, if it may be served.
+    fn live_copy(&self, tier: &Tier, place: &Place<'_>) -> PyResult<Option<Freshness>> {
+        let Some(of) = self.freshness(place)? else { return Ok(None) };
+        Ok(tier.is_live(place.key.py(), of)?.then_some(of))
+    }
+
+    /// What `step` makes of the copy in memory, if it may be served.
+    fn with_live_copy<R>(
+        &self,
+        tier: &Tier,
+        place: &Place<'_>,
+        step: impl FnOnce(&mut AnyStore, Slot) -> R,
+    ) -> PyResult<Option<R>> {
+        let Some(of) = self.live_copy(tier, place)? else { return Ok(None) };
+        self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
+            // Another copy may have come meanwhile, of which nothing is known.
+            let same = found.filter(|&slot| store.freshness(slot) == of && !store.has_expired(slot));
+            same.map(|slot| step(store, slot))
+        })
+    }
+
+    /// A value from memory, if it may be served; counts a hit or a miss.
+    fn read_copy(&self, tier: &Tier, place: &Place<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let py = place.key.py();
+        let live = self.live_copy(tier, place)?;
+        let mut removed = RemovedEntries::new();
+        let value = self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
+            let live = found.filter(|&slot| Some(store.freshness(slot)) == live);
+            store.get(live, &mut removed).map(|value| value.clone_ref(py))
+        })?;
+        if !removed.is_empty() {
+            self.finish_removals(py, removed)?;
+        }
+        Ok(value)
+    }
+
     /// A value from memory, or else from the store; counts a hit or a miss of memory.
     pub(super) fn read_through(
         &self,
@@ -32,83 +92,82 @@ impl FlexCache {
         hash: u64,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = key.py();
-        let stamp = tier.stamp(py)?;
-        let mut removed = RemovedEntries::new();
-        let value = self.shards.find(&key, hash, |store, found| {
-            let fresh = found.filter(|&slot| tier.is_fresh(store.stamp(slot), stamp));
-            store.get(fresh, &mut removed).map(|value| value.clone_ref(py))
-        })?;
-        if !removed.is_empty() {
-            self.finish_removals(py, removed)?;
+        let bypassed = tier.store.bypasses_memory(py)?;
+        let place = self.place(tier, key, hash)?;
+        if !bypassed && let Some(value) = self.read_copy(tier, &place)? {
+            return Ok(Some(value));
         }
-        if value.is_some() {
-            return Ok(value);
-        }
-        let stripe = tier.stripe(hash);
-        let look = stripe.look();
-        let Some((value, seconds, tags)) = tier.load(key)? else {
-            self.remove_from_memory(key)?;
+        let loaded = tier.load(key)?;
+        let Some(entry) = loaded.entry else {
+            if !bypassed {
+                self.remove_copy(&place)?;
+            }
             return Ok(None);
         };
-        let tags = options::tags(Some(tags.bind(py).as_any().as_borrowed()))?;
-        let deadline = seconds.map(|seconds| duration::after(seconds).deadline());
-        let origin = Origin::Fill;
-        let terms = Terms { deadline, tags: &tags, stamp, origin, ..Terms::new(1, IfPresent::Replace) };
-        let value_now = value.bind(py).as_borrowed();
-        self.keep(tier, key, value_now, hash, terms, || stripe.is_quiet_since(look))?;
-        Ok(Some(value))
+        if !bypassed {
+            self.keep_copy(tier, &place, &entry, loaded.stamp)?;
+        }
+        Ok(Some(entry.value))
     }
 
-    /// Puts into memory what is in the store, unless it has become doubtful; an entry that memory cannot take is just
-    /// not there.
+    /// Keeps a copy of what was loaded.
+    fn keep_copy(&self, tier: &Tier, place: &Place<'_>, entry: &StoredEntry, stamp: Stamp) -> PyResult<()> {
+        let value = entry.value.bind(place.key.py()).as_borrowed();
+        let terms = Terms {
+            deadline: entry.seconds.map(|seconds| duration::after(seconds).deadline()),
+            tags: &entry.tags,
+            origin: Origin::Fill,
+            ..Terms::new(hooks::weight(&value)?, IfPresent::Replace)
+        };
+        self.keep(tier, place, value, terms, stamp)
+    }
+
+    /// Keeps a copy of what the store has, unless its stamp says that it must not be served. An entry that memory cannot
+    /// take is not kept.
     fn keep(
         &self,
         tier: &Tier,
-        key: Borrowed<'_, '_, PyAny>,
+        place: &Place<'_>,
         value: Borrowed<'_, '_, PyAny>,
-        hash: u64,
         terms: Terms<'_>,
-        is_certain: impl Fn() -> bool,
+        stamp: Stamp,
     ) -> PyResult<()> {
-        let py = key.py();
-        let weight = hooks::weight(&value)?;
-        let fits = self.shards.of(hash).with(py, |store| store.fits_alone(weight))?.is_ok();
-        if fits && is_certain() && !tier.is_in_transaction(py)? {
-            let stored = self.write_store(key, value, hash, Terms { weight, ..terms });
-            if stored.is_ok() && is_certain() {
+        let py = place.key.py();
+        let fits = self.shards.of(place.hash).with(py, |store| store.fits_alone(terms.weight))?.is_ok();
+        if fits && stamp != Stamp::NONE {
+            let terms = Terms { freshness: tier.now(stamp), if_present: IfPresent::Replace, ..terms };
+            if self.write_store(place.key.as_borrowed(), value, place.hash, terms).is_ok() {
                 return Ok(());
             }
         }
-        self.remove_from_memory(key)
+        self.remove_copy(place)
     }
 
-    /// Whether a write may go to the store: a load whose key was written since it began may not. Other
+    /// Whether a write may go to the store: the result of a load whose key was written since it began may not. Other
     /// writes discard the loads of their key, before they reach the store and after.
-    fn begin_write(
-        &self,
-        py: Python<'_>,
-        key: Borrowed<'_, '_, PyAny>,
-        hash: u64,
-        terms: &Terms<'_>,
-    ) -> PyResult<bool> {
-        let (may_write, discarded) = self.shards.of(hash).with(py, |shard| match terms.origin {
-            Origin::Landing(load) => (shard.loads.may_land(load, terms.tags), Vec::new()),
-            Origin::Write => (true, shard.loads.written(hash, &key)),
-            Origin::Fill => (true, Vec::new()),
-        })?;
+    fn begin_write(&self, place: &Place<'_>, terms: &Terms<'_>) -> PyResult<bool> {
+        let key = place.key.as_borrowed();
+        let (may_write, discarded) =
+            self.shards.of(place.hash).with(key.py(), |shard| match terms.origin {
+                Origin::Landing(load) => (shard.loads.may_land(load, terms.tags), Vec::new()),
+                Origin::Write => (true, shard.loads.written(place.hash, &key)),
+                Origin::Fill => (true, Vec::new()),
+            })?;
         drop(discarded);
         Ok(may_write)
     }
 
     /// Discards the loads of a key.
-    fn discard_loads_of(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<()> {
-        let discarded = self.shards.of(hash).with(key.py(), |shard| shard.loads.written(hash, &key))?;
+    fn discard_loads_of(&self, place: &Place<'_>) -> PyResult<()> {
+        let key = place.key.as_borrowed();
+        let of_key = self.shards.of(place.hash);
+        let discarded = of_key.with(key.py(), |shard| shard.loads.written(place.hash, &key))?;
         drop(discarded);
         Ok(())
     }
 
     /// Discards all loads.
-    pub(super) fn discard_loads(&self, py: Python<'_>) -> PyResult<()> {
+    fn discard_loads(&self, py: Python<'_>) -> PyResult<()> {
         for shard in self.shards.iter() {
             let discarded = shard.with(py, |shard| shard.loads.cleared())?;
             drop(discarded);
@@ -117,19 +176,27 @@ impl FlexCache {
     }
 
     /// Discards the loads that turn out to have a tag.
-    pub(super) fn discard_loads_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<()> {
+    fn discard_loads_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<()> {
         for shard in self.shards.iter() {
             shard.with(py, |shard| shard.loads.evicting(tag))?;
         }
         Ok(())
     }
 
-    /// Removes an entry from memory, not from the store.
-    pub(super) fn remove_from_memory(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
-        match self.remove_entry_and(key, Cause::Deleted, |_, _| Some(Vec::new()))? {
-            Some(entry) => self.finish_removal(key.py(), entry),
+    /// Removes the copy in memory, not the entry in the store.
+    fn remove_copy(&self, place: &Place<'_>) -> PyResult<()> {
+        match self.remove_entry_and(place.key.as_borrowed(), Cause::Deleted, |_, _| Some(Vec::new()))? {
+            Some(entry) => self.finish_removal(place.key.py(), entry),
             None => Ok(()),
         }
+    }
+
+    /// Passes on what a write to the store returned. Where it failed, nothing is known of the entry: memory has none.
+    fn written<R>(&self, place: &Place<'_>, commit: PyResult<R>) -> PyResult<R> {
+        if commit.is_err() {
+            self.remove_copy(place)?;
+        }
+        commit
     }
 
     /// Stores an entry in the store and in memory; whether it was stored.
@@ -143,55 +210,128 @@ impl FlexCache {
     ) -> PyResult<bool> {
         let (py, cache) = (key.py(), this.get());
         cache.shards.of(hash).with(py, |store| store.fits_alone(terms.weight))?.map_err(refused)?;
-        if !cache.begin_write(py, key, hash, &terms)? {
+        let place = cache.place(tier, key, hash)?;
+        if !cache.begin_write(&place, &terms)? {
             return Ok(false);
         }
-        let stamp = tier.stamp(py)?;
-        let ticket = Ticket::take(tier.stripe(hash));
-        let seconds = terms.deadline.map(seconds_until);
-        // What is known of a result goes to the store in plain types.
-        let stored = CachedResult::of(&value).map(|known| known.get().stored(py)).transpose()?;
-        let stored = stored.as_ref().map_or(value, |plain| plain.as_any().as_borrowed());
-        let tags = PyTuple::new(py, terms.tags.iter().map(|tag| &**tag))?;
-        let written = tier.write(py, |store| match terms.if_present {
-            IfPresent::Replace => {
-                store.call_method1(intern!(py, "save"), (key, stored, seconds, tags))?;
-                Ok(true)
-            }
-            IfPresent::Raise | IfPresent::Keep => {
-                store.call_method1(intern!(py, "add"), (key, stored, seconds, tags))?.is_truthy()
-            }
-        });
-        if !matches!(written, Ok(true)) {
-            // Whatever the store has now.
-            cache.remove_from_memory(key)?;
-            return written;
+        let entry = NewEntry { key, value, seconds: terms.deadline.map(seconds_until), tags: terms.tags };
+        let mode = match terms.if_present {
+            IfPresent::Replace => PutMode::Replace,
+            IfPresent::Raise | IfPresent::Keep => PutMode::Add,
+        };
+        let commit = cache.written(&place, tier.put(entry, mode, terms.origin))?;
+        if matches!(commit.result, PutResult::Present | PutResult::Discarded) {
+            return Ok(false);
         }
-        let present = cache.find_live(key, |_, _| ())?.is_some();
-        let terms = Terms { stamp, if_present: IfPresent::Replace, ..terms };
-        cache.keep(tier, key, value, hash, terms, || ticket.is_alone())?;
-        drop(ticket);
+        Self::finish_write_through(this, tier, &place, key, value, terms, commit.result, commit.stamp)?;
         if matches!(terms.origin, Origin::Write) {
             // Those that began while the store was written, where memory keeps nothing.
-            cache.discard_loads_of(key, hash)?;
+            cache.discard_loads_of(&place)?;
         }
+        Ok(true)
+    }
+
+    /// Does in memory what a write to the store asks for.
+    #[expect(clippy::too_many_arguments, reason = "a write, and what came of it")]
+    fn finish_write_through(
+        this: &Borrowed<'_, '_, Self>,
+        tier: &Tier,
+        place: &Place<'_>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        terms: Terms<'_>,
+        result: PutResult,
+        stamp: Stamp,
+    ) -> PyResult<()> {
+        let cache = this.get();
+        let outcome = match result {
+            PutResult::Inserted => WriteOutcome::Inserted,
+            PutResult::Replaced => WriteOutcome::Updated,
+            // The store does not tell; memory knows what it had.
+            PutResult::Stored if cache.freshness(place)?.is_some() => WriteOutcome::Updated,
+            PutResult::Stored => WriteOutcome::Inserted,
+            PutResult::Present | PutResult::Discarded => WriteOutcome::AlreadyPresent,
+        };
+        cache.keep(tier, place, value, terms, stamp)?;
         if let Some(deadline) = terms.deadline {
             cache.expect_expiry(this, deadline)?;
         }
-        let stored = if present { WriteOutcome::Updated } else { WriteOutcome::Inserted };
-        cache.notify_write(&key, &value, hash, terms.weight, stored);
-        Ok(true)
+        cache.notify_write(&key, &value, place.hash, terms.weight, outcome);
+        Ok(())
+    }
+
+    /// Stores or replaces many entries, in one transaction if the store has such.
+    pub(super) fn write_many_through(
+        this: &Bound<'_, Self>,
+        tier: &Tier,
+        weighed: &[Weighed<'_>],
+        deadline: Option<Nanos>,
+        tags: &[Arc<str>],
+    ) -> PyResult<()> {
+        let (py, cache) = (this.py(), this.get());
+        let mut places = Vec::with_capacity(weighed.len());
+        for (key, _, hash, _) in weighed {
+            places.push(cache.place(tier, key.as_borrowed(), *hash)?);
+        }
+        let entries: Vec<_> = weighed
+            .iter()
+            .map(|(key, value, ..)| NewEntry {
+                key: key.as_borrowed(),
+                value: value.as_borrowed(),
+                seconds: deadline.map(seconds_until),
+                tags,
+            })
+            .collect();
+        for place in &places {
+            cache.discard_loads_of(place)?;
+        }
+        let stamps = match tier.put_many(py, &entries) {
+            Ok(stamps) => stamps,
+            Err(error) => {
+                for place in &places {
+                    cache.remove_copy(place)?;
+                }
+                return Err(error);
+            }
+        };
+        for (((entry, (.., weight)), place), stamp) in entries.iter().zip(weighed).zip(&places).zip(stamps) {
+            let terms = Terms { deadline, tags, ..Terms::new(*weight, IfPresent::Replace) };
+            let (key, value, this) = (entry.key, entry.value, &this.as_borrowed());
+            Self::finish_write_through(this, tier, place, key, value, terms, PutResult::Stored, stamp)?;
+        }
+        Ok(())
     }
 
     /// Removes an entry from the store and from memory; whether the store had it.
     pub(super) fn remove_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-        let (py, hash) = (key.py(), self.hash(key)?);
-        self.discard_loads_of(key, hash)?;
-        let ticket = Ticket::take(tier.stripe(hash));
-        let removed = tier.write(py, |store| store.call_method1(intern!(py, "remove"), (key,))?.is_truthy());
-        self.remove_from_memory(key)?;
-        drop(ticket);
-        self.discard_loads_of(key, hash)?;
+        let place = self.place(tier, key, self.hash(key)?)?;
+        self.discard_loads_of(&place)?;
+        let removed = tier.store.remove(key);
+        self.remove_copy(&place)?;
+        self.discard_loads_of(&place)?;
+        Ok(removed?.result)
+    }
+
+    /// Removes entries by their keys, in one transaction if the store has such; how many were there.
+    pub(super) fn remove_many_through(
+        &self,
+        py: Python<'_>,
+        tier: &Tier,
+        keys: &[(Bound<'_, PyAny>, u64)],
+    ) -> PyResult<usize> {
+        let mut places = Vec::with_capacity(keys.len());
+        for (key, hash) in keys {
+            places.push(self.place(tier, key.as_borrowed(), *hash)?);
+        }
+        let borrowed: Vec<_> = keys.iter().map(|(key, _)| key.as_borrowed()).collect();
+        for place in &places {
+            self.discard_loads_of(place)?;
+        }
+        let removed = tier.store.remove_many(py, &borrowed);
+        for place in &places {
+            self.remove_copy(place)?;
+            self.discard_loads_of(place)?;
+        }
         removed
     }
 
@@ -201,43 +341,77 @@ impl FlexCache {
         tier: &Tier,
         key: Borrowed<'_, '_, PyAny>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let (py, hash) = (key.py(), self.hash(key)?);
-        self.discard_loads_of(key, hash)?;
-        let stamp = tier.stamp(py)?;
-        let ticket = Ticket::take(tier.stripe(hash));
-        let popped = tier.write(py, |store| {
-            store.call_method1(intern!(py, "pop"), (key,))?.extract::<Option<LoadedEntry>>()
-        });
-        let fresh = self.find_live(key, |store, slot| tier.is_fresh(store.stamp(slot), stamp))?;
-        let value = match as_in_memory(py, popped?)? {
-            // The very object, as long as it is in memory.
-            Some((value, ..)) if fresh == Some(true) => {
-                Some(self.remove_entry(key, Cause::Popped)?.map_or(value, |entry| entry.value))
-            }
-            popped => {
-                self.remove_from_memory(key)?;
-                popped.map(|(value, ..)| value)
-            }
+        let place = self.place(tier, key, self.hash(key)?)?;
+        self.discard_loads_of(&place)?;
+        let live = self.live_copy(tier, &place)?;
+        let commit = self.written(&place, tier.pop(key))?;
+        self.discard_loads_of(&place)?;
+        let Some(entry) = commit.result else {
+            self.remove_copy(&place)?;
+            return Ok(None);
         };
-        drop(ticket);
-        self.discard_loads_of(key, hash)?;
-        Ok(value)
+        if live.is_some() && live == self.freshness(&place)? {
+            // The very object that memory served, as long as no other write came between.
+            if let Some(copy) = self.remove_entry(place.key.as_borrowed(), Cause::Popped)? {
+                return Ok(Some(copy.value));
+            }
+        }
+        self.remove_copy(&place)?;
+        Ok(Some(entry.value))
     }
 
-    /// Whether memory has an entry that is still the store's.
-    fn has_fresh(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-        let stamp = tier.stamp(key.py())?;
-        Ok(self.find_live(key, |store, slot| tier.is_fresh(store.stamp(slot), stamp))? == Some(true))
+    /// The key of the next victim of memory.
+    fn next_victim(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.remove_expired(py)?;
+        for shard in self.shards.iter() {
+            let key = shard.with(py, |store| {
+                let victim = store.victim()?;
+                Some(store.key(victim).clone_ref(py))
+            })?;
+            if let Some(key) = key {
+                return Ok(Some(EncodedKey::unwrap(py, key)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the next victim of memory that the store still has, also from the store, and returns its key and value.
+    pub(super) fn pop_victim_through(&self, py: Python<'_>, tier: &Tier) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+        // A victim that the store has no more is removed from memory by the attempt.
+        while let Some(key) = self.next_victim(py)? {
+            if let Some(value) = self.pop_through(tier, key.bind_borrowed(py))? {
+                return Ok((key, value));
+            }
+        }
+        Err(PyKeyError::new_err("popitem(): the cache is empty"))
     }
 
     /// Whether memory or the store has an entry.
     pub(super) fn has_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-        if self.has_fresh(tier, key)? {
+        let py = key.py();
+        // A key that cannot be hashed is none, whatever the store says.
+        let place = self.place(tier, key, self.hash(key)?)?;
+        if !tier.store.bypasses_memory(py)? && self.live_copy(tier, &place)?.is_some() {
             return Ok(true);
         }
-        // A key that cannot be hashed is none, whatever the store says.
-        self.hash(key)?;
-        tier.store.bind(key.py()).call_method1(intern!(key.py(), "contains"), (key,))?.is_truthy()
+        tier.store.contains(key)
+    }
+
+    /// What `step` makes of the copy in memory, if it may be served, or else the entry in the store.
+    fn look_through<R>(
+        &self,
+        tier: &Tier,
+        key: Borrowed<'_, '_, PyAny>,
+        step: impl FnOnce(&mut AnyStore, Slot) -> R,
+        of_entry: impl FnOnce(StoredEntry) -> R,
+    ) -> PyResult<Option<R>> {
+        let place = self.place(tier, key, self.hash(key)?)?;
+        if !tier.store.bypasses_memory(key.py())?
+            && let Some(copy) = self.with_live_copy(tier, &place, step)?
+        {
+            return Ok(Some(copy));
+        }
+        Ok(tier.load(key)?.entry.map(of_entry))
     }
 
     /// A value from memory or from the store, which counts as nothing and leaves memory as it is.
@@ -247,26 +421,27 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = key.py();
-        let stamp = tier.stamp(py)?;
-        let value = self.find_live(key, |store, slot| {
-            let fresh = tier.is_fresh(store.stamp(slot), stamp);
-            fresh.then(|| store.value(slot).clone_ref(py))
-        })?;
-        match value.flatten() {
-            Some(value) => Ok(Some(value)),
-            None => Ok(tier.load(key)?.map(|(value, ..)| value)),
-        }
+        self.look_through(tier, key, |store, slot| store.value(slot).clone_ref(py), |entry| entry.value)
     }
 
     /// The seconds an entry has left to live, in memory or in the store; `None` is for ever.
     pub(super) fn ttl_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<f64>> {
-        if self.has_fresh(tier, key)?
-            && let Some(deadline) = self.find_live(key, |store, slot| store.deadline(slot))?
-        {
-            return Ok(deadline.map(seconds_until));
-        }
-        let (_, seconds, _) = tier.load(key)?.ok_or_else(|| missing(&key))?;
-        Ok(seconds)
+        let found = self.look_through(
+            tier,
+            key,
+            |store, slot| store.deadline(slot).map(seconds_until),
+            |entry| entry.seconds,
+        )?;
+        found.ok_or_else(|| missing(&key))
+    }
+
+    /// The tags of an entry, in memory or in the store.
+    pub(super) fn tags_through(
+        &self,
+        tier: &Tier,
+        key: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<Option<Vec<Arc<str>>>> {
+        self.look_through(tier, key, |store, slot| store.tags(slot), |entry| entry.tags)
     }
 
     /// Gives an entry another time to live, in the store and in memory; whether the store has it.
@@ -276,16 +451,47 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         deadline: Option<Nanos>,
     ) -> PyResult<bool> {
-        let (py, hash) = (key.py(), self.hash(key)?);
-        let ticket = Ticket::take(tier.stripe(hash));
-        let seconds = deadline.map(seconds_until);
-        let touched =
-            tier.write(py, |store| store.call_method1(intern!(py, "touch"), (key, seconds))?.is_truthy());
-        if matches!(touched, Ok(true)) && ticket.is_alone() {
-            self.find_live(key, |store, slot| store.set_deadline(slot, deadline))?;
-        } else {
-            self.remove_from_memory(key)?;
+        let place = self.place(tier, key, self.hash(key)?)?;
+        let before = self.live_copy(tier, &place)?;
+        let touched = self.written(&place, tier.store.touch(key, deadline.map(seconds_until)))?;
+        // Ours is the only write of the stripe since the copy was current: its value is still the store's.
+        let is_ours = before.is_some_and(|before| touched.stamp.is_next_after(before.stamp));
+        if touched.result && is_ours {
+            let now = tier.now(touched.stamp);
+            self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
+                if let Some(slot) = found.filter(|&slot| Some(store.freshness(slot)) == before) {
+                    store.set_deadline(slot, deadline);
+                    store.set_freshness(slot, now);
+                }
+            })?;
+        } else if touched.result {
+            self.remove_copy(&place)?;
         }
-        touched
+        Ok(touched.result)
+    }
+
+    /// Removes every entry that has a tag, also from the store; how many those were.
+    pub(super) fn remove_tagged_through(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let (py, tag) = (tag.py(), options::tag(&tag.as_borrowed())?);
+        let stored = match &self.tier {
+            Some(tier) => {
+                // Loads that land while the store evicts come from before.
+                self.discard_loads_tagged(py, &tag)?;
+                Some(tier.store.evict_tag(py, &tag)?)
+            }
+            None => None,
+        };
+        let removed = self.remove_tagged(py, &tag)?;
+        Ok(stored.unwrap_or(removed))
+    }
+
+    /// Removes every entry, also from the store.
+    pub(super) fn clear_through(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(tier) = &self.tier {
+            // Loads that land while the store is cleared come from before.
+            self.discard_loads(py)?;
+            tier.store.clear(py)?;
+        }
+        self.remove_all(py, Cause::Cleared)
     }
 }

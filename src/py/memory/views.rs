@@ -11,6 +11,7 @@ use pyo3::types::PyTuple;
 
 use super::lookup::Shards;
 use super::state::FlexCache;
+use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
 use crate::py::removal::nesting::not_too_deep;
@@ -97,9 +98,11 @@ impl CacheIterator {
             let (Some(cache), Some(entry)) = (cache, next) else { return Ok(None) };
             let Some(value) = value_of(py, &cache.get().shards, &entry)? else { continue };
             return Ok(Some(match self.what {
-                What::Keys => entry.key,
+                What::Keys => EncodedKey::unwrap(py, entry.key),
                 What::Values => value,
-                What::Entries => PyTuple::new(py, [entry.key, value])?.into_any().unbind(),
+                What::Entries => {
+                    PyTuple::new(py, [EncodedKey::unwrap(py, entry.key), value])?.into_any().unbind()
+                }
             }));
         }
     }

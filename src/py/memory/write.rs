@@ -12,12 +12,10 @@ use super::core_errors::refused;
 use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
+use super::through::Weighed;
 use crate::py::object::hooks;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::{call, decref};
-
-/// A key and value with the key's hash and the value's weight.
-type Weighed<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64, u64);
 
 impl FlexCache {
     /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
@@ -128,23 +126,15 @@ impl FlexCache {
         if total > weighed.len() as u128 {
             cache.check_sums(py, &weighed)?;
         }
-        let write_all = || {
-            for (key, value, hash, weight) in &weighed {
-                let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
-                let terms = Terms { tags: &tags, ..Terms::new(*weight, IfPresent::Replace) };
-                Self::write_weighed(this, key, value, *hash, ttl, terms)?;
-            }
-            Ok(())
-        };
-        match &cache.tier {
-            Some(tier) => tier.together(py, write_all).inspect_err(|_| {
-                // None of them is in the store, for all we know.
-                for (key, ..) in &weighed {
-                    let _ = cache.remove_from_memory(key.as_borrowed());
-                }
-            }),
-            None => write_all(),
+        if let Some(tier) = &cache.tier {
+            return Self::write_many_through(this, tier, &weighed, cache.deadline(ttl)?, &tags);
         }
+        for (key, value, hash, weight) in &weighed {
+            let (key, value, this) = (key.as_borrowed(), value.as_borrowed(), &this.as_borrowed());
+            let terms = Terms { tags: &tags, ..Terms::new(*weight, IfPresent::Replace) };
+            Self::write_weighed(this, key, value, *hash, ttl, terms)?;
+        }
+        Ok(())
     }
 
     /// Checks that the weights of new entries fit 64 bits together with those that stay.

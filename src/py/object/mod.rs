@@ -1,6 +1,7 @@
 //! Python objects as they are: hashing, equality, calls, hooks, numbers and durations.
 
 pub(crate) mod duration;
+pub(crate) mod encoded_key;
 pub(crate) mod entered;
 pub(crate) mod hooks;
 pub(crate) mod int_hash;

@@ -14,6 +14,7 @@ use super::hook_errors::HookErrors;
 use super::nesting::not_too_deep;
 use super::observers::{Event, Observers};
 use super::removed_entries::RemovedEntry;
+use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::hooks;
 use crate::py::object::running_python::{attached, call, decref};
 use crate::py::process::guard::Guard;
@@ -99,7 +100,8 @@ impl RemovalNotifier {
             Cause::Closed => "closed",
         };
         let reason = PyString::intern(py, reason);
-        let arguments = [entry.key.bind(py), entry.value.bind(py), reason.as_any()];
+        let key = EncodedKey::unwrap(py, entry.key.clone_ref(py));
+        let arguments = [key.bind(py), entry.value.bind(py), reason.as_any()];
         if let Err(error) = call(listener.bind(py), arguments) {
             self.hook_errors.add(py, "on_evict()", &error);
         }
@@ -113,7 +115,8 @@ impl RemovalNotifier {
             Cause::Deleted | Cause::Popped | Cause::Cleared | Cause::Closed => Event::Remove,
         };
         if self.observers.want(event) {
-            self.notify_observers(py, event, entry.key.bind(py), entry.value.bind(py));
+            let key = EncodedKey::unwrap(py, entry.key.clone_ref(py));
+            self.notify_observers(py, event, key.bind(py), entry.value.bind(py));
         }
     }
 

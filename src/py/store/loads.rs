@@ -105,6 +105,8 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) key: Py<PyAny>,
+    /// The key as memory has it, which says what other keys are the same.
+    pub(crate) key_in_memory: Py<PyAny>,
     hash: u64,
     /// When it began, in the numbers of its shard.
     began: AtomicU64,
@@ -175,9 +177,16 @@ impl Leader {
 }
 
 impl Load {
-    pub(crate) fn new(key: &Bound<'_, PyAny>, hash: u64, leader: Leader, background: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        key: &Bound<'_, PyAny>,
+        key_in_memory: &Bound<'_, PyAny>,
+        hash: u64,
+        leader: Leader,
+        background: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             key: key.clone().unbind(),
+            key_in_memory: key_in_memory.clone().unbind(),
             hash,
             began: AtomicU64::new(0),
             generation: background::generation(),
@@ -218,6 +227,11 @@ impl Load {
     /// The caller waits, of which nobody else knows yet.
     pub(crate) fn count_waiter(&self) {
         self.waiting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether something was written since it began.
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.discarded.load(Ordering::Acquire)
     }
 
     /// Something was written since it began.
@@ -363,6 +377,7 @@ impl Load {
     /// Visits the objects that the collector must know of; skipped while others use them.
     pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         visit.call(&self.key)?;
+        visit.call(&self.key_in_memory)?;
         if !self.is_of_this_process() {
             return Ok(());
         }
@@ -443,7 +458,7 @@ impl ShardLoads {
         };
         let mut found = Vec::new();
         for load in self.running.iter().filter(|load| joinable(load)) {
-            match eq(&load.key) {
+            match eq(&load.key_in_memory) {
                 Some(true) => found.push(load),
                 Some(false) => {}
                 None => {
@@ -504,7 +519,7 @@ impl ShardLoads {
         if self.is_empty() {
             return Vec::new();
         }
-        self.discard_if(|load| load.hash == hash && native_eq(&load.key, key) != Some(false))
+        self.discard_if(|load| load.hash == hash && native_eq(&load.key_in_memory, key) != Some(false))
     }
 
     /// An entry was removed of which there is only the key.
@@ -513,7 +528,7 @@ impl ShardLoads {
         if self.is_empty() {
             return Vec::new();
         }
-        self.discard_if(|load| native_eq(&load.key, key) != Some(false))
+        self.discard_if(|load| native_eq(&load.key_in_memory, key) != Some(false))
     }
 
     /// A load was stored: older ones of its key no longer are.
@@ -523,7 +538,7 @@ impl ShardLoads {
         self.discard_if(|load| {
             load.hash == of.hash
                 && load.began.load(Ordering::Relaxed) < began
-                && native_eq(&load.key, key) != Some(false)
+                && native_eq(&load.key_in_memory, key) != Some(false)
         })
     }
 

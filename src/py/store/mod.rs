@@ -1,7 +1,8 @@
-//! The store behind a cache, and the computations of values that are in neither.
+//! The seam: what can stand behind a cache, and the computations of values that are in neither.
 
 pub(crate) mod cached_result;
 pub(crate) mod exception_copy;
 pub(crate) mod load_circle;
 pub(crate) mod loads;
-pub(crate) mod tier;
+pub(crate) mod object;
+pub(crate) mod seam;

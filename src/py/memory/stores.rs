@@ -1,0 +1,17 @@
+//! What `store=` may be, and the [`Store`] for each.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use crate::py::store::object::ObjectStore;
+use crate::py::store::seam::{Coherence, Store};
+
+/// The store for what the user gave.
+///
+/// # Errors
+///
+/// `TypeError` for an object that is no store, or cannot do what `coherence` asks for.
+pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Arc<dyn Store>> {
+    Ok(ObjectStore::shared(given, coherence)?)
+}

@@ -1,0 +1,150 @@
+//! A cache's view of the store behind it: what may be served from memory, and under which key it lies there.
+
+use std::sync::Arc;
+
+use flexcache_core::{Clock, Nanos, Stamp};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::stores;
+use crate::py::object::encoded_key::EncodedKey;
+use crate::py::process::clock::SystemClock;
+use crate::py::store::cached_result::CachedResult;
+use crate::py::store::loads::Origin;
+use crate::py::store::seam::{
+    Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
+};
+
+/// The store behind a cache.
+pub(crate) struct Tier {
+    /// What the user gave.
+    pub(crate) given: Py<PyAny>,
+    pub(crate) coherence: Coherence,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+/// When a copy in memory was current.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Freshness {
+    pub(crate) stamp: Stamp,
+    /// Only where it is served for a time.
+    pub(crate) fetched: Nanos,
+}
+
+/// What is known of a result of a memoized function goes to the store in plain types.
+fn as_in_store<'py>(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    CachedResult::of(&value).map(|known| known.get().stored(value.py())).transpose()
+}
+
+fn as_in_memory(py: Python<'_>, entry: &mut StoredEntry) -> PyResult<()> {
+    if let Some(known) = CachedResult::from_stored(entry.value.bind(py))? {
+        entry.value = known;
+    }
+    Ok(())
+}
+
+impl Tier {
+    pub(crate) fn new(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Self> {
+        Ok(Self { given: given.clone().unbind(), coherence, store: stores::open(given, coherence)? })
+    }
+
+    /// The same for a copy of the cache. It shares the store, so the copies in memory stay what they are.
+    pub(crate) fn share(&self, py: Python<'_>) -> Self {
+        Self { given: self.given.clone_ref(py), coherence: self.coherence, store: Arc::clone(&self.store) }
+    }
+
+    /// When something is current that is read after this, with the stamp that the store gives to it.
+    pub(crate) fn now(&self, stamp: Stamp) -> Freshness {
+        let fetched = if let Coherence::Within(_) = self.coherence { SystemClock.now() } else { 0 };
+        Freshness { stamp, fetched }
+    }
+
+    /// Whether a copy may be served, where that takes no Python and no waiting.
+    #[inline]
+    pub(crate) fn is_live_natively(&self, py: Python<'_>, of: Freshness) -> Option<bool> {
+        if let Coherence::Within(bound) = self.coherence
+            && SystemClock.reached(of.fetched.saturating_add(bound))
+        {
+            return Some(false);
+        }
+        self.store.is_live_natively(py, of.stamp)
+    }
+
+    /// Whether a copy may be served.
+    pub(crate) fn is_live(&self, py: Python<'_>, of: Freshness) -> PyResult<bool> {
+        match self.is_live_natively(py, of) {
+            Some(live) => Ok(live),
+            None => self.store.is_live(py, of.stamp),
+        }
+    }
+
+    /// Whether memory uses the key itself.
+    #[inline]
+    pub(crate) fn is_plain_key(&self, key: Borrowed<'_, '_, PyAny>) -> bool {
+        self.store.is_plain_key(key)
+    }
+
+    /// The key under which memory has an entry: two keys share one only if the store takes them for one.
+    pub(crate) fn key_in_memory<'py>(&self, key: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if self.store.equality() == Equality::Python || self.is_plain_key(key) {
+            return Ok(key.to_owned());
+        }
+        EncodedKey::wrap(key, self.store.encode_key(key)?)
+    }
+
+    /// Loads a live entry.
+    pub(crate) fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
+        let mut loaded = self.store.load(key)?;
+        if let Some(entry) = &mut loaded.entry {
+            as_in_memory(key.py(), entry)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Stores an entry, unless it is the result of a load that was discarded.
+    pub(crate) fn put(
+        &self,
+        entry: NewEntry<'_, '_>,
+        mode: PutMode,
+        origin: Origin<'_>,
+    ) -> PyResult<Commit<PutResult>> {
+        let plain = as_in_store(entry.value)?;
+        let value = plain.as_ref().map_or(entry.value, |plain| plain.as_any().as_borrowed());
+        let is_discarded = || matches!(origin, Origin::Landing(load) if load.is_discarded());
+        self.store.put(NewEntry { value, ..entry }, mode, &is_discarded)
+    }
+
+    /// Stores or replaces entries, and returns the stamp of each.
+    pub(crate) fn put_many(&self, py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {
+        let mut plain = Vec::with_capacity(entries.len());
+        for entry in entries {
+            plain.push(as_in_store(entry.value)?);
+        }
+        let mut in_store = Vec::with_capacity(entries.len());
+        for (entry, plain) in entries.iter().zip(&plain) {
+            let value = plain.as_ref().map_or(entry.value, |plain| plain.as_any().as_borrowed());
+            in_store.push(NewEntry { value, ..*entry });
+        }
+        self.store.put_many(py, &in_store)
+    }
+
+    /// Removes a live entry and returns it.
+    pub(crate) fn pop(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<Option<StoredEntry>>> {
+        let mut popped = self.store.pop(key)?;
+        if let Some(entry) = &mut popped.result {
+            as_in_memory(key.py(), entry)?;
+        }
+        Ok(popped)
+    }
+
+    pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.given)?;
+        self.store.traverse(visit)
+    }
+
+    /// The keyword arguments that give a cache this tier.
+    pub(crate) fn configuration(&self, arguments: &Bound<'_, PyDict>) -> PyResult<()> {
+        arguments.set_item("store", &self.given)?;
+        self.coherence.configuration(arguments)
+    }
+}

@@ -1,0 +1,398 @@
+//! A store that is an object of the user's, with the methods of `flexcache_rs.Store`.
+//!
+//! Nothing is known of the order in which its writes take effect. So each write holds a ticket of its stripe of keys,
+//! and a write that overlapped another one of its stripe leaves no copy in memory.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use flexcache_core::tracker::{STRIPES, Stamp, Tracker};
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
+use crate::py::object::key::python_hash;
+
+/// The methods without which an object is no store.
+const REQUIRED: [&str; 4] = ["load", "save", "remove", "clear"];
+
+/// Writes of one stripe that have begun, and those that go on.
+#[derive(Debug, Default)]
+struct Stripe {
+    begun: AtomicU64,
+    active: AtomicU64,
+}
+
+/// A write that goes on.
+struct Ticket<'a> {
+    stripe: &'a Stripe,
+    number: u64,
+    began_alone: bool,
+}
+
+impl<'a> Ticket<'a> {
+    fn take(stripe: &'a Stripe) -> Self {
+        let began_alone = stripe.active.fetch_add(1, Ordering::SeqCst) == 0;
+        let number = stripe.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        Self { stripe, number, began_alone }
+    }
+
+    /// Whether no other write has gone on since this one began. One that begins after this was asked invalidates the
+    /// stamps that were taken before.
+    fn is_alone(&self) -> bool {
+        self.began_alone && self.stripe.begun.load(Ordering::SeqCst) == self.number
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.stripe.active.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An entry as `load` and `pop` return it.
+type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
+
+/// An object of the user's.
+pub(crate) struct ObjectStore {
+    object: Py<PyAny>,
+    tracker: Tracker,
+    stripes: [Stripe; STRIPES],
+    /// Whether a cache wants others' writes to be seen, so that `version()` has to be asked.
+    has_version: AtomicBool,
+    known_version: AtomicU64,
+    add: bool,
+    pop: bool,
+    contains: bool,
+    touch: bool,
+    evict_tag: bool,
+    transact: bool,
+}
+
+/// The stores that are alive, by the address of their object. A store keeps its object alive, so the address of a live
+/// store cannot belong to another object.
+static ALIVE: Mutex<Option<HashMap<usize, Weak<ObjectStore>>>> = Mutex::new(None);
+
+impl ObjectStore {
+    /// The store of an object: one for all caches in front of it, so that each sees the writes of the others.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` for an object that is no store, or has no `version()` where `coherence` needs one.
+    pub(crate) fn shared(object: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Arc<Self>> {
+        let made = Arc::new(Self::new(object, coherence)?);
+        let address = object.as_ptr() as usize;
+        let there = {
+            let mut alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+            let alive = alive.get_or_insert_default();
+            alive.retain(|_, store| store.strong_count() > 0);
+            match alive.get(&address).and_then(Weak::upgrade) {
+                Some(there) => Some(there),
+                None => {
+                    alive.insert(address, Arc::downgrade(&made));
+                    None
+                }
+            }
+        };
+        // `made` is dropped here at the earliest: its references, without the lock.
+        let store = there.unwrap_or(made);
+        if coherence == Coherence::Strict {
+            store.has_version.store(true, Ordering::Release);
+        }
+        Ok(store)
+    }
+
+    fn new(object: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Self> {
+        let has =
+            |name: &str| object.getattr_opt(name).map(|method| method.is_some_and(|it| it.is_callable()));
+        for name in REQUIRED {
+            if !has(name)? {
+                return Err(PyTypeError::new_err(format!(
+                    "store must have the methods load, save, remove and clear; {} has no {name}",
+                    object.repr()?
+                )));
+            }
+        }
+        if coherence == Coherence::Strict && !has("version")? {
+            return Err(PyTypeError::new_err(format!(
+                "coherence must be a number of seconds or None for {}, which has no version() to ask whether it changed",
+                object.get_type().name()?
+            )));
+        }
+        Ok(Self {
+            object: object.clone().unbind(),
+            tracker: Tracker::new(),
+            stripes: [const { Stripe { begun: AtomicU64::new(0), active: AtomicU64::new(0) } }; STRIPES],
+            has_version: AtomicBool::new(false),
+            known_version: AtomicU64::new(0),
+            add: has("add")?,
+            pop: has("pop")?,
+            contains: has("contains")?,
+            touch: has("touch")?,
+            evict_tag: has("evict_tag")?,
+            transact: has("transact")?,
+        })
+    }
+
+    fn stripe_of(key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
+        Ok(Tracker::stripe_of(python_hash(&key)?.cast_unsigned() as u64))
+    }
+
+    /// Starts a generation if the store's version is not the one that is known.
+    fn ask_version(&self, py: Python<'_>) -> PyResult<()> {
+        if self.asks_version() {
+            let version = self.version(py)?;
+            if version != self.known_version.load(Ordering::Acquire) {
+                // First, so that no other thread takes an old copy for one of this version.
+                self.tracker.start_generation();
+                self.known_version.store(version, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn asks_version(&self) -> bool {
+        self.has_version.load(Ordering::Acquire)
+    }
+
+    fn version(&self, py: Python<'_>) -> PyResult<u64> {
+        self.object.bind(py).call_method0(intern!(py, "version"))?.extract()
+    }
+
+    /// Runs a write of one key. `has_written` says whether its result means that something was written.
+    fn write<'py, R>(
+        &self,
+        key: Borrowed<'_, 'py, PyAny>,
+        write: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+        has_written: impl FnOnce(&R) -> bool,
+    ) -> PyResult<Commit<R>> {
+        let py = key.py();
+        let stripe = Self::stripe_of(key)?;
+        self.ask_version(py)?;
+        let before = self.known_version.load(Ordering::Acquire);
+        let ticket = Ticket::take(&self.stripes[stripe]);
+        self.tracker.invalidate(1 << stripe);
+        let written = write(self.object.bind(py));
+        self.tracker.invalidate(1 << stripe);
+        let result = written?;
+        if self.asks_version() && has_written(&result) {
+            let after = self.version(py)?;
+            if after == before.wrapping_add(1) {
+                // One write lies between, and that is ours.
+                let (known, success, failure) = (&self.known_version, Ordering::AcqRel, Ordering::Acquire);
+                let _ = known.compare_exchange(before, after, success, failure);
+            }
+        }
+        let stamp = self.tracker.stamp(stripe);
+        let stamp = if ticket.is_alone() { stamp } else { Stamp::NONE };
+        Ok(Commit { result, stamp })
+    }
+
+    /// Runs a write that may concern any key.
+    fn write_all<R>(
+        &self,
+        py: Python<'_>,
+        write: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        let tickets: Vec<_> = self.stripes.iter().map(Ticket::take).collect();
+        self.tracker.start_generation();
+        let written = write(self.object.bind(py));
+        self.tracker.start_generation();
+        drop(tickets);
+        written
+    }
+
+    /// Runs `writes` in one transaction, if the store has such. Copies that were made meanwhile are not served
+    /// afterwards, since nothing says at what point of the transaction they were read.
+    fn transact(&self, py: Python<'_>, writes: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        if !self.transact {
+            return writes();
+        }
+        let transaction = self.object.bind(py).call_method0(intern!(py, "transact"))?;
+        let written = inside(&transaction, writes);
+        self.tracker.start_generation();
+        written
+    }
+
+    fn entry(found: Option<ObjectsEntry<'_>>) -> PyResult<Option<StoredEntry>> {
+        let Some((value, seconds, tags)) = found else { return Ok(None) };
+        let tags = tags.try_iter()?.map(|tag| Ok(Arc::from(&*tag?.extract::<String>()?)));
+        Ok(Some(StoredEntry { value, seconds, tags: tags.collect::<PyResult<_>>()? }))
+    }
+
+    fn find(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<StoredEntry>> {
+        let py = key.py();
+        Self::entry(self.object.bind(py).call_method1(intern!(py, "load"), (key,))?.extract()?)
+    }
+}
+
+impl Store for ObjectStore {
+    fn equality(&self) -> Equality {
+        Equality::Python
+    }
+
+    #[inline]
+    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp) -> Option<bool> {
+        if self.asks_version() { None } else { Some(self.tracker.is_live(stamp)) }
+    }
+
+    fn is_live(&self, py: Python<'_>, stamp: Stamp) -> PyResult<bool> {
+        self.ask_version(py)?;
+        Ok(self.tracker.is_live(stamp))
+    }
+
+    fn bypasses_memory(&self, _py: Python<'_>) -> PyResult<bool> {
+        Ok(false)
+    }
+
+    fn stamp(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Stamp> {
+        self.ask_version(key.py())?;
+        Ok(self.tracker.stamp(Self::stripe_of(key)?))
+    }
+
+    fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
+        // Before the read: a write that comes between invalidates it.
+        let stamp = self.stamp(key)?;
+        Ok(Loaded { entry: self.find(key)?, stamp })
+    }
+
+    fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+        if !self.contains {
+            return Ok(self.find(key)?.is_some());
+        }
+        self.object.bind(key.py()).call_method1(intern!(key.py(), "contains"), (key,))?.is_truthy()
+    }
+
+    fn put(
+        &self,
+        entry: NewEntry<'_, '_>,
+        mode: PutMode,
+        unless: &(dyn Fn() -> bool + Sync),
+    ) -> PyResult<Commit<PutResult>> {
+        let NewEntry { key, value, seconds, tags } = entry;
+        let py = key.py();
+        let tags = PyTuple::new(py, tags.iter().map(|tag| &**tag))?;
+        let put = |object: &Bound<'_, PyAny>| {
+            if unless() {
+                return Ok(PutResult::Discarded);
+            }
+            if mode == PutMode::Add && self.add {
+                let added =
+                    object.call_method1(intern!(py, "add"), (key, value, seconds, tags))?.is_truthy()?;
+                return Ok(if added { PutResult::Inserted } else { PutResult::Present });
+            }
+            if mode == PutMode::Add && self.find(key)?.is_some() {
+                return Ok(PutResult::Present);
+            }
+            object.call_method1(intern!(py, "save"), (key, value, seconds, tags))?;
+            Ok(if mode == PutMode::Add { PutResult::Inserted } else { PutResult::Stored })
+        };
+        self.write(key, put, |&result| !matches!(result, PutResult::Present | PutResult::Discarded))
+    }
+
+    fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<bool>> {
+        let remove =
+            |object: &Bound<'_, PyAny>| object.call_method1(intern!(key.py(), "remove"), (key,))?.is_truthy();
+        self.write(key, remove, |&removed| removed)
+    }
+
+    fn pop(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<Option<StoredEntry>>> {
+        let py = key.py();
+        let pop = |object: &Bound<'_, PyAny>| {
+            if self.pop {
+                return Self::entry(object.call_method1(intern!(py, "pop"), (key,))?.extract()?);
+            }
+            let found = self.find(key)?;
+            let removed = object.call_method1(intern!(py, "remove"), (key,))?.is_truthy()?;
+            Ok(found.filter(|_| removed))
+        };
+        self.write(key, pop, Option::is_some)
+    }
+
+    fn touch(&self, key: Borrowed<'_, '_, PyAny>, seconds: Option<f64>) -> PyResult<Commit<bool>> {
+        let py = key.py();
+        let touch = |object: &Bound<'_, PyAny>| {
+            if self.touch {
+                return object.call_method1(intern!(py, "touch"), (key, seconds))?.is_truthy();
+            }
+            let Some(found) = self.find(key)? else { return Ok(false) };
+            let tags = PyTuple::new(py, found.tags.iter().map(|tag| &**tag))?;
+            object.call_method1(intern!(py, "save"), (key, found.value, seconds, tags))?;
+            Ok(true)
+        };
+        self.write(key, touch, |&touched| touched)
+    }
+
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.write_all(py, |object| object.call_method0(intern!(py, "clear")).map(drop))
+    }
+
+    fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
+        if !self.evict_tag {
+            return Err(PyTypeError::new_err(format!(
+                "evict_tag() needs a store that has it; {} has not",
+                self.object.bind(py).repr()?
+            )));
+        }
+        self.write_all(py, |object| object.call_method1(intern!(py, "evict_tag"), (tag,))?.extract())
+    }
+
+    fn put_many(&self, py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {
+        let mut stamps = Vec::with_capacity(entries.len());
+        self.transact(py, || {
+            for entry in entries {
+                stamps.push(self.put(*entry, PutMode::Replace, &|| false)?.stamp);
+            }
+            Ok(())
+        })?;
+        if self.transact {
+            // They were taken before the commit.
+            stamps.fill(Stamp::NONE);
+        }
+        Ok(stamps)
+    }
+
+    fn remove_many(&self, py: Python<'_>, keys: &[Borrowed<'_, '_, PyAny>]) -> PyResult<usize> {
+        let mut removed = 0;
+        self.transact(py, || {
+            for key in keys {
+                removed += usize::from(self.remove(*key)?.result);
+            }
+            Ok(())
+        })?;
+        Ok(removed)
+    }
+
+    fn encode_key(&self, _key: Borrowed<'_, '_, PyAny>) -> PyResult<Vec<u8>> {
+        unreachable!("keys of this store are not encoded")
+    }
+
+    fn is_plain_key(&self, _key: Borrowed<'_, '_, PyAny>) -> bool {
+        true
+    }
+
+    fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.object)
+    }
+}
+
+/// Runs `writes` inside a context manager.
+fn inside(manager: &Bound<'_, PyAny>, writes: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    let py = manager.py();
+    manager.call_method0(intern!(py, "__enter__"))?;
+    let written = writes();
+    let none = py.None();
+    let (kind, error, traceback) = match &written {
+        Ok(()) => (none.clone_ref(py), none.clone_ref(py), none),
+        Err(error) => {
+            let traceback = error.traceback(py).map_or(none, |traceback| traceback.into_any().unbind());
+            (error.get_type(py).into_any().unbind(), error.value(py).clone().into_any().unbind(), traceback)
+        }
+    };
+    manager.call_method1(intern!(py, "__exit__"), (kind, error, traceback))?;
+    written
+}
