@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// Three modules are exempt: `frames`, `lookup` and `version`.
+// Two modules are exempt: `lookup` and `version`.
 #![deny(unsafe_code)]
 
 mod check;
@@ -9,8 +9,6 @@ mod error;
 mod evict;
 mod eviction_rules;
 pub mod files;
-#[cfg(all(unix, target_pointer_width = "64"))]
-mod frames;
 mod lookup;
 mod pool;
 mod queue;

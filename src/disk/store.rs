@@ -81,8 +81,6 @@ impl DiskStore {
 
     pub(crate) fn connect(&self) -> Result<PooledConnection> {
         let claim = Claim::on(&self.database)?;
-        #[cfg(all(unix, target_pointer_width = "64"))]
-        crate::frames::gather();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -420,9 +418,6 @@ fn begin(connection: &PooledConnection) -> Result<TransactionEffects> {
 }
 
 fn commit(connection: &Connection) -> Result<()> {
-    #[cfg(all(unix, target_pointer_width = "64"))]
-    return crate::frames::gathering(|| execute(connection, "COMMIT"));
-    #[cfg(not(all(unix, target_pointer_width = "64")))]
     execute(connection, "COMMIT")
 }
 

@@ -1,5 +1,7 @@
 //! The store through its public API.
 
+mod crash;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
