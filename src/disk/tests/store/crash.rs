@@ -47,7 +47,7 @@ fn a_transaction_that_spilled_survives() {
         for (number, value) in (0..count).zip(&mut expected).step_by(3) {
             *value = put(number, 2999);
         }
-        store.commit().expect("commit");
+        store.commit(PATIENCE).expect("commit");
         assert!(
             rows_in_copy_of(directory.path(), 0..count) == expected,
             "after a transaction of {count} rows"
