@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
-use crate::store::{DATABASE, DiskStore};
+use crate::store::{DATABASE, DiskStore, retry_while_busy};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,9 @@ impl DiskStore {
     pub fn check(&self, fix: bool, patience: Duration) -> Result<Vec<Finding>> {
         let mut findings = self.read(patience, |connection| damages(connection))?;
         if fix {
-            self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))?;
+            retry_while_busy(patience, || {
+                self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))
+            })?;
         }
         self.write(patience, |connection, effects| {
             let known = self.check_rows(connection, effects, fix, &mut findings)?;
@@ -64,6 +66,9 @@ impl DiskStore {
             check_counter(connection, "count", "SELECT COUNT(key) FROM Cache", fix, &mut findings)?;
             check_counter(connection, "size", "SELECT COALESCE(SUM(size), 0) FROM Cache", fix, &mut findings)
         })?;
+        if fix {
+            self.tracker.start_generation();
+        }
         Ok(findings)
     }
 

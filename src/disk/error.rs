@@ -35,6 +35,10 @@ pub enum Error {
     DamagedValue,
     /// The calling thread has no transaction to end.
     NoTransaction,
+    /// SQLite has rolled the thread's transaction back, because of an earlier error.
+    TransactionLost,
+    /// The thread is ending, and can begin no transaction.
+    ThreadEnds,
 }
 
 /// What every call of this crate returns.
@@ -98,6 +102,13 @@ impl fmt::Display for Error {
             }
             Self::DamagedValue => write!(f, "the value's compressed bytes are damaged"),
             Self::NoTransaction => write!(f, "this thread is in no transaction"),
+            Self::TransactionLost => {
+                write!(
+                    f,
+                    "the transaction was rolled back because of an earlier error, and nothing of it is stored"
+                )
+            }
+            Self::ThreadEnds => write!(f, "this thread is ending, and can begin no transaction"),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::eviction_rules::Rules;
 use crate::read::delete_row;
 use crate::row::{Entry, Key, Label, OwnedKey, Record};
 use crate::store::DiskStore;
+use crate::tracker::Written;
 use crate::write::{INSERT, write_row};
 
 /// The first key of a queue, so that both ends have room.
@@ -78,7 +79,7 @@ impl DiskStore {
         label: Label<'_>,
         rules: &Rules,
         patience: Duration,
-    ) -> Result<Value> {
+    ) -> Result<Written<Value>> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
         self.write(patience, |connection, effects| {
             let outermost: Option<Value> = connection
@@ -108,7 +109,7 @@ impl DiskStore {
         take: bool,
         now: f64,
         patience: Duration,
-    ) -> Result<Option<(OwnedKey, Entry)>> {
+    ) -> Result<Written<Option<(OwnedKey, Entry)>>> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
         self.write(patience, |connection, effects| {
             loop {

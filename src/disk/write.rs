@@ -13,6 +13,7 @@ use crate::eviction_rules::Rules;
 use crate::read::{bind, delete_row, find, live, touch_by_policy};
 use crate::row::{Entry, Key, Label, Record};
 use crate::store::DiskStore;
+use crate::tracker::Written;
 
 macro_rules! insert {
     () => {
@@ -174,7 +175,7 @@ impl DiskStore {
         label: Label<'_>,
         rules: &Rules,
         patience: Duration,
-    ) -> Result<()> {
+    ) -> Result<Written<()>> {
         self.write(patience, |connection, effects| {
             self.put_and_evict(connection, effects, key, &record, &label, rules)
         })
@@ -192,7 +193,7 @@ impl DiskStore {
         label: Label<'_>,
         rules: &Rules,
         patience: Duration,
-    ) -> Result<bool> {
+    ) -> Result<Written<bool>> {
         self.write(patience, |connection, effects| {
             let expires: Option<Option<f64>> = connection
                 .prepare_cached(EXPIRY_OF)?
@@ -220,7 +221,7 @@ impl DiskStore {
         now: f64,
         rules: &Rules,
         patience: Duration,
-    ) -> Result<Counted> {
+    ) -> Result<Written<Counted>> {
         self.write(patience, |connection, effects| {
             let found: Option<(i64, Option<f64>, Option<String>, Value)> = connection
                 .prepare_cached(NUMBER_OF)?
@@ -274,7 +275,7 @@ impl DiskStore {
         now: f64,
         expire_time: Option<f64>,
         patience: Duration,
-    ) -> Result<bool> {
+    ) -> Result<Written<bool>> {
         self.write(patience, |connection, _| {
             let columns = params![bind(key.datum), key.raw, now, expire_time];
             self.forecast().expect_expiry(expire_time);
@@ -287,7 +288,7 @@ impl DiskStore {
     /// # Errors
     ///
     /// [`Error::Busy`]; the database cannot be written.
-    pub fn delete(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
+    pub fn delete(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Written<bool>> {
         self.write(patience, |connection, effects| {
             let columns = params![bind(key.datum), key.raw, now];
             if connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
@@ -309,7 +310,7 @@ impl DiskStore {
     /// # Errors
     ///
     /// [`Error::Busy`]; the database cannot be written.
-    pub fn pop(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Option<Entry>> {
+    pub fn pop(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Written<Option<Entry>>> {
         self.write(patience, |connection, effects| {
             let taken = find(connection, key, now)?;
             if let Some(entry) = &taken {
@@ -325,7 +326,7 @@ impl DiskStore {
         let Some(filename) = &entry.filename else { return };
         match self.pool.own_transaction() {
             Ok(mut checkout) => {
-                if let Some((_, effects)) = checkout.transaction() {
+                if let Ok(Some((_, effects))) = checkout.transaction() {
                     effects.old_files.push(filename.clone());
                 }
             }

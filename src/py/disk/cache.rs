@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flexcache_disk::{DiskStore as Store, Error, Policy, Rules, Version};
+use flexcache_disk::{DiskStore, Error, Policy, Rules, Version, Written};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -58,7 +58,7 @@ impl DiskCache {
         if lazy.get().is_none() {
             let remover = Arc::clone(&open.remover);
             let remove = move |path: &Path| remove(&remover, path);
-            lazy.get_or_init(|| Store::with_remove(&open.directory, Box::new(remove)));
+            lazy.get_or_init(|| DiskStore::with_remove(&open.directory, Box::new(remove)));
             register(py, &lazy);
             audit_hook::watch(py);
         }
@@ -82,7 +82,7 @@ impl DiskCache {
         &self,
         py: Python<'_>,
         retry: bool,
-        call: impl Fn(&Store, Duration) -> Result<R, Error> + Send + Sync,
+        call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
         let store = self.store(py)?;
         let Some(store) = store.get() else { return Err(PyRuntimeError::new_err("the cache is not open")) };
@@ -105,11 +105,19 @@ impl DiskCache {
         }
     }
 
+    /// As `wait`, for a call that writes. Returns its result.
+    pub(super) fn write<R: Send>(
+        &self,
+        py: Python<'_>,
+        retry: bool,
+        call: impl Fn(&DiskStore, Duration) -> Result<Written<R>, Error> + Send + Sync,
+    ) -> PyResult<R> {
+        Ok(self.wait(py, retry, call)?.result)
+    }
+
     /// The version of the database, for the tier.
     pub(crate) fn version(&self, py: Python<'_>) -> PyResult<Version> {
-        let store = self.store(py)?;
-        let Some(store) = store.get() else { return Err(PyRuntimeError::new_err("the cache is not open")) };
-        store.version().map_err(|error| errors::raised(py, error))
+        self.wait(py, false, DiskStore::version)
     }
 
     /// The same, where it takes but a look.
@@ -120,15 +128,24 @@ impl DiskCache {
 
     /// Whether the calling thread is in a transaction.
     pub(crate) fn is_in_transaction(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.store(py)?.get().is_some_and(Store::in_transaction))
+        Ok(self.store(py)?.get().is_some_and(DiskStore::in_transaction))
     }
 
     pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<()> {
-        self.wait(py, retry, Store::begin)
+        self.wait(py, retry, DiskStore::begin)
     }
 
-    pub(super) fn end(&self, py: Python<'_>, commit: bool) -> PyResult<()> {
-        self.wait(py, false, |store, _| if commit { store.commit() } else { store.rollback() })
+    /// Leaves one level of the thread's transaction. Where the outermost cannot be committed, because others read for
+    /// longer than the timeout or a signal comes, it is rolled back: no transaction is open afterwards.
+    pub(super) fn end(&self, py: Python<'_>, commit: bool, retry: bool) -> PyResult<()> {
+        if !commit {
+            return self.wait(py, false, |store, _| store.rollback());
+        }
+        let committed = self.wait(py, retry, DiskStore::commit).map(drop);
+        if committed.is_err() && self.is_in_transaction(py)? {
+            self.wait(py, false, |store, _| store.rollback())?;
+        }
+        committed
     }
 }
 
@@ -297,7 +314,7 @@ impl DiskCache {
     /// >>> Cache().volume() < 100_000
     /// True
     fn volume(&self, py: Python<'_>) -> PyResult<i64> {
-        self.wait(py, true, Store::volume)
+        self.wait(py, true, DiskStore::volume)
     }
 
     /// Closes what this process has open; the next call opens it again.
@@ -310,7 +327,7 @@ impl DiskCache {
     /// 1
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let store = self.store(py)?;
-        py.detach(|| store.get().map(Store::close));
+        py.detach(|| store.get().map(DiskStore::close));
         Ok(())
     }
 

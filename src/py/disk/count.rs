@@ -30,7 +30,7 @@ impl DiskCache {
             Some(if sign > 0 { default.add(delta)? } else { default.sub(delta)? })
         };
         let count = |record: Option<Record<'_>>| {
-            self.wait(py, retry, |store, patience| store.increment(at, step, record, now, &rules, patience))
+            self.write(py, retry, |store, patience| store.increment(at, step, record, now, &rules, patience))
         };
         let counted = match &begin {
             None => count(None)?,
