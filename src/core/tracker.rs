@@ -93,6 +93,7 @@ impl Stamp {
     }
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
     fn stripe(self) -> usize {
         (self.0 & low(STRIPE_BITS)) as usize
     }
@@ -140,16 +141,46 @@ impl Tracker {
     #[inline]
     #[must_use]
     pub fn stamp(&self, stripe: usize) -> Stamp {
-        let generation = self.generation.load(Ordering::Acquire);
+        self.stamp_in(0, stripe)
+    }
+
+    /// The same stamp for a store that counts generations itself: `generation` is its own, which only grows.
+    #[inline]
+    #[must_use]
+    pub fn stamp_in(&self, generation: u64, stripe: usize) -> Stamp {
+        // A sum of two numbers that only grow is another one as soon as either has grown.
+        let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
         Stamp::new(generation, self.epochs[stripe].load(Ordering::Acquire), stripe)
+    }
+
+    /// The stamp of a stripe whose epoch was read earlier, see [`epoch`](Self::epoch).
+    #[must_use]
+    pub fn stamp_of_epoch(&self, generation: u64, epoch: u64, stripe: usize) -> Stamp {
+        let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
+        Stamp::new(generation, epoch, stripe)
+    }
+
+    /// The epoch of a stripe.
+    #[must_use]
+    pub fn epoch(&self, stripe: usize) -> u64 {
+        self.epochs[stripe].load(Ordering::Acquire)
+    }
+
+    /// Whether a copy with this stamp may be served, for a store that counts generations itself.
+    #[inline]
+    #[must_use]
+    pub fn is_live_in(&self, generation: u64, stamp: Stamp) -> bool {
+        let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
+        generation & low(GENERATION_BITS) == stamp.generation()
+            && self.epochs[stamp.stripe()].load(Ordering::Acquire) & low(EPOCH_BITS) == stamp.epoch()
+            && stamp != Stamp::NONE
     }
 
     /// Whether a copy with this stamp may be served.
     #[inline]
     #[must_use]
     pub fn is_live(&self, stamp: Stamp) -> bool {
-        self.generation.load(Ordering::Acquire) & low(GENERATION_BITS) == stamp.generation()
-            && self.epochs[stamp.stripe()].load(Ordering::Acquire) & low(EPOCH_BITS) == stamp.epoch()
+        self.is_live_in(0, stamp)
     }
 
     /// Ends the service of every copy whose key is in one of the stripes, a bit for each.
@@ -167,11 +198,7 @@ impl Tracker {
 
     /// Ends the service of every copy.
     pub fn start_generation(&self) {
-        let before = self.generation.fetch_add(1, Ordering::AcqRel);
-        if (before + 1) & low(GENERATION_BITS) == 0 {
-            // No stamp but NONE has generation 0.
-            self.generation.fetch_add(1, Ordering::AcqRel);
-        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -192,7 +219,8 @@ mod tests {
         assert!(!tracker.is_live(Stamp::NONE));
         tracker.generation.store(low(GENERATION_BITS), Ordering::Release);
         tracker.start_generation();
-        assert!(!tracker.is_live(Stamp::NONE));
+        // The bits of generation, epoch and stripe are those of NONE.
+        assert!(!tracker.is_live(Stamp::NONE) && !tracker.is_live(tracker.stamp(0)));
     }
 
     #[test]

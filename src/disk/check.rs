@@ -94,6 +94,7 @@ impl DiskStore {
                         connection
                             .prepare_cached("UPDATE Cache SET size = ? WHERE rowid = ?")?
                             .execute((size, rowid))?;
+                        effects.written.add_all();
                         effects.resized(recorded, size);
                     }
                     findings.push(Finding::WrongSize { path: path.clone(), actual: data.len(), recorded });
@@ -102,6 +103,7 @@ impl DiskStore {
                 Err(_) => {
                     if fix {
                         connection.prepare_cached("DELETE FROM Cache WHERE rowid = ?")?.execute([rowid])?;
+                        effects.written.add_all();
                         effects.taken(recorded);
                     }
                     findings.push(Finding::MissingFile(path.clone()));

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use crate::connection::PooledConnection;
 use crate::error::Result;
+use crate::stripes::WrittenStripes;
 use crate::version::{Version, pages_written};
 
 /// The files and counters that change with a transaction.
@@ -21,6 +22,8 @@ pub(crate) struct TransactionEffects {
     size: i64,
     /// The database's version when the transaction began. No other writer changes it before the transaction ends.
     pub(crate) version: Option<Version>,
+    /// The keys whose entries are no longer what they were.
+    pub(crate) written: WrittenStripes,
     /// The number of pages that the connection had written when the transaction began.
     pages_before: i32,
 }

@@ -219,6 +219,7 @@ impl DiskStore {
                 "DELETE FROM Cache WHERE rowid IN \
                  (SELECT rowid FROM Cache WHERE tag = ?1 AND rowid <= ?2 ORDER BY rowid LIMIT ?3) RETURNING size, filename",
             )?;
+            effects.written.add_all();
             note_deleted(effects, delete.query(params![bind(tag), last, BATCH])?)
         })
     }
@@ -234,6 +235,7 @@ impl DiskStore {
                 "DELETE FROM Cache WHERE rowid IN \
                  (SELECT rowid FROM Cache WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2) RETURNING size, filename",
             )?;
+            effects.written.add_all();
             note_deleted(effects, delete.query((last, BATCH))?)
         })
     }

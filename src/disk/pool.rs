@@ -12,6 +12,7 @@
 //! transaction (`T`).
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
@@ -66,6 +67,8 @@ struct State<C, T> {
 pub(crate) struct Pool<C, T> {
     state: Mutex<State<C, T>>,
     changed: Condvar,
+    /// Whether some thread is in a transaction.
+    has_transaction: AtomicBool,
     log: LogUpkeep,
 }
 
@@ -113,6 +116,7 @@ impl<C, T> Checkout<'_, C, T> {
     {
         thread_end::watch(pool)?;
         self.within = Some((1, data));
+        self.pool.has_transaction.store(true, Ordering::Release);
         self.writes = false;
         Ok(())
     }
@@ -138,6 +142,7 @@ impl<C, T> Checkout<'_, C, T> {
     /// Leaves the transaction, which the caller has ended, or is to end before it drops the checkout.
     pub(crate) fn leave(&mut self) -> Option<T> {
         let (_, data) = self.within.take()?;
+        self.pool.has_transaction.store(false, Ordering::Release);
         self.writes = true;
         Some(data)
     }
@@ -187,7 +192,12 @@ impl<C, T> Default for Pool<C, T> {
             abandoned: Vec::new(),
             paused: false,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new(), log: LogUpkeep::default() }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            has_transaction: AtomicBool::new(false),
+            log: LogUpkeep::default(),
+        }
     }
 }
 
@@ -326,6 +336,12 @@ impl<C, T> Pool<C, T> {
         Ok(state)
     }
 
+    /// Whether some thread is in a transaction. Takes no lock.
+    #[inline]
+    pub(crate) fn has_transaction(&self) -> bool {
+        self.has_transaction.load(Ordering::Acquire)
+    }
+
     /// Whether this thread is in a transaction.
     pub(crate) fn in_transaction(&self) -> bool {
         let me = thread::current().id();
@@ -403,6 +419,7 @@ impl<C: Send, T: Send> OnThreadEnd for Pool<C, T> {
         let mut broken = None;
         let mut state = self.lock();
         state.abandoned.push(data);
+        self.has_transaction.store(false, Ordering::Release);
         if connection.is_autocommit() {
             state.idle.push(connection);
         } else {

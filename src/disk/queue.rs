@@ -91,6 +91,7 @@ impl DiskStore {
             let at = Key { datum: ValueRef::from(&key), raw: true };
             write_row(connection, INSERT, at, &record, &label)?;
             effects.inserted(record.size);
+            effects.written.add_all();
             self.evict_some(connection, effects, &Incoming::of(&label, &record), rules)?;
             Ok(key)
         })
@@ -121,11 +122,13 @@ impl DiskStore {
                 let expired = entry.expired(now);
                 if expired {
                     delete_row(connection, entry.rowid)?;
+                    effects.written.add_all();
                     effects.deleted(entry.size, entry.filename);
                     continue;
                 }
                 if take {
                     delete_row(connection, entry.rowid)?;
+                    effects.written.add_all();
                     effects.taken(entry.size);
                 }
                 return Ok(Some((OwnedKey { datum, raw: true }, entry)));

@@ -239,6 +239,7 @@ impl DiskStore {
                 match found {
                     Some((_, entry)) if entry.expired(now) => {
                         delete_row(connection, entry.rowid)?;
+                        effects.written.add_all();
                         effects.deleted(entry.size, entry.filename);
                     }
                     found => return Ok(found),
@@ -257,6 +258,7 @@ impl DiskStore {
             let mut delete =
                 connection.prepare_cached("DELETE FROM Cache WHERE rowid = ? AND filename IS ?")?;
             if delete.execute((entry.rowid, &entry.filename))? > 0 {
+                effects.written.add_all();
                 effects.taken(entry.size);
             }
             Ok(())

@@ -18,6 +18,7 @@ use crate::patience::Patience;
 use crate::pool::{Checkout, Pool, roll_back};
 use crate::read::Lookups;
 use crate::settings::{set_pragma, setting, settings};
+use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::version::{Version, change_counter};
 
@@ -53,6 +54,7 @@ pub struct DiskStore {
     remove: Remove,
     page_size: OnceLock<i64>,
     pub(crate) tracker: CommitTracker,
+    observer: Option<Arc<dyn CommitObserver>>,
     /// The connection that keeps the header of the log mapped for `tracker`.
     watch: Mutex<Option<Link>>,
     pub(crate) forecast: Mutex<Forecast>,
@@ -78,10 +80,17 @@ impl DiskStore {
             remove,
             page_size: OnceLock::new(),
             tracker: CommitTracker::default(),
+            observer: None,
             watch: Mutex::default(),
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
         }
+    }
+
+    /// The same store, with an observer of its commits.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn CommitObserver>) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// The directory.
@@ -159,13 +168,19 @@ impl DiskStore {
         // What earlier statements of this thread left does not count.
         let _ = take_log_pages();
         let committing = self.tracker.committing(effects.version);
+        if let Some(observer) = &self.observer {
+            observer.committing(effects.written);
+        }
         match execute(connection, "COMMIT") {
             Ok(()) => {
                 let wrote = match connection.header() {
                     Some(_) => log_pages() > 0,
                     None => effects.has_written_pages(connection),
                 };
-                let commit = committing.done(wrote, connection.version());
+                let mut commit = committing.done(wrote, connection.version());
+                if let Some(observer) = &self.observer {
+                    commit.epochs = observer.committed(effects.written);
+                }
                 self.forecast().note_own_write(effects.version, commit.version);
                 Ok(commit)
             }
@@ -269,6 +284,13 @@ impl DiskStore {
             self.after(checkout, effects, false);
         }
         Ok(())
+    }
+
+    /// Whether some thread of this process is in a transaction of this store. Takes no lock.
+    #[inline]
+    #[must_use]
+    pub fn has_transaction(&self) -> bool {
+        self.pool.has_transaction()
     }
 
     /// Whether this thread is in a transaction.

@@ -20,10 +20,11 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::stripes::Epochs;
 use crate::version::{Header, Version};
 
 /// What a transaction left when it was committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// Whether it wrote anything to the database.
     pub wrote: bool,
@@ -34,10 +35,12 @@ pub struct Commit {
     pub generation: Option<u64>,
     /// The version that it left, if nobody else has committed since.
     pub version: Option<Version>,
+    /// What the observer said of the stripes that were written.
+    pub epochs: Epochs,
 }
 
 /// The result of a write, and what its transaction left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written<T> {
     /// What the call returns.
     pub result: T,
@@ -275,7 +278,7 @@ impl Committing<'_> {
             }
         };
         tracker.commits.store(false, Ordering::SeqCst);
-        Commit { wrote, sequence, generation, version: left.filter(|_| is_ours) }
+        Commit { wrote, sequence, generation, version: left.filter(|_| is_ours), epochs: Epochs::None }
     }
 
     /// The transaction is still open: nothing has changed.

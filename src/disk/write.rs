@@ -115,7 +115,8 @@ fn put(
     record: &Record<'_>,
     label: &Label<'_>,
     hint: &AtomicBool,
-) -> Result<()> {
+) -> Result<bool> {
+    effects.written.add(key);
     effects.new_files.extend(record.filename.map(str::to_owned));
     let insert = |effects: &mut TransactionEffects| -> Result<bool> {
         let inserted = write_row(connection, INSERT_NEW, key, record, label)?;
@@ -134,11 +135,11 @@ fn put(
     // A write of a new key is likely to follow another one.
     let new = hint.load(Ordering::Relaxed);
     if if new { insert(effects)? } else { replace(effects)? } {
-        return Ok(());
+        return Ok(!new);
     }
     hint.store(!new, Ordering::Relaxed);
     if if new { replace(effects)? } else { insert(effects)? } {
-        return Ok(());
+        return Ok(new);
     }
     let (size, filename): (Option<i64>, Option<String>) = connection
         .prepare_cached(FILE_OF)?
@@ -146,7 +147,28 @@ fn put(
     write_row(connection, REPLACE, key, record, label)?;
     effects.resized(size.unwrap_or(0), record.size);
     effects.old_files.extend(filename);
-    Ok(())
+    Ok(true)
+}
+
+/// What a put did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The key was new.
+    Inserted,
+    /// There was a row of the key, which may have been expired.
+    Replaced,
+    /// Nothing: there was a live entry, and only a new key was wanted.
+    Present,
+    /// Nothing: the caller had changed its mind when the write's turn came.
+    Discarded,
+}
+
+fn has_live(connection: &Connection, key: Key<'_>, now: f64) -> Result<bool> {
+    let expires: Option<Option<f64>> = connection
+        .prepare_cached(EXPIRY_OF)?
+        .query_row(params![bind(key.datum), key.raw], |row| row.get(0))
+        .optional()?;
+    Ok(expires.is_some_and(|time| time.is_none_or(|time| time > now)))
 }
 
 impl DiskStore {
@@ -158,9 +180,45 @@ impl DiskStore {
         record: &Record<'_>,
         label: &Label<'_>,
         rules: &Rules,
-    ) -> Result<()> {
-        put(connection, effects, key, record, label, &self.new_keys)?;
-        self.evict_some(connection, effects, &Incoming::of(label, record), rules)
+    ) -> Result<bool> {
+        let replaced = put(connection, effects, key, record, label, &self.new_keys)?;
+        self.evict_some(connection, effects, &Incoming::of(label, record), rules)?;
+        Ok(replaced)
+    }
+
+    /// Stores an entry, only if the key has no live one where `only_new`, unless `unless` is true when it is this
+    /// write's turn: no other write of this store comes between that and the commit. If nothing is stored, the
+    /// record's file is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    #[expect(clippy::too_many_arguments, reason = "a row, and when to store it")]
+    pub fn put(
+        &self,
+        key: Key<'_>,
+        record: Record<'_>,
+        label: Label<'_>,
+        only_new: bool,
+        unless: &(dyn Fn() -> bool + Sync),
+        rules: &Rules,
+        patience: Duration,
+    ) -> Result<Written<Put>> {
+        self.write(patience, |connection, effects| {
+            let refused = if unless() {
+                Some(Put::Discarded)
+            } else if only_new && has_live(connection, key, label.now)? {
+                Some(Put::Present)
+            } else {
+                None
+            };
+            if let Some(refused) = refused {
+                effects.old_files.extend(record.filename.map(str::to_owned));
+                return Ok(refused);
+            }
+            let replaced = self.put_and_evict(connection, effects, key, &record, &label, rules)?;
+            Ok(if replaced { Put::Replaced } else { Put::Inserted })
+        })
     }
 
     /// Stores or replaces, then evicts as the rules say.
@@ -176,9 +234,8 @@ impl DiskStore {
         rules: &Rules,
         patience: Duration,
     ) -> Result<Written<()>> {
-        self.write(patience, |connection, effects| {
-            self.put_and_evict(connection, effects, key, &record, &label, rules)
-        })
+        let put = self.put(key, record, label, false, &|| false, rules, patience)?;
+        Ok(put.map(|_| ()))
     }
 
     /// Stores only if the key has no live entry. Returns whether it did; if not, the record's file is removed.
@@ -194,18 +251,8 @@ impl DiskStore {
         rules: &Rules,
         patience: Duration,
     ) -> Result<Written<bool>> {
-        self.write(patience, |connection, effects| {
-            let expires: Option<Option<f64>> = connection
-                .prepare_cached(EXPIRY_OF)?
-                .query_row(params![bind(key.datum), key.raw], |row| row.get(0))
-                .optional()?;
-            if expires.is_some_and(|time| time.is_none_or(|time| time > label.now)) {
-                effects.old_files.extend(record.filename.map(str::to_owned));
-                return Ok(false);
-            }
-            self.put_and_evict(connection, effects, key, &record, &label, rules)?;
-            Ok(true)
-        })
+        let put = self.put(key, record, label, true, &|| false, rules, patience)?;
+        Ok(put.map(|put| put != Put::Present))
     }
 
     /// Adds to a number, or stores `begin` where there is no live entry.
@@ -238,6 +285,7 @@ impl DiskStore {
                         _ => return Err(Error::NotANumber),
                     }
                     .plus(delta)?;
+                    effects.written.add(key);
                     let mut update = connection
                         .prepare_cached("UPDATE Cache SET store_time = ?2, value = ?3 WHERE rowid = ?1")?;
                     match sum {
@@ -276,10 +324,14 @@ impl DiskStore {
         expire_time: Option<f64>,
         patience: Duration,
     ) -> Result<Written<bool>> {
-        self.write(patience, |connection, _| {
+        self.write(patience, |connection, effects| {
             let columns = params![bind(key.datum), key.raw, now, expire_time];
             self.forecast().expect_expiry(expire_time);
-            Ok(connection.prepare_cached(TOUCH)?.execute(columns)? > 0)
+            let touched = connection.prepare_cached(TOUCH)?.execute(columns)? > 0;
+            if touched {
+                effects.written.add(key);
+            }
+            Ok(touched)
         })
     }
 
@@ -292,6 +344,7 @@ impl DiskStore {
         self.write(patience, |connection, effects| {
             let columns = params![bind(key.datum), key.raw, now];
             if connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
+                effects.written.add(key);
                 effects.taken(0);
                 return Ok(true);
             }
@@ -300,6 +353,7 @@ impl DiskStore {
                 .query_row(columns, |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let Some((size, filename)) = deleted else { return Ok(false) };
+            effects.written.add(key);
             effects.deleted(size.unwrap_or(0), filename);
             Ok(true)
         })
@@ -315,6 +369,7 @@ impl DiskStore {
             let taken = find(connection, key, now)?;
             if let Some(entry) = &taken {
                 delete_row(connection, entry.rowid)?;
+                effects.written.add(key);
                 effects.taken(entry.size);
             }
             Ok(taken)

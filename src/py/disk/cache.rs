@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flexcache_disk::{DiskStore, Error, Policy, Rules, Version, Written};
+use flexcache_core::tracker::Tracker;
+use flexcache_disk::{Commit, CommitObserver, DiskStore, Error, Policy, Rules, Written};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::codec::Disk;
+use super::commit_tracker::DirectoryTracker;
 use super::datum::{setting, to_object};
 use super::fork::{Lazy, register};
 use super::transaction::DiskTransaction;
@@ -44,6 +46,7 @@ pub(super) struct OpenDirectory {
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct DiskCache {
     pub(super) open: OnceLock<OpenDirectory>,
+    tracker: Arc<DirectoryTracker>,
     rules: Guard<Arc<Rules>>,
 }
 
@@ -58,7 +61,10 @@ impl DiskCache {
         if lazy.get().is_none() {
             let remover = Arc::clone(&open.remover);
             let remove = move |path: &Path| remove(&remover, path);
-            lazy.get_or_init(|| DiskStore::with_remove(&open.directory, Box::new(remove)));
+            lazy.get_or_init(|| {
+                let store = DiskStore::with_remove(&open.directory, Box::new(remove));
+                store.observed_by(Arc::clone(&self.tracker) as Arc<dyn CommitObserver>)
+            });
             register(py, &lazy);
             audit_hook::watch(py);
         }
@@ -115,15 +121,43 @@ impl DiskCache {
         Ok(self.wait(py, retry, call)?.result)
     }
 
-    /// The version of the database, for the tier.
-    pub(crate) fn version(&self, py: Python<'_>) -> PyResult<Version> {
-        self.wait(py, false, DiskStore::version)
+    pub(super) fn tracker(&self) -> &Tracker {
+        &self.tracker.0
     }
 
-    /// The same, where it takes but a look.
+    /// The generation of the database, where it takes but a look at memory.
     #[inline]
-    pub(crate) fn version_if_watched(&self, py: Python<'_>) -> Option<Version> {
-        self.open.get()?.store.with(py, |store| store.get()?.version_if_watched())
+    pub(super) fn generation(&self, py: Python<'_>) -> Option<u64> {
+        self.open.get()?.store.with(py, |store| store.get()?.generation())
+    }
+
+    /// The generation of the database; `None` while it is about to change.
+    pub(super) fn observe(&self, py: Python<'_>, retry: bool) -> PyResult<Option<u64>> {
+        self.wait(py, retry, DiskStore::observe)
+    }
+
+    /// The incarnation of the open directory, where it is open.
+    #[inline]
+    pub(super) fn incarnation(&self, py: Python<'_>) -> Option<u64> {
+        self.open.get()?.store.with(py, |store| Some(store.get()?.incarnation()))
+    }
+
+    /// The incarnation of the directory, which is opened if it is not.
+    pub(super) fn incarnation_now(&self, py: Python<'_>) -> PyResult<u64> {
+        let store = self.store(py)?;
+        store
+            .get()
+            .map(DiskStore::incarnation)
+            .ok_or_else(|| PyRuntimeError::new_err("the cache is not open"))
+    }
+
+    /// Whether some thread of this process is in a transaction.
+    #[inline]
+    pub(super) fn has_open_transaction(&self, py: Python<'_>) -> bool {
+        let open = self.open.get();
+        open.is_some_and(|open| {
+            open.store.with(py, |store| store.get().is_some_and(DiskStore::has_transaction))
+        })
     }
 
     /// Whether the calling thread is in a transaction.
@@ -137,11 +171,11 @@ impl DiskCache {
 
     /// Leaves one level of the thread's transaction. Where the outermost cannot be committed, because others read for
     /// longer than the timeout or a signal comes, it is rolled back: no transaction is open afterwards.
-    pub(super) fn end(&self, py: Python<'_>, commit: bool, retry: bool) -> PyResult<()> {
+    pub(super) fn end(&self, py: Python<'_>, commit: bool, retry: bool) -> PyResult<Option<Commit>> {
         if !commit {
-            return self.wait(py, false, |store, _| store.rollback());
+            return self.wait(py, false, |store, _| store.rollback()).map(|()| None);
         }
-        let committed = self.wait(py, retry, DiskStore::commit).map(drop);
+        let committed = self.wait(py, retry, DiskStore::commit);
         if committed.is_err() && self.is_in_transaction(py)? {
             self.wait(py, false, |store, _| store.rollback())?;
         }
@@ -171,7 +205,7 @@ impl DiskCache {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { open: OnceLock::new(), rules: Guard::new(Arc::default(), true) }
+        Self { open: OnceLock::new(), tracker: Arc::default(), rules: Guard::new(Arc::default(), true) }
     }
 
     /// Takes whatever the constructor takes: the class below opens the directory.

@@ -45,6 +45,30 @@ impl<'py> Datum<'py> {
         })
     }
 
+    /// Appends the form, so that two of them are the same bytes only where they are the same key.
+    pub(super) fn append_to(&self, bytes: &mut Vec<u8>) -> PyResult<()> {
+        match self {
+            Self::Null => bytes.push(0),
+            Self::Integer(number) => {
+                bytes.push(1);
+                bytes.extend(number.to_le_bytes());
+            }
+            Self::Real(number) => {
+                bytes.push(2);
+                bytes.extend(number.to_le_bytes());
+            }
+            Self::Text(text) => {
+                bytes.push(3);
+                bytes.extend(text.to_str()?.as_bytes());
+            }
+            Self::Blob(blob) => {
+                bytes.push(4);
+                bytes.extend(blob.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
     /// Whatever SQLite would take: None, numbers, text, anything with a buffer of bytes.
     pub(super) fn any(what: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
         if let Some(datum) = Self::exactly(object) {

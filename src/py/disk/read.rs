@@ -23,9 +23,19 @@ impl DiskCache {
         details: bool,
         retry: bool,
     ) -> PyResult<Option<(Bound<'py, PyAny>, Entry)>> {
-        let py = key.py();
         let (datum, raw) = self.encode_key(key)?;
-        let key = Key { datum: datum.borrow()?, raw };
+        self.find_encoded(key.py(), Key { datum: datum.borrow()?, raw }, read, details, retry)
+    }
+
+    /// The same of a key that is encoded.
+    pub(super) fn find_encoded<'py>(
+        &self,
+        py: Python<'py>,
+        key: Key<'_>,
+        read: bool,
+        details: bool,
+        retry: bool,
+    ) -> PyResult<Option<(Bound<'py, PyAny>, Entry)>> {
         let (now, rules) = (now(py)?, self.rules(py)?);
         let found = self.wait(py, retry, |store, patience| {
             if details {
@@ -40,6 +50,15 @@ impl DiskCache {
         }
         self.wait(py, true, |store, patience| store.count_as_miss(&rules, patience))?;
         Ok(None)
+    }
+
+    /// Whether there is a live entry of a key.
+    pub(super) fn has_key(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = key.py();
+        let (datum, raw) = self.encode_key(key)?;
+        let key = Key { datum: datum.borrow()?, raw };
+        let now = now(py)?;
+        self.wait(py, true, |store, patience| store.contains(key, now, patience))
     }
 }
 
@@ -89,11 +108,7 @@ impl DiskCache {
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = key.py();
-        let (datum, raw) = self.encode_key(key)?;
-        let key = Key { datum: datum.borrow()?, raw };
-        let now = now(py)?;
-        self.wait(py, true, |store, patience| store.contains(key, now, patience))
+        self.has_key(key)
     }
 
     /// A value as an open file, if it has one of bytes; else the value.

@@ -77,7 +77,7 @@ impl DiskCache {
     /// >>> cache.evict("letters"), len(cache)
     /// (1, 0)
     #[pyo3(signature = (tag, retry=false))]
-    fn evict(&self, tag: &Bound<'_, PyAny>, retry: bool) -> PyResult<u64> {
+    pub(super) fn evict(&self, tag: &Bound<'_, PyAny>, retry: bool) -> PyResult<u64> {
         let py = tag.py();
         let tag = Datum::any("tag", tag)?;
         let tag = tag.borrow()?;
@@ -102,7 +102,7 @@ impl DiskCache {
     /// >>> cache.clear(), len(cache)
     /// (2, 0)
     #[pyo3(signature = (retry=false))]
-    fn clear(&self, py: Python<'_>, retry: bool) -> PyResult<u64> {
+    pub(super) fn clear(&self, py: Python<'_>, retry: bool) -> PyResult<u64> {
         let Some(last) = self.wait(py, true, DiskStore::last_row)? else { return Ok(0) };
         self.until_none(py, retry, |store, patience| store.clear_some(last, patience))
     }

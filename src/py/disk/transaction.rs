@@ -24,7 +24,7 @@ impl DiskTransaction {
         _error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.cache.get().end(py, kind.is_none(), self.retry)
+        self.cache.get().end(py, kind.is_none(), self.retry).map(drop)
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

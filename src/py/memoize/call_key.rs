@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
-use crate::py::object::key::{DEEPEST_TUPLE, compare, native_eq, python_hash};
+use crate::py::object::key::{DEEPEST_TUPLE, PlainParts, compare, native_eq, python_hash};
 use crate::py::object::running_python::call_raw;
 
 /// Whether hashes of tuples come out as CPython computes them.
@@ -281,6 +281,12 @@ impl Arguments {
                 !self.ignored_names.iter().any(|ignored| native_eq(ignored.as_any(), &name) == Some(true))
             }
         })
+    }
+
+    /// Whether every key that is equal in Python is the same key of a store that encodes keys.
+    pub(crate) fn is_plain(&self, call: &Call<'_, '_>) -> bool {
+        let mut parts = PlainParts::default();
+        self.all(call, |part| part == self.mark.as_ptr() || parts.add(call.object(part)))
     }
 
     /// The hash of the key, as Python would compute it.

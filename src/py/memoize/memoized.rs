@@ -388,8 +388,7 @@ impl Memoized {
             (cache.get().read_if_plain(key, hash), hash)
         } else {
             let hash = cache.get().hash_of(self.arguments.hash(&call)?);
-            let eq = |stored: &Py<PyAny>| self.arguments.native_eq(stored, &call);
-            (cache.get().read_if_plainly_equal(py, hash, eq), hash)
+            (self.read_call(cache, &call, hash), hash)
         };
         match found {
             Ok(Some(value)) if self.ready.is_none() && !self.examines.load(Ordering::Relaxed) => Ok(value),
@@ -422,14 +421,28 @@ impl Memoized {
         let instance = self.instance(&this, &call)?;
         let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
         let hash = cache.get().hash_of(self.arguments.hash(&call)?);
-        let eq = |stored: &Py<PyAny>| self.arguments.native_eq(stored, &call);
-        match cache.get().read_if_plainly_equal(this.py(), hash, eq) {
+        match self.read_call(cache, &call, hash) {
             Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
             Ok(None) => self.miss(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash }),
             Err(Complicated) => {
                 self.look_up(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash })
             }
         }
+    }
+
+    /// Reads the result of a call, whose arguments are compared where they are.
+    #[inline(always)]
+    fn read_call(
+        &self,
+        cache: Borrowed<'_, '_, FlexCache>,
+        call: &Call<'_, '_>,
+        hash: u64,
+    ) -> Result<Option<Py<PyAny>>, Complicated> {
+        if cache.get().distinguishes_equal_keys() && !self.arguments.is_plain(call) {
+            return Err(Complicated);
+        }
+        let eq = |stored: &Py<PyAny>| self.arguments.native_eq(stored, call);
+        cache.get().read_if_plainly_equal(call.py(), hash, eq)
     }
 
     /// Looks a key up on the slow path.

@@ -9,8 +9,15 @@ use pyo3::types::PyDict;
 use super::any_store::Complicated;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
+use crate::py::store::seam::Equality;
 
 impl FlexCache {
+    /// Whether the store behind it takes keys for different that are equal in Python.
+    #[inline]
+    pub(crate) fn distinguishes_equal_keys(&self) -> bool {
+        self.tier.as_ref().is_some_and(|tier| tier.store.equality() == Equality::Encoded)
+    }
+
     /// The value of a live entry; counts a hit or a miss and an access.
     #[inline(never)]
     pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {

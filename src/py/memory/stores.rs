@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use crate::py::disk::directory_store::DirectoryStore;
 use crate::py::store::object::ObjectStore;
 use crate::py::store::seam::{Coherence, Store};
 
@@ -13,5 +14,8 @@ use crate::py::store::seam::{Coherence, Store};
 ///
 /// `TypeError` for an object that is no store, or cannot do what `coherence` asks for.
 pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Arc<dyn Store>> {
+    if let Some(store) = DirectoryStore::of(given, coherence)? {
+        return Ok(Arc::new(store));
+    }
     Ok(ObjectStore::shared(given, coherence)?)
 }

@@ -245,11 +245,10 @@ impl FlexCache {
     ) -> PyResult<()> {
         let cache = this.get();
         let outcome = match result {
-            PutResult::Inserted => WriteOutcome::Inserted,
             PutResult::Replaced => WriteOutcome::Updated,
             // The store does not tell; memory knows what it had.
             PutResult::Stored if cache.freshness(place)?.is_some() => WriteOutcome::Updated,
-            PutResult::Stored => WriteOutcome::Inserted,
+            PutResult::Stored | PutResult::Inserted => WriteOutcome::Inserted,
             PutResult::Present | PutResult::Discarded => WriteOutcome::AlreadyPresent,
         };
         cache.keep(tier, place, value, terms, stamp)?;

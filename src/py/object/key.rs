@@ -2,7 +2,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyAny;
+use pyo3::types::{PyAny, PyBytes, PyInt, PyString};
 
 use super::{int_hash, running_python};
 
@@ -64,6 +64,39 @@ pub(crate) fn native_eq(stored: &Py<PyAny>, key: &Borrowed<'_, '_, PyAny>) -> Op
     // SAFETY: both are valid objects, the first owned by the table that is locked or by the
     // caller, the second borrowed, and this thread is attached.
     unsafe { compare(stored, key, DEEPEST_TUPLE) }
+}
+
+/// Tuples with more text and bytes than this are not plain.
+const MOST_TEXTS: usize = 8;
+
+/// Tells whether a tuple is serialized to the same bytes as every tuple that is equal to it. That is so where it consists
+/// of exact ints, text, bytes and None, and no two of its texts are equal: a pickle holds one object once.
+#[derive(Default)]
+pub(crate) struct PlainParts<'a, 'py> {
+    texts: [Option<Borrowed<'a, 'py, PyAny>>; MOST_TEXTS],
+    count: usize,
+}
+
+impl<'a, 'py> PlainParts<'a, 'py> {
+    /// Adds a part; whether the tuple is still plain. Runs no Python code.
+    pub(crate) fn add(&mut self, part: Borrowed<'a, 'py, PyAny>) -> bool {
+        if part.is_exact_instance_of::<PyInt>() || part.is_none() {
+            return true;
+        }
+        if !(part.is_exact_instance_of::<PyString>() || part.is_exact_instance_of::<PyBytes>()) {
+            return false;
+        }
+        // SAFETY: both objects are valid, and the thread is attached.
+        let is_equal = |other: &Borrowed<'_, '_, PyAny>| unsafe {
+            compare(other.as_ptr(), part.as_ptr(), DEEPEST_TUPLE) != Some(false)
+        };
+        if self.count == MOST_TEXTS || self.texts.iter().flatten().any(is_equal) {
+            return false;
+        }
+        self.texts[self.count] = Some(part);
+        self.count += 1;
+        true
+    }
 }
 
 /// # Safety

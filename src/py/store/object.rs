@@ -19,6 +19,9 @@ use crate::py::object::key::python_hash;
 /// The methods without which an object is no store.
 const REQUIRED: [&str; 4] = ["load", "save", "remove", "clear"];
 
+/// Methods that are used where an object has them.
+const OPTIONAL: [&str; 6] = ["add", "pop", "contains", "touch", "evict_tag", "transact"];
+
 /// Writes of one stripe that have begun, and those that go on.
 #[derive(Debug, Default)]
 struct Stripe {
@@ -64,12 +67,8 @@ pub(crate) struct ObjectStore {
     /// Whether a cache wants others' writes to be seen, so that `version()` has to be asked.
     has_version: AtomicBool,
     known_version: AtomicU64,
-    add: bool,
-    pop: bool,
-    contains: bool,
-    touch: bool,
-    evict_tag: bool,
-    transact: bool,
+    /// The optional methods that it has.
+    optional: Vec<&'static str>,
 }
 
 /// The stores that are alive, by the address of their object. A store keeps its object alive, so the address of a live
@@ -122,19 +121,24 @@ impl ObjectStore {
                 object.get_type().name()?
             )));
         }
+        let mut optional = Vec::new();
+        for name in OPTIONAL {
+            if has(name)? {
+                optional.push(name);
+            }
+        }
         Ok(Self {
             object: object.clone().unbind(),
             tracker: Tracker::new(),
             stripes: [const { Stripe { begun: AtomicU64::new(0), active: AtomicU64::new(0) } }; STRIPES],
             has_version: AtomicBool::new(false),
             known_version: AtomicU64::new(0),
-            add: has("add")?,
-            pop: has("pop")?,
-            contains: has("contains")?,
-            touch: has("touch")?,
-            evict_tag: has("evict_tag")?,
-            transact: has("transact")?,
+            optional,
         })
+    }
+
+    fn has(&self, method: &str) -> bool {
+        self.optional.contains(&method)
     }
 
     fn stripe_of(key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
@@ -209,7 +213,7 @@ impl ObjectStore {
     /// Runs `writes` in one transaction, if the store has such. Copies that were made meanwhile are not served
     /// afterwards, since nothing says at what point of the transaction they were read.
     fn transact(&self, py: Python<'_>, writes: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        if !self.transact {
+        if !self.has("transact") {
             return writes();
         }
         let transaction = self.object.bind(py).call_method0(intern!(py, "transact"))?;
@@ -261,7 +265,7 @@ impl Store for ObjectStore {
     }
 
     fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-        if !self.contains {
+        if !self.has("contains") {
             return Ok(self.find(key)?.is_some());
         }
         self.object.bind(key.py()).call_method1(intern!(key.py(), "contains"), (key,))?.is_truthy()
@@ -280,7 +284,7 @@ impl Store for ObjectStore {
             if unless() {
                 return Ok(PutResult::Discarded);
             }
-            if mode == PutMode::Add && self.add {
+            if mode == PutMode::Add && self.has("add") {
                 let added =
                     object.call_method1(intern!(py, "add"), (key, value, seconds, tags))?.is_truthy()?;
                 return Ok(if added { PutResult::Inserted } else { PutResult::Present });
@@ -303,7 +307,7 @@ impl Store for ObjectStore {
     fn pop(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<Option<StoredEntry>>> {
         let py = key.py();
         let pop = |object: &Bound<'_, PyAny>| {
-            if self.pop {
+            if self.has("pop") {
                 return Self::entry(object.call_method1(intern!(py, "pop"), (key,))?.extract()?);
             }
             let found = self.find(key)?;
@@ -316,7 +320,7 @@ impl Store for ObjectStore {
     fn touch(&self, key: Borrowed<'_, '_, PyAny>, seconds: Option<f64>) -> PyResult<Commit<bool>> {
         let py = key.py();
         let touch = |object: &Bound<'_, PyAny>| {
-            if self.touch {
+            if self.has("touch") {
                 return object.call_method1(intern!(py, "touch"), (key, seconds))?.is_truthy();
             }
             let Some(found) = self.find(key)? else { return Ok(false) };
@@ -332,7 +336,7 @@ impl Store for ObjectStore {
     }
 
     fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
-        if !self.evict_tag {
+        if !self.has("evict_tag") {
             return Err(PyTypeError::new_err(format!(
                 "evict_tag() needs a store that has it; {} has not",
                 self.object.bind(py).repr()?
@@ -349,7 +353,7 @@ impl Store for ObjectStore {
             }
             Ok(())
         })?;
-        if self.transact {
+        if self.has("transact") {
             // They were taken before the commit.
             stamps.fill(Stamp::NONE);
         }

@@ -32,13 +32,6 @@ pub(crate) struct Commit<R> {
     pub(crate) stamp: Stamp,
 }
 
-impl<R> Commit<R> {
-    /// Of a write whose result memory must not keep.
-    pub(crate) fn without_copy(result: R) -> Self {
-        Self { result, stamp: Stamp::NONE }
-    }
-}
-
 /// What to do where a store has a live entry under the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutMode {

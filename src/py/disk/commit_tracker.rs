@@ -1,0 +1,34 @@
+//! Which copies of a directory's entries may still be served.
+
+use flexcache_core::tracker::Tracker;
+use flexcache_disk::{CommitObserver, Epochs, STRIPES, WrittenStripes};
+
+/// The tracker of one `DiskCache`: every write through it is heard here, whoever makes it.
+#[derive(Debug, Default)]
+pub(super) struct DirectoryTracker(pub(super) Tracker);
+
+impl CommitObserver for DirectoryTracker {
+    fn committing(&self, written: WrittenStripes) {
+        // From here on others may see the new state, so nobody is served the old one.
+        self.0.invalidate(written.0);
+    }
+
+    fn committed(&self, written: WrittenStripes) -> Epochs {
+        // What was read since the write began may be from before the commit.
+        self.0.invalidate(written.0);
+        match written.0.count_ones() {
+            0 => Epochs::None,
+            1 => {
+                let stripe = written.0.trailing_zeros() as usize;
+                Epochs::One(stripe, self.0.epoch(stripe))
+            }
+            _ => {
+                let mut epochs = Box::new([0; STRIPES]);
+                for (stripe, epoch) in epochs.iter_mut().enumerate() {
+                    *epoch = self.0.epoch(stripe);
+                }
+                Epochs::Many(epochs)
+            }
+        }
+    }
+}
