@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 TYPE_CHECKING = False
@@ -51,8 +52,5 @@ def _parts(callback: Any) -> Iterator[Any]:
         callback = callback.func
     yield getattr(callback, "__self__", None)
     for cell in getattr(callback, "__closure__", None) or ():
-        try:
+        with contextlib.suppress(ValueError):  # Where it is not filled yet.
             yield cell.cell_contents
-        except ValueError:
-            # Not filled yet.
-            continue

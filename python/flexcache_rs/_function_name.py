@@ -7,7 +7,6 @@ prefix holds a random part.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from _weakref import ref
@@ -56,6 +55,8 @@ def random_prefix(function: Any) -> str:
 
 def warn_of_random_name(function: Any) -> None:
     """Log that the results of a function are not found again by other processes."""
+    import logging  # Not imported before it is used.
+
     logging.getLogger("flexcache_rs").warning(
         "%s has no name that is the same in every process: its results in the store will not be found again; "
         "give memoize() a name",
@@ -93,3 +94,58 @@ def claim(store: object, prefix: str, memo: Any, function: Any) -> None:
             _named.pop(place, None)
 
     _named[place] = ref(memo, forget)
+
+
+class Names:
+    """What the keys of one function begin with in a cache that others use as well."""
+
+    __slots__ = ("_local", "in_store", "place", "tag")
+
+    def __init__(self, in_store: bool, tag: str | None, place: tuple[str, str] | None) -> None:
+        self.in_store = in_store
+        # What all results have whose keys are of the user's making.
+        self.tag = tag
+        # The key in the store under which all processes find the nonce.
+        self.place = place
+        self._local = os.urandom(8).hex()
+
+    def nonce(self, cache: Any) -> str:
+        """A random part of the keys, another one after each clear(): never a number, which would begin again."""
+        if self.place is None:
+            return self._local
+        for _ in range(100):
+            nonce = cache.get(self.place)
+            if isinstance(nonce, str):
+                return nonce
+            nonce = os.urandom(8).hex()
+            if cache.add(self.place, nonce):
+                return nonce
+        # Nothing stays in the store: what is computed is not found again.
+        return self._local
+
+    def change_nonce(self, cache: Any) -> None:
+        self._local = nonce = os.urandom(8).hex()
+        if self.place is not None:
+            cache.put(self.place, nonce)
+
+
+def names_in(
+    cache: Any, shared: bool, function: Any, name: str | None, version: str | None, key: Any
+) -> tuple[str | None, Names]:
+    """The prefix of a function's keys, and what else tells them from others'."""
+    in_store = cache.store is not None
+    if not shared and not in_store:
+        return None, Names(False, None, None)
+    stable = name
+    if name is None and in_store:
+        stable = stable_name(function)
+        if stable is None:
+            warn_of_random_name(function)
+    prefix = random_prefix(function) if stable is None else stable
+    if version is not None:
+        prefix = f"{prefix} version {version}"
+    prefix = sys.intern(prefix)
+    if not in_store:
+        return prefix, Names(False, f"flexcache_rs function {prefix}" if key is not None else None, None)
+    place = None if stable is None else ("flexcache_rs memoize", prefix)
+    return prefix, Names(True, None, place)

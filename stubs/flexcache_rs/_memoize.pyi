@@ -3,8 +3,6 @@ from datetime import datetime, timedelta
 from os import PathLike
 from typing import (
     Any,
-    Concatenate,
-    Generic,
     Literal,
     ParamSpec,
     Protocol,
@@ -17,51 +15,15 @@ from typing import (
 
 from flexcache_rs import _core
 from flexcache_rs._core import EvictionPolicy
+from flexcache_rs._memo import AsyncMemo, SyncMemo
 
 _P = ParamSpec("_P")
-_Q = ParamSpec("_Q")
 _S = TypeVar("_S")
 _V = TypeVar("_V")
 
 _Seconds: TypeAlias = float | timedelta
 _Ttl: TypeAlias = _Seconds | datetime
 _Exceptions: TypeAlias = bool | type[Exception] | Iterable[type[Exception]]
-
-# What memoize() makes of a function, by what calling it returns (_R) and what is remembered (_V).
-_R = TypeVar("_R")
-
-class Memo(_core.Memoized[_P, _R], Generic[_P, _R, _V]):
-    def __set_name__(self, owner: type, name: str) -> None: ...
-    def invalidate(self, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
-    def peek(self, *args: _P.args, **kwargs: _P.kwargs) -> _V | None: ...
-    def clear(self) -> None: ...
-    def stats(self) -> _core.CacheStats: ...
-    @property
-    def cache(self) -> _core.FlexCache[Any, Any]: ...
-
-@type_check_only
-class _Bound(Generic[_P, _R]):
-    __self__: Any
-    __func__: Any
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-
-class SyncMemo(Memo[_P, _V, _V], Generic[_P, _V]):
-    def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> SyncMemo[_P, _V]: ...
-    @overload
-    def __get__(
-        self: SyncMemo[Concatenate[Any, _Q], _V], instance: object, owner: type | None = None, /
-    ) -> _Bound[_Q, _V]: ...
-
-class AsyncMemo(Memo[_P, Coroutine[Any, Any, _V], _V], Generic[_P, _V]):
-    async def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> AsyncMemo[_P, _V]: ...
-    @overload
-    def __get__(
-        self: AsyncMemo[Concatenate[Any, _Q], _V], instance: object, owner: type | None = None, /
-    ) -> _Bound[_Q, Coroutine[Any, Any, _V]]: ...
 
 @type_check_only
 class Memoizer(Protocol):
@@ -99,7 +61,9 @@ def memoize(
     condition: Callable[[Any], object] | None = None,
     cache_exceptions: _Exceptions = False,
     exception_ttl: _Ttl | None = None,
-    tags: Iterable[str] | Callable[..., Iterable[str]] | None = None,
+    tags: str | Iterable[str] | Callable[..., str | Iterable[str]] | None = None,
+    name: str | None = None,
+    version: str | None = None,
     eviction_policy: Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto"]
     | EvictionPolicy[Any] = "lru",
     scan_interval: _Seconds = 0.0,
@@ -110,7 +74,6 @@ def memoize(
     shards: SupportsIndex = 1,
     background_expiry: bool | _Seconds = False,
     on_evict: Callable[[Any, Any, Any], object] | None = None,
-    name: str | None = None,
     record: str | PathLike[str] | None = None,
     record_limit: SupportsIndex = 10000000,
 ) -> Memoizer: ...

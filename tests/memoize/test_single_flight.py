@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flexcache_rs import CircularLoadError, FlexCache, LoadCancelled, _core, memoize
+from flexcache_rs import CircularLoadError, FlexCache, _core, memoize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

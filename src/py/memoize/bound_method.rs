@@ -190,10 +190,10 @@ unsafe extern "C" fn call_bound(
             *first = before;
             return result;
         }
-        let named = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names).cast_unsigned() };
-        let mut all = Vec::with_capacity(count + named + 1);
+        let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names).cast_unsigned() };
+        let mut all = Vec::with_capacity(count + keywords + 1);
         all.push(instance);
-        all.extend((0..count + named).map(|at| *args.add(at)));
+        all.extend((0..count + keywords).map(|at| *args.add(at)));
         call_memoized(memoized, all.as_ptr(), count + 1, names)
     }
 }

@@ -15,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyInt, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType, PyWeakrefReference};
 use pyo3::{PyTypeInfo, ffi};
 
 use super::bound_method::{self, BoundMemoized};
@@ -36,9 +36,6 @@ unsafe extern "C" {
     fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
-/// So many classes are known whose instances are arguments like any other.
-const MOST_PLAIN_CLASSES: usize = 8;
-
 /// A function whose results are remembered in a cache.
 ///
 /// Args:
@@ -46,8 +43,8 @@ const MOST_PLAIN_CLASSES: usize = 8;
 ///     cache: where results are kept; None for nowhere.
 ///     typed: whether arguments of different types are different even where they are equal.
 ///     prefix: begins every key, where functions share a cache.
-///     keyword_mark: separates positional from keyword arguments in keys; None for an object of our own.
-///     has_nonce: whether a nonce comes after the prefix, which the method _read_nonce() knows.
+///     keyword_mark: separates positional from keyword arguments in the keys of a store, where a nonce
+///         comes after the prefix, which the method _read_nonce() knows; None where there is no store.
 ///     ignored_positions: bits of the positional arguments that do not matter.
 ///     ignored_names: the keyword arguments that do not matter.
 ///     key: called with a call's arguments to get its key, instead of all the above.
@@ -62,12 +59,12 @@ const MOST_PLAIN_CLASSES: usize = 8;
 pub(crate) struct Memoized {
     /// Where the interpreter looks for what to call.
     vectorcall: ffi::vectorcallfunc,
-    function: Py<PyAny>,
-    cache: Option<Py<FlexCache>>,
+    pub(super) function: Py<PyAny>,
+    pub(super) cache: Option<Py<FlexCache>>,
     /// The same, where a single argument can be a key, and a value found is returned as it is.
     plain: Option<Py<FlexCache>>,
-    arguments: Arguments,
-    key: Option<Py<PyAny>>,
+    pub(super) arguments: Arguments,
+    pub(super) key: Option<Py<PyAny>>,
     ready: Option<Py<PyAny>>,
     loads: bool,
     /// Whether what is found may be more than a result.
@@ -75,12 +72,12 @@ pub(crate) struct Memoized {
     /// Whether a key takes more than looking at the arguments.
     makes_key: AtomicBool,
     /// What stands for the instances whose method this is, by address.
-    instances: PyOnceLock<Py<PyDict>>,
+    pub(super) instances: PyOnceLock<Py<PyDict>>,
     /// Classes whose instances are arguments like any other, by address and weakly.
-    plain_classes: Guard<Vec<(usize, Py<PyWeakrefReference>)>>,
+    pub(super) plain_classes: Guard<Vec<(usize, Py<PyWeakrefReference>)>>,
     /// Whether keys hold a nonce, and the last one that was read, with the stamp of the store it was read at.
-    has_nonce: bool,
-    nonce: Guard<Option<(Freshness, Py<PyAny>)>>,
+    pub(super) has_nonce: bool,
+    pub(super) nonce: Guard<Option<(Freshness, Py<PyAny>)>>,
     /// Calls where there is no cache to count them.
     uncached: AtomicU64,
 }
@@ -90,7 +87,7 @@ impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
         ignored_names=Vec::new(), key=None, ready=None, loads=false, examines=false,
-        keyword_mark=None, has_nonce=false))]
+        keyword_mark=None))]
     #[expect(clippy::too_many_arguments, reason = "all that a memoized function is")]
     fn new(
         py: Python<'_>,
@@ -105,8 +102,8 @@ impl Memoized {
         loads: bool,
         examines: bool,
         keyword_mark: Option<Py<PyAny>>,
-        has_nonce: bool,
     ) -> PyResult<Self> {
+        let has_nonce = keyword_mark.is_some();
         let mark = match keyword_mark {
             Some(mark) => mark,
             None => KeywordMark::get(py)?.into_any(),
@@ -261,106 +258,12 @@ impl Memoized {
 }
 
 /// What a call that was not answered has to look for.
-struct LookupKey<'py> {
-    key: Bound<'py, PyAny>,
-    hash: u64,
+pub(super) struct LookupKey<'py> {
+    pub(super) key: Bound<'py, PyAny>,
+    pub(super) hash: u64,
 }
 
 impl Memoized {
-    /// What stands for the instance that a method is called on.
-    fn instance<'py>(
-        &self,
-        this: &Borrowed<'_, 'py, Self>,
-        call: &Call<'_, 'py>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = this.py();
-        let (Some(instances), Some(instance)) = (self.instances.get(py), call.first()) else {
-            return Ok(None);
-        };
-        // SAFETY: the instance is a valid object, and keeps its class alive.
-        let class = unsafe {
-            let class = ffi::Py_TYPE(instance.as_ptr());
-            if ffi::PyType_GetFlags(class) & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
-                // The interpreter's own: what is written in a class body is no method of that.
-                return Ok(None);
-            }
-            Borrowed::from_ptr(py, class.cast::<ffi::PyObject>())
-        };
-        let address = PyInt::new(py, instance.as_ptr() as usize);
-        if let Some(known) = instances.bind(py).get_item(&address)?
-            // SAFETY: only subclasses of weak references are in there.
-            && unsafe { known.cast_unchecked::<PyWeakrefReference>() }
-                .upgrade()
-                .is_some_and(|alive| alive.is(&*instance))
-        {
-            return Ok(Some(known));
-        }
-        if self
-            .plain_classes
-            .with(py, |plain| {
-                let known = plain.iter().find(|known| known.0 == class.as_ptr() as usize)?;
-                known.1.bind(py).upgrade().filter(|alive| alive.is(&*class))
-            })?
-            .is_some()
-        {
-            return Ok(None);
-        }
-        let meet = this.getattr(intern!(py, "_meet"))?;
-        let stands = call_python(&meet, [&instance.to_owned()])?;
-        if stands.is_none() {
-            let weak = PyWeakrefReference::new(&class)?.unbind();
-            let address = class.as_ptr() as usize;
-            let before = self.plain_classes.with(py, |plain| {
-                // A class that was at the same address is gone.
-                let at = plain.iter().position(|known| known.0 == address);
-                let at = at.or_else(|| (plain.len() == MOST_PLAIN_CLASSES).then_some(0));
-                let before = at.map(|at| plain.swap_remove(at));
-                plain.push((address, weak));
-                before
-            })?;
-            drop(before);
-            return Ok(None);
-        }
-        Ok(Some(stands))
-    }
-
-    /// What comes after the prefix in keys, if something does.
-    fn nonce<'py>(&self, this: &Borrowed<'_, 'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = this.py();
-        let (true, Some(cache)) = (self.has_nonce, &self.cache) else { return Ok(None) };
-        let tier = cache.get().tier.as_ref();
-        let known = self
-            .nonce
-            .with(py, |nonce| nonce.as_ref().map(|(freshness, nonce)| (*freshness, nonce.clone_ref(py))))?;
-        if let Some((freshness, nonce)) = known
-            && tier.map_or(Ok(true), |tier| tier.is_live(py, freshness))?
-        {
-            return Ok(Some(nonce.into_bound(py)));
-        }
-        // Before it is read: it may change right afterwards.
-        let place = this.getattr(intern!(py, "_place_of_nonce"))?;
-        let freshness = match tier {
-            Some(tier) => tier.now(tier.store.stamp(place.as_borrowed())?),
-            None => Freshness::default(),
-        };
-        let read = call_python(&this.getattr(intern!(py, "_read_nonce"))?, [])?;
-        let shared = read.clone().unbind();
-        let before = self.nonce.with(py, |nonce| nonce.replace((freshness, shared)))?;
-        drop(before);
-        Ok(Some(read))
-    }
-
-    /// A key of the user's making, as it is, or with the function's name where others have keys as well.
-    fn named<'py>(&self, call: &Call<'_, 'py>, key: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match (&self.arguments.prefix, call.nonce()) {
-            (Some(prefix), Some(nonce)) => {
-                let parts = [prefix.bind(key.py()).clone(), nonce.to_owned(), key.clone()];
-                Ok(PyTuple::new(key.py(), parts)?.into_any())
-            }
-            _ => Ok(key),
-        }
-    }
-
     /// Answers a call whose one argument is the key and was remembered; otherwise nothing has
     /// happened yet. Does what [`answer`](Self::answer) does, with less to carry through.
     #[inline(always)]
@@ -403,52 +306,10 @@ impl Memoized {
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn answer_with_made_key<'py>(
-        &self,
-        this: Borrowed<'_, 'py, Self>,
-        cache: Borrowed<'_, 'py, FlexCache>,
-        call: Call<'_, 'py>,
-    ) -> PyResult<Py<PyAny>> {
-        let nonce = self.nonce(&this)?;
-        let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
-        if let Some(key) = &self.key {
-            let key = self.named(&call, call.call(key)?)?;
-            let hash = cache.get().hash(key.as_borrowed())?;
-            return self.look_up(this, cache, &call, LookupKey { key, hash });
-        }
-        let instance = self.instance(&this, &call)?;
-        let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
-        let hash = cache.get().hash_of(self.arguments.hash(&call)?);
-        match self.read_call(cache, &call, hash) {
-            Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
-            Ok(None) => self.miss(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash }),
-            Err(Complicated) => {
-                self.look_up(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash })
-            }
-        }
-    }
-
-    /// Reads the result of a call, whose arguments are compared where they are.
-    #[inline(always)]
-    fn read_call(
-        &self,
-        cache: Borrowed<'_, '_, FlexCache>,
-        call: &Call<'_, '_>,
-        hash: u64,
-    ) -> Result<Option<Py<PyAny>>, Complicated> {
-        if cache.get().distinguishes_equal_keys() && !self.arguments.is_plain(call) {
-            return Err(Complicated);
-        }
-        let eq = |stored: &Py<PyAny>| self.arguments.native_eq(stored, call);
-        cache.get().read_if_plainly_equal(call.py(), hash, eq)
-    }
-
     /// Looks a key up on the slow path.
     #[cold]
     #[inline(never)]
-    fn look_up<'py>(
+    pub(super) fn look_up<'py>(
         &self,
         this: Borrowed<'_, 'py, Self>,
         cache: Borrowed<'_, 'py, FlexCache>,
@@ -463,7 +324,7 @@ impl Memoized {
 
     /// What a call gets that found something in the cache.
     #[inline]
-    fn hit<'py>(
+    pub(super) fn hit<'py>(
         &self,
         this: Borrowed<'_, 'py, Self>,
         value: Py<PyAny>,
@@ -494,7 +355,7 @@ impl Memoized {
 
     /// What a call gets that found nothing.
     #[cold]
-    fn miss<'py>(
+    pub(super) fn miss<'py>(
         &self,
         this: Borrowed<'_, 'py, Self>,
         cache: Borrowed<'_, 'py, FlexCache>,
@@ -600,21 +461,8 @@ pub(crate) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     int_hash::look(py)?;
     call_key::compare_hashes(py)?;
-    let nothing = Memoized::new(
-        py,
-        py.None(),
-        None,
-        false,
-        None,
-        0,
-        Vec::new(),
-        None,
-        None,
-        false,
-        false,
-        None,
-        false,
-    )?;
+    let nothing =
+        Memoized::new(py, py.None(), None, false, None, 0, Vec::new(), None, None, false, false, None)?;
     let instance = Bound::new(py, nothing)?;
     let offset = (&raw const instance.get().vectorcall) as isize - instance.as_ptr() as isize;
     let class = Memoized::type_object(py);

@@ -89,7 +89,7 @@ fn outcome_of_task(task: &Bound<'_, PyAny>) -> PyResult<Option<Outcome>> {
 }
 
 /// Wakes a task that waits.
-#[pyclass(frozen, module = "flexcache_rs._core", name = "_Wake")]
+#[pyclass(frozen, weakref, module = "flexcache_rs._core", name = "_Wake")]
 struct Wake(Py<PyAny>);
 
 #[pymethods]
@@ -150,8 +150,8 @@ fn launch<'py>(
 /// A task that waits for a load.
 struct Wait {
     load: Arc<Load>,
-    /// What it awaits at the moment, and how it is woken.
-    future: Py<PyAny>,
+    /// What wakes it from what it awaits at the moment.
+    wake: Option<Py<Wake>>,
     sleeper: u64,
     timer: Option<Py<PyAny>>,
     /// The context's load, which needs this one.
@@ -234,7 +234,7 @@ impl Loading {
         let py = unsafe { Python::assume_attached() };
         let visited = self.step.try_with(py, |step| match step {
             Step::Waits(wait) => {
-                visit.call(&wait.future)?;
+                visit.call(&wait.wake)?;
                 visit.call(&wait.task)
             }
             _ => Ok(()),
@@ -341,12 +341,13 @@ impl Joining<'_, '_> {
                 wait.timer = Some(call_later.call1((patience, &wake))?.unbind());
             }
             wait.sleeper = next_number();
-            wait.future = future.clone().unbind();
             let sleeper = Sleeper {
                 number: wait.sleeper,
-                event_loop: event_loop.clone().unbind(),
-                wake: wake.into_any().unbind(),
+                event_loop: PyWeakrefReference::new(&event_loop)?.unbind(),
+                wake: PyWeakrefReference::new(&wake)?.unbind(),
             };
+            let before = wait.wake.replace(wake.unbind());
+            drop(before);
             if load.add_sleeper(sleeper) {
                 let steps = future.call_method0(intern!(py, "__await__"))?;
                 let yields = steps.call_method0(intern!(py, "__next__"))?.unbind();
@@ -388,8 +389,7 @@ impl Loading {
             due: AtomicBool::new(false),
         };
         let landing = Bound::new(py, landing)?;
-        let nothing = py.None();
-        let waits = |load, task| Wait { load, future: nothing, sleeper: 0, timer: None, own: None, task };
+        let waits = |load, task| Wait { load, wake: None, sleeper: 0, timer: None, own: None, task };
         let wait = match self.cache.get().join(py, &load, self.how)? {
             Joined::Other(other) => waits(other, None),
             Joined::Leads => {

@@ -17,7 +17,7 @@ use crate::py::object::hooks;
 use crate::py::object::running_python::{call, detached};
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::load_circle::{
-    Waiter, enter_context, leave_context, own_load, thread_waits, thread_waits_no_more,
+    Chain, Waiter, enter_context, leave_context, own_load, thread_waits, thread_waits_no_more,
 };
 use crate::py::store::loads::{How, Joined, Leader, Load, Origin, Outcome, next_number};
 
@@ -200,13 +200,17 @@ fn wait(cache: &Bound<'_, FlexCache>, load: &Arc<Load>) -> PyResult<Option<Py<Py
         wait.own = Some((Arc::clone(own), own.needs(load, None)));
     }
     thread_waits(thread, number, blocks, load);
-    Waiter { thread, blocks, own: own.as_ref(), task: None }.refuse_circle(py, load)?;
+    let waiter = Waiter { thread, blocks, own: own.as_ref(), task: None };
+    let mut chain = waiter.refuse_circle(py, load)?;
     let pause = py.import(intern!(py, "flexcache_rs._awaiting"))?.getattr(intern!(py, "pause"))?;
     while !load.is_over(py)? {
         detached(py, || load.sleep(BETWEEN_SIGNALS));
         py.check_signals()?;
         // Where another thread sent this one an exception, Python code raises it.
         call(&pause, [])?;
+        if chain == Chain::PerhapsLater {
+            chain = waiter.refuse_circle(py, load)?;
+        }
     }
     let result = load.result(py);
     wait.leave()?;

@@ -78,10 +78,14 @@ impl FlexCache {
         let (before, unused) = load.end(outcome);
         let mut woken = Ok(());
         for sleeper in &before.sleepers {
-            let event_loop = sleeper.event_loop.bind(py);
+            let (Some(event_loop), Some(wake)) =
+                (sleeper.event_loop.bind(py).upgrade(), sleeper.wake.bind(py).upgrade())
+            else {
+                continue;
+            };
             let call = event_loop
                 .getattr(intern!(py, "call_soon_threadsafe"))
-                .and_then(|call| call_surely(&call, [sleeper.wake.bind(py)]));
+                .and_then(|call| call_surely(&call, [&wake]));
             woken = woken.and(call);
         }
         drop((unused, before, removed));

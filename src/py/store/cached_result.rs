@@ -81,6 +81,9 @@ impl InstanceResults {
 /// What a pickle holds: the arguments of the constructor.
 type State = (Option<Py<PyAny>>, bool, f64, f64, f64);
 
+/// What a store holds: a mark, the value, whether it was raised, moments in seconds since 1970, the cost.
+type StoredParts<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, bool, Option<f64>, Option<f64>, f64);
+
 /// The moment so many seconds from now.
 fn after(seconds: f64) -> PyResult<Nanos> {
     if seconds.is_nan() {
@@ -230,8 +233,9 @@ impl CachedResult {
         if parts.len() != 6 || !parts.get_item(0)?.eq(intern!(py, STORED))? {
             return Ok(None);
         }
-        type Parts<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, bool, Option<f64>, Option<f64>, f64);
-        let Ok((_, value, raised, fresh, good, cost)) = parts.extract::<Parts<'_>>() else { return Ok(None) };
+        let Ok((_, value, raised, fresh, good, cost)) = parts.extract::<StoredParts<'_>>() else {
+            return Ok(None);
+        };
         let left = |moment: Option<f64>| moment.map_or(f64::INFINITY, |moment| moment - wall_clock());
         let remembered = Self::new(py, value.unbind(), raised, left(fresh), left(good), cost, None)?;
         Ok(Some(Py::new(py, remembered)?.into_any()))

@@ -3,7 +3,7 @@
 //! An exception that is raised collects a traceback, and with it the frames of whoever it passed. So
 //! each caller gets an object of its own, and what is kept holds neither traceback nor context.
 
-use pyo3::exceptions::{PyBaseException, PyBaseExceptionGroup};
+use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -50,6 +50,16 @@ fn native_base<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> 
     Ok(class.py().get_type::<PyBaseException>())
 }
 
+/// Whether an exception consists of others.
+fn is_group(error: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = error.py();
+    // Before Python 3.11 there are none.
+    match py.import(intern!(py, "builtins"))?.getattr_opt(intern!(py, "BaseExceptionGroup"))? {
+        Some(class) => error.is_instance(&class),
+        None => Ok(false),
+    }
+}
+
 /// Copies an exception; with a `bare` depth also what it consists of and was caused by.
 fn copy<'py>(error: &Bound<'py, PyAny>, bare_to: Option<usize>) -> PyResult<Bound<'py, PyAny>> {
     let py = error.py();
@@ -58,7 +68,7 @@ fn copy<'py>(error: &Bound<'py, PyAny>, bare_to: Option<usize>) -> PyResult<Boun
     // Class, arguments, and perhaps attributes, as the interpreter itself tells them apart.
     let parts = base.call_method1(intern!(py, "__reduce__"), (error,))?.cast_into::<PyTuple>()?;
     let mut arguments = parts.get_item(1)?.cast_into::<PyTuple>()?;
-    if let (Some(depth), true) = (bare_to, error.is_instance_of::<PyBaseExceptionGroup>()) {
+    if let (Some(depth), true) = (bare_to, is_group(error)?) {
         let within = PyList::empty(py);
         if depth > 0 {
             for one in arguments.get_item(1)?.try_iter()? {

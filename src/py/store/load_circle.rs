@@ -6,7 +6,7 @@
 //! loop it needs, and what was asked for in its context. A task that was started in a load's context
 //! counts only while the load's own task waits for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -133,11 +133,11 @@ pub(crate) struct Waiter<'a, 'py> {
     pub(crate) task: Option<&'a Bound<'py, PyAny>>,
 }
 
-/// Whether the context's load waits for whoever asks.
+/// Where the chain of waits from a load leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chain {
     Straight,
-    /// It would be a circle, if the load's task waited for the task that asks, which it does not now.
+    /// It would be a circle, if some task on the way awaited another, which it does not now.
     PerhapsLater,
 }
 
@@ -148,35 +148,34 @@ impl Waiter<'_, '_> {
     ///
     /// `CircularLoadError` where it leads back to the waiter.
     pub(crate) fn refuse_circle(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<Chain> {
-        let (mut seen, mut open) = (HashSet::new(), vec![Arc::clone(load)]);
+        // What was seen, and whether every step of the way there is certain.
+        let (mut seen, mut open) = (HashMap::new(), vec![(Arc::clone(load), true)]);
         let mut chain = Chain::Straight;
-        while let Some(one) = open.pop() {
-            if one.has_landed() || !seen.insert(Arc::as_ptr(&one)) {
+        while let Some((one, certain)) = open.pop() {
+            let known = seen.get(&Arc::as_ptr(&one));
+            if one.has_landed() || known.is_some_and(|&known| known || !certain) {
                 continue;
             }
+            seen.insert(Arc::as_ptr(&one), certain);
             let is_mine = match &one.leader {
                 Leader::Thread(_) => one.leader.thread() == Some(self.thread),
                 Leader::Task { address, .. } => self.blocks == Some(*address),
             };
-            if is_mine {
-                return Err(circular(py, load));
-            }
-            if self.own.is_some_and(|own| Arc::ptr_eq(own, &one)) {
-                if self.is_part_of(py, &one)? {
+            let is_own = self.own.is_some_and(|own| Arc::ptr_eq(own, &one));
+            if is_mine || is_own {
+                if certain && (is_mine || self.is_part_of(py, &one)?) {
                     return Err(circular(py, load));
                 }
                 chain = Chain::PerhapsLater;
                 continue;
             }
-            open.extend(blocked_by(&one.leader));
+            open.extend(blocked_by(&one.leader).map(|needed| (needed, certain)));
             for (needed, via) in one.all_needs(py) {
                 let counts = match (&via, one.task(py)) {
                     (Some(via), Some(task)) => waits_for(&task, via.bind(py))?,
                     _ => true,
                 };
-                if counts {
-                    open.push(needed);
-                }
+                open.push((needed, certain && counts));
             }
         }
         Ok(chain)

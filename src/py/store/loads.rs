@@ -72,12 +72,13 @@ pub(crate) enum Outcome {
     Cancelled(Py<PyAny>),
 }
 
-/// A task that waits, to be woken in its loop.
+/// A task that waits, to be woken in its loop. Both are the task's and are referred to weakly, so that a load
+/// keeps no loop alive that everybody else has forgotten.
 #[derive(Debug)]
 pub(crate) struct Sleeper {
     pub(crate) number: u64,
-    pub(crate) event_loop: Py<PyAny>,
-    pub(crate) wake: Py<PyAny>,
+    pub(crate) event_loop: Py<PyWeakrefReference>,
+    pub(crate) wake: Py<PyWeakrefReference>,
 }
 
 /// A load that another one needs before it can land.
@@ -471,7 +472,9 @@ impl ShardLoads {
             return None;
         }
         if how == How::Refresh {
-            found.iter().for_each(|load| load.superseded.store(true, Ordering::Relaxed));
+            for load in found {
+                load.superseded.store(true, Ordering::Relaxed);
+            }
         } else if let Some(load) = found.first() {
             if how == How::Join {
                 load.waiting.fetch_add(1, Ordering::AcqRel);

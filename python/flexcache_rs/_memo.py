@@ -1,0 +1,386 @@
+"""What memoize() makes of a function: an object that answers calls from a cache.
+
+Types are in the stub: `typing` takes longer to import than all of this package.
+"""
+
+import gc
+import os
+from _weakref import ref
+from time import monotonic
+
+from flexcache_rs import _core
+from flexcache_rs._loading import NOTHING
+from flexcache_rs._memoize_options import INFINITY, tags_of
+from flexcache_rs._seconds import seconds_in
+
+# An early refresh is out of the question where it is less likely than e to the minus this.
+_UNLIKELY = 30.0
+
+# The attribute in which an instance holds the results of its methods that may refer to it.
+_RESULTS = "_flexcache_rs_results"
+
+
+class _InstanceRef(ref):
+    """Stands for an instance in the keys of its method: equal to itself alone, and weak."""
+
+    __slots__ = ("address", "tag")
+
+    def __eq__(self, other):
+        return self is other
+
+    def __ne__(self, other):
+        return self is not other
+
+    def __hash__(self):
+        return object.__hash__(self)
+
+
+def _results_of(instance):
+    """Where an instance holds results of its methods; None where it has no room for attributes."""
+    attributes = getattr(instance, "__dict__", None)
+    if type(attributes) is not dict:
+        return None
+    results = attributes.setdefault(_RESULTS, _core._InstanceResults())
+    if not isinstance(results, _core._InstanceResults):
+        # That of an instance that was pickled or copied.
+        results = attributes[_RESULTS] = _core._InstanceResults()
+    return results
+
+
+def is_in_class_body(function):
+    """Whether a function is written in the body of a class, as far as its name tells."""
+    outer = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(outer) and not outer.endswith("<locals>")
+
+
+class Memo(_core.Memoized):
+    """A function that memoize() has wrapped."""
+
+    # Nothing of ours is in __dict__, which update_wrapper() fills with the attributes of the function.
+    __slots__ = ("_instances", "_names", "_owners", "_plan", "_prefix")
+
+    def __set_name__(self, owner, name):
+        # An alias in a class body, perhaps: its first argument is an instance where it is one of the class.
+        if not is_in_class_body(self._function):
+            self._owners.append(ref(owner))
+        self._may_be_method(self._instances)
+
+    def _is_method_of(self, instance):
+        """Whether the function is a method of an instance that it is called with."""
+        classes = type(instance).__mro__
+        owners = [owner() for owner in self._owners]
+        if any(one is owner for one in classes for owner in owners):
+            return True
+        function = self._function
+        name = getattr(function, "__qualname__", "").rpartition(".")[0]
+        module = getattr(function, "__module__", None)
+        return any(one.__qualname__ == name and one.__module__ == module for one in classes)
+
+    def _meet(self, instance):
+        """What stands for an instance from now on, until it dies; None where it is an argument like any other."""
+        if not self._is_method_of(instance):
+            return None
+        if self._names.in_store:
+            raise TypeError(
+                f"{self.__qualname__}() is a method: an instance has no name in a store; give memoize() a key"
+            )
+        ours, instances, cache = ref(self), self._instances, ref(self.cache)
+
+        def forget(dead):
+            instances.pop(dead.address, None)
+            kept = cache()
+            if kept is not None and ours() is not None:
+                kept.evict_tag(dead.tag)
+
+        try:
+            stands = _InstanceRef(instance, forget)
+        except TypeError:
+            raise TypeError(
+                f"{self.__qualname__}() can only be remembered for instances that can be weakly referenced, "
+                f"which those of {type(instance).__name__} cannot; give memoize() a key"
+            ) from None
+        stands.address = id(instance)
+        stands.tag = f"flexcache_rs instance {os.urandom(8).hex()}"
+        known = instances.setdefault(stands.address, stands)
+        if known is stands or known() is instance:
+            return known
+        instances[stands.address] = stands
+        return stands
+
+    def _stands_for(self, key, args):
+        """What stands for the instance in the key of a method."""
+        if self._instances and args:
+            stands = self._instances.get(id(args[0]))
+            if stands is not None and isinstance(key, tuple) and any(part is stands for part in key):
+                return stands
+        return None
+
+    def _keep(self, load, key, args, kwargs, value, raised, cost):
+        """Stores a result, or an exception, if it is to be kept."""
+        plan = self._plan
+        if raised:
+            if self._has_value(key):
+                # What is good, or may replace an error, is not replaced by one.
+                return
+            value = _core._copy_of_exception(value)
+        elif plan.condition is not None and not plan.condition(value):
+            return
+        ttl, tags = self._ttl_of(value, raised), self._tags_of(args, kwargs)
+        stands = self._stands_for(key, args)
+        results = None
+        if stands is not None:
+            tags = (*tags, stands.tag)
+            # What may refer to the instance is the instance's, or neither would ever be collected.
+            results = _results_of(args[0]) if gc.is_tracked(value) else None
+        stored = value
+        if raised or plan.wraps or results is not None:
+            good = INFINITY if ttl is None else seconds_in("ttl", ttl)
+            fresh = good if raised else min(good - _UNLIKELY * cost * plan.early_refresh, good, plan.soft_ttl)
+            stored = _core.Remembered(value, raised, fresh, good, cost, results)
+            if not raised and plan.stale_if_error and ttl is not None:
+                ttl = good + plan.stale_if_error
+        try:
+            if load.store(self.cache, stored, ttl, tags):
+                self.cache._loaded(key, stored)
+        except _core.TooLargeError:
+            # The caller gets it all the same.
+            return
+
+    def _ttl_of(self, value, raised):
+        """How long a result or an exception lives; None is for ever."""
+        plan = self._plan
+        ttl = plan.error_ttl if raised else plan.ttl
+        if callable(ttl):
+            ttl = ttl(value)
+        if ttl is None:
+            ttl = self.cache._default_ttl
+        if ttl is not None and plan.jitter:
+            ttl = seconds_in("ttl", ttl) * (1 - plan.jitter * _core._random())
+        return ttl
+
+    def _tags_of(self, args, kwargs):
+        """The tags that a result gets, but for that of its instance."""
+        tags = self._plan.tags
+        tags = () if tags is None else tags_of(tags(*args, **kwargs)) if callable(tags) else tags
+        return tags if self._names.tag is None else (*tags, self._names.tag)
+
+    def _has_value(self, key):
+        """Whether there is a result, no exception, that is or was good."""
+        found = self.cache.peek(key, NOTHING)
+        if isinstance(found, _core.Remembered):
+            return not (found.raised or found.lost)
+        return found is not NOTHING
+
+    @property
+    def _place_of_nonce(self):
+        """The key under which a store has the nonce."""
+        return self._names.place
+
+    def _read_nonce(self):
+        """What is now in the keys of this function, which clear() changes."""
+        return self._names.nonce(self.cache)
+
+    def invalidate(self, *args, **kwargs):
+        """Forget the result of a call with these arguments; whether there was one."""
+        return self.cache.delete(self.cache_key(*args, **kwargs))
+
+    def peek(self, *args, **kwargs):
+        """The result of a call with these arguments if it is there, else None; no access."""
+        found = self.cache.peek(self.cache_key(*args, **kwargs))
+        if isinstance(found, _core.Remembered):
+            return None if found.raised else found.value
+        return found
+
+    def clear(self):
+        """Forget all results of this function, and nothing else. O(n) in a cache that is shared."""
+        names, prefix = self._names, self._prefix
+        if prefix is None and names.tag is None:
+            self.cache.clear()
+            return
+        if names.tag is not None:
+            self.cache.evict_tag(names.tag)
+            return
+        if names.in_store:
+            # Also those that are in the store alone.
+            names.change_nonce(self.cache)
+            self._forget_nonce()
+        _core._discard_loads_of(self.cache, prefix)
+        mine = [
+            key for key in self.cache if isinstance(key, tuple) and key and isinstance(key[0], str) and key[0] == prefix
+        ]
+        self.cache.delete_many(mine)
+
+    def stats(self):
+        """Statistics of the cache."""
+        return self.cache.stats()
+
+    def _still(self, key):
+        """What a call gets that finds something in the cache after all, or NOTHING."""
+        found = self.cache.peek(key, NOTHING)
+        if not isinstance(found, _core.Remembered):
+            return found
+        if found.raised:
+            raise _core._copy_of_exception(found.value)
+        return found.value if found.good_for > 0 and not found.lost else NOTHING
+
+    def _is_due(self, remembered):
+        """Whether this call is to refresh a result before it expires: likelier the nearer that is."""
+        from math import log  # Not imported before it is used.
+
+        eagerness = self._plan.early_refresh * remembered.cost
+        return -eagerness * log(1.0 - _core._random()) >= remembered.good_for
+
+    def _log_refresh(self):
+        import logging  # Not imported before it is used.
+
+        logging.getLogger("flexcache_rs").exception("refreshing %s() failed", self.__qualname__)
+
+
+class SyncMemo(Memo):
+    """A memoized function."""
+
+    __slots__ = ()
+
+    def _compute(self, load, key, args, kwargs):
+        begun = monotonic()
+        try:
+            value = self._function(*args, **kwargs)
+        except self._plan.exceptions as error:
+            self._keep(load, key, args, kwargs, error, True, 0.0)
+            raise
+        if hasattr(type(value), "__await__"):
+            # It can be awaited once, or in one loop: it is the caller's alone.
+            load.do_not_share()
+        else:
+            self._keep(load, key, args, kwargs, value, False, monotonic() - begun)
+        return value
+
+    def _load(self, key, args, kwargs):
+        """Answers a call that found nothing."""
+
+        def compute(load):
+            value = self._still(key)
+            return self._compute(load, key, args, kwargs) if value is NOTHING else value
+
+        return _core._load(self.cache, key, compute)
+
+    def _reconsider(self, key, remembered, args, kwargs):
+        """Answers a call that found what is not simply returned."""
+        if remembered.raised:
+            raise _core._copy_of_exception(remembered.value)
+        if remembered.lost:
+            return self._load(key, args, kwargs)
+        if remembered.good_for <= 0:
+            try:
+                return self._load(key, args, kwargs)
+            except Exception:
+                if self._plan.stale_if_error:
+                    self._log_refresh()
+                    return remembered.value
+                raise
+        if self._plan.early_refresh and self._is_due(remembered):
+            try:
+                return _core._load(self.cache, key, lambda load: self._compute(load, key, args, kwargs))
+            except Exception:  # noqa: BLE001  # What there is, is good.
+                self._log_refresh()
+        elif self._plan.soft_ttl is not INFINITY:
+            self._refresh_soon(key, args, kwargs)
+        return remembered.value
+
+    def _refresh_soon(self, key, args, kwargs):
+        """Computes anew in a thread of its own, once at a time a key."""
+
+        def compute(load):
+            try:
+                return self._compute(load, key, args, kwargs)
+            except Exception:
+                self._log_refresh()
+                raise
+
+        try:
+            _core._refresh_in_thread(self.cache, key, compute)
+        except Exception:  # noqa: BLE001  # There is no thread to be had; what there is, is good.
+            self._log_refresh()
+
+    def refresh(self, *args, **kwargs):
+        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+        key = self.cache_key(*args, **kwargs)
+        return _core._load(self.cache, key, lambda load: self._compute(load, key, args, kwargs), refresh=True)
+
+
+class AsyncMemo(Memo):
+    """A memoized coroutine function."""
+
+    __slots__ = ()
+
+    async def _compute(self, load, key, args, kwargs):
+        begun = monotonic()
+        try:
+            value = await self._function(*args, **kwargs)
+        except self._plan.exceptions as error:
+            self._keep(load, key, args, kwargs, error, True, 0.0)
+            raise
+        self._keep(load, key, args, kwargs, value, False, monotonic() - begun)
+        return value
+
+    async def _load(self, key, args, kwargs):
+        """Answers a call that found nothing."""
+
+        async def compute(load):
+            value = self._still(key)
+            return await self._compute(load, key, args, kwargs) if value is NOTHING else value
+
+        return await _core._load_in_task(self.cache, key, compute)
+
+    async def _reconsider(self, key, remembered, args, kwargs):
+        """Answers a call that found what is not simply returned."""
+        if remembered.raised:
+            raise _core._copy_of_exception(remembered.value)
+        if remembered.lost:
+            return await self._load(key, args, kwargs)
+        if remembered.good_for <= 0:
+            try:
+                return await self._load(key, args, kwargs)
+            except Exception:
+                if self._plan.stale_if_error:
+                    self._log_refresh()
+                    return remembered.value
+                raise
+        if self._plan.early_refresh and self._is_due(remembered):
+            try:
+                return await _core._load_in_task(self.cache, key, lambda load: self._compute(load, key, args, kwargs))
+            except Exception:  # noqa: BLE001  # What there is, is good.
+                self._log_refresh()
+        elif self._plan.soft_ttl is not INFINITY:
+            self._refresh_soon(key, args, kwargs)
+        return remembered.value
+
+    def _refresh_soon(self, key, args, kwargs):
+        """Computes anew in a task of its own, once at a time a key."""
+
+        async def compute(load):
+            try:
+                return await self._compute(load, key, args, kwargs)
+            except Exception:
+                self._log_refresh()
+                raise
+
+        try:
+            _core._refresh_in_task(self.cache, key, compute)
+        except Exception:  # noqa: BLE001  # What there is, is good.
+            self._log_refresh()
+
+    async def refresh(self, *args, **kwargs):
+        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+        key = self.cache_key(*args, **kwargs)
+        return await _core._load_in_task(
+            self.cache, key, lambda load: self._compute(load, key, args, kwargs), refresh=True
+        )
+
+
+async def ready(value):
+    return value
+
+
+for _class in (Memo, SyncMemo, AsyncMemo):
+    _core._call_directly(_class)

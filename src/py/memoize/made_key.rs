@@ -1,0 +1,143 @@
+//! Keys that take more than looking at the arguments: of methods, of the user's making, and with a nonce.
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+
+use super::call_key::Call;
+use super::memoized::{LookupKey, Memoized};
+use crate::py::memory::any_store::Complicated;
+use crate::py::memory::state::FlexCache;
+use crate::py::memory::tier::Freshness;
+use crate::py::object::running_python::call as call_python;
+
+/// So many classes are known whose instances are arguments like any other.
+const MOST_PLAIN_CLASSES: usize = 8;
+
+impl Memoized {
+    /// What stands for the instance that a method is called on.
+    pub(super) fn instance<'py>(
+        &self,
+        this: &Borrowed<'_, 'py, Self>,
+        call: &Call<'_, 'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = this.py();
+        let (Some(instances), Some(instance)) = (self.instances.get(py), call.first()) else {
+            return Ok(None);
+        };
+        // SAFETY: the instance is a valid object, and keeps its class alive.
+        let class = unsafe {
+            let class = ffi::Py_TYPE(instance.as_ptr());
+            if ffi::PyType_GetFlags(class) & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
+                // The interpreter's own: what is written in a class body is no method of that.
+                return Ok(None);
+            }
+            Borrowed::from_ptr(py, class.cast::<ffi::PyObject>())
+        };
+        let address = PyInt::new(py, instance.as_ptr() as usize);
+        if let Some(known) = instances.bind(py).get_item(&address)?
+            // SAFETY: only subclasses of weak references are in there.
+            && unsafe { known.cast_unchecked::<PyWeakrefReference>() }
+                .upgrade()
+                .is_some_and(|alive| alive.is(&*instance))
+        {
+            return Ok(Some(known));
+        }
+        if self
+            .plain_classes
+            .with(py, |plain| {
+                let known = plain.iter().find(|known| known.0 == class.as_ptr() as usize)?;
+                known.1.bind(py).upgrade().filter(|alive| alive.is(&*class))
+            })?
+            .is_some()
+        {
+            return Ok(None);
+        }
+        let meet = this.getattr(intern!(py, "_meet"))?;
+        let stands = call_python(&meet, [&instance.to_owned()])?;
+        if stands.is_none() {
+            let weak = PyWeakrefReference::new(&class)?.unbind();
+            let address = class.as_ptr() as usize;
+            let before = self.plain_classes.with(py, |plain| {
+                // A class that was at the same address is gone.
+                let at = plain.iter().position(|known| known.0 == address);
+                let at = at.or_else(|| (plain.len() == MOST_PLAIN_CLASSES).then_some(0));
+                let before = at.map(|at| plain.swap_remove(at));
+                plain.push((address, weak));
+                before
+            })?;
+            drop(before);
+            return Ok(None);
+        }
+        Ok(Some(stands))
+    }
+
+    /// What comes after the prefix in keys, if something does.
+    pub(super) fn nonce<'py>(&self, this: &Borrowed<'_, 'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = this.py();
+        let (true, Some(cache)) = (self.has_nonce, &self.cache) else { return Ok(None) };
+        let tier = cache.get().tier.as_ref();
+        let known = self.nonce.with(py, |nonce| {
+            nonce.as_ref().map(|(freshness, nonce)| (*freshness, nonce.clone_ref(py)))
+        })?;
+        if let Some((freshness, nonce)) = known
+            && tier.map_or(Ok(true), |tier| tier.is_live(py, freshness))?
+        {
+            return Ok(Some(nonce.into_bound(py)));
+        }
+        // Before it is read: it may change right afterwards.
+        let place = this.getattr(intern!(py, "_place_of_nonce"))?;
+        let freshness = match tier {
+            Some(tier) => tier.now(tier.store.stamp(place.as_borrowed())?),
+            None => Freshness::default(),
+        };
+        let read = call_python(&this.getattr(intern!(py, "_read_nonce"))?, [])?;
+        let shared = read.clone().unbind();
+        let before = self.nonce.with(py, |nonce| nonce.replace((freshness, shared)))?;
+        drop(before);
+        Ok(Some(read))
+    }
+
+    /// A key of the user's making, as it is, or with the function's name where others have keys as well.
+    pub(super) fn named<'py>(
+        &self,
+        call: &Call<'_, 'py>,
+        key: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match (&self.arguments.prefix, call.nonce()) {
+            (Some(prefix), Some(nonce)) => {
+                let parts = [prefix.bind(key.py()).clone(), nonce.to_owned(), key.clone()];
+                Ok(PyTuple::new(key.py(), parts)?.into_any())
+            }
+            _ => Ok(key),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn answer_with_made_key<'py>(
+        &self,
+        this: Borrowed<'_, 'py, Self>,
+        cache: Borrowed<'_, 'py, FlexCache>,
+        call: Call<'_, 'py>,
+    ) -> PyResult<Py<PyAny>> {
+        let nonce = self.nonce(&this)?;
+        let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
+        if let Some(key) = &self.key {
+            let key = self.named(&call, call.call(key)?)?;
+            let hash = cache.get().hash(key.as_borrowed())?;
+            return self.look_up(this, cache, &call, LookupKey { key, hash });
+        }
+        let instance = self.instance(&this, &call)?;
+        let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
+        let hash = cache.get().hash_of(self.arguments.hash(&call)?);
+        match self.read_call(cache, &call, hash) {
+            Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
+            Ok(None) => self.miss(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash }),
+            Err(Complicated) => {
+                self.look_up(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash })
+            }
+        }
+    }
+}
