@@ -274,8 +274,11 @@ class _Bucket(_Recipe):
         now = self._clock()
         with self._cache.transact(retry=True):
             last, tokens = self._cache.get(self._key, default=(now, self._count))
-            # A clock that was set back takes no tokens away.
-            tokens = min(tokens + max(now - last, 0) * self._rate, self._count)
+            if now < last:
+                # The clock was set back: that takes no tokens away, and they come from now on.
+                self._store((now, tokens))
+                last = now
+            tokens = min(tokens + (now - last) * self._rate, self._count)
             if tokens < 1:
                 return float((1 - tokens) / self._rate)
             self._store((now, tokens - 1))

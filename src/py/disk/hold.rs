@@ -27,7 +27,7 @@ use super::arguments::encode_tag;
 use super::cache::DiskCache;
 use super::datum::Datum;
 use super::wall_clock::now;
-use crate::py::guard::Guard;
+use crate::py::process::guard::Guard;
 
 /// Between two attempts to take what another holds.
 const PAUSE: Duration = Duration::from_millis(1);

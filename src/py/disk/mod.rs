@@ -22,6 +22,7 @@ mod value_files;
 mod wall_clock;
 mod write;
 
+pub(crate) use audit_hook::{SqliteFinder, guard_sqlite3};
 pub(crate) use cache::DiskCache;
 pub(crate) use codec::Disk;
 pub(crate) use errors::Timeout;
