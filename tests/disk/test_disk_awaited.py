@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flexcache_rs.disk import Cache, FanoutCache
+from flexcache_rs.disk import Cache, FanoutCache, Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
 
@@ -131,3 +138,199 @@ def test_memoized_coroutines(cache: Any) -> None:
     asyncio.run(main())
     assert calls == [3, 4]
     assert cache[square.__cache_key__(3)] == 9
+
+
+def free(cache: Any) -> bool:
+    """Whether another process could write at once."""
+    try:
+        return bool(type(cache)(cache.directory, timeout=0.2).set("probe", 1))
+    except Timeout:
+        return False
+
+
+def until_free(cache: Any) -> None:
+    end = time.monotonic() + 20
+    while not free(cache):
+        assert time.monotonic() < end, "the transaction is still open"
+    cache.delete("probe")
+
+
+@pytest.fixture
+def other(cache: Any) -> Any:
+    """The same directory, as others see it."""
+    kind = type(cache)
+    return kind(cache.directory, timeout=1)
+
+
+def quiet(loop: asyncio.AbstractEventLoop, noise: list[Any]) -> None:
+    loop.set_exception_handler(lambda _, context: noise.append(context))
+
+
+async def rows(cache: Any) -> AsyncGenerator[int, None]:
+    async with cache.atransact(retry=True):
+        await cache.aset("a", 1)
+        for number in range(3):
+            yield number
+
+
+def test_a_generator_that_is_left(cache: Any, other: Any) -> None:
+    """Its transaction is undone, and what follows is outside."""
+    noise: list[Any] = []
+
+    async def main() -> None:
+        quiet(asyncio.get_running_loop(), noise)
+        async for _ in rows(cache):
+            break
+        gc.collect()
+        await asyncio.sleep(0.05)
+        assert await cache.aset("b", 1, retry=True)
+
+    asyncio.run(main())
+    assert (noise, "a" in other, "b" in other) == ([], False, True)
+
+
+def test_a_generator_that_is_kept(cache: Any, other: Any) -> None:
+    """It ends with its task, though the generator is still there; going on with it raises."""
+    kept: list[Any] = []
+
+    async def begin() -> None:
+        kept.append(rows(cache))
+        await anext(kept[0])
+
+    async def main() -> None:
+        await asyncio.create_task(begin())
+        assert await other.aset("b", 1, retry=True)
+        with pytest.raises(RuntimeError, match="undone"):
+            async for _ in kept[0]:
+                pass
+
+    asyncio.run(main())
+    assert ("a" in other, "b" in other) == (False, True)
+
+
+def test_a_loop_that_was_closed(cache: Any, other: Any) -> None:
+    """With a generator, and with a task, in a transaction."""
+
+    async def wait() -> None:
+        async with cache.atransact(retry=True):
+            await cache.aset("a", 1)
+            begun.set()
+            await asyncio.sleep(1000)
+
+    kept: list[Any] = []
+    for make in (lambda: anext(kept[0]), lambda: wait()):
+        loop = asyncio.new_event_loop()
+        begun = asyncio.Event()
+        kept[:] = [rows(cache)]
+        task = loop.create_task(make())  # type: ignore[arg-type]
+
+        async def some(task: Any = task, begun: Any = begun) -> None:
+            await asyncio.wait([task, asyncio.ensure_future(begun.wait())], return_when="FIRST_COMPLETED")
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loop.run_until_complete(some())
+            for pending in asyncio.all_tasks(loop):
+                # asyncio says of it that it was destroyed; that is known here.
+                pending._log_destroy_pending = False  # type: ignore[attr-defined]
+            loop.close()
+        until_free(other)
+        assert "a" not in other
+        # The generator and the task are still there.
+        assert task is not None
+        del task
+        with contextlib.suppress(RuntimeError):
+            kept.clear()
+            gc.collect()
+
+
+def test_a_task_that_was_cancelled(cache: Any, other: Any) -> None:
+    """At whatever point: before it has begun, inside, and while it ends."""
+    noise: list[Any] = []
+
+    async def work() -> None:
+        async with cache.atransact(retry=True):
+            await cache.aset("a", 1)
+            await cache.aset("a", 2)
+
+    async def main() -> None:
+        quiet(asyncio.get_running_loop(), noise)
+        for number in range(60):
+            task = asyncio.create_task(work())
+            for _ in range(number % 12):
+                await asyncio.sleep(0)
+            await asyncio.sleep(number % 5 / 2000)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert await other.aset("b", number, retry=True)
+
+    asyncio.run(main())
+    assert not noise
+    until_free(other)
+    assert other.get("a") in (None, 2)
+
+
+def test_a_task_that_outlives_the_block(cache: Any, other: Any) -> None:
+    """Is outside afterwards."""
+
+    async def late(end: asyncio.Event) -> None:
+        await cache.aset("inside", 1)
+        await end.wait()
+        assert await cache.aset("after", 1, retry=True)
+        async with cache.atransact(retry=True):
+            await cache.aset("again", 1)
+
+    async def main() -> None:
+        end = asyncio.Event()
+        with contextlib.suppress(ZeroDivisionError):
+            async with cache.atransact(retry=True):
+                task = asyncio.create_task(late(end))
+                await cache.aset("a", 1)
+                raise ZeroDivisionError
+        end.set()
+        await task
+
+    asyncio.run(main())
+    assert [key in other for key in ("a", "inside", "after", "again")] == [False, False, True, True]
+
+
+def test_a_transaction_that_cannot_begin(tmp_path: Path) -> None:
+    """Raises where the block is entered, and the next one begins."""
+    cache, other = Cache(tmp_path, timeout=0.1), Cache(tmp_path)
+
+    async def main() -> None:
+        with other.transact(), pytest.raises(Timeout):
+            async with cache.atransact():
+                pass
+        async with cache.atransact():
+            await cache.aset("a", 1)
+
+    asyncio.run(main())
+    assert "a" in other
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_of_a_transaction(tmp_path: Path) -> None:
+    """Has its own threads, and is outside."""
+    program = """
+import asyncio, os, sys
+from flexcache_rs.disk import Cache
+cache = Cache(sys.argv[1])
+async def inside():
+    return await cache.aget("a", "nothing")
+async def main():
+    async with cache.atransact():
+        await cache.aset("a", 1)
+        child = os.fork()
+        if not child:
+            asyncio._set_running_loop(None)
+            print(asyncio.new_event_loop().run_until_complete(inside()), flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+asyncio.run(main())
+print(cache["a"])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["nothing", "1"], done.stderr

@@ -295,7 +295,7 @@ def test_times_that_are_none(cache: Cache, expire: Any) -> None:
     assert "new" not in cache
 
 
-@pytest.mark.parametrize("expire", [1e308, math.inf, 10**20, -math.inf, NAN, 5e-324, True])
+@pytest.mark.parametrize("expire", [1e308, math.inf, 10**20, -math.inf, 5e-324])
 def test_times_beyond_all_bounds(cache: Cache, expire: float) -> None:
     """Are taken for what they are."""
     cache.set("new", 1, expire=expire)

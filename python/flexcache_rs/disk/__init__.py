@@ -28,6 +28,7 @@ from flexcache_rs.disk.recipes import (
     memoize_stampede,
     throttle,
 )
+from flexcache_rs.disk.sqlite_guard import guard_sqlite3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ __all__ = [
     "Timeout",
     "UnknownFileWarning",
     "barrier",
+    "guard_sqlite3",
     "memoize_stampede",
     "throttle",
 ]

@@ -7,13 +7,15 @@ import contextvars
 import functools
 import itertools
 import os
+import weakref
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     # asyncio takes longer to import than all of this package, and few need it.
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from concurrent.futures import Executor, Future, ThreadPoolExecutor
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -34,12 +36,15 @@ _THREADS = 8
 _PAGE = 100
 """Keys that an iteration takes at a time."""
 
+_LOOK = 0.25
+"""Seconds between two looks of a transaction's thread for whether anybody is left who could end it."""
+
 _pool: ThreadPoolExecutor | None = None
 
-_of_transaction: contextvars.ContextVar[ThreadPoolExecutor | None] = contextvars.ContextVar(
+_current: contextvars.ContextVar[_Transaction | None] = contextvars.ContextVar(
     "flexcache_rs.disk transaction", default=None
 )
-"""The one thread of the task's transaction: a transaction belongs to a thread."""
+"""The innermost transaction that the context was made in; it may be over."""
 
 
 def _forget_pool() -> None:
@@ -52,22 +57,34 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _threads() -> ThreadPoolExecutor:
+def _transaction_of_task() -> _Transaction | None:
+    """The innermost transaction that is still open."""
+    transaction = _current.get()
+    while transaction is not None and not transaction.is_open():
+        transaction = transaction.outer
+    return transaction
+
+
+def _submit(call: Callable[[], R]) -> Future[R]:
     global _pool
-    pool = _of_transaction.get() or _pool
+    transaction = _transaction_of_task()
+    if transaction is not None:
+        inside: Future[R] = transaction.worker.submit(call)
+        return inside
+    pool: Executor | None = _pool
     if pool is None:
         from concurrent.futures import ThreadPoolExecutor
 
         pool = _pool = ThreadPoolExecutor(_THREADS, "flexcache_rs.disk")
-    return pool
+    return pool.submit(call)
 
 
 async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """What a call returns, made by another thread with the context of the task."""
-    from asyncio import get_running_loop
+    from asyncio import wrap_future
 
     context = contextvars.copy_context()
-    return await get_running_loop().run_in_executor(_threads(), functools.partial(context.run, call, *args, **kwargs))
+    return await wrap_future(_submit(functools.partial(context.run, call, *args, **kwargs)))
 
 
 def awaitable(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
@@ -92,39 +109,204 @@ async def keys(iterable: Iterable[Any]) -> AsyncIterator[Any]:
             yield key
 
 
-@contextlib.asynccontextmanager
-async def transaction(cache: Transacting, retry: bool) -> AsyncGenerator[None, None]:
-    """A transaction for the calls of a task, and of those it starts, which a thread of its own makes."""
-    from asyncio import CancelledError
-    from concurrent.futures import ThreadPoolExecutor
+class _Worker:
+    """The thread of a transaction: it begins it, makes the calls inside, and ends it.
 
-    if _of_transaction.get() is None:
-        thread = ThreadPoolExecutor(1, "flexcache_rs.disk transaction")
-        token = _of_transaction.set(thread)
+    Nobody may be left to end it: the event loop was closed, the task is over while an async generator of its own holds
+    the block open, or everything was collected. The thread looks for that, and rolls back. It knows the loop and the
+    task only as long as others do.
+    """
+
+    def __init__(self, entered: AbstractContextManager[None], loop: Any, task: Any) -> None:
+        from queue import SimpleQueue
+        from threading import Thread
+
+        self._entered = entered
+        self._loop = weakref.ref(loop)
+        self._task = None if task is None else weakref.ref(task)
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._pid = os.getpid()
+        self.is_over = False
+        """Whether the transaction has ended, or is about to."""
+        self._is_done = False
+        self.abandoned = False
+        """Whether it must end as soon as possible, without its changes."""
+        # Not waited for at the end of the interpreter: a transaction that is open then is undone by SQLite.
+        self._thread = Thread(target=self._run, name="flexcache_rs.disk transaction", daemon=True)
+        self._begun = self._queued(entered.__enter__)
+        self._thread.start()
+
+    def lives(self) -> bool:
+        """Whether calls can be made in the transaction."""
+        return not (self.is_over or self.abandoned) and self._pid == os.getpid()
+
+    def begun(self) -> Future[None]:
+        """Done when the transaction has begun."""
+        return self._begun
+
+    def _queued(self, call: Callable[[], R]) -> Future[R]:
+        from concurrent.futures import Future
+
+        future: Future[R] = Future()
+        self._calls.put((future, call))
+        if self._is_done:
+            self._refuse_calls()
+        return future
+
+    def submit(self, call: Callable[[], R]) -> Future[R]:
+        """Has a call made in the transaction."""
+        return self._queued(call)
+
+    def end(self, *raised: Any) -> Future[None]:
+        """Has the transaction ended, after what was submitted before. It cannot be taken back."""
+        self.is_over = True
+        future = self._queued(functools.partial(self._end, *raised))
+        # Who waits for it may be cancelled, and it is done nevertheless.
+        future.set_running_or_notify_cancel()
+        return future
+
+    def _end(self, *raised: Any) -> None:
+        entered, self._entered = self._entered, None  # type: ignore[assignment]
+        if entered is not None:
+            entered.__exit__(*raised)
+
+    def _has_nobody(self) -> bool:
+        loop = self._loop()
+        if self.abandoned or loop is None or loop.is_closed():
+            return True
+        if self._task is None:
+            return False
+        task = self._task()
+        return task is None or task.done()
+
+    def _run(self) -> None:
+        from queue import Empty
+
+        if not self._do(*self._calls.get()):
+            # It has not begun.
+            self._entered = None  # type: ignore[assignment]
+            self.is_over = True
+        while True:
+            try:
+                self._do(*self._calls.get(timeout=_LOOK))
+            except Empty:
+                if not self.is_over and self._has_nobody():
+                    self.is_over = True
+                    self._roll_back()
+            if self.is_over and self._entered is None and self._calls.empty():
+                break
+        self._is_done = True
+        self._refuse_calls()
+
+    def _refuse_calls(self) -> None:
+        """Answers calls that came too late for the thread."""
+        from queue import Empty
+
+        with contextlib.suppress(Empty):
+            while True:
+                future, _ = self._calls.get_nowait()
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(RuntimeError("the transaction has ended"))
+
+    def _do(self, future: Future[Any], call: Callable[[], Any]) -> bool:
+        if not future.running() and not future.set_running_or_notify_cancel():
+            return False
         try:
-            async with transaction(cache, retry):
-                yield
-        finally:
-            _of_transaction.reset(token)
-            # It has nothing to do any more, or finishes what nobody waits for.
-            thread.shutdown(wait=False)
-        return
-    entered: Any = cache.transact(retry=retry)
-    try:
-        await in_thread(entered.__enter__)
-    except CancelledError as error:
-        # It may begin nevertheless, and then it must end.
-        _threads().submit(_leave_if_entered, entered, error)
-        raise
-    try:
-        yield
-    except BaseException as error:
-        await in_thread(entered.__exit__, type(error), error, error.__traceback__)
-        raise
-    await in_thread(entered.__exit__, None, None, None)
+            result = call()
+        except BaseException as error:  # noqa: BLE001
+            future.set_exception(error)
+            return False
+        future.set_result(result)
+        return True
+
+    def _roll_back(self) -> None:
+        error = RuntimeError("nobody is left who could end the transaction")
+        try:
+            self._end(type(error), error, None)
+        except Exception:
+            import logging
+
+            logging.getLogger("flexcache_rs.disk").warning("a transaction could not be undone", exc_info=True)
 
 
-def _leave_if_entered(entered: Any, error: BaseException) -> None:
-    # It has not begun, or the pool is gone.
-    with contextlib.suppress(RuntimeError):
+def _abandon(worker: _Worker) -> None:
+    worker.abandoned = True
+
+
+class _Transaction:
+    """A transaction of a task and of the tasks that it starts inside, for `async with`."""
+
+    def __init__(self, cache: Transacting, retry: bool) -> None:
+        self._cache = cache
+        self._retry = retry
+        self.outer: _Transaction | None = None
+        self.worker: Any = None
+        self._nested: AbstractContextManager[None] | None = None
+        self._token: contextvars.Token[_Transaction | None] | None = None
+
+    def is_open(self) -> bool:
+        """Whether calls of the task belong to it."""
+        return self.worker is not None and self.worker.lives()
+
+    async def __aenter__(self) -> None:
+        from asyncio import current_task, get_running_loop, shield, wrap_future
+
+        self.outer = _transaction_of_task()
+        entered = self._cache.transact(retry=self._retry)
+        if self.outer is not None:
+            self.worker = self.outer.worker
+            self._nested = entered
+            await self._nest(entered)
+            return
+        self.worker = worker = _Worker(entered, get_running_loop(), current_task())
+        # The worker does not know this object: when nobody does any more, it rolls back.
+        weakref.finalize(self, _abandon, worker).atexit = False
+        try:
+            await shield(wrap_future(worker.begun()))
+        except BaseException:
+            # It may begin nevertheless, and then it must end.
+            worker.abandoned = True
+            raise
+        self._token = _current.set(self)
+
+    async def _nest(self, entered: AbstractContextManager[None]) -> None:
+        from asyncio import shield, wrap_future
+
+        begun = self.worker.submit(entered.__enter__)
+        try:
+            await shield(wrap_future(begun))
+        except BaseException as error:
+            # The thread has only what was submitted before to do.
+            self.worker.submit(functools.partial(_leave, begun, entered, error))
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        from asyncio import shield, wrap_future
+
+        if self._token is not None:
+            # An async generator may be closed in another context than it was begun in.
+            with contextlib.suppress(ValueError):
+                _current.reset(self._token)
+        if not self.is_open():
+            if error is None:
+                raise RuntimeError("the transaction was undone: its event loop or task ended before it")
+            return
+        if self._nested is not None:
+            nested = self._nested
+            ended = self.worker.submit(lambda: nested.__exit__(kind, error, traceback))
+        else:
+            ended = self.worker.end(kind, error, traceback)
+        await shield(wrap_future(ended))
+
+
+def _leave(begun: Future[None], entered: AbstractContextManager[None], error: BaseException) -> None:
+    """Undoes what began after nobody waited for it any more."""
+    if begun.done() and not begun.cancelled() and begun.exception() is None:
         entered.__exit__(type(error), error, error.__traceback__)
+
+
+def transaction(cache: Transacting, retry: bool) -> _Transaction:
+    """A transaction for the calls of a task, and of those it starts, which a thread of its own makes."""
+    return _Transaction(cache, retry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from flexcache_rs._core import Disk, DiskCache, Timeout
 from flexcache_rs.disk.aio import awaitable, transaction
 from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
+from flexcache_rs.disk.checks import (
+    ARGUMENTS_OF_DISK,
+    check_recorded,
+    check_serializer,
+    checked_setting,
+    checked_settings,
+    flag,
+    is_known,
+    number,
+    policy_of,
+    refuse_setting,
+    refuse_unknown,
+    whole,
+)
 from flexcache_rs.disk.constants import ENOVAL, UNKNOWN, Constant
+from flexcache_rs.disk.directory import prepare_directory
 from flexcache_rs.disk.format import (
     DBNAME,
     DEFAULT_SETTINGS,
@@ -58,25 +72,7 @@ __all__ = [
 
 _RULES = frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit"))
 
-
-def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
-    """The directory to use: made, with `~` and `$VARIABLES` in it replaced; a temporary one for None.
-
-    A directory that is made is private to its owner.
-    """
-    if directory is None:
-        import tempfile
-
-        return tempfile.mkdtemp(prefix="diskcache-")
-    expanded = os.path.expandvars(os.path.expanduser(str(directory)))  # noqa: PTH111
-    if not os.path.isdir(expanded):  # noqa: PTH112
-        try:
-            os.makedirs(expanded, 0o700)  # noqa: PTH103
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                message = f"the cache directory {expanded!r} does not exist and cannot be made: {error.strerror}"
-                raise OSError(error.errno, message) from error
-    return expanded
+PARAMETERS = ("directory", "timeout", "disk", "serializer", "compression", "network")
 
 
 class Cache(CacheMixin, DiskCache):
@@ -128,19 +124,28 @@ class Cache(CacheMixin, DiskCache):
         given: Any = disk
         if not (isinstance(given, type) and issubclass(given, Disk)):
             raise ValueError("disk must subclass diskcache.Disk")
+        timeout = number("timeout", timeout, least=0)
+        if network is not None:
+            network = flag("network", network)
+        check_serializer(serializer)
+        settings = checked_settings(directory, settings, PARAMETERS, plain_disk=disk is Disk)
         directory = prepare_directory(directory)
         self._timeout = timeout
         self._serializer = serializer
         self._rules: dict[str, Any] = {}
         recorded = self._connect(directory, timeout)
+        refuse_unknown(settings, recorded, PARAMETERS, plain_disk=disk is Disk)
         network = self._is_networked(directory, network, recorded, settings)
         merged: dict[str, Any] = DEFAULT_SETTINGS | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
         if recorded or serializer is not None:
             self._compare_serializers(recorded, merged)
         for key in METADATA:
             merged.pop(key, None)
-        policy = EVICTION_POLICY[merged["eviction_policy"]]
-        options = {key[5:]: value for key, value in merged.items() if key.startswith("disk_")}
+        check_recorded(directory, recorded, settings)
+        policy = policy_of(merged["eviction_policy"])
+        options = {
+            key[5:]: value for key, value in merged.items() if key.startswith("disk_") and key not in ARGUMENTS_OF_DISK
+        }
         if serializer is not None:
             options["serializer"] = serializer
         if network:
@@ -155,8 +160,13 @@ class Cache(CacheMixin, DiskCache):
         self._create(merged, policy["init"])
         self._rules = rules
         self._apply_rules()
+        self._show(merged, recorded)
+
+    def _show(self, merged: dict[str, Any], recorded: dict[str, Any]) -> None:
+        """Makes attributes of settings and counters."""
         for key, value in merged.items():
-            if key not in _RULES:
+            # Whatever else there is in the directory is no attribute: it could hide a method.
+            if key not in _RULES and is_known(key):
                 setattr(self, key, value)
         for key in METADATA:
             setattr(self, key, recorded.get(key, 0))
@@ -199,9 +209,14 @@ class Cache(CacheMixin, DiskCache):
     @staticmethod
     def _understood(rules: dict[str, Any]) -> tuple[str | None, str | None, float, int, bool]:
         """Rules as the store has them. Raises for what makes no sense."""
-        policy = EVICTION_POLICY[rules["eviction_policy"]]
-        limit = max(int(rules["cull_limit"]), 0)
-        return policy["get"], policy["cull"], float(rules["size_limit"]), limit, bool(rules["statistics"])
+        policy = policy_of(rules["eviction_policy"])
+        return (
+            policy["get"],
+            policy["cull"],
+            number("size_limit", rules["size_limit"], least=0),
+            whole("cull_limit", rules["cull_limit"], least=0),
+            flag("statistics", rules["statistics"]),
+        )
 
     def _apply_rules(self) -> None:
         self._set_rules(*self._understood(self._rules))
@@ -272,7 +287,9 @@ class Cache(CacheMixin, DiskCache):
             Its value.
 
         Raises:
-            ValueError: There is none of that name.
+            ValueError: There is none of that name, or the value makes no sense.
+            TypeError: There is none of that name to change, or the value is of a wrong type.
+            KeyError: There is no such eviction policy.
             Timeout: Others were writing all the time.
 
         >>> cache = Cache()
@@ -284,8 +301,9 @@ class Cache(CacheMixin, DiskCache):
             if value is None:
                 raise ValueError(f"key must be a setting or counter of the cache, not {key!r}")
         else:
-            if key in _RULES:
-                self._understood(self._rules | {key: value})
+            if not is_known(key) and self._setting(key) is None:
+                refuse_setting(key)
+            value = checked_setting(key, value)
             if key.startswith("disk_"):
                 before = getattr(self._disk, key[5:], value)
                 setattr(self._disk, key[5:], value)
@@ -296,7 +314,8 @@ class Cache(CacheMixin, DiskCache):
                     raise
             else:
                 self._change_setting(key, value, update)
-        setattr(self, key, value)
+        if is_known(key) or key in METADATA:
+            setattr(self, key, value)
         return value
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:

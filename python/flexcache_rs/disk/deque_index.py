@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import (
     Callable,
     Collection,
-    Generator,
     ItemsView,
     Iterable,
     Iterator,
@@ -21,6 +20,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, Literal
 
+from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import Cache
 
@@ -29,9 +29,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs._core import DiskTransaction
     from flexcache_rs.disk.memoize import Memoized, P, R_co
 
 _EMPTY: Any = (None, ENOVAL)
+
+
+def _length(maxlen: float | None) -> float:
+    """How many a deque has at most; infinity, as None, is any number."""
+    return math.inf if maxlen in (None, math.inf) else whole("maxlen", maxlen, least=0)
 
 
 class Deque(Sequence[Any]):
@@ -56,8 +62,8 @@ class Deque(Sequence[Any]):
         directory: str | os.PathLike[str] | None = None,
         maxlen: float | None = None,
     ) -> None:
+        self._maxlen = _length(maxlen)
         self._cache = Cache(directory, eviction_policy="none")
-        self._maxlen = math.inf if maxlen is None else maxlen
         self.extend(iterable)
 
     @classmethod
@@ -69,7 +75,7 @@ class Deque(Sequence[Any]):
         """
         self = cls.__new__(cls)
         self._cache = cache
-        self._maxlen = math.inf if maxlen is None else maxlen
+        self._maxlen = _length(maxlen)
         self.extend(iterable)
         return self
 
@@ -89,8 +95,8 @@ class Deque(Sequence[Any]):
         return self._maxlen
 
     @maxlen.setter
-    def maxlen(self, value: float) -> None:
-        self._maxlen = value
+    def maxlen(self, value: float | None) -> None:
+        self._maxlen = _length(value)
         with self._cache.transact(retry=True):
             while len(self._cache) > self._maxlen:
                 self._popleft()
@@ -315,11 +321,9 @@ class Deque(Sequence[Any]):
                 return
             give(value)
 
-    @contextlib.contextmanager
-    def transact(self) -> Generator[None, None, None]:
+    def transact(self) -> DiskTransaction:
         """Begins a transaction of this thread, see `Cache.transact`."""
-        with self._cache.transact(retry=True):
-            yield
+        return self._cache.transact(retry=True)
 
 
 class StoredMapping(MutableMapping[Any, Any]):
@@ -408,11 +412,10 @@ class StoredMapping(MutableMapping[Any, Any]):
         """As `Cache.memoize`; results stay for ever."""
         return self._cache.memoize(name, typed, ignore=ignore)  # type: ignore[no-any-return]
 
-    @contextlib.contextmanager
-    def transact(self) -> Generator[None, None, None]:
+    def transact(self) -> DiskTransaction:
         """Begins a transaction of this thread, see `Cache.transact`."""
-        with self._cache.transact(retry=True):
-            yield
+        begun: DiskTransaction = self._cache.transact(retry=True)
+        return begun
 
 
 class Index(StoredMapping):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
+from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.fanout import FanoutCache
 from flexcache_rs.disk.memoize import memoizing
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["DjangoCache"]
 
 
+_OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
+"""Options that every backend of Django is given; `size_limit` and `cull_limit` are this one's."""
+
+
 class DjangoCache(BaseCache):  # type: ignore[misc]
     """A cache backend on a `FanoutCache`.
 
@@ -37,7 +42,8 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         super().__init__(params)
         shards = params.get("SHARDS", 8)
         timeout = params.get("DATABASE_TIMEOUT", 0.010)
-        self._cache = FanoutCache(directory, shards, timeout, **params.get("OPTIONS", {}))
+        options = {name: value for name, value in params.get("OPTIONS", {}).items() if name not in _OF_DJANGO}
+        self._cache = FanoutCache(directory, shards, timeout, **options)
 
     @property
     def directory(self) -> str:
@@ -190,7 +196,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         if timeout == 0:
             # In Django 0 is over at once; a cache's time would be over only the moment after.
             return -1
-        return None if timeout is None else float(timeout)
+        return expiry(timeout, name="timeout")
 
     def memoize(
         self,
@@ -202,8 +208,14 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         ignore: Collection[int | str] = (),
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
         """A decorator that stores what a function returns, see `Cache.memoize`."""
+        if timeout != DEFAULT_TIMEOUT:
+            timeout = expiry(timeout, name="timeout")
         store = functools.partial(self.set, timeout=timeout, version=version, tag=tag, retry=True)
         get = functools.partial(self.get, default=ENOVAL, version=version, retry=True)
         return memoizing(
-            name, typed, ignore, get, store if timeout is None or timeout == DEFAULT_TIMEOUT or timeout > 0 else None
+            name,
+            typed,
+            ignored(ignore),
+            get,
+            store if timeout is None or timeout == DEFAULT_TIMEOUT or timeout > 0 else None,
         )

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import operator
 import os
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._core import DiskTransaction
 from flexcache_rs.disk.aio import awaitable, transaction
 from flexcache_rs.disk.check_report import CheckReport
+from flexcache_rs.disk.checks import check_serializer, checked_settings, number, whole
 from flexcache_rs.disk.constants import ENOVAL
-from flexcache_rs.disk.core import Cache, Disk, Timeout, prepare_directory
+from flexcache_rs.disk.core import PARAMETERS, Cache, Disk, Timeout
 from flexcache_rs.disk.deque_index import Deque, Index
+from flexcache_rs.disk.directory import path_of, prepare_directory
 from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.mixins import CacheMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
 
     from typing_extensions import Self
 
     from flexcache_rs.disk.serializers import Serializer
+
+MOST_SHARDS = 1000
+"""Their directories have three digits."""
 
 _PASSED_ON = frozenset(DEFAULT_SETTINGS) | {"timeout", "disk"}
 
@@ -61,8 +66,11 @@ class FanoutCache(CacheMixin):
         serializer: Serializer | None = None,
         **settings: Any,
     ) -> None:
-        if shards < 1:
-            raise ValueError(f"shards must be at least 1, not {shards}")
+        shards = whole("shards", shards, least=1, most=MOST_SHARDS)
+        timeout = number("timeout", timeout, least=0)
+        check_serializer(serializer)
+        first = None if directory is None else os.path.join(path_of(directory), "000")  # noqa: PTH118
+        settings = checked_settings(first, settings, (*PARAMETERS, "shards"), plain_disk=disk is Disk)
         self._directory = prepare_directory(directory)
         self._count = shards
         limit = settings.pop("size_limit", DEFAULT_SETTINGS["size_limit"])
@@ -103,8 +111,7 @@ class FanoutCache(CacheMixin):
     def _shard(self, key: Any) -> Cache:
         return self._shards[self._hash(key) % self._count]
 
-    @contextlib.contextmanager
-    def transact(self, retry: bool = True) -> Generator[None, None, None]:
+    def transact(self, retry: bool = True) -> DiskTransaction:
         """Begins a transaction of this thread in every shard.
 
         Args:
@@ -117,10 +124,7 @@ class FanoutCache(CacheMixin):
         """
         if not retry:
             raise AssertionError("retry must be True in FanoutCache")
-        with contextlib.ExitStack() as stack:
-            for shard in self._shards:
-                stack.enter_context(shard.transact(retry=True))
-            yield
+        return DiskTransaction(self._shards, True)
 
     def set(
         self,

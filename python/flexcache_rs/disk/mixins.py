@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.disk.aio import keys
+from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import Memoized, P, R_co, memoizing
 
@@ -43,7 +44,9 @@ class CacheMixin:
             The decorator. The function it makes has `__cache_key__(*args, **kwargs)` and `__wrapped__`.
 
         Raises:
-            TypeError: `name` is callable: the decorator was written without parentheses.
+            TypeError: `name` is callable: the decorator was written without parentheses; `expire` is no number;
+                or `ignore` is a text.
+            ValueError: `expire` is NaN.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -55,11 +58,12 @@ class CacheMixin:
         computing
         (16, 16)
         """
+        expire = expiry(expire)
         store = None if expire is not None and expire <= 0 else self.set
         return memoizing(
             name,
             typed,
-            ignore,
+            ignored(ignore),
             functools.partial(self.get, default=ENOVAL, retry=True),
             store and functools.partial(store, expire=expire, tag=tag, retry=True),
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
+import logging
 import math
-import os
 import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flexcache_rs._core import DiskCache, DiskHold
+from flexcache_rs.disk.checks import expiry, ignored, number, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import (
     Memoized,
@@ -24,7 +27,6 @@ from flexcache_rs.disk.memoize import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
 __all__ = [
     "Averager",
@@ -37,8 +39,8 @@ __all__ = [
     "throttle",
 ]
 
-_PAUSE = 0.001
-"""Seconds between two attempts to take what another holds."""
+
+_logger = logging.getLogger("flexcache_rs.disk")
 
 
 class SharedCache(Protocol):
@@ -77,7 +79,7 @@ class _Recipe:
     def __init__(self, cache: SharedCache, key: Any, expire: float | None = None, tag: Any = None) -> None:
         self._cache = cache
         self._key = key
-        self._expire = expire
+        self._expire = expiry(expire)
         self._tag = tag
 
     def _store(self, value: Any) -> None:
@@ -117,25 +119,37 @@ class Averager(_Recipe):
         return total / count if count else None
 
 
-class _Held(_Recipe):
-    """Something to be held for the time of a `with`."""
+class _Hold(DiskHold):
+    """Something to be held for the time of a `with`. Taking and giving back are one native call each."""
 
-    def acquire(self) -> None:
-        raise NotImplementedError
+    _kind = "lock"
 
-    def release(self) -> None:
-        raise NotImplementedError
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    def __init__(
+        self, cache: SharedCache, key: Any, expire: float | None = None, tag: Any = None, *, value: int = 1
     ) -> None:
-        self.release()
+        # For ever is what None says.
+        expire = expiry(expire, above=0)
+        shard = getattr(cache, "_shard", None)
+        shard = cache if shard is None else shard(key)
+        if not isinstance(shard, DiskCache):
+            raise TypeError(f"cache must be a Cache or a FanoutCache, not {type(cache).__name__}")
+        self._cache = cache
+        self._key = key
+        self._expire = expire
+        self._tag = tag
+        self._value = value
+        self._make(shard, key, expire, tag, self._kind, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("_cache", "_key", "_expire", "_tag", "_value")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        value = {"value": state["_value"]} if self._kind == "places" else {}
+        rest = {"expire": state["_expire"], "tag": state["_tag"]}
+        self.__init__(state["_cache"], state["_key"], **rest, **value)  # type: ignore[misc]
 
 
-class Lock(_Held):
+class Lock(_Hold):
     """A lock for threads and processes.
 
     Args:
@@ -143,6 +157,10 @@ class Lock(_Held):
         key: Under which key.
         expire: Seconds after which it is free, whatever became of its holder; None is never.
         tag: A group for `evict`.
+
+    Raises:
+        TypeError: `expire` is no number, or `cache` neither a `Cache` nor a `FanoutCache`.
+        ValueError: `expire` is not more than 0.
 
     >>> from flexcache_rs.disk import Cache, Lock
     >>> lock = Lock(Cache(), "report", expire=60)
@@ -153,19 +171,22 @@ class Lock(_Held):
 
     def acquire(self) -> None:
         """Takes the lock; waits for it."""
-        while not self._cache.add(self._key, None, expire=self._expire, tag=self._tag, retry=True):
-            time.sleep(_PAUSE)
+        self._take()
 
     def release(self) -> None:
-        """Frees the lock, whoever holds it."""
-        self._cache.delete(self._key, retry=True)
+        """Frees the lock.
+
+        What was taken through this object is freed only as long as it is held: after `expire` seconds another may
+        have taken it, and keeps it. An object through which it was never taken frees it, whoever holds it.
+        """
+        self._give_back()
 
     def locked(self) -> bool:
         """Whether anyone holds it."""
         return self._key in self._cache
 
 
-class RLock(_Held):
+class RLock(_Hold):
     """A lock that its holder, a thread, may take again. Arguments are those of `Lock`.
 
     >>> from flexcache_rs.disk import Cache, RLock
@@ -177,20 +198,11 @@ class RLock(_Held):
     AssertionError: cannot release un-acquired lock
     """
 
-    @staticmethod
-    def _me() -> str:
-        return f"{os.getpid()}-{threading.get_ident()}"
+    _kind = "reentrant"
 
     def acquire(self) -> None:
         """Takes the lock, once more if this thread has it; waits for it."""
-        me = self._me()
-        while True:
-            with self._cache.transact(retry=True):
-                holder, depth = self._cache.get(self._key, default=(None, 0))
-                if depth == 0 or holder == me:
-                    self._store((me, depth + 1))
-                    return
-            time.sleep(_PAUSE)
+        self._take()
 
     def release(self) -> None:
         """Gives the lock back, once.
@@ -198,29 +210,31 @@ class RLock(_Held):
         Raises:
             AssertionError: This thread does not hold it.
         """
-        me = self._me()
-        with self._cache.transact(retry=True):
-            holder, depth = self._cache.get(self._key, default=(None, 0))
-            if holder != me or depth <= 0:
-                raise AssertionError("cannot release un-acquired lock")
-            self._store((me, depth - 1))
+        self._give_back()
 
 
-class BoundedSemaphore(_Held):
+class BoundedSemaphore(_Hold):
     """Places of which a number may be held at a time.
 
     Args:
         cache: Where it is kept.
         key: Under which key.
         value: How many.
-        expire: Seconds after which all are free; None is never.
+        expire: Seconds after the last change after which all are free; None is never. Who is later than that gives
+            nothing back; that is known where no `tag` is given and python-diskcache does not use the same key.
         tag: A group for `evict`.
+
+    Raises:
+        TypeError: `value` or `expire` is no number.
+        ValueError: `value` is less than 1, or `expire` not more than 0.
 
     >>> from flexcache_rs.disk import BoundedSemaphore, Cache
     >>> places = BoundedSemaphore(Cache(), "places", value=2)
     >>> with places, places:
     ...     pass
     """
+
+    _kind = "places"
 
     def __init__(
         self,
@@ -230,30 +244,19 @@ class BoundedSemaphore(_Held):
         expire: float | None = None,
         tag: Any = None,
     ) -> None:
-        super().__init__(cache, key, expire, tag)
-        self._value = value
+        super().__init__(cache, key, expire, tag, value=whole("value", value, least=1, most=2**62))
 
     def acquire(self) -> None:
         """Takes a place; waits for one."""
-        while True:
-            with self._cache.transact(retry=True):
-                free = self._cache.get(self._key, default=self._value)
-                if free > 0:
-                    self._store(free - 1)
-                    return
-            time.sleep(_PAUSE)
+        self._take()
 
     def release(self) -> None:
         """Gives a place back.
 
         Raises:
-            AssertionError: All are free.
+            AssertionError: All are free, or have been since this one was taken.
         """
-        with self._cache.transact(retry=True):
-            free = self._cache.get(self._key, default=self._value)
-            if free >= self._value:
-                raise AssertionError("cannot release un-acquired semaphore")
-            self._store(free + 1)
+        self._give_back()
 
 
 class _Bucket(_Recipe):
@@ -267,9 +270,14 @@ class _Bucket(_Recipe):
 
     def take(self) -> float:
         """Takes a token; seconds until there will be one, if there is none."""
+        # Nothing of the user's runs while others wait for the transaction.
+        now = self._clock()
         with self._cache.transact(retry=True):
-            last, tokens = self._cache.get(self._key, default=(self._clock(), self._count))
-            now = self._clock()
+            last, tokens = self._cache.get(self._key, default=(now, self._count))
+            if now < last:
+                # The clock was set back: that takes no tokens away, and they come from now on.
+                self._store((now, tokens))
+                last = now
             tokens = min(tokens + (now - last) * self._rate, self._count)
             if tokens < 1:
                 return float((1 - tokens) / self._rate)
@@ -299,6 +307,10 @@ def throttle(
         time_func: The clock.
         sleep_func: Waits for so many seconds.
 
+    Raises:
+        TypeError: `count`, `seconds` or `expire` is no number.
+        ValueError: `count` is less than 1, `seconds` not more than 0, or one of them NaN.
+
     >>> from flexcache_rs.disk import Cache, throttle
     >>> @throttle(Cache(), count=2, seconds=1)
     ... def ask():
@@ -306,6 +318,9 @@ def throttle(
     >>> ask(), ask()
     ('answer', 'answer')
     """
+    count = number("count", count, least=1)
+    seconds = number("seconds", seconds, above=0)
+    expiry(expire)
 
     def decorate(function: Callable[P, R_co]) -> Callable[P, R_co]:
         bucket = _Bucket(cache, named(name, function), expire, tag)
@@ -361,6 +376,15 @@ def barrier(
     return decorate
 
 
+def _start(task: Callable[[], object], name: str) -> None:
+    """Runs a task in a thread of its own, if one can be had."""
+    try:
+        threading.Thread(target=task, daemon=True).start()
+    except RuntimeError:
+        # The value that was found is still good.
+        _logger.warning("no thread could be started to compute %s early", name, exc_info=True)
+
+
 def memoize_stampede(
     cache: SharedCache,
     expire: float,
@@ -385,7 +409,8 @@ def memoize_stampede(
         ignore: Places and names of arguments that do not count.
 
     Raises:
-        TypeError: `name` is callable.
+        TypeError: `name` is callable, `expire` or `beta` no number, or `ignore` a text.
+        ValueError: `beta` is less than 0, or a number is NaN.
 
     >>> from flexcache_rs.disk import Cache, memoize_stampede
     >>> @memoize_stampede(Cache(), expire=60)
@@ -395,6 +420,9 @@ def memoize_stampede(
     (16, 16)
     """
     refuse_callable(name)
+    expiry(expire)
+    beta = number("beta", beta, least=0)
+    ignore = ignored(ignore)
 
     def decorate(function: Callable[P, R_co]) -> Memoized[P, R_co]:
         base = (named(name, function),)
@@ -408,8 +436,8 @@ def memoize_stampede(
         def compute_early(key: tuple[Any, ...], took: float, *args: P.args, **kwargs: P.kwargs) -> None:
             # One at a time, for as long as it takes.
             if cache.add((*key, ENOVAL), None, expire=took, retry=True):
-                task = functools.partial(compute, key, *args, **kwargs)
-                threading.Thread(target=task, daemon=True).start()
+                task = functools.partial(contextvars.copy_context().run, compute, key, *args, **kwargs)
+                _start(task, base[0])
 
         @functools.wraps(function)
         def of_function(*args: P.args, **kwargs: P.kwargs) -> R_co:

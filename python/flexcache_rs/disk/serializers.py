@@ -12,13 +12,20 @@ They stand between the cache and what is not stored as it is; str, bytes, int an
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import hashlib
 import hmac
 import io
 import json
 import pickle
 import pickletools
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from datetime import datetime
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from flexcache_rs._core import scan_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,15 +50,68 @@ class Serializer(Protocol):
         ...
 
 
-class _Allowing(pickle.Unpickler):
+class _NotPlainError(Exception):
+    """What was found by name may hand out objects that it shares."""
+
+
+def _is_shared(found: Any) -> bool:
+    """Whether an object belongs to the process rather than to who unpickles it."""
+    return isinstance(found, type | ModuleType | FunctionType | BuiltinFunctionType | MethodType | enum.Enum)
+
+
+class _Finder:
+    """What may be found by name."""
+
     def __init__(self, data: bytes, allowed: frozenset[str]) -> None:
-        super().__init__(io.BytesIO(data))
+        # The names of Python 2, which early protocols have, are replaced below: before they are looked up.
+        super().__init__(io.BytesIO(data), fix_imports=False)  # type: ignore[call-arg]
         self.allowed = allowed
+        self.only_plain = False
+        self.is_early = data[:1] != b"\x80" or data[1] < 3
 
     def find_class(self, module: str, name: str) -> Any:
+        if self.is_early:
+            module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         if f"{module}.{name}" not in self.allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is not among what may be loaded")
-        return super().find_class(module, name)
+        found = super().find_class(module, name)  # type: ignore[misc]
+        if self.only_plain and (not isinstance(found, type) or issubclass(found, type | enum.Enum)):
+            raise _NotPlainError
+        return found
+
+
+class _Allowing(_Finder, pickle.Unpickler):
+    pass
+
+
+# In Python, so that it can look at each object whose state is set; much slower.
+_InPython: Any = pickle._Unpickler  # noqa: SLF001
+
+
+class _Watching(_Finder, _InPython):  # type: ignore[misc]
+    dispatch: dict[int, Any] = dict(_InPython.dispatch)  # noqa: RUF012
+
+    def load_build(self: Any) -> None:
+        if _is_shared(self.stack[-2]):
+            raise pickle.UnpicklingError("the pickle changes what is not an object of its own")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def load_allowed(data: bytes, allowed: frozenset[str]) -> Any:
+    """The object of a pickle that nobody vouches for.
+
+    Raises:
+        pickle.UnpicklingError: It is damaged, needs what is not allowed, or would change more than its own objects.
+    """
+    builds_made, builds_returned = scan_pickle(data)
+    if not builds_returned:
+        unpickler = _Allowing(data, allowed)
+        unpickler.only_plain = builds_made
+        with contextlib.suppress(_NotPlainError):
+            return unpickler.load()
+    return _Watching(data, allowed).load()
 
 
 class PickleSerializer:
@@ -63,7 +123,10 @@ class PickleSerializer:
             called with any arguments.
 
     Raises:
-        pickle.UnpicklingError: By `loads`, for anything else.
+        TypeError: `allow` is no collection of names.
+        ValueError: A name in it has no module.
+        pickle.UnpicklingError: By `loads`, for anything else; for a pickle that would change a class, function or
+            module instead of its own objects; and for one that claims more memory than it has bytes for.
 
     >>> import datetime
     >>> only_dates = PickleSerializer(allow=["datetime.date"])
@@ -77,9 +140,14 @@ class PickleSerializer:
     name = "pickle"
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
-        if isinstance(allow, str):
+        if isinstance(allow, str | bytes):
             raise TypeError(f"allow must be a collection of names, not one: {allow!r}")
         self.allowed = frozenset(allow)
+        for name in self.allowed:
+            if not isinstance(name, str):
+                raise TypeError(f"allow must have full names of classes, as 'datetime.date', not {name!r}")
+            if "." not in name:
+                raise ValueError(f"allow must have full names, with their module, as 'datetime.date', not {name!r}")
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
         """The pickle of an object."""
@@ -95,7 +163,7 @@ class PickleSerializer:
 
     def loads(self, data: bytes, /) -> Any:
         """The object of a pickle."""
-        return _Allowing(data, self.allowed).load()
+        return load_allowed(data, self.allowed)
 
 
 _DIGEST = "sha256"
@@ -114,6 +182,7 @@ class SignedPickleSerializer:
         allow: Full names of what keys may be made of, beside Python's own containers and values.
 
     Raises:
+        TypeError: A key is not bytes.
         ValueError: A key is too short.
         pickle.UnpicklingError: By `loads`, where the signature is not one of these keys'.
 
@@ -128,9 +197,14 @@ class SignedPickleSerializer:
     name = "signed-pickle"
 
     def __init__(self, key: bytes, old_keys: Iterable[bytes] = (), allow: Iterable[str] = ()) -> None:
+        if isinstance(old_keys, str | bytes | bytearray):
+            raise TypeError("old_keys must be a collection of keys, not one")
         self._keys = (key, *old_keys)
         self._of_keys = PickleSerializer(allow)
         for secret in self._keys:
+            if not isinstance(secret, bytes):
+                # Not shown: it is a secret.
+                raise TypeError(f"key must be bytes, not {type(secret).__name__}")
             if len(secret) < 16:
                 raise ValueError(f"key must have at least 16 bytes, not {len(secret)}")
 
@@ -155,10 +229,41 @@ class SignedPickleSerializer:
         return self._of_keys.loads(data)
 
 
+def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type]) -> None:
+    """Raises TypeError for what would come back as something else. Only tuples may: as lists."""
+    pending: list[Any] = [value]
+    seen: set[int] = set()
+    while pending:
+        part = pending.pop()
+        kind = type(part)
+        if kind in scalars:
+            if isinstance(part, datetime) and part.tzinfo is None:
+                raise TypeError("a datetime without a time zone would come back as a str")
+        elif kind in (list, tuple, dict):
+            # Whatever refers to itself is refused by the encoder.
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            pending.extend(part.values() if kind is dict else part)
+            for key in part if kind is dict else ():
+                if type(key) not in keys:
+                    raise TypeError(f"a dict with a key of type {type(key).__name__} would come back as another")
+        else:
+            raise TypeError(f"{kind.__module__}.{kind.__qualname__} would come back as another type")
+
+
+_JSON_SCALARS = frozenset((type(None), bool, int, float, str))
+_MSGPACK_SCALARS = _JSON_SCALARS | {bytes, datetime}
+
+
 class JSONSerializer:
     """JSON: None, bool, numbers, text, lists and dicts with keys of text.
 
-    Tuples come back as lists, except as keys of the cache.
+    Tuples come back as lists, except as keys of the cache. What else would come back as another type is refused.
+
+    Raises:
+        TypeError: By `dumps`, for an object that JSON has no form for, or one that would come back as another type:
+            a dict with keys that are not text, an enum, a subclass of these types.
 
     >>> JSONSerializer().loads(JSONSerializer().dumps({"a": [1, None]}, 0))
     {'a': [1, None]}
@@ -169,6 +274,7 @@ class JSONSerializer:
     def dumps(self, value: Any, protocol: int, /) -> bytes:
         """The UTF-8 text of an object."""
         del protocol
+        _refuse_changes(value, _JSON_SCALARS, frozenset((str,)))
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
     def loads(self, data: bytes, /) -> Any:
@@ -185,9 +291,10 @@ class JSONSerializer:
 
 
 class MsgspecSerializer:
-    """MessagePack by msgspec: None, bool, numbers, text, bytes, lists, dicts, dates, and whatever `type` describes.
+    """MessagePack by msgspec: None, bool, numbers, text, bytes, lists, dicts, datetimes with a time zone.
 
-    Needs the package msgspec. Tuples come back as lists, except as keys of the cache.
+    With `type` also whatever it describes. Needs the package msgspec. Tuples come back as lists, except as keys of
+    the cache, and datetimes in UTC.
 
     Args:
         type: What values are, as an annotation: a `msgspec.Struct`, a dataclass, `dict[str, int]`. Values are
@@ -195,7 +302,8 @@ class MsgspecSerializer:
 
     Raises:
         ImportError: msgspec is not installed.
-        TypeError: By `dumps`, for an object that MessagePack has no form for.
+        TypeError: By `dumps`, for an object that MessagePack has no form for; without `type` also for one that would
+            come back as another type: a set, a date, an enum, a dataclass, a `Struct`.
         msgspec.ValidationError: By `loads`, for a value that is not of the type.
 
     >>> serializer = MsgspecSerializer()
@@ -222,6 +330,8 @@ class MsgspecSerializer:
     def dumps(self, value: Any, protocol: int, /) -> bytes:
         """The MessagePack of an object."""
         del protocol
+        if self._type is None:
+            _refuse_changes(value, _MSGPACK_SCALARS, _MSGPACK_SCALARS)
         return self._encoder.encode(value)
 
     def loads(self, data: bytes, /) -> Any:

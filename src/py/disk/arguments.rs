@@ -1,10 +1,12 @@
 //! Arguments that several calls have in common.
 
 use flexcache_disk::Entry;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyTuple};
+use pyo3::types::{PyBool, PyFloat, PyTuple};
 
 use super::datum::{Datum, to_object};
+use crate::py::object::integer::shown;
 
 /// An argument for which None is not the same as nothing.
 pub(super) enum OptionalArgument<'py> {
@@ -57,6 +59,38 @@ impl WithDetails {
     }
 }
 
+/// Seconds to live: a real number, no bool, and not NaN. What is 0 or less has expired at once.
+pub(super) struct Expire(pub(super) f64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Expire {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let number = if object.is_instance_of::<PyBool>() { None } else { object.extract::<f64>().ok() };
+        match number {
+            Some(number) if number.is_nan() => {
+                Err(PyValueError::new_err("expire must be a number of seconds, not NaN; None is for ever"))
+            }
+            Some(number) => Ok(Self(number)),
+            None => Err(PyTypeError::new_err(format!(
+                "expire must be a number of seconds or None, not {}",
+                shown(&object)
+            ))),
+        }
+    }
+}
+
+/// When what is stored now expires.
+pub(super) fn expire_time(now: f64, expire: Option<Expire>) -> Option<f64> {
+    expire.map(|seconds| now + seconds.0)
+}
+
+/// A tag as the table has it. NaN would come back as None.
 pub(super) fn encode_tag<'py>(tag: Option<&Bound<'py, PyAny>>) -> PyResult<Datum<'py>> {
-    tag.map_or(Ok(Datum::Null), |tag| Datum::any("tag", tag))
+    match tag.map_or(Ok(Datum::Null), |tag| Datum::any("tag", tag))? {
+        Datum::Real(number) if number.is_nan() => {
+            Err(PyValueError::new_err("tag must be None, a number, text or bytes, not NaN"))
+        }
+        tag => Ok(tag),
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! python-diskcache and whoever else uses the module `sqlite3` announce each database to audit hooks
 //! before they open it, and a hook may refuse.
+//!
+//! A hook makes other things that are announced dearer (`id`, `sys._getframe`), and cannot be taken back. So it is
+//! added when the module is imported: a finder in `sys.meta_path` waits for that.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
@@ -11,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 
 /// The file that `sqlite3.connect` would open; none for a database in memory.
 fn named(database: &Bound<'_, PyAny>) -> Option<PathBuf> {
@@ -41,7 +44,7 @@ fn refuse(arguments: &Bound<'_, PyAny>) -> PyResult<()> {
 /// Called by the interpreter for every event.
 unsafe extern "C" fn hook(event: *const c_char, arguments: *mut ffi::PyObject, _: *mut c_void) -> c_int {
     // SAFETY: the interpreter passes a C string.
-    if unsafe { CStr::from_ptr(event) } != c"sqlite3.connect" {
+    if unsafe { CStr::from_ptr(event) } != c"sqlite3.connect" || !IS_WANTED.load(Ordering::Relaxed) {
         return 0;
     }
     // A panic here would end the process; nothing below does.
@@ -61,11 +64,12 @@ unsafe extern "C" {
     fn PySys_AddAuditHook(hook: Hook, data: *mut c_void) -> c_int;
 }
 
-/// Starts watching. Once for a process, with the first database that is opened: a hook cannot be
-/// taken back, and every event costs a call of it.
-pub(super) fn watch(py: Python<'_>) {
-    static WATCHES: AtomicBool = AtomicBool::new(false);
-    if WATCHES.load(Ordering::Relaxed) || WATCHES.swap(true, Ordering::Relaxed) {
+/// Whether `sqlite3` is to be kept away.
+static IS_WANTED: AtomicBool = AtomicBool::new(true);
+
+fn add_hook(py: Python<'_>) {
+    static IS_ADDED: AtomicBool = AtomicBool::new(false);
+    if IS_ADDED.swap(true, Ordering::Relaxed) {
         return;
     }
     // SAFETY: the interpreter runs, and `hook` lives as long as the process.
@@ -73,5 +77,70 @@ pub(super) fn watch(py: Python<'_>) {
     if added != 0 {
         // Another hook wants no more of them. Then the other library is not kept away.
         drop(PyErr::take(py));
+    }
+}
+
+/// The module in which all of `sqlite3` opens its databases.
+const MODULE: &str = "_sqlite3";
+
+/// Finds nothing; learns that the module is imported.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct SqliteFinder;
+
+#[pymethods]
+impl SqliteFinder {
+    #[pyo3(signature = (name, _path=None, _target=None))]
+    #[expect(clippy::unused_self, reason = "the protocol of finders")]
+    fn find_spec(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        _path: Option<&Bound<'_, PyAny>>,
+        _target: Option<&Bound<'_, PyAny>>,
+    ) {
+        // It stays where it is: the list of finders is being gone through.
+        if name.cast::<PyString>().is_ok_and(|name| name == MODULE) {
+            add_hook(py);
+        }
+    }
+}
+
+fn wait_for_import(py: Python<'_>) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    let finder = Bound::new(py, SqliteFinder)?;
+    sys.getattr("meta_path")?.call_method1("insert", (0, finder))?;
+    // It may have been imported before the finder was there.
+    if sys.getattr("modules")?.contains(MODULE)? {
+        add_hook(py);
+    }
+    Ok(())
+}
+
+/// Whether a database has been opened.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Starts watching. Once for a process, with the first database that is opened.
+pub(super) fn watch(py: Python<'_>) {
+    static WATCHES: AtomicBool = AtomicBool::new(false);
+    IS_OPEN.store(true, Ordering::Relaxed);
+    if WATCHES.load(Ordering::Relaxed)
+        || !IS_WANTED.load(Ordering::Relaxed)
+        || WATCHES.swap(true, Ordering::Relaxed)
+    {
+        return;
+    }
+    if let Err(error) = wait_for_import(py) {
+        // Somebody has replaced the list of finders: then it costs what it costs.
+        drop(error);
+        add_hook(py);
+    }
+}
+
+/// Sets whether `sqlite3` is kept away from databases that are open here.
+#[pyfunction]
+pub(crate) fn guard_sqlite3(py: Python<'_>, wanted: bool) {
+    IS_WANTED.store(wanted, Ordering::Relaxed);
+    if IS_OPEN.load(Ordering::Relaxed) {
+        watch(py);
     }
 }

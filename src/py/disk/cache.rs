@@ -20,6 +20,7 @@ use super::codec::Disk;
 use super::commit_tracker::DirectoryTracker;
 use super::datum::{setting, to_object};
 use super::fork::{Lazy, register};
+use super::hold::is_uninterrupted;
 use super::transaction::DiskTransaction;
 use super::value_files::remove;
 use super::{audit_hook, errors};
@@ -31,6 +32,11 @@ const SLICE: Duration = Duration::from_secs(1);
 
 /// Between two attempts where the filesystem fails to lock.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Raises what a signal handler raises, unless what goes on must not be interrupted.
+fn check_signals(py: Python<'_>) -> PyResult<()> {
+    if is_uninterrupted() { Ok(()) } else { py.check_signals() }
+}
 
 /// An open directory.
 pub(super) struct OpenDirectory {
@@ -98,12 +104,12 @@ impl DiskCache {
             match py.detach(|| call(store, patience)) {
                 Ok(result) => return Ok(result),
                 Err(Error::Busy) if retry || left > patience => {
-                    py.check_signals()?;
+                    check_signals(py)?;
                     left = left.saturating_sub(patience);
                 }
                 Err(Error::NoLock(_)) if retry || left > PAUSE => {
                     py.detach(|| std::thread::sleep(PAUSE));
-                    py.check_signals()?;
+                    check_signals(py)?;
                     left = left.saturating_sub(PAUSE);
                 }
                 Err(error) => return Err(errors::raised_in(py, error, store.directory())),
@@ -339,7 +345,7 @@ impl DiskCache {
     /// (3, 1)
     #[pyo3(signature = (retry=false))]
     fn transact(slf: Py<Self>, retry: bool) -> DiskTransaction {
-        DiskTransaction { cache: slf, retry }
+        DiskTransaction { caches: vec![slf], retry }
     }
 
     /// Bytes on disk: the database and the files of values.

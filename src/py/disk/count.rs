@@ -1,7 +1,7 @@
 //! Calls that count.
 
 use flexcache_disk::{Counted, Key, Number, Record, files};
-use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError};
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
 
@@ -112,6 +112,9 @@ impl DiskCache {
 fn number(delta: &Bound<'_, PyAny>, sign: i64) -> PyResult<Number> {
     if let Ok(delta) = delta.cast::<PyFloat>() {
         let delta = delta.value();
+        if delta.is_nan() {
+            return Err(PyValueError::new_err("delta must be an int or a float, not NaN"));
+        }
         return Ok(Number::Real(if sign < 0 { -delta } else { delta }));
     }
     let Ok(whole) = delta.cast::<PyInt>() else {

@@ -112,6 +112,17 @@ impl<'py> Datum<'py> {
         })
     }
 
+    /// The same, copied. Fails for text that is not Unicode.
+    pub(super) fn to_value(&self) -> PyResult<Value> {
+        Ok(match self {
+            Self::Null => Value::Null,
+            Self::Integer(number) => Value::Integer(*number),
+            Self::Real(number) => Value::Real(*number),
+            Self::Text(text) => Value::Text(text.to_str()?.to_owned()),
+            Self::Blob(bytes) => Value::Blob(bytes.as_bytes().to_vec()),
+        })
+    }
+
     /// The same as an object.
     pub(super) fn into_object(self, py: Python<'py>) -> Bound<'py, PyAny> {
         match self {
@@ -148,11 +159,5 @@ pub(super) fn setting(key: &str, object: &Bound<'_, PyAny>) -> PyResult<Value> {
     if let Ok(flag) = object.cast::<PyBool>() {
         return Ok(Value::Integer(i64::from(flag.is_true())));
     }
-    Ok(match Datum::any(&format!("the setting {key}"), object)? {
-        Datum::Null => Value::Null,
-        Datum::Integer(number) => Value::Integer(number),
-        Datum::Real(number) => Value::Real(number),
-        Datum::Text(text) => Value::Text(text.to_str()?.to_owned()),
-        Datum::Blob(bytes) => Value::Blob(bytes.as_bytes().to_vec()),
-    })
+    Datum::any(&format!("the setting {key}"), object)?.to_value()
 }

@@ -11,7 +11,7 @@ use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::arguments::{OptionalArgument, WithDetails, encode_tag};
+use super::arguments::{Expire, OptionalArgument, WithDetails, encode_tag, expire_time};
 use super::cache::DiskCache;
 use super::datum::to_object;
 use super::wall_clock::now;
@@ -78,7 +78,7 @@ impl DiskCache {
         value: &Bound<'py, PyAny>,
         prefix: Option<&str>,
         side: &str,
-        expire: Option<f64>,
+        expire: Option<Expire>,
         read: bool,
         tag: Option<&Bound<'py, PyAny>>,
         retry: bool,
@@ -86,7 +86,7 @@ impl DiskCache {
         let (py, side) = (value.py(), self::side(side)?);
         let (now, rules) = (now(py)?, self.rules(py)?);
         let tag = encode_tag(tag)?;
-        let label = Label { now, expire_time: expire.map(|seconds| now + seconds), tag: tag.borrow()? };
+        let label = Label { now, expire_time: expire_time(now, expire), tag: tag.borrow()? };
         let stored = self.prepare(value, read, None)?;
         let key = self.storing(py, &stored, |record| {
             self.write(py, retry, |store, patience| store.push(prefix, side, record, label, &rules, patience))

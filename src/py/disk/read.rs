@@ -16,7 +16,7 @@ use super::wall_clock::now;
 
 impl DiskCache {
     /// The entry of a key, with its value; with expiry and tag only if it is to have `details`.
-    fn find<'py>(
+    pub(super) fn find<'py>(
         &self,
         key: &Bound<'py, PyAny>,
         read: bool,

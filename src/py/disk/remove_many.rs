@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use flexcache_disk::{DiskStore, Error, Written};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::Timeout;
+use super::arguments::encode_tag;
 use super::cache::DiskCache;
-use super::datum::Datum;
 use super::wall_clock::{self, now};
 
 impl DiskCache {
@@ -55,6 +56,9 @@ impl DiskCache {
     #[pyo3(signature = (now=None, retry=false))]
     fn expire(&self, py: Python<'_>, now: Option<f64>, retry: bool) -> PyResult<u64> {
         let now = now.map_or_else(|| wall_clock::now(py), Ok)?;
+        if now.is_nan() {
+            return Err(PyValueError::new_err("now must be a number of seconds since the epoch, not NaN"));
+        }
         self.until_none(py, retry, |store, patience| store.expire_some(now, patience))
     }
 
@@ -79,7 +83,7 @@ impl DiskCache {
     #[pyo3(signature = (tag, retry=false))]
     pub(super) fn evict(&self, tag: &Bound<'_, PyAny>, retry: bool) -> PyResult<u64> {
         let py = tag.py();
-        let tag = Datum::any("tag", tag)?;
+        let tag = encode_tag(Some(tag))?;
         let tag = tag.borrow()?;
         let Some(last) = self.wait(py, true, DiskStore::last_row)? else { return Ok(0) };
         self.until_none(py, retry, |store, patience| store.evict_tag_some(tag, last, patience))

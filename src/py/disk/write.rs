@@ -6,7 +6,7 @@ use flexcache_disk::{Key, Label};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 
-use super::arguments::{WithDetails, encode_tag};
+use super::arguments::{Expire, WithDetails, encode_tag, expire_time};
 use super::cache::DiskCache;
 use super::wall_clock::now;
 
@@ -15,7 +15,7 @@ impl DiskCache {
         &self,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        expire: Option<f64>,
+        expire: Option<Expire>,
         read: bool,
         tag: Option<&Bound<'_, PyAny>>,
         retry: bool,
@@ -28,7 +28,7 @@ impl DiskCache {
         let (datum, tag, rules) =
             (datum.borrow().map(|datum| Key { datum, raw })?, tag.borrow()?, self.rules(py)?);
         let stored = self.prepare(value, read, Some(key))?;
-        let label = Label { now, expire_time: expire.map(|seconds| now + seconds), tag };
+        let label = Label { now, expire_time: expire_time(now, expire), tag };
         self.storing(py, &stored, |record| {
             self.write(py, retry, |store, patience| {
                 if only_new {
@@ -40,7 +40,7 @@ impl DiskCache {
         })
     }
 
-    fn remove_key(&self, key: &Bound<'_, PyAny>, retry: bool) -> PyResult<bool> {
+    pub(super) fn remove_key(&self, key: &Bound<'_, PyAny>, retry: bool) -> PyResult<bool> {
         let py = key.py();
         let (datum, raw) = self.encode_key(key)?;
         let key = Key { datum: datum.borrow()?, raw };
@@ -58,7 +58,7 @@ impl DiskCache {
     ///     key: Any object that can be pickled. Strings, bytes, floats and 64-bit integers are
     ///         stored as they are; other keys are the same if their pickles are.
     ///     value: Any object that can be pickled, or a file with `read`.
-    ///     expire: Seconds to live; None is for ever.
+    ///     expire: Expire to live; None is for ever.
     ///     read: Whether to store what `value.read()` returns.
     ///     tag: A group for `evict`: None, a number, text or bytes.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
@@ -78,7 +78,7 @@ impl DiskCache {
         &self,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        expire: Option<f64>,
+        expire: Option<Expire>,
         read: bool,
         tag: Option<&Bound<'_, PyAny>>,
         retry: bool,
@@ -104,7 +104,7 @@ impl DiskCache {
         &self,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        expire: Option<f64>,
+        expire: Option<Expire>,
         read: bool,
         tag: Option<&Bound<'_, PyAny>>,
         retry: bool,
@@ -183,7 +183,7 @@ impl DiskCache {
     ///
     /// Args:
     ///     key: The key.
-    ///     expire: Seconds from now; None is for ever.
+    ///     expire: Expire from now; None is for ever.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
@@ -198,12 +198,12 @@ impl DiskCache {
     /// >>> cache.touch("a", expire=60), cache.touch("b")
     /// (True, False)
     #[pyo3(signature = (key, expire=None, retry=false))]
-    fn touch(&self, key: &Bound<'_, PyAny>, expire: Option<f64>, retry: bool) -> PyResult<bool> {
+    fn touch(&self, key: &Bound<'_, PyAny>, expire: Option<Expire>, retry: bool) -> PyResult<bool> {
         let py = key.py();
         let (datum, raw) = self.encode_key(key)?;
         let key = Key { datum: datum.borrow()?, raw };
         let now = now(py)?;
-        let expires = expire.map(|seconds| now + seconds);
+        let expires = expire_time(now, expire);
         self.write(py, retry, |store, patience| store.touch(key, now, expires, patience))
     }
 }

@@ -78,9 +78,9 @@ impl Memoized {
         let py = this.py();
         let (true, Some(cache)) = (self.has_nonce, &self.cache) else { return Ok(None) };
         let tier = cache.get().tier.as_ref();
-        let known = self.nonce.with(py, |nonce| {
-            nonce.as_ref().map(|(freshness, nonce)| (*freshness, nonce.clone_ref(py)))
-        })?;
+        let known = self
+            .nonce
+            .with(py, |nonce| nonce.as_ref().map(|(freshness, nonce)| (*freshness, nonce.clone_ref(py))))?;
         if let Some((freshness, nonce)) = known
             && tier.map_or(Ok(true), |tier| tier.is_live(py, freshness))?
         {

@@ -306,6 +306,21 @@ impl Memoized {
         }
     }
 
+    /// Reads the result of a call, whose arguments are compared where they are.
+    #[inline(always)]
+    pub(super) fn read_call(
+        &self,
+        cache: Borrowed<'_, '_, FlexCache>,
+        call: &Call<'_, '_>,
+        hash: u64,
+    ) -> Result<Option<Py<PyAny>>, Complicated> {
+        if cache.get().distinguishes_equal_keys() && !self.arguments.is_plain(call) {
+            return Err(Complicated);
+        }
+        let eq = |stored: &Py<PyAny>| self.arguments.native_eq(stored, call);
+        cache.get().read_if_plainly_equal(call.py(), hash, eq)
+    }
+
     /// Looks a key up on the slow path.
     #[cold]
     #[inline(never)]

@@ -7,6 +7,8 @@ import math
 import pickle
 from typing import Any
 
+from flexcache_rs._core import scan_pickle
+
 PROTOCOL = 5
 """Of pickled keys; what python-diskcache records in new directories."""
 
@@ -40,6 +42,7 @@ def plain(data: bytes) -> Any:
         UnreadableError: It is damaged.
     """
     try:
+        scan_pickle(data)
         return _Plain(io.BytesIO(data)).load()
     except (ClassNeededError, UnreadableError):
         raise

@@ -1,0 +1,276 @@
+"""Arguments as users give them: what they may be, and what is said of others."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import pickle
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flexcache_rs.disk.directory import path_of
+from flexcache_rs.disk.format import DBNAME, DEFAULT_SETTINGS, EVICTION_POLICY, METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+OWN_SETTINGS = frozenset(("compression", "network", "serializer"))
+"""Settings that python-diskcache does not have; each is an argument of the constructor."""
+
+_KNOWN = frozenset(DEFAULT_SETTINGS) | OWN_SETTINGS
+
+_MEANT = {
+    "cache_dir": "directory",
+    "cache_path": "directory",
+    "path": "directory",
+    "disk_size_limit": "size_limit",
+    "max_bytes": "size_limit",
+    "max_disk_size": "size_limit",
+    "max_items": "size_limit",
+    "max_size": "size_limit",
+    "maxsize": "size_limit",
+    "capacity": "size_limit",
+    "policy": "eviction_policy",
+    "shard_count": "shards",
+    "num_shards": "shards",
+}
+"""What other libraries call it. `difflib` finds what is only misspelt."""
+
+_PRAGMAS = frozenset(
+    (
+        "analysis_limit", "application_id", "auto_vacuum", "automatic_index", "busy_timeout", "cache_size",
+        "cache_spill", "cell_size_check", "checkpoint_fullfsync", "data_version", "defer_foreign_keys", "encoding",
+        "foreign_keys", "fullfsync", "hard_heap_limit", "ignore_check_constraints", "incremental_vacuum",
+        "journal_mode", "journal_size_limit", "legacy_alter_table", "locking_mode", "max_page_count", "mmap_size",
+        "page_size", "query_only", "read_uncommitted", "recursive_triggers", "reverse_unordered_selects",
+        "secure_delete", "soft_heap_limit", "synchronous", "temp_store", "threads", "trusted_schema",
+        "user_version", "wal_autocheckpoint",
+    )
+)  # fmt: skip
+"""What SQLite lets be set. It says nothing about other names."""
+
+OF_DISK = frozenset(("disk_min_file_size", "disk_pickle_protocol"))
+"""What `Disk` itself understands. Other classes of disks may understand more."""
+
+
+ARGUMENTS_OF_DISK = frozenset(("disk_compression", "disk_directory", "disk_serializer", "disk_whole_files"))
+"""What a disk is given by its cache: no setting may take its place."""
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.100}" if isinstance(value, str | int | float | bytes | None) else type(value).__name__
+
+
+def number(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
+    """A real number: no bool, no NaN, at least `least` and more than `above`.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It is NaN, or too small.
+    """
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise TypeError(f"{name} must be a number, not {_shown(value)}")
+    real = float(value)
+    if math.isnan(real):
+        raise ValueError(f"{name} must be a number, not NaN")
+    if real < least:
+        raise ValueError(f"{name} must be at least {least:g}, not {_shown(value)}")
+    if real <= above and above > -math.inf:
+        raise ValueError(f"{name} must be more than {above:g}, not {_shown(value)}")
+    return real
+
+
+def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
+    """A whole number: no bool, and a float only if it has no fraction.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It has a fraction, or is too small or too large.
+    """
+    if isinstance(value, float) and value.is_integer():
+        integer = int(value)
+    elif isinstance(value, float):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    elif isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, not {_shown(value)}")
+    else:
+        integer = operator.index(value)
+    if least is not None and integer < least:
+        raise ValueError(f"{name} must be at least {least}, not {_shown(value)}")
+    if most is not None and integer > most:
+        raise ValueError(f"{name} must be at most {most}, not {_shown(value)}")
+    return integer
+
+
+def expiry(value: Any, *, name: str = "expire", above: float = -math.inf) -> float | None:
+    """Seconds to live, None for ever. What is 0 or less has expired at once.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is NaN, or not more than `above`.
+    """
+    return None if value is None else number(name, value, above=above)
+
+
+def flag(name: str, value: Any) -> bool:
+    """A switch: a bool, or 0 or 1 as directories record it.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is another number.
+    """
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} must be True or False, not {_shown(value)}")
+    if value not in (0, 1):
+        raise ValueError(f"{name} must be True or False, not {_shown(value)}")
+    return bool(value)
+
+
+def ignored(ignore: Any) -> Collection[int | str]:
+    """Places and names of arguments that do not count. A text would be read letter by letter.
+
+    Raises:
+        TypeError: It is a text, or no collection.
+    """
+    if isinstance(ignore, str | bytes) or not hasattr(ignore, "__contains__"):
+        raise TypeError(f"ignore must be a collection of places and names, not {_shown(ignore)}")
+    return ignore  # type: ignore[no-any-return]
+
+
+def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
+    """Says that there is no such setting, and which one may have been meant.
+
+    Raises:
+        TypeError: Always.
+    """
+    if name in METADATA:
+        raise TypeError(f"{name!r} is counted by the directory, and cannot be set")
+    import difflib
+
+    known = sorted({*_KNOWN, *parameters})
+    meant = _MEANT.get(name.lower())
+    if name in ("shards", "shard_count", "num_shards") and "shards" not in known:
+        meant = "FanoutCache(shards=)"
+    elif meant not in known:
+        near = difflib.get_close_matches(name, known, 1, 0.7)
+        meant = near[0] if near else None
+    hint = f"; did you mean {meant!r}?" if meant else f"; there are {', '.join(known)}"
+    raise TypeError(f"no such setting: {name!r}{hint}")
+
+
+def is_known(name: str) -> bool:
+    """Whether a setting of that name has a meaning: it may be an attribute of a cache."""
+    return name in _KNOWN or name.startswith("disk_") or name.removeprefix("sqlite_") in _PRAGMAS
+
+
+def refuse_unknown(
+    settings: Iterable[str], recorded: Collection[str], parameters: Iterable[str], *, plain_disk: bool
+) -> None:
+    """Refuses settings that nobody knows: neither python-diskcache, nor the class of disk, nor the directory.
+
+    Raises:
+        TypeError: There is one.
+    """
+    for name in settings:
+        if name in ARGUMENTS_OF_DISK:
+            refuse_setting(name, parameters)
+        unknown_to_disk = plain_disk and name.startswith("disk_") and name not in OF_DISK
+        if (not is_known(name) or unknown_to_disk) and name not in recorded:
+            refuse_setting(name, parameters)
+
+
+def policy_of(name: Any) -> dict[str, str | None]:
+    """The SQL of an eviction policy.
+
+    Raises:
+        KeyError: There is none of that name.
+    """
+    if not isinstance(name, str) or name not in EVICTION_POLICY:
+        raise KeyError(f"no such eviction policy: {_shown(name)}; there are {', '.join(EVICTION_POLICY)}")
+    return EVICTION_POLICY[name]
+
+
+def checked_setting(name: str, value: Any) -> Any:
+    """The value of a setting as it is recorded.
+
+    Raises:
+        KeyError: There is no such eviction policy.
+        TypeError: It is of a wrong type.
+        ValueError: It is a wrong number.
+    """
+    if name == "eviction_policy":
+        policy_of(value)
+    elif name == "size_limit":
+        number(name, value, least=0)
+    elif name == "cull_limit":
+        return whole(name, value, least=0, most=2**63 - 1)
+    elif name in ("statistics", "tag_index", "network"):
+        flag(name, value)
+    elif name == "disk_min_file_size":
+        return whole(name, value, least=0, most=2**63 - 1)
+    elif name == "disk_pickle_protocol":
+        return whole(name, value, least=0, most=pickle.HIGHEST_PROTOCOL)
+    elif name.startswith("sqlite_"):
+        return _checked_pragma(name, value)
+    return value
+
+
+_JOURNAL_MODES = ("delete", "truncate", "persist", "memory", "wal", "off")
+_SYNCHRONOUS = ("off", "normal", "full", "extra")
+
+
+def _checked_pragma(name: str, value: Any) -> Any:
+    """What SQLite would understand; of anything else it says nothing, and does nothing."""
+    if name == "sqlite_journal_mode":
+        choices: tuple[str, ...] = _JOURNAL_MODES
+    elif name == "sqlite_synchronous" and isinstance(value, str):
+        choices = _SYNCHRONOUS
+    elif isinstance(value, str):
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+            raise ValueError(f"{name} must be a number or a word, not {_shown(value)}")
+        return value
+    else:
+        return int(value) if isinstance(value, bool) else whole(name, value)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(choices)}, not {_shown(value)}")
+    if value.lower() not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def checked_settings(
+    directory: str | os.PathLike[str] | None, settings: dict[str, Any], parameters: Iterable[str], *, plain_disk: bool
+) -> dict[str, Any]:
+    """Settings as they are recorded. Raises for what is none, before anything is made for it."""
+    if directory is None or not os.path.exists(os.path.join(path_of(directory), DBNAME)):  # noqa: PTH110, PTH118
+        refuse_unknown(settings, (), parameters, plain_disk=plain_disk)
+    return {name: checked_setting(name, value) for name, value in settings.items()}
+
+
+def check_serializer(serializer: Any) -> None:
+    """Raises TypeError for what is no serializer: an instance with `name`, `dumps` and `loads`."""
+    if serializer is None:
+        return
+    if isinstance(serializer, type):
+        raise TypeError(f"serializer must be an instance, not the class: {serializer.__name__}()")
+    for name in ("dumps", "loads"):
+        if not callable(getattr(serializer, name, None)):
+            raise TypeError(f"serializer must have a method {name}, which {type(serializer).__name__} has not")
+    if not isinstance(getattr(serializer, "name", None), str):
+        raise TypeError(f"serializer must have a name that is a str, which {type(serializer).__name__} has not")
+
+
+_CHECKED = frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit")) | OF_DISK
+
+
+def check_recorded(directory: str, recorded: dict[str, Any], settings: Collection[str]) -> None:
+    """Raises for what a directory says of settings that are not given, where it makes no sense."""
+    for key in sorted(_CHECKED & recorded.keys() - set(settings)):
+        try:
+            checked_setting(key, recorded[key])
+        except (KeyError, TypeError, ValueError) as error:  # noqa: PERF203
+            where = f"recorded in {directory}; give {key}= to replace it"
+            raise type(error)(f"{error.args[0]} ({where})") from error

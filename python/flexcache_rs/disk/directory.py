@@ -1,0 +1,39 @@
+"""Where a cache lies."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+
+def path_of(directory: Any) -> str:
+    """The path of a directory, with `~` and `$VARIABLES` in it replaced.
+
+    Raises:
+        TypeError: It is neither text nor a path.
+    """
+    path = os.fspath(directory) if isinstance(directory, os.PathLike) else directory
+    if not isinstance(path, str):
+        raise TypeError(f"directory must be a str or a path, not {type(directory).__name__}: {directory!r:.100}")
+    return os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
+
+
+def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
+    """The directory to use: made, with `~` and `$VARIABLES` in it replaced; a temporary one for None.
+
+    A directory that is made is private to its owner.
+    """
+    if directory is None:
+        import tempfile
+
+        return tempfile.mkdtemp(prefix="diskcache-")
+    expanded = path_of(directory)
+    if not os.path.isdir(expanded):  # noqa: PTH112
+        try:
+            os.makedirs(expanded, 0o700)  # noqa: PTH103
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                message = f"the cache directory {expanded!r} does not exist and cannot be made: {error.strerror}"
+                raise OSError(error.errno, message) from error
+    return expanded

@@ -1,0 +1,26 @@
+"""Keeping the module `sqlite3` away from databases that are open in this process."""
+
+from __future__ import annotations
+
+from flexcache_rs._core import guard_sqlite3 as _guard
+
+
+def guard_sqlite3(wanted: bool) -> None:
+    """Sets whether `sqlite3` gets a RuntimeError for a database that is open here. It does unless told otherwise.
+
+    Two copies of SQLite in one process do not see each other's locks, and the database would be damaged. The guard is
+    an audit hook, which is added when `sqlite3` is imported, and then makes `id()` and `sys._getframe()` several
+    times as dear in the whole process, as every audit hook does. A program that imports `sqlite3` for other databases
+    alone can do without: call this before the first cache is opened. Later it stops refusing, and the hook stays.
+
+    Args:
+        wanted: Whether to refuse.
+
+    Raises:
+        TypeError: `wanted` is no bool.
+
+    >>> guard_sqlite3(True)
+    """
+    if not isinstance(wanted, bool):
+        raise TypeError(f"wanted must be True or False, not {wanted!r:.100}")
+    _guard(wanted)

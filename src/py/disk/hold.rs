@@ -1,0 +1,402 @@
+//! `DiskHold`: what the locks of `flexcache_rs.disk.recipes` stand on.
+//!
+//! A signal handler may raise between any two bytecodes of Python. Taking and giving back are therefore one native
+//! call each, `__enter__` and `__exit__` too: either nothing has happened when it raises, or the caller has what it
+//! asked for. Giving back does not look for signals while it waits; Python handles them right after it.
+//!
+//! What is stored is what python-diskcache stores, or what it reads as the same:
+//!
+//! | | python-diskcache | here |
+//! | --- | --- | --- |
+//! | lock | None under the key | a text that names this acquisition; nobody but its holder looks at it |
+//! | reentrant lock | ("process-thread", depth) | the same, with random digits behind the thread |
+//! | places | how many are free | the same; the tag, where none was given, names the time since all were free |
+
+use std::cell::{Cell, RefCell};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use flexcache_disk::{Entry, Key, Label, Value};
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+
+use super::arguments::encode_tag;
+use super::cache::DiskCache;
+use super::datum::Datum;
+use super::wall_clock::now;
+use crate::py::process::guard::Guard;
+
+/// Between two attempts to take what another holds.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often giving back is tried where Python code on the way raises: a disk or serializer written in Python gives
+/// signal handlers their chance.
+const ATTEMPTS: usize = 3;
+
+/// What a tag begins with that names the time since all places were free.
+const SINCE: &str = "held since ";
+
+thread_local! {
+    static UNINTERRUPTED: Cell<bool> = const { Cell::new(false) };
+    /// This thread's name as a holder, and the process it was made in.
+    static HOLDER: RefCell<(u32, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Whether waiting must not look for signals.
+pub(super) fn is_uninterrupted() -> bool {
+    UNINTERRUPTED.get()
+}
+
+/// While it lives, waiting on this thread does not look for signals.
+struct Uninterrupted(bool);
+
+impl Uninterrupted {
+    fn begin() -> Self {
+        Self(UNINTERRUPTED.replace(true))
+    }
+}
+
+impl Drop for Uninterrupted {
+    fn drop(&mut self) {
+        UNINTERRUPTED.set(self.0);
+    }
+}
+
+/// A name that no other acquisition has, in any process of any machine.
+fn unique() -> String {
+    let thread = format!("{:?}", std::thread::current().id());
+    let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
+    format!("{}-{thread}-{:032x}", std::process::id(), rand::random::<u128>())
+}
+
+/// This thread's name as a holder. A thread that ended leaves its number to the next, but not its name.
+fn this_thread() -> String {
+    HOLDER.with_borrow_mut(|(process, name)| {
+        if *process != std::process::id() {
+            *process = std::process::id();
+            *name = unique();
+        }
+        name.clone()
+    })
+}
+
+/// What is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Lock,
+    Reentrant,
+    /// So many places.
+    Places(i64),
+}
+
+struct Made {
+    cache: Py<DiskCache>,
+    key: Py<PyAny>,
+    expire: Option<f64>,
+    tag: Option<Py<PyAny>>,
+    kind: Kind,
+}
+
+/// A row as it was stored.
+#[derive(Clone)]
+enum Token {
+    Row {
+        mode: i64,
+        filename: Option<String>,
+        value: Value,
+    },
+    /// The tag with which the places were taken, if it named a time.
+    Since(Option<String>),
+}
+
+impl Token {
+    fn is(&self, entry: &Entry) -> bool {
+        match self {
+            Self::Row { mode, filename, value } => {
+                *mode == entry.mode && *filename == entry.filename && *value == entry.value
+            }
+            Self::Since(_) => false,
+        }
+    }
+}
+
+struct Held {
+    process: u32,
+    thread: ThreadId,
+    token: Token,
+}
+
+/// What the locks of `flexcache_rs.disk.recipes` inherit.
+#[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
+pub(crate) struct DiskHold {
+    made: OnceLock<Made>,
+    held: Guard<Vec<Held>>,
+    /// Whether it was ever taken through this object.
+    was_taken: AtomicBool,
+}
+
+impl DiskHold {
+    fn made(&self) -> PyResult<&Made> {
+        self.made.get().ok_or_else(|| PyRuntimeError::new_err("the lock is not made: __init__ has not run"))
+    }
+
+    fn hold(&self, py: Python<'_>, token: Token) -> PyResult<()> {
+        let held = Held { process: std::process::id(), thread: std::thread::current().id(), token };
+        self.was_taken.store(true, Ordering::Relaxed);
+        self.held.with(py, |all| all.push(held))?;
+        Ok(())
+    }
+
+    /// The last acquisition of this thread, else of another of this process; it is then no longer there.
+    fn last(&self, py: Python<'_>) -> PyResult<Option<Token>> {
+        let (process, thread) = (std::process::id(), std::thread::current().id());
+        let found = self.held.with(py, |all| {
+            let mine = |held: &Held| held.process == process && held.thread == thread;
+            let place =
+                all.iter().rposition(mine).or_else(|| all.iter().rposition(|held| held.process == process));
+            place.map(|place| all.remove(place))
+        })?;
+        Ok(found.map(|held| held.token))
+    }
+}
+
+impl Made {
+    /// Runs a step in a transaction of this thread. What raises undoes it.
+    fn transact<R>(&self, py: Python<'_>, step: impl FnOnce(&DiskCache) -> PyResult<R>) -> PyResult<R> {
+        let cache = self.cache.get();
+        cache.begin(py, true)?;
+        let done = step(cache).and_then(|result| cache.end(py, true).map(|()| result));
+        if done.is_err() {
+            // Where the end itself failed there may be nothing left to undo.
+            let _ = cache.end(py, false);
+        }
+        done
+    }
+
+    /// Stores a value under the key, with the tag that was given or this one.
+    fn store(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        tag: Option<&str>,
+        only_new: bool,
+    ) -> PyResult<Option<Token>> {
+        let (py, cache) = (key.py(), self.cache.get());
+        let now = now(py)?;
+        let (datum, raw) = cache.encode_key(key)?;
+        let given = match (&self.tag, tag) {
+            (Some(given), _) => encode_tag(Some(given.bind(py)))?,
+            (None, Some(tag)) => Datum::Text(PyString::new(py, tag)),
+            (None, None) => Datum::Null,
+        };
+        let rules = cache.rules(py)?;
+        let at = Key { datum: datum.borrow()?, raw };
+        let label =
+            Label { now, expire_time: self.expire.map(|seconds| now + seconds), tag: given.borrow()? };
+        let stored = cache.prepare(value, false, Some(key))?;
+        let is_stored = cache.storing(py, &stored, |record| {
+            cache.wait(py, true, |store, patience| {
+                if only_new {
+                    store.add(at, record, label, &rules, patience)
+                } else {
+                    store.set(at, record, label, &rules, patience).map(|()| true)
+                }
+            })
+        })?;
+        let row = Token::Row {
+            mode: stored.mode,
+            filename: stored.filename.clone(),
+            value: stored.value.to_value()?,
+        };
+        Ok(is_stored.then_some(row))
+    }
+
+    /// Who holds the reentrant lock, and how deep.
+    fn holder(&self, key: &Bound<'_, PyAny>) -> PyResult<(Option<String>, i64)> {
+        match self.cache.get().find(key, false, false, true)? {
+            None => Ok((None, 0)),
+            // JSON has lists for tuples.
+            Some((value, _)) => pair(&value).map_err(|_| wrong_value(&value)),
+        }
+    }
+
+    /// How many places are free, and since when some have not been.
+    fn free(&self, key: &Bound<'_, PyAny>, places: i64) -> PyResult<(i64, Option<String>, bool)> {
+        let found = self.cache.get().find(key, false, true, true)?;
+        let Some((value, entry)) = found else { return Ok((places, None, false)) };
+        let since = match &entry.tag {
+            Value::Text(tag) if self.tag.is_none() && tag.starts_with(SINCE) => Some(tag.clone()),
+            _ => None,
+        };
+        Ok((value.extract().map_err(|_| wrong_value(&value))?, since, true))
+    }
+
+    /// One attempt.
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Token>> {
+        let key = self.key.bind(py);
+        match self.kind {
+            Kind::Lock => self.store(key, PyString::new(py, &unique()).as_any(), None, true),
+            Kind::Reentrant => {
+                let me = this_thread();
+                self.transact(py, |_| {
+                    let (holder, depth) = self.holder(key)?;
+                    if depth != 0 && holder.as_ref() != Some(&me) {
+                        return Ok(None);
+                    }
+                    let value = (me, depth + 1).into_pyobject(py)?.into_any();
+                    self.store(key, &value, None, false)
+                })
+            }
+            Kind::Places(places) => self.transact(py, |_| {
+                let (free, since, is_there) = self.free(key, places)?;
+                if free <= 0 {
+                    return Ok(None);
+                }
+                // Where python-diskcache has written, nobody knows.
+                let since = if is_there { since } else { Some(format!("{SINCE}{}", unique())) };
+                let since = since.filter(|_| self.tag.is_none() && self.expire.is_some());
+                let value = (free - 1).into_pyobject(py)?.into_any();
+                self.store(key, &value, since.as_deref(), false)?;
+                Ok(Some(Token::Since(since)))
+            }),
+        }
+    }
+
+    /// Gives back. `token` is what was taken through this object, if anything was.
+    fn give_back(&self, py: Python<'_>, token: Option<&Token>, was_taken: bool) -> PyResult<()> {
+        let key = self.key.bind(py);
+        match self.kind {
+            Kind::Lock => match token {
+                // As in python-diskcache: who has not taken it frees it, whoever holds it.
+                None if !was_taken => self.cache.get().remove_key(key, true).map(|_| ()),
+                None => Ok(()),
+                Some(token) => self.transact(py, |cache| {
+                    let (datum, raw) = cache.encode_key(key)?;
+                    let at = Key { datum: datum.borrow()?, raw };
+                    let (now, rules) = (now(py)?, cache.rules(py)?);
+                    let found =
+                        cache.wait(py, true, |store, patience| store.value(at, now, &rules, patience))?;
+                    if found.is_some_and(|entry| token.is(&entry)) {
+                        cache.wait(py, true, |store, patience| store.delete(at, now, patience))?;
+                    }
+                    Ok(())
+                }),
+            },
+            Kind::Reentrant => {
+                let me = this_thread();
+                self.transact(py, |_| match self.holder(key)? {
+                    (Some(holder), depth) if holder == me && depth > 0 => {
+                        let value = (me, depth - 1).into_pyobject(py)?.into_any();
+                        self.store(key, &value, None, false).map(|_| ())
+                    }
+                    _ => Err(PyAssertionError::new_err("cannot release un-acquired lock")),
+                })
+            }
+            Kind::Places(places) => self.transact(py, |_| {
+                let (free, since, _) = self.free(key, places)?;
+                let is_late = match (token, &since) {
+                    (Some(Token::Since(Some(mine))), Some(since)) => mine != since,
+                    _ => false,
+                };
+                if free >= places || is_late {
+                    return Err(PyAssertionError::new_err("cannot release un-acquired semaphore"));
+                }
+                let value = (free + 1).into_pyobject(py)?.into_any();
+                self.store(key, &value, since.as_deref(), false).map(|_| ())
+            }),
+        }
+    }
+}
+
+fn pair(value: &Bound<'_, PyAny>) -> PyResult<(Option<String>, i64)> {
+    Ok((value.get_item(0)?.extract()?, value.get_item(1)?.extract()?))
+}
+
+fn wrong_value(value: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("the key of the lock has a value that is none of a lock's: {value:?}"))
+}
+
+#[pymethods]
+impl DiskHold {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+        Self { made: OnceLock::new(), held: Guard::new(Vec::new(), true), was_taken: AtomicBool::new(false) }
+    }
+
+    #[pyo3(signature = (*_args, **_kwargs))]
+    #[expect(clippy::unused_self, reason = "the class below takes the arguments")]
+    fn __init__(&self, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyAny>>) {}
+
+    /// Sets where and what it is.
+    fn _make(
+        &self,
+        cache: Py<DiskCache>,
+        key: Py<PyAny>,
+        expire: Option<f64>,
+        tag: Option<Py<PyAny>>,
+        kind: &str,
+        places: i64,
+    ) -> PyResult<()> {
+        let kind = match kind {
+            "lock" => Kind::Lock,
+            "reentrant" => Kind::Reentrant,
+            "places" => Kind::Places(places),
+            _ => return Err(PyValueError::new_err(format!("no such kind of lock: {kind}"))),
+        };
+        let made = Made { cache, key, expire, tag, kind };
+        self.made.set(made).map_err(|_| PyRuntimeError::new_err("a lock is made once"))
+    }
+
+    #[pyo3(name = "_take")]
+    fn take(&self, py: Python<'_>) -> PyResult<()> {
+        let made = self.made()?;
+        loop {
+            if let Some(token) = made.take(py)? {
+                return self.hold(py, token);
+            }
+            py.detach(|| std::thread::sleep(PAUSE));
+            py.check_signals()?;
+        }
+    }
+
+    #[pyo3(name = "_give_back")]
+    fn give_back(&self, py: Python<'_>) -> PyResult<()> {
+        let made = self.made()?;
+        let token = self.last(py)?;
+        let was_taken = self.was_taken.load(Ordering::Relaxed);
+        let _uninterrupted = Uninterrupted::begin();
+        let mut raised = None;
+        for _ in 0..ATTEMPTS {
+            match made.give_back(py, token.as_ref(), was_taken) {
+                Ok(()) => return raised.map_or(Ok(()), Err),
+                Err(error) if error.is_instance_of::<PyAssertionError>(py) => return Err(error),
+                Err(error) => raised = raised.or(Some(error)),
+            }
+        }
+        if let Some(token) = token {
+            // It may be tried again.
+            self.hold(py, token)?;
+        }
+        raised.map_or(Ok(()), Err)
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
+        self.take(py)
+    }
+
+    #[pyo3(signature = (*_raised))]
+    fn __exit__(&self, py: Python<'_>, _raised: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.give_back(py)
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        let Some(made) = self.made.get() else { return Ok(()) };
+        visit.call(&made.cache)?;
+        visit.call(&made.key)?;
+        visit.call(&made.tag)
+    }
+}

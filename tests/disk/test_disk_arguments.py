@@ -1,0 +1,264 @@
+"""Settings and numbers that make no sense: they are named and refused, and nothing is made for them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flexcache_rs.disk as diskcache
+from flexcache_rs.disk import Cache, Deque, FanoutCache, FanoutIndex, JSONDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NAN = float("nan")
+KINDS = pytest.mark.parametrize("kind", [Cache, FanoutCache])
+
+
+def rows(directory: Path, *new: tuple[str, Any]) -> None:
+    """Records settings behind the library's back."""
+    with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
+        connection.executemany("INSERT OR REPLACE INTO Settings VALUES (?, ?)", new)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("cache_path", "directory"),
+        ("max_size", "size_limit"),
+        ("maxsize", "size_limit"),
+        ("max_items", "size_limit"),
+        ("size_limt", "size_limit"),
+        ("evicton_policy", "eviction_policy"),
+        ("timout", "timeout"),
+        ("compresion", "compression"),
+        ("disk_min_file_sze", "disk_min_file_size"),
+        ("sqlite_cache_sze", "sqlite_cache_size"),
+        ("sqlite_nonsense", None),
+        ("foo", None),
+        ("MAX_ENTRIES", None),
+        ("count", None),
+        ("disk_serializer", None),
+        ("get", None),
+    ],
+)
+def test_names_that_are_no_setting(tmp_path: Path, kind: type[Any], name: str, meant: str | None) -> None:
+    """Are named, with the one that may have been meant; no directory is made."""
+    with pytest.raises(TypeError, match=f"'{name}'") as raised:
+        kind(tmp_path / "new", **{name: 10})
+    assert meant is None or f"did you mean {meant!r}" in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_of_a_cache() -> None:
+    """Say which class has them."""
+    with pytest.raises(TypeError, match=r"FanoutCache\(shards=\)"):
+        Cache(shards=3)
+
+
+def test_settings_that_a_directory_has(tmp_path: Path) -> None:
+    """May be given, whatever they are, as python-diskcache lets them; they are no attributes."""
+    Cache(tmp_path).close()
+    rows(tmp_path, ("foo", 1), ("get", 1), ("__class__", 1), ("_rules", 1), ("sqlite_wal_autocheckpoint", 500))
+    cache = Cache(tmp_path, foo=2)
+    assert cache.get("a") is None
+    assert cache.reset("foo") == 2
+    assert cache.reset("get") == 1
+    assert cache.reset("get", 5) == 5
+    assert cache.get("a") is None
+    assert cache.sqlite_wal_autocheckpoint == 500
+    assert not hasattr(cache, "foo")
+    with pytest.raises(TypeError, match="no such setting: 'bar'"):
+        cache.reset("bar", 1)
+
+
+def test_what_a_disk_is_given_cannot_be_recorded(tmp_path: Path) -> None:
+    """A row that says which serializer to use is not believed."""
+    Cache(tmp_path).close()
+    rows(tmp_path, ("disk_serializer", "x"), ("disk_directory", "/"), ("disk_whole_files", 1))
+    for disk in (diskcache.Disk, JSONDisk):
+        cache = Cache(tmp_path, disk=disk)
+        cache["a"] = 1
+        assert cache["a"] == 1
+        assert cache.disk.serializer is None
+        cache.clear()
+        cache.close()
+
+
+WRONG: list[tuple[str, Any]] = [
+    *(("size_limit", value) for value in (NAN, -1, None, "1GB", True, [], 1j)),
+    *(("cull_limit", value) for value in (0.1, NAN, -1, None, "10", True, 2**63)),
+    *(("statistics", value) for value in ("false", 2, None, [])),
+    *(("tag_index", value) for value in ("yes", 2, None)),
+    *(("eviction_policy", value) for value in ("lru", None, [], 5)),
+    *(("disk_min_file_size", value) for value in (0.5, NAN, -1, None, "1")),
+    *(("disk_pickle_protocol", value) for value in (99, 2.5, -1, None, "5")),
+    *(("sqlite_cache_size", value) for value in (0.5, NAN, None, "1; DROP TABLE Cache")),
+    *(("sqlite_journal_mode", value) for value in ("wall", 1, None)),
+    *(("sqlite_synchronous", value) for value in ("fulll", 0.5, None)),
+]
+
+
+@KINDS
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=str)
+def test_values_of_settings(tmp_path: Path, kind: type[Any], name: str, value: Any) -> None:
+    """Are refused, with their name, before anything is made; by `reset` too."""
+    with pytest.raises((KeyError, TypeError, ValueError), match=name.replace("_", "[_ ]")):
+        kind(tmp_path / "new", **{name: value})
+    assert not list(tmp_path.iterdir())
+    if kind is Cache:
+        cache = Cache(tmp_path / "other")
+        before = getattr(cache, name)
+        with pytest.raises((KeyError, TypeError, ValueError), match=name.replace("_", "[_ ]")):
+            cache.reset(name, value)
+        assert getattr(cache, name) == before
+        assert cache.reset(name) == before
+
+
+@pytest.mark.parametrize("name", ["size_limit", "cull_limit", "statistics", "eviction_policy", "disk_pickle_protocol"])
+def test_a_directory_with_a_value_that_makes_no_sense(tmp_path: Path, name: str) -> None:
+    """Is not believed: it says where the value stands, and a good one replaces it."""
+    Cache(tmp_path).close()
+    rows(tmp_path, (name, 0.1 if name == "cull_limit" else "nonsense"))
+    with pytest.raises((KeyError, TypeError, ValueError), match=f"recorded in .*give {name}="):
+        Cache(tmp_path)
+    good = diskcache.DEFAULT_SETTINGS[name]
+    Cache(tmp_path, **{name: good}).close()
+    assert getattr(Cache(tmp_path), name) == good
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"timeout": value} for value in (NAN, -1, None, "1", True, [])),
+        *({"network": value} for value in ("no", 2, [])),
+        *({"directory": value} for value in (b"bytes", 3, True, ["a"])),
+        *({"serializer": value} for value in (diskcache.JSONSerializer, "json", 5)),
+    ],
+    ids=str,
+)
+@KINDS
+def test_arguments_of_caches(kind: type[Any], options: dict[str, Any]) -> None:
+    """Have to be of their type."""
+    (name,) = options
+    with pytest.raises((TypeError, ValueError), match=name):
+        kind(**options)
+
+
+@pytest.mark.parametrize("shards", [0, -1, 2.5, NAN, True, "4", None, 10**6])
+def test_numbers_of_shards(tmp_path: Path, shards: Any) -> None:
+    """Are whole, and not more than can be opened."""
+    for kind in (FanoutCache, FanoutIndex):
+        with pytest.raises((TypeError, ValueError), match="shards"):
+            kind(tmp_path / "new", shards=shards)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_limit_without_end(tmp_path: Path) -> None:
+    """Infinity is a number, and so are the floats that directories record."""
+    cache = Cache(tmp_path, size_limit=float("inf"), cull_limit=3.0, timeout=Decimal(1))
+    cache["a"] = b"x" * 100_000
+    assert (cache.size_limit, cache.cull_limit, "a" in cache) == (float("inf"), 3, True)
+
+
+def no_function() -> None:
+    raise AssertionError("must not be called")
+
+
+EXPIRING: dict[str, Callable[[Cache, Any], object]] = {
+    "set": lambda cache, expire: cache.set("a", 1, expire=expire),
+    "add": lambda cache, expire: cache.add("new", 1, expire=expire),
+    "touch": lambda cache, expire: cache.touch("a", expire),
+    "push": lambda cache, expire: cache.push(1, expire=expire),
+    "memoize": lambda cache, expire: cache.memoize(expire=expire)(no_function),
+    "stampede": lambda cache, expire: diskcache.memoize_stampede(cache, expire)(no_function),
+    "lock": lambda cache, expire: cache.lock("lock", expire=expire),
+    "rlock": lambda cache, expire: diskcache.RLock(cache, "lock", expire=expire),
+    "semaphore": lambda cache, expire: diskcache.BoundedSemaphore(cache, "lock", expire=expire),
+    "averager": lambda cache, expire: diskcache.Averager(cache, "average", expire=expire),
+    "throttle": lambda cache, expire: diskcache.throttle(cache, 1, 1, expire=expire)(no_function),
+    "barrier": lambda cache, expire: diskcache.barrier(cache, diskcache.Lock, expire=expire)(no_function),
+}
+
+
+@pytest.mark.parametrize("expire", [NAN, "5", True, [], 1j], ids=str)
+@pytest.mark.parametrize("call", EXPIRING)
+def test_times_to_live(tmp_path: Path, call: str, expire: Any) -> None:
+    """That are none raise and name the argument; nothing is stored."""
+    cache = Cache(tmp_path)
+    cache.set("a", 1, expire=60)
+    before = cache.get("a", expire_time=True)
+    with pytest.raises((TypeError, ValueError), match="expire"):
+        EXPIRING[call](cache, expire)
+    assert cache.get("a", expire_time=True) == before
+    assert list(cache) == ["a"]
+
+
+@pytest.mark.parametrize("call", ["lock", "rlock", "semaphore", "barrier"])
+@pytest.mark.parametrize("expire", [0, -1, float("-inf")])
+def test_locks_that_nobody_could_hold(call: str, expire: float) -> None:
+    """Are refused."""
+    with pytest.raises(ValueError, match="expire must be more than 0"):
+        EXPIRING[call](Cache(), expire)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda cache: cache.set("a", 1, tag=NAN), "tag"),
+        (lambda cache: cache.evict(NAN), "tag"),
+        (lambda cache: cache.incr("n", NAN), "delta"),
+        (lambda cache: cache.decr("n", NAN), "delta"),
+        (lambda cache: cache.expire(now=NAN), "now"),
+        (lambda cache: cache.memoize(ignore="self"), "ignore"),
+        (lambda cache: diskcache.memoize_stampede(cache, 1, ignore="self"), "ignore"),
+        (lambda cache: diskcache.memoize_stampede(cache, 1, beta=NAN), "beta"),
+        (lambda cache: diskcache.memoize_stampede(cache, 1, beta=-1), "beta"),
+        (lambda cache: diskcache.throttle(cache, 0, 1), "count"),
+        (lambda cache: diskcache.throttle(cache, 0.5, 1), "count"),
+        (lambda cache: diskcache.throttle(cache, NAN, 1), "count"),
+        (lambda cache: diskcache.throttle(cache, 1, 0), "seconds"),
+        (lambda cache: diskcache.throttle(cache, 1, -1), "seconds"),
+        (lambda cache: diskcache.BoundedSemaphore(cache, "s", 0), "value"),
+        (lambda cache: diskcache.BoundedSemaphore(cache, "s", 1.5), "value"),
+        (lambda cache: diskcache.BoundedSemaphore(cache, "s", "3"), "value"),
+        (lambda cache: Deque(maxlen=-1), "maxlen"),
+        (lambda cache: Deque(maxlen=1.5), "maxlen"),
+        (lambda cache: Deque(maxlen=NAN), "maxlen"),
+        (lambda cache: Deque(maxlen="3"), "maxlen"),  # type: ignore[arg-type]
+        (lambda cache: Deque.fromcache(cache, maxlen=-1), "maxlen"),
+        (lambda cache: diskcache.Lock({}, "l"), "cache"),  # type: ignore[arg-type]
+    ],
+)
+def test_other_numbers(call: Callable[[Cache], object], name: str) -> None:
+    """Name the argument, and change nothing."""
+    cache = Cache()
+    cache["n"] = 1
+    with pytest.raises((TypeError, ValueError), match=name):
+        call(cache)
+    assert dict(zip(cache, map(cache.get, cache), strict=True)) == {"n": 1}
+
+
+def test_options_of_django(tmp_path: Path) -> None:
+    """Its own are left to it, what is misspelt is refused, and so are timeouts that are none."""
+    pytest.importorskip("django")
+    from flexcache_rs.disk.djangocache import DjangoCache
+
+    with pytest.raises(TypeError, match="did you mean 'size_limit'"):
+        DjangoCache(str(tmp_path), {"OPTIONS": {"size_limt": 1}})
+    with pytest.raises(TypeError, match="shards"):
+        DjangoCache(str(tmp_path), {"SHARDS": "8"})
+    cache = DjangoCache(str(tmp_path), {"SHARDS": 2, "OPTIONS": {"MAX_ENTRIES": 10, "CULL_FREQUENCY": 3}})
+    for timeout in (NAN, "60", True):
+        with pytest.raises((TypeError, ValueError), match="timeout"):
+            cache.set("a", 1, timeout=timeout)
+        with pytest.raises((TypeError, ValueError), match="timeout"):
+            cache.memoize(timeout=timeout)
+    assert cache.get("a") is None
+    cache.close()

@@ -1,0 +1,362 @@
+"""Locks, semaphores and limits: who holds them, and that nothing leaves them held."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from drivers import NEEDS_THEIRS, THEIRS, Driver
+
+from flexcache_rs.disk import (
+    BoundedSemaphore,
+    Cache,
+    Deque,
+    FanoutCache,
+    Index,
+    JSONDisk,
+    JSONSerializer,
+    Lock,
+    RLock,
+    barrier,
+    throttle,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+KINDS: dict[str, Callable[[Path], Any]] = {
+    "Cache": Cache,
+    "FanoutCache": lambda path: FanoutCache(path, shards=3, timeout=60),
+    "JSONDisk": lambda path: Cache(path, disk=JSONDisk),
+    "JSONSerializer": lambda path: Cache(path, serializer=JSONSerializer()),
+    "small files": lambda path: Cache(path, disk_min_file_size=1),
+    "compressed": lambda path: Cache(path, compression="zstd"),
+    "network": lambda path: Cache(path, network=True),
+}
+HOLDS = [Lock, RLock, BoundedSemaphore]
+
+
+@pytest.fixture(params=KINDS)
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """A cache of each kind."""
+    cache = KINDS[request.param](tmp_path)
+    yield cache
+    assert [str(finding.message) for finding in cache.check()] == []
+    cache.close()
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def is_free(hold: Any) -> bool:
+    """Whether another thread could take it at once."""
+    taken = threading.Event()
+
+    def take() -> None:
+        with type(hold)(hold._cache, hold._key):
+            taken.set()
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    if taken.wait(0.3):
+        thread.join()
+    return taken.is_set()
+
+
+def test_a_late_holder_of_a_lock(cache: Any) -> None:
+    """Frees nothing: not when it leaves, not when it leaves again, not through the same object."""
+    late, mine = cache.lock("l", expire=0.05), cache.lock("l", expire=60)
+    late.acquire()
+    until(lambda: not late.locked())
+    with mine:
+        late.release()
+        late.release()
+        assert mine.locked()
+    assert not mine.locked()
+    shared = Lock(cache, "m", expire=0.05)
+    thread = threading.Thread(target=shared.acquire)
+    thread.start()
+    thread.join()
+    until(lambda: not shared.locked())
+    other = Lock(cache, "m")
+    other.acquire()
+    shared.release()
+    assert other.locked()
+    other.release()
+
+
+def test_a_late_holder_of_a_semaphore(cache: Any) -> None:
+    """Gives nothing back that others hold by now."""
+    late, mine = BoundedSemaphore(cache, "s", 1, expire=0.05), BoundedSemaphore(cache, "s", 1, expire=60)
+    late.acquire()
+    until(lambda: "s" not in cache)
+    mine.acquire()
+    with pytest.raises(AssertionError):
+        late.release()
+    assert cache.get("s") == 0
+    mine.release()
+    assert cache.get("s") == 1
+
+
+def test_a_thread_with_the_number_of_one_that_ended(cache: Any) -> None:
+    """Does not hold what that one held."""
+    lock = RLock(cache, "r")
+    for _ in range(20):
+        seen: list[Any] = []
+
+        def take() -> None:
+            lock.acquire()
+
+        def release() -> None:
+            try:
+                lock.release()
+            except AssertionError as error:
+                seen.append(error)
+
+        for target in (take, release):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+        assert len(seen) == 1
+        cache.delete("r")
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_it_is_released_by_whoever_shares_the_object(cache: Any, hold: Any) -> None:
+    """As python-diskcache has it; a reentrant lock belongs to its thread."""
+    shared = hold(cache, "key")
+    shared.acquire()
+
+    def release() -> None:
+        with contextlib.suppress(AssertionError):
+            shared.release()
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    thread.join()
+    assert is_free(shared) == (hold is not RLock)
+    if hold is RLock:
+        shared.release()
+        until(lambda: is_free(shared))
+
+
+def test_an_object_that_never_took_the_lock(cache: Any) -> None:
+    """Frees it, as in python-diskcache."""
+    Lock(cache, "l").acquire()
+    Lock(cache, "l").release()
+    assert not Lock(cache, "l").locked()
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_nesting_and_transactions(cache: Any, hold: Any) -> None:
+    """What fails inside undoes what was stored, and the hold is over."""
+    with pytest.raises(ZeroDivisionError), hold(cache, "key"), cache.transact(retry=True):
+        cache["a"] = 1
+        raise ZeroDivisionError
+    assert "a" not in cache
+    assert is_free(hold(cache, "key"))
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_pickled(tmp_path: Path, hold: Any) -> None:
+    """Also as earlier versions wrote them."""
+    made = hold(Cache(tmp_path), "key", expire=60)
+    copied = pickle.loads(pickle.dumps(made))
+    with copied:
+        assert "key" in Cache(tmp_path)
+    state = {"_cache": Cache(tmp_path), "_key": "key", "_expire": None, "_tag": "t"}
+    if hold is BoundedSemaphore:
+        state["_value"] = 2
+    earlier = hold.__new__(hold)
+    earlier.__setstate__(state)
+    with earlier:
+        assert Cache(tmp_path).get("key", tag=True)[1] == "t"
+
+
+def test_a_value_that_is_no_locks(tmp_path: Path) -> None:
+    """Raises, and stays as it is."""
+    cache = Cache(tmp_path)
+    cache["key"] = "something else"
+    for hold in (RLock, BoundedSemaphore):
+        for call in (hold(cache, "key").acquire, hold(cache, "key").release):
+            with pytest.raises(TypeError, match="none of a lock's"):
+                call()
+    assert cache["key"] == "something else"
+    assert cache.set("other", 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child(tmp_path: Path) -> None:
+    """Does not free what its parent holds."""
+    program = """
+import os, sys
+from flexcache_rs.disk import Cache, Lock
+lock = Lock(Cache(sys.argv[1]), "l")
+try:
+    with lock:
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            print(lock.locked())
+except BaseException as error:
+    print(error)
+os._exit(0) if not child else None
+print(lock.locked())
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+INTERRUPTED = """
+import faulthandler, random, signal, sys, threading, time
+from flexcache_rs.disk import *
+name, directory = sys.argv[1:]
+cache = Cache(directory) if name != "fanout" else FanoutCache(directory, shards=3, timeout=60)
+makers = {
+    "Lock": lambda: Lock(cache, "key"), "RLock": lambda: RLock(cache, "key"),
+    "BoundedSemaphore": lambda: BoundedSemaphore(cache, "key"), "transact": cache.transact,
+    "fanout": lambda: cache.transact(retry=True), "index": Index(directory + "i").transact,
+    "deque": Deque(directory=directory + "d").transact,
+}
+class Interrupted(Exception): pass
+def handler(*args): raise Interrupted
+signal.signal(signal.SIGALRM, handler)
+make = makers[name]
+rounds = interrupted = 0
+end = time.monotonic() + 4
+faulthandler.dump_traceback_later(60, exit=True)
+while time.monotonic() < end or interrupted < 20:
+    rounds += 1
+    held = make()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 4e-4))
+        for _ in range(20):
+            with held: pass
+    except Interrupted:
+        interrupted += 1
+    finally:
+        while True:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                break
+            except Interrupted: pass
+    # If it was left held, this waits for ever.
+    done = threading.Event()
+    def take():
+        with make(): done.set()
+    thread = threading.Thread(target=take, daemon=True); thread.start()
+    assert done.wait(20), f"held for ever after {rounds} rounds"
+    thread.join()
+print(rounds, interrupted)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers")
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python itself looks for signals between entering and holding")
+@pytest.mark.parametrize("name", ["Lock", "RLock", "BoundedSemaphore", "transact", "fanout", "index", "deque"])
+def test_signals_at_any_moment(tmp_path: Path, name: str) -> None:
+    """Nothing stays held, wherever a handler raises."""
+    command = [sys.executable, "-c", INTERRUPTED, name, str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rounds, interrupted = map(int, done.stdout.split())
+    assert interrupted > rounds // 10
+
+
+@pytest.mark.skipif(not THEIRS, reason=NEEDS_THEIRS)
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "BoundedSemaphore"])
+def test_python_diskcache_on_the_same_key(tmp_path: Path, kind: str) -> None:
+    """Each waits for the other, and what one leaves the other takes."""
+    with Driver("theirs") as theirs:
+        theirs.make("cache", "Cache", str(tmp_path))
+        theirs.make("hold", kind, "@cache", "key")
+        ours = {"Lock": Lock, "RLock": RLock, "BoundedSemaphore": BoundedSemaphore}[kind](Cache(tmp_path), "key")
+        for _ in range(3):
+            ours.acquire()
+            theirs.begin("call", "hold", "acquire", (), {})
+            time.sleep(0.05)
+            ours.release()
+            assert theirs.end()[0] == "returned"
+            taken = threading.Event()
+            thread = threading.Thread(target=lambda taken=taken: (ours.acquire(), taken.set(), ours.release()))
+            thread.start()
+            assert not taken.wait(0.05)
+            theirs.call("hold", "release")
+            assert taken.wait(30)
+            thread.join()
+
+
+def test_a_clock_that_was_set_back() -> None:
+    """Does not stop what is throttled."""
+    now, slept = [1000.0], []
+    sleep: Any = lambda seconds: (slept.append(seconds), now.__setitem__(0, now[0] + seconds))  # noqa: E731
+
+    @throttle(Cache(), 1, 1, time_func=lambda: now[0], sleep_func=sleep)
+    def call() -> None:
+        pass
+
+    call()
+    now[0] -= 3600
+    call()
+    call()
+    assert sum(slept) <= 3
+
+
+def test_the_throttles_clock_may_use_the_cache() -> None:
+    """It is not asked while others wait for the transaction."""
+    cache = Cache(timeout=5)
+    other = []
+
+    def clock() -> float:
+        thread = threading.Thread(target=lambda: other.append(cache.set("time", 1)))
+        thread.start()
+        thread.join(20)
+        return time.time()
+
+    call = throttle(cache, 5, 1, name="f", time_func=clock)(lambda: 1)
+    assert call() == 1
+    assert other == [True] * len(other)
+
+
+def test_a_barrier_with_an_end(tmp_path: Path) -> None:
+    """A call that takes too long leaves the next one its lock."""
+    cache = Cache(tmp_path)
+    begun, end = threading.Event(), threading.Event()
+
+    @barrier(cache, Lock, name="work", expire=0.05)
+    def work() -> None:
+        begun.set()
+        assert end.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(30)
+    mine = Lock(cache, "work")
+    mine.acquire()
+    end.set()
+    thread.join()
+    assert mine.locked()
+
+
+def test_transactions_of_collections_are_the_caches(tmp_path: Path) -> None:
+    """They can be entered, and what fails inside is undone."""
+    index, deque = Index(str(tmp_path / "i"), a=1), Deque("ab", tmp_path / "d")
+    with pytest.raises(ZeroDivisionError), index.transact(), deque.transact():
+        index["b"] = 2
+        deque.append("c")
+        raise ZeroDivisionError
+    assert (dict(index), list(deque)) == ({"a": 1}, ["a", "b"])
