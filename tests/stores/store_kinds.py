@@ -151,6 +151,8 @@ class Kind:
         notices: whether caches see writes through the store object itself and through other caches over it.
         shared: whether other processes can write to it.
         durable: whether `make` finds what an earlier one stored.
+        tells: whether a write says what it replaced.
+        times_out: whether `make(directory, timeout=seconds)` bounds how long a write waits for another process.
     """
 
     coherence: Any = "strict"
@@ -161,8 +163,10 @@ class Kind:
     notices = True
     shared = False
     durable = False
+    tells = True
+    times_out = False
 
-    def __init__(self, name: str, make: Callable[[Path], Any], **capabilities: Any) -> None:
+    def __init__(self, name: str, make: Callable[..., Any], **capabilities: Any) -> None:
         self.name = name
         self.make = make
         unknown = [capability for capability in capabilities if not hasattr(Kind, capability)]
@@ -211,6 +215,8 @@ class Kind:
 class UserKind(Kind):
     """An object of the user's."""
 
+    tells = False
+
     def read(self, store: Any, key: Any) -> Any:
         found = store.load(key)
         return ABSENT if found is None else found[0]
@@ -227,7 +233,7 @@ class DiskKind(Kind):
 
     equality = "typed"
     most_tags = 1
-    transactions = shared = durable = True
+    transactions = shared = durable = times_out = True
 
     def identity(self, key: Any) -> Any:
         """Text, bytes and numbers are columns, which SQLite compares by value; other keys are pickles."""
@@ -242,6 +248,8 @@ class DiskKind(Kind):
 class FanoutKind(DiskKind):
     """Two directories. Equal numbers of different types may lie in different ones, and are two keys then."""
 
+    times_out = False
+
     def identity(self, key: Any) -> Any:
         shard = 0
         if type(key) is float:
@@ -251,8 +259,8 @@ class FanoutKind(DiskKind):
         return shard, super().identity(key)
 
 
-def _directory(**settings: Any) -> Callable[[Path], Any]:
-    return lambda path: Cache(path / "store", **settings)
+def _directory(**settings: Any) -> Callable[..., Any]:
+    return lambda path, **more: Cache(path / "store", **settings, **more)
 
 
 KINDS: tuple[Kind, ...] = (

@@ -357,7 +357,7 @@ class StoreMachine(RuleBasedStateMachine):
                 os.write(writer, complaint.encode()[:4000])
                 os._exit(0)
         os.close(writer)
-        with open(reader, "rb") as pipe:
+        with os.fdopen(reader, "rb") as pipe:
             complaint = pipe.read().decode(errors="replace")
         os.waitpid(child, 0)
         assert not complaint, complaint
