@@ -19,7 +19,6 @@ from flexcache_rs.disk import Cache, FanoutCache
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     Loaded = tuple[Any, float | None, tuple[str, ...]]
 

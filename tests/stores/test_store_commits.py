@@ -92,7 +92,9 @@ def test_what_was_read_before_a_write_is_not_kept_after_it(gated: Any, name: str
     assert (cache.get("a"), reader.get("a")) == (new, new)
 
 
-@pytest.mark.parametrize("read", [lambda cache: cache.get("a"), lambda cache: cache.get_many(["a"])], ids=["get", "get_many"])
+@pytest.mark.parametrize(
+    "read", [lambda cache: cache.get("a"), lambda cache: cache.get_many(["a"])], ids=["get", "get_many"]
+)
 def test_a_write_of_the_users_during_a_read(read: Any) -> None:
     """The stamp of what a read brings is the version from before it."""
     store = GatedComplete()

@@ -1,4 +1,4 @@
-"""Stores that fail, and what they cannot do: memory keeps nothing that the store may not have, and limits are said early.
+"""Stores that fail, and what they cannot do: memory keeps nothing that the store may not have, and limits come early.
 
 Hooks and listeners are told once what happened to the entry, as the store tells it.
 """
@@ -32,7 +32,7 @@ WRITES: dict[str, Any] = {
 }
 
 
-class Broken(OSError):
+class BrokenError(OSError):
     """What a store of these tests raises."""
 
 
@@ -50,10 +50,10 @@ def failing(store_class: Any) -> Any:
             fails = self.fails if self.succeeds <= 0 else None
             self.succeeds -= 1
             if fails == "before":
-                raise Broken("the store is gone")
+                raise BrokenError("the store is gone")
             result = method(self, *args)
             if fails == "after":
-                raise Broken("the store is gone")
+                raise BrokenError("the store is gone")
             return result
 
         return call
@@ -82,7 +82,7 @@ def test_a_write_that_fails(store_class: Any, fails: str, call: Any, succeeds: i
         store.fails, store.succeeds = fails, succeeds
         try:
             call(cache)
-        except Broken:
+        except BrokenError:
             pass
         else:
             assert succeeds or store.succeeds == 0
@@ -122,14 +122,14 @@ def test_a_read_that_fails() -> None:
 
         def load(self, key: Any) -> Any:
             if self.armed:
-                raise Broken("the store is gone")
+                raise BrokenError("the store is gone")
             return super().load(key)
 
     store = Failing()
     store.save("a", 1, None, ())
     cache: FlexCache[str, int] = FlexCache(store=store, coherence=None)
     for read in (lambda: cache.get("a"), lambda: cache["a"], lambda: cache.get_many(["a"]), lambda: cache.peek("a")):
-        with pytest.raises(Broken):
+        with pytest.raises(BrokenError):
             read()
     store.armed = False
     assert cache["a"] == 1
@@ -214,9 +214,9 @@ def test_listeners_are_not_told_of_a_write_that_failed() -> None:
     told: list[tuple[Any, ...]] = []
     cache.listen(lambda event, key, value: told.append((event, key)), "insert", "update")
     store.fails = "before"
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         cache["a"] = "new"
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         cache.set_many({"a": "new"})
     assert told == []
 

@@ -87,7 +87,9 @@ def test_two_caches_over_one_store(kind: Kind, store: Any) -> None:
         for _ in range(scaled(1000)):
             caches[name % len(caches)].get("k")
 
-    together(*(lambda name=name: write(name) for name in range(2)), *(lambda name=name: read(name) for name in range(2)))
+    together(
+        *(lambda name=name: write(name) for name in range(2)), *(lambda name=name: read(name) for name in range(2))
+    )
     agree(kind, store, caches, ["k"])
 
 
@@ -205,3 +207,30 @@ def test_another_process_beside_threads(kind: Kind, store: Any, other: OtherProc
     together(theirs, ours, read)
     agree(kind, store, caches, ["k"])
     assert other.ask("read", "k") == (caches[0]["k"],) * 2
+
+
+def test_what_a_read_brings_is_no_older_than_the_last_commit(kind: Kind, store: Any) -> None:
+    """A read that overlaps a commit may bring the old value, which is not served once the write has returned.
+
+    The reader's cache has room for one of two keys, so that every read asks the store and fills memory.
+    """
+    writer = kind.front(store)
+    reader = kind.front(store, max_items=1) if kind.notices else writer
+    done = threading.Event()
+
+    def write() -> None:
+        try:
+            for number in range(scaled(2000, 200)):
+                writer["k"] = number
+                assert reader["k"] == number
+                assert writer["k"] == number
+        finally:
+            done.set()
+
+    def read() -> None:
+        while not done.is_set():
+            reader.get("k")
+            reader.get("another")
+
+    writer["another"] = 0
+    together(write, read, read)

@@ -326,6 +326,22 @@ def test_other_threads_keep_what_was_committed(kind: Kind, store: Any) -> None:
 
 
 @pytest.mark.needs(transactions=True)
+def test_what_others_read_during_a_transaction_is_not_kept(kind: Kind, store: Any) -> None:
+    """They read what was committed before, also from the store, and not after the commit."""
+    kind.write(store, "a", "before")
+    kind.write(store, "b", "before")
+    cache, second = kind.front(store), kind.front(store)
+    with kind.transaction(store):
+        cache["a"] = "after"
+        kind.write(store, "b", "after")
+        for each in (cache, second):
+            assert in_thread(lambda each=each: (each["a"], each["b"])) == ("before", "before")
+    for each in (cache, second):
+        assert in_thread(lambda each=each: (each["a"], each["b"])) == ("after", "after")
+        assert (each["a"], each["b"]) == ("after", "after")
+
+
+@pytest.mark.needs(transactions=True)
 def test_nested_transactions(kind: Kind, store: Any, undone: Any) -> None:
     """Only the outermost commits or undoes."""
     cache = kind.front(store)
