@@ -5,6 +5,10 @@ Hooks and listeners are told once what happened to the entry, as the store tells
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -165,6 +169,45 @@ def test_a_store_that_another_process_has_locked(kind: Kind, other: OtherProcess
         assert (cache["a"], kind.read(store, "a")) == ("new", "new")
     finally:
         kind.close(store)
+
+
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.needs(times_out=True)
+def test_a_read_that_meets_a_commit_waits(kind: Kind, store: Any, tmp_path: Path) -> None:
+    """Outside WAL mode a commit keeps readers out for a moment. A hit in memory asks for the version, and waits too."""
+    cache = kind.front(store)
+    cache["a"] = 1
+    assert cache["a"] == 1
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "store" / "cache.db")]
+    found: list[Any] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+
+        def read() -> None:
+            for call in (lambda: cache["a"], lambda: cache.get("a"), lambda: kind.front(store).get("a")):
+                try:
+                    found.append(call())
+                except Timeout as error:
+                    found.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        for _ in range(20):
+            time.sleep(0.01)
+        holder.stdin.write("\n")
+        holder.stdin.close()
+        thread.join()
+    assert found == [1, 1, 1]
 
 
 # What listeners are told.

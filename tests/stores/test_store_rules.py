@@ -132,15 +132,18 @@ def test_writes_return_what_they_did(kind: Kind, store: Any) -> None:
 
 @pytest.mark.needs(notices=True)
 def test_own_writes_keep_memory(kind: Kind, store: Any) -> None:
-    """As long as nobody else writes, what is in memory is served from it: it is the same object."""
+    """As long as nobody else writes, what is in memory is served from it: it is the same object.
+
+    Keys may share a counter of the tracker, and a write of one then costs the other its place; most do not.
+    """
     if kind.coherence == 0.0:
         pytest.skip("the store is asked each time")
     cache = kind.front(store)
-    values = [[number] for number in range(20)]
+    values = [[number] for number in range(16)]
     for number, value in enumerate(values):
         cache[number] = value
         cache.delete("absent")
-    assert all(cache[number] is value for number, value in enumerate(values))
+    assert sum(cache[number] is value for number, value in enumerate(values)) >= 8
 
 
 # Rule 2.
@@ -242,6 +245,25 @@ def test_a_fork(kind: Kind, store: Any) -> None:
         os.close(to_parent)
 
 
+@pytest.mark.needs(shared=True)
+def test_a_bound_in_seconds_ends_with_a_fork(kind: Kind, store: Any, other: OtherProcess) -> None:
+    """The child asks the store, whatever its parent still believes."""
+    cache = kind.front(store, coherence=3600)
+    cache["a"] = "old"
+    other.ask("write", "a", "new")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads of other tests
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if cache["a"] == "new" else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert cache["a"] == "old"
+
+
 @pytest.mark.needs(shared=True, durable=True)
 def test_a_directory_restored_from_a_backup(kind: Kind, store: Any, other: OtherProcess, tmp_path: Path) -> None:
     """The open store notices within about a second that its database was replaced, and so does memory."""
@@ -313,14 +335,13 @@ def test_what_is_undone_is_not_in_memory(kind: Kind, store: Any, undone: Any, bo
 def test_other_threads_keep_what_was_committed(kind: Kind, store: Any) -> None:
     """Memory stays valid for them until the commit, and not after it: the very objects are served meanwhile."""
     cache = kind.front(store)
-    value = ["before"]
-    cache["a"] = value
-    cache["b"] = value
+    cache["a"] = cache["b"] = ["before"]
+    values = cache["a"], cache["b"]
     with kind.transaction(store):
         cache["a"] = ["after"]
         kind.write(store, "b", ["after"])
-        assert in_thread(lambda: cache["a"]) is value
-        assert in_thread(lambda: cache["b"]) is value
+        assert in_thread(lambda: cache["a"]) is values[0]
+        assert in_thread(lambda: cache["b"]) is values[1]
     assert in_thread(lambda: (cache["a"], cache["b"])) == (["after"], ["after"])
     assert (cache["a"], cache["b"]) == (["after"], ["after"])
 
@@ -414,6 +435,45 @@ def test_a_transaction_belongs_to_a_task(kind: Kind, store: Any) -> None:
 
     asyncio.run(main())
     assert cache["a"] == "after"
+
+
+@pytest.mark.needs(times_out=True)
+def test_a_cache_in_a_transaction_of_a_task(kind: Kind, tmp_path: Path) -> None:
+    """Awaited calls of the cache belong to the transaction of their task; those of a task beside it do not."""
+    store = kind.make(tmp_path, timeout=2)
+    cache = kind.front(store)
+    cache["a"] = "before"
+
+    async def beside() -> str:
+        found: str = await cache.aget_or_set("a", lambda: "computed")
+        return found
+
+    async def main() -> None:
+        inside, seen = asyncio.Event(), asyncio.Event()
+
+        async def neighbour() -> None:
+            await inside.wait()
+            assert await beside() == "before"
+            seen.set()
+
+        task = asyncio.create_task(neighbour())
+        with pytest.raises(ZeroDivisionError):
+            async with store.atransact():
+                await store.aset("a", "inside")
+                inside.set()
+                await seen.wait()
+                assert await beside() == "inside"
+                assert await cache.aget_or_set("b", lambda: "computed") == "computed"
+                assert await store.aget("b") == "computed"
+                raise ZeroDivisionError
+        await task
+        assert await beside() == "before"
+
+    try:
+        asyncio.run(main())
+        assert (cache["a"], cache.get("b")) == ("before", None)
+    finally:
+        kind.close(store)
 
 
 # Rule 5.
