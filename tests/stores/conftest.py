@@ -1,0 +1,51 @@
+"""A store of each kind, and another process that uses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from store_kinds import KINDS, Kind
+from store_process import OtherProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test over each kind of store that has the capabilities which its marker `needs` names."""
+    if "kind" in metafunc.fixturenames:
+        needs = {
+            name: value for marker in metafunc.definition.iter_markers("needs") for name, value in marker.kwargs.items()
+        }
+        kinds = [kind for kind in KINDS if all(getattr(kind, name) == value for name, value in needs.items())]
+        metafunc.parametrize("kind", kinds, ids=[kind.name for kind in kinds])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what the marker of this folder is."""
+    config.addinivalue_line("markers", "needs(**capabilities): runs over the stores that have these capabilities")
+
+
+@pytest.fixture
+def store(kind: Kind, tmp_path: Path) -> Iterator[Any]:
+    """A store of the kind, in `tmp_path` if it is a directory."""
+    made = kind.make(tmp_path)
+    yield made
+    kind.close(made)
+
+
+@pytest.fixture(scope="session")
+def _process() -> Iterator[OtherProcess]:
+    process = OtherProcess()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def other(kind: Kind, store: Any, tmp_path: Path, _process: OtherProcess) -> Iterator[OtherProcess]:
+    """Another process that has the store open."""
+    _process.open(kind, tmp_path)
+    yield _process
+    _process.release()

@@ -1,0 +1,290 @@
+"""The stores that the tests of this folder run over, and what each of them can do.
+
+To add a store, write one entry in `KINDS`. Every test that its capabilities allow then runs over it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import struct
+import threading
+import time
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs import FlexCache
+from flexcache_rs.disk import Cache, FanoutCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    Loaded = tuple[Any, float | None, tuple[str, ...]]
+
+ABSENT = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
+"""Stands for no value."""
+
+
+class Dictionary:
+    """A user's store with the four methods that a store needs."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Any, tuple[Any, float | None, tuple[str, ...]]] = {}
+        self.loads = 0
+
+    def load(self, key: Any) -> Loaded | None:
+        self.loads += 1
+        row = self.rows.get(key)
+        if row is None:
+            return None
+        value, deadline, tags = row
+        left = None if deadline is None else deadline - time.monotonic()
+        return None if left is not None and left <= 0 else (value, left, tags)
+
+    def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> None:
+        self.rows[key] = value, None if ttl is None else time.monotonic() + ttl, tags
+
+    def remove(self, key: Any) -> bool:
+        there = self.load(key) is not None
+        self.rows.pop(key, None)
+        return there
+
+    def clear(self) -> None:
+        self.rows.clear()
+
+
+class Complete:
+    """A user's store with all optional methods: batches are atomic, and `version()` changes at each commit."""
+
+    def __init__(self) -> None:
+        self.committed: dict[Any, tuple[Any, float | None, tuple[str, ...]]] = {}
+        self.commits = 0
+        self.loads = 0
+        self._writing = threading.RLock()
+        self._mine = threading.local()
+
+    @property
+    def rows(self) -> dict[Any, tuple[Any, float | None, tuple[str, ...]]]:
+        """What the calling thread sees."""
+        pending: dict[Any, Any] | None = getattr(self._mine, "pending", None)
+        return self.committed if pending is None else pending
+
+    @contextlib.contextmanager
+    def transact(self) -> Iterator[None]:
+        with self._writing:
+            if getattr(self._mine, "pending", None) is not None:
+                yield
+                return
+            self._mine.pending = pending = dict(self.committed)
+            try:
+                yield
+                if pending != self.committed:
+                    self.committed = pending
+                    self.commits += 1
+            finally:
+                self._mine.pending = None
+
+    def version(self) -> int:
+        return self.commits
+
+    def load(self, key: Any) -> Loaded | None:
+        self.loads += 1
+        row = self.rows.get(key)
+        if row is None:
+            return None
+        value, deadline, tags = row
+        left = None if deadline is None else deadline - time.monotonic()
+        return None if left is not None and left <= 0 else (value, left, tags)
+
+    def contains(self, key: Any) -> bool:
+        return self.load(key) is not None
+
+    def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> None:
+        with self.transact():
+            self.rows[key] = value, None if ttl is None else time.monotonic() + ttl, tags
+
+    def add(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> bool:
+        with self.transact():
+            if self.load(key) is not None:
+                return False
+            self.save(key, value, ttl, tags)
+            return True
+
+    def touch(self, key: Any, ttl: float | None) -> bool:
+        with self.transact():
+            found = self.load(key)
+            if found is not None:
+                self.save(key, found[0], ttl, found[2])
+            return found is not None
+
+    def pop(self, key: Any) -> Loaded | None:
+        with self.transact():
+            found = self.load(key)
+            self.rows.pop(key, None)
+            return found
+
+    def remove(self, key: Any) -> bool:
+        return self.pop(key) is not None
+
+    def evict_tag(self, tag: str) -> int:
+        with self.transact():
+            tagged = [key for key, row in self.rows.items() if tag in row[2]]
+            return sum([self.remove(key) for key in tagged])
+
+    def clear(self) -> None:
+        with self.transact():
+            self.rows.clear()
+
+
+class Kind:
+    """A sort of store: how to make one, how to use it directly, and its capabilities.
+
+    Attributes:
+        name: in the ids of the tests.
+        coherence: what a `FlexCache` in front of it is given.
+        equality: "python" if 1, 1.0 and True are one key, "typed" if the type counts. `identity` is exact.
+        most_tags: how many tags an entry may have.
+        evicts_tags: whether it can remove the entries with a tag.
+        transactions: whether `transaction()` makes one that can be undone.
+        notices: whether caches see writes through the store object itself and through other caches over it.
+        shared: whether other processes can write to it.
+        durable: whether `make` finds what an earlier one stored.
+        tells: whether a write says what it replaced.
+        times_out: whether `make(directory, timeout=seconds)` bounds how long a write waits for another process.
+    """
+
+    coherence: Any = "strict"
+    equality = "python"
+    most_tags = 2
+    evicts_tags = True
+    transactions = False
+    notices = True
+    shared = False
+    durable = False
+    tells = True
+    times_out = False
+
+    def __init__(self, name: str, make: Callable[..., Any], **capabilities: Any) -> None:
+        self.name = name
+        self.make = make
+        unknown = [capability for capability in capabilities if not hasattr(Kind, capability)]
+        assert not unknown, f"no such capabilities: {unknown}"
+        self.__dict__.update(capabilities)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> Any:
+        return by_name, (self.name,)
+
+    def front(self, store: Any, *args: Any, **options: Any) -> FlexCache[Any, Any]:
+        """A cache in memory in front of the store."""
+        return FlexCache(*args, **{"store": store, "coherence": self.coherence} | options)
+
+    def identity(self, key: Any) -> Any:
+        """Keys of one identity are one key of the store."""
+        return key
+
+    def read(self, store: Any, key: Any) -> Any:
+        """The value in the store itself, or `ABSENT`."""
+        return store.get(key, ABSENT)
+
+    def write(self, store: Any, key: Any, value: Any) -> None:
+        """Store a value without the cache."""
+        store[key] = value
+
+    def erase(self, store: Any, key: Any) -> bool:
+        """Remove a key without the cache."""
+        return bool(store.delete(key))
+
+    def wipe(self, store: Any) -> None:
+        """Remove everything without the cache."""
+        store.clear()
+
+    def transaction(self, store: Any) -> AbstractContextManager[None]:
+        """A transaction of the calling thread."""
+        transaction: AbstractContextManager[None] = store.transact()
+        return transaction
+
+    def close(self, store: Any) -> None:
+        """Give up what the store holds; it opens again when it is used."""
+
+
+class UserKind(Kind):
+    """An object of the user's."""
+
+    tells = False
+
+    def read(self, store: Any, key: Any) -> Any:
+        found = store.load(key)
+        return ABSENT if found is None else found[0]
+
+    def write(self, store: Any, key: Any, value: Any) -> None:
+        store.save(key, value, None, ())
+
+    def erase(self, store: Any, key: Any) -> bool:
+        return bool(store.remove(key))
+
+
+class DiskKind(Kind):
+    """A directory. Its equality of keys is python-diskcache's, whose format it has."""
+
+    equality = "typed"
+    most_tags = 1
+    transactions = shared = durable = times_out = True
+
+    def identity(self, key: Any) -> Any:
+        """Text, bytes and numbers are columns, which SQLite compares by value; other keys are pickles."""
+        if type(key) in (str, bytes, float) or (type(key) is int and -(2**63) <= key < 2**63):
+            return "column", key
+        return "pickle", pickle.dumps(key, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def close(self, store: Any) -> None:
+        store.close()
+
+
+class FanoutKind(DiskKind):
+    """Two directories. Equal numbers of different types may lie in different ones, and are two keys then."""
+
+    times_out = False
+
+    def identity(self, key: Any) -> Any:
+        shard = 0
+        if type(key) is float:
+            shard = zlib.adler32(struct.pack("!d", key)) % 2
+        elif type(key) is int:
+            shard = key % 0xFFFFFFFF % 2
+        return shard, super().identity(key)
+
+
+def _directory(**settings: Any) -> Callable[..., Any]:
+    return lambda path, **more: Cache(path / "store", **settings, **more)
+
+
+KINDS: tuple[Kind, ...] = (
+    UserKind("user-minimal", lambda path: Dictionary(), coherence=None, evicts_tags=False, notices=False),
+    UserKind("user-seconds", lambda path: Dictionary(), coherence=0.0, evicts_tags=False),
+    UserKind("user-complete", lambda path: Complete()),
+    Kind("memory", lambda path: FlexCache()),
+    DiskKind("disk-wal", _directory()),
+    DiskKind("disk-network", _directory(network=True)),
+    DiskKind("disk-delete", _directory(sqlite_journal_mode="delete")),
+    FanoutKind("fanout", lambda path: FanoutCache(path / "store", shards=2)),
+)
+"""All stores."""
+
+
+def by_name(name: str) -> Kind:
+    """The kind of a name."""
+    return next(kind for kind in KINDS if kind.name == name)
+
+
+SAME = "".join(["te", "xt"])
+EQUAL = "".join(["te", "xt"])
+KEYS: tuple[Any, ...] = (
+    *(1, 1.0, True, (1,), (1.0,), (True,)),
+    *((SAME, SAME), (SAME, EQUAL)),
+    *("a", "b", b"a", None, 2**70, (None, ("a", -1))),
+)
+"""Keys among which stores make different distinctions."""

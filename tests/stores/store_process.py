@@ -1,0 +1,205 @@
+"""A process that uses the same store as the test, and does what it is told.
+
+`OtherProcess` is the test's end. Requests and answers are pickled through pipes, so that the test knows when each
+request has been carried out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from store_kinds import Kind
+
+
+class OtherProcess:
+    """A process that is kept alive and uses one store at a time."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._opened: tuple[str, str] | None = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            command = [sys.executable, "-X", "faulthandler", __file__]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            if self._opened is not None:
+                self.ask("open", *self._opened)
+        return self._process
+
+    def begin(self, name: str, /, *args: Any) -> None:
+        """Send a request whose answer `end` reads."""
+        process = self._start()
+        assert process.stdin is not None
+        pickle.dump((name, args), process.stdin)
+        process.stdin.flush()
+
+    def end(self) -> Any:
+        """Return what a request returned, or raise what it raised."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        answer, result = pickle.load(self._process.stdout)
+        if answer == "raised":
+            raise result
+        return result
+
+    def ask(self, name: str, /, *args: Any) -> Any:
+        """Send a request and wait for its end."""
+        self.begin(name, *args)
+        return self.end()
+
+    def open(self, kind: Kind, directory: Path) -> None:
+        """Open the store in a directory, and forget the one before. A process that was killed opens it again."""
+        self._opened = kind.name, str(directory)
+        if self._process is not None:
+            self.ask("open", *self._opened)
+
+    def release(self) -> None:
+        """Let the process close what it has open, if it runs."""
+        if self._process is not None:
+            self.ask("close")
+
+    def kill(self) -> None:
+        """End the process without notice. The next request starts another one."""
+        if self._process is not None:
+            self._process.kill()
+            self.stop()
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            with self._process as process:
+                assert process.stdin is not None
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
+                process.wait(30)
+            self._process = None
+
+
+class Served:
+    """What the process has open. Its public methods are the requests."""
+
+    def __init__(self) -> None:
+        self.kind: Any = None
+        self.store: Any = None
+        self.front: Any = None
+        self.transactions: list[Any] = []
+
+    def open(self, name: str, directory: str) -> None:
+        from store_kinds import by_name
+
+        self.close()
+        self.kind = by_name(name)
+        self.store = self.kind.make(Path(directory))
+        self.front = self.kind.front(self.store)
+
+    def close(self) -> None:
+        while self.transactions:
+            self.roll_back()
+        if self.kind is not None:
+            self.kind.close(self.store)
+
+    def read(self, key: Any) -> tuple[Any, Any]:
+        """What the cache in memory has, and what the store has."""
+        return self.front.get(key), self.store.get(key)
+
+    def read_many(self, keys: list[Any]) -> list[Any]:
+        """What the cache in memory has under each key."""
+        return [self.front.get(key) for key in keys]
+
+    def write(self, key: Any, value: Any) -> None:
+        self.kind.write(self.store, key, value)
+
+    def put(self, key: Any, value: Any) -> None:
+        """Store through this process's own cache in memory."""
+        self.front.put(key, value)
+
+    def erase(self, key: Any) -> bool:
+        return bool(self.kind.erase(self.store, key))
+
+    def wipe(self) -> None:
+        self.kind.wipe(self.store)
+
+    def enter(self) -> None:
+        transaction = self.kind.transaction(self.store)
+        transaction.__enter__()
+        self.transactions.append(transaction)
+
+    def commit(self) -> None:
+        self.transactions.pop().__exit__(None, None, None)
+
+    def roll_back(self) -> None:
+        error = ZeroDivisionError()
+        with contextlib.suppress(ZeroDivisionError):
+            self.transactions.pop().__exit__(ZeroDivisionError, error, None)
+
+    def copy(self, directory: str, to: str) -> None:
+        """Copy the files of a directory that this process does not have open, for closing one drops its locks."""
+        shutil.copytree(directory, to)
+
+    def restore(self, backup: str, directory: str) -> None:
+        """Put the copy's database in place of a directory's, as programs for backups do."""
+        for database in Path(backup).rglob("cache.db"):
+            place = Path(directory) / database.relative_to(backup)
+            for name in ("cache.db-wal", "cache.db-shm", "cache.db-journal"):
+                place.with_name(name).unlink(missing_ok=True)
+            incoming = place.with_name("cache.db.incoming")
+            shutil.copy(database, incoming)
+            incoming.replace(place)
+
+    def fork_and_write(self, key: Any, value: Any) -> int:
+        """Fork; the child writes. Returns its exit status."""
+        child = os.fork()
+        if child == 0:
+            try:
+                self.kind.write(self.store, key, value)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        return os.waitpid(child, 0)[1]
+
+    def put_without_room(self, key: Any, value: Any) -> tuple[str, Any, Any]:
+        """Store while no file may grow; what was raised, and what the cache and the store have afterwards."""
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        raised = "nothing"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+        try:
+            self.front.put(key, value)
+        except Exception as error:
+            raised = type(error).__name__
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        return raised, self.front.get(key), self.store.get(key)
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what is printed is no answer
+    served = Served()
+    while True:
+        try:
+            name, args = pickle.load(requests)
+        except EOFError:
+            served.close()
+            return
+        try:
+            answer = "returned", getattr(served, name)(*args)
+        except Exception as error:
+            answer = "raised", error
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Tests of the tests: with a rule of the tracker switched off, the test of that rule must fail.
+
+Builds with the cargo feature `negative-controls` read `FLEXCACHE_DISABLE_RULE`. Other builds have no such switch.
+
+| rule | what is switched off |
+| --- | --- |
+| own_commits | whether a commit was ours is not checked: a foreign one passes for it |
+| incarnation | a reopened store keeps the identity of its version |
+| epoch_before_commit | the keys of a write are not invalidated before its commit |
+| epoch_after_commit | nor, for the second rule, after it |
+| transactions | memory is not bypassed in a transaction of the own thread |
+| equality | memory compares keys as Python does, whatever the store does |
+| batch_stamp | the values of a batch get a stamp before the batch's commit |
+| fill_stamp | the stamp of what a read brings is taken after the read |
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flexcache_rs import _core
+
+HERE = Path(__file__).parent
+RULES = "test_store_rules.py"
+COMMITS = "test_store_commits.py"
+RACES = "test_store_races.py"
+NOTHING = f"{RULES}::test_a_write_that_wrote_nothing_does_not_hide_another_process"
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "own_commits": (
+        f"{NOTHING}[disk-wal-set_many-empty]",
+        f"{RULES}::test_an_own_write_does_not_hide_another_process[disk-wal]",
+    ),
+    "incarnation": (f"{RULES}::test_a_store_that_was_closed_and_reopened[disk-wal]",),
+    "epoch_before_commit": (f"{COMMITS}::test_the_old_value_is_not_served_after_the_commit[minimal-second-cache-put]",),
+    # The one test that relies on chance: only the store's own code is between the two invalidations.
+    "epoch_after_commit": (f"{RACES}::test_what_a_read_brings_is_no_older_than_the_last_commit[disk-wal]",),
+    "transactions": (f"{RULES}::test_own_writes_in_an_own_transaction[disk-wal]",),
+    "equality": (f"{RULES}::test_equal_numbers_of_different_types[disk-wal]",),
+    "batch_stamp": (f"{COMMITS}::test_what_was_read_before_a_commit_is_not_kept[complete-own-memory-set_many]",),
+    "fill_stamp": (f"{COMMITS}::test_a_write_of_the_users_during_a_read[get]",),
+}
+"""The tests that must fail with a rule switched off."""
+
+pytestmark = pytest.mark.skipif(
+    not getattr(_core, "_has_negative_controls", lambda: False)(),
+    reason="this build has no switches for rules (cargo feature negative-controls)",
+)
+
+
+@pytest.mark.parametrize("rule", [None, *TESTS])
+def test_a_rule_that_is_switched_off_is_missed(rule: str | None) -> None:
+    """Every one of its tests fails; with all rules in place every one of them passes."""
+    tests = [test for each in TESTS if rule in (each, None) for test in TESTS[each]]
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "FLEXCACHE_DISABLE"))
+    }
+    if rule is not None:
+        environment["FLEXCACHE_DISABLE_RULE"] = rule
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(HERE / test) for test in tests)]
+    run = subprocess.run(command, cwd=HERE.parent.parent, env=environment, capture_output=True, text=True, timeout=110)
+    failed = sum(map(int, re.findall(r"(\d+) failed", run.stdout)))
+    passed = sum(map(int, re.findall(r"(\d+) passed", run.stdout)))
+    assert (failed, passed) == ((0, len(tests)) if rule is None else (len(tests), 0)), run.stdout

@@ -1,0 +1,358 @@
+"""What each call of a cache does with its store, over every store, and which objects are stores."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from store_kinds import Complete, Dictionary, Kind
+
+from flexcache_rs import FlexCache
+from flexcache_rs.testing import advance
+
+if TYPE_CHECKING:
+    from store_process import OtherProcess
+
+
+def empty(kind: Kind, store: Any) -> bool:
+    """Whether the store has none of the keys that the tests use."""
+    return kind.front(store).get_many([*"abcdxyz", *range(10)]) == {}
+
+
+def test_a_write_goes_to_both(kind: Kind, store: Any) -> None:
+    """Memory keeps the very object."""
+    cache = kind.front(store, max_items=10)
+    value = [1, 2]
+    cache["a"] = value
+    if kind.coherence != 0.0:
+        assert cache["a"] is value
+    assert cache["a"] == kind.read(store, "a") == value
+    assert cache.store is store
+
+
+def test_a_restart_finds_what_was_written(kind: Kind, store: Any) -> None:
+    """Also what was evicted from memory."""
+    cache = kind.front(store, max_items=2)
+    for number in range(10):
+        cache[number] = number
+    assert len(cache) == 2
+    kind.close(store)
+    assert kind.front(store).get_many(range(10)) == {number: number for number in range(10)}
+
+
+def test_a_hit_is_served_from_memory() -> None:
+    """The store is not asked again."""
+    store = Dictionary()
+    store.save("a", 1, None, ())
+    cache: FlexCache[str, int] = FlexCache(store=store, coherence=None)
+    assert [cache["a"], cache["a"], cache.get("a")] == [1, 1, 1]
+    assert store.loads == 1
+    assert (cache.stats().hits, cache.stats().misses) == (2, 1)
+
+
+@pytest.mark.parametrize("value", [None, 0, "", b"", float("nan"), [], (1, "a"), {"a": None}])
+def test_values_of_all_kinds(kind: Kind, store: Any, value: Any) -> None:
+    """None is a value too."""
+    kind.front(store)["a"] = value
+    cache = kind.front(store)
+    assert repr(cache["a"]) == repr(value)
+    assert "a" in cache
+
+
+@pytest.mark.needs(notices=True)
+def test_calls_reach_the_store(kind: Kind, store: Any) -> None:
+    """Each as it is documented, with and without the entry in memory."""
+    for fresh in (False, True):
+        cache = kind.front(store)
+
+        def in_front(cache: Any = cache, fresh: bool = fresh) -> Any:
+            return kind.front(store) if fresh else cache
+
+        cache["a"], cache["b"], cache["c"] = 1, 2, 3
+        assert in_front().add("a", 9) is False
+        assert in_front().add("d", 4) is True
+        with pytest.raises(KeyError):
+            in_front().set("a", 9)
+        assert in_front().peek("a") == 1
+        assert "a" in in_front()
+        assert "z" not in in_front()
+        assert in_front().pop("a") == 1
+        assert in_front().get("a") is None
+        with pytest.raises(KeyError):
+            in_front().pop("a")
+        assert in_front().pop("a", None) is None
+        assert in_front().delete("b") is True
+        assert in_front().delete("b") is False
+        with pytest.raises(KeyError):
+            del in_front()["b"]
+        assert in_front().delete_many(["c", "d", "e"]) == 2
+        assert empty(kind, store)
+        in_front().set_many({"x": 1, "y": 2})
+        assert in_front().get_many(["x", "y", "z"]) == {"x": 1, "y": 2}
+        in_front().clear()
+        assert empty(kind, store)
+
+
+def test_popitem_takes_it_from_the_store(kind: Kind, store: Any) -> None:
+    """What memory would evict next."""
+    cache = kind.front(store)
+    cache["a"], cache["b"] = 1, 2
+    assert cache.popitem() == ("a", 1)
+    assert kind.front(store).get_many("ab") == {"b": 2}
+
+
+@pytest.mark.needs(notices=True)
+def test_times_to_live_are_the_stores_too(kind: Kind, store: Any) -> None:
+    """They come back with the entry."""
+    kind.front(store, default_ttl=60)["a"] = 1
+    cache = kind.front(store)
+    assert 30 < cache.ttl("a") <= 60
+    assert cache["a"] == 1
+    assert 30 < cache.ttl("a") <= 60
+    assert cache.touch("a", 600) is True
+    assert 500 < cache.ttl("a") <= 600
+    assert 500 < kind.front(store).ttl("a") <= 600
+    assert cache.touch("a", None) is True
+    assert kind.front(store).ttl("a") is None
+    assert cache.touch("z", 1) is False
+    with pytest.raises(KeyError):
+        cache.ttl("z")
+    cache.put("b", 2, ttl=0)
+    assert cache.get("b") is None
+
+
+def test_what_expires_in_memory_is_asked_for_again() -> None:
+    """A store may know better."""
+    store = Dictionary()
+    cache: FlexCache[str, int] = FlexCache(store=store, coherence=None)
+    cache.put("a", 1, ttl=60)
+    store.save("a", 2, None, ())
+    advance(61.0)
+    assert cache["a"] == 2
+
+
+@pytest.mark.needs(evicts_tags=True)
+def test_a_tag_is_the_stores_too(kind: Kind, store: Any) -> None:
+    """It comes back with the entry, and removes entries that memory has not."""
+    kind.front(store).put("a", 1, tags=("x",))
+    cache = kind.front(store)
+    assert cache["a"] == 1
+    assert cache.tags("a") == ("x",)
+    cache.put("b", 2, tags=("x",))
+    assert kind.front(store).evict_tag("x") == 2
+    assert (cache.get("a"), cache.get("b")) == (None, None)
+
+
+def test_computed_values_are_kept(kind: Kind, store: Any) -> None:
+    """By `get_or_set` and by memoized functions."""
+    calls = []
+
+    def compute(number: int = 0) -> int:
+        calls.append(number)
+        return number + 1
+
+    compute.__module__, compute.__qualname__ = "tests_of_stores", "compute"
+    assert kind.front(store).get_or_set("a", compute) == 1
+    assert kind.front(store).get_or_set("a", compute) == 1
+    assert calls == [0]
+    memo = kind.front(store).memoize(compute)
+    assert (memo(1), memo(1)) == (2, 2)
+    assert calls == [0, 1]
+
+
+@pytest.mark.needs(shared=True)
+def test_others_writes_are_seen_at_once(kind: Kind, store: Any, other: OtherProcess) -> None:
+    """With the default coherence."""
+    cache = kind.front(store)
+    cache["a"] = "ours"
+    assert other.ask("read", "a") == ("ours", "ours")
+    for number in range(20):
+        other.ask("write", "a", number)
+        assert (cache["a"], cache["a"]) == (number, number)
+    other.ask("erase", "a")
+    assert "a" not in cache
+    assert cache.get("a") is None
+
+
+@pytest.mark.needs(shared=True)
+def test_others_writes_are_seen_in_time(kind: Kind, store: Any, other: OtherProcess) -> None:
+    """With a bound in seconds: not before it need be."""
+    cache = kind.front(store, coherence=30)
+    cache["a"] = "ours"
+    other.ask("write", "a", "theirs")
+    assert cache["a"] == "ours"
+    advance(31.0)
+    assert cache["a"] == "theirs"
+
+
+def test_a_bound_in_seconds_is_no_time_to_live(kind: Kind, store: Any) -> None:
+    """Neither `ttl()` nor a listener sees it."""
+    told: list[Any] = []
+    cache = kind.front(store, coherence=30)
+    cache.listen(lambda *event: told.append(event), "expire")
+    cache["a"] = 1
+    assert cache.ttl("a") is None
+    advance(31.0)
+    assert cache["a"] == 1
+    assert cache.ttl("a") is None
+    assert told == []
+
+
+@pytest.mark.needs(notices=True)
+def test_writes_through_the_store_itself_are_seen(kind: Kind, store: Any) -> None:
+    """Of the very object that was given."""
+    cache, other = kind.front(store), kind.front(store)
+    cache["a"] = 1
+    assert other["a"] == 1
+    kind.write(store, "a", 2)
+    assert (cache["a"], other["a"]) == (2, 2)
+    other["a"] = 3
+    assert cache["a"] == 3
+    kind.wipe(store)
+    assert (cache.get("a"), other.get("a")) == (None, None)
+
+
+def test_a_value_that_memory_cannot_take() -> None:
+    """Is refused before it is stored; one that comes from the store is handed on."""
+
+    class Large:
+        def item_size(self) -> int:
+            return 100
+
+    store = Dictionary()
+    cache: FlexCache[str, Any] = FlexCache(max_bytes=10, store=store, coherence=None)
+    with pytest.raises(ValueError, match="100"):
+        cache["a"] = Large()
+    assert store.rows == {}
+    store.save("a", Large(), None, ())
+    assert isinstance(cache["a"], Large)
+    assert len(cache) == 0
+
+
+def test_hooks_run_for_memory_alone(kind: Kind, store: Any) -> None:
+    """An eviction leaves the store as it is."""
+    told: list[Any] = []
+    cache = kind.front(store, max_items=1, on_evict=lambda *event: told.append(event))
+    cache["a"], cache["b"] = 1, 2
+    assert told == [("a", 1, "evicted")]
+    assert cache["a"] == 1
+
+
+def test_listeners_hear_of_what_was_found(kind: Kind, store: Any) -> None:
+    """In memory or in the store."""
+    kind.write(store, "a", 1)
+    told: list[Any] = []
+    cache = kind.front(store)
+    cache.listen(lambda event, key, value: told.append((event, key, value)), "hit", "miss")
+    _ = cache.get("a"), cache.get("a"), cache.get("b")
+    assert told == [("hit", "a", 1), ("hit", "a", 1), ("miss", "b", None)]
+
+
+def test_absent_keys_are_not_entries(kind: Kind, store: Any) -> None:
+    """Whether or not memory remembers that the store has no such key."""
+    told: list[Any] = []
+    cache = kind.front(store, on_evict=lambda *event: told.append(event))
+    cache.listen(lambda *event: told.append(event), "insert", "evict", "expire", "remove")
+    for _ in range(3):
+        assert cache.get("absent") is None
+        assert "absent" not in cache
+    assert (len(cache), list(cache), list(cache.entries()), told) == (0, [], [], [])
+
+
+@pytest.mark.needs(durable=True)
+def test_copies_and_pickles_share_the_store(kind: Kind, store: Any) -> None:
+    """And its coherence."""
+    cache = kind.front(store, coherence=30, max_items=5)
+    cache["a"] = 1
+    for twin in (cache.copy(), copy.copy(cache), pickle.loads(pickle.dumps(cache))):
+        assert Path(twin.store.directory) == Path(store.directory)
+        assert twin["a"] == 1
+        twin["b"] = 2
+        assert kind.read(store, "b") == 2
+        del twin["b"]
+        if twin.store is not store:
+            kind.close(twin.store)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "names"),
+    [
+        ({"store": 5}, TypeError, "load"),
+        ({"store": Dictionary()}, TypeError, "version"),
+        ({"store": Complete(), "coherence": "loose"}, ValueError, "loose"),
+        ({"store": Complete(), "coherence": -1}, ValueError, "coherence"),
+        ({"store": Complete(), "coherence": float("nan")}, ValueError, "coherence"),
+        ({"store": Complete(), "coherence": []}, TypeError, "coherence"),
+        ({"coherence": "loose"}, ValueError, "loose"),
+    ],
+)
+def test_what_is_no_store(options: Any, error: type[Exception], names: str) -> None:
+    """Is refused with a word about it."""
+    with pytest.raises(error, match=names):
+        FlexCache(**options)
+
+
+def test_a_policy_in_python_has_no_store() -> None:
+    """The two would have to know of one another."""
+
+    class Policy:
+        def on_insert(self, key: Any) -> None: ...
+        def on_access(self, key: Any) -> None: ...
+        def on_remove(self, key: Any) -> None: ...
+        def victim(self) -> Any: ...
+
+    with pytest.raises(ValueError, match="store"):
+        FlexCache(Policy(), store=Complete())
+
+
+def test_a_store_may_use_the_cache() -> None:
+    """Nothing is locked while it runs."""
+
+    class Curious(Complete):
+        cache: FlexCache[Any, Any]
+
+        def load(self, key: Any) -> Any:
+            if key == "outer":
+                return self.cache["inner"] + 1, None, ()
+            return super().load(key)
+
+        def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> None:
+            if key == "outer":
+                self.cache["inner"] = value
+            super().save(key, value, ttl, tags)
+
+    store = Curious()
+    cache = store.cache = FlexCache(store=store)
+    cache["outer"] = 1
+    assert cache["inner"] == 1
+    cache.close()
+    assert cache["outer"] == 2
+
+
+def test_a_chain_of_caches() -> None:
+    """A write through any of them is seen through all."""
+    first: FlexCache[str, int] = FlexCache()
+    second: FlexCache[str, int] = FlexCache(store=first)
+    third: FlexCache[str, int] = FlexCache(store=second)
+    third["a"] = 1
+    assert (first["a"], second["a"], third["a"]) == (1, 1, 1)
+    first["a"] = 2
+    assert (third["a"], second["a"]) == (2, 2)
+    assert second.delete("a") is True
+    assert third.get("a") is None
+
+
+def test_a_store_that_holds_the_cache_is_collected() -> None:
+    """A cycle through the store is garbage like any other."""
+    store = Complete()
+    store.cache = FlexCache(store=store)  # type: ignore[attr-defined]
+    store.cache["a"] = 1  # type: ignore[attr-defined]
+    gone = weakref.ref(store)
+    del store
+    gc.collect()
+    assert gone() is None

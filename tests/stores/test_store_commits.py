@@ -1,0 +1,192 @@
+"""What a cache may serve from memory while writes and reads of the store overlap, in every order that matters.
+
+Rule 3: a written value is served from memory only after its commit, a batch's values only after the batch's commit,
+and nothing from before the commit is served once the store has it. `clear`, `evict_tag` and `set_many` are writes
+like `put`. Rule 6: what a read brings is kept only if it is still the store's; its stamp is older than the read.
+
+The tracker belongs to the store object, so a second cache over the same object is told of the writes of the first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from gates import GatedComplete, GatedDictionary, meanwhile, stopped_at
+
+from flexcache_rs import FlexCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WRITES: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "put": (lambda cache: cache.put("a", "new"), "new"),
+    "assign": (lambda cache: cache.__setitem__("a", "new"), "new"),
+    "set_many": (lambda cache: cache.set_many({"a": "new", "b": "new"}), "new"),
+    "delete": (lambda cache: cache.delete("a"), None),
+    "pop": (lambda cache: cache.pop("a"), None),
+    "delete_many": (lambda cache: cache.delete_many(["a", "b"]), None),
+    "clear": (lambda cache: cache.clear(), None),
+    "evict_tag": (lambda cache: cache.evict_tag("t"), None),
+}
+OF_THE_MINIMAL = [name for name in WRITES if name != "evict_tag"]
+
+
+@pytest.fixture(params=["minimal", "complete"])
+def gated(request: pytest.FixtureRequest) -> Any:
+    """A store of the user's with gates."""
+    return GatedDictionary() if request.param == "minimal" else GatedComplete()
+
+
+def front(store: Any, coherence: Any = None) -> FlexCache[str, Any]:
+    """A cache that has the store's entries to itself."""
+    return FlexCache(store=store, coherence=coherence)
+
+
+def write_of(name: str, store: Any) -> tuple[Callable[[Any], Any], Any]:
+    """A call and what it makes of "a"."""
+    if name == "evict_tag" and not hasattr(store, "evict_tag"):
+        pytest.skip("the store has no evict_tag()")
+    return WRITES[name]
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("own", [True, False], ids=["own-memory", "second-cache"])
+def test_the_old_value_is_not_served_after_the_commit(gated: Any, name: str, own: bool) -> None:
+    """Not even before the call that committed has returned: others have seen the new one."""
+    write, new = write_of(name, gated)
+    cache = front(gated)
+    reader = cache if own else front(gated)
+    cache.put("a", "old", tags=("t",))
+    assert reader.get("a") == "old"
+    with stopped_at(gated.gates["after commit"], lambda: write(cache)):
+        found = gated.load("a")
+        assert (None if found is None else found[0]) == new
+        assert meanwhile(lambda: reader.get("a")) == new
+    assert (cache.get("a"), reader.get("a")) == (new, new)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("own", [True, False], ids=["own-memory", "second-cache"])
+def test_what_was_read_before_a_commit_is_not_kept(gated: Any, name: str, own: bool) -> None:
+    """A read that began and ended during the write brought the old value."""
+    write, new = write_of(name, gated)
+    cache = front(gated)
+    reader = cache if own else front(gated)
+    gated.save("a", "old", None, ("t",))
+    with stopped_at(gated.gates["before commit"], lambda: write(cache)):
+        assert meanwhile(lambda: reader.get("a")) == "old"
+    assert (cache.get("a"), reader.get("a")) == (new, new)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("own", [True, False], ids=["own-memory", "second-cache"])
+def test_what_was_read_before_a_write_is_not_kept_after_it(gated: Any, name: str, own: bool) -> None:
+    """The whole write happens between the moment when the store reads the row and the end of the read."""
+    write, new = write_of(name, gated)
+    cache = front(gated)
+    reader = cache if own else front(gated)
+    gated.save("a", "old", None, ("t",))
+    with stopped_at(gated.gates["after load"], lambda: reader.get("a")):
+        meanwhile(lambda: write(cache) or True)
+    assert (cache.get("a"), reader.get("a")) == (new, new)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda cache: cache.get("a"), lambda cache: cache.get_many(["a"])], ids=["get", "get_many"]
+)
+def test_a_write_of_the_users_during_a_read(read: Any) -> None:
+    """The stamp of what a read brings is the version from before it."""
+    store = GatedComplete()
+    cache = front(store, "strict")
+    store.save("a", "old", None, ())
+    with stopped_at(store.gates["after load"], lambda: read(cache)):
+        meanwhile(lambda: store.save("a", "new", None, ()) or True)
+    assert cache.get("a") == "new"
+
+
+def test_absence_is_not_remembered_over_a_write() -> None:
+    """A read that found nothing says nothing about what is there after a write."""
+    store = GatedDictionary()
+    cache = front(store)
+    with stopped_at(store.gates["after load"], lambda: cache.get("a")):
+        meanwhile(lambda: cache.put("a", "new") or True)
+    assert cache.get("a") == "new"
+
+
+def test_a_batch_is_served_after_its_commit_only() -> None:
+    """Until then others read what was committed, and what they read is not kept after the commit."""
+    store = GatedComplete()
+    cache, second = front(store, "strict"), front(store, "strict")
+    cache.set_many({"a": "old", "b": "old"})
+    with stopped_at(store.gates["after a write of a batch"], lambda: cache.set_many({"a": "new", "b": "new"})):
+        for reader in (cache, second):
+            assert meanwhile(lambda reader=reader: reader.get_many(["a", "b"])) == {"a": "old", "b": "old"}
+    for reader in (cache, second):
+        assert reader.get_many(["a", "b"]) == {"a": "new", "b": "new"}
+
+
+def test_a_batch_that_fails_half_way_leaves_memory_as_it_was() -> None:
+    """Its first values were never committed."""
+
+    class Failing(GatedComplete):
+        def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> None:
+            if value == "refused":
+                raise OSError("no room")
+            super().save(key, value, ttl, tags)
+
+    store = Failing()
+    cache = front(store, "strict")
+    cache["a"] = "old"
+    with pytest.raises(OSError, match="no room"):
+        cache.set_many({"a": "new", "b": "refused", "c": "new"})
+    assert cache.get_many("abc") == {"a": "old"}
+    assert (store.load("a")[0], store.load("c")) == ("old", None)
+
+
+@pytest.mark.parametrize("first", ["put", "delete"])
+@pytest.mark.parametrize("second", ["put", "delete", "clear", "set_many"])
+def test_two_writers_whose_commits_and_returns_cross(gated: Any, first: str, second: str) -> None:
+    """The first commits, the second commits and returns, the first returns: the second has the last word."""
+    cache = front(gated)
+    cache["a"] = "old"
+    _, new = WRITES[second]
+    begin = {"put": lambda: cache.put("a", "first"), "delete": lambda: cache.delete("a")}[first]
+    with stopped_at(gated.gates["after commit"], begin):
+        meanwhile(lambda: WRITES[second][0](cache) or True)
+    found = gated.load("a")
+    assert cache.get("a") == (None if found is None else found[0]) == new
+
+
+def test_own_values_stay_in_memory() -> None:
+    """A write that nothing overlapped is served from memory without another look at the store.
+
+    Keys may share a counter of the tracker, and a write of one then costs the other its place; most do not.
+    """
+    store = GatedDictionary()
+    cache = front(store)
+    for number in range(8):
+        cache[str(number)] = number
+    cache.set_many({f"batch {number}": number for number in range(8)})
+    loads = store.loads
+    assert cache.get_many(map(str, range(8))) == {str(number): number for number in range(8)}
+    assert cache.get_many([f"batch {number}" for number in range(8)]) == {f"batch {n}": n for n in range(8)}
+    assert store.loads - loads <= 8
+
+
+def test_caches_over_one_object_of_the_users_share_its_tracker() -> None:
+    """Only the cache that wrote keeps its value; the other one asks the store."""
+    store = GatedDictionary()
+    one, two = front(store), front(store)
+    one["a"], one["b"] = 1, 1
+    assert (two["a"], two["b"]) == (1, 1)
+    one["a"] = 2
+    assert two["a"] == 2
+    two.delete("a")
+    assert one.get("a") is None
+    one.clear()
+    assert two.get("b") is None
+    one.set_many({"a": 3})
+    assert two["a"] == 3
+    two.set_many({"a": 4})
+    assert one["a"] == 4

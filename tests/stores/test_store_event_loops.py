@@ -1,0 +1,153 @@
+"""Awaited calls over a store never stop the event loop, however long another process holds the store's lock.
+
+Nothing is measured in seconds. A ticker task counts turns of the loop. The lock is released once it has counted
+enough, or once another thread of this process has woken up many more times than that: a stalled machine stalls both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from store_kinds import Kind
+
+from flexcache_rs import FlexCache
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from store_process import OtherProcess
+
+TURNS = 25
+"""How often the loop must turn while the lock is held."""
+PATIENCE = 200
+"""How often another thread sleeps for as long as the ticker does before the loop counts as stopped."""
+
+
+async def _await(value: str) -> str:
+    await asyncio.sleep(0)
+    return value
+
+
+def memoized(cache: FlexCache[Any, Any]) -> Any:
+    """A coroutine function with a name that is the same in every run."""
+
+    async def load(key: str) -> str:
+        return await _await(key)
+
+    load.__module__, load.__qualname__ = "tests_of_stores", "load"
+    return cache.memoize(load)
+
+
+CALLS: dict[str, Callable[[FlexCache[Any, Any]], Awaitable[Any]]] = {
+    "function": lambda cache: cache.aget_or_set("k", lambda: "k"),
+    "coroutine": lambda cache: cache.aget_or_set("k", lambda: _await("k")),
+    "many-keys": lambda cache: asyncio.gather(*(cache.aget_or_set(f"k{n}", lambda: _await("k")) for n in range(20))),
+    "one-key-many-tasks": lambda cache: asyncio.gather(
+        *(cache.aget_or_set("k", lambda: _await("k")) for _ in range(20))
+    ),
+    "memoized": lambda cache: memoized(cache)("k"),
+    "memoized-many": lambda cache: asyncio.gather(*map(memoized(cache), "abcdefgh")),
+}
+
+
+def turns_while(call: Callable[[], Awaitable[Any]], release: Callable[[], Any]) -> tuple[int, Any]:
+    """How often the loop turned while a call waited for what `release` gives free, and what the call returned."""
+    turns = 0
+    begun = threading.Event()
+
+    def watch() -> None:
+        begun.wait(60)
+        for _ in range(PATIENCE):
+            if turns >= TURNS:
+                break
+            time.sleep(0.01)
+        release()
+
+    async def main() -> tuple[int, Any]:
+        nonlocal turns
+        task = asyncio.ensure_future(call())
+        begun.set()
+        while turns < TURNS:
+            await asyncio.sleep(0.01)
+            turns += watcher.is_alive()
+            if not watcher.is_alive():
+                break
+        return turns, await task
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        return asyncio.run(main())
+    finally:
+        watcher.join()
+
+
+@pytest.mark.needs(shared=True)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_loop_goes_on_while_the_store_is_locked(kind: Kind, store: Any, other: OtherProcess, call: Any) -> None:
+    """The value is computed and stored all the same."""
+    cache = kind.front(store)
+    other.ask("enter")
+    other.ask("write", "theirs", 1)
+    turns, result = turns_while(lambda: call(cache), lambda: other.ask("commit"))
+    assert turns >= TURNS, "the loop stood still"
+    assert result in ("k", ["k"] * 20, list("abcdefgh"))
+    assert kind.read(store, "theirs") == 1
+
+
+def test_a_loop_goes_on_while_a_users_store_works() -> None:
+    """A user's store may take its time too: its calls are made from threads."""
+    from gates import GatedDictionary
+
+    for gate in ("before load", "before commit"):
+        store = GatedDictionary()
+        cache: FlexCache[str, str] = FlexCache(store=store, coherence=None)
+        store.gates[gate].arm()
+        turns, result = turns_while(lambda cache=cache: cache.aget_or_set("k", lambda: "k"), store.gates[gate].open)
+        assert turns >= TURNS, f"the loop stood still: {gate}"
+        assert result == "k"
+
+
+@pytest.mark.needs(shared=True)
+def test_a_task_that_is_cancelled_while_the_store_is_locked(kind: Kind, store: Any, other: OtherProcess) -> None:
+    """It ends at once, and the key is free for the next caller."""
+    cache = kind.front(store)
+    other.ask("enter")
+
+    async def cancelled() -> str:
+        task = asyncio.create_task(cache.aget_or_set("k", lambda: _await("first")))
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return "cancelled"
+
+    turns, result = turns_while(
+        lambda: asyncio.wait_for(cancelled(), 60),
+        lambda: other.ask("roll_back"),
+    )
+    assert (result, turns >= TURNS) == ("cancelled", True)
+    assert cache.get_or_set("k", lambda: "second") in ("first", "second")
+
+
+def test_awaited_results_are_the_stores(kind: Kind, store: Any) -> None:
+    """What a coroutine computed is there for the next cache, and computed once."""
+    cache = kind.front(store)
+    called: list[int] = []
+
+    def factory() -> str:
+        called.append(1)
+        return "k"
+
+    async def main(cache: Any) -> Any:
+        return await asyncio.gather(*(cache.aget_or_set("k", factory) for _ in range(10)))
+
+    assert asyncio.run(main(cache)) == ["k"] * 10
+    assert asyncio.run(main(cache if not kind.notices else kind.front(store))) == ["k"] * 10
+    assert called == [1]
+    assert kind.read(store, "k") == "k"
