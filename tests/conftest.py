@@ -8,17 +8,20 @@ import re
 import sys
 import threading
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import core
 from scale import REQUIRED, SCALE, SEED
+from specimens import POLICIES
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from specimens import MakeCache
 
 EVERY_PYTHON = (
     *("test_mapping.py", "test_hooks.py", "test_stateful.py", "test_package.py", "test_bad_input.py"),
@@ -65,31 +68,6 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     """Names that are the same in every process, so that workers collect the same tests."""
     text = repr(val)
     return re.sub(r" at 0x[0-9a-f]+", "", text) if " at 0x" in text and not callable(val) else None
-
-
-POLICIES = ("lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto")
-ORDERED = POLICIES[:3]
-"""The policies whose order of eviction can be told in advance."""
-
-
-class Sized:
-    """A value whose size is whatever was given; an exception is raised."""
-
-    def __init__(self, size: Any) -> None:
-        self.size = size
-        self.asked = 0
-
-    def item_size(self) -> Any:
-        self.asked += 1
-        if isinstance(self.size, BaseException):
-            raise self.size
-        return self.size
-
-
-class MakeCache(Protocol):
-    """Makes a cache, which is recounted when the test ends."""
-
-    def __call__(self, *args: Any, **options: Any) -> FlexCache[Any, Any]: ...
 
 
 @pytest.fixture

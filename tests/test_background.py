@@ -17,7 +17,7 @@ from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 WAIT = 30
 

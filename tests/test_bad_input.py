@@ -6,13 +6,13 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Sized
+from specimens import Sized
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 NAN, INF = float("nan"), float("inf")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Sized
+from specimens import Sized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 def test_set_many_takes_mappings_and_pairs(make_cache: MakeCache, policy: str) -> None:

@@ -8,7 +8,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ORDERED
+from specimens import ORDERED
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance, check
@@ -16,7 +16,7 @@ from flexcache_rs.testing import advance, check
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 WAYS: dict[str, Callable[[Any], Any]] = {
     "copy": lambda cache: cache.copy(),

@@ -14,7 +14,7 @@ from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 class Recency:

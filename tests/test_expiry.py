@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Sized
+from specimens import Sized
 
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 MINUTE = dt.timedelta(minutes=1)
 

@@ -12,7 +12,7 @@ from test_custom_policy import Recency
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 class Closing:

@@ -18,7 +18,7 @@ from flexcache_rs.testing import advance
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 class Closing:

@@ -6,12 +6,12 @@ import operator
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ORDERED
+from specimens import ORDERED
 
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 @pytest.mark.parametrize("name", ORDERED)

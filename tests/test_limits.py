@@ -7,10 +7,10 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Sized
+from specimens import Sized
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 def test_zero_means_no_limit(make_cache: MakeCache, policy: str) -> None:

@@ -14,7 +14,7 @@ import flexcache_rs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from flexcache_rs import FlexCache
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 def test_a_stored_value_is_read_in_every_way(make_cache: MakeCache, policy: str) -> None:

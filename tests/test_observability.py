@@ -16,7 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Sized
+from specimens import Sized
 from test_custom_policy import Recency
 
 from flexcache_rs import FlexCache, caches, memoize
@@ -26,7 +26,7 @@ from flexcache_rs.testing import advance
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 @pytest.mark.parametrize("own_policy", [False, True])

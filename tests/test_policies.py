@@ -8,12 +8,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from conftest import ORDERED, Sized
+from specimens import ORDERED, Sized
 
 from flexcache_rs.testing import advance, check
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 class Model(Protocol):

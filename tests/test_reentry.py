@@ -15,7 +15,7 @@ from flexcache_rs.testing import check
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 class Key:

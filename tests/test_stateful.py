@@ -13,11 +13,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import POLICIES
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from scale import scaled
+from specimens import POLICIES
 from test_policies import MODELS, Fifo, Model
 
 from flexcache_rs import FlexCache

@@ -12,7 +12,7 @@ from flexcache_rs import CacheStats
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 @pytest.mark.parametrize("shards", [1, 8])

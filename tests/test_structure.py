@@ -180,7 +180,7 @@ def test_the_imports_of_the_bindings_are_seen() -> None:
     graph = rust_graph()
     assert "src/py/memory/state.rs" in graph["src/py/memory/cache.rs"]
     # Through a re-export, and with a path in the code.
-    assert "src/py/disk/cache.rs" in graph["src/py/store/tier.rs"]
+    assert "src/py/disk/cache.rs" in graph["src/py/disk/directory_store.rs"]
     assert "src/py/process/background.rs" in graph["src/py/testing.rs"]
 
 

@@ -11,10 +11,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import POLICIES, Sized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scale import scaled
+from specimens import POLICIES, Sized
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance, check
@@ -22,7 +22,7 @@ from flexcache_rs.testing import advance, check
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 
 class Closing:

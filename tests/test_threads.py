@@ -17,7 +17,7 @@ from flexcache_rs.testing import advance, check
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import MakeCache
+    from specimens import MakeCache
 
 THREADS = 8
 FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))

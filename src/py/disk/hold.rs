@@ -12,7 +12,7 @@
 //! | reentrant lock | ("process-thread", depth) | the same, with random digits behind the thread |
 //! | places | how many are free | the same; the tag, where none was given, names the time since all were free |
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
@@ -26,6 +26,7 @@ use pyo3::types::{PyString, PyTuple};
 use super::arguments::encode_tag;
 use super::cache::DiskCache;
 use super::datum::Datum;
+use super::uninterrupted::Uninterrupted;
 use super::wall_clock::now;
 use crate::py::process::guard::Guard;
 
@@ -40,29 +41,8 @@ const ATTEMPTS: usize = 3;
 const SINCE: &str = "held since ";
 
 thread_local! {
-    static UNINTERRUPTED: Cell<bool> = const { Cell::new(false) };
     /// This thread's name as a holder, and the process it was made in.
     static HOLDER: RefCell<(u32, String)> = const { RefCell::new((0, String::new())) };
-}
-
-/// Whether waiting must not look for signals.
-pub(super) fn is_uninterrupted() -> bool {
-    UNINTERRUPTED.get()
-}
-
-/// While it lives, waiting on this thread does not look for signals.
-struct Uninterrupted(bool);
-
-impl Uninterrupted {
-    fn begin() -> Self {
-        Self(UNINTERRUPTED.replace(true))
-    }
-}
-
-impl Drop for Uninterrupted {
-    fn drop(&mut self) {
-        UNINTERRUPTED.set(self.0);
-    }
 }
 
 /// A name that no other acquisition has, in any process of any machine.
@@ -168,10 +148,10 @@ impl Made {
     fn transact<R>(&self, py: Python<'_>, step: impl FnOnce(&DiskCache) -> PyResult<R>) -> PyResult<R> {
         let cache = self.cache.get();
         cache.begin(py, true)?;
-        let done = step(cache).and_then(|result| cache.end(py, true).map(|()| result));
+        let done = step(cache).and_then(|result| cache.end(py, true, true).map(|_| result));
         if done.is_err() {
             // Where the end itself failed there may be nothing left to undo.
-            let _ = cache.end(py, false);
+            let _ = cache.end(py, false, true);
         }
         done
     }
@@ -198,11 +178,11 @@ impl Made {
             Label { now, expire_time: self.expire.map(|seconds| now + seconds), tag: given.borrow()? };
         let stored = cache.prepare(value, false, Some(key))?;
         let is_stored = cache.storing(py, &stored, |record| {
-            cache.wait(py, true, |store, patience| {
+            cache.write(py, true, |store, patience| {
                 if only_new {
                     store.add(at, record, label, &rules, patience)
                 } else {
-                    store.set(at, record, label, &rules, patience).map(|()| true)
+                    store.set(at, record, label, &rules, patience).map(|written| written.map(|()| true))
                 }
             })
         })?;

@@ -20,6 +20,7 @@ mod queue;
 mod read;
 mod remove_many;
 mod transaction;
+mod uninterrupted;
 mod value_files;
 mod wall_clock;
 mod write;

@@ -184,14 +184,14 @@ pub(crate) fn load_in_task(
     key: &Bound<'_, PyAny>,
     compute: &Bound<'_, PyAny>,
     refresh: bool,
-) -> PyResult<Loading> {
-    Ok(Loading {
+) -> Loading {
+    Loading {
         cache: cache.clone().unbind(),
         key: key.clone().unbind(),
         compute: compute.clone().unbind(),
         how: if refresh { How::Refresh } else { How::Join },
         step: Guard::new(Step::Begins, true),
-    })
+    }
 }
 
 #[pymethods]
