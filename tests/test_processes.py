@@ -122,3 +122,17 @@ def test_collected_listeners() -> None:
     """Garbage of caches with hooks that use them, taken apart in any order, brings nothing down."""
     done = run("collected_listeners.py")
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_exit_with_threads_that_wait_for_values() -> None:
+    """Of threads and of tasks that never compute them."""
+    done = run("exit_with_waiting_threads.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore")
+def test_a_fork_in_the_middle_of_a_computation() -> None:
+    """Parent and child both end it, and the child waits for none of its parent's threads."""
+    done = run("fork_in_factory.py")
+    assert (done.returncode, done.stdout) == (0, "child\nparent\n"), done.stderr

@@ -15,6 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# How long a nonce lives, in seconds, whatever the cache's default_ttl says: about a century.
+_FOREVER = 3.0e9
+
 # The functions alive that have results in a store, by the store's address and their prefix. A function keeps its
 # store alive, so the address of a store whose function is alive is no other's.
 _named: dict[tuple[int, str], ref[Any]] = {}
@@ -114,11 +117,12 @@ class Names:
         if self.place is None:
             return self._local
         for _ in range(100):
-            nonce = cache.get(self.place)
+            # No lookup of the user's: it counts as none.
+            nonce = cache.peek(self.place)
             if isinstance(nonce, str):
                 return nonce
             nonce = os.urandom(8).hex()
-            if cache.add(self.place, nonce):
+            if cache.add(self.place, nonce, _FOREVER):
                 return nonce
         # Nothing stays in the store: what is computed is not found again.
         return self._local
@@ -126,7 +130,7 @@ class Names:
     def change_nonce(self, cache: Any) -> None:
         self._local = nonce = os.urandom(8).hex()
         if self.place is not None:
-            cache.put(self.place, nonce)
+            cache.put(self.place, nonce, _FOREVER)
 
 
 def names_in(

@@ -48,7 +48,9 @@ def _results_of(instance):
 
 
 def is_in_class_body(function):
-    """Whether a function is written in the body of a class, as far as its name tells."""
+    """Whether a function is written in the body of a class, as far as its name tells, and not bound yet."""
+    if getattr(function, "__self__", None) is not None:
+        return False
     outer = getattr(function, "__qualname__", "").rpartition(".")[0]
     return bool(outer) and not outer.endswith("<locals>")
 
@@ -72,8 +74,9 @@ class Memo(_core.Memoized):
         if any(one is owner for one in classes for owner in owners):
             return True
         function = self._function
-        name = getattr(function, "__qualname__", "").rpartition(".")[0]
-        module = getattr(function, "__module__", None)
+        if not is_in_class_body(function):
+            return False
+        name, module = function.__qualname__.rpartition(".")[0], getattr(function, "__module__", None)
         return any(one.__qualname__ == name and one.__module__ == module for one in classes)
 
     def _meet(self, instance):

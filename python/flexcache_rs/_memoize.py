@@ -193,6 +193,7 @@ def memoize(
         TypeError, ValueError: for a function that cannot be memoized, or an argument that makes no
             sense.
         CircularLoadError: from a call that would have to wait for itself.
+        LoadCancelled: from a call whose computation itself raised asyncio.CancelledError.
 
     A call that is remembered costs O(1), and a fraction of what it costs with functools.lru_cache.
 

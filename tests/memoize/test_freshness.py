@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import pickle
 import threading
 from typing import Any
@@ -194,3 +195,174 @@ def test_what_is_remembered_can_be_pickled() -> None:
     assert (found.value, found.raised) == (1, False)
     assert 99 < found.good_for <= 100
     assert repr(found) == "<remembered: 1>"
+
+
+TENANT: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
+
+
+def test_a_refresh_runs_in_the_context_of_its_caller() -> None:
+    """Of threads and of tasks; what it changes there stays there."""
+
+    def tenant(_: int) -> str:
+        found = TENANT.get()
+        TENANT.set("changed")
+        return found
+
+    async def atenant(_: int) -> str:
+        return tenant(1)
+
+    function, afunction = memoize(tenant, soft_ttl=5), memoize(atenant, soft_ttl=5)
+
+    async def main() -> None:
+        assert await afunction(1) == "nobody"
+        advance(6)
+        TENANT.set("task")
+        assert await afunction(1) == "nobody"
+        while _core._loads_in_progress(afunction.cache):
+            await asyncio.sleep(0)
+        assert (await afunction(1), TENANT.get()) == ("task", "task")
+
+    contextvars.copy_context().run(function, 1)
+    advance(6)
+    contextvars.copy_context().run(lambda: (TENANT.set("thread"), function(1)))
+    settle(function)
+    assert (function(1), TENANT.get()) == ("thread", "nobody")
+    asyncio.run(main())
+
+
+def test_a_refresh_that_a_computation_starts_is_not_part_of_it() -> None:
+    """It may wait for the computation, which does not wait for it."""
+    outer_functions: list[Any] = []
+    inner = memoize(lambda number: outer_functions[0](number) if outer_functions else "first", soft_ttl=5)
+    assert inner(1) == "first"
+    advance(6)
+
+    def load(_: int) -> str:
+        assert inner(1) == "first"
+        until_waiting(outer_functions[0].cache)
+        return "outer"
+
+    outer_functions.append(memoize(load))
+    assert outer_functions[0](1) == "outer"
+    settle(inner)
+    assert inner(1) == "outer"
+
+
+def until_waiting(cache: FlexCache[Any, Any]) -> None:
+    waiter = threading.Event()
+    for _ in range(60_000):
+        if any(waits for _, waits in _core._loads_in_progress(cache)):
+            return
+        waiter.wait(0.001)
+    pytest.fail("nobody waits")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_a_thread_that_cannot_be_started(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, what is good is served, and the next call tries again."""
+    numbers = Numbers()
+    function = memoize(numbers, ttl=1000, soft_ttl=5)
+    function(1)
+    advance(6)
+
+    def refuse(_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        if isinstance(error, KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt):
+                function(1)
+        else:
+            assert function(1) == 1
+            assert "refreshing numbers() failed" in caplog.text
+    assert not _core._loads_in_progress(function.cache)
+    assert function(1) == 1
+    settle(function)
+    assert function(1) == 2
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(
+    ("options", "later"),
+    [
+        ({"ttl": 100, "early_refresh": 1e9}, 99),
+        ({"ttl": 10, "stale_if_error": 1000}, 11),
+        ({"ttl": 1000, "soft_ttl": 5}, 6),
+    ],
+    ids=["early_refresh", "stale_if_error", "soft_ttl"],
+)
+@pytest.mark.parametrize("awaited", [False, True])
+def test_an_error_never_replaces_what_is_good(options: Any, later: int, kept: bool, awaited: bool) -> None:
+    """Nor what may still replace an error, whether or not exceptions are kept."""
+    numbers = Numbers()
+    options = {**options, "cache_exceptions": kept}
+    if awaited:
+
+        async def load(_: int) -> int:
+            return numbers()
+
+        memoized: Any = memoize(load, **options)
+
+        def function(number: int) -> Any:
+            async def main() -> Any:
+                value = await memoized(number)
+                while _core._loads_in_progress(memoized.cache):
+                    await asyncio.sleep(0)
+                return value
+
+            return asyncio.run(main())
+    else:
+        memoized = memoize(numbers, **options)
+
+        def function(number: int) -> Any:
+            value = memoized(number)
+            settle(memoized)
+            return value
+
+    assert function(1) == 1
+    numbers.failing = True
+    advance(later)
+    assert [function(1), function(1)] == [1, 1]
+    with pytest.raises(ValueError, match="wrong"):
+        asyncio.run(memoized.refresh(1)) if awaited else memoized.refresh(1)
+    assert function(1) == 1
+    numbers.failing = False
+    for _ in range(3):
+        function(1)
+    assert function(1) > 1
+
+
+def test_options_take_the_caches_default_ttl() -> None:
+    """Wherever a ttl counts, given to the function or to a cache that it shares."""
+    shared: FlexCache[Any, Any] = FlexCache(default_ttl=100)
+    for function in (memoize(Numbers(), default_ttl=100, jitter=0.9), memoize(Numbers(), cache=shared, jitter=0.9)):
+        for number in range(50):
+            function(number)
+        left = [function.cache.ttl(function.cache_key(number)) or 0.0 for number in range(50)]
+        assert min(left) < 90
+        assert max(left) <= 100
+    numbers = Numbers()
+    stale = memoize(numbers, default_ttl=10, stale_if_error=5)
+    stale(1)
+    numbers.failing = True
+    advance(11)
+    assert stale(1) == 1
+    advance(10)
+    with pytest.raises(ValueError, match="wrong"):
+        stale(1)
+    memoize(Numbers(), cache=shared, early_refresh=1.0)
+    for options in ({"stale_if_error": 5}, {"early_refresh": 1.0}):
+        with pytest.raises(ValueError, match="needs a ttl"):
+            memoize(Numbers(), cache=FlexCache(), **options)
+
+
+@pytest.mark.parametrize("tags", ["user:7", ("user:7",), lambda _: "user:7", lambda _: ["user:7"]])
+def test_a_str_is_one_tag(tags: Any) -> None:
+    cache: FlexCache[Any, Any] = FlexCache()
+    function = memoize(Numbers(), cache=cache, tags=tags)
+    function(1)
+    assert cache.tags(function.cache_key(1)) == ("user:7",)
+    assert cache.evict_tag("user:7") == 1

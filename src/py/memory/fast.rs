@@ -114,7 +114,8 @@ The value of a key; where it is absent, the value that factory() returns, which 
 
 However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
 others wait and share what it returns or raises. An exception is not stored: the next call tries
-again.
+again. A write to the key while the factory runs comes after it: the callers that wait get the
+value, and the cache does not keep it.
 
 Args:
     key: any hashable.
@@ -124,6 +125,7 @@ Args:
 
 Raises:
     CircularLoadError: where the factory would have to wait for itself.
+    LoadCancelled: where the factory that another caller waits for raised asyncio.CancelledError.
     TypeError, ValueError, OverflowError: as for put().
 
 Whatever the factory raises is raised. O(1) beside the factory.
