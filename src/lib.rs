@@ -12,7 +12,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::disk::{
         Disk, DiskCache, DiskKeys, DiskTransaction, Timeout, disk_after_fork_in_child,
-        disk_after_fork_in_parent, disk_before_fork,
+        disk_after_fork_in_parent, disk_before_fork, disk_open_value, disk_remove_value,
     };
     #[pymodule_export]
     use crate::py::memoize::cached_result::CachedResult;

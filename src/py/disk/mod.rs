@@ -26,3 +26,4 @@ pub(crate) use errors::Timeout;
 pub(crate) use fork::{disk_after_fork_in_child, disk_after_fork_in_parent, disk_before_fork};
 pub(crate) use keys::DiskKeys;
 pub(crate) use transaction::DiskTransaction;
+pub(crate) use value_files::{disk_open_value, disk_remove_value};
