@@ -10,7 +10,7 @@ use crate::effects::TransactionEffects;
 use crate::error::Result;
 use crate::eviction_rules::Rules;
 use crate::read::{bind, bind_named};
-use crate::row::{Label, Record};
+use crate::row::{FileName, Label, Record, StoredSize};
 use crate::store::DiskStore;
 use crate::tracker::Written;
 use crate::version::Version;
@@ -245,7 +245,7 @@ impl DiskStore {
 fn note_deleted(effects: &mut TransactionEffects, mut deleted: Rows<'_>) -> Result<u64> {
     let mut count = 0;
     while let Some(row) = deleted.next()? {
-        effects.deleted(row.get::<_, Option<i64>>(0)?.unwrap_or(0), row.get(1)?);
+        effects.deleted(row.get::<_, StoredSize>(0)?.0, row.get::<_, FileName>(1)?.0);
         count += 1;
     }
     Ok(count)

@@ -5,6 +5,7 @@
 mod check;
 pub mod compression;
 mod connection;
+mod directory;
 mod effects;
 mod error;
 mod evict;

@@ -248,15 +248,16 @@ impl DiskStore {
         })
     }
 
-    /// Deletes a row whose file is gone, unless it has been written anew.
+    /// Deletes a row whose file is gone, unless the row has been written again. A row without a valid name is deleted in
+    /// any case.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn forget(&self, entry: &Entry, patience: Duration) -> Result<Written<()>> {
         self.write(patience, |connection, effects| {
-            let mut delete =
-                connection.prepare_cached("DELETE FROM Cache WHERE rowid = ? AND filename IS ?")?;
+            let mut delete = connection
+                .prepare_cached("DELETE FROM Cache WHERE rowid = ?1 AND (filename IS ?2 OR ?2 = '')")?;
             if delete.execute((entry.rowid, &entry.filename))? > 0 {
                 effects.written.add_all();
                 effects.taken(entry.size);

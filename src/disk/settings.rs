@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Result;
 use crate::eviction_rules::Policy;
+use crate::row::Owned;
 use crate::schema;
 use crate::store::{DiskStore, PATIENCE_TO_OPEN, retry_while_busy};
 
@@ -110,14 +111,15 @@ pub(crate) fn settings(connection: &Connection) -> Result<Vec<(String, Value)>> 
     if !schema::has(connection, "Settings")? {
         return Ok(Vec::new());
     }
-    let mut select = connection.prepare_cached("SELECT key, value FROM Settings ORDER BY key")?;
-    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut select = connection
+        .prepare_cached("SELECT key, value FROM Settings WHERE length(key) <= 1000 ORDER BY key")?;
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, Owned>(1)?.0)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 pub(crate) fn setting(connection: &Connection, key: &str) -> Result<Option<Value>> {
     let mut select = connection.prepare_cached("SELECT value FROM Settings WHERE key = ?")?;
-    Ok(select.query_row([key], |row| row.get(0)).optional()?)
+    Ok(select.query_row([key], |row| Ok(row.get::<_, Owned>(0)?.0)).optional()?)
 }
 
 /// Whether two values of a setting are the same: 1 and 1.0 are not.

@@ -37,8 +37,8 @@ const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
 /// The pause between two attempts where SQLite does not wait by itself.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Removes a file of the directory that is no longer needed. It must not fail.
-pub type Remove = Box<dyn Fn(&Path) + Send + Sync>;
+/// Removes a file that is no longer needed: in the directory, by its name, which is inside. It must not fail.
+pub type Remove = Box<dyn Fn(&Path, &str) + Send + Sync>;
 
 /// A connection of this store.
 pub(crate) type Link = PooledConnection<Lookups>;
@@ -207,10 +207,10 @@ impl DiskStore {
         self.remove_abandoned();
     }
 
-    /// Removes files of values.
+    /// Removes files of values. A row may hold any name: those that are not inside the directory are left alone.
     pub(crate) fn remove_all(&self, names: &[String]) {
-        for name in names {
-            (self.remove)(&self.directory.join(name));
+        for name in names.iter().filter(|name| files::is_inside(name)) {
+            (self.remove)(&self.directory, name);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::evict::Incoming;
 use crate::eviction_rules::Rules;
 use crate::read::{bind, delete_row, find, live, touch_by_policy};
-use crate::row::{Entry, Key, Label, Record};
+use crate::row::{Entry, FileName, Key, Label, Owned, Record, StoredSize};
 use crate::store::DiskStore;
 use crate::tracker::Written;
 
@@ -141,11 +141,11 @@ fn put(
     if if new { replace(effects)? } else { insert(effects)? } {
         return Ok(new);
     }
-    let (size, filename): (Option<i64>, Option<String>) = connection
+    let (StoredSize(size), FileName(filename)): (StoredSize, FileName) = connection
         .prepare_cached(FILE_OF)?
         .query_row(params![bind(key.datum), key.raw], |row| Ok((row.get(0)?, row.get(1)?)))?;
     write_row(connection, REPLACE, key, record, label)?;
-    effects.resized(size.unwrap_or(0), record.size);
+    effects.resized(size, record.size);
     effects.old_files.extend(filename);
     Ok(true)
 }
@@ -270,7 +270,7 @@ impl DiskStore {
         patience: Duration,
     ) -> Result<Written<Counted>> {
         self.write(patience, |connection, effects| {
-            let found: Option<(i64, Option<f64>, Option<String>, Value)> = connection
+            let found: Option<(i64, Option<f64>, FileName, Owned)> = connection
                 .prepare_cached(NUMBER_OF)?
                 .query_row(params![bind(key.datum), key.raw], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
@@ -278,7 +278,9 @@ impl DiskStore {
                 .optional()?;
             let label = Label { now, expire_time: None, tag: ValueRef::Null };
             match (found, begin) {
-                (Some((rowid, expires, None, value)), _) if expires.is_none_or(|time| time >= now) => {
+                (Some((rowid, expires, FileName(None), Owned(value))), _)
+                    if expires.is_none_or(|time| time >= now) =>
+                {
                     let sum = match value {
                         Value::Integer(number) => Number::Integer(number.into()),
                         Value::Real(number) => Number::Real(number),
@@ -300,7 +302,7 @@ impl DiskStore {
                     }
                     Ok(Counted::Sum(sum))
                 }
-                (Some((_, expires, Some(_), _)), _) if expires.is_none_or(|time| time >= now) => {
+                (Some((_, expires, FileName(Some(_)), _)), _) if expires.is_none_or(|time| time >= now) => {
                     Err(Error::NotANumber)
                 }
                 (_, None) => Ok(Counted::Missing),
@@ -348,13 +350,13 @@ impl DiskStore {
                 effects.taken(0);
                 return Ok(true);
             }
-            let deleted: Option<(Option<i64>, Option<String>)> = connection
+            let deleted: Option<(StoredSize, FileName)> = connection
                 .prepare_cached(DELETE)?
                 .query_row(columns, |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let Some((size, filename)) = deleted else { return Ok(false) };
+            let Some((StoredSize(size), FileName(filename))) = deleted else { return Ok(false) };
             effects.written.add(key);
-            effects.deleted(size.unwrap_or(0), filename);
+            effects.deleted(size, filename);
             Ok(true)
         })
     }

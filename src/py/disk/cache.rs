@@ -6,13 +6,14 @@
 
 #![expect(clippy::unused_self, reason = "the signatures are python-diskcache's")]
 
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flexcache_core::tracker::Tracker;
-use flexcache_disk::{Commit, CommitObserver, DiskStore, Error, Policy, Rules, Written};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use flexcache_disk::{Commit, CommitObserver, DiskStore, Error, Policy, Rules, Written, files};
+use pyo3::exceptions::{PyRuntimeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -66,7 +67,7 @@ impl DiskCache {
         let lazy = open.store.get(py);
         if lazy.get().is_none() {
             let remover = Arc::clone(&open.remover);
-            let remove = move |path: &Path| remove(&remover, path);
+            let remove = move |directory: &Path, name: &str| remove(&remover, directory, name);
             lazy.get_or_init(|| {
                 let store = DiskStore::with_remove(&open.directory, Box::new(remove));
                 store.observed_by(Arc::clone(&self.tracker) as Arc<dyn CommitObserver>)
@@ -227,6 +228,15 @@ impl DiskCache {
             _ if timeout <= 0.0 => Duration::ZERO,
             _ => Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX),
         };
+        if files::others_can_write(&directory) {
+            let message = format!(
+                "the cache directory {} can be written by other users, who can change its values, and run code in this \
+                 process where values are pickles: chmod o-w",
+                directory.display()
+            );
+            let message = CString::new(message)?;
+            PyErr::warn(py, &py.get_type::<PyUserWarning>(), &message, 2)?;
+        }
         let open = OpenDirectory {
             directory,
             timeout,
@@ -239,7 +249,7 @@ impl DiskCache {
         }
         let settings = PyDict::new(py);
         for (key, value) in self.wait(py, true, |store, _| store.settings())? {
-            settings.set_item(key, to_object(py, &value))?;
+            settings.set_item(key, to_object(py, &value)?)?;
         }
         Ok(settings.unbind())
     }
@@ -293,7 +303,7 @@ impl DiskCache {
 
     fn _setting<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         let value = self.wait(py, true, |store, patience| store.setting(key, patience))?;
-        Ok(value.map(|value| to_object(py, &value)))
+        value.map(|value| to_object(py, &value)).transpose()
     }
 
     fn _change_setting(&self, key: &str, value: &Bound<'_, PyAny>, update: bool) -> PyResult<()> {

@@ -38,7 +38,7 @@ impl DiskCache {
                 let stored = self.prepare(begin, false, Some(key))?;
                 let counted = self.storing(py, &stored, |record| count(Some(record)))?;
                 if let (Counted::Sum(_), Some(name)) = (&counted, &stored.filename) {
-                    files::remove(&self.opened()?.directory.join(name));
+                    files::remove(&self.opened()?.directory, name);
                 }
                 counted
             }

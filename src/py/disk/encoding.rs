@@ -1,6 +1,6 @@
 //! Keys and values on their way to the store and back, through the cache's disk.
 
-use flexcache_disk::{Entry, OwnedKey, Record};
+use flexcache_disk::{Entry, OwnedKey, Record, files};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 use super::cache::DiskCache;
 use super::codec::{EncodedValue, native, put_key};
 use super::datum::{Datum, to_object};
+use super::errors;
 use super::value_files::remove;
 
 impl DiskCache {
@@ -21,7 +22,7 @@ impl DiskCache {
         let disk = self.disk(py)?;
         match native(disk) {
             Some(disk) => disk.get_key(py, key),
-            None => disk.call_method1("get", (to_object(py, &key.datum), key.raw)),
+            None => disk.call_method1("get", (to_object(py, &key.datum)?, key.raw)),
         }
     }
 
@@ -60,7 +61,7 @@ impl DiskCache {
             .borrow()
             .and_then(|value| call(Record { size: stored.size, mode: stored.mode, filename, value }));
         if let (Err(_), Some(name), Some(open)) = (&called, filename, self.open.get()) {
-            py.detach(|| remove(&open.remover, &open.directory.join(name)));
+            py.detach(|| remove(&open.remover, &open.directory, name));
         }
         called
     }
@@ -76,7 +77,15 @@ impl DiskCache {
         if let Some(disk) = native(disk) {
             return disk.fetch_value(py, entry, read);
         }
-        let value = to_object(py, &entry.value);
+        // A disk of the user's opens any name.
+        if let Some(name) = &entry.filename {
+            let directory = &self.opened()?.directory;
+            let size = py.detach(|| files::size(directory, name));
+            if size.map_err(|error| errors::raised(py, error))?.is_none() {
+                return Ok(None);
+            }
+        }
+        let value = to_object(py, &entry.value)?;
         match disk.call_method1("fetch", (entry.mode, &entry.filename, value, read)) {
             Err(error) if error.is_instance_of::<PyOSError>(py) => Ok(None),
             fetched => fetched.map(Some),

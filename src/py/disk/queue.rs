@@ -41,7 +41,7 @@ impl DiskCache {
                 self.discard(py, &entry)?;
             }
             if let Some(value) = value? {
-                let item = PyTuple::new(py, [to_object(py, &key.datum), value])?;
+                let item = PyTuple::new(py, [to_object(py, &key.datum)?, value])?;
                 return wanted.shape(item.into_any(), Some(&entry));
             }
             if !take {
@@ -91,7 +91,7 @@ impl DiskCache {
         let key = self.storing(py, &stored, |record| {
             self.write(py, retry, |store, patience| store.push(prefix, side, record, label, &rules, patience))
         })?;
-        Ok(to_object(py, &key))
+        to_object(py, &key)
     }
 
     /// Takes a value out of a queue.

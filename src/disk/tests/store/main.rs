@@ -1,6 +1,7 @@
 //! The store through its public API.
 
 mod crash;
+mod hostile;
 mod transactions;
 mod versions;
 
@@ -69,7 +70,7 @@ fn a_rollback_leaves_no_file() {
     let (store, rules) = open(directory.path());
     let put = |content: &[u8]| {
         let name = files::Names::default().next().expect("a name");
-        files::write(&directory.path().join(&name), content).expect("a file");
+        files::write(directory.path(), &name, content).expect("a file");
         let size = i64::try_from(content.len()).expect("small");
         let record = Record { size, mode: mode::BINARY, filename: Some(&name), value: ValueRef::Null };
         store.set(text("a"), record, label(None), &rules, PATIENCE).expect("set");

@@ -168,7 +168,7 @@ fn the_transaction_of_a_thread_that_ended_is_rolled_back() {
         let ended = scope.spawn(|| {
             store.begin(PATIENCE).expect("begin");
             store.begin(PATIENCE).expect("a second level");
-            files::write(&path, b"of a value").expect("a file");
+            files::write(directory.path(), &name, b"of a value").expect("a file");
             let record =
                 Record { size: 10, mode: mode::BINARY, filename: Some(&name), value: ValueRef::Null };
             store.set(text("a"), record, label(None), &rules, PATIENCE).expect("set");
