@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
-use flexcache_core::{Cause, Clock, EntryStore, Limits, ManualClock, New, Removed, Slot};
+use flexcache_core::{Cause, Clock, EntryStore, Limits, ManualClock, New, Removed, Slot, TryClone};
 use proptest::prelude::*;
 
 use orders::{AnyOrder, FifoOrder, LfuOrder, LruOrder, Order, S3FifoOrder, SieveOrder};
@@ -127,7 +127,7 @@ struct Run<P: Policy, O: Order> {
     next_id: u64,
 }
 
-impl<P: Policy + Clone, O: Order> Run<P, O> {
+impl<P: Policy + TryClone, O: Order> Run<P, O> {
     fn new(limits: Limits, hashing: Hashing) -> Self {
         Self {
             store: EntryStore::new(limits, 1),
@@ -207,7 +207,8 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
                     let value = self.store.exchange(slot, value);
                     removed.push(Removed { key, value, cause: Cause::Replaced });
                 } else {
-                    removed.extend(self.store.insert_plain(self.hashing.of(key), key, value));
+                    let place = self.store.reserve_plain(self.hashing.of(key)).expect("there is memory");
+                    removed.extend(self.store.insert_plain(place, self.hashing.of(key), key, value));
                 }
                 self.model.observe(&removed);
                 assert_eq!(self.model.put(key, self.hashing.of(key), entry), Ok(()), "a plain put");
@@ -229,7 +230,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
             Op::SetDeadline { key, lifetime } => {
                 let deadline = self.deadline(lifetime);
                 if let Some(slot) = self.find(key) {
-                    self.store.set_deadline(slot, deadline, &self.clock);
+                    self.store.set_deadline(slot, deadline, &self.clock).expect("there is memory");
                     assert_eq!(self.store.deadline(slot), deadline);
                 }
                 self.model.set_deadline(key, deadline);
@@ -254,7 +255,10 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
             }
             Op::Map => {
                 let alive = &self.alive;
-                let copy = self.store.map(|&key, value| (key, Counted::new(value.id, alive)));
+                let copy = self
+                    .store
+                    .try_map(|&key, value| (key, Counted::new(value.id, alive)))
+                    .expect("there is memory");
                 let original = std::mem::replace(&mut self.store, copy);
                 drop(original);
             }
@@ -310,7 +314,7 @@ impl<P: Policy + Clone, O: Order> Run<P, O> {
     }
 }
 
-fn agree<P: Policy + Clone, O: Order>(limits: Limits, hashing: Hashing, ops: &[Op]) {
+fn agree<P: Policy + TryClone, O: Order>(limits: Limits, hashing: Hashing, ops: &[Op]) {
     let mut run = Run::<P, O>::new(limits, hashing);
     for op in ops {
         run.step(op);
