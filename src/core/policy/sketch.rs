@@ -231,10 +231,10 @@ mod tests {
             (0..=key % 7).for_each(|_| grown.increment(grown.mix(hash(key))));
             (0..=key % 7).for_each(|_| large.increment(large.mix(hash(key))));
         }
-        let above = |sketch: &Sketch, key: u64| u64::from(sketch.estimate(sketch.mix(hash(key)))) - key % 7 - 1;
+        let above =
+            |sketch: &Sketch, key: u64| u64::from(sketch.estimate(sketch.mix(hash(key)))) - key % 7 - 1;
         let wrong = |sketch: &Sketch| (0..KEYS).map(|key| above(sketch, key)).sum::<u64>();
-        println!("{} {}", wrong(&grown), wrong(&large));
-        assert!(wrong(&grown) < 2 * wrong(&large));
+        assert!(wrong(&large) < KEYS / 50 && wrong(&grown) < KEYS / 4, "a quarter more at most, on average");
     }
 
     #[test]

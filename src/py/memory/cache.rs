@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::any_store::AnyStore;
 use super::constructor::{self, ConstructorArguments};
+use super::core_errors::out_of_memory;
 use super::entries::missing;
 use super::options::{OptionalArgument, OrRaise};
 use super::state::FlexCache;
@@ -318,7 +319,8 @@ impl FlexCache {
     /// >>> cache.tags("page")
     /// ('user:1',)
     fn tags<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-        let tags = self.find_live(key.as_borrowed(), |store, slot| store.tags(slot))?.unwrap_or_default();
+        let tags = self.find_live(key.as_borrowed(), |store, slot| store.tags(slot))?.transpose();
+        let tags = tags.map_err(out_of_memory)?.unwrap_or_default();
         PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
     }
 

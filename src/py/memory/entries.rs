@@ -7,7 +7,7 @@ use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 
 use super::any_store::AnyStore;
-use super::core_errors::refused;
+use super::core_errors::{out_of_memory, refused};
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::key;
@@ -56,6 +56,7 @@ impl FlexCache {
     ) -> PyResult<WriteOutcome> {
         let py = key.py();
         let mut removed = RemovedEntries::new();
+        let mut unstamped = Ok(());
         let stored = self.shards.find(&key, hash, |store, found| {
             let present = found.is_some_and(|slot| !store.has_expired(slot));
             if present && if_present != IfPresent::Replace {
@@ -66,7 +67,7 @@ impl FlexCache {
             let new = New { key, value, weight, deadline };
             let stored = store.put(found, hash, new, tags, &mut removed);
             if let (Ok(slot), true) = (&stored, stamp != 0) {
-                store.set_stamp(*slot, stamp);
+                unstamped = store.set_stamp(*slot, stamp);
             }
             if store.has_deadlines() {
                 self.expire_some(store, &mut removed);
@@ -76,6 +77,8 @@ impl FlexCache {
         if !removed.is_empty() {
             self.finish_removals_by_write(py, removed, value)?;
         }
+        // An entry without its stamp is not known to be the store's: the caller removes it.
+        unstamped.map_err(out_of_memory)?;
         match stored {
             Ok(stored) => Ok(stored),
             Err((error, new)) => {

@@ -7,17 +7,18 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flexcache_core::{Clock, Nanos, Slot};
+use flexcache_core::{Clock, Nanos};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::any_store::AnyStore;
+use super::core_errors::{out_of_memory, try_with_capacity};
 use super::options::{self, Options};
 use super::state::{self, Callbacks, FlexCache};
 use super::terms::{IfPresent, Terms};
-use crate::py::object::duration::{Ttl, seconds_until};
+use crate::py::object::duration::{Ttl, seconds, seconds_until};
 use crate::py::object::hooks;
 use crate::py::process::clock::SystemClock;
 use crate::py::store::tier::Tier;
@@ -45,14 +46,13 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
         Some(policy) => arguments.set_item("eviction_policy", policy)?,
         None => arguments.set_item("eviction_policy", options.policy.as_str())?,
     }
-    let seconds = |nanos: Nanos| std::time::Duration::from_nanos(nanos).as_secs_f64();
     arguments.set_item("scan_interval", seconds(options.scan_interval))?;
     arguments.set_item("max_items", limits.items.map_or(0, std::num::NonZeroU64::get))?;
     arguments.set_item("max_bytes", limits.weight.map_or(0, std::num::NonZeroU64::get))?;
     match options.default_ttl {
         Some(Ttl::After(nanos)) => arguments.set_item("default_ttl", seconds(nanos))?,
         Some(Ttl::At(deadline)) => arguments.set_item("default_ttl", datetime(py, timestamp(deadline))?)?,
-        None => {}
+        Some(Ttl::Never) | None => {}
     }
     arguments.set_item("thread_safe", options.thread_safe)?;
     arguments.set_item("shards", options.shards)?;
@@ -98,18 +98,15 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
     // Each name is one object, which is pickled once.
     let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
     for shard in cache.get().shards.iter() {
-        let stored: Vec<_> = shard.with(py, |store| {
-            let entry = |slot: Slot| {
-                (
-                    store.key(slot).clone_ref(py),
-                    store.value(slot).clone_ref(py),
-                    store.deadline(slot),
-                    store.rank(slot),
-                    store.tags(slot),
-                )
-            };
-            store.slots().into_iter().filter(|&slot| !store.has_expired(slot)).map(entry).collect()
-        })?;
+        let stored = shard.with(py, |store| {
+            let mut stored = try_with_capacity(store.len())?;
+            for slot in store.slots()?.into_iter().filter(|&slot| !store.has_expired(slot)) {
+                let tags = store.tags(slot).map_err(out_of_memory)?;
+                let (key, value) = (store.key(slot).clone_ref(py), store.value(slot).clone_ref(py));
+                stored.push((key, value, store.deadline(slot), store.rank(slot), tags));
+            }
+            Ok::<_, PyErr>(stored)
+        })??;
         for (key, value, deadline, rank, tags) in stored {
             let entry = (key, value, deadline.map(timestamp), rank);
             if tags.is_empty() {
@@ -160,7 +157,8 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         }
         if ttl.is_none() {
             // What had no deadline gets none, whatever the default.
-            cache.get().find_live(borrowed, |store, slot| store.set_deadline(slot, None))?;
+            let set = cache.get().find_live(borrowed, |store, slot| store.set_deadline(slot, None))?;
+            set.transpose().map_err(out_of_memory)?;
         }
         cache.get().find_live(borrowed, |store, slot| store.restore(slot, rank))?;
     }
@@ -205,7 +203,7 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     }
     let mut stores = Vec::with_capacity(original.shards.len());
     for shard in original.shards.iter() {
-        let mut store = shard.with(py, |store| store.copy(py))?;
+        let mut store = shard.with(py, |store| store.copy(py))?.map_err(out_of_memory)?;
         store.reset_stats();
         stores.push(store);
     }

@@ -10,6 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use super::any_store::AnyStore;
+use super::core_errors::out_of_memory;
 use super::lookup::Shards;
 use super::options::Options;
 use super::policy_turn::{Gate, Turn};
@@ -135,6 +136,7 @@ impl FlexCache {
         let mut hashed = Vec::new();
         while let Some(key) = next(&keys)? {
             let hash = self.hash(key.as_borrowed())?;
+            hashed.try_reserve(1).map_err(|error| out_of_memory(error.into()))?;
             hashed.push((key, hash));
         }
         Ok(hashed)

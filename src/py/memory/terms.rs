@@ -1,8 +1,7 @@
 //! What a write is asked for, and what came of it.
 
-use std::sync::Arc;
-
 use flexcache_core::Nanos;
+use pyo3::pybacked::PyBackedStr;
 
 /// What to do where the key is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub(crate) enum WriteOutcome {
 pub(crate) struct Terms<'a> {
     pub(crate) weight: u64,
     pub(crate) deadline: Option<Nanos>,
-    pub(crate) tags: &'a [Arc<str>],
+    pub(crate) tags: &'a [PyBackedStr],
     pub(crate) if_present: IfPresent,
     /// What the entry is stamped with, see `store::tier`; 0 for nothing.
     pub(crate) stamp: u64,

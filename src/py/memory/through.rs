@@ -49,7 +49,7 @@ impl FlexCache {
             return Ok(None);
         };
         let tags = options::tags(Some(tags.bind(py).as_any().as_borrowed()))?;
-        let deadline = seconds.map(|seconds| duration::after(seconds).deadline());
+        let deadline = seconds.and_then(|seconds| duration::after(seconds).deadline());
         let terms = Terms { deadline, tags: &tags, stamp, ..Terms::new(1, IfPresent::Replace) };
         let value_now = value.bind(py).as_borrowed();
         self.keep(tier, key, value_now, hash, terms, || stripe.is_quiet_since(look))?;
@@ -223,7 +223,10 @@ impl FlexCache {
         let touched =
             tier.write(py, |store| store.call_method1(intern!(py, "touch"), (key, seconds))?.is_truthy());
         if matches!(touched, Ok(true)) && ticket.is_alone() {
-            self.find_live(key, |store, slot| store.set_deadline(slot, deadline))?;
+            let set = self.find_live(key, |store, slot| store.set_deadline(slot, deadline))?;
+            if set.is_some_and(|set| set.is_err()) {
+                self.remove_from_memory(key)?;
+            }
         } else {
             self.remove_from_memory(key)?;
         }

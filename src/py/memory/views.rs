@@ -9,6 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::core_errors::out_of_memory;
 use super::lookup::Shards;
 use super::state::FlexCache;
 use crate::py::object::running_python;
@@ -49,13 +50,15 @@ impl CacheIterator {
         let mut entries = Vec::new();
         for (shard, store) in cache.get().shards.iter().enumerate() {
             store.with(py, |store| {
-                entries.reserve(store.len());
-                entries.extend(store.slots().into_iter().map(|slot| IterEntry {
+                let slots = store.slots()?;
+                entries.try_reserve(slots.len()).map_err(|error| out_of_memory(error.into()))?;
+                entries.extend(slots.into_iter().map(|slot| IterEntry {
                     shard,
                     slot,
                     key: store.key(slot).clone_ref(py),
                 }));
-            })?;
+                Ok::<_, PyErr>(())
+            })??;
         }
         let rest = Rest { cache: Some(cache.clone().unbind()), entries: entries.into_iter() };
         Ok(Self { rest: Guard::new(rest, true), what })

@@ -1,6 +1,6 @@
 //! What was removed from a store, carried out of the locked section to be finished.
 
-use flexcache_core::{RemovalSink, Removed};
+use flexcache_core::{OutOfMemory, RemovalSink, Removed};
 use pyo3::prelude::*;
 
 /// A key and value that were removed, and why.
@@ -11,12 +11,14 @@ pub(crate) type RemovedEntry = Removed<Py<PyAny>, Py<PyAny>>;
 pub(crate) struct RemovedEntries {
     first: Option<RemovedEntry>,
     rest: Vec<RemovedEntry>,
+    /// Whether fewer were removed than there were to remove, for want of memory.
+    ran_out: bool,
 }
 
 impl RemovedEntries {
     #[inline]
     pub(crate) fn new() -> Self {
-        Self { first: None, rest: Vec::new() }
+        Self { first: None, rest: Vec::new(), ran_out: false }
     }
 
     #[inline]
@@ -28,6 +30,11 @@ impl RemovedEntries {
         self.first.iter().chain(&self.rest)
     }
 
+    /// Whether fewer were removed than there were to remove, for want of memory.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        self.ran_out
+    }
+
     /// Takes the last one out.
     pub(crate) fn pop(&mut self) -> Option<RemovedEntry> {
         self.rest.pop().or_else(|| self.first.take())
@@ -35,6 +42,15 @@ impl RemovedEntries {
 }
 
 impl RemovalSink<Py<PyAny>, Py<PyAny>> for RemovedEntries {
+    #[inline]
+    fn try_reserve(&mut self) -> Result<(), OutOfMemory> {
+        if self.first.is_some() && self.rest.try_reserve(1).is_err() {
+            self.ran_out = true;
+            return Err(OutOfMemory);
+        }
+        Ok(())
+    }
+
     #[inline]
     fn push(&mut self, entry: RemovedEntry) {
         if self.first.is_none() {

@@ -259,9 +259,7 @@ impl Tier {
         match self.coherence {
             Coherence::Trusting => arguments.set_item("coherence", arguments.py().None()),
             Coherence::Strict => arguments.set_item("coherence", "strict"),
-            Coherence::Within(nanos) => {
-                arguments.set_item("coherence", std::time::Duration::from_nanos(nanos).as_secs_f64())
-            }
+            Coherence::Within(nanos) => arguments.set_item("coherence", duration::seconds(nanos)),
         }
     }
 
