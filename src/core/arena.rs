@@ -79,12 +79,14 @@ impl<T> Arena<T> {
         }
         if self.tail.last().is_none_or(|piece| piece.len() == PIECE) {
             self.tail.try_reserve(1)?;
-            let mut piece = Vec::new();
-            piece.try_reserve_exact(PIECE)?;
-            self.tail.push(piece);
+            self.tail.push(Vec::new());
         }
         let before = self.contiguous + (self.tail.len() - 1) * PIECE;
         let piece = self.tail.last_mut().ok_or(OutOfMemory)?;
+        if piece.len() == piece.capacity() {
+            let wanted = grown(piece.capacity(), piece.len() + 1, PIECE);
+            piece.try_reserve_exact(wanted - piece.len())?;
+        }
         piece.push(Place::Vacant(Slot::NIL));
         Ok(Slot::new(before + piece.len() - 1))
     }
@@ -214,7 +216,7 @@ impl<T> Arena<T> {
         tail.try_reserve_exact(self.tail.len())?;
         let head = convert_piece(&self.head, self.head.len())?;
         for piece in &self.tail {
-            tail.push(convert_piece(piece, PIECE)?);
+            tail.push(convert_piece(piece, piece.len())?);
         }
         Ok(Arena { head, contiguous: self.contiguous, tail, vacant: self.vacant, len: self.len })
     }

@@ -17,8 +17,8 @@ impl Policy for Fifo {
     }
 
     #[inline]
-    fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
-        self.order.try_reserve(slot)
+    fn try_reserve(&mut self, slot: Slot, entries: &impl Entries) -> Result<(), OutOfMemory> {
+        self.order.try_reserve(slot, entries)
     }
 
     #[inline]

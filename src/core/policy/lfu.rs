@@ -112,7 +112,7 @@ impl Policy for Lfu {
     }
 
     #[inline]
-    fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
         if self.lists.is_empty() {
             self.lists = filled(List::default(), LISTS)?;
         }

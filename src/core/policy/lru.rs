@@ -19,7 +19,7 @@ impl Policy for Lru {
     }
 
     #[inline]
-    fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
         self.links.try_reserve(slot)
     }
 

@@ -64,8 +64,8 @@ pub trait Policy {
     /// # Errors
     ///
     /// [`OutOfMemory`].
-    fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
-        let _ = slot;
+    fn try_reserve(&mut self, slot: Slot, entries: &impl Entries) -> Result<(), OutOfMemory> {
+        let _ = (slot, entries);
         Ok(())
     }
 

@@ -40,7 +40,7 @@ impl Policy for Random {
     }
 
     #[inline]
-    fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
         self.slots.try_reserve(slot)?;
         self.places.try_reserve(slot)
     }

@@ -90,7 +90,7 @@ impl Policy for S3Fifo {
     }
 
     #[inline]
-    fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
         self.links.try_reserve(slot)?;
         self.marks.try_reserve(slot)
     }
@@ -137,8 +137,9 @@ impl Policy for S3Fifo {
             if self.bound == usize::MAX && (full > 2 * self.ghosts.most() || full < self.ghosts.most() / 4) {
                 self.ghosts.resize(full.max(LEAST_GHOSTS));
             }
-            // With a limit by weight the bound may be far away: what is present says how much to remember.
-            self.ghosts.remember(hash, (self.small_len + self.main_len).max(LEAST_GHOSTS));
+            // Where weights limit the cache, a bound may be far away: what is present says how much to remember.
+            let limit = if self.bound == usize::MAX { usize::MAX } else { self.small_len + self.main_len };
+            self.ghosts.remember(hash, limit.max(LEAST_GHOSTS));
         }
         self.on_remove(slot);
     }

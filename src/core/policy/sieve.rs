@@ -56,7 +56,7 @@ impl Policy for Sieve {
     }
 
     #[inline]
-    fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
         self.links.try_reserve(slot)?;
         self.marks.try_reserve(slot)
     }

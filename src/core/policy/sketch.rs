@@ -77,6 +77,33 @@ impl Sketch {
         Ok(())
     }
 
+    /// Makes the sketch as large as so many entries need, with the counts of these hashes alone. O(n).
+    pub(super) fn try_rebuild(
+        &mut self,
+        entries: usize,
+        hashes: impl Iterator<Item = u64>,
+    ) -> Result<(), OutOfMemory> {
+        let count = entries.div_ceil(ENTRIES_PER_BLOCK).max(1);
+        let (blocks, halved) = (filled([0; BLOCK], count)?, filled(self.halvings, count)?);
+        let mut other = Self { blocks, halved, ..*self };
+        for mixed in hashes.map(|hash| self.mix(hash)) {
+            other.raise(mixed, self.estimate(mixed));
+        }
+        *self = other;
+        Ok(())
+    }
+
+    /// Lets the estimate of a hash be at least this.
+    fn raise(&mut self, mixed: u64, count: u8) {
+        let at = place(mixed, self.blocks.len());
+        let Some(block) = self.blocks.get_mut(at) else { return };
+        for row in 0..ROWS {
+            let (word, shift) = Self::counter(mixed, row);
+            let counted = block[word] >> shift & u64::from(TOP);
+            block[word] += u64::from(count).saturating_sub(counted) << shift;
+        }
+    }
+
     /// How many entries this is made for, in whole blocks.
     pub(super) fn entries(&self) -> usize {
         self.blocks.len() * ENTRIES_PER_BLOCK
@@ -226,7 +253,8 @@ mod tests {
         grown.age_after(20_000);
         for key in 0..KEYS {
             if key as usize >= grown.entries() / 2 {
-                grown.try_resize((2 * grown.entries()).min(20_000)).expect("there is memory");
+                let entries = (2 * grown.entries()).min(20_000);
+                grown.try_rebuild(entries, (0..key).map(hash)).expect("there is memory");
             }
             (0..=key % 7).for_each(|_| grown.increment(grown.mix(hash(key))));
             (0..=key % 7).for_each(|_| large.increment(large.mix(hash(key))));
@@ -234,7 +262,7 @@ mod tests {
         let above =
             |sketch: &Sketch, key: u64| u64::from(sketch.estimate(sketch.mix(hash(key)))) - key % 7 - 1;
         let wrong = |sketch: &Sketch| (0..KEYS).map(|key| above(sketch, key)).sum::<u64>();
-        assert!(wrong(&large) < KEYS / 50 && wrong(&grown) < KEYS / 4, "a quarter more at most, on average");
+        assert!(wrong(&grown) < 2 * wrong(&large), "{} and {}", wrong(&grown), wrong(&large));
     }
 
     #[test]

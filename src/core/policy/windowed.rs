@@ -77,7 +77,7 @@ impl<C: Configurations> Windowed<C> {
 
     /// Makes the sketch larger, as there are more entries than it is made for. O(n).
     #[cold]
-    fn grow(&mut self) {
+    fn grow(&mut self, present: &impl Entries) {
         let (total, entries) = (self.slru.total(), self.sketch.entries());
         if self.bound == usize::MAX && entries > 0 {
             self.make_for(total);
@@ -85,7 +85,9 @@ impl<C: Configurations> Windowed<C> {
         let least = LEAST_ENTRIES + MORE_IN_SKETCH;
         let most = self.made_for.saturating_add(MORE_IN_SKETCH);
         let wanted = if self.bound == usize::MAX { most } else { 2 * entries };
-        if self.sketch.try_resize(wanted.max(least).min(most)).is_ok() {
+        let all = self.slru.main().chain(self.slru.iter(Segment::Window));
+        let hashes = all.map(|slot| present.hash(slot));
+        if self.sketch.try_rebuild(wanted.max(least).min(most), hashes).is_ok() {
             self.plan_growth();
         } else {
             // Without memory the counters are shared by more.
@@ -100,8 +102,7 @@ impl<C: Configurations> Windowed<C> {
             // One that never evicts needs none.
             if entries == 0 { 0 } else { 2 * entries + 1 }
         } else if entries < self.made_for.saturating_add(MORE_IN_SKETCH) {
-            // A block that takes the place of half a block has the counts of the other half as well, so a
-            // sketch that is filled to the brim before it grows would overestimate many.
+            // What is overestimated in a small sketch stays so in a larger one, so it is not filled to the brim.
             entries / 2
         } else {
             usize::MAX
@@ -211,15 +212,15 @@ impl<C: Configurations> Policy for Windowed<C> {
     }
 
     #[inline]
-    fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+    fn try_reserve(&mut self, slot: Slot, entries: &impl Entries) -> Result<(), OutOfMemory> {
+        if self.slru.total() >= self.grows_at {
+            self.grow(entries);
+        }
         self.slru.try_reserve(slot)
     }
 
     #[inline]
     fn on_insert(&mut self, slot: Slot, hash: u64) {
-        if self.slru.total() >= self.grows_at {
-            self.grow();
-        }
         if C::CONFIGURATIONS.len() > 1 {
             self.tuner.miss();
         }

@@ -98,10 +98,13 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         sink: &mut impl RemovalSink<K, V>,
     ) -> Result<Slot, (Error, New<K, V>)> {
         let live = found.filter(|&slot| !self.has_expired(slot, clock));
-        let prepared = match self.admit(found, new.weight) {
-            Ok(()) => self.prepare(live, hash, new.weight, new.deadline, tags, clock),
-            Err(error) => Err(error),
-        };
+        let prepared = self.admit(found, new.weight).and_then(|()| {
+            if found.is_some() {
+                // For what has expired or is replaced.
+                sink.try_reserve()?;
+            }
+            self.prepare(live, hash, new.weight, new.deadline, tags, clock)
+        });
         let (slot, memberships) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return Err((error, new)),
@@ -200,7 +203,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     #[inline]
     fn claim(&mut self, hash: u64) -> Result<Slot, OutOfMemory> {
         let slot = self.nodes.try_claim()?;
-        let reserved = match self.policy.try_reserve(slot) {
+        let reserved = match self.policy.try_reserve(slot, &Present(&self.nodes, &self.weights)) {
             Ok(()) => self.reserve_in_index(hash),
             failed => failed,
         };
@@ -268,7 +271,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.change_deadline(slot, None);
         self.weights.remove(slot);
         let room = if self.weights.total() > self.most_weight - weight {
-            self.make_room(0, weight, Some(slot), clock, sink)
+            self.make_room(0, weight, Some(slot), clock, sink).and_then(|()| sink.try_reserve())
         } else {
             Ok(())
         };

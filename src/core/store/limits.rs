@@ -7,6 +7,9 @@ use crate::slot::Slot;
 /// Of stores of at most so many entries, what belongs to each entry is contiguous.
 const LARGEST_PIECE: usize = 1 << 22;
 
+/// Of all stores, that of the first entries is contiguous, so that a small cache takes little memory.
+const PIECE: usize = 1 << 12;
+
 /// How much a store may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -46,8 +49,8 @@ impl Limits {
     /// there is one slot more than there are entries.
     pub(super) fn capacity(&self) -> usize {
         match self.items {
-            Some(_) if self.most_items() <= LARGEST_PIECE => self.most_items() + 1,
-            _ => 0,
+            Some(_) if self.most_items() <= LARGEST_PIECE => (self.most_items() + 1).max(PIECE),
+            _ => PIECE,
         }
     }
 }

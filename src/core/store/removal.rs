@@ -41,8 +41,8 @@ pub struct Removed<K, V> {
 
 /// Takes the entries that a store removes.
 pub trait RemovalSink<K, V> {
-    /// Makes room for one more entry. Called where several entries may be removed, before each: where it
-    /// fails, no more are removed.
+    /// Makes room for one more entry. Called before each entry is removed, but not where a call removes a
+    /// single entry that it was asked for, or found expired. Where it fails, no more are removed.
     ///
     /// # Errors
     ///
