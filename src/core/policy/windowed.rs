@@ -400,7 +400,9 @@ mod tests {
             if let Some(slot) = found {
                 policy.on_access(slot, key);
             } else if present.0.len() < 100 {
-                policy.on_insert(Slot::new(present.0.len()), key);
+                let slot = Slot::new(present.0.len());
+                policy.try_reserve(slot, &present).expect("there is memory");
+                policy.on_insert(slot, key);
                 present.0.push(key);
             } else {
                 policy.lucky &= with_luck;

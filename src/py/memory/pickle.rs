@@ -19,6 +19,7 @@ use super::options::{self, Options};
 use super::state::{self, Callbacks, FlexCache};
 use super::terms::{IfPresent, Terms};
 use crate::py::object::duration::{Ttl, seconds, seconds_until};
+use crate::py::object::fallible;
 use crate::py::object::hooks;
 use crate::py::process::clock::SystemClock;
 use crate::py::store::tier::Tier;
@@ -33,7 +34,7 @@ fn timestamp(deadline: Nanos) -> f64 {
 fn datetime(py: Python<'_>, timestamp: f64) -> PyResult<Bound<'_, PyAny>> {
     let module = py.import("datetime")?;
     let utc = module.getattr("timezone")?.getattr("utc")?;
-    module.getattr("datetime")?.call_method1("fromtimestamp", (timestamp, utc))
+    module.getattr("datetime")?.call_method1("fromtimestamp", (fallible::float(py, timestamp)?, utc))
 }
 
 /// The keyword arguments that make a cache like this one.
@@ -108,15 +109,26 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
             Ok::<_, PyErr>(stored)
         })??;
         for (key, value, deadline, rank, tags) in stored {
-            let entry = (key, value, deadline.map(timestamp), rank);
+            let moment = match deadline {
+                Some(deadline) => fallible::float(py, timestamp(deadline))?.unbind(),
+                None => py.None(),
+            };
+            let rank = fallible::int(py, rank)?.unbind();
             if tags.is_empty() {
-                entries.append(entry)?;
-            } else {
-                let mut object =
-                    |tag| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone();
-                let tags = PyTuple::new(py, tags.into_iter().map(&mut object).collect::<Vec<_>>())?;
-                entries.append((entry.0, entry.1, entry.2, entry.3, tags))?;
+                entries.append(fallible::tuple(py, [key, value, moment, rank].into_iter())?)?;
+                continue;
             }
+            let mut of_entry = try_with_capacity(tags.len())?;
+            for tag in tags {
+                if !names.contains_key(&tag) {
+                    let object = PyString::from_bytes(py, tag.as_bytes())?;
+                    names.try_reserve(1).map_err(|error| out_of_memory(error.into()))?;
+                    names.insert(tag.clone(), object);
+                }
+                of_entry.extend(names.get(&tag).map(|name| name.clone().into_any().unbind()));
+            }
+            let tags = fallible::tuple(py, of_entry.into_iter())?.into_any().unbind();
+            entries.append(fallible::tuple(py, [key, value, moment, rank, tags].into_iter())?)?;
         }
     }
     let attributes = cache.getattr_opt("__dict__")?;

@@ -45,7 +45,7 @@ pub(crate) struct Callbacks {
 ///     max_bytes: the largest sum of sizes; 0 (the default) for no limit. An entry's size is what
 ///         its value's method item_size() returns, or 1.
 ///     default_ttl: how long an entry lives where put() says nothing else: seconds as int or
-///         float, a timedelta, or a datetime (a naive one in local time); None for ever.
+///         float, a timedelta, or a datetime (a naive one in local time); None or float("inf") for ever.
 ///     thread_safe: False leaves out the waiting on builds without a GIL; two threads that meet
 ///         then get a RuntimeError. With a GIL it makes no difference.
 ///     shards: into how many parts, each with its own lock and its own order of eviction, the
@@ -66,7 +66,7 @@ pub(crate) struct Callbacks {
 ///         there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
 ///         ends in ".gz"; complete when the cache is closed or the program ends. It costs a lookup
 ///         about as much again.
-///     record_limit: after how many lookups recording ends.
+///     record_limit: after how many lookups recording ends; 0 for no limit.
 ///
 /// Values may have methods of their own, looked up on their type: item_size(), and close() or
 /// aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,

@@ -7,11 +7,11 @@
 use flexcache_core::Slot;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use super::core_errors::out_of_memory;
 use super::lookup::Shards;
 use super::state::FlexCache;
+use crate::py::object::fallible;
 use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
 use crate::py::removal::nesting::not_too_deep;
@@ -102,7 +102,7 @@ impl CacheIterator {
             return Ok(Some(match self.what {
                 What::Keys => entry.key,
                 What::Values => value,
-                What::Entries => PyTuple::new(py, [entry.key, value])?.into_any().unbind(),
+                What::Entries => fallible::tuple(py, [entry.key, value].into_iter())?.into_any().unbind(),
             }));
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod duration;
 pub(crate) mod entered;
+pub(crate) mod fallible;
 pub(crate) mod hooks;
 pub(crate) mod int_hash;
 pub(crate) mod integer;

@@ -1,6 +1,6 @@
 //! What was removed from a store, carried out of the locked section to be finished.
 
-use flexcache_core::{OutOfMemory, RemovalSink, Removed};
+use flexcache_core::{Cause, OutOfMemory, RemovalSink, Removed};
 use pyo3::prelude::*;
 
 /// A key and value that were removed, and why.
@@ -53,10 +53,14 @@ impl RemovalSink<Py<PyAny>, Py<PyAny>> for RemovedEntries {
 
     #[inline]
     fn push(&mut self, entry: RemovedEntry) {
-        if self.first.is_none() {
-            self.first = Some(entry);
-        } else {
-            self.rest.push(entry);
+        match &mut self.first {
+            None => self.first = Some(entry),
+            // What was replaced is told of first, before what was evicted for the new value.
+            Some(first) if entry.cause == Cause::Replaced => {
+                let evicted = std::mem::replace(first, entry);
+                self.rest.insert(0, evicted);
+            }
+            Some(_) => self.rest.push(entry),
         }
     }
 }
