@@ -17,6 +17,12 @@ tools := $(VENV)/.$(GROUP)
 
 # A rule that fails leaves no half-made file behind.
 .DELETE_ON_ERROR:
+SECONDS ?= 60
+sanitized := RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test --locked --target x86_64-unknown-linux-gnu --target-dir target/sanitize
+coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
+
+.PHONY: fuzz sanitize valgrind bench-baseline
 .PHONY: help demo test soak lint types test-rust test-python bench bench-disk bench-core wheel clean
 
 help: ## Say what can be made
@@ -59,6 +65,20 @@ bench-disk: $(released) ## The caches on disk alone
 
 bench-core: ## The core's own speed
 	cargo bench -p flexcache-core
+
+fuzz: ## Compare random operations on the core with a model for SECONDS, under AddressSanitizer
+	mkdir -p fuzz/corpus fuzz/artifacts
+	cd fuzz && RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address $(coverage)" cargo run --release \
+		--target x86_64-unknown-linux-gnu --bin operations -- -max_total_time=$(SECONDS) -artifact_prefix=artifacts/ corpus
+
+sanitize: ## The tests of both crates under AddressSanitizer and LeakSanitizer
+	$(sanitized) -p flexcache-core -p flexcache-disk --lib --tests
+
+valgrind: $(installed) $(tools) ## Every fast call under valgrind: no leak and no invalid access of ours
+	$(run) -m pytest -m valgrind $(PYTEST)
+
+bench-baseline: $(installed) ## Compare with another build: WHEEL=dist/....whl
+	$(run) -m benches --baseline $(WHEEL) $(BENCH)
 
 wheel: | $(VENV)/bin/python ## A wheel and a source distribution in dist/
 	$(run) -m pip install --quiet 'maturin>=1.9,<2'

@@ -55,7 +55,8 @@ impl<P: Policy> Measured for Loop<P> {
             if let Some(slot) = found {
                 black_box(self.store.hit(slot));
             } else {
-                black_box(self.store.insert_plain(hash, key, key));
+                let place = self.store.reserve_plain(hash).expect("there is memory");
+                black_box(self.store.insert_plain(place, hash, key, key));
             }
         }
         #[expect(clippy::cast_precision_loss, reason = "a time")]
@@ -67,7 +68,8 @@ impl<P: Policy> Measured for Loop<P> {
 fn made<P: Policy + 'static>(entries: u64, misses: u64) -> Box<dyn Measured> {
     let mut store = EntryStore::<u64, u64, P>::new(Limits::new(entries, 0), 7);
     for key in (0..entries / 2).map(|key| key | 1 << 60).chain(0..entries / 2) {
-        store.insert_plain(mix(key), key, key);
+        let place = store.reserve_plain(mix(key)).expect("there is memory");
+        store.insert_plain(place, mix(key), key, key);
     }
     Box::new(Loop { store, step: 0, entries, misses })
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -241,3 +242,48 @@ def test_many_deadlines_against_a_model(make_cache: MakeCache, policy: str) -> N
         assert set(cache).issubset(key for key, due in model.items() if due > now - 0.1)
         if step % 50 == 0:
             model = {key: due for key, due in model.items() if due > now - 0.1}
+
+
+INFINITY = float("inf")
+
+
+def test_infinity_is_no_end(make_cache: MakeCache) -> None:
+    """Wherever there is a time to live, and where the cache has a default."""
+    cache = make_cache(default_ttl=60)
+    cache.put("put", 1, ttl=INFINITY)
+    cache.set("set", 1, ttl=INFINITY)
+    cache.add("add", 1, ttl=INFINITY)
+    cache.set_many({"set_many": 1}, ttl=INFINITY)
+    cache.get_or_set("get_or_set", lambda: 1, ttl=INFINITY)
+    cache["expire"] = 1
+    cache.touch("expire", INFINITY)
+    cache["default"] = 1
+    assert {key for key in cache if cache.ttl(key) is None} == set(cache) - {"default"}
+    advance(10**9)
+    assert set(cache) == {"put", "set", "add", "set_many", "get_or_set", "expire"}
+
+
+def test_infinity_as_a_default_or_an_interval(make_cache: MakeCache) -> None:
+    """Nothing expires by itself, and no scan comes by itself; copies agree."""
+    cache = make_cache(default_ttl=INFINITY, scan_interval=INFINITY, background_expiry=INFINITY)
+    cache["a"] = 1
+    cache.put("b", 2, ttl=1)
+    copies = (cache, cache.copy(), pickle.loads(pickle.dumps(cache)))
+    advance(10**9)
+    for each in copies:
+        assert (each.ttl("a"), each["a"], "b" in each, len(each)) == (None, 1, False, 2)
+        assert (each.scan(), len(each)) == (1, 1)
+
+
+def test_less_than_nothing_has_expired(make_cache: MakeCache) -> None:
+    """Also infinitely less."""
+    cache = make_cache()
+    cache.put("a", 1, ttl=-INFINITY)
+    assert "a" not in cache
+
+
+def test_what_is_too_long_says_what_to_give_instead(make_cache: MakeCache) -> None:
+    """The longest time is 292 years; beyond it there is infinity."""
+    cache = make_cache()
+    with pytest.raises(OverflowError, match=r"ttl must be less than 292 years.*float\('inf'\)"):
+        cache.put("a", 1, ttl=10**12)

@@ -283,6 +283,16 @@ def test_record_is_bounded(tmp_path: Path) -> None:
     assert len(trace(path)) == 100
 
 
+def test_record_without_a_limit(tmp_path: Path) -> None:
+    """0 is no limit, as elsewhere."""
+    path = tmp_path / "trace"
+    cache: FlexCache[int, int] = FlexCache(record=path, record_limit=0)
+    for key in range(70_000):
+        cache.get(key)
+    cache.close()
+    assert len(trace(path)) == 70_000
+
+
 def test_a_recorded_trace_is_complete_when_the_program_ends(tmp_path: Path) -> None:
     """Without a word from it."""
     path = tmp_path / "trace.gz"

@@ -1,34 +1,44 @@
-//! The slab of nodes, grown piece by piece so that no single insertion copies what is stored.
+//! The slab of nodes. It grows with what is stored, so that no single insertion copies much of it.
 //!
-//! A bounded store gets one slab of its bound, and every access is one bounds check. Past that
-//! size, and in an unbounded store, entries go to further slabs of [`PIECE`] nodes each.
+//! In a bounded store all nodes are in one piece of memory, which doubles until the bound is reached, and
+//! every access is one bounds check. Past [`Arena::new`]'s capacity entries go to further pieces of
+//! [`PIECE`] nodes each.
 //!
-//! Invariant: `vacant` names exactly the pieces of `tail` that have room.
+//! Invariant: the list of vacant slots, `vacant`, holds every slot below `slots` that is neither taken nor
+//! claimed.
 
-use slab::Slab;
-
+use crate::memory::{OutOfMemory, grown};
 use crate::slot::Slot;
 
 /// Nodes in a piece of the tail.
 const PIECE: usize = 1 << 13;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+enum Place<T> {
+    Taken(T),
+    /// The next vacant slot.
+    Vacant(Slot),
+}
+
+#[derive(Debug)]
 pub(crate) struct Arena<T> {
-    head: Slab<T>,
-    head_capacity: usize,
-    tail: Vec<Slab<T>>,
-    vacant: Vec<usize>,
+    head: Vec<Place<T>>,
+    /// The most nodes of the head.
+    contiguous: usize,
+    tail: Vec<Vec<Place<T>>>,
+    /// The slot that is claimed next, where one is vacant.
+    vacant: Slot,
     len: usize,
 }
 
 impl<T> Arena<T> {
-    /// An arena whose first `capacity` nodes are contiguous; 0 asks for growth in pieces only.
+    /// An empty arena, whose first `capacity` nodes will be contiguous; 0 asks for pieces only. Allocates nothing.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            head: Slab::with_capacity(capacity),
-            head_capacity: if capacity == 0 { PIECE } else { capacity },
+            head: Vec::new(),
+            contiguous: if capacity == 0 { PIECE } else { capacity },
             tail: Vec::new(),
-            vacant: Vec::new(),
+            vacant: Slot::NIL,
             len: 0,
         }
     }
@@ -40,127 +50,231 @@ impl<T> Arena<T> {
 
     /// Bytes allocated for nodes.
     pub(crate) fn allocated_bytes(&self) -> usize {
-        let nodes: usize = self.head.capacity() + self.tail.iter().map(Slab::capacity).sum::<usize>();
-        // A node and the word in which the slab keeps its free list share their memory where the
-        // type has a niche, so this is exact there and an underestimate of a word elsewhere.
-        nodes * size_of::<Option<T>>()
-            + self.tail.capacity() * size_of::<Slab<T>>()
-            + self.vacant.capacity() * size_of::<usize>()
+        let nodes: usize = self.head.capacity() + self.tail.iter().map(Vec::capacity).sum::<usize>();
+        nodes * size_of::<Place<T>>() + self.tail.capacity() * size_of::<Vec<Place<T>>>()
     }
 
+    /// Takes a slot out of the vacant ones, for [`fill`](Self::fill) or [`give_back`](Self::give_back). O(1).
     #[inline]
-    pub(crate) fn insert(&mut self, node: T) -> Slot {
-        self.len += 1;
-        if self.head.len() < self.head_capacity {
-            return Slot::new(self.head.insert(node));
+    pub(crate) fn try_claim(&mut self) -> Result<Slot, OutOfMemory> {
+        let Some(slot) = self.vacant.some() else { return self.claim_new() };
+        if let Place::Vacant(next) = *self.place_mut(slot) {
+            self.vacant = next;
         }
-        self.insert_in_tail(node)
+        Ok(slot)
     }
 
-    fn insert_in_tail(&mut self, node: T) -> Slot {
-        let piece = match self.vacant.last() {
-            Some(&piece) => piece,
-            None => {
-                self.tail.push(Slab::with_capacity(PIECE));
-                self.vacant.push(self.tail.len() - 1);
-                self.tail.len() - 1
-            }
-        };
-        let index = self.tail[piece].insert(node);
-        if self.tail[piece].len() == PIECE {
-            self.vacant.pop();
+    fn claim_new(&mut self) -> Result<Slot, OutOfMemory> {
+        if self.head.len() + self.tail.len().saturating_sub(1) * PIECE >= Slot::LIMIT - PIECE {
+            // The last slots cannot be told from the end of a list.
+            return Err(OutOfMemory);
         }
-        Slot::new(self.head_capacity + piece * PIECE + index)
+        if self.head.len() < self.contiguous {
+            if self.head.len() == self.head.capacity() {
+                let wanted = grown(self.head.capacity(), self.head.len() + 1, self.contiguous);
+                self.head.try_reserve_exact(wanted - self.head.len())?;
+            }
+            self.head.push(Place::Vacant(Slot::NIL));
+            return Ok(Slot::new(self.head.len() - 1));
+        }
+        if self.tail.last().is_none_or(|piece| piece.len() == PIECE) {
+            self.tail.try_reserve(1)?;
+            self.tail.push(Vec::new());
+        }
+        let before = self.contiguous + (self.tail.len() - 1) * PIECE;
+        let piece = self.tail.last_mut().ok_or(OutOfMemory)?;
+        if piece.len() == piece.capacity() {
+            let wanted = grown(piece.capacity(), piece.len() + 1, PIECE);
+            piece.try_reserve_exact(wanted - piece.len())?;
+        }
+        piece.push(Place::Vacant(Slot::NIL));
+        Ok(Slot::new(before + piece.len() - 1))
+    }
+
+    /// Puts a node into a slot that was claimed. O(1).
+    #[inline]
+    pub(crate) fn fill(&mut self, slot: Slot, node: T) {
+        self.len += 1;
+        *self.place_mut(slot) = Place::Taken(node);
+    }
+
+    /// Gives a slot back that was claimed and not filled.
+    pub(crate) fn give_back(&mut self, slot: Slot) {
+        *self.place_mut(slot) = Place::Vacant(self.vacant);
+        self.vacant = slot;
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) -> T {
-        self.len -= 1;
-        match self.head.try_remove(slot.index()) {
-            Some(node) => node,
-            None => self.remove_from_tail(slot),
+        let vacated = Place::Vacant(self.vacant);
+        match std::mem::replace(self.place_mut(slot), vacated) {
+            Place::Taken(node) => {
+                self.vacant = slot;
+                self.len -= 1;
+                node
+            }
+            Place::Vacant(_) => unreachable!("no node is at {slot:?}"),
         }
-    }
-
-    fn remove_from_tail(&mut self, slot: Slot) -> T {
-        let (piece, index) = self.place(slot);
-        if self.tail[piece].len() == PIECE {
-            self.vacant.push(piece);
-        }
-        self.tail[piece].remove(index)
     }
 
     #[inline]
-    fn place(&self, slot: Slot) -> (usize, usize) {
-        let beyond = slot.index() - self.head_capacity;
+    fn in_tail(&self, slot: Slot) -> (usize, usize) {
+        let beyond = slot.index() - self.contiguous;
         (beyond / PIECE, beyond % PIECE)
+    }
+
+    #[inline(always)]
+    fn place_mut(&mut self, slot: Slot) -> &mut Place<T> {
+        if slot.index() < self.contiguous {
+            return &mut self.head[slot.index()];
+        }
+        self.place_mut_in_tail(slot)
+    }
+
+    #[inline(never)]
+    fn place_mut_in_tail(&mut self, slot: Slot) -> &mut Place<T> {
+        let (piece, index) = self.in_tail(slot);
+        &mut self.tail[piece][index]
     }
 
     #[inline(always)]
     pub(crate) fn get(&self, slot: Slot) -> &T {
         match self.head.get(slot.index()) {
-            Some(node) => node,
-            None => self.get_in_tail(slot),
+            Some(Place::Taken(node)) => node,
+            _ => self.get_in_tail(slot),
         }
     }
 
     #[inline(never)]
     fn get_in_tail(&self, slot: Slot) -> &T {
-        let (piece, index) = self.place(slot);
-        &self.tail[piece][index]
+        match self.try_get(slot) {
+            Some(node) => node,
+            None => unreachable!("no node is at {slot:?}"),
+        }
     }
 
     /// `None` where no entry has this slot.
     pub(crate) fn try_get(&self, slot: Slot) -> Option<&T> {
-        if slot.index() < self.head_capacity {
-            return self.head.get(slot.index());
+        let place = if slot.index() < self.contiguous {
+            self.head.get(slot.index())?
+        } else {
+            let (piece, index) = self.in_tail(slot);
+            self.tail.get(piece)?.get(index)?
+        };
+        match place {
+            Place::Taken(node) => Some(node),
+            Place::Vacant(_) => None,
         }
-        let (piece, index) = self.place(slot);
-        self.tail.get(piece)?.get(index)
     }
 
     #[inline(always)]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut T {
-        if slot.index() < self.head_capacity {
-            return &mut self.head[slot.index()];
+        match self.place_mut(slot) {
+            Place::Taken(node) => node,
+            Place::Vacant(_) => unreachable!("no node is at {slot:?}"),
         }
-        self.get_mut_in_tail(slot)
     }
 
-    #[inline(never)]
-    fn get_mut_in_tail(&mut self, slot: Slot) -> &mut T {
-        let (piece, index) = self.place(slot);
-        &mut self.tail[piece][index]
+    fn places(&self) -> impl Iterator<Item = &Place<T>> {
+        self.head.iter().chain(self.tail.iter().flatten())
     }
 
-    /// Every node, in no particular order.
+    /// Every node, in the order of slots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
-        let head = self.head.iter().map(|(index, node)| (Slot::new(index), node));
-        let tail = self.tail.iter().enumerate().flat_map(move |(piece, slab)| {
-            slab.iter()
-                .map(move |(index, node)| (Slot::new(self.head_capacity + piece * PIECE + index), node))
-        });
-        head.chain(tail)
+        // The head is full where there is a tail, so places are in the order of slots.
+        self.places().enumerate().filter_map(|(index, place)| match place {
+            Place::Taken(node) => Some((Slot::new(index), node)),
+            Place::Vacant(_) => None,
+        })
     }
 
-    /// Every node by value, in no particular order.
+    /// Every node by value, in the order of slots.
     pub(crate) fn into_nodes(self) -> impl Iterator<Item = T> {
-        self.head
-            .into_iter()
-            .map(|(_, node)| node)
-            .chain(self.tail.into_iter().flatten().map(|(_, node)| node))
+        self.head.into_iter().chain(self.tail.into_iter().flatten()).filter_map(|place| match place {
+            Place::Taken(node) => Some(node),
+            Place::Vacant(_) => None,
+        })
     }
 
     /// The same arena, slot by slot, with every node mapped.
-    pub(crate) fn map<U>(&self, mut convert: impl FnMut(&T) -> U) -> Arena<U> {
-        let mut convert_slab =
-            |slab: &Slab<T>| slab.iter().map(|(index, node)| (index, convert(node))).collect();
-        Arena {
-            head: convert_slab(&self.head),
-            head_capacity: self.head_capacity,
-            tail: self.tail.iter().map(convert_slab).collect(),
-            vacant: self.vacant.clone(),
-            len: self.len,
+    pub(crate) fn try_map<U>(
+        &self,
+        mut convert: impl FnMut(&T) -> Result<U, OutOfMemory>,
+    ) -> Result<Arena<U>, OutOfMemory> {
+        let mut convert_piece = |piece: &Vec<Place<T>>, capacity: usize| {
+            let mut converted = Vec::new();
+            converted.try_reserve_exact(capacity)?;
+            for place in piece {
+                converted.push(match place {
+                    Place::Taken(node) => Place::Taken(convert(node)?),
+                    Place::Vacant(next) => Place::Vacant(*next),
+                });
+            }
+            Ok::<_, OutOfMemory>(converted)
+        };
+        let mut tail = Vec::new();
+        tail.try_reserve_exact(self.tail.len())?;
+        let head = convert_piece(&self.head, self.head.len())?;
+        for piece in &self.tail {
+            tail.push(convert_piece(piece, piece.len())?);
         }
+        Ok(Arena { head, contiguous: self.contiguous, tail, vacant: self.vacant, len: self.len })
+    }
+
+    /// Counts the vacant slots.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (mut vacant, mut at) = (0, self.vacant);
+        let slots = self.places().count();
+        while let Some(slot) = at.some() {
+            let place = if slot.index() < self.contiguous {
+                self.head.get(slot.index())
+            } else {
+                let (piece, index) = self.in_tail(slot);
+                self.tail.get(piece).and_then(|piece| piece.get(index))
+            };
+            let Some(Place::Vacant(next)) = place else { return Err(format!("{slot:?} is not vacant")) };
+            (vacant, at) = (vacant + 1, *next);
+            if vacant > slots {
+                return Err("the vacant slots go round in a circle".into());
+            }
+        }
+        if vacant + self.len == slots {
+            return Ok(());
+        }
+        Err(format!("{vacant} vacant slots and {} nodes, of {slots}", self.len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    #[test]
+    fn a_vacant_place_takes_no_memory_of_its_own() {
+        struct Node(NonZeroUsize, NonZeroUsize, u64);
+        assert_eq!(size_of::<Place<Node>>(), size_of::<Node>());
+        let Node(one, other, hash) = Node(NonZeroUsize::MIN, NonZeroUsize::MIN, 0);
+        assert_eq!((one, hash), (other, 0));
+    }
+
+    #[test]
+    fn grows_with_what_is_in_it() {
+        let mut arena = Arena::<u64>::new(1 << 20);
+        assert_eq!(arena.allocated_bytes(), 0);
+        for at in 0..100_u64 {
+            let slot = arena.try_claim().expect("there is memory");
+            assert_eq!(slot.index() as u64, at);
+            arena.fill(slot, at);
+        }
+        assert!(arena.allocated_bytes() <= 2 * 100 * size_of::<Place<u64>>());
+        let claimed = arena.try_claim().expect("there is memory");
+        arena.give_back(claimed);
+        arena.remove(Slot::new(3));
+        assert_eq!(arena.try_claim(), Ok(Slot::new(3)));
+        arena.fill(Slot::new(3), 3);
+        assert_eq!(arena.check(), Ok(()));
+        assert!(arena.iter().all(|(slot, &node)| slot.index() as u64 == node));
     }
 }

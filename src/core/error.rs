@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::memory::OutOfMemory;
+
 /// Why a store refused an entry. The store is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,6 +24,14 @@ pub enum Error {
     },
     /// The store holds as many entries, or as many tags of entries, as can be addressed.
     Full,
+    /// Memory could not be allocated.
+    OutOfMemory,
+}
+
+impl From<OutOfMemory> for Error {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
 }
 
 impl fmt::Display for Error {
@@ -33,6 +43,7 @@ impl fmt::Display for Error {
             Self::WeightOverflow { weight, total } => {
                 write!(f, "an entry of weight {weight} on top of {total} overflows the sum of weights")
             }
+            Self::OutOfMemory => OutOfMemory.fmt(f),
             Self::Full => write!(
                 f,
                 "a store holds at most {} entries, and as many tags of entries",

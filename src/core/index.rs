@@ -1,6 +1,6 @@
 //! The hash table from hash to slot, grown segment by segment.
 //!
-//! A bounded store gets one table of its bound. Beyond that size the index grows by linear
+//! The index of a store of a small bound is one table, which doubles as it fills. Others grow by linear
 //! hashing: one more segment at a time takes over half of the entries of the segment whose turn
 //! it is, so that an insertion rehashes a few thousand entries at most, never all of them.
 //!
@@ -8,35 +8,34 @@
 
 use hashbrown::HashTable;
 
+use crate::memory::OutOfMemory;
 use crate::slot::Slot;
 
 /// Entries a segment holds on average before the next split. A segment that has not been split
 /// in this round holds twice as many, which fits 8192 buckets with four deviations to spare.
 const SEGMENT: usize = 3400;
 
-#[derive(Clone, Debug)]
+/// The index of a store of at most so many entries is one table.
+const LARGEST_TABLE: usize = 1 << 16;
+
+#[derive(Debug)]
 pub(crate) struct Index {
     head: HashTable<Slot>,
     tail: Vec<HashTable<Slot>>,
     len: usize,
     /// The number of entries at which the next segment is split off.
     split_at: usize,
-    /// Entries a segment may hold on average.
-    segment: usize,
 }
 
 impl Index {
-    /// An index that holds `capacity` entries without growing.
-    pub(crate) fn new(capacity: usize) -> Self {
-        let segment = capacity.max(SEGMENT);
-        Self {
-            head: HashTable::with_capacity(capacity),
-            tail: Vec::new(),
-            len: 0,
-            // A lone segment may fill up like one that is due for its split.
-            split_at: segment.max(2 * SEGMENT),
-            segment,
-        }
+    /// An empty index for at most `bound` entries; 0 for any number. Allocates nothing.
+    pub(crate) fn new(bound: usize) -> Self {
+        Self { head: HashTable::new(), tail: Vec::new(), len: 0, split_at: Self::first_split(bound) }
+    }
+
+    /// The number of entries at which a lone table is split. It may fill up like one that is due for its split.
+    fn first_split(bound: usize) -> usize {
+        if bound <= LARGEST_TABLE { bound.max(2 * SEGMENT) } else { 2 * SEGMENT }
     }
 
     #[inline]
@@ -102,13 +101,24 @@ impl Index {
         self.table(hash).find(hash, |&slot| eq(slot)).copied()
     }
 
+    /// Makes room for one more slot under `hash`, so that inserting it next allocates nothing. O(1), over
+    /// many calls; `hash_of` is asked for the hashes of slots that have to move.
+    #[inline(always)]
+    pub(crate) fn try_reserve(
+        &mut self,
+        hash: u64,
+        hash_of: impl Fn(Slot) -> u64,
+    ) -> Result<(), OutOfMemory> {
+        if self.len >= self.split_at {
+            self.try_split(&hash_of)?;
+        }
+        Ok(self.table_mut(hash).try_reserve(1, |&moved| hash_of(moved))?)
+    }
+
     /// Adds a slot that is not present. O(1); `hash_of` is asked for the hashes of slots that
-    /// have to move.
+    /// have to move, which is never after [`try_reserve`](Self::try_reserve).
     #[inline(always)]
     pub(crate) fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
-        if self.len >= self.split_at {
-            self.split(&hash_of);
-        }
         self.len += 1;
         self.table_mut(hash).insert_unique(hash, slot, |&moved| hash_of(moved));
     }
@@ -125,36 +135,59 @@ impl Index {
     }
 
     #[cold]
-    fn split(&mut self, hash_of: &impl Fn(Slot) -> u64) {
+    fn try_split(&mut self, hash_of: &impl Fn(Slot) -> u64) -> Result<(), OutOfMemory> {
         let before = self.tail.len() + 1;
         // The largest power of two not above `before`: where this round of splits began.
         let round = (before + 1).next_power_of_two() / 2;
         let source = before - round;
-        let taken = match source {
-            0 => std::mem::take(&mut self.head),
-            segment => std::mem::take(&mut self.tail[segment - 1]),
-        };
-        let mut kept = HashTable::with_capacity(self.segment);
-        let mut moved = HashTable::with_capacity(self.segment);
-        for slot in taken {
+        let hasher = |&slot: &Slot| hash_of(slot);
+        let (mut kept, mut moved) = (HashTable::new(), HashTable::new());
+        kept.try_reserve(SEGMENT, hasher)?;
+        moved.try_reserve(SEGMENT, hasher)?;
+        self.tail.try_reserve(1)?;
+        let split = if source == 0 { &mut self.head } else { &mut self.tail[source - 1] };
+        for &slot in &*split {
             let hash = hash_of(slot);
             let target = if Self::segment_of(hash, before + 1) == source { &mut kept } else { &mut moved };
-            target.insert_unique(hash, slot, |&other| hash_of(other));
+            target.try_reserve(1, hasher)?;
+            target.insert_unique(hash, slot, hasher);
         }
-        match source {
-            0 => self.head = kept,
-            segment => self.tail[segment - 1] = kept,
-        }
+        *split = kept;
         self.tail.push(moved);
-        self.split_at = self.segment * (before + 1);
+        self.split_at = SEGMENT * (before + 1);
+        Ok(())
     }
 
-    /// Rebuilds the index for a new capacity. O(n).
-    pub(crate) fn reshape(&mut self, capacity: usize, hash_of: impl Fn(Slot) -> u64) {
-        let old = std::mem::replace(self, Self::new(capacity));
-        for slot in std::iter::once(old.head).chain(old.tail).flatten() {
-            self.insert(hash_of(slot), slot, &hash_of);
+    /// Fits the index to another bound. O(n) where segments become one table again, if there is memory;
+    /// otherwise O(1).
+    pub(crate) fn set_bound(&mut self, bound: usize, hash_of: impl Fn(Slot) -> u64) {
+        if self.tail.is_empty() {
+            self.split_at = Self::first_split(bound);
+        } else if (self.len..=LARGEST_TABLE).contains(&bound) {
+            let hasher = |&slot: &Slot| hash_of(slot);
+            let mut table = HashTable::new();
+            if table.try_reserve(self.len, hasher).is_ok() {
+                self.iter().for_each(|slot| _ = table.insert_unique(hash_of(slot), slot, hasher));
+                *self = Self { head: table, len: self.len, ..Self::new(bound) };
+            }
         }
+    }
+
+    /// A copy of the index of a store whose slots are the same.
+    pub(crate) fn try_clone(&self, hash_of: impl Fn(Slot) -> u64) -> Result<Self, OutOfMemory> {
+        let hasher = |&slot: &Slot| hash_of(slot);
+        let copy = |table: &HashTable<Slot>| {
+            let mut copy = HashTable::new();
+            copy.try_reserve(table.len(), hasher)?;
+            table.iter().for_each(|slot| _ = copy.insert_unique(hasher(slot), *slot, hasher));
+            Ok::<_, OutOfMemory>(copy)
+        };
+        let mut tail = Vec::new();
+        tail.try_reserve_exact(self.tail.len())?;
+        for table in &self.tail {
+            tail.push(copy(table)?);
+        }
+        Ok(Self { head: copy(&self.head)?, tail, len: self.len, split_at: self.split_at })
     }
 
     /// Every slot, in no particular order.
@@ -186,6 +219,7 @@ mod tests {
         let mut index = Index::new(0);
         for at in 0..60_000 {
             let slot = Slot::new(at);
+            index.try_reserve(mixed(slot), mixed).expect("there is memory");
             index.insert(mixed(slot), slot, mixed);
             if at % 4_999 == 0 {
                 assert!(index.is_sound(mixed));
@@ -202,15 +236,38 @@ mod tests {
         assert_eq!(index.len(), 0);
     }
 
-    #[test]
-    fn a_bounded_index_stays_one_table() {
-        let mut index = Index::new(20_000);
-        for at in 0..20_000 {
-            index.insert(mixed(Slot::new(at)), Slot::new(at), mixed);
+    fn filled(bound: usize, len: usize) -> Index {
+        let mut index = Index::new(bound);
+        add(&mut index, 0..len);
+        index
+    }
+
+    fn add(index: &mut Index, slots: std::ops::Range<usize>) {
+        for slot in slots.map(Slot::new) {
+            index.try_reserve(mixed(slot), mixed).expect("there is memory");
+            index.insert(mixed(slot), slot, mixed);
         }
+    }
+
+    #[test]
+    fn a_small_bound_keeps_one_table() {
+        let mut index = filled(20_000, 20_000);
         assert!(index.tail.is_empty());
-        index.reshape(0, mixed);
-        assert!(!index.tail.is_empty());
+        index.set_bound(0, mixed);
+        add(&mut index, 20_000..20_100);
+        assert!(index.tail.len() > 3, "it is split, segment by segment");
         assert!(index.is_sound(mixed));
+        index.set_bound(30_000, mixed);
+        assert!(index.tail.is_empty());
+        assert!(index.is_sound(mixed));
+        let copy = index.try_clone(mixed).expect("there is memory");
+        assert!(copy.is_sound(mixed) && copy.len() == 20_100);
+    }
+
+    #[test]
+    fn a_bound_costs_nothing() {
+        assert_eq!(Index::new(1 << 40).allocated_bytes(), 0);
+        let index = filled(1 << 40, 100);
+        assert!(index.allocated_bytes() < 100 * 20);
     }
 }

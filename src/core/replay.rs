@@ -2,7 +2,8 @@
 //! and what the best possible one would have.
 //!
 //! All of it takes a closure that hears of progress, as the number of accesses done since it was
-//! last called, and says whether to go on; a run that is not to go on has no outcome.
+//! last called, and says whether to go on; a run that is not to go on has no outcome. All of it fails
+//! where there is not enough memory.
 //!
 //! ```
 //! use flexcache_core::{Limits, policy::Lru, replay::{lru_hits, optimum, replay}};
@@ -10,15 +11,18 @@
 //! let keys = [0, 1, 2, 0, 1, 2];
 //! let to_the_end = || |_| true;
 //! let outcome = replay::<Lru>(&keys, None, Limits::new(2, 0), 1, &mut to_the_end());
-//! assert_eq!(outcome.map(|outcome| outcome.hits), Some(0));
-//! assert_eq!(lru_hits(&keys, &[2, 3], &mut to_the_end()), Some(vec![0, 3]));
-//! assert_eq!(optimum(&keys, 2, &mut to_the_end()), Some(2));
+//! assert_eq!(outcome?.map(|outcome| outcome.hits), Some(0));
+//! assert_eq!(lru_hits(&keys, &[2, 3], &mut to_the_end())?, Some(vec![0, 3]));
+//! assert_eq!(optimum(&keys, 2, &mut to_the_end())?, Some(2));
+//! # Ok::<(), flexcache_core::OutOfMemory>(())
 //! ```
 
 use std::collections::BinaryHeap;
 use std::convert::Infallible;
 
 use crate::clock::ManualClock;
+use crate::error::Error;
+use crate::memory::{OutOfMemory, filled};
 use crate::policy::Policy;
 use crate::store::{EntryStore, Limits, New, RemovalSink, Removed};
 
@@ -50,14 +54,17 @@ impl RemovalSink<u32, ()> for Nowhere {
 /// Looks up every key, storing those that are missing, as a program would. O(n).
 ///
 /// `weights`, where given, has one for each access.
-#[must_use]
+///
+/// # Errors
+///
+/// [`OutOfMemory`].
 pub fn replay<P: Policy>(
     keys: &[u32],
     weights: Option<&[u64]>,
     limits: Limits,
     seed: u64,
     go_on: &mut impl FnMut(usize) -> bool,
-) -> Option<Outcome> {
+) -> Result<Option<Outcome>, OutOfMemory> {
     let mut store = EntryStore::<u32, (), P>::new(limits, seed);
     let clock = ManualClock::default();
     let mut outcome = Outcome::default();
@@ -70,21 +77,25 @@ pub fn replay<P: Policy>(
                 store.hit(slot);
                 outcome.weight_hit += weight;
             } else if weights.is_none() {
-                store.insert_plain(hash, key, ());
+                let place = store.reserve_plain(hash)?;
+                store.insert_plain(place, hash, key, ());
             } else {
                 let new = New { key, value: (), weight, deadline: None };
-                outcome.refused += u64::from(store.put(None, hash, new, &clock, &mut Nowhere).is_err());
+                match store.put(None, hash, new, &clock, &mut Nowhere) {
+                    Err((Error::OutOfMemory, _)) => return Err(OutOfMemory),
+                    put => outcome.refused += u64::from(put.is_err()),
+                }
             }
         }
         if !go_on(keys.len()) {
-            return None;
+            return Ok(None);
         }
     }
     outcome.hits = store.stats().hits;
     outcome.weight_hit = if weights.is_some() { outcome.weight_hit } else { 0 };
     outcome.entries = store.len();
     outcome.allocated_bytes = store.allocated_bytes();
-    Some(outcome)
+    Ok(Some(outcome))
 }
 
 fn spread(key: u64) -> u64 {
@@ -101,12 +112,12 @@ fn distinct(keys: &[u32]) -> usize {
 
 /// Moments at which something is in the place that is asked for, counted by prefixes: a Fenwick
 /// tree.
-struct Marks(Vec<u32>);
+struct Marks(Box<[u32]>);
 
 impl Marks {
     /// So many places, of which the first `marked` are marked.
-    fn new(places: usize, marked: usize) -> Self {
-        let mut tree = vec![0; places + 1];
+    fn new(places: usize, marked: usize) -> Result<Self, OutOfMemory> {
+        let mut tree = filled(0, places + 1)?;
         for at in 1..=places {
             tree[at] += u32::from(at <= marked);
             let above = at + (at & at.wrapping_neg());
@@ -114,7 +125,7 @@ impl Marks {
                 tree[above] += tree[at];
             }
         }
-        Self(tree)
+        Ok(Self(tree))
     }
 
     fn mark(&mut self, place: usize) {
@@ -148,18 +159,24 @@ impl Marks {
 /// other keys than it has entries came since the key came last. O(n log m) of m different keys.
 ///
 /// Keys are small numbers, the smaller the less memory is needed.
-#[must_use]
-pub fn lru_hits(keys: &[u32], sizes: &[usize], go_on: &mut impl FnMut(usize) -> bool) -> Option<Vec<u64>> {
+///
+/// # Errors
+///
+/// [`OutOfMemory`].
+pub fn lru_hits(
+    keys: &[u32],
+    sizes: &[usize],
+    go_on: &mut impl FnMut(usize) -> bool,
+) -> Result<Option<Vec<u64>>, OutOfMemory> {
     const NEVER: u32 = u32::MAX;
     let distinct = distinct(keys);
     // Moments are counted on for as long as this, and then from the number of keys on again.
     let moments = (2 * distinct).max(1024);
-    let mut last = vec![NEVER; distinct];
-    let mut key_at = vec![NEVER; moments];
-    let mut marks = Marks::new(moments, 0);
+    let (mut last, mut key_at) = (filled(NEVER, distinct)?, filled(NEVER, moments)?);
+    let mut marks = Marks::new(moments, 0)?;
     let (mut now, mut present) = (0, 0);
     // Hits of each distance; those beyond the largest size do not matter.
-    let mut at_distance = vec![0_u64; sizes.iter().copied().max().unwrap_or(0).min(distinct) + 1];
+    let mut at_distance = filled(0_u64, sizes.iter().copied().max().unwrap_or(0).min(distinct) + 1)?;
     for keys in keys.chunks(REPORTED) {
         for &key in keys {
             if now == moments {
@@ -175,7 +192,7 @@ pub fn lru_hits(keys: &[u32], sizes: &[usize], go_on: &mut impl FnMut(usize) -> 
                     }
                 }
                 key_at[kept..].fill(NEVER);
-                marks = Marks::new(moments, kept);
+                marks = Marks::new(moments, kept)?;
                 now = kept;
             }
             let before = last[key as usize];
@@ -196,34 +213,40 @@ pub fn lru_hits(keys: &[u32], sizes: &[usize], go_on: &mut impl FnMut(usize) -> 
             now += 1;
         }
         if !go_on(keys.len()) {
-            return None;
+            return Ok(None);
         }
     }
     let hits = |&size: &usize| at_distance.iter().take(size.saturating_add(1)).sum();
-    Some(sizes.iter().map(hits).collect())
+    Ok(Some(sizes.iter().map(hits).collect()))
 }
 
 /// The most hits that anything could have had in a cache of `entries`: Belady's optimum, which keeps
 /// what is needed soonest, and does not store what is needed later than all that. O(n log n).
 ///
 /// Keys are small numbers, the smaller the less memory is needed.
-#[must_use]
-pub fn optimum(keys: &[u32], entries: usize, go_on: &mut impl FnMut(usize) -> bool) -> Option<u64> {
+///
+/// # Errors
+///
+/// [`OutOfMemory`].
+pub fn optimum(
+    keys: &[u32],
+    entries: usize,
+    go_on: &mut impl FnMut(usize) -> bool,
+) -> Result<Option<u64>, OutOfMemory> {
     const NEVER: usize = usize::MAX;
     const ABSENT: usize = usize::MAX - 1;
     let distinct = distinct(keys);
-    let mut following = vec![NEVER; distinct];
-    let mut next = vec![NEVER; keys.len()];
+    let (mut following, mut next) = (filled(NEVER, distinct)?, filled(NEVER, keys.len())?);
     for (at, &key) in keys.iter().enumerate().rev() {
         next[at] = std::mem::replace(&mut following[key as usize], at);
     }
     // When each key that is present is needed next; absent ones are marked.
-    let mut needed = vec![ABSENT; distinct];
-    let mut queue = BinaryHeap::with_capacity(2 * entries.min(keys.len()));
+    let mut needed = filled(ABSENT, distinct)?;
+    let mut queue = BinaryHeap::new();
     let (mut present, mut hits) = (0, 0);
     for (at, &key) in keys.iter().enumerate() {
         if at % REPORTED == REPORTED - 1 && !go_on(REPORTED) {
-            return None;
+            return Ok(None);
         }
         if needed[key as usize] == ABSENT {
             present += 1;
@@ -231,6 +254,7 @@ pub fn optimum(keys: &[u32], entries: usize, go_on: &mut impl FnMut(usize) -> bo
             hits += 1;
         }
         needed[key as usize] = next[at];
+        queue.try_reserve(1)?;
         queue.push((next[at], key));
         while present > entries {
             // Of what was needed in the meantime there are older marks, which do not count.
@@ -241,5 +265,5 @@ pub fn optimum(keys: &[u32], entries: usize, go_on: &mut impl FnMut(usize) -> bo
             }
         }
     }
-    go_on(keys.len() % REPORTED).then_some(hits)
+    Ok(go_on(keys.len() % REPORTED).then_some(hits))
 }

@@ -16,6 +16,7 @@ use crate::arena::Arena;
 use crate::column::Column;
 use crate::index::Index;
 use crate::list::{Links, List};
+use crate::memory::{OutOfMemory, TryClone, copied_str};
 use crate::slot::Slot;
 
 /// Where a tag lives while it has members.
@@ -24,7 +25,7 @@ pub(crate) type TagId = Slot;
 /// Where a membership lives.
 type MembershipId = Slot;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Tag {
     name: Box<str>,
     hash: u64,
@@ -42,7 +43,12 @@ struct Membership {
     sibling: MembershipId,
 }
 
-#[derive(Clone, Debug)]
+/// The first of the memberships that were made for an entry which is not stored yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Prepared(MembershipId);
+
+#[derive(Debug)]
 pub(crate) struct Tags {
     /// Names are the user's, so they are hashed in a way that nobody can foresee.
     hasher: RandomState,
@@ -104,41 +110,89 @@ impl Tags {
         iter::successors(self.first.get(slot).some(), |&id| self.memberships.get(id).sibling.some())
     }
 
-    /// Gives an entry these tags instead of those it has. O(1) for each; one that is named twice is
-    /// given once.
-    pub(crate) fn set(&mut self, slot: Slot, names: &[impl AsRef<str>]) {
-        self.clear(slot);
-        let mut last = MembershipId::NIL;
+    /// Makes memberships for [`join`](Self::join), and returns the first of them. Nothing fails after this
+    /// for want of memory. O(1) for each name; one that is named twice counts once.
+    pub(crate) fn try_prepare(
+        &mut self,
+        slot: Slot,
+        names: &[impl AsRef<str>],
+    ) -> Result<Prepared, OutOfMemory> {
+        self.first.try_reserve(slot)?;
+        let (mut first, mut last) = (MembershipId::NIL, MembershipId::NIL);
         for name in names {
-            let tag = self.intern(name.as_ref());
-            let members = self.interned.get(tag).members;
-            // Nobody has joined since, so an entry that has the tag already is the last to have it.
-            if members.back().is_some_and(|back| self.memberships.get(back).slot == slot) {
-                continue;
+            match self.try_prepare_one(name.as_ref()) {
+                Ok(None) => {}
+                Ok(Some(id)) => {
+                    match last.some() {
+                        Some(last) => self.memberships.get_mut(last).sibling = id,
+                        None => first = id,
+                    }
+                    last = id;
+                }
+                Err(error) => {
+                    self.end(first);
+                    return Err(error);
+                }
             }
-            let id = self.memberships.insert(Membership { slot, tag, sibling: MembershipId::NIL });
-            let tag = self.interned.get_mut(tag);
-            tag.members.push_back(&mut self.links, id);
-            tag.len += 1;
-            match last.some() {
-                Some(last) => self.memberships.get_mut(last).sibling = id,
-                None => self.first.set(slot, id),
+        }
+        Ok(Prepared(first))
+    }
+
+    /// A membership of no entry yet; `None` where the name was given twice.
+    fn try_prepare_one(&mut self, name: &str) -> Result<Option<MembershipId>, OutOfMemory> {
+        let id = self.memberships.try_claim()?;
+        let tag = match self.links.try_reserve(id).and_then(|()| self.try_intern(name)) {
+            Ok(tag) => tag,
+            Err(error) => {
+                self.memberships.give_back(id);
+                return Err(error);
             }
-            last = id;
+        };
+        // Nobody has joined since, so a tag that was named before has this call's membership last.
+        let back = self.interned.get(tag).members.back();
+        if back.is_some_and(|back| self.memberships.get(back).slot == Slot::NIL) {
+            self.memberships.give_back(id);
+            return Ok(None);
+        }
+        self.memberships.fill(id, Membership { slot: Slot::NIL, tag, sibling: MembershipId::NIL });
+        let tag = self.interned.get_mut(tag);
+        tag.members.push_back(&mut self.links, id);
+        tag.len += 1;
+        Ok(Some(id))
+    }
+
+    /// Gives an entry the tags that were prepared instead of those it has. O(1) for each.
+    pub(crate) fn join(&mut self, slot: Slot, Prepared(first): Prepared) {
+        self.clear(slot);
+        self.first.set(slot, first);
+        let mut at = first;
+        while let Some(id) = at.some() {
+            let membership = self.memberships.get_mut(id);
+            membership.slot = slot;
+            at = membership.sibling;
         }
     }
 
+    /// Undoes what was prepared.
+    pub(crate) fn give_back(&mut self, Prepared(first): Prepared) {
+        self.end(first);
+    }
+
     /// The tag of this name, which is to have a member.
-    fn intern(&mut self, name: &str) -> TagId {
+    fn try_intern(&mut self, name: &str) -> Result<TagId, OutOfMemory> {
         let hash = self.hasher.hash_one(name);
         if let Some(id) = self.find_hashed(hash, name) {
-            return id;
+            return Ok(id);
         }
+        let interned = &self.interned;
+        self.index.try_reserve(hash, |moved| interned.get(moved).hash)?;
+        let name = copied_str(name)?;
+        let id = self.interned.try_claim()?;
         self.name_bytes += name.len();
-        let id = self.interned.insert(Tag { name: name.into(), hash, members: List::default(), len: 0 });
+        self.interned.fill(id, Tag { name, hash, members: List::default(), len: 0 });
         let interned = &self.interned;
         self.index.insert(hash, id, |moved| interned.get(moved).hash);
-        id
+        Ok(id)
     }
 
     /// Takes all tags from an entry. O(1) for each.
@@ -217,5 +271,25 @@ impl Tags {
             return Err(format!("{} tags, {} in the index", self.interned.len(), self.index.len()));
         }
         Ok(())
+    }
+}
+
+impl TryClone for Tag {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { name: copied_str(&self.name)?, hash: self.hash, members: self.members, len: self.len })
+    }
+}
+
+impl TryClone for Tags {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            hasher: self.hasher.clone(),
+            index: self.index.try_clone(|id| self.interned.get(id).hash)?,
+            interned: self.interned.try_map(Tag::try_clone)?,
+            name_bytes: self.name_bytes,
+            memberships: self.memberships.try_map(|&membership| Ok(membership))?,
+            links: self.links.try_clone()?,
+            first: self.first.try_clone()?,
+        })
     }
 }

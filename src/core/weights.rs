@@ -5,9 +5,10 @@
 
 use crate::column::Column;
 use crate::error::Error;
+use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Weights {
     /// What an entry weighs beyond 1, wrapping, so that the default of an unwritten place is 1.
     beyond_one: Column<u64>,
@@ -45,28 +46,39 @@ impl Weights {
         }
     }
 
+    /// Makes room for an entry's weight.
+    #[inline]
+    pub(crate) fn try_reserve(&mut self, slot: Slot, weight: u64) -> Result<(), OutOfMemory> {
+        if weight == 1 { Ok(()) } else { self.beyond_one.try_reserve(slot) }
+    }
+
     /// Gives a weight to an entry that had none.
     #[inline]
     pub(crate) fn add(&mut self, slot: Slot, weight: u64) {
         self.total += weight;
-        self.write(slot, weight);
+        if weight == 1 {
+            // What was never written, or was reset, counts as 1.
+            return;
+        }
+        self.beyond_one.set(slot, weight.wrapping_sub(1));
     }
 
     /// Takes the weight of an entry that leaves.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) {
         self.total -= self.get(slot);
-        self.write(slot, 1);
-    }
-
-    #[inline]
-    fn write(&mut self, slot: Slot, weight: u64) {
-        if weight != 1 || !self.all_one() {
-            self.beyond_one.set(slot, weight.wrapping_sub(1));
+        if !self.all_one() {
+            self.beyond_one.reset(slot);
         }
     }
 
     pub(crate) fn allocated_bytes(&self) -> usize {
         self.beyond_one.allocated_bytes()
+    }
+}
+
+impl TryClone for Weights {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { beyond_one: self.beyond_one.try_clone()?, total: self.total })
     }
 }

@@ -12,6 +12,7 @@
 use crate::clock::Nanos;
 use crate::column::Column;
 use crate::list::{Links, List};
+use crate::memory::{OutOfMemory, TryBox, TryClone};
 use crate::slot::Slot;
 
 /// A tick is 2^20 nanoseconds.
@@ -22,12 +23,15 @@ const DIGITS: usize = 1 << DIGIT_BITS;
 /// Eight levels of six bits hold the 44 bits that a tick can have.
 const LEVELS: usize = 8;
 
-#[derive(Clone, Debug)]
+/// The lists of all levels.
+type Lists = [[List; DIGITS]; LEVELS];
+
+#[derive(Debug)]
 pub(crate) struct Wheel {
     /// 0 where no timer is set. Beside the links, since a read looks at nothing else.
     deadlines: Column<Nanos>,
     links: Column<Links>,
-    lists: Box<[[List; DIGITS]; LEVELS]>,
+    lists: TryBox<Lists>,
     occupied: [u64; LEVELS],
     /// All ticks before this one are done.
     tick: u64,
@@ -35,15 +39,21 @@ pub(crate) struct Wheel {
 }
 
 impl Wheel {
-    pub(crate) fn new(now: Nanos) -> Self {
-        Self {
+    pub(crate) fn new(now: Nanos) -> Result<Self, OutOfMemory> {
+        Ok(Self {
             deadlines: Column::new(0),
             links: Column::new(0),
-            lists: Box::new([[List::default(); DIGITS]; LEVELS]),
+            lists: TryBox::new([[List::default(); DIGITS]; LEVELS])?,
             occupied: [0; LEVELS],
             tick: now >> TICK_BITS,
             len: 0,
-        }
+        })
+    }
+
+    /// Makes room for the deadline of `slot`.
+    pub(crate) fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+        self.deadlines.try_reserve(slot)?;
+        self.links.try_reserve(slot)
     }
 
     /// The deadline of `slot`, if it has one. O(1).
@@ -117,7 +127,7 @@ impl Wheel {
     }
 
     pub(crate) fn allocated_bytes(&self) -> usize {
-        self.deadlines.allocated_bytes() + self.links.allocated_bytes() + size_of_val(&*self.lists)
+        self.deadlines.allocated_bytes() + self.links.allocated_bytes() + size_of::<Lists>()
     }
 
     /// Recounts the timers.
@@ -200,5 +210,18 @@ impl Wheel {
             let deadline = self.deadlines.get(slot);
             self.link(slot, deadline);
         }
+    }
+}
+
+impl TryClone for Wheel {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            deadlines: self.deadlines.try_clone()?,
+            links: self.links.try_clone()?,
+            lists: TryBox::new(*self.lists)?,
+            occupied: self.occupied,
+            tick: self.tick,
+            len: self.len,
+        })
     }
 }

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use flexcache_core::Limits;
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::replay::{Outcome, lru_hits, optimum, replay};
+use flexcache_core::{Limits, OutOfMemory};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::py::memory::any_store::PolicyName;
+use crate::py::memory::core_errors::{out_of_memory, try_with_capacity};
 
 /// How often progress is reported, and Ctrl-C noticed.
 const REPORT: Duration = Duration::from_millis(100);
@@ -52,7 +53,7 @@ impl Trace<'_> {
         policy: PolicyName,
         size: u64,
         go_on: &mut impl FnMut(usize) -> bool,
-    ) -> Option<Outcome> {
+    ) -> Result<Option<Outcome>, OutOfMemory> {
         let Self { keys, weights, seed, .. } = *self;
         let limits = self.limits(size);
         match policy {
@@ -69,41 +70,49 @@ impl Trace<'_> {
 
     /// The memory of a least-recently-used cache after so many misses: an index grows a little while
     /// entries come and go.
-    fn recency_bytes(&self, entries: usize, misses: usize) -> usize {
-        let filling: Vec<u32> = (0..).take(misses.min(entries.saturating_mul(MOST_CHURN))).collect();
-        let outcome = replay::<Lru>(&filling, None, Limits::new(entries as u64, 0), self.seed, &mut |_| true);
-        outcome.map_or(0, |outcome| outcome.allocated_bytes)
+    fn recency_bytes(&self, entries: usize, misses: usize) -> Result<usize, OutOfMemory> {
+        let filling = misses.min(entries.saturating_mul(MOST_CHURN));
+        let mut keys: Vec<u32> = Vec::new();
+        keys.try_reserve_exact(filling)?;
+        keys.extend((0..).take(filling));
+        let outcome = replay::<Lru>(&keys, None, Limits::new(entries as u64, 0), self.seed, &mut |_| true)?;
+        Ok(outcome.map_or(0, |outcome| outcome.allocated_bytes))
     }
 
-    fn run(&self, pass: &Pass, go_on: &mut impl FnMut(usize) -> bool) -> Option<Vec<Row>> {
+    /// What comes of a pass; `None` where it was stopped.
+    fn run(
+        &self,
+        pass: &Pass,
+        go_on: &mut impl FnMut(usize) -> bool,
+    ) -> Result<Option<Vec<Row>>, OutOfMemory> {
         let began = Instant::now();
         let most = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-        Some(match *pass {
+        Ok(Some(match *pass {
             Pass::Policy(policy, size) => {
-                let outcome = self.replay(policy, size, go_on)?;
+                let Some(outcome) = self.replay(policy, size, go_on)? else { return Ok(None) };
                 let Outcome { hits, weight_hit, refused, entries, allocated_bytes } = outcome;
                 let seconds = began.elapsed().as_secs_f64();
                 vec![(policy.as_str(), size, hits, weight_hit, refused, entries, allocated_bytes, seconds)]
             }
             Pass::Recency(ref sizes) => {
                 let limits: Vec<_> = sizes.iter().map(|&size| most(size)).collect();
-                let hits = lru_hits(self.keys, &limits, go_on)?;
+                let Some(hits) = lru_hits(self.keys, &limits, go_on)? else { return Ok(None) };
                 #[expect(clippy::cast_precision_loss, reason = "there are not so many sizes")]
                 let seconds = began.elapsed().as_secs_f64() / sizes.len() as f64;
                 let row = |(&size, hits)| {
                     let entries = most(size).min(self.distinct);
                     let misses = self.keys.len() - usize::try_from(hits).unwrap_or(0);
-                    let bytes = self.recency_bytes(entries, misses);
-                    (PolicyName::Lru.as_str(), size, hits, 0, 0, entries, bytes, seconds)
+                    let bytes = self.recency_bytes(entries, misses)?;
+                    Ok((PolicyName::Lru.as_str(), size, hits, 0, 0, entries, bytes, seconds))
                 };
-                sizes.iter().zip(hits).map(row).collect()
+                sizes.iter().zip(hits).map(row).collect::<Result<_, OutOfMemory>>()?
             }
             Pass::Optimum(size) => {
-                let hits = optimum(self.keys, most(size), go_on)?;
+                let Some(hits) = optimum(self.keys, most(size), go_on)? else { return Ok(None) };
                 let entries = most(size).min(self.distinct);
                 vec![(OPTIMUM, size, hits, 0, 0, entries, 0, began.elapsed().as_secs_f64())]
             }
-        })
+        }))
     }
 }
 
@@ -152,8 +161,8 @@ pub(crate) fn replay_trace(
     threads: usize,
     report: &Bound<'_, PyAny>,
 ) -> PyResult<Vec<Row>> {
-    let keys = keys.to_vec(py)?;
-    let weights = weights.map(|weights| weights.to_vec(py)).transpose()?;
+    let keys = copied(py, &keys)?;
+    let weights = weights.map(|weights| copied(py, &weights)).transpose()?;
     if sizes.contains(&0) {
         return Err(PyValueError::new_err("sizes must be positive, not 0"));
     }
@@ -178,7 +187,7 @@ pub(crate) fn replay_trace(
                             done.fetch_add(more as u64, Ordering::Relaxed);
                             !stop.load(Ordering::Relaxed)
                         };
-                        let Some(rows) = trace.run(pass, &mut go_on) else { return };
+                        let Some(rows) = trace.run(pass, &mut go_on).transpose() else { return };
                         if sender.send(rows).is_err() {
                             return;
                         }
@@ -200,7 +209,11 @@ pub(crate) fn replay_trace(
                     return Err(error);
                 }
                 match received {
-                    Ok(rows) => all.extend(rows),
+                    Ok(Ok(rows)) => all.extend(rows),
+                    Ok(Err(error)) => {
+                        stop.store(true, Ordering::Relaxed);
+                        return Err(out_of_memory(error));
+                    }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(all),
                 }
@@ -217,19 +230,39 @@ type Numbered<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, usize);
 /// malformed: whoever wants to know which, has to read the text more slowly. O(n).
 #[pyfunction]
 #[pyo3(name = "_parse_plain")]
-pub(crate) fn parse_plain<'py>(py: Python<'py>, text: &[u8]) -> Option<Numbered<'py>> {
-    let (keys, sizes, distinct) = py.detach(|| numbered(text))?;
-    let sizes = (!sizes.is_empty()).then(|| PyBytes::new(py, &sizes));
-    Some((PyBytes::new(py, &keys), sizes, distinct))
+pub(crate) fn parse_plain<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Option<Numbered<'py>>> {
+    let Some((keys, sizes, distinct)) = py.detach(|| numbered(text)).map_err(out_of_memory)? else {
+        return Ok(None);
+    };
+    let bytes = |values: &[u8]| {
+        PyBytes::new_with(py, values.len(), |copy| {
+            copy.copy_from_slice(values);
+            Ok(())
+        })
+    };
+    let sizes = if sizes.is_empty() { None } else { Some(bytes(&sizes)?) };
+    Ok(Some((bytes(&keys)?, sizes, distinct)))
+}
+
+/// The values of a buffer.
+fn copied<T: pyo3::buffer::Element + Default>(py: Python<'_>, buffer: &PyBuffer<T>) -> PyResult<Vec<T>> {
+    let count = buffer.item_count();
+    let mut values = try_with_capacity(count)?;
+    values.resize_with(count, T::default);
+    buffer.copy_to_slice(py, &mut values)?;
+    Ok(values)
 }
 
 /// More digits are left to the slower way.
 const MOST_DIGITS: usize = 18;
 
-fn numbered(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
+/// The bytes of keys and of sizes, and the number of different keys.
+type Parsed = (Vec<u8>, Vec<u8>, usize);
+
+fn numbered(text: &[u8]) -> Result<Option<Parsed>, OutOfMemory> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut numbers: HashMap<&[u8], u32> = HashMap::new();
-    let (mut accesses, mut sizes) = (Vec::with_capacity(text.len() / 2), Vec::new());
+    let (mut accesses, mut sizes) = (Vec::new(), Vec::new());
     for line in text.split(|&byte| byte == b'\n') {
         // What Python takes for a blank.
         let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
@@ -241,18 +274,21 @@ fn numbered(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
         let second = fields.next();
         let others = !accesses.is_empty() && second.is_some() == sizes.is_empty();
         if others || fields.next().is_some() || key.contains(&0) {
-            return None;
+            return Ok(None);
         }
         if let Some(size) = second {
             if size.len() > MOST_DIGITS || !size.iter().all(u8::is_ascii_digit) {
-                return None;
+                return Ok(None);
             }
             let size = size.iter().fold(0_u64, |size, digit| size * 10 + u64::from(digit - b'0'));
+            sizes.try_reserve(size_of::<u64>())?;
             sizes.extend_from_slice(&size.to_ne_bytes());
         }
-        let next = u32::try_from(numbers.len()).ok()?;
+        let Ok(next) = u32::try_from(numbers.len()) else { return Ok(None) };
+        numbers.try_reserve(1)?;
+        accesses.try_reserve(size_of::<u32>())?;
         let number = *numbers.entry(key).or_insert(next);
         accesses.extend_from_slice(&number.to_ne_bytes());
     }
-    Some((accesses, sizes, numbers.len()))
+    Ok(Some((accesses, sizes, numbers.len())))
 }

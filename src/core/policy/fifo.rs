@@ -1,10 +1,11 @@
 //! First in, first out: a list in order of insertion. A hit changes nothing.
 
 use super::{Entries, Lru, Policy};
+use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
 /// Evicts the entry that was inserted first; replacing a value does not make its entry newer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Fifo {
     /// The same list as least-recently-used keeps; only accesses do not reach it.
     order: Lru,
@@ -13,6 +14,11 @@ pub struct Fifo {
 impl Policy for Fifo {
     fn new(capacity: usize, seed: u64) -> Self {
         Self { order: Lru::new(capacity, seed) }
+    }
+
+    #[inline]
+    fn try_reserve(&mut self, slot: Slot, entries: &impl Entries) -> Result<(), OutOfMemory> {
+        self.order.try_reserve(slot, entries)
     }
 
     #[inline]
@@ -48,5 +54,11 @@ impl Policy for Fifo {
 
     fn check(&self, len: usize) -> Result<(), String> {
         self.order.check(len)
+    }
+}
+
+impl TryClone for Fifo {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { order: self.order.try_clone()? })
     }
 }

@@ -12,6 +12,7 @@
 //! there is. Which ones, only the seed decides.
 
 use super::seed::{Seed, place};
+use crate::memory::{OutOfMemory, TryClone, copied, filled};
 
 /// Places swept for each ghost that comes in.
 const SWEPT: usize = 16;
@@ -22,10 +23,16 @@ const TICKS: usize = 500;
 /// So many ghosts may be of one tick.
 const MOST_OF_A_TICK: usize = u16::MAX as usize;
 
+/// The first table is for so many.
+const LEAST: usize = 64;
+
+/// A table that could hold so many times as many ghosts as there may be is made anew.
+const OUTGROWN: usize = 1 << 10;
+
 /// More are not remembered: ticks would come again too soon.
 const LIMIT: usize = MOST_OF_A_TICK << 13;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Ghosts {
     seed: Seed,
     /// 0 where the place is vacant.
@@ -33,21 +40,21 @@ pub(super) struct Ghosts {
     ticks: Box<[u16]>,
     /// Ghosts remembered of each tick from `first` to `now`, in a ring.
     of_tick: Box<[u16]>,
-    /// So many are remembered.
+    /// So many are remembered at most.
     most: usize,
+    /// So many the table has room for.
+    capacity: usize,
     len: usize,
     /// The oldest tick of which ghosts are remembered.
     first: u16,
     now: u16,
     /// Ghosts that came in since the clock ticked.
     since_tick: usize,
-    /// Ghosts between two ticks.
-    period: usize,
     hand: usize,
 }
 
 impl Ghosts {
-    /// Remembers `most` hashes. Memory is set aside when the first comes in.
+    /// Remembers at most `most` hashes. Memory grows with what is remembered.
     pub(super) fn new(most: usize, seed: u64) -> Self {
         let most = most.min(LIMIT);
         Self {
@@ -56,11 +63,11 @@ impl Ghosts {
             ticks: Box::default(),
             of_tick: Box::default(),
             most,
+            capacity: 0,
             len: 0,
             first: 0,
             now: 0,
             since_tick: 0,
-            period: most.div_ceil(TICKS).clamp(1, MOST_OF_A_TICK),
             hand: 0,
         }
     }
@@ -115,23 +122,54 @@ impl Ghosts {
         &mut self.of_tick[at]
     }
 
-    fn set_aside(&mut self) {
-        let places = self.most + self.most / 4 + SWEPT;
-        self.prints = vec![0; places].into();
-        self.ticks = vec![0; places].into();
-        // Twice as many as there are ticks of ghosts, for those of which few are left. The length
-        // divides the values of a tick, so that none changes its place when they come again.
-        let ring = (2 * (self.most / self.period + 1)).next_power_of_two();
-        self.of_tick = vec![0; ring].into();
+    /// Ghosts between two ticks, where so many are remembered.
+    #[inline]
+    fn period(most: usize) -> usize {
+        most.div_ceil(TICKS).clamp(1, MOST_OF_A_TICK)
     }
 
-    /// Remembers a hash, and forgets the oldest where there are too many. O(1).
-    pub(super) fn remember(&mut self, hash: u64) {
-        if self.most == 0 {
+    /// Makes a table for so many ghosts, with those that are remembered in it.
+    pub(super) fn try_grow(&mut self, capacity: usize) -> Result<(), OutOfMemory> {
+        let capacity = capacity.min(self.most).max(self.len);
+        let places = capacity + capacity / 4 + SWEPT;
+        // Twice as many as there are ticks of ghosts, for those of which few are left. The length
+        // divides the values of a tick, so that none changes its place when they come again.
+        let ring = (2 * (self.most / Self::period(self.most) + 1)).next_power_of_two();
+        let (prints, ticks) = (filled(0, places)?, filled(0, places)?);
+        if self.of_tick.is_empty() {
+            self.of_tick = filled(0, ring)?;
+        }
+        let prints = std::mem::replace(&mut self.prints, prints);
+        let ticks = std::mem::replace(&mut self.ticks, ticks);
+        self.capacity = capacity;
+        self.hand = 0;
+        for (&print, &tick) in prints.iter().zip(&ticks).filter(|&(&print, _)| print != 0) {
+            if !self.is_over(tick) {
+                let at = self.find(print);
+                self.prints[at] = print;
+                self.ticks[at] = tick;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers a hash, and forgets the oldest where there are more than `limit`, or than there is memory
+    /// for. O(1), over many calls.
+    pub(super) fn remember(&mut self, hash: u64, limit: usize) {
+        let most = self.most.min(limit);
+        if most == 0 {
             return;
         }
+        if self.capacity / OUTGROWN > most.max(TICKS) {
+            // Sweeping a table so large would take longer than ticks take to come again.
+            *self = Self { seed: self.seed, ..Self::new(self.most, 0) };
+        }
+        if self.len >= self.capacity && self.capacity < most {
+            // Without memory fewer are remembered.
+            let _ = self.try_grow(self.capacity.saturating_mul(2).clamp(LEAST.min(most), most));
+        }
         if self.prints.is_empty() {
-            self.set_aside();
+            return;
         }
         self.sweep();
         let print = self.print(hash);
@@ -144,16 +182,24 @@ impl Ghosts {
         self.ticks[at] = self.now;
         *self.count_of(self.now) += 1;
         self.len += 1;
-        while self.len > self.most {
+        self.since_tick += 1;
+        if self.since_tick >= Self::period(most) {
+            self.begin_tick();
+        }
+        let most = most.min(self.capacity);
+        while self.len > most {
+            if self.first == self.now {
+                self.begin_tick();
+            }
             self.forget_first();
         }
-        self.since_tick += 1;
-        if self.since_tick == self.period {
-            self.since_tick = 0;
-            self.now = self.now.wrapping_add(1);
-            if usize::from(self.now.wrapping_sub(self.first)) == self.of_tick.len() {
-                self.forget_first();
-            }
+    }
+
+    fn begin_tick(&mut self) {
+        self.since_tick = 0;
+        self.now = self.now.wrapping_add(1);
+        if usize::from(self.now.wrapping_sub(self.first)) == self.of_tick.len() {
+            self.forget_first();
         }
     }
 
@@ -228,6 +274,17 @@ impl Ghosts {
     }
 }
 
+impl TryClone for Ghosts {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            prints: copied(&self.prints)?.into_boxed_slice(),
+            ticks: copied(&self.ticks)?.into_boxed_slice(),
+            of_tick: copied(&self.of_tick)?.into_boxed_slice(),
+            ..*self
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,7 +305,7 @@ mod tests {
                     recalled += 1;
                 }
             } else {
-                ghosts.remember(key);
+                ghosts.remember(key, usize::MAX);
                 if at.is_none() {
                     model.push(key);
                 }
@@ -276,7 +333,7 @@ mod tests {
     #[test]
     fn forgets_in_about_the_order_of_coming_in() {
         let mut ghosts = Ghosts::new(50_000, 1);
-        (0..1_000_000).for_each(|hash| ghosts.remember(hash));
+        (0..1_000_000).for_each(|hash| ghosts.remember(hash, usize::MAX));
         assert_eq!(ghosts.check(), Ok(()));
         assert!((950_100..1_000_000).all(|hash| ghosts.recall(hash)));
         assert!(!(0..949_900).any(|hash| ghosts.recall(hash)));
@@ -286,7 +343,7 @@ mod tests {
     fn takes_no_more_memory_than_promised() {
         let mut ghosts = Ghosts::new(10_000, 1);
         assert_eq!(ghosts.allocated_bytes(), 0);
-        (0..100_000).for_each(|hash| ghosts.remember(hash));
+        (0..100_000).for_each(|hash| ghosts.remember(hash, usize::MAX));
         assert!(ghosts.allocated_bytes() <= 10_000 * 8);
         ghosts.resize(10);
         assert!(!ghosts.recall(99_999));

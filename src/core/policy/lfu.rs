@@ -11,6 +11,7 @@
 use super::{Entries, Policy};
 use crate::column::Column;
 use crate::list::{Links, List};
+use crate::memory::{OutOfMemory, TryClone, copied, filled};
 use crate::slot::Slot;
 
 const TOP: usize = 255;
@@ -19,12 +20,13 @@ const PERIOD_PER_ENTRY: usize = 10;
 const LEAST_PERIOD: usize = 1_000;
 
 /// Evicts the entry that was used least often, lately.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Lfu {
     links: Column<Links>,
     /// The frequency when last touched in the lowest 8 bits, above them the number of halvings then.
     marks: Column<u64>,
-    lists: Box<[List; LISTS]>,
+    /// One for each frequency; made with the first entry.
+    lists: Box<[List]>,
     /// A bit for each list that is not empty.
     occupied: [u64; LISTS / 64],
     /// Halvings so far.
@@ -101,7 +103,7 @@ impl Policy for Lfu {
         Self {
             links: Column::new(capacity),
             marks: Column::new(capacity),
-            lists: Box::new([List::default(); LISTS]),
+            lists: Box::default(),
             occupied: [0; LISTS / 64],
             halvings: 0,
             accesses: 0,
@@ -110,7 +112,19 @@ impl Policy for Lfu {
     }
 
     #[inline]
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
+        if self.lists.is_empty() {
+            self.lists = filled(List::default(), LISTS)?;
+        }
+        self.links.try_reserve(slot)?;
+        self.marks.try_reserve(slot)
+    }
+
+    #[inline]
     fn on_insert(&mut self, slot: Slot, _hash: u64) {
+        if self.lists.is_empty() {
+            self.lists = vec![List::default(); LISTS].into_boxed_slice();
+        }
         self.len += 1;
         self.link(slot, 1);
         self.count_access();
@@ -148,7 +162,7 @@ impl Policy for Lfu {
     }
 
     fn allocated_bytes(&self) -> usize {
-        self.links.allocated_bytes() + self.marks.allocated_bytes() + size_of::<[List; LISTS]>()
+        self.links.allocated_bytes() + self.marks.allocated_bytes() + size_of_val(&*self.lists)
     }
 
     fn check(&self, len: usize) -> Result<(), String> {
@@ -174,5 +188,19 @@ impl Policy for Lfu {
         } else {
             Err(format!("the lists hold {total}, the count is {}, of {len} entries", self.len))
         }
+    }
+}
+
+impl TryClone for Lfu {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            links: self.links.try_clone()?,
+            marks: self.marks.try_clone()?,
+            lists: copied(&self.lists)?.into_boxed_slice(),
+            occupied: self.occupied,
+            halvings: self.halvings,
+            accesses: self.accesses,
+            len: self.len,
+        })
     }
 }

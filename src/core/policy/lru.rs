@@ -3,10 +3,11 @@
 use super::{Entries, Policy};
 use crate::column::Column;
 use crate::list::{Links, List};
+use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
 /// Evicts the entry that was not read or replaced for the longest time.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Lru {
     links: Column<Links>,
     list: List,
@@ -15,6 +16,11 @@ pub struct Lru {
 impl Policy for Lru {
     fn new(capacity: usize, _seed: u64) -> Self {
         Self { links: Column::new(capacity), list: List::default() }
+    }
+
+    #[inline]
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
+        self.links.try_reserve(slot)
     }
 
     #[inline]
@@ -55,5 +61,11 @@ impl Policy for Lru {
             Some(count) if count == len => Ok(()),
             counted => Err(format!("the list holds {counted:?} of {len} entries")),
         }
+    }
+}
+
+impl TryClone for Lru {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { links: self.links.try_clone()?, list: self.list })
     }
 }

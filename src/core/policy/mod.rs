@@ -32,6 +32,7 @@ pub use s3fifo::S3Fifo;
 pub use sieve::Sieve;
 pub use tinylfu::TinyLfu;
 
+use crate::memory::OutOfMemory;
 use crate::slot::Slot;
 
 /// What a policy may ask the store about an entry that is present.
@@ -52,9 +53,21 @@ pub trait Entries {
 /// they have become free. Hashes are as the caller made them. A policy that remembers them mixes
 /// in its seed, so that no user of the cache can choose hashes that collide.
 pub trait Policy {
-    /// A policy for an empty store that expects up to `capacity` entries (0: any number); `seed`
-    /// feeds whatever chance the policy uses.
+    /// A policy for an empty store. What it keeps of each entry may be contiguous for up to `capacity`
+    /// entries (0: none); `seed` feeds its random choices. Allocates nothing: memory grows with the entries.
     fn new(capacity: usize, seed: u64) -> Self;
+
+    /// Makes room for what the policy keeps of an entry at `slot`, so that [`on_insert`](Self::on_insert)
+    /// cannot fail. What a policy remembers of keys that are not present is not included: without
+    /// memory for it, the policy remembers less.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    fn try_reserve(&mut self, slot: Slot, entries: &impl Entries) -> Result<(), OutOfMemory> {
+        let _ = (slot, entries);
+        Ok(())
+    }
 
     /// The store holds at most `entries` from now on (`usize::MAX`: any number).
     fn set_bound(&mut self, entries: usize) {

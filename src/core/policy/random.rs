@@ -8,10 +8,11 @@ use rand::{Rng, SeedableRng};
 
 use super::{Entries, Policy};
 use crate::column::Column;
+use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
 /// Evicts any entry, each with the same chance.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Random {
     slots: Column<Slot>,
     /// Where in the row each slot stands.
@@ -36,6 +37,12 @@ impl Policy for Random {
         let mut rng = SmallRng::seed_from_u64(seed);
         let draw = rng.next_u64();
         Self { slots: Column::new(capacity), places: Column::new(capacity), len: 0, rng, draw }
+    }
+
+    #[inline]
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
+        self.slots.try_reserve(slot)?;
+        self.places.try_reserve(slot)
     }
 
     #[inline]
@@ -81,5 +88,17 @@ impl Policy for Random {
             }
         }
         if self.len == len { Ok(()) } else { Err(format!("{} of {len} entries in the row", self.len)) }
+    }
+}
+
+impl TryClone for Random {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            slots: self.slots.try_clone()?,
+            places: self.places.try_clone()?,
+            len: self.len,
+            rng: self.rng.clone(),
+            draw: self.draw,
+        })
     }
 }

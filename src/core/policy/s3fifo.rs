@@ -10,6 +10,7 @@ use super::ghosts::Ghosts;
 use super::{Entries, Policy};
 use crate::column::Column;
 use crate::list::{Links, List};
+use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
 /// Hits are counted up to this number, in the lowest bits of an entry's mark.
@@ -22,7 +23,7 @@ const PROMOTED: u8 = 2;
 const LEAST_GHOSTS: usize = 64;
 
 /// Evicts what was not hit while it was new, then what was not hit since its last round.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct S3Fifo {
     links: Column<Links>,
     marks: Column<u8>,
@@ -88,6 +89,12 @@ impl Policy for S3Fifo {
         }
     }
 
+    #[inline]
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
+        self.links.try_reserve(slot)?;
+        self.marks.try_reserve(slot)
+    }
+
     fn set_bound(&mut self, entries: usize) {
         self.bound = entries;
         self.ghosts.resize(if entries == usize::MAX { LEAST_GHOSTS } else { entries - entries / 10 });
@@ -130,7 +137,9 @@ impl Policy for S3Fifo {
             if self.bound == usize::MAX && (full > 2 * self.ghosts.most() || full < self.ghosts.most() / 4) {
                 self.ghosts.resize(full.max(LEAST_GHOSTS));
             }
-            self.ghosts.remember(hash);
+            // Where weights limit the cache, a bound may be far away: what is present says how much to remember.
+            let limit = if self.bound == usize::MAX { usize::MAX } else { self.small_len + self.main_len };
+            self.ghosts.remember(hash, limit.max(LEAST_GHOSTS));
         }
         self.on_remove(slot);
     }
@@ -204,5 +213,21 @@ impl Policy for S3Fifo {
         self.ghosts.check()?;
         let total = self.small_len + self.main_len;
         if total == len { Ok(()) } else { Err(format!("the queues hold {total} of {len} entries")) }
+    }
+}
+
+impl TryClone for S3Fifo {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            links: self.links.try_clone()?,
+            marks: self.marks.try_clone()?,
+            ghosts: self.ghosts.try_clone()?,
+            small: self.small,
+            main: self.main,
+            small_len: self.small_len,
+            main_len: self.main_len,
+            bound: self.bound,
+            was_full: self.was_full,
+        })
     }
 }

@@ -7,6 +7,7 @@
 use super::{Entries, Policy};
 use crate::column::Column;
 use crate::list::{Links, List};
+use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
 const VISITED: u8 = 1;
@@ -14,7 +15,7 @@ const VISITED: u8 = 1;
 const SIDE: u8 = 2;
 
 /// Evicts the oldest entry that was not used since the hand came by.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Sieve {
     links: Column<Links>,
     marks: Column<u8>,
@@ -52,6 +53,12 @@ impl Policy for Sieve {
             passed: List::default(),
             side: 0,
         }
+    }
+
+    #[inline]
+    fn try_reserve(&mut self, slot: Slot, _entries: &impl Entries) -> Result<(), OutOfMemory> {
+        self.links.try_reserve(slot)?;
+        self.marks.try_reserve(slot)
     }
 
     #[inline]
@@ -116,5 +123,17 @@ impl Policy for Sieve {
             }
         }
         if total == len { Ok(()) } else { Err(format!("the lists hold {total} of {len} entries")) }
+    }
+}
+
+impl TryClone for Sieve {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            links: self.links.try_clone()?,
+            marks: self.marks.try_clone()?,
+            ahead: self.ahead,
+            passed: self.passed,
+            side: self.side,
+        })
     }
 }

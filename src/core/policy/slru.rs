@@ -3,6 +3,7 @@
 
 use crate::column::Column;
 use crate::list::{Links, List};
+use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
 /// Where an entry is, in the lowest bits of its mark.
@@ -21,7 +22,7 @@ const HIT: u8 = 4;
 /// Hits in the window are counted up to this number.
 const MOST_HITS: u8 = 3;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Slru {
     links: Column<Links>,
     marks: Column<u8>,
@@ -40,6 +41,13 @@ impl Slru {
             lens: [0; 3],
             slots: 0,
         }
+    }
+
+    /// Makes room for an entry at `slot`.
+    #[inline]
+    pub(super) fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+        self.links.try_reserve(slot)?;
+        self.marks.try_reserve(slot)
     }
 
     #[inline(always)]
@@ -172,5 +180,17 @@ impl Slru {
         }
         let total = self.total();
         if total == len { Ok(()) } else { Err(format!("the segments hold {total} of {len} entries")) }
+    }
+}
+
+impl TryClone for Slru {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            links: self.links.try_clone()?,
+            marks: self.marks.try_clone()?,
+            lists: self.lists,
+            lens: self.lens,
+            slots: self.slots,
+        })
     }
 }

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use super::ghosts::Ghosts;
 use super::sketch::Sketch;
 use super::slru::{Segment, Slru};
+use crate::memory::{OutOfMemory, TryClone, copied};
 use crate::slot::Slot;
 
 /// Which entries move from the window into the main space.
@@ -85,7 +86,7 @@ const MARGIN: f64 = 0.0025;
 const COST: f64 = 0.2;
 
 /// A miniature: the cache in one configuration, of hashes only.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Miniature {
     configuration: Configuration,
     full: usize,
@@ -103,20 +104,29 @@ struct Miniature {
 
 impl Miniature {
     /// On this configuration, with so many ghosts.
-    fn new(configuration: Configuration, full: usize, ghosts: usize, seed: u64) -> Self {
-        Self {
+    fn new(configuration: Configuration, full: usize, ghosts: usize, seed: u64) -> Result<Self, OutOfMemory> {
+        let mut miniature = Self {
             configuration,
             full,
             window: configuration.window_of(full),
             protected: configuration.protected_of(full),
             slru: Slru::new(full),
             ghosts: Ghosts::new(ghosts, seed),
-            index: HashTable::with_capacity(full),
-            hashes: Vec::with_capacity(full),
+            index: HashTable::new(),
+            hashes: Vec::new(),
             hits: 0,
             lately: 0.0,
             in_the_long_run: 0.0,
+        };
+        // All at once, so that no request fails. A table that is at most half full does not grow
+        // when entries have come and gone.
+        miniature.slru.try_reserve(Slot::new(full - 1))?;
+        miniature.hashes.try_reserve_exact(full)?;
+        miniature.index.try_reserve(2 * full + 1, |_| 0)?;
+        if ghosts > 0 {
+            miniature.ghosts.try_grow(ghosts)?;
         }
+        Ok(miniature)
     }
 
     /// Changes the configuration.
@@ -144,7 +154,7 @@ impl Miniature {
             if let Ok(entry) = self.index.find_entry(gone, |&other| other == slot) {
                 entry.remove();
             }
-            self.ghosts.remember(gone);
+            self.ghosts.remember(gone, usize::MAX);
             self.slru.remove(slot);
             slot
         };
@@ -184,6 +194,18 @@ impl Miniature {
         }
     }
 
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        let mut index = HashTable::new();
+        index.try_reserve(self.index.capacity(), |_| 0)?;
+        let hash = |&slot: &Slot| self.hashes[slot.index()];
+        self.index.iter().for_each(|slot| _ = index.insert_unique(hash(slot), *slot, hash));
+        let mut hashes = copied(&self.hashes)?;
+        hashes.try_reserve_exact(self.full - hashes.len())?;
+        let mut slru = self.slru.try_clone()?;
+        slru.try_reserve(Slot::new(self.full - 1))?;
+        Ok(Self { slru, ghosts: self.ghosts.try_clone()?, index, hashes, ..*self })
+    }
+
     fn allocated_bytes(&self) -> usize {
         self.slru.allocated_bytes()
             + self.ghosts.allocated_bytes()
@@ -197,7 +219,7 @@ impl Miniature {
 /// A simulated request costs several times what it costs the cache itself, so the tuner simulates on
 /// credit: a fixed amount at first, then one request per few misses, which cost the user of the cache far
 /// more, and next to nothing for hits. Without credit, or without misses, the miniatures rest.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Tuner {
     configurations: &'static [Configuration],
     full: usize,
@@ -279,13 +301,14 @@ impl Tuner {
     #[inline]
     pub(super) fn miss(&mut self) {
         self.misses += 1;
-        if self.miniatures.is_empty() {
-            self.begin();
+        if self.miniatures.is_empty() && self.begin().is_err() {
+            // Without memory nothing is simulated, until there is some.
+            self.miniatures.clear();
         }
     }
 
     #[cold]
-    fn begin(&mut self) {
+    fn begin(&mut self) -> Result<(), OutOfMemory> {
         let most = self
             .configurations
             .iter()
@@ -299,8 +322,12 @@ impl Tuner {
         let all = constant.chain([(self.configuration(), most)]);
         let made =
             |(at, (configuration, ghosts))| Miniature::new(configuration, self.full, ghosts, self.seed ^ at);
-        self.miniatures = (0..).zip(all).map(made).collect();
+        self.miniatures.try_reserve_exact(self.configurations.len() + 1)?;
+        for miniature in (0..).zip(all).map(made) {
+            self.miniatures.push(miniature?);
+        }
         self.feeding_below = self.sampled_below;
+        Ok(())
     }
 
     /// Counts a request. Returns whether the configuration may have changed. O(1), and next to nothing
@@ -377,5 +404,16 @@ impl Tuner {
     pub(super) fn allocated_bytes(&self) -> usize {
         self.miniatures.iter().map(Miniature::allocated_bytes).sum::<usize>()
             + self.miniatures.capacity() * size_of::<Miniature>()
+    }
+}
+
+impl TryClone for Tuner {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        let mut miniatures = Vec::new();
+        miniatures.try_reserve_exact(self.miniatures.len())?;
+        for miniature in &self.miniatures {
+            miniatures.push(miniature.try_clone()?);
+        }
+        Ok(Self { miniatures, ..*self })
     }
 }

@@ -11,6 +11,7 @@ use super::sketch::{Sketch, TOP};
 use super::slru::{Segment, Slru};
 use super::tuner::{Admission, Configuration, Tuner, outweighs};
 use super::{Entries, Policy};
+use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
 /// The configurations from which a policy's tuner chooses.
@@ -33,7 +34,7 @@ const LUCK: u32 = 128;
 const MOVED: usize = 8;
 
 /// A windowed, segmented cache in the configuration that its miniature simulations find best.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Windowed<C> {
     slru: Slru,
     sketch: Sketch,
@@ -43,37 +44,78 @@ pub struct Windowed<C> {
     bound: usize,
     /// How many entries there are when the cache is full, as far as that is known.
     full: usize,
+    /// For how many entries tuner, ghosts and the sketch's aging are made.
+    made_for: usize,
+    /// The number of entries at which the sketch grows.
+    grows_at: usize,
     window: usize,
     protected: usize,
     rng: SmallRng,
     /// Whether the next candidate is lucky. Drawn ahead, so that naming the next victim changes nothing.
     lucky: bool,
-    seed: u64,
     /// Where weights differ, the slot from which on the next victim is looked for, too.
     hand: usize,
     configurations: PhantomData<C>,
 }
 
 impl<C: Configurations> Windowed<C> {
-    /// Makes everything for `full` entries, and forgets what was counted.
-    fn fit(&mut self, full: usize) {
-        self.sketch = Sketch::new(full.saturating_add(MORE_IN_SKETCH), self.seed);
-        self.tuner = Tuner::new(C::CONFIGURATIONS, full, self.seed);
-        self.fit_rest(full);
-    }
-
-    /// Fits everything to `full` entries, and keeps what was counted. O(n).
-    fn refit(&mut self, full: usize) {
-        self.sketch = self.sketch.resized(full.saturating_add(MORE_IN_SKETCH));
+    /// Fits all but the sketch to `full` entries, and keeps what was counted.
+    fn make_for(&mut self, full: usize) {
+        (self.full, self.made_for) = (full, full);
+        let most = full.saturating_add(MORE_IN_SKETCH);
+        self.sketch.age_after(most);
+        if self.sketch.entries() > most {
+            // Without memory it stays larger than it has to be.
+            let _ = self.sketch.try_resize(most);
+        }
+        self.plan_growth();
         self.tuner.resize(full);
-        self.fit_rest(full);
+        let ghosts = C::CONFIGURATIONS.iter().map(|configuration| configuration.ghosts_of(full)).max();
+        self.ghosts.resize(ghosts.unwrap_or(0));
+        self.follow_configuration();
     }
 
-    fn fit_rest(&mut self, full: usize) {
-        self.full = full;
-        let ghosts =
-            C::CONFIGURATIONS.iter().map(|configuration| configuration.ghosts_of(full)).max().unwrap_or(0);
-        self.ghosts.resize(ghosts);
+    /// Makes the sketch larger, as there are more entries than it is made for. O(n).
+    #[cold]
+    fn grow(&mut self, present: &impl Entries) {
+        let (total, entries) = (self.slru.total(), self.sketch.entries());
+        if self.bound == usize::MAX && entries > 0 {
+            self.make_for(total);
+        }
+        let least = LEAST_ENTRIES + MORE_IN_SKETCH;
+        let most = self.made_for.saturating_add(MORE_IN_SKETCH);
+        let wanted = if self.bound == usize::MAX { most } else { 2 * entries };
+        let all = self.slru.main().chain(self.slru.iter(Segment::Window));
+        let hashes = all.map(|slot| present.hash(slot));
+        if self.sketch.try_rebuild(wanted.max(least).min(most), hashes).is_ok() {
+            self.plan_growth();
+        } else {
+            // Without memory the counters are shared by more.
+            self.grows_at = total + total / 2 + 1;
+        }
+    }
+
+    /// Settles at how many entries the sketch is to grow.
+    fn plan_growth(&mut self) {
+        let entries = self.sketch.entries();
+        self.grows_at = if self.bound == usize::MAX {
+            // One that never evicts needs none.
+            if entries == 0 { 0 } else { 2 * entries + 1 }
+        } else if entries < self.made_for.saturating_add(MORE_IN_SKETCH) {
+            // What is overestimated in a small sketch stays so in a larger one, so it is not filled to the brim.
+            entries / 2
+        } else {
+            usize::MAX
+        };
+    }
+
+    /// Only weights limit how many entries there are: there is room for as many as there are now.
+    #[cold]
+    fn adapt(&mut self, total: usize) {
+        if total / 2 > self.made_for || (total < self.made_for / 2 && self.made_for > LEAST_ENTRIES) {
+            self.make_for(total.max(LEAST_ENTRIES));
+        }
+        self.full = total;
         self.follow_configuration();
     }
 
@@ -142,36 +184,43 @@ impl<C: Configurations> Policy for Windowed<C> {
         let first = C::CONFIGURATIONS[0];
         let mut policy = Self {
             slru: Slru::new(capacity),
-            sketch: Sketch::new(1, seed),
+            sketch: Sketch::new(seed),
             ghosts: Ghosts::new(0, seed),
             tuner: Tuner::new(C::CONFIGURATIONS, 1, seed),
             configuration: first,
             bound: usize::MAX,
             full: 0,
+            made_for: 0,
+            grows_at: 0,
             window: 0,
             protected: 0,
             rng,
             lucky: false,
-            seed,
             hand: 0,
             configurations: PhantomData,
         };
-        policy.fit(LEAST_ENTRIES);
+        policy.make_for(LEAST_ENTRIES);
         policy
     }
 
     fn set_bound(&mut self, entries: usize) {
         self.bound = entries;
-        if entries != usize::MAX && entries != self.full {
-            if self.slru.total() == 0 { self.fit(entries.max(1)) } else { self.refit(entries.max(1)) }
+        if entries != usize::MAX && (entries != self.full || entries != self.made_for) {
+            self.make_for(entries.max(1));
         }
+        self.plan_growth();
+    }
+
+    #[inline]
+    fn try_reserve(&mut self, slot: Slot, entries: &impl Entries) -> Result<(), OutOfMemory> {
+        if self.slru.total() >= self.grows_at {
+            self.grow(entries);
+        }
+        self.slru.try_reserve(slot)
     }
 
     #[inline]
     fn on_insert(&mut self, slot: Slot, hash: u64) {
-        if self.bound == usize::MAX && self.slru.total() > self.sketch.entries() * 2 {
-            self.fit(self.slru.total());
-        }
         if C::CONFIGURATIONS.len() > 1 {
             self.tuner.miss();
         }
@@ -200,12 +249,10 @@ impl<C: Configurations> Policy for Windowed<C> {
     #[inline]
     fn on_evict(&mut self, slot: Slot, hash: u64) {
         let total = self.slru.total();
-        if self.bound == usize::MAX && total.abs_diff(self.full) > self.full / 8 {
-            // Only weights limit how many there are: what is there now is what there is room for.
-            self.full = total;
-            self.follow_configuration();
+        if total.abs_diff(self.full) > self.full / 8 && total <= self.bound {
+            self.adapt(total);
         }
-        self.ghosts.remember(hash);
+        self.ghosts.remember(hash, usize::MAX);
         self.slru.remove(slot);
         self.hand += SLOTS_COMPARED;
         if self.hand >= self.slru.slots() {
@@ -276,6 +323,19 @@ impl<C: Configurations> Policy for Windowed<C> {
     }
 }
 
+impl<C> TryClone for Windowed<C> {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            slru: self.slru.try_clone()?,
+            sketch: self.sketch.try_clone()?,
+            ghosts: self.ghosts.try_clone()?,
+            tuner: self.tuner.try_clone()?,
+            rng: self.rng.clone(),
+            ..*self
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tinylfu::Windows;
@@ -340,7 +400,9 @@ mod tests {
             if let Some(slot) = found {
                 policy.on_access(slot, key);
             } else if present.0.len() < 100 {
-                policy.on_insert(Slot::new(present.0.len()), key);
+                let slot = Slot::new(present.0.len());
+                policy.try_reserve(slot, &present).expect("there is memory");
+                policy.on_insert(slot, key);
                 present.0.push(key);
             } else {
                 policy.lucky &= with_luck;

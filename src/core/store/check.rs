@@ -31,6 +31,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         if let Some(slot) = self.index.iter().find(|&slot| self.nodes.try_get(slot).is_none()) {
             return Err(format!("the index names {slot:?}, which is empty"));
         }
+        self.nodes.check()?;
         self.policy.check(len)?;
         if self.slots().take(len + 1).count() != len {
             return Err("the order of eviction leaves entries out".into());

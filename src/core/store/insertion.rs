@@ -3,10 +3,11 @@
 use super::{Cause, EntryStore, Present, RemovalSink, Removed};
 use crate::clock::{Clock, Nanos};
 use crate::error::Error;
+use crate::memory::{OutOfMemory, TryBox};
 use crate::node::Node;
 use crate::policy::Policy;
 use crate::slot::Slot;
-use crate::tags::Tags;
+use crate::tags::{Prepared, Tags};
 use crate::wheel::Wheel;
 
 /// How many expired entries a call removes on the way to what it was asked for.
@@ -24,6 +25,11 @@ pub struct New<K, V> {
     /// When it expires.
     pub deadline: Option<Nanos>,
 }
+
+/// Where an entry is to be stored, and whether that is a vacant slot; otherwise it is the victim's.
+#[derive(Debug)]
+#[must_use]
+pub struct PlainPlace(Slot, bool);
 
 impl<K, V, P: Policy> EntryStore<K, V, P> {
     /// Checks that an entry of this weight can be stored, once room is made.
@@ -61,7 +67,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     ///
     /// # Errors
     ///
-    /// [`Error`] and the entry itself, where it is refused; nothing has changed then.
+    /// [`Error`] and the entry itself, where it is refused; nothing has changed then. Only where the sink
+    /// has no memory for all that is evicted, what it took stays evicted.
     #[inline]
     pub fn put(
         &mut self,
@@ -71,15 +78,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         clock: &impl Clock,
         sink: &mut impl RemovalSink<K, V>,
     ) -> Result<Slot, (Error, New<K, V>)> {
-        if let Err(error) = self.admit(found, new.weight) {
-            return Err((error, new));
-        }
-        let slot = match self.live(found, clock, sink) {
-            Some(slot) => self.replace(slot, new, clock, sink),
-            None => self.insert(hash, new, clock, sink),
-        };
-        self.recount();
-        Ok(slot)
+        self.put_tagged(found, hash, new, &[] as &[&str], clock, sink)
     }
 
     /// Like [`put`](Self::put), and gives the entry these tags. O(1) for each tag and for each entry
@@ -87,7 +86,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     ///
     /// # Errors
     ///
-    /// [`Error`] and the entry itself, where it is refused; nothing has changed then.
+    /// As for [`put`](Self::put).
+    #[inline]
     pub fn put_tagged(
         &mut self,
         found: Option<Slot>,
@@ -97,71 +97,187 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         clock: &impl Clock,
         sink: &mut impl RemovalSink<K, V>,
     ) -> Result<Slot, (Error, New<K, V>)> {
-        if !self.tags.as_ref().is_none_or(|present| present.have_room(tags.len())) {
-            return Err((Error::Full, new));
+        let live = found.filter(|&slot| !self.has_expired(slot, clock));
+        let prepared = self.admit(found, new.weight).and_then(|()| {
+            if found.is_some() {
+                // For what has expired or is replaced.
+                sink.try_reserve()?;
+            }
+            self.prepare(live, hash, new.weight, new.deadline, tags, clock)
+        });
+        let (slot, memberships) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Err((error, new)),
+        };
+        if let (Some(expired), None) = (found, live) {
+            self.remove_entry(expired, Cause::Expired, sink);
         }
-        let slot = self.put(found, hash, new, clock, sink)?;
-        if !tags.is_empty() {
-            self.tags.get_or_insert_with(|| Box::new(Tags::new())).set(slot, tags);
+        let room = match live {
+            Some(slot) => self.make_room_for_replacement(slot, new.weight, clock, sink),
+            None if self.has_room(new.weight) => Ok(()),
+            None => self.make_room(1, new.weight, None, clock, sink),
+        };
+        if let Err(OutOfMemory) = room {
+            if let (Some(tags), Some(memberships)) = (&mut self.tags, memberships) {
+                tags.give_back(memberships);
+            }
+            if live.is_none() {
+                self.nodes.give_back(slot);
+            }
+            return Err((OutOfMemory.into(), new));
+        }
+        match live {
+            Some(slot) => self.replace(slot, new, sink),
+            None => self.insert(slot, hash, new),
+        }
+        if let (Some(tags), Some(memberships)) = (&mut self.tags, memberships) {
+            tags.join(slot, memberships);
         }
         self.recount();
         Ok(slot)
     }
 
+    /// Allocates all that storing an entry needs, and claims a slot where there is no live entry.
     #[inline]
-    fn insert(
+    fn prepare(
         &mut self,
+        live: Option<Slot>,
         hash: u64,
-        new: New<K, V>,
+        weight: u64,
+        deadline: Option<Nanos>,
+        tags: &[impl AsRef<str>],
         clock: &impl Clock,
-        sink: &mut impl RemovalSink<K, V>,
-    ) -> Slot {
-        if !self.has_room(new.weight) {
-            self.make_room(1, new.weight, None, clock, sink);
+    ) -> Result<(Slot, Option<Prepared>), Error> {
+        let slot = match live {
+            Some(slot) => slot,
+            None => self.claim(hash)?,
+        };
+        match self.prepare_slot(slot, weight, deadline, tags, clock) {
+            Ok(memberships) => Ok((slot, memberships)),
+            Err(error) => {
+                if live.is_none() {
+                    self.nodes.give_back(slot);
+                }
+                Err(error)
+            }
         }
-        let slot = self.nodes.insert(Node { key: new.key, value: new.value, hash });
+    }
+
+    #[inline]
+    fn prepare_slot(
+        &mut self,
+        slot: Slot,
+        weight: u64,
+        deadline: Option<Nanos>,
+        tags: &[impl AsRef<str>],
+        clock: &impl Clock,
+    ) -> Result<Option<Prepared>, Error> {
+        self.weights.try_reserve(slot, weight)?;
+        if deadline.is_some() {
+            self.prepare_deadline(slot, clock)?;
+        }
+        if tags.is_empty() { Ok(None) } else { self.prepare_tags(slot, tags).map(Some) }
+    }
+
+    #[inline]
+    fn prepare_deadline(&mut self, slot: Slot, clock: &impl Clock) -> Result<(), OutOfMemory> {
+        let wheel = match &mut self.wheel {
+            Some(wheel) => wheel,
+            none => none.insert(Wheel::new(clock.now())?),
+        };
+        wheel.try_reserve(slot)
+    }
+
+    fn prepare_tags(&mut self, slot: Slot, names: &[impl AsRef<str>]) -> Result<Prepared, Error> {
+        let tags = match &mut self.tags {
+            Some(tags) => tags,
+            none => none.insert(TryBox::new(Tags::new())?),
+        };
+        if !tags.have_room(names.len()) {
+            return Err(Error::Full);
+        }
+        Ok(tags.try_prepare(slot, names)?)
+    }
+
+    /// A slot for an entry under `hash`, and room for it in the index and the policy.
+    #[inline]
+    fn claim(&mut self, hash: u64) -> Result<Slot, OutOfMemory> {
+        let slot = self.nodes.try_claim()?;
+        let reserved = match self.policy.try_reserve(slot, &Present(&self.nodes, &self.weights)) {
+            Ok(()) => self.reserve_in_index(hash),
+            failed => failed,
+        };
+        match reserved {
+            Ok(()) => Ok(slot),
+            Err(error) => {
+                self.nodes.give_back(slot);
+                Err(error)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn reserve_in_index(&mut self, hash: u64) -> Result<(), OutOfMemory> {
+        let nodes = &self.nodes;
+        self.index.try_reserve(hash, |moved| nodes.get(moved).hash)
+    }
+
+    #[inline]
+    fn insert(&mut self, slot: Slot, hash: u64, new: New<K, V>) {
+        self.nodes.fill(slot, Node { key: new.key, value: new.value, hash });
         let nodes = &self.nodes;
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
         self.weights.add(slot, new.weight);
         self.policy.on_insert(slot, hash);
         if new.deadline.is_some() {
-            self.set_deadline(slot, new.deadline, clock);
+            self.change_deadline(slot, new.deadline);
         }
         self.stats.insertions += 1;
-        slot
+    }
+
+    /// Tells the policy of a replacement, and makes room where the entry becomes heavier.
+    #[inline]
+    fn make_room_for_replacement(
+        &mut self,
+        slot: Slot,
+        weight: u64,
+        clock: &impl Clock,
+        sink: &mut impl RemovalSink<K, V>,
+    ) -> Result<(), OutOfMemory> {
+        self.policy.on_access(slot, self.nodes.get(slot).hash);
+        if self.weights.get(slot) == weight { Ok(()) } else { self.reweigh(slot, weight, clock, sink) }
     }
 
     #[inline]
-    fn replace(
-        &mut self,
-        slot: Slot,
-        new: New<K, V>,
-        clock: &impl Clock,
-        sink: &mut impl RemovalSink<K, V>,
-    ) -> Slot {
-        let node = self.nodes.get_mut(slot);
-        self.policy.on_access(slot, node.hash);
-        let value = std::mem::replace(&mut node.value, new.value);
+    fn replace(&mut self, slot: Slot, new: New<K, V>, sink: &mut impl RemovalSink<K, V>) {
+        let value = std::mem::replace(&mut self.nodes.get_mut(slot).value, new.value);
         sink.push(Removed { key: new.key, value, cause: Cause::Replaced });
         self.remove_tags(slot);
         self.stats.updates += 1;
-        if self.weights.get(slot) != new.weight {
-            // Without its old deadline it cannot expire while room is made for it.
-            self.set_deadline(slot, None, clock);
-            self.reweigh(slot, new.weight, clock, sink);
-        }
-        self.set_deadline(slot, new.deadline, clock);
-        slot
+        self.change_deadline(slot, new.deadline);
     }
 
     /// Changes the weight of an entry, and evicts others where it has become heavier.
     #[cold]
-    fn reweigh(&mut self, slot: Slot, weight: u64, clock: &impl Clock, sink: &mut impl RemovalSink<K, V>) {
+    fn reweigh(
+        &mut self,
+        slot: Slot,
+        weight: u64,
+        clock: &impl Clock,
+        sink: &mut impl RemovalSink<K, V>,
+    ) -> Result<(), OutOfMemory> {
+        let (old, deadline) = (self.weights.get(slot), self.deadline(slot));
+        // Without a deadline it cannot expire while room is made for it.
+        self.change_deadline(slot, None);
         self.weights.remove(slot);
-        if self.weights.total() > self.most_weight - weight {
-            self.make_room(0, weight, Some(slot), clock, sink);
-        }
-        self.weights.add(slot, weight);
+        let room = if self.weights.total() > self.most_weight - weight {
+            self.make_room(0, weight, Some(slot), clock, sink).and_then(|()| sink.try_reserve())
+        } else {
+            Ok(())
+        };
+        self.weights.add(slot, if room.is_ok() { weight } else { old });
+        self.change_deadline(slot, deadline);
+        room
     }
 
     /// Replaces the value of a live entry and returns the old value. Weight and deadline stay, tags are removed. O(1).
@@ -182,16 +298,40 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.wheel.is_none() && self.weights.all_one() && self.len() < Slot::LIMIT
     }
 
-    /// Stores an entry under a key that is absent, in a [plain](Self::is_plain) store, of weight 1
-    /// and without deadline or tags. O(1); what [`put`](Self::put) does, in fewer steps. At most one
-    /// entry leaves.
+    /// Finds a place for an entry under a key that is absent, in a [plain](Self::is_plain) store: a vacant slot,
+    /// or the next victim's. To be handed to [`insert_plain`](Self::insert_plain) before anything else. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]; nothing has changed.
     #[inline(always)]
-    pub fn insert_plain(&mut self, hash: u64, key: K, value: V) -> Option<Removed<K, V>> {
+    pub fn reserve_plain(&mut self, hash: u64) -> Result<PlainPlace, OutOfMemory> {
+        if self.has_room(1) {
+            return Ok(PlainPlace(self.claim(hash)?, true));
+        }
+        self.reserve_in_index(hash)?;
+        let victim = self.policy.victim(&Present(&self.nodes, &self.weights));
+        match victim {
+            Some(slot) => Ok(PlainPlace(slot, false)),
+            None => unreachable!("a full store has a victim"),
+        }
+    }
+
+    /// Stores an entry in its place, of weight 1 and without deadline or tags. O(1); what
+    /// [`put`](Self::put) does, in fewer steps. Returns the victim whose place it was.
+    #[inline(always)]
+    pub fn insert_plain(
+        &mut self,
+        PlainPlace(slot, vacant): PlainPlace,
+        hash: u64,
+        key: K,
+        value: V,
+    ) -> Option<Removed<K, V>> {
         debug_assert!(self.is_plain());
         self.stats.insertions += 1;
         let new = Node { key, value, hash };
-        if self.has_room(1) {
-            let slot = self.nodes.insert(new);
+        if vacant {
+            self.nodes.fill(slot, new);
             let nodes = &self.nodes;
             self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
             self.weights.add(slot, 1);
@@ -199,8 +339,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             self.recount();
             return None;
         }
-        let slot = self.policy.victim(&Present(&self.nodes, &self.weights))?;
-        // The newcomer takes the victim's slot, and its weight of 1.
+        // The new entry takes the victim's slot, and its weight of 1.
         let node = std::mem::replace(self.nodes.get_mut(slot), new);
         self.index.remove(node.hash, slot);
         let nodes = &self.nodes;
@@ -213,12 +352,29 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     }
 
     /// Sets, moves or removes an entry's deadline. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]; the entry has the deadline it had.
     #[inline]
-    pub fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>, clock: &impl Clock) {
-        match &mut self.wheel {
-            Some(wheel) => wheel.set(slot, deadline),
-            None if deadline.is_none() => {}
-            None => self.wheel.insert(Wheel::new(clock.now())).set(slot, deadline),
+    pub fn set_deadline(
+        &mut self,
+        slot: Slot,
+        deadline: Option<Nanos>,
+        clock: &impl Clock,
+    ) -> Result<(), OutOfMemory> {
+        if deadline.is_some() {
+            self.prepare_deadline(slot, clock)?;
+        }
+        self.change_deadline(slot, deadline);
+        Ok(())
+    }
+
+    /// [`set_deadline`](Self::set_deadline), for a slot whose deadline was prepared or is there.
+    #[inline]
+    fn change_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) {
+        if let Some(wheel) = &mut self.wheel {
+            wheel.set(slot, deadline);
         }
     }
 
@@ -232,7 +388,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         kept: Option<Slot>,
         clock: &impl Clock,
         sink: &mut impl RemovalSink<K, V>,
-    ) {
+    ) -> Result<(), OutOfMemory> {
         let now = self.wheel.is_some().then(|| clock.now());
         if let Some(now) = now {
             self.expire(now, EXPIRED_A_CALL, sink);
@@ -248,7 +404,9 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
                 victim => victim,
             };
             let Some(victim) = victim else { break };
+            sink.try_reserve()?;
             self.remove_entry(victim, Cause::Evicted, sink);
         }
+        Ok(())
     }
 }

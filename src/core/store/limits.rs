@@ -4,8 +4,11 @@ use std::num::NonZeroU64;
 
 use crate::slot::Slot;
 
-/// Bounds up to this many entries are allocated for in one piece.
+/// Of stores of at most so many entries, what belongs to each entry is contiguous.
 const LARGEST_PIECE: usize = 1 << 22;
+
+/// Of all stores, that of the first entries is contiguous, so that a small cache takes little memory.
+const PIECE: usize = 1 << 12;
 
 /// How much a store may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,11 +40,17 @@ impl Limits {
         if self.items.is_some() { self.most_items() } else { usize::MAX }
     }
 
-    /// What to allocate in one piece.
+    /// The bound as the index wants it: 0 for any number.
+    pub(super) fn bound_of_index(&self) -> usize {
+        if self.items.is_some() { self.most_items() } else { 0 }
+    }
+
+    /// How much of what belongs to each entry is contiguous. A slot may be claimed before room is made, so
+    /// there is one slot more than there are entries.
     pub(super) fn capacity(&self) -> usize {
         match self.items {
-            Some(_) if self.most_items() <= LARGEST_PIECE => self.most_items(),
-            _ => 0,
+            Some(_) if self.most_items() <= LARGEST_PIECE => (self.most_items() + 1).max(PIECE),
+            _ => PIECE,
         }
     }
 }

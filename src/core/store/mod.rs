@@ -24,6 +24,7 @@ use crate::arena::Arena;
 use crate::clock::{Clock, Nanos};
 use crate::column::Column;
 use crate::index::Index;
+use crate::memory::{OutOfMemory, TryBox, TryClone};
 use crate::node::Node;
 use crate::policy::{Entries, Policy};
 use crate::slot::Slot;
@@ -32,7 +33,7 @@ use crate::tags::Tags;
 use crate::weights::Weights;
 use crate::wheel::Wheel;
 
-pub use insertion::New;
+pub use insertion::{New, PlainPlace};
 pub use limits::Limits;
 pub use removal::{Cause, Drained, RemovalSink, Removed};
 
@@ -67,11 +68,11 @@ pub struct EntryStore<K, V, P: Policy> {
     weights: Weights,
     wheel: Option<Wheel>,
     /// Made with the first tag.
-    tags: Option<Box<Tags>>,
+    tags: Option<TryBox<Tags>>,
     /// Made with the first stamp.
-    stamps: Option<Box<Column<u64>>>,
+    stamps: Option<TryBox<Column<u64>>>,
     /// Made with the first time that an entry was fetched at.
-    fetched: Option<Box<Column<Nanos>>>,
+    fetched: Option<TryBox<Column<Nanos>>>,
     stats: Stats,
     limits: Limits,
     /// Whether the limits were lowered and do not hold yet.
@@ -80,14 +81,14 @@ pub struct EntryStore<K, V, P: Policy> {
 }
 
 impl<K, V, P: Policy> EntryStore<K, V, P> {
-    /// An empty store. O(1), and memory for a bound on entries is set aside.
+    /// An empty store. O(1). Allocates nothing: memory grows with what is stored, whatever the limits are.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
         let mut policy = P::new(limits.capacity(), seed);
         policy.set_bound(limits.bound());
         Self {
             nodes: Arena::new(limits.capacity()),
-            index: Index::new(limits.capacity()),
+            index: Index::new(limits.bound_of_index()),
             policy,
             most_items: limits.most_items(),
             most_weight: limits.most_weight(),
@@ -326,8 +327,18 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
 
     /// Keeps a number with an entry until the entry is removed. A slot that is used again has the old
     /// number, so set one for each new entry. O(1).
-    pub fn set_stamp(&mut self, slot: Slot, stamp: u64) {
-        self.stamps.get_or_insert_with(|| Box::new(Column::new(self.limits.capacity()))).set(slot, stamp);
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]; the entry has the number it had.
+    pub fn set_stamp(&mut self, slot: Slot, stamp: u64) -> Result<(), OutOfMemory> {
+        let stamps = match &mut self.stamps {
+            Some(stamps) => stamps,
+            none => none.insert(TryBox::new(Column::new(self.limits.capacity()))?),
+        };
+        stamps.try_reserve(slot)?;
+        stamps.set(slot, stamp);
+        Ok(())
     }
 
     /// When the entry was fetched, see [`set_fetched`](Self::set_fetched); 0 if that was never said. O(1).
@@ -339,8 +350,18 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
 
     /// Keeps the time at which an entry was fetched from elsewhere, under the same terms as
     /// [`set_stamp`](Self::set_stamp). O(1).
-    pub fn set_fetched(&mut self, slot: Slot, time: Nanos) {
-        self.fetched.get_or_insert_with(|| Box::new(Column::new(self.limits.capacity()))).set(slot, time);
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]; the entry has the time it had.
+    pub fn set_fetched(&mut self, slot: Slot, time: Nanos) -> Result<(), OutOfMemory> {
+        let fetched = match &mut self.fetched {
+            Some(fetched) => fetched,
+            none => none.insert(TryBox::new(Column::new(self.limits.capacity()))?),
+        };
+        fetched.try_reserve(slot)?;
+        fetched.set(slot, time);
+        Ok(())
     }
 
     /// Every key and value, in no particular order. O(n).
@@ -349,29 +370,36 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     }
 
     /// The same store, with the keys and values that the closure makes of the old ones. O(n).
-    #[must_use]
-    pub fn map<L, W>(&self, mut convert: impl FnMut(&K, &V) -> (L, W)) -> EntryStore<L, W, P>
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]; what the closure made is dropped.
+    pub fn try_map<L, W>(
+        &self,
+        mut convert: impl FnMut(&K, &V) -> (L, W),
+    ) -> Result<EntryStore<L, W, P>, OutOfMemory>
     where
-        P: Clone,
+        P: TryClone,
     {
-        EntryStore {
-            nodes: self.nodes.map(|node| {
-                let (key, value) = convert(&node.key, &node.value);
-                Node { key, value, hash: node.hash }
-            }),
-            index: self.index.clone(),
-            policy: self.policy.clone(),
+        Ok(EntryStore {
+            index: self.index.try_clone(|slot| self.nodes.get(slot).hash)?,
+            policy: self.policy.try_clone()?,
             most_items: self.most_items,
             most_weight: self.most_weight,
-            weights: self.weights.clone(),
-            wheel: self.wheel.clone(),
-            tags: self.tags.clone(),
-            stamps: self.stamps.clone(),
-            fetched: self.fetched.clone(),
+            weights: self.weights.try_clone()?,
+            wheel: self.wheel.try_clone()?,
+            tags: self.tags.try_clone()?,
+            stamps: self.stamps.try_clone()?,
+            fetched: self.fetched.try_clone()?,
             stats: self.stats,
             limits: self.limits,
             shrinking: self.shrinking,
             seed: self.seed,
-        }
+            // Last, so that what was made is not dropped for want of memory elsewhere.
+            nodes: self.nodes.try_map(|node| {
+                let (key, value) = convert(&node.key, &node.value);
+                Ok(Node { key, value, hash: node.hash })
+            })?,
+        })
     }
 }

@@ -3,6 +3,7 @@
 use super::{EntryStore, Limits, Present};
 use crate::arena::Arena;
 use crate::clock::{Clock, Nanos};
+use crate::memory::{OutOfMemory, TryBox};
 use crate::node::Node;
 use crate::policy::Policy;
 use crate::slot::Slot;
@@ -40,11 +41,25 @@ pub struct Removed<K, V> {
 
 /// Takes the entries that a store removes.
 pub trait RemovalSink<K, V> {
+    /// Makes room for one more entry. Called before each entry is removed, but not where a call removes a
+    /// single entry that it was asked for, or found expired. Where it fails, no more are removed.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    fn try_reserve(&mut self) -> Result<(), OutOfMemory> {
+        Ok(())
+    }
+
     /// Takes one entry. The store is in the middle of a call: keep the entry and look at it later.
     fn push(&mut self, removed: Removed<K, V>);
 }
 
 impl<K, V> RemovalSink<K, V> for Vec<Removed<K, V>> {
+    fn try_reserve(&mut self) -> Result<(), OutOfMemory> {
+        Ok(Vec::try_reserve(self, 1)?)
+    }
+
     fn push(&mut self, removed: Removed<K, V>) {
         Vec::push(self, removed);
     }
@@ -100,6 +115,9 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         let Some((id, len)) = tagged else { return 0 };
         // A tag ends with its last entry, so the loop never looks at it after that.
         for evicted in 0..len.min(most) {
+            if sink.try_reserve().is_err() {
+                return evicted;
+            }
             let Some(slot) = self.tags.as_ref().and_then(|tags| tags.oldest(id)) else { return evicted };
             let expired = self.has_expired(slot, clock);
             self.remove_entry(slot, if expired { Cause::Expired } else { Cause::Deleted }, sink);
@@ -111,6 +129,9 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     /// Removes at most `most` entries whose deadline has come, and returns how many. O(1) for each.
     pub fn expire(&mut self, now: Nanos, most: usize, sink: &mut impl RemovalSink<K, V>) -> usize {
         for expired in 0..most {
+            if sink.try_reserve().is_err() {
+                return expired;
+            }
             let Some(slot) = self.wheel.as_mut().and_then(|wheel| wheel.pop(now)) else {
                 return expired;
             };
@@ -126,7 +147,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.most_weight = limits.most_weight();
         self.policy.set_bound(limits.bound());
         let nodes = &self.nodes;
-        self.index.reshape(limits.capacity(), |slot| nodes.get(slot).hash);
+        self.index.set_bound(limits.bound_of_index(), |slot| nodes.get(slot).hash);
         self.shrinking = self.is_over();
     }
 
@@ -141,6 +162,9 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             if !self.is_over() {
                 self.shrinking = false;
                 return false;
+            }
+            if sink.try_reserve().is_err() {
+                return true;
             }
             if self.wheel.is_some() && self.expire(clock.now(), 1, sink) > 0 {
                 continue;
@@ -168,7 +192,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
 pub struct Drained<K, V> {
     nodes: Arena<Node<K, V>>,
     /// Slow to drop, so the caller chooses when.
-    _tags: Option<Box<Tags>>,
+    _tags: Option<TryBox<Tags>>,
 }
 
 impl<K, V> Drained<K, V> {

@@ -16,7 +16,8 @@ fn request<P: Policy>(store: &mut EntryStore<u64, (), P>, key: u64) -> bool {
             store.hit(slot);
         }
         None => {
-            store.insert_plain(hash, key, ());
+            let place = store.reserve_plain(hash).expect("there is memory");
+            store.insert_plain(place, hash, key, ());
         }
     }
     found.is_some()

@@ -160,7 +160,8 @@ fn random_draws_evenly() {
     let mut drawn = [0_u32; 20];
     for _ in 0..20_000 {
         let named = store.victim().map(|slot| *store.key(slot)).expect("it is full");
-        store.insert_plain(spread(99), 99, 0);
+        let place = store.reserve_plain(spread(99)).expect("there is memory");
+        store.insert_plain(place, spread(99), 99, 0);
         let slot = find(&store, 99).expect("it was stored");
         assert_eq!(find(&store, named), None);
         store.remove(slot, Cause::Deleted, &mut removed);
@@ -197,7 +198,7 @@ fn tags_grow_and_leave_nothing_behind() {
         assert_eq!(store.evict_tag(&own(key), usize::MAX, &clock, &mut removed), 1);
         assert_eq!(removed.pop().map(|entry| (entry.key, entry.cause)), Some((key, Cause::Deleted)));
     }
-    let copy = store.map(|&key, &value| (key, value));
+    let copy = store.try_map(|&key, &value| (key, value)).expect("there is memory");
     assert_eq!(store.evict_tag("odd", usize::MAX, &clock, &mut removed) as u64, MANY / 4);
     assert_eq!(store.evict_tag("all", usize::MAX, &clock, &mut removed) as u64, MANY / 4);
     assert_eq!((store.evict_tag("all", 1, &clock, &mut removed), store.len()), (0, 0));

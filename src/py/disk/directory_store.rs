@@ -1,12 +1,11 @@
 //! `Cache` and `FanoutCache` as stores behind a cache in memory, without a detour through Python.
 
-use std::sync::Arc;
-
 use flexcache_core::tracker::{LANES, Stamp};
 use flexcache_disk::{Commit as DiskCommit, Entry, Key, Label, Put, Value, Written, stripe_of};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyTuple};
 
 use super::arguments::encode_tag;
@@ -161,7 +160,7 @@ impl DirectoryStore {
     fn entry(py: Python<'_>, value: Bound<'_, PyAny>, row: &Entry) -> PyResult<StoredEntry> {
         let seconds = row.expire_time.map(|time| now(py).map(|now| time - now)).transpose()?;
         let tags = match &row.tag {
-            Value::Text(tag) => vec![Arc::from(tag.as_str())],
+            Value::Text(tag) => vec![PyBackedStr::try_from(PyString::new(py, tag))?],
             _ => Vec::new(),
         };
         Ok(StoredEntry { value: value.unbind(), seconds, tags })

@@ -1,11 +1,13 @@
 //! One store, whatever its policy: the only place that names all policies.
 
-use std::sync::Arc;
-
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
-use flexcache_core::{Cause, EntryStore, Error, Limits, Nanos, New, Slot, Stamp, Stats, store::Drained};
+use flexcache_core::{
+    Cause, EntryStore, Error, Limits, Nanos, New, OutOfMemory, Slot, Stamp, Stats, store::Drained,
+};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 
+use super::core_errors::try_collect;
 use super::tier::Freshness;
 use crate::py::process::clock::SystemClock;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
@@ -69,6 +71,14 @@ pub(crate) enum AnyStore {
     S3Fifo(PyStore<S3Fifo>),
     TinyLfu(PyStore<TinyLfu>),
     Auto(PyStore<Auto>),
+}
+
+/// A copy of a tag's name.
+fn copied(name: &str) -> Result<String, OutOfMemory> {
+    let mut copy = String::new();
+    copy.try_reserve_exact(name.len())?;
+    copy.push_str(name);
+    Ok(copy)
 }
 
 /// A call that the fast path does not cover.
@@ -187,10 +197,13 @@ impl AnyStore {
             }
             Ok(match store.find(hash, eq)? {
                 Some(slot) => PlainPut::Replaced(store.exchange(slot, value())),
-                None => match store.insert_plain(hash, key(), value()) {
-                    Some(entry) => PlainPut::Evicted(entry),
-                    None => PlainPut::Inserted,
-                },
+                None => {
+                    let place = store.reserve_plain(hash).map_err(|OutOfMemory| Complicated)?;
+                    match store.insert_plain(place, hash, key(), value()) {
+                        Some(entry) => PlainPut::Evicted(entry),
+                        None => PlainPut::Inserted,
+                    }
+                }
             })
         })
     }
@@ -205,7 +218,7 @@ impl AnyStore {
         found: Option<Slot>,
         hash: u64,
         new: PyNew,
-        tags: &[Arc<str>],
+        tags: &[PyBackedStr],
         removed: &mut RemovedEntries,
     ) -> Result<Slot, (Error, PyNew)> {
         if !tags.is_empty() {
@@ -246,13 +259,20 @@ impl AnyStore {
         on_store!(self, store => store.deadline(slot))
     }
 
-    pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) {
-        on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock));
+    pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) -> Result<(), OutOfMemory> {
+        on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock))
     }
 
     /// The tags of an entry.
-    pub(crate) fn tags(&self, slot: Slot) -> Vec<Arc<str>> {
-        on_store!(self, store => store.tags(slot).map(Arc::from).collect())
+    pub(crate) fn tags(&self, slot: Slot) -> Result<Vec<String>, OutOfMemory> {
+        on_store!(self, store => {
+            let mut tags = Vec::new();
+            for tag in store.tags(slot) {
+                tags.try_reserve(1)?;
+                tags.push(copied(tag)?);
+            }
+            Ok(tags)
+        })
     }
 
     pub(crate) fn count_tagged(&self, tag: &str) -> usize {
@@ -297,8 +317,8 @@ impl AnyStore {
         on_store!(self, store => store.victim())
     }
 
-    pub(crate) fn slots(&self) -> Vec<Slot> {
-        on_store!(self, store => store.slots().collect())
+    pub(crate) fn slots(&self) -> PyResult<Vec<Slot>> {
+        on_store!(self, store => try_collect(store.len(), store.slots()))
     }
 
     pub(crate) fn key(&self, slot: Slot) -> &Py<PyAny> {
@@ -323,14 +343,15 @@ impl AnyStore {
         on_store!(self, store => freshness!(store, slot))
     }
 
-    pub(crate) fn set_freshness(&mut self, slot: Slot, of: Freshness) {
+    pub(crate) fn set_freshness(&mut self, slot: Slot, of: Freshness) -> Result<(), OutOfMemory> {
         on_store!(self, store => {
-            store.set_stamp(slot, of.stamp.bits());
+            store.set_stamp(slot, of.stamp.bits())?;
             // Caches that serve a copy for a time set it for each entry, the others never.
             if of.fetched != 0 || store.fetched(slot) != 0 {
-                store.set_fetched(slot, of.fetched);
+                store.set_fetched(slot, of.fetched)?;
             }
-        });
+            Ok(())
+        })
     }
 
     pub(crate) fn rank(&self, slot: Slot) -> u64 {
@@ -382,17 +403,17 @@ impl AnyStore {
     }
 
     /// The same store with references of its own.
-    pub(crate) fn copy(&self, py: Python<'_>) -> Self {
+    pub(crate) fn copy(&self, py: Python<'_>) -> Result<Self, OutOfMemory> {
         let share = |key: &Py<PyAny>, value: &Py<PyAny>| (key.clone_ref(py), value.clone_ref(py));
-        match self {
-            Self::Lru(store) => Self::Lru(store.map(share)),
-            Self::Fifo(store) => Self::Fifo(store.map(share)),
-            Self::Lfu(store) => Self::Lfu(store.map(share)),
-            Self::Random(store) => Self::Random(store.map(share)),
-            Self::Sieve(store) => Self::Sieve(store.map(share)),
-            Self::S3Fifo(store) => Self::S3Fifo(store.map(share)),
-            Self::TinyLfu(store) => Self::TinyLfu(store.map(share)),
-            Self::Auto(store) => Self::Auto(store.map(share)),
-        }
+        Ok(match self {
+            Self::Lru(store) => Self::Lru(store.try_map(share)?),
+            Self::Fifo(store) => Self::Fifo(store.try_map(share)?),
+            Self::Lfu(store) => Self::Lfu(store.try_map(share)?),
+            Self::Random(store) => Self::Random(store.try_map(share)?),
+            Self::Sieve(store) => Self::Sieve(store.try_map(share)?),
+            Self::S3Fifo(store) => Self::S3Fifo(store.try_map(share)?),
+            Self::TinyLfu(store) => Self::TinyLfu(store.try_map(share)?),
+            Self::Auto(store) => Self::Auto(store.try_map(share)?),
+        })
     }
 }

@@ -9,7 +9,7 @@ use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 
 use super::any_store::AnyStore;
-use super::core_errors::refused;
+use super::core_errors::{out_of_memory, refused};
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::key;
@@ -61,6 +61,7 @@ impl FlexCache {
         let mut removed = RemovedEntries::new();
         // Loads that are not to be stored any more.
         let mut discarded = Vec::new();
+        let mut unstamped = Ok(());
         let stored = self.shards.find(&key, hash, |store, found| {
             let present = found.is_some_and(|slot| !store.has_expired(slot));
             if present && if_present != IfPresent::Replace {
@@ -76,7 +77,7 @@ impl FlexCache {
                 New { key: key.to_owned().unbind(), value: value.to_owned().unbind(), weight, deadline };
             let stored = store.put(found, hash, new, tags, &mut removed);
             if let (Ok(slot), true) = (&stored, self.tier.is_some()) {
-                store.set_freshness(*slot, freshness);
+                unstamped = store.set_freshness(*slot, freshness);
             }
             if !store.loads.is_empty() && stored.is_ok() {
                 discarded = match origin {
@@ -94,6 +95,8 @@ impl FlexCache {
         if !removed.is_empty() {
             self.finish_removals_by_write(py, removed, value)?;
         }
+        // An entry without its stamp is not known to be the store's: the caller removes it.
+        unstamped.map_err(out_of_memory)?;
         match stored {
             Ok(stored) => Ok(stored),
             Err((error, new)) => {

@@ -70,9 +70,10 @@ impl FlexCache {
                 let mut removed = RemovedEntries::new();
                 let expired = shard.with(py, |store| store.expire(now, BATCH, &mut removed))?;
                 count += expired;
+                let is_all = expired < BATCH && !removed.ran_out_of_memory();
                 self.finish_removals(py, removed)?;
                 drop(turn);
-                if expired < BATCH {
+                if is_all {
                     break;
                 }
             }

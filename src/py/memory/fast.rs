@@ -64,8 +64,8 @@ Args:
     key: any hashable.
     value: any object; see FlexCache for the methods it may have.
     ttl: how long the entry lives: seconds as int or float, a timedelta, or a datetime (a naive
-        one in local time). What is not after now has expired already. None for the cache's
-        default_ttl.
+        one in local time). What is not after now has expired already. float(\"inf\") is for ever,
+        None the cache's default_ttl.
     tags: what evict_tag() knows the entry by: an iterable of str; None for nothing. A value that
         replaces another has only the tags it came with.
 

@@ -8,12 +8,13 @@
 
 use std::ops::{Deref, DerefMut};
 
-use flexcache_core::Slot;
+use flexcache_core::{OutOfMemory, Slot};
 use hashbrown::HashMap;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::any_store::AnyStore;
+use super::core_errors::out_of_memory;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
@@ -134,23 +135,24 @@ fn find_asking_python<R>(
             let found = store.find(hash, |stored| {
                 let equal = native_eq(stored, key).or_else(|| answers.about(stored));
                 if equal.is_none() {
+                    unknown.try_reserve(1).map_err(OutOfMemory::from)?;
                     unknown.push(stored.clone_ref(py));
                 }
-                Ok::<_, ()>(equal.unwrap_or(false))
+                Ok::<_, OutOfMemory>(equal.unwrap_or(false))
             });
-            match found {
-                Ok(found) if found.is_some() || unknown.is_empty() => {
-                    step.take().map(|step| step(store, found))
+            match found.map_err(out_of_memory)? {
+                found if found.is_some() || unknown.is_empty() => {
+                    Ok(step.take().map(|step| step(store, found)))
                 }
-                _ => None,
+                _ => Ok::<_, PyErr>(None),
             }
-        })?;
+        })??;
         if let Some(result) = done {
             return Ok(result);
         }
         for stored in unknown {
             let equal = running_python::eq(stored.bind(py), key)?;
-            answers.add(stored, equal);
+            answers.add(stored, equal).map_err(out_of_memory)?;
             if equal {
                 break;
             }
@@ -176,13 +178,16 @@ impl Answers {
         self.by_address.get(&(stored.as_ptr() as usize)).copied()
     }
 
-    pub(super) fn add(&mut self, stored: Py<PyAny>, equal: bool) {
+    pub(super) fn add(&mut self, stored: Py<PyAny>, equal: bool) -> Result<(), OutOfMemory> {
+        self.list.try_reserve(1)?;
+        self.by_address.try_reserve(if self.list.len() + 1 < FEW_ANSWERS { 0 } else { FEW_ANSWERS })?;
         self.list.push((stored, equal));
         if self.list.len() == FEW_ANSWERS {
-            self.by_address =
-                self.list.iter().map(|(known, equal)| (known.as_ptr() as usize, *equal)).collect();
+            let known = self.list.iter().map(|(known, equal)| (known.as_ptr() as usize, *equal));
+            self.by_address.extend(known);
         } else if let Some((known, equal)) = self.list.last().filter(|_| self.list.len() > FEW_ANSWERS) {
             self.by_address.insert(known.as_ptr() as usize, *equal);
         }
+        Ok(())
     }
 }

@@ -1,14 +1,15 @@
 //! The arguments of `FlexCache(...)`, checked.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use flexcache_core::{Limits, Nanos};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBool, PyString, PyTuple};
 
 use super::any_store::PolicyName;
+use super::core_errors::out_of_memory;
 use crate::py::object::duration::{self, Ttl};
 use crate::py::object::integer::{integer, shown};
 use crate::py::object::running_python::next;
@@ -101,13 +102,13 @@ pub(crate) fn record(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
 }
 
 /// A tag of an entry.
-pub(crate) fn tag(value: &Borrowed<'_, '_, PyAny>) -> PyResult<Arc<str>> {
+pub(crate) fn tag(value: &Borrowed<'_, '_, PyAny>) -> PyResult<PyBackedStr> {
     let tag = value.cast::<PyString>().map_err(|_| wrong_type("a tag", "a str", value))?;
-    Ok(Arc::from(&*tag.to_cow()?))
+    tag.extract()
 }
 
 /// The tags of an entry: none, or those of an iterable.
-pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<Arc<str>>> {
+pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<PyBackedStr>> {
     let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(Vec::new()) };
     if value.is_instance_of::<PyString>() {
         return Err(PyTypeError::new_err(format!(
@@ -121,6 +122,7 @@ pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<Arc<s
     })?;
     let mut tags = Vec::new();
     while let Some(value) = next(&each)? {
+        tags.try_reserve(1).map_err(|error| out_of_memory(error.into()))?;
         tags.push(tag(&value.as_borrowed())?);
     }
     Ok(tags)
@@ -208,7 +210,11 @@ pub(crate) fn divisible(shards: u64, limits: Limits) -> PyResult<()> {
 }
 
 pub(crate) fn default_ttl(value: &Bound<'_, PyAny>) -> PyResult<Option<Ttl>> {
-    if value.is_none() { Ok(None) } else { duration::ttl("default_ttl", value.as_borrowed()).map(Some) }
+    if value.is_none() {
+        Ok(None)
+    } else {
+        Ok(Some(duration::ttl("default_ttl", value.as_borrowed())?).filter(|ttl| *ttl != Ttl::Never))
+    }
 }
 
 /// `True`, `False`, or a number of seconds.

@@ -5,20 +5,21 @@
 //! pickle counts. What has expired is left out.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flexcache_core::{Clock, Nanos, Slot};
+use flexcache_core::{Clock, Nanos};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
+use super::core_errors::{out_of_memory, try_with_capacity};
 use super::options::{self, Options};
 use super::state::{self, Callbacks, FlexCache};
 use super::terms::{IfPresent, Terms};
-use crate::py::object::duration::{Ttl, seconds_until};
+use crate::py::object::duration::{Ttl, seconds, seconds_until};
 use crate::py::object::encoded_key::EncodedKey;
+use crate::py::object::fallible;
 use crate::py::object::hooks;
 use crate::py::process::clock::SystemClock;
 
@@ -32,7 +33,7 @@ fn timestamp(deadline: Nanos) -> f64 {
 fn datetime(py: Python<'_>, timestamp: f64) -> PyResult<Bound<'_, PyAny>> {
     let module = py.import("datetime")?;
     let utc = module.getattr("timezone")?.getattr("utc")?;
-    module.getattr("datetime")?.call_method1("fromtimestamp", (timestamp, utc))
+    module.getattr("datetime")?.call_method1("fromtimestamp", (fallible::float(py, timestamp)?, utc))
 }
 
 /// The keyword arguments that make a cache like this one.
@@ -45,14 +46,13 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
         Some(policy) => arguments.set_item("eviction_policy", policy)?,
         None => arguments.set_item("eviction_policy", options.policy.as_str())?,
     }
-    let seconds = |nanos: Nanos| std::time::Duration::from_nanos(nanos).as_secs_f64();
     arguments.set_item("scan_interval", seconds(options.scan_interval))?;
     arguments.set_item("max_items", limits.items.map_or(0, std::num::NonZeroU64::get))?;
     arguments.set_item("max_bytes", limits.weight.map_or(0, std::num::NonZeroU64::get))?;
     match options.default_ttl {
         Some(Ttl::After(nanos)) => arguments.set_item("default_ttl", seconds(nanos))?,
         Some(Ttl::At(deadline)) => arguments.set_item("default_ttl", datetime(py, timestamp(deadline))?)?,
-        None => {}
+        Some(Ttl::Never) | None => {}
     }
     arguments.set_item("thread_safe", options.thread_safe)?;
     arguments.set_item("shards", options.shards)?;
@@ -96,30 +96,39 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
     let entries = PyList::empty(py);
     // Each name is one object, which is pickled once.
-    let mut names: HashMap<Arc<str>, Bound<'py, PyString>> = HashMap::new();
+    let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
     for shard in cache.get().shards.iter() {
-        let stored: Vec<_> = shard.with(py, |store| {
-            let entry = |slot: Slot| {
-                (
-                    store.key(slot).clone_ref(py),
-                    store.value(slot).clone_ref(py),
-                    store.deadline(slot),
-                    store.rank(slot),
-                    store.tags(slot),
-                )
-            };
-            store.slots().into_iter().filter(|&slot| !store.has_expired(slot)).map(entry).collect()
-        })?;
-        for (key, value, deadline, rank, tags) in stored {
-            let entry = (EncodedKey::unwrap(py, key), value, deadline.map(timestamp), rank);
-            if tags.is_empty() {
-                entries.append(entry)?;
-            } else {
-                let mut object =
-                    |tag: Arc<str>| names.entry(tag).or_insert_with_key(|tag| PyString::new(py, tag)).clone();
-                let tags = PyTuple::new(py, tags.into_iter().map(&mut object).collect::<Vec<_>>())?;
-                entries.append((entry.0, entry.1, entry.2, entry.3, tags))?;
+        let stored = shard.with(py, |store| {
+            let mut stored = try_with_capacity(store.len())?;
+            for slot in store.slots()?.into_iter().filter(|&slot| !store.has_expired(slot)) {
+                let tags = store.tags(slot).map_err(out_of_memory)?;
+                let (key, value) = (store.key(slot).clone_ref(py), store.value(slot).clone_ref(py));
+                stored.push((key, value, store.deadline(slot), store.rank(slot), tags));
             }
+            Ok::<_, PyErr>(stored)
+        })??;
+        for (key, value, deadline, rank, tags) in stored {
+            let key = EncodedKey::unwrap(py, key);
+            let moment = match deadline {
+                Some(deadline) => fallible::float(py, timestamp(deadline))?.unbind(),
+                None => py.None(),
+            };
+            let rank = fallible::int(py, rank)?.unbind();
+            if tags.is_empty() {
+                entries.append(fallible::tuple(py, [key, value, moment, rank].into_iter())?)?;
+                continue;
+            }
+            let mut of_entry = try_with_capacity(tags.len())?;
+            for tag in tags {
+                if !names.contains_key(&tag) {
+                    let object = PyString::from_bytes(py, tag.as_bytes())?;
+                    names.try_reserve(1).map_err(|error| out_of_memory(error.into()))?;
+                    names.insert(tag.clone(), object);
+                }
+                of_entry.extend(names.get(&tag).map(|name| name.clone().into_any().unbind()));
+            }
+            let tags = fallible::tuple(py, of_entry.into_iter())?.into_any().unbind();
+            entries.append(fallible::tuple(py, [key, value, moment, rank, tags].into_iter())?)?;
         }
     }
     let attributes = cache.getattr_opt("__dict__")?;
@@ -160,7 +169,8 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         }
         if ttl.is_none() {
             // What had no deadline gets none, whatever the default.
-            cache.get().find_live(borrowed, |store, slot| store.set_deadline(slot, None))?;
+            let set = cache.get().find_live(borrowed, |store, slot| store.set_deadline(slot, None))?;
+            set.transpose().map_err(out_of_memory)?;
         }
         cache.get().find_live(borrowed, |store, slot| store.restore(slot, rank))?;
     }
@@ -205,7 +215,7 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     }
     let mut stores = Vec::with_capacity(original.shards.len());
     for shard in original.shards.iter() {
-        let mut store = shard.with(py, |store| store.copy(py))?;
+        let mut store = shard.with(py, |store| store.copy(py))?.map_err(out_of_memory)?;
         store.reset_stats();
         stores.push(store);
     }

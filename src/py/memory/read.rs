@@ -1,12 +1,12 @@
 //! Reading a cache: hits, misses and look-ups that count as neither.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::any_store::Complicated;
+use super::core_errors::out_of_memory;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
 use crate::py::store::seam::Equality;
@@ -127,10 +127,10 @@ impl FlexCache {
     }
 
     /// The tags of a live entry.
-    pub(super) fn tags_of(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Vec<Arc<str>>>> {
+    pub(super) fn tags_of(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Vec<String>>> {
         match &self.tier {
             Some(tier) => self.tags_through(tier, key),
-            None => self.find_live(key, |store, slot| store.tags(slot)),
+            None => self.find_live(key, |store, slot| store.tags(slot))?.transpose().map_err(out_of_memory),
         }
     }
 

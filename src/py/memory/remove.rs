@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use flexcache_core::Cause;
+use flexcache_core::{Cause, OutOfMemory};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 
 use super::any_store::AnyStore;
+use super::core_errors::out_of_memory;
 use super::entries::missing;
 use super::expiry::BATCH;
 use super::state::FlexCache;
@@ -97,9 +98,11 @@ impl FlexCache {
         // All are out before any hook runs, which may store others under the tag.
         let all = self.remove_tagged_entries(py, tag, &mut removed);
         let count = removed.iter().filter(|entry| entry.cause == Cause::Deleted).count();
+        let ran_out = removed.ran_out_of_memory();
         let finished = self.finish_removals(py, removed);
         drop(turn);
-        all.and(finished).map(|()| count)
+        all.and(finished)?;
+        if ran_out { Err(out_of_memory(OutOfMemory)) } else { Ok(count) }
     }
 
     fn remove_tagged_entries(&self, py: Python<'_>, tag: &str, removed: &mut RemovedEntries) -> PyResult<()> {

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::any_store::AnyStore;
+use super::core_errors::out_of_memory;
 use super::lookup::Shards;
 use super::options::Options;
 use super::policy_turn::{Gate, Turn};
@@ -43,7 +44,7 @@ pub(crate) struct Callbacks {
 ///     max_bytes: the largest sum of sizes; 0 (the default) for no limit. An entry's size is what
 ///         its value's method item_size() returns, or 1.
 ///     default_ttl: how long an entry lives where put() says nothing else: seconds as int or
-///         float, a timedelta, or a datetime (a naive one in local time); None for ever.
+///         float, a timedelta, or a datetime (a naive one in local time); None or float("inf") for ever.
 ///     thread_safe: False leaves out the waiting on builds without a GIL; two threads that meet
 ///         then get a RuntimeError. With a GIL it makes no difference.
 ///     shards: into how many parts, each with its own lock and its own order of eviction, the
@@ -64,7 +65,7 @@ pub(crate) struct Callbacks {
 ///         there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
 ///         ends in ".gz"; complete when the cache is closed or the program ends. It costs a lookup
 ///         about as much again.
-///     record_limit: after how many lookups recording ends.
+///     record_limit: after how many lookups recording ends; 0 for no limit.
 ///
 /// Values may have methods of their own, looked up on their type: item_size(), and close() or
 /// aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,
@@ -132,6 +133,7 @@ impl FlexCache {
         let mut hashed = Vec::new();
         while let Some(key) = next(&keys)? {
             let hash = self.hash(key.as_borrowed())?;
+            hashed.try_reserve(1).map_err(|error| out_of_memory(error.into()))?;
             hashed.push((key, hash));
         }
         Ok(hashed)

@@ -1,8 +1,7 @@
 //! What a write is asked for, and what came of it.
 
-use std::sync::Arc;
-
 use flexcache_core::Nanos;
+use pyo3::pybacked::PyBackedStr;
 
 use super::tier::Freshness;
 use crate::py::store::loads::Origin;
@@ -31,7 +30,7 @@ pub(crate) enum WriteOutcome {
 pub(crate) struct Terms<'a> {
     pub(crate) weight: u64,
     pub(crate) deadline: Option<Nanos>,
-    pub(crate) tags: &'a [Arc<str>],
+    pub(crate) tags: &'a [PyBackedStr],
     pub(crate) if_present: IfPresent,
     /// When it was the store's, where there is one.
     pub(crate) freshness: Freshness,

@@ -5,14 +5,13 @@
 //! one another's write to the store and write to memory, in any order: a copy whose stamp is no longer live is not
 //! served, whatever was written last. See `flexcache_core::tracker`.
 
-use std::sync::Arc;
-
 use flexcache_core::{Cause, Nanos, Slot, Stamp};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 
 use super::any_store::AnyStore;
-use super::core_errors::refused;
+use super::core_errors::{out_of_memory, refused};
 use super::entries::missing;
 use super::options;
 use super::state::FlexCache;
@@ -114,7 +113,7 @@ impl FlexCache {
     fn keep_copy(&self, tier: &Tier, place: &Place<'_>, entry: &StoredEntry, stamp: Stamp) -> PyResult<()> {
         let value = entry.value.bind(place.key.py()).as_borrowed();
         let terms = Terms {
-            deadline: entry.seconds.map(|seconds| duration::after(seconds).deadline()),
+            deadline: entry.seconds.and_then(|seconds| duration::after(seconds).deadline()),
             tags: &entry.tags,
             origin: Origin::Fill,
             ..Terms::new(hooks::weight(&value)?, IfPresent::Replace)
@@ -265,7 +264,7 @@ impl FlexCache {
         tier: &Tier,
         weighed: &[Weighed<'_>],
         deadline: Option<Nanos>,
-        tags: &[Arc<str>],
+        tags: &[PyBackedStr],
     ) -> PyResult<()> {
         let (py, cache) = (this.py(), this.get());
         let mut places = Vec::with_capacity(weighed.len());
@@ -439,8 +438,10 @@ impl FlexCache {
         &self,
         tier: &Tier,
         key: Borrowed<'_, '_, PyAny>,
-    ) -> PyResult<Option<Vec<Arc<str>>>> {
-        self.look_through(tier, key, |store, slot| store.tags(slot), |entry| entry.tags)
+    ) -> PyResult<Option<Vec<String>>> {
+        let of_entry = |entry: StoredEntry| Ok(entry.tags.iter().map(ToString::to_string).collect());
+        let tags = self.look_through(tier, key, |store, slot| store.tags(slot), of_entry)?;
+        tags.transpose().map_err(out_of_memory)
     }
 
     /// Gives an entry another time to live, in the store and in memory; whether the store has it.
@@ -455,15 +456,17 @@ impl FlexCache {
         let touched = self.written(&place, tier.store.touch(key, deadline.map(seconds_until)))?;
         // Ours is the only write of the stripe since the copy was current: its value is still the store's.
         let is_ours = before.is_some_and(|before| touched.stamp.is_next_after(before.stamp));
+        let mut is_set = false;
         if touched.result && is_ours {
             let now = tier.now(touched.stamp);
-            self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
-                if let Some(slot) = found.filter(|&slot| Some(store.freshness(slot)) == before) {
-                    store.set_deadline(slot, deadline);
-                    store.set_freshness(slot, now);
-                }
+            is_set = self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
+                let copy = found.filter(|&slot| Some(store.freshness(slot)) == before);
+                copy.is_some_and(|slot| {
+                    store.set_deadline(slot, deadline).is_ok() && store.set_freshness(slot, now).is_ok()
+                })
             })?;
-        } else if touched.result {
+        }
+        if touched.result && !is_set {
             self.remove_copy(&place)?;
         }
         Ok(touched.result)

@@ -3,6 +3,7 @@
 use flexcache_core::Nanos;
 use pyo3::prelude::*;
 
+use super::core_errors::out_of_memory;
 use super::entries::missing;
 use super::state::FlexCache;
 use crate::py::object::duration::{self, Ttl};
@@ -12,8 +13,8 @@ impl FlexCache {
     #[inline]
     pub(crate) fn deadline(&self, ttl: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Option<Nanos>> {
         match ttl {
-            Some(ttl) if !ttl.is_none() => duration::ttl("ttl", ttl).map(|ttl| Some(ttl.deadline())),
-            _ => Ok(self.default_ttl.map(Ttl::deadline)),
+            Some(ttl) if !ttl.is_none() => duration::ttl("ttl", ttl).map(Ttl::deadline),
+            _ => Ok(self.default_ttl.and_then(Ttl::deadline)),
         }
     }
 
@@ -23,11 +24,14 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         ttl: Borrowed<'_, '_, PyAny>,
     ) -> PyResult<bool> {
-        let deadline = if ttl.is_none() { None } else { Some(duration::ttl("ttl", ttl)?.deadline()) };
+        let deadline = if ttl.is_none() { None } else { duration::ttl("ttl", ttl)?.deadline() };
         let cache = this.get();
         let found = match &cache.tier {
             Some(tier) => cache.touch_through(tier, key, deadline)?,
-            None => cache.find_live(key, |store, slot| store.set_deadline(slot, deadline))?.is_some(),
+            None => {
+                let set = cache.find_live(key, |store, slot| store.set_deadline(slot, deadline))?;
+                set.transpose().map_err(out_of_memory)?.is_some()
+            }
         };
         if let (Some(deadline), true) = (deadline, found) {
             cache.expect_expiry(this, deadline)?;
@@ -46,6 +50,6 @@ impl FlexCache {
 
     /// The seconds that an entry lives where nothing else is said; `None` for ever.
     pub(super) fn default_seconds(&self) -> Option<f64> {
-        self.default_ttl.map(|ttl| duration::seconds_until(ttl.deadline()))
+        self.default_ttl.and_then(Ttl::deadline).map(duration::seconds_until)
     }
 }

@@ -7,11 +7,12 @@
 use flexcache_core::Slot;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
+use super::core_errors::out_of_memory;
 use super::lookup::Shards;
 use super::state::FlexCache;
 use crate::py::object::encoded_key::EncodedKey;
+use crate::py::object::fallible;
 use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
 use crate::py::removal::nesting::not_too_deep;
@@ -50,13 +51,15 @@ impl CacheIterator {
         let mut entries = Vec::new();
         for (shard, store) in cache.get().shards.iter().enumerate() {
             store.with(py, |store| {
-                entries.reserve(store.len());
-                entries.extend(store.slots().into_iter().map(|slot| IterEntry {
+                let slots = store.slots()?;
+                entries.try_reserve(slots.len()).map_err(|error| out_of_memory(error.into()))?;
+                entries.extend(slots.into_iter().map(|slot| IterEntry {
                     shard,
                     slot,
                     key: store.key(slot).clone_ref(py),
                 }));
-            })?;
+                Ok::<_, PyErr>(())
+            })??;
         }
         let rest = Rest { cache: Some(cache.clone().unbind()), entries: entries.into_iter() };
         Ok(Self { rest: Guard::new(rest, true), what })
@@ -101,7 +104,8 @@ impl CacheIterator {
                 What::Keys => EncodedKey::unwrap(py, entry.key),
                 What::Values => value,
                 What::Entries => {
-                    PyTuple::new(py, [EncodedKey::unwrap(py, entry.key), value])?.into_any().unbind()
+                    let key = EncodedKey::unwrap(py, entry.key);
+                    fallible::tuple(py, [key, value].into_iter())?.into_any().unbind()
                 }
             }));
         }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::any_store::{Complicated, PlainPut};
-use super::core_errors::refused;
+use super::core_errors::{refused, try_with_capacity};
 use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
@@ -114,7 +114,7 @@ impl FlexCache {
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
         let tags = options::tags(tags.map(Bound::as_borrowed))?;
-        let mut weighed = Vec::with_capacity(entries.len());
+        let mut weighed = try_with_capacity(entries.len())?;
         let mut total = 0_u128;
         for (key, value) in &entries {
             let hash = cache.hash(key.as_borrowed())?;

@@ -12,11 +12,15 @@ use crate::py::process::clock::SystemClock;
 
 /// The longest time to live, so that no sum of a time and a clock's reading overflows: 292 years.
 const LONGEST: i128 = i64::MAX as i128;
+/// A duration that does not end while the process runs.
+const ENDLESS: Nanos = i64::MAX as Nanos;
 const LONGEST_IN_WORDS: &str = "292 years";
 
 /// When an entry without a time of its own expires.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ttl {
+    /// Not at all.
+    Never,
     /// So long after it was stored.
     After(Nanos),
     /// At a moment on the process's clock.
@@ -24,18 +28,19 @@ pub(crate) enum Ttl {
 }
 
 impl Ttl {
-    /// The moment, for an entry stored now.
+    /// The moment, for an entry stored now; `None` where it does not expire.
     #[inline]
-    pub(crate) fn deadline(self) -> Nanos {
+    pub(crate) fn deadline(self) -> Option<Nanos> {
         match self {
-            Self::After(nanos) => SystemClock.now().saturating_add(nanos),
-            Self::At(deadline) => deadline,
+            Self::Never => None,
+            Self::After(nanos) => Some(SystemClock.now().saturating_add(nanos)),
+            Self::At(deadline) => Some(deadline),
         }
     }
 }
 
 /// A time to live: seconds as int or float, a `timedelta`, or a `datetime`. What is not after now
-/// has expired already.
+/// has expired already; a float of infinity is no end.
 ///
 /// # Errors
 ///
@@ -43,10 +48,13 @@ impl Ttl {
 pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Ttl> {
     let too_long = || {
         PyOverflowError::new_err(format!(
-            "{argument} must be less than {LONGEST_IN_WORDS}, not {}; leave it out where there is to be no end",
+            "{argument} must be less than {LONGEST_IN_WORDS}, not {}; float('inf') is for ever",
             shown(&value)
         ))
     };
+    if value.cast::<PyFloat>().is_ok_and(|seconds| seconds.value() == f64::INFINITY) {
+        return Ok(Ttl::Never);
+    }
     let nanos = |nanos: i128| if nanos > LONGEST { Err(too_long()) } else { Ok(clamp(nanos)) };
     if let Some(duration) = signed(argument, value)? {
         return nanos(duration).map(Ttl::After);
@@ -68,15 +76,24 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
 
 /// So many seconds from when an entry is stored; what is negative counts as nothing.
 pub(crate) fn after(seconds: f64) -> Ttl {
-    Ttl::After(clamp(from_float(seconds)))
+    if seconds == f64::INFINITY { Ttl::Never } else { Ttl::After(clamp(from_float(seconds))) }
 }
 
-/// A duration: seconds as int or float, or a `timedelta`, not negative.
+/// A duration as [`interval`] takes it.
+pub(crate) fn seconds(nanos: Nanos) -> f64 {
+    if nanos == ENDLESS { f64::INFINITY } else { std::time::Duration::from_nanos(nanos).as_secs_f64() }
+}
+
+/// A duration: seconds as int or float, or a `timedelta`, not negative. A float of infinity is
+/// [`ENDLESS`].
 ///
 /// # Errors
 ///
 /// `TypeError`, `ValueError` or `OverflowError`, as for [`ttl`].
 pub(crate) fn interval(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Nanos> {
+    if value.cast::<PyFloat>().is_ok_and(|seconds| seconds.value() == f64::INFINITY) {
+        return Ok(ENDLESS);
+    }
     match signed(argument, value.as_borrowed())? {
         Some(nanos) if nanos < 0 => Err(PyValueError::new_err(format!(
             "{argument} must be 0 or more seconds, not {}",

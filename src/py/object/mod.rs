@@ -3,6 +3,7 @@
 pub(crate) mod duration;
 pub(crate) mod encoded_key;
 pub(crate) mod entered;
+pub(crate) mod fallible;
 pub(crate) mod hooks;
 pub(crate) mod int_hash;
 pub(crate) mod integer;

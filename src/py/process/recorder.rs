@@ -48,8 +48,8 @@ pub(crate) struct Recorder {
 
 struct State {
     notes: Vec<Note>,
-    /// How many lookups may still be recorded.
-    left: u64,
+    /// How many lookups may still be recorded; `None` for any number.
+    left: Option<u64>,
     dropped: u64,
     /// To the thread; `None` when recording has ended.
     full: Option<SyncSender<Vec<Note>>>,
@@ -59,7 +59,7 @@ struct State {
 static RECORDERS: Mutex<Vec<Weak<Recorder>>> = Mutex::new(Vec::new());
 
 impl Recorder {
-    /// Begins a trace in a new file, of at most so many lookups; with sizes if the cache has any.
+    /// Begins a trace in a new file, of at most so many lookups, where 0 is any number; with sizes if the cache has any.
     pub(crate) fn start(py: Python<'_>, path: PathBuf, most: u64, sized: bool) -> PyResult<Arc<Self>> {
         let file = File::create(&path)?;
         let (full, notes) = sync_channel(WAITING);
@@ -79,7 +79,12 @@ impl Recorder {
         let recorder = Arc::new(Self {
             path,
             generation: generation(),
-            state: Mutex::new(State { notes: Vec::new(), left: most, dropped: 0, full: Some(full) }),
+            state: Mutex::new(State {
+                notes: Vec::new(),
+                left: (most > 0).then_some(most),
+                dropped: 0,
+                full: Some(full),
+            }),
             thread: Mutex::new(Some(thread)),
         });
         if Self::remember(&recorder) {
@@ -122,19 +127,23 @@ impl Recorder {
         if state.full.is_none() {
             return;
         }
+        if state.notes.capacity() == 0 && state.notes.try_reserve_exact(BUFFER).is_err() {
+            state.dropped += 1;
+            return;
+        }
         state.notes.push(note);
         let mut full = state.notes.len() >= BUFFER;
         if let Note::LookedUp(_) = note {
-            state.left -= 1;
-            full |= state.left == 0;
+            state.left = state.left.map(|left| left - 1);
+            full |= state.left == Some(0);
         }
         if full {
-            let notes = std::mem::replace(&mut state.notes, Vec::with_capacity(BUFFER));
+            let notes = std::mem::take(&mut state.notes);
             if let Some(Err(TrySendError::Full(notes))) = state.full.as_ref().map(|full| full.try_send(notes))
             {
                 state.dropped += notes.len() as u64;
             }
-            if state.left == 0 {
+            if state.left == Some(0) {
                 state.full = None;
             }
         }
@@ -196,10 +205,13 @@ fn write_all(buffers: &Receiver<Vec<Note>>, sized: bool, file: &mut impl Write) 
         // A key that was missed gets its size a moment later.
         for note in &notes {
             if let Note::Sized(hash, size) = *note {
-                if known.len() >= SIZES {
+                // Where there is no memory for more, it goes on without those it has.
+                if known.len() >= SIZES || known.try_reserve(1).is_err() {
                     known.clear();
                 }
-                known.insert(hash, size);
+                if known.capacity() > 0 {
+                    known.insert(hash, size);
+                }
             }
         }
         for note in notes {

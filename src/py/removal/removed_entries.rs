@@ -1,6 +1,6 @@
 //! What was removed from a store, carried out of the locked section to be finished.
 
-use flexcache_core::{RemovalSink, Removed};
+use flexcache_core::{Cause, OutOfMemory, RemovalSink, Removed};
 use pyo3::prelude::*;
 
 /// A key and value that were removed, and why.
@@ -11,12 +11,14 @@ pub(crate) type RemovedEntry = Removed<Py<PyAny>, Py<PyAny>>;
 pub(crate) struct RemovedEntries {
     first: Option<RemovedEntry>,
     rest: Vec<RemovedEntry>,
+    /// Whether fewer were removed than there were to remove, for want of memory.
+    ran_out: bool,
 }
 
 impl RemovedEntries {
     #[inline]
     pub(crate) fn new() -> Self {
-        Self { first: None, rest: Vec::new() }
+        Self { first: None, rest: Vec::new(), ran_out: false }
     }
 
     #[inline]
@@ -28,6 +30,11 @@ impl RemovedEntries {
         self.first.iter().chain(&self.rest)
     }
 
+    /// Whether fewer were removed than there were to remove, for want of memory.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        self.ran_out
+    }
+
     /// Takes the last one out.
     pub(crate) fn pop(&mut self) -> Option<RemovedEntry> {
         self.rest.pop().or_else(|| self.first.take())
@@ -36,11 +43,24 @@ impl RemovedEntries {
 
 impl RemovalSink<Py<PyAny>, Py<PyAny>> for RemovedEntries {
     #[inline]
+    fn try_reserve(&mut self) -> Result<(), OutOfMemory> {
+        if self.first.is_some() && self.rest.try_reserve(1).is_err() {
+            self.ran_out = true;
+            return Err(OutOfMemory);
+        }
+        Ok(())
+    }
+
+    #[inline]
     fn push(&mut self, entry: RemovedEntry) {
-        if self.first.is_none() {
-            self.first = Some(entry);
-        } else {
-            self.rest.push(entry);
+        match &mut self.first {
+            None => self.first = Some(entry),
+            // What was replaced is told of first, before what was evicted for the new value.
+            Some(first) if entry.cause == Cause::Replaced => {
+                let evicted = std::mem::replace(first, entry);
+                self.rest.insert(0, evicted);
+            }
+            Some(_) => self.rest.push(entry),
         }
     }
 }

@@ -19,6 +19,7 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::exception_copy;
@@ -569,12 +570,12 @@ impl ShardLoads {
     }
 
     /// Whether a load may be stored with these tags.
-    pub(crate) fn may_land(&self, load: &Load, tags: &[Arc<str>]) -> bool {
+    pub(crate) fn may_land(&self, load: &Load, tags: &[PyBackedStr]) -> bool {
         let began = load.began.load(Ordering::Relaxed);
         !load.discarded.load(Ordering::Acquire)
             && load.is_of_this_process()
             && (self.evicted.is_empty()
-                || !tags.iter().any(|tag| self.evicted.get(tag).is_some_and(|evicted| *evicted > began)))
+                || !tags.iter().any(|tag| self.evicted.get(&**tag).is_some_and(|evicted| *evicted > began)))
     }
 
     pub(crate) fn running(&self) -> &[Arc<Load>] {

@@ -11,6 +11,7 @@ use flexcache_core::tracker::{STRIPES, Stamp, Tracker};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
 
 use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
@@ -224,7 +225,7 @@ impl ObjectStore {
 
     fn entry(found: Option<ObjectsEntry<'_>>) -> PyResult<Option<StoredEntry>> {
         let Some((value, seconds, tags)) = found else { return Ok(None) };
-        let tags = tags.try_iter()?.map(|tag| Ok(Arc::from(&*tag?.extract::<String>()?)));
+        let tags = tags.try_iter()?.map(|tag| Ok(tag?.extract::<PyBackedStr>()?));
         Ok(Some(StoredEntry { value, seconds, tags: tags.collect::<PyResult<_>>()? }))
     }
 

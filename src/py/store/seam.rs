@@ -4,10 +4,9 @@
 //! changed, in a [`Commit`]. Whether a copy in memory may still be served is decided by its [`Stamp`] alone: a load
 //! takes it before it reads, a write takes it in the order of the commits. `flexcache_core::tracker` has the argument.
 
-use std::sync::Arc;
-
 use flexcache_core::{Nanos, Stamp};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyString};
 
 use crate::py::object::duration;
@@ -17,7 +16,7 @@ pub(crate) struct StoredEntry {
     pub(crate) value: Py<PyAny>,
     /// How long it has to live; `None` is for ever.
     pub(crate) seconds: Option<f64>,
-    pub(crate) tags: Vec<Arc<str>>,
+    pub(crate) tags: Vec<PyBackedStr>,
 }
 
 /// What a load found, and the stamp of that, also where it found nothing.
@@ -67,7 +66,7 @@ pub(crate) struct NewEntry<'a, 'py> {
     pub(crate) key: Borrowed<'a, 'py, PyAny>,
     pub(crate) value: Borrowed<'a, 'py, PyAny>,
     pub(crate) seconds: Option<f64>,
-    pub(crate) tags: &'a [Arc<str>],
+    pub(crate) tags: &'a [PyBackedStr],
 }
 
 /// What stands behind a cache in memory.

@@ -2,8 +2,8 @@
 
 use flexcache_core::{Cause, Error, Limits, Removed, Stats};
 
-use crate::Counted;
 use crate::orders::Order;
+use crate::run::Counted;
 
 /// Numbers of tags, each once, in the order in which they were given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,38 @@
+//! Python objects that are made one for each entry: where there is no memory, a `MemoryError`.
+//!
+//! PyO3's own conversions panic there.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// A float.
+pub(crate) fn float(py: Python<'_>, value: f64) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the thread is attached, and what is returned is a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyFloat_FromDouble(value)) }
+}
+
+/// An int.
+pub(crate) fn int(py: Python<'_>, value: u64) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: as for `float`.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromUnsignedLongLong(value)) }
+}
+
+/// A tuple of objects.
+pub(crate) fn tuple<'py>(
+    py: Python<'py>,
+    objects: impl ExactSizeIterator<Item = Py<PyAny>>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let len = ffi::Py_ssize_t::try_from(objects.len())?;
+    // SAFETY: as for `float`; `PyTuple_SetItem` takes the reference, also where it fails, and it is called for
+    // each place of a new tuple once.
+    unsafe {
+        let tuple = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(len))?;
+        for (at, object) in (0..len).zip(objects) {
+            if ffi::PyTuple_SetItem(tuple.as_ptr(), at, object.into_ptr()) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+        }
+        Ok(tuple.cast_into_unchecked())
+    }
+}

@@ -1,0 +1,106 @@
+"""Does with a cache, under a limit of memory, what a program might; `little_memory.py POLICY`.
+
+Each call must end with what it is for or with a MemoryError, and leave a cache that is whole and can be used.
+"""
+
+import pickle
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flexcache_rs import FlexCache
+from flexcache_rs.testing import check
+
+POLICY = sys.argv[1]
+MANY = 400_000
+KEYS = list(range(MANY))
+TAGS = [(f"tag {key % 1000}", f"own {key}") for key in range(MANY // 4)]
+SPARE = 1 << 20
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Lets the process have a little more memory than it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + SPARE, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def runs_out(name: str, cache: FlexCache[Any, Any], call: Callable[[], object]) -> None:
+    """Calls something that needs more memory than there is."""
+    before = len(cache)
+    with little_memory():
+        try:
+            call()
+        except MemoryError:
+            pass
+        else:
+            sys.exit(f"{name}: there was enough memory")
+    check(cache)
+    cache["another"] = 1
+    if cache["another"] != 1 or not cache.delete("another"):
+        sys.exit(f"{name}: the cache cannot be used any more")
+    if name in {"copy", "pickle", "list", "set_many"} and len(cache) != before:
+        sys.exit(f"{name}: {before} entries were {len(cache)} afterwards")
+    check(cache)
+
+
+def put_all(cache: FlexCache[Any, Any], **options: Any) -> None:
+    """Stores one by one until there is no memory."""
+    for key in KEYS:
+        cache.put(key, None, **options)
+
+
+def tag_all(cache: FlexCache[Any, Any]) -> None:
+    """Stores with tags, many of them new."""
+    for key, tags in enumerate(TAGS):
+        cache.put(key, None, tags=tags)
+
+
+def assign_all(cache: FlexCache[Any, Any]) -> None:
+    """Stores on the fast path."""
+    for key in KEYS:
+        cache[key] = None
+
+
+def expire_all(cache: FlexCache[Any, Any]) -> None:
+    """Gives every entry a deadline."""
+    for key in KEYS:
+        cache.touch(key, 60)
+
+
+for limits in ({}, {"max_items": 2**62}, {"max_items": 300_000}):
+    fresh = lambda limits=limits: FlexCache(POLICY, **limits)
+    cache = fresh()
+    runs_out("assignment", cache, lambda: assign_all(cache))
+    cache = fresh()
+    runs_out("put", cache, lambda: put_all(cache))
+    cache = fresh()
+    runs_out("ttl", cache, lambda: put_all(cache, ttl=60))
+    cache = fresh()
+    runs_out("tags", cache, lambda: tag_all(cache))
+    cache = fresh()
+    mapping = dict.fromkeys(KEYS)
+    runs_out("set_many", cache, lambda: cache.set_many(mapping))
+    cache = fresh()
+    assign_all(cache)
+    runs_out("expire", cache, lambda: expire_all(cache))
+    runs_out("copy", cache, cache.copy)
+    pickled = pickle.dumps(cache)
+    runs_out("pickle", cache, lambda: pickle.dumps(cache))
+    runs_out("unpickle", cache, lambda: pickle.loads(pickled))  # noqa: S301
+    runs_out("list", cache, lambda: list(cache.entries()))
+    with little_memory():
+        # Whatever the limit, nothing has to be allocated for it.
+        cache.resize(max_items=2**40)
+        cache.resize(max_items=1000)
+        cache.clear()
+    check(cache)
+print("done")

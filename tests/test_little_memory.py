@@ -1,0 +1,69 @@
+"""Memory is for what is stored, not for what a limit allows; and where there is none, a MemoryError says so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flexcache_rs import FlexCache
+
+if TYPE_CHECKING:
+    from conftest import MakeCache
+
+PROGRAM = Path(__file__).parent / "programs" / "little_memory.py"
+HUGE = (10**9, 2**33, 2**40, 2**62, 2**64 - 1)
+SMALL = 200_000
+
+
+def test_a_limit_allocates_nothing(make_cache: MakeCache, policy: str) -> None:
+    """However large it is, and whichever limit."""
+    nothing = sys.getsizeof(FlexCache(policy))
+    for limit in (10, 10**6, *HUGE):
+        for limits in ({"max_items": limit}, {"max_bytes": limit}, {"max_items": limit, "max_bytes": limit}):
+            cache = make_cache(policy, **limits)
+            assert sys.getsizeof(cache) == nothing, limits
+            cache["a"], cache["b"] = 1, 2
+            assert sys.getsizeof(cache) < SMALL, limits
+            assert (cache["a"], cache["b"]) == (1, 2)
+
+
+def test_another_limit_allocates_nothing(make_cache: MakeCache, policy: str) -> None:
+    """Also where there is something in the cache."""
+    cache = make_cache(policy, max_items=9)
+    cache.set_many(dict.fromkeys(range(9), 0))
+    before = sys.getsizeof(cache)
+    for limit in HUGE:
+        cache.resize(max_items=limit)
+        cache.resize(max_bytes=limit)
+        assert sys.getsizeof(cache) <= before
+    cache.set_many(dict.fromkeys(range(100), 0))
+    assert (len(cache), sys.getsizeof(cache) < SMALL) == (100, True)
+    assert len(cache.copy()) == 100
+
+
+def test_what_was_evicted_takes_no_more_than_what_is_there(make_cache: MakeCache, policy: str) -> None:
+    """Where max_bytes keeps the cache small, a far larger max_items changes nothing."""
+    cache = make_cache(policy, max_items=2**40, max_bytes=100)
+    for key in range(50_000):
+        cache[key] = None
+    assert (len(cache), sys.getsizeof(cache) < SMALL) == (100, True)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit of address space")
+def test_without_memory_there_is_a_memory_error(policy: str) -> None:
+    """And the cache is whole; never the end of the process."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), policy],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        # What is freed goes back to the system at once, and counts no more.
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0"},
+    )
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
