@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from store_process import OtherProcess
 
-TURNS = 25
+TURNS = 15
 """How often the loop must turn while the lock is held."""
-PATIENCE = 200
+PATIENCE = 100
 """How often another thread sleeps for as long as the ticker does before the loop counts as stopped."""
 
 
