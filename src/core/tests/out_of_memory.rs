@@ -63,8 +63,11 @@ fn find<P: Policy>(store: &Store<P>, key: u64) -> Option<Slot> {
     store.find(spread(key), |stored| Ok::<_, ()>(*stored == key)).expect("no error is returned")
 }
 
+/// Key, value, weight, deadline and tags of an entry.
+type Seen = (u64, u64, u64, Option<u64>, Vec<String>);
+
 /// All that can be seen of a store.
-fn seen<P: Policy>(store: &Store<P>) -> Vec<(u64, u64, u64, Option<u64>, Vec<String>)> {
+fn seen<P: Policy>(store: &Store<P>) -> Vec<Seen> {
     let entry = |slot| {
         let tags = store.tags(slot).map(String::from).collect();
         (*store.key(slot), *store.value(slot), store.weight_of(slot), store.deadline(slot), tags)

@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefMethods;
 
+use super::core_errors::out_of_memory;
 use super::lookup::Answers;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
@@ -54,7 +55,7 @@ impl FlexCache {
             }
             for stored in unknown {
                 let equal = running_python::eq(stored.bind(py), &key)?;
-                answers.add(stored, equal);
+                answers.add(stored, equal).map_err(out_of_memory)?;
             }
         }
         Err(PyRuntimeError::new_err(format!(

@@ -225,7 +225,7 @@ impl ObjectStore {
 
     fn entry(found: Option<ObjectsEntry<'_>>) -> PyResult<Option<StoredEntry>> {
         let Some((value, seconds, tags)) = found else { return Ok(None) };
-        let tags = tags.try_iter()?.map(|tag| Ok(tag?.extract::<PyBackedStr>()?));
+        let tags = tags.try_iter()?.map(|tag| tag?.extract::<PyBackedStr>());
         Ok(Some(StoredEntry { value, seconds, tags: tags.collect::<PyResult<_>>()? }))
     }
 
