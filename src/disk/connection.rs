@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::Result;
 use crate::patience::busy_handler;
-use crate::sqlite_guard::Claim;
+use crate::sqlite_guard::{Claim, File};
 use crate::version::{Header, Version, change_counter};
 
 /// The number of statements that a connection keeps compiled.
@@ -45,7 +45,7 @@ pub(crate) struct PooledConnection<C> {
     extension: C,
     connection: Connection,
     header: OnceCell<Option<Header>>,
-    _claim: Claim,
+    claim: Claim,
 }
 
 impl<C: Default> PooledConnection<C> {
@@ -60,7 +60,7 @@ impl<C: Default> PooledConnection<C> {
         connection.busy_handler(Some(busy_handler))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.wal_hook(Some(after_commit));
-        Ok(Self { extension: C::default(), connection, header: OnceCell::new(), _claim: claim })
+        Ok(Self { extension: C::default(), connection, header: OnceCell::new(), claim })
     }
 }
 
@@ -69,6 +69,11 @@ impl<C> PooledConnection<C> {
     #[inline]
     pub(crate) fn extension(&self) -> &C {
         &self.extension
+    }
+
+    /// The file that the connection has open.
+    pub(crate) fn file(&self) -> Option<File> {
+        self.claim.file()
     }
 
     /// The header of the log's index, which stays mapped as long as the connection is open. `None` without a log.

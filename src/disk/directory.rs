@@ -86,11 +86,37 @@ mod steps {
         Ok((opened, names))
     }
 
+    /// A pipe would keep the call waiting.
+    const TO_READ: OFlags =
+        OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+    /// Linux takes all the steps in one call. `None` where it does not have that call, or may not be asked for it.
+    #[cfg(target_os = "linux")]
+    fn open_at_once(directory: &Path, name: &str) -> io::Result<Option<OwnedFd>> {
+        use rustix::fs::{ResolveFlags, openat2};
+
+        let root = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match openat2(&root, name, TO_READ, Mode::empty(), resolve) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_at_once(_directory: &Path, _name: &str) -> io::Result<Option<OwnedFd>> {
+        Ok(None)
+    }
+
     pub(super) fn open_file(directory: &Path, name: &str) -> io::Result<File> {
-        let (opened, names) = parents(directory, name, false)?;
-        // A pipe would keep the call waiting.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(&opened[opened.len() - 1], names[names.len() - 1], flags, Mode::empty())?;
+        let file = match open_at_once(directory, name)? {
+            Some(file) => file,
+            None => {
+                let (opened, names) = parents(directory, name, false)?;
+                openat(&opened[opened.len() - 1], names[names.len() - 1], TO_READ, Mode::empty())?
+            }
+        };
         if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile {
             Ok(file.into())
         } else {

@@ -23,7 +23,7 @@ use crate::connection::{PooledConnection, take_log_pages};
 use crate::error::{Error, Result};
 use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
-use crate::sqlite_guard;
+use crate::sqlite_guard::{self, File};
 use crate::thread_end::{self, OnThreadEnd};
 
 /// A writer that comes may go ahead of those that wait for this long: to wake a thread takes longer than a write, and a
@@ -59,6 +59,8 @@ struct State<C, T> {
     transaction: Option<Transaction<C, T>>,
     /// Data of transactions whose threads have ended.
     abandoned: Vec<T>,
+    /// The file of the database. Connections to another one are closed: it was replaced while they were open.
+    file: Option<File>,
     /// Whether a fork is under way, so that no connection may be taken.
     paused: bool,
 }
@@ -167,6 +169,7 @@ impl<C, T> Drop for Checkout<'_, C, T> {
         let usable = within.is_some() || connection.is_autocommit();
         let mut broken = None;
         let mut state = self.pool.lock();
+        let usable = usable && (state.file.is_none() || connection.file() == state.file);
         if let Some((depth, data)) = within {
             let owner = thread::current().id();
             state.transaction = Some(Transaction { owner, connection, depth, data });
@@ -190,6 +193,7 @@ impl<C, T> Default for Pool<C, T> {
             next: 0,
             transaction: None,
             abandoned: Vec::new(),
+            file: None,
             paused: false,
         };
         Self {
@@ -351,6 +355,18 @@ impl<C, T> Pool<C, T> {
     /// Takes the data of transactions that were rolled back because their threads have ended.
     pub(crate) fn take_abandoned(&self) -> Vec<T> {
         std::mem::take(&mut self.lock().abandoned)
+    }
+
+    /// Closes the connections to any other file than `file`: the idle ones now, the others when they come back.
+    pub(crate) fn use_file(&self, file: File) {
+        let mut state = self.lock();
+        state.file = Some(file);
+        let (idle, outdated): (Vec<_>, _) = std::mem::take(&mut state.idle)
+            .into_iter()
+            .partition(|connection| connection.file() == Some(file));
+        state.idle = idle;
+        drop(state);
+        drop(outdated);
     }
 
     /// Closes the idle connections.

@@ -13,7 +13,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 
 /// Device and inode, which identify a file under any of its names.
-type File = (u64, u64);
+pub(crate) type File = (u64, u64);
 
 /// The number of open connections of this library, by database.
 static OPEN: LazyLock<Mutex<HashMap<File, usize>>> = LazyLock::new(Mutex::default);
@@ -24,7 +24,7 @@ fn open() -> MutexGuard<'static, HashMap<File, usize>> {
 }
 
 #[cfg(unix)]
-fn identity(path: &Path) -> Option<File> {
+pub(crate) fn identity(path: &Path) -> Option<File> {
     use std::os::unix::fs::MetadataExt;
 
     fs::metadata(path).ok().map(|data| (data.dev(), data.ino()))
@@ -60,6 +60,13 @@ impl Claim {
         }
         open.insert(file, count + 1);
         Ok(Self(Some(file)))
+    }
+}
+
+impl Claim {
+    /// The file that is open.
+    pub(crate) fn file(&self) -> Option<File> {
+        self.0
     }
 }
 

@@ -1,7 +1,7 @@
 //! A cache directory: opening it, transactions, and how every call reaches the database.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::patience::Patience;
 use crate::pool::{Checkout, Pool, roll_back};
 use crate::read::Lookups;
 use crate::settings::{set_pragma, setting, settings};
+use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::version::{Version, change_counter};
@@ -33,6 +34,9 @@ const PATIENCE_TO_FORK: Duration = Duration::from_secs(1);
 
 /// How long a rollback waits for locks. It needs none in most cases.
 const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
+
+/// A store looks no more often than this, in milliseconds, whether the database is still the file that it has open.
+const RELOOK: u64 = 1000;
 
 /// The pause between two attempts where SQLite does not wait by itself.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -55,6 +59,11 @@ pub struct DiskStore {
     page_size: OnceLock<i64>,
     pub(crate) tracker: CommitTracker,
     observer: Option<Arc<dyn CommitObserver>>,
+    /// When the store was made, and how many milliseconds later it last looked for another file.
+    made: Instant,
+    looked: AtomicU64,
+    /// The file of the database.
+    file: Mutex<Option<File>>,
     /// The connection that keeps the header of the log mapped for `tracker`.
     watch: Mutex<Option<Link>>,
     pub(crate) forecast: Mutex<Forecast>,
@@ -81,6 +90,9 @@ impl DiskStore {
             page_size: OnceLock::new(),
             tracker: CommitTracker::default(),
             observer: None,
+            made: Instant::now(),
+            looked: AtomicU64::new(0),
+            file: Mutex::default(),
             watch: Mutex::default(),
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
@@ -99,8 +111,33 @@ impl DiskStore {
         &self.directory
     }
 
+    /// At most once in `RELOOK`: if the database was replaced by another file, a backup for instance, closes the
+    /// connections to the one before. What was read from that is not current.
+    fn look_for_another_file(&self) {
+        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.looked.load(Ordering::Relaxed);
+        if now.saturating_sub(last) < RELOOK
+            || self.looked.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        // A database that was deleted says so when it is used.
+        let Some(file) = identity(&self.database) else { return };
+        let mut known = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.replace(file).is_some_and(|known| known != file) {
+            drop(known);
+            self.pool.use_file(file);
+            self.stop_watching();
+            self.tracker.start_generation();
+            *self.forecast() = Forecast::default();
+        }
+    }
+
     fn connect(&self) -> Result<Link> {
         let connection = Link::open(&self.database)?;
+        if let Some(file) = connection.file() {
+            self.file.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(file);
+        }
         // `TransactionEffects` keeps the counters.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {
@@ -111,6 +148,7 @@ impl DiskStore {
 
     /// Runs `step` with a connection, inside the thread's transaction if it is in one.
     pub(crate) fn read<R>(&self, patience: Duration, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let checkout = self.pool.reader(|| self.connect())?;
         step(checkout.connection())
@@ -122,6 +160,7 @@ impl DiskStore {
         patience: Duration,
         step: impl FnOnce(&Connection, &mut TransactionEffects) -> Result<R>,
     ) -> Result<Written<R>> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if let Some((connection, effects)) = checkout.transaction()? {
@@ -147,6 +186,7 @@ impl DiskStore {
         patience: Duration,
         step: impl FnOnce(&Connection) -> Result<R>,
     ) -> Result<R> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.reader(|| self.connect())?;
         if let Some((connection, effects)) = checkout.transaction()? {
@@ -228,6 +268,7 @@ impl DiskStore {
     ///
     /// [`Error::Busy`] after `patience`; [`Error::TransactionLost`]; errors of SQLite.
     pub fn begin(&self, patience: Duration) -> Result<()> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if checkout.transaction()?.is_some() {
@@ -318,6 +359,7 @@ impl DiskStore {
     ///
     /// [`Error::Busy`] after `patience`; the database cannot be opened or read.
     pub fn observe(&self, patience: Duration) -> Result<Option<u64>> {
+        self.look_for_another_file();
         if let Ok(observed) = self.tracker.observe() {
             return Ok(observed);
         }
@@ -341,6 +383,7 @@ impl DiskStore {
     ///
     /// [`Error::Busy`] after `patience`; the database cannot be opened or read.
     pub fn version(&self, patience: Duration) -> Result<Version> {
+        self.look_for_another_file();
         if let Some(version) = self.tracker.version() {
             return Ok(version);
         }

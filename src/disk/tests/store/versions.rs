@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use flexcache_disk::{Commit, Counted, DiskStore, Number, Policy, Rules, Side, Value};
+use flexcache_disk::{Commit, Counted, DATABASE, DiskStore, Number, Policy, Rules, Side, Value};
 
 use super::{NOW, PATIENCE, label, number, open, text};
 
@@ -315,4 +316,41 @@ fn the_header_stays_mapped_while_threads_read_it() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// A backup is put in the place of the database while the store is open.
+#[test]
+fn a_database_that_was_replaced_is_opened_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let backup = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    set(&store, &rules, "a", 1);
+    store.close();
+    let copy = backup.path().join(DATABASE);
+    std::fs::copy(directory.path().join(DATABASE), &copy).expect("a copy");
+    set(&store, &rules, "a", 2);
+    let (generation, incarnation) = (observe(&store), store.incarnation());
+    for name in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(directory.path().join(format!("{DATABASE}{name}")));
+    }
+    std::fs::rename(&copy, directory.path().join(DATABASE)).expect("a rename");
+    let value = || {
+        let found = store.get(text("a"), NOW, &rules, PATIENCE).expect("get");
+        found.map(|entry| entry.value)
+    };
+    let started = Instant::now();
+    while value() != Some(Value::Integer(1)) {
+        assert!(started.elapsed() < PATIENCE, "it still reads the file that is gone");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_ne!(store.generation(), Some(generation));
+    assert_ne!(observe(&store), generation);
+    assert_ne!(store.incarnation(), incarnation);
+    // What is written from now on is in the new file.
+    set(&store, &rules, "a", 3);
+    store.close();
+    let (other, _) = open(directory.path());
+    let found = other.get(text("a"), NOW, &rules, PATIENCE).expect("get").expect("it was set").value;
+    assert_eq!(found, Value::Integer(3));
+    assert_eq!(other.check(false, PATIENCE).expect("check"), []);
 }
