@@ -24,14 +24,12 @@ pub(crate) fn tuple<'py>(
     objects: impl ExactSizeIterator<Item = Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let len = ffi::Py_ssize_t::try_from(objects.len())?;
-    // SAFETY: as for `float`; `PyTuple_SetItem` takes the reference, also where it fails, and it is called for
-    // each place of a new tuple once.
+    // SAFETY: as for `float`; `PyTuple_SET_ITEM` takes the reference, and is called
+    // once for each place of a new tuple.
     unsafe {
         let tuple = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(len))?;
         for (at, object) in (0..len).zip(objects) {
-            if ffi::PyTuple_SetItem(tuple.as_ptr(), at, object.into_ptr()) != 0 {
-                return Err(PyErr::fetch(py));
-            }
+            ffi::PyTuple_SET_ITEM(tuple.as_ptr(), at, object.into_ptr());
         }
         Ok(tuple.cast_into_unchecked())
     }

@@ -1,0 +1,67 @@
+"""Under valgrind: no invalid access, and nothing lost, by code of ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parent / "programs"
+VALGRIND = shutil.which("valgrind")
+
+pytestmark = [
+    pytest.mark.valgrind,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(VALGRIND is None, reason="needs valgrind"),
+]
+
+
+MANY = 30
+"""The interpreter loses some strings at its end. What is lost so often is lost by a call."""
+
+
+def errors_of_ours(report: Path) -> list[str]:
+    """What valgrind found whose stack has a frame of the extension: the kind, and where.
+
+    Of what is lost: memory that the extension itself allocated, and objects that are lost again and again.
+    """
+    found = []
+    for error in ET.parse(report).getroot().iter("error"):  # noqa: S314
+        frames = [
+            f"{frame.findtext('fn', '?')} in {frame.findtext('obj', '?')}"
+            for stack in error.iter("stack")
+            for frame in stack.iter("frame")
+        ]
+        blocks = int(error.findtext("xwhat/leakedblocks", "0"))
+        callers = frames if blocks == 0 or blocks >= MANY else frames[1:2]
+        if blocks and any("import_find_and_load" in frame for frame in frames):
+            # What an import allocates for the class and its methods is kept for good.
+            continue
+        if any("flexcache_rs" in frame for frame in callers):
+            found.append("\n    ".join([error.findtext("kind", "?"), *frames]))
+    return found
+
+
+def watched(program: Path, report: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a program under valgrind, with an allocation for each object of Python's."""
+    assert VALGRIND is not None
+    command = [
+        *(VALGRIND, "--leak-check=full", "--show-leak-kinds=definite", "--undef-value-errors=no"),
+        *("--num-callers=40", "--error-limit=no", "--xml=yes", f"--xml-file={report}", sys.executable, str(program)),
+    ]
+    environment = {**os.environ, "PYTHONMALLOC": "malloc"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1400)
+
+
+def test_every_call(tmp_path: Path) -> None:
+    """Of a cache in memory, on the fast path and beside it."""
+    report = tmp_path / "report.xml"
+    done = watched(PROGRAMS / "every_call.py", report)
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+    found = errors_of_ours(report)
+    assert not found, "\n".join(found)
