@@ -107,6 +107,8 @@ pub(crate) struct State {
 pub(crate) struct Load {
     pub(crate) key: Py<PyAny>,
     hash: u64,
+    /// When it was made, in the numbers of waits.
+    pub(crate) number: u64,
     /// When it began, in the numbers of its shard.
     began: AtomicU64,
     /// The process it belongs to.
@@ -127,7 +129,7 @@ pub(crate) struct Load {
     landed: Condvar,
 }
 
-/// Numbers of sleepers and needs.
+/// Numbers of loads, waits, sleepers and needs, in the order they are made.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) fn next_number() -> u64 {
@@ -180,6 +182,7 @@ impl Load {
         Arc::new(Self {
             key: key.clone().unbind(),
             hash,
+            number: next_number(),
             began: AtomicU64::new(0),
             generation: background::generation(),
             leader,
