@@ -624,6 +624,35 @@ def test_destructors_and_signal_handlers_are_refused() -> None:
     assert len(told) == 2
 
 
+def test_a_load_of_a_handler_is_not_kept_up_by_what_it_interrupts() -> None:
+    """A thread waits, and the handler of a signal computes what the other one asks for: nobody waits in a circle."""
+    cache: FlexCache[Any, Any] = FlexCache()
+    begun = threading.Event()
+
+    def handler_factory() -> str:
+        begun.set()
+        until(lambda: ("inner", 1) in _core._loads_in_progress(cache))
+        return "inner"
+
+    def outer() -> Any:
+        until(lambda: ("outer", 1) in _core._loads_in_progress(cache))
+        assert main.ident is not None
+        signal.pthread_kill(main.ident, signal.SIGINT)
+        assert begun.wait(MANY)
+        return cache.get_or_set("inner", lambda: pytest.fail("it is being computed"))
+
+    main = threading.main_thread()
+    before = signal.signal(signal.SIGINT, lambda *_: cache.get_or_set("inner", handler_factory))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            leading = pool.submit(cache.get_or_set, "outer", outer)
+            until(lambda: bool(_core._loads_in_progress(cache)))
+            assert cache.get_or_set("outer", str) == "inner"
+            assert leading.result(MANY) == "inner"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # Threads that are interrupted
 
 

@@ -109,11 +109,15 @@ pub(crate) fn thread_waits_no_more(thread: ThreadId, number: u64) {
 }
 
 /// What a load cannot land without, because of threads that wait.
-fn blocked_by(leader: &Leader) -> Option<Arc<Load>> {
+fn blocked_by(load: &Load) -> Option<Arc<Load>> {
     let waiting = WAITING.lock();
     let waiting = waiting.as_ref()?;
-    match leader {
-        Leader::Thread(_) => waiting.get(&leader.thread()?)?.last().map(|wait| Arc::clone(&wait.2)),
+    match &load.leader {
+        // A load that a signal's handler began in the middle of a wait is not kept up by that.
+        Leader::Thread(_) => {
+            let wait = waiting.get(&load.leader.thread()?)?.last().filter(|wait| wait.0 > load.number);
+            wait.map(|wait| Arc::clone(&wait.2))
+        }
         Leader::Task { address, .. } => {
             let all = waiting.values().filter_map(|waits| waits.last());
             let mut stuck = all.filter(|wait| wait.1 == Some(*address));
@@ -169,7 +173,7 @@ impl Waiter<'_, '_> {
                 chain = Chain::PerhapsLater;
                 continue;
             }
-            open.extend(blocked_by(&one.leader).map(|needed| (needed, certain)));
+            open.extend(blocked_by(&one).map(|needed| (needed, certain)));
             for (needed, via) in one.all_needs(py) {
                 let counts = match (&via, one.task(py)) {
                     (Some(via), Some(task)) => waits_for(&task, via.bind(py))?,

@@ -110,6 +110,8 @@ pub(crate) struct Load {
     /// The key as memory has it, which says what other keys are the same.
     pub(crate) key_in_memory: Py<PyAny>,
     hash: u64,
+    /// When it was made, in the numbers of waits.
+    pub(crate) number: u64,
     /// When it began, in the numbers of its shard.
     began: AtomicU64,
     /// The process it belongs to.
@@ -130,7 +132,7 @@ pub(crate) struct Load {
     landed: Condvar,
 }
 
-/// Numbers of sleepers and needs.
+/// Numbers of loads, waits, sleepers and needs, in the order they are made.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) fn next_number() -> u64 {
@@ -190,6 +192,7 @@ impl Load {
             key: key.clone().unbind(),
             key_in_memory: key_in_memory.clone().unbind(),
             hash,
+            number: next_number(),
             began: AtomicU64::new(0),
             generation: background::generation(),
             leader,
