@@ -113,6 +113,17 @@ def expiry(value: Any, *, name: str = "expire", above: float = -math.inf) -> flo
     return None if value is None else number(name, value, above=above)
 
 
+def unreadable_is_missing(unreadable: Any) -> bool:
+    """Whether a value that cannot be read counts as missing.
+
+    Raises:
+        ValueError: It is neither "raise" nor "missing".
+    """
+    if unreadable not in ("raise", "missing"):
+        raise ValueError(f"unreadable must be 'raise' or 'missing', not {_shown(unreadable)}")
+    return bool(unreadable == "missing")
+
+
 def flag(name: str, value: Any) -> bool:
     """A switch: a bool, or 0 or 1 as directories record it.
 
