@@ -30,11 +30,13 @@ __all__ = [
     "CacheView",
     "Disk",
     "DiskCache",
+    "DiskHold",
     "DiskKeys",
     "DiskTransaction",
     "FlexCache",
     "Memoized",
     "Remembered",
+    "SqliteFinder",
     "Timeout",
     "TooLargeError",
     "__version__",
@@ -53,7 +55,9 @@ __all__ = [
     "disk_after_fork_in_child",
     "disk_after_fork_in_parent",
     "disk_before_fork",
+    "guard_sqlite3",
     "reset_logging",
+    "scan_pickle",
 ]
 
 __version__: str

@@ -8,15 +8,22 @@ import stat
 from typing import Any
 
 
+def shown(value: Any) -> str:
+    """How to show a value in a message: itself where it is short, else its type."""
+    simple = value is None or type(value) in (str, int, float, bool, bytes)
+    return f"{value!r:.100}" if simple else str(type(value).__name__)
+
+
 def path_of(directory: Any) -> str:
     """The path of a directory, with `~` and `$VARIABLES` in it replaced.
 
     Raises:
         TypeError: It is neither text nor a path.
     """
-    path = os.fspath(directory) if isinstance(directory, os.PathLike) else directory
+    is_path = hasattr(directory, "__fspath__")
+    path: Any = directory.__fspath__() if is_path else directory
     if not isinstance(path, str):
-        raise TypeError(f"directory must be a str or a path, not {type(directory).__name__}: {directory!r:.100}")
+        raise TypeError(f"directory must be a str or a path, not {shown(directory)}")
     return os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
 
 

@@ -362,9 +362,8 @@ class FanoutCache(CacheMixin):
         """As `transact`, for `async with`: for the awaited calls of this task, and of those it starts."""
         return transaction(self, retry)
 
-    def _below(self, kind: str, name: str) -> str:
-        parts = name.split("/")
-        if not isinstance(name, str) or {"", ".", ".."} & {*parts, *parts[-1:]} or "\0" in name:
+    def _below(self, kind: str, name: Any) -> str:
+        if not isinstance(name, str) or {"", ".", ".."} & set(name.split("/")) or "\0" in name:
             raise ValueError(f"name must be a path inside the directory, as 'jobs' or 'jobs/first', not {name!r:.100}")
         if os.name == "nt" and any(separator in name for separator in ":\\"):
             raise ValueError(f"name must have no drive and no backslash, not {name!r:.100}")
