@@ -34,12 +34,14 @@ __all__ = [
     "CircularLoadError",
     "Disk",
     "DiskCache",
+    "DiskHold",
     "DiskKeys",
     "DiskTransaction",
     "FlexCache",
     "LoadCancelled",
     "Memoized",
     "Remembered",
+    "SqliteFinder",
     "Timeout",
     "TooLargeError",
     "_InstanceResults",
@@ -67,7 +69,9 @@ __all__ = [
     "disk_before_fork",
     "disk_open_value",
     "disk_remove_value",
+    "guard_sqlite3",
     "reset_logging",
+    "scan_pickle",
 ]
 
 __version__: str
@@ -482,6 +486,7 @@ class DiskHold:
 class DiskCache:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
+    def _set_unreadable_is_missing(self, is_missing: bool) -> None: ...
     def _connect(self, directory: str, timeout: float) -> dict[str, Any]: ...
     def _use_disk(self, disk: Disk) -> None: ...
     def _create(self, settings: dict[str, Any], init: str | None) -> None: ...

@@ -133,7 +133,7 @@ def settings_rows(directory: Path) -> list[Any]:
         {"size_limit": 12345, "cull_limit": 3, "statistics": True, "tag_index": True},
         {"eviction_policy": "least-frequently-used", "disk_min_file_size": 10, "disk_pickle_protocol": 3},
         {"sqlite_mmap_size": 0, "sqlite_cache_size": 100, "sqlite_synchronous": 2, "sqlite_journal_mode": "delete"},
-        {"sqlite_wal_autocheckpoint": 500, "sqlite_journal_size_limit": 10**6, "cull_limit": 2.0},
+        {"sqlite_wal_autocheckpoint": 500, "sqlite_journal_size_limit": 10**6, "cull_limit": 2},
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pickle
 import subprocess
@@ -59,3 +60,31 @@ def test_modules_can_be_imported_alone(name: str) -> None:
         pytest.importorskip("django")
     subprocess.run([sys.executable, "-c", f"import flexcache_rs.disk.{name}"], check=True, timeout=60)
     assert importlib.import_module(f"flexcache_rs.disk.{name}")
+
+
+@pytest.mark.parametrize("constant", [diskcache.ENOVAL, diskcache.UNKNOWN])
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_constants_are_themselves_again(constant: object, protocol: int) -> None:
+    """Also as part of a key."""
+    assert pickle.loads(pickle.dumps(constant, protocol)) is constant
+    assert repr(pickle.loads(pickle.dumps(("key", constant), protocol))[1]) == repr(constant)
+    assert copy.deepcopy(constant) is constant
+
+
+def test_names_of_parts(tmp_path: Path) -> None:
+    """Lead nowhere else."""
+    fanout = diskcache.FanoutCache(tmp_path / "fanout", shards=1)
+    for name in ("", ".", "..", "../x", "a/../../x", "/x", "a//b", "a/", "a\0b"):
+        for make in (fanout.cache, fanout.deque, fanout.index):
+            with pytest.raises(ValueError, match="name must"):
+                make(name)
+    fanout.cache("jobs/first")["a"] = 1
+    assert [path.name for path in tmp_path.iterdir()] == ["fanout"]
+
+
+def test_attributes_that_a_fanout_cache_has_not(tmp_path: Path) -> None:
+    """Are missing, as Python has it."""
+    fanout = diskcache.FanoutCache(tmp_path, shards=1)
+    assert not hasattr(fanout, "nonsense")
+    with pytest.raises(AssertionError, match="cannot access nonsense"):
+        fanout.nonsense

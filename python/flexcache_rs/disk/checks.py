@@ -9,7 +9,7 @@ import pickle
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flexcache_rs.disk.directory import path_of
+from flexcache_rs.disk.directory import path_of, shown
 from flexcache_rs.disk.format import DBNAME, DEFAULT_SETTINGS, EVICTION_POLICY, METADATA
 
 if TYPE_CHECKING:
@@ -58,10 +58,6 @@ ARGUMENTS_OF_DISK = frozenset(("disk_compression", "disk_directory", "disk_seria
 """What a disk is given by its cache: no setting may take its place."""
 
 
-def _shown(value: object) -> str:
-    return f"{value!r:.100}" if isinstance(value, str | int | float | bytes | None) else type(value).__name__
-
-
 def number(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
     """A real number: no bool, no NaN, at least `least` and more than `above`.
 
@@ -70,14 +66,14 @@ def number(name: str, value: Any, *, least: float = -math.inf, above: float = -m
         ValueError: It is NaN, or too small.
     """
     if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
-        raise TypeError(f"{name} must be a number, not {_shown(value)}")
+        raise TypeError(f"{name} must be a number, not {shown(value)}")
     real = float(value)
     if math.isnan(real):
         raise ValueError(f"{name} must be a number, not NaN")
     if real < least:
-        raise ValueError(f"{name} must be at least {least:g}, not {_shown(value)}")
+        raise ValueError(f"{name} must be at least {least:g}, not {shown(value)}")
     if real <= above and above > -math.inf:
-        raise ValueError(f"{name} must be more than {above:g}, not {_shown(value)}")
+        raise ValueError(f"{name} must be more than {above:g}, not {shown(value)}")
     return real
 
 
@@ -93,13 +89,13 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
     elif isinstance(value, float):
         raise ValueError(f"{name} must be a whole number, not {value!r}")
     elif isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a whole number, not {_shown(value)}")
+        raise TypeError(f"{name} must be a whole number, not {shown(value)}")
     else:
         integer = operator.index(value)
     if least is not None and integer < least:
-        raise ValueError(f"{name} must be at least {least}, not {_shown(value)}")
+        raise ValueError(f"{name} must be at least {least}, not {shown(value)}")
     if most is not None and integer > most:
-        raise ValueError(f"{name} must be at most {most}, not {_shown(value)}")
+        raise ValueError(f"{name} must be at most {most}, not {shown(value)}")
     return integer
 
 
@@ -113,6 +109,17 @@ def expiry(value: Any, *, name: str = "expire", above: float = -math.inf) -> flo
     return None if value is None else number(name, value, above=above)
 
 
+def unreadable_is_missing(unreadable: Any) -> bool:
+    """Whether a value that cannot be read counts as missing.
+
+    Raises:
+        ValueError: It is neither "raise" nor "missing".
+    """
+    if unreadable not in ("raise", "missing"):
+        raise ValueError(f"unreadable must be 'raise' or 'missing', not {shown(unreadable)}")
+    return bool(unreadable == "missing")
+
+
 def flag(name: str, value: Any) -> bool:
     """A switch: a bool, or 0 or 1 as directories record it.
 
@@ -123,9 +130,9 @@ def flag(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if not isinstance(value, int | float):
-        raise TypeError(f"{name} must be True or False, not {_shown(value)}")
+        raise TypeError(f"{name} must be True or False, not {shown(value)}")
     if value not in (0, 1):
-        raise ValueError(f"{name} must be True or False, not {_shown(value)}")
+        raise ValueError(f"{name} must be True or False, not {shown(value)}")
     return bool(value)
 
 
@@ -136,7 +143,7 @@ def ignored(ignore: Any) -> Collection[int | str]:
         TypeError: It is a text, or no collection.
     """
     if isinstance(ignore, str | bytes) or not hasattr(ignore, "__contains__"):
-        raise TypeError(f"ignore must be a collection of places and names, not {_shown(ignore)}")
+        raise TypeError(f"ignore must be a collection of places and names, not {shown(ignore)}")
     return ignore  # type: ignore[no-any-return]
 
 
@@ -189,7 +196,7 @@ def policy_of(name: Any) -> dict[str, str | None]:
         KeyError: There is none of that name.
     """
     if not isinstance(name, str) or name not in EVICTION_POLICY:
-        raise KeyError(f"no such eviction policy: {_shown(name)}; there are {', '.join(EVICTION_POLICY)}")
+        raise KeyError(f"no such eviction policy: {shown(name)}; there are {', '.join(EVICTION_POLICY)}")
     return EVICTION_POLICY[name]
 
 
@@ -230,12 +237,12 @@ def _checked_pragma(name: str, value: Any) -> Any:
         choices = _SYNCHRONOUS
     elif isinstance(value, str):
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
-            raise ValueError(f"{name} must be a number or a word, not {_shown(value)}")
+            raise ValueError(f"{name} must be a number or a word, not {shown(value)}")
         return value
     else:
         return int(value) if isinstance(value, bool) else whole(name, value)
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {', '.join(choices)}, not {_shown(value)}")
+        raise TypeError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
     if value.lower() not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return value

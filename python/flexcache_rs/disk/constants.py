@@ -4,7 +4,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from typing_extensions import Self
+
+
+_MADE: dict[str, Any] = {}
 
 
 class Constant(tuple[str]):
@@ -12,9 +17,12 @@ class Constant(tuple[str]):
 
     __slots__ = ()
 
-    def __new__(cls, name: str) -> Self:
-        """A constant of the given name."""
-        return super().__new__(cls, (name,))
+    def __new__(cls, name: str | tuple[str]) -> Self:
+        """A constant of the given name; the same one each time, also from a pickle, which gives it in a tuple."""
+        if isinstance(name, tuple):
+            (name,) = name
+        constant: Self = _MADE.setdefault(name, super().__new__(cls, (name,)))
+        return constant
 
     def __repr__(self) -> str:
         return self[0]

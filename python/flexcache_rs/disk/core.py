@@ -21,10 +21,11 @@ from flexcache_rs.disk.checks import (
     policy_of,
     refuse_setting,
     refuse_unknown,
+    unreadable_is_missing,
     whole,
 )
 from flexcache_rs.disk.constants import ENOVAL, UNKNOWN, Constant
-from flexcache_rs.disk.directory import prepare_directory
+from flexcache_rs.disk.directory import prepare_directory, warn_if_writable_by_all
 from flexcache_rs.disk.format import (
     DBNAME,
     DEFAULT_SETTINGS,
@@ -72,7 +73,7 @@ __all__ = [
 
 _RULES = frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit"))
 
-PARAMETERS = ("directory", "timeout", "disk", "serializer", "compression", "network")
+PARAMETERS = ("directory", "timeout", "disk", "serializer", "compression", "network", "unreadable")
 
 
 class Cache(CacheMixin, DiskCache):
@@ -91,14 +92,19 @@ class Cache(CacheMixin, DiskCache):
             without its shared log and without memory maps, locks that fail are tried again, and files are written
             whole, with a checksum. None finds out, where the system tells, and warns. It is recorded in the
             directory.
+        unreadable: What to do with a value that cannot be read, because it is damaged, its class is gone, or the
+            serializer refuses it: "raise" raises each time and leaves it there; "missing" logs it, and the key is as
+            one that is not there, so that a program computes it anew. It is not recorded in the directory.
         **settings: See `DEFAULT_SETTINGS`. They are recorded in the directory, and there they stay when it is
             opened without them. Each is an attribute of the cache; `reset` changes it.
 
     Raises:
         OSError: The directory cannot be made.
-        ValueError: `disk` is no subclass of `Disk`; `compression` is unknown; or the directory was made with another
-            serializer or compression.
+        TypeError: There is no such setting, or an argument is of a wrong type.
+        ValueError: An argument makes no sense; `disk` is no subclass of `Disk`; `compression` is unknown; or the
+            directory was made with another serializer or compression.
         KeyError: There is no such eviction policy.
+        WritableByAllWarning: A warning: everybody can put pickles into the directory.
         NetworkFilesystemWarning: A warning: the directory lies on a network filesystem.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged or is none.
@@ -119,21 +125,27 @@ class Cache(CacheMixin, DiskCache):
         serializer: Serializer | None = None,
         compression: Literal["lz4", "zstd"] | None = None,
         network: bool | None = None,
+        unreadable: Literal["raise", "missing"] = "raise",
         **settings: Any,
     ) -> None:
         given: Any = disk
         if not (isinstance(given, type) and issubclass(given, Disk)):
             raise ValueError("disk must subclass diskcache.Disk")
         timeout = number("timeout", timeout, least=0)
+        is_missing = unreadable_is_missing(unreadable)
         if network is not None:
             network = flag("network", network)
         check_serializer(serializer)
         settings = checked_settings(directory, settings, PARAMETERS, plain_disk=disk is Disk)
         directory = prepare_directory(directory)
+        if serializer is None:
+            warn_if_writable_by_all(directory)
         self._timeout = timeout
         self._serializer = serializer
         self._rules: dict[str, Any] = {}
         recorded = self._connect(directory, timeout)
+        self._set_unreadable_is_missing(is_missing)
+        self._unreadable = unreadable
         refuse_unknown(settings, recorded, PARAMETERS, plain_disk=disk is Disk)
         network = self._is_networked(directory, network, recorded, settings)
         merged: dict[str, Any] = DEFAULT_SETTINGS | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
@@ -427,12 +439,15 @@ class Cache(CacheMixin, DiskCache):
         return transaction(self, retry)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        state = (self.directory, self.timeout, type(self.disk))
+        state: tuple[Any, ...] = (self.directory, self.timeout, type(self.disk))
+        if self._unreadable != "raise":
+            return (*state, self._serializer, self._unreadable)
         return state if self._serializer is None else (*state, self._serializer)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        directory, timeout, disk, *serializer = state
-        self.__init__(directory, timeout, disk, serializer=serializer[0] if serializer else None)  # type: ignore[misc]
+        directory, timeout, disk, *rest = state
+        options = dict(zip(("serializer", "unreadable"), rest, strict=False))
+        self.__init__(directory, timeout, disk, **options)  # type: ignore[misc]
 
 
 def __getattr__(name: str) -> object:

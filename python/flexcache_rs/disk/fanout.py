@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import operator
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import DiskTransaction
 from flexcache_rs.disk.aio import awaitable, transaction
 from flexcache_rs.disk.check_report import CheckReport
-from flexcache_rs.disk.checks import check_serializer, checked_settings, number, whole
+from flexcache_rs.disk.checks import check_serializer, checked_settings, number, unreadable_is_missing, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import PARAMETERS, Cache, Disk, Timeout
 from flexcache_rs.disk.deque_index import Deque, Index
@@ -32,6 +32,10 @@ MOST_SHARDS = 1000
 _PASSED_ON = frozenset(DEFAULT_SETTINGS) | {"timeout", "disk"}
 
 
+class _InaccessibleError(AttributeError, AssertionError):
+    """What Python expects of a name that is no attribute, and what python-diskcache raises."""
+
+
 class FanoutCache(CacheMixin):
     """A cache of several shards in one directory. Those who write to different shards do not wait for each other.
 
@@ -44,6 +48,7 @@ class FanoutCache(CacheMixin):
         timeout: Seconds to wait for other writers.
         disk: As for `Cache`.
         serializer: As for `Cache`.
+        unreadable: As for `Cache`.
         **settings: As for `Cache`; `size_limit` is for all shards together.
 
     Raises:
@@ -64,11 +69,13 @@ class FanoutCache(CacheMixin):
         disk: type[Disk] = Disk,
         *,
         serializer: Serializer | None = None,
+        unreadable: Literal["raise", "missing"] = "raise",
         **settings: Any,
     ) -> None:
         shards = whole("shards", shards, least=1, most=MOST_SHARDS)
         timeout = number("timeout", timeout, least=0)
         check_serializer(serializer)
+        unreadable_is_missing(unreadable)
         first = None if directory is None else os.path.join(path_of(directory), "000")  # noqa: PTH118
         settings = checked_settings(first, settings, (*PARAMETERS, "shards"), plain_disk=disk is Disk)
         self._directory = prepare_directory(directory)
@@ -76,6 +83,8 @@ class FanoutCache(CacheMixin):
         limit = settings.pop("size_limit", DEFAULT_SETTINGS["size_limit"])
         # What it takes to make this object again; `size_limit` is passed on to each shard.
         self._options: dict[str, Any] = {"serializer": serializer}
+        if unreadable_is_missing(unreadable):
+            self._options["unreadable"] = unreadable
         self._disk_class = disk
         self._shards = tuple(
             Cache(
@@ -83,6 +92,7 @@ class FanoutCache(CacheMixin):
                 timeout,
                 disk,
                 serializer=serializer,
+                unreadable=unreadable,
                 size_limit=limit / shards,
                 **settings,
             )
@@ -105,7 +115,7 @@ class FanoutCache(CacheMixin):
 
     def __getattr__(self, name: str) -> Any:
         if name not in _PASSED_ON:
-            raise AssertionError(f"cannot access {name} in cache shard")
+            raise _InaccessibleError(f"cannot access {name} in cache shard")
         return getattr(self._shards[0], name)
 
     def _shard(self, key: Any) -> Cache:
@@ -352,7 +362,11 @@ class FanoutCache(CacheMixin):
         """As `transact`, for `async with`: for the awaited calls of this task, and of those it starts."""
         return transaction(self, retry)
 
-    def _below(self, kind: str, name: str) -> str:
+    def _below(self, kind: str, name: Any) -> str:
+        if not isinstance(name, str) or {"", ".", ".."} & set(name.split("/")) or "\0" in name:
+            raise ValueError(f"name must be a path inside the directory, as 'jobs' or 'jobs/first', not {name!r:.100}")
+        if os.name == "nt" and any(separator in name for separator in ":\\"):
+            raise ValueError(f"name must have no drive and no backslash, not {name!r:.100}")
         return os.path.join(self._directory, kind, *name.split("/"))  # noqa: PTH118
 
     def cache(self, name: str, timeout: float = 60, disk: type[Disk] | None = None, **settings: Any) -> Cache:

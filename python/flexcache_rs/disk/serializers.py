@@ -59,6 +59,11 @@ def _is_shared(found: Any) -> bool:
     return isinstance(found, type | ModuleType | FunctionType | BuiltinFunctionType | MethodType | enum.Enum)
 
 
+def _makes_its_own(found: Any) -> bool:
+    """Whether something found by name is a class that makes a new object each time."""
+    return isinstance(found, type) and not issubclass(found, type | enum.Enum)
+
+
 class _Finder:
     """What may be found by name."""
 
@@ -74,10 +79,10 @@ class _Finder:
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         if f"{module}.{name}" not in self.allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is not among what may be loaded")
-        found = super().find_class(module, name)  # type: ignore[misc]
-        if self.only_plain and (not isinstance(found, type) or issubclass(found, type | enum.Enum)):
+        found: Any = super().find_class(module, name)  # type: ignore[misc]
+        if self.only_plain and not _makes_its_own(found):
             raise _NotPlainError
-        return found
+        return found  # pyright: ignore[reportUnknownVariableType]
 
 
 class _Allowing(_Finder, pickle.Unpickler):
@@ -85,7 +90,7 @@ class _Allowing(_Finder, pickle.Unpickler):
 
 
 # In Python, so that it can look at each object whose state is set; much slower.
-_InPython: Any = pickle._Unpickler  # noqa: SLF001
+_InPython: Any = pickle._Unpickler  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
 
 class _Watching(_Finder, _InPython):  # type: ignore[misc]
@@ -94,7 +99,7 @@ class _Watching(_Finder, _InPython):  # type: ignore[misc]
     def load_build(self: Any) -> None:
         if _is_shared(self.stack[-2]):
             raise pickle.UnpicklingError("the pickle changes what is not an object of its own")
-        super().load_build()
+        _InPython.load_build(self)
 
     dispatch[pickle.BUILD[0]] = load_build
 
@@ -143,7 +148,8 @@ class PickleSerializer:
         if isinstance(allow, str | bytes):
             raise TypeError(f"allow must be a collection of names, not one: {allow!r}")
         self.allowed = frozenset(allow)
-        for name in self.allowed:
+        names: frozenset[Any] = self.allowed
+        for name in names:
             if not isinstance(name, str):
                 raise TypeError(f"allow must have full names of classes, as 'datetime.date', not {name!r}")
             if "." not in name:
@@ -201,7 +207,8 @@ class SignedPickleSerializer:
             raise TypeError("old_keys must be a collection of keys, not one")
         self._keys = (key, *old_keys)
         self._of_keys = PickleSerializer(allow)
-        for secret in self._keys:
+        secrets: tuple[Any, ...] = self._keys
+        for secret in secrets:
             if not isinstance(secret, bytes):
                 # Not shown: it is a secret.
                 raise TypeError(f"key must be bytes, not {type(secret).__name__}")
@@ -235,7 +242,7 @@ def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type])
     seen: set[int] = set()
     while pending:
         part = pending.pop()
-        kind = type(part)
+        kind: Any = type(part)  # pyright: ignore[reportUnknownVariableType]
         if kind in scalars:
             if isinstance(part, datetime) and part.tzinfo is None:
                 raise TypeError("a datetime without a time zone would come back as a str")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flexcache_rs._core import guard_sqlite3 as _guard
 
 
@@ -21,6 +23,7 @@ def guard_sqlite3(wanted: bool) -> None:
 
     >>> guard_sqlite3(True)
     """
-    if not isinstance(wanted, bool):
+    given: Any = wanted
+    if not isinstance(given, bool):
         raise TypeError(f"wanted must be True or False, not {wanted!r:.100}")
     _guard(wanted)

@@ -223,6 +223,8 @@ class Importer:
             there, shards, folders = self._own(shards)
         elif isinstance(name, str) and _NAME.fullmatch(name) and not {".", ".."} & set(name.split("/")):
             shards, folders = None, [self.directory.joinpath(*name.split("/"))]
+            if folders[0].resolve() != self.directory.resolve().joinpath(*name.split("/")):
+                self._fail(f"{name!r:.80} is a link out of the directory")
             there = Found(name, tuple(folders), None) if (folders[0] / DBNAME).exists() else None
         else:
             self._fail(f"{name!r:.80} is no name of a cache")

@@ -252,7 +252,7 @@ mod tests {
         let (mut grown, mut large) = (sized(500), sized(20_000));
         grown.age_after(20_000);
         for key in 0..KEYS {
-            if grown.entries() < 20_000 && key as usize >= grown.entries() / 2 {
+            if grown.entries() < 20_000 && key >= grown.entries() as u64 / 2 {
                 let entries = (2 * grown.entries()).min(20_000);
                 grown.try_rebuild(entries, (0..key).map(hash)).expect("there is memory");
             }

@@ -7,7 +7,7 @@
 //! added when the module is imported: a finder in `sys.meta_path` waits for that.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use percent_encoding::percent_decode_str;
@@ -16,13 +16,23 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-/// The file that `sqlite3.connect` would open; none for a database in memory.
-fn named(database: &Bound<'_, PyAny>) -> Option<PathBuf> {
-    let path: PathBuf = match database.extract() {
-        Ok(path) => path,
-        Err(_) => PathBuf::from(String::from_utf8(database.extract().ok()?).ok()?),
-    };
-    let Some(uri) = path.to_str().and_then(|path| path.strip_prefix("file:")) else { return Some(path) };
+/// The files that `sqlite3.connect` may be about to open: whether it takes what begins with `file:` for a URI, it does
+/// not say. None for a database in memory.
+fn named(database: &Bound<'_, PyAny>) -> Vec<PathBuf> {
+    let Some(path) = path_of(database) else { return Vec::new() };
+    let as_uri = from_uri(&path);
+    [Some(path), as_uri].into_iter().flatten().collect()
+}
+
+fn path_of(database: &Bound<'_, PyAny>) -> Option<PathBuf> {
+    match database.extract() {
+        Ok(path) => Some(path),
+        Err(_) => Some(PathBuf::from(String::from_utf8(database.extract().ok()?).ok()?)),
+    }
+}
+
+fn from_uri(path: &Path) -> Option<PathBuf> {
+    let uri = path.to_str()?.strip_prefix("file:")?;
     let path = uri.split(['?', '#']).next()?;
     // "file:///path", "file://localhost/path" or "file:path".
     let path = path.strip_prefix("//").map_or(path, |rest| rest.strip_prefix("localhost").unwrap_or(rest));
@@ -31,13 +41,13 @@ fn named(database: &Bound<'_, PyAny>) -> Option<PathBuf> {
 
 fn refuse(arguments: &Bound<'_, PyAny>) -> PyResult<()> {
     let database = arguments.cast::<PyTuple>()?.get_item(0)?;
-    match named(&database) {
-        Some(path) if flexcache_disk::is_open_here(&path) => Err(PyRuntimeError::new_err(format!(
+    match named(&database).into_iter().find(|path| flexcache_disk::is_open_here(path)) {
+        Some(path) => Err(PyRuntimeError::new_err(format!(
             "{} is open in this process by flexcache_rs.disk, and sqlite3 (or python-diskcache) would not see its \
              locks: close() the cache first, or use sqlite3 in another process",
             path.display()
         ))),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

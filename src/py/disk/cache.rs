@@ -8,6 +8,7 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub(super) struct OpenDirectory {
     disk: OnceLock<Py<PyAny>>,
     /// The disk, if it has a way of its own to remove files.
     pub(super) remover: Arc<OnceLock<Py<PyAny>>>,
+    pub(super) unreadable_is_missing: AtomicBool,
 }
 
 /// What `flexcache_rs.disk.Cache` inherits.
@@ -172,6 +174,21 @@ impl DiskCache {
         Ok(self.store(py)?.get().is_some_and(DiskStore::in_transaction))
     }
 
+    /// Runs a step in a transaction of this thread. What raises undoes it.
+    pub(super) fn in_transaction<R>(
+        &self,
+        py: Python<'_>,
+        step: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        self.begin(py, true)?;
+        let done = step().and_then(|result| self.end(py, true, true).map(|_| result));
+        if done.is_err() {
+            // Where the end itself failed there may be nothing left to undo.
+            let _ = self.end(py, false, true);
+        }
+        done
+    }
+
     pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<()> {
         self.wait(py, retry, DiskStore::begin)
     }
@@ -219,6 +236,12 @@ impl DiskCache {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn __init__(&self, _args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) {}
 
+    /// Sets whether a value that cannot be read counts as missing.
+    fn _set_unreadable_is_missing(&self, is_missing: bool) -> PyResult<()> {
+        self.opened()?.unreadable_is_missing.store(is_missing, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// The settings in a directory that exists.
     fn _connect(&self, py: Python<'_>, directory: PathBuf, timeout: f64) -> PyResult<Py<PyDict>> {
         let timeout = match timeout {
@@ -243,6 +266,7 @@ impl DiskCache {
             store: PerProcess::default(),
             disk: OnceLock::new(),
             remover: Arc::default(),
+            unreadable_is_missing: AtomicBool::new(false),
         };
         if self.open.set(open).is_err() {
             return Err(PyRuntimeError::new_err("the cache is open already: __init__ must run once"));

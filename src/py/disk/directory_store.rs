@@ -283,9 +283,16 @@ impl Store for DirectoryStore {
         let popped = self.write(key, |store, key, patience| store.pop(key, time, patience))?;
         let Some(row) = popped.result else { return Ok(Commit { result: None, stamp: popped.stamp }) };
         let shard = self.shard(self.lane(key)?);
-        let value = shard.fetch(py, &row, false);
+        let value = match shard.fetch(py, &row, false) {
+            Ok(value) => value,
+            Err(error) => {
+                let (datum, raw) = shard.encode_key(&key)?;
+                shard.put_back(py, Key { datum: datum.borrow()?, raw }, &row)?;
+                return Err(error);
+            }
+        };
         shard.discard(py, &row)?;
-        let result = value?.map(|value| Self::entry(py, value, &row)).transpose()?;
+        let result = value.map(|value| Self::entry(py, value, &row)).transpose()?;
         Ok(Commit { result, stamp: popped.stamp })
     }
 

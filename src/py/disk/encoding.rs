@@ -1,7 +1,9 @@
 //! Keys and values on their way to the store and back, through the cache's disk.
 
-use flexcache_disk::{Entry, OwnedKey, Record, files};
-use pyo3::exceptions::PyOSError;
+use std::sync::atomic::Ordering;
+
+use flexcache_disk::{Entry, Key, Label, OwnedKey, Record, ValueRef, files};
+use pyo3::exceptions::{PyException, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -9,7 +11,10 @@ use super::cache::DiskCache;
 use super::codec::{EncodedValue, native, put_key};
 use super::datum::{Datum, to_object};
 use super::errors;
+use super::uninterrupted::Uninterrupted;
 use super::value_files::remove;
+use super::wall_clock::now;
+use crate::py::process::logging;
 
 impl DiskCache {
     #[inline]
@@ -66,8 +71,27 @@ impl DiskCache {
         called
     }
 
-    /// The value of an entry; `None` where its file is gone.
+    /// The value of an entry; `None` where its file is gone, or where it cannot be read and that counts as missing.
     pub(super) fn fetch<'py>(
+        &self,
+        py: Python<'py>,
+        entry: &Entry,
+        read: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.fetch_or_raise(py, entry, read) {
+            Err(error)
+                if self.opened()?.unreadable_is_missing.load(Ordering::Relaxed)
+                    && error.is_instance_of::<PyException>(py)
+                    && !error.is_instance_of::<PyMemoryError>(py) =>
+            {
+                logging::error(py, &format_args!("a value that cannot be read counts as missing: {error}"));
+                Ok(None)
+            }
+            fetched => fetched,
+        }
+    }
+
+    fn fetch_or_raise<'py>(
         &self,
         py: Python<'py>,
         entry: &Entry,
@@ -90,6 +114,49 @@ impl DiskCache {
             Err(error) if error.is_instance_of::<PyOSError>(py) => Ok(None),
             fetched => fetched.map(Some),
         }
+    }
+
+    /// Stores an entry that was taken out, and whose value could not be read, as it was. Another that was stored
+    /// meanwhile stays.
+    pub(super) fn put_back(&self, py: Python<'_>, key: Key<'_>, entry: &Entry) -> PyResult<()> {
+        let _uninterrupted = Uninterrupted::begin();
+        let (now, rules) = (now(py)?, self.rules(py)?);
+        let tag = ValueRef::from(&entry.tag);
+        let label = Label { now, expire_time: entry.expire_time, tag };
+        let filename = entry.filename.as_deref();
+        let value = ValueRef::from(&entry.value);
+        let record = Record { size: entry.size, mode: entry.mode, filename, value };
+        // It removes the file where it does not store the entry.
+        self.write(py, true, |store, patience| store.add(key, record, label, &rules, patience))?;
+        Ok(())
+    }
+
+    /// Deletes an entry whose value is gone or cannot be read, unless it has been written anew.
+    pub(super) fn forget(&self, py: Python<'_>, key: &OwnedKey, entry: &Entry) -> PyResult<()> {
+        if entry.filename.is_some() {
+            // Its name belongs to it alone.
+            return self.write(py, true, |store, patience| store.forget(entry, patience));
+        }
+        let key = Key { datum: ValueRef::from(&key.datum), raw: key.raw };
+        self.delete_if(py, key, |found| found.mode == entry.mode && found.value == entry.value).map(|_| ())
+    }
+
+    /// Deletes a key if its entry is the right one. Whether it was.
+    pub(super) fn delete_if(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        is_right: impl FnOnce(&Entry) -> bool,
+    ) -> PyResult<bool> {
+        self.in_transaction(py, || {
+            let (now, rules) = (now(py)?, self.rules(py)?);
+            let found = self.wait(py, true, |store, patience| store.value(key, now, &rules, patience))?;
+            let is_there = found.is_some_and(|entry| is_right(&entry));
+            if is_there {
+                self.write(py, true, |store, patience| store.delete(key, now, patience))?;
+            }
+            Ok(is_there)
+        })
     }
 
     /// The file of an entry that was taken out is needed no longer.

@@ -144,18 +144,6 @@ impl DiskHold {
 }
 
 impl Made {
-    /// Runs a step in a transaction of this thread. What raises undoes it.
-    fn transact<R>(&self, py: Python<'_>, step: impl FnOnce(&DiskCache) -> PyResult<R>) -> PyResult<R> {
-        let cache = self.cache.get();
-        cache.begin(py, true)?;
-        let done = step(cache).and_then(|result| cache.end(py, true, true).map(|_| result));
-        if done.is_err() {
-            // Where the end itself failed there may be nothing left to undo.
-            let _ = cache.end(py, false, true);
-        }
-        done
-    }
-
     /// Stores a value under the key, with the tag that was given or this one.
     fn store(
         &self,
@@ -221,7 +209,7 @@ impl Made {
             Kind::Lock => self.store(key, PyString::new(py, &unique()).as_any(), None, true),
             Kind::Reentrant => {
                 let me = this_thread();
-                self.transact(py, |_| {
+                self.cache.get().in_transaction(py, || {
                     let (holder, depth) = self.holder(key)?;
                     if depth != 0 && holder.as_ref() != Some(&me) {
                         return Ok(None);
@@ -230,7 +218,7 @@ impl Made {
                     self.store(key, &value, None, false)
                 })
             }
-            Kind::Places(places) => self.transact(py, |_| {
+            Kind::Places(places) => self.cache.get().in_transaction(py, || {
                 let (free, since, is_there) = self.free(key, places)?;
                 if free <= 0 {
                     return Ok(None);
@@ -253,21 +241,16 @@ impl Made {
                 // As in python-diskcache: who has not taken it frees it, whoever holds it.
                 None if !was_taken => self.cache.get().remove_key(key, true).map(|_| ()),
                 None => Ok(()),
-                Some(token) => self.transact(py, |cache| {
+                Some(token) => {
+                    let cache = self.cache.get();
                     let (datum, raw) = cache.encode_key(key)?;
                     let at = Key { datum: datum.borrow()?, raw };
-                    let (now, rules) = (now(py)?, cache.rules(py)?);
-                    let found =
-                        cache.wait(py, true, |store, patience| store.value(at, now, &rules, patience))?;
-                    if found.is_some_and(|entry| token.is(&entry)) {
-                        cache.wait(py, true, |store, patience| store.delete(at, now, patience))?;
-                    }
-                    Ok(())
-                }),
+                    cache.delete_if(py, at, |entry| token.is(entry)).map(|_| ())
+                }
             },
             Kind::Reentrant => {
                 let me = this_thread();
-                self.transact(py, |_| match self.holder(key)? {
+                self.cache.get().in_transaction(py, || match self.holder(key)? {
                     (Some(holder), depth) if holder == me && depth > 0 => {
                         let value = (me, depth - 1).into_pyobject(py)?.into_any();
                         self.store(key, &value, None, false).map(|_| ())
@@ -275,7 +258,7 @@ impl Made {
                     _ => Err(PyAssertionError::new_err("cannot release un-acquired lock")),
                 })
             }
-            Kind::Places(places) => self.transact(py, |_| {
+            Kind::Places(places) => self.cache.get().in_transaction(py, || {
                 let (free, since, _) = self.free(key, places)?;
                 let is_late = match (token, &since) {
                     (Some(Token::Since(Some(mine))), Some(since)) => mine != since,

@@ -6,7 +6,7 @@
     reason = "the signatures are python-diskcache's"
 )]
 
-use flexcache_disk::{Label, Side};
+use flexcache_disk::{Key, Label, Side, ValueRef};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -36,16 +36,25 @@ impl DiskCache {
                 let nothing = PyTuple::new(py, [py.None(), py.None()])?;
                 return wanted.shape(default.or(|| nothing.into_any()), None);
             };
-            let value = self.fetch(py, &entry, false);
+            let value = match self.fetch(py, &entry, false) {
+                Ok(value) => value,
+                Err(error) => {
+                    if take {
+                        let key = Key { datum: ValueRef::from(&key.datum), raw: key.raw };
+                        self.put_back(py, key, &entry)?;
+                    }
+                    return Err(error);
+                }
+            };
             if take {
                 self.discard(py, &entry)?;
             }
-            if let Some(value) = value? {
+            if let Some(value) = value {
                 let item = PyTuple::new(py, [to_object(py, &key.datum)?, value])?;
                 return wanted.shape(item.into_any(), Some(&entry));
             }
             if !take {
-                self.write(py, retry, |store, patience| store.forget(&entry, patience))?;
+                self.forget(py, &key, &entry)?;
             }
         }
     }
@@ -199,7 +208,7 @@ impl DiskCache {
                 let item = PyTuple::new(py, [self.decode_key(py, &key)?, value])?;
                 return wanted.shape(item.into_any(), Some(&entry));
             }
-            self.write(py, retry, |store, patience| store.forget(&entry, patience))?;
+            self.forget(py, &key, &entry)?;
         }
     }
 }

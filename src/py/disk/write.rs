@@ -170,9 +170,15 @@ impl DiskCache {
         let key = Key { datum: datum.borrow()?, raw };
         let now = now(py)?;
         if let Some(entry) = self.write(py, retry, |store, patience| store.pop(key, now, patience))? {
-            let value = self.fetch(py, &entry, false);
+            let value = match self.fetch(py, &entry, false) {
+                Ok(value) => value,
+                Err(error) => {
+                    self.put_back(py, key, &entry)?;
+                    return Err(error);
+                }
+            };
             self.discard(py, &entry)?;
-            if let Some(value) = value? {
+            if let Some(value) = value {
                 return wanted.shape(value, Some(&entry));
             }
         }

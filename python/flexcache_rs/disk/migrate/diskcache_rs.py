@@ -107,5 +107,5 @@ def _of_record(folder: Path, key: str, record: bytes) -> Item:
         return Item(key, failing(error))
     # A path is relative to wherever the program ran.
     in_file = not path.encode().startswith(_INLINE)
-    load = file_loader(folder / "data" / Path(path).name) if in_file else loader(record[at:])
+    load = file_loader(folder / "data", Path(path).name) if in_file else loader(record[at:])
     return Item(key, (lambda: decompress(load())) if compressed else load, store_time=stored)

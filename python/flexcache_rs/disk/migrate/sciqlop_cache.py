@@ -116,5 +116,5 @@ def read(folder: Path) -> Iterator[Item]:
             if not rows:
                 return
             for key, path, value, expire, tag in rows:
-                yield Item(key, file_loader(folder / path) if path else loader(value), expire, tag)
+                yield Item(key, file_loader(folder, path) if path else loader(value), expire, tag)
             page = "WHERE key > ?", (rows[-1][0],)

@@ -53,11 +53,19 @@ def loader(value: Any) -> Callable[[], bytes]:
     return load
 
 
-def file_loader(path: Path) -> Callable[[], bytes]:
-    """Loads a file."""
+def _is_inside(folder: Path, path: Path) -> bool:
+    """Whether a path leads to a regular file in a folder, and nowhere else on the way."""
+    return path.is_file() and path.resolve() == folder.resolve() / path.relative_to(folder)
+
+
+def file_loader(folder: Path, name: str) -> Callable[[], bytes]:
+    """Loads a file of a folder. The name is the source's: it may not lead out of it."""
+    path = folder / name
 
     def load() -> bytes:
         try:
+            if not path.is_relative_to(folder) or ".." in path.parts or not _is_inside(folder, path):
+                raise UnreadableError("a file of a value is missing, or not inside the directory")
             return path.read_bytes()
         except OSError as error:
             raise UnreadableError(f"a file of a value: {error.strerror}") from error
