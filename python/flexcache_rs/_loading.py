@@ -59,10 +59,13 @@ async def aget_or_set(  # noqa: D417
         # Another may have landed since we looked.
         value = self.peek(key, NOTHING)
         if value is NOTHING:
+            names = None if tags is None else _core._tags(tags)
+            if names:
+                load.declare(self, names)
             value = factory()
             if hasattr(value, "__await__"):
                 value = await value
-            if load.store(self, value, ttl, tags):
+            if load.store(self, value, ttl, names):
                 self._loaded(key, value)
         return value
 

@@ -118,7 +118,7 @@ class Memo(_core.Memoized):
                 return stands
         return None
 
-    def _keep(self, load, key, args, kwargs, value, raised, cost):
+    def _keep(self, load, key, args, tags, value, raised, cost):
         """Stores a result, or an exception, if it is to be kept."""
         plan = self._plan
         if raised:
@@ -128,7 +128,7 @@ class Memo(_core.Memoized):
             value = _core._copy_of_exception(value)
         elif plan.condition is not None and not plan.condition(value):
             return
-        ttl, tags = self._ttl_of(value, raised), self._tags_of(args, kwargs)
+        ttl = self._ttl_of(value, raised)
         stands = self._stands_for(key, args)
         results = None
         if stands is not None:
@@ -161,11 +161,15 @@ class Memo(_core.Memoized):
             ttl = seconds_in("ttl", ttl) * (1 - plan.jitter * _core._random())
         return ttl
 
-    def _tags_of(self, args, kwargs):
-        """The tags that a result gets, but for that of its instance."""
+    def _declare(self, load, args, kwargs):
+        """The tags that a result gets, but for that of its instance; the load knows them before it computes."""
         tags = self._plan.tags
         tags = () if tags is None else tags_of(tags(*args, **kwargs)) if callable(tags) else tags
-        return tags if self._names.tag is None else (*tags, self._names.tag)
+        if self._names.tag is not None:
+            tags = (*tags, self._names.tag)
+        if tags:
+            load.declare(self.cache, tags)
+        return tags
 
     def _has_value(self, key):
         """Whether there is a result, no exception, that is or was good."""
@@ -240,17 +244,18 @@ class SyncMemo(Memo):
     __slots__ = ()
 
     def _compute(self, load, key, args, kwargs):
+        tags = self._declare(load, args, kwargs)
         begun = monotonic()
         try:
             value = self._function(*args, **kwargs)
         except self._plan.exceptions as error:
-            self._keep(load, key, args, kwargs, error, True, 0.0)
+            self._keep(load, key, args, tags, error, True, 0.0)
             raise
         if hasattr(type(value), "__await__"):
             # It can be awaited once, or in one loop: it is the caller's alone.
             load.do_not_share()
         else:
-            self._keep(load, key, args, kwargs, value, False, monotonic() - begun)
+            self._keep(load, key, args, tags, value, False, monotonic() - begun)
         return value
 
     def _load(self, key, args, kwargs):
@@ -312,13 +317,14 @@ class AsyncMemo(Memo):
     __slots__ = ()
 
     async def _compute(self, load, key, args, kwargs):
+        tags = self._declare(load, args, kwargs)
         begun = monotonic()
         try:
             value = await self._function(*args, **kwargs)
         except self._plan.exceptions as error:
-            self._keep(load, key, args, kwargs, error, True, 0.0)
+            self._keep(load, key, args, tags, error, True, 0.0)
             raise
-        self._keep(load, key, args, kwargs, value, False, monotonic() - begun)
+        self._keep(load, key, args, tags, value, False, monotonic() - begun)
         return value
 
     async def _load(self, key, args, kwargs):
