@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flexcache_rs import _core
+from flexcache_rs._in_thread import in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,18 +52,22 @@ async def aget_or_set(  # noqa: D417
     >>> asyncio.run(main())
     (1, 1)
     """
-    value = self.get(key, NOTHING)
+    # Where there is a store, only what it need not be asked for.
+    value = self.get(key, NOTHING) if self.store is None else self._get_from_memory(key, NOTHING)
     if value is not NOTHING:
         return value
 
     async def compute(load: _core._Load) -> Any:
         # Another may have landed since we looked.
-        value = self.peek(key, NOTHING)
+        value = await in_thread(self, self.peek if self.store is None else self.get, key, NOTHING)
         if value is NOTHING:
+            names = None if tags is None else _core._tags(tags)
+            if names:
+                load.declare(self, names)
             value = factory()
             if hasattr(value, "__await__"):
                 value = await value
-            if load.store(self, value, ttl, tags):
+            if await in_thread(self, load.store, self, value, ttl, names):
                 self._loaded(key, value)
         return value
 

@@ -9,6 +9,7 @@ from _weakref import ref
 from time import monotonic
 
 from flexcache_rs import _core
+from flexcache_rs._in_thread import in_thread
 from flexcache_rs._loading import NOTHING
 from flexcache_rs._memoize_options import INFINITY, tags_of
 from flexcache_rs._seconds import seconds_in
@@ -118,7 +119,7 @@ class Memo(_core.Memoized):
                 return stands
         return None
 
-    def _keep(self, load, key, args, kwargs, value, raised, cost):
+    def _keep(self, load, key, args, tags, value, raised, cost):
         """Stores a result, or an exception, if it is to be kept."""
         plan = self._plan
         if raised:
@@ -128,7 +129,7 @@ class Memo(_core.Memoized):
             value = _core._copy_of_exception(value)
         elif plan.condition is not None and not plan.condition(value):
             return
-        ttl, tags = self._ttl_of(value, raised), self._tags_of(args, kwargs)
+        ttl = self._ttl_of(value, raised)
         stands = self._stands_for(key, args)
         results = None
         if stands is not None:
@@ -161,11 +162,15 @@ class Memo(_core.Memoized):
             ttl = seconds_in("ttl", ttl) * (1 - plan.jitter * _core._random())
         return ttl
 
-    def _tags_of(self, args, kwargs):
-        """The tags that a result gets, but for that of its instance."""
+    def _declare(self, load, args, kwargs):
+        """The tags that a result gets, but for that of its instance; the load knows them before it computes."""
         tags = self._plan.tags
         tags = () if tags is None else tags_of(tags(*args, **kwargs)) if callable(tags) else tags
-        return tags if self._names.tag is None else (*tags, self._names.tag)
+        if self._names.tag is not None:
+            tags = (*tags, self._names.tag)
+        if tags:
+            load.declare(self.cache, tags)
+        return tags
 
     def _has_value(self, key):
         """Whether there is a result, no exception, that is or was good."""
@@ -245,17 +250,18 @@ class SyncMemo(Memo):
     __slots__ = ()
 
     def _compute(self, load, key, args, kwargs):
+        tags = self._declare(load, args, kwargs)
         begun = monotonic()
         try:
             value = self._function(*args, **kwargs)
         except self._plan.exceptions as error:
-            self._keep(load, key, args, kwargs, error, True, 0.0)
+            self._keep(load, key, args, tags, error, True, 0.0)
             raise
         if hasattr(type(value), "__await__"):
             # It can be awaited once, or in one loop: it is the caller's alone.
             load.do_not_share()
         else:
-            self._keep(load, key, args, kwargs, value, False, monotonic() - begun)
+            self._keep(load, key, args, tags, value, False, monotonic() - begun)
         return value
 
     def _load(self, key, args, kwargs):
@@ -317,20 +323,30 @@ class AsyncMemo(Memo):
     __slots__ = ()
 
     async def _compute(self, load, key, args, kwargs):
+        tags = self._declare(load, args, kwargs)
         begun = monotonic()
         try:
             value = await self._function(*args, **kwargs)
         except self._plan.exceptions as error:
-            self._keep(load, key, args, kwargs, error, True, 0.0)
+            await in_thread(self.cache, self._keep, load, key, args, tags, error, True, 0.0)
             raise
-        self._keep(load, key, args, kwargs, value, False, monotonic() - begun)
+        await in_thread(self.cache, self._keep, load, key, args, tags, value, False, monotonic() - begun)
         return value
 
     async def _load(self, key, args, kwargs):
-        """Answers a call that found nothing."""
+        """Answers a call that found nothing in memory."""
+        if self.cache.store is not None:
+            # It has not been asked yet.
+            found = await in_thread(self.cache, self.cache.get, key, NOTHING)
+            if isinstance(found, _core.Remembered):
+                return found.value if found.fresh else await self._reconsider(key, found, args, kwargs)
+            if found is not NOTHING:
+                return found
+        return await self._compute_once(key, args, kwargs)
 
+    async def _compute_once(self, key, args, kwargs):
         async def compute(load):
-            value = self._still(key)
+            value = await in_thread(self.cache, self._still, key)
             return await self._compute(load, key, args, kwargs) if value is NOTHING else value
 
         return await _core._load_in_task(self.cache, key, compute)
@@ -340,10 +356,10 @@ class AsyncMemo(Memo):
         if remembered.raised:
             raise _core._copy_of_exception(remembered.value)
         if remembered.lost:
-            return await self._load(key, args, kwargs)
+            return await self._compute_once(key, args, kwargs)
         if remembered.good_for <= 0:
             try:
-                return await self._load(key, args, kwargs)
+                return await self._compute_once(key, args, kwargs)
             except Exception:
                 if self._plan.stale_if_error:
                     self._log_refresh()
@@ -357,6 +373,11 @@ class AsyncMemo(Memo):
         elif self._plan.soft_ttl is not INFINITY:
             self._refresh_soon(key, args, kwargs)
         return remembered.value
+
+    async def _call_with_nonce(self, args, kwargs):
+        """Answers a call whose nonce has to be read from the store, and perhaps written there."""
+        await in_thread(self.cache, self._learn_nonce)
+        return await self(*args, **kwargs)
 
     def _refresh_soon(self, key, args, kwargs):
         """Computes anew in a task of its own, once at a time a key."""

@@ -145,17 +145,11 @@ def test_a_write_comes_after_a_load_that_began_before(ask: Any, which: str, how:
         written = cache.get("key")
         late = pool.submit(ask, cache, new)
         if written is None:
-            if how != "evict_tag":
-                assert new.begun.wait(MANY), "it must not join the older load"
+            assert new.begun.wait(MANY), "it must not join the older load"
         else:
             assert late.result(MANY) == "new"
         old.go.set()
         assert first.result(MANY) == "old"
-        if how == "evict_tag":
-            # Which tags a load has is known when it lands: who came later may have joined it.
-            new.go.set()
-            assert late.result(MANY) in {"old", "late"}
-            return
         assert cache.get("key") == written
         new.go.set()
         late.result(MANY)
@@ -185,8 +179,8 @@ def test_what_is_no_write_discards_nothing() -> None:
     assert cache["key"] == "old"
 
 
-def test_tags_that_are_computed_from_the_result_count() -> None:
-    """What was evicted after the load began includes it."""
+def test_tags_that_are_computed_from_the_arguments_count() -> None:
+    """What was evicted after the load began includes it, and who asks then computes anew."""
     slow = Slow(7)
     cache: FlexCache[Any, Any] = FlexCache()
     function = cache.memoize(slow, tags=lambda number: f"number:{number}")
@@ -199,10 +193,25 @@ def test_tags_that_are_computed_from_the_result_count() -> None:
             for other in range(500):
                 cache.evict_tag(f"some other tag {other}")
             cache.evict_tag(tag)
+            assert bool(_core._loads_in_progress(cache)) is kept
             slow.go.set()
             assert loading.result(MANY) == 7
             assert (function.peek(1) == 7) is kept
     assert not _core._loads_in_progress(cache)
+
+
+def test_tags_that_are_known_only_when_a_load_lands_count() -> None:
+    """An eviction since it began includes it."""
+    for tag, kept in (("tag", False), ("other", True)):
+        cache: FlexCache[Any, Any] = FlexCache()
+
+        def compute(load: Any, cache: FlexCache[Any, Any] = cache, tag: str = tag) -> str:
+            cache.evict_tag(tag)
+            load.store(cache, "value", None, ("tag",))
+            return "value"
+
+        assert _core._load(cache, "key", compute) == "value"
+        assert ("key" in cache) is kept
 
 
 @pytest.mark.parametrize("how", ["invalidate", "clear", "cache.clear", "delete"])

@@ -3,7 +3,7 @@
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyInt, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use super::call_key::Call;
 use super::memoized::{LookupKey, Memoized};
@@ -122,6 +122,13 @@ impl Memoized {
         cache: Borrowed<'_, 'py, FlexCache>,
         call: Call<'_, 'py>,
     ) -> PyResult<Py<PyAny>> {
+        if self.ready.is_some() && self.has_nonce && self.nonce.with(this.py(), |nonce| nonce.is_none())? {
+            // It may have to be written to the store, for which an event loop must not wait.
+            let py = this.py();
+            let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
+            let method = this.getattr(intern!(py, "_call_with_nonce"))?;
+            return call_python(&method, [args.as_any(), kwargs.as_any()]).map(Bound::unbind);
+        }
         let nonce = self.nonce(&this)?;
         let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
         if let Some(key) = &self.key {

@@ -65,7 +65,7 @@ pub(crate) struct Memoized {
     plain: Option<Py<FlexCache>>,
     pub(super) arguments: Arguments,
     pub(super) key: Option<Py<PyAny>>,
-    ready: Option<Py<PyAny>>,
+    pub(super) ready: Option<Py<PyAny>>,
     loads: bool,
     /// Whether what is found may be more than a result.
     examines: AtomicBool,
@@ -226,6 +226,11 @@ impl Memoized {
         memo.arguments.key(&call)
     }
 
+    /// Reads the nonce from the store, where it is not known.
+    fn _learn_nonce(this: &Bound<'_, Self>) -> PyResult<()> {
+        this.get().nonce(&this.as_borrowed()).map(drop)
+    }
+
     /// The nonce has changed.
     fn _forget_nonce(&self, py: Python<'_>) -> PyResult<()> {
         let before = self.nonce.with(py, Option::take)?;
@@ -331,7 +336,13 @@ impl Memoized {
         call: &Call<'_, 'py>,
         wanted: LookupKey<'py>,
     ) -> PyResult<Py<PyAny>> {
-        match cache.get().read(wanted.key.as_borrowed(), wanted.hash)? {
+        let found = if self.ready.is_some() && cache.get().tier.is_some() {
+            // The store may make its callers wait, and an event loop must not: the method _load() asks it.
+            cache.get().read_if_plain(wanted.key.as_borrowed(), wanted.hash).unwrap_or(None)
+        } else {
+            cache.get().read(wanted.key.as_borrowed(), wanted.hash)?
+        };
+        match found {
             Some(value) => self.hit(this, value, call, |_| Ok(wanted.key)),
             None => self.miss(this, cache, call, wanted),
         }

@@ -517,6 +517,12 @@ impl FlexCache {
         self.tier.as_ref().map(|tier| tier.given.clone_ref(py))
     }
 
+    /// The value of a key, if memory may serve it without asking the store.
+    fn _get_from_memory(&self, key: &Bound<'_, PyAny>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let hash = self.hash(key.as_borrowed())?;
+        Ok(self.read_if_plain(key.as_borrowed(), hash).ok().flatten().unwrap_or(default))
+    }
+
     /// The seconds that an entry lives where nothing else is said; None for ever.
     #[getter]
     fn _default_ttl(&self) -> Option<f64> {

@@ -7,6 +7,7 @@ use pyo3::sync::PyOnceLock;
 use super::any_store::{AnyStore, PolicyName};
 use super::options::{self, OptionalArgument, Options};
 use super::state::{Callbacks, FlexCache};
+use super::stores;
 use super::tier::Tier;
 use crate::py::object::duration;
 use crate::py::object::running_python::call;
@@ -59,7 +60,10 @@ impl ConstructorArguments<'_> {
             on_evict: self.on_evict.or(None, |callback| options::callable("on_evict", callback))?,
             policy: self.eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
             tier: match self.store.0.filter(|store| !store.is_none()) {
-                Some(store) => Some(Tier::new(&store, self.coherence.or(Coherence::Strict, Coherence::of)?)?),
+                Some(store) => {
+                    let coherence = self.coherence.or(Coherence::Strict, Coherence::of)?;
+                    Some(Tier::new(&store, coherence, stores::open(&store, coherence)?))
+                }
                 None => {
                     self.coherence.or(Coherence::Strict, Coherence::of)?;
                     None

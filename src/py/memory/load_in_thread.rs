@@ -37,13 +37,29 @@ impl LoadHandle {
         tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
-        store(cache, &self.0, value, ttl, tags)
+        store(cache, &self.0, value, ttl, &options::tags(tags)?)
+    }
+
+    /// Say before the result is there which tags it will have: whoever asks after one of them was evicted does
+    /// not join the load.
+    fn declare(&self, cache: &Bound<'_, FlexCache>, tags: &Bound<'_, PyAny>) -> PyResult<()> {
+        declare(cache, &self.0, options::tags(Some(tags.as_borrowed()))?)
     }
 
     /// Keep the result from those who wait: they compute themselves.
     fn do_not_share(&self) {
         self.0.do_not_share();
     }
+}
+
+/// Notes the tags of a load.
+fn declare(cache: &Bound<'_, FlexCache>, load: &Arc<Load>, tags: Vec<Arc<str>>) -> PyResult<()> {
+    if !tags.is_empty() {
+        let shard = cache.get().shards.of(load.hash());
+        let discarded = shard.with(cache.py(), |shard| shard.loads.declare(load, tags))?;
+        drop(discarded);
+    }
+    Ok(())
 }
 
 /// Stores the result of a load, unless something was written since it began. What is too large is not
@@ -53,14 +69,13 @@ fn store(
     load: &Arc<Load>,
     value: &Bound<'_, PyAny>,
     ttl: Option<Borrowed<'_, '_, PyAny>>,
-    tags: Option<Borrowed<'_, '_, PyAny>>,
+    tags: &[Arc<str>],
 ) -> PyResult<bool> {
     let py = cache.py();
     let key = load.key.bind_borrowed(py);
     let weight = hooks::weight(&value.as_borrowed())?;
-    let tags = options::tags(tags)?;
     let origin = Origin::Landing(load);
-    let terms = Terms { tags: &tags, origin, ..Terms::new(weight, IfPresent::Replace) };
+    let terms = Terms { tags, origin, ..Terms::new(weight, IfPresent::Replace) };
     let hash = load.hash();
     let stored = FlexCache::write_weighed(&cache.as_borrowed(), key, value.as_borrowed(), hash, ttl, terms);
     if stored.as_ref().is_err_and(|error| error.is_instance_of::<TooLargeError>(py)) {
@@ -268,11 +283,13 @@ pub(crate) fn get_or_set(
     tags: Option<Borrowed<'_, '_, PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
+    let tags = options::tags(tags)?;
     run(cache, key, How::Join, |handle| {
         // Another may have landed since we looked.
         if let Some(value) = cache.get().peek_at(key.as_borrowed())? {
             return Ok(value);
         }
+        declare(cache, &handle.get().0, tags.clone())?;
         let value = call(factory, [])?;
         // SAFETY: the object is valid.
         if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {
@@ -282,7 +299,7 @@ pub(crate) fn get_or_set(
                 factory.repr()?
             )));
         }
-        if store(cache, &handle.get().0, &value, ttl, tags)? {
+        if store(cache, &handle.get().0, &value, ttl, &tags)? {
             cache.get().notify_load(key, &value);
         }
         Ok(value.unbind())

@@ -16,6 +16,7 @@ pub(crate) mod load_in_task;
 pub(crate) mod load_in_thread;
 pub(crate) mod loading;
 pub(crate) mod lookup;
+pub(crate) mod memory_store;
 pub(crate) mod observe;
 pub(crate) mod options;
 pub(crate) mod pickle;

@@ -108,10 +108,9 @@ impl FlexCache {
     fn remove_tagged_entries(&self, py: Python<'_>, tag: &str, removed: &mut RemovedEntries) -> PyResult<()> {
         for shard in self.shards.iter() {
             // No more than there were, or threads that keep storing would keep this one here.
-            let mut rest = shard.with(py, |store| {
-                store.loads.evicting(tag);
-                store.count_tagged(tag)
-            })?;
+            let (mut rest, discarded) =
+                shard.with(py, |store| (store.count_tagged(tag), store.loads.evicting(tag)))?;
+            drop(discarded);
             while rest > 0 {
                 let most = rest.min(BATCH);
                 let count = shard.with(py, |store| store.evict_tag(tag, most, removed))?;

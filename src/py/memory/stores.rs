@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use super::memory_store::MemoryStore;
+use super::state::FlexCache;
 use crate::py::disk::directory_store::DirectoryStore;
 use crate::py::store::object::ObjectStore;
 use crate::py::store::seam::{Coherence, Store};
@@ -14,6 +16,9 @@ use crate::py::store::seam::{Coherence, Store};
 ///
 /// `TypeError` for an object that is no store, or cannot do what `coherence` asks for.
 pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Arc<dyn Store>> {
+    if let Ok(cache) = given.cast::<FlexCache>() {
+        return Ok(Arc::new(MemoryStore::new(cache, coherence)));
+    }
     if let Some(store) = DirectoryStore::of(given, coherence)? {
         return Ok(Arc::new(store));
     }

@@ -177,7 +177,8 @@ impl FlexCache {
     /// Discards the loads that turn out to have a tag.
     fn discard_loads_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<()> {
         for shard in self.shards.iter() {
-            shard.with(py, |shard| shard.loads.evicting(tag))?;
+            let discarded = shard.with(py, |shard| shard.loads.evicting(tag))?;
+            drop(discarded);
         }
         Ok(())
     }

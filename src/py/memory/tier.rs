@@ -6,7 +6,6 @@ use flexcache_core::{Clock, Nanos, Stamp};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::stores;
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::process::clock::SystemClock;
 use crate::py::store::cached_result::CachedResult;
@@ -44,8 +43,8 @@ fn as_in_memory(py: Python<'_>, entry: &mut StoredEntry) -> PyResult<()> {
 }
 
 impl Tier {
-    pub(crate) fn new(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Self> {
-        Ok(Self { given: given.clone().unbind(), coherence, store: stores::open(given, coherence)? })
+    pub(crate) fn new(given: &Bound<'_, PyAny>, coherence: Coherence, store: Arc<dyn Store>) -> Self {
+        Self { given: given.clone().unbind(), coherence, store }
     }
 
     /// The same for a copy of the cache. It shares the store, so the copies in memory stay what they are.

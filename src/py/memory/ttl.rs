@@ -25,6 +25,15 @@ impl FlexCache {
         ttl: Borrowed<'_, '_, PyAny>,
     ) -> PyResult<bool> {
         let deadline = if ttl.is_none() { None } else { duration::ttl("ttl", ttl)?.deadline() };
+        Self::set_deadline(this, key, deadline)
+    }
+
+    /// Gives an entry another moment to expire at; whether it is there.
+    pub(super) fn set_deadline(
+        this: &Bound<'_, Self>,
+        key: Borrowed<'_, '_, PyAny>,
+        deadline: Option<Nanos>,
+    ) -> PyResult<bool> {
         let cache = this.get();
         let found = match &cache.tier {
             Some(tier) => cache.touch_through(tier, key, deadline)?,

@@ -81,9 +81,20 @@ impl FlexCache {
         ttl: Option<Borrowed<'_, '_, PyAny>>,
         terms: Terms<'_>,
     ) -> PyResult<bool> {
+        let deadline = this.get().deadline(ttl)?;
+        Self::write_until(this, key, value, hash, Terms { deadline, ..terms })
+    }
+
+    /// The same with a deadline that is known.
+    #[inline]
+    pub(super) fn write_until(
+        this: &Borrowed<'_, '_, Self>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        terms: Terms<'_>,
+    ) -> PyResult<bool> {
         let cache = this.get();
-        let deadline = cache.deadline(ttl)?;
-        let terms = Terms { deadline, ..terms };
         if let Some(tier) = &cache.tier {
             return Self::write_through(this, tier, key, value, hash, terms);
         }
@@ -92,7 +103,7 @@ impl FlexCache {
         } else {
             cache.write_store(key, value, hash, terms)?
         };
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = terms.deadline {
             cache.expect_expiry(this, deadline)?;
         }
         if cache.slow_path.load(Ordering::Relaxed) {

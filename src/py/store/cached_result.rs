@@ -154,6 +154,12 @@ impl CachedResult {
         self.value(py).is_none()
     }
 
+    /// Whether the result is simply returned.
+    #[getter]
+    fn fresh(&self, py: Python<'_>) -> bool {
+        self.if_fresh(py).is_some()
+    }
+
     /// For how many seconds the result is still as good as asked for; negative afterwards.
     #[getter]
     fn good_for(&self) -> f64 {

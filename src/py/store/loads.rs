@@ -119,6 +119,8 @@ pub(crate) struct Load {
     pub(crate) leader: Leader,
     /// Whether it goes on when nobody waits for it.
     pub(crate) background: bool,
+    /// The tags that it is known to have before it lands.
+    tags: OnceLock<Vec<Arc<str>>>,
     /// Something was written since: it must not be stored.
     discarded: AtomicBool,
     /// A newer load of the same key has begun, which new callers join.
@@ -197,6 +199,7 @@ impl Load {
             generation: background::generation(),
             leader,
             background,
+            tags: OnceLock::new(),
             discarded: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
             unshared: AtomicBool::new(false),
@@ -558,10 +561,25 @@ impl ShardLoads {
         self.discard_if(|_| true)
     }
 
-    /// A tag is about to be evicted: running loads that turn out to have it are not stored.
-    pub(crate) fn evicting(&mut self, tag: &str) {
+    /// A load says what tags it has, so that one of them can discard it before it lands. It is given back where
+    /// that has happened already.
+    #[must_use]
+    pub(crate) fn declare(&mut self, load: &Arc<Load>, tags: Vec<Arc<str>>) -> Option<Arc<Load>> {
+        let evicted = !self.may_land(load, &tags);
+        let _ = load.tags.set(tags);
+        if evicted {
+            load.discard();
+            return self.remove(load);
+        }
+        None
+    }
+
+    /// A tag is about to be evicted: running loads that are known to have it are discarded, and those that turn
+    /// out to have it are not stored.
+    #[must_use]
+    pub(crate) fn evicting(&mut self, tag: &str) -> Vec<Arc<Load>> {
         if self.is_empty() {
-            return;
+            return Vec::new();
         }
         self.clock += 1;
         self.evicted.insert(Arc::from(tag), self.clock);
@@ -570,6 +588,7 @@ impl ShardLoads {
             self.evicted.retain(|_, evicted| oldest.is_some_and(|oldest| *evicted > oldest));
             self.most_evicted = 2 * self.evicted.len();
         }
+        self.discard_if(|load| load.tags.get().is_some_and(|tags| tags.iter().any(|known| **known == *tag)))
     }
 
     /// Whether a load may be stored with these tags.

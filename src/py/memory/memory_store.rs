@@ -1,0 +1,186 @@
+//! A `FlexCache` as the store behind another one.
+//!
+//! It is as quick to ask as memory itself, so it has no tracker: a copy in front of it is served only where the user said
+//! for how long, or that nobody else writes to it.
+
+use flexcache_core::tracker::{Stamp, Tracker};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::PyString;
+
+use super::state::FlexCache;
+use super::terms::{IfPresent, Terms};
+use crate::py::object::duration;
+use crate::py::object::hooks;
+use crate::py::object::key::python_hash;
+use crate::py::store::seam::{
+    Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
+};
+
+/// A `FlexCache` behind another one.
+pub(super) struct MemoryStore {
+    cache: Py<FlexCache>,
+    /// Of the writes through this store alone.
+    tracker: Tracker,
+    /// Whether others may write to the cache, so that nothing may be served without asking it.
+    strict: bool,
+}
+
+impl MemoryStore {
+    pub(super) fn new(cache: &Bound<'_, FlexCache>, coherence: Coherence) -> Self {
+        let strict = coherence == Coherence::Strict;
+        Self { cache: cache.clone().unbind(), tracker: Tracker::new(), strict }
+    }
+
+    fn stamp_at(&self, stripe: usize) -> Stamp {
+        if self.strict { Stamp::NONE } else { self.tracker.stamp(stripe) }
+    }
+
+    fn stripe_of(key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
+        Ok(Tracker::stripe_of(python_hash(&key)?.cast_unsigned() as u64))
+    }
+
+    fn find(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<StoredEntry>> {
+        let (py, cache) = (key.py(), self.cache.get());
+        let Some(value) = cache.read(key, cache.hash(key)?)? else { return Ok(None) };
+        let seconds = match cache.seconds_left(&key) {
+            Ok(seconds) => seconds,
+            // It has expired, or was removed, since it was read.
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyKeyError>(py) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut tags = Vec::new();
+        for tag in cache.tags_of(key)?.unwrap_or_default() {
+            tags.push(PyBackedStr::try_from(PyString::new(py, &tag))?);
+        }
+        Ok(Some(StoredEntry { value, seconds, tags }))
+    }
+
+    /// Runs a write of one key.
+    fn write<R>(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        write: impl FnOnce(&Bound<'_, FlexCache>) -> PyResult<R>,
+    ) -> PyResult<Commit<R>> {
+        let stripe = Self::stripe_of(key)?;
+        self.tracker.invalidate(1 << stripe);
+        let written = write(self.cache.bind(key.py()));
+        self.tracker.invalidate(1 << stripe);
+        Ok(Commit { result: written?, stamp: self.stamp_at(stripe) })
+    }
+}
+
+impl Store for MemoryStore {
+    fn equality(&self) -> Equality {
+        Equality::Python
+    }
+
+    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp) -> Option<bool> {
+        Some(!self.strict && self.tracker.is_live(stamp))
+    }
+
+    fn is_live(&self, _py: Python<'_>, stamp: Stamp) -> PyResult<bool> {
+        Ok(!self.strict && self.tracker.is_live(stamp))
+    }
+
+    fn bypasses_memory(&self, _py: Python<'_>) -> PyResult<bool> {
+        Ok(false)
+    }
+
+    fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
+        let stamp = self.stamp(key)?;
+        Ok(Loaded { entry: self.find(key)?, stamp })
+    }
+
+    fn stamp(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Stamp> {
+        Ok(self.stamp_at(Self::stripe_of(key)?))
+    }
+
+    fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+        self.cache.get().has(key)
+    }
+
+    fn put(
+        &self,
+        entry: NewEntry<'_, '_>,
+        mode: PutMode,
+        unless: &(dyn Fn() -> bool + Sync),
+    ) -> PyResult<Commit<PutResult>> {
+        let NewEntry { key, value, seconds, tags } = entry;
+        self.write(key, |cache| {
+            if unless() {
+                return Ok(PutResult::Discarded);
+            }
+            let present = cache.get().has(key)?;
+            if mode == PutMode::Add && present {
+                return Ok(PutResult::Present);
+            }
+            let (hash, weight) = (cache.get().hash(key)?, hooks::weight(&value)?);
+            let if_present = if mode == PutMode::Add { IfPresent::Keep } else { IfPresent::Replace };
+            let deadline = seconds.and_then(|seconds| duration::after(seconds).deadline());
+            let terms = Terms { deadline, tags, ..Terms::new(weight, if_present) };
+            let stored = FlexCache::write_until(&cache.as_borrowed(), key, value, hash, terms)?;
+            Ok(match (stored, present) {
+                (false, _) => PutResult::Present,
+                (true, true) => PutResult::Replaced,
+                (true, false) => PutResult::Inserted,
+            })
+        })
+    }
+
+    fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<bool>> {
+        self.write(key, |cache| cache.get().remove(key))
+    }
+
+    fn pop(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<Option<StoredEntry>>> {
+        self.write(key, |cache| {
+            let Some(entry) = self.find(key)? else { return Ok(None) };
+            let removed = cache.get().remove_and_return(key)?;
+            Ok(removed.map(|value| StoredEntry { value, ..entry }))
+        })
+    }
+
+    fn touch(&self, key: Borrowed<'_, '_, PyAny>, seconds: Option<f64>) -> PyResult<Commit<bool>> {
+        let deadline = seconds.and_then(|seconds| duration::after(seconds).deadline());
+        self.write(key, |cache| FlexCache::set_deadline(cache, key, deadline))
+    }
+
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.tracker.start_generation();
+        let cleared = self.cache.get().clear_through(py);
+        self.tracker.start_generation();
+        cleared
+    }
+
+    fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
+        self.tracker.start_generation();
+        let evicted = self.cache.get().remove_tagged_through(PyString::new(py, tag).as_any());
+        self.tracker.start_generation();
+        evicted
+    }
+
+    fn put_many(&self, _py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {
+        let put = |entry: &NewEntry<'_, '_>| Ok(self.put(*entry, PutMode::Replace, &|| false)?.stamp);
+        entries.iter().map(put).collect()
+    }
+
+    fn remove_many(&self, _py: Python<'_>, keys: &[Borrowed<'_, '_, PyAny>]) -> PyResult<usize> {
+        let mut removed = 0;
+        for key in keys {
+            removed += usize::from(self.remove(*key)?.result);
+        }
+        Ok(removed)
+    }
+
+    fn encode_key(&self, _key: Borrowed<'_, '_, PyAny>) -> PyResult<Vec<u8>> {
+        unreachable!("keys of this store are not encoded")
+    }
+
+    fn is_plain_key(&self, _key: Borrowed<'_, '_, PyAny>) -> bool {
+        true
+    }
+
+    fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.cache)
+    }
+}
