@@ -6,10 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::types::Value;
 
+use crate::compression;
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
-use crate::store::{DATABASE, DiskStore};
+use crate::files;
+use crate::read::delete_row;
+use crate::row::{Entry, FileName, StoredSize};
+use crate::settings::setting;
+use crate::store::{DATABASE, DiskStore, retry_while_busy};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +23,7 @@ use crate::store::{DATABASE, DiskStore};
 pub enum Finding {
     /// SQLite says that the database is damaged.
     Damaged(String),
-    /// A row's file is not there; mended by deleting the row.
+    /// A row's file is not there, or its name is not that of a file inside the directory; mended by deleting the row.
     MissingFile(PathBuf),
     /// A row's file has another size than the row says; mended in the row.
     WrongSize {
@@ -27,6 +33,13 @@ pub enum Finding {
         actual: u64,
         /// What the row says.
         recorded: i64,
+    },
+    /// A value whose checksum does not agree with its bytes; mended by deleting the row, since the value is lost.
+    DamagedValue {
+        /// The row's id.
+        rowid: i64,
+        /// The file, if the value has one.
+        path: Option<PathBuf>,
     },
     /// A file that no row knows; mended by removing it.
     UnknownFile(PathBuf),
@@ -55,15 +68,21 @@ impl DiskStore {
     pub fn check(&self, fix: bool, patience: Duration) -> Result<Vec<Finding>> {
         let mut findings = self.read(patience, |connection| damages(connection))?;
         if fix {
-            self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))?;
+            retry_while_busy(patience, || {
+                self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))
+            })?;
         }
         self.write(patience, |connection, effects| {
             let known = self.check_rows(connection, effects, fix, &mut findings)?;
+            self.check_values(connection, effects, fix, &mut findings)?;
             self.check_files(&known, fix, &mut findings)?;
             effects.write_counters(connection)?;
             check_counter(connection, "count", "SELECT COUNT(key) FROM Cache", fix, &mut findings)?;
-            check_counter(connection, "size", "SELECT COALESCE(SUM(size), 0) FROM Cache", fix, &mut findings)
+            check_counter(connection, "size", SUM_OF_SIZES, fix, &mut findings)
         })?;
+        if fix {
+            self.tracker.start_generation();
+        }
         Ok(findings)
     }
 
@@ -75,26 +94,32 @@ impl DiskStore {
         fix: bool,
         findings: &mut Vec<Finding>,
     ) -> Result<HashSet<PathBuf>> {
-        let rows: Vec<(i64, i64, String)> = connection
-            .prepare("SELECT rowid, COALESCE(size, 0), filename FROM Cache WHERE filename IS NOT NULL")?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut known = HashSet::with_capacity(rows.len());
-        for (rowid, recorded, filename) in rows {
-            let path = self.directory().join(filename);
-            match fs::metadata(&path) {
-                Ok(data) if i64::try_from(data.len()) != Ok(recorded) => {
+        let mut select =
+            connection.prepare("SELECT rowid, size, filename FROM Cache WHERE filename IS NOT NULL")?;
+        let mut found = select.query([])?;
+        let mut rows: Vec<(i64, StoredSize, FileName)> = Vec::new();
+        while let Some(row) = found.next()? {
+            rows.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+            rows.push((row.get(0)?, row.get(1)?, row.get(2)?));
+        }
+        let mut known = HashSet::new();
+        known.try_reserve(rows.len()).map_err(|_| Error::OutOfMemory)?;
+        for (rowid, StoredSize(recorded), FileName(filename)) in rows {
+            let filename = filename.unwrap_or_default();
+            let path = self.directory().join(&filename);
+            match files::size(self.directory(), &filename)? {
+                Some(actual) if i64::try_from(actual) != Ok(recorded) => {
                     if fix {
-                        let size = i64::try_from(data.len()).unwrap_or(i64::MAX);
+                        let size = i64::try_from(actual).unwrap_or(i64::MAX);
                         connection
                             .prepare_cached("UPDATE Cache SET size = ? WHERE rowid = ?")?
                             .execute((size, rowid))?;
                         effects.resized(recorded, size);
                     }
-                    findings.push(Finding::WrongSize { path: path.clone(), actual: data.len(), recorded });
+                    findings.push(Finding::WrongSize { path: path.clone(), actual, recorded });
                 }
-                Ok(_) => {}
-                Err(_) => {
+                Some(_) => {}
+                None => {
                     if fix {
                         connection.prepare_cached("DELETE FROM Cache WHERE rowid = ?")?.execute([rowid])?;
                         effects.taken(recorded);
@@ -105,6 +130,57 @@ impl DiskStore {
             known.insert(path);
         }
         Ok(known)
+    }
+
+    /// Looks for values that are damaged, as far as they have checksums.
+    fn check_values(
+        &self,
+        connection: &Connection,
+        effects: &mut TransactionEffects,
+        fix: bool,
+        findings: &mut Vec<Finding>,
+    ) -> Result<()> {
+        let mut select = connection.prepare(
+            "SELECT rowid, size, mode, filename, value FROM Cache WHERE filename IS NOT NULL OR mode & ?1 != 0",
+        )?;
+        let mut found = select.query([compression::MARKS])?;
+        let mut damaged = Vec::new();
+        while let Some(row) = found.next()? {
+            let (rowid, entry) = (row.get(0)?, Entry::from_value(row, 1)?);
+            if !self.is_value_intact(&entry)? {
+                damaged.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+                damaged.push((rowid, entry.size, entry.filename));
+            }
+        }
+        for (rowid, size, filename) in damaged {
+            let path = filename.as_ref().map(|name| self.directory().join(name));
+            if fix {
+                delete_row(connection, rowid)?;
+                effects.deleted(size, filename);
+            }
+            findings.push(Finding::DamagedValue { rowid, path });
+        }
+        Ok(())
+    }
+
+    /// Whether a value is what its checksums say. A file that is gone is found elsewhere.
+    fn is_value_intact(&self, entry: &Entry) -> Result<bool> {
+        if let Some(name) = &entry.filename
+            && !files::is_file_intact(self.directory(), name)?
+        {
+            return Ok(false);
+        }
+        if !compression::is_compressed(entry.mode) {
+            return Ok(true);
+        }
+        match (&entry.filename, &entry.value) {
+            (Some(name), _) => match files::read(self.directory(), name, entry.size)? {
+                Some(content) => compression::is_intact(&content, entry.mode),
+                None => Ok(true),
+            },
+            (None, Value::Blob(stored)) => compression::is_intact(stored, entry.mode),
+            _ => Ok(false),
+        }
     }
 
     fn check_files(&self, known: &HashSet<PathBuf>, fix: bool, findings: &mut Vec<Finding>) -> Result<()> {
@@ -143,6 +219,12 @@ impl DiskStore {
     }
 }
 
+/// The sum of what the column `size` holds where it holds integers, as reads take it.
+const SUM_OF_SIZES: &str = "SELECT COALESCE(SUM(size), 0) FROM Cache WHERE typeof(size) = 'integer'";
+
+/// What a counter that is no number is reported as.
+const NO_NUMBER: i64 = -1;
+
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
@@ -180,9 +262,10 @@ fn check_counter(
     fix: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let recorded: i64 = connection
-        .prepare("SELECT value FROM Settings WHERE key = ?")?
-        .query_row([name], |row| row.get(0))?;
+    let recorded = match setting(connection, name)? {
+        Some(Value::Integer(recorded)) => recorded,
+        _ => NO_NUMBER,
+    };
     let actual: i64 = connection.prepare(count)?.query_row([], |row| row.get(0))?;
     if recorded != actual {
         if fix {

@@ -6,9 +6,9 @@
 
 use rusqlite::Connection;
 
+use crate::connection::PooledConnection;
 use crate::error::Result;
-use crate::pool::PooledConnection;
-use crate::version::{Header, Version};
+use crate::version::{Version, pages_written};
 
 /// The files and counters that change with a transaction.
 #[derive(Debug, Default)]
@@ -19,26 +19,21 @@ pub(crate) struct TransactionEffects {
     pub(crate) new_files: Vec<String>,
     count: i64,
     size: i64,
-    /// The database's version when the transaction began, or `None` without a shared log. No other writer
-    /// changes it before the transaction ends.
+    /// The database's version when the transaction began. No other writer changes it before the transaction ends.
     pub(crate) version: Option<Version>,
-    /// The connection's total of changed rows when the transaction began.
-    rows_before: u64,
+    /// The number of pages that the connection had written when the transaction began.
+    pages_before: i32,
 }
 
 impl TransactionEffects {
     /// The effects of a transaction that has just begun: none.
-    pub(crate) fn of(connection: &PooledConnection) -> Self {
-        let version = connection.header().map(Header::version);
-        Self { version, rows_before: connection.total_changes(), ..Self::default() }
+    pub(crate) fn of<C>(connection: &PooledConnection<C>) -> Self {
+        Self { version: connection.version(), pages_before: pages_written(connection), ..Self::default() }
     }
 
-    /// After the transaction has ended: the version that it left, or `None` if another writer has written as well.
-    pub(crate) fn version_left(&self, connection: &PooledConnection) -> Option<Version> {
-        let (before, after) = (self.version?, connection.header()?.version());
-        let has_written = connection.total_changes() != self.rows_before;
-        let is_ours = if has_written { after.is_next_after(before) } else { after == before };
-        is_ours.then_some(after)
+    /// Whether the connection has written pages since the transaction began. Rows that were changed do not prove it.
+    pub(crate) fn has_written_pages(&self, connection: &Connection) -> bool {
+        pages_written(connection) != self.pages_before
     }
 
     /// Counts a row that was inserted.

@@ -33,15 +33,26 @@ pub enum Error {
     NotAQueueKey(String),
     /// A value's compressed bytes are damaged.
     DamagedValue,
+    /// There is no memory for what is stored.
+    OutOfMemory,
     /// The calling thread has no transaction to end.
     NoTransaction,
+    /// SQLite has rolled the thread's transaction back, because of an earlier error.
+    TransactionLost,
+    /// The thread is ending, and can begin no transaction.
+    ThreadEnds,
 }
 
 /// What every call of this crate returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub(crate) fn file(path: &Path, source: io::Error) -> Self {
+    /// The error for a file.
+    #[must_use]
+    pub fn file(path: &Path, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::OutOfMemory {
+            return Self::OutOfMemory;
+        }
         Self::File { path: path.to_owned(), source }
     }
 
@@ -56,9 +67,27 @@ impl Error {
     }
 }
 
+/// The reason for which a column could not be read: there was no memory to copy it.
+#[derive(Debug)]
+pub(crate) struct OutOfMemory;
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Error::OutOfMemory.fmt(f)
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
+        if let rusqlite::Error::FromSqlConversionFailure(_, _, source) = &error
+            && source.is::<OutOfMemory>()
+        {
+            return Self::OutOfMemory;
+        }
         match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OutOfMemory) => Self::OutOfMemory,
             Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Busy,
             _ if error.sqlite_error().is_some_and(|failure| NO_LOCK.contains(&failure.extended_code)) => {
                 Self::NoLock(error)
@@ -96,8 +125,16 @@ impl fmt::Display for Error {
             Self::NotAQueueKey(key) => {
                 write!(f, "the key {key:?} lies in a queue and does not end in a number")
             }
+            Self::OutOfMemory => write!(f, "there is not enough memory for what is stored"),
             Self::DamagedValue => write!(f, "the value's compressed bytes are damaged"),
             Self::NoTransaction => write!(f, "this thread is in no transaction"),
+            Self::TransactionLost => {
+                write!(
+                    f,
+                    "the transaction was rolled back because of an earlier error, and nothing of it is stored"
+                )
+            }
+            Self::ThreadEnds => write!(f, "this thread is ending, and can begin no transaction"),
         }
     }
 }

@@ -10,8 +10,9 @@ use crate::effects::TransactionEffects;
 use crate::error::Result;
 use crate::eviction_rules::Rules;
 use crate::read::{bind, bind_named};
-use crate::row::{Label, Record};
+use crate::row::{FileName, Label, Record, StoredSize};
 use crate::store::DiskStore;
+use crate::tracker::Written;
 use crate::version::Version;
 
 /// The number of entries that one transaction of `clear_some`, `expire_some` or `evict_tag_some` removes.
@@ -183,7 +184,7 @@ impl DiskStore {
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
-    pub fn expire_some(&self, now: f64, patience: Duration) -> Result<u64> {
+    pub fn expire_some(&self, now: f64, patience: Duration) -> Result<Written<u64>> {
         self.write(patience, |connection, effects| {
             delete_expired(connection, effects, now, BATCH.unsigned_abs())
         })
@@ -196,8 +197,8 @@ impl DiskStore {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     #[expect(clippy::cast_precision_loss, reason = "a volume is far below 2^53")]
-    pub fn cull_some(&self, now: f64, rules: &Rules, patience: Duration) -> Result<u64> {
-        let Some(cull) = &rules.policy.cull else { return Ok(0) };
+    pub fn cull_some(&self, now: f64, rules: &Rules, patience: Duration) -> Result<Written<u64>> {
+        let Some(cull) = &rules.policy.cull else { return Ok(Written { result: 0, commit: None }) };
         self.write(patience, |connection, effects| {
             if self.volume_of(connection, effects)? as f64 <= rules.size_limit {
                 return Ok(0);
@@ -212,7 +213,7 @@ impl DiskStore {
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
-    pub fn evict_tag_some(&self, tag: ValueRef<'_>, last: i64, patience: Duration) -> Result<u64> {
+    pub fn evict_tag_some(&self, tag: ValueRef<'_>, last: i64, patience: Duration) -> Result<Written<u64>> {
         self.write(patience, |connection, effects| {
             let mut delete = connection.prepare_cached(
                 "DELETE FROM Cache WHERE rowid IN \
@@ -227,7 +228,7 @@ impl DiskStore {
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
-    pub fn clear_some(&self, last: i64, patience: Duration) -> Result<u64> {
+    pub fn clear_some(&self, last: i64, patience: Duration) -> Result<Written<u64>> {
         self.write(patience, |connection, effects| {
             let mut delete = connection.prepare_cached(
                 "DELETE FROM Cache WHERE rowid IN \
@@ -242,7 +243,7 @@ impl DiskStore {
 fn note_deleted(effects: &mut TransactionEffects, mut deleted: Rows<'_>) -> Result<u64> {
     let mut count = 0;
     while let Some(row) = deleted.next()? {
-        effects.deleted(row.get::<_, Option<i64>>(0)?.unwrap_or(0), row.get(1)?);
+        effects.deleted(row.get::<_, StoredSize>(0)?.0, row.get::<_, FileName>(1)?.0);
         count += 1;
     }
     Ok(count)

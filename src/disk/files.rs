@@ -3,12 +3,15 @@
 //! A file is complete before its row is written, and removed after its row is gone; whoever finds
 //! a row without its file came in between, and has missed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use crate::directory::is_inside;
+use crate::directory::{create_file, file_size, is_missing, open_file, remove_file, rename_file};
 use crate::error::{Error, Result};
+use crate::store::DATABASE;
 
 /// Another process may prune a directory between its making and its use.
 const MOST_ATTEMPTS: u32 = 10;
@@ -18,8 +21,14 @@ const SUFFIX: &str = ".val";
 /// Of a file that is being written.
 const PARTIAL: &str = ".part";
 
+/// The bytes of a file that are read at a time to check it.
+const PIECE: usize = 1 << 14;
+
 /// Between a name and its checksum.
 const MARK: char = '-';
+
+/// The levels of directories above a file that are removed with it.
+const LEVELS: usize = 2;
 
 /// How many files come into one directory before the next is chosen.
 const FILES_TOGETHER: u8 = 255;
@@ -69,46 +78,41 @@ fn named(bytes: [u8; 16]) -> String {
     name
 }
 
-/// Makes a file that was not there, and its directories.
+/// Creates a file, and its directories. `name` is relative to `directory`.
 ///
 /// # Errors
 ///
-/// It was there, or cannot be made.
-pub fn create(path: &Path) -> Result<File> {
+/// The file exists, cannot be made, or would not be inside the directory.
+pub fn create(directory: &Path, name: &str) -> Result<File> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let error = match OpenOptions::new().write(true).create_new(true).open(path) {
+        match create_file(directory, name) {
             Ok(file) => return Ok(file),
-            Err(error) => error,
-        };
-        if error.kind() != ErrorKind::NotFound || attempt > MOST_ATTEMPTS {
-            return Err(Error::file(path, error));
-        }
-        if let Some(directory) = path.parent()
-            && let Err(error) = fs::create_dir_all(directory)
-            && error.kind() != ErrorKind::NotFound
-        {
-            return Err(Error::file(path, error));
+            Err(error) if error.kind() == ErrorKind::NotFound && attempt < MOST_ATTEMPTS => {
+                // The directory itself may be gone.
+                let _ = fs::create_dir_all(directory);
+            }
+            Err(error) => return Err(Error::file(&directory.join(name), error)),
         }
     }
 }
 
-/// Writes a new file; where that fails, there is none.
+/// Writes a new file. If that fails, there is no file afterwards.
 ///
 /// # Errors
 ///
-/// As for [`create`], and where the bytes cannot be written.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let written = create(path)?.write_all(bytes);
+/// As for [`create`], and if the bytes cannot be written.
+pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let written = create(directory, name)?.write_all(bytes);
     written.map_err(|error| {
-        remove(path);
-        Error::file(path, error)
+        remove(directory, name);
+        Error::file(&directory.join(name), error)
     })
 }
 
-/// Writes a new file so that it is seen whole or not at all, also by other machines. Its name, under
-/// `directory`, ends with a checksum, where `name` ends like those of [`Names`].
+/// Writes a new file so that it is seen whole or not at all, also by other machines. If `name` ends like those of
+/// [`Names`], a checksum is added to it. Returns the name and the size in bytes.
 ///
 /// # Errors
 ///
@@ -118,18 +122,19 @@ pub fn write_whole(
     name: String,
     fill: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>,
 ) -> Result<(String, u64)> {
-    let partial = directory.join(format!("{name}{PARTIAL}"));
-    let mut summing = Summing { file: create(&partial)?, sum: crc32fast::Hasher::new(), length: 0 };
+    let partial = format!("{name}{PARTIAL}");
+    let mut summing =
+        Summing { file: create(directory, &partial)?, sum: crc32fast::Hasher::new(), length: 0 };
     let whole = fill(&mut summing).and_then(|()| summing.file.sync_all()).and_then(|()| {
         let name = match name.strip_suffix(SUFFIX) {
             Some(stem) => format!("{stem}{MARK}{:08x}{SUFFIX}", summing.sum.finalize()),
             None => name,
         };
-        fs::rename(&partial, directory.join(&name)).map(|()| (name, summing.length))
+        rename_file(directory, &partial, &name).map(|()| (name, summing.length))
     });
     whole.map_err(|error| {
-        remove(&partial);
-        Error::file(&partial, error)
+        remove(directory, &partial);
+        Error::file(&directory.join(&partial), error)
     })
 }
 
@@ -156,43 +161,102 @@ impl Write for Summing {
 /// Whether the content of a file is what its name says; without a checksum in the name it is.
 #[must_use]
 pub fn is_intact(name: &str, content: &[u8]) -> bool {
-    let sum = name.strip_suffix(SUFFIX).and_then(|stem| stem.rsplit_once(MARK)).map(|(_, sum)| sum);
-    match sum.map(|sum| (sum.len(), u32::from_str_radix(sum, 16))) {
-        Some((8, Ok(sum))) => crc32fast::hash(content) == sum,
-        _ => true,
-    }
+    sum_in(name).is_none_or(|sum| crc32fast::hash(content) == sum)
 }
 
-/// Opens a file of at least `size` bytes. `None` where it is not there, or was cut short by a
-/// crash.
+/// The checksum in a name.
+fn sum_in(name: &str) -> Option<u32> {
+    let (_, sum) = name.strip_suffix(SUFFIX)?.rsplit_once(MARK)?;
+    if sum.len() == 8 { u32::from_str_radix(sum, 16).ok() } else { None }
+}
+
+/// Whether the content of a file is what its name says. Reads it piece by piece; it is so without a checksum in the name,
+/// or where the file is gone.
 ///
 /// # Errors
 ///
-/// It is there and cannot be read.
-pub fn open(path: &Path, size: i64) -> Result<Option<(File, u64)>> {
-    let opened = File::open(path).and_then(|file| file.metadata().map(|data| (file, data.len())));
+/// The file cannot be read.
+pub(crate) fn is_file_intact(directory: &Path, name: &str) -> Result<bool> {
+    let Some(sum) = sum_in(name) else { return Ok(true) };
+    let failed = |error| Error::file(&directory.join(name), error);
+    let mut file = match open_file(directory, name) {
+        Err(error) if is_missing(&error) => return Ok(true),
+        opened => opened.map_err(failed)?,
+    };
+    let mut hasher = crc32fast::Hasher::new();
+    let mut piece = [0; PIECE];
+    loop {
+        match file.read(&mut piece).map_err(failed)? {
+            0 => return Ok(hasher.finalize() == sum),
+            length => hasher.update(&piece[..length]),
+        }
+    }
+}
+
+/// Opens a file of at least `size` bytes. Returns it with its size, or `None` if it is not there, is not inside the
+/// directory, or was cut short by a crash.
+///
+/// # Errors
+///
+/// The file is there and cannot be read.
+pub fn open(directory: &Path, name: &str, size: i64) -> Result<Option<(File, u64)>> {
+    let opened = open_file(directory, name).and_then(|file| file.metadata().map(|data| (file, data.len())));
     match opened {
         Ok((_, length)) if length < u64::try_from(size).unwrap_or(0) => Ok(None),
         Ok(found) => Ok(Some(found)),
         Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(Error::file(path, error)),
+        Err(error) => Err(Error::file(&directory.join(name), error)),
     }
 }
 
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+/// Reads a file of at least `size` bytes, or `None` as for [`open`]. It is not checked against its name.
+///
+/// # Errors
+///
+/// As for [`open`]; [`Error::OutOfMemory`].
+pub fn read(directory: &Path, name: &str, size: i64) -> Result<Option<Vec<u8>>> {
+    let Some((mut file, _)) = open(directory, name, size)? else { return Ok(None) };
+    let mut content = Vec::new();
+    // It reserves memory so that it can fail.
+    file.read_to_end(&mut content).map_err(|error| Error::file(&directory.join(name), error))?;
+    Ok(Some(content))
 }
 
-/// Removes a file and the directories that are empty without it. What cannot be removed stays,
-/// and `check` finds it.
-pub fn remove(path: &Path) {
-    if fs::remove_file(path).is_err() {
-        return;
+/// The size of a file in bytes, or `None` if it is not there or not inside the directory.
+///
+/// # Errors
+///
+/// The directory cannot be looked at.
+pub fn size(directory: &Path, name: &str) -> Result<Option<u64>> {
+    match file_size(directory, name) {
+        Ok(size) => Ok(Some(size)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(Error::file(&directory.join(name), error)),
     }
-    // Two levels, and never the cache's directory itself: it has the database.
-    for directory in path.ancestors().skip(1).take(2) {
-        if fs::remove_dir(directory).is_err() {
-            return;
-        }
+}
+
+/// Whether users other than the owner and its group can write the directory or its database, as far as permissions say so.
+#[must_use]
+pub fn others_can_write(directory: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+
+        const WRITE_BY_OTHERS: u32 = 0o002;
+        let may = |path: &Path| {
+            fs::metadata(path).is_ok_and(|data| data.permissions().mode() & WRITE_BY_OTHERS != 0)
+        };
+        may(directory) || may(&directory.join(DATABASE))
     }
+    #[cfg(not(unix))]
+    {
+        let _ = directory;
+        false
+    }
+}
+
+/// Removes a file inside the directory, and the directories that are empty without it. What cannot be removed stays, and
+/// `check` finds it.
+pub fn remove(directory: &Path, name: &str) {
+    let _ = remove_file(directory, name, LEVELS);
 }

@@ -1,24 +1,29 @@
 #![doc = include_str!("README.md")]
-// Three modules are exempt: `frames`, `lookup` and `version`.
+// Three modules are exempt: `lookup`, `tracker` and `version`.
 #![deny(unsafe_code)]
 
 mod check;
 pub mod compression;
+mod connection;
+mod directory;
 mod effects;
 mod error;
 mod evict;
 mod eviction_rules;
 pub mod files;
-#[cfg(all(unix, target_pointer_width = "64"))]
-mod frames;
+mod log_upkeep;
 mod lookup;
+mod patience;
 mod pool;
 mod queue;
 mod read;
 mod row;
 mod schema;
+mod settings;
 mod sqlite_guard;
 mod store;
+mod thread_end;
+mod tracker;
 mod version;
 mod write;
 
@@ -33,5 +38,6 @@ pub use rusqlite::types::{Value, ValueRef};
 pub use schema::METADATA;
 pub use sqlite_guard::is_open_here;
 pub use store::{DATABASE, DiskStore, Remove};
+pub use tracker::{Commit, Written};
 pub use version::Version;
 pub use write::{Counted, Number};

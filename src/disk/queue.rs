@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::evict::Incoming;
 use crate::eviction_rules::Rules;
 use crate::read::delete_row;
-use crate::row::{Entry, Key, Label, OwnedKey, Record};
+use crate::row::{Entry, Key, Label, Owned, OwnedKey, Record};
 use crate::store::DiskStore;
+use crate::tracker::Written;
 use crate::write::{INSERT, write_row};
 
 /// The first key of a queue, so that both ends have room.
@@ -78,14 +79,14 @@ impl DiskStore {
         label: Label<'_>,
         rules: &Rules,
         patience: Duration,
-    ) -> Result<Value> {
+    ) -> Result<Written<Value>> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
         self.write(patience, |connection, effects| {
-            let outermost: Option<Value> = connection
+            let outermost: Option<Owned> = connection
                 .prepare_cached(side.sql())?
                 .query_row((&low, &high), |row| row.get(7))
                 .optional()?;
-            let key = next(outermost.as_ref(), prefix, side)?;
+            let key = next(outermost.map(|Owned(key)| key).as_ref(), prefix, side)?;
             effects.new_files.extend(record.filename.map(str::to_owned));
             let at = Key { datum: ValueRef::from(&key), raw: true };
             write_row(connection, INSERT, at, &record, &label)?;
@@ -108,15 +109,15 @@ impl DiskStore {
         take: bool,
         now: f64,
         patience: Duration,
-    ) -> Result<Option<(OwnedKey, Entry)>> {
+    ) -> Result<Written<Option<(OwnedKey, Entry)>>> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
         self.write(patience, |connection, effects| {
             loop {
                 let mut select = connection.prepare_cached(side.sql())?;
-                let found: Option<(Value, Entry)> = select
+                let found: Option<(Owned, Entry)> = select
                     .query_row((&low, &high), |row| Ok((row.get(7)?, Entry::from_row(row)?)))
                     .optional()?;
-                let Some((datum, entry)) = found else { return Ok(None) };
+                let Some((Owned(datum), entry)) = found else { return Ok(None) };
                 let expired = entry.expired(now);
                 if expired {
                     delete_row(connection, entry.rowid)?;

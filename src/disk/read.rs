@@ -1,5 +1,6 @@
 //! Reading entries, and going through keys.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
@@ -7,8 +8,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Result;
 use crate::eviction_rules::Rules;
+use crate::lookup::Lookup;
 use crate::row::{Entry, Key, OwnedKey};
 use crate::store::{DiskStore, execute};
+use crate::tracker::Written;
 
 /// Keys that one query of an iteration reads.
 const PAGE: i64 = 100;
@@ -22,8 +25,26 @@ macro_rules! live {
 pub(crate) use live;
 
 const GET: &str = concat!("SELECT rowid, expire_time, tag, size, mode, filename, value", live!());
-pub(crate) const VALUE: &str = concat!("SELECT size, mode, filename, value", live!());
-pub(crate) const CONTAINS: &str = concat!("SELECT 1", live!());
+const VALUE: &str = concat!("SELECT size, mode, filename, value", live!());
+const CONTAINS: &str = concat!("SELECT 1", live!());
+
+/// The statements of the shortest reads, which each connection compiles once.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    value: OnceCell<Lookup>,
+    contains: OnceCell<Lookup>,
+}
+
+#[inline]
+fn compiled<'a>(place: &'a OnceCell<Lookup>, connection: &Connection, sql: &str) -> Result<&'a Lookup> {
+    match place.get() {
+        Some(lookup) => Ok(lookup),
+        None => {
+            let lookup = Lookup::new(connection, sql)?;
+            Ok(place.get_or_init(|| lookup))
+        }
+    }
+}
 
 /// The parameter for a datum that is not copied.
 pub(crate) fn bind(datum: ValueRef<'_>) -> ToSqlOutput<'_> {
@@ -56,7 +77,8 @@ impl DiskStore {
             return self.get(key, now, rules, patience);
         }
         self.read(patience, |connection| {
-            Ok(connection.value()?.find(key, now, |row| Entry::from_value(row, 0))?)
+            let value = compiled(&connection.extension().value, connection, VALUE)?;
+            Ok(value.find(key, now, |row| Entry::from_value(row, 0))?)
         })
     }
 
@@ -69,7 +91,7 @@ impl DiskStore {
         if !rules.reads_write() {
             return self.read(patience, |connection| find(connection, key, now));
         }
-        self.write(patience, |connection, _| {
+        let written = self.write(patience, |connection, _| {
             let found = find(connection, key, now)?;
             if rules.statistics {
                 let counter = if found.is_some() { "hits" } else { "misses" };
@@ -82,7 +104,8 @@ impl DiskStore {
                 touch_by_policy(connection, fragment, entry.rowid, now)?;
             }
             Ok(found)
-        })
+        })?;
+        Ok(written.result)
     }
 
     /// Counts a hit as a miss: the entry's file was gone.
@@ -98,6 +121,7 @@ impl DiskStore {
             execute(connection, "UPDATE Settings SET value = value - 1 WHERE key = 'hits'")?;
             execute(connection, "UPDATE Settings SET value = value + 1 WHERE key = 'misses'")
         })
+        .map(|written| written.result)
     }
 
     /// Whether a key has a live entry. Counts as no access.
@@ -106,7 +130,10 @@ impl DiskStore {
     ///
     /// The database cannot be read.
     pub fn contains(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
-        self.read(patience, |connection| Ok(connection.contains()?.find(key, now, |_| Ok(()))?.is_some()))
+        self.read(patience, |connection| {
+            let contains = compiled(&connection.extension().contains, connection, CONTAINS)?;
+            Ok(contains.find(key, now, |_| Ok(()))?.is_some())
+        })
     }
 
     /// The row that was added last, `None` where there is none.
@@ -190,7 +217,12 @@ impl DiskStore {
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be read.
-    pub fn peek_row(&self, last: bool, now: f64, patience: Duration) -> Result<Option<(OwnedKey, Entry)>> {
+    pub fn peek_row(
+        &self,
+        last: bool,
+        now: f64,
+        patience: Duration,
+    ) -> Result<Written<Option<(OwnedKey, Entry)>>> {
         let sql = if last {
             "SELECT rowid, expire_time, tag, size, mode, filename, value, key, raw \
              FROM Cache ORDER BY rowid DESC LIMIT 1"
@@ -215,15 +247,16 @@ impl DiskStore {
         })
     }
 
-    /// Deletes a row whose file is gone, unless it has been written anew.
+    /// Deletes a row whose file is gone, unless the row has been written again. A row without a valid name is deleted in
+    /// any case.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
-    pub fn forget(&self, entry: &Entry, patience: Duration) -> Result<()> {
+    pub fn forget(&self, entry: &Entry, patience: Duration) -> Result<Written<()>> {
         self.write(patience, |connection, effects| {
-            let mut delete =
-                connection.prepare_cached("DELETE FROM Cache WHERE rowid = ? AND filename IS ?")?;
+            let mut delete = connection
+                .prepare_cached("DELETE FROM Cache WHERE rowid = ?1 AND (filename IS ?2 OR ?2 = '')")?;
             if delete.execute((entry.rowid, &entry.filename))? > 0 {
                 effects.taken(entry.size);
             }

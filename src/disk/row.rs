@@ -1,7 +1,10 @@
 //! Keys and values as the table stores them.
 
-use rusqlite::types::{FromSql, Value, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Value, ValueRef};
 use rusqlite::{Result, Row};
+
+use crate::compression::with_room;
+use crate::error::OutOfMemory;
 
 /// How a value is encoded: the table's column `mode`.
 pub mod mode {
@@ -15,8 +18,10 @@ pub mod mode {
     pub const PICKLE: i64 = 4;
     /// Added to one of the modes above: compressed with zstd.
     pub const ZSTD: i64 = 16;
-    /// Added to one of the modes above: compressed with LZ4.
+    /// Added to one of the modes above: compressed with LZ4, without a checksum. It is read, and no longer written.
     pub const LZ4: i64 = 32;
+    /// Added to one of the modes above: compressed with LZ4, and a checksum of the compressed bytes comes after them.
+    pub const LZ4_SUMMED: i64 = 64;
     /// The mask that leaves the mode without its compression.
     pub const BASE: i64 = 15;
 }
@@ -30,6 +35,59 @@ pub(crate) trait Columns {
 impl Columns for Row<'_> {
     fn get<T: FromSql>(&self, place: usize) -> Result<T> {
         Row::get(self, place)
+    }
+}
+
+/// No system takes longer names of files, in bytes.
+const LONGEST_NAME: usize = 4096;
+
+/// The column `filename`. What is no text names no file, and is the empty name, which is not inside the directory.
+#[derive(Clone, Debug)]
+pub(crate) struct FileName(pub(crate) Option<String>);
+
+impl FromSql for FileName {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Ok(Self(match value {
+            ValueRef::Null => None,
+            ValueRef::Text(name) if name.len() <= LONGEST_NAME => {
+                Some(std::str::from_utf8(name).unwrap_or_default().to_owned())
+            }
+            _ => Some(String::new()),
+        }))
+    }
+}
+
+/// A column, copied into memory of its own. Fails where there is none: a column may be as large as its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Owned(pub(crate) Value);
+
+impl FromSql for Owned {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let copy = |bytes: &[u8]| -> FromSqlResult<Vec<u8>> {
+            let mut copy = with_room(bytes.len()).map_err(|_| FromSqlError::Other(Box::new(OutOfMemory)))?;
+            copy.extend_from_slice(bytes);
+            Ok(copy)
+        };
+        Ok(Self(match value {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(number) => Value::Integer(number),
+            ValueRef::Real(number) => Value::Real(number),
+            ValueRef::Text(text) => {
+                let text = String::from_utf8(copy(text)?);
+                Value::Text(text.map_err(|error| FromSqlError::Other(Box::new(error)))?)
+            }
+            ValueRef::Blob(bytes) => Value::Blob(copy(bytes)?),
+        }))
+    }
+}
+
+/// The column `size`. What is no integer counts as 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredSize(pub(crate) i64);
+
+impl FromSql for StoredSize {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Ok(Self(value.as_i64().unwrap_or(0)))
     }
 }
 
@@ -59,7 +117,7 @@ impl OwnedKey {
     }
 
     pub(crate) fn from_row(row: &Row<'_>, first: usize) -> Result<Self> {
-        Ok(Self { datum: row.get(first)?, raw: row.get(first + 1)? })
+        Ok(Self { datum: row.get::<_, Owned>(first)?.0, raw: row.get(first + 1)? })
     }
 }
 
@@ -109,7 +167,7 @@ pub struct Entry {
 impl Entry {
     /// Reads a row of: rowid, expire_time, tag, size, mode, filename, value.
     pub(crate) fn from_row(row: &Row<'_>) -> Result<Self> {
-        let (rowid, expire_time, tag) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (rowid, expire_time, Owned(tag)) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(Self { rowid, expire_time, tag, ..Self::from_value(row, 3)? })
     }
 
@@ -119,10 +177,10 @@ impl Entry {
             rowid: 0,
             expire_time: None,
             tag: Value::Null,
-            size: row.get::<Option<i64>>(first)?.unwrap_or(0),
+            size: row.get::<StoredSize>(first)?.0,
             mode: row.get::<Option<i64>>(first + 1)?.unwrap_or(0),
-            filename: row.get(first + 2)?,
-            value: row.get(first + 3)?,
+            filename: row.get::<FileName>(first + 2)?.0,
+            value: row.get::<Owned>(first + 3)?.0,
         })
     }
 

@@ -1,50 +1,62 @@
-//! A directory: opening it, its settings, and how every call gets at the database.
+//! A cache directory: opening it, transactions, and how every call reaches the database.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use crate::connection::{PooledConnection, log_pages, take_log_pages};
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::evict::Forecast;
-use crate::eviction_rules::Policy;
 use crate::files;
-use crate::pool::{Checkout, Patience, Pool, PooledConnection, after_commit, busy_handler};
-use crate::schema;
-use crate::sqlite_guard::Claim;
-use crate::version::{Version, Watch};
+use crate::patience::Patience;
+use crate::pool::{Checkout, Pool, roll_back};
+use crate::read::Lookups;
+use crate::settings::{set_pragma, setting, settings};
+use crate::thread_end::OnThreadEnd;
+use crate::tracker::{Commit, CommitTracker, Written};
+use crate::version::{Version, change_counter};
 
-/// The database in a directory.
+/// The name of the database in a directory.
 pub const DATABASE: &str = "cache.db";
 
-/// How long the first opening waits for others that are just doing the same.
-const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
+/// How long opening a directory waits for others that open it at the same time.
+pub(crate) const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
 
 /// How long a fork waits for calls of other threads.
 const PATIENCE_TO_FORK: Duration = Duration::from_secs(1);
 
-/// Statements that a connection keeps compiled.
-const STATEMENTS: usize = 64;
+/// How long a rollback waits for locks. It needs none in most cases.
+const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
 
-/// Removes a file of the directory that is no longer needed, and never fails.
-pub type Remove = Box<dyn Fn(&Path) + Send + Sync>;
+/// The pause between two attempts where SQLite does not wait by itself.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Removes a file that is no longer needed: in the directory, by its name, which is inside. It must not fail.
+pub type Remove = Box<dyn Fn(&Path, &str) + Send + Sync>;
+
+/// A connection of this store.
+pub(crate) type Link = PooledConnection<Lookups>;
 
 /// A cache directory, for any number of threads.
 ///
-/// Calls that may have to wait for other writers take `patience`: the longest they may wait.
-/// After that they fail with [`Error::Busy`], having changed nothing.
+/// Calls that may have to wait for locks take `patience`, the longest time that they may wait. After that they fail
+/// with [`Error::Busy`], and have changed nothing.
 pub struct DiskStore {
     pub(crate) directory: PathBuf,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Arc<Pool<Lookups, TransactionEffects>>,
     database: PathBuf,
     remove: Remove,
     page_size: OnceLock<i64>,
-    watch: Mutex<Option<Watch>>,
+    pub(crate) tracker: CommitTracker,
+    /// The connection that keeps the header of the log mapped for `tracker`.
+    watch: Mutex<Option<Link>>,
     pub(crate) forecast: Mutex<Forecast>,
     /// Whether the key that was written last was a new one.
     pub(crate) new_keys: AtomicBool,
@@ -57,16 +69,17 @@ impl DiskStore {
         Self::with_remove(directory, Box::new(files::remove))
     }
 
-    /// As [`DiskStore::new`], with another way to remove files of values. It is called after the
-    /// transaction, without any lock.
+    /// The same as [`DiskStore::new`], with another way to remove files of values. `remove` is called after the
+    /// transaction, while no lock is held.
     #[must_use]
     pub fn with_remove(directory: &Path, remove: Remove) -> Self {
         Self {
             directory: directory.to_owned(),
             database: directory.join(DATABASE),
-            pool: Pool::default(),
+            pool: Arc::default(),
             remove,
             page_size: OnceLock::new(),
+            tracker: CommitTracker::default(),
             watch: Mutex::default(),
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
@@ -79,32 +92,18 @@ impl DiskStore {
         &self.directory
     }
 
-    pub(crate) fn connect(&self) -> Result<PooledConnection> {
-        let claim = Claim::on(&self.database)?;
-        #[cfg(all(unix, target_pointer_width = "64"))]
-        crate::frames::gather();
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_EXRESCODE;
-        let connection = Connection::open_with_flags(&self.database, flags)?;
-        connection.busy_handler(Some(busy_handler))?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        // Counters are kept by `TransactionEffects`.
+    fn connect(&self) -> Result<Link> {
+        let connection = Link::open(&self.database)?;
+        // `TransactionEffects` keeps the counters.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {
             set_pragma(&connection, &key, &value)?;
         }
-        connection.wal_hook(Some(after_commit));
-        Ok(PooledConnection::new(connection, claim))
+        Ok(connection)
     }
 
     /// Runs `step` with a connection, inside the thread's transaction if it is in one.
-    pub(crate) fn read<R>(
-        &self,
-        patience: Duration,
-        step: impl FnOnce(&PooledConnection) -> Result<R>,
-    ) -> Result<R> {
+    pub(crate) fn read<R>(&self, patience: Duration, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
         let _patience = Patience::of(patience);
         let checkout = self.pool.reader(|| self.connect())?;
         step(checkout.connection())
@@ -115,98 +114,171 @@ impl DiskStore {
         &self,
         patience: Duration,
         step: impl FnOnce(&Connection, &mut TransactionEffects) -> Result<R>,
-    ) -> Result<R> {
+    ) -> Result<Written<R>> {
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
-        if let Some((connection, effects)) = checkout.transaction() {
-            return step(connection, effects);
+        if let Some((connection, effects)) = checkout.transaction()? {
+            let result = step(connection, effects)?;
+            return Ok(Written { result, commit: None });
         }
-        let mut effects = begin(checkout.connection())?;
+        let mut effects = self.begin_on(checkout.connection())?;
         let done = step(checkout.connection(), &mut effects);
-        self.end(checkout, effects, done)
+        let done = done.and_then(|result| {
+            let commit = Some(self.commit_on(checkout.connection(), &mut effects)?);
+            Ok(Written { result, commit })
+        });
+        if done.is_err() {
+            roll_back(checkout.connection());
+        }
+        self.after(checkout, effects, done.is_ok());
+        done
     }
 
     /// Runs `step`, which reads counters.
-    fn read_counters<R>(&self, patience: Duration, step: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
+    pub(crate) fn read_counters<R>(
+        &self,
+        patience: Duration,
+        step: impl FnOnce(&Connection) -> Result<R>,
+    ) -> Result<R> {
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.reader(|| self.connect())?;
-        if let Some((connection, effects)) = checkout.transaction() {
+        if let Some((connection, effects)) = checkout.transaction()? {
             effects.write_counters(connection)?;
         }
         step(checkout.connection())
     }
 
-    /// Ends a transaction in which `done` was done: it holds, or all of it is undone.
-    fn end<R>(
-        &self,
-        mut checkout: Checkout<'_>,
-        mut effects: TransactionEffects,
-        done: Result<R>,
-    ) -> Result<R> {
-        let connection = checkout.connection();
-        let done = done.and_then(|result| {
-            effects.write_counters(connection)?;
-            commit(connection)?;
-            Ok(result)
-        });
-        match &done {
-            Ok(_) => {
-                self.forecast().note_own_write(effects.version, effects.version_left(connection));
+    fn begin_on(&self, connection: &Link) -> Result<TransactionEffects> {
+        execute(connection, "BEGIN IMMEDIATE")?;
+        let effects = TransactionEffects::of(connection);
+        self.tracker.transaction_began(effects.version);
+        Ok(effects)
+    }
+
+    /// Commits. After [`Error::Busy`] the transaction is still open and can be committed again.
+    fn commit_on(&self, connection: &Link, effects: &mut TransactionEffects) -> Result<Commit> {
+        effects.write_counters(connection)?;
+        // What earlier statements of this thread left does not count.
+        let _ = take_log_pages();
+        let committing = self.tracker.committing(effects.version);
+        match execute(connection, "COMMIT") {
+            Ok(()) => {
+                let wrote = match connection.header() {
+                    Some(_) => log_pages() > 0,
+                    None => effects.has_written_pages(connection),
+                };
+                let commit = committing.done(wrote, connection.version());
+                self.forecast().note_own_write(effects.version, commit.version);
+                Ok(commit)
             }
-            Err(_) => roll_back(connection),
+            Err(Error::Busy) if !connection.is_autocommit() => {
+                committing.postponed();
+                Err(Error::Busy)
+            }
+            // The transaction is over, so that the call cannot be repeated where the file system may lock the next time.
+            Err(Error::NoLock(error)) => Err(Error::Sqlite(error)),
+            Err(error) => Err(error),
         }
+    }
+
+    /// After a transaction: lets the next writer write, and removes files.
+    fn after(
+        &self,
+        mut checkout: Checkout<'_, Lookups, TransactionEffects>,
+        effects: TransactionEffects,
+        committed: bool,
+    ) {
         checkout.end_turn();
         drop(checkout);
-        self.remove_all(if done.is_ok() { &effects.old_files } else { &effects.new_files });
-        done
+        self.remove_all(if committed { &effects.old_files } else { &effects.new_files });
+        self.remove_abandoned();
     }
 
-    /// Removes files of values.
+    /// Removes files of values. A row may hold any name: those that are not inside the directory are left alone.
     pub(crate) fn remove_all(&self, names: &[String]) {
-        for name in names {
-            (self.remove)(&self.directory.join(name));
+        for name in names.iter().filter(|name| files::is_inside(name)) {
+            (self.remove)(&self.directory, name);
         }
     }
 
-    /// Begins a transaction of this thread, or goes one level deeper into it.
+    /// Removes the files of transactions whose threads have ended.
+    fn remove_abandoned(&self) {
+        for effects in self.pool.take_abandoned() {
+            self.remove_all(&effects.new_files);
+        }
+    }
+
+    /// Begins a transaction of this thread, or enters one more level of it. If the thread ends without ending the
+    /// transaction, it is rolled back.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] after `patience`; errors of SQLite.
+    /// [`Error::Busy`] after `patience`; [`Error::TransactionLost`]; errors of SQLite.
     pub fn begin(&self, patience: Duration) -> Result<()> {
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
-        let effects = match checkout.transaction() {
-            Some(_) => None,
-            None => Some(begin(checkout.connection())?),
-        };
-        checkout.keep(effects);
-        Ok(())
+        if checkout.transaction()?.is_some() {
+            checkout.enter();
+            return Ok(());
+        }
+        let effects = self.begin_on(checkout.connection())?;
+        checkout.begin(&self.pool, effects)
     }
 
-    /// Leaves one level of this thread's transaction; the outermost makes it hold.
+    /// Leaves one level of this thread's transaction. The outermost one commits it, and returns the commit.
     ///
     /// # Errors
     ///
-    /// [`Error::NoTransaction`]; an error of SQLite, after which nothing of it holds.
-    pub fn commit(&self) -> Result<()> {
+    /// [`Error::Busy`] after `patience`, if another process reads where there is no shared log: the transaction is
+    /// still open, and can be committed again or rolled back. [`Error::NoTransaction`]. After any other error nothing
+    /// of the transaction is stored.
+    pub fn commit(&self, patience: Duration) -> Result<Option<Commit>> {
+        let _patience = Patience::of(patience);
         let mut checkout = self.pool.own_transaction()?;
-        let Some(effects) = checkout.leave() else { return Ok(()) };
-        self.end(checkout, effects, Ok(()))
+        if checkout.leave_inner() {
+            return Ok(None);
+        }
+        let done = match checkout.transaction() {
+            Ok(Some((connection, effects))) => self.commit_on(connection, effects),
+            Ok(None) => Err(Error::NoTransaction),
+            Err(error) => Err(error),
+        };
+        if matches!(done, Err(Error::Busy)) && !checkout.connection().is_autocommit() {
+            return done.map(Some);
+        }
+        if done.is_err() {
+            roll_back(checkout.connection());
+        }
+        if let Some(effects) = checkout.leave() {
+            self.after(checkout, effects, done.is_ok());
+        }
+        done.map(Some)
     }
 
-    /// Leaves one level of this thread's transaction; the outermost undoes it.
+    /// Leaves one level of this thread's transaction. The outermost one rolls it back.
     ///
     /// # Errors
     ///
     /// [`Error::NoTransaction`].
     pub fn rollback(&self) -> Result<()> {
+        let _patience = Patience::of(PATIENCE_TO_ROLL_BACK);
         let mut checkout = self.pool.own_transaction()?;
-        let Some(effects) = checkout.leave() else { return Ok(()) };
+        if checkout.leave_inner() {
+            return Ok(());
+        }
         roll_back(checkout.connection());
-        drop(checkout);
-        self.remove_all(&effects.new_files);
+        if let Some(effects) = checkout.leave() {
+            self.after(checkout, effects, false);
+        }
         Ok(())
+    }
+
+    /// Rolls back the transaction of another thread, between two of its calls. Nothing happens where it has none.
+    ///
+    /// For a block that is left on another thread than it was entered on: nobody else would end it.
+    pub fn abandon(&self, owner: ThreadId) {
+        self.pool.thread_ends(owner);
+        self.remove_abandoned();
     }
 
     /// Whether this thread is in a transaction.
@@ -215,148 +287,132 @@ impl DiskStore {
         self.pool.in_transaction()
     }
 
-    /// The database's version: another one after anybody has written. Costs about as much as a lock that is free.
+    /// The generation, if the database is as this store knows it: nobody else has committed since the generation
+    /// began. `None` means that [`DiskStore::observe`] can tell more.
+    ///
+    /// Costs a few loads of memory that is mapped, with no lock and no system call.
+    #[inline]
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        self.tracker.generation()
+    }
+
+    /// The generation that holds from now on, a new one if somebody else has committed. What is read after this call
+    /// is current as long as [`DiskStore::generation`] returns the same number, but for writes through this store.
+    ///
+    /// `None` while a commit of this store is taking effect, for some microseconds: what is read now may not be kept.
     ///
     /// # Errors
     ///
-    /// The database cannot be opened; without a shared log, it cannot be read.
-    pub fn version(&self) -> Result<Version> {
-        let mut watch = self.watch();
-        let watch = match &mut *watch {
-            Some(watch) => watch,
-            none => none.insert(Watch::new(self.connect()?)?),
-        };
-        watch.version()
+    /// [`Error::Busy`] after `patience`; the database cannot be opened or read.
+    pub fn observe(&self, patience: Duration) -> Result<Option<u64>> {
+        if let Ok(observed) = self.tracker.observe() {
+            return Ok(observed);
+        }
+        if self.publish_header(patience)?
+            && let Ok(observed) = self.tracker.observe()
+        {
+            return Ok(observed);
+        }
+        Ok(self.tracker.observe_at(self.version_of_file(patience)?))
     }
 
-    /// The same, where nothing has to be opened or asked, nor waited for.
+    /// A number that no other store of this process has, and that changes whenever this one is closed and used again.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.tracker.incarnation()
+    }
+
+    /// The version of the database: another one after anybody has written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] after `patience`; the database cannot be opened or read.
+    pub fn version(&self, patience: Duration) -> Result<Version> {
+        if let Some(version) = self.tracker.version() {
+            return Ok(version);
+        }
+        if self.publish_header(patience)?
+            && let Some(version) = self.tracker.version()
+        {
+            return Ok(version);
+        }
+        self.version_of_file(patience)
+    }
+
+    /// The version, if it can be told without opening a connection, without asking SQLite, and without waiting.
     #[inline]
     #[must_use]
     pub fn version_if_watched(&self) -> Option<Version> {
-        self.watch.try_lock().ok()?.as_ref()?.version_in_memory()
+        self.tracker.version()
     }
 
-    fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
-        // Nothing inside can panic half-way.
+    /// Opens a connection that keeps the header of the log mapped. Returns false where there is no shared log.
+    fn publish_header(&self, patience: Duration) -> Result<bool> {
+        let _patience = Patience::of(patience);
+        let mut watch = self.watch();
+        if watch.is_none() {
+            let connection = self.connect()?;
+            // Opens the log, and with it the index, if there is one.
+            connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(()))?;
+            if let Some(header) = connection.header() {
+                self.tracker.publish(*header);
+            }
+            *watch = Some(connection);
+        }
+        Ok(watch.as_ref().is_some_and(|connection| connection.header().is_some()))
+    }
+
+    /// The counter in the database's file, read under a lock.
+    fn version_of_file(&self, patience: Duration) -> Result<Version> {
+        self.read(patience, |connection| {
+            let unread = || Error::Sqlite(rusqlite::Error::QueryReturnedNoRows);
+            if !connection.is_autocommit() {
+                return connection.version().ok_or_else(unread);
+            }
+            let reading = connection.unchecked_transaction()?;
+            reading.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(()))?;
+            change_counter(&reading).ok_or_else(unread)
+        })
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Option<Link>> {
+        // No code under this lock can leave it half-way.
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes connections that no call uses. The next call opens one again.
-    pub fn close(&self) {
-        drop(self.watch().take());
-        self.pool.close();
+    fn stop_watching(&self) {
+        let mut watch = self.watch();
+        self.tracker.unpublish();
+        drop(watch.take());
     }
 
-    /// Before a fork: waits for the calls of other threads, a second at most, and closes what is
-    /// idle. Calls that come now wait for [`DiskStore::after_fork_in_parent`].
+    /// Closes the connections that no call is using. The next call opens one again.
+    pub fn close(&self) {
+        self.stop_watching();
+        self.pool.close();
+        self.remove_abandoned();
+    }
+
+    /// Runs before a fork: waits up to a second for the calls of other threads, and closes the idle connections.
+    /// Calls that begin later wait for [`DiskStore::after_fork_in_parent`].
     pub fn before_fork(&self) {
-        drop(self.watch().take());
+        self.stop_watching();
         self.pool.pause(PATIENCE_TO_FORK);
     }
 
-    /// After a fork, in the parent: calls go on.
+    /// Runs after a fork, in the parent: calls go on.
     pub fn after_fork_in_parent(&self) {
         self.pool.resume();
     }
 
-    /// After a fork, in the child: closes what is not the child's. The store must be forgotten
-    /// (not dropped) afterwards, for its locks may have been taken by threads that are not here.
+    /// Runs after a fork, in the child: closes what is not the child's. Afterwards the store must be forgotten, not
+    /// dropped, because threads that do not exist in the child may have taken its locks.
     pub fn after_fork_in_child(&self) {
         self.pool.forget_in_child();
     }
 
-    /// The settings in the directory; empty where there are none yet.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be opened or read.
-    pub fn settings(&self) -> Result<Vec<(String, Value)>> {
-        retry_while_busy(|| self.read(PATIENCE_TO_OPEN, |connection| settings(connection)))
-    }
-
-    /// Makes the directory's tables, and writes the settings that differ. Where all is there
-    /// already, nothing is written.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be written.
-    pub fn create(&self, settings: &[(String, Value)], policy: &Policy) -> Result<()> {
-        retry_while_busy(|| {
-            self.read(PATIENCE_TO_OPEN, |connection| {
-                for (key, value) in settings {
-                    set_pragma(connection, key, value)?;
-                }
-                Ok(())
-            })?;
-            if self.read(PATIENCE_TO_OPEN, |connection| is_current(connection, settings))? {
-                return Ok(());
-            }
-            self.write(PATIENCE_TO_OPEN, |connection, _| {
-                connection.execute_batch(schema::SETTINGS)?;
-                let there = self::settings(connection)?;
-                for (key, value) in settings {
-                    if !there.iter().any(|(other, stored)| other == key && same(stored, value)) {
-                        let mut write = connection
-                            .prepare_cached("INSERT OR REPLACE INTO Settings (key, value) VALUES (?, ?)")?;
-                        write.execute((key, value))?;
-                    }
-                }
-                for key in schema::METADATA {
-                    let mut write = connection
-                        .prepare_cached("INSERT OR IGNORE INTO Settings (key, value) VALUES (?, 0)")?;
-                    write.execute([key])?;
-                }
-                schema::create(connection)?;
-                index_tags(connection, wants_tag_index(settings))
-            })
-        })?;
-        match &policy.init {
-            Some(init) => self.read(PATIENCE_TO_OPEN, |connection| Ok(connection.execute_batch(init)?)),
-            None => Ok(()),
-        }
-    }
-
-    /// The value of a setting or counter, `None` where there is none.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be read.
-    pub fn setting(&self, key: &str, patience: Duration) -> Result<Option<Value>> {
-        self.read_counters(patience, |connection| setting(connection, key))
-    }
-
-    /// Changes an existing setting. A setting `sqlite_*` takes effect at once for every connection.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`]; the database cannot be written.
-    pub fn change_setting(&self, key: &str, value: &Value, update: bool, patience: Duration) -> Result<()> {
-        if update {
-            self.write(patience, |connection, _| {
-                let mut write = connection.prepare_cached("UPDATE Settings SET value = ?2 WHERE key = ?1")?;
-                write.execute((key, value))?;
-                Ok(())
-            })?;
-        }
-        if key.starts_with("sqlite_") {
-            self.read(patience, |connection| set_pragma(connection, key, value))?;
-            if update {
-                self.close();
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes or drops the index of tags.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`]; the database cannot be written.
-    pub fn index_tags(&self, wanted: bool, patience: Duration) -> Result<()> {
-        self.write(patience, |connection, _| index_tags(connection, wanted))
-    }
-
-    /// Entries, expired ones included.
+    /// The number of entries, expired ones included.
     ///
     /// # Errors
     ///
@@ -365,7 +421,7 @@ impl DiskStore {
         self.read_counters(patience, |connection| counter(connection, "count"))
     }
 
-    /// Bytes on disk: the database and the files of values.
+    /// The volume in bytes: the database and the files of values.
     ///
     /// # Errors
     ///
@@ -374,7 +430,7 @@ impl DiskStore {
         self.read_counters(patience, |connection| self.volume_of(connection, &TransactionEffects::default()))
     }
 
-    /// Bytes on disk, with what the transaction has changed.
+    /// The volume in bytes, with what the transaction has changed.
     pub(crate) fn volume_of(&self, connection: &Connection, effects: &TransactionEffects) -> Result<i64> {
         let page_size = match self.page_size.get() {
             Some(&size) => size,
@@ -388,7 +444,7 @@ impl DiskStore {
         Ok(page_size.saturating_mul(pages).saturating_add(files))
     }
 
-    /// Hits and misses since they were last reset.
+    /// The numbers of hits and misses since they were last reset.
     ///
     /// # Errors
     ///
@@ -399,11 +455,12 @@ impl DiskStore {
         if !reset {
             return self.read(patience, |connection| both(connection));
         }
-        self.write(patience, |connection, _| {
+        let written = self.write(patience, |connection, _| {
             let counted = both(connection)?;
             execute(connection, "UPDATE Settings SET value = 0 WHERE key IN ('hits', 'misses')")?;
             Ok(counted)
-        })
+        })?;
+        Ok(written.result)
     }
 }
 
@@ -413,53 +470,15 @@ pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<()> {
     Ok(())
 }
 
-/// Begins a transaction.
-fn begin(connection: &PooledConnection) -> Result<TransactionEffects> {
-    execute(connection, "BEGIN IMMEDIATE")?;
-    Ok(TransactionEffects::of(connection))
-}
-
-fn commit(connection: &Connection) -> Result<()> {
-    #[cfg(all(unix, target_pointer_width = "64"))]
-    return crate::frames::gathering(|| execute(connection, "COMMIT"));
-    #[cfg(not(all(unix, target_pointer_width = "64")))]
-    execute(connection, "COMMIT")
-}
-
-/// Undoes the open transaction, unless SQLite has done so itself.
-fn roll_back(connection: &Connection) {
-    if !connection.is_autocommit() {
-        // Where even this fails, the connection is closed when it comes back to the pool.
-        let _ = execute(connection, "ROLLBACK");
-    }
-}
-
-/// Tries again while others are making the same directory: not everything they do can be waited
-/// for within SQLite.
-fn retry_while_busy<R>(mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
-    let deadline = Instant::now() + PATIENCE_TO_OPEN;
+/// Repeats `attempt` while others have the database locked, where SQLite does not always wait by itself.
+pub(crate) fn retry_while_busy<R>(patience: Duration, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
+    let deadline = Instant::now() + patience;
     loop {
         match attempt() {
-            Err(Error::Busy | Error::NoLock(_)) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            Err(Error::Busy | Error::NoLock(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             done => return done,
         }
     }
-}
-
-fn settings(connection: &Connection) -> Result<Vec<(String, Value)>> {
-    if !schema::has(connection, "Settings")? {
-        return Ok(Vec::new());
-    }
-    let mut select = connection.prepare_cached("SELECT key, value FROM Settings ORDER BY key")?;
-    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-fn setting(connection: &Connection, key: &str) -> Result<Option<Value>> {
-    let mut select = connection.prepare_cached("SELECT value FROM Settings WHERE key = ?")?;
-    Ok(select.query_row([key], |row| row.get(0)).optional()?)
 }
 
 fn counter(connection: &Connection, key: &str) -> Result<i64> {
@@ -467,65 +486,4 @@ fn counter(connection: &Connection, key: &str) -> Result<i64> {
         Some(Value::Integer(count)) => count,
         _ => 0,
     })
-}
-
-/// Whether two values of a setting are one: 1 and 1.0 are not.
-fn same(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Real(left), Value::Real(right)) => left.to_bits() == right.to_bits(),
-        _ => left == right,
-    }
-}
-
-fn wants_tag_index(settings: &[(String, Value)]) -> bool {
-    let wanted = settings.iter().find(|(key, _)| key == "tag_index").map(|(_, value)| value);
-    !matches!(wanted, None | Some(Value::Null | Value::Integer(0)))
-}
-
-const TAG_INDEX: &str = "Cache_tag_rowid";
-
-fn index_tags(connection: &Connection, wanted: bool) -> Result<()> {
-    match (wanted, schema::has(connection, TAG_INDEX)?) {
-        (true, false) => connection.execute_batch("CREATE INDEX Cache_tag_rowid ON Cache (tag, rowid)")?,
-        (false, true) => connection.execute_batch("DROP INDEX Cache_tag_rowid")?,
-        _ => {}
-    }
-    Ok(())
-}
-
-fn is_current(connection: &Connection, settings: &[(String, Value)]) -> Result<bool> {
-    let there = self::settings(connection)?;
-    let holds =
-        |key: &str, value: &Value| there.iter().any(|(other, stored)| other == key && same(stored, value));
-    Ok(settings.iter().all(|(key, value)| holds(key, value))
-        && schema::METADATA.iter().all(|&key| there.iter().any(|(other, _)| other == key))
-        && schema::is_complete(connection)?
-        && schema::has(connection, TAG_INDEX)? == wants_tag_index(settings))
-}
-
-/// Applies a setting `sqlite_*` to a connection, if it is not so already. Others pass.
-fn set_pragma(connection: &Connection, key: &str, value: &Value) -> Result<()> {
-    let Some(pragma) = key.strip_prefix("sqlite_") else { return Ok(()) };
-    let wanted = match value {
-        Value::Integer(number) => number.to_string(),
-        Value::Real(number) => number.to_string(),
-        Value::Text(text) => text.clone(),
-        _ => return Ok(()),
-    };
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    if !plain(pragma) || !plain(&wanted) {
-        // From a database that somebody else wrote: never a way to run SQL.
-        return Ok(());
-    }
-    let current: Option<Value> =
-        connection.prepare(&format!("PRAGMA {pragma}"))?.query_row([], |row| row.get(0)).optional()?;
-    let is = |current: &Value| match current {
-        Value::Integer(number) => number.to_string() == wanted,
-        Value::Text(text) => text.eq_ignore_ascii_case(&wanted),
-        _ => false,
-    };
-    if !current.is_some_and(|current| is(&current)) {
-        connection.execute_batch(&format!("PRAGMA {pragma} = {wanted}"))?;
-    }
-    Ok(())
 }

@@ -1,27 +1,23 @@
-//! Seeing whether anyone has written to a database, for the price of reading a few words.
+//! Reading a database's version: from the header of its log's index, or from the file.
 //!
-//! Processes that use a database in WAL mode share an index of its log, which begins with a header: each
-//! transaction that is committed changes it. SQLite has the index mapped into memory; here its first words are
-//! read from there, without a lock and without a call of the system. Where there is no shared index, SQLite is
-//! asked, which costs about as much as a read.
+//! Processes that use a database in WAL mode share an index of its log. It begins with a header, which each committed
+//! transaction changes. SQLite has the index mapped into memory, and this module reads the header there, without a lock
+//! and without a system call. Where there is no shared index, the file of the database has a counter of transactions.
 
 #![expect(unsafe_code, reason = "SQLite's interface is C")]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use rusqlite::{Connection, ffi};
 
-use crate::error::Result;
-use crate::pool::PooledConnection;
-
-/// Which state of a database has been seen.
+/// A state of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Version {
-    /// Counts transactions; wraps around.
+    /// Counts the transactions that changed the database, and wraps around. Recovery after a crash begins at 0 again.
     pub count: u32,
-    /// Differs, almost surely, where the count alone does not.
+    /// A checksum over the log's header, with random bytes in it. 0 without a log.
     pub sum: u32,
 }
 
@@ -37,6 +33,11 @@ impl Version {
     pub fn is_next_after(self, earlier: Self) -> bool {
         self.count == earlier.count.wrapping_add(1)
     }
+
+    /// Both words in one.
+    pub(crate) fn packed(self) -> u64 {
+        u64::from(self.count) << 32 | u64::from(self.sum)
+    }
 }
 
 /// The size in bytes of the pieces in which SQLite maps the index.
@@ -46,15 +47,20 @@ const PIECE: c_int = 32768;
 const COUNT: usize = 2;
 const SUM: usize = 10;
 
+/// The place of the counter of transactions in the file of a database, in bytes.
+const CHANGE_COUNTER: i64 = 24;
+
 /// The mapped header of the index that the users of a database's log share.
 ///
-/// Valid as long as the connection is open that it was found with.
-#[derive(Debug)]
+/// Valid as long as a connection of this process to the database is open.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Header(NonNull<AtomicU32>);
 
-// SAFETY: it is memory that other processes write to as well, which is only read as atomics, so by any thread. That it
-// stays mapped is up to `PooledConnection`, which owns both the header and the connection.
+// SAFETY: the memory is only read, as atomics, so any thread may read it. Other processes write it. Those who keep a
+// `Header` keep a connection open along with it, so that the memory stays mapped.
 unsafe impl Send for Header {}
+// SAFETY: as above.
+unsafe impl Sync for Header {}
 
 impl Header {
     /// `None` where the database has no shared index.
@@ -63,27 +69,31 @@ impl Header {
         if mode != "wal" {
             return None;
         }
-        // SAFETY: the connection is open and used by this thread alone. SQLite hands out its own file, whose methods
-        // are called as SQLite does.
+        let file = file_of(connection)?;
+        // SAFETY: the file belongs to the open connection, which this thread alone uses. The methods are called as
+        // SQLite calls them.
         unsafe {
-            let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-            let code = ffi::sqlite3_file_control(
-                connection.handle(),
-                c"main".as_ptr(),
-                ffi::SQLITE_FCNTL_FILE_POINTER,
-                (&raw mut file).cast(),
-            );
-            if code != ffi::SQLITE_OK {
-                return None;
-            }
-            let methods = file.as_ref()?.pMethods.as_ref()?;
+            let methods = file.as_ref().pMethods.as_ref()?;
             if methods.iVersion < 2 {
                 return None;
             }
             let mut piece: *mut c_void = ptr::null_mut();
-            let code = methods.xShmMap?(file, 0, PIECE, 0, (&raw mut piece).cast());
+            let code = methods.xShmMap?(file.as_ptr(), 0, PIECE, 0, (&raw mut piece).cast());
             if code == ffi::SQLITE_OK { NonNull::new(piece.cast()).map(Self) } else { None }
         }
+    }
+
+    /// The same header from its address.
+    ///
+    /// # Safety
+    ///
+    /// The address comes from [`Header::address`], and the memory is still mapped.
+    pub(crate) unsafe fn at(address: NonNull<AtomicU32>) -> Self {
+        Self(address)
+    }
+
+    pub(crate) fn address(self) -> NonNull<AtomicU32> {
+        self.0
     }
 
     #[inline]
@@ -97,29 +107,47 @@ impl Header {
     }
 }
 
-/// Looks at one database, through a connection that nobody else uses.
-pub(crate) struct Watch(PooledConnection);
+/// The counter of transactions in the file of a database. `None` if it cannot be read, or the file is empty.
+///
+/// It is exact while the connection has a lock on the file.
+pub(crate) fn change_counter(connection: &Connection) -> Option<Version> {
+    let file = file_of(connection)?;
+    let mut bytes = [0_u8; 4];
+    // SAFETY: the file belongs to the open connection, which this thread alone uses. The buffer has the length given.
+    let code = unsafe {
+        file.as_ref().pMethods.as_ref()?.xRead?(file.as_ptr(), bytes.as_mut_ptr().cast(), 4, CHANGE_COUNTER)
+    };
+    (code == ffi::SQLITE_OK).then(|| Version { count: u32::from_be_bytes(bytes), sum: 0 })
+}
 
-impl Watch {
-    pub(crate) fn new(connection: PooledConnection) -> Result<Self> {
-        // Opens the log, and with it the index, if there is one.
-        connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(()))?;
-        Ok(Self(connection))
+/// The number of pages that a connection has written to its database or its log.
+pub(crate) fn pages_written(connection: &Connection) -> i32 {
+    let (mut current, mut highest) = (0, 0);
+    // SAFETY: the connection is open and used by this thread alone, and both places can be written.
+    unsafe {
+        ffi::sqlite3_db_status(
+            connection.handle(),
+            ffi::SQLITE_DBSTATUS_CACHE_WRITE,
+            &raw mut current,
+            &raw mut highest,
+            0,
+        );
     }
+    current
+}
 
-    /// The version, where there is a shared index.
-    #[inline]
-    pub(crate) fn version_in_memory(&self) -> Option<Version> {
-        self.0.header().map(Header::version)
-    }
-
-    pub(crate) fn version(&mut self) -> Result<Version> {
-        if let Some(version) = self.version_in_memory() {
-            return Ok(version);
-        }
-        let mut ask = self.0.prepare_cached("PRAGMA data_version")?;
-        let count: i64 = ask.query_row([], |row| row.get(0))?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it wraps around")]
-        Ok(Version { count: count as u32, sum: 0 })
-    }
+/// SQLite's own file of a connection's database.
+fn file_of(connection: &Connection) -> Option<NonNull<ffi::sqlite3_file>> {
+    const MAIN: &CStr = c"main";
+    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+    // SAFETY: the connection is open and used by this thread alone. SQLite hands out its own file.
+    let code = unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            MAIN.as_ptr(),
+            ffi::SQLITE_FCNTL_FILE_POINTER,
+            (&raw mut file).cast(),
+        )
+    };
+    if code == ffi::SQLITE_OK { NonNull::new(file) } else { None }
 }

@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::evict::Incoming;
 use crate::eviction_rules::Rules;
 use crate::read::{bind, delete_row, find, live, touch_by_policy};
-use crate::row::{Entry, Key, Label, Record};
+use crate::row::{Entry, FileName, Key, Label, Owned, Record, StoredSize};
 use crate::store::DiskStore;
+use crate::tracker::Written;
 
 macro_rules! insert {
     () => {
@@ -139,11 +140,11 @@ fn put(
     if if new { replace(effects)? } else { insert(effects)? } {
         return Ok(());
     }
-    let (size, filename): (Option<i64>, Option<String>) = connection
+    let (StoredSize(size), FileName(filename)): (StoredSize, FileName) = connection
         .prepare_cached(FILE_OF)?
         .query_row(params![bind(key.datum), key.raw], |row| Ok((row.get(0)?, row.get(1)?)))?;
     write_row(connection, REPLACE, key, record, label)?;
-    effects.resized(size.unwrap_or(0), record.size);
+    effects.resized(size, record.size);
     effects.old_files.extend(filename);
     Ok(())
 }
@@ -174,7 +175,7 @@ impl DiskStore {
         label: Label<'_>,
         rules: &Rules,
         patience: Duration,
-    ) -> Result<()> {
+    ) -> Result<Written<()>> {
         self.write(patience, |connection, effects| {
             self.put_and_evict(connection, effects, key, &record, &label, rules)
         })
@@ -192,7 +193,7 @@ impl DiskStore {
         label: Label<'_>,
         rules: &Rules,
         patience: Duration,
-    ) -> Result<bool> {
+    ) -> Result<Written<bool>> {
         self.write(patience, |connection, effects| {
             let expires: Option<Option<f64>> = connection
                 .prepare_cached(EXPIRY_OF)?
@@ -220,9 +221,9 @@ impl DiskStore {
         now: f64,
         rules: &Rules,
         patience: Duration,
-    ) -> Result<Counted> {
+    ) -> Result<Written<Counted>> {
         self.write(patience, |connection, effects| {
-            let found: Option<(i64, Option<f64>, Option<String>, Value)> = connection
+            let found: Option<(i64, Option<f64>, FileName, Owned)> = connection
                 .prepare_cached(NUMBER_OF)?
                 .query_row(params![bind(key.datum), key.raw], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
@@ -230,7 +231,9 @@ impl DiskStore {
                 .optional()?;
             let label = Label { now, expire_time: None, tag: ValueRef::Null };
             match (found, begin) {
-                (Some((rowid, expires, None, value)), _) if expires.is_none_or(|time| time >= now) => {
+                (Some((rowid, expires, FileName(None), Owned(value))), _)
+                    if expires.is_none_or(|time| time >= now) =>
+                {
                     let sum = match value {
                         Value::Integer(number) => Number::Integer(number.into()),
                         Value::Real(number) => Number::Real(number),
@@ -251,7 +254,7 @@ impl DiskStore {
                     }
                     Ok(Counted::Sum(sum))
                 }
-                (Some((_, expires, Some(_), _)), _) if expires.is_none_or(|time| time >= now) => {
+                (Some((_, expires, FileName(Some(_)), _)), _) if expires.is_none_or(|time| time >= now) => {
                     Err(Error::NotANumber)
                 }
                 (_, None) => Ok(Counted::Missing),
@@ -274,7 +277,7 @@ impl DiskStore {
         now: f64,
         expire_time: Option<f64>,
         patience: Duration,
-    ) -> Result<bool> {
+    ) -> Result<Written<bool>> {
         self.write(patience, |connection, _| {
             let columns = params![bind(key.datum), key.raw, now, expire_time];
             self.forecast().expect_expiry(expire_time);
@@ -287,19 +290,19 @@ impl DiskStore {
     /// # Errors
     ///
     /// [`Error::Busy`]; the database cannot be written.
-    pub fn delete(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
+    pub fn delete(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Written<bool>> {
         self.write(patience, |connection, effects| {
             let columns = params![bind(key.datum), key.raw, now];
             if connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
                 effects.taken(0);
                 return Ok(true);
             }
-            let deleted: Option<(Option<i64>, Option<String>)> = connection
+            let deleted: Option<(StoredSize, FileName)> = connection
                 .prepare_cached(DELETE)?
                 .query_row(columns, |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let Some((size, filename)) = deleted else { return Ok(false) };
-            effects.deleted(size.unwrap_or(0), filename);
+            let Some((StoredSize(size), FileName(filename))) = deleted else { return Ok(false) };
+            effects.deleted(size, filename);
             Ok(true)
         })
     }
@@ -309,7 +312,7 @@ impl DiskStore {
     /// # Errors
     ///
     /// [`Error::Busy`]; the database cannot be written.
-    pub fn pop(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Option<Entry>> {
+    pub fn pop(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Written<Option<Entry>>> {
         self.write(patience, |connection, effects| {
             let taken = find(connection, key, now)?;
             if let Some(entry) = &taken {
@@ -325,7 +328,7 @@ impl DiskStore {
         let Some(filename) = &entry.filename else { return };
         match self.pool.own_transaction() {
             Ok(mut checkout) => {
-                if let Some((_, effects)) = checkout.transaction() {
+                if let Ok(Some((_, effects))) = checkout.transaction() {
                     effects.old_files.push(filename.clone());
                 }
             }

@@ -1,6 +1,7 @@
 from array import array
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from io import BufferedReader
 from os import PathLike
 from types import GenericAlias, TracebackType
 from typing import (
@@ -55,6 +56,8 @@ __all__ = [
     "disk_after_fork_in_child",
     "disk_after_fork_in_parent",
     "disk_before_fork",
+    "disk_open_value",
+    "disk_remove_value",
     "guard_sqlite3",
     "reset_logging",
     "scan_pickle",
@@ -337,6 +340,8 @@ def _replay(
 def disk_before_fork() -> None: ...
 def disk_after_fork_in_parent() -> None: ...
 def disk_after_fork_in_child() -> None: ...
+def disk_open_value(directory: str | PathLike[str], name: str) -> BufferedReader | None: ...
+def disk_remove_value(directory: str | PathLike[str], name: str) -> None: ...
 
 class Timeout(Exception): ...  # noqa: N818
 

@@ -59,6 +59,11 @@ class CheckReport(list[warnings.WarningMessage]):
         return self._of("wrong_size")
 
     @property
+    def damaged_values(self) -> list[str]:
+        """Entries whose value has lost a byte, as far as checksums tell. Mended by deleting them."""
+        return self._of("damaged_value")
+
+    @property
     def unknown_files(self) -> list[str]:
         """Files that no entry knows. Mended by deleting them."""
         return self._of("unknown_file")

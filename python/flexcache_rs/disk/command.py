@@ -141,6 +141,7 @@ def _progress(options: argparse.Namespace, total: int, what: str) -> tuple[Progr
 
 _MENDED = {
     "missing_file": "entry deleted",
+    "damaged_value": "entry deleted",
     "wrong_size": "entry corrected",
     "unknown_file": "file deleted",
     "empty_directory": "directory deleted",

@@ -13,8 +13,8 @@ MODE_BINARY = 2
 MODE_TEXT = 3
 MODE_PICKLE = 4
 
-COMPRESSED = {16: "zstd", 32: "lz4"}
-"""What is added to a mode where the value is compressed."""
+COMPRESSED = {16: "zstd", 32: "lz4", 64: "lz4"}
+"""What is added to a mode where the value is compressed. 64 is LZ4 with a checksum after it, 32 without one."""
 
 MODES = frozenset(mode + added for mode in range(5) for added in (0, *COMPRESSED))
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._core import disk_open_value, disk_remove_value
 from flexcache_rs.disk.core import Cache, Disk
 from flexcache_rs.disk.format import (
     COMPRESSED,
@@ -260,10 +261,13 @@ class Reader:
             if filename is None:
                 yield entry
                 return
-            with contextlib.suppress(OSError), (self.folder / filename).open("rb") as file:
-                entry.length = os.fstat(file.fileno()).st_size
-                entry.chunks = _chunks(file, entry.length)
-                yield entry
+            # A row may hold any name: those that do not lead to a file inside the folder are of no value.
+            file = disk_open_value(self.folder, filename) if isinstance(filename, str) else None
+            if file is not None:
+                with file:
+                    entry.length = os.fstat(file.fileno()).st_size
+                    entry.chunks = _chunks(file, entry.length)
+                    yield entry
                 return
             if attempt == 0:
                 again = connection.execute(f"SELECT {_COLUMNS} FROM Cache WHERE rowid = ?", (rowid,)).fetchone()
@@ -414,13 +418,8 @@ class Writer:
         return filename, length
 
     def _remove(self, shard: int, filename: str | None) -> None:
-        if filename is None:
-            return
-        path = self._folders[shard] / filename
-        with contextlib.suppress(OSError):
-            path.unlink()
-            for parent in list(path.parents)[: filename.count(os.sep)]:
-                parent.rmdir()
+        if isinstance(filename, str):
+            disk_remove_value(self._folders[shard], filename)
 
     def _flush(self, shard: int) -> None:
         waiting, connection = self._waiting[shard], self._connections[shard]

@@ -49,12 +49,12 @@ impl WithDetails {
             Some(time) => PyFloat::new(py, time).into_any(),
             None => py.None().into_bound(py),
         };
-        let tag = || entry.map_or_else(|| py.None().into_bound(py), |entry| to_object(py, &entry.tag));
+        let tag = || entry.map_or_else(|| Ok(py.None().into_bound(py)), |entry| to_object(py, &entry.tag));
         Ok(match (self.expire_time, self.tag) {
             (false, false) => value,
             (true, false) => PyTuple::new(py, [value, expires()])?.into_any(),
-            (false, true) => PyTuple::new(py, [value, tag()])?.into_any(),
-            (true, true) => PyTuple::new(py, [value, expires(), tag()])?.into_any(),
+            (false, true) => PyTuple::new(py, [value, tag()?])?.into_any(),
+            (true, true) => PyTuple::new(py, [value, expires(), tag()?])?.into_any(),
         })
     }
 }

@@ -6,13 +6,15 @@
 
 #![expect(clippy::unused_self, reason = "the signatures are python-diskcache's")]
 
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 use std::time::Duration;
 
-use flexcache_disk::{DiskStore as Store, Error, Policy, Rules, Version};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use flexcache_disk::{DiskStore, Error, Policy, Rules, Version, Written, files};
+use pyo3::exceptions::{PyRuntimeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -65,8 +67,8 @@ impl DiskCache {
         let lazy = open.store.get(py);
         if lazy.get().is_none() {
             let remover = Arc::clone(&open.remover);
-            let remove = move |path: &Path| remove(&remover, path);
-            lazy.get_or_init(|| Store::with_remove(&open.directory, Box::new(remove)));
+            let remove = move |directory: &Path, name: &str| remove(&remover, directory, name);
+            lazy.get_or_init(|| DiskStore::with_remove(&open.directory, Box::new(remove)));
             register(py, &lazy);
             audit_hook::watch(py);
         }
@@ -90,7 +92,7 @@ impl DiskCache {
         &self,
         py: Python<'_>,
         retry: bool,
-        call: impl Fn(&Store, Duration) -> Result<R, Error> + Send + Sync,
+        call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
         let store = self.store(py)?;
         let Some(store) = store.get() else { return Err(PyRuntimeError::new_err("the cache is not open")) };
@@ -113,11 +115,19 @@ impl DiskCache {
         }
     }
 
+    /// As `wait`, for a call that writes. Returns its result.
+    pub(super) fn write<R: Send>(
+        &self,
+        py: Python<'_>,
+        retry: bool,
+        call: impl Fn(&DiskStore, Duration) -> Result<Written<R>, Error> + Send + Sync,
+    ) -> PyResult<R> {
+        Ok(self.wait(py, retry, call)?.result)
+    }
+
     /// The version of the database, for the tier.
     pub(crate) fn version(&self, py: Python<'_>) -> PyResult<Version> {
-        let store = self.store(py)?;
-        let Some(store) = store.get() else { return Err(PyRuntimeError::new_err("the cache is not open")) };
-        store.version().map_err(|error| errors::raised(py, error))
+        self.wait(py, false, DiskStore::version)
     }
 
     /// The same, where it takes but a look.
@@ -128,7 +138,7 @@ impl DiskCache {
 
     /// Whether the calling thread is in a transaction.
     pub(crate) fn is_in_transaction(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.store(py)?.get().is_some_and(Store::in_transaction))
+        Ok(self.store(py)?.get().is_some_and(DiskStore::in_transaction))
     }
 
     /// Runs a step in a transaction of this thread. What raises undoes it.
@@ -138,20 +148,36 @@ impl DiskCache {
         step: impl FnOnce() -> PyResult<R>,
     ) -> PyResult<R> {
         self.begin(py, true)?;
-        let done = step().and_then(|result| self.end(py, true).map(|()| result));
+        let done = step().and_then(|result| self.end(py, true, true).map(|()| result));
         if done.is_err() {
             // Where the end itself failed there may be nothing left to undo.
-            let _ = self.end(py, false);
+            let _ = self.end(py, false, true);
         }
         done
     }
 
     pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<()> {
-        self.wait(py, retry, Store::begin)
+        self.wait(py, retry, DiskStore::begin)
     }
 
-    pub(super) fn end(&self, py: Python<'_>, commit: bool) -> PyResult<()> {
-        self.wait(py, false, |store, _| if commit { store.commit() } else { store.rollback() })
+    /// Leaves one level of the thread's transaction. Where the outermost cannot be committed, because others read for
+    /// longer than the timeout or a signal comes, it is rolled back: no transaction is open afterwards.
+    /// Undoes the transaction of another thread, which is left there for ever.
+    pub(super) fn abandon(&self, py: Python<'_>, owner: ThreadId) -> PyResult<()> {
+        let store = self.store(py)?;
+        py.detach(|| store.get().map(|store| store.abandon(owner)));
+        Ok(())
+    }
+
+    pub(super) fn end(&self, py: Python<'_>, commit: bool, retry: bool) -> PyResult<()> {
+        if !commit {
+            return self.wait(py, false, |store, _| store.rollback());
+        }
+        let committed = self.wait(py, retry, DiskStore::commit).map(drop);
+        if committed.is_err() && self.is_in_transaction(py)? {
+            self.wait(py, false, |store, _| store.rollback())?;
+        }
+        committed
     }
 }
 
@@ -199,6 +225,15 @@ impl DiskCache {
             _ if timeout <= 0.0 => Duration::ZERO,
             _ => Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX),
         };
+        if files::others_can_write(&directory) {
+            let message = format!(
+                "the cache directory {} can be written by other users, who can change its values, and run code in this \
+                 process where values are pickles: chmod o-w",
+                directory.display()
+            );
+            let message = CString::new(message)?;
+            PyErr::warn(py, &py.get_type::<PyUserWarning>(), &message, 2)?;
+        }
         let open = OpenDirectory {
             directory,
             timeout,
@@ -212,7 +247,7 @@ impl DiskCache {
         }
         let settings = PyDict::new(py);
         for (key, value) in self.wait(py, true, |store, _| store.settings())? {
-            settings.set_item(key, to_object(py, &value))?;
+            settings.set_item(key, to_object(py, &value)?)?;
         }
         Ok(settings.unbind())
     }
@@ -266,7 +301,7 @@ impl DiskCache {
 
     fn _setting<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         let value = self.wait(py, true, |store, patience| store.setting(key, patience))?;
-        Ok(value.map(|value| to_object(py, &value)))
+        value.map(|value| to_object(py, &value)).transpose()
     }
 
     fn _change_setting(&self, key: &str, value: &Bound<'_, PyAny>, update: bool) -> PyResult<()> {
@@ -318,7 +353,7 @@ impl DiskCache {
     /// (3, 1)
     #[pyo3(signature = (retry=false))]
     fn transact(slf: Py<Self>, retry: bool) -> DiskTransaction {
-        DiskTransaction { caches: vec![slf], retry }
+        DiskTransaction::of(vec![slf], retry)
     }
 
     /// Bytes on disk: the database and the files of values.
@@ -327,7 +362,7 @@ impl DiskCache {
     /// >>> Cache().volume() < 100_000
     /// True
     fn volume(&self, py: Python<'_>) -> PyResult<i64> {
-        self.wait(py, true, Store::volume)
+        self.wait(py, true, DiskStore::volume)
     }
 
     /// Closes what this process has open; the next call opens it again.
@@ -340,7 +375,7 @@ impl DiskCache {
     /// 1
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let store = self.store(py)?;
-        py.detach(|| store.get().map(Store::close));
+        py.detach(|| store.get().map(DiskStore::close));
         Ok(())
     }
 

@@ -22,6 +22,12 @@ fn described(finding: &Finding) -> (&'static str, String) {
         Finding::WrongSize { path, actual, recorded } => {
             ("wrong_size", format!("wrong file size: {}, {actual} != {recorded}", path.display()))
         }
+        Finding::DamagedValue { rowid, path: None } => {
+            ("damaged_value", format!("damaged value: row {rowid} of the table"))
+        }
+        Finding::DamagedValue { path: Some(path), .. } => {
+            ("damaged_value", format!("damaged value: {}", path.display()))
+        }
         Finding::UnknownFile(path) => ("unknown_file", format!("unknown file: {}", path.display())),
         Finding::EmptyDirectory(path) => ("empty_directory", format!("empty directory: {}", path.display())),
         Finding::WrongCounter { name, recorded, actual } => {

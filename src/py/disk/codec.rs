@@ -12,7 +12,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 
-use super::datum::{Datum, integer, to_object};
+use super::datum::{Datum, bytes_object, integer, text_object, to_object};
+use super::value_files::file_object;
 use super::{errors, pickled_key};
 use crate::py::object::running_python;
 
@@ -156,7 +157,7 @@ impl Disk {
             return Ok((Datum::Blob(dumped), false));
         }
         if let Some(optimized) = pickled_key::optimize(dumped.as_bytes()) {
-            return Ok((Datum::Blob(PyBytes::new(py, &optimized)), false));
+            return Ok((Datum::Blob(bytes_object(py, &optimized)?), false));
         }
         let optimize = imported(py, &OPTIMIZE, "pickletools", "optimize")?;
         let optimized = running_python::call(optimize, [dumped.as_any()])?;
@@ -164,7 +165,7 @@ impl Disk {
     }
 
     pub(super) fn get_key<'py>(&self, py: Python<'py>, key: &OwnedKey) -> PyResult<Bound<'py, PyAny>> {
-        let datum = to_object(py, &key.datum);
+        let datum = to_object(py, &key.datum)?;
         if key.raw { Ok(datum) } else { self.loads(py, &datum, true) }
     }
 
@@ -199,7 +200,7 @@ impl Disk {
             let (stored, mode) = py.detach(|| compression.compress(bytes, mode));
             if compression::is_compressed(mode) {
                 if self.is_small(stored.len()) {
-                    let value = Datum::Blob(PyBytes::new(py, &stored));
+                    let value = Datum::Blob(bytes_object(py, &stored)?);
                     return Ok(EncodedValue { size: 0, mode, filename: None, value });
                 }
                 let size = i64::try_from(stored.len()).unwrap_or(i64::MAX);
@@ -231,7 +232,7 @@ impl Disk {
                 let fill = |file: &mut (dyn Write + Send)| file.write_all(bytes);
                 return files::write_whole(&self.made().directory, name, fill).map(|(name, _)| name);
             }
-            files::write(&self.path(&name), bytes)?;
+            files::write(&self.made().directory, &name, bytes)?;
             Ok(name)
         })
         .map_err(|error| errors::raised(py, error))
@@ -274,11 +275,11 @@ impl Disk {
                 None => written.map_err(failed)?,
             }
         } else {
-            let path = self.path(&name);
-            let mut to = py.detach(|| files::create(&path)).map_err(failed)?;
+            let directory = &self.made().directory;
+            let mut to = py.detach(|| files::create(directory, &name)).map_err(failed)?;
             let copied = copy(&mut to).and_then(|()| Ok(to.metadata()?.len()));
             if copied.is_err() {
-                files::remove(&path);
+                files::remove(directory, &name);
             }
             (name, copied?)
         };
@@ -309,24 +310,22 @@ impl Disk {
             return self.fetch_compressed(py, entry, read);
         }
         let Some(filename) = &entry.filename else {
-            let datum = to_object(py, &entry.value);
+            let datum = to_object(py, &entry.value)?;
             let pickled = entry.mode == mode::PICKLE;
             return if pickled { self.loads(py, &datum, false) } else { Ok(datum) }.map(Some);
         };
-        let path = self.path(filename);
+        let (directory, path) = (&self.made().directory, self.path(filename));
         if read && entry.mode == mode::BINARY {
             // One that is cut off is no value, here as below.
-            let whole = py.detach(|| files::open(&path, entry.size));
-            if whole.map_err(|error| errors::raised(py, error))?.is_none() {
-                return Ok(None);
-            }
-            return match py.import("builtins")?.call_method1("open", (path, "rb")) {
-                Err(error) if error.is_instance_of::<PyFileNotFoundError>(py) => Ok(None),
-                opened => opened.map(Some),
+            let whole = py.detach(|| files::open(directory, filename, entry.size));
+            return match whole.map_err(|error| errors::raised(py, error))? {
+                Some((file, _)) => file_object(py, file, &path).map(Some),
+                None => Ok(None),
             };
         }
-        let opened =
-            py.detach(|| files::open(&path, entry.size)).map_err(|error| errors::raised(py, error))?;
+        let opened = py
+            .detach(|| files::open(directory, filename, entry.size))
+            .map_err(|error| errors::raised(py, error))?;
         let Some((file, length)) = opened else { return Ok(None) };
         let content = read_all(py, file, &path, length, entry.mode == mode::TEXT)?;
         let bytes = match content.cast::<PyString>() {
@@ -350,29 +349,24 @@ impl Disk {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let failed = |error| errors::raised(py, error);
         let bytes = py.detach(|| -> Result<Option<Vec<u8>>, Error> {
-            let mut content = Vec::new();
-            let stored = match (&entry.filename, &entry.value) {
-                (Some(filename), _) => {
-                    let path = self.path(filename);
-                    let Some((mut file, _)) = files::open(&path, entry.size)? else { return Ok(None) };
-                    file.read_to_end(&mut content).map_err(|source| Error::File { path, source })?;
-                    if !files::is_intact(filename, &content) {
-                        return Ok(None);
+            match (&entry.filename, &entry.value) {
+                (Some(filename), _) => match files::read(&self.made().directory, filename, entry.size)? {
+                    Some(content) if files::is_intact(filename, &content) => {
+                        compression::decompress(&content, entry.mode).map(Some)
                     }
-                    &content
-                }
-                (None, Value::Blob(stored)) => stored,
-                _ => return Err(Error::DamagedValue),
-            };
-            compression::decompress(stored, entry.mode).map(Some).ok_or(Error::DamagedValue)
+                    _ => Ok(None),
+                },
+                (None, Value::Blob(stored)) => compression::decompress(stored, entry.mode).map(Some),
+                _ => Err(Error::DamagedValue),
+            }
         });
         let Some(bytes) = bytes.map_err(failed)? else { return Ok(None) };
         let content = match entry.mode & mode::BASE {
             mode::TEXT => {
-                let text = std::str::from_utf8(&bytes).map_err(|_| failed(Error::DamagedValue))?;
-                PyString::new(py, text).into_any()
+                std::str::from_utf8(&bytes).map_err(|_| failed(Error::DamagedValue))?;
+                text_object(py, &bytes)?.into_any()
             }
-            _ => PyBytes::new(py, &bytes).into_any(),
+            _ => bytes_object(py, &bytes)?.into_any(),
         };
         Ok(Some(match entry.mode & mode::BASE {
             mode::PICKLE => self.loads(py, &content, false)?,
@@ -390,11 +384,11 @@ fn read_all<'py>(
     length: u64,
     text: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let failed = |source| errors::raised(py, flexcache_disk::Error::File { path: path.to_owned(), source });
+    let failed = |source| errors::raised(py, Error::file(path, source));
     if text {
         let mut content = String::new();
         py.detach(|| file.read_to_string(&mut content)).map_err(failed)?;
-        return Ok(PyString::new(py, &content).into_any());
+        return Ok(text_object(py, content.as_bytes())?.into_any());
     }
     let length =
         usize::try_from(length).map_err(|_| PyValueError::new_err("the file does not fit memory"))?;
@@ -540,7 +534,16 @@ impl Disk {
             return if mode == mode::PICKLE { self.loads(py, value, false) } else { Ok(value.clone()) };
         }
         let path = self.path(filename.as_deref().unwrap_or_default());
-        let value = if filename.is_none() { Value::Blob(value.extract()?) } else { Value::Null };
+        let value = match &filename {
+            None => {
+                let stored = value.cast::<PyBytes>()?.as_bytes();
+                let mut copy = Vec::new();
+                copy.try_reserve_exact(stored.len()).map_err(|_| errors::raised(py, Error::OutOfMemory))?;
+                copy.extend_from_slice(stored);
+                Value::Blob(copy)
+            }
+            Some(_) => Value::Null,
+        };
         let entry = Entry { rowid: 0, expire_time: None, tag: Value::Null, size: 0, mode, filename, value };
         self.fetch_value(py, &entry, read)?
             .ok_or_else(|| PyFileNotFoundError::new_err((2, "No such file or directory", path)))
@@ -560,10 +563,13 @@ impl Disk {
         Ok((name, full))
     }
 
-    /// Removes a file, and the directories that are empty without it. No error if it is gone.
+    /// Removes a file inside the directory, and the directories that are empty without it. No error if it is gone; a file
+    /// outside is left alone.
     #[pyo3(signature = (file_path, /))]
     fn remove(&self, py: Python<'_>, file_path: PathBuf) {
-        py.detach(|| files::remove(&self.made().directory.join(file_path)));
+        let directory = &self.made().directory;
+        let name = file_path.strip_prefix(directory).unwrap_or(&file_path);
+        py.detach(|| files::remove(directory, &name.to_string_lossy()));
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

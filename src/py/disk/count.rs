@@ -30,7 +30,7 @@ impl DiskCache {
             Some(if sign > 0 { default.add(delta)? } else { default.sub(delta)? })
         };
         let count = |record: Option<Record<'_>>| {
-            self.wait(py, retry, |store, patience| store.increment(at, step, record, now, &rules, patience))
+            self.write(py, retry, |store, patience| store.increment(at, step, record, now, &rules, patience))
         };
         let counted = match &begin {
             None => count(None)?,
@@ -38,7 +38,7 @@ impl DiskCache {
                 let stored = self.prepare(begin, false, Some(key))?;
                 let counted = self.storing(py, &stored, |record| count(Some(record)))?;
                 if let (Counted::Sum(_), Some(name)) = (&counted, &stored.filename) {
-                    files::remove(&self.opened()?.directory.join(name));
+                    files::remove(&self.opened()?.directory, name);
                 }
                 counted
             }

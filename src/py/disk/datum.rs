@@ -73,7 +73,10 @@ impl<'py> Datum<'py> {
             let kind = object.get_type();
             PyTypeError::new_err(format!("{what} must be None, a number, text or bytes, not {kind}"))
         })?;
-        Ok(Self::Blob(PyBytes::new(object.py(), &buffer.to_vec(object.py())?)))
+        let copied = PyBytes::new_with(object.py(), buffer.len_bytes(), |bytes| {
+            buffer.copy_to_slice(object.py(), bytes)
+        })?;
+        Ok(Self::Blob(copied))
     }
 
     /// The same for SQLite. Fails for text that is not Unicode.
@@ -120,14 +123,27 @@ pub(super) fn integer(py: Python<'_>, number: i64) -> Bound<'_, PyAny> {
 
 /// What came from a table, as an object.
 #[inline]
-pub(super) fn to_object<'py>(py: Python<'py>, value: &Value) -> Bound<'py, PyAny> {
-    match value {
+pub(super) fn to_object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
         Value::Null => py.None().into_bound(py),
         Value::Integer(number) => integer(py, *number),
         Value::Real(number) => PyFloat::new(py, *number).into_any(),
-        Value::Text(text) => PyString::new(py, text).into_any(),
-        Value::Blob(bytes) => PyBytes::new(py, bytes).into_any(),
-    }
+        Value::Text(text) => text_object(py, text.as_bytes())?.into_any(),
+        Value::Blob(bytes) => bytes_object(py, bytes)?.into_any(),
+    })
+}
+
+/// Bytes as an object; `MemoryError` if there is no memory, where `PyBytes::new` panics.
+pub(super) fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, bytes.len(), |buffer| {
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    })
+}
+
+/// UTF-8 as a `str`; `MemoryError` if there is no memory, where `PyString::new` panics.
+pub(super) fn text_object<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    PyString::from_bytes(py, text)
 }
 
 /// A setting, as the table holds it. Keeps bool as a number.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use flexcache_disk::{Entry, Key, Label, OwnedKey, Record, ValueRef};
+use flexcache_disk::{Entry, Key, Label, OwnedKey, Record, ValueRef, files};
 use pyo3::exceptions::{PyException, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 use super::cache::DiskCache;
 use super::codec::{EncodedValue, native, put_key};
 use super::datum::{Datum, to_object};
+use super::errors;
 use super::hold::Uninterrupted;
 use super::value_files::remove;
 use super::wall_clock::now;
@@ -26,7 +27,7 @@ impl DiskCache {
         let disk = self.disk(py)?;
         match native(disk) {
             Some(disk) => disk.get_key(py, key),
-            None => disk.call_method1("get", (to_object(py, &key.datum), key.raw)),
+            None => disk.call_method1("get", (to_object(py, &key.datum)?, key.raw)),
         }
     }
 
@@ -65,7 +66,7 @@ impl DiskCache {
             .borrow()
             .and_then(|value| call(Record { size: stored.size, mode: stored.mode, filename, value }));
         if let (Err(_), Some(name), Some(open)) = (&called, filename, self.open.get()) {
-            py.detach(|| remove(&open.remover, &open.directory.join(name)));
+            py.detach(|| remove(&open.remover, &open.directory, name));
         }
         called
     }
@@ -100,7 +101,15 @@ impl DiskCache {
         if let Some(disk) = native(disk) {
             return disk.fetch_value(py, entry, read);
         }
-        let value = to_object(py, &entry.value);
+        // A disk of the user's opens any name.
+        if let Some(name) = &entry.filename {
+            let directory = &self.opened()?.directory;
+            let size = py.detach(|| files::size(directory, name));
+            if size.map_err(|error| errors::raised(py, error))?.is_none() {
+                return Ok(None);
+            }
+        }
+        let value = to_object(py, &entry.value)?;
         match disk.call_method1("fetch", (entry.mode, &entry.filename, value, read)) {
             Err(error) if error.is_instance_of::<PyOSError>(py) => Ok(None),
             fetched => fetched.map(Some),
@@ -118,7 +127,7 @@ impl DiskCache {
         let value = ValueRef::from(&entry.value);
         let record = Record { size: entry.size, mode: entry.mode, filename, value };
         // It removes the file where it does not store the entry.
-        self.wait(py, true, |store, patience| store.add(key, record, label, &rules, patience))?;
+        self.write(py, true, |store, patience| store.add(key, record, label, &rules, patience))?;
         Ok(())
     }
 
@@ -126,7 +135,7 @@ impl DiskCache {
     pub(super) fn forget(&self, py: Python<'_>, key: &OwnedKey, entry: &Entry) -> PyResult<()> {
         if entry.filename.is_some() {
             // Its name belongs to it alone.
-            return self.wait(py, true, |store, patience| store.forget(entry, patience));
+            return self.write(py, true, |store, patience| store.forget(entry, patience));
         }
         let key = Key { datum: ValueRef::from(&key.datum), raw: key.raw };
         self.delete_if(py, key, |found| found.mode == entry.mode && found.value == entry.value).map(|_| ())
@@ -144,7 +153,7 @@ impl DiskCache {
             let found = self.wait(py, true, |store, patience| store.value(key, now, &rules, patience))?;
             let is_there = found.is_some_and(|entry| is_right(&entry));
             if is_there {
-                self.wait(py, true, |store, patience| store.delete(key, now, patience))?;
+                self.write(py, true, |store, patience| store.delete(key, now, patience))?;
             }
             Ok(is_there)
         })

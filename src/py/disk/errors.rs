@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use flexcache_disk::{DATABASE, Error};
-use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyMemoryError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 
 pyo3::create_exception!(
@@ -87,6 +89,7 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
             }
             None => PyOSError::new_err(format!("{}: {source}", path.display())),
         },
+        Error::OutOfMemory => PyMemoryError::new_err(error.to_string()),
         Error::NotANumber => PyTypeError::new_err("the value is not a number that can be incremented"),
         Error::Overflow => PyOverflowError::new_err("the sum does not fit 64 bits"),
         Error::NotAQueueKey(_) | Error::DamagedValue => PyValueError::new_err(error.to_string()),

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
-use flexcache_disk::DiskStore as Store;
+use flexcache_disk::DiskStore;
 use pyo3::prelude::*;
 
 use crate::py::process::guard::Guard;
 
 /// A store that is made when it is first needed, in each process anew.
-pub(super) type Lazy = OnceLock<Store>;
+pub(super) type Lazy = OnceLock<DiskStore>;
 
 /// Every store of this process.
 static STORES: LazyLock<Guard<Vec<Weak<Lazy>>>> = LazyLock::new(|| Guard::new(Vec::new(), true));
@@ -30,12 +30,12 @@ fn living(py: Python<'_>) -> Vec<Arc<Lazy>> {
 #[pyfunction]
 pub(crate) fn disk_before_fork(py: Python<'_>) {
     let stores = living(py);
-    py.detach(|| stores.iter().filter_map(|store| store.get()).for_each(Store::before_fork));
+    py.detach(|| stores.iter().filter_map(|store| store.get()).for_each(DiskStore::before_fork));
 }
 
 #[pyfunction]
 pub(crate) fn disk_after_fork_in_parent(py: Python<'_>) {
-    living(py).iter().filter_map(|store| store.get()).for_each(Store::after_fork_in_parent);
+    living(py).iter().filter_map(|store| store.get()).for_each(DiskStore::after_fork_in_parent);
 }
 
 #[pyfunction]

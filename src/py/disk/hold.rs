@@ -186,11 +186,11 @@ impl Made {
             Label { now, expire_time: self.expire.map(|seconds| now + seconds), tag: given.borrow()? };
         let stored = cache.prepare(value, false, Some(key))?;
         let is_stored = cache.storing(py, &stored, |record| {
-            cache.wait(py, true, |store, patience| {
+            cache.write(py, true, |store, patience| {
                 if only_new {
                     store.add(at, record, label, &rules, patience)
                 } else {
-                    store.set(at, record, label, &rules, patience).map(|()| true)
+                    store.set(at, record, label, &rules, patience).map(|written| written.map(|()| true))
                 }
             })
         })?;

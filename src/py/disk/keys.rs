@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use flexcache_disk::{DiskStore as Store, Order, OwnedKey};
+use flexcache_disk::{DiskStore, Order, OwnedKey};
 use pyo3::prelude::*;
 
 use super::cache::DiskCache;
@@ -85,7 +85,7 @@ impl DiskKeys {
 
 impl DiskCache {
     fn keys(slf: &Bound<'_, Self>, order: Order) -> PyResult<DiskKeys> {
-        let last = slf.get().wait(slf.py(), true, Store::last_row)?;
+        let last = slf.get().wait(slf.py(), true, DiskStore::last_row)?;
         let place = match (last, order) {
             (None, _) => Place::Over,
             (Some(last), Order::Ascending) => Place::Row(i64::MIN, last),
@@ -98,7 +98,7 @@ impl DiskCache {
 #[pymethods]
 impl DiskCache {
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        let count = self.wait(py, true, Store::len)?;
+        let count = self.wait(py, true, DiskStore::len)?;
         Ok(usize::try_from(count).unwrap_or(0))
     }
 

@@ -31,3 +31,4 @@ pub(crate) use hold::DiskHold;
 pub(crate) use keys::DiskKeys;
 pub(crate) use pickle_scan::scan_pickle;
 pub(crate) use transaction::DiskTransaction;
+pub(crate) use value_files::{disk_open_value, disk_remove_value};

@@ -31,7 +31,7 @@ impl DiskCache {
         loop {
             let now = now(py)?;
             let found =
-                self.wait(py, retry, |store, patience| store.at_end(prefix, side, take, now, patience))?;
+                self.write(py, retry, |store, patience| store.at_end(prefix, side, take, now, patience))?;
             let Some((key, entry)) = found else {
                 let nothing = PyTuple::new(py, [py.None(), py.None()])?;
                 return wanted.shape(default.or(|| nothing.into_any()), None);
@@ -50,7 +50,7 @@ impl DiskCache {
                 self.discard(py, &entry)?;
             }
             if let Some(value) = value {
-                let item = PyTuple::new(py, [to_object(py, &key.datum), value])?;
+                let item = PyTuple::new(py, [to_object(py, &key.datum)?, value])?;
                 return wanted.shape(item.into_any(), Some(&entry));
             }
             if !take {
@@ -98,9 +98,9 @@ impl DiskCache {
         let label = Label { now, expire_time: expire_time(now, expire), tag: tag.borrow()? };
         let stored = self.prepare(value, read, None)?;
         let key = self.storing(py, &stored, |record| {
-            self.wait(py, retry, |store, patience| store.push(prefix, side, record, label, &rules, patience))
+            self.write(py, retry, |store, patience| store.push(prefix, side, record, label, &rules, patience))
         })?;
-        Ok(to_object(py, &key))
+        to_object(py, &key)
     }
 
     /// Takes a value out of a queue.
@@ -202,7 +202,7 @@ impl DiskCache {
         let wanted = WithDetails { expire_time, tag };
         loop {
             let now = now(py)?;
-            let found = self.wait(py, retry, |store, patience| store.peek_row(last, now, patience))?;
+            let found = self.write(py, retry, |store, patience| store.peek_row(last, now, patience))?;
             let Some((key, entry)) = found else { return Err(PyKeyError::new_err("dictionary is empty")) };
             if let Some(value) = self.fetch(py, &entry, false)? {
                 let item = PyTuple::new(py, [self.decode_key(py, &key)?, value])?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flexcache_disk::{DiskStore as Store, Error};
+use flexcache_disk::{DiskStore, Error, Written};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -18,11 +18,11 @@ impl DiskCache {
         &self,
         py: Python<'_>,
         retry: bool,
-        step: impl Fn(&Store, Duration) -> Result<u64, Error> + Send + Sync,
+        step: impl Fn(&DiskStore, Duration) -> Result<Written<u64>, Error> + Send + Sync,
     ) -> PyResult<u64> {
         let mut removed = 0;
         loop {
-            match self.wait(py, retry, &step) {
+            match self.write(py, retry, &step) {
                 Ok(0) => return Ok(removed),
                 Ok(count) => removed += count,
                 Err(error) if error.is_instance_of::<Timeout>(py) => {
@@ -85,7 +85,7 @@ impl DiskCache {
         let py = tag.py();
         let tag = encode_tag(Some(tag))?;
         let tag = tag.borrow()?;
-        let Some(last) = self.wait(py, true, Store::last_row)? else { return Ok(0) };
+        let Some(last) = self.wait(py, true, DiskStore::last_row)? else { return Ok(0) };
         self.until_none(py, retry, |store, patience| store.evict_tag_some(tag, last, patience))
     }
 
@@ -107,7 +107,7 @@ impl DiskCache {
     /// (2, 0)
     #[pyo3(signature = (retry=false))]
     fn clear(&self, py: Python<'_>, retry: bool) -> PyResult<u64> {
-        let Some(last) = self.wait(py, true, Store::last_row)? else { return Ok(0) };
+        let Some(last) = self.wait(py, true, DiskStore::last_row)? else { return Ok(0) };
         self.until_none(py, retry, |store, patience| store.clear_some(last, patience))
     }
 

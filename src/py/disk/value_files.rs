@@ -1,21 +1,76 @@
-//! Removing files of values.
+//! Files of values: opening and removing them.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+#[cfg(unix)]
+use std::sync::{Mutex, PoisonError};
 
 use flexcache_disk::files;
+#[cfg(unix)]
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+#[cfg(unix)]
+use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
+
+use super::errors;
 
 use crate::py::object::running_python;
 
-/// Removes a file of a value, as the disk wants it.
-pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, path: &Path) {
+/// Removes a file of a value, as the disk wants it. A name that does not lead to a file inside the directory is left alone.
+pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str) {
     match remover.get() {
-        None => files::remove(path),
-        Some(disk) => Python::attach(|py| {
+        None => files::remove(directory, name),
+        // A disk of the user's follows any name.
+        Some(disk) if matches!(files::size(directory, name), Ok(Some(_))) => Python::attach(|py| {
+            let path = directory.join(name);
             if let Err(error) = disk.bind(py).call_method1("remove", (path.to_string_lossy(),)) {
                 running_python::report_unraisable(py, error);
             }
         }),
+        Some(_) => {}
+    }
+}
+
+/// Opens a value's file: a file object of the mode "rb", or None where a row's name does not lead to a regular file inside
+/// the directory.
+#[pyfunction]
+pub(crate) fn disk_open_value(py: Python<'_>, directory: PathBuf, name: &str) -> PyResult<Option<Py<PyAny>>> {
+    let opened = py.detach(|| files::open(&directory, name, 0));
+    match opened.map_err(|error| errors::raised(py, error))? {
+        Some((file, _)) => Ok(Some(file_object(py, file, &directory.join(name))?.unbind())),
+        None => Ok(None),
+    }
+}
+
+/// Removes a value's file, and the directories that are empty without it, where its name leads to one inside the directory.
+#[pyfunction]
+pub(crate) fn disk_remove_value(py: Python<'_>, directory: PathBuf, name: &str) {
+    py.detach(|| files::remove(&directory, name));
+}
+
+/// An open file as an object of Python, which has the path as its name.
+pub(super) fn file_object<'py>(py: Python<'py>, file: File, path: &Path) -> PyResult<Bound<'py, PyAny>> {
+    let open = py.import("builtins")?.getattr("open")?;
+    #[cfg(unix)]
+    {
+        use std::os::fd::IntoRawFd;
+
+        let opener = PyCFunction::new_closure(py, None, None, {
+            let descriptor = Mutex::new(Some(file));
+            // What is not taken is closed with the closure.
+            move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                let file = descriptor.lock().unwrap_or_else(PoisonError::into_inner).take();
+                file.map(IntoRawFd::into_raw_fd)
+                    .ok_or_else(|| PyRuntimeError::new_err("the file was opened before"))
+            }
+        })?;
+        let options = [("opener", opener)].into_py_dict(py)?;
+        open.call((path, "rb"), Some(&options))
+    }
+    #[cfg(not(unix))]
+    {
+        drop(file);
+        open.call1((path, "rb"))
     }
 }

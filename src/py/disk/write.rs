@@ -30,11 +30,11 @@ impl DiskCache {
         let stored = self.prepare(value, read, Some(key))?;
         let label = Label { now, expire_time: expire_time(now, expire), tag };
         self.storing(py, &stored, |record| {
-            self.wait(py, retry, |store, patience| {
+            self.write(py, retry, |store, patience| {
                 if only_new {
                     store.add(datum, record, label, &rules, patience)
                 } else {
-                    store.set(datum, record, label, &rules, patience).map(|()| true)
+                    store.set(datum, record, label, &rules, patience).map(|written| written.map(|()| true))
                 }
             })
         })
@@ -45,7 +45,7 @@ impl DiskCache {
         let (datum, raw) = self.encode_key(key)?;
         let key = Key { datum: datum.borrow()?, raw };
         let now = now(py)?;
-        self.wait(py, retry, |store, patience| store.delete(key, now, patience))
+        self.write(py, retry, |store, patience| store.delete(key, now, patience))
     }
 }
 
@@ -169,7 +169,7 @@ impl DiskCache {
         let (datum, raw) = self.encode_key(key)?;
         let key = Key { datum: datum.borrow()?, raw };
         let now = now(py)?;
-        if let Some(entry) = self.wait(py, retry, |store, patience| store.pop(key, now, patience))? {
+        if let Some(entry) = self.write(py, retry, |store, patience| store.pop(key, now, patience))? {
             let value = match self.fetch(py, &entry, false) {
                 Ok(value) => value,
                 Err(error) => {
@@ -210,6 +210,6 @@ impl DiskCache {
         let key = Key { datum: datum.borrow()?, raw };
         let now = now(py)?;
         let expires = expire_time(now, expire);
-        self.wait(py, retry, |store, patience| store.touch(key, now, expires, patience))
+        self.write(py, retry, |store, patience| store.touch(key, now, expires, patience))
     }
 }

@@ -1,5 +1,10 @@
 //! The store through its public API.
 
+mod crash;
+mod hostile;
+mod transactions;
+mod versions;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,7 +51,7 @@ fn what_is_set_is_found_until_it_expires() {
     assert_eq!(found(NOW), Some(Value::Integer(1)));
     assert_eq!(found(NOW + 10.0), None);
     assert_eq!(store.len(PATIENCE).expect("len"), 1);
-    assert_eq!(store.expire_some(NOW + 11.0, PATIENCE).expect("expire"), 1);
+    assert_eq!(store.expire_some(NOW + 11.0, PATIENCE).expect("expire").result, 1);
     assert_eq!(store.len(PATIENCE).expect("len"), 0);
 }
 
@@ -65,7 +70,7 @@ fn a_rollback_leaves_no_file() {
     let (store, rules) = open(directory.path());
     let put = |content: &[u8]| {
         let name = files::Names::default().next().expect("a name");
-        files::write(&directory.path().join(&name), content).expect("a file");
+        files::write(directory.path(), &name, content).expect("a file");
         let size = i64::try_from(content.len()).expect("small");
         let record = Record { size, mode: mode::BINARY, filename: Some(&name), value: ValueRef::Null };
         store.set(text("a"), record, label(None), &rules, PATIENCE).expect("set");
@@ -98,7 +103,7 @@ fn threads_count_without_losing_one() {
                         &rules,
                         PATIENCE,
                     );
-                    if let Counted::Sum(Number::Integer(sum)) = began.expect("increment") {
+                    if let Counted::Sum(Number::Integer(sum)) = began.expect("increment").result {
                         highest.fetch_max(
                             i64::try_from(sum).expect("64 bits").unsigned_abs(),
                             Ordering::Relaxed,
@@ -125,7 +130,7 @@ fn who_waits_too_long_is_told_so() {
         second.set(text("a"), number(1), label(None), &rules, Duration::ZERO),
         Err(Error::Busy)
     ));
-    store.commit().expect("commit");
+    store.commit(PATIENCE).expect("commit");
     second.set(text("a"), number(1), label(None), &rules, Duration::ZERO).expect("nobody else writes");
 }
 
@@ -138,7 +143,7 @@ fn queues_have_two_ends() {
     }
     let pull = || {
         let taken = store.at_end(Some("jobs"), Side::Front, true, NOW, PATIENCE).expect("pull");
-        taken.map(|(_, entry)| entry.value)
+        taken.result.map(|(_, entry)| entry.value)
     };
     assert_eq!([pull(), pull(), pull(), pull()], [1, 2, 3, 0].map(|n| (n > 0).then_some(Value::Integer(n))));
 }
@@ -211,7 +216,7 @@ fn a_transaction_larger_than_memory_is_whole() {
         store.begin(PATIENCE).expect("begin");
         (0..600).for_each(|number| put(number, round));
         (0..600).step_by(7).for_each(|number| put(number, round + 10));
-        store.commit().expect("commit");
+        store.commit(PATIENCE).expect("commit");
         store.begin(PATIENCE).expect("begin");
         (0..600).for_each(|number| put(number, 99));
         store.rollback().expect("rollback");
@@ -241,7 +246,7 @@ fn writers_take_turns_and_none_is_forgotten() {
                     let key = Key { datum: ValueRef::Integer(name), raw: true };
                     store.set(key, number(round), label(None), rules, PATIENCE).expect("set");
                     if round % 50 == 0 {
-                        store.commit().expect("commit");
+                        store.commit(PATIENCE).expect("commit");
                     }
                     // One that does not wait gives up, and is in nobody's way.
                     let _ = store.set(key, number(round), label(None), rules, Duration::ZERO);

@@ -1,0 +1,184 @@
+//! Settings: rows of the table, some of which are pragmas of SQLite, and the tables themselves.
+
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::error::Result;
+use crate::eviction_rules::Policy;
+use crate::row::Owned;
+use crate::schema;
+use crate::store::{DiskStore, PATIENCE_TO_OPEN, retry_while_busy};
+
+impl DiskStore {
+    /// The settings in the directory, or none if it has no tables yet.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be opened or read.
+    pub fn settings(&self) -> Result<Vec<(String, Value)>> {
+        retry_while_busy(PATIENCE_TO_OPEN, || self.read(PATIENCE_TO_OPEN, |connection| settings(connection)))
+    }
+
+    /// Creates the tables, and writes the settings that differ. Writes nothing if everything is there already.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn create(&self, settings: &[(String, Value)], policy: &Policy) -> Result<()> {
+        retry_while_busy(PATIENCE_TO_OPEN, || {
+            self.read(PATIENCE_TO_OPEN, |connection| {
+                for (key, value) in settings {
+                    set_pragma(connection, key, value)?;
+                }
+                Ok(())
+            })?;
+            if self.read(PATIENCE_TO_OPEN, |connection| is_current(connection, settings))? {
+                return Ok(());
+            }
+            self.write(PATIENCE_TO_OPEN, |connection, _| {
+                connection.execute_batch(schema::SETTINGS)?;
+                let there = self::settings(connection)?;
+                for (key, value) in settings {
+                    if !there.iter().any(|(other, stored)| other == key && same(stored, value)) {
+                        let mut write = connection
+                            .prepare_cached("INSERT OR REPLACE INTO Settings (key, value) VALUES (?, ?)")?;
+                        write.execute((key, value))?;
+                    }
+                }
+                for key in schema::METADATA {
+                    let mut write = connection
+                        .prepare_cached("INSERT OR IGNORE INTO Settings (key, value) VALUES (?, 0)")?;
+                    write.execute([key])?;
+                }
+                schema::create(connection)?;
+                index_tags(connection, wants_tag_index(settings))
+            })
+            .map(|written| written.result)
+        })?;
+        match &policy.init {
+            Some(init) => self.read(PATIENCE_TO_OPEN, |connection| Ok(connection.execute_batch(init)?)),
+            None => Ok(()),
+        }
+    }
+
+    /// The value of a setting or counter, or `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn setting(&self, key: &str, patience: Duration) -> Result<Option<Value>> {
+        self.read_counters(patience, |connection| setting(connection, key))
+    }
+
+    /// Changes an existing setting. A setting `sqlite_*` takes effect at once for every connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn change_setting(&self, key: &str, value: &Value, update: bool, patience: Duration) -> Result<()> {
+        if update {
+            self.write(patience, |connection, _| {
+                let mut write = connection.prepare_cached("UPDATE Settings SET value = ?2 WHERE key = ?1")?;
+                write.execute((key, value))?;
+                Ok(())
+            })?;
+        }
+        if key.starts_with("sqlite_") {
+            // SQLite does not always wait by itself when it changes the kind of journal.
+            retry_while_busy(patience, || {
+                self.read(patience, |connection| set_pragma(connection, key, value))
+            })?;
+            if update {
+                self.close();
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates or drops the index of tags.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn index_tags(&self, wanted: bool, patience: Duration) -> Result<()> {
+        self.write(patience, |connection, _| index_tags(connection, wanted)).map(|written| written.result)
+    }
+}
+
+pub(crate) fn settings(connection: &Connection) -> Result<Vec<(String, Value)>> {
+    if !schema::has(connection, "Settings")? {
+        return Ok(Vec::new());
+    }
+    let mut select = connection
+        .prepare_cached("SELECT key, value FROM Settings WHERE length(key) <= 1000 ORDER BY key")?;
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, Owned>(1)?.0)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(crate) fn setting(connection: &Connection, key: &str) -> Result<Option<Value>> {
+    let mut select = connection.prepare_cached("SELECT value FROM Settings WHERE key = ?")?;
+    Ok(select.query_row([key], |row| Ok(row.get::<_, Owned>(0)?.0)).optional()?)
+}
+
+/// Whether two values of a setting are the same: 1 and 1.0 are not.
+fn same(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Real(left), Value::Real(right)) => left.to_bits() == right.to_bits(),
+        _ => left == right,
+    }
+}
+
+fn wants_tag_index(settings: &[(String, Value)]) -> bool {
+    let wanted = settings.iter().find(|(key, _)| key == "tag_index").map(|(_, value)| value);
+    !matches!(wanted, None | Some(Value::Null | Value::Integer(0)))
+}
+
+const TAG_INDEX: &str = "Cache_tag_rowid";
+
+fn index_tags(connection: &Connection, wanted: bool) -> Result<()> {
+    match (wanted, schema::has(connection, TAG_INDEX)?) {
+        (true, false) => connection.execute_batch("CREATE INDEX Cache_tag_rowid ON Cache (tag, rowid)")?,
+        (false, true) => connection.execute_batch("DROP INDEX Cache_tag_rowid")?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn is_current(connection: &Connection, settings: &[(String, Value)]) -> Result<bool> {
+    let there = self::settings(connection)?;
+    let holds =
+        |key: &str, value: &Value| there.iter().any(|(other, stored)| other == key && same(stored, value));
+    Ok(settings.iter().all(|(key, value)| holds(key, value))
+        && schema::METADATA.iter().all(|&key| there.iter().any(|(other, _)| other == key))
+        && schema::is_complete(connection)?
+        && schema::has(connection, TAG_INDEX)? == wants_tag_index(settings))
+}
+
+/// Applies a setting `sqlite_*` to a connection, unless it is in effect already. Ignores other settings.
+pub(crate) fn set_pragma(connection: &Connection, key: &str, value: &Value) -> Result<()> {
+    let Some(pragma) = key.strip_prefix("sqlite_") else { return Ok(()) };
+    let wanted = match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Real(number) => number.to_string(),
+        Value::Text(text) => text.clone(),
+        _ => return Ok(()),
+    };
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    if !plain(pragma) || !plain(&wanted) {
+        // Somebody else may have written the database: a setting must not be a way to run SQL.
+        return Ok(());
+    }
+    let current: Option<Value> =
+        connection.prepare(&format!("PRAGMA {pragma}"))?.query_row([], |row| row.get(0)).optional()?;
+    let is = |current: &Value| match current {
+        Value::Integer(number) => number.to_string() == wanted,
+        Value::Text(text) => text.eq_ignore_ascii_case(&wanted),
+        _ => false,
+    };
+    if !current.is_some_and(|current| is(&current)) {
+        connection.execute_batch(&format!("PRAGMA {pragma} = {wanted}"))?;
+    }
+    Ok(())
+}
