@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -20,6 +21,7 @@ use crate::read::Lookups;
 use crate::settings::{set_pragma, setting, settings};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
+use crate::thread_end::OnThreadEnd;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::version::{Version, change_counter};
 
@@ -332,6 +334,14 @@ impl DiskStore {
     #[must_use]
     pub fn has_transaction(&self) -> bool {
         self.pool.has_transaction()
+    }
+
+    /// Rolls back the transaction of another thread, between two of its calls. Nothing happens where it has none.
+    ///
+    /// For a block that is left on another thread than it was entered on: nobody else would end it.
+    pub fn abandon(&self, owner: ThreadId) {
+        self.pool.thread_ends(owner);
+        self.remove_abandoned();
     }
 
     /// Whether this thread is in a transaction.

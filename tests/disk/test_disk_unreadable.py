@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 import pickletools
 import sqlite3
 import subprocess
 import sys
-import warnings
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +19,6 @@ from flexcache_rs.disk import (
     Deque,
     FanoutCache,
     JSONSerializer,
-    PickleSerializer,
-    WritableByAllWarning,
 )
 
 if TYPE_CHECKING:
@@ -172,27 +168,6 @@ def test_other_ways(make: Callable[..., Any], tmp_path: Path, unreadable: Any) -
     with pytest.raises(ValueError, match="unreadable must be 'raise' or 'missing'"):
         make(tmp_path / "new", unreadable=unreadable)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(os.name == "nt", reason="permissions are told otherwise")
-def test_a_directory_that_all_can_write_to(tmp_path: Path) -> None:
-    """Is opened with a warning, where it holds pickles of any class; it keeps its permissions."""
-    directory = tmp_path / "open"
-    directory.mkdir()
-    directory.chmod(0o777)
-    with pytest.warns(WritableByAllWarning, match="can run any code") as caught:
-        Cache(directory).close()
-    assert caught[0].filename == __file__
-    FanoutCache(tmp_path / "fanout", shards=1).close()
-    (tmp_path / "fanout" / "000").chmod(0o777)
-    with pytest.warns(WritableByAllWarning):
-        FanoutCache(tmp_path / "fanout", shards=1).close()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Cache(directory, serializer=PickleSerializer()).close()
-        directory.chmod(0o770)
-        Cache(directory).close()
-    assert directory.stat().st_mode & 0o777 == 0o770
 
 
 def test_files_that_migration_may_read(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, Unknown
 from flexcache_rs.disk.constants import ENOVAL, UNKNOWN
 from flexcache_rs.disk.core import Cache, Disk, Timeout
 from flexcache_rs.disk.deque_index import Deque, Index
-from flexcache_rs.disk.directory import WritableByAllWarning
 from flexcache_rs.disk.fanout import FanoutCache
 from flexcache_rs.disk.fanout_index import FanoutIndex
 from flexcache_rs.disk.format import DEFAULT_SETTINGS, EVICTION_POLICY
@@ -68,7 +67,6 @@ __all__ = [
     "SignedPickleSerializer",
     "Timeout",
     "UnknownFileWarning",
-    "WritableByAllWarning",
     "barrier",
     "guard_sqlite3",
     "memoize_stampede",

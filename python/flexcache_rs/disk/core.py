@@ -25,7 +25,7 @@ from flexcache_rs.disk.checks import (
     whole,
 )
 from flexcache_rs.disk.constants import ENOVAL, UNKNOWN, Constant
-from flexcache_rs.disk.directory import prepare_directory, warn_if_writable_by_all
+from flexcache_rs.disk.directory import prepare_directory
 from flexcache_rs.disk.format import (
     DBNAME,
     DEFAULT_SETTINGS,
@@ -104,7 +104,7 @@ class Cache(CacheMixin, DiskCache):
         ValueError: An argument makes no sense; `disk` is no subclass of `Disk`; `compression` is unknown; or the
             directory was made with another serializer or compression.
         KeyError: There is no such eviction policy.
-        WritableByAllWarning: A warning: everybody can put pickles into the directory.
+        UserWarning: A warning: other users can write to the directory.
         NetworkFilesystemWarning: A warning: the directory lies on a network filesystem.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged or is none.
@@ -138,8 +138,6 @@ class Cache(CacheMixin, DiskCache):
         check_serializer(serializer)
         settings = checked_settings(directory, settings, PARAMETERS, plain_disk=disk is Disk)
         directory = prepare_directory(directory)
-        if serializer is None:
-            warn_if_writable_by_all(directory)
         self._timeout = timeout
         self._serializer = serializer
         self._rules: dict[str, Any] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from typing import Any
 
 
@@ -25,25 +24,6 @@ def path_of(directory: Any) -> str:
     if not isinstance(path, str):
         raise TypeError(f"directory must be a str or a path, not {shown(directory)}")
     return os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
-
-
-class WritableByAllWarning(UserWarning):
-    """A directory in which everybody can put pickles."""
-
-
-def warn_if_writable_by_all(directory: str) -> None:
-    """Warns where everybody may write: what is unpickled there runs what they have written.
-
-    Directories that are made are private; one that exists stays as it is.
-    """
-    if os.name != "nt" and os.stat(directory).st_mode & stat.S_IWOTH:  # noqa: PTH116
-        import warnings
-
-        message = (
-            f"everybody can write to {directory}, and a pickle that is loaded from there can run any code: "
-            "take the right away (chmod o-w), or give a serializer, see flexcache_rs.disk.serializers"
-        )
-        warnings.warn(message, WritableByAllWarning, stacklevel=3)
 
 
 def prepare_directory(directory: str | os.PathLike[str] | None) -> str:

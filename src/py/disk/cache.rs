@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use flexcache_core::tracker::Tracker;
@@ -191,6 +192,13 @@ impl DiskCache {
 
     pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<()> {
         self.wait(py, retry, DiskStore::begin)
+    }
+
+    /// Undoes the transaction of another thread, which is left there for ever.
+    pub(super) fn abandon(&self, py: Python<'_>, owner: ThreadId) -> PyResult<()> {
+        let store = self.store(py)?;
+        py.detach(|| store.get().map(|store| store.abandon(owner)));
+        Ok(())
     }
 
     /// Leaves one level of the thread's transaction. Where the outermost cannot be committed, because others read for
@@ -379,7 +387,7 @@ impl DiskCache {
     /// (3, 1)
     #[pyo3(signature = (retry=false))]
     fn transact(slf: Py<Self>, retry: bool) -> DiskTransaction {
-        DiskTransaction { caches: vec![slf], retry }
+        DiskTransaction::of(vec![slf], retry)
     }
 
     /// Bytes on disk: the database and the files of values.

@@ -7,6 +7,7 @@ use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
 
 use super::core_errors::TooLargeError;
@@ -43,7 +44,7 @@ impl LoadHandle {
     /// Say before the result is there which tags it will have: whoever asks after one of them was evicted does
     /// not join the load.
     fn declare(&self, cache: &Bound<'_, FlexCache>, tags: &Bound<'_, PyAny>) -> PyResult<()> {
-        declare(cache, &self.0, options::tags(Some(tags.as_borrowed()))?)
+        declare(cache, &self.0, options::tags(Some(tags.as_borrowed()))?.into())
     }
 
     /// Keep the result from those who wait: they compute themselves.
@@ -53,7 +54,7 @@ impl LoadHandle {
 }
 
 /// Notes the tags of a load.
-fn declare(cache: &Bound<'_, FlexCache>, load: &Arc<Load>, tags: Vec<Arc<str>>) -> PyResult<()> {
+fn declare(cache: &Bound<'_, FlexCache>, load: &Arc<Load>, tags: Arc<[PyBackedStr]>) -> PyResult<()> {
     if !tags.is_empty() {
         let shard = cache.get().shards.of(load.hash());
         let discarded = shard.with(cache.py(), |shard| shard.loads.declare(load, tags))?;
@@ -69,7 +70,7 @@ fn store(
     load: &Arc<Load>,
     value: &Bound<'_, PyAny>,
     ttl: Option<Borrowed<'_, '_, PyAny>>,
-    tags: &[Arc<str>],
+    tags: &[PyBackedStr],
 ) -> PyResult<bool> {
     let py = cache.py();
     let key = load.key.bind_borrowed(py);
@@ -283,13 +284,13 @@ pub(crate) fn get_or_set(
     tags: Option<Borrowed<'_, '_, PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
-    let tags = options::tags(tags)?;
+    let tags: Arc<[PyBackedStr]> = options::tags(tags)?.into();
     run(cache, key, How::Join, |handle| {
         // Another may have landed since we looked.
         if let Some(value) = cache.get().peek_at(key.as_borrowed())? {
             return Ok(value);
         }
-        declare(cache, &handle.get().0, tags.clone())?;
+        declare(cache, &handle.get().0, Arc::clone(&tags))?;
         let value = call(factory, [])?;
         // SAFETY: the object is valid.
         if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {

@@ -120,7 +120,7 @@ pub(crate) struct Load {
     /// Whether it goes on when nobody waits for it.
     pub(crate) background: bool,
     /// The tags that it is known to have before it lands.
-    tags: OnceLock<Vec<Arc<str>>>,
+    tags: OnceLock<Arc<[PyBackedStr]>>,
     /// Something was written since: it must not be stored.
     discarded: AtomicBool,
     /// A newer load of the same key has begun, which new callers join.
@@ -564,7 +564,7 @@ impl ShardLoads {
     /// A load says what tags it has, so that one of them can discard it before it lands. It is given back where
     /// that has happened already.
     #[must_use]
-    pub(crate) fn declare(&mut self, load: &Arc<Load>, tags: Vec<Arc<str>>) -> Option<Arc<Load>> {
+    pub(crate) fn declare(&mut self, load: &Arc<Load>, tags: Arc<[PyBackedStr]>) -> Option<Arc<Load>> {
         let evicted = !self.may_land(load, &tags);
         let _ = load.tags.set(tags);
         if evicted {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flexcache_rs._core import disk_open_value
 from flexcache_rs.disk.migrate.plain_values import UnreadableError, Value, unpickled
 
 
@@ -53,22 +54,18 @@ def loader(value: Any) -> Callable[[], bytes]:
     return load
 
 
-def _is_inside(folder: Path, path: Path) -> bool:
-    """Whether a path leads to a regular file in a folder, and nowhere else on the way."""
-    return path.is_file() and path.resolve() == folder.resolve() / path.relative_to(folder)
-
-
 def file_loader(folder: Path, name: str) -> Callable[[], bytes]:
     """Loads a file of a folder. The name is the source's: it may not lead out of it."""
-    path = folder / name
 
     def load() -> bytes:
         try:
-            if not path.is_relative_to(folder) or ".." in path.parts or not _is_inside(folder, path):
-                raise UnreadableError("a file of a value is missing, or not inside the directory")
-            return path.read_bytes()
+            file = disk_open_value(str(folder), name)
         except OSError as error:
             raise UnreadableError(f"a file of a value: {error.strerror}") from error
+        if file is None:
+            raise UnreadableError("a file of a value is missing, or not inside the directory")
+        with file:
+            return file.read()
 
     return load
 
