@@ -31,7 +31,7 @@ def errors_of_ours(report: Path) -> list[str]:
     Of what is lost: memory that the extension itself allocated, and objects that are lost again and again.
     """
     found = []
-    for error in ET.parse(report).getroot().iter("error"):  # noqa: S314
+    for error in ET.parse(report).getroot().iter("error"):
         frames = [
             f"{frame.findtext('fn', '?')} in {frame.findtext('obj', '?')}"
             for stack in error.iter("stack")

@@ -57,11 +57,14 @@ async def aget_or_set(  # noqa: D417
     if value is not NOTHING:
         return value
 
+    names = None if tags is None else _core._tags(tags)
+    if names:
+        self._check_tags(names)
+
     async def compute(load: _core._Load) -> Any:
         # Another may have landed since we looked.
         value = await in_thread(self, self.peek if self.store is None else self.get, key, NOTHING)
         if value is NOTHING:
-            names = None if tags is None else _core._tags(tags)
             if names:
                 load.declare(self, names)
             value = factory()

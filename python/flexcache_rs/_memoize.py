@@ -100,6 +100,8 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
     if isinstance(function, Memo) and function.cache is cache:
         raise ValueError(f"{label}() is memoized in this cache already")
     prefix, names = _function_name.names_in(cache, shared, function, name, version, key)
+    if not callable(plan.tags):
+        cache._check_tags((*(plan.tags or ()), *(() if names.tag is None else (names.tag,))))
     in_class_body = is_in_class_body(function)
     if names.in_store and key is None and in_class_body and _first_parameter(function) == "self":
         raise TypeError(f"{label}() is a method: an instance has no name in a store; give memoize() a key")

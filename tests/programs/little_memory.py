@@ -76,8 +76,13 @@ def expire_all(cache: FlexCache[Any, Any]) -> None:
         cache.touch(key, 60)
 
 
+def maker(**limits: Any) -> Any:
+    """Makes caches with these limits."""
+    return lambda: FlexCache(POLICY, **limits)
+
+
 for limits in ({}, {"max_items": 2**62}, {"max_items": 300_000}):
-    fresh = lambda limits=limits: FlexCache(POLICY, **limits)
+    fresh = maker(**limits)
     cache = fresh()
     runs_out("assignment", cache, lambda: assign_all(cache))
     cache = fresh()
@@ -95,7 +100,7 @@ for limits in ({}, {"max_items": 2**62}, {"max_items": 300_000}):
     runs_out("copy", cache, cache.copy)
     pickled = pickle.dumps(cache)
     runs_out("pickle", cache, lambda: pickle.dumps(cache))
-    runs_out("unpickle", cache, lambda: pickle.loads(pickled))  # noqa: S301
+    runs_out("unpickle", cache, lambda: pickle.loads(pickled))
     runs_out("list", cache, lambda: list(cache.entries()))
     with little_memory():
         # Whatever the limit, nothing has to be allocated for it.

@@ -151,6 +151,8 @@ class Kind:
         shared: whether other processes can write to it.
         durable: whether `make` finds what an earlier one stored.
         tells: whether a write says what it replaced.
+        keeps: whether memory keeps copies where others' writes are to be seen at once.
+        divided: whether a transaction is several commits, one for each part.
         times_out: whether `make(directory, timeout=seconds)` bounds how long a write waits for another process.
     """
 
@@ -164,6 +166,8 @@ class Kind:
     durable = False
     tells = True
     times_out = False
+    keeps = True
+    divided = False
 
     def __init__(self, name: str, make: Callable[..., Any], **capabilities: Any) -> None:
         self.name = name
@@ -247,6 +251,8 @@ class DiskKind(Kind):
 class FanoutKind(DiskKind):
     """Two directories. Equal numbers of different types may lie in different ones, and are two keys then."""
 
+    divided = True
+
     times_out = False
 
     def identity(self, key: Any) -> Any:
@@ -266,7 +272,7 @@ KINDS: tuple[Kind, ...] = (
     UserKind("user-minimal", lambda path: Dictionary(), coherence=None, evicts_tags=False, notices=False),
     UserKind("user-seconds", lambda path: Dictionary(), coherence=0.0, evicts_tags=False),
     UserKind("user-complete", lambda path: Complete()),
-    Kind("memory", lambda path: FlexCache()),
+    Kind("memory", lambda path: FlexCache(), keeps=False),
     DiskKind("disk-wal", _directory()),
     DiskKind("disk-network", _directory(network=True)),
     DiskKind("disk-delete", _directory(sqlite_journal_mode="delete")),

@@ -31,6 +31,7 @@ def worker(kind: Kind, directory: Path, how: str, threads: int, callers: int) ->
             process.kill()
 
 
+@pytest.mark.xfail(reason="processes have no leases yet", strict=True)
 @pytest.mark.needs(shared=True)
 @pytest.mark.parametrize("how", ["get_or_set", "memoize"])
 def test_many_processes_compute_once(kind: Kind, tmp_path: Path, how: str) -> None:

@@ -35,6 +35,7 @@ def test_a_write_goes_to_both(kind: Kind, store: Any) -> None:
     assert cache.store is store
 
 
+@pytest.mark.needs(keeps=True)
 def test_a_restart_finds_what_was_written(kind: Kind, store: Any) -> None:
     """Also what was evicted from memory."""
     cache = kind.front(store, max_items=2)
@@ -98,6 +99,7 @@ def test_calls_reach_the_store(kind: Kind, store: Any) -> None:
         assert empty(kind, store)
 
 
+@pytest.mark.needs(keeps=True)
 def test_popitem_takes_it_from_the_store(kind: Kind, store: Any) -> None:
     """What memory would evict next."""
     cache = kind.front(store)
@@ -234,6 +236,7 @@ def test_a_value_that_memory_cannot_take() -> None:
     assert len(cache) == 0
 
 
+@pytest.mark.needs(keeps=True)
 def test_hooks_run_for_memory_alone(kind: Kind, store: Any) -> None:
     """An eviction leaves the store as it is."""
     told: list[Any] = []

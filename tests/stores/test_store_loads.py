@@ -86,6 +86,7 @@ def test_a_caller_after_a_write_computes_anew(kind: Kind, store: Any) -> None:
     assert cache.get("a") == "anew"
 
 
+@pytest.mark.xfail(reason="only writes through the cache itself discard its loads yet", strict=True)
 @pytest.mark.needs(notices=True)
 @pytest.mark.parametrize("how", ["second cache", "store"])
 def test_a_write_from_elsewhere_outlives_a_computation(kind: Kind, store: Any, how: str) -> None:
@@ -97,6 +98,7 @@ def test_a_write_from_elsewhere_outlives_a_computation(kind: Kind, store: Any, h
     assert (cache.get("a"), second.get("a")) == ("new", "new")
 
 
+@pytest.mark.xfail(reason="processes have no leases yet", strict=True)
 @pytest.mark.needs(shared=True)
 def test_a_write_of_another_process_outlives_a_computation(kind: Kind, store: Any, other: OtherProcess) -> None:
     """Its write makes this process's lease void."""

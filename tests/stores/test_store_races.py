@@ -152,7 +152,7 @@ def test_writes_of_many_keys_beside_readers(kind: Kind, store: Any, removes: str
             assert [cache.get(key) for key in keys] == [after] * len(keys)
 
 
-@pytest.mark.needs(transactions=True)
+@pytest.mark.needs(transactions=True, divided=False)
 def test_transactions_beside_readers(kind: Kind, store: Any) -> None:
     """A reader sees both writes of a transaction or none; what is undone is never seen."""
     caches = fronts(kind, store)

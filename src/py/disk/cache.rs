@@ -8,12 +8,13 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use flexcache_core::tracker::Tracker;
+use flexcache_core::{Clock, Nanos};
 use flexcache_disk::{Commit, CommitObserver, DiskStore, Error, Policy, Rules, Written, files};
 use pyo3::exceptions::{PyRuntimeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
@@ -27,8 +28,12 @@ use super::transaction::DiskTransaction;
 use super::uninterrupted::is_uninterrupted;
 use super::value_files::remove;
 use super::{audit_hook, errors};
+use crate::py::process::clock::SystemClock;
 use crate::py::process::guard::Guard;
 use crate::py::process::per_process::PerProcess;
+
+/// For so long hits are served before the store is asked whether its file was replaced, by a backup for example.
+const BETWEEN_QUESTIONS: Nanos = 1_000_000_000;
 
 /// Between two looks for signals while waiting.
 const SLICE: Duration = Duration::from_secs(1);
@@ -57,6 +62,8 @@ pub(super) struct OpenDirectory {
 pub(crate) struct DiskCache {
     pub(super) open: OnceLock<OpenDirectory>,
     tracker: Arc<DirectoryTracker>,
+    /// When the store was last asked whether the open file is still the directory's.
+    asked: AtomicU64,
     rules: Guard<Arc<Rules>>,
 }
 
@@ -138,12 +145,18 @@ impl DiskCache {
     /// The generation of the database, where it takes but a look at memory.
     #[inline]
     pub(super) fn generation(&self, py: Python<'_>) -> Option<u64> {
+        if SystemClock.reached(self.asked.load(Ordering::Relaxed).saturating_add(BETWEEN_QUESTIONS)) {
+            return None;
+        }
         self.open.get()?.store.with(py, |store| store.get()?.generation())
     }
 
     /// The generation of the database; `None` while it is about to change.
     pub(super) fn observe(&self, py: Python<'_>, retry: bool) -> PyResult<Option<u64>> {
-        self.wait(py, retry, DiskStore::observe)
+        let asked = SystemClock.now();
+        let observed = self.wait(py, retry, DiskStore::observe)?;
+        self.asked.store(asked, Ordering::Relaxed);
+        Ok(observed)
     }
 
     /// The incarnation of the open directory, where it is open.
@@ -237,7 +250,12 @@ impl DiskCache {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { open: OnceLock::new(), tracker: Arc::default(), rules: Guard::new(Arc::default(), true) }
+        Self {
+            open: OnceLock::new(),
+            tracker: Arc::default(),
+            asked: AtomicU64::new(0),
+            rules: Guard::new(Arc::default(), true),
+        }
     }
 
     /// Takes whatever the constructor takes: the class below opens the directory.

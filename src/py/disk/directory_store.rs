@@ -129,14 +129,8 @@ impl DirectoryStore {
         let shard = self.shard(lane);
         let tag = match tags {
             [] => None,
-            [tag] => Some(PyString::new(py, tag)),
-            _ => {
-                let tags: Vec<&str> = tags.iter().map(|tag| &**tag).collect();
-                return Err(PyValueError::new_err(format!(
-                    "tags must be at most one with a store on disk, which keeps one for an entry, not {}",
-                    PyTuple::new(py, tags)?.repr()?
-                )));
-            }
+            [tag, others @ ..] if others.iter().all(|other| **other == **tag) => Some(PyString::new(py, tag)),
+            _ => return Err(PyValueError::new_err("tags must be at most one with a store on disk")),
         };
         if self.generation_natively(py, lane).is_none() && !shard.has_open_transaction(py) {
             // Opens what tells the generation, so that it does not begin after this write.
@@ -197,6 +191,10 @@ impl DirectoryStore {
 impl Store for DirectoryStore {
     fn equality(&self) -> Equality {
         Equality::Encoded
+    }
+
+    fn most_tags(&self) -> usize {
+        1
     }
 
     #[inline]

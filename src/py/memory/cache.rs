@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::any_store::AnyStore;
 use super::constructor::{self, ConstructorArguments};
 use super::entries::missing;
+use super::options;
 use super::options::{OptionalArgument, OrRaise};
 use super::state::FlexCache;
 use super::stats::CacheStats;
@@ -515,6 +516,12 @@ impl FlexCache {
     #[getter]
     fn store(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.tier.as_ref().map(|tier| tier.given.clone_ref(py))
+    }
+
+    /// Refuses tags of which the store cannot keep so many for an entry.
+    fn _check_tags(&self, py: Python<'_>, tags: &Bound<'_, PyAny>) -> PyResult<()> {
+        let tags = options::tags(Some(tags.as_borrowed()))?;
+        self.tier.as_ref().map_or(Ok(()), |tier| tier.check_tags(py, &tags))
     }
 
     /// The value of a key, if memory may serve it without asking the store.

@@ -15,7 +15,8 @@ use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::key;
 use crate::py::object::running_python::decref;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
-use crate::py::store::loads::{Load, Origin, ShardLoads};
+use crate::py::store::loads::{Load, Origin};
+use crate::py::store::shard_loads::ShardLoads;
 
 /// The exception for a key that is absent.
 pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {

@@ -14,7 +14,8 @@ use super::load_in_thread::{Lead, LoadHandle};
 use super::state::FlexCache;
 use crate::py::object::running_python::{call, report_unraisable};
 use crate::py::store::load_circle::context_of;
-use crate::py::store::loads::{How, Joined, Leader, Load};
+use crate::py::store::loads::{Leader, Load};
+use crate::py::store::shard_loads::{How, Joined};
 
 const NOT_REGISTERED: u8 = 0;
 const REGISTERED: u8 = 1;

@@ -15,7 +15,8 @@ use super::state::FlexCache;
 use crate::py::object::running_python::{call, report_unraisable};
 use crate::py::process::guard::Guard;
 use crate::py::store::load_circle::{Chain, Waiter, context_of, own_load};
-use crate::py::store::loads::{How, Joined, Leader, Load, Outcome, Sleeper, next_number};
+use crate::py::store::loads::{Leader, Load, Outcome, Sleeper, next_number};
+use crate::py::store::shard_loads::{How, Joined};
 
 /// After how many seconds to look whether there is still anything to wait for.
 const PATIENCE: f64 = 1.0;

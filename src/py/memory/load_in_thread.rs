@@ -20,7 +20,8 @@ use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::load_circle::{
     Chain, Waiter, enter_context, leave_context, own_load, thread_waits, thread_waits_no_more,
 };
-use crate::py::store::loads::{How, Joined, Leader, Load, Origin, Outcome, next_number};
+use crate::py::store::loads::{Leader, Load, Origin, Outcome, next_number};
+use crate::py::store::shard_loads::{How, Joined};
 
 /// A load as its computation sees it.
 #[pyclass(frozen, module = "flexcache_rs._core", name = "_Load")]
@@ -285,6 +286,9 @@ pub(crate) fn get_or_set(
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
     let tags: Arc<[PyBackedStr]> = options::tags(tags)?.into();
+    if let Some(tier) = &cache.get().tier {
+        tier.check_tags(py, &tags)?;
+    }
     run(cache, key, How::Join, |handle| {
         // Another may have landed since we looked.
         if let Some(value) = cache.get().peek_at(key.as_borrowed())? {

@@ -12,7 +12,8 @@ use super::lookup::Answers;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python;
-use crate::py::store::loads::{How, Joined, Leader, Load, Outcome};
+use crate::py::store::loads::{Leader, Load, Outcome};
+use crate::py::store::shard_loads::{How, Joined};
 
 /// Lookups that had to start over this often, because others kept starting loads, give up.
 const MOST_PASSES: usize = 1000;

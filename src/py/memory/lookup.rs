@@ -18,7 +18,7 @@ use super::core_errors::out_of_memory;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
-use crate::py::store::loads::ShardLoads;
+use crate::py::store::shard_loads::ShardLoads;
 
 /// Lookups that had to start over this often, because others kept adding keys with the same
 /// hash, give up.

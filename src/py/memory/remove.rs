@@ -12,7 +12,8 @@ use super::entries::missing;
 use super::expiry::BATCH;
 use super::state::FlexCache;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
-use crate::py::store::loads::{Load, ShardLoads};
+use crate::py::store::loads::Load;
+use crate::py::store::shard_loads::ShardLoads;
 
 impl FlexCache {
     /// Removes the next victim and returns it; `None` where the cache is empty.

@@ -99,7 +99,7 @@ impl FlexCache {
         let loaded = tier.load(key)?;
         let Some(entry) = loaded.entry else {
             if !bypassed {
-                self.remove_copy(&place)?;
+                self.remove_copy(tier, &place)?;
             }
             return Ok(None);
         };
@@ -139,7 +139,7 @@ impl FlexCache {
                 return Ok(());
             }
         }
-        self.remove_copy(place)
+        self.remove_copy(tier, place)
     }
 
     /// Whether a write may go to the store: the result of a load whose key was written since it began may not. Other
@@ -183,8 +183,12 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Removes the copy in memory, not the entry in the store.
-    fn remove_copy(&self, place: &Place<'_>) -> PyResult<()> {
+    /// Removes the copy in memory, not the entry in the store. In a transaction memory is for the other threads, which
+    /// keep what was committed before.
+    fn remove_copy(&self, tier: &Tier, place: &Place<'_>) -> PyResult<()> {
+        if tier.store.bypasses_memory(place.key.py())? {
+            return Ok(());
+        }
         match self.remove_entry_and(place.key.as_borrowed(), Cause::Deleted, |_, _| Some(Vec::new()))? {
             Some(entry) => self.finish_removal(place.key.py(), entry),
             None => Ok(()),
@@ -192,9 +196,9 @@ impl FlexCache {
     }
 
     /// Passes on what a write to the store returned. Where it failed, nothing is known of the entry: memory has none.
-    fn written<R>(&self, place: &Place<'_>, commit: PyResult<R>) -> PyResult<R> {
+    fn written<R>(&self, tier: &Tier, place: &Place<'_>, commit: PyResult<R>) -> PyResult<R> {
         if commit.is_err() {
-            self.remove_copy(place)?;
+            self.remove_copy(tier, place)?;
         }
         commit
     }
@@ -210,6 +214,7 @@ impl FlexCache {
     ) -> PyResult<bool> {
         let (py, cache) = (key.py(), this.get());
         cache.shards.of(hash).with(py, |store| store.fits_alone(terms.weight))?.map_err(refused)?;
+        tier.check_tags(py, terms.tags)?;
         let place = cache.place(tier, key, hash)?;
         if !cache.begin_write(&place, &terms)? {
             return Ok(false);
@@ -219,7 +224,7 @@ impl FlexCache {
             IfPresent::Replace => PutMode::Replace,
             IfPresent::Raise | IfPresent::Keep => PutMode::Add,
         };
-        let commit = cache.written(&place, tier.put(entry, mode, terms.origin))?;
+        let commit = cache.written(tier, &place, tier.put(entry, mode, terms.origin))?;
         if matches!(commit.result, PutResult::Present | PutResult::Discarded) {
             return Ok(false);
         }
@@ -268,6 +273,7 @@ impl FlexCache {
         tags: &[PyBackedStr],
     ) -> PyResult<()> {
         let (py, cache) = (this.py(), this.get());
+        tier.check_tags(py, tags)?;
         let mut places = Vec::with_capacity(weighed.len());
         for (key, _, hash, _) in weighed {
             places.push(cache.place(tier, key.as_borrowed(), *hash)?);
@@ -288,7 +294,7 @@ impl FlexCache {
             Ok(stamps) => stamps,
             Err(error) => {
                 for place in &places {
-                    cache.remove_copy(place)?;
+                    cache.remove_copy(tier, place)?;
                 }
                 return Err(error);
             }
@@ -306,7 +312,7 @@ impl FlexCache {
         let place = self.place(tier, key, self.hash(key)?)?;
         self.discard_loads_of(&place)?;
         let removed = tier.store.remove(key);
-        self.remove_copy(&place)?;
+        self.remove_copy(tier, &place)?;
         self.discard_loads_of(&place)?;
         Ok(removed?.result)
     }
@@ -328,7 +334,7 @@ impl FlexCache {
         }
         let removed = tier.store.remove_many(py, &borrowed);
         for place in &places {
-            self.remove_copy(place)?;
+            self.remove_copy(tier, place)?;
             self.discard_loads_of(place)?;
         }
         removed
@@ -342,11 +348,12 @@ impl FlexCache {
     ) -> PyResult<Option<Py<PyAny>>> {
         let place = self.place(tier, key, self.hash(key)?)?;
         self.discard_loads_of(&place)?;
-        let live = self.live_copy(tier, &place)?;
-        let commit = self.written(&place, tier.pop(key))?;
+        let bypassed = tier.store.bypasses_memory(key.py())?;
+        let live = if bypassed { None } else { self.live_copy(tier, &place)? };
+        let commit = self.written(tier, &place, tier.pop(key))?;
         self.discard_loads_of(&place)?;
         let Some(entry) = commit.result else {
-            self.remove_copy(&place)?;
+            self.remove_copy(tier, &place)?;
             return Ok(None);
         };
         if live.is_some() && live == self.freshness(&place)? {
@@ -355,7 +362,7 @@ impl FlexCache {
                 return Ok(Some(copy.value));
             }
         }
-        self.remove_copy(&place)?;
+        self.remove_copy(tier, &place)?;
         Ok(Some(entry.value))
     }
 
@@ -454,7 +461,7 @@ impl FlexCache {
     ) -> PyResult<bool> {
         let place = self.place(tier, key, self.hash(key)?)?;
         let before = self.live_copy(tier, &place)?;
-        let touched = self.written(&place, tier.store.touch(key, deadline.map(seconds_until)))?;
+        let touched = self.written(tier, &place, tier.store.touch(key, deadline.map(seconds_until)))?;
         // Ours is the only write of the stripe since the copy was current: its value is still the store's.
         let is_ours = before.is_some_and(|before| touched.stamp.is_next_after(before.stamp));
         let mut is_set = false;
@@ -468,7 +475,7 @@ impl FlexCache {
             })?;
         }
         if touched.result && !is_set {
-            self.remove_copy(&place)?;
+            self.remove_copy(tier, &place)?;
         }
         Ok(touched.result)
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use flexcache_core::{Clock, Nanos, Stamp};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::py::object::encoded_key::EncodedKey;
@@ -50,6 +52,19 @@ impl Tier {
     /// The same for a copy of the cache. It shares the store, so the copies in memory stay what they are.
     pub(crate) fn share(&self, py: Python<'_>) -> Self {
         Self { given: self.given.clone_ref(py), coherence: self.coherence, store: Arc::clone(&self.store) }
+    }
+
+    /// Refuses tags of which the store cannot keep so many for an entry.
+    pub(crate) fn check_tags(&self, py: Python<'_>, tags: &[PyBackedStr]) -> PyResult<()> {
+        let is_new = |&(at, tag): &(usize, &PyBackedStr)| tags[..at].iter().all(|other| **other != **tag);
+        if tags.len() <= 1 || tags.iter().enumerate().filter(is_new).count() <= self.store.most_tags() {
+            return Ok(());
+        }
+        let tags = PyTuple::new(py, tags.iter().map(|tag| &**tag))?;
+        Err(PyValueError::new_err(format!(
+            "tags must be at most one with a store on disk, which keeps one for an entry, not {}",
+            tags.repr()?
+        )))
     }
 
     /// When something is current that is read after this, with the stamp that the store gives to it.

@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering;
 
 use flexcache_core::Error;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::any_store::{Complicated, PlainPut};
-use super::core_errors::{refused, try_with_capacity};
+use super::core_errors::{out_of_memory, refused, try_with_capacity};
 use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::through::Weighed;
 use crate::py::object::hooks;
 use crate::py::object::key::native_eq;
-use crate::py::object::running_python::{call, decref};
+use crate::py::object::running_python::{call, decref, next};
 
 impl FlexCache {
     /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
@@ -112,6 +112,30 @@ impl FlexCache {
         Ok(matches!(stored, WriteOutcome::Inserted | WriteOutcome::Updated))
     }
 
+    /// The entries of a mapping, or of an iterable of pairs: the last one of each key.
+    fn entries_of<'py>(
+        &self,
+        mapping: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+        let entries = PyDict::new(mapping.py());
+        if self.distinguishes_equal_keys() && !mapping.hasattr("keys")? {
+            // A dict would take keys for one that are equal in Python, but not in the store.
+            let mut pairs = Vec::new();
+            let iterator = mapping.try_iter()?;
+            while let Some(pair) = next(&iterator)? {
+                let one = PyDict::new(mapping.py());
+                call(&one.getattr("update")?, [PyTuple::new(mapping.py(), [pair])?.as_any()])?;
+                pairs.try_reserve(1).map_err(|error| out_of_memory(error.into()))?;
+                pairs.extend(one.iter());
+            }
+            return Ok(pairs);
+        }
+        call(&entries.getattr("update")?, [mapping])?;
+        let mut pairs = try_with_capacity(entries.len())?;
+        pairs.extend(entries.iter());
+        Ok(pairs)
+    }
+
     /// Stores or replaces many entries.
     pub(super) fn write_many(
         this: &Bound<'_, Self>,
@@ -120,14 +144,13 @@ impl FlexCache {
         tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (py, cache, ttl) = (this.py(), this.get(), ttl.map(Bound::as_borrowed));
-        let entries = PyDict::new(py);
-        call(&entries.getattr("update")?, [mapping])?;
+        let entries = cache.entries_of(mapping)?;
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
         let tags = options::tags(tags.map(Bound::as_borrowed))?;
         let mut weighed = try_with_capacity(entries.len())?;
         let mut total = 0_u128;
-        for (key, value) in &entries {
+        for (key, value) in entries {
             let hash = cache.hash(key.as_borrowed())?;
             let weight = hooks::weight(&value.as_borrowed())?;
             cache.shards.of(hash).with(py, |store| store.fits_alone(weight))?.map_err(refused)?;

@@ -9,7 +9,6 @@
 //! Landing asks under the same lock that stores the value, so a write comes either before, and
 //! discards, or after, and replaces.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, ThreadId};
@@ -23,7 +22,6 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::exception_copy;
-use crate::py::object::key::native_eq;
 use crate::py::process::background;
 
 create_exception!(
@@ -39,9 +37,6 @@ create_exception!(
     PyException,
     "A computation that others wait for was cancelled from inside: it raised CancelledError."
 );
-
-/// So many evicted tags are kept before those are dropped that no running load is older than.
-const FEW_TAGS: usize = 64;
 
 /// Where an entry comes from that is stored.
 #[derive(Clone, Copy, Debug)]
@@ -109,22 +104,22 @@ pub(crate) struct Load {
     pub(crate) key: Py<PyAny>,
     /// The key as memory has it, which says what other keys are the same.
     pub(crate) key_in_memory: Py<PyAny>,
-    hash: u64,
+    pub(super) hash: u64,
     /// When it was made, in the numbers of waits.
     pub(crate) number: u64,
     /// When it began, in the numbers of its shard.
-    began: AtomicU64,
+    pub(super) began: AtomicU64,
     /// The process it belongs to.
-    generation: u64,
+    pub(super) generation: u64,
     pub(crate) leader: Leader,
     /// Whether it goes on when nobody waits for it.
     pub(crate) background: bool,
     /// The tags that it is known to have before it lands.
-    tags: OnceLock<Arc<[PyBackedStr]>>,
+    pub(super) tags: OnceLock<Arc<[PyBackedStr]>>,
     /// Something was written since: it must not be stored.
-    discarded: AtomicBool,
+    pub(super) discarded: AtomicBool,
     /// A newer load of the same key has begun, which new callers join.
-    superseded: AtomicBool,
+    pub(super) superseded: AtomicBool,
     /// Its result is for the caller that computed it alone.
     unshared: AtomicBool,
     has_landed: AtomicBool,
@@ -399,208 +394,4 @@ impl Load {
 /// A key in a message.
 pub(crate) fn shown(key: &Bound<'_, PyAny>) -> String {
     key.repr().map_or_else(|_| "a key".into(), |text| text.to_string())
-}
-
-/// How a call looks for a load of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    /// Joins the one there is.
-    Join,
-    /// Never joins one that began before.
-    Refresh,
-    /// Begins one only where there is none.
-    OnlyIfNone,
-}
-
-pub(crate) enum Joined {
-    /// The caller's own load is registered: it has to compute and to land.
-    Leads,
-    /// There is another one, for which the caller is counted as waiting unless it said
-    /// [`How::OnlyIfNone`].
-    Other(Arc<Load>),
-}
-
-/// The loads of one shard.
-#[derive(Debug, Default)]
-pub(crate) struct ShardLoads {
-    running: Vec<Arc<Load>>,
-    /// When tags were last evicted, for those evicted since the oldest running load began.
-    evicted: HashMap<Arc<str>, u64>,
-    /// How many tags to have before they are looked through.
-    most_evicted: usize,
-    /// Numbers beginnings and evictions.
-    clock: u64,
-    generation: u64,
-}
-
-impl ShardLoads {
-    /// Whether a write has nothing to discard.
-    #[inline(always)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.running.is_empty()
-    }
-
-    /// A fork's child begins with no loads. Those of its parent are neither touched nor dropped.
-    fn renew(&mut self) {
-        let now = background::generation();
-        if self.generation != now {
-            std::mem::forget(std::mem::take(&mut self.running));
-            self.evicted.clear();
-            self.generation = now;
-        }
-    }
-
-    /// Joins a load or registers `mine`; `None` where Python has to be asked whether the `unknown`
-    /// are loads of the key.
-    pub(crate) fn join(
-        &mut self,
-        mine: &Arc<Load>,
-        how: How,
-        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
-        mut unknown: impl FnMut(&Arc<Load>),
-    ) -> Option<Joined> {
-        self.renew();
-        let mut asks = false;
-        let joinable = |load: &Arc<Load>| {
-            load.hash == mine.hash && !load.superseded.load(Ordering::Relaxed) && !load.has_landed()
-        };
-        let mut found = Vec::new();
-        for load in self.running.iter().filter(|load| joinable(load)) {
-            match eq(&load.key_in_memory) {
-                Some(true) => found.push(load),
-                Some(false) => {}
-                None => {
-                    asks = true;
-                    unknown(load);
-                }
-            }
-        }
-        if asks {
-            return None;
-        }
-        if how == How::Refresh {
-            for load in found {
-                load.superseded.store(true, Ordering::Relaxed);
-            }
-        } else if let Some(load) = found.first() {
-            if how == How::Join {
-                load.waiting.fetch_add(1, Ordering::AcqRel);
-            }
-            return Some(Joined::Other(Arc::clone(load)));
-        }
-        self.clock += 1;
-        mine.began.store(self.clock, Ordering::Relaxed);
-        self.running.push(Arc::clone(mine));
-        Some(Joined::Leads)
-    }
-
-    /// Takes a load out.
-    pub(crate) fn remove(&mut self, load: &Arc<Load>) -> Option<Arc<Load>> {
-        let at = self.running.iter().position(|running| Arc::ptr_eq(running, load))?;
-        let removed = self.running.swap_remove(at);
-        if self.running.is_empty() {
-            self.evicted.clear();
-        }
-        Some(removed)
-    }
-
-    /// Takes out and discards the loads that `matches`.
-    pub(crate) fn discard_if(&mut self, matches: impl Fn(&Load) -> bool) -> Vec<Arc<Load>> {
-        let (mut kept, mut discarded) = (Vec::new(), Vec::new());
-        for load in self.running.drain(..) {
-            if matches(&load) {
-                load.discarded.store(true, Ordering::Release);
-                discarded.push(load);
-            } else {
-                kept.push(load);
-            }
-        }
-        self.running = kept;
-        if self.running.is_empty() {
-            self.evicted.clear();
-        }
-        discarded
-    }
-
-    /// A key was written: its loads are discarded, and given back to be dropped without the lock. A
-    /// load whose key only Python could tell apart from it is taken for one of them.
-    #[must_use]
-    pub(crate) fn written(&mut self, hash: u64, key: &Borrowed<'_, '_, PyAny>) -> Vec<Arc<Load>> {
-        if self.is_empty() {
-            return Vec::new();
-        }
-        self.discard_if(|load| load.hash == hash && native_eq(&load.key_in_memory, key) != Some(false))
-    }
-
-    /// An entry was removed of which there is only the key.
-    #[must_use]
-    pub(crate) fn removed(&mut self, key: &Borrowed<'_, '_, PyAny>) -> Vec<Arc<Load>> {
-        if self.is_empty() {
-            return Vec::new();
-        }
-        self.discard_if(|load| native_eq(&load.key_in_memory, key) != Some(false))
-    }
-
-    /// A load was stored: older ones of its key no longer are.
-    #[must_use]
-    pub(crate) fn landed(&mut self, of: &Arc<Load>, key: &Borrowed<'_, '_, PyAny>) -> Vec<Arc<Load>> {
-        let began = of.began.load(Ordering::Relaxed);
-        self.discard_if(|load| {
-            load.hash == of.hash
-                && load.began.load(Ordering::Relaxed) < began
-                && native_eq(&load.key_in_memory, key) != Some(false)
-        })
-    }
-
-    /// Everything was removed: all loads are discarded.
-    #[must_use]
-    pub(crate) fn cleared(&mut self) -> Vec<Arc<Load>> {
-        if self.is_empty() {
-            return Vec::new();
-        }
-        self.discard_if(|_| true)
-    }
-
-    /// A load says what tags it has, so that one of them can discard it before it lands. It is given back where
-    /// that has happened already.
-    #[must_use]
-    pub(crate) fn declare(&mut self, load: &Arc<Load>, tags: Arc<[PyBackedStr]>) -> Option<Arc<Load>> {
-        let evicted = !self.may_land(load, &tags);
-        let _ = load.tags.set(tags);
-        if evicted {
-            load.discard();
-            return self.remove(load);
-        }
-        None
-    }
-
-    /// A tag is about to be evicted: running loads that are known to have it are discarded, and those that turn
-    /// out to have it are not stored.
-    #[must_use]
-    pub(crate) fn evicting(&mut self, tag: &str) -> Vec<Arc<Load>> {
-        if self.is_empty() {
-            return Vec::new();
-        }
-        self.clock += 1;
-        self.evicted.insert(Arc::from(tag), self.clock);
-        if self.evicted.len() > self.most_evicted.max(FEW_TAGS) {
-            let oldest = self.running.iter().map(|load| load.began.load(Ordering::Relaxed)).min();
-            self.evicted.retain(|_, evicted| oldest.is_some_and(|oldest| *evicted > oldest));
-            self.most_evicted = 2 * self.evicted.len();
-        }
-        self.discard_if(|load| load.tags.get().is_some_and(|tags| tags.iter().any(|known| **known == *tag)))
-    }
-
-    /// Whether a load may be stored with these tags.
-    pub(crate) fn may_land(&self, load: &Load, tags: &[PyBackedStr]) -> bool {
-        let began = load.began.load(Ordering::Relaxed);
-        !load.discarded.load(Ordering::Acquire)
-            && load.is_of_this_process()
-            && (self.evicted.is_empty()
-                || !tags.iter().any(|tag| self.evicted.get(&**tag).is_some_and(|evicted| *evicted > began)))
-    }
-
-    pub(crate) fn running(&self) -> &[Arc<Load>] {
-        &self.running
-    }
 }

@@ -6,3 +6,4 @@ pub(crate) mod load_circle;
 pub(crate) mod loads;
 pub(crate) mod object;
 pub(crate) mod seam;
+pub(crate) mod shard_loads;

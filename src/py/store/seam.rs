@@ -74,6 +74,11 @@ pub(crate) trait Store: Send + Sync {
     /// Which keys it takes for one.
     fn equality(&self) -> Equality;
 
+    /// How many tags an entry may have.
+    fn most_tags(&self) -> usize {
+        usize::MAX
+    }
+
     /// Whether a copy may be served, where that can be said without Python and without waiting; `None` elsewhere.
     fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool>;
 
