@@ -61,7 +61,7 @@ async def aget_or_set(  # noqa: D417
     if names:
         self._check_tags(names)
 
-    async def compute(load: _core._Load) -> Any:
+    async def compute(load: _core._Load) -> Any:  # pyright: ignore[reportPrivateUsage]
         # Another may have landed since we looked.
         value = await in_thread(self, self.peek if self.store is None else self.get, key, NOTHING)
         if value is NOTHING:

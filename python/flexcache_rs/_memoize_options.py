@@ -97,8 +97,12 @@ def _number(argument: str, value: Any, most: float) -> float:
 def _exceptions(classes: Any) -> tuple[type[Exception], ...]:
     if isinstance(classes, bool):
         return (Exception,) if classes else ()
-    classes = classes if isinstance(classes, (tuple, list, set, frozenset)) else (classes,)
+    if not isinstance(classes, (tuple, list, set, frozenset)):
+        classes = (classes,)
+    found: list[type[Exception]] = []
+    one: Any
     for one in classes:
         if not (isinstance(one, type) and issubclass(one, Exception)):
             raise TypeError(f"cache_exceptions must be a bool or classes of exceptions, not {one!r}")
-    return tuple(classes)
+        found.append(one)
+    return tuple(found)
