@@ -100,7 +100,7 @@ def _exceptions(classes: Any) -> tuple[type[Exception], ...]:
     if not isinstance(classes, (tuple, list, set, frozenset)):
         classes = (classes,)
     found: list[type[Exception]] = []
-    for one in list[Any](classes):
+    for one in classes:  # pyright: ignore[reportUnknownVariableType]
         if not (isinstance(one, type) and issubclass(one, Exception)):
             raise TypeError(f"cache_exceptions must be a bool or classes of exceptions, not {one!r}")
         found.append(one)
