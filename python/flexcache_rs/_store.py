@@ -8,8 +8,11 @@ from typing import Any, Protocol
 class Store(Protocol):
     """What lasts, behind a cache in memory: any object with these methods.
 
-    They may be called by several threads at a time, and never while the cache is locked. What they raise goes to
-    whoever called the cache, and memory then has nothing under the key.
+    Several threads may call them at a time, and never while the cache is locked. What they raise goes to the caller of
+    the cache, and memory then has nothing under the key. Awaited calls of the cache call them from a thread.
+
+    Caches in front of one object see each other's writes at once. Writes that overlap, of keys that share one of 64
+    stripes, leave nothing in memory, since nothing tells in which order the store took them.
 
     A store may have more methods, which are used where they are there:
 
@@ -20,7 +23,8 @@ class Store(Protocol):
     * `evict_tag(tag) -> int` removes the entries with a tag, and says how many;
     * `transact()` is a context manager around many writes;
     * `version() -> int` is another number, from 0 to 2**64 - 1, after each write of anybody, and better one more than
-      the one before. `coherence="strict"` needs it, and asks for it at each hit.
+      the one before. `coherence="strict"` needs it, and asks for it at each hit. A write of the cache that returned
+      False or None must not have changed it.
 
     >>> class Dictionary:
     ...     def __init__(self):
