@@ -23,7 +23,7 @@ coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
 
 .PHONY: fuzz sanitize valgrind bench-baseline
-.PHONY: help demo test soak lint types test-rust test-python bench bench-disk bench-core wheel clean
+.PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-core wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,7 +31,7 @@ help: ## Say what can be made
 demo: $(released) ## Replay a workload through every policy at several sizes
 	$(run) -m flexcache_rs replay
 
-test: lint types test-rust test-python ## Everything that must pass, with a tenth of the full counts
+test: lint types test-rust test-python test-controls ## Everything that must pass, with a tenth of the full counts
 
 soak: ## The same with the full counts: kills, examples, rounds
 	FLEXCACHE_TEST_SCALE=1 $(MAKE) test
@@ -53,6 +53,11 @@ test-rust: ## The tests of both crates, those of the core also with a recount af
 
 test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST has options
 	$(run) -m pytest -n 2 --dist loadfile $(PYTEST)
+
+test-controls: $(tools) ## Each rule of the seam switched off: a test of it must fail
+	$(PYTHON) -m venv $(VENV)-controls
+	$(VENV)-controls/bin/python -m pip install --quiet --group test --config-settings 'build-args=--profile ci --features negative-controls' .
+	$(VENV)-controls/bin/python -m pytest tests/stores/test_negative_controls.py
 
 bench: $(released) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install

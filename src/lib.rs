@@ -52,7 +52,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::store::loads::{CircularLoadError, LoadCancelled};
     #[pymodule_export]
-    use crate::py::testing::{_advance_clock, _check};
+    use crate::py::testing::{_advance_clock, _check, _has_negative_controls};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -21,3 +21,9 @@ pub(crate) fn _check(cache: &Bound<'_, FlexCache>) -> PyResult<()> {
     }
     Ok(())
 }
+
+/// Whether this build can switch rules of the seam off.
+#[pyfunction]
+pub(crate) fn _has_negative_controls() -> bool {
+    cfg!(feature = "negative-controls")
+}

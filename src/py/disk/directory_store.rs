@@ -12,6 +12,7 @@ use super::arguments::encode_tag;
 use super::cache::DiskCache;
 use super::wall_clock::now;
 use crate::py::object::key::PlainParts;
+use crate::py::store::rule_switch::is_off;
 use crate::py::store::seam::{
     Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
 };
@@ -57,6 +58,11 @@ impl DirectoryStore {
         self.shards[lane].get()
     }
 
+    #[inline]
+    fn is_strict(&self) -> bool {
+        self.strict && !is_off("own_commits")
+    }
+
     /// Fan-out waits as long as it takes: its own timeout is a hundredth of a second, after which a write is lost.
     fn retries(&self) -> bool {
         self.hash.is_some()
@@ -66,13 +72,19 @@ impl DirectoryStore {
     #[inline]
     fn generation_natively(&self, py: Python<'_>, lane: usize) -> Option<u64> {
         let shard = self.shard(lane);
-        if self.strict { shard.generation(py) } else { shard.incarnation(py) }
+        if is_off("incarnation") {
+            return Some(1);
+        }
+        if self.is_strict() { shard.generation(py) } else { shard.incarnation(py) }
     }
 
     /// The same; `None` where it is about to change.
     fn generation(&self, py: Python<'_>, lane: usize) -> PyResult<Option<u64>> {
         let shard = self.shard(lane);
-        if self.strict { shard.observe(py, self.retries()) } else { shard.incarnation_now(py).map(Some) }
+        if is_off("incarnation") {
+            return Ok(Some(1));
+        }
+        if self.is_strict() { shard.observe(py, self.retries()) } else { shard.incarnation_now(py).map(Some) }
     }
 
     fn stamp_of(&self, py: Python<'_>, lane: usize, stripe: usize) -> PyResult<Stamp> {
@@ -90,7 +102,11 @@ impl DirectoryStore {
         let Some(commit) = commit else { return Stamp::NONE };
         let Some(epoch) = commit.epochs.of(stripe) else { return Stamp::NONE };
         // Where somebody else has committed right afterwards, the entry may have been replaced.
-        let generation = if self.strict { commit.generation } else { self.shard(lane).incarnation(py) };
+        let generation = if self.is_strict() && !is_off("incarnation") {
+            commit.generation
+        } else {
+            self.generation_natively(py, lane)
+        };
         let Some(generation) = generation.filter(|_| lane < LANES) else { return Stamp::NONE };
         self.shard(lane).tracker().stamp_of_epoch(generation, epoch, stripe).in_lane(lane)
     }
@@ -190,7 +206,7 @@ impl DirectoryStore {
 
 impl Store for DirectoryStore {
     fn equality(&self) -> Equality {
-        Equality::Encoded
+        if is_off("equality") { Equality::Python } else { Equality::Encoded }
     }
 
     fn most_tags(&self) -> usize {
@@ -201,7 +217,7 @@ impl Store for DirectoryStore {
     fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool> {
         let lane = stamp.lane();
         let shard = self.shards.get(lane)?.get();
-        if shard.has_open_transaction(py) {
+        if shard.has_open_transaction(py) && !is_off("transactions") {
             // It may be the caller's.
             return None;
         }
@@ -220,7 +236,10 @@ impl Store for DirectoryStore {
 
     fn bypasses_memory(&self, py: Python<'_>) -> PyResult<bool> {
         for shard in &self.shards {
-            if shard.get().has_open_transaction(py) && shard.get().is_in_transaction(py)? {
+            if !is_off("transactions")
+                && shard.get().has_open_transaction(py)
+                && shard.get().is_in_transaction(py)?
+            {
                 return Ok(true);
             }
         }
@@ -362,6 +381,9 @@ impl Store for DirectoryStore {
 
     #[inline]
     fn is_plain_key(&self, key: Borrowed<'_, '_, PyAny>) -> bool {
+        if is_off("equality") {
+            return true;
+        }
         if key.is_exact_instance_of::<PyString>() || key.is_exact_instance_of::<PyBytes>() {
             return true;
         }

@@ -5,5 +5,6 @@ pub(crate) mod exception_copy;
 pub(crate) mod load_circle;
 pub(crate) mod loads;
 pub(crate) mod object;
+pub(crate) mod rule_switch;
 pub(crate) mod seam;
 pub(crate) mod shard_loads;

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
 
+use super::rule_switch::is_off;
 use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
 use crate::py::object::key::python_hash;
 
@@ -180,9 +181,13 @@ impl ObjectStore {
         self.ask_version(py)?;
         let before = self.known_version.load(Ordering::Acquire);
         let ticket = Ticket::take(&self.stripes[stripe]);
-        self.tracker.invalidate(1 << stripe);
+        if !is_off("epoch_before_commit") {
+            self.tracker.invalidate(1 << stripe);
+        }
         let written = write(self.object.bind(py));
-        self.tracker.invalidate(1 << stripe);
+        if !is_off("epoch_after_commit") {
+            self.tracker.invalidate(1 << stripe);
+        }
         let result = written?;
         if self.asks_version() && has_written(&result) {
             let after = self.version(py)?;
@@ -261,8 +266,12 @@ impl Store for ObjectStore {
 
     fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
         // Before the read: a write that comes between invalidates it.
-        let stamp = self.stamp(key)?;
-        Ok(Loaded { entry: self.find(key)?, stamp })
+        let mut stamp = self.stamp(key)?;
+        let entry = self.find(key)?;
+        if is_off("fill_stamp") {
+            stamp = self.stamp(key)?;
+        }
+        Ok(Loaded { entry, stamp })
     }
 
     fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
