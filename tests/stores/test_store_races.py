@@ -133,6 +133,8 @@ def test_writes_of_many_keys_beside_readers(kind: Kind, store: Any, removes: str
     }[removes]
     for _ in range(scaled(60)):
         caches[0].set_many(dict.fromkeys(keys, "before"), tags=("t",) if kind.evicts_tags else ())
+        for cache in caches:
+            assert cache.get_many(keys) == dict.fromkeys(keys, "before")
         done = threading.Event()
 
         def write(done: threading.Event = done) -> None:
