@@ -75,6 +75,7 @@ fn outcome_of_task(task: &Bound<'_, PyAny>) -> PyResult<Option<Outcome>> {
     let py = task.py();
     if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
         // What cancelled it from outside, such as the end of its loop, is no error of the computation.
+        // Python 3.10 does not tell the two apart.
         let requested = match task.getattr_opt(intern!(py, "cancelling"))? {
             Some(cancelling) => cancelling.call0()?.extract::<usize>()? > 0,
             None => false,
