@@ -230,9 +230,19 @@ impl DiskStore {
                 committing.postponed();
                 Err(Error::Busy)
             }
-            // The transaction is over, so that the call cannot be repeated where the file system may lock the next time.
-            Err(Error::NoLock(error)) => Err(Error::Sqlite(error)),
-            Err(error) => Err(error),
+            Err(error) => {
+                // SQLite cuts and synchronizes files after the commit is on the disk. If that fails it reports an error,
+                // and yet the rows are stored, or will be after a crash. Where the disk was full, or the transaction is
+                // still open, it has certainly not happened.
+                let is_certain = error.is_disk_full() || !connection.is_autocommit();
+                effects.is_in_doubt = !is_certain;
+                Err(match error {
+                    // The transaction is over, so that the call cannot be repeated where the file system may lock the
+                    // next time.
+                    Error::NoLock(error) => Error::Sqlite(error),
+                    error => error,
+                })
+            }
         }
     }
 
@@ -245,7 +255,10 @@ impl DiskStore {
     ) {
         checkout.end_turn();
         drop(checkout);
-        self.remove_all(if committed { &effects.old_files } else { &effects.new_files });
+        // If nobody knows which rows are stored, neither their files nor those before them may go. `check` finds the rest.
+        if !effects.is_in_doubt {
+            self.remove_all(if committed { &effects.old_files } else { &effects.new_files });
+        }
         self.remove_abandoned();
     }
 
@@ -287,7 +300,7 @@ impl DiskStore {
     ///
     /// [`Error::Busy`] after `patience`, if another process reads where there is no shared log: the transaction is
     /// still open, and can be committed again or rolled back. [`Error::NoTransaction`]. After any other error nothing
-    /// of the transaction is stored.
+    /// of the transaction is stored, except as [`Error::Sqlite`] says.
     pub fn commit(&self, patience: Duration) -> Result<Option<Commit>> {
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.own_transaction()?;
