@@ -126,6 +126,7 @@ mod plan {
     }
 
     /// Ends the faults. Returns what was seen since [`start`].
+    #[must_use]
     pub fn stop() -> Outcome {
         plan().take().map(|plan| plan.outcome).unwrap_or_default()
     }

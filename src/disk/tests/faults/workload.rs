@@ -234,7 +234,7 @@ impl Subject {
         let datum = Key { datum: ValueRef::Integer(key), raw: true };
         let label = Label {
             now: NOW,
-            expire_time: (key >= EXPIRING && key < EXPIRING + 100).then_some(NOW + 1.0),
+            expire_time: (EXPIRING..EXPIRING + 100).contains(&key).then_some(NOW + 1.0),
             tag: if (TAGGED..EXPIRING).contains(&key) { TAG } else { ValueRef::Null },
         };
         let store = |record: Record<'_>| {
@@ -296,7 +296,9 @@ impl Subject {
             Step::Delete(number) => store.delete(key(number), NOW, PATIENCE).map(drop),
             Step::Pop(number) => {
                 let taken = store.pop(key(number), NOW, PATIENCE)?.result;
-                taken.iter().for_each(|entry| store.discard(entry));
+                if let Some(entry) = &taken {
+                    store.discard(entry);
+                }
                 Ok(())
             }
             Step::Transaction { first, count, length, commits } => {
