@@ -11,6 +11,7 @@ use rusqlite::types::Value;
 use crate::compression;
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
+use crate::faults::{Call, On, reach};
 use crate::files;
 use crate::read::delete_row;
 use crate::row::{Entry, FileName, StoredSize};
@@ -197,7 +198,7 @@ impl DiskStore {
             if !known.contains(path) && !inside.to_string_lossy().contains(DATABASE) {
                 if fix {
                     // What cannot be removed is found again next time.
-                    let _ = fs::remove_file(path);
+                    let _ = reach(On::UnknownFile, Call::Unlink).and_then(|()| fs::remove_file(path));
                     if path.parent().is_some_and(is_empty) {
                         empty.extend(path.parent().map(Path::to_owned));
                     }
@@ -209,7 +210,8 @@ impl DiskStore {
             if fix {
                 let mut next = Some(directory.as_path());
                 while let Some(emptied) = next.filter(|path| *path != self.directory()) {
-                    if fs::remove_dir(emptied).is_err() {
+                    let removed = reach(On::Directory, Call::Unlink).and_then(|()| fs::remove_dir(emptied));
+                    if removed.is_err() {
                         break;
                     }
                     next = emptied.parent();

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use crate::faults::{Call, On, reach};
 use crate::store::DATABASE;
 
 /// The most components of a name. Each takes a descriptor while the file is looked for.
@@ -72,6 +73,7 @@ mod steps {
             let from = &opened[opened.len() - 1];
             let next = match openat(from, *step, TO_DIRECTORY, Mode::empty()) {
                 Err(Errno::NOENT) if create => {
+                    super::reach(super::On::Directory, super::Call::Create)?;
                     match mkdirat(from, *step, DIRECTORY) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(error) => return Err(error.into()),
@@ -153,7 +155,10 @@ mod steps {
         let (opened, names) = parents(directory, name, false)?;
         unlinkat(&opened[opened.len() - 1], names[names.len() - 1], AtFlags::empty())?;
         for level in (1..names.len()).rev().take(levels) {
-            if unlinkat(&opened[level - 1], names[level - 1], AtFlags::REMOVEDIR).is_err() {
+            let removed = super::remove_directory(|| {
+                Ok(unlinkat(&opened[level - 1], names[level - 1], AtFlags::REMOVEDIR)?)
+            });
+            if removed.is_err() {
                 break;
             }
         }
@@ -169,6 +174,11 @@ mod steps {
     use std::io::{self, ErrorKind};
     use std::path::{Path, PathBuf};
 
+    fn make_directory(path: &Path) -> io::Result<()> {
+        super::reach(super::On::Directory, super::Call::Create)?;
+        fs::create_dir(path)
+    }
+
     /// The path of a file that is reached through real directories.
     fn path(directory: &Path, name: &str, create: bool) -> io::Result<PathBuf> {
         let mut path = directory.to_owned();
@@ -179,7 +189,7 @@ mod steps {
                 break;
             }
             let kind = match fs::symlink_metadata(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound && create => match fs::create_dir(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound && create => match make_directory(&path) {
                     Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
                     _ => fs::symlink_metadata(&path)?,
                 },
@@ -215,7 +225,7 @@ mod steps {
         fs::remove_file(&path)?;
         let inside = name.split(['/', '\\']).count() - 1;
         for parent in path.ancestors().skip(1).take(inside.min(levels)) {
-            if fs::remove_dir(parent).is_err() {
+            if super::remove_directory(|| fs::remove_dir(parent)).is_err() {
                 break;
             }
         }
@@ -242,6 +252,7 @@ pub(crate) fn file_size(directory: &Path, name: &str) -> io::Result<u64> {
 /// Makes a file that was not there, and the directories on the way to it.
 pub(crate) fn create_file(directory: &Path, name: &str) -> io::Result<File> {
     checked(name)?;
+    reach(On::Value, Call::Create)?;
     steps::create_file(directory, name)
 }
 
@@ -249,13 +260,21 @@ pub(crate) fn create_file(directory: &Path, name: &str) -> io::Result<File> {
 pub(crate) fn rename_file(directory: &Path, from: &str, to: &str) -> io::Result<()> {
     checked(from)?;
     checked(to)?;
+    reach(On::Value, Call::Rename)?;
     steps::rename_file(directory, from, to)
 }
 
 /// Removes a file, and then up to `levels` directories that are empty without it.
 pub(crate) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<()> {
     checked(name)?;
+    reach(On::Value, Call::Unlink)?;
     steps::remove_file(directory, name, levels)
+}
+
+/// Removes a directory, which stays where it is not empty.
+fn remove_directory(remove: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    reach(On::Directory, Call::Unlink)?;
+    remove()
 }
 
 /// Whether an error says that a name leads to no file, or not to one inside.

@@ -24,6 +24,8 @@ pub(crate) struct TransactionEffects {
     pub(crate) version: Option<Version>,
     /// The keys whose entries are no longer what they were.
     pub(crate) written: WrittenStripes,
+    /// Whether the commit failed in such a way that nobody knows whether it happened.
+    pub(crate) is_in_doubt: bool,
     /// The number of pages that the connection had written when the transaction began.
     pages_before: i32,
 }

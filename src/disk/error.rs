@@ -13,7 +13,7 @@ pub enum Error {
     Busy,
     /// The filesystem could not lock; on a network filesystem it may the next time.
     NoLock(rusqlite::Error),
-    /// SQLite failed.
+    /// SQLite failed. If it could not write while it committed, all of the transaction is stored or nothing of it.
     Sqlite(rusqlite::Error),
     /// A file or directory could not be read, written or made.
     File {
@@ -54,6 +54,11 @@ impl Error {
             return Self::OutOfMemory;
         }
         Self::File { path: path.to_owned(), source }
+    }
+
+    /// Whether SQLite found the disk full.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
     }
 
     /// SQLite's extended result code, where SQLite failed.

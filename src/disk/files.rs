@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use crate::directory::is_inside;
 use crate::directory::{create_file, file_size, is_missing, open_file, remove_file, rename_file};
 use crate::error::{Error, Result};
+use crate::faults;
 use crate::store::DATABASE;
 
 /// Another process may prune a directory between its making and its use.
@@ -104,7 +105,7 @@ pub fn create(directory: &Path, name: &str) -> Result<File> {
 ///
 /// As for [`create`], and if the bytes cannot be written.
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let written = create(directory, name)?.write_all(bytes);
+    let written = faults::write_all(&mut create(directory, name)?, bytes);
     written.map_err(|error| {
         remove(directory, name);
         Error::file(&directory.join(name), error)
@@ -125,7 +126,7 @@ pub fn write_whole(
     let partial = format!("{name}{PARTIAL}");
     let mut summing =
         Summing { file: create(directory, &partial)?, sum: crc32fast::Hasher::new(), length: 0 };
-    let whole = fill(&mut summing).and_then(|()| summing.file.sync_all()).and_then(|()| {
+    let whole = fill(&mut summing).and_then(|()| faults::synchronize(&summing.file)).and_then(|()| {
         let name = match name.strip_suffix(SUFFIX) {
             Some(stem) => format!("{stem}{MARK}{:08x}{SUFFIX}", summing.sum.finalize()),
             None => name,
@@ -147,10 +148,10 @@ struct Summing {
 
 impl Write for Summing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.sum.update(&bytes[..written]);
-        self.length += written as u64;
-        Ok(written)
+        faults::write_all(&mut self.file, bytes)?;
+        self.sum.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// Three modules are exempt: `lookup`, `tracker` and `version`.
+// Four modules are exempt: `faulty_vfs`, which only tests have, `lookup`, `tracker` and `version`.
 #![deny(unsafe_code)]
 
 mod check;
@@ -10,6 +10,14 @@ mod effects;
 mod error;
 mod evict;
 mod eviction_rules;
+#[cfg(not(feature = "fault-injection"))]
+#[expect(dead_code, unreachable_pub, reason = "only tests use all of it")]
+mod faults;
+#[cfg(feature = "fault-injection")]
+pub mod faults;
+#[cfg(feature = "fault-injection")]
+#[expect(unsafe_code, reason = "it is a file system for SQLite")]
+mod faulty_vfs;
 pub mod files;
 mod log_upkeep;
 mod lookup;

@@ -1,5 +1,6 @@
 //! A cache directory: opening it, transactions, and how every call reaches the database.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -42,6 +43,11 @@ const RELOOK: u64 = 1000;
 
 /// The pause between two attempts where SQLite does not wait by itself.
 const PAUSE: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// See [`DiskStore::is_in_doubt`].
+    static IN_DOUBT: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Removes a file that is no longer needed: in the directory, by its name, which is inside. It must not fail.
 pub type Remove = Box<dyn Fn(&Path, &str) + Send + Sync>;
@@ -163,6 +169,7 @@ impl DiskStore {
         step: impl FnOnce(&Connection, &mut TransactionEffects) -> Result<R>,
     ) -> Result<Written<R>> {
         self.look_for_another_file();
+        IN_DOUBT.set(false);
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if let Some((connection, effects)) = checkout.transaction()? {
@@ -230,9 +237,20 @@ impl DiskStore {
                 committing.postponed();
                 Err(Error::Busy)
             }
-            // The transaction is over, so that the call cannot be repeated where the file system may lock the next time.
-            Err(Error::NoLock(error)) => Err(Error::Sqlite(error)),
-            Err(error) => Err(error),
+            Err(error) => {
+                // SQLite cuts and synchronizes files after the commit is on the disk. If that fails it reports an error,
+                // and yet the rows are stored, or will be after a crash. Where the disk was full, or the transaction is
+                // still open, it has certainly not happened.
+                let is_certain = error.is_disk_full() || !connection.is_autocommit();
+                effects.is_in_doubt = !is_certain;
+                IN_DOUBT.set(effects.is_in_doubt);
+                Err(match error {
+                    // The transaction is over, so that the call cannot be repeated where the file system may lock the
+                    // next time.
+                    Error::NoLock(error) => Error::Sqlite(error),
+                    error => error,
+                })
+            }
         }
     }
 
@@ -245,7 +263,10 @@ impl DiskStore {
     ) {
         checkout.end_turn();
         drop(checkout);
-        self.remove_all(if committed { &effects.old_files } else { &effects.new_files });
+        // If nobody knows which rows are stored, neither their files nor those before them may go. `check` finds the rest.
+        if !effects.is_in_doubt {
+            self.remove_all(if committed { &effects.old_files } else { &effects.new_files });
+        }
         self.remove_abandoned();
     }
 
@@ -287,8 +308,9 @@ impl DiskStore {
     ///
     /// [`Error::Busy`] after `patience`, if another process reads where there is no shared log: the transaction is
     /// still open, and can be committed again or rolled back. [`Error::NoTransaction`]. After any other error nothing
-    /// of the transaction is stored.
+    /// of the transaction is stored, except as [`Error::Sqlite`] says.
     pub fn commit(&self, patience: Duration) -> Result<Option<Commit>> {
+        IN_DOUBT.set(false);
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.own_transaction()?;
         if checkout.leave_inner() {
@@ -309,6 +331,13 @@ impl DiskStore {
             self.after(checkout, effects, done.is_ok());
         }
         done.map(Some)
+    }
+
+    /// Whether this thread's last write or commit failed in such a way that nobody knows whether it happened. Its rows may
+    /// be stored, so the caller must leave their files alone.
+    #[must_use]
+    pub fn is_in_doubt() -> bool {
+        IN_DOUBT.get()
     }
 
     /// Leaves one level of this thread's transaction. The outermost one rolls it back.

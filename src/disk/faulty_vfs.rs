@@ -1,0 +1,219 @@
+//! SQLite's file system, with faults: it asks the plan of [`crate::faults`] before every call that changes a file.
+//!
+//! Files are those of SQLite's own file system. Only their table of methods is replaced, by a copy in which the calls that
+//! write, synchronize and truncate ask first; so everything else, the shared memory of the log for instance, works as
+//! before. Nothing is really synchronized: a process that ends does not take the system's memory of the file with it,
+//! and the power is never cut here.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+
+use rusqlite::ffi;
+
+use crate::faults::{Call, On, Verdict, ask};
+
+/// The exit status of a process that was ended at a point.
+const STATUS: c_int = 86;
+
+/// SQLite's own file system.
+static ORIGINAL: AtomicPtr<ffi::sqlite3_vfs> = AtomicPtr::new(ptr::null_mut());
+
+/// A table of methods, and the one that it replaces. SQLite sees the first field.
+#[repr(C)]
+struct Methods {
+    asking: ffi::sqlite3_io_methods,
+    original: &'static ffi::sqlite3_io_methods,
+    on: On,
+}
+
+// SAFETY: tables are never changed, and the functions in them may be called from any thread.
+unsafe impl Sync for Methods {}
+// SAFETY: as above.
+unsafe impl Send for Methods {}
+
+/// The tables that were made. There are a few: one for each kind of file.
+static TABLES: Mutex<Vec<&'static Methods>> = Mutex::new(Vec::new());
+
+/// Makes the file system with faults the default one.
+pub(crate) fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the default file system exists and is never unregistered. The copy lives as long as the process, and
+        // its methods take their data from the fields that are copied.
+        unsafe {
+            let original = ffi::sqlite3_vfs_find(ptr::null());
+            assert!(!original.is_null(), "SQLite has a default file system");
+            ORIGINAL.store(original, Ordering::Release);
+            let copy = ffi::sqlite3_vfs {
+                zName: c"faults".as_ptr(),
+                pNext: ptr::null_mut(),
+                xOpen: Some(open),
+                xDelete: Some(delete),
+                ..*original
+            };
+            let code = ffi::sqlite3_vfs_register(Box::leak(Box::new(copy)), 1);
+            assert_eq!(code, ffi::SQLITE_OK);
+        }
+    });
+}
+
+/// Ends the process at once, as if it were killed: no destructor and no handler runs.
+pub(crate) fn end_process() -> ! {
+    unsafe extern "C" {
+        fn _exit(status: c_int) -> !;
+    }
+    // SAFETY: it takes any status and does not return.
+    unsafe { _exit(STATUS) }
+}
+
+fn table(original: &'static ffi::sqlite3_io_methods, on: On) -> &'static Methods {
+    // Nothing inside can panic half-way.
+    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(table) = tables.iter().find(|table| ptr::eq(table.original, original) && table.on == on) {
+        return table;
+    }
+    let asking = ffi::sqlite3_io_methods {
+        xWrite: Some(write),
+        xSync: Some(sync),
+        xTruncate: Some(truncate),
+        ..*original
+    };
+    let made: &'static Methods = Box::leak(Box::new(Methods { asking, original, on }));
+    tables.push(made);
+    made
+}
+
+/// Opens a file as SQLite does, then replaces its table of methods.
+///
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn open(
+    _vfs: *mut ffi::sqlite3_vfs,
+    name: ffi::sqlite3_filename,
+    file: *mut ffi::sqlite3_file,
+    flags: c_int,
+    out: *mut c_int,
+) -> c_int {
+    let on = match flags {
+        _ if flags & ffi::SQLITE_OPEN_MAIN_DB != 0 => On::Database,
+        _ if flags & ffi::SQLITE_OPEN_MAIN_JOURNAL != 0 => On::Journal,
+        _ if flags & ffi::SQLITE_OPEN_WAL != 0 => On::Log,
+        _ => On::Temporary,
+    };
+    // SAFETY: the original is called with SQLite's arguments. Where it succeeds, the file has a table of methods, which
+    // is static, as SQLite's documentation asks of every file system.
+    unsafe {
+        let original = ORIGINAL.load(Ordering::Acquire);
+        let Some(open) = (*original).xOpen else { return ffi::SQLITE_CANTOPEN };
+        let code = open(original, name, file, flags, out);
+        if let Some(methods) = (*file).pMethods.as_ref() {
+            (*file).pMethods = &raw const table(methods, on).asking;
+        }
+        code
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn delete(_vfs: *mut ffi::sqlite3_vfs, name: *const c_char, directory: c_int) -> c_int {
+    // SAFETY: SQLite gives the name, which ends with a zero.
+    let is_log = unsafe { std::ffi::CStr::from_ptr(name) }.to_bytes().ends_with(b"-wal");
+    let on = if is_log { On::Log } else { On::Journal };
+    let original = ORIGINAL.load(Ordering::Acquire);
+    // SAFETY: the original is called with SQLite's arguments.
+    unsafe {
+        // SQLite deletes what may not be there. That changes nothing, and so it is not a point.
+        let mut is_there = 0;
+        if let Some(access) = (*original).xAccess {
+            access(original, name, ffi::SQLITE_ACCESS_EXISTS, &raw mut is_there);
+        }
+        if is_there != 0 {
+            match ask(on, Call::Unlink) {
+                Verdict::Go => {}
+                Verdict::Exit => end_process(),
+                Verdict::Fail | Verdict::Full => return ffi::SQLITE_IOERR_DELETE,
+            }
+        }
+        let code = (*original).xDelete.map_or(ffi::SQLITE_IOERR_DELETE, |delete| delete(original, name, 0));
+        if code != ffi::SQLITE_OK || directory == 0 {
+            return code;
+        }
+        match ask(On::Directory, Call::Sync) {
+            Verdict::Go => code,
+            Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_DIR_FSYNC,
+            Verdict::Exit => end_process(),
+        }
+    }
+}
+
+/// The methods behind a file.
+///
+/// # Safety
+///
+/// [`open`] has opened the file, and it is not closed.
+unsafe fn methods_of<'a>(file: *mut ffi::sqlite3_file) -> &'a Methods {
+    // SAFETY: the table is the first field of a `Methods`, which lives as long as the process.
+    unsafe { &*(*file).pMethods.cast::<Methods>() }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    bytes: *const c_void,
+    length: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: the file is one of ours; the original takes SQLite's arguments, and half of the bytes are there as well.
+    unsafe {
+        let methods = methods_of(file);
+        let Some(write) = methods.original.xWrite else { return ffi::SQLITE_IOERR_WRITE };
+        match ask(methods.on, Call::Write) {
+            Verdict::Go => write(file, bytes, length, offset),
+            Verdict::Fail => ffi::SQLITE_IOERR_WRITE,
+            Verdict::Full => {
+                write(file, bytes, length / 2, offset);
+                ffi::SQLITE_FULL
+            }
+            Verdict::Exit => {
+                write(file, bytes, length / 2, offset);
+                end_process()
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
+    // SAFETY: the file is one of ours.
+    match ask(unsafe { methods_of(file) }.on, Call::Sync) {
+        Verdict::Go => ffi::SQLITE_OK,
+        // SQLite's own file system says no more where the disk is full.
+        Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_FSYNC,
+        Verdict::Exit => end_process(),
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_int64) -> c_int {
+    // SAFETY: the file is one of ours; the original takes SQLite's arguments.
+    unsafe {
+        let methods = methods_of(file);
+        match ask(methods.on, Call::Truncate) {
+            Verdict::Go => {
+                methods.original.xTruncate.map_or(ffi::SQLITE_IOERR_TRUNCATE, |truncate| truncate(file, size))
+            }
+            Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_TRUNCATE,
+            Verdict::Exit => end_process(),
+        }
+    }
+}
