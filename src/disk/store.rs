@@ -45,7 +45,7 @@ const RELOOK: u64 = 1000;
 const PAUSE: Duration = Duration::from_millis(1);
 
 thread_local! {
-    /// See [`DiskStore::is_in_doubt`].
+    /// See [`DiskStore::take_doubt`].
     static IN_DOUBT: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -334,10 +334,10 @@ impl DiskStore {
     }
 
     /// Whether this thread's last write or commit failed in such a way that nobody knows whether it happened. Its rows may
-    /// be stored, so the caller must leave their files alone.
+    /// be stored, so the caller must leave their files alone. The second call returns false.
     #[must_use]
-    pub fn is_in_doubt() -> bool {
-        IN_DOUBT.get()
+    pub fn take_doubt() -> bool {
+        IN_DOUBT.take()
     }
 
     /// Leaves one level of this thread's transaction. The outermost one rolls it back.

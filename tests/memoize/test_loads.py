@@ -480,6 +480,8 @@ def test_a_task_that_is_dropped_lands_its_load() -> None:
         await asyncio.Event().wait()
 
     loop = asyncio.new_event_loop()
+    # The collector may close them before the loop, which then fails to stop listening to them.
+    sockets = loop._ssock, loop._csock  # type: ignore[attr-defined]
     task = loop.create_task(cache.aget_or_set("key", never))
     loop.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(asyncio.sleep(0))
@@ -491,6 +493,7 @@ def test_a_task_that_is_dropped_lands_its_load() -> None:
         warnings.simplefilter("ignore", ResourceWarning)
         del loop, task, one
         gc.collect()
+    del sockets
     assert not _core._loads_in_progress(cache)
     assert cache.get_or_set("key", lambda: 1) == 1
 

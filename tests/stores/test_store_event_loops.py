@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TURNS = 15
 """How often the loop must turn while the lock is held."""
-PATIENCE = 100
+PATIENCE = 1000
 """How often another thread sleeps for as long as the ticker does before the loop counts as stopped."""
 
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use flexcache_disk::{Entry, Key, Label, OwnedKey, Record, ValueRef, files};
+use flexcache_disk::{DiskStore, Entry, Key, Label, OwnedKey, Record, ValueRef, files};
 use pyo3::exceptions::{PyException, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -53,7 +53,8 @@ impl DiskCache {
         Ok(EncodedValue { size, mode, filename, value })
     }
 
-    /// Runs a call that stores a value; where it fails, the value's file goes.
+    /// Runs a call that stores a value. Where it fails, the value's file goes, unless the row may be stored all the same:
+    /// the commit is in doubt, or the row was written in a transaction that goes on, whose end removes the file.
     pub(super) fn storing<R>(
         &self,
         py: Python<'_>,
@@ -61,12 +62,16 @@ impl DiskCache {
         call: impl FnOnce(Record<'_>) -> PyResult<R>,
     ) -> PyResult<R> {
         let filename = stored.filename.as_deref();
+        let _ = DiskStore::take_doubt(); // An earlier call's, which had no file.
         let called = stored
             .value
             .borrow()
             .and_then(|value| call(Record { size: stored.size, mode: stored.mode, filename, value }));
         if let (Err(_), Some(name), Some(open)) = (&called, filename, self.open.get()) {
-            py.detach(|| remove(&open.remover, &open.directory, name));
+            let may_be_stored = DiskStore::take_doubt() || self.is_in_transaction(py).unwrap_or(false);
+            if !may_be_stored {
+                py.detach(|| remove(&open.remover, &open.directory, name));
+            }
         }
         called
     }

@@ -201,7 +201,7 @@ fn fail(
             expected = with_step;
             continue;
         }
-        let is_in_doubt = DiskStore::is_in_doubt();
+        let is_in_doubt = DiskStore::take_doubt();
         seen.failed_steps += 1;
         if fault == Fault::Error && is_open {
             let found = subject.contents(what).unwrap_or_else(|error| panic!("{what}: {error}")).0;
