@@ -57,6 +57,7 @@ test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST h
 
 test-controls: $(tools) ## Each rule of the seam switched off: a test of it must fail
 	$(PYTHON) -m venv $(VENV)-controls
+	$(VENV)-controls/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-controls/bin/python -m pip install --quiet --group test --config-settings 'build-args=--profile ci --features negative-controls' .
 	$(VENV)-controls/bin/python -m pytest tests/stores/test_negative_controls.py
 
