@@ -20,7 +20,7 @@ import pytest
 from flexcache_rs import CircularLoadError, FlexCache, LoadCancelled, _core, memoize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from typing_extensions import Self
 
@@ -671,6 +671,15 @@ def test_a_load_of_a_handler_is_not_kept_up_by_what_it_interrupts() -> None:
 # Threads that are interrupted
 
 
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """A shell starts what runs in its background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_interrupts_a_thread_that_waits() -> None:
     cache: FlexCache[Any, Any] = FlexCache()
     slow = Slow()
