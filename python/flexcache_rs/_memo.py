@@ -297,7 +297,7 @@ class SyncMemo(Memo):
         return remembered.value
 
     def _refresh_soon(self, key, args, kwargs):
-        """Computes anew in a thread of its own, once at a time a key."""
+        """Computes the value again in a separate thread; one thread per key at a time."""
 
         def compute(load):
             try:
@@ -380,7 +380,7 @@ class AsyncMemo(Memo):
         return await self(*args, **kwargs)
 
     def _refresh_soon(self, key, args, kwargs):
-        """Computes anew in a task of its own, once at a time a key."""
+        """Computes the value again in a separate task; one task per key at a time."""
 
         async def compute(load):
             try:
