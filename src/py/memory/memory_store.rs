@@ -172,14 +172,6 @@ impl Store for MemoryStore {
         Ok(removed)
     }
 
-    fn encode_key(&self, _key: Borrowed<'_, '_, PyAny>) -> PyResult<Vec<u8>> {
-        unreachable!("keys of this store are not encoded")
-    }
-
-    fn is_plain_key(&self, _key: Borrowed<'_, '_, PyAny>) -> bool {
-        true
-    }
-
     fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         visit.call(&self.cache)
     }

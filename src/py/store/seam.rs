@@ -128,11 +128,15 @@ pub(crate) trait Store: Send + Sync {
     /// Removes entries, under the same terms. How many live ones were there.
     fn remove_many(&self, py: Python<'_>, keys: &[Borrowed<'_, '_, PyAny>]) -> PyResult<usize>;
 
-    /// The encoded form of a key, for a store whose equality is that.
-    fn encode_key(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Vec<u8>>;
+    /// The encoded form of a key, for a store whose equality is that. Never called where every key is plain.
+    fn encode_key(&self, _key: Borrowed<'_, '_, PyAny>) -> PyResult<Vec<u8>> {
+        unreachable!("keys of this store are not encoded")
+    }
 
     /// Whether memory may use the key itself, since whatever Python takes for equal the store takes for equal too.
-    fn is_plain_key(&self, key: Borrowed<'_, '_, PyAny>) -> bool;
+    fn is_plain_key(&self, _key: Borrowed<'_, '_, PyAny>) -> bool {
+        true
+    }
 
     /// Shows the collector what it refers to.
     fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError>;
