@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import flexcache_rs
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
@@ -234,15 +235,24 @@ def rarer_things(draw: random.Random, value: object) -> None:
         draw.choice(uses)()
 
 
-def test_references_of_rarer_things_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_records() -> Iterator[None]:
+    """Records would be kept for the report. The library remembers that nobody wants any, until it is told."""
+    logger = logging.getLogger("flexcache_rs")
+    logger.disabled = True
+    flexcache_rs.reset_logging()
+    yield
+    logger.disabled = False
+    flexcache_rs.reset_logging()
+
+
+@pytest.mark.usefixtures("no_records")
+def test_references_of_rarer_things_are_given_back() -> None:
     """Own policies and their faults, listeners, copies, views, states, arguments that are refused."""
     value, draw = object(), random.Random(3)
     watched = [value, None, FlexCache, LookupError]
     before: list[int] = []
     blocks: list[int] = []
-    # Records would be kept for the report.
-    logger = logging.getLogger("flexcache_rs")
-    monkeypatch.setattr(logger, "disabled", True)
     for round_ in range(5):
         for _ in range(400):
             rarer_things(draw, value)
