@@ -22,7 +22,7 @@ sanitized := RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test --lock
 coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
 
-.PHONY: fuzz sanitize valgrind bench-baseline
+.PHONY: fuzz sanitize sanitize-python valgrind bench-baseline
 .PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-core wheel clean
 
 help: ## Say what can be made
@@ -80,6 +80,19 @@ fuzz: ## Compare random operations on the core with a model for SECONDS, under A
 
 sanitize: ## The tests of both crates under AddressSanitizer and LeakSanitizer
 	$(sanitized) -p flexcache-core -p flexcache-disk --lib --tests
+
+# The interpreter is not built with the sanitizer, so gcc's runtime is loaded before it, and objects come from malloc. Tests
+# that limit the address space are left out, since the sanitizer reserves terabytes of it.
+sanitize-python: $(installed) $(tools) ## The package's tests, but for kills, with the bindings under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" PYO3_PYTHON=$(abspath $(run)) cargo build --locked --lib -p flexcache-rs \
+		--profile ci --target x86_64-unknown-linux-gnu --target-dir target/sanitize
+	rm -rf target/sanitize/python && cp -RL python target/sanitize/python
+	cp target/sanitize/x86_64-unknown-linux-gnu/ci/lib_core.so \
+		target/sanitize/python/flexcache_rs/_core$$($(run) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+	ulimit -s 1000000; PYTHONPATH=$(abspath target/sanitize/python) PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
+		$(run) -m pytest -o timeout=900 -o faulthandler_timeout=0 --ignore tests/disk/test_disk_crashes.py \
+		-k 'not larger_than_memory and not take_no_memory and not little_memory' $(PYTEST)
 
 valgrind: $(installed) $(tools) ## Every fast call under valgrind: no leak and no invalid access of ours
 	$(run) -m pytest -m valgrind $(PYTEST)
