@@ -24,6 +24,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::memory::core_errors::TooLargeError;
     #[pymodule_export]
+    use crate::py::memory::leasing::{discard_void_loads, has_leased_load, loads_that_wait};
+    #[pymodule_export]
     use crate::py::memory::load_in_background::{refresh_in_task, refresh_in_thread};
     #[pymodule_export]
     use crate::py::memory::load_in_task::load_in_task;
@@ -50,7 +52,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::store::exception_copy::copy_of_exception;
     #[pymodule_export]
-    use crate::py::store::loads::{CircularLoadError, LoadCancelled};
+    use crate::py::store::loads::{CircularLoadError, LoadCancelled, LoadFailedElsewhere};
     #[pymodule_export]
     use crate::py::testing::{_advance_clock, _check, _has_negative_controls};
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flexcache_rs import _core
-from flexcache_rs._in_thread import in_thread
+from flexcache_rs._in_thread import before_joining, in_thread, lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ async def aget_or_set(  # noqa: D417
     Tasks of all event loops share one computation, with threads in get_or_set() as well. A caller
     that is cancelled cancels nobody else; the computation is cancelled when nobody waits for it any
     more. A write to the key while the factory runs comes after it: the callers that wait get the
-    value, and the cache does not keep it.
+    value, and the cache does not keep it. In front of a directory all that holds for the callers and
+    writes of other caches and processes as well, which wait for `lease_wait` seconds at most.
 
     Args:
         key: any hashable.
@@ -38,6 +39,7 @@ async def aget_or_set(  # noqa: D417
     Raises:
         CircularLoadError: where the factory would have to wait for itself.
         LoadCancelled: where the factory itself raised asyncio.CancelledError.
+        LoadFailedElsewhere: where the factory of another process raised what cannot be made again here.
         TypeError, ValueError, OverflowError: as for put().
 
     Whatever the factory raises is raised. O(1) beside the factory.
@@ -61,12 +63,14 @@ async def aget_or_set(  # noqa: D417
     if names:
         self._check_tags(names)
 
+    look = self.peek if self.store is None else self.get
+
     async def compute(load: _core._Load) -> Any:  # pyright: ignore[reportPrivateUsage]
+        if names:
+            load.declare(self, names)
         # Another may have landed since we looked.
-        value = await in_thread(self, self.peek if self.store is None else self.get, key, NOTHING)
+        value = await lease(self, load, lambda: look(key, NOTHING), NOTHING)
         if value is NOTHING:
-            if names:
-                load.declare(self, names)
             value = factory()
             if hasattr(value, "__await__"):
                 value = await value
@@ -74,4 +78,5 @@ async def aget_or_set(  # noqa: D417
                 self._loaded(key, value)
         return value
 
+    await before_joining(self, key)
     return await _core._load_in_task(self, key, compute)

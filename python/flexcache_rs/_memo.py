@@ -9,7 +9,7 @@ from _weakref import ref
 from time import monotonic
 
 from flexcache_rs import _core
-from flexcache_rs._in_thread import in_thread
+from flexcache_rs._in_thread import before_joining, in_thread, lease
 from flexcache_rs._loading import NOTHING
 from flexcache_rs._memoize_options import INFINITY, tags_of
 from flexcache_rs._seconds import seconds_in
@@ -231,6 +231,13 @@ class Memo(_core.Memoized):
             raise _core._copy_of_exception(found.value)
         return found.value if found.good_for > 0 and not found.lost else NOTHING
 
+    def _fresh(self, key):
+        """A result that has been refreshed meanwhile, or NOTHING."""
+        found = self.cache.peek(key, NOTHING)
+        if isinstance(found, _core.Remembered) and (found.raised or found.lost or not found.fresh):
+            return NOTHING
+        return found.value if isinstance(found, _core.Remembered) else found
+
     def _is_due(self, remembered):
         """Whether this call is to refresh a result before it expires: likelier the nearer that is."""
         from math import log  # Not imported before it is used.
@@ -249,8 +256,7 @@ class SyncMemo(Memo):
 
     __slots__ = ()
 
-    def _compute(self, load, key, args, kwargs):
-        tags = self._declare(load, args, kwargs)
+    def _compute(self, load, key, tags, args, kwargs):
         begun = monotonic()
         try:
             value = self._function(*args, **kwargs)
@@ -268,10 +274,23 @@ class SyncMemo(Memo):
         """Answers a call that found nothing."""
 
         def compute(load):
-            value = self._still(key)
-            return self._compute(load, key, args, kwargs) if value is NOTHING else value
+            tags = self._declare(load, args, kwargs)
+            value = load.lease(self.cache, lambda: self._still(key), NOTHING)
+            return self._compute(load, key, tags, args, kwargs) if value is NOTHING else value
 
         return _core._load(self.cache, key, compute)
+
+    def _refresh_early(self, load, key, remembered, args, kwargs):
+        """Computes a value anew that is still good, unless somebody else does."""
+        tags = self._declare(load, args, kwargs)
+        if self.cache.store is not None:
+            value = load.lease(self.cache, lambda: self._fresh(key), NOTHING, blocks=False, patient=False)
+            if value is load:
+                load.do_not_share()
+                return remembered.value
+            if value is not NOTHING:
+                return value
+        return self._compute(load, key, tags, args, kwargs)
 
     def _reconsider(self, key, remembered, args, kwargs):
         """Answers a call that found what is not simply returned."""
@@ -289,19 +308,21 @@ class SyncMemo(Memo):
                 raise
         if self._plan.early_refresh and self._is_due(remembered):
             try:
-                return _core._load(self.cache, key, lambda load: self._compute(load, key, args, kwargs))
+                return _core._load(
+                    self.cache, key, lambda load: self._refresh_early(load, key, remembered, args, kwargs)
+                )
             except Exception:  # noqa: BLE001  # What there is, is good.
                 self._log_refresh()
         elif self._plan.soft_ttl is not INFINITY:
-            self._refresh_soon(key, args, kwargs)
+            self._refresh_soon(key, remembered, args, kwargs)
         return remembered.value
 
-    def _refresh_soon(self, key, args, kwargs):
+    def _refresh_soon(self, key, remembered, args, kwargs):
         """Computes the value again in a separate thread; one thread per key at a time."""
 
         def compute(load):
             try:
-                return self._compute(load, key, args, kwargs)
+                return self._refresh_early(load, key, remembered, args, kwargs)
             except Exception:
                 self._log_refresh()
                 raise
@@ -314,7 +335,13 @@ class SyncMemo(Memo):
     def refresh(self, *args, **kwargs):
         """Call the function now, whatever is remembered or being computed, and remember what it returns."""
         key = self.cache_key(*args, **kwargs)
-        return _core._load(self.cache, key, lambda load: self._compute(load, key, args, kwargs), refresh=True)
+
+        def compute(load):
+            tags = self._declare(load, args, kwargs)
+            load.take_lease(self.cache)
+            return self._compute(load, key, tags, args, kwargs)
+
+        return _core._load(self.cache, key, compute, refresh=True)
 
 
 class AsyncMemo(Memo):
@@ -322,8 +349,7 @@ class AsyncMemo(Memo):
 
     __slots__ = ()
 
-    async def _compute(self, load, key, args, kwargs):
-        tags = self._declare(load, args, kwargs)
+    async def _compute(self, load, key, tags, args, kwargs):
         begun = monotonic()
         try:
             value = await self._function(*args, **kwargs)
@@ -346,10 +372,24 @@ class AsyncMemo(Memo):
 
     async def _compute_once(self, key, args, kwargs):
         async def compute(load):
-            value = await in_thread(self.cache, self._still, key)
-            return await self._compute(load, key, args, kwargs) if value is NOTHING else value
+            tags = self._declare(load, args, kwargs)
+            value = await lease(self.cache, load, lambda: self._still(key), NOTHING)
+            return await self._compute(load, key, tags, args, kwargs) if value is NOTHING else value
 
+        await before_joining(self.cache, key)
         return await _core._load_in_task(self.cache, key, compute)
+
+    async def _refresh_early(self, load, key, remembered, args, kwargs):
+        """Computes a value anew that is still good, unless somebody else does."""
+        tags = self._declare(load, args, kwargs)
+        if self.cache.store is not None:
+            value = await in_thread(self.cache, load.lease, self.cache, lambda: self._fresh(key), NOTHING, False, False)
+            if value is load:
+                load.do_not_share()
+                return remembered.value
+            if value is not NOTHING:
+                return value
+        return await self._compute(load, key, tags, args, kwargs)
 
     async def _reconsider(self, key, remembered, args, kwargs):
         """Answers a call that found what is not simply returned."""
@@ -367,11 +407,13 @@ class AsyncMemo(Memo):
                 raise
         if self._plan.early_refresh and self._is_due(remembered):
             try:
-                return await _core._load_in_task(self.cache, key, lambda load: self._compute(load, key, args, kwargs))
+                return await _core._load_in_task(
+                    self.cache, key, lambda load: self._refresh_early(load, key, remembered, args, kwargs)
+                )
             except Exception:  # noqa: BLE001  # What there is, is good.
                 self._log_refresh()
         elif self._plan.soft_ttl is not INFINITY:
-            self._refresh_soon(key, args, kwargs)
+            self._refresh_soon(key, remembered, args, kwargs)
         return remembered.value
 
     async def _call_with_nonce(self, args, kwargs):
@@ -379,12 +421,12 @@ class AsyncMemo(Memo):
         await in_thread(self.cache, self._learn_nonce)
         return await self(*args, **kwargs)
 
-    def _refresh_soon(self, key, args, kwargs):
+    def _refresh_soon(self, key, remembered, args, kwargs):
         """Computes the value again in a separate task; one task per key at a time."""
 
         async def compute(load):
             try:
-                return await self._compute(load, key, args, kwargs)
+                return await self._refresh_early(load, key, remembered, args, kwargs)
             except Exception:
                 self._log_refresh()
                 raise
@@ -397,9 +439,13 @@ class AsyncMemo(Memo):
     async def refresh(self, *args, **kwargs):
         """Call the function now, whatever is remembered or being computed, and remember what it returns."""
         key = self.cache_key(*args, **kwargs)
-        return await _core._load_in_task(
-            self.cache, key, lambda load: self._compute(load, key, args, kwargs), refresh=True
-        )
+
+        async def compute(load):
+            tags = self._declare(load, args, kwargs)
+            await in_thread(self.cache, load.take_lease, self.cache)
+            return await self._compute(load, key, tags, args, kwargs)
+
+        return await _core._load_in_task(self.cache, key, compute, refresh=True)
 
 
 async def ready(value):

@@ -158,7 +158,8 @@ def memoize(
     """Remember a function's results: for functions, methods and coroutine functions.
 
     Used bare or with arguments. Threads and tasks that miss the same call at once wait for one of
-    them to compute it, and share what that returns or raises.
+    them to compute it, and share what that returns or raises; in front of a directory, those of all
+    processes.
 
     The function gets cache_key(*args), invalidate(*args), peek(*args), refresh(*args), clear(),
     stats() and the attribute cache. A method's results are kept for each instance, without keeping
@@ -196,6 +197,8 @@ def memoize(
             sense.
         CircularLoadError: from a call that would have to wait for itself.
         LoadCancelled: from a call whose computation itself raised asyncio.CancelledError.
+        LoadFailedElsewhere: from a call that another process computed, where that raised what cannot
+            be made again here.
 
     A call that is remembered costs O(1), and a fraction of what it costs with functools.lru_cache.
 

@@ -21,7 +21,8 @@ class Store(Protocol):
     * `contains(key) -> bool`;
     * `touch(key, ttl) -> bool` gives an entry another time to live, and says whether there is one;
     * `evict_tag(tag) -> int` removes the entries with a tag, and says how many;
-    * `transact()` is a context manager around many writes;
+    * `transact()` is a context manager around many writes. The result of a computation is stored inside it, too: where
+      other writers wait meanwhile, none of them is overwritten by a value that was computed before;
     * `version() -> int` is another number, from 0 to 2**64 - 1, after each write of anybody, and better one more than
       the one before. `coherence="strict"` needs it, and asks for it at each hit. A write of the cache that returned
       False or None must not have changed it.

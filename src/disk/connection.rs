@@ -51,9 +51,17 @@ pub(crate) struct PooledConnection<C> {
 impl<C: Default> PooledConnection<C> {
     /// Opens a database, which is created if there is none.
     pub(crate) fn open(database: &Path) -> Result<Self> {
-        let claim = Claim::on(database)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
+        Self::open_with(Claim::on(database)?, database, OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    /// Opens a database that is there.
+    pub(crate) fn open_existing(database: &Path) -> Result<Self> {
+        Self::open_with(Claim::on_existing(database)?, database, OpenFlags::empty())
+    }
+
+    fn open_with(claim: Claim, database: &Path, flags: OpenFlags) -> Result<Self> {
+        let flags = flags
+            | OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let connection = Connection::open_with_flags(plain_name(database), flags)?;

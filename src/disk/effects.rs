@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use crate::connection::PooledConnection;
 use crate::error::Result;
+use crate::leases::Voided;
 use crate::stripes::WrittenStripes;
 use crate::version::{Version, pages_written};
 
@@ -24,6 +25,8 @@ pub(crate) struct TransactionEffects {
     pub(crate) version: Option<Version>,
     /// The keys whose entries are no longer what they were.
     pub(crate) written: WrittenStripes,
+    /// The leases that are void when it commits.
+    pub(crate) voided: Voided,
     /// Whether the commit failed in such a way that nobody knows whether it happened.
     pub(crate) is_in_doubt: bool,
     /// The number of pages that the connection had written when the transaction began.

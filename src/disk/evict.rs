@@ -220,6 +220,7 @@ impl DiskStore {
                  (SELECT rowid FROM Cache WHERE tag = ?1 AND rowid <= ?2 ORDER BY rowid LIMIT ?3) RETURNING size, filename",
             )?;
             effects.written.add_all();
+            self.void_tagged(effects, tag)?;
             note_deleted(effects, delete.query(params![bind(tag), last, BATCH])?)
         })
     }
@@ -236,6 +237,7 @@ impl DiskStore {
                  (SELECT rowid FROM Cache WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2) RETURNING size, filename",
             )?;
             effects.written.add_all();
+            self.void_all(effects)?;
             note_deleted(effects, delete.query((last, BATCH))?)
         })
     }

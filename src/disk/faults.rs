@@ -19,6 +19,8 @@ pub enum On {
     /// The write-ahead log.
     #[cfg(feature = "fault-injection")]
     Log,
+    /// The database of leases, its journal or its log.
+    Gates,
     /// A file that SQLite deletes by itself: of a statement, or of VACUUM.
     #[cfg(feature = "fault-injection")]
     Temporary,

@@ -5,7 +5,7 @@
 //! before. Nothing is really synchronized: a process that ends does not take the system's memory of the file with it,
 //! and the power is never cut here.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
@@ -85,6 +85,18 @@ fn table(original: &'static ffi::sqlite3_io_methods, on: On) -> &'static Methods
     made
 }
 
+/// Whether a file is the database of leases, its journal or its log.
+///
+/// # Safety
+///
+/// The name ends with a zero.
+unsafe fn is_of_leases(name: *const c_char) -> bool {
+    const NAME: &[u8] = b"cache.db-gates";
+    // SAFETY: see above.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    name.windows(NAME.len()).any(|part| part == NAME)
+}
+
 /// Opens a file as SQLite does, then replaces its table of methods.
 ///
 /// # Safety
@@ -97,7 +109,10 @@ unsafe extern "C" fn open(
     flags: c_int,
     out: *mut c_int,
 ) -> c_int {
+    // SAFETY: a name is null or ends with a zero.
+    let is_of_leases = !name.is_null() && unsafe { is_of_leases(name) };
     let on = match flags {
+        _ if is_of_leases => On::Gates,
         _ if flags & ffi::SQLITE_OPEN_MAIN_DB != 0 => On::Database,
         _ if flags & ffi::SQLITE_OPEN_MAIN_JOURNAL != 0 => On::Journal,
         _ if flags & ffi::SQLITE_OPEN_WAL != 0 => On::Log,
@@ -121,8 +136,13 @@ unsafe extern "C" fn open(
 /// SQLite calls it.
 unsafe extern "C" fn delete(_vfs: *mut ffi::sqlite3_vfs, name: *const c_char, directory: c_int) -> c_int {
     // SAFETY: SQLite gives the name, which ends with a zero.
-    let is_log = unsafe { std::ffi::CStr::from_ptr(name) }.to_bytes().ends_with(b"-wal");
-    let on = if is_log { On::Log } else { On::Journal };
+    let (is_of_leases, is_log) =
+        unsafe { (is_of_leases(name), CStr::from_ptr(name).to_bytes().ends_with(b"-wal")) };
+    let on = match is_log {
+        _ if is_of_leases => On::Gates,
+        true => On::Log,
+        false => On::Journal,
+    };
     let original = ORIGINAL.load(Ordering::Acquire);
     // SAFETY: the original is called with SQLite's arguments.
     unsafe {

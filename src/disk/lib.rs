@@ -5,6 +5,7 @@
 mod check;
 pub mod compression;
 mod connection;
+mod counters;
 mod directory;
 mod effects;
 mod error;
@@ -19,8 +20,11 @@ pub mod faults;
 #[expect(unsafe_code, reason = "it is a file system for SQLite")]
 mod faulty_vfs;
 pub mod files;
+mod gates;
+mod leases;
 mod log_upkeep;
 mod lookup;
+mod owner;
 mod patience;
 mod pool;
 mod queue;
@@ -40,6 +44,7 @@ pub use check::Finding;
 pub use compression::Compression;
 pub use error::{Error, Result};
 pub use eviction_rules::{Policy, Rules};
+pub use leases::{LeaseTerms, LeaseToken, Leased};
 pub use queue::Side;
 pub use read::Order;
 pub use row::{Entry, Key, Label, OwnedKey, Record, mode};

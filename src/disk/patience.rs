@@ -58,6 +58,21 @@ impl Patience {
     pub(crate) fn of(patience: Duration) -> Self {
         Self(WAIT.replace(Wait::For(patience)))
     }
+
+    /// How long this thread may still wait, counted from now if it has not waited yet. Waits elsewhere than in SQLite
+    /// count as well from here on.
+    pub(crate) fn begin() -> Duration {
+        let now = Instant::now();
+        match WAIT.get() {
+            Wait::Never => Duration::ZERO,
+            Wait::For(patience) => {
+                WAIT.set(now.checked_add(patience).map_or(Wait::Always, Wait::Until));
+                patience
+            }
+            Wait::Until(deadline) => deadline.saturating_duration_since(now),
+            Wait::Always => Duration::MAX,
+        }
+    }
 }
 
 impl Drop for Patience {

@@ -89,6 +89,7 @@ impl DiskStore {
             let key = next(outermost.map(|Owned(key)| key).as_ref(), prefix, side)?;
             effects.new_files.extend(record.filename.map(str::to_owned));
             let at = Key { datum: ValueRef::from(&key), raw: true };
+            self.void(effects, at)?;
             write_row(connection, INSERT, at, &record, &label)?;
             effects.inserted(record.size);
             effects.written.add_all();
@@ -127,6 +128,7 @@ impl DiskStore {
                     continue;
                 }
                 if take {
+                    self.void(effects, Key { datum: ValueRef::from(&datum), raw: true })?;
                     delete_row(connection, entry.rowid)?;
                     effects.written.add_all();
                     effects.taken(entry.size);

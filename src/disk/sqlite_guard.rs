@@ -31,7 +31,7 @@ pub(crate) fn identity(path: &Path) -> Option<File> {
 }
 
 #[cfg(not(unix))]
-fn identity(_path: &Path) -> Option<File> {
+pub(crate) fn identity(_path: &Path) -> Option<File> {
     // Elsewhere locks belong to the open file.
     None
 }
@@ -47,12 +47,23 @@ impl Claim {
     ///
     /// [`Error::OpenedByAnother`].
     pub(crate) fn on(database: &Path) -> Result<Self> {
-        let mut open = open();
         // A file that is not there has no identity. If it cannot be made SQLite will say so.
-        let file = identity(database).or_else(|| {
-            fs::OpenOptions::new().create(true).append(true).open(database).ok()?;
-            identity(database)
-        });
+        Self::on_file(database, || {
+            identity(database).or_else(|| {
+                fs::OpenOptions::new().create(true).append(true).open(database).ok()?;
+                identity(database)
+            })
+        })
+    }
+
+    /// The same for a database that is there.
+    pub(crate) fn on_existing(database: &Path) -> Result<Self> {
+        Self::on_file(database, || identity(database))
+    }
+
+    fn on_file(database: &Path, find: impl FnOnce() -> Option<File>) -> Result<Self> {
+        let mut open = open();
+        let file = find();
         let Some(file) = file else { return Ok(Self(None)) };
         let count = open.get(&file).copied().unwrap_or(0);
         if count == 0 && has_descriptor(file) {

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::types::Value;
 
 use crate::connection::{PooledConnection, log_pages, take_log_pages};
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::evict::Forecast;
 use crate::files;
+use crate::gates::Gates;
 use crate::patience::Patience;
 use crate::pool::{Checkout, Pool, roll_back};
 use crate::read::Lookups;
-use crate::settings::{set_pragma, setting, settings};
+use crate::settings::{set_pragma, settings};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
 use crate::thread_end::OnThreadEnd;
@@ -64,7 +64,8 @@ pub struct DiskStore {
     pub(crate) pool: Arc<Pool<Lookups, TransactionEffects>>,
     database: PathBuf,
     remove: Remove,
-    page_size: OnceLock<i64>,
+    pub(crate) gates: Gates,
+    pub(crate) page_size: OnceLock<i64>,
     pub(crate) tracker: CommitTracker,
     observer: Option<Arc<dyn CommitObserver>>,
     /// When the store was made, and how many milliseconds later it last looked for another file.
@@ -94,6 +95,7 @@ impl DiskStore {
             directory: directory.to_owned(),
             database: directory.join(DATABASE),
             pool: Arc::default(),
+            gates: Gates::beside(&directory.join(DATABASE)),
             remove,
             page_size: OnceLock::new(),
             tracker: CommitTracker::default(),
@@ -136,12 +138,13 @@ impl DiskStore {
             drop(known);
             self.pool.use_file(file);
             self.stop_watching();
+            self.gates.close();
             self.tracker.start_generation();
             *self.forecast() = Forecast::default();
         }
     }
 
-    fn connect(&self) -> Result<Link> {
+    pub(crate) fn connect(&self) -> Result<Link> {
         let connection = Link::open(&self.database)?;
         if let Some(file) = connection.file() {
             self.file.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(file);
@@ -208,12 +211,14 @@ impl DiskStore {
         execute(connection, "BEGIN IMMEDIATE")?;
         let effects = TransactionEffects::of(connection);
         self.tracker.transaction_began(effects.version);
+        self.gates.note_log(connection.header().is_some());
         Ok(effects)
     }
 
     /// Commits. After [`Error::Busy`] the transaction is still open and can be committed again.
     fn commit_on(&self, connection: &Link, effects: &mut TransactionEffects) -> Result<Commit> {
         effects.write_counters(connection)?;
+        self.void_leases(connection, effects)?;
         // What earlier statements of this thread left does not count.
         let _ = take_log_pages();
         let committing = self.tracker.committing(effects.version);
@@ -231,6 +236,7 @@ impl DiskStore {
                     commit.epochs = observer.committed(effects.written);
                 }
                 self.forecast().note_own_write(effects.version, commit.version);
+                self.gates.note_own_commit(effects.version, commit.version);
                 Ok(commit)
             }
             Err(Error::Busy) if !connection.is_autocommit() => {
@@ -484,6 +490,7 @@ impl DiskStore {
     /// Closes the connections that no call is using. The next call opens one again.
     pub fn close(&self) {
         self.stop_watching();
+        self.gates.close();
         self.pool.close();
         self.remove_abandoned();
     }
@@ -493,10 +500,12 @@ impl DiskStore {
     pub fn before_fork(&self) {
         self.stop_watching();
         self.pool.pause(PATIENCE_TO_FORK);
+        self.gates.before_fork(PATIENCE_TO_FORK);
     }
 
     /// Runs after a fork, in the parent: calls go on.
     pub fn after_fork_in_parent(&self) {
+        self.gates.after_fork_in_parent();
         self.pool.resume();
     }
 
@@ -504,57 +513,7 @@ impl DiskStore {
     /// dropped, because threads that do not exist in the child may have taken its locks.
     pub fn after_fork_in_child(&self) {
         self.pool.forget_in_child();
-    }
-
-    /// The number of entries, expired ones included.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be read.
-    pub fn len(&self, patience: Duration) -> Result<i64> {
-        self.read_counters(patience, |connection| counter(connection, "count"))
-    }
-
-    /// The volume in bytes: the database and the files of values.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be read.
-    pub fn volume(&self, patience: Duration) -> Result<i64> {
-        self.read_counters(patience, |connection| self.volume_of(connection, &TransactionEffects::default()))
-    }
-
-    /// The volume in bytes, with what the transaction has changed.
-    pub(crate) fn volume_of(&self, connection: &Connection, effects: &TransactionEffects) -> Result<i64> {
-        let page_size = match self.page_size.get() {
-            Some(&size) => size,
-            None => {
-                let size = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-                *self.page_size.get_or_init(|| size)
-            }
-        };
-        let pages: i64 = connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
-        let files = counter(connection, "size")?.saturating_add(effects.pending_size());
-        Ok(page_size.saturating_mul(pages).saturating_add(files))
-    }
-
-    /// The numbers of hits and misses since they were last reset.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`] where they are reset; the database cannot be read or written.
-    pub fn stats(&self, reset: bool, patience: Duration) -> Result<(i64, i64)> {
-        let both =
-            |connection: &Connection| Ok((counter(connection, "hits")?, counter(connection, "misses")?));
-        if !reset {
-            return self.read(patience, |connection| both(connection));
-        }
-        let written = self.write(patience, |connection, _| {
-            let counted = both(connection)?;
-            execute(connection, "UPDATE Settings SET value = 0 WHERE key IN ('hits', 'misses')")?;
-            Ok(counted)
-        })?;
-        Ok(written.result)
+        self.gates.after_fork_in_child();
     }
 }
 
@@ -573,11 +532,4 @@ pub(crate) fn retry_while_busy<R>(patience: Duration, mut attempt: impl FnMut() 
             done => return done,
         }
     }
-}
-
-fn counter(connection: &Connection, key: &str) -> Result<i64> {
-    Ok(match setting(connection, key)? {
-        Some(Value::Integer(count)) => count,
-        _ => 0,
-    })
 }

@@ -10,6 +10,7 @@ use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::evict::Incoming;
 use crate::eviction_rules::Rules;
+use crate::leases::LeaseToken;
 use crate::read::{bind, delete_row, find, live, touch_by_policy};
 use crate::row::{Entry, FileName, Key, Label, Owned, Record, StoredSize};
 use crate::store::DiskStore;
@@ -187,8 +188,8 @@ impl DiskStore {
     }
 
     /// Stores an entry, only if the key has no live one where `only_new`, unless `unless` is true when it is this
-    /// write's turn: no other write of this store comes between that and the commit. If nothing is stored, the
-    /// record's file is removed.
+    /// write's turn: no other write of this store comes between that and the commit. With a `lease`, the entry is
+    /// stored only if that is still there, and ends it. If nothing is stored, the record's file is removed.
     ///
     /// # Errors
     ///
@@ -201,17 +202,24 @@ impl DiskStore {
         label: Label<'_>,
         only_new: bool,
         unless: &(dyn Fn() -> bool + Sync),
+        lease: Option<&LeaseToken>,
         rules: &Rules,
         patience: Duration,
     ) -> Result<Written<Put>> {
         self.write(patience, |connection, effects| {
-            let refused = if unless() {
+            let has_lease =
+                lease.map_or(Ok(true), |token| self.may_land(connection, key, token, label.tag))?;
+            let refused = if !has_lease || unless() {
                 Some(Put::Discarded)
             } else if only_new && has_live(connection, key, label.now)? {
                 Some(Put::Present)
             } else {
                 None
             };
+            if refused != Some(Put::Discarded) {
+                // Also where an entry was present: nothing that was computed before comes after this call.
+                self.void(effects, key)?;
+            }
             if let Some(refused) = refused {
                 effects.old_files.extend(record.filename.map(str::to_owned));
                 return Ok(refused);
@@ -234,7 +242,7 @@ impl DiskStore {
         rules: &Rules,
         patience: Duration,
     ) -> Result<Written<()>> {
-        let put = self.put(key, record, label, false, &|| false, rules, patience)?;
+        let put = self.put(key, record, label, false, &|| false, None, rules, patience)?;
         Ok(put.map(|_| ()))
     }
 
@@ -251,7 +259,7 @@ impl DiskStore {
         rules: &Rules,
         patience: Duration,
     ) -> Result<Written<bool>> {
-        let put = self.put(key, record, label, true, &|| false, rules, patience)?;
+        let put = self.put(key, record, label, true, &|| false, None, rules, patience)?;
         Ok(put.map(|put| put != Put::Present))
     }
 
@@ -270,6 +278,7 @@ impl DiskStore {
         patience: Duration,
     ) -> Result<Written<Counted>> {
         self.write(patience, |connection, effects| {
+            self.void(effects, key)?;
             let found: Option<(i64, Option<f64>, FileName, Owned)> = connection
                 .prepare_cached(NUMBER_OF)?
                 .query_row(params![bind(key.datum), key.raw], |row| {
@@ -344,6 +353,7 @@ impl DiskStore {
     /// [`Error::Busy`]; the database cannot be written.
     pub fn delete(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Written<bool>> {
         self.write(patience, |connection, effects| {
+            self.void(effects, key)?;
             let columns = params![bind(key.datum), key.raw, now];
             if connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
                 effects.written.add(key);
@@ -368,6 +378,7 @@ impl DiskStore {
     /// [`Error::Busy`]; the database cannot be written.
     pub fn pop(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<Written<Option<Entry>>> {
         self.write(patience, |connection, effects| {
+            self.void(effects, key)?;
             let taken = find(connection, key, now)?;
             if let Some(entry) = &taken {
                 delete_row(connection, entry.rowid)?;

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import signal
 import sys
@@ -20,15 +21,17 @@ import pytest
 
 import flexcache_rs
 from flexcache_rs import FlexCache, _core, memoize
+from flexcache_rs.disk import Cache
 from flexcache_rs.testing import advance, check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 PACKAGE = str(Path(flexcache_rs.__file__).parent)
 DEADLINE = 20.0
 MOST_POINTS = 5000
+DIRECTORIES: Iterator[Path] = iter(())
 
 
 class Stop(Exception):  # noqa: N818
@@ -214,6 +217,36 @@ class AsyncSoftTtl(AsyncMemoized):
         return asyncio.run(main())
 
 
+DAY = 86400.0
+
+
+class OverDirectory(GetOrSet):
+    """Another cache asks for the key: a lease that outlived the call would keep it waiting for a day."""
+
+    def __init__(self) -> None:
+        self.store = Cache(next(DIRECTORIES))
+        self.cache = self.front()
+
+    def front(self) -> FlexCache[Any, Any]:
+        return FlexCache(store=self.store, lease=DAY, lease_wait=DAY)
+
+    def ask(self) -> object:
+        value = self.front().get_or_set("key", compute)
+        self.store.close()
+        return value
+
+
+class AsyncOverDirectory(OverDirectory):
+    def call(self) -> object:
+        return asyncio.run(self.cache.aget_or_set("key", acompute, 60))
+
+    def ask(self) -> object:
+        # A thread gives the lease back. Whoever asks before it has done so waited for the load that failed.
+        with contextlib.suppress(Stop):
+            return super().ask()
+        return super().ask()
+
+
 class Tracer:
     """Interrupts at the n-th event."""
 
@@ -267,6 +300,8 @@ SCENARIOS: list[type[Any]] = [
     AsyncMemoized,
     AsyncRefreshed,
     AsyncSoftTtl,
+    OverDirectory,
+    AsyncOverDirectory,
 ]
 
 
@@ -290,8 +325,9 @@ def assert_answered(scenario: Scenario) -> None:
 @pytest.mark.parametrize("how", INTERRUPTS)
 @pytest.mark.parametrize("make", SCENARIOS)
 def test_a_call_that_is_interrupted_anywhere_strands_no_key(
-    make: Callable[[], Scenario], how: str, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Scenario], how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "DIRECTORIES", (tmp_path / str(number) for number in itertools.count()))
     # The interrupted refreshes of other threads, and tasks that nobody awaits any more, say so.
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     swallowed = sys.unraisablehook

@@ -7,6 +7,8 @@ request has been carried out.
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import os
 import pickle
 import resource
@@ -68,6 +70,11 @@ class OtherProcess:
         if self._process is not None:
             self.ask("close")
 
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End the process without notice. The next request starts another one."""
         if self._process is not None:
@@ -107,6 +114,38 @@ class Served:
             self.roll_back()
         if self.kind is not None:
             self.kind.close(self.store)
+
+    def load(self, key: Any, ends: str, directory: str, lease: float) -> Any:
+        """Compute the value of a key once a file `go` is in a directory; a file `begun` says that it computes."""
+        from store_loads import Slow
+
+        slow = Slow(Path(directory), ends)
+        front = self.kind.front(self.store, lease=lease)
+        if ends == "cancelled":
+            return slow.be_cancelled(front, key)
+        if isinstance(key, list):
+            # The innermost computation is the slow one.
+            *others, last = key
+            compute: Any = functools.partial(front.get_or_set, last, slow)
+            for one in others:
+                compute = functools.partial(front.get_or_set, one, compute)
+            return compute()
+        value = front.get_or_set(key, slow)
+        if value == "the child's":
+            (Path(directory) / "child").touch()
+            os._exit(0)
+        return value
+
+    def load_both(self, key: Any, needed: Any, directory: str, lease: float) -> str:
+        """Compute the value of a key, for which that of another is needed."""
+        from store_loads import Slow
+
+        front, slow = self.kind.front(self.store, lease=lease, lease_wait=lease), Slow(Path(directory))
+        return str(front.get_or_set(key, lambda: slow() + ", " + front.get_or_set(needed, lambda: "for themselves")))
+
+    def do(self, module: str, table: str, name: str) -> None:
+        """Call a function of a table of functions, with the kind and the store."""
+        getattr(importlib.import_module(module), table)[name](self.kind, self.store)
 
     def read(self, key: Any) -> tuple[Any, Any]:
         """What the cache in memory has, and what the store has."""

@@ -1,18 +1,27 @@
 """One of several processes that call for one key at the same time.
 
-`python store_worker.py KIND DIRECTORY HOW THREADS CALLERS` makes THREADS threads that call at once. The computation
-waits until CALLERS threads of all processes have begun to call, and leaves a byte in a file each time it runs.
+`python store_worker.py KIND DIRECTORY HOW CALLERS ALL` calls CALLERS times at once, from threads and from tasks. The
+computation waits until ALL callers of all processes have begun to call, and leaves a byte in a file each time it runs.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-DIRECTORY = Path(sys.argv[2])
+from flexcache_rs import _core
+
+DIRECTORY, HOW = Path(sys.argv[2]), sys.argv[3]
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "begin soft_ttl": {"ttl": 1000, "soft_ttl": 0.001},
+    "begin async soft_ttl": {"ttl": 1000, "soft_ttl": 0.001},
+    "soft_ttl": {"ttl": 1000, "soft_ttl": 500},
+}
 
 
 def note(name: str) -> None:
@@ -27,42 +36,77 @@ def noted(name: str) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def compute(key: str) -> str:
-    """A slow function of this module, whose name is the same in every process."""
+def begin() -> float:
+    """Until when to wait for the other callers."""
     note("computed")
-    if sys.argv[3] == "for-ever":
+    if HOW == "for-ever":
         print("computing", flush=True)
         threading.Event().wait()
-    end = time.monotonic() + 30
-    while noted("arrived") < int(sys.argv[5]) and time.monotonic() < end:
+    return time.monotonic() + 30
+
+
+def is_complete(end: float) -> bool:
+    """Whether all callers have begun to call."""
+    return noted("arrived") >= int(sys.argv[5]) or time.monotonic() > end
+
+
+def compute(key: str) -> str:
+    """A slow function of this module, whose name is the same in every process."""
+    end = begin()
+    while not is_complete(end):
         time.sleep(0.001)
     return key.upper()
 
 
+async def acompute(key: str) -> str:
+    """The same as a coroutine."""
+    end = begin()
+    while not is_complete(end):
+        await asyncio.sleep(0.001)
+    return key.upper()
+
+
 def main() -> None:
-    """Call from many threads, and print all results."""
+    """Call from threads and tasks, and print all results."""
     import store_worker
     from store_kinds import by_name
 
     kind = by_name(sys.argv[1])
     store = kind.make(DIRECTORY)
-    cache = kind.front(store)
+    # A process that dies is waited for.
+    cache = kind.front(store, lease=1 if HOW == "for-ever" else 3600)
+    options = next((options for name, options in OPTIONS.items() if name in HOW), {})
     # This file runs as __main__, and functions of __main__ have no name of their own.
-    memo = cache.memoize(store_worker.compute)
-    results: list[Any] = []
+    memo: Any = cache.memoize(**options)(store_worker.acompute if "async" in HOW else store_worker.compute)
 
-    def call() -> None:
+    def call() -> Any:
         note("arrived")
-        if sys.argv[3] == "memoize":
-            results.append(memo("key"))
-        else:
-            results.append(cache.get_or_set("key", lambda: compute("key")))
+        if HOW in ("get_or_set", "for-ever"):
+            return cache.get_or_set("key", lambda: compute("key"))
+        return memo.refresh("key") if "refresh " in HOW else memo("key")
 
-    threads = [threading.Thread(target=call) for _ in range(int(sys.argv[4]))]
+    async def acall() -> Any:
+        if "async" in HOW:
+            return await call()
+        note("arrived")
+        return await cache.aget_or_set("key", lambda: acompute("key"))
+
+    async def call_from_tasks(count: int) -> None:
+        results.extend(await asyncio.gather(*(acall() for _ in range(count))))
+        while _core._loads_in_progress(cache):
+            await asyncio.sleep(0.001)
+
+    results: list[Any] = []
+    callers = int(sys.argv[4])
+    in_tasks = callers if "async" in HOW else callers // 2 if HOW == "get_or_set" else 0
+    threads = [threading.Thread(target=lambda: results.append(call())) for _ in range(callers - in_tasks)]
     for thread in threads:
         thread.start()
+    asyncio.run(call_from_tasks(in_tasks))
     for thread in threads:
         thread.join()
+    while _core._loads_in_progress(cache):
+        time.sleep(0.001)
     kind.close(store)
     print(*results, flush=True)
 

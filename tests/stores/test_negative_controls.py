@@ -12,6 +12,8 @@ Builds with the cargo feature `negative-controls` read `FLEXCACHE_DISABLE_RULE`.
 | equality | memory compares keys as Python does, whatever the store does |
 | batch_stamp | the keys of a batch are not invalidated |
 | fill_stamp | the stamp of what a read brings is taken after the read |
+| leases | a load computes without asking for a lease |
+| landing_lease | a load is stored whether its lease is there or not |
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from flexcache_rs import _core
 HERE = Path(__file__).parent
 RULES = "test_store_rules.py"
 COMMITS = "test_store_commits.py"
+LEASES = "test_store_leases.py"
+LOADS = "test_store_loads.py"
 RACES = "test_store_races.py"
 NOTHING = f"{RULES}::test_a_write_that_wrote_nothing_does_not_hide_another_process"
 
@@ -44,6 +48,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "equality": (f"{RULES}::test_equal_numbers_of_different_types[disk-wal]",),
     "batch_stamp": (f"{RACES}::test_writes_of_many_keys_beside_readers[disk-wal-set_many]",),
     "fill_stamp": (f"{COMMITS}::test_a_write_of_the_users_during_a_read[get]",),
+    "leases": (f"{LEASES}::test_a_caller_gets_what_another_process_computes[disk-wal-get_or_set]",),
+    "landing_lease": (
+        f"{LOADS}::test_a_write_of_another_process_outlives_a_computation[disk-wal]",
+        f"{LOADS}::test_a_write_from_elsewhere_outlives_a_computation[user-complete-second cache]",
+    ),
 }
 """The tests that must fail with a rule switched off."""
 

@@ -113,7 +113,7 @@ impl Disk {
         self.made().directory.join(filename)
     }
 
-    fn dumps<'py>(
+    pub(super) fn dumps<'py>(
         &self,
         py: Python<'py>,
         object: &Bound<'py, PyAny>,
@@ -133,7 +133,7 @@ impl Disk {
         })
     }
 
-    fn loads<'py>(
+    pub(super) fn loads<'py>(
         &self,
         py: Python<'py>,
         data: &Bound<'py, PyAny>,

@@ -1,7 +1,14 @@
 //! `Cache` and `FanoutCache` as stores behind a cache in memory, without a detour through Python.
 
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use flexcache_core::tracker::{LANES, Stamp};
-use flexcache_disk::{Commit as DiskCommit, Entry, Key, Label, Put, Value, Written, stripe_of};
+use flexcache_disk::{
+    Commit as DiskCommit, Entry, Key, Label, LeaseTerms, LeaseToken, Leased, OwnedKey, Put, Value, Written,
+    stripe_of,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,8 +17,10 @@ use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyTuple};
 
 use super::arguments::encode_tag;
 use super::cache::DiskCache;
+use super::directory_lease::{AwaitedDirectoryLease, DirectoryLease, LeasePlace, failure};
 use super::wall_clock::now;
 use crate::py::object::key::PlainParts;
+use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::rule_switch::is_off;
 use crate::py::store::seam::{
     Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
@@ -139,6 +148,7 @@ impl DirectoryStore {
         entry: NewEntry<'_, '_>,
         mode: PutMode,
         unless: &(dyn Fn() -> bool + Sync),
+        lease: Option<&LeaseToken>,
     ) -> PyResult<(Written<Put>, usize)> {
         let NewEntry { key, value, seconds, tags } = entry;
         let py = key.py();
@@ -160,7 +170,7 @@ impl DirectoryStore {
         let label = Label { now: time, expire_time: seconds.map(|seconds| time + seconds), tag };
         let written = shard.storing(py, &stored, |record| {
             shard.wait(py, self.retries(), |store, patience| {
-                store.put(in_table, record, label, mode == PutMode::Add, unless, &rules, patience)
+                store.put(in_table, record, label, mode == PutMode::Add, unless, lease, &rules, patience)
             })
         })?;
         Ok((written, stripe_of(in_table)))
@@ -265,6 +275,45 @@ impl Store for DirectoryStore {
         Ok(Loaded { entry, stamp })
     }
 
+    fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
+        let py = key.py();
+        let lane = self.lane(key)?;
+        let shard = self.shard(lane);
+        if shard.is_in_transaction(py)? {
+            // Nobody else can write before it ends, and whoever has the lease may be waiting for that.
+            return Ok(LeaseAnswer::None);
+        }
+        let (datum, raw) = shard.encode_key(&key)?;
+        let owned = Arc::new(OwnedKey { datum: datum.to_value()?, raw });
+        let awaited = request.awaited.and_then(|awaited| {
+            (awaited.as_ref() as &dyn Any).downcast_ref::<AwaitedDirectoryLease>().map(|it| it.place.token)
+        });
+        let tag = request.tags.first().map(|tag| PyString::new(py, tag));
+        let tag = encode_tag(tag.as_ref().map(Bound::as_any))?;
+        let (seconds, takes_over) = (request.seconds, request.takes_over);
+        let terms = LeaseTerms { seconds, tag: tag.borrow()?, awaited, takes_over };
+        let token: LeaseToken = rand::random();
+        let leased = shard.wait(py, self.retries(), |store, patience| {
+            store.lease(owned.borrow(), &token, terms, patience)
+        })?;
+        let store = shard.store(py)?;
+        Ok(match leased {
+            Leased::Held => {
+                let place = LeasePlace::new(store, owned, token);
+                let cache = self.shards[lane].clone_ref(py);
+                let has_ended = AtomicBool::new(false);
+                LeaseAnswer::Held(Arc::new(DirectoryLease { place, cache, seconds, has_ended }))
+            }
+            Leased::Elsewhere(token) => {
+                let place = LeasePlace::new(store, owned, token);
+                LeaseAnswer::Elsewhere(Arc::new(AwaitedDirectoryLease { place }))
+            }
+            // It is as if there were none: the value is computed and stored.
+            Leased::Unavailable => LeaseAnswer::None,
+            Leased::Failed(encoded) => LeaseAnswer::Failed(failure(shard, &key, &encoded)),
+        })
+    }
+
     fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         let shard = self.shard(self.lane(key)?);
         shard.has_key(&key)
@@ -275,10 +324,20 @@ impl Store for DirectoryStore {
         entry: NewEntry<'_, '_>,
         mode: PutMode,
         unless: &(dyn Fn() -> bool + Sync),
+        lease: Option<&Arc<dyn Lease>>,
     ) -> PyResult<Commit<PutResult>> {
         let py = entry.key.py();
         let lane = self.lane(entry.key)?;
-        let (written, stripe) = self.put_in(lane, entry, mode, unless)?;
+        let lease = lease.and_then(|lease| (lease.as_ref() as &dyn Any).downcast_ref::<DirectoryLease>());
+        let token = lease.map(|lease| &lease.place.token);
+        let (written, stripe) = self.put_in(lane, entry, mode, unless, token)?;
+        if let Some(lease) = lease
+            && written.commit.is_some()
+            && matches!(written.result, Put::Inserted | Put::Replaced)
+        {
+            // The write has ended it.
+            lease.has_ended.store(true, Ordering::Release);
+        }
         let stamp = self.stamp_after(py, lane, stripe, written.commit.as_ref());
         let result = match written.result {
             Put::Inserted => PutResult::Inserted,
@@ -343,7 +402,7 @@ impl Store for DirectoryStore {
         let mut stripes = Vec::with_capacity(entries.len());
         let commits = self.transact(py, &distinct, || {
             for (entry, &lane) in entries.iter().zip(&lanes) {
-                stripes.push(self.put_in(lane, *entry, PutMode::Replace, &|| false)?.1);
+                stripes.push(self.put_in(lane, *entry, PutMode::Replace, &|| false, None)?.1);
             }
             Ok(())
         })?;

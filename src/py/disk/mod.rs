@@ -8,6 +8,7 @@ mod codec;
 mod commit_tracker;
 mod count;
 mod datum;
+mod directory_lease;
 pub(crate) mod directory_store;
 mod encoding;
 mod errors;

@@ -85,7 +85,8 @@ impl DiskCache {
         let py = tag.py();
         let tag = encode_tag(Some(tag))?;
         let tag = tag.borrow()?;
-        let Some(last) = self.wait(py, true, DiskStore::last_row)? else { return Ok(0) };
+        // Also where there is nothing: a value that is computed at the moment may have the tag.
+        let last = self.wait(py, true, DiskStore::last_row)?.unwrap_or(0);
         self.until_none(py, retry, |store, patience| store.evict_tag_some(tag, last, patience))
     }
 
@@ -107,7 +108,8 @@ impl DiskCache {
     /// (2, 0)
     #[pyo3(signature = (retry=false))]
     pub(super) fn clear(&self, py: Python<'_>, retry: bool) -> PyResult<u64> {
-        let Some(last) = self.wait(py, true, DiskStore::last_row)? else { return Ok(0) };
+        // Also where there is nothing: a value that is computed at the moment is not to be stored.
+        let last = self.wait(py, true, DiskStore::last_row)?.unwrap_or(0);
         self.until_none(py, retry, |store, patience| store.clear_some(last, patience))
     }
 

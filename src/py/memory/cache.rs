@@ -28,9 +28,9 @@ impl FlexCache {
     #[pyo3(signature = (eviction_policy=OptionalArgument::ABSENT, scan_interval=OptionalArgument::ABSENT, max_items=OptionalArgument::ABSENT,
         max_bytes=OptionalArgument::ABSENT, *, default_ttl=OptionalArgument::ABSENT, thread_safe=OptionalArgument::ABSENT, shards=OptionalArgument::ABSENT,
         background_expiry=OptionalArgument::ABSENT, on_evict=OptionalArgument::ABSENT, store=OptionalArgument::ABSENT,
-        coherence=OptionalArgument::ABSENT, name=OptionalArgument::ABSENT, record=OptionalArgument::ABSENT,
+        coherence=OptionalArgument::ABSENT, lease=OptionalArgument::ABSENT, lease_wait=OptionalArgument::ABSENT, name=OptionalArgument::ABSENT, record=OptionalArgument::ABSENT,
         record_limit=OptionalArgument::ABSENT),
-        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, store=None, coherence='strict', name=None, record=None, record_limit=10000000)")]
+        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, store=None, coherence='strict', lease=30.0, lease_wait=30.0, name=None, record=None, record_limit=10000000)")]
     #[expect(clippy::too_many_arguments, reason = "the constructor is the cache's whole configuration")]
     fn new(
         class: &Bound<'_, PyType>,
@@ -45,6 +45,8 @@ impl FlexCache {
         on_evict: OptionalArgument<'_>,
         store: OptionalArgument<'_>,
         coherence: OptionalArgument<'_>,
+        lease: OptionalArgument<'_>,
+        lease_wait: OptionalArgument<'_>,
         name: OptionalArgument<'_>,
         record: OptionalArgument<'_>,
         record_limit: OptionalArgument<'_>,
@@ -62,6 +64,8 @@ impl FlexCache {
             on_evict,
             store,
             coherence,
+            lease,
+            lease_wait,
             name,
             record,
             record_limit,

@@ -1,5 +1,7 @@
 //! From the arguments of `FlexCache(...)` to a cache.
 
+use std::time::Duration;
+
 use flexcache_core::Limits;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -12,6 +14,12 @@ use super::tier::Tier;
 use crate::py::object::duration;
 use crate::py::object::running_python::call;
 use crate::py::store::seam::Coherence;
+
+/// For how long a load reserves its key where nothing else is said.
+const LEASE_SECONDS: f64 = 30.0;
+
+/// How long a load waits for another one beyond this cache, where nothing else is said.
+const LEASE_WAIT: Duration = Duration::from_secs(30);
 
 /// What the constructor was called with.
 pub(super) struct ConstructorArguments<'py> {
@@ -26,6 +34,8 @@ pub(super) struct ConstructorArguments<'py> {
     pub(super) on_evict: OptionalArgument<'py>,
     pub(super) store: OptionalArgument<'py>,
     pub(super) coherence: OptionalArgument<'py>,
+    pub(super) lease: OptionalArgument<'py>,
+    pub(super) lease_wait: OptionalArgument<'py>,
     pub(super) name: OptionalArgument<'py>,
     pub(super) record: OptionalArgument<'py>,
     pub(super) record_limit: OptionalArgument<'py>,
@@ -56,13 +66,18 @@ impl ConstructorArguments<'_> {
                 .record_limit
                 .or(options::MOST_RECORDED, |most| options::count("record_limit", most))?,
         };
+        let lease = self.lease.or(Some(LEASE_SECONDS), options::lease)?;
+        let lease_wait = self
+            .lease_wait
+            .or(LEASE_WAIT, |most| duration::interval("lease_wait", most).map(Duration::from_nanos))?;
         let callbacks = Callbacks {
             on_evict: self.on_evict.or(None, |callback| options::callable("on_evict", callback))?,
             policy: self.eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
             tier: match self.store.0.filter(|store| !store.is_none()) {
                 Some(store) => {
                     let coherence = self.coherence.or(Coherence::Strict, Coherence::of)?;
-                    Some(Tier::new(&store, coherence, stores::open(&store, coherence)?))
+                    let opened = stores::open(&store, coherence)?;
+                    Some(Tier::new(&store, coherence, lease, lease_wait, opened))
                 }
                 None => {
                     self.coherence.or(Coherence::Strict, Coherence::of)?;

@@ -115,7 +115,8 @@ The value of a key; where it is absent, the value that factory() returns, which 
 However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
 others wait and share what it returns or raises. An exception is not stored: the next call tries
 again. A write to the key while the factory runs comes after it: the callers that wait get the
-value, and the cache does not keep it.
+value, and the cache does not keep it. In front of a directory all that holds for the callers and
+writes of other caches and processes as well, which wait for `lease_wait` seconds at most.
 
 Args:
     key: any hashable.
@@ -126,6 +127,7 @@ Args:
 Raises:
     CircularLoadError: where the factory would have to wait for itself.
     LoadCancelled: where the factory that another caller waits for raised asyncio.CancelledError.
+    LoadFailedElsewhere: where the factory of another process raised what cannot be made again here.
     TypeError, ValueError, OverflowError: as for put().
 
 Whatever the factory raises is raised. O(1) beside the factory.

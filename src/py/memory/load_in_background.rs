@@ -60,6 +60,7 @@ impl Refresh {
         self.state.compare_exchange(REGISTERED, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Lands it where it has not begun, so that it has no lease.
     fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         if self.take() { self.cache.get().land(py, &self.load, None) } else { Ok(()) }
     }

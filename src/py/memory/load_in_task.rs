@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
+use super::leasing::{end_lease, failure_for_others};
 use super::load_in_thread::{LoadHandle, outcome_of};
 use super::state::FlexCache;
 use crate::py::object::running_python::{call, report_unraisable};
@@ -36,8 +37,9 @@ pub(super) struct TaskLanding {
 #[pymethods]
 impl TaskLanding {
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let outcome = outcome_of_task(task);
-        self.land(py, outcome.unwrap_or(None))
+        let outcome = outcome_of_task(task).unwrap_or(None);
+        let failure = failure_for_others(py, &self.load, outcome.as_ref());
+        self.land(py, outcome, failure)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -46,11 +48,14 @@ impl TaskLanding {
 }
 
 impl TaskLanding {
-    fn land(&self, py: Python<'_>, outcome: Option<Outcome>) -> PyResult<()> {
-        if self.due.swap(false, Ordering::AcqRel) {
-            self.cache.get().land(py, &self.load, outcome)?;
+    fn land(&self, py: Python<'_>, outcome: Option<Outcome>, failure: Option<Vec<u8>>) -> PyResult<()> {
+        if !self.due.swap(false, Ordering::AcqRel) {
+            return Ok(());
         }
-        Ok(())
+        let landed = self.cache.get().land(py, &self.load, outcome);
+        // An event loop may run in this thread.
+        end_lease(py, &self.load, failure, false);
+        landed
     }
 }
 
@@ -59,7 +64,7 @@ impl Drop for TaskLanding {
         if self.due.load(Ordering::Acquire) {
             let _ = Python::try_attach(|py| {
                 let pending = PyErr::take(py);
-                if let Err(error) = self.land(py, None) {
+                if let Err(error) = self.land(py, None, None) {
                     report_unraisable(py, error);
                 }
                 if let Some(pending) = pending {
@@ -145,7 +150,7 @@ fn launch<'py>(
         created
     };
     create().inspect_err(|_| {
-        let _ = landing.get().land(py, None);
+        let _ = landing.get().land(py, None, None);
     })
 }
 

@@ -11,6 +11,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
 
 use super::core_errors::TooLargeError;
+use super::leasing::{Asks, Turn, end_lease, failure_for_others, take_turn, wait_for_turn};
 use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
@@ -18,7 +19,7 @@ use crate::py::object::hooks;
 use crate::py::object::running_python::{call, detached};
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::load_circle::{
-    Chain, Waiter, enter_context, leave_context, own_load, thread_waits, thread_waits_no_more,
+    Chain, Waiter, enter_context, leave_context, own_load, running_loop, thread_waits, thread_waits_no_more,
 };
 use crate::py::store::loads::{Leader, Load, Origin, Outcome, next_number};
 use crate::py::store::shard_loads::{How, Joined};
@@ -51,6 +52,36 @@ impl LoadHandle {
     /// Keep the result from those who wait: they compute themselves.
     fn do_not_share(&self) {
         self.0.do_not_share();
+    }
+
+    /// Ask for the lease of the load, before it computes.
+    ///
+    /// Returns what `look()` returned if that is not `nothing`: a value that makes computing needless. Returns
+    /// `nothing` if the load is to compute. Where another load computes the value, waits for it if `blocks`; else
+    /// returns the load itself, for the caller to ask again. A load that is not `patient` is not to compute then.
+    #[pyo3(signature = (cache, look, nothing, blocks=true, patient=true))]
+    fn lease(
+        this: &Bound<'_, Self>,
+        cache: &Bound<'_, FlexCache>,
+        look: &Bound<'_, PyAny>,
+        nothing: &Bound<'_, PyAny>,
+        blocks: bool,
+        patient: bool,
+    ) -> PyResult<Py<PyAny>> {
+        let load = &this.get().0;
+        let look = || Ok(Some(call(look, [])?).filter(|found| !found.is(nothing)).map(Bound::unbind));
+        let asks = if patient { Asks::Patiently } else { Asks::Once };
+        let turn = if blocks { wait_for_turn } else { take_turn }(cache, load, asks, &look)?;
+        Ok(match turn {
+            Turn::Found(value) => value,
+            Turn::Computes => nothing.clone().unbind(),
+            Turn::Waits(_) => this.clone().into_any().unbind(),
+        })
+    }
+
+    /// Take the lease from whoever has it.
+    fn take_lease(&self, cache: &Bound<'_, FlexCache>) -> PyResult<()> {
+        take_turn(cache, &self.0, Asks::ToTakeOver, &|| Ok(None)).map(drop)
     }
 }
 
@@ -91,6 +122,8 @@ pub(super) struct Lead<'a, 'py> {
     cache: &'a Bound<'py, FlexCache>,
     load: &'a Arc<Load>,
     outcome: Option<Outcome>,
+    /// What those are told who wait in other processes.
+    failure: Option<Vec<u8>>,
     token: Option<Bound<'py, PyAny>>,
     /// The context's load, which needs this one.
     own: Option<(Arc<Load>, u64)>,
@@ -100,7 +133,7 @@ pub(super) struct Lead<'a, 'py> {
 impl<'a, 'py> Lead<'a, 'py> {
     /// Takes over a load that was just registered.
     pub(super) fn new(cache: &'a Bound<'py, FlexCache>, load: &'a Arc<Load>) -> Self {
-        Self { cache, load, outcome: None, token: None, own: None, ended: Ok(()) }
+        Self { cache, load, outcome: None, failure: None, token: None, own: None, ended: Ok(()) }
     }
 
     /// Computes in the caller's context.
@@ -122,6 +155,7 @@ impl<'a, 'py> Lead<'a, 'py> {
             Ok(value) => Some(Outcome::Value(value.clone_ref(py))),
             Err(error) => outcome_of(error.value(py)),
         };
+        self.failure = failure_for_others(py, self.load, self.outcome.as_ref());
         self.land();
         std::mem::replace(&mut self.ended, Ok(())).and(result)
     }
@@ -135,6 +169,7 @@ impl<'a, 'py> Lead<'a, 'py> {
             own.needs_no_more(number);
         }
         self.ended = self.cache.get().land(py, self.load, self.outcome.take());
+        end_lease(py, self.load, self.failure.take(), true);
     }
 }
 
@@ -161,18 +196,6 @@ fn is_cancellation(error: &Bound<'_, PyAny>) -> bool {
         .import(intern!(py, "asyncio.exceptions"))
         .and_then(|module| module.getattr(intern!(py, "CancelledError")));
     class.and_then(|class| error.is_instance(&class)).unwrap_or(false)
-}
-
-/// The event loop that runs in this thread, by address.
-fn running_loop(py: Python<'_>) -> PyResult<Option<usize>> {
-    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
-    // A program that never imported asyncio has no loop, and need not import it for the answer.
-    if !modules.contains(intern!(py, "asyncio.events"))? {
-        return Ok(None);
-    }
-    let events = py.import(intern!(py, "asyncio.events"))?;
-    let running = events.getattr(intern!(py, "_get_running_loop"))?.call0()?;
-    Ok((!running.is_none()).then(|| running.as_ptr() as usize))
 }
 
 /// A thread that waits for a load.
@@ -251,6 +274,10 @@ pub(super) fn run(
                 return Lead::new(cache, load).compute(needed_by, || compute(&mine));
             }
             Joined::Other(other) => {
+                if cache.get().discard_if_void(py, &other)? {
+                    cache.get().leave(py, &other)?;
+                    continue;
+                }
                 if let Some(value) = wait(cache, &other)? {
                     return Ok(value);
                 }
@@ -290,11 +317,11 @@ pub(crate) fn get_or_set(
         tier.check_tags(py, &tags)?;
     }
     run(cache, key, How::Join, |handle| {
-        // Another may have landed since we looked.
-        if let Some(value) = cache.get().peek_at(key.as_borrowed())? {
+        declare(cache, &handle.get().0, Arc::clone(&tags))?;
+        let look = || cache.get().peek_at(key.as_borrowed());
+        if let Turn::Found(value) = wait_for_turn(cache, &handle.get().0, Asks::Patiently, &look)? {
             return Ok(value);
         }
-        declare(cache, &handle.get().0, Arc::clone(&tags))?;
         let value = call(factory, [])?;
         // SAFETY: the object is valid.
         if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {

@@ -3,6 +3,9 @@
 //! It is as quick to ask as memory itself, so it has no tracker: a copy in front of it is served only where the user said
 //! for how long, or that nobody else writes to it.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use flexcache_core::tracker::{Stamp, Tracker};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -13,6 +16,8 @@ use super::terms::{IfPresent, Terms};
 use crate::py::object::duration;
 use crate::py::object::hooks;
 use crate::py::object::key::python_hash;
+use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
+use crate::py::store::loads::{Leader, Load, LoadLease, Origin};
 use crate::py::store::seam::{
     Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
 };
@@ -70,6 +75,39 @@ impl MemoryStore {
     }
 }
 
+/// A load of the cache behind.
+#[derive(Debug)]
+struct MemoryLease {
+    cache: Py<FlexCache>,
+    load: Arc<Load>,
+}
+
+impl Lease for MemoryLease {
+    fn order(&self) -> u64 {
+        self.load.held_lease().map_or_else(|| self.load.hash(), |further| further.order())
+    }
+
+    fn is_valid(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.load.is_discarded() {
+            return Ok(false);
+        }
+        self.load.held_lease().map_or(Ok(true), |further| further.is_valid(py))
+    }
+
+    fn encode_failure(&self, error: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
+        self.load.held_lease()?.encode_failure(error)
+    }
+
+    fn end(self: Arc<Self>, py: Python<'_>, failure: Option<Vec<u8>>, may_wait: bool) {
+        let shard = self.cache.get().shards.of(self.load.hash());
+        let removed = shard.with(py, |shard| shard.loads.remove(&self.load));
+        drop(removed);
+        if let LoadLease::Held(further) = self.load.set_lease(LoadLease::None) {
+            further.end(py, failure, may_wait);
+        }
+    }
+}
+
 impl Store for MemoryStore {
     fn equality(&self) -> Equality {
         Equality::Python
@@ -96,6 +134,30 @@ impl Store for MemoryStore {
         Ok(self.stamp_at(Self::stripe_of(key)?))
     }
 
+    /// A load of the cache behind, which nobody joins and its writes discard.
+    fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
+        let (py, cache) = (key.py(), self.cache.get());
+        let load = cache.new_load(&key, Leader::this_thread(), false)?;
+        cache.shards.of(load.hash()).with(py, |shard| shard.loads.watch(&load))?;
+        let lease = Arc::new(MemoryLease { cache: self.cache.clone_ref(py), load });
+        // That of what is behind the cache behind.
+        match cache.tier.as_ref().map(|tier| tier.store.lease(key, request)).transpose() {
+            Ok(None | Some(LeaseAnswer::None)) => Ok(LeaseAnswer::Held(lease)),
+            Ok(Some(LeaseAnswer::Held(further))) => {
+                drop(lease.load.set_lease(LoadLease::Held(further)));
+                Ok(LeaseAnswer::Held(lease))
+            }
+            Ok(Some(other)) => {
+                lease.end(py, None, true);
+                Ok(other)
+            }
+            Err(error) => {
+                lease.end(py, None, true);
+                Err(error)
+            }
+        }
+    }
+
     fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         self.cache.get().has(key)
     }
@@ -105,12 +167,15 @@ impl Store for MemoryStore {
         entry: NewEntry<'_, '_>,
         mode: PutMode,
         unless: &(dyn Fn() -> bool + Sync),
+        lease: Option<&Arc<dyn Lease>>,
     ) -> PyResult<Commit<PutResult>> {
         let NewEntry { key, value, seconds, tags } = entry;
         self.write(key, |cache| {
             if unless() {
                 return Ok(PutResult::Discarded);
             }
+            let lease = lease.and_then(|lease| (lease.as_ref() as &dyn Any).downcast_ref::<MemoryLease>());
+            let origin = lease.map_or(Origin::Write, |lease| Origin::Landing(&lease.load));
             let present = cache.get().has(key)?;
             if mode == PutMode::Add && present {
                 return Ok(PutResult::Present);
@@ -118,9 +183,10 @@ impl Store for MemoryStore {
             let (hash, weight) = (cache.get().hash(key)?, hooks::weight(&value)?);
             let if_present = if mode == PutMode::Add { IfPresent::Keep } else { IfPresent::Replace };
             let deadline = seconds.and_then(|seconds| duration::after(seconds).deadline());
-            let terms = Terms { deadline, tags, ..Terms::new(weight, if_present) };
+            let terms = Terms { deadline, tags, origin, ..Terms::new(weight, if_present) };
             let stored = FlexCache::write_until(&cache.as_borrowed(), key, value, hash, terms)?;
             Ok(match (stored, present) {
+                (false, _) if lease.is_some() => PutResult::Discarded,
                 (false, _) => PutResult::Present,
                 (true, true) => PutResult::Replaced,
                 (true, false) => PutResult::Inserted,
@@ -160,7 +226,7 @@ impl Store for MemoryStore {
     }
 
     fn put_many(&self, _py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {
-        let put = |entry: &NewEntry<'_, '_>| Ok(self.put(*entry, PutMode::Replace, &|| false)?.stamp);
+        let put = |entry: &NewEntry<'_, '_>| Ok(self.put(*entry, PutMode::Replace, &|| false, None)?.stamp);
         entries.iter().map(put).collect()
     }
 

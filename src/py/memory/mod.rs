@@ -9,6 +9,7 @@ pub(crate) mod entries;
 pub(crate) mod expiry;
 pub(crate) mod fast;
 pub(crate) mod finish_removal;
+pub(crate) mod leasing;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod load_in_background;

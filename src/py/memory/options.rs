@@ -17,6 +17,9 @@ use crate::py::object::running_python::next;
 /// More shards than this serve no machine.
 const MOST_SHARDS: u64 = 1024;
 
+/// A day: a process that dies keeps a key reserved for so long.
+const LONGEST_LEASE: Nanos = 86_400_000_000_000;
+
 /// How many lookups are recorded where nothing else is said.
 pub(crate) const MOST_RECORDED: u64 = 10_000_000;
 
@@ -64,6 +67,21 @@ impl<'py> FromPyObject<'_, 'py> for OptionalArgument<'py> {
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> Result<Self, Self::Error> {
         Ok(Self(Some(value.to_owned())))
     }
+}
+
+/// For how many seconds a computation reserves its key; `None` where it does not.
+pub(super) fn lease(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let nanos = duration::interval("lease", value)?;
+    if nanos == 0 || nanos > LONGEST_LEASE {
+        return Err(PyValueError::new_err(format!(
+            "lease must be None, or more than 0 seconds and at most a day, not {}",
+            shown(&value.as_borrowed())
+        )));
+    }
+    Ok(Some(std::time::Duration::from_nanos(nanos).as_secs_f64()))
 }
 
 impl<'py> OptionalArgument<'py> {

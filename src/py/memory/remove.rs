@@ -12,7 +12,7 @@ use super::entries::missing;
 use super::expiry::BATCH;
 use super::state::FlexCache;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
-use crate::py::store::loads::Load;
+use crate::py::store::loads::{Load, LoadLease};
 use crate::py::store::shard_loads::ShardLoads;
 
 impl FlexCache {
@@ -77,7 +77,12 @@ impl FlexCache {
         let py = key.py();
         if let Some(tier) = &self.tier {
             let may_land = self.shards.of(load.hash()).with(py, |shard| shard.loads.may_land(load, &[]))?;
-            return if may_land { self.remove_through(tier, key).map(drop) } else { Ok(()) };
+            let may_write = match load.lease() {
+                LoadLease::Held(lease) => lease.is_valid(py)?,
+                LoadLease::Elsewhere => false,
+                LoadLease::None | LoadLease::Waits(..) => true,
+            };
+            return if may_land && may_write { self.remove_through(tier, key).map(drop) } else { Ok(()) };
         }
         let turn = self.turn(py)?;
         let unless_written = |loads: &mut ShardLoads, _| loads.may_land(load, &[]).then(Vec::new);

@@ -1,6 +1,7 @@
 //! A cache's view of the store behind it: what may be served from memory, and under which key it lies there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flexcache_core::{Clock, Nanos, Stamp};
 use pyo3::exceptions::PyValueError;
@@ -11,7 +12,8 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::process::clock::SystemClock;
 use crate::py::store::cached_result::CachedResult;
-use crate::py::store::loads::Origin;
+use crate::py::store::loads::{LoadLease, Origin};
+use crate::py::store::rule_switch::is_off;
 use crate::py::store::seam::{
     Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
 };
@@ -21,6 +23,10 @@ pub(crate) struct Tier {
     /// What the user gave.
     pub(crate) given: Py<PyAny>,
     pub(crate) coherence: Coherence,
+    /// For how long a load reserves its key; `None` where it does not.
+    pub(crate) lease_seconds: Option<f64>,
+    /// How long a load waits for another one beyond this cache.
+    pub(crate) lease_wait: Duration,
     pub(crate) store: Arc<dyn Store>,
 }
 
@@ -45,13 +51,19 @@ fn as_in_memory(py: Python<'_>, entry: &mut StoredEntry) -> PyResult<()> {
 }
 
 impl Tier {
-    pub(crate) fn new(given: &Bound<'_, PyAny>, coherence: Coherence, store: Arc<dyn Store>) -> Self {
-        Self { given: given.clone().unbind(), coherence, store }
+    pub(crate) fn new(
+        given: &Bound<'_, PyAny>,
+        coherence: Coherence,
+        lease_seconds: Option<f64>,
+        lease_wait: Duration,
+        store: Arc<dyn Store>,
+    ) -> Self {
+        Self { given: given.clone().unbind(), coherence, lease_seconds, lease_wait, store }
     }
 
     /// The same for a copy of the cache. It shares the store, so the copies in memory stay what they are.
     pub(crate) fn share(&self, py: Python<'_>) -> Self {
-        Self { given: self.given.clone_ref(py), coherence: self.coherence, store: Arc::clone(&self.store) }
+        Self { given: self.given.clone_ref(py), store: Arc::clone(&self.store), ..*self }
     }
 
     /// Refuses tags of which the store cannot keep so many for an entry.
@@ -124,8 +136,22 @@ impl Tier {
     ) -> PyResult<Commit<PutResult>> {
         let plain = as_in_store(entry.value)?;
         let value = plain.as_ref().map_or(entry.value, |plain| plain.as_any().as_borrowed());
-        let is_discarded = || matches!(origin, Origin::Landing(load) if load.is_discarded());
-        self.store.put(NewEntry { value, ..entry }, mode, &is_discarded)
+        let Origin::Landing(load) = origin else {
+            return self.store.put(NewEntry { value, ..entry }, mode, &|| false, None);
+        };
+        let lease = match load.lease() {
+            LoadLease::Elsewhere => {
+                return Ok(Commit { result: PutResult::Discarded, stamp: Stamp::NONE });
+            }
+            LoadLease::Held(lease) => Some(lease).filter(|_| !is_off("landing_lease")),
+            LoadLease::None | LoadLease::Waits(..) => None,
+        };
+        let commit =
+            self.store.put(NewEntry { value, ..entry }, mode, &|| load.is_discarded(), lease.as_ref())?;
+        if commit.result == PutResult::Discarded {
+            load.discard();
+        }
+        Ok(commit)
     }
 
     /// Stores or replaces entries, and returns the stamp of each.
@@ -159,6 +185,8 @@ impl Tier {
     /// The keyword arguments that give a cache this tier.
     pub(crate) fn configuration(&self, arguments: &Bound<'_, PyDict>) -> PyResult<()> {
         arguments.set_item("store", &self.given)?;
+        arguments.set_item("lease", self.lease_seconds)?;
+        arguments.set_item("lease_wait", self.lease_wait.as_secs_f64())?;
         self.coherence.configuration(arguments)
     }
 }

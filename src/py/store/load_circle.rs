@@ -6,8 +6,8 @@
 //! loop it needs, and what was asked for in its context. A task that was started in a load's context
 //! counts only while the load's own task waits for it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
 use parking_lot::Mutex;
@@ -78,6 +78,71 @@ pub(crate) fn context_of<'py>(py: Python<'py>, load: &Arc<Load>) -> PyResult<Bou
     let set = variable(py)?.getattr(intern!(py, "set"))?;
     context.call_method1(intern!(py, "run"), (set, value))?;
     Ok(context)
+}
+
+/// The event loop that runs in this thread, by address.
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Option<usize>> {
+    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
+    // A program that never imported asyncio has no loop, and need not import it for the answer.
+    if !modules.contains(intern!(py, "asyncio.events"))? {
+        return Ok(None);
+    }
+    let events = py.import(intern!(py, "asyncio.events"))?;
+    let running = events.getattr(intern!(py, "_get_running_loop"))?.call0()?;
+    Ok((!running.is_none()).then(|| running.as_ptr() as usize))
+}
+
+/// The loads that hold leases, each with its place in the order of all leases.
+static HOLDERS: Mutex<Vec<(u64, Weak<Load>)>> = Mutex::new(Vec::new());
+
+/// From now on a load holds a lease, until it lands.
+pub(crate) fn holds_lease(load: &Arc<Load>, order: u64) {
+    let mut holders = HOLDERS.lock();
+    // One that lands is dropped soon afterwards; dropping a weak reference runs nothing.
+    holders.retain(|(_, holder)| holder.strong_count() > 0);
+    holders.push((order, Arc::downgrade(load)));
+}
+
+/// Whether a load may wait for a lease of another process: no load of this process that needs it, directly or through
+/// others, may hold a lease with the same or a later place in the order. So no circle of processes wait for one another.
+pub(crate) fn may_wait_for_lease(
+    py: Python<'_>,
+    load: &Arc<Load>,
+    blocks: Option<usize>,
+    order: u64,
+) -> bool {
+    let later: Vec<_> = {
+        let holders = HOLDERS.lock();
+        let later = holders.iter().filter(|(held, _)| *held >= order);
+        later.filter_map(|(_, holder)| holder.upgrade()).collect()
+    };
+    let keeps_waiting = |holder: &Arc<Load>| {
+        if Arc::ptr_eq(holder, load) || holder.has_landed() {
+            return false;
+        }
+        // In the frames of the same thread, or in tasks of the event loop that it blocks.
+        let is_below = match &holder.leader {
+            Leader::Thread(_) => holder.leader.thread().is_some_and(|it| Some(it) == load.leader.thread()),
+            Leader::Task { address, .. } => Some(*address) == blocks,
+        };
+        is_below || needs(py, holder, load)
+    };
+    !later.iter().any(keeps_waiting)
+}
+
+/// Whether a load cannot land before another one has, or perhaps cannot.
+fn needs(py: Python<'_>, load: &Arc<Load>, other: &Arc<Load>) -> bool {
+    let (mut seen, mut open) = (HashSet::new(), vec![Arc::clone(load)]);
+    while let Some(one) = open.pop() {
+        if Arc::ptr_eq(&one, other) {
+            return true;
+        }
+        if !one.has_landed() && seen.insert(Arc::as_ptr(&one)) {
+            open.extend(blocked_by(&one));
+            open.extend(one.all_needs(py).into_iter().map(|(needed, _)| needed));
+        }
+    }
+    false
 }
 
 /// What one thread waits for, the latest last, each with the event loop that it keeps from running.

@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError};
@@ -22,6 +22,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::exception_copy;
+use super::lease::{AwaitedLease, Lease};
 use crate::py::process::background;
 
 create_exception!(
@@ -29,6 +30,13 @@ create_exception!(
     CircularLoadError,
     PyRuntimeError,
     "A computation would have to wait for itself."
+);
+
+create_exception!(
+    flexcache_rs,
+    LoadFailedElsewhere,
+    PyException,
+    "The computation of a value failed in another process, with an exception that cannot be made again here."
 );
 
 create_exception!(
@@ -86,6 +94,19 @@ pub(crate) struct Need {
     via: Option<Py<PyAny>>,
 }
 
+/// What a load has of its store's lease.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum LoadLease {
+    /// It has none: the store gives none, or was not asked.
+    #[default]
+    None,
+    /// It waits for another load, until a moment.
+    Waits(Arc<dyn AwaitedLease>, Instant),
+    Held(Arc<dyn Lease>),
+    /// Another load has it, for which this one does not wait: its result is for its callers alone.
+    Elsewhere,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct State {
     /// Kept only while somebody waits.
@@ -125,6 +146,7 @@ pub(crate) struct Load {
     has_landed: AtomicBool,
     /// How many wait. Goes up only under the lock of the shard.
     waiting: AtomicUsize,
+    lease: Mutex<LoadLease>,
     state: Mutex<State>,
     landed: Condvar,
 }
@@ -200,6 +222,7 @@ impl Load {
             unshared: AtomicBool::new(false),
             has_landed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            lease: Mutex::default(),
             state: Mutex::default(),
             landed: Condvar::new(),
         })
@@ -209,6 +232,40 @@ impl Load {
     /// under it; a fork's child never takes its parent's.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it has of its store's lease; nothing where it is its parent's.
+    pub(crate) fn lease(&self) -> LoadLease {
+        if !self.is_of_this_process() {
+            return LoadLease::None;
+        }
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets what it has of its store's lease. Returns what it had.
+    pub(crate) fn set_lease(&self, lease: LoadLease) -> LoadLease {
+        if !self.is_of_this_process() {
+            return LoadLease::None;
+        }
+        std::mem::replace(&mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner), lease)
+    }
+
+    /// The lease that it holds.
+    pub(crate) fn held_lease(&self) -> Option<Arc<dyn Lease>> {
+        match self.lease() {
+            LoadLease::Held(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// The tags that it is known to have before it lands.
+    pub(crate) fn tags(&self) -> &[PyBackedStr] {
+        self.tags.get().map_or(&[], |tags| tags)
+    }
+
+    /// New callers do not join it.
+    pub(crate) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_of_this_process(&self) -> bool {

@@ -2,9 +2,11 @@
 
 pub(crate) mod cached_result;
 pub(crate) mod exception_copy;
+pub(crate) mod lease;
 pub(crate) mod load_circle;
 pub(crate) mod loads;
 pub(crate) mod object;
 pub(crate) mod rule_switch;
 pub(crate) mod seam;
 pub(crate) mod shard_loads;
+pub(crate) mod watches;

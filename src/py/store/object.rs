@@ -3,6 +3,7 @@
 //! Nothing is known of the order in which its writes take effect. So each write holds a ticket of its stripe of keys,
 //! and a write that overlapped another one of its stripe leaves no copy in memory.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,8 +15,10 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
 
+use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::rule_switch::is_off;
 use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
+use super::watches::{Watch, Watches};
 use crate::py::object::key::python_hash;
 
 /// The methods without which an object is no store.
@@ -58,6 +61,17 @@ impl Drop for Ticket<'_> {
     }
 }
 
+/// What a write means for the loads of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It comes after them: their results are discarded.
+    Replaces,
+    /// It is the result of one of them, which comes after the others if it is written.
+    Lands,
+    /// Nothing.
+    Touches,
+}
+
 /// An entry as `load` and `pop` return it.
 type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
 
@@ -66,6 +80,8 @@ pub(crate) struct ObjectStore {
     object: Py<PyAny>,
     tracker: Tracker,
     stripes: [Stripe; STRIPES],
+    /// The loads of the caches in front of it.
+    watches: Arc<Watches>,
     /// Whether a cache wants others' writes to be seen, so that `version()` has to be asked.
     has_version: AtomicBool,
     known_version: AtomicU64,
@@ -133,6 +149,7 @@ impl ObjectStore {
             object: object.clone().unbind(),
             tracker: Tracker::new(),
             stripes: [const { Stripe { begun: AtomicU64::new(0), active: AtomicU64::new(0) } }; STRIPES],
+            watches: Arc::default(),
             has_version: AtomicBool::new(false),
             known_version: AtomicU64::new(0),
             optional,
@@ -143,8 +160,12 @@ impl ObjectStore {
         self.optional.contains(&method)
     }
 
+    fn hash(key: Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
+        Ok(python_hash(&key)?.cast_unsigned() as u64)
+    }
+
     fn stripe_of(key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
-        Ok(Tracker::stripe_of(python_hash(&key)?.cast_unsigned() as u64))
+        Ok(Tracker::stripe_of(Self::hash(key)?))
     }
 
     /// Starts a generation if the store's version is not the one that is known.
@@ -173,14 +194,19 @@ impl ObjectStore {
     fn write<'py, R>(
         &self,
         key: Borrowed<'_, 'py, PyAny>,
+        kind: Kind,
         write: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
         has_written: impl FnOnce(&R) -> bool,
     ) -> PyResult<Commit<R>> {
         let py = key.py();
-        let stripe = Self::stripe_of(key)?;
+        let hash = Self::hash(key)?;
+        let stripe = Tracker::stripe_of(hash);
         self.ask_version(py)?;
         let before = self.known_version.load(Ordering::Acquire);
         let ticket = Ticket::take(&self.stripes[stripe]);
+        if kind == Kind::Replaces {
+            self.watches.written(key, hash)?;
+        }
         if !is_off("epoch_before_commit") {
             self.tracker.invalidate(1 << stripe);
         }
@@ -189,7 +215,12 @@ impl ObjectStore {
             self.tracker.invalidate(1 << stripe);
         }
         let result = written?;
-        if self.asks_version() && has_written(&result) {
+        let has_written = has_written(&result);
+        if kind == Kind::Replaces || (kind == Kind::Lands && has_written) {
+            // Also those that began while the store was written.
+            self.watches.written(key, hash)?;
+        }
+        if self.asks_version() && has_written {
             let after = self.version(py)?;
             if after == before.wrapping_add(1) {
                 // One write lies between, and that is ours.
@@ -202,16 +233,19 @@ impl ObjectStore {
         Ok(Commit { result, stamp })
     }
 
-    /// Runs a write that may concern any key.
+    /// Runs a write that may concern any key. `discard` discards the loads that it concerns, before it and after.
     fn write_all<R>(
         &self,
         py: Python<'_>,
+        discard: impl Fn() -> PyResult<()>,
         write: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
     ) -> PyResult<R> {
         let tickets: Vec<_> = self.stripes.iter().map(Ticket::take).collect();
+        discard()?;
         self.tracker.start_generation();
         let written = write(self.object.bind(py));
         self.tracker.start_generation();
+        discard()?;
         drop(tickets);
         written
     }
@@ -274,6 +308,11 @@ impl Store for ObjectStore {
         Ok(Loaded { entry, stamp })
     }
 
+    /// Any number of loads have one at a time: it only watches for writes through this store.
+    fn lease(&self, key: Borrowed<'_, '_, PyAny>, _request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
+        Ok(LeaseAnswer::Held(Arc::new(self.watches.watch(key, Self::hash(key)?)?)))
+    }
+
     fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         if !self.has("contains") {
             return Ok(self.find(key)?.is_some());
@@ -286,14 +325,18 @@ impl Store for ObjectStore {
         entry: NewEntry<'_, '_>,
         mode: PutMode,
         unless: &(dyn Fn() -> bool + Sync),
+        lease: Option<&Arc<dyn Lease>>,
     ) -> PyResult<Commit<PutResult>> {
         let NewEntry { key, value, seconds, tags } = entry;
         let py = key.py();
-        let tags = PyTuple::new(py, tags.iter().map(|tag| &**tag))?;
-        let put = |object: &Bound<'_, PyAny>| {
-            if unless() {
+        let given = PyTuple::new(py, tags.iter().map(|tag| &**tag))?;
+        let watch = lease.and_then(|lease| (lease.as_ref() as &dyn Any).downcast_ref::<Watch>());
+        let put_now = |object: &Bound<'_, PyAny>| {
+            let may_land = watch.map_or(Ok(true), |watch| watch.may_land(py, tags))?;
+            if unless() || !may_land {
                 return Ok(PutResult::Discarded);
             }
+            let tags = given;
             if mode == PutMode::Add && self.has("add") {
                 let added =
                     object.call_method1(intern!(py, "add"), (key, value, seconds, tags))?.is_truthy()?;
@@ -305,13 +348,27 @@ impl Store for ObjectStore {
             object.call_method1(intern!(py, "save"), (key, value, seconds, tags))?;
             Ok(if mode == PutMode::Add { PutResult::Inserted } else { PutResult::Stored })
         };
-        self.write(key, put, |&result| !matches!(result, PutResult::Present | PutResult::Discarded))
+        let put = |object: &Bound<'_, PyAny>| {
+            if watch.is_none() || !self.has("transact") {
+                return put_now(object);
+            }
+            // Other writers come before the transaction, and discard, or after it, and replace.
+            let mut result = PutResult::Discarded;
+            let transaction = object.call_method0(intern!(py, "transact"))?;
+            inside(&transaction, || {
+                result = put_now(object)?;
+                Ok(())
+            })?;
+            Ok(result)
+        };
+        let kind = if lease.is_some() { Kind::Lands } else { Kind::Replaces };
+        self.write(key, kind, put, |&result| !matches!(result, PutResult::Present | PutResult::Discarded))
     }
 
     fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<bool>> {
         let remove =
             |object: &Bound<'_, PyAny>| object.call_method1(intern!(key.py(), "remove"), (key,))?.is_truthy();
-        self.write(key, remove, |&removed| removed)
+        self.write(key, Kind::Replaces, remove, |&removed| removed)
     }
 
     fn pop(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<Option<StoredEntry>>> {
@@ -324,7 +381,7 @@ impl Store for ObjectStore {
             let removed = object.call_method1(intern!(py, "remove"), (key,))?.is_truthy()?;
             Ok(found.filter(|_| removed))
         };
-        self.write(key, pop, Option::is_some)
+        self.write(key, Kind::Replaces, pop, Option::is_some)
     }
 
     fn touch(&self, key: Borrowed<'_, '_, PyAny>, seconds: Option<f64>) -> PyResult<Commit<bool>> {
@@ -338,11 +395,12 @@ impl Store for ObjectStore {
             object.call_method1(intern!(py, "save"), (key, found.value, seconds, tags))?;
             Ok(true)
         };
-        self.write(key, touch, |&touched| touched)
+        self.write(key, Kind::Touches, touch, |&touched| touched)
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.write_all(py, |object| object.call_method0(intern!(py, "clear")).map(drop))
+        let discard = || self.watches.cleared(py);
+        self.write_all(py, discard, |object| object.call_method0(intern!(py, "clear")).map(drop))
     }
 
     fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
@@ -352,14 +410,15 @@ impl Store for ObjectStore {
                 self.object.bind(py).repr()?
             )));
         }
-        self.write_all(py, |object| object.call_method1(intern!(py, "evict_tag"), (tag,))?.extract())
+        let discard = || self.watches.evicting(py, tag);
+        self.write_all(py, discard, |object| object.call_method1(intern!(py, "evict_tag"), (tag,))?.extract())
     }
 
     fn put_many(&self, py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {
         let mut stamps = Vec::with_capacity(entries.len());
         self.transact(py, || {
             for entry in entries {
-                stamps.push(self.put(*entry, PutMode::Replace, &|| false)?.stamp);
+                stamps.push(self.put(*entry, PutMode::Replace, &|| false, None)?.stamp);
             }
             Ok(())
         })?;

@@ -4,11 +4,14 @@
 //! changed, in a [`Commit`]. Whether a copy in memory may still be served is decided by its [`Stamp`] alone: a load
 //! takes it before it reads, a write takes it in the order of the commits. `flexcache_core::tracker` has the argument.
 
+use std::sync::Arc;
+
 use flexcache_core::{Nanos, Stamp};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyString};
 
+use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::object::duration;
 
 /// A live entry of a store.
@@ -45,7 +48,7 @@ pub(crate) enum PutResult {
     Present,
     Inserted,
     Replaced,
-    /// Nothing: `unless` said so.
+    /// Nothing: `unless` said so, or the lease was not there.
     Discarded,
     /// It is stored now. The store cannot tell whether there was another.
     Stored,
@@ -99,13 +102,20 @@ pub(crate) trait Store: Send + Sync {
     fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool>;
 
     /// Stores an entry, unless `unless` is true when the write's turn has come. It is asked where no other write of this
-    /// store object can come between, if the store knows such a place, and may run no Python.
+    /// store object can come between, if the store knows such a place, and may run no Python. With a `lease`, which this
+    /// store has given, the entry is stored only if that is still there, and it ends with the write.
     fn put(
         &self,
         entry: NewEntry<'_, '_>,
         mode: PutMode,
         unless: &(dyn Fn() -> bool + Sync),
+        lease: Option<&Arc<dyn Lease>>,
     ) -> PyResult<Commit<PutResult>>;
+
+    /// Asks for the lease of a key, as whose only load the caller computes then.
+    fn lease(&self, _key: Borrowed<'_, '_, PyAny>, _request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
+        Ok(LeaseAnswer::None)
+    }
 
     /// Removes an entry. Whether a live one was there.
     fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Commit<bool>>;

@@ -101,10 +101,21 @@ impl ShardLoads {
             }
             return Some(Joined::Other(Arc::clone(load)));
         }
-        self.clock += 1;
-        mine.began.store(self.clock, Ordering::Relaxed);
-        self.running.push(Arc::clone(mine));
+        self.begin(mine);
         Some(Joined::Leads)
+    }
+
+    fn begin(&mut self, load: &Arc<Load>) {
+        self.clock += 1;
+        load.began.store(self.clock, Ordering::Relaxed);
+        self.running.push(Arc::clone(load));
+    }
+
+    /// Registers a load that nobody joins, so that writes discard it.
+    pub(crate) fn watch(&mut self, load: &Arc<Load>) {
+        self.renew();
+        load.supersede();
+        self.begin(load);
     }
 
     /// Takes a load out.

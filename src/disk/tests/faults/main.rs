@@ -44,7 +44,7 @@ fn steps_of(name: &str) -> &'static [Step] {
 /// The kinds of points that a workload must reach.
 fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
     use Call::{Create, Rename, Sync, Truncate, Unlink, Write};
-    use On::{Database, Directory, Log, Temporary, UnknownFile, Value};
+    use On::{Database, Directory, Gates, Log, Temporary, UnknownFile, Value};
 
     let mut kinds = vec![(Database, Write), (Database, Sync)];
     kinds.extend([(Value, Create), (Value, Write), (Value, Sync), (Value, Rename), (Value, Unlink)]);
@@ -58,6 +58,7 @@ fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
     }
     if name == "steps" {
         kinds.extend([(Temporary, Write), (UnknownFile, Unlink)]);
+        kinds.extend([(Gates, Write), (Gates, Unlink)]);
     }
     kinds.into_iter().collect()
 }

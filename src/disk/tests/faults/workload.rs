@@ -1,12 +1,14 @@
 //! What is done to a store while the file system fails, and what must be there after each step.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use flexcache_disk::{
-    DiskStore, Error, Key, Label, Number, OwnedKey, Record, Result, Rules, Side, Value, ValueRef, files, mode,
+    DiskStore, Error, Key, Label, LeaseTerms, LeaseToken, Number, OwnedKey, Put, Record, Result, Rules, Side,
+    Value, ValueRef, files, mode,
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -103,6 +105,16 @@ pub(crate) enum Step {
     Push,
     Pull,
     ResetStats,
+    /// Another store of the directory gets the lease of a key.
+    Lease(i64),
+    /// It stores its result. Where a fault has taken its lease from it, it stores without one.
+    Land(i64, usize),
+    /// It stores its result, if a write that failed has left it its lease. Otherwise its result is discarded.
+    LandLate(i64),
+    /// It gives the lease back with a failure.
+    Fail(i64),
+    /// The database of leases is damaged.
+    DamageLeases,
     Check,
     Close,
     Clear,
@@ -138,10 +150,38 @@ pub(crate) const STEPS: &[Step] = &[
     Step::Pull,
     Step::Push,
     Step::ResetStats,
+    Step::Lease(20),
+    Step::Land(20, 30),
+    Step::Lease(21),
+    Step::Set(21, 40, Place::Row),
+    Step::LandLate(21),
+    Step::Lease(20),
+    Step::Delete(20),
+    Step::LandLate(20),
+    Step::Lease(21),
+    Step::Transaction { first: 20, count: 3, length: 40, commits: true },
+    Step::LandLate(21),
+    Step::Lease(22),
+    Step::EvictTag,
+    Step::Fail(22),
+    Step::Lease(22),
+    Step::DamageLeases,
+    Step::Set(22, 50, Place::Row),
+    Step::LandLate(22),
+    Step::Lease(23),
+    Step::Close,
+    Step::Set(23, 50, Place::File),
+    Step::LandLate(23),
+    Step::Lease(23),
+    Step::DamageLeases,
+    Step::Lease(24),
+    Step::Land(24, 50),
     Step::Set(9, 40, Place::File),
     Step::Check,
     Step::Set(9, 30, Place::WholeFile),
+    Step::Lease(9),
     Step::Clear,
+    Step::LandLate(9),
     Step::Set(1, 80, Place::File),
     Step::Close,
 ];
@@ -184,7 +224,9 @@ fn in_transaction(first: i64, count: i64, length: usize) -> impl Iterator<Item =
 /// What is stored after a step that was done over `contents`. `place` is its place among the steps.
 pub(crate) fn expect(contents: &mut Contents, place: usize, step: Step) {
     match step {
-        Step::Set(key, length, _) => drop(contents.insert(name_of(key), content(place, key, length))),
+        Step::Set(key, length, _) | Step::Land(key, length) => {
+            contents.insert(name_of(key), content(place, key, length));
+        }
         Step::Add(key, length, _) => {
             contents.entry(name_of(key)).or_insert_with(|| content(place, key, length));
         }
@@ -207,7 +249,15 @@ pub(crate) fn expect(contents: &mut Contents, place: usize, step: Step) {
         }
         Step::Pull => drop(contents.remove(&format!("{:?}", Value::Text(FIRST_JOB.to_owned())))),
         Step::Clear => contents.clear(),
-        Step::Open | Step::Touch(_) | Step::ResetStats | Step::Check | Step::Close => {}
+        Step::LandLate(_)
+        | Step::Fail(_)
+        | Step::DamageLeases
+        | Step::Open
+        | Step::Touch(_)
+        | Step::ResetStats
+        | Step::Check
+        | Step::Close
+        | Step::Lease(_) => {}
     }
 }
 
@@ -217,13 +267,32 @@ pub(crate) struct Subject {
     rules: Rules,
     journal: Journal,
     /// The number of files that were named. Names do not depend on chance, so that every run has the same points.
-    named: std::cell::Cell<u32>,
+    named: Cell<u32>,
+    /// Has the leases. The store that writes is foreign to it.
+    holder: DiskStore,
+    /// The key that is leased, and whether a write of it has returned since.
+    leased: Cell<Option<(i64, bool)>>,
+    /// The step that has got the last lease.
+    given: Cell<usize>,
+}
+
+/// The lease of every step: a lease that is given after another one must not be taken for it.
+fn token_of(place: usize) -> LeaseToken {
+    [u8::try_from(place).expect("few steps"); 16]
 }
 
 impl Subject {
     pub(crate) fn new(directory: &Path, journal: Journal) -> Self {
         let rules = Rules { cull_limit: 0, ..Rules::default() };
-        Self { store: DiskStore::new(directory), rules, journal, named: std::cell::Cell::new(0) }
+        Self {
+            store: DiskStore::new(directory),
+            rules,
+            journal,
+            named: Cell::new(0),
+            holder: DiskStore::new(directory),
+            leased: Cell::new(None),
+            given: Cell::new(0),
+        }
     }
 
     pub(crate) fn open(&self) -> Result<()> {
@@ -279,8 +348,32 @@ impl Subject {
         }
     }
 
-    /// Does a step.
+    /// Stores the result of the computation that has the last lease.
+    fn land(&self, key: i64, content: &[u8]) -> Result<Put> {
+        let key = Key { datum: ValueRef::Integer(key), raw: true };
+        let record = Record { size: 0, mode: mode::RAW, filename: None, value: ValueRef::Blob(content) };
+        let label = Label { now: NOW, expire_time: None, tag: TAG };
+        let (token, never) = (token_of(self.given.get()), || false);
+        let put = self.holder.put(key, record, label, false, &never, Some(&token), &self.rules, PATIENCE)?;
+        Ok(put.result)
+    }
+
+    /// Does a step, and takes note of whether it was a write of the leased key that returned.
     pub(crate) fn run(&self, place: usize, step: Step) -> Result<()> {
+        self.step(place, step)?;
+        let written = |leased| match step {
+            Step::Set(key, ..) | Step::Delete(key) => key == leased,
+            Step::Transaction { first, count, .. } => (first..first + count).contains(&leased),
+            Step::Clear | Step::EvictTag => true,
+            _ => false,
+        };
+        if let Some((leased, false)) = self.leased.get() {
+            self.leased.set(Some((leased, written(leased))));
+        }
+        Ok(())
+    }
+
+    fn step(&self, place: usize, step: Step) -> Result<()> {
         let store = &self.store;
         let key = |key: i64| Key { datum: ValueRef::Integer(key), raw: true };
         match step {
@@ -325,8 +418,49 @@ impl Subject {
                 std::fs::write(stray.join("stray.val"), "x").expect("a file");
                 store.check(true, PATIENCE).map(drop)
             }
+            Step::Lease(number) => {
+                // It computes also where it gets no lease.
+                let terms = LeaseTerms { seconds: 1e6, tag: TAG, awaited: None, takes_over: true };
+                self.given.set(place);
+                self.leased.set(Some((number, false)));
+                self.holder.lease(key(number), &token_of(place), terms, PATIENCE).map(drop)
+            }
+            Step::Land(number, length) => {
+                let content = content(place, number, length);
+                match self.land(number, &content)? {
+                    Put::Discarded => self.set(number, &content, Place::Row, false),
+                    _ => Ok(()),
+                }
+            }
+            Step::LandLate(number) => {
+                let is_void = self.leased.get() == Some((number, true));
+                if is_void {
+                    assert_eq!(
+                        self.land(number, b"late")?,
+                        Put::Discarded,
+                        "{step:?}: it lands after a write"
+                    );
+                }
+                self.holder.release(key(number), &token_of(self.given.get()), None, PATIENCE)
+            }
+            Step::Fail(number) => {
+                let failure = Some((&b"failed"[..], 1.0));
+                self.holder.release(key(number), &token_of(self.given.get()), failure, PATIENCE)
+            }
+            Step::DamageLeases => {
+                store.close();
+                self.holder.close();
+                for file in ["cache.db-gates", "cache.db-gates-wal"] {
+                    let file = store.directory().join(file);
+                    if file.exists() {
+                        std::fs::write(file, [7; 5000]).expect("damage");
+                    }
+                }
+                Ok(())
+            }
             Step::Close => {
                 store.close();
+                self.holder.close();
                 Ok(())
             }
             Step::Clear => store.clear_some(i64::MAX, PATIENCE).map(drop),

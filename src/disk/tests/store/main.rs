@@ -2,6 +2,7 @@
 
 mod crash;
 mod hostile;
+mod leases;
 mod transactions;
 mod versions;
 

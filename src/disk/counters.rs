@@ -1,0 +1,71 @@
+//! Numbers of a directory: entries, volume, hits and misses.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+use crate::effects::TransactionEffects;
+use crate::error::Result;
+use crate::settings::setting;
+use crate::store::{DiskStore, execute};
+
+impl DiskStore {
+    /// The number of entries, expired ones included.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn len(&self, patience: Duration) -> Result<i64> {
+        self.read_counters(patience, |connection| counter(connection, "count"))
+    }
+
+    /// The volume in bytes: the database and the files of values.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn volume(&self, patience: Duration) -> Result<i64> {
+        self.read_counters(patience, |connection| self.volume_of(connection, &TransactionEffects::default()))
+    }
+
+    /// The volume in bytes, with what the transaction has changed.
+    pub(crate) fn volume_of(&self, connection: &Connection, effects: &TransactionEffects) -> Result<i64> {
+        let page_size = match self.page_size.get() {
+            Some(&size) => size,
+            None => {
+                let size = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+                *self.page_size.get_or_init(|| size)
+            }
+        };
+        let pages: i64 = connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
+        let files = counter(connection, "size")?.saturating_add(effects.pending_size());
+        Ok(page_size.saturating_mul(pages).saturating_add(files))
+    }
+
+    /// The numbers of hits and misses since they were last reset.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] where they are reset; the database cannot be read or written.
+    pub fn stats(&self, reset: bool, patience: Duration) -> Result<(i64, i64)> {
+        let both =
+            |connection: &Connection| Ok((counter(connection, "hits")?, counter(connection, "misses")?));
+        if !reset {
+            return self.read(patience, |connection| both(connection));
+        }
+        let written = self.write(patience, |connection, _| {
+            let counted = both(connection)?;
+            execute(connection, "UPDATE Settings SET value = 0 WHERE key IN ('hits', 'misses')")?;
+            Ok(counted)
+        })?;
+        Ok(written.result)
+    }
+}
+
+fn counter(connection: &Connection, key: &str) -> Result<i64> {
+    Ok(match setting(connection, key)? {
+        Some(Value::Integer(count)) => count,
+        _ => 0,
+    })
+}

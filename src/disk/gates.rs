@@ -1,0 +1,296 @@
+//! The database of leases, `cache.db-gates`, beside that of the entries.
+//!
+//! It is a database of its own because each lease would otherwise be a commit which no copy in memory outlives. It is made
+//! when a lease is first given. Nothing in it is worth keeping: if it is damaged it is removed, and with it all leases,
+//! so that no result that is being computed is stored.
+//!
+//! Both databases carry a number (`PRAGMA user_version`). Leases count only while the two are equal. Whoever finds them
+//! different, because the file is new or was replaced, removes its leases and gives both the next number, which is a
+//! commit in the database of entries. So a writer of entries has to look for the file only after a commit that was
+//! not its own. And a write that cannot void leases changes the number of the entries in its own transaction instead.
+//!
+//! Connections never write the log back when they are closed: SQLite deletes the log then by its name, which may be that
+//! of another file's log by now.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use crate::connection::PooledConnection;
+use crate::error::{Error, Result};
+use crate::faults::{Call, On, reach};
+use crate::patience::Patience;
+use crate::pool::{Checkout, Pool, roll_back};
+use crate::sqlite_guard::{File, identity};
+use crate::store::execute;
+use crate::version::Version;
+
+/// What comes after the name of the other database. python-diskcache leaves files alone whose names contain that name.
+const SUFFIX: &str = "-gates";
+
+/// A failure stays in the row after somebody else has got the lease, for those who waited for the one that failed.
+pub(crate) const TABLES: &str = "\
+    CREATE TABLE IF NOT EXISTS Lease (key, raw INTEGER, token BLOB, owner TEXT, expires REAL NOT NULL, \
+        seconds REAL NOT NULL, tag, evictions INTEGER NOT NULL, failed BLOB, failure BLOB, failed_until REAL, \
+        PRIMARY KEY (key, raw)); \
+    CREATE TABLE IF NOT EXISTS Eviction (tag PRIMARY KEY, number INTEGER NOT NULL)";
+
+/// How often the file may be replaced while a connection to it is taken.
+const ATTEMPTS: usize = 4;
+
+pub(crate) type Link = PooledConnection<()>;
+
+/// The number of a database, 0 in a new one.
+pub(crate) fn number_of(connection: &Connection) -> Result<i32> {
+    Ok(connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?)
+}
+
+/// Changes the number of a database, in the open transaction.
+pub(crate) fn set_number(connection: &Connection, number: i32) -> Result<()> {
+    Ok(connection.execute_batch(&format!("PRAGMA user_version = {number}"))?)
+}
+
+/// The number after another one.
+pub(crate) fn next_number(number: i32) -> i32 {
+    number.checked_add(1).filter(|next| *next > 0).unwrap_or(1)
+}
+
+/// What writers of entries know of the file.
+#[derive(Default)]
+struct Known {
+    /// The version of the entries in which they last looked for it.
+    at: Option<Version>,
+    /// A connection to it, if it was there. Keeps the header of its log mapped, and its inode from being used again.
+    watch: Option<Link>,
+    /// Whether it has a log whose header cannot be read, so that its version is not known.
+    is_opaque: bool,
+    /// The version in which it had no leases.
+    empty: Option<Version>,
+}
+
+/// The database of leases of a store.
+pub(crate) struct Gates {
+    entries: PathBuf,
+    database: PathBuf,
+    pool: Arc<Pool<(), ()>>,
+    /// Whether the database of entries has a log that its users share, as of the last transaction.
+    has_log: AtomicBool,
+    /// The file that was there last.
+    file: Mutex<Option<File>>,
+    known: Mutex<Known>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing inside can panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gates {
+    pub(crate) fn beside(entries: &Path) -> Self {
+        let mut database = entries.as_os_str().to_owned();
+        database.push(SUFFIX);
+        Self {
+            entries: entries.to_owned(),
+            database: database.into(),
+            pool: Arc::default(),
+            has_log: AtomicBool::new(true),
+            file: Mutex::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Takes note of whether the database of entries has a shared log. This one has one as well then.
+    #[inline]
+    pub(crate) fn note_log(&self, has_log: bool) {
+        self.has_log.store(has_log, Ordering::Relaxed);
+    }
+
+    /// Whether the file is there. Closes the connections to one that was there before.
+    pub(crate) fn exists(&self) -> bool {
+        let there = identity(&self.database);
+        let mut known = lock(&self.file);
+        if *known != there {
+            *known = there;
+            drop(known);
+            match there {
+                Some(file) => self.pool.use_file(file),
+                None => self.pool.close(),
+            }
+        }
+        // Where files have no identity, connections keep theirs from being replaced.
+        there.is_some() || (cfg!(not(unix)) && self.database.exists())
+    }
+
+    fn open(&self) -> Result<Link> {
+        let connection = Link::open_existing(&self.database)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // No lease has to outlive the system.
+        connection.pragma_update(None, "synchronous", "off")?;
+        Ok(connection)
+    }
+
+    /// Opens the database, which is created if there is none. The caller has the lock to write entries, so that nobody
+    /// removes it meanwhile.
+    fn open_or_create(&self) -> Result<Link> {
+        let is_new = !self.database.exists();
+        let connection = Link::open(&self.database)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "synchronous", "off")?;
+        if is_new && let Ok(entries) = fs::metadata(&self.entries) {
+            // Whoever may write entries may write leases. If this fails, the mode is what the umask says.
+            let _ = fs::set_permissions(&self.database, entries.permissions());
+        }
+        if is_new && self.has_log.load(Ordering::Relaxed) {
+            // Later it keeps its mode, by which others that have it open tell its version.
+            connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        }
+        Ok(connection)
+    }
+
+    /// Takes a connection to the file that is there now.
+    fn current<'a>(
+        &'a self,
+        take: impl Fn() -> Result<Checkout<'a, (), ()>>,
+    ) -> Result<Checkout<'a, (), ()>> {
+        for _ in 0..ATTEMPTS {
+            let checkout = take()?;
+            if checkout.connection().file() == identity(&self.database) || cfg!(not(unix)) {
+                return Ok(checkout);
+            }
+            self.exists();
+            if let Some(file) = identity(&self.database) {
+                self.pool.use_file(file);
+            }
+            drop(checkout);
+            if !self.exists() {
+                self.pool.close();
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    pub(crate) fn read<R>(&self, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
+        let checkout = self.current(|| self.pool.reader(|| self.open()))?;
+        step(checkout.connection())
+    }
+
+    /// Runs `step` in a transaction, for which it waits as long as the thread's [`Patience`] says.
+    pub(crate) fn write<R>(&self, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
+        Self::transact(self.current(|| self.pool.writer(Patience::begin(), || self.open()))?, step)
+    }
+
+    /// The same, after the database was created if there is none. The caller has the lock to write entries.
+    pub(crate) fn write_or_create<R>(&self, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
+        let take = || self.pool.writer(Patience::begin(), || self.open_or_create());
+        Self::transact(self.current(take)?, step)
+    }
+
+    fn transact<R>(mut checkout: Checkout<'_, (), ()>, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
+        execute(checkout.connection(), "BEGIN IMMEDIATE")?;
+        let done = step(checkout.connection())
+            .and_then(|result| execute(checkout.connection(), "COMMIT").map(|()| result));
+        if done.is_err() {
+            roll_back(checkout.connection());
+        }
+        checkout.end_turn();
+        done
+    }
+
+    /// Whether there may be leases. The caller has the lock to write entries, whose version is `entries`: nobody gives
+    /// one meanwhile.
+    pub(crate) fn has_leases(&self, entries: Option<Version>) -> Result<bool> {
+        let mut known = lock(&self.known);
+        if entries.is_none() || known.at != entries {
+            known.at = None;
+            let there = match fs::metadata(&self.database) {
+                Ok(_) => Some(identity(&self.database)),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(Error::file(&self.database, error)),
+            };
+            if known.watch.as_ref().map(Link::file) != there {
+                *known = Known::default();
+                if there.is_some() {
+                    let watch = self.open()?;
+                    // Opens the log, and with it the index, if there is one.
+                    watch.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(()))?;
+                    let mode: String = watch.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+                    known.is_opaque = mode == "wal" && watch.header().is_none();
+                    known.watch = Some(watch);
+                }
+            }
+            known.at = entries;
+        }
+        let Some(watch) = &known.watch else { return Ok(false) };
+        let version = if known.is_opaque { None } else { watch.version() };
+        if version.is_some() && known.empty == version {
+            return Ok(false);
+        }
+        let any: bool =
+            watch.prepare_cached("SELECT EXISTS (SELECT 1 FROM Lease)")?.query_row([], |row| row.get(0))?;
+        if !any {
+            known.empty = version;
+        }
+        Ok(any)
+    }
+
+    /// This store has committed: what was known of the file in the version before holds in the one that it left.
+    #[inline]
+    pub(crate) fn note_own_commit(&self, before: Option<Version>, left: Option<Version>) {
+        let mut known = lock(&self.known);
+        if before.is_some() && known.at == before {
+            known.at = left;
+        }
+    }
+
+    /// Ends all leases in the transaction of entries, whatever becomes of their own database.
+    pub(crate) fn withdraw(entries: &Connection) -> Result<()> {
+        let number = number_of(entries)?;
+        // 0 means that nobody has ever given one.
+        if number == 0 { Ok(()) } else { set_number(entries, next_number(number)) }
+    }
+
+    /// Removes the database, and with it all leases. Returns whether it is gone. The caller has the lock to write entries.
+    pub(crate) fn remove(&self) -> bool {
+        self.close();
+        let removed = reach(On::Gates, Call::Unlink).and_then(|()| fs::remove_file(&self.database));
+        if removed.is_err_and(|error| error.kind() != ErrorKind::NotFound) {
+            return false;
+        }
+        // SQLite does not use what a file of this name has left, because a new one is empty.
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let mut path = self.database.as_os_str().to_owned();
+            path.push(suffix);
+            let _ = fs::remove_file(path);
+        }
+        self.exists();
+        true
+    }
+
+    /// Closes the connections that no call is using.
+    pub(crate) fn close(&self) {
+        *lock(&self.known) = Known::default();
+        self.pool.close();
+    }
+
+    pub(crate) fn before_fork(&self, patience: Duration) {
+        // A call that has it after the wait for calls is stuck. The child forgets the store with it.
+        if let Ok(mut known) = self.known.try_lock() {
+            *known = Known::default();
+        }
+        self.pool.pause(patience);
+    }
+
+    pub(crate) fn after_fork_in_parent(&self) {
+        self.pool.resume();
+    }
+
+    pub(crate) fn after_fork_in_child(&self) {
+        self.pool.forget_in_child();
+    }
+}

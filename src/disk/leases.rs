@@ -1,0 +1,522 @@
+//! Leases: which computation of a key is the only one, in all processes that use a directory.
+//!
+//! They lie in a database of their own, see [`Gates`](crate::gates::Gates). Three rules tie it to that of the entries:
+//!
+//! * A lease is given under the lock to write entries. So no write is under way meanwhile: one that began before has
+//!   committed, and whoever got the lease sees it; one that begins later sees the lease.
+//! * A write voids the leases of its keys before it commits, under the same lock. The result of a computation is a write
+//!   as well, which is refused if its lease is not there.
+//! * If leases cannot be voided, their database is removed before the write commits, so that nothing lands. If that is
+//!   impossible too, the write itself ends them, see [`Gates`](crate::gates::Gates): it does not fail because of leases.
+//!
+//! Lock order: entries first, then leases. Those who give a lease back take the second lock alone.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::effects::TransactionEffects;
+use crate::error::{Error, Result};
+use crate::gates::{Gates, Link, TABLES, next_number, number_of, set_number};
+use crate::owner::{has_ended, this_process};
+use crate::patience::Patience;
+use crate::pool::roll_back;
+use crate::read::bind;
+use crate::row::{Key, OwnedKey};
+use crate::store::{DiskStore, execute};
+use crate::version::Version;
+
+const FIND: &str = "SELECT token, owner, expires, seconds, evictions, failed, failure, failed_until FROM Lease \
+     WHERE key = ?1 AND raw = ?2";
+const GIVE: &str = "INSERT INTO Lease (key, raw, token, owner, expires, seconds, tag, evictions) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT COALESCE(MAX(number), 0) FROM Eviction)) \
+     ON CONFLICT (key, raw) DO UPDATE SET token = excluded.token, owner = excluded.owner, expires = excluded.expires, \
+     seconds = excluded.seconds, tag = excluded.tag, evictions = excluded.evictions";
+const RELEASE: &str = "DELETE FROM Lease WHERE key = ?1 AND raw = ?2 AND token = ?3 AND owner IS ?4";
+const RENEW: &str = "UPDATE Lease SET expires = ?5, seconds = ?6 \
+     WHERE key = ?1 AND raw = ?2 AND token = ?3 AND owner IS ?4";
+const FAIL: &str = "UPDATE Lease SET token = NULL, owner = NULL, failed = token, failure = ?5, failed_until = ?6, \
+     expires = ?6 WHERE key = ?1 AND raw = ?2 AND token = ?3 AND owner IS ?4";
+const VOID: &str = "DELETE FROM Lease WHERE key = ?1 AND raw = ?2";
+const EVICT: &str = "INSERT OR REPLACE INTO Eviction (tag, number) \
+     VALUES (?1, 1 + (SELECT COALESCE(MAX(number), 0) FROM Eviction))";
+
+/// Who takes over gets twice the time, but not more than this in seconds.
+const LONGEST_AFTER_TAKEOVER: f64 = 60.0;
+
+/// A lease that expired so many seconds ago is nobody's any more.
+const FORGOTTEN: f64 = 3600.0;
+
+/// By how many seconds the clocks of two machines may differ. A lease that lasts longer than it was given for, and this,
+/// is from before the clock was set back.
+const CLOCKS: f64 = 60.0;
+
+/// Between two looks at a lease that is waited for.
+const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(16)];
+
+/// How often one who waits looks whether the owner still lives.
+const OWNER_CHECK: Duration = Duration::from_millis(50);
+
+/// How often the two databases may have to agree on a number anew while a lease is given.
+const ATTEMPTS: usize = 4;
+
+/// Names one lease.
+pub type LeaseToken = [u8; 16];
+
+/// On what terms a lease is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseTerms<'a> {
+    /// After how many seconds it expires.
+    pub seconds: f64,
+    /// A tag: if entries with it are evicted, the lease is void.
+    pub tag: ValueRef<'a>,
+    /// The lease that the caller has waited for.
+    pub awaited: Option<LeaseToken>,
+    /// Whether it is taken from whoever has it.
+    pub takes_over: bool,
+}
+
+/// What came of asking for a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leased {
+    /// The caller has it.
+    Held,
+    /// Another computation has it.
+    Elsewhere(LeaseToken),
+    /// The computation that was waited for has failed with this.
+    Failed(Vec<u8>),
+    /// The directory gives no leases now: it cannot be written. The caller computes without one.
+    Unavailable,
+}
+
+/// The leases that a transaction voids when it commits.
+#[derive(Debug, Default)]
+pub(crate) struct Voided {
+    /// Whether there were any when it first looked. None is given before it ends.
+    there_are: Option<bool>,
+    keys: Vec<OwnedKey>,
+    tags: Vec<Value>,
+    all: bool,
+    /// Whether it could not be told. Then there may be some, and all of them end.
+    is_impossible: bool,
+}
+
+struct Found {
+    token: Option<Vec<u8>>,
+    owner: Option<String>,
+    expires: f64,
+    seconds: f64,
+    evictions: i64,
+    /// The lease that failed last, with what, and until when that is told.
+    failed: Option<Vec<u8>>,
+    failure: Option<Vec<u8>>,
+    failed_until: Option<f64>,
+}
+
+impl Found {
+    fn is(&self, token: &LeaseToken) -> bool {
+        self.token.as_deref() == Some(token)
+    }
+
+    /// Whether the lease is this process's own. A forked child is another process.
+    fn is_own(&self, token: &LeaseToken) -> bool {
+        self.is(token) && self.owner == this_process()
+    }
+
+    fn in_time(&self, now: f64) -> bool {
+        self.expires > now && self.expires - now <= 2.0 * self.seconds + CLOCKS
+    }
+
+    /// The lease, if somebody has it who may still be computing.
+    fn held(&self, now: f64) -> Option<LeaseToken> {
+        let token = LeaseToken::try_from(self.token.as_deref()?).ok()?;
+        (self.in_time(now) && !self.owner.as_deref().is_some_and(has_ended)).then_some(token)
+    }
+
+    /// What to say to who asks; `None` if the lease can be given to it.
+    fn answer(&self, terms: &LeaseTerms<'_>, now: f64) -> Option<Leased> {
+        if terms.takes_over {
+            return None;
+        }
+        if let (Some(awaited), Some(failed), Some(failure)) = (&terms.awaited, &self.failed, &self.failure)
+            && failed == awaited
+            && self.failed_until.is_some_and(|until| until > now)
+        {
+            return Some(Leased::Failed(failure.clone()));
+        }
+        self.held(now).map(Leased::Elsewhere)
+    }
+}
+
+fn find(connection: &Link, key: Key<'_>) -> Result<Option<Found>> {
+    let found = connection.prepare_cached(FIND)?.query_row(params![bind(key.datum), key.raw], |row| {
+        Ok(Found {
+            token: row.get(0)?,
+            owner: row.get(1)?,
+            expires: row.get(2)?,
+            seconds: row.get(3)?,
+            evictions: row.get(4)?,
+            failed: row.get(5)?,
+            failure: row.get(6)?,
+            failed_until: row.get(7)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// The time of day in seconds since the epoch: the only clock that other processes and machines share.
+fn time_of_day() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Whether an error says that others were writing, and not that the database is of no use.
+fn is_busy<R>(done: &Result<R>) -> bool {
+    matches!(done, Err(Error::Busy | Error::NoLock(_)))
+}
+
+impl DiskStore {
+    /// Runs `step` while nobody writes an entry. The caller is in no transaction.
+    fn alone<R>(&self, patience: Duration, step: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
+        let mut checkout = self.pool.writer(patience, || self.connect())?;
+        self.gates.note_log(checkout.connection().header().is_some());
+        execute(checkout.connection(), "BEGIN IMMEDIATE")?;
+        let done = step(checkout.connection());
+        roll_back(checkout.connection());
+        checkout.end_turn();
+        done
+    }
+
+    /// Asks for the lease of a key. Inside a transaction of the calling thread there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] after `patience`; the database of entries cannot be opened.
+    pub fn lease(
+        &self,
+        key: Key<'_>,
+        token: &LeaseToken,
+        terms: LeaseTerms<'_>,
+        patience: Duration,
+    ) -> Result<Leased> {
+        let _patience = Patience::of(patience);
+        if self.pool.in_transaction() {
+            return Ok(Leased::Unavailable);
+        }
+        if self.gates.exists()
+            && let number = self.read(patience, |entries| number_of(entries))?
+            && let Ok(Some(found)) = self.gates.read(|connection| {
+                if number_of(connection)? == number { find(connection, key) } else { Ok(None) }
+            })
+            && let Some(answer) = found.answer(&terms, time_of_day())
+        {
+            return Ok(answer);
+        }
+        match self.ask(key, token, &terms, patience) {
+            Ok(Some(answer)) => Ok(answer),
+            // A directory that is only read, for instance.
+            Ok(None) | Err(Error::Sqlite(_) | Error::NoLock(_) | Error::File { .. }) => {
+                Ok(Leased::Unavailable)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks under the lock to write entries. `None` if the databases cannot agree on a number.
+    fn ask(
+        &self,
+        key: Key<'_>,
+        token: &LeaseToken,
+        terms: &LeaseTerms<'_>,
+        patience: Duration,
+    ) -> Result<Option<Leased>> {
+        for _ in 0..ATTEMPTS {
+            let asked = self.alone(patience, |entries| {
+                let number = number_of(entries)?;
+                let ask = || {
+                    self.gates.write_or_create(|connection| {
+                        let is_agreed = number != 0 && number_of(connection)? == number;
+                        is_agreed.then(|| give(connection, key, token, terms)).transpose()
+                    })
+                };
+                let done = ask();
+                if done.is_ok() || is_busy(&done) {
+                    return done;
+                }
+                self.gates.remove();
+                ask()
+            })?;
+            if asked.is_some() {
+                return Ok(asked);
+            }
+            self.agree(patience)?;
+        }
+        Ok(None)
+    }
+
+    /// Gives both databases the same number, which is a new one, and begins without leases.
+    fn agree(&self, patience: Duration) -> Result<()> {
+        self.write(patience, |entries, _| {
+            let number = number_of(entries)?;
+            let agreed = self.gates.write_or_create(|connection| {
+                if number != 0 && number_of(connection)? == number {
+                    return Ok(number);
+                }
+                connection.execute_batch(TABLES)?;
+                connection.execute_batch("DELETE FROM Lease; DELETE FROM Eviction")?;
+                let next = next_number(number);
+                set_number(connection, next)?;
+                Ok(next)
+            })?;
+            if agreed == number { Ok(()) } else { set_number(entries, agreed) }
+        })?;
+        Ok(())
+    }
+
+    /// Sleeps until a lease of another computation has ended: it was given back, voided or taken over, the computation
+    /// has failed, its process has ended, or its time is over. Returns whether it has; false after `timeout`.
+    ///
+    /// Any number of threads may wait. Where the database has a shared log, the row is read only after a commit.
+    ///
+    /// # Errors
+    ///
+    /// None now: what cannot be read has ended.
+    pub fn wait_for_lease(&self, key: Key<'_>, awaited: &LeaseToken, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now() + timeout;
+        let mut pause = PAUSES[0];
+        let mut seen: Option<(Version, Instant)> = None;
+        loop {
+            let _patience = Patience::of(PAUSES[1]);
+            if !self.gates.exists() {
+                return Ok(true);
+            }
+            let looked = self.gates.read(|connection| {
+                let version = connection.header().map(crate::version::Header::version);
+                if let (Some(now), Some((then, at))) = (version, seen)
+                    && now == then
+                    && at.elapsed() < OWNER_CHECK
+                {
+                    return Ok(None);
+                }
+                // The version is from before the row, so that a commit in between is seen the next time.
+                Ok(Some((version, find(connection, key)?)))
+            });
+            match looked {
+                // Nothing has changed, or it cannot be told now.
+                Ok(None) | Err(Error::Busy | Error::NoLock(_)) => {}
+                Ok(Some((version, found))) => {
+                    let holds = found.and_then(|found| found.held(time_of_day()));
+                    if holds.as_ref() != Some(awaited) {
+                        return Ok(true);
+                    }
+                    seen = version.map(|version| (version, Instant::now()));
+                }
+                Err(_) => return Ok(true),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+    }
+
+    /// Whether a lease is still there. An expired one is, as long as nobody has taken it over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] after `patience`.
+    pub fn has_lease(&self, key: Key<'_>, token: &LeaseToken, patience: Duration) -> Result<bool> {
+        let _patience = Patience::of(patience);
+        if !self.gates.exists() {
+            return Ok(false);
+        }
+        let number = self.read(patience, |entries| number_of(entries))?;
+        let has = self.gates.read(|connection| {
+            Ok(number_of(connection)? == number
+                && find(connection, key)?.is_some_and(|found| found.is_own(token)))
+        });
+        if is_busy(&has) { Err(Error::Busy) } else { Ok(has.unwrap_or(false)) }
+    }
+
+    /// Gives a lease back. With a `failure`, those who wait for it are told of that for so many seconds. Nothing happens
+    /// if the lease is no longer there, or is another process's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] after `patience`; the database cannot be written. The lease expires then.
+    pub fn release(
+        &self,
+        key: Key<'_>,
+        token: &LeaseToken,
+        failure: Option<(&[u8], f64)>,
+        patience: Duration,
+    ) -> Result<()> {
+        let owner = this_process();
+        self.change_lease(patience, |connection| {
+            let (datum, token) = (bind(key.datum), token.as_slice());
+            Ok(match failure {
+                Some((failure, seconds)) => {
+                    let until = time_of_day() + seconds;
+                    connection
+                        .prepare_cached(FAIL)?
+                        .execute(params![datum, key.raw, token, owner, failure, until])?
+                }
+                None => connection.prepare_cached(RELEASE)?.execute(params![datum, key.raw, token, owner])?,
+            })
+        })?;
+        Ok(())
+    }
+
+    /// Gives a lease more time: so many seconds from now. Returns whether it was still there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] after `patience`; the database cannot be written.
+    pub fn renew(&self, key: Key<'_>, token: &LeaseToken, seconds: f64, patience: Duration) -> Result<bool> {
+        let (owner, until) = (this_process(), time_of_day() + seconds);
+        self.change_lease(patience, |connection| {
+            let columns = params![bind(key.datum), key.raw, token.as_slice(), owner, until, seconds];
+            Ok(connection.prepare_cached(RENEW)?.execute(columns)?)
+        })
+    }
+
+    /// Changes a lease if its database is there. Returns whether it did.
+    fn change_lease(&self, patience: Duration, step: impl FnOnce(&Link) -> Result<usize>) -> Result<bool> {
+        let _patience = Patience::of(patience);
+        if !self.gates.exists() {
+            return Ok(false);
+        }
+        Ok(self.gates.write(step)? > 0)
+    }
+
+    /// Whether the result of a computation may be stored, under the lock to write entries.
+    pub(crate) fn may_land(
+        &self,
+        entries: &Connection,
+        key: Key<'_>,
+        token: &LeaseToken,
+        tag: ValueRef<'_>,
+    ) -> Result<bool> {
+        if !self.gates.exists() {
+            return Ok(false);
+        }
+        let number = number_of(entries)?;
+        let may = self.gates.read(|connection| {
+            if number_of(connection)? != number {
+                return Ok(false);
+            }
+            let Some(found) = find(connection, key)?.filter(|found| found.is_own(token)) else {
+                return Ok(false);
+            };
+            let evicted: Option<i64> = connection
+                .prepare_cached("SELECT number FROM Eviction WHERE tag = ?1")?
+                .query_row([bind(tag)], |row| row.get(0))
+                .optional()?;
+            Ok(evicted.is_none_or(|evicted| evicted <= found.evictions))
+        });
+        if is_busy(&may) { may } else { Ok(may.unwrap_or(false)) }
+    }
+
+    /// A transaction writes; whether there are leases that it may void.
+    fn voids(&self, effects: &mut TransactionEffects) -> Result<bool> {
+        if let Some(there_are) = effects.voided.there_are {
+            return Ok(there_are);
+        }
+        let there_are = match self.gates.has_leases(effects.version) {
+            Err(Error::Busy | Error::NoLock(_)) => return Err(Error::Busy),
+            Err(_) => {
+                effects.voided.is_impossible = true;
+                false
+            }
+            Ok(there_are) => there_are,
+        };
+        effects.voided.there_are = Some(there_are);
+        Ok(there_are)
+    }
+
+    /// A transaction writes a key, also where that changes nothing.
+    pub(crate) fn void(&self, effects: &mut TransactionEffects, key: Key<'_>) -> Result<()> {
+        if self.voids(effects)? {
+            let datum = Value::try_from(key.datum).map_err(|_| Error::DamagedValue)?;
+            effects.voided.keys.push(OwnedKey { datum, raw: key.raw });
+        }
+        Ok(())
+    }
+
+    /// A transaction removes the entries that have a tag.
+    pub(crate) fn void_tagged(&self, effects: &mut TransactionEffects, tag: ValueRef<'_>) -> Result<()> {
+        if self.voids(effects)? {
+            effects.voided.tags.push(Value::try_from(tag).map_err(|_| Error::DamagedValue)?);
+        }
+        Ok(())
+    }
+
+    /// A transaction removes all entries.
+    pub(crate) fn void_all(&self, effects: &mut TransactionEffects) -> Result<()> {
+        effects.voided.all |= self.voids(effects)?;
+        Ok(())
+    }
+
+    /// Voids the leases of the keys that a transaction has written. It is about to commit.
+    pub(crate) fn void_leases(&self, entries: &Connection, effects: &mut TransactionEffects) -> Result<()> {
+        let Voided { keys, tags, all, is_impossible, .. } = &effects.voided;
+        if keys.is_empty() && tags.is_empty() && !all && !is_impossible {
+            return Ok(());
+        }
+        let done = if *is_impossible {
+            Ok(false)
+        } else {
+            self.gates.write(|connection| {
+                if *all {
+                    connection.prepare_cached("DELETE FROM Lease")?.execute([])?;
+                    return Ok(true);
+                }
+                for key in keys {
+                    let key = key.borrow();
+                    connection.prepare_cached(VOID)?.execute(params![bind(key.datum), key.raw])?;
+                }
+                for tag in tags {
+                    connection.prepare_cached("DELETE FROM Lease WHERE tag = ?1")?.execute([tag])?;
+                    connection.prepare_cached(EVICT)?.execute([tag])?;
+                }
+                Ok(true)
+            })
+        };
+        if is_busy(&done) {
+            return Err(Error::Busy);
+        }
+        if !done.unwrap_or(false) && !self.gates.remove() {
+            Gates::withdraw(entries)?;
+        }
+        effects.voided = Voided { there_are: effects.voided.there_are, ..Voided::default() };
+        Ok(())
+    }
+}
+
+fn give(connection: &Link, key: Key<'_>, token: &LeaseToken, terms: &LeaseTerms<'_>) -> Result<Leased> {
+    let (found, now) = (find(connection, key)?, time_of_day());
+    if let Some(answer) = found.as_ref().and_then(|found| found.answer(terms, now)) {
+        return Ok(answer);
+    }
+    let seconds = match found {
+        Some(before) if before.token.is_some() && !terms.takes_over => {
+            terms.seconds.max((2.0 * before.seconds).min(LONGEST_AFTER_TAKEOVER))
+        }
+        _ => terms.seconds,
+    };
+    connection.prepare_cached("DELETE FROM Lease WHERE expires < ?1")?.execute([now - FORGOTTEN])?;
+    connection.prepare_cached("DELETE FROM Eviction WHERE NOT EXISTS (SELECT 1 FROM Lease)")?.execute([])?;
+    connection.prepare_cached(GIVE)?.execute(params![
+        bind(key.datum),
+        key.raw,
+        token.as_slice(),
+        this_process(),
+        now + seconds,
+        seconds,
+        bind(terms.tag)
+    ])?;
+    Ok(Leased::Held)
+}

@@ -1,0 +1,221 @@
+//! The lease of a load: asked for before it computes, waited for, and given back when it has landed.
+//!
+//! A load looks for a value once more after it got the lease, since another one may have stored it between the last
+//! look and the lease. So each value is computed once by all caches and processes in front of one store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::state::FlexCache;
+use super::tier::Tier;
+use crate::py::object::key::native_eq;
+use crate::py::object::running_python::{call, detached};
+use crate::py::removal::aclose::BETWEEN_SIGNALS;
+use crate::py::store::lease::{AwaitedLease, LeaseAnswer, LeaseRequest};
+use crate::py::store::load_circle::{holds_lease, may_wait_for_lease, running_loop};
+use crate::py::store::loads::{Load, LoadLease, Outcome};
+use crate::py::store::rule_switch::is_off;
+
+/// What a load does next.
+pub(super) enum Turn {
+    /// It lands with what it found.
+    Found(Py<PyAny>),
+    Computes,
+    /// Another load has the lease.
+    Waits(Arc<dyn AwaitedLease>),
+}
+
+/// How a load asks for its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// It waits for another one that has it.
+    Patiently,
+    /// It needs no value of its own where another one computes.
+    Once,
+    /// It takes the lease from whoever has it, and looks for no value.
+    ToTakeOver,
+}
+
+/// Takes the next step of a load towards computing. `look` returns a value that makes computing needless.
+pub(super) fn take_turn(
+    cache: &Bound<'_, FlexCache>,
+    load: &Arc<Load>,
+    asks: Asks,
+    look: &dyn Fn() -> PyResult<Option<Py<PyAny>>>,
+) -> PyResult<Turn> {
+    let py = cache.py();
+    let waited = match load.lease() {
+        LoadLease::None => None,
+        LoadLease::Waits(awaited, until) => Some((awaited, until)),
+        LoadLease::Held(_) | LoadLease::Elsewhere => return Ok(Turn::Computes),
+    };
+    if asks == Asks::Patiently
+        && let Some((awaited, until)) = &waited
+        && !detached(py, || awaited.sleep(Duration::ZERO))
+        && may_wait(py, load, awaited.order(), *until)?
+    {
+        return Ok(Turn::Waits(Arc::clone(awaited)));
+    }
+    // Another may have landed since the caller looked, or since this load began to wait.
+    if asks != Asks::ToTakeOver
+        && let Some(value) = look()?
+    {
+        return Ok(Turn::Found(value));
+    }
+    let tier = cache.get().tier.as_ref();
+    let asked = tier.filter(|_| !is_off("leases")).and_then(|tier| Some((tier, tier.lease_seconds?)));
+    let Some((tier, seconds)) = asked else {
+        return Ok(Turn::Computes);
+    };
+    let awaited = waited.as_ref().map(|(awaited, _)| awaited);
+    let request = LeaseRequest { seconds, tags: load.tags(), awaited, takes_over: asks == Asks::ToTakeOver };
+    match tier.store.lease(load.key.bind_borrowed(py), request)? {
+        LeaseAnswer::None => {
+            drop(load.set_lease(LoadLease::None));
+            Ok(Turn::Computes)
+        }
+        LeaseAnswer::Held(lease) => {
+            holds_lease(load, lease.order());
+            drop(load.set_lease(LoadLease::Held(lease)));
+            if load.has_landed() {
+                // The task was cancelled while this thread asked, and landing found no lease to give back.
+                end_lease(py, load, None, true);
+                return Ok(Turn::Computes);
+            }
+            // One that had the lease before may have stored a value meanwhile.
+            match if asks == Asks::ToTakeOver { None } else { look()? } {
+                Some(value) => Ok(Turn::Found(value)),
+                None => Ok(Turn::Computes),
+            }
+        }
+        LeaseAnswer::Elsewhere(awaited) => {
+            let until = waited.map_or_else(|| Instant::now() + tier.lease_wait, |(_, until)| until);
+            if asks == Asks::Patiently && !may_wait(py, load, awaited.order(), until)? {
+                compute_without_lease(load);
+                return Ok(Turn::Computes);
+            }
+            drop(load.set_lease(LoadLease::Waits(Arc::clone(&awaited), until)));
+            Ok(Turn::Waits(awaited))
+        }
+        LeaseAnswer::Failed(error) => Err(error),
+    }
+}
+
+/// Whether a load may wait for another one any longer.
+fn may_wait(py: Python<'_>, load: &Arc<Load>, order: u64, until: Instant) -> PyResult<bool> {
+    Ok(Instant::now() < until && may_wait_for_lease(py, load, running_loop(py)?, order))
+}
+
+/// A load computes for those who wait for it. It stores nothing, which is for the load that has the lease to do.
+fn compute_without_lease(load: &Arc<Load>) {
+    drop(load.set_lease(LoadLease::Elsewhere));
+    // What is written from now on makes it no result for those who come later.
+    load.supersede();
+}
+
+/// Takes the steps of a load that computes in this thread, and waits where it has to.
+pub(super) fn wait_for_turn(
+    cache: &Bound<'_, FlexCache>,
+    load: &Arc<Load>,
+    asks: Asks,
+    look: &dyn Fn() -> PyResult<Option<Py<PyAny>>>,
+) -> PyResult<Turn> {
+    let py = cache.py();
+    loop {
+        let awaited = match take_turn(cache, load, asks, look)? {
+            Turn::Waits(awaited) if asks == Asks::Patiently => awaited,
+            turn => return Ok(turn),
+        };
+        let pause = py.import(intern!(py, "flexcache_rs._awaiting"))?.getattr(intern!(py, "pause"))?;
+        while !detached(py, || awaited.sleep(BETWEEN_SIGNALS)) {
+            py.check_signals()?;
+            // Where another thread sent this one an exception, Python code raises it.
+            call(&pause, [])?;
+            if let LoadLease::Waits(_, until) = load.lease()
+                && !may_wait(py, load, awaited.order(), until)?
+            {
+                break;
+            }
+        }
+    }
+}
+
+/// Encodes what those are told who wait in other processes. Runs Python code.
+pub(super) fn failure_for_others(py: Python<'_>, load: &Load, outcome: Option<&Outcome>) -> Option<Vec<u8>> {
+    let lease = load.held_lease()?;
+    match outcome? {
+        Outcome::Value(_) => None,
+        Outcome::Error(error) | Outcome::Cancelled(error) => lease.encode_failure(error.bind(py)),
+    }
+}
+
+/// Gives back the lease of a load that has landed. Runs no Python code.
+pub(super) fn end_lease(py: Python<'_>, load: &Load, failure: Option<Vec<u8>>, may_wait: bool) {
+    if let LoadLease::Held(lease) = load.set_lease(LoadLease::None) {
+        lease.end(py, failure, may_wait);
+    }
+}
+
+impl FlexCache {
+    /// Discards a load whose lease is void, because something was written from elsewhere, so that nobody joins it any
+    /// more. Whether it was.
+    pub(super) fn discard_if_void(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<bool> {
+        let Some(lease) = load.held_lease() else { return Ok(false) };
+        if load.has_landed() || lease.is_valid(py)? {
+            return Ok(false);
+        }
+        let removed = self.shards.of(load.hash()).with(py, |shard| shard.loads.remove(load))?;
+        load.discard();
+        load.supersede();
+        drop(removed);
+        Ok(true)
+    }
+
+    /// The loads that a caller would join, whose leases may be void.
+    fn leased_loads(&self, tier: &Tier, key: &Bound<'_, PyAny>) -> PyResult<Vec<Arc<Load>>> {
+        let key = tier.key_in_memory(key.as_borrowed())?;
+        let hash = self.hash(key.as_borrowed())?;
+        let loads = self.shards.of(hash).with(key.py(), |shard| {
+            let of_key = |load: &&Arc<Load>| {
+                load.hash() == hash && native_eq(&load.key_in_memory, &key.as_borrowed()) != Some(false)
+            };
+            shard.loads.running().iter().filter(of_key).map(Arc::clone).collect::<Vec<_>>()
+        })?;
+        Ok(loads.into_iter().filter(|load| load.held_lease().is_some()).collect())
+    }
+}
+
+/// The keys of the loads that wait for a lease.
+#[pyfunction]
+#[pyo3(name = "_loads_that_wait")]
+pub(crate) fn loads_that_wait(cache: &Bound<'_, FlexCache>) -> PyResult<Vec<Py<PyAny>>> {
+    let py = cache.py();
+    let mut all = Vec::new();
+    for shard in cache.get().shards.iter() {
+        all.extend(shard.with(py, |shard| shard.loads.running().to_vec())?);
+    }
+    all.retain(|load| matches!(load.lease(), LoadLease::Waits(..)));
+    Ok(all.iter().map(|load| load.key.clone_ref(py)).collect())
+}
+
+/// Whether a caller would join a load whose lease may be void, which `_discard_void_loads` finds out.
+#[pyfunction]
+#[pyo3(name = "_has_leased_load")]
+pub(crate) fn has_leased_load(cache: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Some(tier) = &cache.get().tier else { return Ok(false) };
+    Ok(!cache.get().leased_loads(tier, key)?.is_empty())
+}
+
+/// Discard the loads of a key to which something was written from elsewhere.
+#[pyfunction]
+#[pyo3(name = "_discard_void_loads")]
+pub(crate) fn discard_void_loads(cache: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(tier) = &cache.get().tier else { return Ok(()) };
+    for load in cache.get().leased_loads(tier, key)? {
+        cache.get().discard_if_void(cache.py(), &load)?;
+    }
+    Ok(())
+}
