@@ -11,6 +11,8 @@ import os
 import sys
 from _weakref import ref
 
+from flexcache_rs import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -102,14 +104,16 @@ def claim(store: object, prefix: str, memo: Any, function: Any) -> None:
 class Names:
     """What the keys of one function begin with in a cache that others use as well."""
 
-    __slots__ = ("_local", "in_store", "place", "tag")
+    __slots__ = ("_local", "head", "in_store", "place", "tag")
 
-    def __init__(self, in_store: bool, tag: str | None, place: tuple[str, str] | None) -> None:
+    def __init__(self, prefix: str | None, in_store: bool, tag: str | None, has_place: bool) -> None:
         self.in_store = in_store
+        # What keys in a store begin with: the encoding of a tuple that ends here does so alone.
+        self.head = _core._canonical_key((prefix,))[:-1] if in_store else None
         # What all results have whose keys are of the user's making.
         self.tag = tag
         # The key in the store under which all processes find the nonce.
-        self.place = place
+        self.place = _core._canonical_key(("flexcache_rs memoize", prefix)) if has_place else None
         self._local = os.urandom(8).hex()
 
     def nonce(self, cache: Any) -> str:
@@ -139,7 +143,7 @@ def names_in(
     """The prefix of a function's keys, and what else tells them from others'."""
     in_store = cache.store is not None
     if not shared and not in_store:
-        return None, Names(False, None, None)
+        return None, Names(None, False, None, False)
     stable = name
     if name is None and in_store:
         stable = stable_name(function)
@@ -150,6 +154,5 @@ def names_in(
         prefix = f"{prefix} version {version}"
     prefix = sys.intern(prefix)
     if not in_store:
-        return prefix, Names(False, f"flexcache_rs function {prefix}" if key is not None else None, None)
-    place = None if stable is None else ("flexcache_rs memoize", prefix)
-    return prefix, Names(True, None, place)
+        return prefix, Names(prefix, False, f"flexcache_rs function {prefix}" if key is not None else None, False)
+    return prefix, Names(prefix, True, None, stable is not None)

@@ -12,9 +12,6 @@ from flexcache_rs._memoize_options import Plan, function_or_none
 
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
-# Separates positional from keyword arguments in the keys of a store, where nothing is of a class of ours.
-_STORED_KEYWORDS = ("flexcache_rs keywords",)
-
 
 def _flags_of(function):
     """What kind of function it is, as the compiler says."""
@@ -119,7 +116,7 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
         loads=True,
         # Functions that share keys of the user's making may find each other's.
         examines=plan.wraps or bool(plan.exceptions) or in_class_body or (shared and key is not None),
-        keyword_mark=_STORED_KEYWORDS if names.in_store else None,
+        in_store=names.in_store,
     )
     memo._plan, memo._prefix, memo._names, memo._instances, memo._owners = plan, prefix, names, {}, []
     if in_class_body:
