@@ -437,7 +437,6 @@ def test_a_transaction_belongs_to_a_task(kind: Kind, store: Any) -> None:
     assert cache["a"] == "after"
 
 
-@pytest.mark.xfail(reason="a cache in front of a store does not take part in an awaited transaction yet", strict=True)
 @pytest.mark.needs(times_out=True)
 def test_a_cache_in_a_transaction_of_a_task(kind: Kind, tmp_path: Path) -> None:
     """Awaited calls of the cache belong to the transaction of their task; those of a task beside it do not."""

@@ -142,10 +142,16 @@ impl FlexCache {
         self.remove_copy(tier, place)
     }
 
-    /// Whether a write may go to the store: the result of a load whose key was written since it began may not. Other
-    /// writes discard the loads of their key, before they reach the store and after.
-    fn begin_write(&self, place: &Place<'_>, terms: &Terms<'_>) -> PyResult<bool> {
+    /// Whether a write may go to the store: the result of a load whose key was written since it began may not, nor one
+    /// that was computed in a transaction that is over, and may have been undone. Other writes discard the loads of their key, before they reach the store and after.
+    fn begin_write(&self, tier: &Tier, place: &Place<'_>, terms: &Terms<'_>) -> PyResult<bool> {
         let key = place.key.as_borrowed();
+        if let Origin::Landing(load) = terms.origin
+            && load.transaction != 0
+            && !tier.store.bypasses_memory(key.py())?
+        {
+            return Ok(false);
+        }
         let (may_write, discarded) =
             self.shards.of(place.hash).with(key.py(), |shard| match terms.origin {
                 Origin::Landing(load) => (shard.loads.may_land(load, terms.tags), Vec::new()),
@@ -216,7 +222,7 @@ impl FlexCache {
         cache.shards.of(hash).with(py, |store| store.fits_alone(terms.weight))?.map_err(refused)?;
         tier.check_tags(py, terms.tags)?;
         let place = cache.place(tier, key, hash)?;
-        if !cache.begin_write(&place, &terms)? {
+        if !cache.begin_write(tier, &place, &terms)? {
             return Ok(false);
         }
         let entry = NewEntry { key, value, seconds: terms.deadline.map(seconds_until), tags: terms.tags };
