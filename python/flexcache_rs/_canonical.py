@@ -38,12 +38,12 @@ def _class(value: Any, _kind: type) -> tuple[Any, ...] | None:
     return ("class", *name) if isinstance(value, type) and (name := _name(value)) else None
 
 
-def _has_other_equality(kind: Any) -> bool:
-    return kind.__eq__ is not tuple.__eq__
+def _has_other_equality(kind: Any, base: Any) -> bool:
+    return kind.__eq__ is not base.__eq__
 
 
 def _named_tuple(value: Any, kind: type) -> tuple[Any, ...] | None:
-    if not isinstance(value, tuple) or _has_other_equality(kind) or getattr(value, "__dict__", None):
+    if tuple not in kind.__mro__ or _has_other_equality(kind, tuple) or getattr(value, "__dict__", None):
         return None
     return ("tuple", *name, value[:]) if (name := _name(kind)) and type(value[:]) is tuple else None
 
@@ -98,8 +98,13 @@ _OTHERS = (_enum, _path, _class, _named_tuple, _dataclass)
 
 def _name(kind: type) -> tuple[str, str] | None:
     """Module and qualified name of a class, if another process finds it by them."""
-    module, name = kind.__module__, kind.__qualname__
+    module: Any = kind.__module__
+    name = kind.__qualname__
     return (module, name) if isinstance(module, str) and "<" not in name else None
+
+
+def _kind_of(value: object) -> type:
+    return type(value)
 
 
 def describe(value: Any) -> tuple[Any, ...]:
@@ -109,7 +114,7 @@ def describe(value: Any) -> tuple[Any, ...]:
         TypeError: for an object that cannot be hashed, or has no description of its own and cannot be pickled.
     """
     hash(value)
-    kind = type(value)
+    kind = _kind_of(value)
     exactly = _EXACTLY.get((kind.__module__, kind.__qualname__))
     if exactly is not None and (described := exactly(value)) is not None:
         return described

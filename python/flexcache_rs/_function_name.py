@@ -25,7 +25,7 @@ _FOREVER = 3.0e9
 _DEEPEST = 100
 
 # What begins the keys of a function: its name, or in a store its name and version.
-Prefix: TypeAlias = "str | tuple[str, str]"
+Prefix: TypeAlias = str | tuple[str, str]
 
 # The functions alive that have results in a store, and the execution of a module that they come from, by the store and
 # their prefix. A function keeps its store alive, so the address of a store whose function is alive is no other's.
@@ -72,6 +72,18 @@ def random_prefix(function: Any) -> str:
     return f"{getattr(function, '__module__', None)}.{name} {os.urandom(8).hex()}"
 
 
+def _class_of(function: object) -> type:
+    return type(function)
+
+
+def _is_cache(store: Any) -> bool:
+    return isinstance(store, _core.FlexCache)
+
+
+def _is_memoized(function: Any) -> bool:
+    return isinstance(function, _core.Memoized) and function.cache is not None
+
+
 def _wrapped_by(function: Any) -> Iterator[Any]:
     """The function, and those that it wraps in turn."""
     known: list[Any] = []
@@ -86,7 +98,7 @@ def _places(function: Any) -> list[tuple[object, object]]:
     """Where a function and those that it wraps are written, by file and line; those alone that have code."""
     codes = [getattr(one, "__code__", None) for one in _wrapped_by(function)]
     if codes == [None]:
-        codes = [getattr(getattr(type(function), "__call__", None), "__code__", None)]  # noqa: B004
+        codes = [getattr(getattr(_class_of(function), "__call__", None), "__code__", None)]  # noqa: B004
     return [(code.co_filename, code.co_firstlineno) for code in codes if code is not None]
 
 
@@ -99,7 +111,7 @@ def _execution(function: Any) -> object:
 def _store_of(cache: Any) -> tuple[object, ...]:
     """What is equal for caches over one store: the directory, or else the store object."""
     store = cache.store
-    while isinstance(store, _core.FlexCache) and store.store is not None:
+    while _is_cache(store) and store.store is not None:
         store = store.store
     directory = getattr(store, "directory", None)
     return (os.path.realpath(directory),) if isinstance(directory, str) else (id(store),)
@@ -112,7 +124,7 @@ def refuse_stacked(function: Any, label: str, cache: Any, prefix: Prefix) -> Non
         ValueError: for such a function.
     """
     for inner in _wrapped_by(function):
-        if isinstance(inner, _core.Memoized) and inner.cache is not None:
+        if _is_memoized(inner):
             if inner.cache is cache:
                 raise ValueError(f"{label}() is memoized in this cache already")
             has_store = cache.store is not None and inner.cache.store is not None
@@ -186,7 +198,7 @@ class Names:
 
 def _is_private(store: Any) -> bool:
     """Whether a store is a cache in the memory of this process, and so is what is behind it."""
-    while isinstance(store, _core.FlexCache):
+    while _is_cache(store):
         store = store.store
     return store is None
 
