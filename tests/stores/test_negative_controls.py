@@ -12,6 +12,7 @@ Builds with the cargo feature `negative-controls` read `FLEXCACHE_DISABLE_RULE`.
 | equality | memory compares keys as Python does, whatever the store does |
 | batch_stamp | the keys of a batch are not invalidated |
 | fill_stamp | the stamp of what a read brings is taken after the read |
+| absence | that a key is absent is believed whatever its stamp |
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "transactions": (f"{RULES}::test_own_writes_in_an_own_transaction[disk-wal]",),
     "equality": (f"{RULES}::test_equal_numbers_of_different_types[disk-wal]",),
     "batch_stamp": (f"{RACES}::test_writes_of_many_keys_beside_readers[disk-wal-set_many]",),
+    "absence": (
+        "test_store_absent_keys.py::test_a_write_ends_an_absence[disk-wal-put]",
+        "test_store_absent_keys.py::test_another_process_ends_an_absence[disk-wal]",
+    ),
     "fill_stamp": (f"{COMMITS}::test_a_write_of_the_users_during_a_read[get]",),
 }
 """The tests that must fail with a rule switched off."""
