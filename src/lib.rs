@@ -42,6 +42,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::memory::views::{CacheIterator, CacheView};
     #[pymodule_export]
+    use crate::py::object::canonical_key::canonical_key;
+    #[pymodule_export]
     use crate::py::process::background::after_fork_in_child;
     #[pymodule_export]
     use crate::py::process::logging::reset_logging;

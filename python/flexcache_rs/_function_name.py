@@ -11,16 +11,25 @@ import os
 import sys
 from _weakref import ref
 
+from flexcache_rs import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterator
+    from typing import Any, TypeAlias
 
 # How long a nonce lives, in seconds, whatever the cache's default_ttl says: about a century.
 _FOREVER = 3.0e9
 
-# The functions alive that have results in a store, by the store's address and their prefix. A function keeps its
-# store alive, so the address of a store whose function is alive is no other's.
-_named: dict[tuple[int, str], ref[Any]] = {}
+# So many wrappers are looked through: an object may have any attribute, for ever.
+_DEEPEST = 100
+
+# What begins the keys of a function: its name, or in a store its name and version.
+Prefix: TypeAlias = str | tuple[str, str]
+
+# The functions alive that have results in a store, and the execution of a module that they come from, by the store and
+# their prefix. A function keeps its store alive, so the address of a store whose function is alive is no other's.
+_named: dict[tuple[tuple[object, ...], Prefix], tuple[ref[Any], object]] = {}
 
 
 def text(argument: str, value: object) -> str | None:
@@ -34,20 +43,27 @@ def text(argument: str, value: object) -> str | None:
     return value
 
 
-def stable_name(function: Any) -> str | None:
-    """`module.qualname`, or None where that does not name this function alone, or not in every process."""
+def stable_name(function: Any) -> tuple[str | None, str]:
+    """`module.qualname`, or None where that does not name this function alone, or not in every process; and why."""
     name, module = getattr(function, "__qualname__", None), getattr(function, "__module__", None)
-    if not isinstance(name, str) or not isinstance(module, str):
-        return None
     bound = getattr(function, "__self__", None)
-    if (bound is not None and not isinstance(bound, type(sys))) or "<" in name or name.rpartition(".")[2] == "_":
-        return None
+    if not isinstance(name, str) or not isinstance(module, str):
+        return None, f"it is an instance of {type(function).__qualname__}"
+    if bound is not None and not isinstance(bound, type(sys)):
+        return None, "it is a bound method"
+    last = name.rpartition(".")[2]
+    if last == "<lambda>":
+        return None, "it is a lambda"
+    if "<" in name:
+        return None, "it is defined in another function"
+    if last == "_":
+        return None, "_ is the name of many functions"
     if module == "__main__":
         spec = getattr(sys.modules.get("__main__"), "__spec__", None)
         if spec is None:
-            return None
+            return None, "it is a function of __main__, which another program is in another process"
         module = spec.name
-    return f"{module}.{name}"
+    return f"{module}.{name}", ""
 
 
 def random_prefix(function: Any) -> str:
@@ -56,60 +72,107 @@ def random_prefix(function: Any) -> str:
     return f"{getattr(function, '__module__', None)}.{name} {os.urandom(8).hex()}"
 
 
-def warn_of_random_name(function: Any) -> None:
-    """Log that the results of a function are not found again by other processes."""
-    import logging  # Not imported before it is used.
-
-    logging.getLogger("flexcache_rs").warning(
-        "%s has no name that is the same in every process: its results in the store will not be found again; "
-        "give memoize() a name",
-        random_prefix(function).rpartition(" ")[0],
-    )
+def _class_of(function: object) -> type:
+    return type(function)
 
 
-def _place(function: Any) -> tuple[object, object]:
-    """Where a function is written: its file and line."""
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return getattr(code, "co_filename", None), getattr(code, "co_firstlineno", None)
+def _is_cache(store: Any) -> bool:
+    return isinstance(store, _core.FlexCache)
 
 
-def claim(store: object, prefix: str, memo: Any, function: Any) -> None:
-    """Note that a function's results in a store begin with a prefix.
+def _is_memoized(function: Any) -> bool:
+    return isinstance(function, _core.Memoized) and function.cache is not None
+
+
+def _wrapped_by(function: Any) -> Iterator[Any]:
+    """The function, and those that it wraps in turn."""
+    known: list[Any] = []
+    while function is not None and len(known) < _DEEPEST and not any(function is one for one in known):
+        known.append(function)
+        yield function
+        inner = getattr(function, "func", None) if type(function).__module__ == "functools" else None
+        function = getattr(function, "__wrapped__", None) or inner or getattr(function, "__func__", None)
+
+
+def _places(function: Any) -> list[tuple[object, object]]:
+    """Where a function and those that it wraps are written, by file and line; those alone that have code."""
+    codes = [getattr(one, "__code__", None) for one in _wrapped_by(function)]
+    if codes == [None]:
+        codes = [getattr(getattr(_class_of(function), "__call__", None), "__code__", None)]  # noqa: B004
+    return [(code.co_filename, code.co_firstlineno) for code in codes if code is not None]
+
+
+def _execution(function: Any) -> object:
+    """Stands for the execution of a module that a function comes from: a reload begins another one."""
+    *_, innermost = _wrapped_by(function)
+    return getattr(innermost, "__globals__", {}).get("__spec__")
+
+
+def _store_of(cache: Any) -> tuple[object, ...]:
+    """What is equal for caches over one store: the directory, or else the store object."""
+    store = cache.store
+    while _is_cache(store) and store.store is not None:
+        store = store.store
+    directory = getattr(store, "directory", None)
+    return (os.path.realpath(directory),) if isinstance(directory, str) else (id(store),)
+
+
+def refuse_stacked(function: Any, label: str, cache: Any, prefix: Prefix) -> None:
+    """Refuse a function that is memoized in this cache, or in this store under this name, and what wraps such a one.
+
+    Raises:
+        ValueError: for such a function.
+    """
+    for inner in _wrapped_by(function):
+        if _is_memoized(inner):
+            if inner.cache is cache:
+                raise ValueError(f"{label}() is memoized in this cache already")
+            has_store = cache.store is not None and inner.cache.store is not None
+            if has_store and getattr(inner, "_prefix", None) == prefix and _store_of(inner.cache) == _store_of(cache):
+                raise ValueError(f"{label}() is memoized in this store under this name already")
+
+
+def claim(cache: Any, prefix: Prefix, memo: Any, function: Any) -> None:
+    """Note that a function's results in a store begin with a prefix. A reload or a redefinition replaces it.
 
     Raises:
         ValueError: where another function alive, from another line of the same file, has it.
     """
-    place = (id(store), prefix)
-    known = _named.get(place)
+    place = (_store_of(cache), prefix)
+    execution = _execution(function)
+    known, of_known = _named.get(place, (None, None))
     other = None if known is None else known()
-    if other is not None:
-        here, there = _place(function), _place(other._function)
-        if here[0] is not None and here[0] == there[0] and here[1] != there[1]:
+    if other is not None and of_known is execution:
+        here, there = _places(function), _places(other._function)
+        if here != there and here and there and here[-1][0] == there[-1][0]:
+            name, version = prefix if isinstance(prefix, tuple) else (prefix, None)
+            file, lines = here[-1][0], (there[-1][1], here[-1][1])
             raise ValueError(
-                f"two functions have the name {prefix!r} in one store, from lines {there[1]} and {here[1]} of "
-                f"{here[0]}; give one of them another name"
+                f"two functions have the name {name!r}{'' if version is None else f' and the version {version!r}'} in "
+                f"one store, from lines {lines[0]} and {lines[1]} of {file}"
+                f'{", under different decorators" if lines[0] == lines[1] else ""}; give one of them another name="..."'
             )
 
     def forget(dead: ref[Any]) -> None:
-        if _named.get(place) is dead:
+        if _named.get(place, (None,))[0] is dead:
             _named.pop(place, None)
 
-    _named[place] = ref(memo, forget)
+    _named[place] = ref(memo, forget), execution
 
 
 class Names:
     """What the keys of one function begin with in a cache that others use as well."""
 
-    __slots__ = ("_local", "in_store", "place", "tag")
+    __slots__ = ("_local", "head", "in_store", "place", "tag")
 
-    def __init__(self, in_store: bool, tag: str | None, place: tuple[str, str] | None) -> None:
+    def __init__(self, prefix: Prefix | None, in_store: bool, tag: str | None, has_place: bool) -> None:
         self.in_store = in_store
+        # What keys in a store begin with: the encoding of a tuple that ends here does so alone.
+        self.head = _core._canonical_key((prefix,))[:-1] if in_store else None
         # What all results have whose keys are of the user's making.
         self.tag = tag
         # The key in the store under which all processes find the nonce.
-        self.place = place
+        self.place = _core._canonical_key(("flexcache_rs memoize", prefix)) if has_place else None
         self._local = os.urandom(8).hex()
 
     def nonce(self, cache: Any) -> str:
@@ -133,23 +196,35 @@ class Names:
             cache.put(self.place, nonce, _FOREVER)
 
 
+def _is_private(store: Any) -> bool:
+    """Whether a store is a cache in the memory of this process, and so is what is behind it."""
+    while _is_cache(store):
+        store = store.store
+    return store is None
+
+
 def names_in(
     cache: Any, shared: bool, function: Any, name: str | None, version: str | None, key: Any
-) -> tuple[str | None, Names]:
-    """The prefix of a function's keys, and what else tells them from others'."""
-    in_store = cache.store is not None
-    if not shared and not in_store:
-        return None, Names(False, None, None)
-    stable = name
-    if name is None and in_store:
-        stable = stable_name(function)
-        if stable is None:
-            warn_of_random_name(function)
-    prefix = random_prefix(function) if stable is None else stable
-    if version is not None:
-        prefix = f"{prefix} version {version}"
-    prefix = sys.intern(prefix)
-    if not in_store:
-        return prefix, Names(False, f"flexcache_rs function {prefix}" if key is not None else None, None)
-    place = None if stable is None else ("flexcache_rs memoize", prefix)
-    return prefix, Names(True, None, place)
+) -> tuple[Prefix | None, Names]:
+    """The prefix of a function's keys, and what else tells them from others'.
+
+    Raises:
+        ValueError: where a function has no name that another process would find its results by.
+    """
+    prefix: Prefix
+    if cache.store is None:
+        if not shared:
+            return None, Names(None, False, None, False)
+        prefix = sys.intern(random_prefix(function))
+        return prefix, Names(prefix, False, f"flexcache_rs function {prefix}" if key is not None else None, False)
+    stable, why = (name, "") if name is not None else stable_name(function)
+    if stable is None:
+        label = getattr(function, "__qualname__", None) or type(function).__qualname__
+        if not _is_private(cache.store):
+            raise ValueError(
+                f"{label} has no name that tells its results in a store from those of other functions in every "
+                f'process, because {why}; give memoize() a name="..."'
+            )
+    named = random_prefix(function) if stable is None else stable
+    prefix = named if version is None else (named, version)
+    return prefix, Names(prefix, True, None, stable is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from weakref import WeakKeyDictionary
 
 TYPE_CHECKING = False
@@ -22,10 +23,13 @@ _PATIENCE = 1.0
 async def in_thread(cache: _core.FlexCache[Any, Any], function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of a cache that may wait for the store behind it: in a thread, if there is a store.
 
-    This and the shared calls below are the only places where an event loop and a store that blocks meet.
+    In an awaited transaction of a directory that is the thread which makes its calls. This and the shared calls below
+    are the only places where an event loop and a store that blocks meet.
     """
     if cache.store is None:
         return function(*arguments)
+    if transaction_number():
+        return await sys.modules["flexcache_rs.disk.aio"].in_thread(function, *arguments)
     from asyncio import to_thread  # Not imported before it is used.
 
     return await to_thread(function, *arguments)
@@ -114,3 +118,11 @@ def _result(future: Future[Any], function: Callable[..., Any], arguments: tuple[
         return False, None if future.cancelled() else function(*arguments)
     except BaseException as error:  # noqa: BLE001  # It goes to the task that called.
         return True, error
+
+
+def transaction_number() -> int:
+    """The number of the awaited transaction that the running task is in; 0 outside of one."""
+    # Who is in one has imported the module.
+    aio = sys.modules.get("flexcache_rs.disk.aio")
+    transaction = None if aio is None else aio.transaction_of_task()
+    return 0 if transaction is None else id(transaction.worker)

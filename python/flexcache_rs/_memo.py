@@ -209,13 +209,17 @@ class Memo(_core.Memoized):
             self.cache.evict_tag(names.tag)
             return
         if names.in_store:
-            # Also those that are in the store alone.
+            # Also those that are in the store alone. What is being computed is kept under an old key, if at all.
             names.change_nonce(self.cache)
             self._forget_nonce()
-        _core._discard_loads_of(self.cache, prefix)
-        mine = [
-            key for key in self.cache if isinstance(key, tuple) and key and isinstance(key[0], str) and key[0] == prefix
-        ]
+            mine = [key for key in self.cache if isinstance(key, str) and key.startswith(names.head)]
+        else:
+            _core._discard_loads_of(self.cache, prefix)
+            mine = [
+                key
+                for key in self.cache
+                if isinstance(key, tuple) and key and isinstance(key[0], str) and key[0] == prefix
+            ]
         self.cache.delete_many(mine)
 
     def stats(self):

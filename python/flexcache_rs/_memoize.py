@@ -7,13 +7,10 @@ import functools
 import sys
 
 from flexcache_rs import _core, _function_name
-from flexcache_rs._memo import AsyncMemo, Memo, SyncMemo, is_in_class_body, ready
+from flexcache_rs._memo import AsyncMemo, SyncMemo, is_in_class_body, ready
 from flexcache_rs._memoize_options import Plan, function_or_none
 
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
-
-# Separates positional from keyword arguments in the keys of a store, where nothing is of a class of ours.
-_STORED_KEYWORDS = ("flexcache_rs keywords",)
 
 
 def _flags_of(function):
@@ -97,14 +94,13 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
         raise TypeError(f"{label}() is an async generator function: what it yields can be gone through only once")
     if flags & _GENERATOR:
         raise TypeError(f"{label}() is a generator function: what it yields can be gone through only once")
-    if isinstance(function, Memo) and function.cache is cache:
-        raise ValueError(f"{label}() is memoized in this cache already")
+    in_class_body = is_in_class_body(function)
+    if cache.store is not None and key is None and in_class_body and _first_parameter(function) == "self":
+        raise TypeError(f"{label}() is a method: an instance has no name in a store; give memoize() a key")
     prefix, names = _function_name.names_in(cache, shared, function, name, version, key)
+    _function_name.refuse_stacked(function, label, cache, prefix)
     if not callable(plan.tags):
         cache._check_tags((*(plan.tags or ()), *(() if names.tag is None else (names.tag,))))
-    in_class_body = is_in_class_body(function)
-    if names.in_store and key is None and in_class_body and _first_parameter(function) == "self":
-        raise TypeError(f"{label}() is a method: an instance has no name in a store; give memoize() a key")
     bits, ignored = _ignored(function, ignore)
     awaited = bool(flags & _COROUTINE)
     memo = (AsyncMemo if awaited else SyncMemo)(
@@ -119,13 +115,13 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
         loads=True,
         # Functions that share keys of the user's making may find each other's.
         examines=plan.wraps or bool(plan.exceptions) or in_class_body or (shared and key is not None),
-        keyword_mark=_STORED_KEYWORDS if names.in_store else None,
+        in_store=names.in_store,
     )
     memo._plan, memo._prefix, memo._names, memo._instances, memo._owners = plan, prefix, names, {}, []
     if in_class_body:
         memo._may_be_method(memo._instances)
     if names.in_store:
-        _function_name.claim(cache.store, prefix, memo, function)
+        _function_name.claim(cache, prefix, memo, function)
     return _dress(memo, function, awaited)
 
 
@@ -186,15 +182,15 @@ def memoize(
         tags: what FlexCache.evict_tag() knows the results by, one str or several, or a function that
             says so of the arguments.
         name: what the function is called in a store, and its own cache in caches(); None for its module
-            and qualified name. Lambdas, nested functions, partials, bound methods, instances and
-            functions of a script have no name that another process knows: give them one, or their
-            results are not found again.
+            and qualified name. Lambdas, nested functions, partials, bound methods, instances, functions
+            called _ and those of a script have no name that another process knows: in a store they
+            need one.
         version: another text keeps the results of a function that has changed from the old ones.
         **options: the others of FlexCache: max_items, max_bytes, eviction_policy and so on.
 
     Raises:
-        TypeError, ValueError: for a function that cannot be memoized, or an argument that makes no
-            sense.
+        TypeError, ValueError: for a function that cannot be memoized, that is memoized in the cache
+            already, or that needs a name of its own in the store; for an argument that makes no sense.
         CircularLoadError: from a call that would have to wait for itself.
         LoadCancelled: from a call whose computation itself raised asyncio.CancelledError.
         LoadFailedElsewhere: from a call that another process computed, where that raised what cannot

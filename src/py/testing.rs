@@ -19,7 +19,7 @@ pub(crate) fn _check(cache: &Bound<'_, FlexCache>) -> PyResult<()> {
     for shard in cache.get().shards.iter() {
         shard.with(cache.py(), |store| store.check())?.map_err(PyAssertionError::new_err)?;
     }
-    Ok(())
+    cache.get().check_absent(cache.py())?.map_err(PyAssertionError::new_err)
 }
 
 /// Whether this build can switch rules of the seam off.

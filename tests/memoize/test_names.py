@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import logging
 import subprocess
 import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +38,14 @@ def make(number: int) -> Any:
     return nested
 
 
+def underscore() -> Any:
+    def _(number: int) -> int:
+        return number + 1
+
+    _.__qualname__ = "_"
+    return _
+
+
 NAMELESS: dict[str, Any] = {
     "partial": lambda number: functools.partial(lambda a, b: a + b, number),
     "bound method": lambda number: Adder(number).add,
@@ -45,21 +55,66 @@ NAMELESS: dict[str, Any] = {
 }
 
 
+WHY = {
+    "partial": "an instance of partial",
+    "bound method": "a bound method",
+    "instance": "an instance of Adder",
+    "nested": "defined in another function",
+    "lambda": "a lambda",
+    "underscore": "_ is the name of many functions",
+}
+
+
 @pytest.mark.parametrize("kind", NAMELESS)
-@pytest.mark.parametrize("where", ["cache", "store", "one store, two caches"])
+@pytest.mark.parametrize("where", ["cache", "cache behind", "store", "one store, two caches"])
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
 def test_functions_are_not_taken_for_each_other(kind: str, where: str, order: tuple[int, int], tmp_path: Path) -> None:
-    """Whatever they are, and in whatever order they are decorated."""
+    """Whatever they are, and in whatever order they are decorated. In a store that lasts each needs a name."""
     disk = Cache(tmp_path)
-    cache: FlexCache[Any, Any] = FlexCache() if where == "cache" else FlexCache(store=disk)
+    behind = FlexCache[Any, Any]() if where == "cache behind" else disk
+    cache: FlexCache[Any, Any] = FlexCache() if where == "cache" else FlexCache(store=behind)
     for first, second in (order, order[::-1]):
-        one = cache.memoize(NAMELESS[kind](first))
-        other = (memoize(store=disk) if where == "one store, two caches" else cache.memoize)(NAMELESS[kind](second))
+        names: list[dict[str, Any]] = [{}, {}] if "cache" in where[:5] else [{"name": f"{n}"} for n in (first, second)]
+        one = cache.memoize(NAMELESS[kind](first), **names[0])
+        decorate: Any = cache.memoize
+        if where == "one store, two caches":
+            decorate = functools.partial(memoize, store=disk)
+        other = decorate(NAMELESS[kind](second), **names[1])
         assert (one(10), other(10)) == (first + 10, second + 10)
         assert (one(10), other(10)) == (first + 10, second + 10)
         one.clear()
         assert (one.peek(10), other.peek(10)) == (None, second + 10)
     disk.close()
+
+
+class User:
+    """A store that a user has written, of which nobody knows whether it lasts."""
+
+    def load(self, key: Any) -> None:
+        return None
+
+    def save(self, key: Any, value: Any, ttl: Any, tags: Any) -> None: ...
+
+    def remove(self, key: Any) -> bool:
+        return False
+
+    def clear(self) -> None: ...
+
+
+@pytest.mark.parametrize("kind", WHY)
+@pytest.mark.parametrize("behind", ["directory", "user", "cache over directory"])
+def test_a_function_without_a_name_needs_one_in_a_store(kind: str, behind: str, tmp_path: Path) -> None:
+    """Which is said where it is decorated, with the reason and what to write."""
+    function: Any = NAMELESS[kind](1) if kind in NAMELESS else underscore()
+    store: Any = Cache(tmp_path) if behind != "user" else User()
+    if behind == "cache over directory":
+        store = FlexCache(store=store)
+    for decorate in (memoize(store=store, coherence=None), FlexCache(store=store, coherence=None).memoize):
+        with pytest.raises(
+            ValueError, match=rf'no name that .* because (it is )?{WHY[kind]}; give memoize\(\) a name="\.\.\."$'
+        ):
+            decorate(function)
+    assert memoize(store=store, coherence=None, name="it")(function)(2) == 3
 
 
 SCRIPT = """
@@ -81,22 +136,48 @@ print(*(functions[name](1) for name in "ab"), calls)
 """
 
 
-@pytest.mark.parametrize(
-    ("decorate", "again"),
-    [("@cache.memoize", 2), ("@cache.memoize(name=name)", 0), ("@cache.memoize(version=name)", 2)],
-)
-def test_names_across_processes(decorate: str, again: int, tmp_path: Path) -> None:
-    """Without a name that every process knows, results are never another function's; with one they are found."""
-    for names, calls in (("ab", 2), ("ba", again)):
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT.format(decorate=decorate), str(tmp_path), names],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+def run(directory: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *(["-c", script] if "\n" in script else ["-m", script]), str(directory), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=directory,
+    )
+
+
+def test_names_across_processes(tmp_path: Path) -> None:
+    """Results are found by the name that was given, in whatever order functions are decorated."""
+    for names, calls in (("ab", 2), ("ba", 0)):
+        done = run(tmp_path, SCRIPT.format(decorate="@cache.memoize(name=name)"), names)
         assert done.stdout.split() == ["a", "b", str(calls)], done.stderr
-        assert ("give memoize() a name" in done.stderr) is ("name=" not in decorate)
+    done = run(tmp_path, SCRIPT.format(decorate="@cache.memoize(version=name)"), "ab")
+    assert "ValueError: make.<locals>.function has no name that" in done.stderr
+
+
+MAIN = """
+import sys
+from flexcache_rs import Cache, memoize
+with Cache(sys.argv[1]) as disk:
+    @memoize(store=disk)
+    def function(number):
+        return number
+    print(function.peek(1), function(1))
+"""
+
+
+def test_functions_of_a_program(tmp_path: Path) -> None:
+    """A script has no name; a module that python -m runs has its own, by which others find it as well."""
+    script = run(tmp_path, MAIN)
+    assert "because it is a function of __main__" in script.stderr
+    (tmp_path / "program.py").write_text(MAIN)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text(MAIN)
+    for module, other in (("program", "import program\n"), ("package", "import package.__main__\n")):
+        assert run(tmp_path, module).stdout == "None 1\n"
+        assert run(tmp_path, module).stdout == "1 1\n"
+        assert run(tmp_path, other).stdout == "1 1\n"
 
 
 def square(number: int) -> int:
@@ -120,17 +201,110 @@ def test_a_function_of_a_module_has_a_name(tmp_path: Path, caplog: pytest.LogCap
     assert not caplog.records
 
 
-def test_two_functions_of_one_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [None, "2"])
+def test_two_functions_of_one_name(version: str | None, tmp_path: Path) -> None:
     """From two lines of a file they are an error, as long as both live; a redefinition replaces."""
-    with Cache(tmp_path) as disk:
-        one = memoize(store=disk, name="f")(lambda number: number)
-        with pytest.raises(ValueError, match="two functions have the name 'f' in one store, from lines"):
-            memoize(store=disk, name="f")(lambda number: -number)
+    with Cache(tmp_path) as disk, Cache(tmp_path) as again:
+        one = memoize(store=disk, name="f", version=version)(lambda number: number)
+        for store in (disk, again, FlexCache(store=again)):
+            match = (
+                f"two functions have the name 'f'{' and the version .2.' if version else ''} in one store, from lines"
+            )
+            with pytest.raises(ValueError, match=match):
+                memoize(store=store, name="f", version=version)(lambda number: -number)
+        memoize(store=disk, name="f", version="another")(lambda number: -number)
         for _ in range(2):
-            memoize(store=disk, name="g")(make(1))
+            memoize(store=disk, name="g", version=version)(make(1))
         del one
         gc.collect()
-        memoize(store=disk, name="f")(lambda number: -number)
+        memoize(store=disk, name="f", version=version)(lambda number: -number)
+
+
+def test_partials_of_one_name(tmp_path: Path) -> None:
+    """Of functions from two lines."""
+    with Cache(tmp_path) as disk:
+        one = memoize(store=disk, name="f")(functools.partial(square))
+        with pytest.raises(ValueError, match="two functions have the name 'f'"):
+            memoize(store=disk, name="f")(functools.partial(cube))
+        assert one(3) == 9
+
+
+def test_a_function_and_its_decorated_self(tmp_path: Path) -> None:
+    """They have one name, and different results."""
+
+    @functools.wraps(square)
+    def negative(number: int) -> int:
+        return -square(number)
+
+    with Cache(tmp_path) as disk:
+        one = memoize(store=disk)(square)
+        with pytest.raises(ValueError, match=r"two functions .*, under different decorators; give"):
+            memoize(store=disk)(negative)
+        assert (one(3), memoize(store=disk, name="negative")(negative)(3)) == (9, -9)
+
+
+def test_versions_are_no_part_of_names(tmp_path: Path) -> None:
+    """No name can be mistaken for that of a version of another."""
+    with Cache(tmp_path) as disk:
+        keys = {
+            memoize(store=disk, name=name, version=version)(square).cache_key(1)
+            for name, version in (("f", "2"), ("f version 2", None), ("f 2", None), ("f", None), ("('f', '2')", None))
+        }
+        assert len(keys) == 5
+
+
+MODULE = """
+from flexcache_rs import memoize
+from names_in_common import disk
+{lines}
+@memoize(store=disk)
+def function(number):
+    return {result}, number
+"""
+
+
+def test_a_module_that_is_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its functions replace those from before, which are alive until then, on whatever lines they are now."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    common: Any = types.ModuleType("names_in_common")
+    monkeypatch.setitem(sys.modules, "names_in_common", common)
+    with Cache(tmp_path / "store") as common.disk:
+        file = tmp_path / "loaded_again.py"
+        file.write_text(MODULE.format(lines="", result=1))
+        import loaded_again
+
+        before = loaded_again.function
+        assert before(3) == (1, 3)
+        file.write_text(MODULE.format(lines="\n\n", result=2))
+        module = importlib.reload(loaded_again)
+        assert module.function is not before
+        assert module.function(3) == (1, 3)
+        module.function.clear()
+        assert module.function(3) == (2, 3)
+        file.write_text(MODULE.format(lines="", result=1) + MODULE.format(lines="", result=2))
+        with pytest.raises(ValueError, match=r"two functions have the name 'loaded_again\.function'"):
+            importlib.reload(module)
+        del sys.modules["loaded_again"]
+
+
+@pytest.mark.parametrize("between", ["nothing", "decorator", "partial"])
+def test_two_memoizers_on_one_cache(between: str, tmp_path: Path) -> None:
+    """Are refused, whatever is between them; on two caches they are not."""
+
+    def wrap(function: Any) -> Any:
+        if between == "partial":
+            return functools.partial(function)
+        return functools.wraps(function)(lambda number: function(number)) if between == "decorator" else function
+
+    with Cache(tmp_path) as disk:
+        for cache in (FlexCache[Any, Any](), FlexCache(store=disk)):
+            with pytest.raises(ValueError, match="is memoized in this cache already"):
+                cache.memoize(name="outer")(wrap(cache.memoize(square)))
+        with pytest.raises(ValueError, match="is memoized in this store under this name already"):
+            memoize(store=disk, name="one")(wrap(memoize(store=disk, name="one")(square)))
+        outer: Any = memoize(wrap(memoize(store=disk, name="two")(square)))
+        assert (outer(3), outer(3)) == (9, 9)
 
 
 @pytest.mark.parametrize("how", ["private", "shared", "key"])
@@ -192,16 +366,16 @@ def test_a_method_over_a_store_needs_a_key(tmp_path: Path) -> None:
                     return number
 
         class Two:
-            @memoize(store=disk)
+            @memoize(store=disk, name="Two.f")
             def f(this, number: int) -> int:  # noqa: N805
                 return number
 
-            @memoize(store=disk, key=lambda self, number: number)
+            @memoize(store=disk, name="Two.g", key=lambda self, number: number)
             def g(self, number: int) -> int:
                 return number
 
             @staticmethod
-            @memoize(store=disk)
+            @memoize(store=disk, name="Two.h")
             def h(number: int) -> int:
                 return number
 
@@ -214,7 +388,7 @@ def test_a_store_gets_plain_types(tmp_path: Path) -> None:
     """A serializer that allows no class reads what it wrote, in keys and in values."""
     with Cache(tmp_path, serializer=PickleSerializer(allow=[])) as disk:
 
-        @memoize(store=disk, ttl=100, soft_ttl=50, stale_if_error=10, early_refresh=0.1)
+        @memoize(store=disk, name="f", ttl=100, soft_ttl=50, stale_if_error=10, early_refresh=0.1)
         def function(number: int, **more: int) -> int:
             return number + sum(more.values())
 

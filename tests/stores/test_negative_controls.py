@@ -14,6 +14,7 @@ Builds with the cargo feature `negative-controls` read `FLEXCACHE_DISABLE_RULE`.
 | fill_stamp | the stamp of what a read brings is taken after the read |
 | leases | a load computes without asking for a lease |
 | landing_lease | a load is stored whether its lease is there or not |
+| absence | that a key is absent is believed whatever its stamp |
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "transactions": (f"{RULES}::test_own_writes_in_an_own_transaction[disk-wal]",),
     "equality": (f"{RULES}::test_equal_numbers_of_different_types[disk-wal]",),
     "batch_stamp": (f"{RACES}::test_writes_of_many_keys_beside_readers[disk-wal-set_many]",),
+    "absence": (
+        "test_store_absent_keys.py::test_a_write_ends_an_absence[disk-wal-put]",
+        "test_store_absent_keys.py::test_another_process_ends_an_absence[disk-wal]",
+    ),
     "fill_stamp": (f"{COMMITS}::test_a_write_of_the_users_during_a_read[get]",),
     "leases": (f"{LEASES}::test_a_caller_gets_what_another_process_computes[disk-wal-get_or_set]",),
     "landing_lease": (

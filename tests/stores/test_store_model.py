@@ -77,7 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp())
         self.store = self.kind.make(self.directory)
         self.caches = [
-            self.kind.front(self.store, "lru", max_items=3),
+            self.kind.front(self.store, "lru", max_items=3, negative_ttl=LIFETIME),
             self.kind.front(self.store, "fifo", max_items=6),
         ]
         if not self.kind.notices:

@@ -57,7 +57,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _transaction_of_task() -> _Transaction | None:
+def transaction_of_task() -> _Transaction | None:
     """The innermost transaction that is still open."""
     transaction = _current.get()
     while transaction is not None and not transaction.is_open():
@@ -67,7 +67,7 @@ def _transaction_of_task() -> _Transaction | None:
 
 def _submit(call: Callable[[], R]) -> Future[R]:
     global _pool
-    transaction = _transaction_of_task()
+    transaction = transaction_of_task()
     if transaction is not None:
         inside: Future[R] = transaction.worker.submit(call)
         return inside
@@ -251,7 +251,7 @@ class _Transaction:
     async def __aenter__(self) -> None:
         from asyncio import current_task, get_running_loop, shield, wrap_future
 
-        self.outer = _transaction_of_task()
+        self.outer = transaction_of_task()
         entered = self._cache.transact(retry=self._retry)
         if self.outer is not None:
             self.worker = self.outer.worker

@@ -244,6 +244,10 @@ impl Store for DirectoryStore {
         Ok(self.shard(lane).tracker().is_live_in(generation, stamp))
     }
 
+    fn has_open_transaction(&self, py: Python<'_>) -> bool {
+        !is_off("transactions") && self.shards.iter().any(|shard| shard.get().has_open_transaction(py))
+    }
+
     fn bypasses_memory(&self, py: Python<'_>) -> PyResult<bool> {
         for shard in &self.shards {
             if !is_off("transactions")

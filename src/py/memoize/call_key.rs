@@ -3,7 +3,8 @@
 //! A single exact `str` or `int` is its own key. Any other call has a tuple: what tells functions
 //! of a shared cache apart, the positional arguments, a mark and the keyword arguments as they
 //! were given, and, on request, the arguments' types. The hash computed here is the hash of that
-//! tuple, so that a tuple is built only for a call that was not remembered.
+//! tuple, so that a tuple is built only for a call that was not remembered. In a store the key is the
+//! canonical text of that tuple instead.
 
 use std::ptr;
 use std::slice;
@@ -14,7 +15,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
-use crate::py::object::key::{DEEPEST_TUPLE, PlainParts, compare, native_eq, python_hash};
+use crate::py::object::canonical_key::CanonicalKey;
+use crate::py::object::key::{DEEPEST_TUPLE, compare, native_eq, python_hash};
 use crate::py::object::running_python::call_raw;
 
 /// Whether hashes of tuples come out as CPython computes them.
@@ -49,7 +51,7 @@ impl KeywordMark {
 pub(crate) struct Arguments {
     /// Comes first, where functions share a cache.
     pub(crate) prefix: Option<Py<PyAny>>,
-    pub(crate) mark: Py<PyAny>,
+    pub(crate) mark: Py<KeywordMark>,
     pub(crate) typed: bool,
     /// Positions that do not matter, as bits.
     pub(crate) ignored_positions: u64,
@@ -283,12 +285,6 @@ impl Arguments {
         })
     }
 
-    /// Whether every key that is equal in Python is the same key of a store that encodes keys.
-    pub(crate) fn is_plain(&self, call: &Call<'_, '_>) -> bool {
-        let mut parts = PlainParts::default();
-        self.all(call, |part| part == self.mark.as_ptr() || parts.add(call.object(part)))
-    }
-
     /// The hash of the key, as Python would compute it.
     ///
     /// # Errors
@@ -343,6 +339,19 @@ impl Arguments {
             });
             if unknown { None } else { Some(equal && at == len) }
         }
+    }
+
+    /// The key in a store, which is the same text in every process. May run Python code.
+    pub(crate) fn key_in_store<'py>(&self, call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyString>> {
+        let (mut key, mut failure) = (CanonicalKey::begin(), None);
+        self.all(call, |part| {
+            if part == self.mark.as_ptr() {
+                key.keywords();
+                return true;
+            }
+            key.part(&call.object(part)).map_err(|error| failure = Some(error)).is_ok()
+        });
+        failure.map_or_else(|| key.finish(call.py), Err)
     }
 
     /// The key itself.

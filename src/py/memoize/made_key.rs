@@ -3,13 +3,14 @@
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyInt, PyWeakrefMethods, PyWeakrefReference};
 
 use super::call_key::Call;
 use super::memoized::{LookupKey, Memoized};
 use crate::py::memory::any_store::Complicated;
 use crate::py::memory::state::FlexCache;
 use crate::py::memory::tier::Freshness;
+use crate::py::object::canonical_key::CanonicalKey;
 use crate::py::object::running_python::call as call_python;
 
 /// So many classes are known whose instances are arguments like any other.
@@ -76,7 +77,7 @@ impl Memoized {
     /// What comes after the prefix in keys, if something does.
     pub(super) fn nonce<'py>(&self, this: &Borrowed<'_, 'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = this.py();
-        let (true, Some(cache)) = (self.has_nonce, &self.cache) else { return Ok(None) };
+        let (true, Some(cache)) = (self.in_store, &self.cache) else { return Ok(None) };
         let tier = cache.get().tier.as_ref();
         let known = self
             .nonce
@@ -107,8 +108,11 @@ impl Memoized {
     ) -> PyResult<Bound<'py, PyAny>> {
         match (&self.arguments.prefix, call.nonce()) {
             (Some(prefix), Some(nonce)) => {
-                let parts = [prefix.bind(key.py()).clone(), nonce.to_owned(), key.clone()];
-                Ok(PyTuple::new(key.py(), parts)?.into_any())
+                let mut in_store = CanonicalKey::begin();
+                for part in [prefix.bind(key.py()), &nonce.to_owned(), &key] {
+                    in_store.part(part)?;
+                }
+                in_store.finish(key.py()).map(Bound::into_any)
             }
             _ => Ok(key),
         }
@@ -122,7 +126,7 @@ impl Memoized {
         cache: Borrowed<'_, 'py, FlexCache>,
         call: Call<'_, 'py>,
     ) -> PyResult<Py<PyAny>> {
-        if self.ready.is_some() && self.has_nonce && self.nonce.with(this.py(), |nonce| nonce.is_none())? {
+        if self.ready.is_some() && self.in_store && self.nonce.with(this.py(), |nonce| nonce.is_none())? {
             // It may have to be written to the store, for which an event loop must not wait.
             let py = this.py();
             let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
@@ -138,6 +142,14 @@ impl Memoized {
         }
         let instance = self.instance(&this, &call)?;
         let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
+        if self.in_store {
+            let key = self.arguments.key_in_store(&call)?.into_any();
+            let hash = cache.get().hash(key.as_borrowed())?;
+            if let Ok(Some(value)) = cache.get().read_if_plain(key.as_borrowed(), hash) {
+                return self.hit(this, value, &call, |_| Ok(key));
+            }
+            return self.look_up(this, cache, &call, LookupKey { key, hash });
+        }
         let hash = cache.get().hash_of(self.arguments.hash(&call)?);
         match self.read_call(cache, &call, hash) {
             Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),

@@ -43,8 +43,8 @@ unsafe extern "C" {
 ///     cache: where results are kept; None for nowhere.
 ///     typed: whether arguments of different types are different even where they are equal.
 ///     prefix: begins every key, where functions share a cache.
-///     keyword_mark: separates positional from keyword arguments in the keys of a store, where a nonce
-///         comes after the prefix, which the method _read_nonce() knows; None where there is no store.
+///     in_store: whether keys are texts for a store, in which a nonce comes after the prefix, which
+///         the method _read_nonce() knows.
 ///     ignored_positions: bits of the positional arguments that do not matter.
 ///     ignored_names: the keyword arguments that do not matter.
 ///     key: called with a call's arguments to get its key, instead of all the above.
@@ -75,8 +75,9 @@ pub(crate) struct Memoized {
     pub(super) instances: PyOnceLock<Py<PyDict>>,
     /// Classes whose instances are arguments like any other, by address and weakly.
     pub(super) plain_classes: Guard<Vec<(usize, Py<PyWeakrefReference>)>>,
-    /// Whether keys hold a nonce, and the last one that was read, with the stamp of the store it was read at.
-    pub(super) has_nonce: bool,
+    /// Whether keys are texts for a store, which hold a nonce.
+    pub(super) in_store: bool,
+    /// The last nonce that was read, with the stamp of the store it was read at.
     pub(super) nonce: Guard<Option<(Freshness, Py<PyAny>)>>,
     /// Calls where there is no cache to count them.
     uncached: AtomicU64,
@@ -87,8 +88,12 @@ impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
         ignored_names=Vec::new(), key=None, ready=None, loads=false, examines=false,
-        keyword_mark=None))]
-    #[expect(clippy::too_many_arguments, reason = "all that a memoized function is")]
+        in_store=false))]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::fn_params_excessive_bools,
+        reason = "all that a memoized function is, by name"
+    )]
     fn new(
         py: Python<'_>,
         function: Py<PyAny>,
@@ -101,21 +106,17 @@ impl Memoized {
         ready: Option<Py<PyAny>>,
         loads: bool,
         examines: bool,
-        keyword_mark: Option<Py<PyAny>>,
+        in_store: bool,
     ) -> PyResult<Self> {
-        let has_nonce = keyword_mark.is_some();
-        let mark = match keyword_mark {
-            Some(mark) => mark,
-            None => KeywordMark::get(py)?.into_any(),
-        };
+        let mark = KeywordMark::get(py)?;
         let arguments = Arguments { prefix, mark, typed, ignored_positions, ignored_names };
         let straight = key.is_none() && ready.is_none() && !examines && arguments.take_single();
         let plain = cache.as_ref().filter(|_| straight);
         Ok(Self {
             plain: plain.map(|cache| cache.clone_ref(py)),
             examines: AtomicBool::new(examines),
-            makes_key: AtomicBool::new(key.is_some() || has_nonce),
-            has_nonce,
+            makes_key: AtomicBool::new(key.is_some() || in_store),
+            in_store,
             nonce: Guard::new(None, true),
             plain_classes: Guard::new(Vec::new(), true),
             vectorcall: call_memoized,
@@ -223,6 +224,9 @@ impl Memoized {
         }
         let instance = memo.instance(&this.as_borrowed(), &call)?;
         let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
+        if memo.in_store {
+            return memo.arguments.key_in_store(&call).map(Bound::into_any);
+        }
         memo.arguments.key(&call)
     }
 
@@ -319,9 +323,6 @@ impl Memoized {
         call: &Call<'_, '_>,
         hash: u64,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
-        if cache.get().distinguishes_equal_keys() && !self.arguments.is_plain(call) {
-            return Err(Complicated);
-        }
         let eq = |stored: &Py<PyAny>| self.arguments.native_eq(stored, call);
         cache.get().read_if_plainly_equal(call.py(), hash, eq)
     }
@@ -488,7 +489,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     int_hash::look(py)?;
     call_key::compare_hashes(py)?;
     let nothing =
-        Memoized::new(py, py.None(), None, false, None, 0, Vec::new(), None, None, false, false, None)?;
+        Memoized::new(py, py.None(), None, false, None, 0, Vec::new(), None, None, false, false, false)?;
     let instance = Bound::new(py, nothing)?;
     let offset = (&raw const instance.get().vectorcall) as isize - instance.as_ptr() as isize;
     let class = Memoized::type_object(py);

@@ -28,9 +28,10 @@ impl FlexCache {
     #[pyo3(signature = (eviction_policy=OptionalArgument::ABSENT, scan_interval=OptionalArgument::ABSENT, max_items=OptionalArgument::ABSENT,
         max_bytes=OptionalArgument::ABSENT, *, default_ttl=OptionalArgument::ABSENT, thread_safe=OptionalArgument::ABSENT, shards=OptionalArgument::ABSENT,
         background_expiry=OptionalArgument::ABSENT, on_evict=OptionalArgument::ABSENT, store=OptionalArgument::ABSENT,
-        coherence=OptionalArgument::ABSENT, lease=OptionalArgument::ABSENT, lease_wait=OptionalArgument::ABSENT, name=OptionalArgument::ABSENT, record=OptionalArgument::ABSENT,
+        coherence=OptionalArgument::ABSENT, lease=OptionalArgument::ABSENT, lease_wait=OptionalArgument::ABSENT,
+        negative_ttl=OptionalArgument::ABSENT, name=OptionalArgument::ABSENT, record=OptionalArgument::ABSENT,
         record_limit=OptionalArgument::ABSENT),
-        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, store=None, coherence='strict', lease=30.0, lease_wait=30.0, name=None, record=None, record_limit=10000000)")]
+        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, store=None, coherence='strict', lease=30.0, lease_wait=30.0, negative_ttl=None, name=None, record=None, record_limit=10000000)")]
     #[expect(clippy::too_many_arguments, reason = "the constructor is the cache's whole configuration")]
     fn new(
         class: &Bound<'_, PyType>,
@@ -47,6 +48,7 @@ impl FlexCache {
         coherence: OptionalArgument<'_>,
         lease: OptionalArgument<'_>,
         lease_wait: OptionalArgument<'_>,
+        negative_ttl: OptionalArgument<'_>,
         name: OptionalArgument<'_>,
         record: OptionalArgument<'_>,
         record_limit: OptionalArgument<'_>,
@@ -66,6 +68,7 @@ impl FlexCache {
             coherence,
             lease,
             lease_wait,
+            negative_ttl,
             name,
             record,
             record_limit,
@@ -545,7 +548,7 @@ impl FlexCache {
     }
 
     fn __sizeof__(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(size_of::<Self>() + self.sum(py, AnyStore::allocated_bytes)?)
+        Ok(size_of::<Self>() + self.sum(py, AnyStore::allocated_bytes)? + self.bytes_of_absent(py)?)
     }
 
     /// Call a function with what happens in the cache, until it is removed by unlisten().

@@ -36,6 +36,7 @@ pub(super) struct ConstructorArguments<'py> {
     pub(super) coherence: OptionalArgument<'py>,
     pub(super) lease: OptionalArgument<'py>,
     pub(super) lease_wait: OptionalArgument<'py>,
+    pub(super) negative_ttl: OptionalArgument<'py>,
     pub(super) name: OptionalArgument<'py>,
     pub(super) record: OptionalArgument<'py>,
     pub(super) record_limit: OptionalArgument<'py>,
@@ -49,6 +50,7 @@ impl ConstructorArguments<'_> {
             self.max_items.or(0, |most| options::count("max_items", most))?,
             self.max_bytes.or(0, |most| options::count("max_bytes", most))?,
         );
+        let has_store = self.store.0.as_ref().is_some_and(|store| !store.is_none());
         let options = Options {
             // A policy of the user's keeps its own order; ours is only that of iteration.
             policy: named.unwrap_or(PolicyName::Fifo),
@@ -59,6 +61,7 @@ impl ConstructorArguments<'_> {
             thread_safe: self.thread_safe.or(true, |flag| options::flag("thread_safe", flag))?,
             shards: self.shards.or(1, |shards| options::shards(shards, limits))?,
             background: self.background_expiry.or(None, options::background)?,
+            negative_ttl: self.negative_ttl.or(None, |ttl| options::negative_ttl(ttl, has_store))?,
             name: self.name.or(None, |name| options::text("name", name))?,
             runs_hooks: true,
             record: self.record.or(None, options::record)?,

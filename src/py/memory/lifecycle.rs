@@ -8,6 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use super::absent::AbsentKeys;
 use super::any_store::AnyStore;
 use super::custom_policy;
 use super::expiry;
@@ -56,9 +57,12 @@ impl FlexCache {
             .clone()
             .map(|path| Recorder::start(py, path, options.record_limit, sized))
             .transpose()?;
+        let waits = options.thread_safe || options.background.is_some();
+        let count = usize::try_from(options.shards).unwrap_or(1);
         Ok(Self {
+            absent: options.negative_ttl.map(|ttl| AbsentKeys::new(ttl, count, waits)),
             // The background thread is one more that uses the cache.
-            shards: Shards::new(stores, first, options.thread_safe || options.background.is_some()),
+            shards: Shards::new(stores, first, waits),
             seed,
             plain_writes: callbacks.on_evict.is_none()
                 && callbacks.policy.is_none()
@@ -109,6 +113,10 @@ impl FlexCache {
             });
             visited.unwrap_or(Ok(()))?;
         }
+        for shard in self.absent.iter().flat_map(|absent| absent.shards.iter()) {
+            let visited = shard.try_with(py, |shard| shard.visit(|object| visit.call(object)));
+            visited.unwrap_or(Ok(()))?;
+        }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
         self.tier.as_ref().map_or(Ok(()), |tier| tier.traverse(visit))?;
         self.notifier.traverse(py, visit)
@@ -143,6 +151,9 @@ impl FlexCache {
 
     /// Removes every entry without telling anyone.
     pub(super) fn remove_all_silently(&self, py: Python<'_>) {
+        if let Some(absent) = &self.absent {
+            absent.clear(py);
+        }
         for shard in self.shards.iter() {
             let removed = shard.with(py, |store| (store.drain(), store.loads.cleared()));
             if let Ok((contents, discarded)) = removed {
@@ -158,7 +169,8 @@ impl FlexCache {
 
 impl Drop for FlexCache {
     fn drop(&mut self) {
-        if self.shards.iter_mut().all(|shard| shard.get_mut().len() == 0) {
+        let has_absent = self.absent.as_mut().is_some_and(|absent| !absent.is_empty());
+        if !has_absent && self.shards.iter_mut().all(|shard| shard.get_mut().len() == 0) {
             return;
         }
         // Where the interpreter has ended there is nobody left to run a hook.

@@ -48,7 +48,7 @@ impl FlexCache {
                 }
             }
         }
-        Ok(())
+        self.shrink_absent(py)
     }
 
     /// Changes the limits that are given.

@@ -12,7 +12,7 @@ use super::lookup::Answers;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python;
-use crate::py::store::loads::{Leader, Load, Outcome};
+use crate::py::store::loads::{Leader, Load, Outcome, transaction_of_thread};
 use crate::py::store::shard_loads::{How, Joined};
 
 /// Lookups that had to start over this often, because others kept starting loads, give up.
@@ -31,10 +31,18 @@ impl FlexCache {
         background: bool,
     ) -> PyResult<Arc<Load>> {
         let hash = self.hash(key.as_borrowed())?;
-        let Some(tier) = &self.tier else { return Ok(Load::new(key, key, hash, leader, background)) };
+        let Some(tier) = &self.tier else { return Ok(Load::new(key, key, hash, leader, background, 0)) };
+        let transaction = match &leader {
+            Leader::Task { .. } => transaction_of_task(key.py())?,
+            // Nobody is in a transaction on a thread that is yet to begin.
+            Leader::Thread(_) if !background && tier.store.bypasses_memory(key.py())? => {
+                transaction_of_thread()
+            }
+            Leader::Thread(_) => 0,
+        };
         let in_memory = tier.key_in_memory(key.as_borrowed())?;
         let hash = if in_memory.is(key) { hash } else { self.hash(in_memory.as_borrowed())? };
-        Ok(Load::new(key, &in_memory, hash, leader, background))
+        Ok(Load::new(key, &in_memory, hash, leader, background, transaction))
     }
 
     /// Joins the load of a key, or registers `mine`: the last step that can fail.
@@ -133,6 +141,14 @@ impl FlexCache {
         let cancel = task.getattr(intern!(py, "cancel"))?;
         call_surely(&event_loop.getattr(intern!(py, "call_soon_threadsafe"))?, [&cancel]).map(|()| false)
     }
+}
+
+/// The number of the awaited transaction of a store that the running task is in; 0 outside of one.
+fn transaction_of_task(py: Python<'_>) -> PyResult<u64> {
+    py.import(intern!(py, "flexcache_rs._in_thread"))?
+        .getattr(intern!(py, "transaction_number"))?
+        .call0()?
+        .extract()
 }
 
 /// So many interruptions of one call are taken for bad luck.

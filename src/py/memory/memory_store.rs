@@ -37,8 +37,10 @@ impl MemoryStore {
         Self { cache: cache.clone().unbind(), tracker: Tracker::new(), strict }
     }
 
-    fn stamp_at(&self, stripe: usize) -> Stamp {
-        if self.strict { Stamp::NONE } else { self.tracker.stamp(stripe) }
+    /// While a transaction is open behind the cache nothing is kept: its writes are told when they are made, not when
+    /// they are committed.
+    fn stamp_at(&self, py: Python<'_>, stripe: usize) -> Stamp {
+        if self.strict || self.has_open_transaction(py) { Stamp::NONE } else { self.tracker.stamp(stripe) }
     }
 
     fn stripe_of(key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
@@ -71,7 +73,7 @@ impl MemoryStore {
         self.tracker.invalidate(1 << stripe);
         let written = write(self.cache.bind(key.py()));
         self.tracker.invalidate(1 << stripe);
-        Ok(Commit { result: written?, stamp: self.stamp_at(stripe) })
+        Ok(Commit { result: written?, stamp: self.stamp_at(key.py(), stripe) })
     }
 }
 
@@ -113,7 +115,10 @@ impl Store for MemoryStore {
         Equality::Python
     }
 
-    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp) -> Option<bool> {
+    fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool> {
+        if self.has_open_transaction(py) {
+            return None;
+        }
         Some(!self.strict && self.tracker.is_live(stamp))
     }
 
@@ -121,8 +126,12 @@ impl Store for MemoryStore {
         Ok(!self.strict && self.tracker.is_live(stamp))
     }
 
-    fn bypasses_memory(&self, _py: Python<'_>) -> PyResult<bool> {
-        Ok(false)
+    fn has_open_transaction(&self, py: Python<'_>) -> bool {
+        self.cache.get().tier.as_ref().is_some_and(|behind| behind.store.has_open_transaction(py))
+    }
+
+    fn bypasses_memory(&self, py: Python<'_>) -> PyResult<bool> {
+        self.cache.get().tier.as_ref().map_or(Ok(false), |behind| behind.store.bypasses_memory(py))
     }
 
     fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
@@ -131,7 +140,7 @@ impl Store for MemoryStore {
     }
 
     fn stamp(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Stamp> {
-        Ok(self.stamp_at(Self::stripe_of(key)?))
+        Ok(self.stamp_at(key.py(), Self::stripe_of(key)?))
     }
 
     /// A load of the cache behind, which nobody joins and its writes discard.

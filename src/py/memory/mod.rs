@@ -1,5 +1,6 @@
 //! `FlexCache`: the cache in memory.
 
+pub(crate) mod absent;
 pub(crate) mod any_store;
 pub(crate) mod cache;
 pub(crate) mod constructor;
@@ -18,6 +19,7 @@ pub(crate) mod load_in_thread;
 pub(crate) mod loading;
 pub(crate) mod lookup;
 pub(crate) mod memory_store;
+pub(crate) mod negative_caching;
 pub(crate) mod observe;
 pub(crate) mod options;
 pub(crate) mod pickle;

@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) shards: u64,
     /// The least time between two scans of the background thread; `None` without one.
     pub(crate) background: Option<Nanos>,
+    /// For how long a key that the store does not have is not looked up again; `None` where it is each time.
+    pub(crate) negative_ttl: Option<Nanos>,
     pub(crate) name: Option<String>,
     /// Whether values' own methods are called when they come and go.
     pub(crate) runs_hooks: bool,
@@ -50,6 +52,7 @@ impl Default for Options {
             thread_safe: true,
             shards: 1,
             background: None,
+            negative_ttl: None,
             name: None,
             runs_hooks: true,
             record: None,
@@ -233,6 +236,21 @@ pub(crate) fn default_ttl(value: &Bound<'_, PyAny>) -> PyResult<Option<Ttl>> {
     } else {
         Ok(Some(duration::ttl("default_ttl", value.as_borrowed())?).filter(|ttl| *ttl != Ttl::Never))
     }
+}
+
+/// A number of seconds, which only a cache in front of a store can use.
+pub(crate) fn negative_ttl(value: &Bound<'_, PyAny>, has_store: bool) -> PyResult<Option<Nanos>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let ttl = duration::interval("negative_ttl", value)?;
+    if !has_store {
+        return Err(PyValueError::new_err(format!(
+            "negative_ttl must be None without store=, since there is nothing to look up elsewhere, not {}",
+            value.repr()?
+        )));
+    }
+    Ok(Some(ttl))
 }
 
 /// `True`, `False`, or a number of seconds.

@@ -67,6 +67,9 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
     if let Some(name) = &options.name {
         arguments.set_item("name", name)?;
     }
+    if let Some(ttl) = options.negative_ttl {
+        arguments.set_item("negative_ttl", seconds(ttl))?;
+    }
     if let Some(tier) = &cache.get().tier {
         tier.configuration(&arguments)?;
     }

@@ -130,6 +130,9 @@ impl FlexCache {
     pub(crate) fn remove_all(&self, py: Python<'_>, cause: Cause) -> PyResult<()> {
         let turn = self.turn(py)?;
         let mut result = Ok(());
+        if let Some(absent) = &self.absent {
+            absent.clear(py);
+        }
         for shard in self.shards.iter() {
             let (contents, discarded) = shard.with(py, |store| (store.drain(), store.loads.cleared()))?;
             drop(discarded);

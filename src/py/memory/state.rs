@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use super::absent::AbsentKeys;
 use super::any_store::AnyStore;
 use super::core_errors::out_of_memory;
 use super::lookup::Shards;
@@ -60,6 +61,9 @@ pub(crate) struct Callbacks {
 ///     coherence: how others' writes to the store are seen: "strict" (the default) at once, or a
 ///         number of seconds after which an entry in memory is fetched anew, or None where nobody
 ///         else writes to it.
+///     negative_ttl: for how many seconds at most a key that the store does not have is not looked up
+///         there again; None (the default) to look it up each time. Others' writes are seen as
+///         `coherence` says. Such a key takes a place and a size of 1, and is no entry otherwise.
 ///     name: what to call the cache, for people and in the registry of caches().
 ///     record: a file to write a trace of all lookups to, as hashes of the keys, with the sizes if
 ///         there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
@@ -107,6 +111,8 @@ pub(crate) struct FlexCache {
     pub(super) slow_path: AtomicBool,
     pub(super) recorder: Option<Arc<Recorder>>,
     pub(crate) tier: Option<Tier>,
+    /// Keys that the store behind the tier was found not to have, where such are remembered.
+    pub(super) absent: Option<AbsentKeys>,
 }
 
 /// The type object, for those who change its slots.

@@ -25,9 +25,9 @@ use crate::py::store::loads::Origin;
 use crate::py::store::seam::{NewEntry, PutMode, PutResult, StoredEntry};
 
 /// Where memory has the entry of a key.
-struct Place<'py> {
-    key: Bound<'py, PyAny>,
-    hash: u64,
+pub(super) struct Place<'py> {
+    pub(super) key: Bound<'py, PyAny>,
+    pub(super) hash: u64,
 }
 
 /// A key and value with the key's hash and the value's weight.
@@ -93,13 +93,19 @@ impl FlexCache {
         let py = key.py();
         let bypassed = tier.store.bypasses_memory(py)?;
         let place = self.place(tier, key, hash)?;
-        if !bypassed && let Some(value) = self.read_copy(tier, &place)? {
-            return Ok(Some(value));
+        if !bypassed {
+            if let Some(value) = self.read_copy(tier, &place)? {
+                return Ok(Some(value));
+            }
+            if self.is_known_absent(tier, &place)? {
+                return Ok(None);
+            }
         }
         let loaded = tier.load(key)?;
         let Some(entry) = loaded.entry else {
             if !bypassed {
                 self.remove_copy(tier, &place)?;
+                self.remember_absent(tier, &place, loaded.stamp)?;
             }
             return Ok(None);
         };
@@ -136,16 +142,22 @@ impl FlexCache {
         if fits && stamp != Stamp::NONE {
             let terms = Terms { freshness: tier.now(stamp), if_present: IfPresent::Replace, ..terms };
             if self.write_store(place.key.as_borrowed(), value, place.hash, terms).is_ok() {
-                return Ok(());
+                return self.forget_absent(place);
             }
         }
         self.remove_copy(tier, place)
     }
 
-    /// Whether a write may go to the store: the result of a load whose key was written since it began may not. Other
-    /// writes discard the loads of their key, before they reach the store and after.
-    fn begin_write(&self, place: &Place<'_>, terms: &Terms<'_>) -> PyResult<bool> {
+    /// Whether a write may go to the store: the result of a load whose key was written since it began may not, nor one
+    /// that was computed in a transaction that is over, and may have been undone. Other writes discard the loads of their key, before they reach the store and after.
+    fn begin_write(&self, tier: &Tier, place: &Place<'_>, terms: &Terms<'_>) -> PyResult<bool> {
         let key = place.key.as_borrowed();
+        if let Origin::Landing(load) = terms.origin
+            && load.transaction != 0
+            && !tier.store.bypasses_memory(key.py())?
+        {
+            return Ok(false);
+        }
         let (may_write, discarded) =
             self.shards.of(place.hash).with(key.py(), |shard| match terms.origin {
                 Origin::Landing(load) => (shard.loads.may_land(load, terms.tags), Vec::new()),
@@ -216,7 +228,7 @@ impl FlexCache {
         cache.shards.of(hash).with(py, |store| store.fits_alone(terms.weight))?.map_err(refused)?;
         tier.check_tags(py, terms.tags)?;
         let place = cache.place(tier, key, hash)?;
-        if !cache.begin_write(&place, &terms)? {
+        if !cache.begin_write(tier, &place, &terms)? {
             return Ok(false);
         }
         let entry = NewEntry { key, value, seconds: terms.deadline.map(seconds_until), tags: terms.tags };
@@ -226,6 +238,10 @@ impl FlexCache {
         };
         let commit = cache.written(tier, &place, tier.put(entry, mode, terms.origin))?;
         if matches!(commit.result, PutResult::Present | PutResult::Discarded) {
+            if commit.result == PutResult::Present {
+                // It is not absent, whoever has stored it.
+                cache.forget_absent(&place)?;
+            }
             return Ok(false);
         }
         Self::finish_write_through(this, tier, &place, key, value, terms, commit.result, commit.stamp)?;
@@ -397,8 +413,13 @@ impl FlexCache {
         let py = key.py();
         // A key that cannot be hashed is none, whatever the store says.
         let place = self.place(tier, key, self.hash(key)?)?;
-        if !tier.store.bypasses_memory(py)? && self.live_copy(tier, &place)?.is_some() {
-            return Ok(true);
+        if !tier.store.bypasses_memory(py)? {
+            if self.live_copy(tier, &place)?.is_some() {
+                return Ok(true);
+            }
+            if self.is_known_absent(tier, &place)? {
+                return Ok(false);
+            }
         }
         tier.store.contains(key)
     }
@@ -412,10 +433,13 @@ impl FlexCache {
         of_entry: impl FnOnce(StoredEntry) -> R,
     ) -> PyResult<Option<R>> {
         let place = self.place(tier, key, self.hash(key)?)?;
-        if !tier.store.bypasses_memory(key.py())?
-            && let Some(copy) = self.with_live_copy(tier, &place, step)?
-        {
-            return Ok(Some(copy));
+        if !tier.store.bypasses_memory(key.py())? {
+            if let Some(copy) = self.with_live_copy(tier, &place, step)? {
+                return Ok(Some(copy));
+            }
+            if self.is_known_absent(tier, &place)? {
+                return Ok(None);
+            }
         }
         Ok(tier.load(key)?.entry.map(of_entry))
     }

@@ -135,6 +135,8 @@ pub(crate) struct Load {
     pub(crate) leader: Leader,
     /// Whether it goes on when nobody waits for it.
     pub(crate) background: bool,
+    /// The transaction of the store that it computes in, and shares its result within; 0 outside of one.
+    pub(crate) transaction: u64,
     /// The tags that it is known to have before it lands.
     pub(super) tags: OnceLock<Arc<[PyBackedStr]>>,
     /// Something was written since: it must not be stored.
@@ -161,6 +163,14 @@ pub(crate) fn next_number() -> u64 {
 thread_local! {
     /// Dropped when the thread ends.
     static ALIVE: Arc<()> = Arc::new(());
+
+    /// Odd, so that no address is the same.
+    static TRANSACTION: u64 = 2 * next_number() + 1;
+}
+
+/// The number of any transaction of a store that the calling thread is in.
+pub(crate) fn transaction_of_thread() -> u64 {
+    TRANSACTION.try_with(|number| *number).unwrap_or(1)
 }
 
 impl Leader {
@@ -206,6 +216,7 @@ impl Load {
         hash: u64,
         leader: Leader,
         background: bool,
+        transaction: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
             key: key.clone().unbind(),
@@ -216,6 +227,7 @@ impl Load {
             generation: background::generation(),
             leader,
             background,
+            transaction,
             tags: OnceLock::new(),
             discarded: AtomicBool::new(false),
             superseded: AtomicBool::new(false),

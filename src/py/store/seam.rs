@@ -88,6 +88,11 @@ pub(crate) trait Store: Send + Sync {
     /// Whether a copy may be served.
     fn is_live(&self, py: Python<'_>, stamp: Stamp) -> PyResult<bool>;
 
+    /// Whether anybody in this process is in a transaction of the store. No copy is served natively then.
+    fn has_open_transaction(&self, _py: Python<'_>) -> bool {
+        false
+    }
+
     /// Whether the caller must neither be served from memory nor leave anything there: it is in a transaction of the
     /// store, sees its own writes, and may yet undo them.
     fn bypasses_memory(&self, py: Python<'_>) -> PyResult<bool>;

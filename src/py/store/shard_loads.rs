@@ -75,7 +75,10 @@ impl ShardLoads {
         self.renew();
         let mut asks = false;
         let joinable = |load: &Arc<Load>| {
-            load.hash == mine.hash && !load.superseded.load(Ordering::Relaxed) && !load.has_landed()
+            load.hash == mine.hash
+                && load.transaction == mine.transaction
+                && !load.superseded.load(Ordering::Relaxed)
+                && !load.has_landed()
         };
         let mut found = Vec::new();
         for load in self.running.iter().filter(|load| joinable(load)) {

@@ -30,7 +30,7 @@ impl fmt::Debug for Watches {
 impl Watches {
     /// Watches for writes to a key from now on.
     pub(crate) fn watch(self: &Arc<Self>, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Watch> {
-        let load = Load::new(&key, &key, hash, Leader::this_thread(), false);
+        let load = Load::new(&key, &key, hash, Leader::this_thread(), false, 0);
         self.0.with(key.py(), |loads| loads.watch(&load))?;
         Ok(Watch { load, of: Arc::clone(self) })
     }
