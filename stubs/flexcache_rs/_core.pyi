@@ -26,6 +26,7 @@ from flexcache_rs._store import Store
 from flexcache_rs.disk import Cache, FanoutCache
 
 __all__ = [
+    "_DISK_PRAGMAS",
     "_KEYWORDS",
     "BoundMemoized",
     "CacheIterator",
@@ -76,6 +77,7 @@ __all__ = [
 ]
 
 __version__: str
+_DISK_PRAGMAS: frozenset[str]
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
