@@ -11,6 +11,12 @@ use crate::row::Owned;
 use crate::schema;
 use crate::store::{DiskStore, retry_while_busy};
 
+/// A count below this is believed: whoever makes room for as many entries does no harm.
+const COUNT_TO_DOUBT: i64 = 1_000_000;
+
+/// No row of the table is smaller, its indexes included.
+const LEAST_BYTES_OF_ROW: i64 = 16;
+
 impl DiskStore {
     /// The settings in the directory, or none if it has no tables yet.
     ///
@@ -72,6 +78,28 @@ impl DiskStore {
         self.read_counters(patience, |connection| setting(connection, key))
     }
 
+    /// The number of entries, expired ones included. The directory counts them. Where its count cannot be true, since
+    /// somebody else has written it, the rows are counted.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn len(&self, patience: Duration) -> Result<i64> {
+        self.read_counters(patience, |connection| {
+            let count = counter(connection, "count")?;
+            if (0..COUNT_TO_DOUBT).contains(&count) {
+                return Ok(count);
+            }
+            let number =
+                |sql| -> Result<i64> { Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+            let bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
+            if (0..=bytes / LEAST_BYTES_OF_ROW).contains(&count) {
+                return Ok(count);
+            }
+            number("SELECT COUNT(*) FROM Cache")
+        })
+    }
+
     /// Changes an existing setting. A setting `sqlite_*` takes effect at once for every connection.
     ///
     /// # Errors
@@ -120,6 +148,13 @@ pub(crate) fn settings(connection: &Connection) -> Result<Vec<(String, Value)>> 
 pub(crate) fn setting(connection: &Connection, key: &str) -> Result<Option<Value>> {
     let mut select = connection.prepare_cached("SELECT value FROM Settings WHERE key = ?")?;
     Ok(select.query_row([key], |row| Ok(row.get::<_, Owned>(0)?.0)).optional()?)
+}
+
+pub(crate) fn counter(connection: &Connection, key: &str) -> Result<i64> {
+    Ok(match setting(connection, key)? {
+        Some(Value::Integer(count)) => count,
+        _ => 0,
+    })
 }
 
 /// Whether two values of a setting are the same: 1 and 1.0 are not.

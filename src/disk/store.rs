@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::types::Value;
 
 use crate::connection::{PooledConnection, log_pages, take_log_pages};
 use crate::effects::TransactionEffects;
@@ -19,7 +18,7 @@ use crate::files;
 use crate::patience::Patience;
 use crate::pool::{Checkout, Pool, roll_back};
 use crate::read::Lookups;
-use crate::settings::{set_pragma, setting, settings};
+use crate::settings::{counter, set_pragma, settings};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
 use crate::thread_end::OnThreadEnd;
@@ -31,12 +30,6 @@ pub const DATABASE: &str = "cache.db";
 
 /// How long opening a directory should wait for others that open it at the same time.
 pub const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
-
-/// A count below this is believed: whoever makes room for as many entries does no harm.
-const COUNT_TO_DOUBT: i64 = 1_000_000;
-
-/// No row of the table is smaller, its indexes included.
-const LEAST_BYTES_OF_ROW: i64 = 16;
 
 /// How long a fork waits for calls of other threads.
 const PATIENCE_TO_FORK: Duration = Duration::from_secs(1);
@@ -512,28 +505,6 @@ impl DiskStore {
         self.pool.forget_in_child();
     }
 
-    /// The number of entries, expired ones included. The directory counts them. Where its count cannot be true, since
-    /// somebody else has written it, the rows are counted.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be read.
-    pub fn len(&self, patience: Duration) -> Result<i64> {
-        self.read_counters(patience, |connection| {
-            let count = counter(connection, "count")?;
-            if (0..COUNT_TO_DOUBT).contains(&count) {
-                return Ok(count);
-            }
-            let number =
-                |sql| -> Result<i64> { Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
-            let bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
-            if (0..=bytes / LEAST_BYTES_OF_ROW).contains(&count) {
-                return Ok(count);
-            }
-            number("SELECT COUNT(*) FROM Cache")
-        })
-    }
-
     /// The volume in bytes: the database and the files of values.
     ///
     /// # Errors
@@ -592,11 +563,4 @@ pub(crate) fn retry_while_busy<R>(patience: Duration, mut attempt: impl FnMut() 
             done => return done,
         }
     }
-}
-
-fn counter(connection: &Connection, key: &str) -> Result<i64> {
-    Ok(match setting(connection, key)? {
-        Some(Value::Integer(count)) => count,
-        _ => 0,
-    })
 }
