@@ -62,6 +62,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
+        module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
         crate::py::memory::fast::install(module.py())?;
         crate::py::memoize::memoized::install(module.py())?;
         let os = module.py().import("os")?;

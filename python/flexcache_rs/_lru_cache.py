@@ -43,7 +43,11 @@ def _wrap(function, maxsize, typed):
     kept = None if maxsize == 0 else _core._cache_of_results(maxsize)
     wrapper = _LruCacheWrapper(function, kept, typed=typed)
     wrapper._maxsize, wrapper._typed = maxsize, typed
-    return functools.update_wrapper(wrapper, function)
+    functools.update_wrapper(wrapper, function)
+    # Attributes of the function must not hide the methods of ours.
+    for name in ("cache_info", "cache_clear", "cache_parameters"):
+        wrapper.__dict__.pop(name, None)
+    return wrapper
 
 
 def lru_cache(maxsize=128, typed=False):

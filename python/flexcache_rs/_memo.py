@@ -422,8 +422,11 @@ class AsyncMemo(Memo):
 
     async def _call_with_nonce(self, args, kwargs):
         """Answers a call whose nonce has to be read from the store, and perhaps written there."""
-        await in_thread(self.cache, self._learn_nonce)
-        return await self(*args, **kwargs)
+        return await self._load(await self._key_in_thread(args, kwargs), args, kwargs)
+
+    async def _key_in_thread(self, args, kwargs):
+        """The key of a call. Its nonce may have to be read from the store."""
+        return await in_thread(self.cache, lambda: self.cache_key(*args, **kwargs))
 
     def _refresh_soon(self, key, remembered, args, kwargs):
         """Computes the value again in a separate task; one task per key at a time."""
@@ -442,7 +445,7 @@ class AsyncMemo(Memo):
 
     async def refresh(self, *args, **kwargs):
         """Call the function now, whatever is remembered or being computed, and remember what it returns."""
-        key = self.cache_key(*args, **kwargs)
+        key = await self._key_in_thread(args, kwargs)
 
         async def compute(load):
             tags = self._declare(load, args, kwargs)

@@ -10,14 +10,33 @@ use crate::error::Result;
 use crate::settings::setting;
 use crate::store::{DiskStore, execute};
 
+/// A count below this is believed: whoever makes room for as many entries does no harm.
+const COUNT_TO_DOUBT: i64 = 1_000_000;
+
+/// No row of the table is smaller, its indexes included.
+const LEAST_BYTES_OF_ROW: i64 = 16;
+
 impl DiskStore {
-    /// The number of entries, expired ones included.
+    /// The number of entries, expired ones included. The directory counts them. Where its count cannot be true, since
+    /// somebody else has written it, the rows are counted.
     ///
     /// # Errors
     ///
     /// The database cannot be read.
     pub fn len(&self, patience: Duration) -> Result<i64> {
-        self.read_counters(patience, |connection| counter(connection, "count"))
+        self.read_counters(patience, |connection| {
+            let count = counter(connection, "count")?;
+            if (0..COUNT_TO_DOUBT).contains(&count) {
+                return Ok(count);
+            }
+            let number =
+                |sql| -> Result<i64> { Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+            let bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
+            if (0..=bytes / LEAST_BYTES_OF_ROW).contains(&count) {
+                return Ok(count);
+            }
+            number("SELECT COUNT(*) FROM Cache")
+        })
     }
 
     /// The volume in bytes: the database and the files of values.

@@ -9,35 +9,35 @@ use crate::error::Result;
 use crate::eviction_rules::Policy;
 use crate::row::Owned;
 use crate::schema;
-use crate::store::{DiskStore, PATIENCE_TO_OPEN, retry_while_busy};
+use crate::store::{DiskStore, retry_while_busy};
 
 impl DiskStore {
     /// The settings in the directory, or none if it has no tables yet.
     ///
     /// # Errors
     ///
-    /// The database cannot be opened or read.
-    pub fn settings(&self) -> Result<Vec<(String, Value)>> {
-        retry_while_busy(PATIENCE_TO_OPEN, || self.read(PATIENCE_TO_OPEN, |connection| settings(connection)))
+    /// [`Error::Busy`](crate::Error::Busy); the database cannot be opened or read.
+    pub fn settings(&self, patience: Duration) -> Result<Vec<(String, Value)>> {
+        retry_while_busy(patience, || self.read(patience, |connection| settings(connection)))
     }
 
     /// Creates the tables, and writes the settings that differ. Writes nothing if everything is there already.
     ///
     /// # Errors
     ///
-    /// The database cannot be written.
-    pub fn create(&self, settings: &[(String, Value)], policy: &Policy) -> Result<()> {
-        retry_while_busy(PATIENCE_TO_OPEN, || {
-            self.read(PATIENCE_TO_OPEN, |connection| {
+    /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
+    pub fn create(&self, settings: &[(String, Value)], policy: &Policy, patience: Duration) -> Result<()> {
+        retry_while_busy(patience, || {
+            self.read(patience, |connection| {
                 for (key, value) in settings {
                     set_pragma(connection, key, value)?;
                 }
                 Ok(())
             })?;
-            if self.read(PATIENCE_TO_OPEN, |connection| is_current(connection, settings))? {
+            if self.read(patience, |connection| is_current(connection, settings))? {
                 return Ok(());
             }
-            self.write(PATIENCE_TO_OPEN, |connection, _| {
+            self.write(patience, |connection, _| {
                 connection.execute_batch(schema::SETTINGS)?;
                 let there = self::settings(connection)?;
                 for (key, value) in settings {
@@ -58,7 +58,7 @@ impl DiskStore {
             .map(|written| written.result)
         })?;
         match &policy.init {
-            Some(init) => self.read(PATIENCE_TO_OPEN, |connection| Ok(connection.execute_batch(init)?)),
+            Some(init) => self.read(patience, |connection| Ok(connection.execute_batch(init)?)),
             None => Ok(()),
         }
     }
@@ -156,17 +156,32 @@ fn is_current(connection: &Connection, settings: &[(String, Value)]) -> Result<b
         && schema::has(connection, TAG_INDEX)? == wants_tag_index(settings))
 }
 
-/// Applies a setting `sqlite_*` to a connection, unless it is in effect already. Ignores other settings.
+/// What a setting `sqlite_*` may set: pragmas of one connection or one database. Those that are in force for the whole
+/// process, as `temp_store_directory` and `hard_heap_limit`, are none of a directory's.
+#[rustfmt::skip]
+pub const PRAGMAS: &[&str] = &[
+    "analysis_limit", "application_id", "auto_vacuum", "automatic_index", "busy_timeout", "cache_size",
+    "cache_spill", "cell_size_check", "checkpoint_fullfsync", "data_version", "defer_foreign_keys", "encoding",
+    "foreign_keys", "fullfsync", "ignore_check_constraints", "incremental_vacuum", "journal_mode",
+    "journal_size_limit", "legacy_alter_table", "locking_mode", "max_page_count", "mmap_size", "page_size",
+    "query_only", "read_uncommitted", "recursive_triggers", "reverse_unordered_selects", "secure_delete",
+    "synchronous", "temp_store", "threads", "trusted_schema", "user_version", "wal_autocheckpoint",
+];
+
+/// Applies a setting `sqlite_*` to a connection, unless it is in effect already. Ignores other settings, and what a
+/// directory says of pragmas that are not its own.
 pub(crate) fn set_pragma(connection: &Connection, key: &str, value: &Value) -> Result<()> {
-    let Some(pragma) = key.strip_prefix("sqlite_") else { return Ok(()) };
+    let Some(pragma) = key.strip_prefix("sqlite_").filter(|pragma| PRAGMAS.contains(pragma)) else {
+        return Ok(());
+    };
     let wanted = match value {
         Value::Integer(number) => number.to_string(),
         Value::Real(number) => number.to_string(),
         Value::Text(text) => text.clone(),
         _ => return Ok(()),
     };
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    if !plain(pragma) || !plain(&wanted) {
+    let is_plain = wanted.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    if !is_plain || wanted.is_empty() {
         // Somebody else may have written the database: a setting must not be a way to run SQL.
         return Ok(());
     }

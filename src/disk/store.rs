@@ -29,8 +29,8 @@ use crate::version::{Version, change_counter};
 /// The name of the database in a directory.
 pub const DATABASE: &str = "cache.db";
 
-/// How long opening a directory waits for others that open it at the same time.
-pub(crate) const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
+/// How long opening a directory should wait for others that open it at the same time.
+pub const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
 
 /// How long a fork waits for calls of other threads.
 const PATIENCE_TO_FORK: Duration = Duration::from_secs(1);

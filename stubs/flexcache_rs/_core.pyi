@@ -26,6 +26,7 @@ from flexcache_rs._store import Store
 from flexcache_rs.disk import Cache, FanoutCache
 
 __all__ = [
+    "_DISK_PRAGMAS",
     "_KEYWORDS",
     "BoundMemoized",
     "CacheIterator",
@@ -81,6 +82,7 @@ __all__ = [
 ]
 
 __version__: str
+_DISK_PRAGMAS: frozenset[str]
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -332,7 +334,6 @@ class Memoized(Generic[_P, _R_co]):
     def _function(self) -> Any: ...
     def _may_be_method(self, instances: dict[int, Any]) -> None: ...
     def _forget_nonce(self) -> None: ...
-    def _learn_nonce(self) -> None: ...
 
 @final
 class Remembered:

@@ -41,6 +41,11 @@ def rows(directory: Path, *new: tuple[str, Any]) -> None:
         ("disk_min_file_sze", "disk_min_file_size"),
         ("sqlite_cache_sze", "sqlite_cache_size"),
         ("sqlite_nonsense", None),
+        ("cache_size", "sqlite_cache_size"),
+        ("journal_mode", "sqlite_journal_mode"),
+        ("threads", None),
+        ("sqlite_temp_store_directory", None),
+        ("sqlite_hard_heap_limit", None),
         ("foo", None),
         ("MAX_ENTRIES", None),
         ("count", None),
@@ -76,6 +81,35 @@ def test_settings_that_a_directory_has(tmp_path: Path) -> None:
     assert not hasattr(cache, "foo")
     with pytest.raises(TypeError, match="no such setting: 'bar'"):
         cache.reset("bar", 1)
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["count", "size", "hits", "misses"])
+def test_counters_of_a_directory(tmp_path: Path, kind: type[Any], name: str) -> None:
+    """Cannot be given, not even where there are some."""
+    kind(tmp_path).close()
+    with pytest.raises(TypeError, match=f"'{name}' is counted by the directory"):
+        kind(tmp_path, **{name: 5})
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["compression", "serializer"])
+def test_what_values_are_written_with(tmp_path: Path, kind: type[Any], name: str) -> None:
+    """Cannot be changed later: the directory could not be opened again."""
+    cache = kind(tmp_path, serializer=diskcache.JSONSerializer(), compression="zstd")
+    with pytest.raises(TypeError, match=f"{name} is what the directory was made with"):
+        cache.reset(name, "lz4")
+    cache.close()
+    kind(tmp_path, serializer=diskcache.JSONSerializer()).close()
+
+
+def test_pragmas_of_the_process(tmp_path: Path) -> None:
+    """A directory cannot set them: they would be in force for all databases of the process."""
+    Cache(tmp_path).close()
+    rows(tmp_path, ("sqlite_temp_store_directory", "nowhere"), ("sqlite_hard_heap_limit", 1), ("sqlite_nonsense", ""))
+    with Cache(tmp_path) as cache:
+        cache["a"] = 1
+        assert cache["a"] == 1
 
 
 def test_what_a_disk_is_given_cannot_be_recorded(tmp_path: Path) -> None:
@@ -134,8 +168,28 @@ def test_a_directory_with_a_value_that_makes_no_sense(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("compression", value) for value in (5, 0.5, b"\xff", "brotli")),
+        *(("sqlite_cache_size", value) for value in ("", 0.5, None, b"1")),
+        ("sqlite_journal_mode", ""),
+        ("tag_index", "yes"),
+        ("network", "x"),
+    ],
+    ids=str,
+)
+def test_a_row_that_makes_no_sense(tmp_path: Path, name: str, value: Any) -> None:
+    """Is named, with the directory that has it."""
+    Cache(tmp_path).close()
+    rows(tmp_path, (name, value))
+    with pytest.raises((TypeError, ValueError), match=f"{name} must .*recorded in"):
+        Cache(tmp_path)
+
+
+@pytest.mark.parametrize(
     "options",
     [
+        *({"compression": value} for value in (1, b"zstd", [], True, "brotli")),
         *({"timeout": value} for value in (NAN, -1, None, "1", True, [])),
         *({"network": value} for value in ("no", 2, [])),
         *({"directory": value} for value in (b"bytes", 3, True, ["a"])),
@@ -254,7 +308,25 @@ def test_options_of_django(tmp_path: Path) -> None:
         DjangoCache(str(tmp_path), {"OPTIONS": {"size_limt": 1}})
     with pytest.raises(TypeError, match="shards"):
         DjangoCache(str(tmp_path), {"SHARDS": "8"})
-    cache = DjangoCache(str(tmp_path), {"SHARDS": 2, "OPTIONS": {"MAX_ENTRIES": 10, "CULL_FREQUENCY": 3}})
+    for name, meant in {
+        "SHARD": "SHARDS",
+        "DATABSE_TIMEOUT": "DATABASE_TIMEOUT",
+        "SIZE_LIMIT": "size_limit' in OPTIONS",
+        "serializer": "serializer' in OPTIONS",
+        "MAX_ENTRIES": "MAX_ENTRIES' in OPTIONS",
+    }.items():
+        with pytest.raises(TypeError, match=f"'{name}'; did you mean '{meant}"):
+            DjangoCache(str(tmp_path), {name: 5})
+    cache = DjangoCache(
+        str(tmp_path),
+        {
+            "SHARDS": 2,
+            "KEY_PREFIX": "x",
+            "timeout": 5,
+            "colour": "red",
+            "OPTIONS": {"MAX_ENTRIES": 10, "CULL_FREQUENCY": 3},
+        },
+    )
     for timeout in (NAN, "60", True):
         with pytest.raises((TypeError, ValueError), match="timeout"):
             cache.set("a", 1, timeout=timeout)

@@ -8,12 +8,15 @@ import pickle
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from commands import program
 from drivers import NEEDS_THEIRS, THEIRS, Driver
+from waiting import until
 
 from flexcache_rs.disk import (
     BoundedSemaphore,
@@ -52,13 +55,6 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     yield cache
     assert [str(finding.message) for finding in cache.check()] == []
     cache.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def is_free(hold: Any) -> bool:
@@ -275,6 +271,38 @@ def test_signals_at_any_moment(tmp_path: Path, name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rounds, interrupted = map(int, done.stdout.split())
     assert interrupted > rounds // 10
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers")
+def test_opening_can_be_interrupted(tmp_path: Path) -> None:
+    """A directory that is opened with another setting waits for who holds the lock: signals are handled meanwhile."""
+    Cache(tmp_path).close()
+    holder = """
+    import sqlite3
+    connection = sqlite3.connect(sys.argv[1] + "/cache.db", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    print("held", flush=True)
+    sys.stdin.read()
+    """
+    command = [sys.executable, "-c", "import sys\n" + textwrap.dedent(holder), str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        opener = """
+        import signal
+        from flexcache_rs.disk import Cache
+        class Stop(Exception): pass
+        def stop(*_): raise Stop
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try: Cache(sys.argv[1], size_limit=5)
+        except Stop: print("stopped")
+        """
+        try:
+            assert program(opener, tmp_path) == "stopped\n"
+            assert process.poll() is None, "the lock was held all the time"
+        finally:
+            process.kill()
 
 
 @pytest.mark.skipif(not THEIRS, reason=NEEDS_THEIRS)

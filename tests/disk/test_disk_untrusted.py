@@ -231,6 +231,29 @@ def test_export_stays_inside(tmp_path: Path, secret: Path) -> None:
     assert b"U1NT" not in output.read_bytes(), "in base64"
 
 
+def test_export_of_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """Leaves its entry out, as any other whose file is missing."""
+    with Cache(tmp_path / "cache") as cache:
+        cache["a"], cache["b"] = b"x" * 100_000, 1
+    edit(tmp_path / "cache", "UPDATE Cache SET filename = CAST(x'ff' AS TEXT) WHERE key = 'a'")
+    output = tmp_path / "export.jsonl"
+    command = [sys.executable, "-m", "flexcache_rs", "disk", "export", str(tmp_path / "cache"), str(output)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, text=True)
+    assert "Traceback" not in done.stderr
+    assert '{"entries":1}' in output.read_text()
+
+
+@pytest.mark.parametrize("count", [2**62, 2**40, -5])
+def test_a_count_that_cannot_be_true(tmp_path: Path, count: int) -> None:
+    """Is not believed: lists make room for as many entries as a cache says it has."""
+    with Cache(tmp_path) as cache:
+        cache["a"] = 1
+    edit(tmp_path, "UPDATE Settings SET value = ? WHERE key = 'count'", count)
+    with Cache(tmp_path) as cache:
+        assert len(cache) == 1
+        assert list(cache) == ["a"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions are other things there")
 @pytest.mark.parametrize("kind", [Cache, FanoutCache])
 def test_a_directory_that_others_can_write(tmp_path: Path, kind: type[Cache | FanoutCache]) -> None:

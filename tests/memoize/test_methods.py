@@ -261,6 +261,24 @@ def test_attributes_of_the_function_hide_nothing(name: str) -> None:
     assert memoized(1) == 1, "what is called is the function's own business"
 
 
+@pytest.mark.parametrize("name", ["cache_info", "cache_clear", "cache_parameters"])
+def test_attributes_of_the_function_hide_nothing_of_lru_cache(name: str) -> None:
+    """Nor what an lru_cache() below it says of itself."""
+
+    def function(number: int) -> int:
+        return number
+
+    setattr(function, name, "mine")
+    cached: Any = lru_cache(maxsize=5)(function)
+    assert cached(1) == 1
+    assert getattr(cached.__wrapped__, name) == "mine"
+    assert cached.cache_info().currsize == 1
+    assert cached.cache_parameters()["maxsize"] == 5
+    cached.cache_clear()
+    assert cached.cache_info().currsize == 0
+    assert lru_cache(maxsize=10)(functools.lru_cache(maxsize=3)(abs)).cache_parameters()["maxsize"] == 10
+
+
 def test_instances_without_room_for_attributes() -> None:
     """They are remembered all the same; a result that refers to one keeps it."""
 

@@ -7,6 +7,8 @@ enough, or once another thread of this process has woken up many more times than
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,9 +17,11 @@ import pytest
 from store_kinds import Kind
 
 from flexcache_rs import FlexCache
+from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from store_process import OtherProcess
 
@@ -84,6 +88,43 @@ def turns_while(call: Callable[[], Awaitable[Any]], release: Callable[[], Any]) 
         return asyncio.run(main())
     finally:
         watcher.join()
+
+
+@pytest.mark.parametrize("how", ["hit", "miss", "refresh"])
+def test_a_loop_goes_on_while_the_name_of_a_function_is_read_again(how: str) -> None:
+    """Part of the keys stands in the store, and what memory knows of it may be too old."""
+    from gates import GatedDictionary
+
+    store = GatedDictionary()
+    load = memoized(FlexCache(store=store, coherence=5))
+    asyncio.run(load("k"))
+    advance(10)
+    store.gates["before load"].arm()
+    call = {"hit": lambda: load("k"), "miss": lambda: load("other"), "refresh": lambda: load.refresh("k")}[how]
+    turns, result = turns_while(call, store.gates["before load"].open)
+    assert turns >= TURNS, "the loop stood still"
+    assert result == ("other" if how == "miss" else "k")
+
+
+@pytest.mark.parametrize("how", ["hit", "miss", "refresh"])
+def test_a_loop_goes_on_while_another_process_commits(tmp_path: Path, how: str) -> None:
+    """Without SQLite's shared log nobody can read meanwhile."""
+    from flexcache_rs.disk import Cache
+
+    load = memoized(FlexCache(store=Cache(tmp_path, network=True)))
+    asyncio.run(load("k"))
+    program = (
+        "import sqlite3, sys\nconnection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute('BEGIN EXCLUSIVE')\nprint('held', flush=True)\nsys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "cache.db")]
+    call = {"hit": lambda: load("k"), "miss": lambda: load("other"), "refresh": lambda: load.refresh("k")}[how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        turns, result = turns_while(call, holder.kill)
+    assert turns >= TURNS, "the loop stood still"
+    assert result == ("other" if how == "miss" else "k")
 
 
 @pytest.mark.needs(shared=True)

@@ -9,8 +9,9 @@ import pickle
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from flexcache_rs._core import _DISK_PRAGMAS
 from flexcache_rs.disk.directory import path_of, shown
-from flexcache_rs.disk.format import DBNAME, DEFAULT_SETTINGS, EVICTION_POLICY, METADATA
+from flexcache_rs.disk.format import COMPRESSED, DBNAME, DEFAULT_SETTINGS, EVICTION_POLICY, METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -36,19 +37,6 @@ _MEANT = {
     "num_shards": "shards",
 }
 """What other libraries call it. `difflib` finds what is only misspelt."""
-
-_PRAGMAS = frozenset(
-    (
-        "analysis_limit", "application_id", "auto_vacuum", "automatic_index", "busy_timeout", "cache_size",
-        "cache_spill", "cell_size_check", "checkpoint_fullfsync", "data_version", "defer_foreign_keys", "encoding",
-        "foreign_keys", "fullfsync", "hard_heap_limit", "ignore_check_constraints", "incremental_vacuum",
-        "journal_mode", "journal_size_limit", "legacy_alter_table", "locking_mode", "max_page_count", "mmap_size",
-        "page_size", "query_only", "read_uncommitted", "recursive_triggers", "reverse_unordered_selects",
-        "secure_delete", "soft_heap_limit", "synchronous", "temp_store", "threads", "trusted_schema",
-        "user_version", "wal_autocheckpoint",
-    )
-)  # fmt: skip
-"""What SQLite lets be set. It says nothing about other names."""
 
 OF_DISK = frozenset(("disk_min_file_size", "disk_pickle_protocol"))
 """What `Disk` itself understands. Other classes of disks may understand more."""
@@ -170,7 +158,9 @@ def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
 
 def is_known(name: str) -> bool:
     """Whether a setting of that name has a meaning: it may be an attribute of a cache."""
-    return name in _KNOWN or name.startswith("disk_") or name.removeprefix("sqlite_") in _PRAGMAS
+    kind, _, rest = name.partition("_")
+    # SQLite says nothing about a pragma that does not exist.
+    return name in _KNOWN or kind == "disk" or (kind == "sqlite" and rest in _DISK_PRAGMAS)
 
 
 def refuse_unknown(
@@ -182,7 +172,7 @@ def refuse_unknown(
         TypeError: There is one.
     """
     for name in settings:
-        if name in ARGUMENTS_OF_DISK:
+        if name in ARGUMENTS_OF_DISK or name in METADATA:
             refuse_setting(name, parameters)
         unknown_to_disk = plain_disk and name.startswith("disk_") and name not in OF_DISK
         if (not is_known(name) or unknown_to_disk) and name not in recorded:
@@ -216,6 +206,8 @@ def checked_setting(name: str, value: Any) -> Any:
         return whole(name, value, least=0, most=2**63 - 1)
     elif name in ("statistics", "tag_index", "network"):
         flag(name, value)
+    elif name == "compression":
+        check_compression(value)
     elif name == "disk_min_file_size":
         return whole(name, value, least=0, most=2**63 - 1)
     elif name == "disk_pickle_protocol":
@@ -257,6 +249,14 @@ def checked_settings(
     return {name: checked_setting(name, value) for name, value in settings.items()}
 
 
+def check_compression(compression: Any) -> None:
+    """Raises for what is no compression: "zstd", "lz4" or None."""
+    if compression is not None and not isinstance(compression, str):
+        raise TypeError(f"compression must be 'zstd', 'lz4' or None, not {shown(compression)}")
+    if compression not in (None, *COMPRESSED.values()):
+        raise ValueError(f"compression must be 'zstd', 'lz4' or None, not {shown(compression)}")
+
+
 def check_serializer(serializer: Any) -> None:
     """Raises TypeError for what is no serializer: an instance with `name`, `dumps` and `loads`."""
     if serializer is None:
@@ -270,12 +270,16 @@ def check_serializer(serializer: Any) -> None:
         raise TypeError(f"serializer must have a name that is a str, which {type(serializer).__name__} has not")
 
 
-_CHECKED = frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit")) | OF_DISK
+_CHECKED = (
+    frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit", "tag_index", "compression", "network"))
+    | OF_DISK
+)
 
 
 def check_recorded(directory: str, recorded: dict[str, Any], settings: Collection[str]) -> None:
     """Raises for what a directory says of settings that are not given, where it makes no sense."""
-    for key in sorted(_CHECKED & recorded.keys() - set(settings)):
+    pragmas = {f"sqlite_{pragma}" for pragma in _DISK_PRAGMAS}
+    for key in sorted((_CHECKED | pragmas) & recorded.keys() - set(settings)):
         try:
             checked_setting(key, recorded[key])
         except (KeyError, TypeError, ValueError) as error:  # noqa: PERF203

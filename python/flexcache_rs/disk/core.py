@@ -11,6 +11,7 @@ from flexcache_rs.disk.aio import awaitable, transaction
 from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
 from flexcache_rs.disk.checks import (
     ARGUMENTS_OF_DISK,
+    check_compression,
     check_recorded,
     check_serializer,
     checked_setting,
@@ -136,6 +137,7 @@ class Cache(CacheMixin, DiskCache):
         if network is not None:
             network = flag("network", network)
         check_serializer(serializer)
+        check_compression(compression)
         settings = checked_settings(directory, settings, PARAMETERS, plain_disk=disk is Disk)
         directory = prepare_directory(directory)
         self._timeout = timeout
@@ -313,6 +315,8 @@ class Cache(CacheMixin, DiskCache):
         else:
             if not is_known(key) and self._setting(key) is None:
                 refuse_setting(key)
+            if key in ("compression", "serializer"):
+                raise TypeError(f"{key} is what the directory was made with: its values would not be read any more")
             value = checked_setting(key, value)
             if key.startswith("disk_"):
                 before = getattr(self._disk, key[5:], value)

@@ -13,7 +13,9 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.disk.core import PARAMETERS
 from flexcache_rs.disk.fanout import FanoutCache
+from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.memoize import memoizing
 
 if TYPE_CHECKING:
@@ -26,8 +28,36 @@ if TYPE_CHECKING:
 __all__ = ["DjangoCache"]
 
 
+_PARAMETERS = ("SHARDS", "DATABASE_TIMEOUT")
+"""What stands beside `OPTIONS`, apart from what every backend of Django has."""
+
+_OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
+
 _OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
 """Options that every backend of Django is given; `size_limit` and `cull_limit` are this one's."""
+
+_SETTINGS = frozenset(DEFAULT_SETTINGS) | set(PARAMETERS)
+
+
+def _refuse_misplaced(params: dict[str, Any]) -> None:
+    """Refuses what is misspelt or belongs into `OPTIONS`: Django passes on whatever the settings have.
+
+    Raises:
+        TypeError: There is such a name.
+    """
+    known = (*_PARAMETERS, *_OF_ALL_BACKENDS)
+    for name in params:
+        # Django takes these in small letters too.
+        if name in known or name in ("timeout", "max_entries", "cull_frequency"):
+            continue
+        if name.lower() in _SETTINGS or name in _OF_DJANGO:
+            option = name if name in _OF_DJANGO else name.lower()
+            raise TypeError(f"no such setting of the backend: {name!r}; did you mean {option!r} in OPTIONS?")
+        import difflib
+
+        near = difflib.get_close_matches(name.upper(), known, 1, 0.8)
+        if near:
+            raise TypeError(f"no such setting of the backend: {name!r}; did you mean {near[0]!r}?")
 
 
 class DjangoCache(BaseCache):  # type: ignore[misc]
@@ -40,6 +70,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
 
     def __init__(self, directory: str, params: dict[str, Any]) -> None:
         super().__init__(params)
+        _refuse_misplaced(params)
         shards = params.get("SHARDS", 8)
         timeout = params.get("DATABASE_TIMEOUT", 0.010)
         options = {name: value for name, value in params.get("OPTIONS", {}).items() if name not in _OF_DJANGO}

@@ -262,7 +262,7 @@ class Reader:
                 yield entry
                 return
             # A row may hold any name: those that do not lead to a file inside the folder are of no value.
-            file = disk_open_value(self.folder, filename) if isinstance(filename, str) else None
+            file = disk_open_value(self.folder, filename) if _is_text(filename) else None
             if file is not None:
                 with file:
                     entry.length = os.fstat(file.fileno()).st_size
@@ -275,6 +275,10 @@ class Reader:
                     return
                 row = again
         self.missing += 1
+
+
+def _is_text(name: Any) -> bool:
+    return isinstance(name, str) and not any("\udc80" <= char <= "\udcff" for char in name)
 
 
 def _chunks(file: Any, length: int) -> Iterator[bytes]:

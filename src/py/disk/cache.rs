@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use flexcache_core::tracker::Tracker;
 use flexcache_core::{Clock, Nanos};
-use flexcache_disk::{Commit, CommitObserver, DiskStore, Error, Policy, Rules, Written, files};
+use flexcache_disk::{
+    Commit, CommitObserver, DiskStore, Error, PATIENCE_TO_OPEN, Policy, Rules, Written, files,
+};
 use pyo3::exceptions::{PyRuntimeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -107,18 +109,37 @@ impl DiskCache {
         retry: bool,
         call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
+        let timeout = self.opened()?.timeout;
+        self.wait_up_to(py, if retry { Duration::MAX } else { timeout }, call)
+    }
+
+    /// As `wait`, for what others that open the directory at the same time do.
+    fn wait_to_open<R: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
+    ) -> PyResult<R> {
+        self.wait_up_to(py, PATIENCE_TO_OPEN, call)
+    }
+
+    /// Waits for other writers up to this time, or until a signal.
+    fn wait_up_to<R: Send>(
+        &self,
+        py: Python<'_>,
+        mut left: Duration,
+        call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
+    ) -> PyResult<R> {
         let store = self.store(py)?;
         let Some(store) = store.get() else { return Err(PyRuntimeError::new_err("the cache is not open")) };
-        let mut left = self.opened()?.timeout;
         loop {
-            let patience = if retry { SLICE } else { left.min(SLICE) };
+            let patience = left.min(SLICE);
             match py.detach(|| call(store, patience)) {
                 Ok(result) => return Ok(result),
-                Err(Error::Busy) if retry || left > patience => {
+                Err(Error::Busy) if left > patience => {
                     check_signals(py)?;
                     left = left.saturating_sub(patience);
                 }
-                Err(Error::NoLock(_)) if retry || left > PAUSE => {
+                Err(Error::NoLock(_)) if left > PAUSE => {
                     py.detach(|| std::thread::sleep(PAUSE));
                     check_signals(py)?;
                     left = left.saturating_sub(PAUSE);
@@ -298,7 +319,7 @@ impl DiskCache {
             return Err(PyRuntimeError::new_err("the cache is open already: __init__ must run once"));
         }
         let settings = PyDict::new(py);
-        for (key, value) in self.wait(py, true, |store, _| store.settings())? {
+        for (key, value) in self.wait_to_open(py, DiskStore::settings)? {
             settings.set_item(key, to_object(py, &value)?)?;
         }
         Ok(settings.unbind())
@@ -332,7 +353,7 @@ impl DiskCache {
             })
             .collect::<PyResult<Vec<_>>>()?;
         let policy = Policy::new(init, None, None);
-        self.wait(py, true, |store, _| store.create(&settings, &policy))
+        self.wait_to_open(py, |store, patience| store.create(&settings, &policy, patience))
     }
 
     /// Sets what reads and writes do besides.

@@ -6,6 +6,7 @@
 //! stack, also an allowed class itself. This walks the opcodes with a stack that holds no objects, only where each
 //! came from.
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 pyo3::import_exception!(pickle, UnpicklingError);
@@ -34,6 +35,7 @@ struct Found {
 type Scan<T> = Result<T, &'static str>;
 
 const TRUNCATED: &str = "the pickle ends within an argument, or claims more than it has";
+const OUT_OF_MEMORY: &str = "there is no memory to look through the pickle";
 const UNDERFLOW: &str = "the pickle takes more from the stack than there is";
 
 struct Scanner<'a> {
@@ -96,6 +98,7 @@ impl<'a> Scanner<'a> {
     fn put(&mut self, slot: usize) -> Scan<()> {
         let origin = self.top()?;
         if self.memo.len() <= slot {
+            self.memo.try_reserve(slot + 1 - self.memo.len()).map_err(|_| OUT_OF_MEMORY)?;
             self.memo.resize(slot + 1, None);
         }
         if self.memo[slot].replace(origin).is_none() {
@@ -106,8 +109,7 @@ impl<'a> Scanner<'a> {
 
     fn get(&mut self, slot: usize) -> Scan<()> {
         let origin = self.memo.get(slot).copied().flatten();
-        self.stack.push(origin.ok_or("the pickle refers to a memo slot that is empty")?);
-        Ok(())
+        self.push(origin.ok_or("the pickle refers to a memo slot that is empty")?)
     }
 
     fn top(&self) -> Scan<Origin> {
@@ -128,8 +130,10 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn push(&mut self, origin: Origin) {
+    fn push(&mut self, origin: Origin) -> Scan<()> {
+        self.stack.try_reserve(1).map_err(|_| OUT_OF_MEMORY)?;
         self.stack.push(origin);
+        Ok(())
     }
 
     /// What is on top is about to be changed.
@@ -164,7 +168,7 @@ impl<'a> Scanner<'a> {
             b'I' | b'L' | b'S' | b'V' | b'F' => self.line().map(|_| ())?,
             _ => return Ok(false),
         }
-        self.push(Origin::Value);
+        self.push(Origin::Value)?;
         Ok(true)
     }
 
@@ -213,10 +217,10 @@ impl<'a> Scanner<'a> {
                     return Err(TRUNCATED);
                 }
             }
-            b'(' => self.push(Origin::Mark),
+            b'(' => self.push(Origin::Mark)?,
             b'0' => self.stack.pop().map(|_| ()).ok_or(UNDERFLOW)?,
             b'1' => self.pop_to_mark()?,
-            b'2' => self.push(self.top()?),
+            b'2' => self.push(self.top()?)?,
             b'a' | b's' => {
                 self.pop(if opcode == b'a' { 1 } else { 2 })?;
                 self.change()?;
@@ -227,28 +231,28 @@ impl<'a> Scanner<'a> {
             }
             b'l' | b't' | b'd' | 0x91 => {
                 self.pop_to_mark()?;
-                self.push(Origin::Value);
+                self.push(Origin::Value)?;
             }
             0x85..=0x87 => {
                 self.pop(usize::from(opcode) - 0x84)?;
-                self.push(Origin::Value);
+                self.push(Origin::Value)?;
             }
             b'c' => {
                 self.line()?;
                 self.line()?;
-                self.push(Origin::Global);
+                self.push(Origin::Global)?;
             }
             0x93 => {
                 self.pop(2)?;
-                self.push(Origin::Global);
+                self.push(Origin::Global)?;
             }
             b'R' => {
                 self.pop(2)?;
-                self.push(Origin::Returned);
+                self.push(Origin::Returned)?;
             }
             0x81 | 0x92 => {
                 self.pop(if opcode == 0x81 { 2 } else { 3 })?;
-                self.push(Origin::Made);
+                self.push(Origin::Made)?;
             }
             b'i' | b'o' => {
                 if opcode == b'i' {
@@ -256,7 +260,7 @@ impl<'a> Scanner<'a> {
                     self.line()?;
                 }
                 self.pop_to_mark()?;
-                self.push(Origin::Returned);
+                self.push(Origin::Returned)?;
             }
             b'b' => self.build()?,
             0x82..=0x84 => return Err("the pickle names a class by an extension code"),
@@ -271,6 +275,7 @@ impl<'a> Scanner<'a> {
 /// returned.
 ///
 /// Raises:
+///     MemoryError: There is no memory to look through it.
 ///     pickle.UnpicklingError: It is damaged, claims more memory than it has bytes for, changes what it finds by name,
 ///         or goes around the choice of what may be found.
 #[pyfunction]
@@ -280,7 +285,8 @@ pub(crate) fn scan_pickle(py: Python<'_>, data: &[u8]) -> PyResult<(bool, bool)>
         while !scanner.step()? {}
         Ok(scanner.found)
     });
-    scanned
-        .map(|found| (found.builds_made, found.builds_returned))
-        .map_err(|what: &'static str| UnpicklingError::new_err(what))
+    scanned.map(|found| (found.builds_made, found.builds_returned)).map_err(|what: &'static str| match what {
+        OUT_OF_MEMORY => PyMemoryError::new_err(what),
+        _ => UnpicklingError::new_err(what),
+    })
 }

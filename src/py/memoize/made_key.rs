@@ -79,13 +79,9 @@ impl Memoized {
         let py = this.py();
         let (true, Some(cache)) = (self.in_store, &self.cache) else { return Ok(None) };
         let tier = cache.get().tier.as_ref();
-        let known = self
-            .nonce
-            .with(py, |nonce| nonce.as_ref().map(|(freshness, nonce)| (*freshness, nonce.clone_ref(py))))?;
-        if let Some((freshness, nonce)) = known
-            && tier.map_or(Ok(true), |tier| tier.is_live(py, freshness))?
-        {
-            return Ok(Some(nonce.into_bound(py)));
+        let is_live = |of| tier.map_or(Ok(true), |tier| tier.is_live(py, of));
+        if let Some(nonce) = self.known_nonce(py, is_live)? {
+            return Ok(Some(nonce));
         }
         // Before it is read: it may change right afterwards.
         let place = this.getattr(intern!(py, "_place_of_nonce"))?;
@@ -98,6 +94,31 @@ impl Memoized {
         let before = self.nonce.with(py, |nonce| nonce.replace((freshness, shared)))?;
         drop(before);
         Ok(Some(read))
+    }
+
+    /// The nonce that was read last, if it is still current.
+    fn known_nonce<'py>(
+        &self,
+        py: Python<'py>,
+        is_live: impl FnOnce(Freshness) -> PyResult<bool>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let known = self
+            .nonce
+            .with(py, |nonce| nonce.as_ref().map(|(freshness, nonce)| (*freshness, nonce.clone_ref(py))))?;
+        match known {
+            Some((freshness, nonce)) if is_live(freshness)? => Ok(Some(nonce.into_bound(py))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a call has to wait for the store before its key can be made, as an event loop must not.
+    fn waits_for_nonce(&self, py: Python<'_>, cache: Borrowed<'_, '_, FlexCache>) -> PyResult<bool> {
+        if self.ready.is_none() || !self.in_store {
+            return Ok(false);
+        }
+        let tier = cache.get().tier.as_ref();
+        let is_live = |of| Ok(tier.is_none_or(|tier| tier.is_live_natively(py, of) == Some(true)));
+        Ok(self.known_nonce(py, is_live)?.is_none())
     }
 
     /// A key of the user's making, as it is, or with the function's name where others have keys as well.
@@ -126,9 +147,8 @@ impl Memoized {
         cache: Borrowed<'_, 'py, FlexCache>,
         call: Call<'_, 'py>,
     ) -> PyResult<Py<PyAny>> {
-        if self.ready.is_some() && self.in_store && self.nonce.with(this.py(), |nonce| nonce.is_none())? {
-            // It may have to be written to the store, for which an event loop must not wait.
-            let py = this.py();
+        let py = this.py();
+        if self.waits_for_nonce(py, cache)? {
             let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
             let method = this.getattr(intern!(py, "_call_with_nonce"))?;
             return call_python(&method, [args.as_any(), kwargs.as_any()]).map(Bound::unbind);

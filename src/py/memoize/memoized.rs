@@ -230,11 +230,6 @@ impl Memoized {
         memo.arguments.key(&call)
     }
 
-    /// Reads the nonce from the store, where it is not known.
-    fn _learn_nonce(this: &Bound<'_, Self>) -> PyResult<()> {
-        this.get().nonce(&this.as_borrowed()).map(drop)
-    }
-
     /// The nonce has changed.
     fn _forget_nonce(&self, py: Python<'_>) -> PyResult<()> {
         let before = self.nonce.with(py, Option::take)?;

@@ -296,7 +296,7 @@ impl Subject {
     }
 
     pub(crate) fn open(&self) -> Result<()> {
-        self.store.create(&self.journal.settings(), &self.rules.policy)
+        self.store.create(&self.journal.settings(), &self.rules.policy, PATIENCE)
     }
 
     fn set(&self, key: i64, content: &[u8], place: Place, only_new: bool) -> Result<()> {

@@ -34,7 +34,7 @@ fn a_transaction_that_spilled_survives() {
             ("sqlite_cache_size".to_owned(), Value::Integer(10)),
             ("sqlite_journal_mode".to_owned(), Value::Text("wal".to_owned())),
         ];
-        store.create(&settings, &rules.policy).expect("a new directory");
+        store.create(&settings, &rules.policy, PATIENCE).expect("a new directory");
         let put = |number: i64, length: usize| {
             let key = Key { datum: ValueRef::Integer(number), raw: true };
             let content = vec![u8::try_from(number % 256).expect("a byte"); length];

@@ -27,7 +27,7 @@ fn open(directory: &Path) -> (DiskStore, Rules) {
         ("sqlite_journal_mode".to_owned(), Value::Text("wal".to_owned())),
         ("sqlite_synchronous".to_owned(), Value::Integer(1)),
     ];
-    store.create(&settings, &rules.policy).expect("a new directory");
+    store.create(&settings, &rules.policy, PATIENCE).expect("a new directory");
     (store, rules)
 }
 
@@ -60,7 +60,7 @@ fn what_is_set_is_found_until_it_expires() {
 fn a_directory_is_opened_again_without_a_write() {
     let directory = tempfile::tempdir().expect("a directory");
     drop(open(directory.path()));
-    let version = |store: &DiskStore| store.settings().expect("settings").len();
+    let version = |store: &DiskStore| store.settings(PATIENCE).expect("settings").len();
     let (store, _) = open(directory.path());
     assert_eq!(version(&store), 8);
 }
@@ -205,7 +205,7 @@ fn a_transaction_larger_than_memory_is_whole() {
         ("sqlite_cache_size".to_owned(), Value::Integer(5)),
         ("sqlite_journal_mode".to_owned(), Value::Text("wal".to_owned())),
     ];
-    store.create(&settings, &rules.policy).expect("a new directory");
+    store.create(&settings, &rules.policy, PATIENCE).expect("a new directory");
     let content = |round: u8| vec![round; 1500];
     let put = |number: i64, round: u8| {
         let key = Key { datum: ValueRef::Integer(number), raw: true };

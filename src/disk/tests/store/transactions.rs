@@ -15,7 +15,7 @@ fn open_without_log(directory: &Path, journal: &str) -> (DiskStore, Rules) {
     let rules = Rules::default();
     let store = DiskStore::new(directory);
     let settings = [("sqlite_journal_mode".to_owned(), Value::Text(journal.to_owned()))];
-    store.create(&settings, &rules.policy).expect("a new directory");
+    store.create(&settings, &rules.policy, PATIENCE).expect("a new directory");
     (store, rules)
 }
 

@@ -15,7 +15,7 @@ fn open_with(directory: &std::path::Path, journal: &str) -> (DiskStore, Rules) {
     let rules = Rules::default();
     let store = DiskStore::new(directory);
     let settings = [("sqlite_journal_mode".to_owned(), Value::Text(journal.to_owned()))];
-    store.create(&settings, &rules.policy).expect("a new directory");
+    store.create(&settings, &rules.policy, PATIENCE).expect("a new directory");
     (store, rules)
 }
 
@@ -57,7 +57,7 @@ fn a_call_that_changes_nothing_writes_nothing() {
         let rules = Rules { policy: Policy::default(), ..Rules::default() };
         let store = DiskStore::new(directory.path());
         let settings = [("sqlite_journal_mode".to_owned(), Value::Text(journal.to_owned()))];
-        store.create(&settings, &rules.policy).expect("a new directory");
+        store.create(&settings, &rules.policy, PATIENCE).expect("a new directory");
         assert!(set(&store, &rules, "a", 1).wrote);
         let generation = observe(&store);
         let version = store.version(PATIENCE).expect("version");
@@ -144,7 +144,7 @@ fn a_transaction_that_spills_is_one_commit_too() {
         ("sqlite_cache_size".to_owned(), Value::Integer(5)),
         ("sqlite_journal_mode".to_owned(), Value::Text("wal".to_owned())),
     ];
-    store.create(&settings, &rules.policy).expect("a new directory");
+    store.create(&settings, &rules.policy, PATIENCE).expect("a new directory");
     let generation = observe(&store);
     for round in 0..20 {
         store.begin(PATIENCE).expect("begin");
@@ -209,7 +209,7 @@ fn a_hit_is_never_older_than_a_foreign_commit() {
     let rules = Rules { policy: Policy::default(), ..Rules::default() };
     let store = DiskStore::new(directory.path());
     let settings = [("sqlite_journal_mode".to_owned(), Value::Text("wal".to_owned()))];
-    store.create(&settings, &rules.policy).expect("a new directory");
+    store.create(&settings, &rules.policy, PATIENCE).expect("a new directory");
     let foreign = DiskStore::new(directory.path());
     let committed = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
