@@ -57,6 +57,16 @@ impl<T: Copy + Default> Column<T> {
         }
     }
 
+    /// Whether `slot` has a place.
+    #[inline(always)]
+    pub(crate) fn has_place(&self, slot: Slot) -> bool {
+        slot.index() < self.head.len()
+            || slot
+                .index()
+                .checked_sub(self.contiguous)
+                .is_some_and(|beyond| matches!(self.tail.get(beyond / PIECE), Some(Some(_))))
+    }
+
     /// Makes the place of `slot`, so that [`set`](Self::set) allocates nothing. O(1), over many calls.
     #[inline(always)]
     pub(crate) fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {

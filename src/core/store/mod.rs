@@ -245,8 +245,12 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.stats.hits += 1;
         let node = self.nodes.get(slot);
         self.policy.on_access(slot, node.hash);
-        self.recount();
-        &self.nodes.get(slot).value
+        #[cfg(feature = "strict")]
+        let node = {
+            self.recount();
+            self.nodes.get(slot)
+        };
+        &node.value
     }
 
     /// Counts a miss.

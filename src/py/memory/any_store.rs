@@ -2,7 +2,7 @@
 
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::{
-    Cause, EntryStore, Error, Limits, Nanos, New, OutOfMemory, Slot, Stamp, Stats, store::Drained,
+    Cause, Clock, EntryStore, Error, Limits, Nanos, New, OutOfMemory, Slot, Stamp, Stats, store::Drained,
 };
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -219,14 +219,13 @@ impl AnyStore {
         hash: u64,
         new: PyNew,
         tags: &[PyBackedStr],
+        clock: &impl Clock,
         removed: &mut RemovedEntries,
     ) -> Result<Slot, (Error, PyNew)> {
         if !tags.is_empty() {
-            return on_store!(self, store => {
-                store.put_tagged(found, hash, new, tags, &SystemClock, removed)
-            });
+            return on_store!(self, store => store.put_tagged(found, hash, new, tags, clock, removed));
         }
-        on_store!(self, store => store.put(found, hash, new, &SystemClock, removed))
+        on_store!(self, store => store.put(found, hash, new, clock, removed))
     }
 
     pub(crate) fn live(&mut self, found: Option<Slot>, removed: &mut RemovedEntries) -> Option<Slot> {
@@ -235,7 +234,13 @@ impl AnyStore {
 
     #[inline]
     pub(crate) fn has_expired(&self, slot: Slot) -> bool {
-        on_store!(self, store => store.has_expired(slot, &SystemClock))
+        self.has_expired_by(slot, &SystemClock)
+    }
+
+    /// [`has_expired`](Self::has_expired) by another clock.
+    #[inline]
+    pub(crate) fn has_expired_by(&self, slot: Slot, clock: &impl Clock) -> bool {
+        on_store!(self, store => store.has_expired(slot, clock))
     }
 
     pub(crate) fn remove(&mut self, slot: Slot, cause: Cause, removed: &mut RemovedEntries) {

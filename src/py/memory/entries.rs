@@ -14,6 +14,7 @@ use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::key;
 use crate::py::object::running_python::decref;
+use crate::py::process::clock::ClockOfSection;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, Origin};
 use crate::py::store::shard_loads::ShardLoads;
@@ -64,7 +65,8 @@ impl FlexCache {
         let mut discarded = Vec::new();
         let mut unstamped = Ok(());
         let stored = self.shards.find(&key, hash, |store, found| {
-            let present = found.is_some_and(|slot| !store.has_expired(slot));
+            let clock = ClockOfSection::default();
+            let present = found.is_some_and(|slot| !store.has_expired_by(slot, &clock));
             if present && if_present != IfPresent::Replace {
                 return Ok(WriteOutcome::AlreadyPresent);
             }
@@ -76,7 +78,7 @@ impl FlexCache {
             // Only now, so that nothing has to be undone where Python's equality failed.
             let new =
                 New { key: key.to_owned().unbind(), value: value.to_owned().unbind(), weight, deadline };
-            let stored = store.put(found, hash, new, tags, &mut removed);
+            let stored = store.put(found, hash, new, tags, &clock, &mut removed);
             if let (Ok(slot), true) = (&stored, self.tier.is_some()) {
                 unstamped = store.set_freshness(*slot, freshness);
             }
@@ -88,7 +90,7 @@ impl FlexCache {
                 };
             }
             if store.has_deadlines() {
-                self.expire_some(store, &mut removed);
+                self.expire_some(store, &clock, &mut removed);
             }
             stored.map(|_| if present { WriteOutcome::Updated } else { WriteOutcome::Inserted })
         })?;
