@@ -25,11 +25,6 @@ impl<T: Copy + Default> Column<T> {
         Self { head: Vec::new(), contiguous: capacity, tail: Vec::new() }
     }
 
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.tail.is_empty()
-    }
-
     /// The value of `slot`, or the default where none was written.
     #[inline(always)]
     pub(crate) fn get(&self, slot: Slot) -> T {

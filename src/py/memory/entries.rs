@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::any_store::AnyStore;
 use super::core_errors::{out_of_memory, refused};
+use super::policy_turn::Turn;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::key;
@@ -129,9 +130,22 @@ impl FlexCache {
         cause: Cause,
         discard: impl FnOnce(&mut ShardLoads, u64) -> Option<Vec<Arc<Load>>>,
     ) -> PyResult<Option<RemovedEntry>> {
-        let py = key.py();
-        let turn = self.turn(py)?;
+        let turn = self.turn(key.py())?;
         let hash = key::hash(&key, self.seed)?;
+        self.remove_entry_hashed(turn.as_ref(), key, hash, cause, discard)
+    }
+
+    /// [`remove_entry_and`](Self::remove_entry_and) of a key whose hash is known, in this thread's turn to talk to the
+    /// policy.
+    pub(super) fn remove_entry_hashed(
+        &self,
+        turn: Option<&Turn<'_>>,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        cause: Cause,
+        discard: impl FnOnce(&mut ShardLoads, u64) -> Option<Vec<Arc<Load>>>,
+    ) -> PyResult<Option<RemovedEntry>> {
+        let py = key.py();
         let (mut expired, mut removed) = (RemovedEntries::new(), RemovedEntries::new());
         let discarded = self.shards.find(&key, hash, |store, found| {
             let discarded = discard(&mut store.loads, hash)?;
@@ -143,7 +157,7 @@ impl FlexCache {
         drop(discarded);
         self.finish_removals(py, expired)?;
         match removed.pop() {
-            Some(entry) if cause == Cause::Popped => self.finish_pop(py, turn.as_ref(), entry).map(Some),
+            Some(entry) if cause == Cause::Popped => self.finish_pop(py, turn, entry).map(Some),
             removed => Ok(removed),
         }
     }

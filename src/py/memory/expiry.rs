@@ -50,7 +50,8 @@ impl FlexCache {
     /// Removes what has expired if an automatic scan is due.
     pub(crate) fn scan_if_due(&self, py: Python<'_>) -> PyResult<()> {
         for shard in self.shards.iter() {
-            let due = shard.with(py, |store| store.has_deadlines() && self.scan_is_due(store, &SystemClock))?;
+            let due =
+                shard.with(py, |store| store.has_deadlines() && self.scan_is_due(store, &SystemClock))?;
             if due {
                 self.remove_expired(py)?;
                 self.last_scan.store(SystemClock.now(), Ordering::Relaxed);
