@@ -237,12 +237,24 @@ def hits_in_front(entries: int, operations: int = OPERATIONS, **options: Any) ->
         yield over(cache.get, random.choices(keys, k=operations))
 
 
-@figure("get-1000")
-def get_1000() -> Iterator[Loop]:
-    """What hits in front of a store are compared with; the one of 10,000 is `get`."""
-    cache: FlexCache[Any, Any] = FlexCache(max_items=1000)
-    cache.set_many(dict.fromkeys(KEYS[:1000], 1))
-    yield over(cache.get, random.choices(KEYS[:1000], k=OPERATIONS))
+def hits_in_memory(entries: int) -> Iterator[Loop]:
+    """What hits in front of a store are compared with: as many keys, and values of that size, without a store."""
+    cache: FlexCache[Any, Any] = FlexCache()
+    keys = KEYS[:entries]
+    for key in keys:
+        # Made anew for each key, as a store makes them.
+        cache[key] = bytes(256)
+    yield over(cache.get, random.choices(keys, k=OPERATIONS))
+
+
+@figure("memory-hit")
+def memory_hit() -> Iterator[Loop]:
+    yield from hits_in_memory(1000)
+
+
+@figure("memory-hit-10000")
+def memory_hit_10000() -> Iterator[Loop]:
+    yield from hits_in_memory(10_000)
 
 
 @figure("store-hit")
