@@ -54,6 +54,45 @@ def test_what_was_evicted_takes_no_more_than_what_is_there(make_cache: MakeCache
     assert (len(cache), sys.getsizeof(cache) < SMALL) == (100, True)
 
 
+@pytest.mark.parametrize("limit", [0, 10**6, 10**9])
+def test_a_small_cache_is_small(limit: int) -> None:
+    """Whatever it may grow to, and whatever the largest policy needs."""
+    caches: list[FlexCache[str, int]] = [FlexCache(max_items=limit) for _ in range(30)]
+    for cache in caches:
+        cache["a"] = 1
+    assert max(map(sys.getsizeof, caches)) <= 1024
+
+
+HOLD = """
+import sys
+from flexcache_rs import FlexCache
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+def some(policy, count):
+    caches = [FlexCache(policy) for _ in range(count)]
+    for cache in caches:
+        cache["a"] = None
+    return caches
+
+policy = sys.argv[1]
+first = some(policy, 100)
+before = resident()
+count = 20_000_000 // sys.getsizeof(first[0])
+held = some(policy, count)
+print((resident() - before) / sum(map(sys.getsizeof, held)))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is resident")
+def test_what_is_held_is_reported(policy: str) -> None:
+    """By sys.getsizeof(): objects of their own included."""
+    done = subprocess.run([sys.executable, "-c", HOLD, policy], capture_output=True, text=True, check=True)
+    assert 0.5 < float(done.stdout) < 1.3
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit of address space")
 def test_without_memory_there_is_a_memory_error(policy: str) -> None:
     """And the cache is whole; never the end of the process."""

@@ -37,6 +37,38 @@ def test_an_absent_key(make_cache: MakeCache, policy: str) -> None:
         cache.popitem()
 
 
+def test_every_call_computes_a_hash_once(make_cache: MakeCache) -> None:
+    """Also where keys are equal that only Python can compare, so that the fast path does not do."""
+    hashed = []
+
+    class Key:
+        def __hash__(self) -> int:
+            hashed.append(self)
+            return 7
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Key)
+
+    calls: dict[str, Any] = {
+        "get": lambda cache: cache.get(Key()),
+        "subscript": lambda cache: cache[Key()],
+        "contains": lambda cache: Key() in cache,
+        "put": lambda cache: cache.put(Key(), 2),
+        "put with ttl": lambda cache: cache.put(Key(), 2, ttl=60),
+        "assign": lambda cache: cache.__setitem__(Key(), 2),
+        "get_or_set": lambda cache: cache.get_or_set(Key(), int),
+        "delete": lambda cache: cache.delete(Key()),
+        "del": lambda cache: cache.__delitem__(Key()),
+        "pop": lambda cache: cache.pop(Key()),
+    }
+    for name, call in calls.items():
+        cache = make_cache()
+        cache[Key()] = 1
+        hashed.clear()
+        call(cache)
+        assert len(hashed) == 1, name
+
+
 def test_a_tuple_key_is_one_argument_of_key_error(make_cache: MakeCache) -> None:
     """A tuple that is missing is not spread over the exception's arguments."""
     with pytest.raises(KeyError) as raised:

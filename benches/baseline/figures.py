@@ -218,23 +218,59 @@ def get_or_set() -> Iterator[Loop]:
 
 
 @contextmanager
-def directory() -> Iterator[Any]:
-    """A cache on disk with a thousand entries."""
-    with tempfile.TemporaryDirectory() as path, on_disk.Cache(path) as cache:
+def directory(entries: int = 1000, **options: Any) -> Iterator[Any]:
+    """A cache on disk with so many entries."""
+    with tempfile.TemporaryDirectory() as path, on_disk.Cache(path, **options) as cache:
         with cache.transact():
-            for key in KEYS[:1000]:
+            for key in KEYS[:entries]:
                 cache[key] = b"x" * 256
         yield cache
 
 
-@figure("store-hit")
-def store_hit() -> Iterator[Loop]:
-    with directory() as store:
+def hits_in_front(entries: int, operations: int = OPERATIONS, **options: Any) -> Iterator[Loop]:
+    """Hits in memory in front of a cache on disk, each of which makes sure that no process has written since."""
+    with directory(entries, **options) as store:
         cache: FlexCache[Any, Any] = FlexCache(store=store)
-        keys = KEYS[:1000]
+        keys = KEYS[:entries]
         for key in keys:
             cache.get(key)
-        yield over(cache.get, random.choices(keys, k=OPERATIONS))
+        yield over(cache.get, random.choices(keys, k=operations))
+
+
+def hits_in_memory(entries: int) -> Iterator[Loop]:
+    """What hits in front of a store are compared with: as many keys, and values of that size, without a store."""
+    cache: FlexCache[Any, Any] = FlexCache()
+    keys = KEYS[:entries]
+    for key in keys:
+        # Made anew for each key, as a store makes them.
+        cache[key] = bytes(256)
+    yield over(cache.get, random.choices(keys, k=OPERATIONS))
+
+
+@figure("memory-hit")
+def memory_hit() -> Iterator[Loop]:
+    yield from hits_in_memory(1000)
+
+
+@figure("memory-hit-10000")
+def memory_hit_10000() -> Iterator[Loop]:
+    yield from hits_in_memory(10_000)
+
+
+@figure("store-hit")
+def store_hit() -> Iterator[Loop]:
+    yield from hits_in_front(1000)
+
+
+@figure("store-hit-10000")
+def store_hit_10000() -> Iterator[Loop]:
+    yield from hits_in_front(10_000)
+
+
+@figure("store-hit-network")
+def store_hit_network() -> Iterator[Loop]:
+    """Without a shared log, a hit reads the version of the database."""
+    yield from hits_in_front(1000, 1000, network=True)
 
 
 @figure("disk-set")

@@ -95,12 +95,14 @@ impl<T> Arena<T> {
     #[inline]
     pub(crate) fn fill(&mut self, slot: Slot, node: T) {
         self.len += 1;
-        *self.place_mut(slot) = Place::Taken(node);
+        // Nothing is dropped, since the place was vacant.
+        std::mem::forget(std::mem::replace(self.place_mut(slot), Place::Taken(node)));
     }
 
     /// Gives a slot back that was claimed and not filled.
     pub(crate) fn give_back(&mut self, slot: Slot) {
-        *self.place_mut(slot) = Place::Vacant(self.vacant);
+        let vacated = Place::Vacant(self.vacant);
+        std::mem::forget(std::mem::replace(self.place_mut(slot), vacated));
         self.vacant = slot;
     }
 

@@ -25,11 +25,6 @@ impl<T: Copy + Default> Column<T> {
         Self { head: Vec::new(), contiguous: capacity, tail: Vec::new() }
     }
 
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.tail.is_empty()
-    }
-
     /// The value of `slot`, or the default where none was written.
     #[inline(always)]
     pub(crate) fn get(&self, slot: Slot) -> T {
@@ -55,6 +50,16 @@ impl<T: Copy + Default> Column<T> {
             Some(value) => value,
             None => Self::place_in_tail(&mut self.tail, slot.index() - self.contiguous),
         }
+    }
+
+    /// Whether `slot` has a place.
+    #[inline(always)]
+    pub(crate) fn has_place(&self, slot: Slot) -> bool {
+        slot.index() < self.head.len()
+            || slot
+                .index()
+                .checked_sub(self.contiguous)
+                .is_some_and(|beyond| matches!(self.tail.get(beyond / PIECE), Some(Some(_))))
     }
 
     /// Makes the place of `slot`, so that [`set`](Self::set) allocates nothing. O(1), over many calls.

@@ -77,14 +77,19 @@ pub(crate) fn grown(capacity: usize, needed: usize, most: usize) -> usize {
 
 /// A box that can be made fallibly.
 #[derive(Debug)]
-pub(crate) struct TryBox<T>(Box<[T]>);
+pub struct TryBox<T>(Box<[T; 1]>);
 
 impl<T> TryBox<T> {
-    pub(crate) fn new(value: T) -> Result<Self, OutOfMemory> {
+    /// Moves a value into a box.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]; the value is dropped.
+    pub fn new(value: T) -> Result<Self, OutOfMemory> {
         let mut place = Vec::new();
         place.try_reserve_exact(1)?;
         place.push(value);
-        Ok(Self(place.into_boxed_slice()))
+        place.into_boxed_slice().try_into().map(Self).map_err(|_| OutOfMemory)
     }
 }
 

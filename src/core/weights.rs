@@ -5,19 +5,20 @@
 
 use crate::column::Column;
 use crate::error::Error;
-use crate::memory::{OutOfMemory, TryClone};
+use crate::memory::{OutOfMemory, TryBox, TryClone};
 use crate::slot::Slot;
 
 #[derive(Debug)]
 pub(crate) struct Weights {
-    /// What an entry weighs beyond 1, wrapping, so that the default of an unwritten place is 1.
-    beyond_one: Column<u64>,
+    /// What an entry weighs beyond 1, wrapping, so that the default of an unwritten place is 1. Made with the first
+    /// weight that is not 1.
+    beyond_one: Option<TryBox<Column<u64>>>,
     total: u64,
 }
 
 impl Weights {
     pub(crate) fn new() -> Self {
-        Self { beyond_one: Column::new(0), total: 0 }
+        Self { beyond_one: None, total: 0 }
     }
 
     #[inline]
@@ -28,12 +29,12 @@ impl Weights {
     /// Whether no weight other than 1 was ever stored.
     #[inline(always)]
     pub(crate) fn all_one(&self) -> bool {
-        self.beyond_one.is_empty()
+        self.beyond_one.is_none()
     }
 
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> u64 {
-        if self.all_one() { 1 } else { self.beyond_one.get(slot).wrapping_add(1) }
+        self.beyond_one.as_ref().map_or(1, |beyond_one| beyond_one.get(slot).wrapping_add(1))
     }
 
     /// Refuses a weight that cannot be added once `freed` has been given back.
@@ -49,31 +50,40 @@ impl Weights {
     /// Makes room for an entry's weight.
     #[inline]
     pub(crate) fn try_reserve(&mut self, slot: Slot, weight: u64) -> Result<(), OutOfMemory> {
-        if weight == 1 { Ok(()) } else { self.beyond_one.try_reserve(slot) }
+        if weight == 1 { Ok(()) } else { self.try_reserve_beyond_one(slot) }
     }
 
-    /// Gives a weight to an entry that had none.
+    fn try_reserve_beyond_one(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+        let beyond_one = match &mut self.beyond_one {
+            Some(beyond_one) => beyond_one,
+            none => none.insert(TryBox::new(Column::new(0))?),
+        };
+        beyond_one.try_reserve(slot)
+    }
+
+    /// Gives a weight to an entry that had none and for which room was made.
     #[inline]
     pub(crate) fn add(&mut self, slot: Slot, weight: u64) {
         self.total += weight;
-        if weight == 1 {
-            // What was never written, or was reset, counts as 1.
-            return;
+        // What was never written, or was reset, counts as 1.
+        if let (Some(beyond_one), true) = (&mut self.beyond_one, weight != 1) {
+            beyond_one.set(slot, weight.wrapping_sub(1));
         }
-        self.beyond_one.set(slot, weight.wrapping_sub(1));
     }
 
     /// Takes the weight of an entry that leaves.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) {
         self.total -= self.get(slot);
-        if !self.all_one() {
-            self.beyond_one.reset(slot);
+        if let Some(beyond_one) = &mut self.beyond_one {
+            beyond_one.reset(slot);
         }
     }
 
     pub(crate) fn allocated_bytes(&self) -> usize {
-        self.beyond_one.allocated_bytes()
+        self.beyond_one
+            .as_ref()
+            .map_or(0, |beyond_one| size_of::<Column<u64>>() + beyond_one.allocated_bytes())
     }
 }
 

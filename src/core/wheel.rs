@@ -51,9 +51,16 @@ impl Wheel {
     }
 
     /// Makes room for the deadline of `slot`.
+    #[inline]
     pub(crate) fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
-        self.deadlines.try_reserve(slot)?;
-        self.links.try_reserve(slot)
+        // Where there is a place for the deadline, there is one for the links, which was made first.
+        if self.deadlines.has_place(slot) { Ok(()) } else { self.try_reserve_places(slot) }
+    }
+
+    #[cold]
+    fn try_reserve_places(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
+        self.links.try_reserve(slot)?;
+        self.deadlines.try_reserve(slot)
     }
 
     /// The deadline of `slot`, if it has one. O(1).
@@ -65,14 +72,16 @@ impl Wheel {
 
     /// Sets, moves or (with `None`) cancels the deadline of `slot`. O(1).
     pub(crate) fn set(&mut self, slot: Slot, deadline: Option<Nanos>) {
-        if let Some(old) = self.deadline(slot) {
+        let old = self.deadline(slot);
+        if let Some(old) = old {
             self.unlink(slot, old);
-            self.deadlines.set(slot, 0);
         }
         if let Some(deadline) = deadline {
             let deadline = deadline.max(1);
             self.deadlines.set(slot, deadline);
             self.link(slot, deadline);
+        } else if old.is_some() {
+            self.deadlines.set(slot, 0);
         }
     }
 

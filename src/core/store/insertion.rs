@@ -183,7 +183,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     fn prepare_deadline(&mut self, slot: Slot, clock: &impl Clock) -> Result<(), OutOfMemory> {
         let wheel = match &mut self.wheel {
             Some(wheel) => wheel,
-            none => none.insert(Wheel::new(clock.now())?),
+            none => none.insert(TryBox::new(Wheel::new(clock.now())?)?),
         };
         wheel.try_reserve(slot)
     }

@@ -40,9 +40,10 @@ impl Limits {
         if self.items.is_some() { self.most_items() } else { usize::MAX }
     }
 
-    /// The bound as the index wants it: 0 for any number.
+    /// The bound as the index wants it: 0 for any number. The room for an entry is reserved before its victim is
+    /// removed, so there is one slot more than there are entries.
     pub(super) fn bound_of_index(&self) -> usize {
-        if self.items.is_some() { self.most_items() } else { 0 }
+        if self.items.is_some() { self.most_items() + 1 } else { 0 }
     }
 
     /// How much of what belongs to each entry is contiguous. A slot may be claimed before room is made, so

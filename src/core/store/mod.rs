@@ -37,6 +37,19 @@ pub use insertion::{New, PlainPlace};
 pub use limits::Limits;
 pub use removal::{Cause, Drained, RemovalSink, Removed};
 
+type FoundNode<'a, K, V> = (Slot, &'a Node<K, V>);
+
+/// What [`EntryStore::hit_if`] found.
+#[derive(Debug)]
+pub enum Lookup<'a, V> {
+    /// The value, of which a hit was counted.
+    Hit(&'a V),
+    /// An entry that may not be served. Nothing was counted.
+    NotServed,
+    /// No entry.
+    Absent,
+}
+
 /// What a policy may ask about: the nodes and weights of a store.
 struct Present<'a, K, V>(&'a Arena<Node<K, V>>, &'a Weights);
 
@@ -66,7 +79,8 @@ pub struct EntryStore<K, V, P: Policy> {
     most_items: usize,
     most_weight: u64,
     weights: Weights,
-    wheel: Option<Wheel>,
+    /// Made with the first deadline.
+    wheel: Option<TryBox<Wheel>>,
     /// Made with the first tag.
     tags: Option<TryBox<Tags>>,
     /// Made with the first stamp.
@@ -147,10 +161,13 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             + self.index.allocated_bytes()
             + self.policy.allocated_bytes()
             + self.weights.allocated_bytes()
-            + self.wheel.as_ref().map_or(0, Wheel::allocated_bytes)
+            + self.wheel.as_ref().map_or(0, |wheel| size_of::<Wheel>() + wheel.allocated_bytes())
             + self.tags.as_ref().map_or(0, |tags| tags.allocated_bytes())
-            + self.stamps.as_ref().map_or(0, |stamps| stamps.allocated_bytes())
-            + self.fetched.as_ref().map_or(0, |fetched| fetched.allocated_bytes())
+            + self.stamps.iter().chain(&self.fetched).map(Self::boxed_column_bytes).sum::<usize>()
+    }
+
+    fn boxed_column_bytes(column: &TryBox<Column<u64>>) -> usize {
+        size_of::<Column<u64>>() + column.allocated_bytes()
     }
 
     /// The slot of the entry under `hash` whose key `eq` accepts, expired or not. O(1).
@@ -159,18 +176,30 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     ///
     /// The first that `eq` returns.
     #[inline(always)]
-    pub fn find<E>(&self, hash: u64, mut eq: impl FnMut(&K) -> Result<bool, E>) -> Result<Option<Slot>, E> {
-        let mut failure = None;
-        let found = self.index.find(hash, |slot| {
-            let node = self.nodes.get(slot);
-            node.hash == hash
-                && match eq(&node.key) {
-                    Ok(equal) => equal,
-                    Err(error) => {
-                        failure = Some(error);
-                        true
-                    }
-                }
+    pub fn find<E>(&self, hash: u64, eq: impl FnMut(&K) -> Result<bool, E>) -> Result<Option<Slot>, E> {
+        Ok(Self::find_node(&self.index, &self.nodes, hash, eq)?.map(|(slot, _)| slot))
+    }
+
+    /// [`find`](Self::find), with the node: all of the store but these two can be changed while that is borrowed.
+    #[inline(always)]
+    fn find_node<'a, E>(
+        index: &Index,
+        nodes: &'a Arena<Node<K, V>>,
+        hash: u64,
+        mut eq: impl FnMut(&K) -> Result<bool, E>,
+    ) -> Result<Option<FoundNode<'a, K, V>>, E> {
+        let (mut found, mut failure) = (None, None);
+        index.find(hash, |slot| {
+            let node = nodes.get(slot);
+            if node.hash != hash {
+                return false;
+            }
+            match eq(&node.key) {
+                Ok(false) => return false,
+                Ok(true) => found = Some((slot, node)),
+                Err(error) => failure = Some(error),
+            }
+            true
         });
         match failure {
             Some(error) => Err(error),
@@ -245,8 +274,47 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.stats.hits += 1;
         let node = self.nodes.get(slot);
         self.policy.on_access(slot, node.hash);
-        self.recount();
-        &self.nodes.get(slot).value
+        #[cfg(feature = "strict")]
+        let node = {
+            self.recount();
+            self.nodes.get(slot)
+        };
+        &node.value
+    }
+
+    /// Finds an entry and counts a hit if it may be served, in one: [`find`](Self::find) and [`hit`](Self::hit), where
+    /// `is_live` says of the slot that was found what [`has_expired`](Self::has_expired) and others say. Counts a miss,
+    /// too, if `counts_misses`. O(1).
+    ///
+    /// # Errors
+    ///
+    /// The first that `eq` returns. Nothing has changed then.
+    #[inline(always)]
+    pub fn hit_if<E>(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&K) -> Result<bool, E>,
+        is_live: impl FnOnce(&Self, Slot) -> bool,
+        counts_misses: bool,
+    ) -> Result<Lookup<'_, V>, E> {
+        let found = Self::find_node(&self.index, &self.nodes, hash, eq)?;
+        let Some((slot, node)) = found else {
+            self.stats.misses += u64::from(counts_misses);
+            return Ok(Lookup::Absent);
+        };
+        if !is_live(self, slot) {
+            return Ok(Lookup::NotServed);
+        }
+        debug_assert_eq!(node.hash, hash);
+        // Nobody lives to see it overflow.
+        self.stats.hits = self.stats.hits.wrapping_add(1);
+        self.policy.on_access(slot, hash);
+        #[cfg(feature = "strict")]
+        let node = {
+            self.recount();
+            self.nodes.get(slot)
+        };
+        Ok(Lookup::Hit(&node.value))
     }
 
     /// Counts a miss.

@@ -65,6 +65,19 @@ impl<K, V> RemovalSink<K, V> for Vec<Removed<K, V>> {
     }
 }
 
+/// For a call that removes one entry at most.
+impl<K, V> RemovalSink<K, V> for Option<Removed<K, V>> {
+    fn try_reserve(&mut self) -> Result<(), OutOfMemory> {
+        if self.is_none() { Ok(()) } else { Err(OutOfMemory) }
+    }
+
+    #[inline]
+    fn push(&mut self, removed: Removed<K, V>) {
+        debug_assert!(self.is_none());
+        *self = Some(removed);
+    }
+}
+
 impl<K, V, P: Policy> EntryStore<K, V, P> {
     /// Removes an entry. O(1).
     #[inline]

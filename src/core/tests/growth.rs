@@ -64,6 +64,30 @@ fn every_policy_grows_and_shrinks() {
     grows_and_shrinks::<Random>();
 }
 
+/// Room for an entry is reserved before its victim is removed, and nothing is larger for that.
+#[test]
+fn a_full_store_evicts_in_the_memory_it_has() {
+    const BOUND: u64 = if cfg!(feature = "strict") { 500 } else { 20_000 };
+    let clock = ManualClock::default();
+    for plain in [true, false] {
+        let mut store = EntryStore::<u64, u64, Lru>::new(Limits::new(BOUND, 0), 3);
+        let mut removed = RemovedEntries::new();
+        (0..BOUND).for_each(|key| put(&mut store, key, None, &mut removed));
+        let full = store.allocated_bytes();
+        for key in BOUND..BOUND + 100 {
+            if plain {
+                let place = store.reserve_plain(spread(key)).expect("there is memory");
+                assert!(store.insert_plain(place, spread(key), key, key).is_some());
+            } else {
+                let new = New { key, value: key, weight: 1, deadline: None };
+                store.put(None, spread(key), new, &clock, &mut removed).expect("it fits");
+            }
+        }
+        assert_eq!((store.len() as u64, store.allocated_bytes()), (BOUND, full), "plain: {plain}");
+        assert_eq!(store.check(), Ok(()));
+    }
+}
+
 /// A limit is set, lifted and set again while the store is full.
 #[test]
 fn limits_move_a_large_store() {

@@ -21,7 +21,9 @@ use pyo3::{PyTypeInfo, ffi};
 use super::bound_method::{self, BoundMemoized};
 use super::call_key::{self, Arguments, Call, KeywordMark};
 use crate::py::memory::any_store::{AnyStore, Complicated, PolicyName};
+use crate::py::memory::core_errors::out_of_memory;
 use crate::py::memory::options::{self, Options};
+use crate::py::memory::read::site;
 use crate::py::memory::state::{Callbacks, FlexCache};
 use crate::py::memory::terms::{IfPresent, Terms};
 use crate::py::memory::tier::Freshness;
@@ -292,7 +294,7 @@ impl Memoized {
         }
         let (found, hash) = if let Some(key) = self.arguments.sole(&call) {
             let hash = cache.get().hash(key)?;
-            (cache.get().read_if_plain(key, hash), hash)
+            (cache.get().read_if_plain::<{ site::MEMOIZED }>(key, hash), hash)
         } else {
             let hash = cache.get().hash_of(self.arguments.hash(&call)?);
             (self.read_call(cache, &call, hash), hash)
@@ -334,7 +336,10 @@ impl Memoized {
     ) -> PyResult<Py<PyAny>> {
         let found = if self.ready.is_some() && cache.get().tier.is_some() {
             // The store may make its callers wait, and an event loop must not: the method _load() asks it.
-            cache.get().read_if_plain(wanted.key.as_borrowed(), wanted.hash).unwrap_or(None)
+            cache
+                .get()
+                .read_if_plain::<{ site::OTHER }>(wanted.key.as_borrowed(), wanted.hash)
+                .unwrap_or(None)
         } else {
             cache.get().read(wanted.key.as_borrowed(), wanted.hash)?
         };
@@ -450,7 +455,7 @@ pub(crate) fn cache_of_results(py: Python<'_>, most: Option<u64>) -> PyResult<Fl
     let policy = if most.is_some() { PolicyName::Lru } else { PolicyName::Fifo };
     let options = Options { policy, runs_hooks: false, ..Options::default() };
     let limits = Limits::new(most.unwrap_or(0), 0);
-    let store = AnyStore::new(policy, options::share(limits, 0, 1), rand::random());
+    let store = AnyStore::new(policy, options::share(limits, 0, 1), rand::random()).map_err(out_of_memory)?;
     let callbacks = Callbacks { on_evict: None, policy: None, tier: None };
     FlexCache::build(py, options, callbacks, std::iter::empty(), store, rand::random())
 }

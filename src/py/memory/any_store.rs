@@ -1,8 +1,9 @@
 //! One store, whatever its policy: the only place that names all policies.
 
-use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
+use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::{
-    Cause, EntryStore, Error, Limits, Nanos, New, OutOfMemory, Slot, Stamp, Stats, store::Drained,
+    Cause, Clock, EntryStore, Error, Limits, Lookup, Nanos, New, OutOfMemory, Slot, Stamp, Stats, TryBox,
+    store::Drained,
 };
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -61,16 +62,20 @@ macro_rules! freshness {
     };
 }
 
-/// A store of Python objects.
+/// A store of Python objects. All have the size of the largest that is not in a box, so the larger ones are.
 pub(crate) enum AnyStore {
     Lru(PyStore<Lru>),
     Fifo(PyStore<Fifo>),
-    Lfu(PyStore<Lfu>),
-    Random(PyStore<Random>),
-    Sieve(PyStore<Sieve>),
-    S3Fifo(PyStore<S3Fifo>),
-    TinyLfu(PyStore<TinyLfu>),
-    Auto(PyStore<Auto>),
+    Lfu(TryBox<PyStore<Lfu>>),
+    Random(TryBox<PyStore<Random>>),
+    Sieve(TryBox<PyStore<Sieve>>),
+    S3Fifo(TryBox<PyStore<S3Fifo>>),
+    TinyLfu(TryBox<PyStore<TinyLfu>>),
+    Auto(TryBox<PyStore<Auto>>),
+}
+
+fn boxed<P: Policy>(limits: Limits, seed: u64) -> Result<TryBox<PyStore<P>>, OutOfMemory> {
+    TryBox::new(EntryStore::new(limits, seed))
 }
 
 /// A copy of a tag's name.
@@ -111,17 +116,17 @@ macro_rules! on_store {
 }
 
 impl AnyStore {
-    pub(crate) fn new(policy: PolicyName, limits: Limits, seed: u64) -> Self {
-        match policy {
+    pub(crate) fn new(policy: PolicyName, limits: Limits, seed: u64) -> Result<Self, OutOfMemory> {
+        Ok(match policy {
             PolicyName::Lru => Self::Lru(EntryStore::new(limits, seed)),
             PolicyName::Fifo => Self::Fifo(EntryStore::new(limits, seed)),
-            PolicyName::Lfu => Self::Lfu(EntryStore::new(limits, seed)),
-            PolicyName::Random => Self::Random(EntryStore::new(limits, seed)),
-            PolicyName::Sieve => Self::Sieve(EntryStore::new(limits, seed)),
-            PolicyName::S3Fifo => Self::S3Fifo(EntryStore::new(limits, seed)),
-            PolicyName::TinyLfu => Self::TinyLfu(EntryStore::new(limits, seed)),
-            PolicyName::Auto => Self::Auto(EntryStore::new(limits, seed)),
-        }
+            PolicyName::Lfu => Self::Lfu(boxed(limits, seed)?),
+            PolicyName::Random => Self::Random(boxed(limits, seed)?),
+            PolicyName::Sieve => Self::Sieve(boxed(limits, seed)?),
+            PolicyName::S3Fifo => Self::S3Fifo(boxed(limits, seed)?),
+            PolicyName::TinyLfu => Self::TinyLfu(boxed(limits, seed)?),
+            PolicyName::Auto => Self::Auto(boxed(limits, seed)?),
+        })
     }
 
     #[inline(always)]
@@ -141,12 +146,11 @@ impl AnyStore {
         hash: u64,
         eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
     ) -> Result<Option<&Py<PyAny>>, Complicated> {
-        on_store!(self, store => match store.find(hash, eq)? {
-            Some(slot) if store.has_expired(slot, &SystemClock) => Err(Complicated),
-            Some(slot) => Ok(Some(store.hit(slot))),
-            None => {
-                store.miss();
-                Ok(None)
+        on_store!(self, store => {
+            match store.hit_if(hash, eq, |store, slot| !store.has_expired(slot, &SystemClock), true)? {
+                Lookup::Hit(value) => Ok(Some(value)),
+                Lookup::NotServed => Err(Complicated),
+                Lookup::Absent => Ok(None),
             }
         })
     }
@@ -159,9 +163,11 @@ impl AnyStore {
         hash: u64,
         eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
     ) -> Option<&Py<PyAny>> {
-        on_store!(self, store => match store.find(hash, eq) {
-            Ok(Some(slot)) if !store.has_expired(slot, &SystemClock) => Some(store.hit(slot)),
-            _ => None,
+        on_store!(self, store => {
+            match store.hit_if(hash, eq, |store, slot| !store.has_expired(slot, &SystemClock), false) {
+                Ok(Lookup::Hit(value)) => Some(value),
+                _ => None,
+            }
         })
     }
 
@@ -173,11 +179,14 @@ impl AnyStore {
         eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
         is_live: impl Fn(Freshness) -> bool,
     ) -> Option<&Py<PyAny>> {
-        on_store!(self, store => match store.find(hash, eq) {
-            Ok(Some(slot)) if is_live(freshness!(store, slot)) && !store.has_expired(slot, &SystemClock) => {
-                Some(store.hit(slot))
+        on_store!(self, store => {
+            let is_served = |store: &PyStore<_>, slot| {
+                is_live(freshness!(store, slot)) && !store.has_expired(slot, &SystemClock)
+            };
+            match store.hit_if(hash, eq, is_served, false) {
+                Ok(Lookup::Hit(value)) => Some(value),
+                _ => None,
             }
-            _ => None,
         })
     }
 
@@ -208,6 +217,25 @@ impl AnyStore {
         })
     }
 
+    /// Finds a live entry and removes it, in one; `Err` where that is not all there is to do.
+    #[inline(always)]
+    pub(crate) fn remove_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+    ) -> Result<Option<RemovedEntry>, Complicated> {
+        on_store!(self, store => {
+            let mut removed = None;
+            if let Some(slot) = store.find(hash, eq)? {
+                if store.has_expired(slot, &SystemClock) {
+                    return Err(Complicated);
+                }
+                store.remove(slot, Cause::Deleted, &mut removed);
+            }
+            Ok(removed)
+        })
+    }
+
     pub(crate) fn get(&mut self, found: Option<Slot>, removed: &mut RemovedEntries) -> Option<&Py<PyAny>> {
         on_store!(self, store => store.get(found, &SystemClock, removed))
     }
@@ -219,14 +247,13 @@ impl AnyStore {
         hash: u64,
         new: PyNew,
         tags: &[PyBackedStr],
+        clock: &impl Clock,
         removed: &mut RemovedEntries,
     ) -> Result<Slot, (Error, PyNew)> {
         if !tags.is_empty() {
-            return on_store!(self, store => {
-                store.put_tagged(found, hash, new, tags, &SystemClock, removed)
-            });
+            return on_store!(self, store => store.put_tagged(found, hash, new, tags, clock, removed));
         }
-        on_store!(self, store => store.put(found, hash, new, &SystemClock, removed))
+        on_store!(self, store => store.put(found, hash, new, clock, removed))
     }
 
     pub(crate) fn live(&mut self, found: Option<Slot>, removed: &mut RemovedEntries) -> Option<Slot> {
@@ -235,7 +262,13 @@ impl AnyStore {
 
     #[inline]
     pub(crate) fn has_expired(&self, slot: Slot) -> bool {
-        on_store!(self, store => store.has_expired(slot, &SystemClock))
+        self.has_expired_by(slot, &SystemClock)
+    }
+
+    /// [`has_expired`](Self::has_expired) by another clock.
+    #[inline]
+    pub(crate) fn has_expired_by(&self, slot: Slot, clock: &impl Clock) -> bool {
+        on_store!(self, store => store.has_expired(slot, clock))
     }
 
     pub(crate) fn remove(&mut self, slot: Slot, cause: Cause, removed: &mut RemovedEntries) {
@@ -378,8 +411,18 @@ impl AnyStore {
         on_store!(self, store => store.reset_stats());
     }
 
+    /// Bytes allocated, beside those of `self`.
     pub(crate) fn allocated_bytes(&self) -> usize {
-        on_store!(self, store => store.allocated_bytes())
+        let boxed = match self {
+            Self::Lru(_) | Self::Fifo(_) => 0,
+            Self::Lfu(_) => size_of::<PyStore<Lfu>>(),
+            Self::Random(_) => size_of::<PyStore<Random>>(),
+            Self::Sieve(_) => size_of::<PyStore<Sieve>>(),
+            Self::S3Fifo(_) => size_of::<PyStore<S3Fifo>>(),
+            Self::TinyLfu(_) => size_of::<PyStore<TinyLfu>>(),
+            Self::Auto(_) => size_of::<PyStore<Auto>>(),
+        };
+        boxed + on_store!(self, store => store.allocated_bytes())
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -408,12 +451,12 @@ impl AnyStore {
         Ok(match self {
             Self::Lru(store) => Self::Lru(store.try_map(share)?),
             Self::Fifo(store) => Self::Fifo(store.try_map(share)?),
-            Self::Lfu(store) => Self::Lfu(store.try_map(share)?),
-            Self::Random(store) => Self::Random(store.try_map(share)?),
-            Self::Sieve(store) => Self::Sieve(store.try_map(share)?),
-            Self::S3Fifo(store) => Self::S3Fifo(store.try_map(share)?),
-            Self::TinyLfu(store) => Self::TinyLfu(store.try_map(share)?),
-            Self::Auto(store) => Self::Auto(store.try_map(share)?),
+            Self::Lfu(store) => Self::Lfu(TryBox::new(store.try_map(share)?)?),
+            Self::Random(store) => Self::Random(TryBox::new(store.try_map(share)?)?),
+            Self::Sieve(store) => Self::Sieve(TryBox::new(store.try_map(share)?)?),
+            Self::S3Fifo(store) => Self::S3Fifo(TryBox::new(store.try_map(share)?)?),
+            Self::TinyLfu(store) => Self::TinyLfu(TryBox::new(store.try_map(share)?)?),
+            Self::Auto(store) => Self::Auto(TryBox::new(store.try_map(share)?)?),
         })
     }
 }

@@ -14,12 +14,14 @@ use super::constructor::{self, ConstructorArguments};
 use super::entries::missing;
 use super::options;
 use super::options::{OptionalArgument, OrRaise};
+use super::read::site;
 use super::state::FlexCache;
 use super::stats::CacheStats;
 use super::terms::IfPresent;
 use super::views::{CacheIterator, CacheView, What};
 use super::{fast, pickle, repr};
 use crate::py::removal::aclose;
+use crate::py::removal::notifier::RemovalNotifier;
 
 #[pymethods]
 impl FlexCache {
@@ -534,7 +536,7 @@ impl FlexCache {
     /// The value of a key, if memory may serve it without asking the store.
     fn _get_from_memory(&self, key: &Bound<'_, PyAny>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let hash = self.hash(key.as_borrowed())?;
-        Ok(self.read_if_plain(key.as_borrowed(), hash).ok().flatten().unwrap_or(default))
+        Ok(self.read_if_plain::<{ site::OTHER }>(key.as_borrowed(), hash).ok().flatten().unwrap_or(default))
     }
 
     /// The seconds that an entry lives where nothing else is said; None for ever.
@@ -548,7 +550,8 @@ impl FlexCache {
     }
 
     fn __sizeof__(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(size_of::<Self>() + self.sum(py, AnyStore::allocated_bytes)? + self.bytes_of_absent(py)?)
+        let stores = self.sum(py, AnyStore::allocated_bytes)? + self.bytes_of_absent(py)?;
+        Ok(size_of::<Self>() + size_of::<RemovalNotifier>() + self.shards.allocated_bytes() + stores)
     }
 
     /// Call a function with what happens in the cache, until it is removed by unlisten().

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::any_store::{AnyStore, PolicyName};
+use super::core_errors::out_of_memory;
 use super::options::{self, OptionalArgument, Options};
 use super::state::{Callbacks, FlexCache};
 use super::stores;
@@ -91,7 +92,8 @@ impl ConstructorArguments<'_> {
         let store = |shard| {
             AnyStore::new(options.policy, options::share(limits, shard, options.shards), rand::random())
         };
-        let (first, rest): (_, Vec<_>) = (store(0), (1..options.shards).map(store).collect());
+        let first = store(0).map_err(out_of_memory)?;
+        let rest = (1..options.shards).map(store).collect::<Result<Vec<_>, _>>().map_err(out_of_memory)?;
         FlexCache::build(py, options, callbacks, rest.into_iter(), first, rand::random())
     }
 }

@@ -10,10 +10,12 @@ use pyo3::prelude::*;
 
 use super::any_store::AnyStore;
 use super::core_errors::{out_of_memory, refused};
+use super::policy_turn::Turn;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::key;
 use crate::py::object::running_python::decref;
+use crate::py::process::clock::ClockOfSection;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, Origin};
 use crate::py::store::shard_loads::ShardLoads;
@@ -64,7 +66,8 @@ impl FlexCache {
         let mut discarded = Vec::new();
         let mut unstamped = Ok(());
         let stored = self.shards.find(&key, hash, |store, found| {
-            let present = found.is_some_and(|slot| !store.has_expired(slot));
+            let clock = ClockOfSection::default();
+            let present = found.is_some_and(|slot| !store.has_expired_by(slot, &clock));
             if present && if_present != IfPresent::Replace {
                 return Ok(WriteOutcome::AlreadyPresent);
             }
@@ -76,7 +79,7 @@ impl FlexCache {
             // Only now, so that nothing has to be undone where Python's equality failed.
             let new =
                 New { key: key.to_owned().unbind(), value: value.to_owned().unbind(), weight, deadline };
-            let stored = store.put(found, hash, new, tags, &mut removed);
+            let stored = store.put(found, hash, new, tags, &clock, &mut removed);
             if let (Ok(slot), true) = (&stored, self.tier.is_some()) {
                 unstamped = store.set_freshness(*slot, freshness);
             }
@@ -88,7 +91,7 @@ impl FlexCache {
                 };
             }
             if store.has_deadlines() {
-                self.expire_some(store, &mut removed);
+                self.expire_some(store, &clock, &mut removed);
             }
             stored.map(|_| if present { WriteOutcome::Updated } else { WriteOutcome::Inserted })
         })?;
@@ -127,9 +130,22 @@ impl FlexCache {
         cause: Cause,
         discard: impl FnOnce(&mut ShardLoads, u64) -> Option<Vec<Arc<Load>>>,
     ) -> PyResult<Option<RemovedEntry>> {
-        let py = key.py();
-        let turn = self.turn(py)?;
+        let turn = self.turn(key.py())?;
         let hash = key::hash(&key, self.seed)?;
+        self.remove_entry_hashed(turn.as_ref(), key, hash, cause, discard)
+    }
+
+    /// [`remove_entry_and`](Self::remove_entry_and) of a key whose hash is known, in this thread's turn to talk to the
+    /// policy.
+    pub(super) fn remove_entry_hashed(
+        &self,
+        turn: Option<&Turn<'_>>,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        cause: Cause,
+        discard: impl FnOnce(&mut ShardLoads, u64) -> Option<Vec<Arc<Load>>>,
+    ) -> PyResult<Option<RemovedEntry>> {
+        let py = key.py();
         let (mut expired, mut removed) = (RemovedEntries::new(), RemovedEntries::new());
         let discarded = self.shards.find(&key, hash, |store, found| {
             let discarded = discard(&mut store.loads, hash)?;
@@ -141,7 +157,7 @@ impl FlexCache {
         drop(discarded);
         self.finish_removals(py, expired)?;
         match removed.pop() {
-            Some(entry) if cause == Cause::Popped => self.finish_pop(py, turn.as_ref(), entry).map(Some),
+            Some(entry) if cause == Cause::Popped => self.finish_pop(py, turn, entry).map(Some),
             removed => Ok(removed),
         }
     }

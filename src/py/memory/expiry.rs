@@ -26,22 +26,22 @@ pub(super) const DUTIES: Duties = Duties {
 impl FlexCache {
     /// Whether an automatic scan is due, and if so, notes that it takes place.
     #[inline]
-    pub(super) fn scan_is_due(&self, store: &AnyStore) -> bool {
-        if !store.next_expiry().is_some_and(|next| SystemClock.reached(next)) {
+    pub(super) fn scan_is_due(&self, store: &AnyStore, clock: &impl Clock) -> bool {
+        if !store.next_expiry().is_some_and(|next| clock.reached(next)) {
             return false;
         }
         if self.options.scan_interval == 0 {
             return true;
         }
-        let (now, last) = (SystemClock.now(), self.last_scan.load(Ordering::Relaxed));
+        let (now, last) = (clock.now(), self.last_scan.load(Ordering::Relaxed));
         // In shards each scan is one shard's; the interval is the whole cache's.
         now.saturating_sub(last) >= self.options.scan_interval
     }
 
     #[inline]
-    pub(super) fn expire_some(&self, store: &mut AnyStore, removed: &mut RemovedEntries) {
-        if self.scan_is_due(store) {
-            let now = SystemClock.now();
+    pub(super) fn expire_some(&self, store: &mut AnyStore, clock: &impl Clock, removed: &mut RemovedEntries) {
+        if self.scan_is_due(store, clock) {
+            let now = clock.now();
             self.last_scan.store(now, Ordering::Relaxed);
             store.expire(now, EXPIRED_A_PUT, removed);
         }
@@ -50,7 +50,8 @@ impl FlexCache {
     /// Removes what has expired if an automatic scan is due.
     pub(crate) fn scan_if_due(&self, py: Python<'_>) -> PyResult<()> {
         for shard in self.shards.iter() {
-            let due = shard.with(py, |store| store.has_deadlines() && self.scan_is_due(store))?;
+            let due =
+                shard.with(py, |store| store.has_deadlines() && self.scan_is_due(store, &SystemClock))?;
             if due {
                 self.remove_expired(py)?;
                 self.last_scan.store(SystemClock.now(), Ordering::Relaxed);

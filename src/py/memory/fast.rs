@@ -16,6 +16,7 @@ use pyo3::types::{PyString, PyType};
 
 use super::any_store::Complicated;
 use super::load_in_thread;
+use super::read::site;
 use super::state::{self, FlexCache};
 use super::terms::{IfPresent, Terms};
 use crate::py::object::entered::entered;
@@ -195,7 +196,7 @@ impl<const N: usize> Parameters<N> {
                 let name = ffi::PyTuple_GET_ITEM(keywords, at);
                 (Borrowed::from_ptr(py, name), *args.add(given + at.cast_unsigned()))
             };
-            let name = name.cast::<PyString>()?.to_owned();
+            let name = name.cast::<PyString>()?;
             let name = name.to_cow()?;
             match self.names.iter().position(|known| *known == name) {
                 Some(at) if bound[at].is_null() => bound[at] = value,
@@ -229,7 +230,21 @@ impl<const N: usize> Parameters<N> {
 #[inline]
 unsafe fn cache_of<'a, 'py>(py: Python<'py>, this: *mut ffi::PyObject) -> Borrowed<'a, 'py, FlexCache> {
     // SAFETY: the caller's promise; the caller of the call keeps `this` alive.
-    unsafe { Borrowed::from_ptr(py, this).cast_unchecked::<FlexCache>() }
+    unsafe { object(py, this).cast_unchecked::<FlexCache>() }
+}
+
+/// An object that the interpreter passes.
+///
+/// # Safety
+///
+/// It must be an object that outlives the call.
+#[inline(always)]
+unsafe fn object<'a, 'py>(py: Python<'py>, pointer: *mut ffi::PyObject) -> Borrowed<'a, 'py, PyAny> {
+    // SAFETY: the caller's promise. The compiler is told that it is not null, or it would look.
+    unsafe {
+        std::hint::assert_unchecked(!pointer.is_null());
+        Borrowed::from_ptr(py, pointer)
+    }
 }
 
 /// An argument that was given.
@@ -249,18 +264,28 @@ unsafe fn given<'a, 'py>(py: Python<'py>, argument: *mut ffi::PyObject) -> Optio
 ///
 /// As for [`cache_of`], and `key` must be an object that outlives the call.
 #[inline(always)]
-unsafe fn read(
+unsafe fn read<const SITE: u8>(
     py: Python<'_>,
     this: *mut ffi::PyObject,
     key: *mut ffi::PyObject,
 ) -> PyResult<Option<Py<PyAny>>> {
     // SAFETY: the caller's promise.
-    let (cache, key) = unsafe { (cache_of(py, this), Borrowed::from_ptr(py, key)) };
+    let (cache, key) = unsafe { (cache_of(py, this), object(py, key)) };
     let hash = cache.get().hash(key)?;
-    match cache.get().read_if_plain(key, hash) {
+    match cache.get().read_if_plain::<SITE>(key, hash) {
         Ok(value) => Ok(value),
-        Err(Complicated) => attached(py, |_| cache.get().read(key, hash)),
+        Err(Complicated) => read_slowly(cache, key, hash),
     }
+}
+
+/// Apart, so that the fast path needs no memory for what this is passed.
+#[cold]
+fn read_slowly(
+    cache: Borrowed<'_, '_, FlexCache>,
+    key: Borrowed<'_, '_, PyAny>,
+    hash: u64,
+) -> PyResult<Option<Py<PyAny>>> {
+    attached(key.py(), |_| cache.get().read(key, hash))
 }
 
 /// Stores or replaces a value: on the fast path, or, where that does not do, on the slow one.
@@ -269,7 +294,7 @@ unsafe fn read(
 ///
 /// As for [`cache_of`], and the others must be objects that outlive the call.
 #[inline(always)]
-unsafe fn write(
+unsafe fn write<const SITE: u8>(
     py: Python<'_>,
     this: *mut ffi::PyObject,
     key: *mut ffi::PyObject,
@@ -277,12 +302,11 @@ unsafe fn write(
     ttl: *mut ffi::PyObject,
 ) -> PyResult<()> {
     // SAFETY: the caller's promise.
-    let (cache, key, value, ttl) = unsafe {
-        (cache_of(py, this), Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value), given(py, ttl))
-    };
+    let (cache, key, value, ttl) =
+        unsafe { (cache_of(py, this), object(py, key), object(py, value), given(py, ttl)) };
     let hash = cache.get().hash(key)?;
     let weight = hooks::weight(&value)?;
-    if ttl.is_none() && weight == 1 && cache.get().write_if_plain(key, value, hash).is_ok() {
+    if ttl.is_none() && weight == 1 && cache.get().write_if_plain::<SITE>(key, value, hash).is_ok() {
         return Ok(());
     }
     let terms = Terms::new(weight, IfPresent::Replace);
@@ -299,10 +323,10 @@ unsafe extern "C" fn get(
     unsafe {
         entered(ptr::null_mut(), |py| {
             let [key, default] = GET.bind(py, args, count, keywords)?;
-            match read(py, this, key)? {
+            match read::<{ site::GET }>(py, this, key)? {
                 Some(value) => Ok(value.into_ptr()),
                 None if default.is_null() => Ok(py.None().into_ptr()),
-                None => Ok(Borrowed::from_ptr(py, default).to_owned().into_ptr()),
+                None => Ok(object(py, default).to_owned().into_ptr()),
             }
         })
     }
@@ -319,10 +343,9 @@ unsafe extern "C" fn put(
         entered(ptr::null_mut(), |py| {
             let [key, value, ttl, tags] = PUT.bind(py, args, count, keywords)?;
             if tags.is_null() {
-                write(py, this, key, value, ttl)?;
+                write::<{ site::PUT }>(py, this, key, value, ttl)?;
             } else {
-                let (cache, key, value) =
-                    (cache_of(py, this), Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+                let (cache, key, value) = (cache_of(py, this), object(py, key), object(py, value));
                 let (ttl, tags) = (given(py, ttl), given(py, tags));
                 attached(py, |_| FlexCache::write(&cache, key, value, ttl, tags, IfPresent::Replace))?;
             }
@@ -341,7 +364,7 @@ unsafe extern "C" fn set(
     unsafe {
         entered(ptr::null_mut(), |py| {
             let [key, value, ttl, tags] = SET.bind(py, args, count, keywords)?;
-            let (key, value) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+            let (key, value) = (object(py, key), object(py, value));
             let (ttl, tags) = (given(py, ttl), given(py, tags));
             if FlexCache::write(&cache_of(py, this), key, value, ttl, tags, IfPresent::Raise)? {
                 Ok(py.None().into_ptr())
@@ -362,11 +385,11 @@ unsafe extern "C" fn get_or_set(
     unsafe {
         entered(ptr::null_mut(), |py| {
             let [key, factory, ttl, tags] = GET_OR_SET.bind(py, args, count, keywords)?;
-            if let Some(value) = read(py, this, key)? {
+            if let Some(value) = read::<{ site::GET_OR_SET }>(py, this, key)? {
                 return Ok(value.into_ptr());
             }
-            let (cache, key) = (cache_of(py, this), Borrowed::from_ptr(py, key));
-            let (factory, ttl, tags) = (Borrowed::from_ptr(py, factory), given(py, ttl), given(py, tags));
+            let (cache, key) = (cache_of(py, this), object(py, key));
+            let (factory, ttl, tags) = (object(py, factory), given(py, ttl), given(py, tags));
             attached(py, |_| Ok(load_in_thread::get_or_set(&cache, &key, &factory, ttl, tags)?.into_ptr()))
         })
     }
@@ -375,9 +398,9 @@ unsafe extern "C" fn get_or_set(
 unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: as for `get`.
     unsafe {
-        entered(ptr::null_mut(), |py| match read(py, this, key)? {
+        entered(ptr::null_mut(), |py| match read::<{ site::SUBSCRIPT }>(py, this, key)? {
             Some(value) => Ok(value.into_ptr()),
-            None => Err(PyKeyError::new_err((Borrowed::from_ptr(py, key).to_owned().unbind(),))),
+            None => Err(PyKeyError::new_err((object(py, key).to_owned().unbind(),))),
         })
     }
 }
@@ -391,17 +414,16 @@ unsafe extern "C" fn assign_subscript(
     unsafe {
         entered(-1, |py| {
             if value.is_null() {
-                let (cache, key) = (cache_of(py, this), Borrowed::from_ptr(py, key));
-                return attached(py, |_| cache.get().remove_or_raise(&key)).map(|()| 0);
+                return cache_of(py, this).get().remove_or_raise_fast(object(py, key)).map(|()| 0);
             }
-            write(py, this, key, value, ptr::null_mut()).map(|()| 0)
+            write::<{ site::ASSIGN }>(py, this, key, value, ptr::null_mut()).map(|()| 0)
         })
     }
 }
 
 unsafe extern "C" fn contains(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> c_int {
     // SAFETY: as for `get`.
-    unsafe { entered(-1, |py| cache_of(py, this).get().has(Borrowed::from_ptr(py, key)).map(c_int::from)) }
+    unsafe { entered(-1, |py| cache_of(py, this).get().has(object(py, key)).map(c_int::from)) }
 }
 
 unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {

@@ -72,7 +72,9 @@ impl FlexCache {
             watch: options.background.map(|interval| Arc::new(Watch::new(interval, expiry::DUTIES))),
             finalized: AtomicBool::new(false),
             notifier: RemovalNotifier::new(callbacks.on_evict, options.runs_hooks),
-            slow_path: AtomicBool::new(recorder.is_some() || callbacks.tier.is_some()),
+            slow_path: AtomicBool::new(
+                recorder.is_some() || callbacks.tier.is_some() || callbacks.policy.is_some(),
+            ),
             tier: callbacks.tier,
             recorder,
             options,

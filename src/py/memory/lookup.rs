@@ -81,6 +81,11 @@ impl Shards {
         if shard == 0 { &self.first } else { &self.rest[shard - 1] }
     }
 
+    /// Bytes allocated for shards beside the first, without what is in them.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        size_of_val(&*self.rest)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Guard<Shard>> {
         std::iter::once(&self.first).chain(&self.rest)
     }

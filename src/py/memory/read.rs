@@ -11,6 +11,18 @@ use super::state::FlexCache;
 use crate::py::object::key::native_eq;
 use crate::py::store::seam::Equality;
 
+/// The calls that share a fast path. Each gets code of its own: of code that is shared, the compiler keeps the parts apart
+/// instead of making one piece of them, which costs a sixth of a hit.
+pub(crate) mod site {
+    pub(crate) const GET: u8 = 0;
+    pub(crate) const SUBSCRIPT: u8 = 1;
+    pub(crate) const GET_OR_SET: u8 = 2;
+    pub(crate) const PUT: u8 = 3;
+    pub(crate) const ASSIGN: u8 = 4;
+    pub(crate) const MEMOIZED: u8 = 5;
+    pub(crate) const OTHER: u8 = 6;
+}
+
 impl FlexCache {
     /// Whether the store behind it takes keys for different that are equal in Python.
     #[inline]
@@ -38,18 +50,25 @@ impl FlexCache {
     }
 
     /// [`read`](Self::read) for the fast calls: covers keys that are compared natively, live
-    /// entries and built-in policies, and has changed nothing where it is `Complicated`.
+    /// entries and built-in policies, and has changed nothing where it is `Complicated`. Callers with different `SITE`s
+    /// share no code.
     #[inline(always)]
-    pub(crate) fn read_if_plain(
+    pub(crate) fn read_if_plain<const SITE: u8>(
         &self,
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
-        // Equality in Python is not always that of the store.
-        if self.tier.as_ref().is_some_and(|tier| !tier.is_plain_key(key)) {
-            return Err(Complicated);
+        if self.slow_path.load(Ordering::Relaxed) {
+            // Equality in Python is not always that of the store.
+            if self.tier.as_ref().is_some_and(|tier| !tier.is_plain_key(key)) {
+                return Err(Complicated);
+            }
+            return self
+                .hit_in_front(key.py(), hash, |stored| native_eq(stored, &key))
+                .map(Some)
+                .ok_or(Complicated);
         }
-        self.read_if_plainly_equal(key.py(), hash, |stored| native_eq(stored, &key))
+        self.read_memory(key.py(), hash, |stored| native_eq(stored, &key))
     }
 
     /// [`read_if_plain`](Self::read_if_plain) of a key that is not there as an object.
@@ -60,14 +79,22 @@ impl FlexCache {
         hash: u64,
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
-        if self.gate.is_some() || self.slow_path.load(Ordering::Relaxed) {
+        if self.slow_path.load(Ordering::Relaxed) {
             return self.hit_in_front(py, hash, eq).map(Some).ok_or(Complicated);
         }
-        let read = self.shards.of(hash).with(py, |store| {
-            let value = store.get_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
-            Ok(value.map(|value| value.clone_ref(py)))
-        });
-        read.unwrap_or(Err(Complicated))
+        self.read_memory(py, hash, eq)
+    }
+
+    #[inline(always)]
+    fn read_memory(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+    ) -> Result<Option<Py<PyAny>>, Complicated> {
+        let Ok(mut store) = self.shards.of(hash).lock(py) else { return Err(Complicated) };
+        let value = store.get_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+        Ok(value.map(|value| value.clone_ref(py)))
     }
 
     /// The value of a key, if it is there and nothing but a hit has to be counted; has changed
@@ -79,14 +106,12 @@ impl FlexCache {
         hash: u64,
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Option<Py<PyAny>> {
-        if self.gate.is_some() || self.slow_path.load(Ordering::Relaxed) {
+        if self.slow_path.load(Ordering::Relaxed) {
             return self.hit_in_front(py, hash, eq);
         }
-        let hit = self.shards.of(hash).with(py, |store| {
-            let value = store.hit_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
-            Some(value.clone_ref(py))
-        });
-        hit.ok().flatten()
+        let mut store = self.shards.of(hash).lock(py).ok()?;
+        let value = store.hit_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+        Some(value.clone_ref(py))
     }
 
     /// The value of a key in memory in front of a store, if nothing but a hit has to be counted; has

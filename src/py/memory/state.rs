@@ -107,7 +107,8 @@ pub(crate) struct FlexCache {
     /// The finalizer has run: what comes in after that is removed without hooks, whose code the
     /// collector may have taken apart.
     pub(super) finalized: AtomicBool,
-    /// Whether lookups and writes take the slow path: there is somebody to tell of them, or a tier.
+    /// Whether lookups and writes take the slow path: there is somebody to tell of them, a tier, or a policy written in
+    /// Python.
     pub(super) slow_path: AtomicBool,
     pub(super) recorder: Option<Arc<Recorder>>,
     pub(crate) tier: Option<Tier>,

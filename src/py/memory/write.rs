@@ -19,9 +19,10 @@ use crate::py::object::running_python::{call, decref, next};
 
 impl FlexCache {
     /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
-    /// cache that has none, and has changed nothing where it is `Complicated`.
+    /// cache that has none, and has changed nothing where it is `Complicated`. Callers with different `SITE`s share no
+    /// code.
     #[inline(always)]
-    pub(crate) fn write_if_plain(
+    pub(crate) fn write_if_plain<const SITE: u8>(
         &self,
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
@@ -31,14 +32,15 @@ impl FlexCache {
             return Err(Complicated);
         }
         let py = key.py();
-        let put = self.shards.of(hash).with(py, |store| {
-            if !store.loads.is_empty() {
+        let put = {
+            let Ok(mut shard) = self.shards.of(hash).lock(py) else { return Err(Complicated) };
+            if !shard.loads.is_empty() {
                 return Err(Complicated);
             }
             let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
-            store.put_if_plain(hash, eq, || key.to_owned().unbind(), || value.to_owned().unbind())
-        });
-        match put.unwrap_or(Err(Complicated))? {
+            shard.put_if_plain(hash, eq, || key.to_owned().unbind(), || value.to_owned().unbind())?
+        };
+        match put {
             PlainPut::Inserted => {}
             PlainPut::Evicted(entry) => {
                 decref(py, entry.key);

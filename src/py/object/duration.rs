@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use flexcache_core::{Clock, Nanos};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyFloat};
+use pyo3::types::{PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyFloat, PyInt};
 
 use super::integer::{integer, shown};
 use crate::py::process::clock::SystemClock;
@@ -52,10 +52,14 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
             shown(&value)
         ))
     };
+    let nanos = |nanos: i128| if nanos > LONGEST { Err(too_long()) } else { Ok(clamp(nanos)) };
+    // What most callers pass needs no look at what else it could be.
+    if let Ok(seconds) = value.cast_exact::<PyInt>() {
+        return nanos(whole_seconds(&seconds)?).map(Ttl::After);
+    }
     if value.cast::<PyFloat>().is_ok_and(|seconds| seconds.value() == f64::INFINITY) {
         return Ok(Ttl::Never);
     }
-    let nanos = |nanos: i128| if nanos > LONGEST { Err(too_long()) } else { Ok(clamp(nanos)) };
     if let Some(duration) = signed(argument, value)? {
         return nanos(duration).map(Ttl::After);
     }
@@ -129,13 +133,16 @@ fn signed(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Option<i12
         let seconds = i128::from(delta.get_days()) * 86_400 + i128::from(delta.get_seconds());
         return Ok(Some(seconds * 1_000_000_000 + i128::from(delta.get_microseconds()) * 1_000));
     }
-    let Some(number) = integer(&value)? else { return Ok(None) };
-    // Past 64 bits only the sign matters.
-    Ok(Some(match number.extract::<i64>() {
+    integer(&value)?.map(|number| whole_seconds(&number.as_borrowed())).transpose()
+}
+
+/// The nanoseconds in so many seconds. Past 64 bits only the sign matters.
+fn whole_seconds(number: &Borrowed<'_, '_, PyInt>) -> PyResult<i128> {
+    Ok(match number.extract::<i64>() {
         Ok(seconds) => i128::from(seconds) * 1_000_000_000,
         Err(_) if number.lt(0_i32)? => i128::MIN,
         Err(_) => i128::MAX,
-    }))
+    })
 }
 
 /// A fraction of a nanosecond counts as a whole one.

@@ -24,27 +24,24 @@ const BEFORE_COUNT: u32 = 3;
 /// Whether ints are laid out as above.
 static LAID_OUT_SO: AtomicBool = AtomicBool::new(false);
 
-/// The hash of an exact int.
+/// The hash of an exact int, where the interpreter need not be asked.
 ///
 /// # Safety
 ///
 /// The object must be one, and the thread attached.
 #[inline(always)]
-pub(crate) unsafe fn hash(int: *mut ffi::PyObject) -> ffi::Py_hash_t {
+pub(crate) unsafe fn if_quick(int: *mut ffi::PyObject) -> Option<ffi::Py_hash_t> {
     if LAID_OUT_SO.load(Ordering::Relaxed) {
         // SAFETY: the caller's promise; every int has a first digit.
-        let hash = unsafe { if_one_digit(int) };
-        if let Some(hash) = hash {
-            return hash;
-        }
+        unsafe { if_one_digit(int) }
+    } else {
+        None
     }
-    // SAFETY: the caller's promise; the hash of an int is computed without code of the user's.
-    unsafe { ffi::PyObject_Hash(int) }
 }
 
 /// # Safety
 ///
-/// As for [`hash`], and ints must be laid out as is thought here.
+/// As for [`if_quick`], and ints must be laid out as is thought here.
 #[inline(always)]
 unsafe fn if_one_digit(int: *mut ffi::PyObject) -> Option<ffi::Py_hash_t> {
     let int = int.cast::<OneDigit>();

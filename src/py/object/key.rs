@@ -24,21 +24,26 @@ pub(crate) fn mix(hash: ffi::Py_hash_t, seed: u64) -> u64 {
 /// # Errors
 ///
 /// What `__hash__` raises: `TypeError` for an unhashable object.
-#[inline]
+#[inline(always)]
 pub(crate) fn python_hash(object: &Borrowed<'_, '_, PyAny>) -> PyResult<ffi::Py_hash_t> {
     let pointer = object.as_ptr();
     // SAFETY: the object is valid and this thread is attached, as the borrow proves. A `str` begins
     // with a `PyASCIIObject`, whose hash is -1 until it is first computed.
-    let hash = unsafe {
+    let known = unsafe {
         if ffi::PyUnicode_CheckExact(pointer) != 0 {
-            let cached = (*pointer.cast::<ffi::PyASCIIObject>()).hash;
-            if cached == -1 { ffi::PyObject_Hash(pointer) } else { cached }
+            (*pointer.cast::<ffi::PyASCIIObject>()).hash
         } else if ffi::PyLong_CheckExact(pointer) != 0 {
-            int_hash::hash(pointer)
+            int_hash::if_quick(pointer).unwrap_or(-1)
         } else {
-            running_python::hash(object)
+            -1
         }
     };
+    if known == -1 { computed_hash(*object) } else { Ok(known) }
+}
+
+#[inline(never)]
+fn computed_hash(object: Borrowed<'_, '_, PyAny>) -> PyResult<ffi::Py_hash_t> {
+    let hash = running_python::hash(&object);
     if hash == -1 { Err(PyErr::fetch(object.py())) } else { Ok(hash) }
 }
 
@@ -47,7 +52,7 @@ pub(crate) fn python_hash(object: &Borrowed<'_, '_, PyAny>) -> PyResult<ffi::Py_
 /// # Errors
 ///
 /// As for [`python_hash`].
-#[inline]
+#[inline(always)]
 pub(crate) fn hash(key: &Borrowed<'_, '_, PyAny>, seed: u64) -> PyResult<u64> {
     Ok(mix(python_hash(key)?, seed))
 }

@@ -1,5 +1,6 @@
 //! The process's monotonic clock, cheap where nothing is about to expire.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flexcache_core::{Clock, Nanos};
@@ -21,8 +22,41 @@ impl Clock for SystemClock {
     /// for every deadline beyond that bound.
     #[inline(always)]
     fn reached(&self, deadline: Nanos) -> bool {
-        let latest = system::coarse_at_most().saturating_add(AHEAD.load(Ordering::Relaxed));
-        latest >= deadline && self.now() >= deadline
+        latest() >= deadline && self.now() >= deadline
+    }
+}
+
+/// A time that is not before now, nor far after it.
+#[inline(always)]
+fn latest() -> Nanos {
+    system::coarse_at_most().saturating_add(AHEAD.load(Ordering::Relaxed))
+}
+
+/// The system's clock as one locked section sees it: read at most once, so that all its steps agree on what has expired.
+#[derive(Default)]
+pub(crate) struct ClockOfSection {
+    /// Not before now; 0 until it is read.
+    latest: Cell<Nanos>,
+    /// 0 until it is read.
+    now: Cell<Nanos>,
+}
+
+fn read_once(place: &Cell<Nanos>, read: impl FnOnce() -> Nanos) -> Nanos {
+    if place.get() == 0 {
+        place.set(read());
+    }
+    place.get()
+}
+
+impl Clock for ClockOfSection {
+    #[inline]
+    fn now(&self) -> Nanos {
+        read_once(&self.now, || SystemClock.now())
+    }
+
+    #[inline]
+    fn reached(&self, deadline: Nanos) -> bool {
+        read_once(&self.latest, latest) >= deadline && self.now() >= deadline
     }
 }
 

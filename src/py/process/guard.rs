@@ -37,6 +37,9 @@ mod lock {
         waits: bool,
     }
 
+    /// The value of a [`Guard`], until dropped.
+    pub(crate) type Locked<'a, T> = parking_lot::MutexGuard<'a, T>;
+
     impl<T> Guard<T> {
         /// A guard that waits for its turn, or (`waits` false) fails where it would have to.
         pub(crate) fn new(value: T, waits: bool) -> Self {
@@ -46,7 +49,13 @@ mod lock {
         /// Runs `step` with the value. See the module for what `step` may not do.
         #[inline(always)]
         pub(crate) fn with<R>(&self, py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
-            if self.waits { Ok(step(&mut self.value.lock())) } else { self.try_with(py, step) }
+            self.lock(py).map(|mut value| step(&mut value))
+        }
+
+        /// [`with`](Self::with) for calls whose step has to be compiled as a part of them.
+        #[inline(always)]
+        pub(crate) fn lock<'a>(&'a self, _py: Python<'a>) -> Result<Locked<'a, T>, Busy> {
+            if self.waits { Ok(self.value.lock()) } else { self.value.try_lock().ok_or(Busy) }
         }
 
         /// Runs `step` unless the value is in use.
@@ -64,6 +73,7 @@ mod lock {
 #[cfg(not(Py_GIL_DISABLED))]
 mod lock {
     use std::cell::{Cell, UnsafeCell};
+    use std::ops::{Deref, DerefMut};
 
     use super::Busy;
     use pyo3::Python;
@@ -79,12 +89,34 @@ mod lock {
     // thread that got the GIL because a step let go of it.
     unsafe impl<T: Send> Sync for Guard<T> {}
 
-    struct Unlock<'a>(&'a Cell<bool>);
+    /// The value of a [`Guard`], until dropped. It does not leave its thread, as the token does not.
+    pub(crate) struct Locked<'a, T> {
+        guard: &'a Guard<T>,
+        _py: Python<'a>,
+    }
 
-    impl Drop for Unlock<'_> {
-        #[inline]
+    impl<T> Deref for Locked<'_, T> {
+        type Target = T;
+
+        #[inline(always)]
+        fn deref(&self) -> &T {
+            // SAFETY: the GIL is held, and `busy` was false, so no other reference exists.
+            unsafe { &*self.guard.value.get() }
+        }
+    }
+
+    impl<T> DerefMut for Locked<'_, T> {
+        #[inline(always)]
+        fn deref_mut(&mut self) -> &mut T {
+            // SAFETY: as for `deref`.
+            unsafe { &mut *self.guard.value.get() }
+        }
+    }
+
+    impl<T> Drop for Locked<'_, T> {
+        #[inline(always)]
         fn drop(&mut self) {
-            self.0.set(false);
+            self.guard.busy.set(false);
         }
     }
 
@@ -102,13 +134,14 @@ mod lock {
 
         /// Runs `step` unless the value is in use.
         #[inline(always)]
-        pub(crate) fn try_with<R>(&self, _py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
-            if self.busy.replace(true) {
-                return Err(Busy);
-            }
-            let _unlock = Unlock(&self.busy);
-            // SAFETY: the GIL is held, and `busy` was false, so no other reference exists.
-            Ok(step(unsafe { &mut *self.value.get() }))
+        pub(crate) fn try_with<R>(&self, py: Python<'_>, step: impl FnOnce(&mut T) -> R) -> Result<R, Busy> {
+            self.lock(py).map(|mut value| step(&mut value))
+        }
+
+        /// [`with`](Self::with) for calls whose step has to be compiled as a part of them.
+        #[inline(always)]
+        pub(crate) fn lock<'a>(&'a self, py: Python<'a>) -> Result<Locked<'a, T>, Busy> {
+            if self.busy.replace(true) { Err(Busy) } else { Ok(Locked { guard: self, _py: py }) }
         }
 
         pub(crate) fn get_mut(&mut self) -> &mut T {
