@@ -40,6 +40,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::memory::views::{CacheIterator, CacheView};
     #[pymodule_export]
+    use crate::py::object::did_you_mean::{meant_name, unexpected_argument};
+    #[pymodule_export]
     use crate::py::process::background::after_fork_in_child;
     #[pymodule_export]
     use crate::py::process::logging::reset_logging;
@@ -59,6 +61,7 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         crate::py::memory::fast::install(module.py())?;
+        crate::py::memory::constructor::install(module.py());
         crate::py::memoize::memoized::install(module.py())?;
         let os = module.py().import("os")?;
         if os.hasattr("register_at_fork")? {

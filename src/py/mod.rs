@@ -6,7 +6,7 @@
 pub(crate) mod disk;
 pub(crate) mod memoize;
 pub(crate) mod memory;
-mod object;
+pub(crate) mod object;
 pub(crate) mod process;
 mod removal;
 pub(crate) mod replay;

@@ -1,6 +1,8 @@
 //! One store, whatever its policy: the only place that names all policies.
 
-use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
+use flexcache_core::policy::{
+    Auto, ExactLfu, Fifo, Lfu, Listed, Lru, Random, Requeue, S3Fifo, Sieve, TinyLfu,
+};
 use flexcache_core::{
     Cause, EntryStore, Error, Limits, Nanos, New, OutOfMemory, Slot, Stamp, Stats, store::Drained,
 };
@@ -26,9 +28,15 @@ pub(crate) enum PolicyName {
     S3Fifo,
     TinyLfu,
     Auto,
+    /// Those of the classes that stand in for cachetools': iteration is in order of insertion.
+    Listed,
+    ListedLru,
+    ListedFifo,
+    ListedLfu,
 }
 
 impl PolicyName {
+    /// Those that a user may name.
     pub(crate) const ALL: [Self; 8] = [
         Self::Lru,
         Self::Fifo,
@@ -40,6 +48,9 @@ impl PolicyName {
         Self::Auto,
     ];
 
+    /// Those for mappings, whose values are only kept: they are neither weighed nor closed.
+    pub(crate) const OF_MAPPINGS: [Self; 4] = [Self::Listed, Self::ListedLru, Self::ListedFifo, Self::ListedLfu];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Lru => "lru",
@@ -50,6 +61,10 @@ impl PolicyName {
             Self::S3Fifo => "s3fifo",
             Self::TinyLfu => "tinylfu",
             Self::Auto => "auto",
+            Self::Listed => "listed",
+            Self::ListedLru => "listed-lru",
+            Self::ListedFifo => "listed-fifo",
+            Self::ListedLfu => "listed-lfu",
         }
     }
 }
@@ -71,6 +86,9 @@ pub(crate) enum AnyStore {
     S3Fifo(PyStore<S3Fifo>),
     TinyLfu(PyStore<TinyLfu>),
     Auto(PyStore<Auto>),
+    ListedLru(PyStore<Listed<Lru>>),
+    ListedFifo(PyStore<Listed<Requeue>>),
+    ListedLfu(PyStore<Listed<ExactLfu>>),
 }
 
 /// A copy of a tag's name.
@@ -106,6 +124,9 @@ macro_rules! on_store {
             AnyStore::S3Fifo($store) => $call,
             AnyStore::TinyLfu($store) => $call,
             AnyStore::Auto($store) => $call,
+            AnyStore::ListedLfu($store) => $call,
+            AnyStore::ListedFifo($store) => $call,
+            AnyStore::ListedLru($store) => $call,
         }
     };
 }
@@ -114,13 +135,16 @@ impl AnyStore {
     pub(crate) fn new(policy: PolicyName, limits: Limits, seed: u64) -> Self {
         match policy {
             PolicyName::Lru => Self::Lru(EntryStore::new(limits, seed)),
-            PolicyName::Fifo => Self::Fifo(EntryStore::new(limits, seed)),
+            PolicyName::Fifo | PolicyName::Listed => Self::Fifo(EntryStore::new(limits, seed)),
             PolicyName::Lfu => Self::Lfu(EntryStore::new(limits, seed)),
             PolicyName::Random => Self::Random(EntryStore::new(limits, seed)),
             PolicyName::Sieve => Self::Sieve(EntryStore::new(limits, seed)),
             PolicyName::S3Fifo => Self::S3Fifo(EntryStore::new(limits, seed)),
             PolicyName::TinyLfu => Self::TinyLfu(EntryStore::new(limits, seed)),
             PolicyName::Auto => Self::Auto(EntryStore::new(limits, seed)),
+            PolicyName::ListedLfu => Self::ListedLfu(EntryStore::new(limits, seed)),
+            PolicyName::ListedFifo => Self::ListedFifo(EntryStore::new(limits, seed)),
+            PolicyName::ListedLru => Self::ListedLru(EntryStore::new(limits, seed)),
         }
     }
 
@@ -321,6 +345,11 @@ impl AnyStore {
         on_store!(self, store => try_collect(store.len(), store.slots()))
     }
 
+    /// The slots in the order of iteration.
+    pub(crate) fn listing(&self) -> PyResult<Vec<Slot>> {
+        on_store!(self, store => try_collect(store.len(), store.listing()))
+    }
+
     pub(crate) fn key(&self, slot: Slot) -> &Py<PyAny> {
         on_store!(self, store => store.key(slot))
     }
@@ -414,6 +443,9 @@ impl AnyStore {
             Self::S3Fifo(store) => Self::S3Fifo(store.try_map(share)?),
             Self::TinyLfu(store) => Self::TinyLfu(store.try_map(share)?),
             Self::Auto(store) => Self::Auto(store.try_map(share)?),
+            Self::ListedLfu(store) => Self::ListedLfu(store.try_map(share)?),
+            Self::ListedFifo(store) => Self::ListedFifo(store.try_map(share)?),
+            Self::ListedLru(store) => Self::ListedLru(store.try_map(share)?),
         })
     }
 }

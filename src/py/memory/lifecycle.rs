@@ -67,6 +67,7 @@ impl FlexCache {
             gate: callbacks.policy.is_some().then(Gate::default),
             watch: options.background.map(|interval| Arc::new(Watch::new(interval, expiry::DUTIES))),
             finalized: AtomicBool::new(false),
+            in_python: AtomicBool::new(false),
             notifier: RemovalNotifier::new(callbacks.on_evict, options.runs_hooks),
             slow_path: AtomicBool::new(recorder.is_some() || callbacks.tier.is_some()),
             tier: callbacks.tier,

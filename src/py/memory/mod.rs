@@ -16,6 +16,7 @@ pub(crate) mod load_in_task;
 pub(crate) mod load_in_thread;
 pub(crate) mod loading;
 pub(crate) mod lookup;
+mod mapping;
 pub(crate) mod memory_store;
 pub(crate) mod observe;
 pub(crate) mod options;

@@ -178,7 +178,8 @@ pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
 pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     let Ok(name) = value.cast::<PyString>() else { return Ok(None) };
     let name = name.to_str()?;
-    if let Some(policy) = PolicyName::ALL.into_iter().find(|policy| policy.as_str() == name) {
+    let known = PolicyName::ALL.into_iter().chain(PolicyName::OF_MAPPINGS);
+    if let Some(policy) = { known }.find(|policy| policy.as_str() == name) {
         return Ok(Some(policy));
     }
     let allowed = PolicyName::ALL.map(|policy| format!("'{}'", policy.as_str())).join(", ");
@@ -186,6 +187,19 @@ pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
         "eviction_policy must be one of {allowed}, or an object with on_insert, on_access, on_remove and victim, not {}",
         value.repr()?
     )))
+}
+
+/// Refuses a number in place of the policy, which comes first.
+pub(crate) fn no_size(policy: &Bound<'_, PyAny>) -> PyResult<()> {
+    match integer(&policy.as_borrowed()) {
+        Ok(Some(size)) if !policy.is_instance_of::<PyString>() => {
+            let size = shown(&size.as_any().as_borrowed());
+            Err(PyTypeError::new_err(format!(
+                "eviction_policy must be a policy's name or an object, not {size}; did you mean max_items={size}?"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn shards(value: &Bound<'_, PyAny>, limits: Limits) -> PyResult<u64> {

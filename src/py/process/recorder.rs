@@ -61,7 +61,12 @@ static RECORDERS: Mutex<Vec<Weak<Recorder>>> = Mutex::new(Vec::new());
 impl Recorder {
     /// Begins a trace in a new file, of at most so many lookups, where 0 is any number; with sizes if the cache has any.
     pub(crate) fn start(py: Python<'_>, path: PathBuf, most: u64, sized: bool) -> PyResult<Arc<Self>> {
-        let file = File::create(&path)?;
+        let file = File::create(&path).map_err(|error| {
+            let told = PyErr::from(error);
+            // As `open` does.
+            let _ = told.value(py).setattr("filename", &path);
+            told
+        })?;
         let (full, notes) = sync_channel(WAITING);
         let compressed = path.extension().is_some_and(|extension| extension == "gz");
         let thread = thread::Builder::new().name("flexcache-record".into()).spawn(move || {
