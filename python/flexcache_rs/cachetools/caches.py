@@ -99,8 +99,12 @@ class Cache(FlexCache):
         """Has entries stored natively, up to the limit, or in Python without one."""
         size = self.__maxsize
         natively = self.__sizes is None and not self._evicts_in_python and isinstance(size, (int, float)) and size >= 1
-        FlexCache._store_in_python(self, not natively)
-        FlexCache.resize(self, max_items=int(size) if natively and size < _LEAST_UNLIMITED else 0)
+        if not natively:
+            FlexCache._store_in_python(self, True)
+            FlexCache.resize(self, max_items=0)
+        elif type(self).__init__ is not Cache.__init__ or type(size) is not int:
+            # Otherwise `__new__` had the same size.
+            FlexCache.resize(self, max_items=int(size) if size < _LEAST_UNLIMITED else 0)
 
     def _store_item(self, key: Any, value: Any) -> None:
         """Store an entry, after as many calls of `popitem` as it needs."""
@@ -118,13 +122,16 @@ class Cache(FlexCache):
             raise ValueError("value too large")
         if size < 0:
             raise ValueError("value size must be non-negative")
-        if len(sizes) != _length(self):
-            self._count_sizes()
-        while self.__total + size - sizes.get(key, 0) > most:
-            self.popitem()
-        self.__total += size - sizes.get(key, 0)
-        sizes[key] = size
+        grown = self.__total + size - sizes.get(key, 0)
+        if grown > most:
+            if len(sizes) != _length(self):
+                self._count_sizes()
+            while self.__total + size - sizes.get(key, 0) > most:
+                self.popitem()
+            grown = self.__total + size - sizes.get(key, 0)
         _put(self, key, value)
+        self.__total = grown
+        sizes[key] = size
 
     def _remove_item(self, key: Any) -> None:
         """Remove an entry, and its size from the sum."""
@@ -258,11 +265,13 @@ class Cache(FlexCache):
         attributes, entries, victims = state
         self.__dict__.update(attributes)
         FlexCache.resize(self, max_items=0)
-        for key, value in entries:
-            _put(self, key, value)
+        FlexCache.set_many(self, entries)
         for key, uses in victims:
             FlexCache._restore_use(self, key, uses)
-        self._set_limit()
+        if not (self.__sizes is None and not self._evicts_in_python and self.__maxsize >= 1):
+            FlexCache._store_in_python(self, True)
+        elif self.__maxsize < _LEAST_UNLIMITED:
+            FlexCache.resize(self, max_items=int(self.__maxsize))
 
     # What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
     put = set = add = touch = ttl = tags = delete = resize = copy = close = aclose = scan = _NotHere()  # type: ignore[assignment]
@@ -324,11 +333,22 @@ class RRCache(Cache):
         """What chooses the key which leaves."""
         return self.__choice
 
-    def _store_item(self, key: Any, value: Any) -> None:
-        Cache._store_item(self, key, value)
-        if key not in self.__places:
-            self.__places[key] = len(self.__keys)
+    def __setitem__(self, key: Any, value: Any, cache_setitem: Any = Cache.__setitem__) -> None:
+        places = self.__places
+        if key in places and self._Cache__sizes is None and cache_setitem is Cache.__setitem__:  # type: ignore[attr-defined]
+            _put(self, key, value)
+            return
+        cache_setitem(self, key, value)
+        if key not in places:
+            places[key] = len(self.__keys)
             self.__keys.append(key)
+
+    def __delitem__(self, key: Any, cache_delitem: Any = Cache.__delitem__) -> None:
+        if cache_delitem is Cache.__delitem__:
+            self._remove_item(key)
+        else:
+            cache_delitem(self, key)
+        self._forget(key)
 
     def _forget(self, key: Any) -> None:
         """Take a key out of the sequence: the last one takes its place."""
@@ -338,16 +358,11 @@ class RRCache(Cache):
             self.__keys[place] = last
             self.__places[last] = place
 
-    def _remove_item(self, key: Any) -> None:
-        Cache._remove_item(self, key)
-        self._forget(key)
-
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
         """Remove an entry and return its value, or the default where the key is absent."""
-        if _contains(self, key):
+        if key in self.__places:
             value = _peek(self, key)
-            Cache._remove_item(self, key)
-            self._forget(key)
+            del self[key]
             return value
         if default is _ABSENT:
             raise KeyError(key)

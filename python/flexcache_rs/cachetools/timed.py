@@ -1,8 +1,8 @@
 """cachetools' classes with times on FlexCache: `TTLCache` and `TLRUCache`.
 
 Values lie in the FlexCache, in order of their use; when they expire lies beside it, by key. A time is whatever the timer returns
-and can be compared. An entry counts from when its time is noted, which is before its value is stored, and until its value
-is removed: a call that is interrupted leaves at most a time without a value, which stands for nothing and is overwritten or expires.
+and can be compared. An entry is there while it has a time: it is noted after the value was stored, and goes before the value.
+So a call that is interrupted leaves at most a value that nobody sees, until it is overwritten or evicted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 
 from flexcache_rs._core import FlexCache
-from flexcache_rs.cachetools.caches import _ABSENT, Cache, _contains, _delete, _get, _length, _peek, _pop, _popitem, _put
+from flexcache_rs.cachetools.caches import _ABSENT, Cache, _get, _length, _peek, _popitem, _put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ class _TimedCache(Cache):
             return Cache.__repr__(self)
 
     def __len__(self) -> int:
-        with self._timer as now:
-            self.expire(now)
-            return _length(self)
+        timer = self._timer
+        self.expire(timer._now if timer._depth else timer._clock())
+        return _length(self)
 
     @property
     def currsize(self) -> float:
@@ -167,9 +167,10 @@ class TTLCache(_TimedCache):
 
     def __contains__(self, key: object) -> bool:
         end = self.__ends.get(key, _ABSENT)
-        if end is _ABSENT or not self._timer() < end:
+        if end is _ABSENT:
             return False
-        return _contains(self, key)
+        timer = self._timer
+        return (timer._now if timer._depth else timer._clock()) < end  # type: ignore[no-any-return]
 
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key, _ABSENT)
@@ -201,12 +202,10 @@ class TTLCache(_TimedCache):
                 self.expire(now)
             if key in ends:
                 ends.move_to_end(key)
-                ends[key] = end
-            else:
-                if len(ends) + 1 > self._Cache__maxsize:  # type: ignore[attr-defined]
-                    self._make_room()
-                ends[key] = end
+            elif len(ends) + 1 > self._Cache__maxsize:  # type: ignore[attr-defined]
+                self._make_room()
             _put(self, key, value)
+            ends[key] = end
             return
         with timer as now:
             end = now + self.__ttl
@@ -224,9 +223,13 @@ class TTLCache(_TimedCache):
             self.__ends.pop(victim, None)
 
     def __delitem__(self, key: Any, cache_delitem: Any = Cache.__delitem__) -> None:
-        cache_delitem(self, key)
         end = self.__ends.pop(key, _ABSENT)
-        if end is _ABSENT or not self._timer() < end:
+        if cache_delitem is Cache.__delitem__:
+            Cache._remove_item(self, key)
+        else:
+            cache_delitem(self, key)
+        timer = self._timer
+        if end is _ABSENT or not (timer._now if timer._depth else timer._clock()) < end:
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
@@ -241,6 +244,8 @@ class TTLCache(_TimedCache):
         """Remove what has expired, at a time or now, and return the keys and values."""
         if time is None:
             time = self._timer()
+        if self.__next is None or time < self.__next:
+            return []
         ends, expired = self.__ends, []
         while ends:
             key = next(iter(ends))
@@ -248,8 +253,8 @@ class TTLCache(_TimedCache):
             if time < end:
                 self.__next = end
                 return expired
-            entry = self._remove_expired(key)
             del ends[key]
+            entry = self._remove_expired(key)
             if entry is not None:
                 expired.append(entry)
         self.__next = None
@@ -257,9 +262,15 @@ class TTLCache(_TimedCache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the least recently used key that has not expired, and its value."""
-        with self._timer as now:
-            self.expire(now)
-            return self._plain_popitem()
+        timer = self._timer
+        if not self._simple:
+            with timer as now:
+                self.expire(now)
+                return self._plain_popitem()
+        self.expire(timer._now if timer._depth else timer._clock())
+        key, value = Cache.popitem(self)
+        self.__ends.pop(key, None)
+        return key, value
 
     def clear(self) -> None:
         """Remove every entry."""
@@ -317,9 +328,10 @@ class TLRUCache(_TimedCache):
 
     def __contains__(self, key: object) -> bool:
         end = self.__ends.get(key)
-        if end is None or not self._timer() < end[0]:
+        if end is None:
             return False
-        return _contains(self, key)
+        timer = self._timer
+        return (timer._now if timer._depth else timer._clock()) < end[0]  # type: ignore[no-any-return]
 
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key)
@@ -349,20 +361,19 @@ class TLRUCache(_TimedCache):
             expires = self.__ttu(key, value, now)
             if not now < expires:
                 # The new value has expired already, and the old one is not the value any more.
-                if key in ends:
+                if ends.pop(key, None) is not None:
                     Cache._remove_item(self, key)
-                    del ends[key]
                 return
             if not simple:
                 cache_setitem(self, key, value)
-            elif key not in ends:
-                self._make_room()
+            else:
+                if key not in ends and len(ends) + 1 > self._Cache__maxsize:  # type: ignore[attr-defined]
+                    self._make_room()
+                _put(self, key, value)
             self.__number += 1
             end = (expires, self.__number, key)
             ends[key] = end
             heapq.heappush(self.__heap, end)
-            if simple:
-                _put(self, key, value)
 
     def _make_room(self) -> None:
         """Evict until one more entry has room."""
@@ -371,9 +382,13 @@ class TLRUCache(_TimedCache):
             self.__ends.pop(victim, None)
 
     def __delitem__(self, key: Any, cache_delitem: Any = Cache.__delitem__) -> None:
-        cache_delitem(self, key)
         end = self.__ends.pop(key, None)
-        if end is None or not self._timer() < end[0]:
+        if cache_delitem is Cache.__delitem__:
+            Cache._remove_item(self, key)
+        else:
+            cache_delitem(self, key)
+        timer = self._timer
+        if end is None or not (timer._now if timer._depth else timer._clock()) < end[0]:
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
@@ -395,8 +410,8 @@ class TLRUCache(_TimedCache):
         while heap and not time < heap[0][0]:
             end = heap[0]
             if ends.get(end[2]) is end:
-                entry = self._remove_expired(end[2])
                 ends.pop(end[2], None)
+                entry = self._remove_expired(end[2])
                 if entry is not None:
                     expired.append(entry)
             heapq.heappop(heap)
@@ -404,9 +419,15 @@ class TLRUCache(_TimedCache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the least recently used key that has not expired, and its value."""
-        with self._timer as now:
-            self.expire(now)
-            return self._plain_popitem()
+        timer = self._timer
+        if not self._simple:
+            with timer as now:
+                self.expire(now)
+                return self._plain_popitem()
+        self.expire(timer._now if timer._depth else timer._clock())
+        key, value = Cache.popitem(self)
+        self.__ends.pop(key, None)
+        return key, value
 
     def clear(self) -> None:
         """Remove every entry."""
