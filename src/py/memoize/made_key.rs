@@ -133,12 +133,14 @@ impl Memoized {
         let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
         if let Some(key) = &self.key {
             let key = self.named(&call, call.call(key)?)?;
-            let hash = cache.get().hash(key.as_borrowed())?;
+            let hash =
+                cache.get().hash(key.as_borrowed()).map_err(|error| self.unhashable(this.py(), error))?;
             return self.look_up(this, cache, &call, LookupKey { key, hash });
         }
         let instance = self.instance(&this, &call)?;
         let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
-        let hash = cache.get().hash_of(self.arguments.hash(&call)?);
+        let hash = self.arguments.hash(&call).map_err(|error| self.unhashable(this.py(), error))?;
+        let hash = cache.get().hash_of(hash);
         match self.read_call(cache, &call, hash) {
             Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
             Ok(None) => self.miss(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash }),

@@ -49,7 +49,8 @@ impl PolicyName {
     ];
 
     /// Those for mappings, whose values are only kept: they are neither weighed nor closed.
-    pub(crate) const OF_MAPPINGS: [Self; 4] = [Self::Listed, Self::ListedLru, Self::ListedFifo, Self::ListedLfu];
+    pub(crate) const OF_MAPPINGS: [Self; 4] =
+        [Self::Listed, Self::ListedLru, Self::ListedFifo, Self::ListedLfu];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {

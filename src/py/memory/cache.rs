@@ -101,7 +101,11 @@ impl FlexCache {
     }
 
     fn __delitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        if this.get().stores_in_python() { mapping::remove_item(this, key) } else { this.get().remove_or_raise(key) }
+        if this.get().stores_in_python() {
+            mapping::remove_item(this, key)
+        } else {
+            this.get().remove_or_raise(key)
+        }
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -18,8 +18,8 @@ use super::state::{self, Callbacks, FlexCache};
 use super::stores;
 use super::tier::Tier;
 use crate::py::object::entered::entered;
-use crate::py::object::{did_you_mean, duration};
 use crate::py::object::running_python::call;
+use crate::py::object::{did_you_mean, duration};
 use crate::py::store::seam::Coherence;
 
 /// What the constructor takes.

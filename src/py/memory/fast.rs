@@ -15,9 +15,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
 use super::any_store::Complicated;
-use super::{load_in_thread, mapping};
 use super::state::{self, FlexCache};
 use super::terms::{IfPresent, Terms};
+use super::{load_in_thread, mapping};
 use crate::py::object::did_you_mean;
 use crate::py::object::entered::entered;
 use crate::py::object::hooks;
@@ -473,7 +473,8 @@ pub(crate) fn hurry_instances_of(class: &Bound<'_, PyType>) {
     let of = class.as_type_ptr();
     // SAFETY: the type is a subclass of ours, made on the heap, so it has both tables, and this thread is attached.
     unsafe {
-        let [subscript_slot, assign_slot, contains_slot] = OF_PYO3.each_ref().map(|slot| slot.load(Ordering::Relaxed));
+        let [subscript_slot, assign_slot, contains_slot] =
+            OF_PYO3.each_ref().map(|slot| slot.load(Ordering::Relaxed));
         let mapping = (*of).tp_as_mapping;
         if (*mapping).mp_subscript.is_some_and(|slot| slot as *mut c_void == subscript_slot) {
             (*mapping).mp_subscript = Some(subscript);

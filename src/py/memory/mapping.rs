@@ -66,7 +66,9 @@ impl FlexCache {
         for shard in self.shards.iter() {
             let found = shard.with(py, |store| {
                 let mut found = try_with_capacity(store.len())?;
-                found.extend(store.slots()?.into_iter().map(|slot| (store.key(slot).clone_ref(py), store.rank(slot))));
+                found.extend(
+                    store.slots()?.into_iter().map(|slot| (store.key(slot).clone_ref(py), store.rank(slot))),
+                );
                 Ok::<_, PyErr>(found)
             })??;
             for (key, uses) in found {
@@ -75,6 +77,22 @@ impl FlexCache {
             }
         }
         Ok(victims)
+    }
+
+    /// The keys in the order of iteration.
+    fn _listed_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for shard in self.shards.iter() {
+            let keys = shard.with(py, |store| {
+                let mut keys = try_with_capacity(store.len())?;
+                keys.extend(store.listing()?.into_iter().map(|slot| store.key(slot).clone_ref(py)));
+                Ok::<_, PyErr>(keys)
+            })??;
+            for key in keys {
+                list.append(key)?;
+            }
+        }
+        Ok(list)
     }
 
     /// The key that is evicted next; KeyError where there is none. O(1).

@@ -195,7 +195,8 @@ pub(crate) fn no_size(policy: &Bound<'_, PyAny>) -> PyResult<()> {
         Ok(Some(size)) if !policy.is_instance_of::<PyString>() => {
             let size = shown(&size.as_any().as_borrowed());
             Err(PyTypeError::new_err(format!(
-                "eviction_policy must be a policy's name or an object, not {size}; did you mean max_items={size}?"
+                "eviction_policy must be a policy's name or an object with on_insert, on_access, on_remove and \
+                 victim, not the int {size}; did you mean max_items={size}?"
             )))
         }
         _ => Ok(()),
@@ -203,10 +204,12 @@ pub(crate) fn no_size(policy: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 pub(crate) fn shards(value: &Bound<'_, PyAny>, limits: Limits) -> PyResult<u64> {
-    let shards = count("shards", value)?;
-    if shards == 0 || shards > MOST_SHARDS {
-        return Err(PyValueError::new_err(format!("shards must be from 1 to {MOST_SHARDS}, not {shards}")));
-    }
+    let number = integer(&value.as_borrowed())?.ok_or_else(|| wrong_type("shards", "an integer", value))?;
+    let shards = number.extract::<u64>().ok().filter(|shards| (1..=MOST_SHARDS).contains(shards));
+    let shards = shards.ok_or_else(|| {
+        let number = shown(&number.as_any().as_borrowed());
+        PyValueError::new_err(format!("shards must be from 1 to {MOST_SHARDS}, not {number}"))
+    })?;
     divisible(shards, limits)?;
     Ok(shards)
 }

@@ -5,13 +5,46 @@ use pyo3::prelude::*;
 /// Names that mean the same, in this library and in others. The one table of them.
 const SYNONYMS: [&[&str]; 8] = [
     &[
-        "max_items", "maxsize", "max_size", "capacity", "maxlen", "size", "limit", "max_entries", "max_len",
-        "maxitems", "max_length", "cache_size", "n",
+        "max_items",
+        "maxsize",
+        "max_size",
+        "capacity",
+        "maxlen",
+        "size",
+        "limit",
+        "max_entries",
+        "max_len",
+        "maxitems",
+        "max_length",
+        "cache_size",
+        "n",
     ],
-    &["max_bytes", "size_limit", "maxbytes", "max_memory", "maxmemory", "memory_limit", "max_weight", "max_cost"],
     &[
-        "ttl", "default_ttl", "expire", "expires", "expiry", "expire_after", "expires_in", "time_to_live",
-        "timeout", "default_timeout", "max_age", "lifetime", "seconds", "expiration", "ex",
+        "max_bytes",
+        "size_limit",
+        "maxbytes",
+        "max_memory",
+        "maxmemory",
+        "memory_limit",
+        "max_weight",
+        "max_cost",
+    ],
+    &[
+        "ttl",
+        "default_ttl",
+        "expire",
+        "expires",
+        "expiry",
+        "expire_after",
+        "expires_in",
+        "time_to_live",
+        "timeout",
+        "default_timeout",
+        "max_age",
+        "lifetime",
+        "seconds",
+        "expiration",
+        "ex",
     ],
     &["eviction_policy", "policy", "eviction", "strategy", "algorithm"],
     &["on_evict", "on_eviction", "callback", "eviction_callback", "on_remove", "on_removal", "listener"],
@@ -41,7 +74,8 @@ pub(crate) fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
     const LONGEST: usize = 40;
     let plain = given.to_lowercase();
     let group = SYNONYMS.iter().find(|group| group.contains(&plain.as_str()));
-    let synonym = group.and_then(|group| group.iter().find_map(|name| allowed.iter().find(|one| *one == name)));
+    let synonym =
+        group.and_then(|group| group.iter().find_map(|name| allowed.iter().find(|one| *one == name)));
     if let Some(synonym) = synonym {
         return Some(synonym);
     }
