@@ -40,7 +40,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::memory::views::{CacheIterator, CacheView};
     #[pymodule_export]
-    use crate::py::object::did_you_mean::{meant_name, unexpected_argument};
+    use crate::py::object::did_you_mean::unexpected_argument;
     #[pymodule_export]
     use crate::py::process::background::after_fork_in_child;
     #[pymodule_export]

@@ -93,7 +93,7 @@ def test_a_subclass_with_arguments_of_its_own() -> None:
         Sized(10, 60)
 
     class Made(FlexCache[str, int]):
-        def __new__(cls, size: int, seconds: float) -> Made:
+        def __new__(cls, size: int, seconds: float) -> Made:  # noqa: PYI034
             return super().__new__(cls, max_items=size, default_ttl=seconds)
 
         def __init__(self, size: int, seconds: float) -> None:

@@ -57,6 +57,7 @@ def lru_cache(maxsize=128, typed=False, **unknown):
     Args:
         maxsize: the largest number of results; None for no limit, 0 or less for none at all.
         typed: whether equal arguments of different types are different, as in f(3) and f(3.0).
+        **unknown: refused, with the name that was meant.
 
     Raises:
         TypeError: where maxsize is neither an integer, None nor a callable.

@@ -227,9 +227,9 @@ def _wrap(function, maxsize, typed, ttl, jitter, key):
 def alru_cache(maxsize=_MAXSIZE, typed=False, *, ttl=None, jitter=None, key=None):
     """Remember the most recent results of a coroutine function.
 
-    Used bare or with arguments. Tasks that miss the same call at once wait for one task which computes it. An exception
-    is not kept. What is returned has cache_contains(), cache_invalidate(), cache_clear(), cache_close(), cache_info() and
-    cache_parameters(), and works as a method.
+    Used bare or with arguments. Tasks that miss the same call at once wait for one task which computes it. An
+    exception is not kept. What is returned has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
+    cache_info() and cache_parameters(), and works as a method.
 
     Args:
         maxsize: The largest number of results; None for no limit.

@@ -54,8 +54,6 @@ __all__ = [
     "_discard_loads_of",
     "_has_negative_controls",
     "_load",
-    "_meant",
-    "_unexpected_argument",
     "_load_in_task",
     "_loads_in_progress",
     "_parse_plain",
@@ -66,6 +64,7 @@ __all__ = [
     "_restore",
     "_set_registrar",
     "_tags",
+    "_unexpected_argument",
     "after_fork_in_child",
     "disk_after_fork_in_child",
     "disk_after_fork_in_parent",
@@ -291,8 +290,7 @@ class CacheIterator(Generic[_T_co]):
     def __length_hint__(self) -> int: ...
 
 def reset_logging() -> None: ...
-def _meant(given: str, allowed: Sequence[str]) -> str | None: ...
-def _unexpected_argument(callable: str, given: str, allowed: Sequence[str]) -> str: ...
+def _unexpected_argument(callable_: str, given: str, allowed: Sequence[str]) -> str: ...
 def after_fork_in_child() -> None: ...
 def _advance_clock(seconds: _Seconds) -> None: ...
 def _check(cache: FlexCache[Any, Any]) -> None: ...

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Coroutine, Hashable
-from functools import _CacheInfo
+from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload, type_check_only
 
 from typing_extensions import Self
@@ -9,6 +9,7 @@ __all__ = ("AlruCacheLoopResetWarning", "alru_cache")
 __version__: str
 
 _P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
 _R = TypeVar("_R")
 _S = TypeVar("_S")
 
@@ -32,8 +33,8 @@ class _CachedCoroutine(Generic[_P, _R]):
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
     @overload
     def __get__(
-        self: _CachedCoroutine[Concatenate[_S, _P], _R], instance: _S, owner: type | None = None
-    ) -> _CachedCoroutine[_P, _R]: ...
+        self: _CachedCoroutine[Concatenate[_S, _Q], _R], instance: _S, owner: type | None = None
+    ) -> _CachedCoroutine[_Q, _R]: ...
     def cache_contains(self, *args: Hashable, **kwargs: Any) -> bool: ...
     def cache_invalidate(self, *args: Hashable, **kwargs: Any) -> bool: ...
     def cache_clear(self) -> None: ...

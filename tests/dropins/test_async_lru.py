@@ -12,7 +12,7 @@ from flexcache_rs.testing import advance
 
 
 def test_the_time_is_the_caches() -> None:
-    """No timer of the event loop: the result is gone when its time is over, also in a program whose loop stands still."""
+    """No timer of the event loop: the result is gone when its time is over."""
     calls = []
 
     @alru_cache(ttl=60)

@@ -1,7 +1,7 @@
 """The tests of the libraries that the drop-in modules stand in for.
 
-The tests that fail are listed, each with what it touches that is no part of the other library's interface. The lists may
-only shrink: one that is listed and passes fails the run.
+The tests that fail are listed, each with what it touches that is no part of the other library's interface. The
+lists may only shrink: one that is listed and passes fails the run.
 """
 
 from __future__ import annotations

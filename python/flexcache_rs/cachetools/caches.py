@@ -1,8 +1,9 @@
 """cachetools' classes on FlexCache: `Cache`, `FIFOCache`, `LFUCache`, `LRUCache` and `RRCache`.
 
-Lookups and writes are FlexCache's own, natively, as long as nothing has to run in Python: `getsizeof`, a `choice`, or
-what a subclass overrides. Then `_store_item` and `_remove_item` are called instead. `__init_subclass__` finds out what a
-subclass overrides, and gives it the calls that are made of others (`get`, `pop` and so on) in the form that uses them.
+Lookups and writes are FlexCache's own, natively, as long as nothing has to run in Python: `getsizeof`, a
+`choice`, or what a subclass overrides. Then `_store_item` and `_remove_item` are called instead.
+`__init_subclass__` finds out what a subclass overrides, and gives it the calls that are made of others (`get`,
+`pop` and so on) in the form that uses them.
 """
 
 # mypy: ignore-errors
@@ -173,7 +174,7 @@ class Cache(FlexCache):
     # `get` is FlexCache's.
 
     def _plain_get(self, key: Any, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401
 
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
         """Remove an entry and return its value, or the default where the key is absent."""
@@ -343,9 +344,9 @@ class RRCache(Cache):
         """What chooses the key which leaves."""
         return self.__choice
 
-    def __setitem__(self, key: Any, value: Any, cache_setitem: Any = Cache.__setitem__) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         places = self.__places
-        if self._simple and cache_setitem is Cache.__setitem__:
+        if self._simple:
             if key not in places:
                 while len(places) + 1 > self._Cache__maxsize:
                     self.popitem()
@@ -353,16 +354,13 @@ class RRCache(Cache):
                 self.__keys.append(key)
             _put(self, key, value)
             return
-        cache_setitem(self, key, value)
+        Cache._store_item(self, key, value)
         if key not in places:
             places[key] = len(self.__keys)
             self.__keys.append(key)
 
-    def __delitem__(self, key: Any, cache_delitem: Any = Cache.__delitem__) -> None:
-        if cache_delitem is Cache.__delitem__:
-            self._remove_item(key)
-        else:
-            cache_delitem(self, key)
+    def __delitem__(self, key: Any) -> None:
+        self._remove_item(key)
         self._forget(key)
 
     def _forget(self, key: Any) -> None:

@@ -51,9 +51,11 @@ class _BoundMethod:
         return f"<cachedmethod {self._descriptor.__wrapped__!r} of {object.__repr__(self._instance)}>"
 
 
-@functools.cache
+_KINDS: dict[tuple[type, ...], type] = {}
+
+
 def _of_methods(kinds: tuple[type, ...]) -> type:
-    return type("_CachedMethod", (_BoundMethod, *kinds), {})
+    return _KINDS.setdefault(kinds, type("_CachedMethod", (_BoundMethod, *kinds), {}))
 
 
 class _Method:
@@ -87,19 +89,16 @@ class _Method:
                 self._of_class = _Unbound(self)
             return self._of_class
         found = next((vars(one)[name] for one in type(instance).__mro__ if name in vars(one)), None)
+        wrapper = self._made(instance, self) if found is self else None
         try:
-            if found is self:
+            if wrapper is not None:
                 # Of two threads, the first one's wrapper is for both.
-                return instance.__dict__.setdefault(name, self._made(instance, self))
+                return instance.__dict__.setdefault(name, wrapper)
             wrappers = instance.__dict__.setdefault(_OF_SUPERCLASSES, {})
         except AttributeError:
-            if hasattr(instance, "__dict__"):
-                raise
             of = type(instance).__name__
             raise TypeError(f"No '__dict__' attribute on {of!r} instance to cache {name!r}") from None
         except TypeError as error:
-            if not callable(self.key):
-                raise
             of = type(instance).__name__
             raise TypeError(
                 f"The '__dict__' attribute on {of!r} instance does not support item assignment for caching {name!r}"
@@ -111,7 +110,7 @@ class _Method:
     def __reduce__(self) -> Any:
         return _found_again, (self._owner, self._name)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *_args: Any, **_kwargs: Any) -> Any:
         raise TypeError(
             "Cannot call a cached method directly: @cachedmethod must be the outermost decorator, and decorating "
             "a class method, static method or property is not supported"

@@ -1,8 +1,9 @@
 """cachetools' classes with times on FlexCache: `TTLCache` and `TLRUCache`.
 
-Values lie in the FlexCache, in order of their use; when they expire lies beside it, by key. A time is whatever the timer returns
-and can be compared. An entry is there while it has a time: it is noted after the value was stored, and goes before the value.
-So a call that is interrupted leaves at most a value that nobody sees, until it is overwritten or evicted.
+Values lie in the FlexCache, in order of their use; the times at which they expire lie beside it, by key. A time is
+whatever the timer returns and can be compared. An entry is there while it has a time. The time is noted after the value
+was stored, and is removed before the value. So a call that is interrupted leaves at most a value that nobody
+sees, until it is overwritten or evicted.
 """
 
 # mypy: ignore-errors
@@ -65,7 +66,9 @@ class _TimedCache(Cache):
     # Those of a class of the user's whose calls are made of its others.
     _is_plain = True
 
-    def __init__(self, maxsize: float, timer: Callable[[], Any], getsizeof: Callable[[Any], float] | None = None) -> None:
+    def __init__(
+        self, maxsize: float, timer: Callable[[], Any], getsizeof: Callable[[Any], float] | None = None
+    ) -> None:
         Cache.__init__(self, maxsize, getsizeof)
         self._timer = _Timer(timer)
         # Entries of size 1, and more than none, of a class that overrides nothing.
@@ -109,7 +112,7 @@ class _TimedCache(Cache):
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key, or the default where it is absent or has expired."""
         with self._timer:
-            return self[key] if key in self else default
+            return self[key] if key in self else default  # noqa: SIM401
 
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
         """Remove an entry and return its value, or the default where the key is absent or has expired."""
@@ -193,9 +196,9 @@ class TTLCache(_TimedCache):
                 return _get(self, key, default)
         return default
 
-    def __setitem__(self, key: Any, value: Any, cache_setitem: Any = Cache.__setitem__) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         timer, ends = self._timer, self.__ends
-        if self._simple and cache_setitem is Cache.__setitem__:
+        if self._simple:
             now = timer._now if timer._depth else timer._clock()
             end = now + self.__ttl
             if self.__next is None:
@@ -212,7 +215,7 @@ class TTLCache(_TimedCache):
         with timer as now:
             end = now + self.__ttl
             self.expire(now)
-            cache_setitem(self, key, value)
+            Cache._store_item(self, key, value)
         ends[key] = end
         ends.move_to_end(key)
         if self.__next is None:
@@ -224,12 +227,9 @@ class TTLCache(_TimedCache):
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
-    def __delitem__(self, key: Any, cache_delitem: Any = Cache.__delitem__) -> None:
+    def __delitem__(self, key: Any) -> None:
         end = self.__ends.pop(key, _ABSENT)
-        if cache_delitem is Cache.__delitem__:
-            Cache._remove_item(self, key)
-        else:
-            cache_delitem(self, key)
+        Cache._remove_item(self, key)
         timer = self._timer
         if end is _ABSENT or not (timer._now if timer._depth else timer._clock()) < end:
             raise KeyError(key)
@@ -354,9 +354,8 @@ class TLRUCache(_TimedCache):
                 return _get(self, key, default)
         return default
 
-    def __setitem__(self, key: Any, value: Any, cache_setitem: Any = Cache.__setitem__) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         timer, ends = self._timer, self.__ends
-        simple = self._simple and cache_setitem is Cache.__setitem__
         with timer as now:
             if self.__heap and (len(self.__heap) > 2 * len(ends) + 8 or not now < self.__heap[0][0]):
                 self.expire(now)
@@ -366,8 +365,8 @@ class TLRUCache(_TimedCache):
                 if ends.pop(key, None) is not None:
                     Cache._remove_item(self, key)
                 return
-            if not simple:
-                cache_setitem(self, key, value)
+            if not self._simple:
+                Cache._store_item(self, key, value)
             else:
                 if key not in ends and len(ends) + 1 > self._Cache__maxsize:
                     self._make_room()
@@ -383,12 +382,9 @@ class TLRUCache(_TimedCache):
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
-    def __delitem__(self, key: Any, cache_delitem: Any = Cache.__delitem__) -> None:
+    def __delitem__(self, key: Any) -> None:
         end = self.__ends.pop(key, None)
-        if cache_delitem is Cache.__delitem__:
-            Cache._remove_item(self, key)
-        else:
-            cache_delitem(self, key)
+        Cache._remove_item(self, key)
         timer = self._timer
         if end is None or not (timer._now if timer._depth else timer._clock()) < end[0]:
             raise KeyError(key)

@@ -37,8 +37,8 @@ class _Plain:
         value = self._function(*args, **kwargs)
         try:
             self.cache[key] = value
-        except ValueError:
-            pass  # It is too large.
+        except ValueError:  # It is too large.
+            return value
         return value
 
     def cache_clear(self) -> None:
@@ -65,8 +65,8 @@ class _Counting(_Plain):
         value = self._function(*args, **kwargs)
         try:
             self.cache[key] = value
-        except ValueError:
-            pass  # It is too large.
+        except ValueError:  # It is too large.
+            return value
         return value
 
     def cache_clear(self) -> None:
@@ -142,8 +142,8 @@ class _Waiting(_Locked):
             with lock:
                 try:
                     cache[key] = value
-                except ValueError:
-                    pass  # It is too large.
+                except ValueError:  # It is too large.
+                    return value
                 return value
         finally:
             with lock:
@@ -195,9 +195,11 @@ class _Function:
         return f"<cached {self.__wrapped__!r}>"
 
 
-@functools.cache
+_KINDS: dict[tuple[type, ...], type] = {}
+
+
 def _of_functions(kinds: tuple[type, ...]) -> type:
-    return type("_CachedFunction", (_Function, *kinds), {})
+    return _KINDS.setdefault(kinds, type("_CachedFunction", (_Function, *kinds), {}))
 
 
 def wrapped_function(function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> Any:

@@ -70,7 +70,7 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// Which of the allowed names was probably meant.
-pub(crate) fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
+fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
     const LONGEST: usize = 40;
     let plain = given.to_lowercase();
     let group = SYNONYMS.iter().find(|group| group.contains(&plain.as_str()));
@@ -100,16 +100,7 @@ pub(crate) fn unexpected(callable: &str, given: &str, allowed: &[&str]) -> Strin
 #[pyfunction]
 #[pyo3(name = "_unexpected_argument")]
 #[expect(clippy::needless_pass_by_value, reason = "made from Python's")]
-pub(crate) fn unexpected_argument(callable: &str, given: &str, allowed: Vec<String>) -> String {
+pub(crate) fn unexpected_argument(callable_: &str, given: &str, allowed: Vec<String>) -> String {
     let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
-    unexpected(callable, given, &allowed)
-}
-
-/// Which of the allowed names was probably meant, or None.
-#[pyfunction]
-#[pyo3(name = "_meant")]
-#[expect(clippy::needless_pass_by_value, reason = "made from Python's")]
-pub(crate) fn meant_name(given: &str, allowed: Vec<String>) -> Option<String> {
-    let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
-    meant(given, &allowed).map(str::to_owned)
+    unexpected(callable_, given, &allowed)
 }

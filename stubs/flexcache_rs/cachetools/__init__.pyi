@@ -2,7 +2,8 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload, type_check_only
 
-from typing_extensions import Self, TypeVar as TypeVarWithDefault
+from typing_extensions import Self
+from typing_extensions import TypeVar as TypeVarWithDefault
 
 from flexcache_rs.cachetools import keys
 
@@ -23,6 +24,7 @@ __all__ = (
 __version__: str
 
 _P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
 _R = TypeVar("_R")
 _S = TypeVar("_S")
 _T = TypeVar("_T")
@@ -81,11 +83,11 @@ class LRUCache(Cache[_K, _V]):
 class RRCache(Cache[_K, _V]):
     """A cache whose entries leave at random."""
 
+    @overload
+    def __init__(self, maxsize: float, *, getsizeof: Callable[[_V], float] | None = None) -> None: ...
+    @overload
     def __init__(
-        self,
-        maxsize: float,
-        choice: Callable[[Sequence[_K]], _K] = ...,
-        getsizeof: Callable[[_V], float] | None = None,
+        self, maxsize: float, choice: Callable[[Sequence[_K]], _K], getsizeof: Callable[[_V], float] | None = None
     ) -> None: ...
     @property
     def choice(self) -> Callable[[Sequence[_K]], _K]:
@@ -167,8 +169,8 @@ class _CachedFunction(Generic[_P, _R]):
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
     @overload
     def __get__(
-        self: _CachedFunction[Concatenate[_S, _P], _R], instance: _S, owner: type | None = None
-    ) -> _CachedFunction[_P, _R]: ...
+        self: _CachedFunction[Concatenate[_S, _Q], _R], instance: _S, owner: type | None = None
+    ) -> _CachedFunction[_Q, _R]: ...
     @overload
     def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def cache_clear(self) -> None: ...

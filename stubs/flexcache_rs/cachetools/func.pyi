@@ -1,7 +1,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, overload, type_check_only
 
-from flexcache_rs.cachetools import _CachedFunction
+from flexcache_rs.cachetools import _CachedFunction  # pyright: ignore[reportPrivateUsage]
 
 __all__ = ("fifo_cache", "lfu_cache", "lru_cache", "rr_cache", "ttl_cache")
 
