@@ -48,8 +48,7 @@ class Cache(FlexCache):
     Raises:
         ValueError: If `maxsize` is negative. From `cache[key] = value`, if the value is larger than the cache.
 
-    It is not safe to use from several threads without a lock, as cachetools' is not, where it runs Python: with
-    `getsizeof`, in a subclass, or with a `timer`.
+    With `getsizeof`, in a subclass that overrides calls, and in caches with times, several threads need a lock.
 
     >>> from flexcache_rs.cachetools import LRUCache
     >>> cache = LRUCache(maxsize=2)
@@ -360,8 +359,15 @@ class RRCache(Cache):
             self.__keys.append(key)
 
     def __delitem__(self, key: Any) -> None:
-        self._remove_item(key)
-        self._forget(key)
+        if not self._simple:
+            self._remove_item(key)
+        elif not _delete(self, key):
+            raise KeyError(key)
+        places, keys = self.__places, self.__keys
+        place, last = places.pop(key), keys.pop()
+        if place < len(keys):
+            keys[place] = last
+            places[last] = place
 
     def _forget(self, key: Any) -> None:
         """Take a key out of the sequence: the last one takes its place."""
@@ -392,7 +398,11 @@ class RRCache(Cache):
         key = self.__choice(self.__keys)
         if self._simple:
             value = _pop(self, key)
-            self._forget(key)
+            places, keys = self.__places, self.__keys
+            place, last = places.pop(key), keys.pop()
+            if place < len(keys):
+                keys[place] = last
+                places[last] = place
             return key, value
         value = _peek(self, key)
         del self[key]
