@@ -44,6 +44,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::object::canonical_key::canonical_key;
     #[pymodule_export]
+    use crate::py::object::did_you_mean::unexpected_argument;
+    #[pymodule_export]
     use crate::py::process::background::after_fork_in_child;
     #[pymodule_export]
     use crate::py::process::logging::reset_logging;
@@ -64,6 +66,7 @@ mod _core {
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
         crate::py::memory::fast::install(module.py())?;
+        crate::py::memory::constructor::install(module.py());
         crate::py::memoize::memoized::install(module.py())?;
         let os = module.py().import("os")?;
         if os.hasattr("register_at_fork")? {

@@ -50,7 +50,7 @@ def _wrap(function, maxsize, typed):
     return wrapper
 
 
-def lru_cache(maxsize=128, typed=False):
+def lru_cache(maxsize=128, typed=False, **unknown):
     """Remember a function's most recent results: functools.lru_cache, faster.
 
     Used bare or with arguments. What is returned has cache_info(), cache_clear(),
@@ -61,6 +61,7 @@ def lru_cache(maxsize=128, typed=False):
     Args:
         maxsize: the largest number of results; None for no limit, 0 or less for none at all.
         typed: whether equal arguments of different types are different, as in f(3) and f(3.0).
+        **unknown: refused, with the name that was meant.
 
     Raises:
         TypeError: where maxsize is neither an integer, None nor a callable.
@@ -77,12 +78,20 @@ def lru_cache(maxsize=128, typed=False):
     >>> square.cache_info()
     CacheInfo(hits=1, misses=1, maxsize=32, currsize=1)
     """
+    for name in unknown:
+        raise TypeError(_core._unexpected_argument("lru_cache", name, ["maxsize", "typed"]))
     if callable(maxsize) and isinstance(typed, bool):
         return _wrap(maxsize, 128, typed)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("Expected first argument to be an integer, a callable, or None")
     most = None if maxsize is None else max(maxsize, 0)
-    return lambda function: _wrap(function, most, typed)
+
+    def wrap(function):
+        if not callable(function):
+            raise TypeError(f"the first argument must be callable, not {type(function).__name__}")
+        return _wrap(function, most, typed)
+
+    return wrap
 
 
 def cache(function, /):

@@ -10,6 +10,16 @@ from flexcache_rs import _core, _function_name
 from flexcache_rs._memo import AsyncMemo, SyncMemo, is_in_class_body, ready
 from flexcache_rs._memoize_options import Plan, function_or_none
 
+# What memoize() takes, and what it hands on to the cache that it makes.
+_OPTIONS = (
+    *("cache", "ttl", "soft_ttl", "early_refresh", "stale_if_error", "jitter", "typed", "key", "ignore", "condition"),
+    *("cache_exceptions", "exception_ttl", "tags", "name", "version"),
+)
+_OPTIONS_OF_CACHES = (
+    *("eviction_policy", "scan_interval", "max_items", "max_bytes", "default_ttl", "thread_safe", "shards"),
+    *("background_expiry", "on_evict", "store", "coherence", "record", "record_limit", "name"),
+)
+
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 
@@ -211,6 +221,9 @@ def memoize(
     """
     if cache is not None and not isinstance(cache, _core.FlexCache):
         raise TypeError(f"cache must be a FlexCache or None, not {type(cache).__name__}")
+    for option in options:
+        if option not in _OPTIONS_OF_CACHES:
+            raise TypeError(_core._unexpected_argument("memoize", option, [*_OPTIONS, *_OPTIONS_OF_CACHES]))
     if cache is not None and options:
         raise TypeError(f"memoize() takes {', '.join(options)} only without a cache, which has its own")
     if not isinstance(typed, bool):

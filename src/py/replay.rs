@@ -57,9 +57,11 @@ impl Trace<'_> {
         let Self { keys, weights, seed, .. } = *self;
         let limits = self.limits(size);
         match policy {
-            PolicyName::Lru => replay::<Lru>(keys, weights, limits, seed, go_on),
-            PolicyName::Fifo => replay::<Fifo>(keys, weights, limits, seed, go_on),
-            PolicyName::Lfu => replay::<Lfu>(keys, weights, limits, seed, go_on),
+            PolicyName::Lru | PolicyName::ListedLru => replay::<Lru>(keys, weights, limits, seed, go_on),
+            PolicyName::Fifo | PolicyName::Listed | PolicyName::ListedFifo => {
+                replay::<Fifo>(keys, weights, limits, seed, go_on)
+            }
+            PolicyName::Lfu | PolicyName::ListedLfu => replay::<Lfu>(keys, weights, limits, seed, go_on),
             PolicyName::Random => replay::<Random>(keys, weights, limits, seed, go_on),
             PolicyName::Sieve => replay::<Sieve>(keys, weights, limits, seed, go_on),
             PolicyName::S3Fifo => replay::<S3Fifo>(keys, weights, limits, seed, go_on),

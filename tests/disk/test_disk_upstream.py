@@ -5,24 +5,24 @@ The tests are taken from its source distribution when they are run, and are no p
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from scale import may_skip
+from upstream import Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = "5.6.3"
-SHA256 = "2c3a3fa2743d8535d832ec61c2054a1641f41775aa7c556758a109941e33e4fc"
+DISKCACHE = Distribution(
+    "diskcache", "5.6.3", "2c3a3fa2743d8535d832ec61c2054a1641f41775aa7c556758a109941e33e4fc", "diskcache-suite"
+)
 
 FILES = {"core": 87, "deque": 33, "djangocache": 64, "fanout": 42, "index": 12, "recipes": 5}
 """How many tests there are in each. Of `test_doctest`, the examples in this project's own docstrings are run by its
@@ -123,32 +123,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="module")
-def distribution(request: pytest.FixtureRequest) -> Path:
-    """The source distribution: from the cache of pytest, or from PyPI."""
-    assert request.config.cache is not None
-    kept = request.config.cache.mkdir("python-diskcache") / f"diskcache-{VERSION}.tar.gz"
-    if not kept.exists():
-        wanted = ["--no-deps", "--no-binary", ":all:", "--dest", str(kept.parent), f"diskcache=={VERSION}"]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", *wanted]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        if may_skip("diskcache-suite", done.returncode == 0):
-            pytest.skip(f"the source distribution of python-diskcache cannot be had: {done.stderr.strip()[-300:]}")
-    assert hashlib.sha256(kept.read_bytes()).hexdigest() == SHA256
-    return kept
-
-
-@pytest.fixture(scope="module")
-def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with their tests, this library under their name, and what else the tests need."""
     place = tmp_path_factory.mktemp("upstream")
     tests = place / "tests"
     tests.mkdir()
     (place / "shim").mkdir()
-    with tarfile.open(distribution) as archive:
-        for name in FILES:
-            member = archive.extractfile(f"diskcache-{VERSION}/tests/test_{name}.py")
-            assert member is not None
-            (tests / f"test_{name}.py").write_bytes(member.read())
+    DISKCACHE.unpack(request.config, place)
+    for test in tests.glob("test_*.py"):
+        if test.stem.removeprefix("test_") not in FILES:
+            test.unlink()
     (tests / "__init__.py").touch()
     (tests / "settings.py").write_text(SETTINGS)
     (tests / "models.py").write_text(MODELS)

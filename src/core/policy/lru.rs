@@ -52,6 +52,10 @@ impl Policy for Lru {
         self.list.iter(&self.links)
     }
 
+    fn restore(&mut self, slot: Slot, _hash: u64, _rank: u64) {
+        self.list.move_to_back(&mut self.links, slot);
+    }
+
     fn allocated_bytes(&self) -> usize {
         self.links.allocated_bytes()
     }

@@ -7,11 +7,14 @@
 //! segmented main space, [`tuner`] finds the best size of the window by miniature simulations.
 
 mod auto;
+mod exact_lfu;
 mod fifo;
 mod ghosts;
 mod lfu;
+mod listed;
 mod lru;
 mod random;
+mod requeue;
 mod s3fifo;
 mod seed;
 mod sieve;
@@ -24,10 +27,13 @@ mod windowed;
 pub use auto::Auto;
 #[cfg(feature = "untuned")]
 pub use auto::{UntunedGhosts, UntunedWindow};
+pub use exact_lfu::ExactLfu;
 pub use fifo::Fifo;
 pub use lfu::Lfu;
+pub use listed::Listed;
 pub use lru::Lru;
 pub use random::Random;
+pub use requeue::Requeue;
 pub use s3fifo::S3Fifo;
 pub use sieve::Sieve;
 pub use tinylfu::TinyLfu;
@@ -77,8 +83,14 @@ pub trait Policy {
     /// An entry came in. *Policy leaves:* `slot` known.
     fn on_insert(&mut self, slot: Slot, hash: u64);
 
-    /// An entry was read or replaced. *Policy leaves:* the order changed as the policy says.
+    /// An entry was read. *Policy leaves:* the order changed as the policy says.
     fn on_access(&mut self, slot: Slot, hash: u64);
+
+    /// The value of an entry was replaced. *Policy leaves:* the order changed as the policy says.
+    #[inline(always)]
+    fn on_replace(&mut self, slot: Slot, hash: u64) {
+        self.on_access(slot, hash);
+    }
 
     /// An entry leaves after this call, not for want of room. *Policy leaves:* no trace of `slot`.
     fn on_remove(&mut self, slot: Slot);
@@ -104,6 +116,11 @@ pub trait Policy {
     /// Every entry once, the next victim first, and the others about as they would follow if
     /// nothing else happened. O(n) in all.
     fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot>;
+
+    /// Every entry once, in the order in which they are shown to the user. O(n) in all.
+    fn listing(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
+        self.order(entries)
+    }
 
     /// How well established an entry is, for [`restore`](Self::restore); 0 where the order says
     /// all there is to say.

@@ -244,7 +244,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         clock: &impl Clock,
         sink: &mut impl RemovalSink<K, V>,
     ) -> Result<(), OutOfMemory> {
-        self.policy.on_access(slot, self.nodes.get(slot).hash);
+        self.policy.on_replace(slot, self.nodes.get(slot).hash);
         if self.weights.get(slot) == weight { Ok(()) } else { self.reweigh(slot, weight, clock, sink) }
     }
 
@@ -286,7 +286,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.stats.updates += 1;
         self.remove_tags(slot);
         let node = self.nodes.get_mut(slot);
-        self.policy.on_access(slot, node.hash);
+        self.policy.on_replace(slot, node.hash);
         std::mem::replace(&mut node.value, value)
     }
 

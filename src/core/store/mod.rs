@@ -375,6 +375,12 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.policy.order(Present(&self.nodes, &self.weights))
     }
 
+    /// The slots of all entries in the order in which they are shown: that of [`slots`](Self::slots), unless
+    /// the policy keeps another. O(n) in all.
+    pub fn listing(&self) -> impl Iterator<Item = Slot> {
+        self.policy.listing(Present(&self.nodes, &self.weights))
+    }
+
     /// How well established an entry is, for [`restore`](Self::restore).
     #[must_use]
     pub fn rank(&self, slot: Slot) -> u64 {

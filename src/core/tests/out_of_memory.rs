@@ -6,7 +6,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
+use flexcache_core::policy::{
+    Auto, ExactLfu, Fifo, Lfu, Listed, Lru, Policy, Random, Requeue, S3Fifo, Sieve, TinyLfu,
+};
 use flexcache_core::{EntryStore, Error, Limits, ManualClock, New, OutOfMemory, Removed, Slot, TryClone};
 
 thread_local! {
@@ -220,6 +222,12 @@ fn lfu_survives() {
 }
 
 #[test]
+fn policies_of_mappings_survive() {
+    every_operation_survives::<Listed<ExactLfu>>(&[0, 8]);
+    every_operation_survives::<Listed<Requeue>>(&[0, 8]);
+}
+
+#[test]
 fn random_survives() {
     every_operation_survives::<Random>(&[0, 8]);
 }
@@ -269,6 +277,8 @@ fn memory_is_for_what_is_stored() {
     a_limit_costs_nothing::<Lru>();
     a_limit_costs_nothing::<Fifo>();
     a_limit_costs_nothing::<Lfu>();
+    a_limit_costs_nothing::<Listed<ExactLfu>>();
+    a_limit_costs_nothing::<Listed<Requeue>>();
     a_limit_costs_nothing::<Random>();
     a_limit_costs_nothing::<Sieve>();
     a_limit_costs_nothing::<S3Fifo>();

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyInt, PyWeakrefMethods, PyWeakrefReference};
 use super::call_key::Call;
 use super::memoized::{LookupKey, Memoized};
 use crate::py::memory::any_store::Complicated;
+use crate::py::memory::read::site;
 use crate::py::memory::state::FlexCache;
 use crate::py::memory::tier::Freshness;
 use crate::py::object::canonical_key::CanonicalKey;
@@ -157,7 +158,8 @@ impl Memoized {
         let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
         if let Some(key) = &self.key {
             let key = self.named(&call, call.call(key)?)?;
-            let hash = cache.get().hash(key.as_borrowed())?;
+            let hash =
+                cache.get().hash(key.as_borrowed()).map_err(|error| self.unhashable(this.py(), error))?;
             return self.look_up(this, cache, &call, LookupKey { key, hash });
         }
         let instance = self.instance(&this, &call)?;
@@ -165,12 +167,14 @@ impl Memoized {
         if self.in_store {
             let key = self.arguments.key_in_store(&call)?.into_any();
             let hash = cache.get().hash(key.as_borrowed())?;
-            if let Ok(Some(value)) = cache.get().read_if_plain(key.as_borrowed(), hash) {
+            if let Ok(Some(value)) = cache.get().read_if_plain::<{ site::MEMOIZED }>(key.as_borrowed(), hash)
+            {
                 return self.hit(this, value, &call, |_| Ok(key));
             }
             return self.look_up(this, cache, &call, LookupKey { key, hash });
         }
-        let hash = cache.get().hash_of(self.arguments.hash(&call)?);
+        let hash = self.arguments.hash(&call).map_err(|error| self.unhashable(this.py(), error))?;
+        let hash = cache.get().hash_of(hash);
         match self.read_call(cache, &call, hash) {
             Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
             Ok(None) => self.miss(this, cache, &call, LookupKey { key: self.arguments.key(&call)?, hash }),

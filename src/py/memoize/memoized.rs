@@ -293,10 +293,11 @@ impl Memoized {
             return attached(py, |_| self.answer_with_made_key(this, cache, call));
         }
         let (found, hash) = if let Some(key) = self.arguments.sole(&call) {
-            let hash = cache.get().hash(key)?;
+            let hash = cache.get().hash(key).map_err(|error| self.unhashable(py, error))?;
             (cache.get().read_if_plain::<{ site::MEMOIZED }>(key, hash), hash)
         } else {
-            let hash = cache.get().hash_of(self.arguments.hash(&call)?);
+            let hash = self.arguments.hash(&call).map_err(|error| self.unhashable(py, error))?;
+            let hash = cache.get().hash_of(hash);
             (self.read_call(cache, &call, hash), hash)
         };
         match found {
@@ -310,6 +311,28 @@ impl Memoized {
                 self.look_up(this, cache, &call, LookupKey { key, hash })
             }),
         }
+    }
+
+    /// The error for arguments that have no hash, which says of which function they are.
+    #[cold]
+    pub(super) fn unhashable(&self, py: Python<'_>, error: PyErr) -> PyErr {
+        attached(py, |py| {
+            if !error.is_instance_of::<PyTypeError>(py) {
+                return error;
+            }
+            let function = self.function.bind(py);
+            let name =
+                function.getattr(intern!(py, "__qualname__")).and_then(|name| name.extract::<String>());
+            let Ok(name) = name.or_else(|_| function.repr().map(|text| text.to_string())) else {
+                return error;
+            };
+            let told = PyTypeError::new_err(format!(
+                "{name}() got an argument that cannot be in a key: {}",
+                error.value(py)
+            ));
+            told.set_cause(py, Some(error));
+            told
+        })
     }
 
     /// Reads the result of a call, whose arguments are compared where they are.

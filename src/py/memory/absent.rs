@@ -3,7 +3,7 @@
 //! They lie in tables of their own beside the entries, so that nothing that goes through the entries meets them, and a
 //! hit of an entry costs what it costs without them.
 
-use flexcache_core::{Cause, Limits, Nanos};
+use flexcache_core::{Cause, Limits, Nanos, OutOfMemory};
 use pyo3::prelude::*;
 
 use super::any_store::{AnyStore, PolicyName};
@@ -19,9 +19,11 @@ pub(crate) struct AbsentKeys {
 }
 
 impl AbsentKeys {
-    pub(super) fn new(ttl: Nanos, shards: usize, waits: bool) -> Self {
+    pub(super) fn new(ttl: Nanos, shards: usize, waits: bool) -> Result<Self, OutOfMemory> {
         let table = || AnyStore::new(PolicyName::Fifo, Limits::new(0, 0), rand::random());
-        Self { shards: Shards::new((1..shards).map(|_| table()), table(), waits), ttl }
+        let first = table()?;
+        let rest = (1..shards).map(|_| table()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { shards: Shards::new(rest.into_iter(), first, waits), ttl })
     }
 
     pub(super) fn is_empty(&mut self) -> bool {

@@ -1,6 +1,8 @@
 //! One store, whatever its policy: the only place that names all policies.
 
-use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
+use flexcache_core::policy::{
+    Auto, ExactLfu, Fifo, Lfu, Listed, Lru, Policy, Random, Requeue, S3Fifo, Sieve, TinyLfu,
+};
 use flexcache_core::{
     Cause, Clock, EntryStore, Error, Limits, Lookup, Nanos, New, OutOfMemory, Slot, Stamp, Stats, TryBox,
     store::Drained,
@@ -27,9 +29,15 @@ pub(crate) enum PolicyName {
     S3Fifo,
     TinyLfu,
     Auto,
+    /// Those of the classes that stand in for cachetools': iteration is in order of insertion.
+    Listed,
+    ListedLru,
+    ListedFifo,
+    ListedLfu,
 }
 
 impl PolicyName {
+    /// Those that a user may name.
     pub(crate) const ALL: [Self; 8] = [
         Self::Lru,
         Self::Fifo,
@@ -41,6 +49,10 @@ impl PolicyName {
         Self::Auto,
     ];
 
+    /// Those for mappings, whose values are only kept: they are neither weighed nor closed.
+    pub(crate) const OF_MAPPINGS: [Self; 4] =
+        [Self::Listed, Self::ListedLru, Self::ListedFifo, Self::ListedLfu];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Lru => "lru",
@@ -51,6 +63,10 @@ impl PolicyName {
             Self::S3Fifo => "s3fifo",
             Self::TinyLfu => "tinylfu",
             Self::Auto => "auto",
+            Self::Listed => "listed",
+            Self::ListedLru => "listed-lru",
+            Self::ListedFifo => "listed-fifo",
+            Self::ListedLfu => "listed-lfu",
         }
     }
 }
@@ -72,6 +88,9 @@ pub(crate) enum AnyStore {
     S3Fifo(TryBox<PyStore<S3Fifo>>),
     TinyLfu(TryBox<PyStore<TinyLfu>>),
     Auto(TryBox<PyStore<Auto>>),
+    ListedLru(TryBox<PyStore<Listed<Lru>>>),
+    ListedFifo(TryBox<PyStore<Listed<Requeue>>>),
+    ListedLfu(TryBox<PyStore<Listed<ExactLfu>>>),
 }
 
 fn boxed<P: Policy>(limits: Limits, seed: u64) -> Result<TryBox<PyStore<P>>, OutOfMemory> {
@@ -111,6 +130,9 @@ macro_rules! on_store {
             AnyStore::S3Fifo($store) => $call,
             AnyStore::TinyLfu($store) => $call,
             AnyStore::Auto($store) => $call,
+            AnyStore::ListedLfu($store) => $call,
+            AnyStore::ListedFifo($store) => $call,
+            AnyStore::ListedLru($store) => $call,
         }
     };
 }
@@ -119,13 +141,16 @@ impl AnyStore {
     pub(crate) fn new(policy: PolicyName, limits: Limits, seed: u64) -> Result<Self, OutOfMemory> {
         Ok(match policy {
             PolicyName::Lru => Self::Lru(EntryStore::new(limits, seed)),
-            PolicyName::Fifo => Self::Fifo(EntryStore::new(limits, seed)),
+            PolicyName::Fifo | PolicyName::Listed => Self::Fifo(EntryStore::new(limits, seed)),
             PolicyName::Lfu => Self::Lfu(boxed(limits, seed)?),
             PolicyName::Random => Self::Random(boxed(limits, seed)?),
             PolicyName::Sieve => Self::Sieve(boxed(limits, seed)?),
             PolicyName::S3Fifo => Self::S3Fifo(boxed(limits, seed)?),
             PolicyName::TinyLfu => Self::TinyLfu(boxed(limits, seed)?),
             PolicyName::Auto => Self::Auto(boxed(limits, seed)?),
+            PolicyName::ListedLfu => Self::ListedLfu(boxed(limits, seed)?),
+            PolicyName::ListedFifo => Self::ListedFifo(boxed(limits, seed)?),
+            PolicyName::ListedLru => Self::ListedLru(boxed(limits, seed)?),
         })
     }
 
@@ -354,6 +379,11 @@ impl AnyStore {
         on_store!(self, store => try_collect(store.len(), store.slots()))
     }
 
+    /// The slots in the order of iteration.
+    pub(crate) fn listing(&self) -> PyResult<Vec<Slot>> {
+        on_store!(self, store => try_collect(store.len(), store.listing()))
+    }
+
     pub(crate) fn key(&self, slot: Slot) -> &Py<PyAny> {
         on_store!(self, store => store.key(slot))
     }
@@ -421,6 +451,9 @@ impl AnyStore {
             Self::S3Fifo(_) => size_of::<PyStore<S3Fifo>>(),
             Self::TinyLfu(_) => size_of::<PyStore<TinyLfu>>(),
             Self::Auto(_) => size_of::<PyStore<Auto>>(),
+            Self::ListedLru(_) => size_of::<PyStore<Listed<Lru>>>(),
+            Self::ListedFifo(_) => size_of::<PyStore<Listed<Requeue>>>(),
+            Self::ListedLfu(_) => size_of::<PyStore<Listed<ExactLfu>>>(),
         };
         boxed + on_store!(self, store => store.allocated_bytes())
     }
@@ -457,6 +490,9 @@ impl AnyStore {
             Self::S3Fifo(store) => Self::S3Fifo(TryBox::new(store.try_map(share)?)?),
             Self::TinyLfu(store) => Self::TinyLfu(TryBox::new(store.try_map(share)?)?),
             Self::Auto(store) => Self::Auto(TryBox::new(store.try_map(share)?)?),
+            Self::ListedLfu(store) => Self::ListedLfu(TryBox::new(store.try_map(share)?)?),
+            Self::ListedFifo(store) => Self::ListedFifo(TryBox::new(store.try_map(share)?)?),
+            Self::ListedLru(store) => Self::ListedLru(TryBox::new(store.try_map(share)?)?),
         })
     }
 }

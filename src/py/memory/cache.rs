@@ -19,7 +19,7 @@ use super::state::FlexCache;
 use super::stats::CacheStats;
 use super::terms::IfPresent;
 use super::views::{CacheIterator, CacheView, What};
-use super::{fast, pickle, repr};
+use super::{fast, mapping, pickle, repr};
 use crate::py::removal::aclose;
 use crate::py::removal::notifier::RemovalNotifier;
 
@@ -56,6 +56,7 @@ impl FlexCache {
         record_limit: OptionalArgument<'_>,
     ) -> PyResult<Self> {
         fast::finalize_instances_of(class);
+        fast::hurry_instances_of(class);
         let arguments = ConstructorArguments {
             eviction_policy,
             scan_interval,
@@ -92,18 +93,28 @@ impl FlexCache {
     // class there, and the slots here are replaced.
 
     /// The value of `key`; KeyError where it is absent. Counts as an access. O(1).
-    fn __getitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let hash = self.hash(key.as_borrowed())?;
-        self.read(key.as_borrowed(), hash)?.ok_or_else(|| missing(key))
+    fn __getitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let hash = this.get().hash(key.as_borrowed())?;
+        match this.get().read(key.as_borrowed(), hash)? {
+            Some(value) => Ok(value),
+            None => mapping::missing_item(this, key),
+        }
     }
 
     fn __setitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if this.get().stores_in_python() {
+            return mapping::store_item(this, key, value);
+        }
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
         Self::write(&this.as_borrowed(), key, value, None, None, IfPresent::Replace).map(drop)
     }
 
-    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.remove_or_raise(key)
+    fn __delitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        if this.get().stores_in_python() {
+            mapping::remove_item(this, key)
+        } else {
+            this.get().remove_or_raise(key)
+        }
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -1,19 +1,27 @@
 //! From the arguments of `FlexCache(...)` to a cache.
 
+use std::ffi::c_void;
+use std::mem::transmute;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use flexcache_core::Limits;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyType};
 
 use super::any_store::{AnyStore, PolicyName};
 use super::core_errors::out_of_memory;
 use super::options::{self, OptionalArgument, Options};
-use super::state::{Callbacks, FlexCache};
+use super::state::{self, Callbacks, FlexCache};
 use super::stores;
 use super::tier::Tier;
-use crate::py::object::duration;
+use crate::py::object::entered::entered;
 use crate::py::object::running_python::call;
+use crate::py::object::{did_you_mean, duration};
 use crate::py::store::seam::Coherence;
 
 /// For how long a load reserves its key where nothing else is said.
@@ -21,6 +29,102 @@ const LEASE_SECONDS: f64 = 30.0;
 
 /// How long a load waits for another one beyond this cache, where nothing else is said.
 const LEASE_WAIT: Duration = Duration::from_secs(30);
+
+/// What the constructor takes.
+const OPTIONS: [&str; 17] = [
+    "eviction_policy",
+    "scan_interval",
+    "max_items",
+    "max_bytes",
+    "default_ttl",
+    "thread_safe",
+    "shards",
+    "background_expiry",
+    "on_evict",
+    "store",
+    "coherence",
+    "lease",
+    "lease_wait",
+    "negative_ttl",
+    "name",
+    "record",
+    "record_limit",
+];
+
+/// The constructor as PyO3 made it.
+static MADE_BY_PYO3: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// The constructor: PyO3's, with messages that say what was probably meant.
+unsafe extern "C" fn new(
+    class: *mut ffi::PyTypeObject,
+    args: *mut ffi::PyObject,
+    options: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let made_by_pyo3 = MADE_BY_PYO3.load(Ordering::Relaxed);
+    // SAFETY: the interpreter calls attached, with a class, a tuple, and a dict or null; what was stored is a
+    // constructor or null.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let of = Borrowed::from_ptr(py, class.cast()).cast_unchecked::<PyType>();
+            let known = match Borrowed::from_ptr_or_opt(py, options) {
+                Some(options) => check_names(&options.cast_unchecked::<PyDict>()),
+                None => Ok(()),
+            };
+            let construct = transmute::<*mut c_void, Option<ffi::newfunc>>(made_by_pyo3);
+            let made = known.and_then(|()| {
+                let made = construct.map_or(ptr::null_mut(), |construct| construct(class, args, options));
+                if made.is_null() { Err(PyErr::fetch(py)) } else { Ok(made) }
+            });
+            made.map_err(|error| of_subclass(&of, error))
+        })
+    }
+}
+
+fn check_names(options: &Bound<'_, PyDict>) -> PyResult<()> {
+    for name in options.keys() {
+        let Ok(name) = name.cast_into::<PyString>() else { continue };
+        let name = name.to_string_lossy();
+        if !OPTIONS.contains(&&*name) {
+            let message = did_you_mean::unexpected("FlexCache", &name, &OPTIONS);
+            return Err(PyTypeError::new_err(message));
+        }
+    }
+    Ok(())
+}
+
+/// Says of arguments that a subclass takes in its `__init__` alone that `__new__` gets them too.
+fn of_subclass(class: &Bound<'_, PyType>, error: PyErr) -> PyErr {
+    let py = class.py();
+    let base = state::type_of(py);
+    let initializer = |class: &Bound<'_, PyType>| {
+        // SAFETY: it is a type, and the thread is attached.
+        unsafe { (*class.as_type_ptr()).tp_init }.map_or(0, |initialize| initialize as usize)
+    };
+    let has_own = initializer(class) != initializer(&base);
+    if !has_own || !error.is_instance_of::<PyTypeError>(py) {
+        return error;
+    }
+    let Ok(name) = class.name() else { return error };
+    let told = PyTypeError::new_err(format!(
+        "{name}() passes its arguments to FlexCache.__new__, which has others: {}. Give {name} a __new__ beside its \
+         __init__, which calls super().__new__(cls, max_items=...) with FlexCache's options",
+        error.value(py)
+    ));
+    told.set_cause(py, Some(error));
+    told
+}
+
+/// Puts the constructor in its slot. Called once, before anyone can make a subclass.
+pub(crate) fn install(py: Python<'_>) {
+    let of = state::type_of(py).as_type_ptr();
+    // SAFETY: the type is ours, made on the heap, and not in use yet.
+    unsafe {
+        let made_by_pyo3 = (*of).tp_new.map_or(ptr::null_mut(), |construct| construct as *mut c_void);
+        MADE_BY_PYO3.store(made_by_pyo3, Ordering::Relaxed);
+        (*of).tp_new = Some(new);
+        ffi::PyType_Modified(of);
+    }
+}
 
 /// What the constructor was called with.
 pub(super) struct ConstructorArguments<'py> {
@@ -46,6 +150,9 @@ pub(super) struct ConstructorArguments<'py> {
 impl ConstructorArguments<'_> {
     /// Checks the arguments and makes the cache.
     pub(super) fn construct(self, py: Python<'_>) -> PyResult<FlexCache> {
+        if let Some(given) = &self.eviction_policy.0 {
+            options::no_size(given)?;
+        }
         let named = self.eviction_policy.or(Some(PolicyName::Lru), options::policy)?;
         let limits = Limits::new(
             self.max_items.or(0, |most| options::count("max_items", most))?,
@@ -64,7 +171,7 @@ impl ConstructorArguments<'_> {
             background: self.background_expiry.or(None, options::background)?,
             negative_ttl: self.negative_ttl.or(None, |ttl| options::negative_ttl(ttl, has_store))?,
             name: self.name.or(None, |name| options::text("name", name))?,
-            runs_hooks: true,
+            runs_hooks: !named.is_some_and(|policy| PolicyName::OF_MAPPINGS.contains(&policy)),
             record: self.record.or(None, options::record)?,
             record_limit: self
                 .record_limit

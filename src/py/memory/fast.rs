@@ -15,10 +15,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
 use super::any_store::Complicated;
-use super::load_in_thread;
 use super::read::site;
 use super::state::{self, FlexCache};
 use super::terms::{IfPresent, Terms};
+use super::{load_in_thread, mapping};
+use crate::py::object::did_you_mean;
 use crate::py::object::entered::entered;
 use crate::py::object::hooks;
 use crate::py::object::running_python::attached;
@@ -206,9 +207,7 @@ impl<const N: usize> Parameters<N> {
                     )));
                 }
                 None => {
-                    return Err(PyTypeError::new_err(format!(
-                        "{method}() got an unexpected keyword argument '{name}'"
-                    )));
+                    return Err(PyTypeError::new_err(did_you_mean::unexpected(method, &name, &self.names)));
                 }
             }
         }
@@ -305,7 +304,7 @@ unsafe fn write<const SITE: u8>(
     let (cache, key, value, ttl) =
         unsafe { (cache_of(py, this), object(py, key), object(py, value), given(py, ttl)) };
     let hash = cache.get().hash(key)?;
-    let weight = hooks::weight(&value)?;
+    let weight = if cache.get().options.runs_hooks { hooks::weight(&value)? } else { 1 };
     if ttl.is_none() && weight == 1 && cache.get().write_if_plain::<SITE>(key, value, hash).is_ok() {
         return Ok(());
     }
@@ -400,7 +399,10 @@ unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject
     unsafe {
         entered(ptr::null_mut(), |py| match read::<{ site::SUBSCRIPT }>(py, this, key)? {
             Some(value) => Ok(value.into_ptr()),
-            None => Err(PyKeyError::new_err((object(py, key).to_owned().unbind(),))),
+            None => {
+                let (cache, key) = (cache_of(py, this).to_owned(), object(py, key).to_owned());
+                attached(py, |_| mapping::missing_item(&cache, &key)).map(Py::into_ptr)
+            }
         })
     }
 }
@@ -413,8 +415,17 @@ unsafe extern "C" fn assign_subscript(
     // SAFETY: as for `get`; a null value means `del`.
     unsafe {
         entered(-1, |py| {
+            let in_python = cache_of(py, this).get().stores_in_python();
             if value.is_null() {
+                if in_python {
+                    let (cache, key) = (cache_of(py, this), object(py, key));
+                    return attached(py, |_| mapping::remove_item(&cache, &key)).map(|()| 0);
+                }
                 return cache_of(py, this).get().remove_or_raise_fast(object(py, key)).map(|()| 0);
+            }
+            if in_python {
+                let (cache, key, value) = (cache_of(py, this), object(py, key), object(py, value));
+                return attached(py, |_| mapping::store_item(&cache, &key, &value)).map(|()| 0);
             }
             write::<{ site::ASSIGN }>(py, this, key, value, ptr::null_mut()).map(|()| 0)
         })
@@ -478,6 +489,30 @@ pub(crate) fn finalize_instances_of(class: &Bound<'_, PyType>) {
     }
 }
 
+/// The slots as PyO3 made them, which a subclass takes from the methods of its base.
+static OF_PYO3: [AtomicPtr<c_void>; 3] = [const { AtomicPtr::new(ptr::null_mut()) }; 3];
+
+/// Gives a subclass the fast slots, where it has none of its own.
+pub(crate) fn hurry_instances_of(class: &Bound<'_, PyType>) {
+    let of = class.as_type_ptr();
+    // SAFETY: the type is a subclass of ours, made on the heap, so it has both tables, and this thread is attached.
+    unsafe {
+        let [subscript_slot, assign_slot, contains_slot] =
+            OF_PYO3.each_ref().map(|slot| slot.load(Ordering::Relaxed));
+        let mapping = (*of).tp_as_mapping;
+        if (*mapping).mp_subscript.is_some_and(|slot| slot as *mut c_void == subscript_slot) {
+            (*mapping).mp_subscript = Some(subscript);
+        }
+        if (*mapping).mp_ass_subscript.is_some_and(|slot| slot as *mut c_void == assign_slot) {
+            (*mapping).mp_ass_subscript = Some(assign_subscript);
+        }
+        let sequence = (*of).tp_as_sequence;
+        if (*sequence).sq_contains.is_some_and(|slot| slot as *mut c_void == contains_slot) {
+            (*sequence).sq_contains = Some(contains);
+        }
+    }
+}
+
 fn method(
     class: &Bound<'_, PyType>,
     name: &'static CStr,
@@ -519,6 +554,14 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let of = class.as_type_ptr();
     // SAFETY: the type is ours, made by PyO3 on the heap with both tables, and not in use yet.
     unsafe {
+        let made_by_pyo3 = [
+            (*(*of).tp_as_mapping).mp_subscript.map(|slot| slot as *mut c_void),
+            (*(*of).tp_as_mapping).mp_ass_subscript.map(|slot| slot as *mut c_void),
+            (*(*of).tp_as_sequence).sq_contains.map(|slot| slot as *mut c_void),
+        ];
+        for (place, slot) in OF_PYO3.iter().zip(made_by_pyo3) {
+            place.store(slot.unwrap_or(ptr::null_mut()), Ordering::Relaxed);
+        }
         (*(*of).tp_as_mapping).mp_subscript = Some(subscript);
         (*(*of).tp_as_mapping).mp_ass_subscript = Some(assign_subscript);
         (*(*of).tp_as_sequence).sq_contains = Some(contains);

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::absent::AbsentKeys;
 use super::any_store::AnyStore;
+use super::core_errors::out_of_memory;
 use super::custom_policy;
 use super::expiry;
 use super::lookup::Shards;
@@ -59,8 +60,9 @@ impl FlexCache {
             .transpose()?;
         let waits = options.thread_safe || options.background.is_some();
         let count = usize::try_from(options.shards).unwrap_or(1);
+        let absent = options.negative_ttl.map(|ttl| AbsentKeys::new(ttl, count, waits)).transpose();
         Ok(Self {
-            absent: options.negative_ttl.map(|ttl| AbsentKeys::new(ttl, count, waits)),
+            absent: absent.map_err(out_of_memory)?,
             // The background thread is one more that uses the cache.
             shards: Shards::new(stores, first, waits),
             seed,
@@ -71,6 +73,7 @@ impl FlexCache {
             gate: callbacks.policy.is_some().then(Gate::default),
             watch: options.background.map(|interval| Arc::new(Watch::new(interval, expiry::DUTIES))),
             finalized: AtomicBool::new(false),
+            in_python: AtomicBool::new(false),
             notifier: RemovalNotifier::new(callbacks.on_evict, options.runs_hooks),
             slow_path: AtomicBool::new(
                 recorder.is_some() || callbacks.tier.is_some() || callbacks.policy.is_some(),

@@ -18,6 +18,7 @@ pub(crate) mod load_in_task;
 pub(crate) mod load_in_thread;
 pub(crate) mod loading;
 pub(crate) mod lookup;
+mod mapping;
 pub(crate) mod memory_store;
 pub(crate) mod negative_caching;
 pub(crate) mod observe;

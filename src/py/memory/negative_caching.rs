@@ -66,7 +66,7 @@ impl FlexCache {
         let refused = absent.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
             let deadline = Some(now.saturating_add(absent.ttl));
             let new = New { key: place.key.clone().unbind(), value: py.None(), weight: 1, deadline };
-            let refused = match store.put(found, place.hash, new, &[], &mut removed) {
+            let refused = match store.put(found, place.hash, new, &[], &SystemClock, &mut removed) {
                 Ok(slot) => {
                     if store.set_freshness(slot, freshness).is_err() {
                         store.remove(slot, Cause::Deleted, &mut removed);

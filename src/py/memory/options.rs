@@ -199,7 +199,8 @@ pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
 pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     let Ok(name) = value.cast::<PyString>() else { return Ok(None) };
     let name = name.to_str()?;
-    if let Some(policy) = PolicyName::ALL.into_iter().find(|policy| policy.as_str() == name) {
+    let known = PolicyName::ALL.into_iter().chain(PolicyName::OF_MAPPINGS);
+    if let Some(policy) = { known }.find(|policy| policy.as_str() == name) {
         return Ok(Some(policy));
     }
     let allowed = PolicyName::ALL.map(|policy| format!("'{}'", policy.as_str())).join(", ");
@@ -209,11 +210,27 @@ pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     )))
 }
 
-pub(crate) fn shards(value: &Bound<'_, PyAny>, limits: Limits) -> PyResult<u64> {
-    let shards = count("shards", value)?;
-    if shards == 0 || shards > MOST_SHARDS {
-        return Err(PyValueError::new_err(format!("shards must be from 1 to {MOST_SHARDS}, not {shards}")));
+/// Refuses a number in place of the policy, which comes first.
+pub(crate) fn no_size(policy: &Bound<'_, PyAny>) -> PyResult<()> {
+    match integer(&policy.as_borrowed()) {
+        Ok(Some(size)) if !policy.is_instance_of::<PyString>() => {
+            let size = shown(&size.as_any().as_borrowed());
+            Err(PyTypeError::new_err(format!(
+                "eviction_policy must be a policy's name or an object with on_insert, on_access, on_remove and \
+                 victim, not the int {size}; did you mean max_items={size}?"
+            )))
+        }
+        _ => Ok(()),
     }
+}
+
+pub(crate) fn shards(value: &Bound<'_, PyAny>, limits: Limits) -> PyResult<u64> {
+    let number = integer(&value.as_borrowed())?.ok_or_else(|| wrong_type("shards", "an integer", value))?;
+    let shards = number.extract::<u64>().ok().filter(|shards| (1..=MOST_SHARDS).contains(shards));
+    let shards = shards.ok_or_else(|| {
+        let number = shown(&number.as_any().as_borrowed());
+        PyValueError::new_err(format!("shards must be from 1 to {MOST_SHARDS}, not {number}"))
+    })?;
     divisible(shards, limits)?;
     Ok(shards)
 }

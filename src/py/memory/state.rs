@@ -102,6 +102,8 @@ pub(crate) struct FlexCache {
     pub(crate) options: Options,
     pub(super) policy: Guard<Option<Py<PyAny>>>,
     pub(super) notifier: Arc<RemovalNotifier>,
+    /// Whether `[]=` and `del` are the subclass's own, in Python.
+    pub(super) in_python: AtomicBool,
     pub(super) last_scan: AtomicU64,
     pub(super) watch: Option<Arc<Watch>>,
     /// The finalizer has run: what comes in after that is removed without hooks, whose code the

@@ -51,7 +51,7 @@ impl CacheIterator {
         let mut entries = Vec::new();
         for (shard, store) in cache.get().shards.iter().enumerate() {
             store.with(py, |store| {
-                let slots = store.slots()?;
+                let slots = store.listing()?;
                 entries.try_reserve(slots.len()).map_err(|error| out_of_memory(error.into()))?;
                 entries.extend(slots.into_iter().map(|slot| IterEntry {
                     shard,

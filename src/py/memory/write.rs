@@ -62,7 +62,7 @@ impl FlexCache {
         if_present: IfPresent,
     ) -> PyResult<bool> {
         let hash = this.get().hash(key)?;
-        let weight = hooks::weight(&value)?;
+        let weight = if this.get().options.runs_hooks { hooks::weight(&value)? } else { 1 };
         let tags = options::tags(tags)?;
         Self::write_weighed(
             this,

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
@@ -58,10 +59,20 @@ struct State {
 /// All recorders, for the end of the program.
 static RECORDERS: Mutex<Vec<Weak<Recorder>>> = Mutex::new(Vec::new());
 
+/// The exception that Python's own `open` raises, which names the path.
+fn cannot_create(py: Python<'_>, path: &Path, error: std::io::Error) -> PyErr {
+    let Some(number) = error.raw_os_error() else { return error.into() };
+    let message = py.import("os").and_then(|os| os.call_method1("strerror", (number,)));
+    match message.and_then(|message| message.extract::<String>()) {
+        Ok(message) => PyOSError::new_err((number, message, path.to_path_buf())),
+        Err(_) => error.into(),
+    }
+}
+
 impl Recorder {
     /// Begins a trace in a new file, of at most so many lookups, where 0 is any number; with sizes if the cache has any.
     pub(crate) fn start(py: Python<'_>, path: PathBuf, most: u64, sized: bool) -> PyResult<Arc<Self>> {
-        let file = File::create(&path)?;
+        let file = File::create(&path).map_err(|error| cannot_create(py, &path, error))?;
         let (full, notes) = sync_channel(WAITING);
         let compressed = path.extension().is_some_and(|extension| extension == "gz");
         let thread = thread::Builder::new().name("flexcache-record".into()).spawn(move || {

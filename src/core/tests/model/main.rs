@@ -5,10 +5,12 @@ mod plain;
 mod run;
 
 use flexcache_core::Limits;
-use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Random, S3Fifo, Sieve, TinyLfu};
+use flexcache_core::policy::{
+    Auto, ExactLfu, Fifo, Lfu, Listed, Lru, Random, Requeue, S3Fifo, Sieve, TinyLfu,
+};
 use proptest::prelude::*;
 
-use orders::{AnyOrder, FifoOrder, LfuOrder, LruOrder, S3FifoOrder, SieveOrder};
+use orders::{AnyOrder, ExactLfuOrder, FifoOrder, LfuOrder, LruOrder, RequeueOrder, S3FifoOrder, SieveOrder};
 use run::{Hashing, Op, Run, agree};
 
 /// Lifetimes in nanoseconds: within a tick of the wheel, over some, and on every level.
@@ -72,6 +74,21 @@ proptest! {
     #[test]
     fn lfu_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
         agree::<Lfu, LfuOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn requeue_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<Requeue, RequeueOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn exact_lfu_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<ExactLfu, ExactLfuOrder>(limits, hashing, &ops);
+    }
+
+    #[test]
+    fn listed_agrees(limits in limits(), hashing in hashing(), ops in prop::collection::vec(op(), 0..120)) {
+        agree::<Listed<ExactLfu>, ExactLfuOrder>(limits, hashing, &ops);
     }
 
     #[test]

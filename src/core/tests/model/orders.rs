@@ -24,6 +24,10 @@ pub(crate) trait Order: Default {
 
     fn insert(&mut self, key: u8, hash: u64);
     fn access(&mut self, key: u8);
+    fn replace(&mut self, key: u8) {
+        self.access(key);
+    }
+
     fn remove(&mut self, key: u8);
     fn order(&self) -> Vec<u8>;
 }
@@ -70,6 +74,55 @@ impl Order for LruOrder {
 
     fn order(&self) -> Vec<u8> {
         self.0.clone()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct RequeueOrder(LruOrder);
+
+impl Order for RequeueOrder {
+    fn insert(&mut self, key: u8, hash: u64) {
+        self.0.insert(key, hash);
+    }
+
+    fn access(&mut self, _key: u8) {}
+
+    fn replace(&mut self, key: u8) {
+        self.0.access(key);
+    }
+
+    fn remove(&mut self, key: u8) {
+        self.0.remove(key);
+    }
+
+    fn order(&self) -> Vec<u8> {
+        self.0.order()
+    }
+}
+
+/// Keys with their counts, in the order in which they came to have them.
+#[derive(Default)]
+pub(crate) struct ExactLfuOrder(Vec<(u64, u8)>);
+
+impl Order for ExactLfuOrder {
+    fn insert(&mut self, key: u8, _hash: u64) {
+        self.0.push((1, key));
+    }
+
+    fn access(&mut self, key: u8) {
+        let at = self.0.iter().position(|&(_, other)| other == key).expect("present");
+        let (count, _) = self.0.remove(at);
+        self.0.push((count + 1, key));
+    }
+
+    fn remove(&mut self, key: u8) {
+        self.0.retain(|&(_, other)| other != key);
+    }
+
+    fn order(&self) -> Vec<u8> {
+        let mut keys = self.0.clone();
+        keys.sort_by_key(|&(count, _)| count);
+        keys.into_iter().map(|(_, key)| key).collect()
     }
 }
 

@@ -201,7 +201,7 @@ impl<O: Order> Plain<O> {
         );
         self.left.push((key, old.id, Cause::Replaced));
         self.stats.updates += 1;
-        self.order.access(key);
+        self.order.replace(key);
         if old.weight != weight && self.is_over(0, weight) {
             self.make_room(0, weight, Some(key));
         }

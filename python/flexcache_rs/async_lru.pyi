@@ -1,0 +1,1 @@
+../../stubs/flexcache_rs/async_lru.pyi

@@ -1,0 +1,95 @@
+"""cachetools on FlexCache: the same names, with the lookups and writes done natively.
+
+`import flexcache_rs.cachetools as cachetools` is the only change to a program. docs/cachetools.md says what differs.
+
+>>> import flexcache_rs.cachetools as cachetools
+>>> @cachetools.cached(cachetools.TTLCache(maxsize=100, ttl=60))
+... def square(number):
+...     print("computing")
+...     return number * number
+>>> square(3), square(3)
+computing
+(9, 9)
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from flexcache_rs.cachetools import keys
+from flexcache_rs.cachetools.caches import Cache, FIFOCache, LFUCache, LRUCache, RRCache
+from flexcache_rs.cachetools.methods import wrapped_method
+from flexcache_rs.cachetools.timed import TLRUCache, TTLCache
+from flexcache_rs.cachetools.wrapped import wrapped_function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = (
+    "Cache",
+    "CacheInfo",
+    "FIFOCache",
+    "LFUCache",
+    "LRUCache",
+    "RRCache",
+    "TLRUCache",
+    "TTLCache",
+    "cached",
+    "cachedmethod",
+    "keys",
+)
+
+__version__ = "8.0.2"
+"""The version of cachetools whose interface this is."""
+
+CacheInfo = namedtuple("CacheInfo", "hits misses maxsize currsize")  # noqa: PYI024
+CacheInfo.__doc__ = "What `cache_info()` returns: hits, misses, the largest and the current size."
+
+
+def _info(cache: Any, hits: int, misses: int) -> CacheInfo:
+    """What was counted, with the sizes of the cache."""
+    if isinstance(cache, Cache):
+        return CacheInfo(hits, misses, cache.maxsize, cache.currsize)
+    return CacheInfo(hits, misses, None, len(cache))
+
+
+def cached(cache: Any, key: Any = keys.hashkey, lock: Any = None, condition: Any = None, info: bool = False) -> Any:
+    """Remember a function's results in a cache.
+
+    Args:
+        cache: A cache of this module, or any mapping.
+        key: Called with the arguments to get the key.
+        lock: What is entered to use the cache; not while the function runs.
+        condition: The same, by which one thread computes a result for all that ask for it.
+        info: Whether hits and misses are counted, for `cache_info()`.
+
+    Raises:
+        TypeError: If the cache is None.
+
+    The function it makes has `cache`, `cache_key`, `cache_lock`, `cache_condition`, `cache_clear()` and, with `info`,
+    `cache_info()`.
+    """
+    if cache is None:
+        raise TypeError("cache must not be None")
+    return lambda function: wrapped_function(function, cache, key, lock, condition, _info if info else None)
+
+
+def cachedmethod(
+    cache: Any, key: Any = keys.methodkey, lock: Any = None, condition: Any = None, info: bool = False
+) -> Any:
+    """Remember a method's results in a cache of the instance's.
+
+    Args:
+        cache: Called with the instance to get the cache.
+        key: Called with the instance and the arguments to get the key.
+        lock: Called with the instance to get the lock.
+        condition: Called with the instance to get the condition.
+        info: As for `cached`.
+
+    Raises:
+        TypeError: If `cache` cannot be called.
+    """
+    if not callable(cache):
+        raise TypeError(f"cache must be callable, such as lambda self: self.cache, not {type(cache).__name__}")
+    return lambda method: wrapped_method(method, cache, key, lock, condition, _info if info else None)

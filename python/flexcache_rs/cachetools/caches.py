@@ -1,0 +1,423 @@
+"""cachetools' classes on FlexCache: `Cache`, `FIFOCache`, `LFUCache`, `LRUCache` and `RRCache`.
+
+Lookups and writes are FlexCache's own, natively, as long as nothing has to run in Python: `getsizeof`, a
+`choice`, or what a subclass overrides. Then `_store_item` and `_remove_item` are called instead.
+`__init_subclass__` finds out what a subclass overrides, and gives it the calls that are made of others (`get`,
+`pop` and so on) in the form that uses them.
+"""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import random
+from collections.abc import MutableMapping
+
+from flexcache_rs._core import FlexCache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+_ABSENT: Any = object()
+
+# The calls as plain functions: what a subclass of a user's overrides does not reach them.
+_get, _peek, _put = FlexCache.get, FlexCache.peek, FlexCache.put
+_delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
+_contains, _length = FlexCache.__contains__, FlexCache.__len__
+
+_LEAST_UNLIMITED = 2**63
+"""A size from which on a cache has no limit."""
+
+
+class _NotHere:
+    """A call of FlexCache that a mapping of this kind does not have."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        raise AttributeError("cachetools' caches have no such call")
+
+
+class Cache(FlexCache):
+    """A mapping of limited size, the base of the others: where it is full, the entry that was inserted first leaves.
+
+    Args:
+        maxsize: The largest size of the cache, a number. `math.inf` for no limit, and 0 for nothing at all.
+        getsizeof: Called with a value to get its size. Without it each value counts as 1.
+
+    Raises:
+        ValueError: If `maxsize` is negative. From `cache[key] = value`, if the value is larger than the cache.
+
+    With `getsizeof`, in a subclass that overrides calls, and in caches with times, several threads need a lock.
+
+    >>> from flexcache_rs.cachetools import LRUCache
+    >>> cache = LRUCache(maxsize=2)
+    >>> cache["a"], cache["b"] = 1, 2
+    >>> cache["a"]
+    1
+    >>> cache["c"] = 3
+    >>> cache
+    LRUCache({'a': 1, 'c': 3}, maxsize=2, currsize=2)
+    """
+
+    _policy = "listed"
+    _evicts_in_python = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make the cache; its size is what `__init__` says."""
+        # The size is known here in most cases, and memory is laid out for it.
+        size = args[0] if args else kwargs.get("maxsize")
+        most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
+        return FlexCache.__new__(cls, cls._policy, max_items=most)
+
+    def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
+        if maxsize < 0:
+            raise ValueError("maxsize must be non-negative")
+        if getsizeof is not None:
+            self.getsizeof = getsizeof
+        self.__maxsize = maxsize
+        self.__sizes: dict[Any, float] | None = None if self.getsizeof is Cache.getsizeof else {}
+        self.__total: float = 0
+        self._set_limit()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith(__package__ or ""):
+            return
+        base = next(one for one in cls.__mro__ if one.__module__.startswith(__package__ or ""))
+        overridden = {
+            name
+            for name in ("__getitem__", "__setitem__", "__delitem__", "__contains__", "popitem")
+            if getattr(cls, name) is not getattr(base, name)
+        }
+        if overridden & {"__delitem__", "popitem"}:
+            cls._evicts_in_python = True
+        if overridden:
+            for name in ("get", "pop", "setdefault", "popitem"):
+                if getattr(cls, name) is getattr(base, name):
+                    setattr(cls, name, getattr(base, f"_plain_{name}"))
+
+    def _set_limit(self) -> None:
+        """Has entries stored natively, up to the limit, or in Python without one."""
+        size = self.__maxsize
+        natively = self.__sizes is None and not self._evicts_in_python and isinstance(size, (int, float)) and size >= 1
+        if not natively:
+            FlexCache._store_in_python(self, True)
+            FlexCache.resize(self, max_items=0)
+        elif type(self).__init__ is not Cache.__init__ or type(size) is not int:
+            # Otherwise `__new__` had the same size.
+            FlexCache.resize(self, max_items=int(size) if size < _LEAST_UNLIMITED else 0)
+
+    def _store_item(self, key: Any, value: Any) -> None:
+        """Store an entry, after as many calls of `popitem` as it needs."""
+        sizes, most = self.__sizes, self.__maxsize
+        if sizes is None:
+            if most < 1:
+                raise ValueError("value too large")
+            if not _contains(self, key):
+                while _length(self) + 1 > most:
+                    self.popitem()
+            _put(self, key, value)
+            return
+        size = self.getsizeof(value)
+        if size > most:
+            raise ValueError("value too large")
+        if size < 0:
+            raise ValueError("value size must be non-negative")
+        grown = self.__total + size - sizes.get(key, 0)
+        if grown > most:
+            if len(sizes) != _length(self):
+                self._count_sizes()
+            while self.__total + size - sizes.get(key, 0) > most:
+                self.popitem()
+            grown = self.__total + size - sizes.get(key, 0)
+        _put(self, key, value)
+        self.__total = grown
+        sizes[key] = size
+
+    def _remove_item(self, key: Any) -> None:
+        """Remove an entry, and its size from the sum."""
+        if not _delete(self, key):
+            raise KeyError(key)
+        if self.__sizes is not None:
+            self.__total -= self.__sizes.pop(key, 0)
+
+    def _count_sizes(self) -> None:
+        """Measure everything again: a call was interrupted between storing an entry and counting it."""
+        sizes = {key: self.getsizeof(value) for key, value in FlexCache.entries(self)}
+        if self.__sizes is not None:
+            self.__sizes.clear()
+            self.__sizes.update(sizes)
+        self.__total = sum(sizes.values())
+
+    def __missing__(self, key: Any) -> Any:
+        """Return what `cache[key]` is for a key that is absent; a subclass may compute and store it."""
+        raise KeyError(key)
+
+    def __repr__(self) -> str:
+        entries = dict(FlexCache.entries(self))
+        return f"{type(self).__name__}({entries!r}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
+
+    __eq__ = MutableMapping.__eq__
+    __hash__ = None
+    __reversed__ = None
+    keys = MutableMapping.keys
+    values = MutableMapping.values
+    items = MutableMapping.items
+    update = MutableMapping.update
+
+    def __iter__(self) -> Iterator[Any]:
+        # Those of now, in order of insertion.
+        return iter(FlexCache._listed_keys(self))
+
+    # `get` is FlexCache's.
+
+    def _plain_get(self, key: Any, default: Any = None) -> Any:
+        return self[key] if key in self else default  # noqa: SIM401
+
+    def pop(self, key: Any, default: Any = _ABSENT) -> Any:
+        """Remove an entry and return its value, or the default where the key is absent."""
+        value = _pop(self, key, _ABSENT)
+        if value is _ABSENT:
+            if default is _ABSENT:
+                raise KeyError(key)
+            return default
+        if self.__sizes is not None:
+            self.__total -= self.__sizes.pop(key, 0)
+        return value
+
+    def _plain_pop(self, key: Any, default: Any = _ABSENT) -> Any:
+        if key in self:
+            value = self[key]
+            del self[key]
+            return value
+        if default is _ABSENT:
+            raise KeyError(key)
+        return default
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key; where it is absent, store the default."""
+        value = _get(self, key, _ABSENT)
+        if value is _ABSENT:
+            self[key] = value = default
+        return value
+
+    def _plain_setdefault(self, key: Any, default: Any = None) -> Any:
+        if key in self:
+            return self[key]
+        self[key] = default
+        return default
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove and return the key and value that leave next."""
+        try:
+            key, value = _popitem(self)
+        except KeyError:
+            raise KeyError(f"{type(self).__name__} is empty") from None
+        if self.__sizes is not None:
+            self.__total -= self.__sizes.pop(key, 0)
+        return key, value
+
+    def _plain_popitem(self) -> tuple[Any, Any]:
+        try:
+            key = FlexCache._next_victim(self)
+        except KeyError:
+            raise KeyError(f"{type(self).__name__} is empty") from None
+        value = _peek(self, key)
+        del self[key]
+        return key, value
+
+    def clear(self) -> None:
+        """Remove every entry."""
+        FlexCache.clear(self)
+        if self.__sizes is not None:
+            self.__sizes.clear()
+            self.__total = 0
+
+    @property
+    def maxsize(self) -> float:
+        """The largest size of the cache."""
+        return self.__maxsize
+
+    @property
+    def currsize(self) -> float:
+        """The sum of the sizes of all values."""
+        return _length(self) if self.__sizes is None else self.__total
+
+    @staticmethod
+    def getsizeof(value: Any) -> float:  # noqa: ARG004
+        """Return the size of a value: 1."""
+        return 1
+
+    def _state(self) -> tuple[dict[str, Any], list[tuple[Any, Any]], list[tuple[Any, int]]]:
+        attributes = dict(self.__dict__)
+        if self.__sizes is not None:
+            attributes["_Cache__sizes"] = dict(self.__sizes)
+        return attributes, list(FlexCache.entries(self)), FlexCache._next_victims(self)
+
+    def __copy__(self) -> Any:
+        # Attributes are shared, what the cache itself is made of is not.
+        copy = Cache.__new__(type(self), self.__maxsize)
+        Cache.__setstate__(copy, self._state())
+        return copy
+
+    def __reduce__(self) -> Any:
+        return _made_again, (type(self), self.__maxsize), self._state()
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return self.__reduce__()
+
+    def __setstate__(self, state: Any) -> None:
+        attributes, entries, victims = state
+        self.__dict__.update(attributes)
+        FlexCache.resize(self, max_items=0)
+        FlexCache.set_many(self, entries)
+        for key, uses in victims:
+            FlexCache._restore_use(self, key, uses)
+        if not (self.__sizes is None and not self._evicts_in_python and self.__maxsize >= 1):
+            FlexCache._store_in_python(self, True)
+        elif self.__maxsize < _LEAST_UNLIMITED:
+            FlexCache.resize(self, max_items=int(self.__maxsize))
+
+    # What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
+    put = set = add = touch = ttl = tags = delete = resize = copy = close = aclose = scan = _NotHere()
+    get_or_set = aget_or_set = set_many = get_many = delete_many = evict_tag = _NotHere()
+    memoize = listen = unlisten = entries = peek = bytes = stats = reset_stats = _NotHere()
+    max_items = max_bytes = eviction_policy = name = store = describe = _repr_html_ = _NotHere()
+
+
+def _made_again(class_: type[Cache], maxsize: float) -> Cache:
+    """An empty cache for a pickle, without what a subclass does in `__new__` and `__init__`."""
+    return Cache.__new__(class_, maxsize)
+
+
+MutableMapping.register(Cache)
+
+
+class FIFOCache(Cache):
+    """A cache whose entries leave in the order in which they were stored; storing another value renews an entry."""
+
+    _policy = "listed-fifo"
+
+
+class LFUCache(Cache):
+    """A cache whose least often used entry leaves first; among those, the one that has been so for the longest time."""
+
+    _policy = "listed-lfu"
+
+
+class LRUCache(Cache):
+    """A cache whose least recently used entry leaves first."""
+
+    _policy = "listed-lru"
+
+
+class RRCache(Cache):
+    """A cache whose entries leave at random.
+
+    Args:
+        maxsize: As for `Cache`.
+        choice: Called with a sequence of the keys to choose the one which leaves; `random.choice` by default.
+        getsizeof: As for `Cache`.
+    """
+
+    _evicts_in_python = True
+
+    def __init__(
+        self,
+        maxsize: float,
+        choice: Callable[[Sequence[Any]], Any] = random.choice,
+        getsizeof: Callable[[Any], float] | None = None,
+    ) -> None:
+        self.__choice = choice
+        self.__keys: list[Any] = []
+        self.__places: dict[Any, int] = {}
+        Cache.__init__(self, maxsize, getsizeof)
+        # Entries of size 1, and more than none, of a class that removes none in a way of its own.
+        self._simple = (
+            self.getsizeof is Cache.getsizeof and maxsize >= 1 and type(self).__delitem__ is RRCache.__delitem__
+        )
+
+    @property
+    def choice(self) -> Callable[[Sequence[Any]], Any]:
+        """What chooses the key which leaves."""
+        return self.__choice
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        places = self.__places
+        if self._simple:
+            if key not in places:
+                while len(places) + 1 > self._Cache__maxsize:
+                    self.popitem()
+                places[key] = len(places)
+                self.__keys.append(key)
+            _put(self, key, value)
+            return
+        Cache._store_item(self, key, value)
+        if key not in places:
+            places[key] = len(self.__keys)
+            self.__keys.append(key)
+
+    def __delitem__(self, key: Any) -> None:
+        if not self._simple:
+            self._remove_item(key)
+        elif not _delete(self, key):
+            raise KeyError(key)
+        places, keys = self.__places, self.__keys
+        place, last = places.pop(key), keys.pop()
+        if place < len(keys):
+            keys[place] = last
+            places[last] = place
+
+    def _forget(self, key: Any) -> None:
+        """Take a key out of the sequence: the last one takes its place."""
+        place = self.__places.pop(key)
+        last = self.__keys.pop()
+        if place < len(self.__keys):
+            self.__keys[place] = last
+            self.__places[last] = place
+
+    def pop(self, key: Any, default: Any = _ABSENT) -> Any:
+        """Remove an entry and return its value, or the default where the key is absent."""
+        if key in self.__places:
+            if self._simple:
+                value = _pop(self, key)
+                self._forget(key)
+                return value
+            value = _peek(self, key)
+            del self[key]
+            return value
+        if default is _ABSENT:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove and return a key that was chosen, and its value."""
+        if not self.__keys:
+            raise KeyError(f"{type(self).__name__} is empty") from None
+        key = self.__choice(self.__keys)
+        if self._simple:
+            value = _pop(self, key)
+            places, keys = self.__places, self.__keys
+            place, last = places.pop(key), keys.pop()
+            if place < len(keys):
+                keys[place] = last
+                places[last] = place
+            return key, value
+        value = _peek(self, key)
+        del self[key]
+        return key, value
+
+    _plain_popitem = popitem
+
+    def clear(self) -> None:
+        """Remove every entry."""
+        Cache.clear(self)
+        self.__places.clear()
+        self.__keys.clear()
+
+    def _state(self) -> Any:
+        attributes, entries, victims = Cache._state(self)
+        attributes["_RRCache__keys"] = list(self.__keys)
+        attributes["_RRCache__places"] = dict(self.__places)
+        return attributes, entries, victims

@@ -1,0 +1,77 @@
+"""Decorators like functools' lru_cache, with the other ways of eviction."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from threading import Condition
+
+from flexcache_rs.cachetools import FIFOCache, LFUCache, LRUCache, RRCache, TTLCache, cached, keys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ("fifo_cache", "lfu_cache", "lru_cache", "rr_cache", "ttl_cache")
+
+_MAXSIZE = 128
+
+
+def _decorator(cache: Any, maxsize: Any, typed: bool) -> Any:
+    def decorate(function: Any) -> Any:
+        key = keys.typedkey if typed else keys.hashkey
+        # One thread computes a result for all.
+        wrapper: Any = cached(cache, key=key, condition=Condition(), info=True)(function)
+        wrapper.cache_parameters = lambda: {"maxsize": maxsize, "typed": typed}
+        return wrapper
+
+    return decorate
+
+
+def _of(make: Callable[[Any], Any], maxsize: Any, typed: bool) -> Any:
+    if callable(maxsize):
+        return _decorator(make(_MAXSIZE), _MAXSIZE, typed)(maxsize)
+    return _decorator({} if maxsize is None else make(maxsize), maxsize, typed)
+
+
+def fifo_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
+    """Remember a function's results; the first one leaves first.
+
+    Used bare or with arguments. `maxsize=None` is no limit, and with `typed`, 3 and 3.0 are different.
+    """
+    return _of(FIFOCache, maxsize, typed)
+
+
+def lfu_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
+    """Remember a function's results; the least often used one leaves first. As `fifo_cache` otherwise."""
+    return _of(LFUCache, maxsize, typed)
+
+
+def lru_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
+    """Remember a function's results; the least recently used one leaves first. As `fifo_cache` otherwise."""
+    return _of(LRUCache, maxsize, typed)
+
+
+def rr_cache(maxsize: Any = _MAXSIZE, choice: Any = random.choice, typed: bool = False) -> Any:
+    """Remember a function's results; one of the keys that `choice` chooses leaves. As `fifo_cache` otherwise."""
+    return _of(lambda size: RRCache(size, choice), maxsize, typed)
+
+
+class _Unlimited(TTLCache):
+    """A cache that says None of its size."""
+
+    @property
+    def maxsize(self) -> Any:
+        return None
+
+
+def ttl_cache(maxsize: Any = _MAXSIZE, ttl: Any = 600, timer: Any = time.monotonic, typed: bool = False) -> Any:
+    """Remember a function's results for `ttl` seconds; the least recently used one leaves first.
+
+    As `fifo_cache` otherwise; `timer` is called to get the time.
+    """
+    if maxsize is None:
+        return _decorator(_Unlimited(math.inf, ttl, timer), None, typed)
+    return _of(lambda size: TTLCache(size, ttl, timer), maxsize, typed)

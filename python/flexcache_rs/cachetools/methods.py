@@ -1,0 +1,157 @@
+"""What `cachedmethod` puts into a class: for each instance a wrapper, which lies in the instance's dict."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import functools
+from types import MethodType
+
+from flexcache_rs.cachetools.wrapped import class_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_OF_SUPERCLASSES = "__cachetools_cachedmethods"
+"""Where an instance has the wrappers of methods that it reaches through `super()`."""
+
+
+class _BoundMethod:
+    """A method that `cachedmethod` has wrapped, of one instance."""
+
+    def __init__(self, instance: Any, descriptor: _Method) -> None:
+        functools.update_wrapper(self, descriptor.__wrapped__)
+        self._instance, self._descriptor = instance, descriptor
+        self.cache_key = functools.partial(descriptor.key, instance)
+        self._use(MethodType(descriptor.__wrapped__, instance), descriptor.info)
+
+    @property
+    def cache(self) -> Any:
+        """The cache of the instance."""
+        return self._descriptor.cache(self._instance)
+
+    @property
+    def cache_lock(self) -> Any:
+        """The lock of the instance, or None."""
+        lock = self._descriptor.lock
+        return None if lock is None else lock(self._instance)
+
+    @property
+    def cache_condition(self) -> Any:
+        """The condition of the instance, or None."""
+        condition = self._descriptor.condition
+        return None if condition is None else condition(self._instance)
+
+    def __reduce__(self) -> Any:
+        # Made anew from the class, so hits and misses are counted anew.
+        return self._descriptor.__get__, (self._instance,)
+
+    def __repr__(self) -> str:
+        return f"<cachedmethod {self._descriptor.__wrapped__!r} of {object.__repr__(self._instance)}>"
+
+
+_KINDS: dict[tuple[type, ...], type] = {}
+
+
+def _of_methods(kinds: tuple[type, ...]) -> type:
+    return _KINDS.setdefault(kinds, type("_CachedMethod", (_BoundMethod, *kinds), {}))
+
+
+class _Method:
+    """The descriptor."""
+
+    __wrapped__: Any
+
+    def __init__(self, function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> None:
+        functools.update_wrapper(self, function)
+        self.cache, self.key, self.info = cache, key, info
+        self.lock, self.condition = condition if lock is None else lock, condition
+        self._made = _of_methods(class_for(lock, condition, info))
+        self._owner: type | None = None
+        self._name: str | None = None
+        self._of_class: _Unbound | None = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self._name is None:
+            self._owner, self._name = owner, name
+        elif name != self._name:
+            raise TypeError(f"cannot assign one cached method to two names, {self._name!r} and {name!r}")
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        name = self._name
+        if name is None:
+            if isinstance(instance, type):
+                self()
+            raise TypeError("a cached method needs a name: define it in the body of a class")
+        if instance is None:
+            if self._of_class is None:
+                self._of_class = _Unbound(self)
+            return self._of_class
+        found = next((vars(one)[name] for one in type(instance).__mro__ if name in vars(one)), None)
+        wrapper = self._made(instance, self) if found is self else None
+        try:
+            if wrapper is not None:
+                # Of two threads, the first one's wrapper is for both.
+                return instance.__dict__.setdefault(name, wrapper)
+            wrappers = instance.__dict__.setdefault(_OF_SUPERCLASSES, {})
+        except AttributeError:
+            of = type(instance).__name__
+            raise TypeError(f"No '__dict__' attribute on {of!r} instance to cache {name!r}") from None
+        except TypeError as error:
+            of = type(instance).__name__
+            raise TypeError(
+                f"The '__dict__' attribute on {of!r} instance does not support item assignment for caching {name!r}"
+            ) from error
+        if self not in wrappers:
+            wrappers.setdefault(self, self._made(instance, self))
+        return wrappers[self]
+
+    def __reduce__(self) -> Any:
+        return _found_again, (self._owner, self._name)
+
+    def __call__(self, /, *_args: Any, **_kwargs: Any) -> Any:
+        raise TypeError(
+            "Cannot call a cached method directly: @cachedmethod must be the outermost decorator, and decorating "
+            "a class method, static method or property is not supported"
+        )
+
+
+def _found_again(owner: type, name: str) -> Any:
+    """The descriptor, for a pickle."""
+    return vars(owner)[name]
+
+
+class _Unbound:
+    """What the class has under the method's name: called with an instance, it calls the method."""
+
+    __wrapped__: Any
+
+    def __init__(self, descriptor: _Method) -> None:
+        # Without the descriptor's own attributes, which are of instances.
+        functools.update_wrapper(self, descriptor.__wrapped__)
+        self._descriptor = descriptor
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else self._descriptor.__get__(instance)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        if args:
+            return self._descriptor.__get__(args[0])(*args[1:], **kwargs)
+        from inspect import Parameter, signature  # Not imported before it is used.
+
+        first = next(iter(signature(self._descriptor.__wrapped__).parameters.values()), None)
+        if first is None or first.kind is not Parameter.POSITIONAL_OR_KEYWORD or first.name not in kwargs:
+            raise TypeError("Cannot call a cached method through the class without an instance")
+        return self._descriptor.__get__(kwargs.pop(first.name))(**kwargs)
+
+    def __reduce__(self) -> Any:
+        return self._descriptor.__get__, (None,)
+
+    def __repr__(self) -> str:
+        return f"<cachedmethod {self.__wrapped__!r}>"
+
+
+def wrapped_method(function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> Any:
+    """The method, with its results kept in a cache of the instance's."""
+    return _Method(function, cache, key, lock, condition, info)

@@ -1,0 +1,442 @@
+"""cachetools' classes with times on FlexCache: `TTLCache` and `TLRUCache`.
+
+Values lie in the FlexCache, in order of their use; the times at which they expire lie beside it, by key. A time is
+whatever the timer returns and can be compared. An entry is there while it has a time. The time is noted after the value
+was stored, and is removed before the value. So a call that is interrupted leaves at most a value that nobody
+sees, until it is overwritten or evicted.
+"""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import OrderedDict
+
+from flexcache_rs._core import FlexCache
+from flexcache_rs.cachetools.caches import _ABSENT, Cache, _get, _length, _peek, _popitem, _put
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+
+class _Timer:
+    """The timer of a cache: called, it tells the time; entered, it stands still."""
+
+    def __init__(self, timer: Callable[[], Any]) -> None:
+        self._clock = timer
+        self._depth = 0
+        self._now: Any = None
+
+    def __call__(self) -> Any:
+        return self._now if self._depth else self._clock()
+
+    def __enter__(self) -> Any:
+        if not self._depth:
+            self._now = self._clock()
+        self._depth += 1
+        return self._now
+
+    def __exit__(self, *_exception: object) -> None:
+        self._depth -= 1
+
+    def __copy__(self) -> _Timer:
+        return _Timer(self._clock)
+
+    def __deepcopy__(self, memo: Any) -> _Timer:
+        from copy import deepcopy  # Not imported before it is used.
+
+        return _Timer(deepcopy(self._clock, memo))
+
+    def __reduce__(self) -> Any:
+        return _Timer, (self._clock,)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+
+class _TimedCache(Cache):
+    """What `TTLCache` and `TLRUCache` have in common."""
+
+    _policy = "listed-lru"
+    _evicts_in_python = True
+    # Those of a class of the user's whose calls are made of its others.
+    _is_plain = True
+
+    def __init__(
+        self, maxsize: float, timer: Callable[[], Any], getsizeof: Callable[[Any], float] | None = None
+    ) -> None:
+        Cache.__init__(self, maxsize, getsizeof)
+        self._timer = _Timer(timer)
+        # Entries of size 1, and more than none, of a class that overrides nothing.
+        self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and maxsize >= 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # What a library class sets up is said in its body.
+        if not cls.__module__.startswith(__package__ or ""):
+            base = next(one for one in cls.__mro__ if one.__module__.startswith(__package__ or ""))
+            cls._is_plain = all(
+                getattr(cls, name) is getattr(base, name) for name in ("__delitem__", "popitem", "expire")
+            )
+
+    @property
+    def timer(self) -> Any:
+        """The timer of the cache."""
+        return self._timer
+
+    def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
+        """Remove what has expired."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        with self._timer as now:
+            self.expire(now)
+            return Cache.__repr__(self)
+
+    def __len__(self) -> int:
+        timer = self._timer
+        self.expire(timer._now if timer._depth else timer._clock())
+        return _length(self)
+
+    @property
+    def currsize(self) -> float:
+        """The sum of the sizes of all values that have not expired."""
+        with self._timer as now:
+            self.expire(now)
+            return Cache.currsize.fget(self)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key, or the default where it is absent or has expired."""
+        with self._timer:
+            return self[key] if key in self else default  # noqa: SIM401
+
+    def pop(self, key: Any, default: Any = _ABSENT) -> Any:
+        """Remove an entry and return its value, or the default where the key is absent or has expired."""
+        with self._timer:
+            return Cache._plain_pop(self, key, default)
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key; where it is absent or has expired, store the default."""
+        with self._timer:
+            return Cache._plain_setdefault(self, key, default)
+
+    _plain_get, _plain_pop, _plain_setdefault = get, pop, setdefault
+
+    def _remove_expired(self, key: Any) -> tuple[Any, Any] | None:
+        """Remove an entry that has expired; its key and value."""
+        value = _peek(self, key, _ABSENT)
+        if value is _ABSENT:
+            return None
+        Cache._remove_item(self, key)
+        return key, value
+
+
+class TTLCache(_TimedCache):
+    """A cache whose entries live for a time, and whose least recently used entry leaves first.
+
+    Args:
+        maxsize: As for `Cache`.
+        ttl: How long an entry lives: what the timer's times are added to.
+        timer: Called without arguments to get the time; `time.monotonic` by default.
+        getsizeof: As for `Cache`.
+
+    >>> from flexcache_rs.cachetools import TTLCache
+    >>> cache = TTLCache(maxsize=10, ttl=60)
+    >>> cache["a"] = 1
+    >>> "a" in cache, cache.ttl
+    (True, 60)
+    """
+
+    def __init__(
+        self,
+        maxsize: float,
+        ttl: Any,
+        timer: Callable[[], Any] = time.monotonic,
+        getsizeof: Callable[[Any], float] | None = None,
+    ) -> None:
+        _TimedCache.__init__(self, maxsize, timer, getsizeof)
+        self.__ttl = ttl
+        # When each entry expires, the next one first.
+        self.__ends: OrderedDict[Any, Any] = OrderedDict()
+        # Not after the first of them.
+        self.__next: Any = None
+
+    @property
+    def ttl(self) -> Any:
+        """How long an entry lives."""
+        return self.__ttl
+
+    def __contains__(self, key: object) -> bool:
+        end = self.__ends.get(key, _ABSENT)
+        if end is _ABSENT:
+            return False
+        timer = self._timer
+        return (timer._now if timer._depth else timer._clock()) < end
+
+    def __getitem__(self, key: Any) -> Any:
+        end = self.__ends.get(key, _ABSENT)
+        if end is not _ABSENT:
+            timer = self._timer
+            if (timer._now if timer._depth else timer._clock()) < end:
+                value = _get(self, key, _ABSENT)
+                if value is not _ABSENT:
+                    return value
+        return self.__missing__(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key, or the default where it is absent or has expired."""
+        end = self.__ends.get(key, _ABSENT)
+        if end is not _ABSENT:
+            timer = self._timer
+            if (timer._now if timer._depth else timer._clock()) < end:
+                return _get(self, key, default)
+        return default
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        timer, ends = self._timer, self.__ends
+        if self._simple:
+            now = timer._now if timer._depth else timer._clock()
+            end = now + self.__ttl
+            if self.__next is None:
+                self.__next = end
+            elif not now < self.__next:
+                self.expire(now)
+            if key in ends:
+                ends.move_to_end(key)
+            elif len(ends) + 1 > self._Cache__maxsize:
+                self._make_room()
+            _put(self, key, value)
+            ends[key] = end
+            return
+        with timer as now:
+            end = now + self.__ttl
+            self.expire(now)
+            Cache._store_item(self, key, value)
+        ends[key] = end
+        ends.move_to_end(key)
+        if self.__next is None:
+            self.__next = end
+
+    def _make_room(self) -> None:
+        """Evict until one more entry has room."""
+        while _length(self) + 1 > self._Cache__maxsize:
+            victim, _ = _popitem(self)
+            self.__ends.pop(victim, None)
+
+    def __delitem__(self, key: Any) -> None:
+        end = self.__ends.pop(key, _ABSENT)
+        Cache._remove_item(self, key)
+        timer = self._timer
+        if end is _ABSENT or not (timer._now if timer._depth else timer._clock()) < end:
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        # Those of now, in order of insertion.
+        for key in FlexCache._listed_keys(self):
+            with self._timer as now:
+                end = self.__ends.get(key, _ABSENT)
+                if end is not _ABSENT and now < end:
+                    yield key
+
+    def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
+        """Remove what has expired, at a time or now, and return the keys and values."""
+        if time is None:
+            time = self._timer()
+        if self.__next is None or time < self.__next:
+            return []
+        ends, expired = self.__ends, []
+        while ends:
+            key = next(iter(ends))
+            end = ends[key]
+            if time < end:
+                self.__next = end
+                return expired
+            del ends[key]
+            entry = self._remove_expired(key)
+            if entry is not None:
+                expired.append(entry)
+        self.__next = None
+        return expired
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove and return the least recently used key that has not expired, and its value."""
+        timer = self._timer
+        if not self._simple:
+            with timer as now:
+                self.expire(now)
+                return self._plain_popitem()
+        self.expire(timer._now if timer._depth else timer._clock())
+        key, value = Cache.popitem(self)
+        self.__ends.pop(key, None)
+        return key, value
+
+    def clear(self) -> None:
+        """Remove every entry."""
+        Cache.clear(self)
+        self.__ends.clear()
+        self.__next = None
+
+    def _state(self) -> Any:
+        attributes, entries, victims = Cache._state(self)
+        attributes["_timer"] = self._timer.__copy__()
+        attributes["_TTLCache__ends"] = self.__ends.copy()
+        return attributes, entries, victims
+
+    def __setstate__(self, state: Any) -> None:
+        Cache.__setstate__(self, state)
+        self.expire()
+
+
+class TLRUCache(_TimedCache):
+    """A cache in which each entry has an end of its own, and whose least recently used entry leaves first.
+
+    Args:
+        maxsize: As for `Cache`.
+        ttu: Called with key, value and the time to get when the entry expires.
+        timer: Called without arguments to get the time; `time.monotonic` by default.
+        getsizeof: As for `Cache`.
+
+    >>> from flexcache_rs.cachetools import TLRUCache
+    >>> cache = TLRUCache(maxsize=10, ttu=lambda key, value, now: now + value)
+    >>> cache["a"] = 60
+    >>> cache["b"] = 0
+    >>> list(cache)
+    ['a']
+    """
+
+    def __init__(
+        self,
+        maxsize: float,
+        ttu: Callable[[Any, Any, Any], Any],
+        timer: Callable[[], Any] = time.monotonic,
+        getsizeof: Callable[[Any], float] | None = None,
+    ) -> None:
+        _TimedCache.__init__(self, maxsize, timer, getsizeof)
+        self.__ttu = ttu
+        # When each entry expires, a number that tells equal times apart, and the key again.
+        self.__ends: dict[Any, tuple[Any, int, Any]] = {}
+        # The same as a heap, with those that are no longer in `ends`.
+        self.__heap: list[tuple[Any, int, Any]] = []
+        self.__number = 0
+
+    @property
+    def ttu(self) -> Callable[[Any, Any, Any], Any]:
+        """What says when an entry expires."""
+        return self.__ttu
+
+    def __contains__(self, key: object) -> bool:
+        end = self.__ends.get(key)
+        if end is None:
+            return False
+        timer = self._timer
+        return (timer._now if timer._depth else timer._clock()) < end[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        end = self.__ends.get(key)
+        if end is not None:
+            timer = self._timer
+            if (timer._now if timer._depth else timer._clock()) < end[0]:
+                value = _get(self, key, _ABSENT)
+                if value is not _ABSENT:
+                    return value
+        return self.__missing__(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key, or the default where it is absent or has expired."""
+        end = self.__ends.get(key)
+        if end is not None:
+            timer = self._timer
+            if (timer._now if timer._depth else timer._clock()) < end[0]:
+                return _get(self, key, default)
+        return default
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        timer, ends = self._timer, self.__ends
+        with timer as now:
+            if self.__heap and (len(self.__heap) > 2 * len(ends) + 8 or not now < self.__heap[0][0]):
+                self.expire(now)
+            expires = self.__ttu(key, value, now)
+            if not now < expires:
+                # The new value has expired already, and the old one is not the value any more.
+                if ends.pop(key, None) is not None:
+                    Cache._remove_item(self, key)
+                return
+            if not self._simple:
+                Cache._store_item(self, key, value)
+            else:
+                if key not in ends and len(ends) + 1 > self._Cache__maxsize:
+                    self._make_room()
+                _put(self, key, value)
+            self.__number += 1
+            end = (expires, self.__number, key)
+            ends[key] = end
+            heapq.heappush(self.__heap, end)
+
+    def _make_room(self) -> None:
+        """Evict until one more entry has room."""
+        while _length(self) + 1 > self._Cache__maxsize:
+            victim, _ = _popitem(self)
+            self.__ends.pop(victim, None)
+
+    def __delitem__(self, key: Any) -> None:
+        end = self.__ends.pop(key, None)
+        Cache._remove_item(self, key)
+        timer = self._timer
+        if end is None or not (timer._now if timer._depth else timer._clock()) < end[0]:
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        # Those of now, in order of insertion.
+        for key in FlexCache._listed_keys(self):
+            with self._timer as now:
+                end = self.__ends.get(key)
+                if end is not None and now < end[0]:
+                    yield key
+
+    def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
+        """Remove what has expired, at a time or now, and return the keys and values."""
+        if time is None:
+            time = self._timer()
+        ends, heap, expired = self.__ends, self.__heap, []
+        if len(heap) > 2 * len(ends) + 8:
+            heap[:] = [end for end in heap if ends.get(end[2]) is end]
+            heapq.heapify(heap)
+        while heap and not time < heap[0][0]:
+            end = heap[0]
+            if ends.get(end[2]) is end:
+                ends.pop(end[2], None)
+                entry = self._remove_expired(end[2])
+                if entry is not None:
+                    expired.append(entry)
+            heapq.heappop(heap)
+        return expired
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove and return the least recently used key that has not expired, and its value."""
+        timer = self._timer
+        if not self._simple:
+            with timer as now:
+                self.expire(now)
+                return self._plain_popitem()
+        self.expire(timer._now if timer._depth else timer._clock())
+        key, value = Cache.popitem(self)
+        self.__ends.pop(key, None)
+        return key, value
+
+    def clear(self) -> None:
+        """Remove every entry."""
+        Cache.clear(self)
+        self.__ends.clear()
+        self.__heap.clear()
+
+    def _state(self) -> Any:
+        attributes, entries, victims = Cache._state(self)
+        ends = {key: self.__ends[key] for key, _ in entries if key in self.__ends}
+        attributes["_timer"] = self._timer.__copy__()
+        attributes["_TLRUCache__ends"] = ends
+        attributes["_TLRUCache__heap"] = sorted(ends.values(), key=lambda end: end[:2])
+        return attributes, entries, victims

@@ -1,0 +1,208 @@
+"""What `cached` and `cachedmethod` make of a function: calls that look in the cache first.
+
+A class for each combination, so that a call does no more than what was asked for.
+"""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import functools
+from types import MethodType
+
+from flexcache_rs.cachetools import keys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class _Plain:
+    """Looks in the cache, computes, and stores."""
+
+    cache: Any
+    cache_key: Any
+
+    def _use(self, function: Any, _info: Any) -> None:
+        self._function = function
+        # The key is the positional arguments, where there are no others.
+        self._positional = self.cache_key is keys.hashkey
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        key = args if self._positional and not kwargs else self.cache_key(*args, **kwargs)
+        try:
+            return self.cache[key]
+        except KeyError:
+            pass
+        value = self._function(*args, **kwargs)
+        try:
+            self.cache[key] = value
+        except ValueError:  # It is too large.
+            return value
+        return value
+
+    def cache_clear(self) -> None:
+        """Remove every result from the cache."""
+        self.cache.clear()
+
+
+class _Counting(_Plain):
+    """The same, with hits and misses counted."""
+
+    def _use(self, function: Any, info: Any) -> None:
+        super()._use(function, info)
+        self._info, self._hits, self._misses = info, 0, 0
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        key = args if self._positional and not kwargs else self.cache_key(*args, **kwargs)
+        try:
+            value = self.cache[key]
+        except KeyError:
+            self._misses += 1
+        else:
+            self._hits += 1
+            return value
+        value = self._function(*args, **kwargs)
+        try:
+            self.cache[key] = value
+        except ValueError:  # It is too large.
+            return value
+        return value
+
+    def cache_clear(self) -> None:
+        """Remove every result from the cache, and start counting anew."""
+        self.cache.clear()
+        self._hits = self._misses = 0
+
+    def cache_info(self) -> Any:
+        """Return hits, misses, the largest and the current size."""
+        return self._info(self.cache, self._hits, self._misses)
+
+
+class _Locked(_Counting):
+    """Uses the cache under a lock, which is not held while the function runs."""
+
+    cache_lock: Any
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        key = args if self._positional and not kwargs else self.cache_key(*args, **kwargs)
+        lock, cache = self.cache_lock, self.cache
+        with lock:
+            try:
+                value = cache[key]
+            except KeyError:
+                self._misses += 1
+            else:
+                self._hits += 1
+                return value
+        value = self._function(*args, **kwargs)
+        with lock:
+            try:
+                # What another thread has stored meanwhile is the result for all.
+                return cache.setdefault(key, value)
+            except ValueError:
+                return value
+
+    def cache_clear(self) -> None:
+        """Remove every result from the cache, and start counting anew."""
+        with self.cache_lock:
+            super().cache_clear()
+
+    def cache_info(self) -> Any:
+        """Return hits, misses, the largest and the current size."""
+        with self.cache_lock:
+            return super().cache_info()
+
+
+class _Waiting(_Locked):
+    """Lets one thread compute a result, for which the others wait."""
+
+    cache_condition: Any
+
+    def _use(self, function: Any, info: Any) -> None:
+        super()._use(function, info)
+        self._pending: set[Any] = set()
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        key = args if self._positional and not kwargs else self.cache_key(*args, **kwargs)
+        lock, condition, cache = self.cache_lock, self.cache_condition, self.cache
+        with lock:
+            while key in self._pending:
+                condition.wait()
+            try:
+                value = cache[key]
+            except KeyError:
+                self._misses += 1
+                self._pending.add(key)
+            else:
+                self._hits += 1
+                return value
+        try:
+            value = self._function(*args, **kwargs)
+            with lock:
+                try:
+                    cache[key] = value
+                except ValueError:  # It is too large.
+                    return value
+                return value
+        finally:
+            with lock:
+                self._pending.discard(key)
+                condition.notify_all()
+
+
+class _Silent:
+    """Does not tell what was counted."""
+
+    @property
+    def cache_info(self) -> Any:
+        raise AttributeError("cache_info is there with info=True")
+
+
+def class_for(lock: Any, condition: Any, info: Any) -> tuple[type, ...]:
+    """The classes that a wrapper of these options is made of."""
+    if condition is not None:
+        kind: type = _Waiting
+    elif lock is not None:
+        kind = _Locked
+    else:
+        return (_Plain,) if info is None else (_Counting,)
+    return (kind,) if info is not None else (_Silent, kind)
+
+
+class _Function:
+    """A function that `cached` has wrapped."""
+
+    def __init__(self, function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> None:
+        # First, so that attributes of the function do not hide those of the wrapper.
+        functools.update_wrapper(self, function)
+        self.cache, self.cache_key, self.cache_lock, self.cache_condition = cache, key, lock, condition
+        self._use(function, info)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> Any:
+        return self
+
+    def __reduce__(self) -> Any:
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<cached {self.__wrapped__!r}>"
+
+
+_KINDS: dict[tuple[type, ...], type] = {}
+
+
+def _of_functions(kinds: tuple[type, ...]) -> type:
+    return _KINDS.setdefault(kinds, type("_CachedFunction", (_Function, *kinds), {}))
+
+
+def wrapped_function(function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> Any:
+    """The function, with its results kept in the cache."""
+    made = _of_functions(class_for(lock, condition, info))
+    return made(function, cache, key, condition if lock is None else lock, condition, info)

@@ -1,0 +1,73 @@
+//! First in, first out, where a replaced value is as good as a new one. A read changes nothing.
+
+use super::{Entries, Lru, Policy};
+use crate::memory::{OutOfMemory, TryClone};
+use crate::slot::Slot;
+
+/// Evicts the entry that was not written for the longest time.
+#[derive(Debug)]
+pub struct Requeue {
+    /// The same list as least-recently-used keeps; only reads do not reach it.
+    order: Lru,
+}
+
+impl Policy for Requeue {
+    fn new(capacity: usize, seed: u64) -> Self {
+        Self { order: Lru::new(capacity, seed) }
+    }
+
+    #[inline]
+    fn try_reserve(&mut self, slot: Slot, entries: &impl Entries) -> Result<(), OutOfMemory> {
+        self.order.try_reserve(slot, entries)
+    }
+
+    #[inline]
+    fn on_insert(&mut self, slot: Slot, hash: u64) {
+        self.order.on_insert(slot, hash);
+    }
+
+    #[inline(always)]
+    fn on_access(&mut self, _slot: Slot, _hash: u64) {}
+
+    #[inline(always)]
+    fn on_replace(&mut self, slot: Slot, hash: u64) {
+        self.order.on_access(slot, hash);
+    }
+
+    #[inline]
+    fn on_remove(&mut self, slot: Slot) {
+        self.order.on_remove(slot);
+    }
+
+    #[inline(always)]
+    fn on_reuse(&mut self, slot: Slot, evicted: u64, hash: u64) {
+        self.order.on_reuse(slot, evicted, hash);
+    }
+
+    #[inline]
+    fn victim(&mut self, entries: &impl Entries) -> Option<Slot> {
+        self.order.victim(entries)
+    }
+
+    fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
+        self.order.order(entries)
+    }
+
+    fn restore(&mut self, slot: Slot, hash: u64, rank: u64) {
+        self.order.restore(slot, hash, rank);
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.order.allocated_bytes()
+    }
+
+    fn check(&self, len: usize) -> Result<(), String> {
+        self.order.check(len)
+    }
+}
+
+impl TryClone for Requeue {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { order: self.order.try_clone()? })
+    }
+}

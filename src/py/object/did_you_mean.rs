@@ -1,0 +1,106 @@
+//! Suggestions for the names of arguments: what other libraries call an argument, and what is spelt alike.
+
+use pyo3::prelude::*;
+
+/// Names that mean the same, in this library and in others. The one table of them.
+const SYNONYMS: [&[&str]; 8] = [
+    &[
+        "max_items",
+        "maxsize",
+        "max_size",
+        "capacity",
+        "maxlen",
+        "size",
+        "limit",
+        "max_entries",
+        "max_len",
+        "maxitems",
+        "max_length",
+        "cache_size",
+        "n",
+    ],
+    &[
+        "max_bytes",
+        "size_limit",
+        "maxbytes",
+        "max_memory",
+        "maxmemory",
+        "memory_limit",
+        "max_weight",
+        "max_cost",
+    ],
+    &[
+        "ttl",
+        "default_ttl",
+        "expire",
+        "expires",
+        "expiry",
+        "expire_after",
+        "expires_in",
+        "time_to_live",
+        "timeout",
+        "default_timeout",
+        "max_age",
+        "lifetime",
+        "seconds",
+        "expiration",
+        "ex",
+    ],
+    &["eviction_policy", "policy", "eviction", "strategy", "algorithm"],
+    &["on_evict", "on_eviction", "callback", "eviction_callback", "on_remove", "on_removal", "listener"],
+    &["tags", "tag"],
+    &["directory", "path", "dir", "folder", "cache_dir"],
+    &["key", "key_func", "key_builder", "keyfunc", "make_key"],
+];
+
+/// How many letters must be inserted, removed or exchanged to make one name of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = at + 1;
+        for (column, with) in other.iter().enumerate() {
+            let exchanged = diagonal + usize::from(letter != *with);
+            diagonal = row[column + 1];
+            row[column + 1] = exchanged.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// Which of the allowed names was probably meant.
+fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
+    const LONGEST: usize = 40;
+    let plain = given.to_lowercase();
+    let group = SYNONYMS.iter().find(|group| group.contains(&plain.as_str()));
+    let synonym =
+        group.and_then(|group| group.iter().find_map(|name| allowed.iter().find(|one| *one == name)));
+    if let Some(synonym) = synonym {
+        return Some(synonym);
+    }
+    if given.len() > LONGEST {
+        return None;
+    }
+    let near = allowed.iter().map(|name| (distance(&plain, name), *name)).min()?;
+    (near.0 <= (plain.len() / 3).max(1)).then_some(near.1)
+}
+
+/// The message for an argument that a callable does not have.
+pub(crate) fn unexpected(callable: &str, given: &str, allowed: &[&str]) -> String {
+    let mut message = format!("{callable}() got an unexpected keyword argument '{given}'");
+    match meant(given, allowed) {
+        Some(meant) => message += &format!("; did you mean {meant}=?"),
+        None => message += &format!("; there are {}", allowed.join(", ")),
+    }
+    message
+}
+
+/// The message for an argument that a callable written in Python does not have.
+#[pyfunction]
+#[pyo3(name = "_unexpected_argument")]
+#[expect(clippy::needless_pass_by_value, reason = "made from Python's")]
+pub(crate) fn unexpected_argument(callable_: &str, given: &str, allowed: Vec<String>) -> String {
+    let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+    unexpected(callable_, given, &allowed)
+}

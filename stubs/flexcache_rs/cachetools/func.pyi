@@ -1,0 +1,46 @@
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, overload, type_check_only
+
+from flexcache_rs.cachetools import _CachedFunction  # pyright: ignore[reportPrivateUsage]
+
+__all__ = ("fifo_cache", "lfu_cache", "lru_cache", "rr_cache", "ttl_cache")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+@type_check_only
+class _Function(_CachedFunction[_P, _R]):
+    def cache_parameters(self) -> dict[str, Any]: ...
+
+@type_check_only
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[_P, _R], /) -> _Function[_P, _R]: ...
+
+@overload
+def fifo_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator: ...
+@overload
+def fifo_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
+@overload
+def lfu_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator: ...
+@overload
+def lfu_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
+@overload
+def lru_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator: ...
+@overload
+def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
+@overload
+def rr_cache(
+    maxsize: float | None = 128, choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
+) -> _Decorator: ...
+@overload
+def rr_cache(
+    maxsize: Callable[_P, _R], choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
+) -> _Function[_P, _R]: ...
+@overload
+def ttl_cache(
+    maxsize: float | None = 128, ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
+) -> _Decorator: ...
+@overload
+def ttl_cache(
+    maxsize: Callable[_P, _R], ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
+) -> _Function[_P, _R]: ...

@@ -1,0 +1,243 @@
+"""`flexcache_rs.cachetools` beyond cachetools' own tests: what it is, and what a subclass changes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import random
+import threading
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from flexcache_rs import FlexCache, cachetools
+from flexcache_rs.cachetools import Cache, FIFOCache, LFUCache, LRUCache, RRCache, TLRUCache, TTLCache, cached, func
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def timed(maxsize: float, **options: Any) -> Any:
+    return TTLCache(maxsize, ttl=10, timer=Clock(), **options)
+
+
+def used(maxsize: float, **options: Any) -> Any:
+    return TLRUCache(maxsize, ttu=lambda _key, _value, now: now + 10, timer=Clock(), **options)
+
+
+MAKERS = [Cache, FIFOCache, LFUCache, LRUCache, RRCache, timed, used]
+
+
+@pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)
+def make(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_is_a_mapping_and_a_flexcache(make: Any) -> None:
+    cache = make(3)
+    assert isinstance(cache, MutableMapping)
+    assert isinstance(cache, FlexCache)
+    cache.update(a=1, b=2)
+    assert cache == {"a": 1, "b": 2}
+    assert (list(cache.keys()), list(cache.values()), list(cache.items())) == (["a", "b"], [1, 2], [("a", 1), ("b", 2)])
+    assert "put" not in dir(make) or not hasattr(cache, "put")
+    for name in ("put", "stats", "get_or_set", "max_items", "memoize"):
+        assert not hasattr(cache, name), name
+
+
+def test_values_are_only_kept(make: Any) -> None:
+    """They are not closed or weighed, whatever methods they have."""
+
+    class Value:
+        def close(self) -> None:
+            raise AssertionError("closed")
+
+        aclose = close
+
+        def item_size(self) -> int:
+            raise AssertionError("weighed")
+
+    cache = make(2)
+    for key in range(6):
+        cache[key] = Value()
+    del cache[next(iter(cache))]
+    cache.clear()
+    cache[1] = Value()
+
+
+@pytest.mark.parametrize("size", [1, 2.5, 3, math.inf, 2**70])
+def test_sizes(make: Any, size: float) -> None:
+    cache = make(size)
+    for key in range(20):
+        cache[key] = key
+    assert len(cache) == cache.currsize == min(size // 1 if size < math.inf else 20, 20)
+    assert cache.maxsize == size
+
+
+def test_evictions_go_through_popitem(make: Any) -> None:
+    """A subclass that overrides it hears of each, whichever call of its own makes room."""
+    if not isinstance(make, type):
+        pytest.skip("made by a function")
+    gone = []
+
+    class Told(make):  # type: ignore[misc]
+        def popitem(self) -> Any:
+            gone.append(super().popitem())
+            return gone[-1]
+
+    cache = Told(2)
+    for key in range(5):
+        cache[key] = key
+    assert len(gone) == 3
+    assert dict(gone).keys() | cache.keys() == set(range(5))
+    cache.setdefault(9, 9)
+    assert len(gone) == 4
+
+
+def test_removals_go_through_delitem(make: Any) -> None:
+    if not isinstance(make, type):
+        pytest.skip("made by a function")
+    gone = []
+
+    class Told(make):  # type: ignore[misc]
+        def __delitem__(self, key: Any) -> None:
+            gone.append(key)
+            super().__delitem__(key)
+
+    cache = Told(2)
+    cache.update({1: 1, 2: 2, 3: 3})
+    assert len(gone) == 1
+    cache.pop(next(iter(cache)))
+    cache.popitem()
+    assert len(gone) == 3
+    assert not cache
+
+
+def test_get_and_pop_use_an_overridden_getitem(make: Any) -> None:
+    if not isinstance(make, type):
+        pytest.skip("made by a function")
+
+    class Doubling(make):  # type: ignore[misc]
+        def __getitem__(self, key: Any) -> Any:
+            return 2 * super().__getitem__(key)
+
+    cache = Doubling(3)
+    cache[1] = 1
+    assert (cache[1], cache.get(1), cache.setdefault(1, 5), cache.get(7, "no"), cache.pop(1)) == (2, 2, 2, "no", 2)
+
+
+def test_missing_is_called_by_brackets_alone() -> None:
+    class Squares(FlexCache[int, int]):
+        def __missing__(self, key: int) -> int:
+            return key * key
+
+    cache = Squares()
+    assert (cache[3], cache.get(3), cache.items) == (9, None, 0)
+
+
+def test_least_used_counts_exactly() -> None:
+    """Far beyond what FlexCache's own policy counts, and without forgetting."""
+    cache = LFUCache(2)
+    cache["hot"], cache["warm"] = 1, 2
+    for _ in range(5_000):
+        cache["hot"]
+    for _ in range(4_999):
+        cache["warm"]
+    cache["new"] = 3
+    assert "hot" in cache
+    assert "warm" not in cache
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
+@pytest.mark.parametrize("kind", [FIFOCache, LFUCache, LRUCache])
+def test_copies_evict_in_the_same_order(kind: Any, again: Any) -> None:
+    generator = random.Random(1)
+    cache = kind(50)
+    for _ in range(500):
+        key = generator.randrange(80)
+        if generator.random() < 0.5 and key in cache:
+            cache[key]
+        else:
+            cache[key] = -key
+    twin = again(cache)
+    assert list(twin.items()) == list(cache.items())
+    assert [twin.popitem() for _ in range(50)] == [cache.popitem() for _ in range(50)]
+
+
+def test_an_interrupted_write_leaves_nothing_that_is_seen() -> None:
+    """The value is stored before its time is noted, and goes after it."""
+    cache = TTLCache(2, ttl=10, timer=Clock())
+
+    class Stop(BaseException):
+        pass
+
+    class Times(dict[Any, Any]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            raise Stop
+
+        def move_to_end(self, key: Any) -> None:
+            raise AssertionError
+
+    ends = cache._TTLCache__ends  # type: ignore[attr-defined]
+    cache._TTLCache__ends = Times()  # type: ignore[attr-defined]
+    with pytest.raises(Stop):
+        cache[1] = 1
+    cache._TTLCache__ends = ends  # type: ignore[attr-defined]
+    assert 1 not in cache
+    assert cache.get(1) is None
+    cache[1], cache[2], cache[3] = 1, 2, 3
+    assert sorted(cache) == [2, 3]
+
+
+def test_sizes_are_counted_again_after_an_interruption() -> None:
+    cache = LRUCache(10, getsizeof=lambda value: value)
+    cache[1], cache[2] = 4, 5
+    cache._Cache__sizes.pop(1)  # type: ignore[attr-defined]
+    cache[3] = 6
+    assert cache.currsize == sum(cache.values()) <= 10
+
+
+def test_threads_share_a_native_cache() -> None:
+    cache = LRUCache(100)
+    errors = []
+
+    def work(seed: int) -> None:
+        generator = random.Random(seed)
+        try:
+            for _ in range(3_000):
+                key = generator.randrange(200)
+                if cache.get(key, key) != key:
+                    errors.append(key)
+                cache[key] = key
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(cache) == 100
+
+
+def test_the_decorators_of_func() -> None:
+    @func.ttl_cache(maxsize=None, ttl=60)
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert (double(2), double(2), double.cache_info()[:3]) == (4, 4, (1, 1, None))
+
+
+def test_what_cached_refuses() -> None:
+    with pytest.raises(TypeError, match="None"):
+        cached(None)
+    with pytest.raises(TypeError, match="dict"):
+        cachetools.cachedmethod({})  # type: ignore[arg-type]

@@ -1,0 +1,82 @@
+"""Other libraries' own tests, run with this library under their names.
+
+The tests are taken from a library's source distribution when they are run, and are no part of this project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+from scale import may_skip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A release of another library."""
+
+    name: str
+    version: str
+    sha256: str
+    need: str
+    """What FLEXCACHE_REQUIRE calls its tests."""
+
+    @property
+    def stem(self) -> str:
+        return f"{self.name.replace('-', '_')}-{self.version}"
+
+    def fetch(self, config: pytest.Config) -> Path:
+        """The source distribution: from the cache of pytest, or from PyPI."""
+        assert config.cache is not None
+        kept = config.cache.mkdir(self.name) / f"{self.stem}.tar.gz"
+        if not kept.exists():
+            wanted = ["--no-deps", "--no-binary", ":all:", "--dest", str(kept.parent), f"{self.name}=={self.version}"]
+            command = [sys.executable, "-m", "pip", "download", "--quiet", *wanted]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            if may_skip(self.need, done.returncode == 0):
+                pytest.skip(f"the source distribution of {self.name} cannot be had: {done.stderr.strip()[-300:]}")
+        assert hashlib.sha256(kept.read_bytes()).hexdigest() == self.sha256
+        return kept
+
+    def unpack(self, config: pytest.Config, into: Path) -> None:
+        """Puts the directory `tests` of the distribution into a directory."""
+        prefix = f"{self.stem}/tests/"
+        with tarfile.open(self.fetch(config)) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None or not member.name.startswith(prefix):
+                    continue
+                path = into / "tests" / member.name.removeprefix(prefix)
+                assert path.resolve().is_relative_to(into.resolve())
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
+
+
+def run(place: Path, shim: Path, timeout: int = 110) -> tuple[dict[str, str], str]:
+    """Runs the tests in a directory with the modules of another first; what came of each, and the output."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "--tb=native"]
+    done = subprocess.run(
+        [*command, "--junitxml=results.xml", "tests"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(shim)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    results = {}
+    for case in ElementTree.parse(place / "results.xml").iter("testcase"):
+        kinds = {kind.tag for kind in case} - {"system-out", "system-err", "properties"}
+        name = f"{case.get('classname', '').removeprefix('tests.')}.{case.get('name')}"
+        results[name] = ", ".join(sorted(kinds)) or "passed"
+    return results, done.stdout
