@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::layout::{head, header};
 use crate::lookup;
 use crate::open::{self, Place, Wanted};
-use crate::record::{Key, MOST_TAGS, Tag, Value};
+use crate::record::{Key, Tag, Value};
 use crate::segment::{Patience, Segment};
 use crate::stall::Point;
 use crate::terms::{Entry, Location, Options, Stamp, Stamped, Stats, Version, Written, place_of, wanted};
@@ -121,36 +121,6 @@ impl SharedCache {
         })
     }
 
-    /// Refuses an entry that cannot be stored. The answer depends on the segment, so it is asked for each time.
-    pub(crate) fn check_size(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<()> {
-        let most_key = u32::MAX as usize;
-        if entry.tags.len() > MOST_TAGS {
-            return Err(Error::OutOfRange {
-                argument: "tags",
-                value: format!("{} tags", entry.tags.len()),
-                allowed: format!("at most {MOST_TAGS}"),
-            });
-        }
-        let is_integer = entry.kind == crate::kind::INTEGER;
-        if (entry.kind >= crate::kind::FIRST_RESERVED && !is_integer)
-            || (is_integer && entry.value.len() != 8)
-        {
-            return Err(Error::OutOfRange {
-                argument: "kind",
-                value: entry.kind.to_string(),
-                allowed: format!("below {}, or INTEGER with 8 bytes", crate::kind::FIRST_RESERVED),
-            });
-        }
-        let words = entry.with_content(|content| content.words(&key));
-        self.with(patience, |segment, _| {
-            let largest = segment.geometry().largest;
-            if words > largest || key.bytes.len() > most_key {
-                return Err(Error::TooLarge { size: words * 8, limit: largest * 8 });
-            }
-            Ok(())
-        })
-    }
-
     /// Makes something of a key's value, without a lock, and notes that the entry was used. Returns `None` if there is none.
     ///
     /// `make` may be called several times, and on bytes that are nonsense; its last result counts. A stripe that is
@@ -166,9 +136,7 @@ impl SharedCache {
         patience: Patience,
         mut make: impl FnMut(Value<'_>) -> Result<R>,
     ) -> Result<Option<R>> {
-        self.with(patience, |segment, _| {
-            Ok(segment.read(key, patience, &mut make)?.map(|(result, _)| result))
-        })
+        self.with(patience, |segment, _| Ok(segment.read(key, &mut make)?.map(|(result, _)| result)))
     }
 
     /// The same, with the time at which the entry expires (0: never), and what [`SharedCache::replace`] needs.
@@ -183,7 +151,7 @@ impl SharedCache {
         mut make: impl FnMut(Value<'_>) -> Result<R>,
     ) -> Result<Option<(R, u64, Version)>> {
         self.with(patience, |segment, number| {
-            let read = segment.read(key, patience, &mut make)?;
+            let read = segment.read(key, &mut make)?;
             Ok(read.map(|(result, seen)| (result, seen.deadline, Version { segment: number, seen })))
         })
     }
@@ -204,7 +172,7 @@ impl SharedCache {
             let hash = segment.hashed(key).hash;
             let word = segment.version(hash);
             let before = word.load(Acquire);
-            let read = segment.read(key, patience, &mut make)?;
+            let read = segment.read(key, &mut make)?;
             fence(Acquire);
             let is_steady = before & 1 == 0 && word.load(Relaxed) == before && !segment.is_retired();
             let stamp = is_steady.then_some(Stamp { segment: number, hash, version: before });
@@ -237,7 +205,7 @@ impl SharedCache {
     ///
     /// [`Error::TooLarge`]; [`Error::Busy`] or [`Error::Timeout`] for the lock.
     pub fn put(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
-        self.check_size(key, entry, patience)?;
+        entry.check()?;
         self.write(key, patience, |held, key| entry.with_content(|content| held.store(key, content)))
     }
 
@@ -247,7 +215,7 @@ impl SharedCache {
     ///
     /// As `put`.
     pub fn add(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
-        self.check_size(key, entry, patience)?;
+        entry.check()?;
         self.write(key, patience, |held, key| {
             if held.find_live(key)?.is_some() {
                 return Ok(false);
@@ -271,7 +239,7 @@ impl SharedCache {
         entry: &Entry<'_>,
         patience: Patience,
     ) -> Result<Written<bool>> {
-        self.check_size(key, entry, patience)?;
+        entry.check()?;
         self.with(patience, |segment, number| {
             if number != version.segment {
                 return Ok(Written { result: false, stamp: None });
@@ -342,9 +310,6 @@ impl SharedCache {
         deadline: u64,
         patience: Patience,
     ) -> Result<Written<i64>> {
-        let bytes = initial.to_le_bytes();
-        let entry = Entry { kind: crate::kind::INTEGER, value: &bytes, deadline, tags: &[] };
-        self.check_size(key, &entry, patience)?;
         let written = self.write(key, patience, |held, key| held.increment(key, by, initial, deadline))?;
         Ok(Written { result: counted(written.result)?, stamp: written.stamp })
     }
@@ -367,8 +332,6 @@ impl SharedCache {
                 allowed: "at least 1, at most one a nanosecond, in at most 36 years".into(),
             });
         }
-        let entry = Entry { kind: 0, value: &[0; 8], deadline: 0, tags: &[] };
-        self.check_size(key, &entry, patience)?;
         let written = self.write(key, patience, |held, key| held.limit(key, cost, nanoseconds))?;
         counted(written.result).map(Duration::from_nanos)
     }

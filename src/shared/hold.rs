@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Damaged,
     /// Places are running out, or are nonsense.
     Exhausted,
+    /// The record has more words than any may. Nothing has changed.
+    TooLarge(usize),
 }
 
 /// What a call may still copy before it lets used entries go instead.
@@ -71,6 +73,7 @@ impl<'a> Held<'a> {
         tags: &'a [AtomicU64],
         now: &'a Now,
         largest: usize,
+        this: Process,
     ) -> Self {
         let must_mark = acquired == Acquired::OwnerDied;
         let held = Self {
@@ -84,7 +87,7 @@ impl<'a> Held<'a> {
             odd: None,
             not_send: PhantomData,
         };
-        stripe.head[head::HOLDER].store(Process::this().word(), Relaxed);
+        stripe.head[head::HOLDER].store(this.word(), Relaxed);
         stall::at(Point::Locked);
         held
     }

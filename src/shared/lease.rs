@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cache::SharedCache;
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::futex;
 use crate::layout::head;
 use crate::process::Process;
@@ -60,8 +60,6 @@ impl SharedCache {
     ///
     /// [`Error::TooLarge`]; [`Error::Busy`] or [`Error::Timeout`] for the lock: compute without a lease then.
     pub fn lease(&self, key: Key<'_>, time: Duration, refresh: bool, patience: Patience) -> Result<Lease> {
-        let entry = Entry { kind: 0, value: &[0; 24], deadline: 0, tags: &[] };
-        self.check_size(key, &entry, patience)?;
         let this = Process::this().word();
         self.segment_with(patience, |segment, number| {
             let key = segment.hashed(key);
@@ -77,9 +75,6 @@ impl SharedCache {
                 })?;
                 match leasing {
                     Leasing::Value => return Ok(Lease::Value),
-                    Leasing::NoRoom => {
-                        return Err(Error::TooLarge { size: 0, limit: segment.geometry().largest * 8 });
-                    }
                     Leasing::Got { number: lease } => {
                         return Ok(Lease::Got(Token { segment: number, words: [this, lease] }));
                     }
@@ -115,7 +110,7 @@ impl SharedCache {
         entry: &Entry<'_>,
         patience: Patience,
     ) -> Result<Written<bool>> {
-        self.check_size(key, entry, patience)?;
+        entry.check()?;
         self.segment_with(patience, |segment, number| {
             if number != token.segment {
                 return Ok(Written { result: false, stamp: None });

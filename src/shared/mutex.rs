@@ -124,7 +124,9 @@ impl<'a> Mutex<'a> {
 
     /// Releases it. The calling thread must have it.
     pub(crate) fn unlock(self) {
-        // SAFETY: the calling thread has it: `Held`, which calls this, cannot be sent to another.
+        // SAFETY: the calling thread has it: `Held`, which calls this, cannot be sent to another. The C library keeps the
+        // links of the thread's list of robust mutexes in the words. Only it writes them, and whoever can write to the
+        // file besides is this user, who can do anything to this process.
         unsafe { libc::pthread_mutex_unlock(self.raw()) };
     }
 }

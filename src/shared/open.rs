@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
@@ -34,8 +35,25 @@ const CHUNK: u64 = 16 << 20;
 pub(crate) struct Place {
     pub(crate) directory: PathBuf,
     pub(crate) name: OsString,
-    /// The directory is the cache's own, so that whatever has the name may be replaced.
-    pub(crate) is_own: bool,
+    /// The cache's name, if the directory is the caches' own. Whatever has the file's name there may be replaced.
+    pub(crate) own_name: Option<String>,
+}
+
+impl Place {
+    fn is_own(&self) -> bool {
+        self.own_name.is_some()
+    }
+}
+
+/// The name of a named cache's file.
+pub(crate) fn file_name(name: &str, namespace: u64) -> String {
+    format!("{name}.{LAYOUT:x}.{namespace:x}")
+}
+
+/// The layout and the namespace in such a name.
+fn name_parts(file: &str, name: &str) -> Option<(u64, u64)> {
+    let (layout, namespace) = file.strip_prefix(name)?.strip_prefix('.')?.split_once('.')?;
+    Some((u64::from_str_radix(layout, 16).ok()?, u64::from_str_radix(namespace, 16).ok()?))
 }
 
 /// What a segment is to be.
@@ -141,8 +159,12 @@ fn look(
         Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(Present::InMotion),
         Err(error) => return Err(Error::file(&path(), error)),
     }
+    // Whoever cleans up may have removed the name since it was opened.
+    if directory.status(&place.name)?.is_none_or(|status| self::identity(&status) != identity) {
+        return Ok(Present::InMotion);
+    }
     let remains = |what| {
-        if place.is_own {
+        if place.is_own() {
             Ok(Present::Remains(identity))
         } else {
             Err(Error::NotASegment { path: path(), what })
@@ -160,7 +182,9 @@ fn look(
         return remains("it does not begin as one");
     }
     if read(header::LAYOUT) != LAYOUT {
-        if place.is_own {
+        if place.is_own() {
+            // The name says that the layout is ours, so this is damage, and others may still use the file.
+            mapping.words()[header::RETIRED].store(1, Release);
             return Ok(Present::Remains(identity));
         }
         return Err(Error::OtherLayout { path: path(), found: read(header::LAYOUT), ours: LAYOUT });
@@ -233,6 +257,7 @@ impl Creation<'_> {
             stall::at(Point::BeforeLink);
             let lock = self.directory.lock()?;
             lock.sweep()?;
+            self.remove_other_layouts(&lock)?;
             if !self.clear_the_way(&lock, replaced.as_ref())? {
                 return Ok(None);
             }
@@ -245,6 +270,7 @@ impl Creation<'_> {
         }
         let lock = self.directory.lock()?;
         lock.sweep()?;
+        self.remove_other_layouts(&lock)?;
         if !self.is_unchanged(replaced.as_ref())? {
             return Ok(None);
         }
@@ -262,6 +288,25 @@ impl Creation<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Removes segments of the same name that other versions of this crate have left, and that nobody has open.
+    fn remove_other_layouts(&self, lock: &DirectoryLock<'_>) -> Result<()> {
+        let Some(name) = self.place.own_name.as_deref() else { return Ok(()) };
+        for file in self.directory.names()? {
+            let parts = std::str::from_utf8(&file).ok().and_then(|file| name_parts(file, name));
+            let Some((layout, namespace)) = parts else { continue };
+            if layout == LAYOUT || namespace != self.surroundings.namespace {
+                continue;
+            }
+            let file = OsStr::from_bytes(&file);
+            // What cannot be opened is not ours to remove.
+            let Ok(Some((open, _))) = self.directory.open_file(file) else { continue };
+            if rustix::fs::flock(&open, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                lock.unlink(file)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the name is as it was when it was looked at.

@@ -166,9 +166,12 @@ impl Segment {
 
     /// Acquires a stripe's lock, and repairs what a dead owner left.
     pub(crate) fn hold<'a>(&'a self, number: usize, patience: Patience, now: &'a Now) -> Result<Held<'a>> {
+        // The first time this reads a file, which must not happen under the lock.
+        let this = Process::this();
         let acquired = self.acquire(number, patience)?;
         // The guard exists before anything else happens.
-        let mut held = Held::new(self.stripe(number), acquired, self.tags(), now, self.geometry.largest);
+        let mut held =
+            Held::new(self.stripe(number), acquired, self.tags(), now, self.geometry.largest, this);
         if self.is_retired() {
             held.abort();
             return Err(Error::Retired);
@@ -211,6 +214,10 @@ impl Segment {
             let mut held = self.hold(number, patience, &now)?;
             match act(&mut held) {
                 Ok(result) => return Ok((result, self.release(number, held))),
+                Err(Fault::TooLarge(words)) => {
+                    self.release(number, held);
+                    return Err(Error::TooLarge { size: words * 8, limit: self.geometry.largest * 8 });
+                }
                 Err(Fault::Exhausted) => return Err(self.abandon()),
                 Err(Fault::Damaged) => {
                     held.count(head::DAMAGED, 1);
@@ -231,7 +238,6 @@ impl Segment {
     pub(crate) fn read<R>(
         &self,
         key: Key<'_>,
-        patience: Patience,
         mut make: impl FnMut(Value<'_>) -> Result<R>,
     ) -> Result<Option<(R, Seen)>> {
         let key = self.hashed(key);
@@ -240,22 +246,22 @@ impl Segment {
         match stripe.get(&key, self.tags(), &now, &mut make)? {
             Looked::Hit(result, seen) => Ok(Some((result, seen))),
             Looked::Miss => Ok(None),
-            Looked::Unsettled | Looked::Damaged => self.read_locked(&key, patience, make),
+            Looked::Unsettled | Looked::Damaged => self.read_locked(&key, make),
         }
     }
 
-    /// The same under the lock, which also empties a stripe that is damaged. A lock that is not free is a miss.
+    /// The same under the lock, which also empties a stripe that is damaged. A lock that is not free is a miss: reads do not
+    /// wait.
     #[cold]
     fn read_locked<R>(
         &self,
         key: &HashedKey<'_>,
-        patience: Patience,
         mut make: impl FnMut(Value<'_>) -> Result<R>,
     ) -> Result<Option<(R, Seen)>> {
         let mut copy = Copied::default();
-        match self.copy_with(key, patience, &mut copy, |_, _| Ok(())) {
+        match self.copy_with(key, Patience::Try, &mut copy, |_, _| Ok(())) {
             Ok(true) => {}
-            Ok(false) | Err(Error::Busy | Error::Timeout { .. } | Error::Damaged) => return Ok(None),
+            Ok(false) | Err(Error::Busy | Error::Damaged) => return Ok(None),
             Err(error) => return Err(error),
         }
         let result = make(Value::from_words(copy.kind, &copy.words, copy.bytes))?;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::layout::{Geometry, LAYOUT};
+use crate::layout::Geometry;
 use crate::lookup::Seen;
-use crate::open::{Place, Wanted};
-use crate::record::{Content, Tag, ValueRef};
+use crate::open::{Place, Wanted, file_name};
+use crate::record::{Content, MOST_TAGS, Tag, ValueRef, kind};
 use crate::system;
 
 /// Where a cache is.
@@ -132,6 +132,26 @@ pub struct Stats {
 }
 
 impl Entry<'_> {
+    /// Refuses what is no entry. Whether it is too large, the segment says.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.tags.len() > MOST_TAGS {
+            return Err(Error::OutOfRange {
+                argument: "tags",
+                value: format!("{} tags", self.tags.len()),
+                allowed: format!("at most {MOST_TAGS}"),
+            });
+        }
+        let is_integer = self.kind == kind::INTEGER;
+        if (self.kind >= kind::FIRST_RESERVED && !is_integer) || (is_integer && self.value.len() != 8) {
+            return Err(Error::OutOfRange {
+                argument: "kind",
+                value: self.kind.to_string(),
+                allowed: format!("below {}, or INTEGER with 8 bytes", kind::FIRST_RESERVED),
+            });
+        }
+        Ok(())
+    }
+
     /// Calls `act` with the record that this entry is stored as.
     pub(crate) fn with_content<R>(&self, act: impl FnOnce(&Content<'_>) -> R) -> R {
         act(&Content {
@@ -168,8 +188,8 @@ pub(crate) fn place_of(location: &Location) -> Result<Place> {
             if !is_good {
                 return Err(Error::BadName(name.clone()));
             }
-            let file = format!("{name}.{LAYOUT:x}.{:x}", system::namespace()?);
-            Ok(Place { directory: directory_of_names(), name: file.into(), is_own: true })
+            let file = file_name(name, system::namespace()?);
+            Ok(Place { directory: directory_of_names(), name: file.into(), own_name: Some(name.clone()) })
         }
         Location::Path(path) => {
             let name = path.file_name().ok_or_else(|| Error::BadName(path.display().to_string()))?;
@@ -180,7 +200,7 @@ pub(crate) fn place_of(location: &Location) -> Result<Place> {
             // A later change of the working directory must not change the place.
             let directory =
                 std::path::absolute(&directory).map_err(|error| Error::file(&directory, error))?;
-            Ok(Place { directory, name: OsString::from(name), is_own: false })
+            Ok(Place { directory, name: OsString::from(name), own_name: None })
         }
     }
 }

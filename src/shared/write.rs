@@ -24,10 +24,11 @@ impl<'a> Held<'a> {
     }
 
     /// Stores a record, in place of whatever the key has. Returns whether that was a live value.
-    ///
-    /// The record must not be larger than the largest possible one.
     pub(crate) fn store(&mut self, key: &HashedKey<'_>, content: &Content<'_>) -> Result<bool, Fault> {
         let words = content.words(&key.key);
+        if words > self.largest {
+            return Err(Fault::TooLarge(words));
+        }
         let is_lease = content.kind == kind::LEASE;
         let old = self.find(key)?;
         let replaces = old.is_some_and(|old| self.is_live(&old.record));
@@ -231,24 +232,21 @@ impl<'a> Held<'a> {
         }
         let number = self.load(head::LEASE_NUMBER).wrapping_add(1);
         self.stripe.head[head::LEASE_NUMBER].store(number, Relaxed);
-        let lease = Some([owner, number, deadline]);
-        match found.filter(|found| self.is_live(&found.record)) {
-            None => {
-                let content =
-                    Content { kind: kind::LEASE, value: ValueRef::Bytes(&[]), deadline, tags: &[], lease };
-                self.store(key, &content)?;
-            }
-            Some(found) => {
-                if !self.add_lease(&found, [owner, number, deadline])? {
-                    return Ok(Leasing::NoRoom);
-                }
-            }
+        let lease = [owner, number, deadline];
+        let value = found.filter(|found| self.is_live(&found.record));
+        // Making room may evict the value. Then the lease stands alone.
+        let is_beside = value.map_or(Ok(false), |found| self.add_lease(&found, lease))?;
+        if !is_beside {
+            let lease = Some(lease);
+            let content =
+                Content { kind: kind::LEASE, value: ValueRef::Bytes(&[]), deadline, tags: &[], lease };
+            self.store(key, &content)?;
         }
         Ok(Leasing::Got { number })
     }
 
     /// Gives a record a lease: in its own words if it has had one, or by copying it to the main log's head. Whoever
-    /// reads the value sees no difference, so its version stays. Returns false if it would be too large.
+    /// reads the value sees no difference, so its version stays. Returns false if there was no longer a value.
     fn add_lease(&mut self, found: &Found<'_>, lease: [u64; LEASE_WORDS]) -> Result<bool, Fault> {
         if let Some(words) = found.record.lease() {
             for (word, value) in words.iter().zip(lease) {
@@ -258,7 +256,7 @@ impl<'a> Held<'a> {
         }
         let words = found.record.len() + LEASE_WORDS;
         if words > self.largest {
-            return Ok(false);
+            return Err(Fault::TooLarge(words));
         }
         self.make_room(1, words, &mut Budget::new())?;
         // Making room may have moved the record, or evicted it.
@@ -390,7 +388,6 @@ pub(crate) enum Leasing {
     Value,
     Got { number: u64 },
     Taken { owner: u64, number: u64, deadline: u64 },
-    NoRoom,
 }
 
 /// A value that was copied under the lock.

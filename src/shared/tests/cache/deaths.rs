@@ -136,6 +136,38 @@ fn a_stopped_writer_that_is_killed_lets_the_next_one_in() {
     cache.check().expect("a sound cache");
 }
 
+/// Where the word of a small cache's holder lies in its file: after the header, the version words and the tag words.
+fn holder_at(path: &std::path::Path) -> u64 {
+    let words = std::fs::metadata(path).expect("it is there").len() / 8;
+    (512 + (1 << (words / 32).ilog2()) + 4096 + 7) * 8
+}
+
+#[test]
+fn a_lock_whose_holder_is_gone_is_left_and_never_taken() {
+    use std::os::unix::fs::FileExt;
+    let (cache, directory) = new(&Options { lock_timeout: Duration::from_millis(100), ..small() });
+    let path = path_in(&directory);
+    put(&cache, b"before", b"value");
+    let mut peer = Peer::new(&path);
+    peer.ask(&format!("arm {} 0 1", Point::Locked as u32));
+    peer.tell("put written slowly");
+    wait_until("the writer stops", || peer.state() == 'T');
+    // As if the kernel had lost track of a thread that was killed: the holder is a process that started at another time.
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).expect("ours");
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, holder_at(&path)).expect("it can be read");
+    let holder = u64::from_le_bytes(word);
+    assert_eq!(holder >> 42, u64::from(peer.id()));
+    file.write_all_at(&(holder - 1).to_le_bytes(), holder_at(&path)).expect("it can be written");
+    assert!(!put(&cache, b"next", b"value"));
+    assert_eq!(get(&cache, b"before"), None, "this is another file");
+    // The other one was not dead after all. It finds that the file is left, and follows.
+    peer.signal("CONT");
+    assert_eq!(peer.answer(), "false");
+    assert_eq!(get(&cache, b"written").as_deref(), Some(&b"slowly"[..]));
+    assert_eq!(cache.stats().resets, 0);
+}
+
 #[test]
 fn random_kills_leave_a_sound_cache() {
     let (cache, directory) = new(&small());

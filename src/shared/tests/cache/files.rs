@@ -161,6 +161,73 @@ fn a_name_leads_to_one_cache() {
 }
 
 #[test]
+fn files_of_other_layouts_are_removed_when_nobody_has_them_open() {
+    let name = format!("test-layouts-{}", std::process::id());
+    let location = Location::Name(name.clone());
+    let cache = SharedCache::open(&location, small()).expect("a good name");
+    let path = cache.path();
+    assert!(cache.unlink().expect("a call"));
+    let of_another = |layout: &str, namespace: &str| {
+        let file = path.file_name().and_then(|file| file.to_str()).expect("text");
+        let own = file.rsplit('.').next().expect("there are dots");
+        let namespace = if namespace.is_empty() { own } else { namespace };
+        let path = path.with_file_name(format!("{name}.{layout}.{namespace}"));
+        fs::write(&path, b"of another version").expect("ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+        path
+    };
+    let old = of_another("777777", "");
+    let elsewhere = of_another("777777", "123");
+    let unrelated = of_another("not-a-number", "");
+    let in_use = of_another("888888", "");
+    let user = File::open(&in_use).expect("ours");
+    rustix::fs::flock(&user, rustix::fs::FlockOperation::LockShared).expect("nobody else has it");
+    let cache = SharedCache::open(&location, small()).expect("a good name");
+    assert!(cache.is_new());
+    let there = [&old, &elsewhere, &unrelated, &in_use].map(|path| path.exists());
+    assert_eq!(there, [false, true, true, true]);
+    for path in [elsewhere, unrelated, in_use] {
+        fs::remove_file(path).expect("ours");
+    }
+    assert!(cache.unlink().expect("a call"));
+}
+
+/// What opening the cache says in a process that `unshare` starts. `None` where that is not allowed.
+fn error_under_unshare(arguments: &[&str], directory: &Path) -> Option<String> {
+    let output = std::process::Command::new("unshare")
+        .args(arguments)
+        .arg(directory)
+        .arg(std::env::current_exe().expect("a program"))
+        .args(["--exact", "peer::peer", "--ignored", "--nocapture", "--test-threads=1"])
+        .env("FLEXCACHE_PEER", directory.join("cache"))
+        .env("FLEXCACHE_PEER_FIRST", "error-of-open")
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().find_map(|line| line.split_once("peer: ")).map(|(_, answer)| answer.to_owned())
+}
+
+#[test]
+fn another_pid_namespace_has_another_cache() {
+    let (cache, directory) = new(&small());
+    put(&cache, b"k", b"v");
+    let arguments = ["--pid", "--fork", "--mount-proc", "--", "sh", "-c", "shift 0; exec \"$@\""];
+    let Some(error) = error_under_unshare(&arguments, directory.path()) else { return };
+    assert!(error.contains("shareProcessNamespace"), "{error}");
+    assert_eq!(get(&cache, b"k").as_deref(), Some(&b"v"[..]), "it was left alone");
+}
+
+#[test]
+fn a_full_file_system_is_said_with_both_numbers() {
+    // A small tmpfs of our own, in a mount namespace that ends with the process.
+    let directory = directory();
+    let script = "mount -t tmpfs -o size=256k,mode=700 none \"$0\" && exec \"$@\"";
+    let arguments = ["--mount", "--", "sh", "-c", script];
+    let Some(error) = error_under_unshare(&arguments, directory.path()) else { return };
+    assert!(error.contains("--shm-size") && error.contains("262144 free"), "{error}");
+}
+
+#[test]
 fn file_systems_without_unnamed_files_do() {
     let directory = directory();
     let options = Options { named_files_only: true, ..small() };

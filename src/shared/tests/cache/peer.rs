@@ -119,6 +119,13 @@ fn peer() {
         drop(open(path, &options));
         return say("lived");
     }
+    if first == Some("error-of-open") {
+        let location = flexcache_shared::Location::Path(path.to_owned());
+        // Somewhat larger than a file system of 256 KiB.
+        let options = flexcache_shared::Options { max_bytes: 400 << 10, ..small() };
+        let opened = flexcache_shared::SharedCache::open(&location, options);
+        return say(&opened.err().map_or_else(|| "opened".into(), |error| error.to_string()));
+    }
     let cache = open(path, &small());
     say("ready");
     let mut token = None;
