@@ -62,6 +62,7 @@ impl SharedCache {
         self.created
     }
 
+    #[inline]
     fn link(&self) -> &Link {
         let mut link = &self.first;
         while let Some(next) = link.next.get() {

@@ -88,6 +88,7 @@ impl ValueRef<'_> {
 }
 
 /// The words that a record takes.
+#[inline]
 pub(crate) fn words_of(key: usize, value: usize, tags: usize, is_leased: bool) -> usize {
     RECORD_HEAD + tags + if is_leased { LEASE_WORDS } else { 0 } + words_for(key) + words_for(value)
 }
@@ -167,18 +168,22 @@ impl<'a> Record<'a> {
         (self.lengths & 0xFFFF_FFFF) as usize
     }
 
+    #[inline]
     fn tag_count(&self) -> usize {
         (self.meta >> 48 & 0xFF) as usize
     }
 
+    #[inline]
     pub(crate) fn is_leased(&self) -> bool {
         self.meta & LEASED != 0
     }
 
+    #[inline]
     pub(crate) fn kind(&self) -> u8 {
         (self.meta >> 40 & 0xFF) as u8
     }
 
+    #[inline]
     pub(crate) fn key_kind(&self) -> u8 {
         (self.meta >> 32 & 0xFF) as u8
     }
@@ -245,6 +250,7 @@ impl<'a> Record<'a> {
     }
 
     /// The value's word, if it is of this kind.
+    #[inline]
     pub(crate) fn word_of_kind(&self, kind: u8) -> Option<&'a AtomicU64> {
         let value = self.value();
         if self.kind() == kind && value.bytes == 8 { value.words.first() } else { None }
@@ -264,12 +270,14 @@ pub struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    #[inline]
     pub(crate) fn from_words(kind: u8, words: &'a [AtomicU64], bytes: usize) -> Self {
         Self { kind, words, bytes }
     }
 
     /// Its length in bytes.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes
     }
@@ -282,6 +290,7 @@ impl<'a> Value<'a> {
 
     /// The value's first eight bytes as a number: all of an integer.
     #[must_use]
+    #[inline]
     pub fn word(&self) -> u64 {
         if self.bytes < 8 { 0 } else { self.words[0].load(Relaxed) }
     }
@@ -297,8 +306,10 @@ impl<'a> Value<'a> {
     /// # Errors
     ///
     /// There is no memory for them.
+    #[inline]
     pub fn append_to(&self, to: &mut Vec<u8>) -> Result<(), crate::Error> {
-        to.try_reserve(self.bytes).map_err(|_| crate::Error::OutOfMemory)?;
+        // The last word is copied whole, and cut.
+        to.try_reserve(words_for(self.bytes) * 8).map_err(|_| crate::Error::OutOfMemory)?;
         crate::words::append_bytes(self.words, self.bytes, to);
         Ok(())
     }

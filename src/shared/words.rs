@@ -37,15 +37,14 @@ pub(crate) fn equal_bytes(words: &[AtomicU64], bytes: &[u8]) -> bool {
         && (rest.is_empty() || words[whole.len()].load(Relaxed) == last_word(rest))
 }
 
-/// Appends the first `bytes` bytes of the words to `to`, which has room for them.
+/// Appends the first `bytes` bytes of the words to `to`, which has room for all of these words.
 #[inline]
 pub(crate) fn append_bytes(words: &[AtomicU64], bytes: usize, to: &mut Vec<u8>) {
-    let whole = bytes / 8;
-    for word in &words[..whole] {
-        to.extend_from_slice(&word.load(Relaxed).to_le_bytes());
+    let words = &words[..words_for(bytes)];
+    let start = to.len();
+    to.resize(start + words.len() * 8, 0);
+    for (chunk, word) in to[start..].chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes());
     }
-    let left = bytes % 8;
-    if left > 0 {
-        to.extend_from_slice(&words[whole].load(Relaxed).to_le_bytes()[..left]);
-    }
+    to.truncate(start + bytes);
 }

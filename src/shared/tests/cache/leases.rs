@@ -1,6 +1,6 @@
 //! Leases: one computes, the others wait; and what becomes of owners that die, stop or are late.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use flexcache_shared::{Lease, Patience, SharedCache, Token};
@@ -203,10 +203,17 @@ fn every_end_of_a_lease_wakes_its_waiters() {
         cache.clear(Patience::Wait).expect("a call");
         let token = got(&cache, b"k");
         let Lease::Taken { wait, .. } = lease(&cache, b"k") else { panic!("it is taken") };
+        let thread = AtomicI32::new(0);
         let started = Instant::now();
         std::thread::scope(|scope| {
-            // Whether the wait begins before the end or after it.
-            scope.spawn(|| cache.wait(&wait, Duration::from_secs(30)));
+            scope.spawn(|| {
+                thread.store(rustix::thread::gettid().as_raw_nonzero().get(), SeqCst);
+                cache.wait(&wait, Duration::from_secs(30));
+            });
+            wait_until("the waiter sleeps", || {
+                let stat = format!("/proc/self/task/{}/stat", thread.load(SeqCst));
+                std::fs::read_to_string(stat).is_ok_and(|stat| stat.contains(") S "))
+            });
             end(&cache, &token);
         });
         assert!(started.elapsed() < Duration::from_secs(20), "nobody was woken");
