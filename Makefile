@@ -47,8 +47,9 @@ types: $(installed) $(tools) ## Type checks, and the stubs against the built mod
 	$(run) -m pyright --pythonpath $(run)
 	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt
 
-test-rust: ## The tests of both crates: the core's also with a recount after every operation, the disk's also with failing files
+test-rust: ## The tests of the crates: the core's also with a recount after every operation, the disk's also with failing files
 	cargo test --profile ci --locked -p flexcache-core -p flexcache-disk
+	cargo test --profile ci --locked -p flexcache-shared --features stall-points
 	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests
 	cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults
 

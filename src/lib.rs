@@ -51,6 +51,9 @@ mod _core {
     use crate::py::process::logging::reset_logging;
     #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[pymodule_export]
+    use crate::py::shared::{SharedSegment, SharedVersion};
     #[pymodule_export]
     use crate::py::store::cached_result::{CachedResult, InstanceResults};
     #[pymodule_export]

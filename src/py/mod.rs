@@ -1,6 +1,6 @@
 //! The bindings: what Python sees of the core and of the disk store.
 //!
-//! Each folder imports only from those above it in this list: `process`, `object`, `removal`, `disk`,
+//! Each folder imports only from those above it in this list: `process`, `object`, `removal`, `disk`, `shared`,
 //! `store`, `memory`, `memoize`. `tests/test_structure.py` checks that.
 
 pub(crate) mod disk;
@@ -10,5 +10,7 @@ pub(crate) mod object;
 pub(crate) mod process;
 mod removal;
 pub(crate) mod replay;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub(crate) mod shared;
 pub(crate) mod store;
 pub(crate) mod testing;

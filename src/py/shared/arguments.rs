@@ -1,0 +1,21 @@
+//! Arguments that calls share.
+
+use flexcache_core::Clock;
+use pyo3::prelude::*;
+
+use crate::py::object::duration::{Ttl, ttl};
+use crate::py::process::clock::SystemClock;
+
+/// The deadline of an entry that is stored now, on the clock that all processes share. 0 is none.
+pub(super) fn deadline(given: Option<&Bound<'_, PyAny>>, default: Ttl) -> PyResult<u64> {
+    let ttl = match given {
+        Some(given) if !given.is_none() => ttl("ttl", given.as_borrowed())?,
+        _ => default,
+    };
+    let left = match ttl {
+        Ttl::Never => return Ok(0),
+        Ttl::After(nanoseconds) => nanoseconds,
+        Ttl::At(moment) => moment.saturating_sub(SystemClock.now()),
+    };
+    Ok(flexcache_shared::now().saturating_add(left))
+}

@@ -1,0 +1,177 @@
+//! Keys as bytes, one canonical form for each: keys that a dict takes for one are one here.
+//!
+//! Never by pickle, whose bytes depend on which parts of a key are one object.
+
+use std::borrow::Cow;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
+
+/// Kinds of keys. They are part of the layout.
+mod kind {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const INT: u8 = 1;
+    pub(super) const LONG: u8 = 2;
+    pub(super) const FLOAT: u8 = 3;
+    pub(super) const TEXT: u8 = 4;
+    pub(super) const BYTES: u8 = 5;
+    pub(super) const TUPLE: u8 = 6;
+}
+
+/// Tuples in tuples in a key.
+const DEEPEST: u32 = 32;
+
+/// A key's kind and bytes.
+pub(super) struct EncodedKey<'a> {
+    kind: u8,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl EncodedKey<'_> {
+    pub(super) fn as_key(&self) -> flexcache_shared::Key<'_> {
+        flexcache_shared::Key { kind: self.kind, bytes: &self.bytes }
+    }
+}
+
+/// The form of a key.
+///
+/// # Errors
+///
+/// `TypeError` for a key of another type.
+#[inline]
+pub(super) fn encode<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<EncodedKey<'a>> {
+    encode_at(key, 0)
+}
+
+fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'a>> {
+    let owned = |kind, bytes| Ok(EncodedKey { kind, bytes: Cow::Owned(bytes) });
+    if let Ok(text) = key.cast_exact::<PyString>() {
+        return match text.to_str() {
+            Ok(text) => Ok(EncodedKey { kind: kind::TEXT, bytes: Cow::Borrowed(text.as_bytes()) }),
+            // Lone surrogates: these bytes are no text's, so they mean nothing else.
+            Err(_) => {
+                let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
+                owned(kind::TEXT, bytes.cast::<PyBytes>()?.as_bytes().to_vec())
+            }
+        };
+    }
+    if key.is_exact_instance_of::<PyInt>() || key.is_instance_of::<PyBool>() {
+        return encode_int(key);
+    }
+    if let Ok(bytes) = key.cast_exact::<PyBytes>() {
+        return Ok(EncodedKey { kind: kind::BYTES, bytes: Cow::Borrowed(bytes.as_bytes()) });
+    }
+    if let Ok(float) = key.cast_exact::<PyFloat>() {
+        let float = float.value();
+        if float.is_finite() && float.fract() == 0.0 {
+            // As in a dict, 1.0 is 1 and -0.0 is 0.
+            let int = key.call_method0("__int__")?;
+            let encoded = encode_int(&int)?;
+            return owned(encoded.kind, encoded.bytes.into_owned());
+        }
+        // All that are no number are one key.
+        let float = if float.is_nan() { f64::NAN } else { float };
+        return owned(kind::FLOAT, float.to_bits().to_le_bytes().to_vec());
+    }
+    if key.is_none() {
+        return owned(kind::NONE, Vec::new());
+    }
+    if let Ok(tuple) = key.cast_exact::<PyTuple>() {
+        if depth == DEEPEST {
+            return Err(PyValueError::new_err(format!(
+                "a key must not have more than {DEEPEST} tuples in one another"
+            )));
+        }
+        let mut bytes = Vec::new();
+        for part in tuple.iter_borrowed() {
+            let part = part.to_owned();
+            let part = encode_at(&part, depth + 1)?;
+            let length =
+                u32::try_from(part.bytes.len()).map_err(|_| PyValueError::new_err("the key is too long"))?;
+            bytes.push(part.kind);
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(&part.bytes);
+        }
+        return owned(kind::TUPLE, bytes);
+    }
+    Err(PyTypeError::new_err(format!(
+        "a key must be a str, bytes, int, float, bool, None or a tuple of these, not {}; other processes could not tell \
+         which key it is",
+        key.get_type().name()?
+    )))
+}
+
+fn encode_int<'a>(int: &Bound<'_, PyAny>) -> PyResult<EncodedKey<'a>> {
+    if let Ok(small) = int.extract::<i64>() {
+        return Ok(EncodedKey { kind: kind::INT, bytes: Cow::Owned(small.to_le_bytes().to_vec()) });
+    }
+    Ok(EncodedKey { kind: kind::LONG, bytes: Cow::Owned(bytes_of_long(int)?) })
+}
+
+/// An int's bytes in two's complement, as few as hold it.
+pub(super) fn bytes_of_long(int: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let bits: usize = int.call_method0("bit_length")?.extract()?;
+    let options = pyo3::types::PyDict::new(int.py());
+    options.set_item("signed", true)?;
+    let bytes = int.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&options))?;
+    Ok(bytes.cast::<PyBytes>()?.as_bytes().to_vec())
+}
+
+/// The int of such bytes.
+pub(super) fn long_of_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let options = pyo3::types::PyDict::new(py);
+    options.set_item("signed", true)?;
+    let bytes = PyBytes::new_with(py, bytes.len(), |to| {
+        to.copy_from_slice(bytes);
+        Ok(())
+    })?;
+    py.get_type::<PyInt>().call_method("from_bytes", (bytes, "little"), Some(&options))
+}
+
+/// The key that has this form.
+///
+/// # Errors
+///
+/// `RuntimeError` if it is the form of none.
+pub(super) fn decode<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    decode_at(py, kind, bytes, 0)
+}
+
+fn decode_at<'py>(py: Python<'py>, kind: u8, bytes: &[u8], depth: u32) -> PyResult<Bound<'py, PyAny>> {
+    let word = || bytes.try_into().map_err(|_| damaged());
+    match kind {
+        kind::NONE => Ok(py.None().into_bound(py)),
+        kind::INT => Ok(i64::from_le_bytes(word()?).into_pyobject(py)?.into_any()),
+        kind::LONG => long_of_bytes(py, bytes),
+        kind::FLOAT => Ok(f64::from_le_bytes(word()?).into_pyobject(py)?.into_any()),
+        kind::TEXT => text(py, bytes),
+        kind::BYTES => Ok(PyBytes::new(py, bytes).into_any()),
+        kind::TUPLE if depth <= DEEPEST => {
+            let mut parts = Vec::new();
+            let mut rest = bytes;
+            while let Some((&kind, after)) = rest.split_first() {
+                let (length, after) = after.split_first_chunk::<4>().ok_or_else(damaged)?;
+                let (part, after) =
+                    after.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(damaged)?;
+                parts.push(decode_at(py, kind, part, depth + 1)?);
+                rest = after;
+            }
+            Ok(PyTuple::new(py, parts)?.into_any())
+        }
+        _ => Err(damaged()),
+    }
+}
+
+/// The text of such bytes, lone surrogates included.
+pub(super) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(PyString::new(py, text).into_any()),
+        Err(_) => PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogatepass")),
+    }
+}
+
+#[cold]
+pub(super) fn damaged() -> PyErr {
+    PyRuntimeError::new_err("what is stored was damaged; clear() empties the cache")
+}

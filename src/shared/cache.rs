@@ -1,0 +1,493 @@
+//! `SharedCache`: a segment by name or path, opened anew whenever another one takes its place.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::fence;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::error::{Error, Result};
+use crate::layout::{head, header};
+use crate::lookup;
+use crate::open::{self, Place, Wanted};
+use crate::record::{Key, Tag, Value};
+use crate::segment::{Patience, Segment};
+use crate::stall::Point;
+use crate::terms::{Entry, Location, Options, Stamp, Stamped, Stats, Version, Written, place_of, wanted};
+use crate::write::{Copied, NotCounted};
+
+/// One segment in the line of those that had the name while the cache was open.
+///
+/// An earlier one stays mapped until the cache is dropped, so that no call can outlive it. That happens only after
+/// `unlink`, a change of size, or damage.
+struct Link {
+    segment: Segment,
+    /// Its place in the line.
+    number: usize,
+    next: OnceLock<Box<Link>>,
+}
+
+/// A cache in memory that several processes map. See the [crate](crate) for what it promises.
+pub struct SharedCache {
+    place: Place,
+    options: Options,
+    first: Link,
+    created: bool,
+}
+
+impl SharedCache {
+    /// Opens a cache, and creates it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// An option is out of range; the directory or the file is not ours; no room, by file system or memory limit;
+    /// the file is not a cache, or another layout's or pid namespace's.
+    pub fn open(location: &Location, options: Options) -> Result<Self> {
+        let place = place_of(location)?;
+        let (segment, created) = open::open(&place, &wanted(&options)?)?;
+        let first = Link { segment, number: 0, next: OnceLock::new() };
+        Ok(Self { place, options, first, created })
+    }
+
+    /// The path of the file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.place.directory.join(&self.place.name)
+    }
+
+    /// Whether this call of `open` made the file.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.created
+    }
+
+    #[inline]
+    fn link(&self) -> &Link {
+        let mut link = &self.first;
+        while let Some(next) = link.next.get() {
+            link = next;
+        }
+        link
+    }
+
+    /// Calls `act` with the segment that has the name, and again with its successor if it is retired meanwhile.
+    #[inline]
+    fn with<R>(&self, patience: Patience, mut act: impl FnMut(&Segment, usize) -> Result<R>) -> Result<R> {
+        for _ in 0..8 {
+            let link = self.link();
+            if !link.segment.is_retired() {
+                match act(&link.segment, link.number) {
+                    Err(Error::Retired) => {}
+                    result => return result,
+                }
+            }
+            if patience == Patience::Try {
+                // A new segment may have to be allocated.
+                return Err(Error::Busy);
+            }
+            self.open_next(link)?;
+        }
+        Err(Error::Retired)
+    }
+
+    #[cold]
+    fn open_next(&self, link: &Link) -> Result<()> {
+        if link.next.get().is_some() {
+            return Ok(());
+        }
+        // The size that was asked for at first was granted or refused then.
+        let wanted = Wanted { resize: false, ..wanted(&self.options)? };
+        let (segment, _) = open::open(&self.place, &wanted)?;
+        // If another thread was faster, its segment is the one.
+        let _ = link.next.set(Box::new(Link { segment, number: link.number + 1, next: OnceLock::new() }));
+        Ok(())
+    }
+
+    /// Does something under the lock of a key's stripe.
+    pub(crate) fn write<R>(
+        &self,
+        key: Key<'_>,
+        patience: Patience,
+        mut act: impl FnMut(
+            &mut crate::hold::Held<'_>,
+            &crate::record::HashedKey<'_>,
+        ) -> std::result::Result<R, crate::hold::Fault>,
+    ) -> Result<Written<R>> {
+        self.with(patience, |segment, number| {
+            let key = segment.hashed(key);
+            let (result, version) = segment.write(key.hash, patience, |held| act(held, &key))?;
+            let stamp = version.map(|version| Stamp { segment: number, hash: key.hash, version });
+            Ok(Written { result, stamp })
+        })
+    }
+
+    /// Makes something of a key's value, without a lock, and notes that the entry was used. Returns `None` if there is none.
+    ///
+    /// `make` may be called several times, and on bytes that are nonsense; its last result counts. A stripe that is
+    /// damaged or never at rest is read under its lock, or the call finds nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of `make`; with [`Patience::Try`], [`Error::Busy`] if the segment has to be opened anew.
+    #[inline]
+    pub fn get<R>(
+        &self,
+        key: Key<'_>,
+        patience: Patience,
+        mut make: impl FnMut(Value<'_>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        self.with(patience, |segment, _| Ok(segment.read(key, &mut make)?.map(|(result, _)| result)))
+    }
+
+    /// The same, with the time at which the entry expires (0: never), and what [`SharedCache::replace`] needs.
+    ///
+    /// # Errors
+    ///
+    /// As `get`.
+    pub fn get_version<R>(
+        &self,
+        key: Key<'_>,
+        patience: Patience,
+        mut make: impl FnMut(Value<'_>) -> Result<R>,
+    ) -> Result<Option<(R, u64, Version)>> {
+        self.with(patience, |segment, number| {
+            let read = segment.read(key, &mut make)?;
+            Ok(read.map(|(result, seen)| (result, seen.deadline, Version { segment: number, seen })))
+        })
+    }
+
+    /// Makes something of a key's value that is kept elsewhere, with the stamp under which it may be kept. There is no stamp
+    /// while the key is being written.
+    ///
+    /// # Errors
+    ///
+    /// As `get`.
+    pub fn get_stamped<R>(
+        &self,
+        key: Key<'_>,
+        patience: Patience,
+        mut make: impl FnMut(Value<'_>) -> Result<R>,
+    ) -> Result<Stamped<R>> {
+        self.with(patience, |segment, number| {
+            let hash = segment.hashed(key).hash;
+            let word = segment.version(hash);
+            let before = word.load(Acquire);
+            let read = segment.read(key, &mut make)?;
+            fence(Acquire);
+            let is_steady = before & 1 == 0 && word.load(Relaxed) == before && !segment.is_retired();
+            let stamp = is_steady.then_some(Stamp { segment: number, hash, version: before });
+            Ok((read.map(|(result, seen)| (result, seen.deadline)), stamp))
+        })
+    }
+
+    /// Whether what was kept under a stamp is still current. Costs a few loads.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self, stamp: &Stamp) -> bool {
+        let link = self.link();
+        link.number == stamp.segment
+            && !link.segment.is_retired()
+            && link.segment.version(stamp.hash).load(Acquire) == stamp.version
+    }
+
+    /// Whether a key has a live value. Counts as a use.
+    ///
+    /// # Errors
+    ///
+    /// As `get`.
+    pub fn contains(&self, key: Key<'_>, patience: Patience) -> Result<bool> {
+        Ok(self.get(key, patience, |_| Ok(()))?.is_some())
+    }
+
+    /// Stores an entry, in place of whatever the key has. Returns whether that was a live value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`]; [`Error::Busy`] or [`Error::Timeout`] for the lock.
+    pub fn put(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
+        entry.check()?;
+        self.write(key, patience, |held, key| entry.with_content(|content| held.store(key, content)))
+    }
+
+    /// Stores an entry if the key has no live value. Returns whether it did.
+    ///
+    /// # Errors
+    ///
+    /// As `put`.
+    pub fn add(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
+        entry.check()?;
+        self.write(key, patience, |held, key| {
+            if held.find_live(key)?.is_some() {
+                return Ok(false);
+            }
+            entry.with_content(|content| held.store(key, content))?;
+            Ok(true)
+        })
+    }
+
+    /// Stores an entry if the key's value is still the one of which [`SharedCache::get_version`] told. Returns whether it did.
+    ///
+    /// Where it returns false the value may be the same all the same: the entry may have moved. Read it again.
+    ///
+    /// # Errors
+    ///
+    /// As `put`.
+    pub fn replace(
+        &self,
+        key: Key<'_>,
+        version: &Version,
+        entry: &Entry<'_>,
+        patience: Patience,
+    ) -> Result<Written<bool>> {
+        entry.check()?;
+        self.with(patience, |segment, number| {
+            if number != version.segment {
+                return Ok(Written { result: false, stamp: None });
+            }
+            let key = segment.hashed(key);
+            let (result, stamp) = segment.write(key.hash, patience, |held| {
+                entry.with_content(|content| held.replace_seen(&key, &version.seen, content))
+            })?;
+            Ok(Written {
+                result,
+                stamp: stamp.map(|version| Stamp { segment: number, hash: key.hash, version }),
+            })
+        })
+    }
+
+    /// Removes a key's value or lease. Returns whether there was a live value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] or [`Error::Timeout`] for the lock: the value may then still be there.
+    pub fn delete(&self, key: Key<'_>, patience: Patience) -> Result<Written<bool>> {
+        self.write(key, patience, |held: &mut crate::hold::Held<'_>, key| held.delete(key))
+    }
+
+    /// Removes a key's value, and makes something of it.
+    ///
+    /// # Errors
+    ///
+    /// As `delete`; [`Error::OutOfMemory`], with nothing removed; those of `make`, after the removal.
+    pub fn pop<R>(
+        &self,
+        key: Key<'_>,
+        patience: Patience,
+        make: impl FnOnce(Value<'_>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let mut copy = Copied::default();
+        let found = self.with(patience, |segment, _| {
+            let key = segment.hashed(key);
+            segment.copy_with(&key, patience, &mut copy, |held, key| held.delete(key).map(drop))
+        })?;
+        if !found {
+            // Copies elsewhere may outlive the entry here.
+            self.delete(key, patience)?;
+            return Ok(None);
+        }
+        make(Value::from_words(copy.kind, &copy.words, copy.bytes)).map(Some)
+    }
+
+    /// Gives a live value another deadline (0: none). Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// As `delete`.
+    pub fn touch(&self, key: Key<'_>, deadline: u64, patience: Patience) -> Result<Written<bool>> {
+        self.write(key, patience, |held, key| held.touch(key, deadline))
+    }
+
+    /// Adds to a key's integer, and returns the sum. A key without a live value gets `initial + by`, with this deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotANumber`]; [`Error::Overflow`]; as `put`.
+    pub fn increment(
+        &self,
+        key: Key<'_>,
+        by: i64,
+        initial: i64,
+        deadline: u64,
+        patience: Patience,
+    ) -> Result<Written<i64>> {
+        let written = self.write(key, patience, |held, key| held.increment(key, by, initial, deadline))?;
+        Ok(Written { result: counted(written.result)?, stamp: written.stamp })
+    }
+
+    /// Takes one of `limit` uses in each `period` under a key, for all processes. Returns zero if it was taken, or how
+    /// long it takes until one can be. Uses return at an even pace; after a pause, all `limit` may be taken at once.
+    ///
+    /// Advisory: eviction, `clear` or a reset lets the count begin anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`]; [`Error::NotANumber`] if the key has another value; as `put`.
+    pub fn limit(&self, key: Key<'_>, limit: u32, period: Duration, patience: Patience) -> Result<Duration> {
+        let nanoseconds = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        let cost = nanoseconds / u64::from(limit.max(1));
+        if limit == 0 || cost == 0 || nanoseconds > 1 << 60 {
+            return Err(Error::OutOfRange {
+                argument: "limit and period",
+                value: format!("{limit} in {period:?}"),
+                allowed: "at least 1, at most one a nanosecond, in at most 36 years".into(),
+            });
+        }
+        let written = self.write(key, patience, |held, key| held.limit(key, cost, nanoseconds))?;
+        counted(written.result).map(Duration::from_nanos)
+    }
+
+    /// Removes everything. Returns how many entries there were, expired ones included.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] or [`Error::Timeout`] for a stripe's lock. The other stripes are empty then.
+    pub fn clear(&self, patience: Patience) -> Result<u64> {
+        self.with(patience, |segment, _| {
+            let mut removed = 0;
+            let mut failed = None;
+            for number in 0..segment.geometry().stripes {
+                let cleared = segment.write_stripe(number, patience, |held| {
+                    let entries = held.load(head::ENTRIES);
+                    held.empty(Point::Clear)?;
+                    Ok(entries)
+                });
+                match cleared {
+                    Ok((entries, _)) => removed += entries,
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+            }
+            failed.map_or(Ok(removed), Err)
+        })
+    }
+
+    /// The tag as it is now, for entries whose value is made from now on.
+    ///
+    /// # Errors
+    ///
+    /// As `get`.
+    pub fn tag(&self, name: &[u8], patience: Patience) -> Result<Tag> {
+        self.with(patience, |segment, _| {
+            let at = segment.hash_of(name) >> 52;
+            let version = segment.tags()[at as usize].load(Acquire) & lookup::TAG_VERSION;
+            Ok(Tag(at << 52 | version))
+        })
+    }
+
+    /// Makes every entry that was stored with this tag absent. Now and then it meets entries of another tag, which share its
+    /// place among 4,096. Costs one addition.
+    ///
+    /// # Errors
+    ///
+    /// As `get`.
+    pub fn evict_tag(&self, name: &[u8], patience: Patience) -> Result<()> {
+        self.with(patience, |segment, _| {
+            segment.tags()[(segment.hash_of(name) >> 52) as usize].fetch_add(1, AcqRel);
+            Ok(())
+        })
+    }
+
+    /// Calls `visit` with the kind and the bytes of every key that has a live value. A key that is there all the time is
+    /// visited exactly once. Takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`]; as `get`.
+    pub fn keys(&self, patience: Patience, mut visit: impl FnMut(u8, &[u8])) -> Result<()> {
+        let mut copy = Vec::new();
+        self.with(patience, |segment, _| {
+            let now = Now::default();
+            segment.stripes().try_for_each(|stripe| stripe.keys(segment.tags(), &now, &mut copy, &mut visit))
+        })
+    }
+
+    /// The number of entries, those included that have expired and were not met yet.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.link().segment.stripes().map(|stripe| stripe.head[head::ENTRIES].load(Relaxed)).sum()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds to the sums of hits and misses, which all processes share. Reads do not count by themselves: an addition in
+    /// shared memory would cost more than they do.
+    pub fn count(&self, hits: u64, misses: u64) {
+        self.link().segment.count(hits, misses);
+    }
+
+    /// Sums over all stripes. Each is right by itself; together they are of slightly different moments.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let segment = &self.link().segment;
+        let geometry = segment.geometry();
+        let sum = |word: usize| segment.stripes().map(|stripe| stripe.head[word].load(Relaxed)).sum();
+        Stats {
+            entries: sum(head::ENTRIES),
+            leases: sum(head::LEASES),
+            live_bytes: (sum(head::LIVE) + sum(head::LIVE + 1)) * 8,
+            capacity: (geometry.stripes * (geometry.logs[0] + geometry.logs[1]) * 8) as u64,
+            bytes: geometry.words() as u64 * 8,
+            hits: segment.words()[header::HITS].load(Relaxed),
+            misses: segment.words()[header::MISSES].load(Relaxed),
+            evicted: sum(head::EVICTED),
+            moved: sum(head::MOVED),
+            promoted: sum(head::PROMOTED),
+            crowded: sum(head::CROWDED),
+            forced: sum(head::FORCED),
+            resets: sum(head::RESETS),
+            damaged: sum(head::DAMAGED),
+            stripes: geometry.stripes as u64,
+            largest_item: geometry.largest as u64 * 8,
+        }
+    }
+
+    /// Removes the file, and has every process that uses it leave it: their next calls create a new one. Returns whether it
+    /// was still there. The memory is free when all have left.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DirectoryBusy`], [`Error::File`].
+    pub fn unlink(&self) -> Result<bool> {
+        open::unlink(&self.place, &self.link().segment)
+    }
+
+    /// Recounts every stripe, for tests.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, or that a lock was not free.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let segment = &self.link().segment;
+        for number in 0..segment.geometry().stripes {
+            let now = Now::default();
+            let held = segment.hold(number, Patience::Wait, &now).map_err(|error| error.to_string())?;
+            let checked = held.check();
+            segment.release(number, held);
+            checked.map_err(|what| format!("stripe {number}: {what}"))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn segment_with<R>(
+        &self,
+        patience: Patience,
+        act: impl FnMut(&Segment, usize) -> Result<R>,
+    ) -> Result<R> {
+        self.with(patience, act)
+    }
+
+    pub(crate) fn stamp(segment: usize, hash: u64, version: Option<u64>) -> Option<Stamp> {
+        version.map(|version| Stamp { segment, hash, version })
+    }
+}
+
+fn counted<T>(result: std::result::Result<T, NotCounted>) -> Result<T> {
+    result.map_err(|error| match error {
+        NotCounted::NotANumber => Error::NotANumber,
+        NotCounted::Overflow => Error::Overflow,
+    })
+}

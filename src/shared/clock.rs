@@ -1,0 +1,34 @@
+//! The time that deadlines are told in: nanoseconds since the machine booted, which go on while it sleeps.
+
+use std::cell::Cell;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The time now. It is never 0.
+#[must_use]
+pub fn now() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds).max(1)
+}
+
+/// The time of one call, read when it is first needed.
+#[derive(Default)]
+pub(crate) struct Now(Cell<u64>);
+
+impl Now {
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        if self.0.get() == 0 {
+            self.0.set(now());
+        }
+        self.0.get()
+    }
+
+    /// Whether a deadline has passed; 0 is none.
+    #[inline]
+    pub(crate) fn is_past(&self, deadline: u64) -> bool {
+        deadline != 0 && deadline <= self.get()
+    }
+}

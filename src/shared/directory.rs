@@ -1,0 +1,261 @@
+//! The directory of a segment: ours alone, reached through a descriptor, and locked while a name in it changes.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// Temporary names begin with this. They exist only while the directory is locked.
+const TEMPORARY: &str = ".flexcache-temporary-";
+
+/// How long a call waits for another one that creates or removes a segment. Allocating a large one takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// File systems on which locks or mappings do not reach all who have the file open.
+const NETWORK: [i64; 8] = [
+    0x6969,      // NFS
+    0xFF53_4D42, // CIFS
+    0xFE53_4D42, // SMB2
+    0x517B,      // SMB
+    0x0102_1997, // 9p
+    0x00C3_6400, // Ceph
+    0x5346_414F, // AFS
+    0x0BD0_0BD0, // Lustre
+];
+const TMPFS: i64 = 0x0102_1994;
+const RAMFS: i64 = 0x8584_58F6;
+
+/// An open directory.
+pub(crate) struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// Whether a file or directory is this user's, and nobody else's to change (or, for a file, to read).
+pub(crate) fn check_owner(path: &Path, status: &Stat, others: u32) -> Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    let not_ours = |what| Err(Error::NotOurs { path: path.to_owned(), what });
+    if status.st_uid != me {
+        return not_ours(format!("it belongs to user {}, and this process is of user {me}", status.st_uid));
+    }
+    if status.st_mode & others != 0 {
+        return not_ours(format!(
+            "its mode {:o} lets other users in; it must not have any of the bits {others:o}",
+            status.st_mode & 0o7777
+        ));
+    }
+    Ok(())
+}
+
+impl Directory {
+    /// Opens a directory, and makes it first if it is not there.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(Error::file(path, error)),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+            Errno::LOOP | Errno::NOTDIR => Error::NotOurs {
+                path: path.to_owned(),
+                what: "it is not a directory, or a link to one".into(),
+            },
+            error => Error::file(path, error),
+        })?;
+        let directory = Self { fd, path: path.to_owned() };
+        let status = rustix::fs::fstat(&directory.fd).map_err(|error| Error::file(path, error))?;
+        check_owner(path, &status, 0o022)?;
+        Ok(directory)
+    }
+
+    /// The path of a file in it, for messages.
+    pub(crate) fn path_of(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn error(&self, name: &OsStr, error: Errno) -> Error {
+        Error::file(&self.path_of(name), error)
+    }
+
+    /// Refuses file systems that cannot hold a segment. Returns whether the directory lies in memory.
+    pub(crate) fn check_filesystem(&self, knows_boot: bool) -> Result<bool> {
+        let status = rustix::fs::fstatfs(&self.fd).map_err(|error| Error::file(&self.path, error))?;
+        let kind = status.f_type as i64 & 0xFFFF_FFFF;
+        let refused = |what| Err(Error::Filesystem { path: self.path.clone(), what });
+        let in_memory = kind == TMPFS || kind == RAMFS;
+        if NETWORK.contains(&kind) {
+            return refused("a network file system cannot hold a cache that processes map; use a local one");
+        }
+        if !knows_boot && !in_memory {
+            return refused(
+                "without /proc/sys/kernel/random/boot_id a cache may only lie in memory (tmpfs), where no file outlives a boot",
+            );
+        }
+        Ok(in_memory)
+    }
+
+    /// The bytes that are free in the file system.
+    pub(crate) fn free(&self) -> u64 {
+        rustix::fs::fstatvfs(&self.fd)
+            .map_or(u64::MAX, |status| status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
+    /// Opens a file in it, `None` if it is not there.
+    pub(crate) fn open_file(&self, name: &OsStr) -> Result<Option<(OwnedFd, Stat)>> {
+        // Without O_NONBLOCK a device could keep us waiting.
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error @ (Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::ACCESS)) => {
+                return match self.status(name)?.map(|status| FileType::from_raw_mode(status.st_mode)) {
+                    None => Ok(None),
+                    Some(FileType::RegularFile) => Err(self.error(name, error)),
+                    Some(kind) => Err(Error::NotOurs {
+                        path: self.path_of(name),
+                        what: format!("it is no regular file but a {kind:?}"),
+                    }),
+                };
+            }
+            Err(error) => return Err(self.error(name, error)),
+        };
+        let status = rustix::fs::fstat(&fd).map_err(|error| self.error(name, error))?;
+        let path = self.path_of(name);
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+            return Err(Error::NotOurs { path, what: "it is no regular file".into() });
+        }
+        check_owner(&path, &status, 0o077)?;
+        Ok(Some((fd, status)))
+    }
+
+    /// What is under a name, without following a link.
+    pub(crate) fn status(&self, name: &OsStr) -> Result<Option<Stat>> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(status) => Ok(Some(status)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.error(name, error)),
+        }
+    }
+
+    /// A new file without a name. `None` where the file system has no such files.
+    pub(crate) fn unnamed_file(&self) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, ".", flags, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(error) => Err(Error::file(&self.path, error)),
+        }
+    }
+
+    /// Waits until no other process changes names in the directory.
+    pub(crate) fn lock(&self) -> Result<DirectoryLock<'_>> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_micros(200);
+        loop {
+            match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(DirectoryLock(self)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                    std::thread::sleep(pause);
+                }
+                Err(Errno::WOULDBLOCK | Errno::INTR) => return Err(Error::DirectoryBusy(self.path.clone())),
+                Err(error) => return Err(Error::file(&self.path, error)),
+            }
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// The names in it.
+    pub(crate) fn names(&self) -> Result<Vec<Vec<u8>>> {
+        let read = || -> io::Result<Vec<Vec<u8>>> {
+            let mut names = Vec::new();
+            for entry in Dir::read_from(&self.fd)? {
+                names.push(entry?.file_name().to_bytes().to_vec());
+            }
+            Ok(names)
+        };
+        read().map_err(|error| Error::file(&self.path, error))
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The directory, locked against all who change names in it. Dropping it unlocks.
+pub(crate) struct DirectoryLock<'a>(&'a Directory);
+
+impl DirectoryLock<'_> {
+    /// A new file with a temporary name, and that name.
+    pub(crate) fn temporary_file(&self) -> Result<(OwnedFd, String)> {
+        let name = temporary_name()?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(&self.0.fd, &name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| self.0.error(OsStr::new(&name), error))?;
+        Ok((fd, name))
+    }
+
+    /// Gives a file without a name one. Returns false if the name is taken.
+    pub(crate) fn link(&self, file: &OwnedFd, name: &OsStr) -> Result<bool> {
+        use std::os::fd::AsRawFd;
+        let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+        match rustix::fs::linkat(rustix::fs::CWD, &source, &self.0.fd, name, AtFlags::SYMLINK_FOLLOW) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(self.0.error(name, error)),
+        }
+    }
+
+    /// Gives a file without a name one in place of what has it now.
+    pub(crate) fn replace(&self, file: &OwnedFd, name: &OsStr) -> Result<()> {
+        let temporary = temporary_name()?;
+        if !self.link(file, OsStr::new(&temporary))? {
+            return Err(self.0.error(OsStr::new(&temporary), Errno::EXIST));
+        }
+        self.rename(&temporary, name)
+    }
+
+    /// Gives a temporary file its name, in place of what has it now.
+    pub(crate) fn rename(&self, temporary: &str, name: &OsStr) -> Result<()> {
+        rustix::fs::renameat(&self.0.fd, temporary, &self.0.fd, name)
+            .map_err(|error| self.0.error(name, error))
+    }
+
+    /// Removes a name. It is no error if it is not there.
+    pub(crate) fn unlink(&self, name: &OsStr) -> Result<()> {
+        match rustix::fs::unlinkat(&self.0.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.0.error(name, error)),
+        }
+    }
+
+    /// Removes temporary files that were left by processes which died. None is in use while the directory is locked.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        for name in self.0.names()? {
+            if name.starts_with(TEMPORARY.as_bytes()) {
+                self.unlink(OsStr::from_bytes(&name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for DirectoryLock<'_> {
+    fn drop(&mut self) {
+        // A child that was forked meanwhile has the same lock, and loses it with this.
+        let _ = rustix::fs::flock(&self.0.fd, FlockOperation::Unlock);
+    }
+}
+
+fn temporary_name() -> Result<String> {
+    let number = getrandom::u64().map_err(|_| Error::Unsupported("the system has no random numbers"))?;
+    Ok(format!("{TEMPORARY}{number:016x}"))
+}

@@ -1,0 +1,246 @@
+//! Room in the logs, and slots in the index: which entries stay. The policy is S3-FIFO over two logs.
+//!
+//! New keys go to log 0. When the tail comes to an entry there, it moves to the main log if it was used, and is evicted
+//! otherwise; its slot then remembers it, and a key that comes back while it does goes to the main log at once. When the
+//! tail of the main log comes to an entry that was used, the entry moves to the head. While the main log has never been
+//! full, log 0 hands everything on. While less than 7/8 of the main log is live, entries that were not used move too:
+//! what overwriting leaves behind makes room, not the neighbours.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use crate::hold::{Budget, Fault, Held};
+use crate::layout::{TAG_SHIFT, USE, USED, WAYS, head, named, tag_of};
+use crate::record::{HashedKey, LEASE_WORDS, PAD, Record, kind};
+use crate::stall::{self, Point};
+use crate::stripe::is_used;
+
+/// Where a key's record is.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'a> {
+    pub(crate) slot: usize,
+    pub(crate) word: u64,
+    pub(crate) record: Record<'a>,
+}
+
+impl<'a> Held<'a> {
+    /// The record of a key, expired ones and leases included.
+    pub(crate) fn find(&self, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
+        let tag = tag_of(key.hash);
+        for slot in self.stripe.slots(key.hash) {
+            let word = self.stripe.index[slot].load(Relaxed);
+            let (log, place) = named(word);
+            if word >> TAG_SHIFT != tag || place < self.stripe.place(head::TAIL + log) {
+                continue;
+            }
+            let record = self.record_at(log, place)?;
+            if record.hash() == key.hash && record.is_of(&key.key) {
+                return Ok(Some(Found { slot, word, record }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record at a place that a slot names.
+    pub(crate) fn record_at(&self, log: usize, place: u64) -> Result<Record<'a>, Fault> {
+        if place >= self.stripe.place(head::HEAD + log) {
+            return Err(Fault::Damaged);
+        }
+        self.stripe.from(log, place).and_then(Record::read).ok_or(Fault::Damaged)
+    }
+
+    /// Whether the record holds a value that reads return.
+    pub(crate) fn is_live(&self, record: &Record<'_>) -> bool {
+        record.kind() != kind::LEASE
+            && !self.now.is_past(record.deadline())
+            && crate::lookup::tags_hold(record, self.tags)
+    }
+
+    /// Whether the record has a lease that is still running.
+    pub(crate) fn is_leased(&self, record: &Record<'_>) -> bool {
+        record.lease().is_some_and(|lease| !self.now.is_past(lease[2].load(Relaxed)))
+    }
+
+    /// Whether leases take up no more of the main log than they may.
+    fn protects_leases(&self) -> bool {
+        self.load(head::LEASED) as usize <= self.stripe.logs[1].len() / 16
+    }
+
+    /// Adds a record to the sums.
+    pub(crate) fn add_to_sums(&self, log: usize, words: usize, is_lease: bool, is_leased: bool) {
+        self.count(head::LIVE + log, words as u64);
+        self.count(if is_lease { head::LEASES } else { head::ENTRIES }, 1);
+        if is_leased {
+            self.count(head::LEASED, words as u64);
+        }
+    }
+
+    /// Takes a record out of the sums.
+    pub(crate) fn take_from_sums(&self, log: usize, record: &Record<'_>) {
+        self.uncount(head::LIVE + log, record.len() as u64);
+        self.uncount(if record.kind() == kind::LEASE { head::LEASES } else { head::ENTRIES }, 1);
+        if record.is_leased() {
+            self.uncount(head::LEASED, record.len() as u64);
+        }
+    }
+
+    /// Takes the record that a slot still names out of the sums.
+    pub(crate) fn forget(&mut self, slot: usize) -> Result<(), Fault> {
+        let (log, place) = named(self.stripe.index[slot].load(Relaxed));
+        if place >= self.stripe.place(head::TAIL + log) {
+            let record = self.record_at(log, place)?;
+            self.wakes |= record.is_leased();
+            self.take_from_sums(log, &record);
+        }
+        Ok(())
+    }
+
+    /// Evicts until `words` words fit at the head, and the largest record besides, so that records can be moved.
+    pub(crate) fn make_room(&mut self, log: usize, words: usize, budget: &mut Budget) -> Result<(), Fault> {
+        let size = self.stripe.logs[log].len();
+        let largest = self.load(head::LARGEST + log).max(self.load(head::LARGEST_BEFORE + log));
+        let spare = usize::try_from(largest).unwrap_or(size).max(words).min(size / 8);
+        loop {
+            let used = self.used(log).ok_or(Fault::Damaged)?;
+            if used == 0 || used + words + spare + self.pad_before(log, words) <= size {
+                return Ok(());
+            }
+            self.advance(log, budget)?;
+        }
+    }
+
+    /// Moves the tail past one record. The record moves to the main log's head, or is evicted.
+    fn advance(&mut self, log: usize, budget: &mut Budget) -> Result<(), Fault> {
+        let place = self.stripe.place(head::TAIL + log);
+        let words = self.stripe.from(log, place).ok_or(Fault::Damaged)?;
+        let (meta, length) = Held::length_at(words)?;
+        if meta & PAD == 0 {
+            let record = Record::read(words).ok_or(Fault::Damaged)?;
+            if let Some(slot) = self.stripe.slot_of(record.hash(), log, place) {
+                let used = self.stripe.index[slot].load(Relaxed) & USED;
+                if !(self.is_worth_keeping(log, &record, used)?
+                    && self.keep(log, &record, slot, used, budget)?)
+                {
+                    self.wakes |= record.is_leased();
+                    self.take_from_sums(log, &record);
+                    self.count(head::EVICTED, 1);
+                }
+            }
+        }
+        self.pass_tail(log, place, length);
+        Ok(())
+    }
+
+    fn is_worth_keeping(&self, log: usize, record: &Record<'_>, used: u64) -> Result<bool, Fault> {
+        if self.is_leased(record) && self.protects_leases() {
+            return Ok(true);
+        }
+        if !self.is_live(record) {
+            return Ok(false);
+        }
+        let size = self.stripe.logs[1].len();
+        let bound = (size * 7 / 8) as u64;
+        let live = self.load(head::LIVE + 1);
+        let words = record.len();
+        Ok(used > 0
+            || if log == 1 {
+                live <= bound
+            } else {
+                live + words as u64 <= bound || self.fits(1, 2 * words)?
+            })
+    }
+
+    /// Copies a record to the main log's head. Returns whether there was room, and a copy left in the budget.
+    fn keep(
+        &mut self,
+        log: usize,
+        record: &Record<'_>,
+        slot: usize,
+        used: u64,
+        budget: &mut Budget,
+    ) -> Result<bool, Fault> {
+        let words = record.len();
+        if !budget.take(words) {
+            self.count(head::FORCED, 1);
+            return Ok(false);
+        }
+        if log == 0 {
+            // This moves nothing in log 0.
+            self.make_room(1, words, budget)?;
+        }
+        if !self.fits(1, words)? {
+            self.count(head::FORCED, 1);
+            return Ok(false);
+        }
+        let place = self.reserve(1, words)?;
+        let to = self.stripe.from(1, place).and_then(|to| to.get(..words)).ok_or(Fault::Damaged)?;
+        let from = self.stripe.from(log, self.stripe.place(head::TAIL + log)).ok_or(Fault::Damaged)?;
+        for (to, from) in to.iter().zip(from) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+        // One use is used up in the main log. Coming from log 0, all are.
+        let left = if log == 1 { used.saturating_sub(USE) } else { 0 };
+        self.publish(1, place, words, slot, record.hash(), left);
+        self.uncount(head::LIVE + log, words as u64);
+        self.count(head::LIVE + 1, words as u64);
+        self.count(if log == 0 { head::PROMOTED } else { head::MOVED }, 1);
+        Ok(true)
+    }
+
+    /// A slot for a new key, in the bucket with more room: one never used, the one evicted longest ago, or, if both
+    /// buckets are full, that of the oldest entry. Also says whether the key was evicted from log 0 lately.
+    pub(crate) fn choose(&mut self, hash: u64) -> Result<(usize, bool), Fault> {
+        let tag = tag_of(hash);
+        let mut was_here = false;
+        // Usually there are none, and no record has to be looked at.
+        let spares_leases = self.load(head::LEASED) > 0 && self.protects_leases();
+        let mut best: Option<(Rank, usize)> = None;
+        for bucket in self.stripe.buckets(hash) {
+            let mut of_bucket: Option<((u8, u64), usize)> = None;
+            let mut free = 0;
+            for slot in bucket..bucket + WAYS {
+                let word = self.stripe.index[slot].load(Relaxed);
+                let (log, place) = named(word);
+                let tail = self.stripe.place(head::TAIL + log);
+                let rank = if !is_used(word) {
+                    free += 1;
+                    (4, 0)
+                } else if place < tail {
+                    free += 1;
+                    was_here |= word >> TAG_SHIFT == tag && log == 0;
+                    (3, tail - place)
+                } else {
+                    let age = self.stripe.place(head::HEAD + log).saturating_sub(place);
+                    let is_spared = spares_leases && self.is_leased(&self.record_at(log, place)?);
+                    (if is_spared { 0 } else { 1 + u8::from(word & USED == 0) }, age)
+                };
+                if of_bucket.is_none_or(|(highest, _)| rank > highest) {
+                    of_bucket = Some((rank, slot));
+                }
+            }
+            if let Some(((class, age), slot)) = of_bucket {
+                let rank = Rank { class: class.min(3), free, age };
+                if best.is_none_or(|(highest, _)| rank > highest) {
+                    best = Some((rank, slot));
+                }
+            }
+        }
+        let (rank, slot) = best.ok_or(Fault::Damaged)?;
+        if rank.class < 3 {
+            self.forget(slot)?;
+            self.stripe.index[slot].store(0, Release);
+            self.count(head::CROWDED, 1);
+            stall::at(Point::SlotTaken);
+        }
+        Ok((slot, was_here))
+    }
+}
+
+/// How good a slot is for a new key. The order of the fields is what counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    class: u8,
+    free: u32,
+    age: u64,
+}
+
+const _: () = assert!(LEASE_WORDS == 3, "the deadline is the third word");

@@ -1,0 +1,318 @@
+//! The lock of a stripe, held: what a writer may do to the logs. The rules are at the top of `stripe.rs`.
+//!
+//! Between lock and unlock there is no allocation, no wait and no system call.
+
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
+
+use crate::clock::Now;
+use crate::layout::{LOG_BIT, PLACE, TAG_SHIFT, head, tag_of};
+use crate::mutex::Acquired;
+use crate::process::Process;
+use crate::record::{PAD, length_of};
+use crate::stall::{self, Point};
+use crate::stripe::Stripe;
+
+/// Why a call cannot go on in this stripe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// What is stored contradicts itself.
+    Damaged,
+    /// Places are running out, or are nonsense.
+    Exhausted,
+    /// The record has more words than any may. Nothing has changed.
+    TooLarge(usize),
+}
+
+/// What a call may still copy before it lets used entries go instead.
+pub(crate) struct Budget {
+    pub(crate) records: u32,
+    pub(crate) words: usize,
+}
+
+impl Budget {
+    pub(crate) fn new() -> Self {
+        Self { records: 64, words: (64 << 10) / 8 }
+    }
+
+    /// Takes a record of so many words, if it is the first or there is enough left.
+    pub(crate) fn take(&mut self, words: usize) -> bool {
+        let is_first = self.records == 64;
+        if self.records == 0 || (words > self.words && !is_first) {
+            return false;
+        }
+        self.records -= 1;
+        self.words = self.words.saturating_sub(words);
+        true
+    }
+}
+
+/// A stripe whose lock this thread holds. Dropped before [`Held::finish`], that is by a panic, it empties the stripe.
+pub(crate) struct Held<'a> {
+    pub(crate) stripe: Stripe<'a>,
+    pub(crate) tags: &'a [AtomicU64],
+    pub(crate) now: &'a Now,
+    /// The largest record that may be stored, in words.
+    pub(crate) largest: usize,
+    must_mark: bool,
+    is_finished: bool,
+    /// Waiters for a lease are to be woken.
+    pub(crate) wakes: bool,
+    /// The version word that is odd at the moment.
+    odd: Option<usize>,
+    /// A mutex is released by the thread that has it.
+    not_send: PhantomData<*const ()>,
+}
+
+impl<'a> Held<'a> {
+    /// Takes over a mutex that was just acquired. The guard exists before anything is looked at or repaired.
+    pub(crate) fn new(
+        stripe: Stripe<'a>,
+        acquired: Acquired,
+        tags: &'a [AtomicU64],
+        now: &'a Now,
+        largest: usize,
+        this: Process,
+    ) -> Self {
+        let must_mark = acquired == Acquired::OwnerDied;
+        let held = Self {
+            stripe,
+            tags,
+            now,
+            largest,
+            must_mark,
+            is_finished: false,
+            wakes: must_mark,
+            odd: None,
+            not_send: PhantomData,
+        };
+        stripe.head[head::HOLDER].store(this.word(), Relaxed);
+        stall::at(Point::Locked);
+        held
+    }
+
+    /// Empties the stripe if the mutex's last owner died in it, and checks that its head makes sense.
+    pub(crate) fn recover(&mut self) -> Result<(), Fault> {
+        if self.must_mark {
+            self.reset()?;
+            self.stripe.mutex().mark_consistent();
+            self.must_mark = false;
+        }
+        if (0..2).any(|log| self.used(log).is_none()) {
+            self.count(head::DAMAGED, 1);
+            self.reset()?;
+        }
+        Ok(())
+    }
+
+    /// Releases the lock. Returns whether waiters are to be woken, and the version that was written.
+    pub(crate) fn finish(mut self) -> (bool, Option<u64>) {
+        stall::at(Point::BeforeEven);
+        let version = self.make_even();
+        self.is_finished = true;
+        if self.wakes {
+            self.stripe.head[head::WAKE].fetch_add(1, Release);
+        }
+        (self.wakes, version)
+    }
+
+    /// Releases the lock of a segment that is retired, without looking at anything.
+    pub(crate) fn abort(mut self) {
+        self.is_finished = true;
+    }
+
+    pub(crate) fn load(&self, word: usize) -> u64 {
+        self.stripe.head[word].load(Relaxed)
+    }
+
+    /// Adds to a sum or a counter of the head.
+    pub(crate) fn count(&self, word: usize, by: u64) {
+        self.stripe.head[word].store(self.load(word).wrapping_add(by), Relaxed);
+    }
+
+    pub(crate) fn uncount(&self, word: usize, by: u64) {
+        self.count(word, by.wrapping_neg());
+    }
+
+    /// The words in use between tail and head, `None` if the two make no sense.
+    pub(crate) fn used(&self, log: usize) -> Option<usize> {
+        let stripe = &self.stripe;
+        let (tail, head) = (stripe.place(head::TAIL + log), stripe.place(head::HEAD + log));
+        let size = stripe.logs[log].len();
+        let (from, to) = (stripe.offset(log, tail), stripe.offset(log, head));
+        let laps = stripe.lap(log, head).checked_sub(stripe.lap(log, tail))?;
+        if from >= size || to >= size || laps > 1 || head > PLACE {
+            return None;
+        }
+        let used = (to + usize::from(laps == 1) * size).checked_sub(from)?;
+        (used <= size).then_some(used)
+    }
+
+    /// The words from the head to the end of the lap, if `words` do not fit there.
+    pub(crate) fn pad_before(&self, log: usize, words: usize) -> usize {
+        let left = self.stripe.logs[log].len() - self.stripe.offset(log, self.stripe.place(head::HEAD + log));
+        if words > left { left } else { 0 }
+    }
+
+    /// The place after a record.
+    pub(crate) fn after(&self, log: usize, place: u64, words: usize) -> u64 {
+        if self.stripe.offset(log, place) + words >= self.stripe.logs[log].len() {
+            self.stripe.next_lap(log, place)
+        } else {
+            place + words as u64
+        }
+    }
+
+    /// The words free for a record of `words` words: whether it fits between head and tail.
+    pub(crate) fn fits(&self, log: usize, words: usize) -> Result<bool, Fault> {
+        let used = self.used(log).ok_or(Fault::Damaged)?;
+        Ok(used + self.pad_before(log, words) + words <= self.stripe.logs[log].len())
+    }
+
+    /// The place at the head for `words` words, after a pad if the lap has not enough left. There must be room.
+    pub(crate) fn reserve(&mut self, log: usize, words: usize) -> Result<u64, Fault> {
+        let stripe = self.stripe;
+        // Between the store of the tail, whoever made it, and the first word that is written over, be it a pad's: this is
+        // what a reader's fence meets.
+        fence(Release);
+        let mut place = stripe.place(head::HEAD + log);
+        let pad = self.pad_before(log, words);
+        if pad > 0 {
+            let first = stripe.from(log, place).and_then(<[_]>::first).ok_or(Fault::Damaged)?;
+            first.store(PAD | pad as u64, Relaxed);
+            place = stripe.next_lap(log, place);
+            stripe.head[head::HEAD + log].store(place, Release);
+        }
+        if place > PLACE - (1 << 40) {
+            return Err(Fault::Exhausted);
+        }
+        if stripe.offset(log, place) == 0 {
+            // A lap begins: records of the lap before the last one are all gone.
+            stripe.head[head::LARGEST_BEFORE + log].store(self.load(head::LARGEST + log), Relaxed);
+            stripe.head[head::LARGEST + log].store(0, Relaxed);
+        }
+        let largest = self.load(head::LARGEST + log).max(words as u64);
+        stripe.head[head::LARGEST + log].store(largest, Relaxed);
+        Ok(place)
+    }
+
+    /// Moves the head past a complete record, and has a slot name it. First the head: what is not in the log has no slot.
+    pub(crate) fn publish(
+        &mut self,
+        log: usize,
+        place: u64,
+        words: usize,
+        slot: usize,
+        hash: u64,
+        used: u64,
+    ) {
+        self.stripe.head[head::HEAD + log].store(self.after(log, place, words), Release);
+        stall::at(Point::BeforeSlot);
+        let word = tag_of(hash) << TAG_SHIFT | (log as u64) << LOG_BIT | used | place;
+        self.stripe.index[slot].store(word, Release);
+        stall::at(Point::BeforeSums);
+    }
+
+    /// Moves the tail past the record at it.
+    pub(crate) fn pass_tail(&mut self, log: usize, place: u64, words: usize) {
+        stall::at(Point::BeforeTail);
+        self.stripe.head[head::TAIL + log].store(self.after(log, place, words), Release);
+        stall::at(Point::AfterTail);
+    }
+
+    /// The length of the record or pad at the tail.
+    pub(crate) fn length_at(words: &[AtomicU64]) -> Result<(u64, usize), Fault> {
+        let meta = words.first().ok_or(Fault::Damaged)?.load(Relaxed);
+        let length = length_of(meta);
+        if length == 0 || length > words.len() { Err(Fault::Damaged) } else { Ok((meta, length)) }
+    }
+
+    /// Makes the version word of a key odd, before the first store that a reader of the key could see.
+    pub(crate) fn make_odd(&mut self, hash: u64) {
+        self.make_even();
+        let at = (hash >> 20) as usize & (self.stripe.versions.len() - 1);
+        let word = &self.stripe.versions[at];
+        word.store(word.load(Relaxed) | 1, Relaxed);
+        fence(Release);
+        self.odd = Some(at);
+        stall::at(Point::VersionOdd);
+    }
+
+    /// Makes it even, after the last such store. Returns what it then is.
+    pub(crate) fn make_even(&mut self) -> Option<u64> {
+        let at = self.odd.take()?;
+        let word = &self.stripe.versions[at];
+        let even = next_even(word.load(Relaxed));
+        word.store(even, Release);
+        Some(even)
+    }
+
+    /// Whether no version word is odd on behalf of this call.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.odd.is_none()
+    }
+
+    /// Removes everything, in an order which is right for readers, for copies elsewhere, and for a death in between.
+    pub(crate) fn empty(&mut self, point: Point) -> Result<(), Fault> {
+        let stripe = self.stripe;
+        self.odd = None;
+        for word in stripe.versions {
+            word.store(word.load(Relaxed) | 1, Relaxed);
+        }
+        fence(Release);
+        let mut starts = [0; 2];
+        for (log, start) in starts.iter_mut().enumerate() {
+            // From the larger one, so that this is right even where one of them is damaged.
+            let place = stripe.place(head::HEAD + log).max(stripe.place(head::TAIL + log));
+            *start = stripe.next_lap(log, place.min(PLACE));
+            if *start > PLACE - (1 << 40) {
+                return Err(Fault::Exhausted);
+            }
+        }
+        for (log, start) in starts.into_iter().enumerate() {
+            stripe.head[head::HEAD + log].store(start, Release);
+            stripe.head[head::TAIL + log].store(start, Release);
+        }
+        stall::at(point);
+        fence(Release);
+        for slot in stripe.index {
+            slot.store(0, Relaxed);
+        }
+        for word in [head::LIVE, head::LIVE + 1, head::ENTRIES, head::LEASES, head::LEASED] {
+            stripe.head[word].store(0, Relaxed);
+        }
+        for log in 0..2 {
+            stripe.head[head::LARGEST + log].store(0, Relaxed);
+            stripe.head[head::LARGEST_BEFORE + log].store(0, Relaxed);
+        }
+        for word in stripe.versions {
+            word.store(next_even(word.load(Relaxed)), Release);
+        }
+        self.wakes = true;
+        Ok(())
+    }
+
+    /// Empties a stripe in which something went wrong.
+    pub(crate) fn reset(&mut self) -> Result<(), Fault> {
+        self.count(head::RESETS, 1);
+        self.empty(Point::Reset)
+    }
+}
+
+/// The next even number.
+fn next_even(version: u64) -> u64 {
+    (version | 1).wrapping_add(1)
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // A panic, or a fault that could not be mended. Without the mark the mutex becomes unusable, which retires
+            // the segment.
+            let _ = self.reset();
+        }
+        self.stripe.head[head::HOLDER].store(0, Relaxed);
+        self.stripe.mutex().unlock();
+    }
+}

@@ -1,0 +1,174 @@
+//! Leases: one process computes a key's value, and the others wait for it.
+//!
+//! A lease is a record under the key itself, so a write to the key, a `clear` or a reset ends it, and what was computed
+//! from older data is not stored. An owner that died or overran its deadline is replaced. A lease that is evicted costs one
+//! more computation, never a wrong value.
+
+use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
+
+use crate::cache::SharedCache;
+use crate::clock;
+use crate::error::Result;
+use crate::futex;
+use crate::layout::head;
+use crate::process::Process;
+use crate::record::Key;
+use crate::segment::Patience;
+use crate::terms::{Entry, Written};
+use crate::write::Leasing;
+
+/// Says that a lease is the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    segment: usize,
+    words: [u64; 2],
+}
+
+/// What became of asking for a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// The key has a live value.
+    Value,
+    /// The caller's to compute the value.
+    Got(Token),
+    /// Another one computes it.
+    Taken {
+        /// The process.
+        owner: Option<u32>,
+        /// How long the lease still holds.
+        left: Duration,
+        /// With this, [`SharedCache::wait`] waits for its end.
+        wait: Wait,
+    },
+}
+
+/// What a waiter saw before it found the lease taken: any end of the lease after that wakes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    segment: usize,
+    stripe: usize,
+    seen: u64,
+}
+
+impl SharedCache {
+    /// Asks for the lease of a key, for so long. Takes it over from an owner that is dead or late.
+    ///
+    /// With `refresh` also where there is a live value, which stays readable meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`]; [`Error::Busy`] or [`Error::Timeout`] for the lock: compute without a lease then.
+    pub fn lease(&self, key: Key<'_>, time: Duration, refresh: bool, patience: Patience) -> Result<Lease> {
+        let this = Process::this().word();
+        self.segment_with(patience, |segment, number| {
+            let key = segment.hashed(key);
+            let stripe = segment.geometry().stripe_of(key.hash);
+            let mut takes_over = None;
+            loop {
+                // Before the look at the lease, so that no end of it is missed.
+                let seen = segment.stripe(stripe).head[head::WAKE].load(Acquire);
+                let deadline =
+                    clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+                let (leasing, _) = segment.write(key.hash, patience, |held| {
+                    held.lease(&key, this, deadline, takes_over, refresh)
+                })?;
+                match leasing {
+                    Leasing::Value => return Ok(Lease::Value),
+                    Leasing::Got { number: lease } => {
+                        return Ok(Lease::Got(Token { segment: number, words: [this, lease] }));
+                    }
+                    Leasing::Taken { owner, number: lease, deadline } => {
+                        let process = Process::from_word(owner);
+                        // Looked up outside the lock. Under it the lease must still be the same one.
+                        let is_dead = owner != this && process.is_none_or(|process| !process.is_alive());
+                        if is_dead && takes_over != Some([owner, lease]) {
+                            takes_over = Some([owner, lease]);
+                            continue;
+                        }
+                        return Ok(Lease::Taken {
+                            owner: process.and_then(Process::id),
+                            left: Duration::from_nanos(deadline.saturating_sub(clock::now())),
+                            wait: Wait { segment: number, stripe, seen },
+                        });
+                    }
+                }
+            }
+        })
+    }
+
+    /// Stores the value for which a lease was taken, if the lease still holds: nobody has written to the key, cleared the
+    /// cache or taken the lease over. A deadline that has passed does not matter by itself. Returns whether it was stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedCache::put`].
+    pub fn fill(
+        &self,
+        key: Key<'_>,
+        token: &Token,
+        entry: &Entry<'_>,
+        patience: Patience,
+    ) -> Result<Written<bool>> {
+        entry.check()?;
+        self.segment_with(patience, |segment, number| {
+            if number != token.segment {
+                return Ok(Written { result: false, stamp: None });
+            }
+            let key = segment.hashed(key);
+            let (result, version) = segment.write(key.hash, patience, |held| {
+                entry.with_content(|content| held.fill(&key, token.words, content))
+            })?;
+            Ok(Written { result, stamp: Self::stamp(number, key.hash, version) })
+        })
+    }
+
+    /// Ends a lease without a value, and wakes who waits for it. Returns whether it still held.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedCache::delete`]; the lease then ends with its deadline.
+    pub fn release(&self, key: Key<'_>, token: &Token, patience: Patience) -> Result<bool> {
+        self.set_lease(key, token, None, patience)
+    }
+
+    /// Has a lease hold for so long from now. Returns whether it still held.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedCache::delete`].
+    pub fn renew(&self, key: Key<'_>, token: &Token, time: Duration, patience: Patience) -> Result<bool> {
+        self.set_lease(key, token, Some(time), patience)
+    }
+
+    fn set_lease(
+        &self,
+        key: Key<'_>,
+        token: &Token,
+        time: Option<Duration>,
+        patience: Patience,
+    ) -> Result<bool> {
+        self.segment_with(patience, |segment, number| {
+            if number != token.segment {
+                return Ok(false);
+            }
+            let key = segment.hashed(key);
+            let deadline = time
+                .map(|time| clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
+            Ok(segment.write(key.hash, patience, |held| held.set_lease(&key, token.words, deadline))?.0)
+        })
+    }
+
+    /// Waits for the end of a lease, at most `limit`. It returns early for other leases of the stripe, and for signals: ask
+    /// again then. An owner that dies wakes nobody, so a long wait is made of short ones.
+    pub fn wait(&self, wait: &Wait, limit: Duration) {
+        let waited = self.segment_with(Patience::Try, |segment, number| {
+            if number == wait.segment {
+                futex::wait(&segment.stripe(wait.stripe).head[head::WAKE], wait.seen, limit);
+            }
+            Ok(())
+        });
+        // A segment that is retired has no leases.
+        drop(waited);
+    }
+}

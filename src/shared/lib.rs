@@ -1,0 +1,44 @@
+#![doc = include_str!("README.md")]
+// Four modules are exempt: `mapping`, `mutex`, `futex` and `process`.
+#![deny(unsafe_code)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "words are counted in words: only 64-bit targets are built"
+)]
+#![cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
+
+mod cache;
+mod clock;
+mod directory;
+mod error;
+mod evict;
+mod futex;
+mod hold;
+mod layout;
+mod lease;
+mod lookup;
+mod mapping;
+mod memory_limit;
+mod mutex;
+mod open;
+mod process;
+mod record;
+mod segment;
+#[cfg(not(feature = "stall-points"))]
+#[expect(dead_code, unreachable_pub, reason = "only tests use all of it")]
+mod stall;
+#[cfg(feature = "stall-points")]
+pub mod stall;
+mod stripe;
+mod system;
+mod terms;
+mod words;
+mod write;
+
+pub use cache::SharedCache;
+pub use clock::now;
+pub use error::{Error, Result};
+pub use lease::{Lease, Token, Wait};
+pub use record::{Key, Tag, Value, kind};
+pub use segment::Patience;
+pub use terms::{Entry, Location, Options, Stamp, Stamped, Stats, Version, Written, directory_of_names};

@@ -1,0 +1,207 @@
+//! Reads, which take no lock and wait for nobody. Why they are right is said at the top of `stripe.rs`.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicU64, fence};
+
+use crate::clock::Now;
+use crate::error::Error;
+use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
+use crate::record::{HASH, HashedKey, Record, Value, kind};
+use crate::stripe::{Stripe, is_used};
+
+/// A read is tried so often before it asks for the lock.
+const ROUNDS: u32 = 64;
+
+/// What a read found.
+pub(crate) enum Looked<R> {
+    Hit(R, Seen),
+    Miss,
+    /// Writers were always faster.
+    Unsettled,
+    /// A record or a slot that is intact and yet makes no sense.
+    Damaged,
+}
+
+/// Where a value was when it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) log: usize,
+    pub(crate) place: u64,
+    pub(crate) deadline: u64,
+    /// The word of an integer, which changes without moving.
+    pub(crate) integer: Option<u64>,
+}
+
+/// What became of one attempt.
+enum Attempt<R> {
+    Done(Looked<R>),
+    Again,
+    NotHere,
+}
+
+/// Whether each tag of the record still has the version that the record was stored with.
+#[inline]
+pub(crate) fn tags_hold(record: &Record<'_>, table: &[AtomicU64]) -> bool {
+    record.tags().iter().all(|word| {
+        let word = word.load(Relaxed);
+        table
+            .get(tag_index(word))
+            .is_some_and(|version| version.load(Acquire) & TAG_VERSION == word & TAG_VERSION)
+    })
+}
+
+/// The bits of a tag's word that are its version.
+pub(crate) const TAG_VERSION: u64 = (1 << 52) - 1;
+
+/// The place of a tag's version in the table.
+#[inline]
+pub(crate) fn tag_index(word: u64) -> usize {
+    (word >> 52) as usize
+}
+
+impl Stripe<'_> {
+    /// Whether what was read at a place so far was what was stored there.
+    #[inline(always)]
+    fn is_intact(&self, log: usize, place: u64) -> bool {
+        fence(Acquire);
+        self.head[head::TAIL + log].load(Relaxed) <= place
+    }
+
+    /// Makes something of a key's value. `make` may be called several times, and on bytes that are nonsense.
+    ///
+    /// # Errors
+    ///
+    /// Those of `make`, at once: it may fail only where no memory is left, which another attempt would not mend.
+    #[inline]
+    pub(crate) fn get<R>(
+        &self,
+        key: &HashedKey<'_>,
+        tags: &[AtomicU64],
+        now: &Now,
+        mut make: impl FnMut(Value<'_>) -> Result<R, Error>,
+    ) -> Result<Looked<R>, Error> {
+        let tag = tag_of(key.hash);
+        'rounds: for _ in 0..ROUNDS {
+            for slot in self.slots(key.hash) {
+                let slot = &self.index[slot];
+                let word = slot.load(Acquire);
+                if word >> TAG_SHIFT != tag {
+                    continue;
+                }
+                match self.get_from(slot, word, key, tags, now, &mut make)? {
+                    Attempt::Done(looked) => return Ok(looked),
+                    Attempt::Again => continue 'rounds,
+                    Attempt::NotHere => {}
+                }
+            }
+            return Ok(Looked::Miss);
+        }
+        Ok(Looked::Unsettled)
+    }
+
+    #[inline]
+    fn get_from<R>(
+        &self,
+        slot: &AtomicU64,
+        mut word: u64,
+        key: &HashedKey<'_>,
+        tags: &[AtomicU64],
+        now: &Now,
+        make: &mut impl FnMut(Value<'_>) -> Result<R, Error>,
+    ) -> Result<Attempt<R>, Error> {
+        let (log, place) = named(word);
+        if self.tail(log) > place {
+            // Evicted, or moved before the tail passed: then the slot tells where to.
+            let again = slot.load(Acquire);
+            if (again ^ word) & !USED == 0 {
+                return Ok(Attempt::NotHere);
+            }
+            return Ok(Attempt::Again);
+        }
+        let settled = |attempt| if self.is_intact(log, place) { attempt } else { Attempt::Again };
+        let Some(words) = self.from(log, place) else { return Ok(settled(Attempt::Done(Looked::Damaged))) };
+        let Some(hash) = words.get(HASH) else { return Ok(settled(Attempt::Done(Looked::Damaged))) };
+        if hash.load(Relaxed) != key.hash {
+            return Ok(settled(Attempt::NotHere));
+        }
+        let Some(record) = Record::read(words) else { return Ok(settled(Attempt::Done(Looked::Damaged))) };
+        if !record.is_of(&key.key) {
+            return Ok(settled(Attempt::NotHere));
+        }
+        let deadline = record.deadline();
+        if record.kind() == kind::LEASE || now.is_past(deadline) || !tags_hold(&record, tags) {
+            return Ok(settled(Attempt::Done(Looked::Miss)));
+        }
+        // An integer changes without moving: what the caller sees is what `Seen` says.
+        let integer = record.word_of_kind(kind::INTEGER).map(|word| word.load(Relaxed));
+        let copy = [AtomicU64::new(integer.unwrap_or(0))];
+        let value =
+            if integer.is_some() { Value::from_words(kind::INTEGER, &copy, 8) } else { record.value() };
+        // A length is believed only after another look at the tail: the caller allocates by it.
+        if value.len() > 64 && !self.is_intact(log, place) {
+            return Ok(Attempt::Again);
+        }
+        let result = make(value)?;
+        if !self.is_intact(log, place) {
+            return Ok(Attempt::Again);
+        }
+        if word & USED != USED {
+            // A failure means that the entry moved or was replaced, or that others use it too.
+            if slot.compare_exchange(word, word + USE, Relaxed, Relaxed).is_ok() {
+                word += USE;
+            }
+        }
+        debug_assert!(is_used(word));
+        Ok(Attempt::Done(Looked::Hit(result, Seen { log, place, deadline, integer })))
+    }
+
+    /// Calls `visit` with the key of every entry, each of which is copied before it is known to be intact.
+    ///
+    /// A key that is there all the time is visited exactly once, since it keeps its slot.
+    pub(crate) fn keys(
+        &self,
+        tags: &[AtomicU64],
+        now: &Now,
+        copy: &mut Vec<u8>,
+        visit: &mut impl FnMut(u8, &[u8]),
+    ) -> Result<(), Error> {
+        for slot in self.index {
+            for _ in 0..ROUNDS {
+                let word = slot.load(Acquire);
+                let (log, place) = named(word);
+                if !is_used(word) {
+                    break;
+                }
+                if self.tail(log) > place {
+                    if (slot.load(Acquire) ^ word) & !USED == 0 {
+                        break;
+                    }
+                    continue;
+                }
+                let Some(record) = self.from(log, place).and_then(Record::read) else {
+                    if self.is_intact(log, place) {
+                        break; // Damage, which the next call that looks for this record repairs.
+                    }
+                    continue;
+                };
+                let is_live = record.kind() != kind::LEASE
+                    && !now.is_past(record.deadline())
+                    && tags_hold(&record, tags);
+                let key = record.key();
+                if !self.is_intact(log, place) {
+                    continue;
+                }
+                if !is_live {
+                    break;
+                }
+                copy.clear();
+                key.append_to(copy)?;
+                if self.is_intact(log, place) {
+                    visit(key.kind, copy);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

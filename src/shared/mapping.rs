@@ -1,0 +1,51 @@
+//! The mapped file, as words.
+
+#![expect(unsafe_code, reason = "it maps the file")]
+
+use std::ffi::c_void;
+use std::os::fd::AsFd;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::AtomicU64;
+
+use rustix::io;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// A file's bytes in memory, shared with all processes that map it. The mapping ends when this is dropped.
+pub(crate) struct Mapping {
+    start: NonNull<AtomicU64>,
+    words: usize,
+}
+
+// SAFETY: the memory is only reached as atomic words, and through locks that processes share.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `words` words of a file. The file must be that long.
+    pub(crate) fn new(file: impl AsFd, words: usize) -> io::Result<Self> {
+        let bytes = words.checked_mul(8).filter(|&bytes| bytes > 0).ok_or(io::Errno::INVAL)?;
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let start = unsafe {
+            mmap(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
+        };
+        let start = NonNull::new(start.cast()).ok_or(io::Errno::FAULT)?;
+        Ok(Self { start, words })
+    }
+
+    /// All of it.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `words` words are mapped from `start`, which is aligned to a page, as long as `self` lives. Others
+        // change them at any time, which atomic words allow.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; no reference into it outlives `self`. It fails only for other arguments.
+        let _ = unsafe { munmap(self.start.as_ptr().cast::<c_void>(), self.words * 8) };
+    }
+}

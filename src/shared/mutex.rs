@@ -1,0 +1,157 @@
+//! A robust mutex that lies in the segment and excludes the threads of all processes.
+//!
+//! The kernel tells the next one if its owner died: `EOWNERDEAD`. That works within one pid namespace, since the owner is
+//! noted as a thread id.
+
+#![expect(unsafe_code, reason = "it calls the C library's mutex functions")]
+
+use std::mem::{MaybeUninit, transmute};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use libc::{c_int, clockid_t, pthread_mutex_t, timespec};
+
+/// The words of a mutex.
+pub(crate) const WORDS: usize = size_of::<pthread_mutex_t>().div_ceil(8);
+
+const _: () = assert!(align_of::<pthread_mutex_t>() <= 8, "a mutex is aligned like a word");
+
+/// How a mutex was acquired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acquired {
+    /// From someone who had released it.
+    Clean,
+    /// From a thread that died with it. [`Mutex::mark_consistent`] must follow before it is released.
+    OwnerDied,
+}
+
+/// Why it was not acquired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAcquired {
+    /// Another thread has it.
+    Busy,
+    /// It was released without being marked consistent, or the memory is no mutex. It cannot be used again.
+    Unusable,
+}
+
+/// The mutex in the given words.
+#[derive(Clone, Copy)]
+pub(crate) struct Mutex<'a>(&'a [AtomicU64; WORDS]);
+
+impl<'a> Mutex<'a> {
+    /// The mutex that lies in these words.
+    pub(crate) fn new(words: &'a [AtomicU64; WORDS]) -> Self {
+        Self(words)
+    }
+
+    fn raw(self) -> *mut pthread_mutex_t {
+        self.0.as_ptr().cast_mut().cast()
+    }
+
+    /// Makes a mutex of the words. The result is the C library's error number.
+    ///
+    /// Nobody else may know the words yet.
+    pub(crate) fn init(self) -> Result<(), c_int> {
+        fn checked(code: c_int) -> Result<(), c_int> {
+            if code == 0 { Ok(()) } else { Err(code) }
+        }
+        let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+        let attributes = attributes.as_mut_ptr();
+        // SAFETY: the attributes are initialised by the first call. The mutex's words are mapped, aligned, large enough,
+        // interior mutable, and known to nobody else.
+        unsafe {
+            checked(libc::pthread_mutexattr_init(attributes))?;
+            let made = checked(libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED))
+                .and_then(|()| {
+                    checked(libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST))
+                })
+                .and_then(|()| checked(libc::pthread_mutex_init(self.raw(), attributes)));
+            libc::pthread_mutexattr_destroy(attributes);
+            made
+        }
+    }
+
+    fn result(code: c_int) -> Result<Acquired, NotAcquired> {
+        match code {
+            0 => Ok(Acquired::Clean),
+            libc::EOWNERDEAD => Ok(Acquired::OwnerDied),
+            libc::EBUSY | libc::ETIMEDOUT => Err(NotAcquired::Busy),
+            _ => Err(NotAcquired::Unusable),
+        }
+    }
+
+    /// Acquires it if it is free.
+    pub(crate) fn try_lock(self) -> Result<Acquired, NotAcquired> {
+        // SAFETY: the words were made a mutex before the file had a name. If they were damaged since, the C library
+        // reports an error or waits: it follows no pointer out of a robust mutex that nobody in this process holds.
+        Self::result(unsafe { libc::pthread_mutex_trylock(self.raw()) })
+    }
+
+    /// Acquires it, and waits at most until `deadline`.
+    pub(crate) fn lock_until(self, deadline: Instant) -> Result<Acquired, NotAcquired> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return self.try_lock();
+            }
+            let code = match clock_lock() {
+                Some(lock) => {
+                    let until = in_the_future(libc::CLOCK_MONOTONIC, left);
+                    // SAFETY: as in `try_lock`; the time is a valid one.
+                    unsafe { lock(self.raw(), libc::CLOCK_MONOTONIC, &raw const until) }
+                }
+                None => {
+                    // The clock of the day may be set while the call waits. Short waits bound what that does.
+                    let slice = left.min(Duration::from_millis(50));
+                    let until = in_the_future(libc::CLOCK_REALTIME, slice);
+                    // SAFETY: as in `try_lock`; the time is a valid one.
+                    unsafe { libc::pthread_mutex_timedlock(self.raw(), &raw const until) }
+                }
+            };
+            match Self::result(code) {
+                Err(NotAcquired::Busy) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Says that what the mutex guards is in order again, after [`Acquired::OwnerDied`].
+    pub(crate) fn mark_consistent(self) {
+        // SAFETY: the calling thread has it. It fails only where there is nothing to mark.
+        unsafe { libc::pthread_mutex_consistent(self.raw()) };
+    }
+
+    /// Releases it. The calling thread must have it.
+    pub(crate) fn unlock(self) {
+        // SAFETY: the calling thread has it: `Held`, which calls this, cannot be sent to another. The C library keeps the
+        // links of the thread's list of robust mutexes in the words. Only it writes them, and whoever can write to the
+        // file besides is this user, who can do anything to this process.
+        unsafe { libc::pthread_mutex_unlock(self.raw()) };
+    }
+}
+
+/// The moment in `left` from now.
+fn in_the_future(clock: clockid_t, left: Duration) -> timespec {
+    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes the time there.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let nanoseconds = time.tv_nsec.saturating_add(left.subsec_nanos().into());
+    let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+    time.tv_sec = time.tv_sec.saturating_add(seconds).saturating_add(nanoseconds / 1_000_000_000);
+    time.tv_nsec = nanoseconds % 1_000_000_000;
+    time
+}
+
+type ClockLock = unsafe extern "C" fn(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
+
+/// `pthread_mutex_clocklock`, which C libraries have since about 2019.
+fn clock_lock() -> Option<ClockLock> {
+    static FOUND: OnceLock<Option<ClockLock>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        // SAFETY: a lookup by name among the libraries that are loaded.
+        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_mutex_clocklock".as_ptr()) };
+        // SAFETY: a function of this name has this type, by POSIX.
+        (!address.is_null()).then(|| unsafe { transmute::<*mut libc::c_void, ClockLock>(address) })
+    })
+}

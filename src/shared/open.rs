@@ -1,0 +1,400 @@
+//! Opening, creating, replacing and removing a segment.
+//!
+//! A file is complete before it has its name. Names change only while the directory is locked, and only after a
+//! look at what has the name then. A segment that is left is retired first: the flag is set, and then each stripe's lock is
+//! taken once, so that no writer still believes in it when its successor appears.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use rapidhash::v3::RapidSecrets;
+use rustix::fs::{FallocateFlags, FlockOperation, Stat};
+use rustix::io::Errno;
+
+use crate::directory::{Directory, DirectoryLock};
+use crate::error::{Error, Result};
+use crate::layout::{Geometry, LAYOUT, MAGIC, MOST_BYTES, header};
+use crate::mapping::Mapping;
+use crate::segment::{Segment, hash, secrets};
+use crate::stall::{self, Point};
+use crate::{memory_limit, system};
+
+/// A segment that was lost is opened anew so often before the call gives up.
+const ATTEMPTS: u32 = 100;
+/// How long a retiring process waits for each stripe's lock. A writer looks at the flag again under it.
+const STRIPE_PATIENCE: Duration = Duration::from_millis(50);
+/// A segment is allocated in pieces, so that a signal is not kept waiting for all of it.
+const CHUNK: u64 = 16 << 20;
+
+/// Where a segment is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) directory: PathBuf,
+    pub(crate) name: OsString,
+    /// The cache's name, if the directory is the caches' own. Whatever has the file's name there may be replaced.
+    pub(crate) own_name: Option<String>,
+}
+
+impl Place {
+    fn is_own(&self) -> bool {
+        self.own_name.is_some()
+    }
+}
+
+/// The name of a named cache's file.
+pub(crate) fn file_name(name: &str, namespace: u64) -> String {
+    format!("{name}.{LAYOUT:x}.{namespace:x}")
+}
+
+/// The layout and the namespace in such a name.
+fn name_parts(file: &str, name: &str) -> Option<(u64, u64)> {
+    let (layout, namespace) = file.strip_prefix(name)?.strip_prefix('.')?.split_once('.')?;
+    Some((u64::from_str_radix(layout, 16).ok()?, u64::from_str_radix(namespace, 16).ok()?))
+}
+
+/// What a segment is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) geometry: Geometry,
+    pub(crate) lock_timeout: Duration,
+    /// Replace a segment of another geometry.
+    pub(crate) resize: bool,
+    /// Act as if the file system had no files without a name.
+    pub(crate) named_files_only: bool,
+}
+
+/// What has the name.
+enum Present {
+    Nothing,
+    Usable(Segment),
+    /// A retired segment, or one whose geometry is to change.
+    ToReplace(Segment),
+    /// A file that is no usable segment, and may be replaced.
+    Remains((u64, u64)),
+    /// Another process is cleaning it up at this moment.
+    InMotion,
+}
+
+/// What this process expects in a header.
+struct Surroundings {
+    boot: u64,
+    namespace: u64,
+}
+
+fn identity(status: &Stat) -> (u64, u64) {
+    #[expect(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        reason = "their types depend on the target"
+    )]
+    (u64::from(status.st_dev as u64), u64::from(status.st_ino as u64))
+}
+
+/// Opens the segment at a place, and creates it if there is none. Returns whether it created it.
+pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
+    let surroundings = Surroundings { boot: system::boot(), namespace: system::namespace()? };
+    let directory = Directory::open(&place.directory)?;
+    let in_memory = directory.check_filesystem(surroundings.boot != 0)?;
+    for _ in 0..ATTEMPTS {
+        let replaced = match look(&directory, place, wanted, &surroundings)? {
+            Present::Usable(segment) => return Ok((segment, false)),
+            Present::Nothing => None,
+            Present::ToReplace(segment) => Some((segment.identity, Some(segment))),
+            Present::Remains(identity) => Some((identity, None)),
+            Present::InMotion => {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+        };
+        let creation = Creation { directory: &directory, place, wanted, surroundings: &surroundings };
+        creation.check_room(in_memory)?;
+        if let Some(segment) = creation.create(replaced)? {
+            return Ok((segment, true));
+        }
+    }
+    Err(Error::Retired)
+}
+
+/// Removes the segment's name, if it still has it, and has all who use it leave. Returns whether it had it.
+pub(crate) fn unlink(place: &Place, segment: &Segment) -> Result<bool> {
+    let directory = Directory::open(&place.directory)?;
+    let lock = directory.lock()?;
+    match directory.status(&place.name)? {
+        Some(status) if identity(&status) == segment.identity => {}
+        // Its successor is not ours to remove.
+        _ => return Ok(false),
+    }
+    retire(segment);
+    lock.unlink(&place.name)?;
+    Ok(true)
+}
+
+fn retire(segment: &Segment) {
+    segment.retire();
+    for stripe in segment.stripes() {
+        // A writer that is still inside, and slower than this, looks at the flag before it writes again.
+        if stripe.mutex().lock_until(Instant::now() + STRIPE_PATIENCE).is_ok() {
+            stripe.mutex().unlock();
+        }
+    }
+    stall::at(Point::AfterRetired);
+}
+
+/// Looks at what has the name.
+fn look(
+    directory: &Directory,
+    place: &Place,
+    wanted: &Wanted,
+    surroundings: &Surroundings,
+) -> Result<Present> {
+    let path = || directory.path_of(&place.name);
+    let Some((file, status)) = directory.open_file(&place.name)? else { return Ok(Present::Nothing) };
+    let identity = identity(&status);
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(Present::InMotion),
+        Err(error) => return Err(Error::file(&path(), error)),
+    }
+    // Whoever cleans up may have removed the name since it was opened.
+    if directory.status(&place.name)?.is_none_or(|status| self::identity(&status) != identity) {
+        return Ok(Present::InMotion);
+    }
+    let remains = |what| {
+        if place.is_own() {
+            Ok(Present::Remains(identity))
+        } else {
+            Err(Error::NotASegment { path: path(), what })
+        }
+    };
+    let size = u64::try_from(status.st_size).unwrap_or(0);
+    if size < (header::WORDS * 8) as u64 || size > MOST_BYTES as u64 {
+        return remains("its size is none that a cache has");
+    }
+    let words =
+        usize::try_from(size / 8).map_err(|_| Error::Unsupported("the cache needs a 64-bit system"))?;
+    let mapping = Mapping::new(&file, words).map_err(|error| Error::file(&path(), error))?;
+    let read = |word: usize| mapping.words()[word].load(Relaxed);
+    if read(header::MAGIC) != MAGIC {
+        return remains("it does not begin as one");
+    }
+    if read(header::LAYOUT) != LAYOUT {
+        if place.is_own() {
+            // The name says that the layout is ours, so this is damage, and others may still use the file.
+            mapping.words()[header::RETIRED].store(1, Release);
+            return Ok(Present::Remains(identity));
+        }
+        return Err(Error::OtherLayout { path: path(), found: read(header::LAYOUT), ours: LAYOUT });
+    }
+    let geometry = Geometry::from_header(read).filter(|geometry| (geometry.words() as u64) * 8 == size);
+    let is_whole = geometry.is_some() && read(header::CHECK) == check_of(read);
+    // From here on it is certainly a cache's file, which may be replaced whatever is wrong with it.
+    let Some(geometry) = geometry.filter(|_| is_whole && read(header::BOOT) == surroundings.boot) else {
+        mapping.words()[header::RETIRED].store(1, Release);
+        return Ok(Present::Remains(identity));
+    };
+    if read(header::NAMESPACE) != surroundings.namespace {
+        return Err(Error::OtherNamespace(path()));
+    }
+    let segment = Segment::new(mapping, geometry, wanted.lock_timeout, file, identity);
+    if segment.is_retired() || (wanted.resize && geometry != wanted.geometry) {
+        return Ok(Present::ToReplace(segment));
+    }
+    Ok(Present::Usable(segment))
+}
+
+/// The check word of a header: a keyed hash of all that comes before it.
+fn check_of(read: impl Fn(usize) -> u64) -> u64 {
+    let mut bytes = [0; header::CHECK * 8];
+    for (word, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+        chunk.copy_from_slice(&read(word).to_le_bytes());
+    }
+    let secrets: RapidSecrets = secrets([read(header::KEY_0), read(header::KEY_1)]);
+    hash(&bytes, &secrets)
+}
+
+/// A segment in the making.
+struct Creation<'a> {
+    directory: &'a Directory,
+    place: &'a Place,
+    wanted: &'a Wanted,
+    surroundings: &'a Surroundings,
+}
+
+impl Creation<'_> {
+    fn bytes(&self) -> u64 {
+        self.wanted.geometry.words() as u64 * 8
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path_of(&self.place.name)
+    }
+
+    fn no_space(&self) -> Error {
+        Error::NoSpace { path: self.path(), needed: self.bytes(), free: self.directory.free() }
+    }
+
+    /// Refuses what would end in a kill or fill the file system, before anything is allocated.
+    fn check_room(&self, in_memory: bool) -> Result<()> {
+        if in_memory
+            && let Some(room) = memory_limit::room()
+            && room.free < self.bytes()
+        {
+            return Err(Error::MemoryLimit { needed: self.bytes(), free: room.free, limit: room.limit });
+        }
+        if self.directory.free() < self.bytes() { Err(self.no_space()) } else { Ok(()) }
+    }
+
+    /// Creates the segment, in place of another one. `None` if another process was faster.
+    fn create(&self, replaced: Option<((u64, u64), Option<Segment>)>) -> Result<Option<Segment>> {
+        let unnamed = if self.wanted.named_files_only { None } else { self.directory.unnamed_file()? };
+        if let Some(file) = unnamed {
+            // Nobody waits while this is allocated: others create their own, and lose.
+            let mapping = self.fill(&file)?;
+            stall::at(Point::BeforeLink);
+            let lock = self.directory.lock()?;
+            lock.sweep()?;
+            self.remove_other_layouts(&lock)?;
+            if !self.clear_the_way(&lock, replaced.as_ref())? {
+                return Ok(None);
+            }
+            if replaced.is_some() {
+                lock.replace(&file, &self.place.name)?;
+            } else if !lock.link(&file, &self.place.name)? {
+                return Ok(None);
+            }
+            return self.segment(file, mapping).map(Some);
+        }
+        let lock = self.directory.lock()?;
+        lock.sweep()?;
+        self.remove_other_layouts(&lock)?;
+        if !self.is_unchanged(replaced.as_ref())? {
+            return Ok(None);
+        }
+        let (file, temporary) = lock.temporary_file()?;
+        let made = self.fill(&file).and_then(|mapping| {
+            stall::at(Point::BeforeLink);
+            self.clear_the_way(&lock, replaced.as_ref())?;
+            lock.rename(&temporary, &self.place.name)?;
+            Ok(mapping)
+        });
+        match made {
+            Ok(mapping) => self.segment(file, mapping).map(Some),
+            Err(error) => {
+                lock.unlink(OsStr::new(&temporary))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes segments of the same name that other versions of this crate have left, and that nobody has open.
+    fn remove_other_layouts(&self, lock: &DirectoryLock<'_>) -> Result<()> {
+        let Some(name) = self.place.own_name.as_deref() else { return Ok(()) };
+        for file in self.directory.names()? {
+            let parts = std::str::from_utf8(&file).ok().and_then(|file| name_parts(file, name));
+            let Some((layout, namespace)) = parts else { continue };
+            if layout == LAYOUT || namespace != self.surroundings.namespace {
+                continue;
+            }
+            let file = OsStr::from_bytes(&file);
+            // What cannot be opened is not ours to remove.
+            let Ok(Some((open, _))) = self.directory.open_file(file) else { continue };
+            if rustix::fs::flock(&open, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                lock.unlink(file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the name is as it was when it was looked at.
+    fn is_unchanged(&self, replaced: Option<&((u64, u64), Option<Segment>)>) -> Result<bool> {
+        let present = self.directory.status(&self.place.name)?.map(|status| identity(&status));
+        Ok(present == replaced.map(|&(identity, _)| identity))
+    }
+
+    /// Retires what has the name, if it is still the same. The directory is locked.
+    fn clear_the_way(
+        &self,
+        _lock: &DirectoryLock<'_>,
+        replaced: Option<&((u64, u64), Option<Segment>)>,
+    ) -> Result<bool> {
+        if !self.is_unchanged(replaced)? {
+            return Ok(false);
+        }
+        if let Some((_, Some(segment))) = replaced {
+            retire(segment);
+        }
+        Ok(true)
+    }
+
+    fn segment(&self, file: OwnedFd, mapping: Mapping) -> Result<Segment> {
+        let status = rustix::fs::fstat(&file).map_err(|error| Error::file(&self.path(), error))?;
+        // Its only use is to tell who cleans up that the file is in use. Nobody can have locked it for that yet.
+        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+        Ok(Segment::new(mapping, self.wanted.geometry, self.wanted.lock_timeout, file, identity(&status)))
+    }
+
+    /// Allocates the file, all of it, and makes it a segment.
+    fn fill(&self, file: &OwnedFd) -> Result<Mapping> {
+        let failed = |error: Errno| match error {
+            Errno::NOSPC | Errno::DQUOT => self.no_space(),
+            error => Error::file(&self.path(), error),
+        };
+        let bytes = self.bytes();
+        let mut at = 0;
+        while at < bytes {
+            let piece = CHUNK.min(bytes - at);
+            match rustix::fs::fallocate(file, FallocateFlags::empty(), at, piece) {
+                Ok(()) => at += piece,
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => at += write_zeros(file, at, piece).map_err(failed)?,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let geometry = &self.wanted.geometry;
+        let mapping = Mapping::new(file, geometry.words()).map_err(failed)?;
+        let words = mapping.words();
+        for number in 0..geometry.stripes {
+            crate::stripe::Stripe::new(words, geometry, number)
+                .init()
+                .map_err(|code| Error::file(&self.path(), std::io::Error::from_raw_os_error(code)))?;
+        }
+        let random = || getrandom::u64().map_err(|_| Error::Unsupported("the system has no random numbers"));
+        let values = [
+            (header::MAGIC, MAGIC),
+            (header::LAYOUT, LAYOUT),
+            (header::STRIPES, geometry.stripes as u64),
+            (header::BUCKETS, geometry.buckets as u64),
+            (header::LOG_0, geometry.logs[0] as u64),
+            (header::LOG_1, geometry.logs[1] as u64),
+            (header::VERSIONS, geometry.versions as u64),
+            (header::LARGEST, geometry.largest as u64),
+            (header::KEY_0, random()?),
+            (header::KEY_1, random()?),
+            (header::BOOT, self.surroundings.boot),
+            (header::NAMESPACE, self.surroundings.namespace),
+        ];
+        for (word, value) in values {
+            words[word].store(value, Relaxed);
+        }
+        words[header::CHECK].store(check_of(|word| words[word].load(Relaxed)), Release);
+        Ok(mapping)
+    }
+}
+
+/// Writes zeros where the file system cannot allocate. Returns how many.
+fn write_zeros(file: &OwnedFd, at: u64, bytes: u64) -> std::result::Result<u64, Errno> {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    let piece = usize::try_from(bytes).unwrap_or(ZEROS.len()).min(ZEROS.len());
+    loop {
+        match rustix::io::pwrite(file, &ZEROS[..piece], at) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(written) => return Ok(written as u64),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! A record in a log, as its words say it is. Nothing in it is believed before it is checked against the log's end.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::words::{equal_bytes, store_bytes, words_for};
+
+/// Words before the tags.
+pub(crate) const RECORD_HEAD: usize = 4;
+/// The words of a lease: its owner, its number, its deadline.
+pub(crate) const LEASE_WORDS: usize = 3;
+/// The most tags of a record.
+pub(crate) const MOST_TAGS: usize = 255;
+
+const LEASED: u64 = 1 << 56;
+/// The rest of the lap is empty. The low half of the word is its length, as in a record.
+pub(crate) const PAD: u64 = 1 << 63;
+
+/// Positions in the head.
+pub(crate) const META: usize = 0;
+pub(crate) const HASH: usize = 1;
+pub(crate) const LENGTHS: usize = 2;
+pub(crate) const DEADLINE: usize = 3;
+
+/// The kinds of values which the crate itself knows. All others are the caller's, and mean nothing here.
+pub mod kind {
+    /// An integer: one word, which [`SharedCache::increment`](crate::SharedCache::increment) changes in place.
+    pub const INTEGER: u8 = 255;
+    /// What [`SharedCache::limit`](crate::SharedCache::limit) keeps: the moment at which everything taken so far is used up.
+    pub const LIMITER: u8 = 254;
+    /// No value, only a lease. Reads find nothing.
+    pub(crate) const LEASE: u8 = 253;
+    /// The first of the kinds above; a caller's are below.
+    pub const FIRST_RESERVED: u8 = 253;
+}
+
+/// A key: its bytes, and what kind of thing they encode. Keys are equal if both are.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The kind, which is the caller's to choose.
+    pub kind: u8,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+/// A tag, as it was when a value began to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(pub(crate) u64);
+
+/// A key with its hash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HashedKey<'a> {
+    pub(crate) key: Key<'a>,
+    pub(crate) hash: u64,
+}
+
+/// The number of words of a meta word's record or pad.
+#[inline(always)]
+pub(crate) fn length_of(meta: u64) -> usize {
+    (meta & 0xFFFF_FFFF) as usize
+}
+
+/// What a new record holds besides its key.
+#[derive(Clone, Copy)]
+pub(crate) struct Content<'a> {
+    pub(crate) kind: u8,
+    pub(crate) value: ValueRef<'a>,
+    /// 0: none.
+    pub(crate) deadline: u64,
+    pub(crate) tags: &'a [Tag],
+    pub(crate) lease: Option<[u64; LEASE_WORDS]>,
+}
+
+/// A value to be stored.
+#[derive(Clone, Copy)]
+pub(crate) enum ValueRef<'a> {
+    Bytes(&'a [u8]),
+    Word(u64),
+}
+
+impl ValueRef<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Word(_) => 8,
+        }
+    }
+}
+
+/// The words that a record takes.
+#[inline]
+pub(crate) fn words_of(key: usize, value: usize, tags: usize, is_leased: bool) -> usize {
+    RECORD_HEAD + tags + if is_leased { LEASE_WORDS } else { 0 } + words_for(key) + words_for(value)
+}
+
+impl Content<'_> {
+    /// The words of the record.
+    pub(crate) fn words(&self, key: &Key<'_>) -> usize {
+        words_of(key.bytes.len(), self.value.bytes(), self.tags.len(), self.lease.is_some())
+    }
+
+    /// The record's first word.
+    pub(crate) fn meta(&self, key: &Key<'_>) -> u64 {
+        self.words(key) as u64
+            | u64::from(key.kind) << 32
+            | u64::from(self.kind) << 40
+            | (self.tags.len() as u64) << 48
+            | if self.lease.is_some() { LEASED } else { 0 }
+    }
+
+    /// Writes the record to `to`, which is exactly as long.
+    pub(crate) fn write(&self, key: &HashedKey<'_>, to: &[AtomicU64]) {
+        to[META].store(self.meta(&key.key), Relaxed);
+        to[HASH].store(key.hash, Relaxed);
+        to[LENGTHS].store((key.key.bytes.len() as u64) << 32 | self.value.bytes() as u64, Relaxed);
+        to[DEADLINE].store(self.deadline, Relaxed);
+        let extra = self.tags.iter().map(|tag| &tag.0).chain(self.lease.iter().flatten());
+        for (word, value) in to[RECORD_HEAD..].iter().zip(extra) {
+            word.store(*value, Relaxed);
+        }
+        let at = words_of(0, 0, self.tags.len(), self.lease.is_some());
+        store_bytes(&to[at..], key.key.bytes);
+        let value = &to[at + words_for(key.key.bytes.len())..];
+        match self.value {
+            ValueRef::Bytes(bytes) => store_bytes(value, bytes),
+            ValueRef::Word(word) => value[0].store(word, Relaxed),
+        }
+    }
+}
+
+/// A record whose parts lie inside it.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'a> {
+    words: &'a [AtomicU64],
+    meta: u64,
+    lengths: u64,
+}
+
+impl<'a> Record<'a> {
+    /// The record at the beginning of `log`, or `None` if its lengths contradict each other or the log's end.
+    #[inline]
+    pub(crate) fn read(log: &'a [AtomicU64]) -> Option<Self> {
+        let meta = log.get(META)?.load(Relaxed);
+        let lengths = log.get(LENGTHS)?.load(Relaxed);
+        let record = Self { words: log.get(..length_of(meta))?, meta, lengths };
+        let words =
+            words_of(record.key_bytes(), record.value_bytes(), record.tag_count(), record.is_leased());
+        (words == record.words.len() && meta & PAD == 0).then_some(record)
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self) -> u64 {
+        self.words[HASH].load(Relaxed)
+    }
+
+    #[inline]
+    fn key_bytes(&self) -> usize {
+        (self.lengths >> 32) as usize
+    }
+
+    #[inline]
+    fn value_bytes(&self) -> usize {
+        (self.lengths & 0xFFFF_FFFF) as usize
+    }
+
+    #[inline]
+    fn tag_count(&self) -> usize {
+        (self.meta >> 48 & 0xFF) as usize
+    }
+
+    #[inline]
+    pub(crate) fn is_leased(&self) -> bool {
+        self.meta & LEASED != 0
+    }
+
+    #[inline]
+    pub(crate) fn kind(&self) -> u8 {
+        (self.meta >> 40 & 0xFF) as u8
+    }
+
+    #[inline]
+    pub(crate) fn key_kind(&self) -> u8 {
+        (self.meta >> 32 & 0xFF) as u8
+    }
+
+    #[inline]
+    pub(crate) fn deadline(&self) -> u64 {
+        self.words[DEADLINE].load(Relaxed)
+    }
+
+    /// The word of its deadline.
+    pub(crate) fn deadline_word(&self) -> &'a AtomicU64 {
+        &self.words[DEADLINE]
+    }
+
+    /// A tag's index in the tag table, and the version that the record was stored with.
+    #[inline]
+    pub(crate) fn tags(&self) -> &'a [AtomicU64] {
+        &self.words[RECORD_HEAD..RECORD_HEAD + self.tag_count()]
+    }
+
+    /// The words of its lease.
+    pub(crate) fn lease(&self) -> Option<&'a [AtomicU64]> {
+        let at = RECORD_HEAD + self.tag_count();
+        self.is_leased().then(|| &self.words[at..at + LEASE_WORDS])
+    }
+
+    /// Writes a copy with a lease to `to`, which is as long. The record has none.
+    pub(crate) fn copy_with_lease(&self, lease: [u64; LEASE_WORDS], to: &[AtomicU64]) {
+        let at = self.key_at();
+        let (head, rest) = to.split_at(at);
+        let (lease_words, rest) = rest.split_at(LEASE_WORDS);
+        for (to, from) in head.iter().chain(rest).zip(self.words) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+        for (to, value) in lease_words.iter().zip(lease) {
+            to.store(value, Relaxed);
+        }
+        to[META].store((to[META].load(Relaxed) + LEASE_WORDS as u64) | LEASED, Relaxed);
+    }
+
+    #[inline]
+    fn key_at(&self) -> usize {
+        words_of(0, 0, self.tag_count(), self.is_leased())
+    }
+
+    /// The key's words and bytes.
+    pub(crate) fn key(&self) -> Value<'a> {
+        Value { kind: self.key_kind(), words: &self.words[self.key_at()..], bytes: self.key_bytes() }
+    }
+
+    /// Whether it is the key's.
+    #[inline]
+    pub(crate) fn is_of(&self, key: &Key<'_>) -> bool {
+        self.key_bytes() == key.bytes.len()
+            && self.key_kind() == key.kind
+            && equal_bytes(&self.words[self.key_at()..], key.bytes)
+    }
+
+    /// The value.
+    #[inline]
+    pub(crate) fn value(&self) -> Value<'a> {
+        let at = self.key_at() + words_for(self.key_bytes());
+        Value { kind: self.kind(), words: &self.words[at..], bytes: self.value_bytes() }
+    }
+
+    /// The value's word, if it is of this kind.
+    #[inline]
+    pub(crate) fn word_of_kind(&self, kind: u8) -> Option<&'a AtomicU64> {
+        let value = self.value();
+        if self.kind() == kind && value.bytes == 8 { value.words.first() } else { None }
+    }
+}
+
+/// A stored value, where it lies.
+///
+/// Other processes may write over it at any time. What is made of it is kept only if it was intact to the end, so it
+/// may be read more than once, and bytes may be nonsense: copy them, and look at them afterwards.
+#[derive(Clone, Copy)]
+pub struct Value<'a> {
+    /// What the caller said it is.
+    pub kind: u8,
+    words: &'a [AtomicU64],
+    bytes: usize,
+}
+
+impl<'a> Value<'a> {
+    #[inline]
+    pub(crate) fn from_words(kind: u8, words: &'a [AtomicU64], bytes: usize) -> Self {
+        Self { kind, words, bytes }
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The value's first eight bytes as a number: all of an integer.
+    #[must_use]
+    #[inline]
+    pub fn word(&self) -> u64 {
+        if self.bytes < 8 { 0 } else { self.words[0].load(Relaxed) }
+    }
+
+    /// The words, for callers that copy them themselves. The last one is filled up with zeros.
+    #[must_use]
+    pub fn words(&self) -> &'a [AtomicU64] {
+        &self.words[..words_for(self.bytes)]
+    }
+
+    /// Appends the bytes to `to`.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for them.
+    #[inline]
+    pub fn append_to(&self, to: &mut Vec<u8>) -> Result<(), crate::Error> {
+        // The last word is copied whole, and cut.
+        to.try_reserve(words_for(self.bytes) * 8).map_err(|_| crate::Error::OutOfMemory)?;
+        crate::words::append_bytes(self.words, self.bytes, to);
+        Ok(())
+    }
+}

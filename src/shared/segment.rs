@@ -1,0 +1,304 @@
+//! An open segment: its stripes, their locks, and what follows from what was found under them.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
+
+use crate::clock::{self, Now};
+use crate::error::{Error, Result};
+use crate::futex;
+use crate::hold::{Fault, Held};
+use crate::layout::{Geometry, TAGS, head, header};
+use crate::lookup::{Looked, Seen};
+use crate::mapping::Mapping;
+use crate::mutex::{Acquired, NotAcquired};
+use crate::process::Process;
+use crate::record::{HashedKey, Key, Value};
+use crate::stripe::Stripe;
+use crate::write::Copied;
+
+/// Whether a call waits for a stripe's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all: [`Error::Busy`] says that the call would wait, for a lock or for a file. Nothing has changed then.
+    Try,
+    /// As long as the cache's `lock_timeout` says.
+    Wait,
+}
+
+/// The times the lock is tried before a thread sleeps: about as long as another writer needs.
+const SPINS: u32 = 100;
+/// After a timeout, this process only tries that stripe's lock for so long.
+const REFUSAL: u64 = 1_000_000_000;
+
+/// A segment that is mapped.
+pub(crate) struct Segment {
+    mapping: Mapping,
+    geometry: Geometry,
+    secrets: RapidSecrets,
+    lock_timeout: Duration,
+    /// For each stripe, until when a call does not wait for it.
+    refused: Box<[AtomicU64]>,
+    /// Keeps a shared lock on the file, which tells who cleans up that it is in use.
+    _file: OwnedFd,
+    /// Device and inode.
+    pub(crate) identity: (u64, u64),
+}
+
+/// The secrets that a header's keys stand for.
+pub(crate) fn secrets(keys: [u64; 2]) -> RapidSecrets {
+    // Both halves go in: the secrets come from one, the seed from the other.
+    RapidSecrets { seed: RapidSecrets::seed(keys[1]).seed, ..RapidSecrets::seed(keys[0]) }
+}
+
+/// The hash of some bytes under these secrets.
+#[inline(always)]
+pub(crate) fn hash(bytes: &[u8], secrets: &RapidSecrets) -> u64 {
+    rapidhash_v3_inline::<true, false, true>(bytes, secrets)
+}
+
+impl Segment {
+    pub(crate) fn new(
+        mapping: Mapping,
+        geometry: Geometry,
+        lock_timeout: Duration,
+        file: OwnedFd,
+        identity: (u64, u64),
+    ) -> Self {
+        let keys = [header::KEY_0, header::KEY_1].map(|word| mapping.words()[word].load(Relaxed));
+        let refused = (0..geometry.stripes).map(|_| AtomicU64::new(0)).collect();
+        Self { mapping, geometry, secrets: secrets(keys), lock_timeout, refused, _file: file, identity }
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        self.mapping.words()
+    }
+
+    #[inline]
+    pub(crate) fn hashed<'k>(&self, key: Key<'k>) -> HashedKey<'k> {
+        HashedKey { key, hash: hash(key.bytes, &self.secrets) }
+    }
+
+    /// The hash of a tag's name.
+    pub(crate) fn hash_of(&self, bytes: &[u8]) -> u64 {
+        hash(bytes, &self.secrets)
+    }
+
+    /// Whether another file has taken this one's place, or is about to.
+    #[inline(always)]
+    pub(crate) fn is_retired(&self) -> bool {
+        self.words()[header::RETIRED].load(Acquire) != 0
+    }
+
+    /// Has everybody leave the file. Whoever opens the name next finishes the job.
+    pub(crate) fn retire(&self) {
+        self.words()[header::RETIRED].store(1, Release);
+    }
+
+    /// The versions of tags.
+    #[inline(always)]
+    pub(crate) fn tags(&self) -> &[AtomicU64] {
+        let start = header::WORDS + self.geometry.versions;
+        &self.words()[start..start + TAGS]
+    }
+
+    #[inline(always)]
+    pub(crate) fn stripe(&self, number: usize) -> Stripe<'_> {
+        Stripe::new(self.words(), &self.geometry, number)
+    }
+
+    pub(crate) fn stripes(&self) -> impl Iterator<Item = Stripe<'_>> {
+        (0..self.geometry.stripes).map(|number| self.stripe(number))
+    }
+
+    /// The version word of a hash.
+    #[inline(always)]
+    pub(crate) fn version(&self, hash: u64) -> &AtomicU64 {
+        &self.words()[header::WORDS + self.geometry.version_of(hash)]
+    }
+
+    fn acquire(&self, number: usize, patience: Patience) -> Result<Acquired> {
+        let mutex = self.stripe(number).mutex();
+        for _ in 0..SPINS {
+            match mutex.try_lock() {
+                Ok(acquired) => return Ok(acquired),
+                Err(NotAcquired::Busy) => std::hint::spin_loop(),
+                Err(NotAcquired::Unusable) => return Err(self.abandon()),
+            }
+        }
+        if patience == Patience::Try {
+            return Err(Error::Busy);
+        }
+        let holder = || Process::from_word(self.stripe(number).head[head::HOLDER].load(Relaxed));
+        let refused = &self.refused[number];
+        if refused.load(Relaxed) > clock::now() {
+            return Err(Error::Timeout { waited: Duration::ZERO, holder: holder().and_then(Process::id) });
+        }
+        let started = Instant::now();
+        let deadline =
+            started.checked_add(self.lock_timeout).unwrap_or(started + Duration::from_secs(1 << 30));
+        match mutex.lock_until(deadline) {
+            Ok(acquired) => Ok(acquired),
+            Err(NotAcquired::Unusable) => Err(self.abandon()),
+            Err(NotAcquired::Busy) => {
+                let holder = holder();
+                if holder.is_some_and(|holder| !holder.is_alive()) {
+                    // The kernel lost track of it. Its lock is never taken: it could still be running somewhere.
+                    return Err(self.abandon());
+                }
+                refused.store(clock::now() + REFUSAL, Relaxed);
+                Err(Error::Timeout { waited: started.elapsed(), holder: holder.and_then(Process::id) })
+            }
+        }
+    }
+
+    fn abandon(&self) -> Error {
+        self.retire();
+        Error::Retired
+    }
+
+    /// Acquires a stripe's lock, and repairs what a dead owner left.
+    pub(crate) fn hold<'a>(&'a self, number: usize, patience: Patience, now: &'a Now) -> Result<Held<'a>> {
+        // The first time this reads a file, which must not happen under the lock.
+        let this = Process::this();
+        let acquired = self.acquire(number, patience)?;
+        // The guard exists before anything else happens.
+        let mut held =
+            Held::new(self.stripe(number), acquired, self.tags(), now, self.geometry.largest, this);
+        if self.is_retired() {
+            held.abort();
+            return Err(Error::Retired);
+        }
+        match held.recover() {
+            Ok(()) => Ok(held),
+            Err(_) => Err(self.abandon()),
+        }
+    }
+
+    /// Releases a lock, and wakes waiters afterwards. Returns the version that was written.
+    pub(crate) fn release(&self, number: usize, held: Held<'_>) -> Option<u64> {
+        let (wakes, version) = held.finish();
+        if wakes {
+            futex::wake_all(&self.stripe(number).head[head::WAKE]);
+        }
+        version
+    }
+
+    /// Does something under the lock of a hash's stripe, and says which version it wrote. What is damaged is emptied, and
+    /// `act` is called again.
+    pub(crate) fn write<R>(
+        &self,
+        hash: u64,
+        patience: Patience,
+        act: impl FnMut(&mut Held<'_>) -> std::result::Result<R, Fault>,
+    ) -> Result<(R, Option<u64>)> {
+        self.write_stripe(self.geometry.stripe_of(hash), patience, act)
+    }
+
+    /// The same for a stripe.
+    pub(crate) fn write_stripe<R>(
+        &self,
+        number: usize,
+        patience: Patience,
+        mut act: impl FnMut(&mut Held<'_>) -> std::result::Result<R, Fault>,
+    ) -> Result<(R, Option<u64>)> {
+        for _ in 0..2 {
+            let now = Now::default();
+            let mut held = self.hold(number, patience, &now)?;
+            match act(&mut held) {
+                Ok(result) => return Ok((result, self.release(number, held))),
+                Err(Fault::TooLarge(words)) => {
+                    self.release(number, held);
+                    return Err(Error::TooLarge { size: words * 8, limit: self.geometry.largest * 8 });
+                }
+                Err(Fault::Exhausted) => return Err(self.abandon()),
+                Err(Fault::Damaged) => {
+                    held.count(head::DAMAGED, 1);
+                    let is_second = held.load(head::DAMAGED) > 1;
+                    let is_reset = held.reset().is_ok();
+                    self.release(number, held);
+                    if is_second || !is_reset {
+                        return Err(self.abandon());
+                    }
+                }
+            }
+        }
+        Err(Error::Damaged)
+    }
+
+    /// Makes something of a key's value, without a lock.
+    #[inline]
+    pub(crate) fn read<R>(
+        &self,
+        key: Key<'_>,
+        mut make: impl FnMut(Value<'_>) -> Result<R>,
+    ) -> Result<Option<(R, Seen)>> {
+        let key = self.hashed(key);
+        let now = Now::default();
+        let stripe = self.stripe(self.geometry.stripe_of(key.hash));
+        match stripe.get(&key, self.tags(), &now, &mut make)? {
+            Looked::Hit(result, seen) => Ok(Some((result, seen))),
+            Looked::Miss => Ok(None),
+            Looked::Unsettled | Looked::Damaged => self.read_locked(&key, make),
+        }
+    }
+
+    /// The same under the lock, which also empties a stripe that is damaged. A lock that is not free is a miss: reads do not
+    /// wait.
+    #[cold]
+    fn read_locked<R>(
+        &self,
+        key: &HashedKey<'_>,
+        mut make: impl FnMut(Value<'_>) -> Result<R>,
+    ) -> Result<Option<(R, Seen)>> {
+        let mut copy = Copied::default();
+        match self.copy_with(key, Patience::Try, &mut copy, |_, _| Ok(())) {
+            Ok(true) => {}
+            Ok(false) | Err(Error::Busy | Error::Damaged) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let result = make(Value::from_words(copy.kind, &copy.words, copy.bytes))?;
+        Ok(Some((result, copy.seen)))
+    }
+
+    /// Copies a live value under the lock, and then does something else under it. Returns whether there was a value.
+    pub(crate) fn copy_with(
+        &self,
+        key: &HashedKey<'_>,
+        patience: Patience,
+        copy: &mut Copied,
+        mut then: impl FnMut(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<(), Fault>,
+    ) -> Result<bool> {
+        // The value may grow between two attempts, up to the largest there can be.
+        loop {
+            let (copied, _) = self.write(key.hash, patience, |held| {
+                let copied = held.copy_live(key, copy)?;
+                if let Some(Ok(_)) = copied {
+                    then(held, key)?;
+                }
+                Ok(copied.map(|copied| copied.map(|_| ())))
+            })?;
+            match copied {
+                None => return Ok(false),
+                Some(Ok(())) => return Ok(true),
+                Some(Err(words)) => {
+                    copy.words.clear();
+                    copy.words.try_reserve(words).map_err(|_| Error::OutOfMemory)?;
+                }
+            }
+        }
+    }
+
+    /// Adds to the sums of hits and misses.
+    pub(crate) fn count(&self, hits: u64, misses: u64) {
+        self.words()[header::HITS].fetch_add(hits, AcqRel);
+        self.words()[header::MISSES].fetch_add(misses, AcqRel);
+    }
+}

@@ -1,0 +1,151 @@
+//! A stripe: its head, its index, its two logs, and what both readers and writers ask of them.
+//!
+//! # Memory order
+//!
+//! A *place* in a log is a number that only grows: the lap, and the word within it. The record at place `v` is intact as
+//! long as `tail <= v`. R reads a record at place `v`; W is any later writer that uses its words again.
+//!
+//! (a) *Complete.* A record's words are stored (relaxed) before its slot (release). R loads the slot (acquire), so it sees
+//! them all.
+//!
+//! (b) *Intact.* W, or a writer before it under the same mutex, has stored a tail greater than `v`. After that, and before the
+//! first word that it stores in the log, be it of a record, of a copy or of a pad, W executes a release fence
+//! ([`Held::reserve`](crate::hold::Held::reserve)). If any load of R saw a word of W's, then R's acquire fence, which follows
+//! its loads, synchronizes with that fence, and R's load of the tail after it sees more than `v`. So if R then finds
+//! `tail <= v`, no word was W's.
+//!
+//! (c) *Not missed.* A record that moves is published in its slot before the tail passes the old copy. R loads the tail
+//! (acquire); if it has passed `v`, R loads the slot again and sees the new place. A key keeps its slot while it lives.
+//!
+//! (d) *Hints.* That an entry was used is noted by a compare-and-swap from exactly the word that R saw. If anything changed,
+//! it fails. Places never repeat.
+//!
+//! (e) *In place.* An integer and a deadline are one word each and change under the mutex, so never in a copy that has been
+//! moved away from. A reader sees the old word or the new one.
+//!
+//! (f) *Version words.* A writer makes a key's version word odd, executes a release fence, publishes, and makes the word even
+//! (release). A copy in another cache is kept only if the word was even and the same before the value was read
+//! (acquire) and after it (acquire fence, then a load). If the value was a new one, the second load sees the odd word or a later one.
+//! If the word was already the later even one, the value was not an old one. So a copy that is kept under an even word is
+//! what was stored when the word was that.
+//!
+//! `tests/memory_order.rs` has (a) to (c) and (f) as models under loom, and each rule left out as a control that must fail.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use crate::layout::{Geometry, PLACE, WAYS, head, named, tag_of};
+use crate::mutex::{self, Mutex};
+
+/// The words of one stripe.
+#[derive(Clone, Copy)]
+pub(crate) struct Stripe<'a> {
+    pub(crate) head: &'a [AtomicU64; head::WORDS],
+    pub(crate) index: &'a [AtomicU64],
+    pub(crate) logs: [&'a [AtomicU64]; 2],
+    /// The version words of the stripe's keys.
+    pub(crate) versions: &'a [AtomicU64],
+    bits: [u32; 2],
+}
+
+impl<'a> Stripe<'a> {
+    /// The stripe with this number. `words` are all words of a segment with this geometry.
+    #[inline(always)]
+    pub(crate) fn new(words: &'a [AtomicU64], geometry: &Geometry, number: usize) -> Self {
+        let size = geometry.stripe_words();
+        let stripe = &words[geometry.first_stripe() + number * size..][..size];
+        let (head, rest) = stripe.split_first_chunk().expect("a stripe is longer than its head");
+        let (index, rest) = rest.split_at(geometry.buckets * WAYS);
+        let (probation, rest) = rest.split_at(geometry.logs[0]);
+        let each = geometry.versions / geometry.stripes;
+        Self {
+            head,
+            index,
+            logs: [probation, &rest[..geometry.logs[1]]],
+            versions: &words[crate::layout::header::WORDS + number * each..][..each],
+            bits: geometry.logs.map(|words| usize::BITS - words.leading_zeros()),
+        }
+    }
+
+    /// Makes a stripe of zeros. Nobody else may know it yet.
+    pub(crate) fn init(&self) -> Result<(), i32> {
+        for log in 0..2 {
+            // The first lap is lap 1, so that place 0 never names a record.
+            let start = 1 << self.bits[log];
+            self.head[head::TAIL + log].store(start, Relaxed);
+            self.head[head::HEAD + log].store(start, Relaxed);
+        }
+        self.mutex().init()
+    }
+
+    pub(crate) fn mutex(&self) -> Mutex<'a> {
+        let words: &'a [AtomicU64] = &self.head[head::MUTEX..head::MUTEX + mutex::WORDS];
+        Mutex::new(words.try_into().expect("the slice has that length"))
+    }
+
+    /// The word of a log that a place is. It may lie beyond the log's end where a slot is damaged.
+    #[inline(always)]
+    pub(crate) fn offset(&self, log: usize, place: u64) -> usize {
+        (place & ((1 << self.bits[log]) - 1)) as usize
+    }
+
+    /// The first place of the lap after that of `place`.
+    #[inline(always)]
+    pub(crate) fn next_lap(&self, log: usize, place: u64) -> u64 {
+        ((place >> self.bits[log]) + 1) << self.bits[log]
+    }
+
+    /// The lap of a place.
+    pub(crate) fn lap(&self, log: usize, place: u64) -> u64 {
+        place >> self.bits[log]
+    }
+
+    /// The words of a log from a place to the log's end.
+    #[inline(always)]
+    pub(crate) fn from(&self, log: usize, place: u64) -> Option<&'a [AtomicU64]> {
+        self.logs[log].get(self.offset(log, place)..)
+    }
+
+    /// The log's tail, so that what is loaded afterwards is at least as new.
+    #[inline(always)]
+    pub(crate) fn tail(&self, log: usize) -> u64 {
+        self.head[head::TAIL + log].load(Acquire)
+    }
+
+    /// A word of the head which only the holder of the lock changes, as a number of places.
+    pub(crate) fn place(&self, word: usize) -> u64 {
+        self.head[word].load(Relaxed)
+    }
+
+    /// The first slots of both buckets of a hash.
+    #[inline(always)]
+    pub(crate) fn buckets(&self, hash: u64) -> [usize; 2] {
+        let count = (self.index.len() / WAYS) as u64;
+        let other = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        [hash & 0xFFFF_FFFF, other].map(|half| ((half * count) >> 32) as usize * WAYS)
+    }
+
+    /// The numbers of all slots in which a hash may be.
+    #[inline(always)]
+    pub(crate) fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let [first, second] = self.buckets(hash);
+        // A key whose buckets are one would otherwise be seen twice.
+        let second = if first == second { second..second } else { second..second + WAYS };
+        (first..first + WAYS).chain(second)
+    }
+
+    /// The slot that names exactly this place.
+    pub(crate) fn slot_of(&self, hash: u64, log: usize, place: u64) -> Option<usize> {
+        let tag = tag_of(hash);
+        self.slots(hash).find(|&slot| {
+            let word = self.index[slot].load(Relaxed);
+            word >> crate::layout::TAG_SHIFT == tag && named(word) == (log, place)
+        })
+    }
+}
+
+/// Whether a slot names a place at all, be it behind the tail.
+#[inline(always)]
+pub(crate) fn is_used(word: u64) -> bool {
+    word & PLACE != 0
+}

@@ -1,0 +1,206 @@
+//! What callers say and are told: places, options, entries, stamps, sums.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::layout::Geometry;
+use crate::lookup::Seen;
+use crate::open::{Place, Wanted, file_name};
+use crate::record::{Content, MOST_TAGS, Tag, ValueRef, kind};
+use crate::system;
+
+/// Where a cache is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A name, in a directory of the user's own in memory. Processes of other pid namespaces and other layouts have
+    /// caches of their own under the same name.
+    Name(String),
+    /// A file. Its directory is made if it is missing, must be the user's, and must not be writable by others.
+    Path(PathBuf),
+}
+
+/// How a cache is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The bytes of the segment, all included. A segment that is already there keeps its size.
+    pub max_bytes: usize,
+    /// The bytes of an average entry: key, value and 32. Half of it or twice as much costs little.
+    pub expected_item: usize,
+    /// The bytes of the largest entry. `None`: a quarter of a stripe's main log, at most 1 MiB.
+    pub max_item: Option<usize>,
+    /// How long a call waits for a stripe's lock.
+    pub lock_timeout: Duration,
+    /// Replace a segment of another size by a new, empty one.
+    pub resize: bool,
+    /// For tests: act as if the file system had no files without a name.
+    #[doc(hidden)]
+    pub named_files_only: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 20,
+            expected_item: 128,
+            max_item: None,
+            lock_timeout: Duration::from_secs(1),
+            resize: false,
+            named_files_only: false,
+        }
+    }
+}
+
+/// An entry to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// What the bytes are, for the caller. Below [`kind::FIRST_RESERVED`](crate::kind::FIRST_RESERVED), or
+    /// [`kind::INTEGER`](crate::kind::INTEGER) with eight bytes.
+    pub kind: u8,
+    /// The value.
+    pub value: &'a [u8],
+    /// The time at which it expires, in terms of [`now`](crate::now). 0: never.
+    pub deadline: u64,
+    /// What [`SharedCache::tag`] said before the value was made.
+    pub tags: &'a [Tag],
+}
+
+/// Says until when a copy of a key's value, kept elsewhere, is current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub(crate) segment: usize,
+    pub(crate) hash: u64,
+    pub(crate) version: u64,
+}
+
+/// What a write did, and the stamp of what it stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written<T> {
+    /// What the call returns.
+    pub result: T,
+    /// The stamp of the key after the write. `None` if nothing was written.
+    pub stamp: Option<Stamp>,
+}
+
+/// What was read, with its deadline, and the stamp under which it may be kept.
+pub type Stamped<R> = (Option<(R, u64)>, Option<Stamp>);
+
+/// A value that was read, as [`SharedCache::replace`] recognizes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub(crate) segment: usize,
+    pub(crate) seen: Seen,
+}
+
+/// Sums over a cache, by all processes, since it was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Entries, those included that have expired and were not met yet.
+    pub entries: u64,
+    /// Leases of keys without a value.
+    pub leases: u64,
+    /// Bytes of live records.
+    pub live_bytes: u64,
+    /// Bytes of the logs, which records can take.
+    pub capacity: u64,
+    /// Bytes of the segment.
+    pub bytes: u64,
+    /// Hits and misses that were reported by [`SharedCache::count`].
+    pub hits: u64,
+    /// See `hits`.
+    pub misses: u64,
+    /// Entries that were evicted, expired ones included.
+    pub evicted: u64,
+    /// Entries that moved to the head of the main log because they were used.
+    pub moved: u64,
+    /// Entries that moved from probation to the main log.
+    pub promoted: u64,
+    /// Entries that had to go because their buckets were full: `expected_item` is too large.
+    pub crowded: u64,
+    /// Used entries that had to go because too many were to be moved at once.
+    pub forced: u64,
+    /// Stripes that were emptied because a process died in them, or because of damage.
+    pub resets: u64,
+    /// Damage that was found.
+    pub damaged: u64,
+    /// Stripes.
+    pub stripes: u64,
+    /// Bytes of the largest possible entry.
+    pub largest_item: u64,
+}
+
+impl Entry<'_> {
+    /// Refuses what is no entry. Whether it is too large, the segment says.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.tags.len() > MOST_TAGS {
+            return Err(Error::OutOfRange {
+                argument: "tags",
+                value: format!("{} tags", self.tags.len()),
+                allowed: format!("at most {MOST_TAGS}"),
+            });
+        }
+        let is_integer = self.kind == kind::INTEGER;
+        if (self.kind >= kind::FIRST_RESERVED && !is_integer) || (is_integer && self.value.len() != 8) {
+            return Err(Error::OutOfRange {
+                argument: "kind",
+                value: self.kind.to_string(),
+                allowed: format!("below {}, or INTEGER with 8 bytes", kind::FIRST_RESERVED),
+            });
+        }
+        Ok(())
+    }
+
+    /// Calls `act` with the record that this entry is stored as.
+    pub(crate) fn with_content<R>(&self, act: impl FnOnce(&Content<'_>) -> R) -> R {
+        act(&Content {
+            kind: self.kind,
+            value: ValueRef::Bytes(self.value),
+            deadline: self.deadline,
+            tags: self.tags,
+            lease: None,
+        })
+    }
+}
+
+pub(crate) fn wanted(options: &Options) -> Result<Wanted> {
+    Ok(Wanted {
+        geometry: Geometry::new(options.max_bytes, options.expected_item, options.max_item)?,
+        lock_timeout: options.lock_timeout,
+        resize: options.resize,
+        named_files_only: options.named_files_only,
+    })
+}
+
+/// The directory of all named caches of this user.
+#[must_use]
+pub fn directory_of_names() -> PathBuf {
+    Path::new("/dev/shm").join(format!("flexcache-rs-{}", rustix::process::geteuid().as_raw()))
+}
+
+pub(crate) fn place_of(location: &Location) -> Result<Place> {
+    match location {
+        Location::Name(name) => {
+            let is_good = (1..=100).contains(&name.len())
+                && !name.starts_with('.')
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+            if !is_good {
+                return Err(Error::BadName(name.clone()));
+            }
+            let file = file_name(name, system::namespace()?);
+            Ok(Place { directory: directory_of_names(), name: file.into(), own_name: Some(name.clone()) })
+        }
+        Location::Path(path) => {
+            let name = path.file_name().ok_or_else(|| Error::BadName(path.display().to_string()))?;
+            let directory = match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+                _ => PathBuf::from("."),
+            };
+            // A later change of the working directory must not change the place.
+            let directory =
+                std::path::absolute(&directory).map_err(|error| Error::file(&directory, error))?;
+            Ok(Place { directory, name: OsString::from(name), own_name: None })
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Leases: one computes, the others wait; and what becomes of owners that die, stop or are late.
+
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use flexcache_shared::{Lease, Patience, SharedCache, Token};
+
+use crate::peer::Peer;
+use crate::support::{entry, get, key, new, path_in, put, small, wait_until};
+
+const LONG: Duration = Duration::from_secs(1000);
+
+fn lease(cache: &SharedCache, name: &[u8]) -> Lease {
+    cache.lease(key(name), LONG, false, Patience::Wait).expect("a call")
+}
+
+fn got(cache: &SharedCache, name: &[u8]) -> Token {
+    match lease(cache, name) {
+        Lease::Got(token) => token,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fill(cache: &SharedCache, name: &[u8], token: &Token, value: &[u8]) -> bool {
+    cache.fill(key(name), token, &entry(value), Patience::Wait).expect("it fits").result
+}
+
+/// What `get_or_set` is made of.
+fn get_or_compute(cache: &SharedCache, name: &[u8], compute: impl Fn() -> Vec<u8>) -> Vec<u8> {
+    loop {
+        if let Some(value) = get(cache, name) {
+            return value;
+        }
+        match lease(cache, name) {
+            Lease::Value => {}
+            Lease::Got(token) => {
+                let value = compute();
+                fill(cache, name, &token, &value);
+                return value;
+            }
+            Lease::Taken { wait, .. } => cache.wait(&wait, Duration::from_millis(50)),
+        }
+    }
+}
+
+type Write = fn(&SharedCache);
+
+type End = fn(&SharedCache, &Token);
+
+#[test]
+fn a_lease_is_no_entry() {
+    let (cache, _directory) = new(&small());
+    let token = got(&cache, b"k");
+    assert_eq!((get(&cache, b"k"), cache.len(), cache.stats().leases), (None, 0, 1));
+    assert!(!cache.contains(key(b"k"), Patience::Wait).expect("a call"));
+    assert!(!cache.touch(key(b"k"), 0, Patience::Wait).expect("a call").result);
+    let mut keys = 0;
+    cache.keys(Patience::Wait, |_, _| keys += 1).expect("a call");
+    assert_eq!(keys, 0);
+    assert!(matches!(lease(&cache, b"k"), Lease::Taken { owner, left, .. }
+        if owner == Some(std::process::id()) && left > LONG / 2 && left <= LONG));
+    assert!(cache.release(key(b"k"), &token, Patience::Wait).expect("a call"));
+    assert_eq!(cache.stats().leases, 0);
+    let again = got(&cache, b"k");
+    assert!(!fill(&cache, b"k", &token, b"of the first"));
+    assert!(fill(&cache, b"k", &again, b"of the second"));
+    assert_eq!(lease(&cache, b"k"), Lease::Value);
+    cache.check().expect("a sound cache");
+}
+
+#[test]
+fn a_write_during_the_computation_wins() {
+    let (cache, _directory) = new(&small());
+    let writes: [Write; 5] = [
+        |cache| {
+            put(cache, b"k", b"newer");
+        },
+        |cache| assert!(!cache.delete(key(b"k"), Patience::Wait).expect("a call").result),
+        |cache| assert!(cache.pop(key(b"k"), Patience::Wait, |_| Ok(())).expect("a call").is_none()),
+        |cache| assert!(cache.add(key(b"k"), &entry(b"newer"), Patience::Wait).expect("a call").result),
+        |cache| {
+            cache.clear(Patience::Wait).expect("a call");
+        },
+    ];
+    for write in writes {
+        cache.clear(Patience::Wait).expect("a call");
+        let token = got(&cache, b"k");
+        write(&cache);
+        assert!(!fill(&cache, b"k", &token, b"older"));
+        assert_ne!(get(&cache, b"k").as_deref(), Some(&b"older"[..]));
+        assert!(!cache.release(key(b"k"), &token, Patience::Wait).expect("a call"));
+        assert!(!cache.renew(key(b"k"), &token, LONG, Patience::Wait).expect("a call"));
+    }
+}
+
+#[test]
+fn a_late_owner_is_replaced_and_may_store_until_then() {
+    let (cache, _directory) = new(&small());
+    let short = |name| match cache
+        .lease(key(name), Duration::from_nanos(1), false, Patience::Wait)
+        .expect("a call")
+    {
+        Lease::Got(token) => token,
+        other => panic!("{other:?}"),
+    };
+    let late = short(b"k");
+    let second = got(&cache, b"k");
+    assert!(!fill(&cache, b"k", &late, b"late"));
+    assert!(fill(&cache, b"k", &second, b"in time"));
+    let late = short(b"j");
+    assert!(fill(&cache, b"j", &late, b"late, and nobody minds"));
+    let renewed = short(b"i");
+    assert!(cache.renew(key(b"i"), &renewed, LONG, Patience::Wait).expect("a call"));
+    assert!(matches!(lease(&cache, b"i"), Lease::Taken { .. }));
+}
+
+#[test]
+fn an_owner_that_died_or_is_a_zombie_is_replaced_at_once() {
+    let (cache, directory) = new(&small());
+    for waited_for in [true, false] {
+        cache.clear(Patience::Wait).expect("a call");
+        let mut peer = Peer::new(&path_in(&directory));
+        assert_eq!(peer.ask("lease k 1000000"), "got");
+        assert!(matches!(lease(&cache, b"k"), Lease::Taken { owner, .. } if owner == Some(peer.id())));
+        if waited_for {
+            peer.kill();
+        } else {
+            peer.signal("KILL");
+            wait_until("the owner is a zombie", || peer.state() == 'Z');
+        }
+        let token = got(&cache, b"k");
+        assert!(fill(&cache, b"k", &token, b"v"));
+    }
+}
+
+#[test]
+fn a_stopped_owner_keeps_its_lease_until_it_is_late() {
+    let (cache, directory) = new(&small());
+    let mut peer = Peer::new(&path_in(&directory));
+    assert_eq!(peer.ask("lease k 300"), "got");
+    peer.signal("STOP");
+    wait_until("it stops", || peer.state() == 'T');
+    let Lease::Taken { left, .. } = lease(&cache, b"k") else { panic!("a stopped process lives") };
+    assert!(left <= Duration::from_millis(300));
+    let value = get_or_compute(&cache, b"k", || b"mine".to_vec());
+    assert_eq!(value, b"mine");
+    peer.signal("CONT");
+    assert_eq!(peer.ask("fill k late"), "false");
+    assert_eq!(get(&cache, b"k").as_deref(), Some(&b"mine"[..]));
+}
+
+#[test]
+fn eight_threads_and_a_process_compute_once() {
+    let (cache, directory) = new(&small());
+    let mut peer = Peer::new(&path_in(&directory));
+    let computed = AtomicU32::new(0);
+    assert_eq!(peer.ask("lease k 1000000"), "got");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let value = get_or_compute(&cache, b"k", || {
+                    computed.fetch_add(1, SeqCst);
+                    b"wrong".to_vec()
+                });
+                assert_eq!(value, b"right");
+            });
+        }
+        assert_eq!(peer.ask("fill k right"), "true");
+    });
+    assert_eq!(computed.load(SeqCst), 0);
+    // And the same without it.
+    cache.delete(key(b"k"), Patience::Wait).expect("a call");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                get_or_compute(&cache, b"k", || {
+                    computed.fetch_add(1, SeqCst);
+                    b"right".to_vec()
+                })
+            });
+        }
+    });
+    assert_eq!(computed.load(SeqCst), 1);
+}
+
+#[test]
+fn every_end_of_a_lease_wakes_its_waiters() {
+    let (cache, _directory) = new(&small());
+    let ends: [End; 5] = [
+        |cache, token| assert!(fill(cache, b"k", token, b"v")),
+        |cache, token| assert!(cache.release(key(b"k"), token, Patience::Wait).expect("a call")),
+        |cache, _| {
+            put(cache, b"k", b"v");
+        },
+        |cache, _| {
+            cache.delete(key(b"k"), Patience::Wait).expect("a call");
+        },
+        |cache, _| {
+            cache.clear(Patience::Wait).expect("a call");
+        },
+    ];
+    for end in ends {
+        cache.clear(Patience::Wait).expect("a call");
+        let token = got(&cache, b"k");
+        let Lease::Taken { wait, .. } = lease(&cache, b"k") else { panic!("it is taken") };
+        let thread = AtomicI32::new(0);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                thread.store(rustix::thread::gettid().as_raw_nonzero().get(), SeqCst);
+                cache.wait(&wait, Duration::from_secs(30));
+            });
+            wait_until("the waiter sleeps", || {
+                let stat = format!("/proc/self/task/{}/stat", thread.load(SeqCst));
+                std::fs::read_to_string(stat).is_ok_and(|stat| stat.contains(") S "))
+            });
+            end(&cache, &token);
+        });
+        assert!(started.elapsed() < Duration::from_secs(20), "nobody was woken");
+    }
+}
+
+#[test]
+fn a_lease_beside_a_value_leaves_it_readable() {
+    let (cache, _directory) = new(&small());
+    put(&cache, b"k", b"old");
+    let refresh = || cache.lease(key(b"k"), LONG, true, Patience::Wait).expect("a call");
+    let Lease::Got(token) = refresh() else { panic!("nobody has it") };
+    assert_eq!((get(&cache, b"k").as_deref(), cache.len()), (Some(&b"old"[..]), 1));
+    assert!(matches!(refresh(), Lease::Taken { .. }));
+    assert!(cache.release(key(b"k"), &token, Patience::Wait).expect("a call"));
+    assert_eq!(get(&cache, b"k").as_deref(), Some(&b"old"[..]));
+    let Lease::Got(token) = refresh() else { panic!("it was given back") };
+    assert!(fill(&cache, b"k", &token, b"new"));
+    assert_eq!(get(&cache, b"k").as_deref(), Some(&b"new"[..]));
+    let Lease::Got(token) = refresh() else { panic!("it was used") };
+    put(&cache, b"k", b"newest");
+    assert!(!fill(&cache, b"k", &token, b"late"));
+    cache.check().expect("a sound cache");
+}
+
+#[test]
+fn a_busy_cache_keeps_a_lease() {
+    let (cache, _directory) = new(&small());
+    let token = got(&cache, b"slow");
+    for n in 0..50_000_u32 {
+        put(&cache, &n.to_le_bytes(), &[0; 100]);
+    }
+    assert!(fill(&cache, b"slow", &token, b"v"), "the lease was evicted");
+}
+
+#[test]
+fn more_leases_than_a_sixteenth_of_the_cache_do_not_fill_it() {
+    let (cache, _directory) = new(&small());
+    for n in 0..20_000_u32 {
+        got(&cache, &n.to_le_bytes());
+    }
+    cache.check().expect("a sound cache");
+    for n in 0..1000_u32 {
+        put(&cache, format!("value {n}").as_bytes(), &[0; 100]);
+    }
+    assert!(cache.len() > 100, "{} entries", cache.len());
+}

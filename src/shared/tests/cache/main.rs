@@ -1,0 +1,21 @@
+//! The cache through its public calls, in one process and in several.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "the numbers of tests are small"
+)]
+
+mod calls;
+#[cfg(feature = "stall-points")]
+mod deaths;
+mod files;
+mod leases;
+mod model;
+mod numbers;
+mod peer;
+mod policy;
+mod stress;
+mod support;
+mod versions;

@@ -1,0 +1,400 @@
+//! What a writer does to one key, under the lock.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use crate::evict::Found;
+use crate::hold::{Budget, Fault, Held};
+use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
+use crate::lookup::Seen;
+use crate::record::{Content, HashedKey, LEASE_WORDS, ValueRef, kind};
+use crate::stall::{self, Point};
+
+/// Why a call on a number did nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotCounted {
+    NotANumber,
+    Overflow,
+}
+
+impl<'a> Held<'a> {
+    /// The key's record, if it holds a value that reads return.
+    pub(crate) fn find_live(&self, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
+        Ok(self.find(key)?.filter(|found| self.is_live(&found.record)))
+    }
+
+    /// Stores a record, in place of whatever the key has. Returns whether that was a live value.
+    pub(crate) fn store(&mut self, key: &HashedKey<'_>, content: &Content<'_>) -> Result<bool, Fault> {
+        let words = content.words(&key.key);
+        if words > self.largest {
+            return Err(Fault::TooLarge(words));
+        }
+        let is_lease = content.kind == kind::LEASE;
+        let old = self.find(key)?;
+        let replaces = old.is_some_and(|old| self.is_live(&old.record));
+        let (slot, log, used) = match &old {
+            Some(old) => (old.slot, named(old.word).0, old.word & USED),
+            None => {
+                let (slot, was_here) = self.choose(key.hash)?;
+                (slot, usize::from(was_here), 0)
+            }
+        };
+        // A lease goes where it stays: log 0 is for what nobody may ask for again.
+        let (log, used) = if content.lease.is_some() { (1, USED) } else { (log, used) };
+        let log = if words * 4 > self.stripe.logs[log].len() { 1 } else { log };
+        self.make_room(log, words, &mut Budget::new())?;
+        let place = self.reserve(log, words)?;
+        let to = self.stripe.from(log, place).and_then(|to| to.get(..words)).ok_or(Fault::Damaged)?;
+        stall::at(Point::HalfWritten);
+        content.write(key, to);
+        if old.is_some() {
+            // Making room may have moved the old record, or evicted it.
+            self.forget(slot)?;
+        }
+        if !is_lease {
+            self.make_odd(key.hash);
+        }
+        self.publish(log, place, words, slot, key.hash, used);
+        self.add_to_sums(log, words, is_lease, content.lease.is_some());
+        Ok(replaces)
+    }
+
+    /// Removes whatever the key has. Returns whether that was a live value.
+    ///
+    /// The version word moves even if there is nothing: copies elsewhere outlive the entry here.
+    pub(crate) fn delete(&mut self, key: &HashedKey<'_>) -> Result<bool, Fault> {
+        let found = self.find(key)?;
+        self.make_odd(key.hash);
+        let Some(found) = found else { return Ok(false) };
+        let was_live = self.is_live(&found.record);
+        self.forget(found.slot)?;
+        self.stripe.index[found.slot].store(0, Release);
+        Ok(was_live)
+    }
+
+    /// Gives a live value another deadline. Returns whether there was one.
+    pub(crate) fn touch(&mut self, key: &HashedKey<'_>, deadline: u64) -> Result<bool, Fault> {
+        let Some(found) = self.find_live(key)? else { return Ok(false) };
+        self.make_odd(key.hash);
+        found.record.deadline_word().store(deadline, Relaxed);
+        self.note_use(&found);
+        Ok(true)
+    }
+
+    /// Notes that an entry was used, as a reader does.
+    pub(crate) fn note_use(&self, found: &Found<'_>) {
+        if found.word & USED != USED {
+            let slot = &self.stripe.index[found.slot];
+            // A failure means that a reader noted it.
+            let _ = slot.compare_exchange(found.word, found.word + USE, Relaxed, Relaxed);
+        }
+    }
+
+    /// Adds to the key's number, in place, or stores `initial + by`. The deadline is that of a new number.
+    pub(crate) fn increment(
+        &mut self,
+        key: &HashedKey<'_>,
+        by: i64,
+        initial: i64,
+        deadline: u64,
+    ) -> Result<Result<i64, NotCounted>, Fault> {
+        let Some(found) = self.find_live(key)? else {
+            let Some(sum) = initial.checked_add(by) else { return Ok(Err(NotCounted::Overflow)) };
+            self.store_word(key, kind::INTEGER, sum.cast_unsigned(), deadline)?;
+            return Ok(Ok(sum));
+        };
+        let Some(word) = found.record.word_of_kind(kind::INTEGER) else {
+            return Ok(Err(NotCounted::NotANumber));
+        };
+        let Some(sum) = word.load(Relaxed).cast_signed().checked_add(by) else {
+            return Ok(Err(NotCounted::Overflow));
+        };
+        self.make_odd(key.hash);
+        word.store(sum.cast_unsigned(), Relaxed);
+        self.note_use(&found);
+        Ok(Ok(sum))
+    }
+
+    /// Stores a value of one word.
+    pub(crate) fn store_word(
+        &mut self,
+        key: &HashedKey<'_>,
+        kind: u8,
+        word: u64,
+        deadline: u64,
+    ) -> Result<bool, Fault> {
+        self.store(key, &Content { kind, value: ValueRef::Word(word), deadline, tags: &[], lease: None })
+    }
+
+    /// Takes `cost` nanoseconds of a limiter which lets everything through that is at most `burst` ahead of the clock
+    /// (the generic cell rate algorithm). Returns 0 if it was taken, or the nanoseconds after which it could be.
+    pub(crate) fn limit(
+        &mut self,
+        key: &HashedKey<'_>,
+        cost: u64,
+        burst: u64,
+    ) -> Result<Result<u64, NotCounted>, Fault> {
+        let now = self.now.get();
+        let found = self.find_live(key)?;
+        let word = match &found {
+            Some(found) => match found.record.word_of_kind(kind::LIMITER) {
+                Some(word) => Some(word),
+                None => return Ok(Err(NotCounted::NotANumber)),
+            },
+            None => None,
+        };
+        let used_up = word.map_or(now, |word| word.load(Relaxed).max(now));
+        let next = used_up.saturating_add(cost);
+        let latest = now.saturating_add(burst);
+        if next > latest {
+            return Ok(Ok(next - latest));
+        }
+        match (found, word) {
+            (Some(found), Some(word)) => {
+                word.store(next, Relaxed);
+                // What it holds means nothing once the clock has passed it.
+                found.record.deadline_word().store(next, Relaxed);
+                self.note_use(&found);
+            }
+            _ => {
+                self.store_word(key, kind::LIMITER, next, next)?;
+            }
+        }
+        Ok(Ok(0))
+    }
+
+    /// Stores a record if the key's value is still the one that was seen.
+    pub(crate) fn replace_seen(
+        &mut self,
+        key: &HashedKey<'_>,
+        seen: &Seen,
+        content: &Content<'_>,
+    ) -> Result<bool, Fault> {
+        let Some(found) = self.find_live(key)? else { return Ok(false) };
+        let integer = found.record.word_of_kind(kind::INTEGER).map(|word| word.load(Relaxed));
+        if named(found.word) != (seen.log, seen.place) || integer != seen.integer {
+            return Ok(false);
+        }
+        self.store(key, content)?;
+        Ok(true)
+    }
+
+    /// Copies a live value to `to`, and notes the use. `None` if there is none, an error with the words needed if `to` has not
+    /// the capacity: nothing is allocated under the lock.
+    pub(crate) fn copy_live(
+        &mut self,
+        key: &HashedKey<'_>,
+        to: &mut Copied,
+    ) -> Result<Option<Result<Found<'a>, usize>>, Fault> {
+        let Some(found) = self.find_live(key)? else { return Ok(None) };
+        let value = found.record.value();
+        let words = value.words();
+        if words.len() > to.words.capacity() {
+            return Ok(Some(Err(words.len())));
+        }
+        to.words.clear();
+        to.words.extend(words.iter().map(|word| AtomicU64::new(word.load(Relaxed))));
+        to.kind = value.kind;
+        to.bytes = value.len();
+        to.seen = {
+            let (log, place) = named(found.word);
+            let integer = found.record.word_of_kind(kind::INTEGER).map(|word| word.load(Relaxed));
+            Seen { log, place, deadline: found.record.deadline(), integer }
+        };
+        self.note_use(&found);
+        Ok(Some(Ok(found)))
+    }
+
+    // Leases
+
+    /// Takes the lease of a key that has no live value, or, with `beside_value`, of one that has.
+    pub(crate) fn lease(
+        &mut self,
+        key: &HashedKey<'_>,
+        owner: u64,
+        deadline: u64,
+        takes_over: Option<[u64; 2]>,
+        beside_value: bool,
+    ) -> Result<Leasing, Fault> {
+        let found = self.find(key)?;
+        if let Some(found) = &found {
+            if self.is_live(&found.record) && !beside_value {
+                return Ok(Leasing::Value);
+            }
+            if let Some(lease) = found.record.lease()
+                && self.is_leased(&found.record)
+            {
+                let [owner, number, deadline] = [0, 1, 2].map(|word| lease[word].load(Relaxed));
+                if takes_over != Some([owner, number]) {
+                    return Ok(Leasing::Taken { owner, number, deadline });
+                }
+            }
+        }
+        let number = self.load(head::LEASE_NUMBER).wrapping_add(1);
+        self.stripe.head[head::LEASE_NUMBER].store(number, Relaxed);
+        let lease = [owner, number, deadline];
+        let value = found.filter(|found| self.is_live(&found.record));
+        // Making room may evict the value. Then the lease stands alone.
+        let is_beside = value.map_or(Ok(false), |found| self.add_lease(&found, lease))?;
+        if !is_beside {
+            let lease = Some(lease);
+            let content =
+                Content { kind: kind::LEASE, value: ValueRef::Bytes(&[]), deadline, tags: &[], lease };
+            self.store(key, &content)?;
+        }
+        Ok(Leasing::Got { number })
+    }
+
+    /// Gives a record a lease: in its own words if it has had one, or by copying it to the main log's head. Whoever
+    /// reads the value sees no difference, so its version stays. Returns false if there was no longer a value.
+    fn add_lease(&mut self, found: &Found<'_>, lease: [u64; LEASE_WORDS]) -> Result<bool, Fault> {
+        if let Some(words) = found.record.lease() {
+            for (word, value) in words.iter().zip(lease) {
+                word.store(value, Relaxed);
+            }
+            return Ok(true);
+        }
+        let words = found.record.len() + LEASE_WORDS;
+        if words > self.largest {
+            return Err(Fault::TooLarge(words));
+        }
+        self.make_room(1, words, &mut Budget::new())?;
+        // Making room may have moved the record, or evicted it.
+        let (log, place) = named(self.stripe.index[found.slot].load(Relaxed));
+        if place < self.stripe.place(head::TAIL + log) {
+            return Ok(false);
+        }
+        let record = self.record_at(log, place)?;
+        let hash = record.hash();
+        let to = self.reserve(1, words)?;
+        let copy = self.stripe.from(1, to).and_then(|copy| copy.get(..words)).ok_or(Fault::Damaged)?;
+        record.copy_with_lease(lease, copy);
+        self.take_from_sums(log, &record);
+        self.publish(1, to, words, found.slot, hash, USED);
+        self.add_to_sums(1, words, false, true);
+        Ok(true)
+    }
+
+    /// Stores a record if the key still has the lease with this token.
+    pub(crate) fn fill(
+        &mut self,
+        key: &HashedKey<'_>,
+        token: [u64; 2],
+        content: &Content<'_>,
+    ) -> Result<bool, Fault> {
+        let Some(found) = self.find(key)? else { return Ok(false) };
+        if !has_lease(&found, token) {
+            return Ok(false);
+        }
+        self.store(key, content)?;
+        Ok(true)
+    }
+
+    /// Ends the lease with this token, or moves its deadline. Returns whether the key had it.
+    pub(crate) fn set_lease(
+        &mut self,
+        key: &HashedKey<'_>,
+        token: [u64; 2],
+        deadline: Option<u64>,
+    ) -> Result<bool, Fault> {
+        let Some(found) = self.find(key)? else { return Ok(false) };
+        let Some(lease) = found.record.lease() else { return Ok(false) };
+        if !has_lease(&found, token) {
+            return Ok(false);
+        }
+        let is_pure = found.record.kind() == kind::LEASE;
+        match deadline {
+            Some(deadline) => {
+                lease[2].store(deadline, Relaxed);
+                if is_pure {
+                    found.record.deadline_word().store(deadline, Relaxed);
+                }
+            }
+            None if is_pure => {
+                self.forget(found.slot)?;
+                self.stripe.index[found.slot].store(0, Release);
+            }
+            None => {
+                // Nobody has number 0, and the deadline has passed.
+                lease[0].store(0, Relaxed);
+                lease[1].store(0, Relaxed);
+                lease[2].store(1, Relaxed);
+                self.wakes = true;
+            }
+        }
+        Ok(true)
+    }
+
+    // Everything
+
+    /// Recounts the stripe. Returns what is wrong.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let stripe = &self.stripe;
+        let mut live = [0; 2];
+        let (mut entries, mut leases, mut leased_words) = (0, 0, 0);
+        for (slot, word) in stripe.index.iter().enumerate() {
+            let word = word.load(Relaxed);
+            let (log, place) = named(word);
+            if place < stripe.place(head::TAIL + log) {
+                continue;
+            }
+            let record = self.record_at(log, place).map_err(|_| format!("slot {slot} names no record"))?;
+            let hash = record.hash();
+            if word >> TAG_SHIFT != tag_of(hash) || !stripe.slots(hash).any(|own| own == slot) {
+                return Err(format!("slot {slot} names a record of another hash"));
+            }
+            live[log] += record.len() as u64;
+            *(if record.kind() == kind::LEASE { &mut leases } else { &mut entries }) += 1;
+            leased_words += if record.is_leased() { record.len() as u64 } else { 0 };
+        }
+        let sums = [(head::LIVE, live[0]), (head::LIVE + 1, live[1]), (head::ENTRIES, entries)];
+        for (word, counted) in sums.into_iter().chain([(head::LEASES, leases), (head::LEASED, leased_words)])
+        {
+            if self.load(word) != counted {
+                return Err(format!(
+                    "word {word} of the head is {} and should be {counted}",
+                    self.load(word)
+                ));
+            }
+        }
+        for (log, live) in live.into_iter().enumerate() {
+            let used = self.used(log).ok_or_else(|| format!("log {log} has no extent"))?;
+            let (mut place, end) = (stripe.place(head::TAIL + log), stripe.place(head::HEAD + log));
+            while place < end {
+                let words = stripe.from(log, place).ok_or_else(|| format!("log {log} leaves itself"))?;
+                let (_, length) =
+                    Held::length_at(words).map_err(|_| format!("log {log} ends at {place} of {end}"))?;
+                place = self.after(log, place, length);
+            }
+            if place != end || live > used as u64 {
+                return Err(format!("log {log} does not end at its head"));
+            }
+        }
+        if stripe.versions.iter().any(|version| version.load(Relaxed) & 1 == 1) && self.is_untouched() {
+            return Err("a version word is odd, and nobody is writing".into());
+        }
+        Ok(())
+    }
+}
+
+/// Whether the record's lease is this one.
+fn has_lease(found: &Found<'_>, token: [u64; 2]) -> bool {
+    found.record.lease().is_some_and(|lease| [0, 1].map(|word| lease[word].load(Relaxed)) == token)
+}
+
+/// What became of asking for a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leasing {
+    Value,
+    Got { number: u64 },
+    Taken { owner: u64, number: u64, deadline: u64 },
+}
+
+/// A value that was copied under the lock.
+#[derive(Default)]
+pub(crate) struct Copied {
+    pub(crate) words: Vec<AtomicU64>,
+    pub(crate) kind: u8,
+    pub(crate) bytes: usize,
+    pub(crate) seen: Seen,
+}

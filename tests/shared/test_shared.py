@@ -1,0 +1,397 @@
+"""SharedCache: what each call does, in one process and in several."""
+
+from __future__ import annotations
+
+import doctest
+import enum
+import itertools
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict, namedtuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flexcache_rs
+from flexcache_rs import shared
+from flexcache_rs.shared import SharedCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NUMBERS = itertools.count()
+Point = namedtuple("Point", "x y")  # noqa: PYI024 - an exact type that is no tuple
+
+
+@pytest.fixture
+def cache() -> Iterator[SharedCache]:
+    """A cache that no other test has, recounted at the end."""
+    with SharedCache(f"test-{os.getpid()}-{next(NUMBERS)}", max_bytes=1 << 20) as cache:
+        yield cache
+        cache._check()
+        cache.unlink()
+
+
+def run(cache: SharedCache, program: str) -> str:
+    """What a program of its own prints, which has the cache open."""
+    start = f"import pickle, os, sys; cache = pickle.loads({pickle.dumps(cache)!r})\n"
+    return subprocess.run(
+        [sys.executable, "-c", start + program], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+VALUES = [
+    None, True, False, 0, -1, 2**63 - 1, -(2**63), 2**63, -(2**200), 0.0, -0.0, 1.5, math.inf, 1e300,
+    "", "text", "ü€𝄞", "\ud800 alone", b"", b"bytes\0\xff", (), (1, (2.5, "x"), None), [], [[1], [b"2", [True]]],
+    {}, {"a": {"b": [1, 2**70, ("c",)]}, 3: None, (1, 2): b""}, {"x": "y" * 5000},
+    {1, 2}, frozenset({3}), OrderedDict(a=1), Point(1, 2), bytearray(b"x"), 1 + 2j, range(5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:40])
+def test_values_come_back_as_they_were(cache: SharedCache, value: object) -> None:
+    """With their exact types, from this process and from another."""
+    cache["k"] = value
+    back = cache["k"]
+    assert (type(back), repr(back)) == (type(value), repr(value))
+    if not isinstance(value, range):
+        assert back == value
+
+
+def test_nan_and_what_refers_to_itself(cache: SharedCache) -> None:
+    """NaN, circles, depth, and one object in many places."""
+    cache["nan"] = math.nan
+    assert math.isnan(cache["nan"])
+    circle: list[Any] = [1]
+    circle.append(circle)
+    cache["circle"] = circle
+    back = cache["circle"]
+    assert back[1] is back
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    cache["deep"] = deep
+    assert cache["deep"] == deep
+    wide: Any = "x" * 100
+    for _ in range(40):
+        wide = [wide, wide]
+    cache["wide"] = wide  # 2**40 texts, if they were written one by one
+    back = cache["wide"]
+    for _ in range(40):
+        assert back[0] is back[1]
+        back = back[0]
+    assert back == "x" * 100
+
+
+def test_subclasses_keep_their_class(cache: SharedCache) -> None:
+    """They are pickled."""
+    for value in (signal.SIGINT, Point(1, "a"), OrderedDict(b=1)):
+        cache["k"] = value
+        assert type(cache["k"]) is type(value)
+        cache["k"] = [value]
+        assert type(cache["k"][0]) is type(value)
+
+
+def test_keys_are_equal_as_in_a_dict(cache: SharedCache) -> None:
+    """1, 1.0 and True are one key, also in tuples; text and bytes are not."""
+    for same in ([1, 1.0, True], [0, -0.0, False], [2**70, float(2**70)], [(1, "a"), (1.0, "a"), (True, "a")]):
+        for key in same:
+            cache[key] = "value"
+            assert len(cache) == 1
+            assert all(cache[other] == "value" for other in same)
+        cache.clear()
+    different = ["1", b"1", 1, None, 1.5, (1,), ((1,),), ("1",), (), "", b"", "\ud800", ("a", "bc"), ("ab", "c")]
+    for number, key in enumerate(different):
+        cache[key] = number
+    assert [cache[key] for key in different] == list(range(len(different)))
+    assert len(cache.keys()) == len(different)
+    assert set(cache.keys()) == set(different)
+    text = "".join(["a", "b"])
+    cache[(text, text)] = "same"
+    assert cache[("ab", "".join(["a", "b"]))] == "same", "not by which parts are one object"
+    cache[math.nan] = 1
+    assert cache[float("nan")] == 1, "all NaN are one key"
+
+
+class Color(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize("key", [[1], {}, object(), Color.RED, Point(1, 2), (1, [2]), bytearray(b"x")], ids=repr)
+def test_other_keys_are_refused_by_name(cache: SharedCache, key: object) -> None:
+    """By every call."""
+    calls = [
+        lambda: cache.get(key),
+        lambda: cache.put(key, 1),
+        lambda: cache.add(key, 1),
+        lambda: cache.delete(key),
+        lambda: cache.pop(key, None),
+        lambda: cache.touch(key),
+        lambda: cache.ttl(key),
+        lambda: cache.incr(key),
+        lambda: cache.compare_and_set(key, 1, 2),
+        lambda: key in cache,
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match="a key must be a str, bytes, int"):
+            call()
+    assert len(cache) == 0
+
+
+def test_a_key_of_too_many_tuples(cache: SharedCache) -> None:
+    """And no crash."""
+    key: Any = ()
+    for _ in range(10_000):
+        key = (key,)
+    with pytest.raises(ValueError, match="tuples in one another"):
+        cache.get(key)
+
+
+def test_the_mapping(cache: SharedCache) -> None:
+    """As a dict, but with new objects."""
+    cache.update({"a": 1}, b=2)
+    cache["c"] = 3
+    assert sorted(cache) == sorted(cache.keys()) == ["a", "b", "c"]
+    assert sorted(cache.items()) == [("a", 1), ("b", 2), ("c", 3)]
+    assert sorted(cache.values()) == [1, 2, 3]
+    assert (len(cache), "a" in cache, "z" in cache) == (3, True, False)
+    assert (cache.setdefault("a", 9), cache.setdefault("d", 9)) == (1, 9)
+    del cache["a"]
+    for call in (lambda: cache["a"], lambda: cache.__delitem__("a"), lambda: cache.pop("a"), lambda: cache.ttl("a")):
+        with pytest.raises(KeyError) as raised:
+            call()
+        assert raised.value.args == ("a",)
+    assert (cache.pop("b"), cache.pop("b", "gone"), cache.get("b"), cache.get("b", 0)) == (2, "gone", None, 0)
+    assert cache.clear() == 2
+    assert list(cache) == []
+
+
+def test_set_replaces_and_add_does_not(cache: SharedCache) -> None:
+    """As the table of meanings says."""
+    assert cache.set("k", 1) is None
+    assert cache.set("k", 2) is None
+    assert (cache.add("k", 3), cache["k"]) == (False, 2)
+    assert cache.delete("k") is True
+    assert cache.delete("k") is False
+    assert (cache.add("k", 3), cache["k"]) == (True, 3)
+
+
+def test_time_to_live(cache: SharedCache) -> None:
+    """Given, by default, and moved."""
+    cache.put("forever", 1)
+    cache.put("long", 1, ttl=1000)
+    assert cache.ttl("forever") is None
+    left = cache.ttl("long")
+    assert left is not None
+    assert 990 < left <= 1000
+    assert cache.touch("long", ttl=float("inf"))
+    assert cache.ttl("long") is None
+    assert not cache.touch("absent", ttl=5)
+    cache.put("past", 1, ttl=0)
+    assert "past" not in cache
+    cache.put("short", 1, ttl=0.02)
+    deadline = time.monotonic() + 30
+    while "short" in cache:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    for bad in (math.nan, "soon"):
+        with pytest.raises((ValueError, TypeError), match="ttl"):
+            cache.put("k", 1, ttl=bad)  # type: ignore[arg-type]
+    with SharedCache(str(cache.path), default_ttl=50) as other:
+        other["k"] = 1
+        other.put("ever", 1, ttl=float("inf"))
+        assert (other.ttl("k") or 0) > 40
+        assert other.ttl("ever") is None
+
+
+def test_counting(cache: SharedCache) -> None:
+    """In one step, for ints only."""
+    assert (cache.incr("n"), cache.incr("n", 10), cache.decr("n", 5), cache["n"]) == (1, 11, 6, 6)
+    assert cache.incr("m", 1, initial=100) == 101
+    cache["n"] = 7
+    assert cache.incr("n") == 8
+    cache["text"] = "7"
+    with pytest.raises(TypeError, match="not an int"):
+        cache.incr("text")
+    cache["most"] = 2**63 - 1
+    with pytest.raises(OverflowError):
+        cache.incr("most")
+    assert cache["most"] == 2**63 - 1
+
+
+def test_compare_and_set(cache: SharedCache) -> None:
+    """With Python's own equality, which may write to the cache itself."""
+    cache["k"] = [1, 2]
+    assert not cache.compare_and_set("k", [1], "other")
+    assert cache.compare_and_set("k", [1, 2], "new")
+    assert not cache.compare_and_set("absent", None, 1)
+
+    class Meddler:
+        def __eq__(self, other: object) -> bool:
+            if other == "new":
+                cache["k"] = "newer"
+                return True
+            return False
+
+        __hash__ = None  # type: ignore[assignment]
+
+    assert not cache.compare_and_set("k", Meddler(), "mine")
+    assert cache["k"] == "newer"
+
+
+def test_bad_options() -> None:
+    """Each is named."""
+    for options, match in [
+        ({"max_bytes": 10}, "max_bytes is 10"),
+        ({"max_bytes": 2**62}, "max_bytes"),
+        ({"max_bytes": -1}, "max_bytes must be"),
+        ({"max_item": 1 << 30, "max_bytes": 1 << 20}, "max_item"),
+        ({"lock_timeout": -1}, "lock_timeout"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            SharedCache("test-bad", **options)  # type: ignore[arg-type]
+    for options, match in [
+        ({"max_bytes": "1"}, "max_bytes"),
+        ({"max_bytes": 1.5}, "max_bytes"),
+        ({"max_item": True}, "max_item"),
+    ]:
+        with pytest.raises(TypeError, match=match):
+            SharedCache("test-bad", **options)  # type: ignore[arg-type]
+    for name in ("", "ü", ".x", "a b"):
+        with pytest.raises(ValueError, match="cannot name a cache"):
+            SharedCache(name)
+    with pytest.raises(TypeError, match="name must be"):
+        SharedCache(5)  # type: ignore[arg-type]
+
+
+def test_too_large(cache: SharedCache) -> None:
+    """The exception names both numbers, and the old value stays."""
+    cache["k"] = "old"
+    with pytest.raises(flexcache_rs.TooLargeError, match=str(cache.stats().largest_item)):
+        cache["k"] = b"x" * (1 << 20)
+    assert cache["k"] == "old"
+
+
+def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
+    """It is left alone."""
+    tmp_path.chmod(0o700)
+    path = tmp_path / "notes.txt"
+    path.write_text("precious" * 1000)
+    path.chmod(0o600)
+    with pytest.raises(OSError, match="not a cache"):
+        SharedCache(path)
+    assert path.read_text() == "precious" * 1000
+    path.chmod(0o644)
+    with pytest.raises(PermissionError, match="644"):
+        SharedCache(path)
+
+
+def test_processes_share_it(cache: SharedCache) -> None:
+    """By its pickle, and after a fork."""
+    cache["here"] = {"a": [1, 2]}
+    assert run(cache, "print(cache['here']); cache['there'] = os.getpid()").strip() == "{'a': [1, 2]}"
+    assert isinstance(cache["there"], int)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert sorted(pool.map(cache.incr, ["n"] * 20)) == list(range(1, 21))
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if cache.incr("n") == 21 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert cache["n"] == 21
+
+
+def test_threads_share_it(cache: SharedCache) -> None:
+    """While others fork."""
+    stop = threading.Event()
+
+    def work(number: int) -> None:
+        while not stop.is_set():
+            cache.incr("n")
+            cache[number] = ["value"] * 10
+            assert cache.get(number) in (None, ["value"] * 10)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                cache["child"] = 1
+                os._exit(0 if cache["child"] == 1 else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert cache.stats().resets == 0
+
+
+def test_a_process_that_is_killed_harms_nobody(cache: SharedCache) -> None:
+    """Whatever it was doing."""
+    cache["kept"] = 1
+    loop = "cache['x'] = list(range(100)); cache.delete('x'); cache.incr('n')"
+    program = f"print('ready', flush=True)\nwhile True: {loop}"
+    start = f"import pickle; cache = pickle.loads({pickle.dumps(cache)!r})\n"
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", start + program], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.kill()
+        cache["next"] = 2
+        assert cache["next"] == 2
+        cache._check()
+
+
+def test_close_and_unlink(cache: SharedCache) -> None:
+    """Closed is closed; unlinked starts anew."""
+    other = SharedCache(str(cache.path))
+    other["k"] = 1
+    other.close()
+    other.close()
+    for call in (lambda: other.get("k"), lambda: other.put("k", 1), lambda: len(other), other.unlink, other.stats):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    assert "closed" in repr(other)
+    assert cache["k"] == 1
+    assert cache.unlink() is True
+    assert cache.unlink() is False
+    assert cache.get("k") is None
+    cache["k"] = 2
+    assert cache.path.exists()
+
+
+def test_resize(cache: SharedCache) -> None:
+    """All processes follow."""
+    cache["k"] = 1
+    with SharedCache(cache.path, max_bytes=2 << 20) as same:
+        assert same.stats().bytes == cache.stats().bytes
+    with SharedCache(cache.path, max_bytes=2 << 20, resize=True) as larger:
+        assert larger.get("k") is None
+        larger["k"] = 2
+        assert cache["k"] == 2
+        assert cache.stats().bytes == larger.stats().bytes > 1 << 20
+
+
+def test_examples() -> None:
+    """They do what they show, those of native calls too."""
+    runner = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    parser = doctest.DocTestParser()
+    texts = [shared.__doc__, SharedCache.__doc__]
+    names = [name for name in dir(SharedCache) if not name.startswith("_")]
+    for name in names:
+        text = getattr(SharedCache, name).__doc__
+        assert (text or "").strip(), f"{name} has no docstring"
+        texts.append(text)
+    found = [parser.get_doctest(text or "", {}, "example", None, None) for text in texts]
+    assert sum(bool(test.examples) for test in found) > 8
+    for test in found:
+        assert runner.run(test).failed == 0
