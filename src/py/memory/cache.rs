@@ -12,9 +12,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::any_store::AnyStore;
 use super::constructor::{self, ConstructorArguments};
 use super::entries::missing;
-use super::options;
 use super::options::{OptionalArgument, OrRaise};
-use super::read::site;
 use super::state::FlexCache;
 use super::stats::CacheStats;
 use super::terms::IfPresent;
@@ -538,24 +536,6 @@ impl FlexCache {
         self.tier.as_ref().map(|tier| tier.given.clone_ref(py))
     }
 
-    /// Refuses tags of which the store cannot keep so many for an entry.
-    fn _check_tags(&self, py: Python<'_>, tags: &Bound<'_, PyAny>) -> PyResult<()> {
-        let tags = options::tags(Some(tags.as_borrowed()))?;
-        self.tier.as_ref().map_or(Ok(()), |tier| tier.check_tags(py, &tags))
-    }
-
-    /// The value of a key, if memory may serve it without asking the store.
-    fn _get_from_memory(&self, key: &Bound<'_, PyAny>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        let hash = self.hash(key.as_borrowed())?;
-        Ok(self.read_if_plain::<{ site::OTHER }>(key.as_borrowed(), hash).ok().flatten().unwrap_or(default))
-    }
-
-    /// The seconds that an entry lives where nothing else is said; None for ever.
-    #[getter]
-    fn _default_ttl(&self) -> Option<f64> {
-        self.default_seconds()
-    }
-
     fn __repr__(this: &Bound<'_, Self>) -> PyResult<String> {
         repr::of(this)
     }
@@ -593,11 +573,6 @@ impl FlexCache {
     /// Remove a listener that listen() added; whether it was there. O(listeners).
     fn unlisten(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.remove_listener(listener)
-    }
-
-    /// A value was computed.
-    fn _loaded(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
-        self.notify_load(key, value);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -23,6 +23,7 @@ pub(crate) mod memory_store;
 pub(crate) mod negative_caching;
 pub(crate) mod observe;
 pub(crate) mod options;
+mod package_calls;
 pub(crate) mod pickle;
 pub(crate) mod policy_turn;
 pub(crate) mod read;

@@ -1,0 +1,33 @@
+//! What the package's own Python code asks of a cache, beside the calls that users make.
+
+use pyo3::prelude::*;
+
+use super::options;
+use super::read::site;
+use super::state::FlexCache;
+
+#[pymethods]
+impl FlexCache {
+    /// Refuses tags of which the store cannot keep so many for an entry.
+    fn _check_tags(&self, py: Python<'_>, tags: &Bound<'_, PyAny>) -> PyResult<()> {
+        let tags = options::tags(Some(tags.as_borrowed()))?;
+        self.tier.as_ref().map_or(Ok(()), |tier| tier.check_tags(py, &tags))
+    }
+
+    /// The value of a key, if memory may serve it without asking the store.
+    fn _get_from_memory(&self, key: &Bound<'_, PyAny>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let hash = self.hash(key.as_borrowed())?;
+        Ok(self.read_if_plain::<{ site::OTHER }>(key.as_borrowed(), hash).ok().flatten().unwrap_or(default))
+    }
+
+    /// The seconds that an entry lives where nothing else is said; None for ever.
+    #[getter]
+    fn _default_ttl(&self) -> Option<f64> {
+        self.default_seconds()
+    }
+
+    /// A value was computed.
+    fn _loaded(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
+        self.notify_load(key, value);
+    }
+}
