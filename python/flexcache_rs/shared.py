@@ -99,7 +99,7 @@ class SharedCache(SharedSegment):
         lock_timeout: float | timedelta = 1.0,
         resize: bool = False,
     ) -> None:
-        if not isinstance(name, (str, os.PathLike)):
+        if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"name must be a str or a path, not {type(name).__name__}"
             raise TypeError(message)
         for argument, number in (("max_bytes", max_bytes), ("expected_item", expected_item), ("max_item", max_item)):
@@ -112,7 +112,7 @@ class SharedCache(SharedSegment):
                 message = f"{argument} must be from 0 to 2**63 - 1, not {number}"
                 raise ValueError(message)
         place = os.fspath(name)
-        if not isinstance(place, str):
+        if not isinstance(place, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"name must be a path of str, not of {type(place).__name__}"
             raise TypeError(message)
         is_path = isinstance(name, os.PathLike) or "/" in place
@@ -213,7 +213,7 @@ class SharedCache(SharedSegment):
         ...     _ = cache.unlink()
         {'a': 1, 'b': 2} 1
         """
-        found = {}
+        found: dict[Any, Any] = {}
         for key in keys:
             value = self.get(key, _MISSING)
             if value is not _MISSING:
@@ -230,7 +230,9 @@ class SharedCache(SharedSegment):
         Raises:
             As `put`. Entries before the one that failed are stored.
         """
-        pairs = entries.items() if hasattr(entries, "items") else entries
+        pairs: Any = entries
+        if hasattr(entries, "items"):
+            pairs = pairs.items()
         for key, value in pairs:
             self.put(key, value, ttl)
 
