@@ -272,7 +272,10 @@ pub(super) struct LookupKey<'py> {
 impl Memoized {
     /// Answers a call whose one argument is the key and was remembered; otherwise nothing has
     /// happened yet. Does what [`answer`](Self::answer) does, with less to carry through.
-    #[inline(always)]
+    ///
+    /// A function of its own, so that what it needs of the stack is given back before a function that calls itself
+    /// is called.
+    #[inline(never)]
     fn answer_if_plain(&self, call: &Call<'_, '_>) -> Option<Py<PyAny>> {
         let cache = self.plain.as_ref()?.bind_borrowed(call.py());
         let key = call.single()?;
@@ -292,14 +295,7 @@ impl Memoized {
         if self.makes_key.load(Ordering::Relaxed) {
             return attached(py, |_| self.answer_with_made_key(this, cache, call));
         }
-        let (found, hash) = if let Some(key) = self.arguments.sole(&call) {
-            let hash = cache.get().hash(key).map_err(|error| self.unhashable(py, error))?;
-            (cache.get().read_if_plain::<{ site::MEMOIZED }>(key, hash), hash)
-        } else {
-            let hash = self.arguments.hash(&call).map_err(|error| self.unhashable(py, error))?;
-            let hash = cache.get().hash_of(hash);
-            (self.read_call(cache, &call, hash), hash)
-        };
+        let (found, hash) = self.find(cache, &call).map_err(|error| self.unhashable(py, error))?;
         match found {
             Ok(Some(value)) if self.ready.is_none() && !self.examines.load(Ordering::Relaxed) => Ok(value),
             Ok(Some(value)) => self.hit(this, value, &call, |_| self.arguments.key(&call)),
@@ -311,6 +307,22 @@ impl Memoized {
                 self.look_up(this, cache, &call, LookupKey { key, hash })
             }),
         }
+    }
+
+    /// Looks for the result of a call, and returns the hash of its key with it. A function of its own for the reason that
+    /// [`answer_if_plain`](Self::answer_if_plain) is one.
+    #[inline(never)]
+    fn find(
+        &self,
+        cache: Borrowed<'_, '_, FlexCache>,
+        call: &Call<'_, '_>,
+    ) -> PyResult<(Result<Option<Py<PyAny>>, Complicated>, u64)> {
+        if let Some(key) = self.arguments.sole(call) {
+            let hash = cache.get().hash(key)?;
+            return Ok((cache.get().read_if_plain::<{ site::MEMOIZED }>(key, hash), hash));
+        }
+        let hash = cache.get().hash_of(self.arguments.hash(call)?);
+        Ok((self.read_call(cache, call, hash), hash))
     }
 
     /// The error for arguments that have no hash, which says of which function they are.
