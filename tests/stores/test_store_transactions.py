@@ -47,10 +47,11 @@ def test_a_thread_inside_shares_no_computation_with_others(kind: Kind, store: An
         return "outside"
 
     thread = threading.Thread(target=lambda: found.append(cache.get_or_set("a", outside)))
+    thread.start()
     try:
+        # Before the block, as one who computes reserves the key in a write of its own.
+        assert begun.wait(PATIENCE)
         with undone(kind.transaction(store)):
-            thread.start()
-            assert begun.wait(PATIENCE)
             assert cache.get_or_set("a", lambda: "inside") == "inside"
             assert cache.get("a") == "inside"
             go.set()

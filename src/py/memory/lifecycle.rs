@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use flexcache_core::{Cause, Clock};
+use flexcache_core::{Cause, Clock, TryBox};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -60,7 +60,8 @@ impl FlexCache {
             .transpose()?;
         let waits = options.thread_safe || options.background.is_some();
         let count = usize::try_from(options.shards).unwrap_or(1);
-        let absent = options.negative_ttl.map(|ttl| AbsentKeys::new(ttl, count, waits)).transpose();
+        let absent =
+            options.negative_ttl.map(|ttl| TryBox::new(AbsentKeys::new(ttl, count, waits)?)).transpose();
         Ok(Self {
             absent: absent.map_err(out_of_memory)?,
             // The background thread is one more that uses the cache.

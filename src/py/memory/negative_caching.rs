@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use flexcache_core::{Cause, Clock, Limits, New, Stamp};
 use pyo3::prelude::*;
 
+use super::absent::AbsentKeys;
 use super::lookup::Shard;
 use super::state::FlexCache;
 use super::through::Place;
@@ -103,10 +104,11 @@ impl FlexCache {
     /// The bytes that the tables of absent keys take.
     pub(super) fn bytes_of_absent(&self, py: Python<'_>) -> PyResult<usize> {
         let Some(absent) = &self.absent else { return Ok(0) };
+        let own = size_of::<AbsentKeys>() + absent.shards.allocated_bytes();
         absent
             .shards
             .iter()
-            .try_fold(0, |sum, shard| Ok(sum + shard.with(py, |store| store.allocated_bytes())?))
+            .try_fold(own, |sum, shard| Ok(sum + shard.with(py, |store| store.allocated_bytes())?))
     }
 
     /// Recounts the absent keys.

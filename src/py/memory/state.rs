@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use flexcache_core::TryBox;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -115,7 +116,7 @@ pub(crate) struct FlexCache {
     pub(super) recorder: Option<Arc<Recorder>>,
     pub(crate) tier: Option<Tier>,
     /// Keys that the store behind the tier was found not to have, where such are remembered.
-    pub(super) absent: Option<AbsentKeys>,
+    pub(super) absent: Option<TryBox<AbsentKeys>>,
 }
 
 /// The type object, for those who change its slots.
