@@ -79,7 +79,7 @@ impl FlexCache {
             slow_path: AtomicBool::new(
                 recorder.is_some() || callbacks.tier.is_some() || callbacks.policy.is_some(),
             ),
-            tier: callbacks.tier,
+            tier: callbacks.tier.map(TryBox::new).transpose().map_err(out_of_memory)?,
             recorder,
             options,
             policy: Guard::new(callbacks.policy, true),

@@ -114,7 +114,7 @@ pub(crate) struct FlexCache {
     /// Python.
     pub(super) slow_path: AtomicBool,
     pub(super) recorder: Option<Arc<Recorder>>,
-    pub(crate) tier: Option<Tier>,
+    pub(crate) tier: Option<TryBox<Tier>>,
     /// Keys that the store behind the tier was found not to have, where such are remembered.
     pub(super) absent: Option<TryBox<AbsentKeys>>,
 }
