@@ -263,6 +263,9 @@ impl Memoized {
     }
 }
 
+/// The result that is remembered, if the fast path can tell.
+type Answer = Result<Option<Py<PyAny>>, Complicated>;
+
 /// What a call that was not answered has to look for.
 pub(super) struct LookupKey<'py> {
     pub(super) key: Bound<'py, PyAny>,
@@ -312,11 +315,7 @@ impl Memoized {
     /// Looks for the result of a call, and returns the hash of its key with it. A function of its own for the reason that
     /// [`answer_if_plain`](Self::answer_if_plain) is one.
     #[inline(never)]
-    fn find(
-        &self,
-        cache: Borrowed<'_, '_, FlexCache>,
-        call: &Call<'_, '_>,
-    ) -> PyResult<(Result<Option<Py<PyAny>>, Complicated>, u64)> {
+    fn find(&self, cache: Borrowed<'_, '_, FlexCache>, call: &Call<'_, '_>) -> PyResult<(Answer, u64)> {
         if let Some(key) = self.arguments.sole(call) {
             let hash = cache.get().hash(key)?;
             return Ok((cache.get().read_if_plain::<{ site::MEMOIZED }>(key, hash), hash));
