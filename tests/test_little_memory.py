@@ -90,7 +90,8 @@ print((resident() - before) / sum(map(sys.getsizeof, held)))
 def test_what_is_held_is_reported(policy: str) -> None:
     """By sys.getsizeof(): objects of their own included."""
     done = subprocess.run([sys.executable, "-c", HOLD, policy], capture_output=True, text=True, check=True)
-    assert 0.5 < float(done.stdout) < 1.3
+    # The allocator rounds sizes up, and keeps some bytes beside each piece.
+    assert 0.5 < float(done.stdout) < 1.5
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit of address space")
