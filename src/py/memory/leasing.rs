@@ -147,8 +147,9 @@ pub(super) fn wait_for_turn(
 pub(super) fn failure_for_others(py: Python<'_>, load: &Load, outcome: Option<&Outcome>) -> Option<Vec<u8>> {
     let lease = load.held_lease()?;
     match outcome? {
-        Outcome::Value(_) => None,
-        Outcome::Error(error) | Outcome::Cancelled(error) => lease.encode_failure(error.bind(py)),
+        // A cancellation is not about the value. Python 3.10 does not even tell who cancelled.
+        Outcome::Value(_) | Outcome::Cancelled(_) => None,
+        Outcome::Error(error) => lease.encode_failure(error.bind(py)),
     }
 }
 
