@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import core
 from scale import REQUIRED, SCALE, SEED
-from specimens import POLICIES
+from specimens import EVERY_POLICY, POLICIES
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import check
@@ -102,6 +102,12 @@ TESTS = itertools.count()
 
 BETWEEN_COLLECTIONS = 1 if getattr(sys, "_is_gil_enabled", lambda: True)() else 10
 """Without a GIL a collection looks at what is frozen too, and takes as long as ten tests."""
+
+
+@pytest.fixture(params=EVERY_POLICY, ids=str)
+def any_policy(request: pytest.FixtureRequest) -> Any:
+    """Each built-in policy, and one written in Python."""
+    return request.param if isinstance(request.param, str) else request.param()
 
 
 @pytest.fixture(autouse=True)

@@ -30,3 +30,27 @@ class MakeCache(Protocol):
     """Makes a cache, which is recounted when the test ends."""
 
     def __call__(self, *args: Any, **options: Any) -> FlexCache[Any, Any]: ...
+
+
+class Recency:
+    """An eviction policy that fails if it is told of anything twice or out of order."""
+
+    def __init__(self) -> None:
+        self.order: dict[Any, None] = {}
+
+    def on_insert(self, key: Any) -> None:
+        assert key not in self.order
+        self.order[key] = None
+
+    def on_access(self, key: Any) -> None:
+        self.order[key] = self.order.pop(key)
+
+    def on_remove(self, key: Any) -> None:
+        del self.order[key]
+
+    def victim(self) -> Any:
+        return next(iter(self.order))
+
+
+EVERY_POLICY: list[Any] = [*POLICIES, Recency]
+"""The built-in policies, and one written in Python."""

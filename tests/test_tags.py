@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 import random
 import sys
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scale import scaled
-from specimens import POLICIES, Sized
+from specimens import EVERY_POLICY, Recency, Sized
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance, check
@@ -35,26 +34,6 @@ class Closing:
         self.closed += 1
 
 
-class Recency:
-    """An eviction policy that fails if it is told of anything twice or out of order."""
-
-    def __init__(self) -> None:
-        self.order: dict[Any, None] = {}
-
-    def on_insert(self, key: Any) -> None:
-        assert key not in self.order
-        self.order[key] = None
-
-    def on_access(self, key: Any) -> None:
-        self.order[key] = self.order.pop(key)
-
-    def on_remove(self, key: Any) -> None:
-        del self.order[key]
-
-    def victim(self) -> Any:
-        return next(iter(self.order))
-
-
 class Text(str):
     """A str of a class of its own, which compares as nothing else does."""
 
@@ -63,15 +42,6 @@ class Text(str):
 
     def __eq__(self, other: object) -> bool:
         raise AssertionError("a tag is what it says, whatever its class thinks of it")
-
-
-EVERY_POLICY: list[Any] = [*POLICIES, Recency]
-
-
-@pytest.fixture(params=EVERY_POLICY, ids=str)
-def any_policy(request: pytest.FixtureRequest) -> Any:
-    """Each built-in policy, and one written in Python."""
-    return request.param if isinstance(request.param, str) else request.param()
 
 
 def test_a_tag_takes_its_entries_along(make_cache: MakeCache, any_policy: Any) -> None:
@@ -391,69 +361,6 @@ def test_every_shard_is_asked(make_cache: MakeCache, policy: str, thread_safe: b
     cache.resize(max_items=700)
     assert cache.evict_tag("all") == 700
     assert len(cache) == 0
-
-
-@pytest.mark.parametrize("way", ["copy", "deepcopy", *range(pickle.HIGHEST_PROTOCOL + 1)], ids=str)
-@pytest.mark.parametrize("shards", [1, 4])
-def test_copies_have_the_same_tags(make_cache: MakeCache, any_policy: Any, way: Any, shards: int) -> None:
-    """And are independent of the original."""
-    cache = make_cache(any_policy, shards=shards if isinstance(any_policy, str) else 1, default_ttl=60)
-    for key in range(100):
-        cache.put(key, key, tags=[tag for tag, divisor in (("two", 2), ("three", 3)) if key % divisor == 0])
-    other: FlexCache[Any, Any] = (
-        cache.copy()
-        if way == "copy"
-        else copy.deepcopy(cache)
-        if way == "deepcopy"
-        else pickle.loads(pickle.dumps(cache, way))
-    )
-    assert {key: other.tags(key) for key in other} == {key: cache.tags(key) for key in range(100)}
-    assert other.evict_tag("two") == 50
-    check(other)
-    assert cache.evict_tag("three") == 34
-    assert other.evict_tag("three") == 17
-    check(other)
-
-
-class Special(FlexCache[Any, Any]):
-    """A subclass, which is copied another way."""
-
-
-def test_subclasses_copy_their_tags() -> None:
-    """By the same means as a pickle."""
-    cache = Special()
-    cache.put("a", 1, tags=("x", "y"))
-    assert cache.copy().tags("a") == ("x", "y")
-
-
-def test_pickles_from_before_there_were_tags(make_cache: MakeCache) -> None:
-    """An entry without tags looks as it did then."""
-    cache = make_cache()
-    cache["a"] = 1
-    cache.put("b", 2, tags=("x",))
-    restore, arguments, (entries, attributes, slots) = cache.__reduce__()
-    assert [len(entry) for entry in entries] == [4, 5]
-    old = restore(*arguments)
-    old.__setstate__((entries[:1], attributes, slots))
-    assert (dict(old.entries()), old.tags("a")) == ({"a": 1}, ())
-
-
-@pytest.mark.parametrize("tags", ["x", 5, [5], ["x", None]])
-def test_a_state_with_bad_tags(make_cache: MakeCache, tags: Any) -> None:
-    """It is no state of a cache."""
-    cache = make_cache()
-    with pytest.raises(ValueError, match="not the state"):
-        cache.__setstate__(([("a", 1, None, 0, tags)], None, {}))
-    assert len(cache) == 0
-
-
-def test_a_state_gives_tags_to_what_is_there(make_cache: MakeCache) -> None:
-    """And takes them, as any other write does."""
-    cache = make_cache()
-    cache.put("a", 1, tags=("x",))
-    cache.put("b", 1, tags=("x",))
-    cache.__setstate__(([("a", 2, None, 0), ("b", 2, None, 0, ("y",)), ("c", 2, None, 0, ["x"])], None, {}))
-    assert [cache.tags(key) for key in "abc"] == [(), ("y",), ("x",)]
 
 
 def test_ends_leave_no_tags(make_cache: MakeCache, any_policy: Any) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from drivers import NEEDS_THEIRS, THEIRS, Driver
+from waiting import until
 
 from flexcache_rs.disk import (
     BoundedSemaphore,
@@ -52,13 +53,6 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     yield cache
     assert [str(finding.message) for finding in cache.check()] == []
     cache.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def is_free(hold: Any) -> bool:

@@ -9,6 +9,8 @@ import threading
 from typing import Any
 
 import pytest
+from slow import waiting
+from waiting import until
 
 from flexcache_rs import FlexCache, _core, memoize
 from flexcache_rs.testing import advance
@@ -239,22 +241,13 @@ def test_a_refresh_that_a_computation_starts_is_not_part_of_it() -> None:
 
     def load(_: int) -> str:
         assert inner(1) == "first"
-        until_waiting(outer_functions[0].cache)
+        until(lambda: waiting(outer_functions[0].cache))
         return "outer"
 
     outer_functions.append(memoize(load))
     assert outer_functions[0](1) == "outer"
     settle(inner)
     assert inner(1) == "outer"
-
-
-def until_waiting(cache: FlexCache[Any, Any]) -> None:
-    waiter = threading.Event()
-    for _ in range(60_000):
-        if any(waits for _, waits in _core._loads_in_progress(cache)):
-            return
-        waiter.wait(0.001)
-    pytest.fail("nobody waits")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])

@@ -1,64 +1,25 @@
-"""Computations in progress beside writes, exceptions, cancellation, signals, and one another."""
+"""Computations in progress beside writes, signals, and one another."""
 
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextvars
 import ctypes
 import gc
 import signal
 import sys
 import threading
-import warnings
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slow import Slow, in_loop, waiting
+from waiting import MANY, until
 
-from flexcache_rs import CircularLoadError, FlexCache, LoadCancelled, _core, memoize
+from flexcache_rs import CircularLoadError, FlexCache, _core, memoize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-
-    from typing_extensions import Self
-
-Group: Any = getattr(builtins, "ExceptionGroup", None)
-"""None before Python 3.11."""
-
-MANY = 60.0
-"""Seconds after which something that was waited for does not happen any more."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    waiter = threading.Event()
-    for _ in range(60_000):
-        if condition():
-            return
-        waiter.wait(0.001)
-    pytest.fail("what was waited for did not happen")
-
-
-def waiting(cache: FlexCache[Any, Any]) -> int:
-    return sum(waits for _, waits in _core._loads_in_progress(cache))
-
-
-class Slow:
-    """A factory that waits until it is let go."""
-
-    def __init__(self, result: Any = "old") -> None:
-        self.result = result
-        self.begun, self.go = threading.Event(), threading.Event()
-        self.calls = 0
-
-    def __call__(self, *_: Any) -> Any:
-        self.calls += 1
-        self.begun.set()
-        assert self.go.wait(MANY)
-        if isinstance(self.result, BaseException):
-            raise self.result
-        return self.result
+    from collections.abc import Callable, Iterator
 
 
 WRITES: dict[str, Callable[[FlexCache[Any, Any]], object]] = {
@@ -257,245 +218,6 @@ def test_a_factory_that_writes_its_own_key_has_the_last_word() -> None:
 
     assert cache.get_or_set("key", factory) == 1
     assert cache["key"] == 2
-
-
-# Exceptions
-
-
-class FailureError(Exception):
-    def __init__(self, code: int) -> None:
-        super().__init__(f"code {code}")
-        self.code = code
-
-
-class NeedsMoreError(Exception):
-    def __new__(cls, code: int, extra: str) -> Self:
-        return super().__new__(cls)
-
-    def __init__(self, code: int, extra: str) -> None:
-        super().__init__(code)
-        self.extra = extra
-
-
-def failures() -> list[Exception]:
-    noted = ValueError("noted")
-    if sys.version_info >= (3, 11):
-        noted.add_note("a note")
-    caused = FailureError(7)
-    caused.__cause__ = KeyError("cause")
-    all_ = [noted, caused, FileNotFoundError(2, "gone", "name"), UnicodeDecodeError("utf-8", b"a", 0, 1, "why")]
-    if Group is not None:
-        all_.append(Group("group", [ValueError(1), Group("inner", [KeyError("k")])]))
-    return all_
-
-
-def parts(error: BaseException) -> tuple[Any, ...]:
-    return (
-        type(error),
-        str(error),
-        error.args[:1],
-        repr(error.__cause__),
-        getattr(error, "__notes__", None),
-        vars(error),
-    )
-
-
-@pytest.mark.parametrize("error", failures(), ids=lambda error: type(error).__name__)
-def test_each_waiter_gets_an_exception_of_its_own(error: Exception) -> None:
-    cache: FlexCache[Any, Any] = FlexCache()
-    slow = Slow(error)
-    with ThreadPoolExecutor(5) as pool:
-        loads = [pool.submit(cache.get_or_set, "key", slow) for _ in range(5)]
-        until(lambda: waiting(cache) == 4)
-        slow.go.set()
-        raised = [one.exception(MANY) for one in loads]
-    assert len({id(one) for one in raised}) == 5
-    for one in raised:
-        assert one is not None
-        assert parts(one) == parts(error)
-        assert one.__cause__ is error.__cause__
-
-
-def test_an_exception_that_cannot_be_copied_is_shared() -> None:
-    error = NeedsMoreError(1, "extra")
-    cache: FlexCache[Any, Any] = FlexCache()
-    slow = Slow(error)
-    with ThreadPoolExecutor(2) as pool:
-        loads = [pool.submit(cache.get_or_set, "key", slow) for _ in range(2)]
-        until(lambda: waiting(cache) == 1)
-        slow.go.set()
-        assert all(one.exception(MANY) is error for one in loads)
-
-
-class Big:
-    pass
-
-
-def test_a_kept_exception_keeps_nothing_alive() -> None:
-    """Neither frames nor context: not its own, not its causes', not those of what it groups."""
-    alive: weakref.WeakSet[Big] = weakref.WeakSet()
-
-    def fail(inner: Exception) -> None:
-        big = Big()
-        alive.add(big)
-        raise inner
-
-    @memoize(cache_exceptions=True)
-    def function(number: int) -> None:
-        try:
-            fail(KeyError("cause"))
-        except KeyError as cause:
-            if number and Group is not None:
-                try:
-                    fail(ValueError("inner"))
-                except ValueError as inner:
-                    raise Group("group", [inner]) from cause
-            raise ValueError(number) from cause
-
-    def request(number: int) -> None:
-        big = Big()
-        alive.add(big)
-        with pytest.raises((ValueError, Exception)):
-            function(number)
-
-    for number in (0, 1):
-        for _ in range(3):
-            request(number)
-    gc.collect()
-    assert not list(alive)
-    assert len(function.cache) == 2
-    try:
-        raise KeyError("another request")
-    except KeyError:
-        with pytest.raises(ValueError, match="0"):
-            function(0)
-    with pytest.raises(ValueError, match="0") as caught:
-        function(0)
-    assert caught.value.__context__ is caught.value.__cause__ or caught.value.__context__ is None
-
-
-def test_nothing_of_a_load_that_failed_stays() -> None:
-    """Its exception refers to frames, and these to the load."""
-    alive: weakref.WeakSet[Big] = weakref.WeakSet()
-
-    @memoize
-    def function(number: int) -> None:
-        big = Big()
-        alive.add(big)
-        raise ValueError(number)
-
-    for number in range(3):
-        with pytest.raises(ValueError, match=str(number)):
-            function(number)
-    gc.collect()
-    assert not list(alive)
-
-
-# Cancellation
-
-
-def in_loop(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(main(), MANY))
-
-
-@pytest.mark.parametrize("how", ["memoize", "aget_or_set"])
-def test_a_computation_that_raises_cancelled_error_ends(how: str) -> None:
-    """It is called once; all who wait get an error that a TaskGroup does not swallow."""
-    calls = 0
-
-    async def main() -> None:
-        cache: FlexCache[Any, Any] = FlexCache()
-
-        async def compute(_: int = 0) -> Any:
-            nonlocal calls
-            calls += 1
-            gone = asyncio.get_running_loop().create_future()
-            gone.cancel()
-            await asyncio.sleep(0)
-            return await gone
-
-        function = cache.memoize(compute)
-        asked = [cache.aget_or_set("key", compute) if how == "aget_or_set" else function(1) for _ in range(3)]
-        outcomes = await asyncio.gather(*asked, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [LoadCancelled] * 3
-        assert all(isinstance(outcome.__cause__, asyncio.CancelledError) for outcome in outcomes)  # type: ignore[union-attr]
-        assert not _core._loads_in_progress(cache)
-
-    in_loop(main)
-    assert calls == 1
-
-
-def test_a_thread_that_waits_gets_load_cancelled() -> None:
-    cache: FlexCache[Any, Any] = FlexCache()
-    slow = Slow(asyncio.CancelledError())
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(cache.get_or_set, "key", slow)
-        assert slow.begun.wait(MANY)
-        second = pool.submit(cache.get_or_set, "key", slow)
-        until(lambda: waiting(cache) == 1)
-        slow.go.set()
-        assert isinstance(second.exception(MANY), LoadCancelled)
-        assert isinstance(first.exception(MANY), asyncio.CancelledError)
-
-
-def test_the_end_of_a_loop_is_no_error_of_a_computation() -> None:
-    """A thread that waits for a task computes itself when the task's loop ends."""
-    cache: FlexCache[Any, Any] = FlexCache()
-    begun = threading.Event()
-
-    async def never() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
-    async def main() -> None:
-        task = asyncio.create_task(cache.aget_or_set("key", never))
-        while waiting(cache) != 2:
-            await asyncio.sleep(0.001)
-        task.cancel()
-
-    with ThreadPoolExecutor(1) as pool:
-        loop = asyncio.new_event_loop()
-        second: Any = None
-
-        async def both() -> None:
-            nonlocal second
-            running = asyncio.create_task(main())
-            await asyncio.to_thread(begun.wait, MANY)
-            second = pool.submit(cache.get_or_set, "key", lambda: "second")
-            await running
-
-        asyncio.run(both())
-        loop.close()
-        if sys.version_info >= (3, 11):
-            assert second.result(MANY) == "second"
-        else:  # A task does not tell whether it was cancelled from outside.
-            assert isinstance(second.exception(MANY), LoadCancelled)
-
-
-def test_a_task_that_is_dropped_lands_its_load() -> None:
-    """Its loop is neither closed nor running any more."""
-    cache: FlexCache[Any, Any] = FlexCache()
-
-    async def never() -> None:
-        await asyncio.Event().wait()
-
-    loop = asyncio.new_event_loop()
-    # The collector may close them before the loop, which then fails to stop listening to them.
-    sockets = loop._ssock, loop._csock  # type: ignore[attr-defined]
-    task = loop.create_task(cache.aget_or_set("key", never))
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.run_until_complete(asyncio.sleep(0))
-    assert waiting(cache) == 1
-    for one in asyncio.all_tasks(loop):
-        one._log_destroy_pending = False  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        # A loop says so where nobody has closed it.
-        warnings.simplefilter("ignore", ResourceWarning)
-        del loop, task, one
-        gc.collect()
-    del sockets
-    assert not _core._loads_in_progress(cache)
-    assert cache.get_or_set("key", lambda: 1) == 1
 
 
 # Circles

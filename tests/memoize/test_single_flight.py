@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import until
 
 from flexcache_rs import CircularLoadError, FlexCache, _core, memoize
 
@@ -37,16 +38,6 @@ class Gate:
         if isinstance(self.result, BaseException):
             raise self.result
         return self.result
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for other threads."""
-    waiter = threading.Event()
-    for _ in range(60_000):
-        if condition():
-            return
-        waiter.wait(0.001)
-    pytest.fail("what was waited for did not happen")
 
 
 def waiting(cache: FlexCache[Any, Any], key: Any) -> int:
