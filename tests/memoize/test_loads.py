@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def _delitem(cache: FlexCache[Any, Any]) -> None:
-    with suppress(KeyError):
-        del cache["key"]
-
-
 WRITES: dict[str, Callable[[FlexCache[Any, Any]], object]] = {
     "put": lambda cache: cache.put("key", "new"),
     "put with a ttl": lambda cache: cache.put("key", "new", ttl=60),
@@ -36,7 +30,6 @@ WRITES: dict[str, Callable[[FlexCache[Any, Any]], object]] = {
     "add": lambda cache: cache.add("key", "new"),
     "set_many": lambda cache: cache.set_many({"key": "new"}),
     "delete": lambda cache: cache.delete("key"),
-    "delitem": _delitem,
     "delete_many": lambda cache: cache.delete_many(["key"]),
     "pop": lambda cache: cache.pop("key", None),
     "clear": lambda cache: cache.clear(),
