@@ -50,6 +50,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::process::logging::reset_logging;
     #[pymodule_export]
+    use crate::py::process::panics::_panics;
+    #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     #[pymodule_export]
@@ -62,9 +64,13 @@ mod _core {
     use crate::py::store::loads::{CircularLoadError, LoadCancelled, LoadFailedElsewhere};
     #[pymodule_export]
     use crate::py::testing::{_advance_clock, _check, _has_negative_controls};
+    #[cfg(feature = "negative-controls")]
+    #[pymodule_export]
+    use crate::py::testing::_panic_in_background;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::py::process::panics::count();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;

@@ -16,7 +16,7 @@ from hypothesis import core
 from scale import REQUIRED, SCALE, SEED
 from specimens import EVERY_POLICY, POLICIES
 
-from flexcache_rs import FlexCache
+from flexcache_rs import FlexCache, _core
 from flexcache_rs.testing import check
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ def any_policy(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def nothing_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Exceptions in destructors and threads fail the test in which they happen."""
+    """Exceptions in destructors and threads, and panics anywhere, fail the test in which they happen."""
     lost: list[str] = []
+    panics = _core._panics()
 
     def note(raised: Any) -> None:
         # A coroutine that nobody awaited warns when it is collected. Where the collector runs inside the constructor
@@ -128,3 +129,4 @@ def nothing_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if next(TESTS) % BETWEEN_COLLECTIONS == 0:
         gc.collect()
     assert not lost, f"exceptions that nobody saw: {lost}"
+    assert _core._panics() == panics, "a panic: standard error says where"

@@ -27,3 +27,11 @@ pub(crate) fn _check(cache: &Bound<'_, FlexCache>) -> PyResult<()> {
 pub(crate) fn _has_negative_controls() -> bool {
     cfg!(feature = "negative-controls")
 }
+
+/// A panic in the background thread, in builds that can show what comes of it.
+#[cfg(feature = "negative-controls")]
+#[pyfunction]
+#[expect(clippy::panic, reason = "that is what it is for")]
+pub(crate) fn _panic_in_background(py: Python<'_>) {
+    drop(background::run(py, Box::new(|_| panic!("a panic on purpose"))));
+}

@@ -81,3 +81,23 @@ def test_a_rule_that_is_switched_off_is_missed(rule: str | None) -> None:
     failed = sum(map(int, re.findall(r"(\d+) failed", run.stdout)))
     passed = sum(map(int, re.findall(r"(\d+) passed", run.stdout)))
     assert (failed, passed) == ((0, len(tests)) if rule is None else (len(tests), 0)), run.stdout
+
+
+def test_the_background_thread_survives_a_panic() -> None:
+    """The bug is logged, and what is handed to the thread afterwards is done."""
+    program = """
+import flexcache_rs
+from flexcache_rs import _core
+
+class Awaited:
+    async def aclose(self):
+        print("closed", flush=True)
+
+_core._panic_in_background()
+with flexcache_rs.FlexCache() as cache:
+    cache["key"] = Awaited()
+print("panics", _core._panics())
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert run.stdout.split() == ["closed", "panics", "1"], run.stderr
+    assert "a panic on purpose" in run.stderr

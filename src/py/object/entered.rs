@@ -2,10 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::running_python::attached;
+use crate::py::process::panics::bug;
 
 /// Runs a call; a panic or an error becomes the exception that is set, and the call's failure.
 ///
@@ -32,15 +32,4 @@ pub(crate) unsafe fn entered<'py, R>(failure: R, call: impl FnOnce(Python<'py>) 
 #[cold]
 fn raise(py: Python<'_>, error: PyErr) {
     attached(py, |py| error.restore(py));
-}
-
-/// The exception for a panic that was caught at the border: a bug of ours, and said so.
-#[cold]
-fn bug(payload: &(dyn std::any::Any + Send)) -> PyErr {
-    let message = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    PyRuntimeError::new_err(format!("a bug in flexcache_rs, please report it: {message}"))
 }

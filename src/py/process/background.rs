@@ -7,6 +7,7 @@
 //!
 //! Its lock is never held while anything else is waited for, the interpreter included.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
@@ -19,6 +20,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefRefer
 
 use super::clock::SystemClock;
 use super::logging;
+use super::panics::bug;
 
 /// How long the end of the program waits for a hook that is running.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -214,10 +216,10 @@ impl Background {
         while let Some((due, jobs)) = self.wait() {
             let attached = Python::try_attach(|py| {
                 for job in jobs {
-                    job(py);
+                    survive(py, || job(py));
                 }
                 for watch in &due {
-                    self.look_at(py, watch);
+                    survive(py, || self.look_at(py, watch));
                 }
             });
             if attached.is_none() {
@@ -238,23 +240,25 @@ impl Background {
             // A watch that nobody else holds belonged to a cache that is gone.
             state.watches.retain(|watch| Arc::strong_count(watch) > 1);
             let now = SystemClock.now();
-            let due: Vec<_> = state
-                .watches
-                .iter()
-                .filter(|watch| watch.next.load(Ordering::Acquire) <= now)
-                .cloned()
-                .collect();
+            // Each deadline is read once: another thread may move it to before `now` at any moment. It then finds
+            // the thread asleep until later, and wakes it.
+            let mut next = NEVER;
+            let mut due = Vec::new();
+            for watch in &state.watches {
+                match watch.next.load(Ordering::Acquire) {
+                    deadline if deadline <= now => due.push(Arc::clone(watch)),
+                    deadline => next = next.min(deadline),
+                }
+            }
             if !due.is_empty() || !state.jobs.is_empty() {
                 state.asleep_until = 0;
                 return Some((due, std::mem::take(&mut state.jobs)));
             }
-            let next =
-                state.watches.iter().map(|watch| watch.next.load(Ordering::Acquire)).min().unwrap_or(NEVER);
             state.asleep_until = next;
             if next == NEVER {
                 self.wake.wait(&mut state);
             } else {
-                self.wake.wait_for(&mut state, Duration::from_nanos(next - now));
+                self.wake.wait_for(&mut state, Duration::from_nanos(next.saturating_sub(now)));
             }
         }
     }
@@ -289,6 +293,14 @@ impl Background {
     }
 }
 
+/// Runs one of the thread's duties. A panic in it is logged as the bug it is: the thread goes on, since everything that
+/// is handed to it would otherwise be waited for in vain.
+fn survive(py: Python<'_>, duty: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(duty)) {
+        logging::error(py, &format_args!("{}", logging::describe(py, &bug(&*payload))));
+    }
+}
+
 /// Ends the thread before the interpreter ends, and runs what was left to it.
 fn end(py: Python<'_>) {
     ENDING.store(true, Ordering::Release);
@@ -305,7 +317,7 @@ fn end(py: Python<'_>) {
         while !state.ended && !background.ended.wait_until(&mut state, until).timed_out() {}
     });
     for job in jobs {
-        job(py);
+        survive(py, || job(py));
     }
 }
 

@@ -4,5 +4,6 @@ pub(crate) mod background;
 pub(crate) mod clock;
 pub(crate) mod guard;
 pub(crate) mod logging;
+pub(crate) mod panics;
 pub(crate) mod per_process;
 pub(crate) mod recorder;

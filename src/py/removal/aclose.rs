@@ -34,11 +34,29 @@ struct HandedOver {
     finished: Condvar,
 }
 
+/// One of them, until it is dropped: however the hook ends, it is not waited for any longer.
+struct ToFinish(Arc<HandedOver>);
+
+impl ToFinish {
+    fn new(handed_over: Arc<HandedOver>) -> Self {
+        *handed_over.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self(handed_over)
+    }
+}
+
+impl Drop for ToFinish {
+    fn drop(&mut self) {
+        *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.finished.notify_all();
+    }
+}
+
 /// A value to be closed by the background thread.
 struct ValueToClose {
     value: Py<PyAny>,
     errors: Arc<HookErrors>,
-    handed_over: Arc<HandedOver>,
+    // The last field is dropped last: who waits for it finds the value gone.
+    _to_finish: ToFinish,
 }
 
 /// The loop that runs in this thread, if there is one.
@@ -57,9 +75,12 @@ pub(crate) fn start(py: Python<'_>, value: &Py<PyAny>, closing: &Arc<Closing>) -
     if let Some(event_loop) = running_loop(py)? {
         return schedule(py, value, &event_loop, closing);
     }
-    let handed_over = closing.handed_over.get(py);
-    *handed_over.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-    let value = ValueToClose { value: value.clone_ref(py), errors: Arc::clone(&closing.errors), handed_over };
+    let to_finish = ToFinish::new(closing.handed_over.get(py));
+    let value = ValueToClose {
+        value: value.clone_ref(py),
+        errors: Arc::clone(&closing.errors),
+        _to_finish: to_finish,
+    };
     if let Err(job) = background::run(py, Box::new(move |py| value.close(py))) {
         job(py);
     }
@@ -117,9 +138,6 @@ impl ValueToClose {
         if let Err(error) = run() {
             self.errors.add(py, "aclose()", &error);
         }
-        drop((self.value, self.errors));
-        *self.handed_over.left.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.handed_over.finished.notify_all();
     }
 }
 
