@@ -62,11 +62,11 @@ mod _core {
     use crate::py::store::exception_copy::copy_of_exception;
     #[pymodule_export]
     use crate::py::store::loads::{CircularLoadError, LoadCancelled, LoadFailedElsewhere};
-    #[pymodule_export]
-    use crate::py::testing::{_advance_clock, _check, _has_negative_controls};
     #[cfg(feature = "negative-controls")]
     #[pymodule_export]
     use crate::py::testing::_panic_in_background;
+    #[pymodule_export]
+    use crate::py::testing::{_advance_clock, _check, _has_negative_controls};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
