@@ -70,7 +70,10 @@ def test_a_subinterpreter_is_refused() -> None:
         "code = 'try:\\n import flexcache_rs\\nexcept ImportError as error:\\n print(\"refused\")'\n"
         "(interpreters.exec if hasattr(interpreters, 'exec') else interpreters.run_string)(number, code)\n"
         "import flexcache_rs\n"
-        "print(flexcache_rs.FlexCache())"
+        "cache = flexcache_rs.FlexCache()\n"
+        "cache['key'] = flexcache_rs.memoize(str)(1)\n"
+        "del cache['key']\n"
+        "print(cache, 'key' in cache)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

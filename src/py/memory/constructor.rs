@@ -114,13 +114,18 @@ fn of_subclass(class: &Bound<'_, PyType>, error: PyErr) -> PyErr {
     told
 }
 
-/// Puts the constructor in its slot. Called once, before anyone can make a subclass.
+/// Puts the constructor in its slot, before anyone can make a subclass.
+///
+/// The type belongs to the process, so a module that is initialized a second time, in a subinterpreter for instance, finds
+/// our constructor there: it must not take that for PyO3's.
 pub(crate) fn install(py: Python<'_>) {
     let of = state::type_of(py).as_type_ptr();
-    // SAFETY: the type is ours, made on the heap, and not in use yet.
+    // SAFETY: the type is ours and made on the heap; the thread is attached.
     unsafe {
-        let made_by_pyo3 = (*of).tp_new.map_or(ptr::null_mut(), |construct| construct as *mut c_void);
-        MADE_BY_PYO3.store(made_by_pyo3, Ordering::Relaxed);
+        if MADE_BY_PYO3.load(Ordering::Relaxed).is_null() {
+            let made_by_pyo3 = (*of).tp_new.map_or(ptr::null_mut(), |construct| construct as *mut c_void);
+            MADE_BY_PYO3.store(made_by_pyo3, Ordering::Relaxed);
+        }
         (*of).tp_new = Some(new);
         ffi::PyType_Modified(of);
     }

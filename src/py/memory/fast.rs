@@ -560,7 +560,10 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
             (*(*of).tp_as_sequence).sq_contains.map(|slot| slot as *mut c_void),
         ];
         for (place, slot) in OF_PYO3.iter().zip(made_by_pyo3) {
-            place.store(slot.unwrap_or(ptr::null_mut()), Ordering::Relaxed);
+            // A module that is initialized a second time finds our functions in the slots.
+            if place.load(Ordering::Relaxed).is_null() {
+                place.store(slot.unwrap_or(ptr::null_mut()), Ordering::Relaxed);
+            }
         }
         (*(*of).tp_as_mapping).mp_subscript = Some(subscript);
         (*(*of).tp_as_mapping).mp_ass_subscript = Some(assign_subscript);
