@@ -350,7 +350,8 @@ def test_values_that_are_closed_in_many_threads(make_cache: MakeCache, policy: s
     cache.close()
     everything = [value for of_thread in values for value in of_thread]
     while not all(value.closed for value in everything):
-        assert told.total() <= len(everything)
+        with lock:
+            assert told.total() <= len(everything)
     with lock:
         assert set(told.values()) == {1}
     assert {len(value.closed) for value in everything} == {1}
