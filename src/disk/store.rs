@@ -395,6 +395,19 @@ impl DiskStore {
         self.tracker.generation()
     }
 
+    /// The same, cheaper, for callers that keep one another out: those of an interpreter with a lock, for instance.
+    ///
+    /// # Safety
+    ///
+    /// No two threads are in this function of one store at the same time.
+    #[inline(always)]
+    #[must_use]
+    #[expect(unsafe_code, reason = "the caller keeps others out")]
+    pub unsafe fn generation_alone(&self) -> Option<u64> {
+        // SAFETY: the caller's promise.
+        unsafe { self.tracker.generation_alone() }
+    }
+
     /// The generation that holds from now on, a new one if somebody else has committed. What is read after this call
     /// is current as long as [`DiskStore::generation`] returns the same number, but for writes through this store.
     ///

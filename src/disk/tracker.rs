@@ -20,6 +20,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::asymmetric_fence::AsymmetricFence;
 use crate::stripes::Epochs;
 use crate::version::{Header, Version};
 
@@ -71,6 +72,11 @@ const PLACES: usize = 16;
 #[repr(align(128))]
 struct Readers(AtomicUsize);
 
+/// A flag that shares its cache line with no other one.
+#[derive(Default)]
+#[repr(align(128))]
+struct LoneReader(AtomicBool);
+
 thread_local! {
     /// The place in which this thread counts itself.
     static PLACE: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -99,6 +105,9 @@ pub(crate) struct CommitTracker {
     header: AtomicPtr<AtomicU32>,
     /// The threads that are reading the header at this moment.
     readers: [Readers; PLACES],
+    /// Whether the reader that has no other beside it is reading the header at this moment.
+    lone_reader: LoneReader,
+    fence: AsymmetricFence,
     /// The version that is known as our own, packed.
     known: AtomicU64,
     generation: AtomicU64,
@@ -115,6 +124,8 @@ impl Default for CommitTracker {
         Self {
             header: AtomicPtr::default(),
             readers: Default::default(),
+            lone_reader: LoneReader::default(),
+            fence: AsymmetricFence::default(),
             known: AtomicU64::new(0),
             generation: AtomicU64::new(new_number()),
             incarnation: AtomicU64::new(new_number()),
@@ -145,7 +156,10 @@ impl CommitTracker {
         if self.header.swap(ptr::null_mut(), Ordering::SeqCst).is_null() {
             return;
         }
-        while self.readers.iter().any(|readers| readers.0.load(Ordering::SeqCst) != 0) {
+        self.fence.heavy();
+        while self.lone_reader.0.load(Ordering::SeqCst)
+            || self.readers.iter().any(|readers| readers.0.load(Ordering::SeqCst) != 0)
+        {
             std::thread::yield_now();
         }
         self.start_generation();
@@ -164,6 +178,34 @@ impl CommitTracker {
         version
     }
 
+    /// The generation, if the published header is as we know it, for a caller that has no other beside it. It costs no
+    /// locked instruction: beside `unpublish`, an asymmetric fence is enough. Either the load below sees that the header
+    /// is hidden, or `unpublish` sees the flag, waits, and unmaps the header after everything that was read of it.
+    ///
+    /// # Safety
+    ///
+    /// No two threads are in this function of one tracker at the same time.
+    #[inline(always)]
+    pub(crate) unsafe fn generation_alone(&self) -> Option<u64> {
+        // SAFETY: the caller's promise.
+        let version = unsafe { self.version_alone() }?;
+        self.generation_at(version)
+    }
+
+    /// # Safety
+    ///
+    /// As for [`CommitTracker::generation_alone`].
+    #[inline(always)]
+    unsafe fn version_alone(&self) -> Option<Version> {
+        self.lone_reader.0.store(true, Ordering::Relaxed);
+        self.fence.light();
+        let header = NonNull::new(self.header.load(Ordering::Acquire));
+        // SAFETY: the header is published, so it is mapped until `unpublish` has seen the flag go.
+        let version = header.map(|address| unsafe { Header::at(address) }.version());
+        self.lone_reader.0.store(false, Ordering::Release);
+        version
+    }
+
     /// The generation, if the published header is as we know it.
     #[inline]
     pub(crate) fn generation(&self) -> Option<u64> {
@@ -172,7 +214,7 @@ impl CommitTracker {
     }
 
     /// The generation, if `version`, which has just been read, is known.
-    #[inline]
+    #[inline(always)]
     fn generation_at(&self, version: Version) -> Option<u64> {
         // A new generation is stored before the version it begins with.
         let is_known = self.known.load(Ordering::Acquire) == version.packed();
@@ -304,7 +346,7 @@ mod tests {
 
     use std::array;
 
-    use super::{AtomicU32, CommitTracker, Header, NonNull, Ordering, Version};
+    use super::{AtomicBool, AtomicU32, CommitTracker, Header, NonNull, Ordering, Version};
 
     const BEFORE: Version = Version { count: 5, sum: 50 };
     const NEXT: Version = Version { count: 6, sum: 60 };
@@ -381,6 +423,53 @@ mod tests {
         log.set(Version { sum: 51, ..BEFORE });
         assert_eq!(tracker.generation(), None);
         assert_ne!(observed(&tracker), generation);
+    }
+
+    #[test]
+    fn no_reader_is_left_when_a_header_is_hidden() {
+        let log = Log::at(BEFORE);
+        let tracker = log.tracker();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // SAFETY: no other thread does this.
+                    let seen = unsafe { tracker.version_alone() };
+                    assert!(seen.is_none_or(|seen| seen == BEFORE), "{seen:?}");
+                }
+            });
+            for _ in 0..100_000 {
+                tracker.unpublish();
+                // What would be unmapped memory.
+                log.set(NEXT);
+                log.set(BEFORE);
+                // SAFETY: as in `Log::tracker`.
+                tracker.publish(unsafe { Header::at(NonNull::from(&log.0[0])) });
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn hiding_waits_for_the_lone_reader() {
+        let log = Log::at(BEFORE);
+        let tracker = log.tracker();
+        tracker.lone_reader.0.store(true, Ordering::Relaxed);
+        let is_hidden = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                tracker.unpublish();
+                is_hidden.store(true, Ordering::Release);
+            });
+            while !tracker.header.load(Ordering::Acquire).is_null() {
+                std::thread::yield_now();
+            }
+            // A shorter pause would only make the test miss more.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!is_hidden.load(Ordering::Acquire));
+            tracker.lone_reader.0.store(false, Ordering::Release);
+        });
+        assert!(is_hidden.load(Ordering::Acquire));
     }
 
     #[test]

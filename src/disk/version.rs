@@ -96,7 +96,7 @@ impl Header {
         self.0
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn version(&self) -> Version {
         // SAFETY: the piece is larger than the header, and mapped, see above; words are aligned.
         let word = |place: usize| unsafe { self.0.add(place).as_ref() }.load(Ordering::Relaxed);

@@ -69,6 +69,21 @@ pub(crate) struct DiskCache {
     rules: Guard<Arc<Rules>>,
 }
 
+/// The generation of a store, as a hit asks for it.
+#[cfg(not(Py_GIL_DISABLED))]
+#[inline(always)]
+#[expect(unsafe_code, reason = "the GIL keeps other threads out")]
+fn generation_now(_py: Python<'_>, store: &DiskStore) -> Option<u64> {
+    // SAFETY: the GIL is held, as the token proves, and the call does not let go of it.
+    unsafe { store.generation_alone() }
+}
+
+#[cfg(Py_GIL_DISABLED)]
+#[inline]
+fn generation_now(_py: Python<'_>, store: &DiskStore) -> Option<u64> {
+    store.generation()
+}
+
 impl DiskCache {
     pub(super) fn opened(&self) -> PyResult<&OpenDirectory> {
         self.open.get().ok_or_else(|| PyRuntimeError::new_err("the cache is not open: __init__ has not run"))
@@ -163,13 +178,28 @@ impl DiskCache {
         &self.tracker.0
     }
 
-    /// The generation of the database, where it takes but a look at memory.
-    #[inline]
-    pub(super) fn generation(&self, py: Python<'_>) -> Option<u64> {
+    /// The generation of the database, where it takes but a look at memory. `None` too while some thread is in a
+    /// transaction, unless `in_transactions`: it may be the caller's.
+    #[inline(always)]
+    pub(super) fn generation(&self, py: Python<'_>, in_transactions: bool) -> Option<u64> {
         if SystemClock.reached(self.asked.load(Ordering::Relaxed).saturating_add(BETWEEN_QUESTIONS)) {
             return None;
         }
-        self.open.get()?.store.with(py, |store| store.get()?.generation())
+        self.look(py, in_transactions, |store| generation_now(py, store))
+    }
+
+    /// What `look` finds in the open store, under the same condition.
+    #[inline(always)]
+    fn look<R>(
+        &self,
+        py: Python<'_>,
+        in_transactions: bool,
+        look: impl FnOnce(&DiskStore) -> Option<R>,
+    ) -> Option<R> {
+        self.open.get()?.store.with(py, |store| {
+            let store = store.get()?;
+            if !in_transactions && store.has_transaction() { None } else { look(store) }
+        })
     }
 
     /// The generation of the database; `None` while it is about to change.
@@ -180,10 +210,10 @@ impl DiskCache {
         Ok(observed)
     }
 
-    /// The incarnation of the open directory, where it is open.
-    #[inline]
-    pub(super) fn incarnation(&self, py: Python<'_>) -> Option<u64> {
-        self.open.get()?.store.with(py, |store| Some(store.get()?.incarnation()))
+    /// The incarnation of the directory, where it is open, under the same condition.
+    #[inline(always)]
+    pub(super) fn incarnation(&self, py: Python<'_>, in_transactions: bool) -> Option<u64> {
+        self.look(py, in_transactions, |store| Some(store.incarnation()))
     }
 
     /// The incarnation of the directory, which is opened if it is not.

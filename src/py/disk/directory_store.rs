@@ -67,7 +67,7 @@ impl DirectoryStore {
         self.shards[lane].get()
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_strict(&self) -> bool {
         self.strict && !is_off("own_commits")
     }
@@ -77,14 +77,18 @@ impl DirectoryStore {
         self.hash.is_some()
     }
 
-    /// What counts the generations of a shard besides its tracker, if that can be told without waiting.
-    #[inline]
-    fn generation_natively(&self, py: Python<'_>, lane: usize) -> Option<u64> {
-        let shard = self.shard(lane);
+    /// What counts the generations of a shard besides its tracker, if that can be told without waiting. `None` too
+    /// while some thread is in a transaction, unless `in_transactions`: it may be the caller's.
+    #[inline(always)]
+    fn generation_natively(&self, py: Python<'_>, shard: &DiskCache, in_transactions: bool) -> Option<u64> {
         if is_off("incarnation") {
             return Some(1);
         }
-        if self.is_strict() { shard.generation(py) } else { shard.incarnation(py) }
+        if self.is_strict() {
+            shard.generation(py, in_transactions)
+        } else {
+            shard.incarnation(py, in_transactions)
+        }
     }
 
     /// The same; `None` where it is about to change.
@@ -114,7 +118,7 @@ impl DirectoryStore {
         let generation = if self.is_strict() && !is_off("incarnation") {
             commit.generation
         } else {
-            self.generation_natively(py, lane)
+            self.generation_natively(py, self.shard(lane), true)
         };
         let Some(generation) = generation.filter(|_| lane < LANES) else { return Stamp::NONE };
         self.shard(lane).tracker().stamp_of_epoch(generation, epoch, stripe).in_lane(lane)
@@ -158,7 +162,7 @@ impl DirectoryStore {
             [tag, others @ ..] if others.iter().all(|other| **other == **tag) => Some(PyString::new(py, tag)),
             _ => return Err(PyValueError::new_err("tags must be at most one with a store on disk")),
         };
-        if self.generation_natively(py, lane).is_none() && !shard.has_open_transaction(py) {
+        if self.generation_natively(py, shard, true).is_none() && !shard.has_open_transaction(py) {
             // Opens what tells the generation, so that it does not begin after this write.
             self.generation(py, lane)?;
         }
@@ -227,11 +231,7 @@ impl Store for DirectoryStore {
     fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool> {
         let lane = stamp.lane();
         let shard = self.shards.get(lane)?.get();
-        if shard.has_open_transaction(py) && !is_off("transactions") {
-            // It may be the caller's.
-            return None;
-        }
-        let generation = self.generation_natively(py, lane)?;
+        let generation = self.generation_natively(py, shard, is_off("transactions"))?;
         Some(shard.tracker().is_live_in(generation, stamp))
     }
 

@@ -64,7 +64,7 @@ impl FlexCache {
                 return Err(Complicated);
             }
             return self
-                .hit_in_front(key.py(), hash, |stored| native_eq(stored, &key))
+                .hit_in_front::<SITE>(key.py(), hash, |stored| native_eq(stored, &key))
                 .map(Some)
                 .ok_or(Complicated);
         }
@@ -80,7 +80,7 @@ impl FlexCache {
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
         if self.slow_path.load(Ordering::Relaxed) {
-            return self.hit_in_front(py, hash, eq).map(Some).ok_or(Complicated);
+            return self.hit_in_front::<{ site::MEMOIZED }>(py, hash, eq).map(Some).ok_or(Complicated);
         }
         self.read_memory(py, hash, eq)
     }
@@ -107,7 +107,7 @@ impl FlexCache {
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Option<Py<PyAny>> {
         if self.slow_path.load(Ordering::Relaxed) {
-            return self.hit_in_front(py, hash, eq);
+            return self.hit_in_front::<{ site::OTHER }>(py, hash, eq);
         }
         let mut store = self.shards.of(hash).lock(py).ok()?;
         let value = store.hit_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
@@ -115,9 +115,9 @@ impl FlexCache {
     }
 
     /// The value of a key in memory in front of a store, if nothing but a hit has to be counted; has
-    /// changed nothing otherwise.
+    /// changed nothing otherwise. Callers with different `SITE`s share no code.
     #[inline(never)]
-    fn hit_in_front(
+    fn hit_in_front<const SITE: u8>(
         &self,
         py: Python<'_>,
         hash: u64,
@@ -127,12 +127,10 @@ impl FlexCache {
         if self.is_observed() {
             return None;
         }
-        let hit = self.shards.of(hash).with(py, |store| {
-            let is_live = |of| tier.is_live_natively(py, of) == Some(true);
-            let value = store.hit_if_live(hash, |stored| eq(stored).ok_or(Complicated), is_live)?;
-            Some(value.clone_ref(py))
-        });
-        hit.ok().flatten()
+        let mut store = self.shards.of(hash).lock(py).ok()?;
+        let is_live = |of| tier.is_live_natively(py, of) == Some(true);
+        let value = store.hit_if_live(hash, |stored| eq(stored).ok_or(Complicated), is_live)?;
+        Some(value.clone_ref(py))
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use flexcache_core::{Clock, Nanos, Stamp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::process::clock::SystemClock;
@@ -86,7 +86,7 @@ impl Tier {
     }
 
     /// Whether a copy may be served, where that takes no Python and no waiting.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_live_natively(&self, py: Python<'_>, of: Freshness) -> Option<bool> {
         if let Coherence::Within(bound) = self.coherence
             && SystemClock.reached(of.fetched.saturating_add(bound))
@@ -105,9 +105,9 @@ impl Tier {
     }
 
     /// Whether memory uses the key itself.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_plain_key(&self, key: Borrowed<'_, '_, PyAny>) -> bool {
-        self.store.is_plain_key(key)
+        key.is_exact_instance_of::<PyString>() || self.store.is_plain_key(key)
     }
 
     /// The key under which memory has an entry: two keys share one only if the store takes them for one.

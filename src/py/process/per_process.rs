@@ -24,7 +24,7 @@ impl<T: Default> PerProcess<T> {
     }
 
     /// Looks at the state of this process, without anything that takes a lock or Python.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with<R>(&self, py: Python<'_>, look: impl FnOnce(&Arc<T>) -> R) -> R {
         let now = background::generation();
         let seen = self.0.with(py, |(generation, state)| {

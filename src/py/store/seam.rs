@@ -148,7 +148,8 @@ pub(crate) trait Store: Send + Sync {
         unreachable!("keys of this store are not encoded")
     }
 
-    /// Whether memory may use the key itself, since whatever Python takes for equal the store takes for equal too.
+    /// Whether memory may use the key itself, since whatever Python takes for equal the store takes for equal too. It is of
+    /// every key of the exact type `str`, for which nobody asks.
     fn is_plain_key(&self, _key: Borrowed<'_, '_, PyAny>) -> bool {
         true
     }
