@@ -74,6 +74,7 @@ impl DiskStore {
             })?;
         }
         self.write(patience, |connection, effects| {
+            effects.several(connection)?;
             let known = self.check_rows(connection, effects, fix, &mut findings)?;
             self.check_values(connection, effects, fix, &mut findings)?;
             self.check_files(&known, fix, &mut findings)?;

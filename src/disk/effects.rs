@@ -6,6 +6,9 @@
 
 use rusqlite::Connection;
 
+use crate::pool::roll_back;
+use crate::store::execute;
+
 use crate::connection::PooledConnection;
 use crate::error::Result;
 use crate::leases::Voided;
@@ -17,8 +20,13 @@ use crate::version::{Version, pages_written};
 pub(crate) struct TransactionEffects {
     /// Files to remove after the transaction has committed.
     pub(crate) old_files: Vec<String>,
-    /// Files to remove if the transaction is rolled back.
+    /// Files of values that a block of several writes has stored: removed if it is rolled back. In a transaction of one
+    /// write the file of its value belongs to whoever called it until the commit.
     pub(crate) new_files: Vec<String>,
+    /// Whether it is the transaction of a block, in which a write that fails is undone alone.
+    is_block: bool,
+    /// Whether the write in progress has a savepoint.
+    has_savepoint: bool,
     count: i64,
     size: i64,
     /// The database's version when the transaction began. No other writer changes it before the transaction ends.
@@ -27,8 +35,6 @@ pub(crate) struct TransactionEffects {
     pub(crate) written: WrittenStripes,
     /// The leases that are void when it commits.
     pub(crate) voided: Voided,
-    /// Whether the commit failed in such a way that nobody knows whether it happened.
-    pub(crate) is_in_doubt: bool,
     /// The number of pages that the connection had written when the transaction began.
     pages_before: i32,
 }
@@ -37,6 +43,63 @@ impl TransactionEffects {
     /// The effects of a transaction that has just begun: none.
     pub(crate) fn of<C>(connection: &PooledConnection<C>) -> Self {
         Self { version: connection.version(), pages_before: pages_written(connection), ..Self::default() }
+    }
+
+    /// The same for a block of several writes.
+    pub(crate) fn of_block(self) -> Self {
+        Self { is_block: true, ..self }
+    }
+
+    /// From here on a write makes more than one change. A single statement is undone by SQLite if it fails, and a
+    /// transaction of one write is rolled back; in a block it takes a savepoint, whose price most writes need not pay.
+    pub(crate) fn several(&mut self, connection: &Connection) -> Result<()> {
+        if self.is_block && !self.has_savepoint {
+            execute(connection, "SAVEPOINT one_write")?;
+            self.has_savepoint = true;
+        }
+        Ok(())
+    }
+
+    /// Runs a write of a block: all of it happens, or nothing.
+    pub(crate) fn whole<R>(
+        &mut self,
+        connection: &Connection,
+        write: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let (old, new) = (self.old_files.len(), self.new_files.len());
+        let (count, size) = (self.count, self.size);
+        let done = write(self).and_then(|result| {
+            if self.has_savepoint {
+                execute(connection, "RELEASE one_write")?;
+            }
+            Ok(result)
+        });
+        if done.is_err() {
+            if self.has_savepoint && !connection.is_autocommit() {
+                let undone = execute(connection, "ROLLBACK TO one_write")
+                    .and_then(|()| execute(connection, "RELEASE one_write"));
+                if undone.is_err() {
+                    // Rather nothing of the block than a part of a write.
+                    roll_back(connection);
+                }
+            }
+            self.old_files.truncate(old);
+            self.new_files.truncate(new);
+            (self.count, self.size) = (count, size);
+        }
+        self.has_savepoint = false;
+        done
+    }
+
+    /// Takes note of the file of a value whose row has been written.
+    pub(crate) fn stored(&mut self, filename: Option<&str>) {
+        self.new_files.extend(filename.map(str::to_owned));
+    }
+
+    /// Takes note of the file of a value that is not stored: nobody needs it, whatever becomes of the transaction.
+    pub(crate) fn refused(&mut self, filename: Option<&str>) {
+        self.old_files.extend(filename.map(str::to_owned));
+        self.stored(filename);
     }
 
     /// Whether the connection has written pages since the transaction began. Rows that were changed do not prove it.

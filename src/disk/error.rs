@@ -13,8 +13,11 @@ pub enum Error {
     Busy,
     /// The filesystem could not lock; on a network filesystem it may the next time.
     NoLock(rusqlite::Error),
-    /// SQLite failed. If it could not write while it committed, all of the transaction is stored or nothing of it.
+    /// SQLite failed.
     Sqlite(rusqlite::Error),
+    /// A commit failed, for this reason, after SQLite may have written it: all of the transaction is stored, or nothing of
+    /// it, and only a reader finds out. Files of its values must be left alone.
+    InDoubt(Box<Error>),
     /// A file or directory could not be read, written or made.
     File {
         /// Which.
@@ -61,10 +64,17 @@ impl Error {
         matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
     }
 
+    /// Whether what the call was to write may be stored.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::InDoubt(_))
+    }
+
     /// SQLite's extended result code, where SQLite failed.
     #[must_use]
     pub fn sqlite_code(&self) -> Option<i32> {
         match self {
+            Self::InDoubt(error) => error.sqlite_code(),
             Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _))
             | Self::NoLock(rusqlite::Error::SqliteFailure(failure, _)) => Some(failure.extended_code),
             _ => None,
@@ -118,6 +128,7 @@ impl fmt::Display for Error {
             Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message)))
             | Self::NoLock(rusqlite::Error::SqliteFailure(_, Some(message))) => write!(f, "{message}"),
             Self::Sqlite(error) | Self::NoLock(error) => write!(f, "{error}"),
+            Self::InDoubt(error) => error.fmt(f),
             Self::File { path, source } => write!(f, "{}: {source}", path.display()),
             Self::OpenedByAnother(path) => write!(
                 f,
@@ -148,6 +159,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Sqlite(error) | Self::NoLock(error) => Some(error),
+            Self::InDoubt(error) => Some(error),
             Self::File { source, .. } => Some(source),
             _ => None,
         }

@@ -131,7 +131,17 @@ fn delete_by_policy(
 }
 
 impl DiskStore {
-    /// Removes expired entries, and evicts while the volume exceeds the limit, as the rules say. Part of every write.
+    /// Whether a write has to look for entries to evict.
+    pub(crate) fn may_evict(&self, effects: &TransactionEffects, incoming: &Incoming, rules: &Rules) -> bool {
+        if rules.cull_limit == 0 {
+            self.forecast().version = None;
+            return false;
+        }
+        !self.forecast().covers(effects.version, incoming, rules)
+    }
+
+    /// Removes expired entries, and evicts while the volume exceeds the limit, as the rules say. Part of every write for
+    /// which it may be needed.
     #[expect(clippy::cast_precision_loss, reason = "a volume is far below 2^53")]
     pub(crate) fn evict_some(
         &self,
@@ -140,13 +150,6 @@ impl DiskStore {
         incoming: &Incoming,
         rules: &Rules,
     ) -> Result<()> {
-        if rules.cull_limit == 0 {
-            self.forecast().version = None;
-            return Ok(());
-        }
-        if self.forecast().covers(effects.version, incoming, rules) {
-            return Ok(());
-        }
         let next_expiry: Option<f64> =
             connection.prepare_cached(NEXT_EXPIRY)?.query_row([], |row| row.get(0)).optional()?;
         let next_expiry = next_expiry.unwrap_or(f64::INFINITY);
@@ -186,6 +189,7 @@ impl DiskStore {
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn expire_some(&self, now: f64, patience: Duration) -> Result<Written<u64>> {
         self.write(patience, |connection, effects| {
+            effects.several(connection)?;
             delete_expired(connection, effects, now, BATCH.unsigned_abs())
         })
     }
@@ -203,6 +207,7 @@ impl DiskStore {
             if self.volume_of(connection, effects)? as f64 <= rules.size_limit {
                 return Ok(0);
             }
+            effects.several(connection)?;
             delete_by_policy(connection, effects, now, cull, FEW)
         })
     }
@@ -215,6 +220,7 @@ impl DiskStore {
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn evict_tag_some(&self, tag: ValueRef<'_>, last: i64, patience: Duration) -> Result<Written<u64>> {
         self.write(patience, |connection, effects| {
+            effects.several(connection)?;
             let mut delete = connection.prepare_cached(
                 "DELETE FROM Cache WHERE rowid IN \
                  (SELECT rowid FROM Cache WHERE tag = ?1 AND rowid <= ?2 ORDER BY rowid LIMIT ?3) RETURNING size, filename",
@@ -232,6 +238,7 @@ impl DiskStore {
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn clear_some(&self, last: i64, patience: Duration) -> Result<Written<u64>> {
         self.write(patience, |connection, effects| {
+            effects.several(connection)?;
             let mut delete = connection.prepare_cached(
                 "DELETE FROM Cache WHERE rowid IN \
                  (SELECT rowid FROM Cache WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2) RETURNING size, filename",
@@ -244,6 +251,9 @@ impl DiskStore {
 }
 
 /// Takes note of deleted rows, which the statement returns as (size, filename). Returns their number.
+///
+/// They are deleted before the first of them is returned, and stay so if one cannot be read: see
+/// [`TransactionEffects::several`].
 fn note_deleted(effects: &mut TransactionEffects, mut deleted: Rows<'_>) -> Result<u64> {
     let mut count = 0;
     while let Some(row) = deleted.next()? {

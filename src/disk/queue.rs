@@ -87,13 +87,20 @@ impl DiskStore {
                 .query_row((&low, &high), |row| row.get(7))
                 .optional()?;
             let key = next(outermost.map(|Owned(key)| key).as_ref(), prefix, side)?;
-            effects.new_files.extend(record.filename.map(str::to_owned));
+            let incoming = Incoming::of(&label, &record);
+            let evicts = self.may_evict(effects, &incoming, rules);
+            if evicts {
+                effects.several(connection)?;
+            }
+            effects.stored(record.filename);
             let at = Key { datum: ValueRef::from(&key), raw: true };
             self.void(effects, at)?;
             write_row(connection, INSERT, at, &record, &label)?;
             effects.inserted(record.size);
             effects.written.add_all();
-            self.evict_some(connection, effects, &Incoming::of(&label, &record), rules)?;
+            if evicts {
+                self.evict_some(connection, effects, &incoming, rules)?;
+            }
             Ok(key)
         })
     }
@@ -122,6 +129,7 @@ impl DiskStore {
                 let Some((Owned(datum), entry)) = found else { return Ok(None) };
                 let expired = entry.expired(now);
                 if expired {
+                    effects.several(connection)?;
                     delete_row(connection, entry.rowid)?;
                     effects.written.add_all();
                     effects.deleted(entry.size, entry.filename);

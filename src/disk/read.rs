@@ -91,9 +91,10 @@ impl DiskStore {
         if !rules.reads_write() {
             return self.read(patience, |connection| find(connection, key, now));
         }
-        let written = self.write(patience, |connection, _| {
+        let written = self.write(patience, |connection, effects| {
             let found = find(connection, key, now)?;
             if rules.statistics {
+                effects.several(connection)?;
                 let counter = if found.is_some() { "hits" } else { "misses" };
                 execute(
                     connection,
@@ -117,7 +118,8 @@ impl DiskStore {
         if !rules.statistics {
             return Ok(());
         }
-        self.write(patience, |connection, _| {
+        self.write(patience, |connection, effects| {
+            effects.several(connection)?;
             execute(connection, "UPDATE Settings SET value = value - 1 WHERE key = 'hits'")?;
             execute(connection, "UPDATE Settings SET value = value + 1 WHERE key = 'misses'")
         })
@@ -238,6 +240,7 @@ impl DiskStore {
                     .optional()?;
                 match found {
                     Some((_, entry)) if entry.expired(now) => {
+                        effects.several(connection)?;
                         delete_row(connection, entry.rowid)?;
                         effects.written.add_all();
                         effects.deleted(entry.size, entry.filename);

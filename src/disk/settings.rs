@@ -37,7 +37,8 @@ impl DiskStore {
             if self.read(patience, |connection| is_current(connection, settings))? {
                 return Ok(());
             }
-            self.write(patience, |connection, _| {
+            self.write(patience, |connection, effects| {
+                effects.several(connection)?;
                 connection.execute_batch(schema::SETTINGS)?;
                 let there = self::settings(connection)?;
                 for (key, value) in settings {

@@ -1,6 +1,5 @@
 //! A cache directory: opening it, transactions, and how every call reaches the database.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -43,11 +42,6 @@ const RELOOK: u64 = 1000;
 
 /// The pause between two attempts where SQLite does not wait by itself.
 const PAUSE: Duration = Duration::from_millis(1);
-
-thread_local! {
-    /// See [`DiskStore::take_doubt`].
-    static IN_DOUBT: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Removes a file that is no longer needed: in the directory, by its name, which is inside. It must not fail.
 pub type Remove = Box<dyn Fn(&Path, &str) + Send + Sync>;
@@ -172,11 +166,10 @@ impl DiskStore {
         step: impl FnOnce(&Connection, &mut TransactionEffects) -> Result<R>,
     ) -> Result<Written<R>> {
         self.look_for_another_file();
-        IN_DOUBT.set(false);
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if let Some((connection, effects)) = checkout.transaction()? {
-            let result = step(connection, effects)?;
+            let result = effects.whole(connection, |effects| step(connection, effects))?;
             return Ok(Written { result, commit: None });
         }
         let mut effects = self.begin_on(checkout.connection())?;
@@ -185,10 +178,14 @@ impl DiskStore {
             let commit = Some(self.commit_on(checkout.connection(), &mut effects)?);
             Ok(Written { result, commit })
         });
-        if done.is_err() {
+        let unneeded = if done.is_ok() {
+            effects.old_files
+        } else {
             roll_back(checkout.connection());
-        }
-        self.after(checkout, effects, done.is_ok());
+            // The value's file is the caller's, who may try again.
+            Vec::new()
+        };
+        self.after(checkout, &unneeded);
         done
     }
 
@@ -248,9 +245,8 @@ impl DiskStore {
                 // and yet the rows are stored, or will be after a crash. Where the disk was full, or the transaction is
                 // still open, it has certainly not happened.
                 let is_certain = error.is_disk_full() || !connection.is_autocommit();
-                effects.is_in_doubt = !is_certain;
-                IN_DOUBT.set(effects.is_in_doubt);
                 Err(match error {
+                    error if !is_certain => Error::InDoubt(Box::new(error)),
                     // The transaction is over, so that the call cannot be repeated where the file system may lock the
                     // next time.
                     Error::NoLock(error) => Error::Sqlite(error),
@@ -260,19 +256,11 @@ impl DiskStore {
         }
     }
 
-    /// After a transaction: lets the next writer write, and removes files.
-    fn after(
-        &self,
-        mut checkout: Checkout<'_, Lookups, TransactionEffects>,
-        effects: TransactionEffects,
-        committed: bool,
-    ) {
+    /// After a transaction: lets the next writer write, and removes files that nobody needs now.
+    fn after(&self, mut checkout: Checkout<'_, Lookups, TransactionEffects>, unneeded: &[String]) {
         checkout.end_turn();
         drop(checkout);
-        // If nobody knows which rows are stored, neither their files nor those before them may go. `check` finds the rest.
-        if !effects.is_in_doubt {
-            self.remove_all(if committed { &effects.old_files } else { &effects.new_files });
-        }
+        self.remove_all(unneeded);
         self.remove_abandoned();
     }
 
@@ -304,7 +292,7 @@ impl DiskStore {
             checkout.enter();
             return Ok(());
         }
-        let effects = self.begin_on(checkout.connection())?;
+        let effects = self.begin_on(checkout.connection())?.of_block();
         checkout.begin(&self.pool, effects)
     }
 
@@ -314,9 +302,8 @@ impl DiskStore {
     ///
     /// [`Error::Busy`] after `patience`, if another process reads where there is no shared log: the transaction is
     /// still open, and can be committed again or rolled back. [`Error::NoTransaction`]. After any other error nothing
-    /// of the transaction is stored, except as [`Error::Sqlite`] says.
+    /// of the transaction is stored, except as [`Error::InDoubt`] says.
     pub fn commit(&self, patience: Duration) -> Result<Option<Commit>> {
-        IN_DOUBT.set(false);
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.own_transaction()?;
         if checkout.leave_inner() {
@@ -334,16 +321,16 @@ impl DiskStore {
             roll_back(checkout.connection());
         }
         if let Some(effects) = checkout.leave() {
-            self.after(checkout, effects, done.is_ok());
+            let unneeded = match &done {
+                Ok(_) => effects.old_files,
+                // Nobody knows which rows are stored, so neither their files nor those before them may go. `check` finds
+                // the rest.
+                Err(error) if error.is_in_doubt() => Vec::new(),
+                Err(_) => effects.new_files,
+            };
+            self.after(checkout, &unneeded);
         }
         done.map(Some)
-    }
-
-    /// Whether this thread's last write or commit failed in such a way that nobody knows whether it happened. Its rows may
-    /// be stored, so the caller must leave their files alone. The second call returns false.
-    #[must_use]
-    pub fn take_doubt() -> bool {
-        IN_DOUBT.take()
     }
 
     /// Leaves one level of this thread's transaction. The outermost one rolls it back.
@@ -359,7 +346,7 @@ impl DiskStore {
         }
         roll_back(checkout.connection());
         if let Some(effects) = checkout.leave() {
-            self.after(checkout, effects, false);
+            self.after(checkout, &effects.new_files);
         }
         Ok(())
     }

@@ -118,7 +118,7 @@ fn put(
     hint: &AtomicBool,
 ) -> Result<bool> {
     effects.written.add(key);
-    effects.new_files.extend(record.filename.map(str::to_owned));
+    effects.stored(record.filename);
     let insert = |effects: &mut TransactionEffects| -> Result<bool> {
         let inserted = write_row(connection, INSERT_NEW, key, record, label)?;
         if inserted {
@@ -182,14 +182,22 @@ impl DiskStore {
         label: &Label<'_>,
         rules: &Rules,
     ) -> Result<bool> {
+        let incoming = Incoming::of(label, record);
+        let evicts = self.may_evict(effects, &incoming, rules);
+        if evicts {
+            effects.several(connection)?;
+        }
         let replaced = put(connection, effects, key, record, label, &self.new_keys)?;
-        self.evict_some(connection, effects, &Incoming::of(label, record), rules)?;
+        if evicts {
+            self.evict_some(connection, effects, &incoming, rules)?;
+        }
         Ok(replaced)
     }
 
     /// Stores an entry, only if the key has no live one where `only_new`, unless `unless` is true when it is this
     /// write's turn: no other write of this store comes between that and the commit. With a `lease`, the entry is
-    /// stored only if that is still there, and ends it. If nothing is stored, the record's file is removed.
+    /// stored only if that is still there, and ends it. If nothing is stored, the record's file is removed. If the call
+    /// fails, the file is the caller's, who may try again or remove it, unless the error is [`Error::InDoubt`].
     ///
     /// # Errors
     ///
@@ -221,7 +229,7 @@ impl DiskStore {
                 self.void(effects, key)?;
             }
             if let Some(refused) = refused {
-                effects.old_files.extend(record.filename.map(str::to_owned));
+                effects.refused(record.filename);
                 return Ok(refused);
             }
             let replaced = self.put_and_evict(connection, effects, key, &record, &label, rules)?;
@@ -297,6 +305,9 @@ impl DiskStore {
                     }
                     .plus(delta)?;
                     effects.written.add(key);
+                    if rules.policy.get.is_some() {
+                        effects.several(connection)?;
+                    }
                     let mut update = connection
                         .prepare_cached("UPDATE Cache SET store_time = ?2, value = ?3 WHERE rowid = ?1")?;
                     match sum {

@@ -1,6 +1,6 @@
 //! Calls that count.
 
-use flexcache_disk::{Counted, Key, Number, Record, files};
+use flexcache_disk::{Counted, Key, Number, files};
 use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
@@ -29,14 +29,16 @@ impl DiskCache {
         } else {
             Some(if sign > 0 { default.add(delta)? } else { default.sub(delta)? })
         };
-        let count = |record: Option<Record<'_>>| {
-            self.write(py, retry, |store, patience| store.increment(at, step, record, now, &rules, patience))
-        };
         let counted = match &begin {
-            None => count(None)?,
+            None => self
+                .write(py, retry, |store, patience| store.increment(at, step, None, now, &rules, patience))?,
             Some(begin) => {
                 let stored = self.prepare(begin, false, Some(key))?;
-                let counted = self.storing(py, &stored, |record| count(Some(record)))?;
+                let counted = self.storing(py, &stored, |record, file| {
+                    self.write(py, retry, |store, patience| {
+                        file.lend(|| store.increment(at, step, Some(record), now, &rules, patience))
+                    })
+                })?;
                 if let (Counted::Sum(_), Some(name)) = (&counted, &stored.filename) {
                     files::remove(&self.opened()?.directory, name);
                 }

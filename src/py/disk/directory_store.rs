@@ -172,9 +172,10 @@ impl DirectoryStore {
         let (in_table, tag, rules) = (Key { datum: datum.borrow()?, raw }, tag.borrow()?, shard.rules(py)?);
         let stored = shard.prepare(&value, false, Some(&key))?;
         let label = Label { now: time, expire_time: seconds.map(|seconds| time + seconds), tag };
-        let written = shard.storing(py, &stored, |record| {
+        let written = shard.storing(py, &stored, |record, file| {
             shard.wait(py, self.retries(), |store, patience| {
-                store.put(in_table, record, label, mode == PutMode::Add, unless, lease, &rules, patience)
+                let only_new = mode == PutMode::Add;
+                file.lend(|| store.put(in_table, record, label, only_new, unless, lease, &rules, patience))
             })
         })?;
         Ok((written, stripe_of(in_table)))

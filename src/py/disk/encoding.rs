@@ -1,8 +1,8 @@
 //! Keys and values on their way to the store and back, through the cache's disk.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use flexcache_disk::{DiskStore, Entry, Key, Label, OwnedKey, Record, ValueRef, files};
+use flexcache_disk::{Entry, Error, Key, Label, OwnedKey, Record, ValueRef, files};
 use pyo3::exceptions::{PyException, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -15,6 +15,24 @@ use super::uninterrupted::Uninterrupted;
 use super::value_files::remove;
 use super::wall_clock::now;
 use crate::py::process::logging;
+
+/// Whose the file of a value is, which has been written before its row.
+#[derive(Debug, Default)]
+pub(super) struct ValueFile {
+    is_with_store: AtomicBool,
+}
+
+impl ValueFile {
+    /// Runs a call that stores the row. The file is the store's from then on, unless the call fails: then it may be
+    /// repeated. A commit in doubt may have stored the row, so the store keeps the file.
+    pub(super) fn lend<R>(&self, call: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+        self.is_with_store.store(true, Ordering::Relaxed);
+        let called = call();
+        let comes_back = called.as_ref().is_err_and(|error| !error.is_in_doubt());
+        self.is_with_store.store(!comes_back, Ordering::Relaxed);
+        called
+    }
+}
 
 impl DiskCache {
     #[inline]
@@ -53,25 +71,23 @@ impl DiskCache {
         Ok(EncodedValue { size, mode, filename, value })
     }
 
-    /// Runs a call that stores a value. Where it fails, the value's file goes, unless the row may be stored all the same:
-    /// the commit is in doubt, or the row was written in a transaction that goes on, whose end removes the file.
+    /// Runs a call that stores a value, and lends the value's file to the store. If the file is not the store's in the
+    /// end, it is removed.
     pub(super) fn storing<R>(
         &self,
         py: Python<'_>,
         stored: &EncodedValue<'_>,
-        call: impl FnOnce(Record<'_>) -> PyResult<R>,
+        call: impl FnOnce(Record<'_>, &ValueFile) -> PyResult<R>,
     ) -> PyResult<R> {
         let filename = stored.filename.as_deref();
-        let _ = DiskStore::take_doubt(); // An earlier call's, which had no file.
+        let file = ValueFile::default();
         let called = stored
             .value
             .borrow()
-            .and_then(|value| call(Record { size: stored.size, mode: stored.mode, filename, value }));
-        if let (Err(_), Some(name), Some(open)) = (&called, filename, self.open.get()) {
-            let may_be_stored = DiskStore::take_doubt() || self.is_in_transaction(py).unwrap_or(false);
-            if !may_be_stored {
-                py.detach(|| remove(&open.remover, &open.directory, name));
-            }
+            .and_then(|value| call(Record { size: stored.size, mode: stored.mode, filename, value }, &file));
+        let is_ours = !file.is_with_store.load(Ordering::Relaxed);
+        if let (true, Some(name), Some(open)) = (is_ours, filename, self.open.get()) {
+            py.detach(|| remove(&open.remover, &open.directory, name));
         }
         called
     }

@@ -71,6 +71,7 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
 pub(super) fn raised_in(py: Python<'_>, error: Error, directory: &Path) -> PyErr {
     match error {
         Error::Sqlite(_) | Error::NoLock(_) => sqlite(py, &error, Some(directory)),
+        Error::InDoubt(error) => raised_in(py, *error, directory),
         error => raised(py, error),
     }
 }
@@ -81,6 +82,7 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Busy => Timeout::new_err(()),
         Error::Sqlite(_) | Error::NoLock(_) => sqlite(py, &error, None),
+        Error::InDoubt(error) => raised(py, *error),
         Error::File { path, source } => match source.raw_os_error() {
             Some(number) => {
                 let message = source.to_string();

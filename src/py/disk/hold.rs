@@ -165,13 +165,15 @@ impl Made {
         let label =
             Label { now, expire_time: self.expire.map(|seconds| now + seconds), tag: given.borrow()? };
         let stored = cache.prepare(value, false, Some(key))?;
-        let is_stored = cache.storing(py, &stored, |record| {
+        let is_stored = cache.storing(py, &stored, |record, file| {
             cache.write(py, true, |store, patience| {
-                if only_new {
-                    store.add(at, record, label, &rules, patience)
-                } else {
-                    store.set(at, record, label, &rules, patience).map(|written| written.map(|()| true))
-                }
+                file.lend(|| {
+                    if only_new {
+                        store.add(at, record, label, &rules, patience)
+                    } else {
+                        store.set(at, record, label, &rules, patience).map(|written| written.map(|()| true))
+                    }
+                })
             })
         })?;
         let row = Token::Row {

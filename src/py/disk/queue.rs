@@ -97,8 +97,10 @@ impl DiskCache {
         let tag = encode_tag(tag)?;
         let label = Label { now, expire_time: expire_time(now, expire), tag: tag.borrow()? };
         let stored = self.prepare(value, read, None)?;
-        let key = self.storing(py, &stored, |record| {
-            self.write(py, retry, |store, patience| store.push(prefix, side, record, label, &rules, patience))
+        let key = self.storing(py, &stored, |record, file| {
+            self.write(py, retry, |store, patience| {
+                file.lend(|| store.push(prefix, side, record, label, &rules, patience))
+            })
         })?;
         to_object(py, &key)
     }

@@ -29,13 +29,17 @@ impl DiskCache {
             (datum.borrow().map(|datum| Key { datum, raw })?, tag.borrow()?, self.rules(py)?);
         let stored = self.prepare(value, read, Some(key))?;
         let label = Label { now, expire_time: expire_time(now, expire), tag };
-        self.storing(py, &stored, |record| {
+        self.storing(py, &stored, |record, file| {
             self.write(py, retry, |store, patience| {
-                if only_new {
-                    store.add(datum, record, label, &rules, patience)
-                } else {
-                    store.set(datum, record, label, &rules, patience).map(|written| written.map(|()| true))
-                }
+                file.lend(|| {
+                    if only_new {
+                        store.add(datum, record, label, &rules, patience)
+                    } else {
+                        store
+                            .set(datum, record, label, &rules, patience)
+                            .map(|written| written.map(|()| true))
+                    }
+                })
             })
         })
     }

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use flexcache_disk::faults::{Call, Fault, On, Outcome, start, stop};
-use flexcache_disk::{DATABASE, DiskStore, Finding};
+use flexcache_disk::{DATABASE, Finding};
 
 use workload::{Contents, Journal, LONG_STEPS, PATIENCE, STEPS, Step, Subject, expect};
 
@@ -198,11 +198,11 @@ fn fail(
         is_open = is_open || subject.open().is_ok();
         let mut with_step = expected.clone();
         expect(&mut with_step, place, step);
-        if subject.run(place, step).is_ok() {
+        let Err(error) = subject.run(place, step) else {
             expected = with_step;
             continue;
-        }
-        let is_in_doubt = DiskStore::take_doubt();
+        };
+        let is_in_doubt = error.is_in_doubt();
         seen.failed_steps += 1;
         if fault == Fault::Error && is_open {
             let found = subject.contents(what).unwrap_or_else(|error| panic!("{what}: {error}")).0;

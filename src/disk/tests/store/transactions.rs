@@ -233,3 +233,89 @@ fn a_store_may_go_before_the_thread_that_used_it() {
     store.set(text("b"), number(1), label(None), &rules, PATIENCE).expect("set");
     assert_eq!(store.len(PATIENCE).expect("len"), 1);
 }
+
+/// A record whose value is in a file that has just been written.
+fn in_file(directory: &Path, name: &'static str) -> Record<'static> {
+    std::fs::write(directory.join(name), b"value").expect("a file");
+    Record { size: 5, mode: mode::BINARY, filename: Some(name), value: ValueRef::Null }
+}
+
+/// The write of a key with a value in a file.
+type FileWrite = fn(&DiskStore, Record<'static>, &Rules, Duration) -> Result<(), Error>;
+
+const FILE_WRITES: [FileWrite; 3] = [
+    |store, record, rules, patience| store.set(text("a"), record, label(None), rules, patience).map(drop),
+    |store, record, rules, patience| store.add(text("a"), record, label(None), rules, patience).map(drop),
+    |store, record, rules, patience| {
+        store.push(None, Side::Back, record, label(None), rules, patience).map(drop)
+    },
+];
+
+#[test]
+fn a_write_that_meets_a_reader_keeps_its_file_for_the_next_attempt() {
+    for journal in JOURNALS {
+        for write in FILE_WRITES {
+            let directory = tempfile::tempdir().expect("a directory");
+            let (store, rules) = open_without_log(directory.path(), journal);
+            let reader = neighbour(directory.path());
+            begin_reading(&reader);
+            let record = in_file(directory.path(), "a.val");
+            assert!(matches!(write(&store, record, &rules, Duration::ZERO), Err(Error::Busy)));
+            end_reading(&reader);
+            write(&store, record, &rules, PATIENCE).expect("the same again");
+            assert!(directory.path().join("a.val").exists());
+            assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+        }
+    }
+}
+
+/// Rules with which a write fails when it evicts, after its row has been written.
+fn failing_rules() -> Rules {
+    let mut rules = Rules { size_limit: 0.0, ..Rules::default() };
+    rules.policy.cull = Some("SELECT {fields} FROM Cache WHERE no_such_column = {now} LIMIT ?".into());
+    rules
+}
+
+#[test]
+fn a_write_of_a_block_that_fails_is_undone_alone() {
+    for write in FILE_WRITES {
+        for commits in [true, false] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let (store, rules) = open(directory.path());
+            store.begin(PATIENCE).expect("begin");
+            store.set(text("before"), number(1), label(None), &rules, PATIENCE).expect("set");
+            let record = in_file(directory.path(), "a.val");
+            write(&store, record, &failing_rules(), PATIENCE).expect_err("nothing can be evicted");
+            assert!(directory.path().join("a.val").exists(), "it is the caller's");
+            files::remove(directory.path(), "a.val");
+            store.set(text("after"), number(2), label(None), &rules, PATIENCE).expect("set");
+            if commits {
+                store.commit(PATIENCE).expect("commit");
+            } else {
+                store.rollback().expect("rollback");
+            }
+            assert_eq!(store.len(PATIENCE).expect("len"), if commits { 2 } else { 0 });
+            assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+        }
+    }
+}
+
+#[test]
+fn a_refused_value_leaves_no_file_however_the_block_ends() {
+    for commits in [true, false] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (store, rules) = open(directory.path());
+        store.set(text("a"), number(1), label(None), &rules, PATIENCE).expect("set");
+        store.begin(PATIENCE).expect("begin");
+        let record = in_file(directory.path(), "a.val");
+        let added = store.add(text("a"), record, label(None), &rules, PATIENCE).expect("add");
+        assert!(!added.result);
+        if commits {
+            store.commit(PATIENCE).expect("commit");
+        } else {
+            store.rollback().expect("rollback");
+        }
+        assert!(!directory.path().join("a.val").exists());
+        assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+    }
+}
