@@ -1,5 +1,18 @@
 from array import array
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    Sequence,
+    ValuesView,
+)
 from datetime import datetime, timedelta
 from io import BufferedReader
 from os import PathLike
@@ -19,8 +32,10 @@ from typing import (
     type_check_only,
 )
 
+from _typeshed import SupportsKeysAndGetItem
 from typing_extensions import Self, disjoint_base
 
+from flexcache_rs._mapping import EntryCount
 from flexcache_rs._memo import AsyncMemo, SyncMemo
 from flexcache_rs._memoize import Memoizer
 from flexcache_rs._store import Store
@@ -30,8 +45,11 @@ __all__ = [
     "_DISK_PRAGMAS",
     "_KEYWORDS",
     "BoundMemoized",
+    "CacheItemsView",
     "CacheIterator",
+    "CacheKeysView",
     "CacheStats",
+    "CacheValuesView",
     "CacheView",
     "CircularLoadError",
     "Disk",
@@ -64,8 +82,8 @@ __all__ = [
     "_load",
     "_load_in_task",
     "_loads_in_progress",
-    "_panics",
     "_loads_that_wait",
+    "_panics",
     "_parse_plain",
     "_random",
     "_refresh_in_task",
@@ -95,6 +113,7 @@ _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _R_co = TypeVar("_R_co", covariant=True)
 _T_co = TypeVar("_T_co", covariant=True)
+_K_co = TypeVar("_K_co", covariant=True)
 _K_contra = TypeVar("_K_contra", contravariant=True)
 
 _Seconds: TypeAlias = float | timedelta
@@ -111,9 +130,10 @@ class EvictionPolicy(Protocol[_K_contra]):
     def victim(self) -> object: ...
 
 @disjoint_base
-class FlexCache(Generic[_K, _V]):
-    def __new__(
-        cls,
+class FlexCache(MutableMapping[_K, _V]):
+    def __new__(cls, *args: Any, **options: Any) -> Self: ...
+    def __init__(
+        self,
         eviction_policy: _PolicyName | EvictionPolicy[_K] = "lru",
         scan_interval: _Seconds = 0.0,
         max_items: SupportsIndex = 0,
@@ -124,6 +144,8 @@ class FlexCache(Generic[_K, _V]):
         shards: SupportsIndex = 1,
         background_expiry: bool | _Seconds = False,
         on_evict: Callable[[_K, _V, _Reason], object] | None = None,
+        weigher: Callable[[_V], int] | Callable[[_K, _V], int] | None = None,
+        close_values: bool = True,
         store: Store | Cache | FanoutCache | None = None,
         coherence: Literal["strict"] | _Seconds | None = "strict",
         lease: _Seconds | None = 30.0,
@@ -132,7 +154,7 @@ class FlexCache(Generic[_K, _V]):
         name: str | None = None,
         record: str | PathLike[str] | None = None,
         record_limit: SupportsIndex = 10000000,
-    ) -> Self: ...
+    ) -> None: ...
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     @overload
     def get(self, key: _K, default: None = None) -> _V | None: ...
@@ -228,14 +250,33 @@ class FlexCache(Generic[_K, _V]):
     def __reduce__(self) -> tuple[Any, ...]: ...
     def __setstate__(self, state: Any) -> None: ...
     @property
-    def items(self) -> int: ...
+    def items(self) -> EntryCount[_K, _V]: ...  # pyright: ignore[reportIncompatibleMethodOverride]
     @property
     def bytes(self) -> int: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[_K]: ...
-    def keys(self) -> CacheView[_K]: ...
-    def values(self) -> CacheView[_V]: ...
-    def entries(self) -> CacheView[tuple[_K, _V]]: ...
+    def keys(self) -> CacheKeysView[_K]: ...
+    def values(self) -> CacheValuesView[_V]: ...
+    def entries(self) -> CacheItemsView[_K, _V]: ...
+    @overload
+    def setdefault(self: FlexCache[_K, _T | None], key: _K, default: None = None, /) -> _T | None: ...
+    @overload
+    def setdefault(self, key: _K, default: _V) -> _V: ...
+    @overload
+    def update(self, other: SupportsKeysAndGetItem[_K, _V], /) -> None: ...
+    @overload
+    def update(self: FlexCache[str, _V], other: SupportsKeysAndGetItem[str, _V], /, **entries: _V) -> None: ...
+    @overload
+    def update(self, other: Iterable[tuple[_K, _V]], /) -> None: ...
+    @overload
+    def update(self: FlexCache[str, _V], other: Iterable[tuple[str, _V]], /, **entries: _V) -> None: ...
+    @overload
+    def update(self: FlexCache[str, _V], **entries: _V) -> None: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __or__(self, other: Mapping[_K, _V], /) -> Self: ...
+    def __ror__(self, other: Mapping[_K, _V], /) -> dict[_K, _V]: ...
+    def __ior__(self, other: SupportsKeysAndGetItem[_K, _V] | Iterable[tuple[_K, _V]], /) -> Self: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
     def stats(self) -> CacheStats: ...
     def reset_stats(self) -> None: ...
     def close(self) -> None: ...
@@ -289,12 +330,28 @@ class CacheStats:
     @property
     def hit_ratio(self) -> float: ...
 
-@final
+@disjoint_base
 class CacheView(Generic[_T_co]):
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> CacheIterator[_T_co]: ...
     def __contains__(self, wanted: object, /) -> bool: ...
+
+@final
+class CacheKeysView(CacheView[_T_co], KeysView[_T_co]):  # pyright: ignore[reportGeneralTypeIssues]
+    def __iter__(self) -> CacheIterator[_T_co]: ...
+    def isdisjoint(self, other: Iterable[Any]) -> bool: ...
+    __hash__: None  # type: ignore[assignment]
+
+@final
+class CacheValuesView(CacheView[_T_co], ValuesView[_T_co]):  # pyright: ignore[reportGeneralTypeIssues]
+    def __iter__(self) -> CacheIterator[_T_co]: ...
+
+@final
+class CacheItemsView(CacheView[tuple[_K_co, _T_co]], ItemsView[_K_co, _T_co]):  # pyright: ignore[reportGeneralTypeIssues]
+    def __iter__(self) -> CacheIterator[tuple[_K_co, _T_co]]: ...
+    def isdisjoint(self, other: Iterable[Any]) -> bool: ...
+    __hash__: None  # type: ignore[assignment]
 
 @final
 class CacheIterator(Generic[_T_co]):

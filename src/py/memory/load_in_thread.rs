@@ -15,7 +15,6 @@ use super::leasing::{Asks, Turn, end_lease, failure_for_others, take_turn, wait_
 use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
-use crate::py::object::hooks;
 use crate::py::object::running_python::{call, detached};
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::load_circle::{
@@ -106,7 +105,7 @@ fn store(
 ) -> PyResult<bool> {
     let py = cache.py();
     let key = load.key.bind_borrowed(py);
-    let weight = hooks::weight(&value.as_borrowed())?;
+    let weight = cache.get().weight_of(key, value.as_borrowed())?;
     let origin = Origin::Landing(load);
     let terms = Terms { tags, origin, ..Terms::new(weight, IfPresent::Replace) };
     let hash = load.hash();
