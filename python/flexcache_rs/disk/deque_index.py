@@ -325,6 +325,16 @@ class Deque(Sequence[Any]):
         """Begins a transaction of this thread, see `Cache.transact`."""
         return self._cache.transact(retry=True)
 
+    def close(self) -> None:
+        """Closes what this process has open; the next call opens it again. The entries stay."""
+        self._cache.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
 
 class StoredMapping(MutableMapping[Any, Any]):
     """What the mappings on disk have in common."""
@@ -416,6 +426,16 @@ class StoredMapping(MutableMapping[Any, Any]):
         """Begins a transaction of this thread, see `Cache.transact`."""
         begun: DiskTransaction = self._cache.transact(retry=True)
         return begun
+
+    def close(self) -> None:
+        """Closes what this process has open; the next call opens it again. The entries stay."""
+        self._cache.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 class Index(StoredMapping):

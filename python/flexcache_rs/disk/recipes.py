@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flexcache_rs._core import DiskCache, DiskHold
-from flexcache_rs.disk.checks import expiry, ignored, number, whole
+from flexcache_rs.disk.checks import duration, expiry, ignored, number, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import (
     Memoized,
@@ -27,6 +27,7 @@ from flexcache_rs.disk.memoize import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
 __all__ = [
     "Averager",
@@ -54,11 +55,15 @@ class SharedCache(Protocol):
         """The value of a key."""
         ...
 
-    def set(self, key: Any, value: Any, *, expire: float | None = ..., tag: Any = ..., retry: bool = ...) -> bool:
+    def set(
+        self, key: Any, value: Any, *, expire: float | timedelta | None = ..., tag: Any = ..., retry: bool = ...
+    ) -> bool:
         """Stores or replaces."""
         ...
 
-    def add(self, key: Any, value: Any, *, expire: float | None = ..., tag: Any = ..., retry: bool = ...) -> bool:
+    def add(
+        self, key: Any, value: Any, *, expire: float | timedelta | None = ..., tag: Any = ..., retry: bool = ...
+    ) -> bool:
         """Stores where there is no live value."""
         ...
 
@@ -76,7 +81,7 @@ class SharedCache(Protocol):
 class _Recipe:
     """A key of a cache, and how to store under it."""
 
-    def __init__(self, cache: SharedCache, key: Any, expire: float | None = None, tag: Any = None) -> None:
+    def __init__(self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None) -> None:
         self._cache = cache
         self._key = key
         self._expire = expiry(expire)
@@ -125,7 +130,7 @@ class _Hold(DiskHold):
     _kind = "lock"
 
     def __init__(
-        self, cache: SharedCache, key: Any, expire: float | None = None, tag: Any = None, *, value: int = 1
+        self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None, *, value: int = 1
     ) -> None:
         # For ever is what None says.
         expire = expiry(expire, above=0)
@@ -241,7 +246,7 @@ class BoundedSemaphore(_Hold):
         cache: SharedCache,
         key: Any,
         value: int = 1,
-        expire: float | None = None,
+        expire: float | timedelta | None = None,
         tag: Any = None,
     ) -> None:
         super().__init__(cache, key, expire, tag, value=whole("value", value, least=1, most=2**62))
@@ -288,9 +293,9 @@ class _Bucket(_Recipe):
 def throttle(
     cache: SharedCache,
     count: float,
-    seconds: float,
+    seconds: float | timedelta,
     name: str | None = None,
-    expire: float | None = None,
+    expire: float | timedelta | None = None,
     tag: Any = None,
     time_func: Callable[[], float] = time.time,
     sleep_func: Callable[[float], object] = time.sleep,
@@ -319,7 +324,7 @@ def throttle(
     ('answer', 'answer')
     """
     count = number("count", count, least=1)
-    seconds = number("seconds", seconds, above=0)
+    seconds = duration("seconds", seconds, above=0)
     expiry(expire)
 
     def decorate(function: Callable[P, R_co]) -> Callable[P, R_co]:
@@ -341,7 +346,7 @@ def barrier(
     cache: SharedCache,
     lock_factory: Callable[..., Any],
     name: str | None = None,
-    expire: float | None = None,
+    expire: float | timedelta | None = None,
     tag: Any = None,
 ) -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
     """A decorator that lets one call of a function run at a time, over all processes.
@@ -387,7 +392,7 @@ def _start(task: Callable[[], object], name: str) -> None:
 
 def memoize_stampede(
     cache: SharedCache,
-    expire: float,
+    expire: float | timedelta,
     name: str | None = None,
     typed: bool = False,
     tag: Any = None,
