@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::any_store::{AnyStore, PolicyName};
 use super::core_errors::out_of_memory;
-use super::options::{self, OptionalArgument, Options};
+use super::options::{self, OptionalArgument, Options, Recording};
 use super::state::{self, Callbacks, FlexCache, Setup};
 use super::stores;
 use super::tier::Tier;
@@ -247,6 +247,9 @@ impl<'py> ConstructorArguments<'py> {
             self.max_items.or(0, |most| options::count("max_items", most))?,
             self.max_bytes.or(0, |most| options::count("max_bytes", most))?,
         );
+        let path = self.record.or(None, options::record)?;
+        let limit =
+            self.record_limit.or(options::MOST_RECORDED, |most| options::count("record_limit", most))?;
         let weigher = self.weigher.or(None, Weigher::of)?;
         let has_store = self.store.0.as_ref().is_some_and(|store| !store.is_none());
         let options = Options {
@@ -264,10 +267,7 @@ impl<'py> ConstructorArguments<'py> {
             runs_hooks: !named.is_some_and(|policy| PolicyName::OF_MAPPINGS.contains(&policy)),
             closes_values: self.close_values.or(true, |flag| options::flag("close_values", flag))?,
             weigher: weigher.as_ref().map(|weigher| weigher.of),
-            record: self.record.or(None, options::record)?,
-            record_limit: self
-                .record_limit
-                .or(options::MOST_RECORDED, |most| options::count("record_limit", most))?,
+            record: path.map(|path| Box::new(Recording { path, limit })),
         };
         let lease = self.lease.or(Some(LEASE_SECONDS), options::lease)?;
         let lease_wait = self

@@ -14,7 +14,7 @@ use super::core_errors::out_of_memory;
 use super::custom_policy;
 use super::expiry;
 use super::lookup::Shards;
-use super::options::Options;
+use super::options::{Options, Recording};
 use super::policy_turn::Gate;
 use super::state::{Callbacks, FlexCache, Setup};
 use super::weight;
@@ -63,6 +63,8 @@ impl FlexCache {
             finalized: AtomicBool::new(false),
             slow_path: AtomicBool::new(true),
             is_provisional: AtomicBool::new(false),
+            computed: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
             initial: setup,
             configured: OnceLock::new(),
         };
@@ -242,9 +244,10 @@ impl Setup {
 
     /// Begins the trace that was asked for, unless it has begun.
     pub(super) fn start_recording(&self, py: Python<'_>, sized: bool) -> PyResult<()> {
-        if let Some(path) = self.options.record.as_deref().cloned().filter(|_| self.recorder.get().is_none())
+        if let Some(Recording { path, limit }) = self.options.record.as_deref()
+            && self.recorder.get().is_none()
         {
-            let recorder = Recorder::start(py, path, self.options.record_limit, sized)?;
+            let recorder = Recorder::start(py, path.clone(), *limit, sized)?;
             let _ = self.recorder.set(recorder);
         }
         Ok(())

@@ -278,6 +278,9 @@ pub(super) fn run(
                     continue;
                 }
                 if let Some(value) = wait(cache, &other)? {
+                    if how == How::Join {
+                        cache.get().count_wait();
+                    }
                     return Ok(value);
                 }
                 // One that is over, but was never landed, is in nobody's way any more.
@@ -330,6 +333,7 @@ pub(crate) fn get_or_set(
                 factory.repr()?
             )));
         }
+        cache.get().count_load();
         if store(cache, &handle.get().0, &value, ttl, &tags)? {
             cache.get().notify_load(key, &value);
         }

@@ -74,6 +74,16 @@ impl FlexCache {
         self.notifier.observers.want_any() || self.recorder.get().is_some()
     }
 
+    /// Counts a value that was computed.
+    pub(super) fn count_load(&self) {
+        self.computed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a lookup that found nothing, and got what another computed.
+    pub(super) fn count_wait(&self) {
+        self.waited.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Tells of a value that was computed.
     pub(super) fn notify_load(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
         if self.notifier.observers.want(Event::Load) {

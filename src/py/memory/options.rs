@@ -30,6 +30,13 @@ pub(crate) enum Weighed {
     KeyAndValue,
 }
 
+/// A trace to write.
+pub(crate) struct Recording {
+    pub(crate) path: PathBuf,
+    /// How many lookups to record at most.
+    pub(crate) limit: u64,
+}
+
 /// What a cache was asked to be.
 pub(crate) struct Options {
     pub(crate) policy: PolicyName,
@@ -49,9 +56,7 @@ pub(crate) struct Options {
     /// What a function of the user's that says what an entry weighs is called with.
     pub(crate) weigher: Option<Weighed>,
     /// The trace to write.
-    pub(crate) record: Option<Box<PathBuf>>,
-    /// How many lookups to record at most.
-    pub(crate) record_limit: u64,
+    pub(crate) record: Option<Box<Recording>>,
 }
 
 impl Default for Options {
@@ -69,7 +74,6 @@ impl Default for Options {
             closes_values: true,
             weigher: None,
             record: None,
-            record_limit: MOST_RECORDED,
         }
     }
 }
@@ -128,14 +132,11 @@ impl<'py> FromPyObject<'_, 'py> for OrRaise {
 }
 
 /// Where to write a trace.
-pub(crate) fn record(value: &Bound<'_, PyAny>) -> PyResult<Option<Box<PathBuf>>> {
+pub(crate) fn record(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
     if value.is_none() {
         return Ok(None);
     }
-    value
-        .extract()
-        .map(|path| Some(Box::new(path)))
-        .map_err(|_| wrong_type("record", "a path or None", value))
+    value.extract().map(Some).map_err(|_| wrong_type("record", "a path or None", value))
 }
 
 /// A tag of an entry.

@@ -117,6 +117,10 @@ pub(crate) struct FlexCache {
     pub(super) slow_path: AtomicBool,
     /// Whether `__init__` is still to say how the cache is configured.
     pub(super) is_provisional: AtomicBool,
+    /// How many values were computed.
+    pub(super) computed: AtomicU64,
+    /// How many lookups found nothing, and got what another computed.
+    pub(super) waited: AtomicU64,
     /// What the cache was made with.
     pub(super) initial: Setup,
     /// What `__init__` of a subclass made of it. It is never replaced: others may be using it.
