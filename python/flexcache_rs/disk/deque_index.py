@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, Literal
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import Cache
@@ -56,6 +57,7 @@ class Deque(Sequence[Any]):
     ('b', ['c', 'd'])
     """
 
+    @suggesting
     def __init__(
         self,
         iterable: Iterable[Any] = (),

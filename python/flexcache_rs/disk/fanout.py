@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import DiskTransaction
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, transaction
 from flexcache_rs.disk.check_report import CheckReport
 from flexcache_rs.disk.checks import check_serializer, checked_settings, duration, unreadable_is_missing, whole
@@ -142,6 +143,7 @@ class FanoutCache(CacheMixin):
             raise AssertionError("retry must be True in FanoutCache")
         return DiskTransaction(self._shards, True)
 
+    @suggesting
     def set(
         self,
         key: Any,
@@ -171,6 +173,7 @@ class FanoutCache(CacheMixin):
                 begun = True
             yield begun
 
+    @suggesting
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """As `Cache.touch`. False where others were writing all the time."""
         try:
@@ -178,6 +181,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return False
 
+    @suggesting
     def add(
         self,
         key: Any,
@@ -207,6 +211,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
+    @suggesting
     def get(
         self,
         key: Any,
@@ -232,6 +237,7 @@ class FanoutCache(CacheMixin):
     def __contains__(self, key: Any) -> bool:
         return key in self._shard(key)
 
+    @suggesting
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
@@ -325,6 +331,7 @@ class FanoutCache(CacheMixin):
                 ends.append((key, shard))
         return sorted(ends, key=lambda end: self._place(end[0]), reverse=side == "back")
 
+    @suggesting
     def push(
         self,
         value: Any,
@@ -511,6 +518,7 @@ class FanoutCache(CacheMixin):
             self._caches[name] = Cache(directory, timeout, disk, **self._options, **settings)
         return self._caches[name]
 
+    @suggesting
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
         """A deque of its own in the directory; the same one for the same name."""
         if name not in self._deques:

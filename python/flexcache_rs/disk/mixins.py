@@ -6,6 +6,7 @@ import functools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import keys
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 class CacheMixin:
     """What `Cache` and `FanoutCache` can do, in terms of `get`, `set` and the rest."""
 
+    @suggesting
     def memoize(
         self: Any,
         name: str | None = None,
@@ -96,6 +98,7 @@ class CacheMixin:
         found = ((key, self.get(key, ENOVAL, retry=True)) for key in wanted)
         return {key: value for key, value in found if value is not ENOVAL}
 
+    @suggesting
     def set_many(
         self: Any,
         mapping: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]],
@@ -172,6 +175,7 @@ class CacheMixin:
         """Another name for `evict`."""
         return self.evict(tag, retry)  # type: ignore[no-any-return]
 
+    @suggesting
     def lock(self: Any, name: Any, expire: float | timedelta | None = None) -> Lock:
         """A lock for all processes that use the directory.
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flexcache_rs._core import DiskCache, DiskHold
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration, expiry, ignored, number, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import (
@@ -81,6 +82,7 @@ class SharedCache(Protocol):
 class _Recipe:
     """A key of a cache, and how to store under it."""
 
+    @suggesting
     def __init__(self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None) -> None:
         self._cache = cache
         self._key = key
@@ -129,6 +131,7 @@ class _Hold(DiskHold):
 
     _kind = "lock"
 
+    @suggesting
     def __init__(
         self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None, *, value: int = 1
     ) -> None:
@@ -241,6 +244,7 @@ class BoundedSemaphore(_Hold):
 
     _kind = "places"
 
+    @suggesting
     def __init__(
         self,
         cache: SharedCache,
@@ -290,6 +294,7 @@ class _Bucket(_Recipe):
             return 0.0
 
 
+@suggesting
 def throttle(
     cache: SharedCache,
     count: float,
@@ -342,6 +347,7 @@ def throttle(
     return decorate
 
 
+@suggesting
 def barrier(
     cache: SharedCache,
     lock_factory: Callable[..., Any],
@@ -390,6 +396,7 @@ def _start(task: Callable[[], object], name: str) -> None:
         _logger.warning("no thread could be started to compute %s early", name, exc_info=True)
 
 
+@suggesting
 def memoize_stampede(
     cache: SharedCache,
     expire: float | timedelta,

@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU64;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -12,12 +13,13 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::any_store::AnyStore;
 use super::constructor;
 use super::entries::missing;
-use super::options::OrRaise;
+use super::options::{OptionalArgument, OrRaise};
 use super::state::FlexCache;
 use super::stats::CacheStats;
 use super::terms::IfPresent;
 use super::views::{CacheIterator, CacheView, What};
 use super::{fast, mapping, pickle, repr};
+use crate::py::object::did_you_mean;
 use crate::py::removal::aclose;
 use crate::py::removal::notifier::RemovalNotifier;
 
@@ -96,14 +98,17 @@ impl FlexCache {
     /// >>> cache = FlexCache()
     /// >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
     /// (True, False, 1)
-    #[pyo3(signature = (key, value, ttl=None, *, tags=None))]
+    #[pyo3(signature = (key, value, ttl=None, *, tags=None, **unknown),
+        text_signature = "($self, key, value, ttl=None, *, tags=None)")]
     fn add(
         this: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
         tags: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
+        did_you_mean::refuse("add", unknown, &["key", "value", "ttl", "tags"])?;
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
         let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
         Self::write(&this.as_borrowed(), key, value, ttl, tags, IfPresent::Keep)
@@ -190,7 +195,17 @@ impl FlexCache {
     /// >>> cache["a"] = 1
     /// >>> cache.touch("a", None), cache.ttl("a")
     /// (True, None)
-    fn touch(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (key, ttl=OptionalArgument::ABSENT, **unknown), text_signature = "($self, key, ttl)")]
+    fn touch(
+        this: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        ttl: OptionalArgument<'_>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<bool> {
+        did_you_mean::refuse("touch", unknown, &["key", "ttl"])?;
+        let Some(ttl) = ttl.0 else {
+            return Err(PyTypeError::new_err("touch() missing required argument: 'ttl'"));
+        };
         Self::set_ttl(this, key.as_borrowed(), ttl.as_borrowed())
     }
 
@@ -227,13 +242,16 @@ impl FlexCache {
     /// >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
     /// >>> cache.get_many(["a", "b", "c"])
     /// {'a': 1, 'b': 2}
-    #[pyo3(signature = (mapping, ttl=None, *, tags=None))]
+    #[pyo3(signature = (mapping, ttl=None, *, tags=None, **unknown),
+        text_signature = "($self, mapping, ttl=None, *, tags=None)")]
     fn set_many(
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
         tags: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        did_you_mean::refuse("set_many", unknown, &["mapping", "ttl", "tags"])?;
         Self::write_many(this, mapping, ttl, tags)
     }
 
@@ -334,13 +352,16 @@ impl FlexCache {
     /// >>> cache.resize(max_items=1)
     /// >>> list(cache)
     /// ['c']
-    #[pyo3(signature = (*, max_items=None, max_bytes=None))]
+    #[pyo3(signature = (*, max_items=None, max_bytes=None, **unknown),
+        text_signature = "($self, *, max_items=None, max_bytes=None)")]
     fn resize(
         &self,
         py: Python<'_>,
         max_items: Option<&Bound<'_, PyAny>>,
         max_bytes: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        did_you_mean::refuse("resize", unknown, &["max_items", "max_bytes"])?;
         self.change_limits(py, max_items, max_bytes)
     }
 
