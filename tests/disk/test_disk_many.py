@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,21 @@ def test_many_in_a_transaction(store: Any) -> None:
         store.set_many({"b": 1})
         raise ZeroDivisionError
     assert len(store) == 0
+
+
+def test_awaited(store: Any) -> None:
+    async def main() -> None:
+        assert await store.aset_many({"a": 1, "b": 2}, expire=60) == 2
+        assert await store.aget_many(["a", "b", "c"]) == {"a": 1, "b": 2}
+        with pytest.raises(ZeroDivisionError):
+            async with store.atransact():
+                await store.aset_many({"c": 3})
+                assert await store.adelete_many(["a", "c"]) == 2
+                raise ZeroDivisionError
+        assert await store.aget_many("abc") == {"a": 1, "b": 2}
+        assert await store.adelete_many("abc") == 2
+
+    asyncio.run(main())
 
 
 def test_others_write_all_the_time(tmp_path: Path) -> None:
