@@ -40,7 +40,9 @@ mod _core {
     #[pymodule_export]
     use crate::py::memory::stats::CacheStats;
     #[pymodule_export]
-    use crate::py::memory::views::{CacheIterator, CacheView};
+    use crate::py::memory::views::{
+        CacheItemsView, CacheIterator, CacheKeysView, CacheValuesView, CacheView,
+    };
     #[pymodule_export]
     use crate::py::object::canonical_key::canonical_key;
     #[pymodule_export]
@@ -75,7 +77,6 @@ mod _core {
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
         crate::py::memory::fast::install(module.py())?;
-        crate::py::memory::constructor::install(module.py());
         crate::py::memoize::memoized::install(module.py())?;
         let os = module.py().import("os")?;
         if os.hasattr("register_at_fork")? {

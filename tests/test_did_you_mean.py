@@ -82,28 +82,6 @@ def test_what_cannot_be_called() -> None:
         lru_cache(maxsize=5)(7)  # type: ignore[type-var]
 
 
-def test_a_subclass_with_arguments_of_its_own() -> None:
-    """It is told that `__new__` gets them too, and works with one."""
-
-    class Sized(FlexCache[str, int]):
-        def __init__(self, size: int, seconds: float) -> None:
-            super().__init__()
-
-    with pytest.raises(TypeError, match=r"Sized\(\) passes its arguments to FlexCache.__new__.*__new__ beside"):
-        Sized(10, 60)
-
-    class Made(FlexCache[str, int]):
-        def __new__(cls, size: int, seconds: float) -> Made:  # noqa: PYI034
-            return super().__new__(cls, max_items=size, default_ttl=seconds)
-
-        def __init__(self, size: int, seconds: float) -> None:
-            super().__init__()
-
-    made = Made(10, 60)
-    made["a"] = 1
-    assert (made.max_items, made.ttl("a") is not None) == (10, True)
-
-
 def test_unhashable_arguments_name_the_function() -> None:
     @memoize
     def load(key: Any) -> Any:

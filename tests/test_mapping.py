@@ -250,8 +250,9 @@ def test_every_call_refuses_what_it_does_not_know(make_cache: MakeCache, name: s
     cache["a"] = 1
     with pytest.raises(TypeError, match=rf"{name}\(\)"):
         getattr(cache, name)(*"abcdef")
-    with pytest.raises(TypeError, match=rf"{name}\(\)"):
-        getattr(cache, name)(nonsense=1)
+    if name != "update":  # Which stores it.
+        with pytest.raises(TypeError, match=rf"{name}\(\)"):
+            getattr(cache, name)(nonsense=1)
     assert dict(cache.entries()) == {"a": 1}
 
 

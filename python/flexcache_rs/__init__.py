@@ -22,9 +22,11 @@ from flexcache_rs._core import (
 )
 from flexcache_rs._loading import aget_or_set
 from flexcache_rs._lru_cache import cache, lru_cache
+from flexcache_rs._mapping import make_mapping
 from flexcache_rs._memoize import memoize, memoize_in
 from flexcache_rs._registry import caches
 from flexcache_rs._report import describe, repr_html
+from flexcache_rs._weigher import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ FlexCache.aget_or_set = aget_or_set  # type: ignore[method-assign]
 FlexCache.memoize = memoize_in  # type: ignore[method-assign]
 FlexCache.describe = describe  # type: ignore[method-assign]
 FlexCache._repr_html_ = repr_html  # type: ignore[method-assign]
-del aget_or_set, describe, memoize_in, repr_html
+make_mapping()
+del aget_or_set, describe, make_mapping, memoize_in, repr_html
 
 __all__ = [
     "Cache",
@@ -60,6 +63,7 @@ __all__ = [
     "lru_cache",
     "memoize",
     "reset_logging",
+    "size_of",
 ]
 
 _OF_DISK = frozenset(("Cache", "Deque", "Disk", "FanoutCache", "FanoutIndex", "Index", "JSONDisk", "Timeout"))

@@ -74,6 +74,7 @@ async def aget_or_set(  # noqa: D417
             value = factory()
             if hasattr(value, "__await__"):
                 value = await value
+            self._count_load()
             if await in_thread(self, load.store, self, value, ttl, names):
                 self._loaded(key, value)
         return value

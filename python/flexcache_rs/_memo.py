@@ -267,6 +267,7 @@ class SyncMemo(Memo):
         except self._plan.exceptions as error:
             self._keep(load, key, args, tags, error, True, 0.0)
             raise
+        self.cache._count_load()
         if hasattr(type(value), "__await__"):
             # It can be awaited once, or in one loop: it is the caller's alone.
             load.do_not_share()
@@ -360,6 +361,7 @@ class AsyncMemo(Memo):
         except self._plan.exceptions as error:
             await in_thread(self.cache, self._keep, load, key, args, tags, error, True, 0.0)
             raise
+        self.cache._count_load()
         await in_thread(self.cache, self._keep, load, key, args, tags, value, False, monotonic() - begun)
         return value
 

@@ -33,6 +33,7 @@ def _counter(name: str, about: str) -> Metric:
 METRICS = (
     _counter("hits", "Lookups that found a value."),
     _counter("misses", "Lookups that found none."),
+    _counter("loads", "Values that were computed."),
     _counter("insertions", "Values stored under a new key."),
     _counter("updates", "Values that replaced another."),
     _counter("evictions", "Entries that made room for others."),

@@ -40,6 +40,7 @@ def _lines(cache: _core.FlexCache[Any, Any]) -> list[tuple[str, str]]:
         ("lookups", f"{lookups:,}"),
         ("hits", f"{stats.hits:,} ({stats.hit_ratio:.1%})" if lookups else "0"),
         ("misses", f"{stats.misses:,}"),
+        ("loads", f"{stats.loads:,}"),
         ("insertions", f"{stats.insertions:,}"),
         ("updates", f"{stats.updates:,}"),
         ("evictions", f"{stats.evictions:,}"),

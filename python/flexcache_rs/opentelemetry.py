@@ -22,6 +22,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, g
 
 from flexcache_rs import __version__
 from flexcache_rs._metrics import METRICS, Metric, readings
+from flexcache_rs._suggest import suggesting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ def _callback(metric: Metric) -> Callable[[CallbackOptions], Iterator[Observatio
     return observe
 
 
+@suggesting
 def instrument(meter_provider: MeterProvider | None = None) -> None:
     """Create the metrics: flexcache.hits, flexcache.items and so on, with the attribute `cache`.
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
+from flexcache_rs._suggest import suggesting
+
 try:
     from flexcache_rs._core import SharedSegment
 except ImportError:  # Other systems.
@@ -88,6 +90,7 @@ class SharedCache(SharedSegment):
     ('a', 'value')
     """
 
+    @suggesting
     def __init__(
         self,
         name: str | os.PathLike[str],

@@ -69,8 +69,6 @@ TESTS = {CACHETOOLS: 476, ASYNC_LRU: 93}
 EXPECTED_FAILURES = {
     CACHETOOLS: set[str](),
     ASYNC_LRU: {
-        # Views of the private mapping are compared; those of a FlexCache are no sets.
-        "test_basic.test_alru_cache_dict_not_shared",
         # The private timer of a result is looked at; here the cache itself has the time.
         "test_cache_clear.test_cache_clear_ttl_callback",
     },

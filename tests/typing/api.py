@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -66,7 +67,32 @@ assert_type(cache.scan(), int)
 cache.resize(max_items=1)
 cache.resize(max_bytes=1)
 assert_type(cache.copy(), FlexCache[str, int])
-assert_type(cache.items, int)
+entry_count: int = cache.items
+assert_type(cache.items + 1, int)
+assert_type(list(cache.items()), list[tuple[str, int]])
+assert_type(cache.setdefault("a", 1), int)
+cache.update({"a": 1})
+cache.update([("a", 1)], b=2)
+cache.update(b=2)
+assert_type(cache | {"b": 2}, FlexCache[str, int])
+assert_type({"b": 2} | cache, dict[str, int])
+cache |= {"b": 2}
+assert_type(cache.keys() & {"a"}, set[str])
+
+
+def of_mapping(mapping: MutableMapping[str, int]) -> int:
+    return sum(value for _, value in mapping.items())
+
+
+assert_type(of_mapping(cache), int)
+
+
+class Limited(FlexCache[str, int]):
+    def __init__(self, size: int, seconds: float) -> None:
+        super().__init__(max_items=size, default_ttl=seconds)
+
+
+assert_type(Limited(10, 60)["a"], int)
 assert_type(cache.bytes, int)
 assert_type(len(cache), int)
 assert_type(list(cache), list[str])

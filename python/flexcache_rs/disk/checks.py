@@ -7,6 +7,7 @@ import operator
 import os
 import pickle
 import re
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flexcache_rs._core import _DISK_PRAGMAS
@@ -65,6 +66,23 @@ def number(name: str, value: Any, *, least: float = -math.inf, above: float = -m
     return real
 
 
+def duration(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
+    """A number of seconds, or a timedelta, in seconds.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: It is NaN, or too small.
+    """
+    # Whoever has one has imported its module.
+    module = sys.modules.get("datetime")
+    if module is not None and isinstance(value, module.timedelta):
+        value = value.total_seconds()
+    try:
+        return number(name, value, least=least, above=above)
+    except TypeError:
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {shown(value)}") from None
+
+
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
     """A whole number: no bool, and a float only if it has no fraction.
 
@@ -94,7 +112,7 @@ def expiry(value: Any, *, name: str = "expire", above: float = -math.inf) -> flo
         TypeError: It is no number.
         ValueError: It is NaN, or not more than `above`.
     """
-    return None if value is None else number(name, value, above=above)
+    return None if value is None else duration(name, value, above=above)
 
 
 def unreadable_is_missing(unreadable: Any) -> bool:

@@ -16,6 +16,7 @@ from flexcache_rs.disk.checks import (
     check_serializer,
     checked_setting,
     checked_settings,
+    duration,
     flag,
     is_known,
     number,
@@ -44,6 +45,7 @@ from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesy
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
 
     from flexcache_rs.disk.json_disk import JSONDisk
     from flexcache_rs.disk.serializers import Serializer
@@ -120,7 +122,7 @@ class Cache(CacheMixin, DiskCache):
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,
-        timeout: float = 60,
+        timeout: float | timedelta = 60,
         disk: type[Disk] = Disk,
         *,
         serializer: Serializer | None = None,
@@ -132,7 +134,7 @@ class Cache(CacheMixin, DiskCache):
         given: Any = disk
         if not (isinstance(given, type) and issubclass(given, Disk)):
             raise ValueError("disk must subclass diskcache.Disk")
-        timeout = number("timeout", timeout, least=0)
+        timeout = duration("timeout", timeout, least=0)
         is_missing = unreadable_is_missing(unreadable)
         if network is not None:
             network = flag("network", network)
@@ -417,6 +419,9 @@ class Cache(CacheMixin, DiskCache):
     apull = awaitable(DiskCache.pull)
     apeek = awaitable(DiskCache.peek)
     apeekitem = awaitable(DiskCache.peekitem)
+    aget_many = awaitable(CacheMixin.get_many)
+    aset_many = awaitable(CacheMixin.set_many)
+    adelete_many = awaitable(CacheMixin.delete_many)
     aexpire = awaitable(DiskCache.expire)
     aevict = awaitable(DiskCache.evict)
     aclear = awaitable(DiskCache.clear)

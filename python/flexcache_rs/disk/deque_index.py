@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, Literal
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import Cache
@@ -56,6 +57,7 @@ class Deque(Sequence[Any]):
     ('b', ['c', 'd'])
     """
 
+    @suggesting
     def __init__(
         self,
         iterable: Iterable[Any] = (),
@@ -325,6 +327,16 @@ class Deque(Sequence[Any]):
         """Begins a transaction of this thread, see `Cache.transact`."""
         return self._cache.transact(retry=True)
 
+    def close(self) -> None:
+        """Closes what this process has open; the next call opens it again. The entries stay."""
+        self._cache.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
 
 class StoredMapping(MutableMapping[Any, Any]):
     """What the mappings on disk have in common."""
@@ -416,6 +428,16 @@ class StoredMapping(MutableMapping[Any, Any]):
         """Begins a transaction of this thread, see `Cache.transact`."""
         begun: DiskTransaction = self._cache.transact(retry=True)
         return begun
+
+    def close(self) -> None:
+        """Closes what this process has open; the next call opens it again. The entries stay."""
+        self._cache.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 class Index(StoredMapping):

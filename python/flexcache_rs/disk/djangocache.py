@@ -224,10 +224,9 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         """Seconds to live, from what Django means: None is for ever, 0 not at all."""
         if timeout == DEFAULT_TIMEOUT:
             timeout = self.default_timeout
-        if timeout == 0:
-            # In Django 0 is over at once; a cache's time would be over only the moment after.
-            return -1
-        return expiry(timeout, name="timeout")
+        timeout = expiry(timeout, name="timeout")
+        # In Django 0 is over at once; a cache's time would be over only the moment after.
+        return -1 if timeout == 0 else timeout
 
     def memoize(
         self,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import operator
 import os
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import DiskTransaction
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, transaction
 from flexcache_rs.disk.check_report import CheckReport
-from flexcache_rs.disk.checks import check_serializer, checked_settings, number, unreadable_is_missing, whole
+from flexcache_rs.disk.checks import check_serializer, checked_settings, duration, unreadable_is_missing, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import PARAMETERS, Cache, Disk, Timeout
 from flexcache_rs.disk.deque_index import Deque, Index
@@ -19,8 +22,9 @@ from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.mixins import CacheMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
 
     from typing_extensions import Self
 
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 
 MOST_SHARDS = 1000
 """Their directories have three digits."""
+
+_FIRST_IN_QUEUE = 500_000_000_000_000
+"""The key of what is pushed into an empty queue."""
 
 _PASSED_ON = frozenset(DEFAULT_SETTINGS) | {"timeout", "disk"}
 
@@ -65,7 +72,7 @@ class FanoutCache(CacheMixin):
         self,
         directory: str | os.PathLike[str] | None = None,
         shards: int = 8,
-        timeout: float = 0.010,
+        timeout: float | timedelta = 0.010,
         disk: type[Disk] = Disk,
         *,
         serializer: Serializer | None = None,
@@ -73,7 +80,7 @@ class FanoutCache(CacheMixin):
         **settings: Any,
     ) -> None:
         shards = whole("shards", shards, least=1, most=MOST_SHARDS)
-        timeout = number("timeout", timeout, least=0)
+        timeout = duration("timeout", timeout, least=0)
         check_serializer(serializer)
         unreadable_is_missing(unreadable)
         first = None if directory is None else os.path.join(path_of(directory), "000")  # noqa: PTH118
@@ -136,11 +143,12 @@ class FanoutCache(CacheMixin):
             raise AssertionError("retry must be True in FanoutCache")
         return DiskTransaction(self._shards, True)
 
+    @suggesting
     def set(
         self,
         key: Any,
         value: Any,
-        expire: float | None = None,
+        expire: float | timedelta | None = None,
         read: bool = False,
         tag: Any = None,
         retry: bool = False,
@@ -154,18 +162,31 @@ class FanoutCache(CacheMixin):
     def __setitem__(self, key: Any, value: Any) -> None:
         self._shard(key)[key] = value
 
-    def touch(self, key: Any, expire: float | None = None, retry: bool = False) -> bool:
+    @contextmanager
+    def _transact_many(self, retry: bool) -> Generator[bool]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(DiskTransaction(self._shards, retry))
+            except Timeout:
+                begun = False
+            else:
+                begun = True
+            yield begun
+
+    @suggesting
+    def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """As `Cache.touch`. False where others were writing all the time."""
         try:
             return self._shard(key).touch(key, expire, retry)
         except Timeout:
             return False
 
+    @suggesting
     def add(
         self,
         key: Any,
         value: Any,
-        expire: float | None = None,
+        expire: float | timedelta | None = None,
         read: bool = False,
         tag: Any = None,
         retry: bool = False,
@@ -190,6 +211,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
+    @suggesting
     def get(
         self,
         key: Any,
@@ -215,6 +237,7 @@ class FanoutCache(CacheMixin):
     def __contains__(self, key: Any) -> bool:
         return key in self._shard(key)
 
+    @suggesting
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
@@ -278,6 +301,116 @@ class FanoutCache(CacheMixin):
         """Drops the index that makes `evict` fast, in every shard."""
         for shard in self._shards:
             shard.drop_tag_index()
+
+    def iterkeys(self, reverse: bool = False) -> Iterator[Any]:
+        """As `Cache.iterkeys`, over the keys of all shards.
+
+        >>> cache = FanoutCache(shards=3)
+        >>> for key in "b", 1, "a": cache[key] = None
+        >>> list(cache.iterkeys()), list(cache.iterkeys(reverse=True))
+        ([1, 'a', 'b'], ['b', 'a', 1])
+        """
+        each = (shard.iterkeys(reverse) for shard in self._shards)
+        return heapq.merge(*each, key=self._place, reverse=reverse)
+
+    def _place(self, key: Any) -> tuple[int, Any, bool]:
+        """Where SQLite has a key in its order: numbers, then text by its bytes, then bytes."""
+        stored, raw = self._shards[0].disk.put(key)
+        if isinstance(stored, str):
+            return 1, stored.encode("utf-8", "surrogatepass"), raw
+        if isinstance(stored, (int, float)):
+            return 0, stored, raw
+        return 2, bytes(stored), raw
+
+    def _ends(self, prefix: str | None, side: Literal["front", "back"]) -> list[tuple[Any, Cache]]:
+        """The key at an end of a queue in each shard that has one, that of the whole queue first."""
+        ends: list[tuple[Any, Cache]] = []
+        for shard in self._shards:
+            key, _ = shard.peek(prefix, side=side, retry=True)
+            if key is not None:
+                ends.append((key, shard))
+        return sorted(ends, key=lambda end: self._place(end[0]), reverse=side == "back")
+
+    @suggesting
+    def push(
+        self,
+        value: Any,
+        prefix: str | None = None,
+        side: Literal["front", "back"] = "back",
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> Any:
+        """As `Cache.push`. None where others were writing all the time. It locks every shard.
+
+        >>> cache = FanoutCache()
+        >>> cache.push("first"), cache.push("job", prefix="jobs")
+        (500000000000000, 'jobs-500000000000000')
+        """
+        with self._transact_many(retry) as begun:
+            if not begun:
+                return None
+            ends = self._ends(prefix, side)
+            number = _FIRST_IN_QUEUE
+            if ends:
+                last = ends[0][0]
+                number = (last if prefix is None else int(last[len(prefix) + 1 :])) + (1 if side == "back" else -1)
+            key: Any = number if prefix is None else f"{prefix}-{number:015d}"
+            self._shard(key).set(key, value, expire, read, tag, True)
+            return key
+
+    def pull(
+        self,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: Literal["front", "back"] = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """As `Cache.pull`. The default where others were writing all the time. It locks every shard.
+
+        >>> cache = FanoutCache()
+        >>> for job in "wash", "dry": _ = cache.push(job)
+        >>> cache.pull(), cache.pull(), cache.pull()
+        ((500000000000000, 'wash'), (500000000000001, 'dry'), (None, None))
+        """
+        return self._end_of_queue("pull", prefix, default, side, expire_time, tag, retry)
+
+    def peek(
+        self,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: Literal["front", "back"] = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """As `Cache.peek`. The default where others were writing all the time. It locks every shard.
+
+        >>> cache = FanoutCache()
+        >>> _ = cache.push("wash")
+        >>> cache.peek()
+        (500000000000000, 'wash')
+        """
+        return self._end_of_queue("peek", prefix, default, side, expire_time, tag, retry)
+
+    def _end_of_queue(
+        self,
+        call: str,
+        prefix: str | None,
+        default: Any,
+        side: Literal["front", "back"],
+        expire_time: bool,
+        tag: bool,
+        retry: bool,
+    ) -> Any:
+        with self._transact_many(retry) as begun:
+            ends = self._ends(prefix, side) if begun else []
+            if not ends:
+                return _shaped(default, expire_time, tag)
+            return getattr(ends[0][1], call)(prefix, default, side, expire_time, tag, True)
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
         """As `Cache.stats`, summed over the shards."""
@@ -350,10 +483,16 @@ class FanoutCache(CacheMixin):
     atouch = awaitable(touch)
     aincr = awaitable(incr)
     adecr = awaitable(decr)
+    aget_many = awaitable(CacheMixin.get_many)
+    aset_many = awaitable(CacheMixin.set_many)
+    adelete_many = awaitable(CacheMixin.delete_many)
     aexpire = awaitable(expire)
     aevict = awaitable(evict)
     aclear = awaitable(clear)
     acull = awaitable(cull)
+    apush = awaitable(push)
+    apull = awaitable(pull)
+    apeek = awaitable(peek)
     avolume = awaitable(volume)
     acheck = awaitable(check)
     aclose = awaitable(close)
@@ -382,6 +521,7 @@ class FanoutCache(CacheMixin):
             self._caches[name] = Cache(directory, timeout, disk, **self._options, **settings)
         return self._caches[name]
 
+    @suggesting
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
         """A deque of its own in the directory; the same one for the same name."""
         if name not in self._deques:

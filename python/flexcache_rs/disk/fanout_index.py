@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.deque_index import StoredMapping
 from flexcache_rs.disk.fanout import FanoutCache
@@ -34,6 +35,7 @@ class FanoutIndex(StoredMapping):
 
     _cache: FanoutCache
 
+    @suggesting
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import keys
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import Memoized, P, R_co, memoizing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable
+    from datetime import timedelta
 
+    from _typeshed import SupportsKeysAndGetItem
     from typing_extensions import Self
 
     from flexcache_rs.disk.recipes import Lock
@@ -21,11 +25,12 @@ if TYPE_CHECKING:
 class CacheMixin:
     """What `Cache` and `FanoutCache` can do, in terms of `get`, `set` and the rest."""
 
+    @suggesting
     def memoize(
         self: Any,
         name: str | None = None,
         typed: bool = False,
-        expire: float | None = None,
+        expire: float | timedelta | None = None,
         tag: Any = None,
         ignore: Collection[int | str] = (),
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
@@ -68,11 +73,110 @@ class CacheMixin:
             store and functools.partial(store, expire=expire, tag=tag, retry=True),
         )
 
+    def get_many(self: Any, keys: Iterable[Any]) -> dict[Any, Any]:
+        """Gets the values of those keys that are present.
+
+        Args:
+            keys: The keys; each must be hashable, as it is one of the dict.
+
+        Returns:
+            A dict of the values, in the order of the keys.
+
+        Raises:
+            TypeError: A key cannot be hashed; before any is looked up.
+
+        O(log n) for each key; each is looked up by itself.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.set_many({"a": 1, "b": 2})
+        2
+        >>> cache.get_many(["a", "b", "c"])
+        {'a': 1, 'b': 2}
+        """
+        wanted: dict[Any, Any] = dict.fromkeys(keys)
+        found = ((key, self.get(key, ENOVAL, retry=True)) for key in wanted)
+        return {key: value for key, value in found if value is not ENOVAL}
+
+    @suggesting
+    def set_many(
+        self: Any,
+        mapping: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]],
+        expire: float | timedelta | None = None,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> int:
+        """Stores or replaces many values, all of them or none, in one transaction.
+
+        Args:
+            mapping: A mapping, or an iterable of pairs of key and value.
+            expire: As for `set`, for all of them.
+            tag: As for `set`, for all of them.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            How many were stored. In a `FanoutCache` 0 where others were writing all the time.
+
+        Raises:
+            Timeout: Others were writing all the time.
+            TypeError, ValueError: As `set`; nothing is stored then.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.set_many([("a", 1), ("b", 2)], expire=60, tag="letters")
+        2
+        """
+        given: Any = mapping
+        pairs = [(key, given[key]) for key in given.keys()] if hasattr(given, "keys") else list(given)  # noqa: SIM118
+        for pair in pairs:
+            if len(pair) != 2:
+                raise ValueError(f"mapping must be a mapping or hold pairs of key and value, not {pair!r:.100}")
+        if not pairs:
+            return 0
+        with self._transact_many(retry) as begun:
+            if not begun:
+                return 0
+            for key, value in pairs:
+                self.set(key, value, expire=expire, tag=tag, retry=True)
+        return len(pairs)
+
+    def delete_many(self: Any, keys: Iterable[Any], retry: bool = False) -> int:
+        """Removes the entries of many keys, all of them or none, in one transaction.
+
+        Args:
+            keys: The keys.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            How many were there. In a `FanoutCache` 0 where others were writing all the time.
+
+        Raises:
+            Timeout: Others were writing all the time.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache["a"] = 1
+        >>> cache.delete_many(["a", "b"])
+        1
+        """
+        keys = list(keys)
+        if not keys:
+            return 0
+        with self._transact_many(retry) as begun:
+            return sum(self.delete(key, retry=True) for key in keys) if begun else 0
+
+    @contextmanager
+    def _transact_many(self: Any, retry: bool) -> Generator[bool]:
+        """A transaction, and whether it was begun."""
+        with self.transact(retry):
+            yield True
+
     def evict_tag(self: Any, tag: Any, retry: bool = False) -> int:
         """Another name for `evict`."""
         return self.evict(tag, retry)  # type: ignore[no-any-return]
 
-    def lock(self: Any, name: Any, expire: float | None = None) -> Lock:
+    @suggesting
+    def lock(self: Any, name: Any, expire: float | timedelta | None = None) -> Lock:
         """A lock for all processes that use the directory.
 
         Args:

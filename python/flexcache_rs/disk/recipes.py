@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flexcache_rs._core import DiskCache, DiskHold
-from flexcache_rs.disk.checks import expiry, ignored, number, whole
+from flexcache_rs._suggest import suggesting
+from flexcache_rs.disk.checks import duration, expiry, ignored, number, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import (
     Memoized,
@@ -27,6 +28,7 @@ from flexcache_rs.disk.memoize import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
 __all__ = [
     "Averager",
@@ -54,11 +56,15 @@ class SharedCache(Protocol):
         """The value of a key."""
         ...
 
-    def set(self, key: Any, value: Any, *, expire: float | None = ..., tag: Any = ..., retry: bool = ...) -> bool:
+    def set(
+        self, key: Any, value: Any, *, expire: float | timedelta | None = ..., tag: Any = ..., retry: bool = ...
+    ) -> bool:
         """Stores or replaces."""
         ...
 
-    def add(self, key: Any, value: Any, *, expire: float | None = ..., tag: Any = ..., retry: bool = ...) -> bool:
+    def add(
+        self, key: Any, value: Any, *, expire: float | timedelta | None = ..., tag: Any = ..., retry: bool = ...
+    ) -> bool:
         """Stores where there is no live value."""
         ...
 
@@ -76,7 +82,8 @@ class SharedCache(Protocol):
 class _Recipe:
     """A key of a cache, and how to store under it."""
 
-    def __init__(self, cache: SharedCache, key: Any, expire: float | None = None, tag: Any = None) -> None:
+    @suggesting
+    def __init__(self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None) -> None:
         self._cache = cache
         self._key = key
         self._expire = expiry(expire)
@@ -124,8 +131,9 @@ class _Hold(DiskHold):
 
     _kind = "lock"
 
+    @suggesting
     def __init__(
-        self, cache: SharedCache, key: Any, expire: float | None = None, tag: Any = None, *, value: int = 1
+        self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None, *, value: int = 1
     ) -> None:
         # For ever is what None says.
         expire = expiry(expire, above=0)
@@ -236,12 +244,13 @@ class BoundedSemaphore(_Hold):
 
     _kind = "places"
 
+    @suggesting
     def __init__(
         self,
         cache: SharedCache,
         key: Any,
         value: int = 1,
-        expire: float | None = None,
+        expire: float | timedelta | None = None,
         tag: Any = None,
     ) -> None:
         super().__init__(cache, key, expire, tag, value=whole("value", value, least=1, most=2**62))
@@ -285,12 +294,13 @@ class _Bucket(_Recipe):
             return 0.0
 
 
+@suggesting
 def throttle(
     cache: SharedCache,
     count: float,
-    seconds: float,
+    seconds: float | timedelta,
     name: str | None = None,
-    expire: float | None = None,
+    expire: float | timedelta | None = None,
     tag: Any = None,
     time_func: Callable[[], float] = time.time,
     sleep_func: Callable[[float], object] = time.sleep,
@@ -319,7 +329,7 @@ def throttle(
     ('answer', 'answer')
     """
     count = number("count", count, least=1)
-    seconds = number("seconds", seconds, above=0)
+    seconds = duration("seconds", seconds, above=0)
     expiry(expire)
 
     def decorate(function: Callable[P, R_co]) -> Callable[P, R_co]:
@@ -337,11 +347,12 @@ def throttle(
     return decorate
 
 
+@suggesting
 def barrier(
     cache: SharedCache,
     lock_factory: Callable[..., Any],
     name: str | None = None,
-    expire: float | None = None,
+    expire: float | timedelta | None = None,
     tag: Any = None,
 ) -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
     """A decorator that lets one call of a function run at a time, over all processes.
@@ -385,9 +396,10 @@ def _start(task: Callable[[], object], name: str) -> None:
         _logger.warning("no thread could be started to compute %s early", name, exc_info=True)
 
 
+@suggesting
 def memoize_stampede(
     cache: SharedCache,
-    expire: float,
+    expire: float | timedelta,
     name: str | None = None,
     typed: bool = False,
     tag: Any = None,

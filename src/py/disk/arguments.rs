@@ -3,7 +3,7 @@
 use flexcache_disk::Entry;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyTuple};
+use pyo3::types::{PyBool, PyDelta, PyFloat, PyTuple};
 
 use super::datum::{Datum, to_object};
 use crate::py::object::integer::shown;
@@ -59,21 +59,29 @@ impl WithDetails {
     }
 }
 
-/// Seconds to live: a real number, no bool, and not NaN. What is 0 or less has expired at once.
+/// Seconds to live: a real number or a timedelta, no bool, and not NaN. What is 0 or less has expired at once.
 pub(super) struct Expire(pub(super) f64);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Expire {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        let number = if object.is_instance_of::<PyBool>() { None } else { object.extract::<f64>().ok() };
+        let number = if object.is_instance_of::<PyBool>() {
+            None
+        } else if let Ok(number) = object.extract::<f64>() {
+            Some(number)
+        } else if object.is_instance_of::<PyDelta>() {
+            Some(object.call_method0("total_seconds")?.extract()?)
+        } else {
+            None
+        };
         match number {
             Some(number) if number.is_nan() => {
                 Err(PyValueError::new_err("expire must be a number of seconds, not NaN; None is for ever"))
             }
             Some(number) => Ok(Self(number)),
             None => Err(PyTypeError::new_err(format!(
-                "expire must be a number of seconds or None, not {}",
+                "expire must be a number of seconds, a timedelta or None, not {}",
                 shown(&object)
             ))),
         }

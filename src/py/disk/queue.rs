@@ -9,12 +9,13 @@
 use flexcache_disk::{Key, Label, Side, ValueRef};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::arguments::{Expire, OptionalArgument, WithDetails, encode_tag, expire_time};
 use super::cache::DiskCache;
 use super::datum::to_object;
 use super::wall_clock::now;
+use crate::py::object::did_you_mean;
 
 impl DiskCache {
     fn end_of_queue<'py>(
@@ -81,7 +82,8 @@ impl DiskCache {
     /// >>> cache = Cache()
     /// >>> cache.push("first"), cache.push("job", prefix="jobs")
     /// (500000000000000, 'jobs-500000000000000')
-    #[pyo3(signature = (value, prefix=None, side="back", expire=None, read=false, tag=None, retry=false))]
+    #[pyo3(signature = (value, prefix=None, side="back", expire=None, read=false, tag=None, retry=false, **unknown),
+        text_signature = "($self, /, value, prefix=None, side='back', expire=None, read=False, tag=None, retry=False)")]
     fn push<'py>(
         &self,
         value: &Bound<'py, PyAny>,
@@ -91,7 +93,10 @@ impl DiskCache {
         read: bool,
         tag: Option<&Bound<'py, PyAny>>,
         retry: bool,
+        unknown: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let allowed = ["value", "prefix", "side", "expire", "read", "tag", "retry"];
+        did_you_mean::refuse("push", unknown, &allowed)?;
         let (py, side) = (value.py(), self::side(side)?);
         let (now, rules) = (now(py)?, self.rules(py)?);
         let tag = encode_tag(tag)?;

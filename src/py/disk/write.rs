@@ -5,10 +5,12 @@
 use flexcache_disk::{Key, Label};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::arguments::{Expire, WithDetails, encode_tag, expire_time};
 use super::cache::DiskCache;
 use super::wall_clock::now;
+use crate::py::object::did_you_mean;
 
 impl DiskCache {
     fn put(
@@ -77,7 +79,9 @@ impl DiskCache {
     /// >>> cache = Cache()
     /// >>> cache.set("answer", 42, expire=60, tag="numbers")
     /// True
-    #[pyo3(signature = (key, value, expire=None, read=false, tag=None, retry=false))]
+    #[pyo3(signature = (key, value, expire=None, read=false, tag=None, retry=false, **unknown),
+        text_signature = "($self, /, key, value, expire=None, read=False, tag=None, retry=False)")]
+    #[expect(clippy::too_many_arguments, reason = "the signature is python-diskcache's")]
     fn set(
         &self,
         key: &Bound<'_, PyAny>,
@@ -86,7 +90,9 @@ impl DiskCache {
         read: bool,
         tag: Option<&Bound<'_, PyAny>>,
         retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
+        did_you_mean::refuse("set", unknown, &["key", "value", "expire", "read", "tag", "retry"])?;
         self.put(key, value, expire, read, tag, retry, false)
     }
 
@@ -103,7 +109,9 @@ impl DiskCache {
     /// >>> cache = Cache()
     /// >>> cache.add("answer", 42), cache.add("answer", 43), cache["answer"]
     /// (True, False, 42)
-    #[pyo3(signature = (key, value, expire=None, read=false, tag=None, retry=false))]
+    #[pyo3(signature = (key, value, expire=None, read=false, tag=None, retry=false, **unknown),
+        text_signature = "($self, /, key, value, expire=None, read=False, tag=None, retry=False)")]
+    #[expect(clippy::too_many_arguments, reason = "the signature is python-diskcache's")]
     fn add(
         &self,
         key: &Bound<'_, PyAny>,
@@ -112,7 +120,9 @@ impl DiskCache {
         read: bool,
         tag: Option<&Bound<'_, PyAny>>,
         retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
+        did_you_mean::refuse("add", unknown, &["key", "value", "expire", "read", "tag", "retry"])?;
         self.put(key, value, expire, read, tag, retry, true)
     }
 
@@ -207,8 +217,16 @@ impl DiskCache {
     /// >>> cache["a"] = 1
     /// >>> cache.touch("a", expire=60), cache.touch("b")
     /// (True, False)
-    #[pyo3(signature = (key, expire=None, retry=false))]
-    fn touch(&self, key: &Bound<'_, PyAny>, expire: Option<Expire>, retry: bool) -> PyResult<bool> {
+    #[pyo3(signature = (key, expire=None, retry=false, **unknown),
+        text_signature = "($self, /, key, expire=None, retry=False)")]
+    fn touch(
+        &self,
+        key: &Bound<'_, PyAny>,
+        expire: Option<Expire>,
+        retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<bool> {
+        did_you_mean::refuse("touch", unknown, &["key", "expire", "retry"])?;
         let py = key.py();
         let (datum, raw) = self.encode_key(key)?;
         let key = Key { datum: datum.borrow()?, raw };

@@ -5,12 +5,13 @@
 
 use std::num::NonZeroU64;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::any_store::AnyStore;
-use super::constructor::{self, ConstructorArguments};
+use super::constructor;
 use super::entries::missing;
 use super::options::{OptionalArgument, OrRaise};
 use super::state::FlexCache;
@@ -18,6 +19,7 @@ use super::stats::CacheStats;
 use super::terms::IfPresent;
 use super::views::{CacheIterator, CacheView, What};
 use super::{fast, mapping, pickle, repr};
+use crate::py::object::did_you_mean;
 use crate::py::removal::aclose;
 use crate::py::removal::notifier::RemovalNotifier;
 
@@ -25,66 +27,26 @@ use crate::py::removal::notifier::RemovalNotifier;
 impl FlexCache {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (eviction_policy=OptionalArgument::ABSENT, scan_interval=OptionalArgument::ABSENT, max_items=OptionalArgument::ABSENT,
-        max_bytes=OptionalArgument::ABSENT, *, default_ttl=OptionalArgument::ABSENT, thread_safe=OptionalArgument::ABSENT, shards=OptionalArgument::ABSENT,
-        background_expiry=OptionalArgument::ABSENT, on_evict=OptionalArgument::ABSENT, store=OptionalArgument::ABSENT,
-        coherence=OptionalArgument::ABSENT, lease=OptionalArgument::ABSENT, lease_wait=OptionalArgument::ABSENT,
-        negative_ttl=OptionalArgument::ABSENT, name=OptionalArgument::ABSENT, record=OptionalArgument::ABSENT,
-        record_limit=OptionalArgument::ABSENT),
-        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, store=None, coherence='strict', lease=30.0, lease_wait=30.0, negative_ttl=None, name=None, record=None, record_limit=10000000)")]
-    #[expect(clippy::too_many_arguments, reason = "the constructor is the cache's whole configuration")]
+    #[pyo3(signature = (*args, **options),
+        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, weigher=None, close_values=True, store=None, coherence='strict', lease=30.0, lease_wait=30.0, negative_ttl=None, name=None, record=None, record_limit=10000000)")]
     fn new(
         class: &Bound<'_, PyType>,
-        eviction_policy: OptionalArgument<'_>,
-        scan_interval: OptionalArgument<'_>,
-        max_items: OptionalArgument<'_>,
-        max_bytes: OptionalArgument<'_>,
-        default_ttl: OptionalArgument<'_>,
-        thread_safe: OptionalArgument<'_>,
-        shards: OptionalArgument<'_>,
-        background_expiry: OptionalArgument<'_>,
-        on_evict: OptionalArgument<'_>,
-        store: OptionalArgument<'_>,
-        coherence: OptionalArgument<'_>,
-        lease: OptionalArgument<'_>,
-        lease_wait: OptionalArgument<'_>,
-        negative_ttl: OptionalArgument<'_>,
-        name: OptionalArgument<'_>,
-        record: OptionalArgument<'_>,
-        record_limit: OptionalArgument<'_>,
+        args: &Bound<'_, PyTuple>,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         fast::finalize_instances_of(class);
         fast::hurry_instances_of(class);
-        let arguments = ConstructorArguments {
-            eviction_policy,
-            scan_interval,
-            max_items,
-            max_bytes,
-            default_ttl,
-            thread_safe,
-            shards,
-            background_expiry,
-            on_evict,
-            store,
-            coherence,
-            lease,
-            lease_wait,
-            negative_ttl,
-            name,
-            record,
-            record_limit,
-        };
-        arguments.construct(class.py())
+        constructor::make(class, args, options)
     }
 
-    /// Makes a cache with a name known; takes any arguments, so that a subclass may pass its own on.
-    #[pyo3(signature = (*_args, **_options))]
+    /// Configures a cache whose class has an `__init__` of its own, and makes a name known.
+    #[pyo3(signature = (*args, **options))]
     fn __init__(
         this: &Bound<'_, Self>,
-        _args: &Bound<'_, PyTuple>,
-        _options: Option<&Bound<'_, PyDict>>,
+        args: &Bound<'_, PyTuple>,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
-        constructor::register(this)
+        constructor::initialize(this, args, options)
     }
 
     // `get`, `put`, `set`, `[]`, `[]=` and `in` enter through `fast`: the methods are put on the
@@ -136,14 +98,17 @@ impl FlexCache {
     /// >>> cache = FlexCache()
     /// >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
     /// (True, False, 1)
-    #[pyo3(signature = (key, value, ttl=None, *, tags=None))]
+    #[pyo3(signature = (key, value, ttl=None, *, tags=None, **unknown),
+        text_signature = "($self, key, value, ttl=None, *, tags=None)")]
     fn add(
         this: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
         tags: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
+        did_you_mean::refuse("add", unknown, &["key", "value", "ttl", "tags"])?;
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
         let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
         Self::write(&this.as_borrowed(), key, value, ttl, tags, IfPresent::Keep)
@@ -230,7 +195,17 @@ impl FlexCache {
     /// >>> cache["a"] = 1
     /// >>> cache.touch("a", None), cache.ttl("a")
     /// (True, None)
-    fn touch(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (key, ttl=OptionalArgument::ABSENT, **unknown), text_signature = "($self, key, ttl)")]
+    fn touch(
+        this: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        ttl: OptionalArgument<'_>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<bool> {
+        did_you_mean::refuse("touch", unknown, &["key", "ttl"])?;
+        let Some(ttl) = ttl.0 else {
+            return Err(PyTypeError::new_err("touch() missing required argument: 'ttl'"));
+        };
         Self::set_ttl(this, key.as_borrowed(), ttl.as_borrowed())
     }
 
@@ -267,13 +242,16 @@ impl FlexCache {
     /// >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
     /// >>> cache.get_many(["a", "b", "c"])
     /// {'a': 1, 'b': 2}
-    #[pyo3(signature = (mapping, ttl=None, *, tags=None))]
+    #[pyo3(signature = (mapping, ttl=None, *, tags=None, **unknown),
+        text_signature = "($self, mapping, ttl=None, *, tags=None)")]
     fn set_many(
         this: &Bound<'_, Self>,
         mapping: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
         tags: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        did_you_mean::refuse("set_many", unknown, &["mapping", "ttl", "tags"])?;
         Self::write_many(this, mapping, ttl, tags)
     }
 
@@ -374,13 +352,16 @@ impl FlexCache {
     /// >>> cache.resize(max_items=1)
     /// >>> list(cache)
     /// ['c']
-    #[pyo3(signature = (*, max_items=None, max_bytes=None))]
+    #[pyo3(signature = (*, max_items=None, max_bytes=None, **unknown),
+        text_signature = "($self, *, max_items=None, max_bytes=None)")]
     fn resize(
         &self,
         py: Python<'_>,
         max_items: Option<&Bound<'_, PyAny>>,
         max_bytes: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        did_you_mean::refuse("resize", unknown, &["max_items", "max_bytes"])?;
         self.change_limits(py, max_items, max_bytes)
     }
 
@@ -407,14 +388,7 @@ impl FlexCache {
         pickle::set_state(this, state)
     }
 
-    /// The number of entries; the same as `len(cache)`. O(1), and O(1) more for each entry that
-    /// has expired.
-    #[getter]
-    fn items(&self, py: Python<'_>) -> PyResult<usize> {
-        self.__len__(py)
-    }
-
-    /// The sum of the sizes of all entries: of 1 each, or what `item_size` said. O(1), and O(1)
+    /// The sum of the sizes of all entries: of 1 each, or what `item_size` or the weigher said. O(1), and O(1)
     /// more for each entry that has expired.
     #[getter]
     fn bytes(&self, py: Python<'_>) -> PyResult<u128> {
@@ -432,13 +406,13 @@ impl FlexCache {
     }
 
     /// A view of the keys, the next victim first. O(1); iterating is O(n) and survives changes.
-    fn keys(this: &Bound<'_, Self>) -> CacheView {
-        CacheView::new(this, What::Keys)
+    fn keys(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        CacheView::of(this, What::Keys)
     }
 
     /// A view of the values, in the order of :meth:`keys`. O(1).
-    fn values(this: &Bound<'_, Self>) -> CacheView {
-        CacheView::new(this, What::Values)
+    fn values(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        CacheView::of(this, What::Values)
     }
 
     /// A view of the pairs of key and value, in the order of :meth:`keys`. O(1).
@@ -449,8 +423,8 @@ impl FlexCache {
     /// >>> _ = cache["a"]
     /// >>> list(cache.entries())
     /// [('b', 2), ('a', 1)]
-    fn entries(this: &Bound<'_, Self>) -> CacheView {
-        CacheView::new(this, What::Entries)
+    fn entries(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        CacheView::of(this, What::Entries)
     }
 
     /// What the cache has counted so far, as a :class:`CacheStats`. O(1).

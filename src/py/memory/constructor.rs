@@ -1,25 +1,22 @@
 //! From the arguments of `FlexCache(...)` to a cache.
 
-use std::ffi::c_void;
-use std::mem::transmute;
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flexcache_core::Limits;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::any_store::{AnyStore, PolicyName};
 use super::core_errors::out_of_memory;
-use super::options::{self, OptionalArgument, Options};
-use super::state::{self, Callbacks, FlexCache};
+use super::options::{self, OptionalArgument, Options, Recording};
+use super::state::{self, Callbacks, FlexCache, Setup};
 use super::stores;
 use super::tier::Tier;
-use crate::py::object::entered::entered;
+use super::weigher::Weigher;
 use crate::py::object::running_python::call;
 use crate::py::object::{did_you_mean, duration};
 use crate::py::store::seam::Coherence;
@@ -30,8 +27,8 @@ const LEASE_SECONDS: f64 = 30.0;
 /// How long a load waits for another one beyond this cache, where nothing else is said.
 const LEASE_WAIT: Duration = Duration::from_secs(30);
 
-/// What the constructor takes.
-const OPTIONS: [&str; 17] = [
+/// What the constructor takes, the first ones also by position.
+const OPTIONS: [&str; 19] = [
     "eviction_policy",
     "scan_interval",
     "max_items",
@@ -41,6 +38,8 @@ const OPTIONS: [&str; 17] = [
     "shards",
     "background_expiry",
     "on_evict",
+    "weigher",
+    "close_values",
     "store",
     "coherence",
     "lease",
@@ -51,110 +50,195 @@ const OPTIONS: [&str; 17] = [
     "record_limit",
 ];
 
-/// The constructor as PyO3 made it.
-static MADE_BY_PYO3: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+/// How many may be given by position.
+const POSITIONAL: usize = 4;
 
-/// The constructor: PyO3's, with messages that say what was probably meant.
-unsafe extern "C" fn new(
-    class: *mut ffi::PyTypeObject,
-    args: *mut ffi::PyObject,
-    options: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    let made_by_pyo3 = MADE_BY_PYO3.load(Ordering::Relaxed);
-    // SAFETY: the interpreter calls attached, with a class, a tuple, and a dict or null; what was stored is a
-    // constructor or null.
-    unsafe {
-        entered(ptr::null_mut(), |py| {
-            let of = Borrowed::from_ptr(py, class.cast()).cast_unchecked::<PyType>();
-            let known = match Borrowed::from_ptr_or_opt(py, options) {
-                Some(options) => check_names(&options.cast_unchecked::<PyDict>()),
-                None => Ok(()),
-            };
-            let construct = transmute::<*mut c_void, Option<ffi::newfunc>>(made_by_pyo3);
-            let made = known.and_then(|()| {
-                let made = construct.map_or(ptr::null_mut(), |construct| construct(class, args, options));
-                if made.is_null() { Err(PyErr::fetch(py)) } else { Ok(made) }
-            });
-            made.map_err(|error| of_subclass(&of, error))
-        })
-    }
-}
+/// Says, beside a configuration, that it is a pickle's: it counts whatever the class does in `__init__`.
+pub(super) const OF_A_PICKLE: &str = "_of_a_pickle";
 
-fn check_names(options: &Bound<'_, PyDict>) -> PyResult<()> {
-    for name in options.keys() {
-        let Ok(name) = name.cast_into::<PyString>() else { continue };
-        let name = name.to_string_lossy();
-        if !OPTIONS.contains(&&*name) {
-            let message = did_you_mean::unexpected("FlexCache", &name, &OPTIONS);
-            return Err(PyTypeError::new_err(message));
+/// Makes a cache of a class.
+///
+/// A subclass with an `__init__` of its own says there how it is configured, by what it passes to
+/// `super().__init__()`. Its arguments are taken for options until then, if they are such.
+pub(super) fn make(
+    class: &Bound<'_, PyType>,
+    args: &Bound<'_, PyTuple>,
+    options: Option<&Bound<'_, PyDict>>,
+) -> PyResult<FlexCache> {
+    let py = class.py();
+    let (base, of) = (state::type_of(py).as_type_ptr(), class.as_type_ptr());
+    // SAFETY: both are types, and the thread is attached.
+    let (has_own_init, has_own_new) = unsafe {
+        let initializer = |class: *mut ffi::PyTypeObject| (*class).tp_init.map_or(0, |init| init as usize);
+        let constructor = |class: *mut ffi::PyTypeObject| (*class).tp_new.map_or(0, |new| new as usize);
+        (initializer(of) != initializer(base), constructor(of) != constructor(base))
+    };
+    let given = !args.is_empty() || options.is_some_and(|options| !options.is_empty());
+    let of_a_pickle = options.map_or(Ok(false), |options| options.contains(OF_A_PICKLE))?;
+    let is_provisional = has_own_init && !of_a_pickle && !(has_own_new && given);
+    let arguments = ConstructorArguments::bind(args, options);
+    let parts = match arguments.and_then(|arguments| arguments.construct(py)) {
+        Ok(parts) => parts,
+        Err(error) if is_provisional && error.is_instance_of::<PyException>(py) => {
+            ConstructorArguments::bind(&PyTuple::empty(py), None)?.construct(py)?
         }
+        Err(error) if has_own_init && !of_a_pickle => return Err(of_subclass(class, error)),
+        Err(error) => return Err(error),
+    };
+    let Parts { setup, rest, first } = parts;
+    if !is_provisional {
+        setup.start_recording(py, first.limits().weight.is_some())?;
     }
-    Ok(())
+    let cache = FlexCache::of(setup, rest.into_iter(), first, rand::random());
+    cache.is_provisional.store(is_provisional, Ordering::Relaxed);
+    Ok(cache)
 }
 
-/// Says of arguments that a subclass takes in its `__init__` alone that `__new__` gets them too.
+/// `FlexCache.__init__`: configures a cache whose class has an `__init__` of its own.
+pub(super) fn initialize(
+    cache: &Bound<'_, FlexCache>,
+    args: &Bound<'_, PyTuple>,
+    options: Option<&Bound<'_, PyDict>>,
+) -> PyResult<()> {
+    let (py, this) = (cache.py(), cache.get());
+    if this.is_provisional.load(Ordering::Relaxed) {
+        if !args.is_empty() || options.is_some_and(|options| !options.is_empty()) {
+            let Parts { setup, rest, first } = ConstructorArguments::bind(args, options)?.construct(py)?;
+            this.configure(py, setup, rest.into_iter(), first)?;
+        }
+        this.start_recording(py, this.limits(py)?.weight.is_some())?;
+        this.slow_path.store(this.needs_slow_path(), Ordering::Release);
+        this.is_provisional.store(false, Ordering::Relaxed);
+    }
+    register(cache)
+}
+
+/// Says of arguments that the `__new__` of a subclass passes on what it may pass.
 fn of_subclass(class: &Bound<'_, PyType>, error: PyErr) -> PyErr {
     let py = class.py();
-    let base = state::type_of(py);
-    let initializer = |class: &Bound<'_, PyType>| {
-        // SAFETY: it is a type, and the thread is attached.
-        unsafe { (*class.as_type_ptr()).tp_init }.map_or(0, |initialize| initialize as usize)
-    };
-    let has_own = initializer(class) != initializer(&base);
-    if !has_own || !error.is_instance_of::<PyTypeError>(py) {
+    if !error.is_instance_of::<PyTypeError>(py) {
         return error;
     }
     let Ok(name) = class.name() else { return error };
     let told = PyTypeError::new_err(format!(
-        "{name}() passes its arguments to FlexCache.__new__, which has others: {}. Give {name} a __new__ beside its \
-         __init__, which calls super().__new__(cls, max_items=...) with FlexCache's options",
+        "{name}.__new__() passes arguments to FlexCache.__new__() that are not its options: {}. Call \
+         super().__new__(cls) there, and super().__init__(max_items=...) with FlexCache's options in __init__",
         error.value(py)
     ));
     told.set_cause(py, Some(error));
     told
 }
 
-/// Puts the constructor in its slot, before anyone can make a subclass.
-///
-/// The type belongs to the process, so a module that is initialized a second time, in a subinterpreter for instance, finds
-/// our constructor there: it must not take that for PyO3's.
-pub(crate) fn install(py: Python<'_>) {
-    let of = state::type_of(py).as_type_ptr();
-    // SAFETY: the type is ours and made on the heap; the thread is attached.
-    unsafe {
-        if MADE_BY_PYO3.load(Ordering::Relaxed).is_null() {
-            let made_by_pyo3 = (*of).tp_new.map_or(ptr::null_mut(), |construct| construct as *mut c_void);
-            MADE_BY_PYO3.store(made_by_pyo3, Ordering::Relaxed);
-        }
-        (*of).tp_new = Some(new);
-        ffi::PyType_Modified(of);
-    }
-}
-
 /// What the constructor was called with.
-pub(super) struct ConstructorArguments<'py> {
-    pub(super) eviction_policy: OptionalArgument<'py>,
-    pub(super) scan_interval: OptionalArgument<'py>,
-    pub(super) max_items: OptionalArgument<'py>,
-    pub(super) max_bytes: OptionalArgument<'py>,
-    pub(super) default_ttl: OptionalArgument<'py>,
-    pub(super) thread_safe: OptionalArgument<'py>,
-    pub(super) shards: OptionalArgument<'py>,
-    pub(super) background_expiry: OptionalArgument<'py>,
-    pub(super) on_evict: OptionalArgument<'py>,
-    pub(super) store: OptionalArgument<'py>,
-    pub(super) coherence: OptionalArgument<'py>,
-    pub(super) lease: OptionalArgument<'py>,
-    pub(super) lease_wait: OptionalArgument<'py>,
-    pub(super) negative_ttl: OptionalArgument<'py>,
-    pub(super) name: OptionalArgument<'py>,
-    pub(super) record: OptionalArgument<'py>,
-    pub(super) record_limit: OptionalArgument<'py>,
+struct ConstructorArguments<'py> {
+    eviction_policy: OptionalArgument<'py>,
+    scan_interval: OptionalArgument<'py>,
+    max_items: OptionalArgument<'py>,
+    max_bytes: OptionalArgument<'py>,
+    default_ttl: OptionalArgument<'py>,
+    thread_safe: OptionalArgument<'py>,
+    shards: OptionalArgument<'py>,
+    background_expiry: OptionalArgument<'py>,
+    on_evict: OptionalArgument<'py>,
+    weigher: OptionalArgument<'py>,
+    close_values: OptionalArgument<'py>,
+    store: OptionalArgument<'py>,
+    coherence: OptionalArgument<'py>,
+    lease: OptionalArgument<'py>,
+    lease_wait: OptionalArgument<'py>,
+    negative_ttl: OptionalArgument<'py>,
+    name: OptionalArgument<'py>,
+    record: OptionalArgument<'py>,
+    record_limit: OptionalArgument<'py>,
 }
 
-impl ConstructorArguments<'_> {
-    /// Checks the arguments and makes the cache.
-    pub(super) fn construct(self, py: Python<'_>) -> PyResult<FlexCache> {
+/// What a cache is made of.
+struct Parts {
+    setup: Setup,
+    rest: Vec<AnyStore>,
+    first: AnyStore,
+}
+
+impl<'py> ConstructorArguments<'py> {
+    /// Finds out which argument is which.
+    fn bind(args: &Bound<'py, PyTuple>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Self> {
+        let mut given = [const { OptionalArgument::ABSENT }; OPTIONS.len()];
+        if args.len() > POSITIONAL {
+            return Err(PyTypeError::new_err(format!(
+                "FlexCache() takes at most {POSITIONAL} positional arguments ({}), not {}; write the others with their \
+                 names, such as {}=",
+                OPTIONS[..POSITIONAL].join(", "),
+                args.len(),
+                OPTIONS[POSITIONAL],
+            )));
+        }
+        for (place, argument) in given.iter_mut().zip(args) {
+            place.0 = Some(argument);
+        }
+        for (name, argument) in options.into_iter().flatten() {
+            let Ok(name) = name.cast_into::<PyString>() else {
+                return Err(PyTypeError::new_err("keywords must be strings"));
+            };
+            let name = name.to_string_lossy();
+            match OPTIONS.iter().position(|option| *option == name) {
+                Some(at) if given[at].0.is_none() => given[at].0 = Some(argument),
+                Some(_) => {
+                    let message = format!("FlexCache() got multiple values for argument '{name}'");
+                    return Err(PyTypeError::new_err(message));
+                }
+                None if name == OF_A_PICKLE => {}
+                None => {
+                    let message = did_you_mean::unexpected("FlexCache", &name, &OPTIONS);
+                    return Err(PyTypeError::new_err(message));
+                }
+            }
+        }
+        let [
+            eviction_policy,
+            scan_interval,
+            max_items,
+            max_bytes,
+            default_ttl,
+            thread_safe,
+            shards,
+            background_expiry,
+            on_evict,
+            weigher,
+            close_values,
+            store,
+            coherence,
+            lease,
+            lease_wait,
+            negative_ttl,
+            name,
+            record,
+            record_limit,
+        ] = given;
+        Ok(Self {
+            eviction_policy,
+            scan_interval,
+            max_items,
+            max_bytes,
+            default_ttl,
+            thread_safe,
+            shards,
+            background_expiry,
+            on_evict,
+            weigher,
+            close_values,
+            store,
+            coherence,
+            lease,
+            lease_wait,
+            negative_ttl,
+            name,
+            record,
+            record_limit,
+        })
+    }
+
+    /// Checks the arguments and makes what the cache is made of.
+    fn construct(self, py: Python<'_>) -> PyResult<Parts> {
         if let Some(given) = &self.eviction_policy.0 {
             options::no_size(given)?;
         }
@@ -163,6 +247,10 @@ impl ConstructorArguments<'_> {
             self.max_items.or(0, |most| options::count("max_items", most))?,
             self.max_bytes.or(0, |most| options::count("max_bytes", most))?,
         );
+        let path = self.record.or(None, options::record)?;
+        let limit =
+            self.record_limit.or(options::MOST_RECORDED, |most| options::count("record_limit", most))?;
+        let weigher = self.weigher.or(None, Weigher::of)?;
         let has_store = self.store.0.as_ref().is_some_and(|store| !store.is_none());
         let options = Options {
             // A policy of the user's keeps its own order; ours is only that of iteration.
@@ -177,10 +265,9 @@ impl ConstructorArguments<'_> {
             negative_ttl: self.negative_ttl.or(None, |ttl| options::negative_ttl(ttl, has_store))?,
             name: self.name.or(None, |name| options::text("name", name))?,
             runs_hooks: !named.is_some_and(|policy| PolicyName::OF_MAPPINGS.contains(&policy)),
-            record: self.record.or(None, options::record)?,
-            record_limit: self
-                .record_limit
-                .or(options::MOST_RECORDED, |most| options::count("record_limit", most))?,
+            closes_values: self.close_values.or(true, |flag| options::flag("close_values", flag))?,
+            weigher: weigher.as_ref().map(|weigher| weigher.of),
+            record: path.map(|path| Box::new(Recording { path, limit })),
         };
         let lease = self.lease.or(Some(LEASE_SECONDS), options::lease)?;
         let lease_wait = self
@@ -188,6 +275,7 @@ impl ConstructorArguments<'_> {
             .or(LEASE_WAIT, |most| duration::interval("lease_wait", most).map(Duration::from_nanos))?;
         let callbacks = Callbacks {
             on_evict: self.on_evict.or(None, |callback| options::callable("on_evict", callback))?,
+            weigher,
             policy: self.eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
             tier: match self.store.0.filter(|store| !store.is_none()) {
                 Some(store) => {
@@ -206,7 +294,7 @@ impl ConstructorArguments<'_> {
         };
         let first = store(0).map_err(out_of_memory)?;
         let rest = (1..options.shards).map(store).collect::<Result<Vec<_>, _>>().map_err(out_of_memory)?;
-        FlexCache::build(py, options, callbacks, rest.into_iter(), first, rand::random())
+        Ok(Parts { setup: Setup::new(py, options, callbacks)?, rest, first })
     }
 }
 

@@ -21,7 +21,6 @@ use super::terms::{IfPresent, Terms};
 use super::{load_in_thread, mapping};
 use crate::py::object::did_you_mean;
 use crate::py::object::entered::entered;
-use crate::py::object::hooks;
 use crate::py::object::running_python::attached;
 
 /// A method's parameters: how many must be given, and all their names.
@@ -304,7 +303,7 @@ unsafe fn write<const SITE: u8>(
     let (cache, key, value, ttl) =
         unsafe { (cache_of(py, this), object(py, key), object(py, value), given(py, ttl)) };
     let hash = cache.get().hash(key)?;
-    let weight = if cache.get().options.runs_hooks { hooks::weight(&value)? } else { 1 };
+    let weight = cache.get().weight_of(key, value)?;
     if ttl.is_none() && weight == 1 && cache.get().write_if_plain::<SITE>(key, value, hash).is_ok() {
         return Ok(());
     }

@@ -1,10 +1,10 @@
 //! How a cache begins and ends.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use flexcache_core::{Cause, Clock, TryBox};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -14,9 +14,10 @@ use super::core_errors::out_of_memory;
 use super::custom_policy;
 use super::expiry;
 use super::lookup::Shards;
-use super::options::Options;
+use super::options::{Options, Recording};
 use super::policy_turn::Gate;
-use super::state::{Callbacks, FlexCache};
+use super::state::{Callbacks, FlexCache, Setup};
+use super::weight;
 use crate::py::object::running_python::decref;
 use crate::py::process::background::Watch;
 use crate::py::process::clock::SystemClock;
@@ -38,59 +39,88 @@ impl FlexCache {
         first: AnyStore,
         seed: u64,
     ) -> PyResult<Self> {
-        if let Some(policy) = &callbacks.policy {
-            custom_policy::check(policy.bind(py))?;
-            if options.shards > 1 {
-                return Err(PyValueError::new_err(format!(
-                    "shards must be 1 with an eviction policy written in Python, not {}",
-                    options.shards
-                )));
-            }
-        }
-        if callbacks.tier.is_some() && callbacks.policy.is_some() {
-            return Err(PyValueError::new_err(
-                "store must be None with an eviction policy written in Python",
+        let setup = Setup::new(py, options, callbacks)?;
+        let sized = first.limits().weight.is_some();
+        setup.start_recording(py, sized)?;
+        Ok(Self::of(setup, stores, first, seed))
+    }
+
+    /// A cache of stores that are there, with what it is configured to be.
+    pub(super) fn of(
+        setup: Setup,
+        stores: impl Iterator<Item = AnyStore>,
+        first: AnyStore,
+        seed: u64,
+    ) -> Self {
+        let cache = Self {
+            // The background thread is one more that uses the cache.
+            shards: Shards::new(stores, first, setup.waits()),
+            seed,
+            plain_writes: AtomicBool::new(false),
+            weighed_by: AtomicU8::new(weight::NOBODY),
+            in_python: AtomicBool::new(false),
+            last_scan: AtomicU64::new(SystemClock.now()),
+            finalized: AtomicBool::new(false),
+            slow_path: AtomicBool::new(true),
+            is_provisional: AtomicBool::new(false),
+            computed: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            initial: setup,
+            configured: OnceLock::new(),
+        };
+        cache.take_paths();
+        cache
+    }
+
+    /// Puts another configuration in place of the one that the cache was made with.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` where the cache has been used: what it has would be lost.
+    pub(super) fn configure(
+        &self,
+        py: Python<'_>,
+        setup: Setup,
+        stores: impl Iterator<Item = AnyStore>,
+        first: AnyStore,
+    ) -> PyResult<()> {
+        let waits = setup.waits();
+        let unused = !self.notifier.observers.want_any()
+            && self.configured.get().is_none()
+            && self.shards.replace_if_unused(py, stores, first, waits)?;
+        let setup = TryBox::new(setup).map_err(out_of_memory)?;
+        if !unused || self.configured.set(setup).is_err() {
+            return Err(PyRuntimeError::new_err(
+                "FlexCache.__init__() configures a cache that nothing has been done with; call super().__init__() \
+                 before anything is stored, computed or listened to",
             ));
         }
-        let sized = first.limits().weight.is_some();
-        let recorder = options
-            .record
-            .clone()
-            .map(|path| Recorder::start(py, path, options.record_limit, sized))
-            .transpose()?;
-        let waits = options.thread_safe || options.background.is_some();
-        let count = usize::try_from(options.shards).unwrap_or(1);
-        let absent =
-            options.negative_ttl.map(|ttl| TryBox::new(AbsentKeys::new(ttl, count, waits)?)).transpose();
-        Ok(Self {
-            absent: absent.map_err(out_of_memory)?,
-            // The background thread is one more that uses the cache.
-            shards: Shards::new(stores, first, waits),
-            seed,
-            plain_writes: callbacks.on_evict.is_none()
-                && callbacks.policy.is_none()
-                && options.default_ttl.is_none(),
-            default_ttl: options.default_ttl,
-            gate: callbacks.policy.is_some().then(Gate::default),
-            watch: options.background.map(|interval| Arc::new(Watch::new(interval, expiry::DUTIES))),
-            finalized: AtomicBool::new(false),
-            in_python: AtomicBool::new(false),
-            notifier: RemovalNotifier::new(callbacks.on_evict, options.runs_hooks),
-            slow_path: AtomicBool::new(
-                recorder.is_some() || callbacks.tier.is_some() || callbacks.policy.is_some(),
-            ),
-            tier: callbacks.tier.map(TryBox::new).transpose().map_err(out_of_memory)?,
-            recorder,
-            options,
-            policy: Guard::new(callbacks.policy, true),
-            last_scan: AtomicU64::new(SystemClock.now()),
-        })
+        self.take_paths();
+        Ok(())
+    }
+
+    /// Chooses the ways that lookups and writes take.
+    fn take_paths(&self) {
+        let setup: &Setup = self;
+        let is_weighed = setup.options.weigher.is_some();
+        let plain = !setup.notifier.listens
+            && setup.gate.is_none()
+            && setup.options.default_ttl.is_none()
+            && !is_weighed;
+        self.plain_writes.store(plain, Ordering::Release);
+        let weighed_by = match (is_weighed, setup.options.runs_hooks) {
+            (true, _) => weight::FUNCTION,
+            (false, true) => weight::VALUE,
+            (false, false) => weight::NOBODY,
+        };
+        self.weighed_by.store(weighed_by, Ordering::Release);
+        self.slow_path.store(self.needs_slow_path(), Ordering::Release);
     }
 
     /// Removes every entry, ends the trace, and waits for the hooks that the background thread has.
     pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
         let emptied = self.remove_all(py, Cause::Closed);
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = self.recorder.get() {
             recorder.finish(py);
         }
         self.notifier.closing.wait(py)?;
@@ -100,7 +130,7 @@ impl FlexCache {
     /// The same, with an awaitable for the hooks that the running event loop has.
     pub(super) fn end_awaitably<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.remove_all(py, Cause::Closed)?;
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = self.recorder.get() {
             recorder.finish(py);
         }
         self.notifier.closing.gather(py)
@@ -119,20 +149,19 @@ impl FlexCache {
             });
             visited.unwrap_or(Ok(()))?;
         }
-        for shard in self.absent.iter().flat_map(|absent| absent.shards.iter()) {
-            let visited = shard.try_with(py, |shard| shard.visit(|object| visit.call(object)));
-            visited.unwrap_or(Ok(()))?;
-        }
-        self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
-        self.tier.as_ref().map_or(Ok(()), |tier| tier.traverse(visit))?;
-        self.notifier.traverse(py, visit)
+        self.configured.get().map_or(Ok(()), |setup| setup.visit_references(py, visit))?;
+        self.initial.visit_references(py, visit)
     }
 
     /// Drops what the cache refers to, for the collector.
     pub(super) fn drop_references(&self, py: Python<'_>) {
         self.remove_all_silently(py);
-        self.notifier.clear(py);
-        drop(self.policy.with(py, Option::take));
+        for setup in [Some(&self.initial), self.configured.get().map(|setup| &**setup)].into_iter().flatten()
+        {
+            setup.notifier.clear(py);
+            drop(setup.policy.with(py, Option::take));
+            drop(setup.weigher.with(py, Option::take));
+        }
     }
 
     /// The end of the cache: removes whatever is in it. Nothing is raised, for nobody is there
@@ -173,9 +202,76 @@ impl FlexCache {
     }
 }
 
+impl Setup {
+    /// Checks what goes with what.
+    pub(super) fn new(py: Python<'_>, options: Options, callbacks: Callbacks) -> PyResult<Self> {
+        if let Some(policy) = &callbacks.policy {
+            custom_policy::check(policy.bind(py))?;
+            if options.shards > 1 {
+                return Err(PyValueError::new_err(format!(
+                    "shards must be 1 with an eviction policy written in Python, not {}",
+                    options.shards
+                )));
+            }
+        }
+        if callbacks.tier.is_some() && callbacks.policy.is_some() {
+            return Err(PyValueError::new_err(
+                "store must be None with an eviction policy written in Python",
+            ));
+        }
+        let waits = options.thread_safe || options.background.is_some();
+        let count = usize::try_from(options.shards).unwrap_or(1);
+        let absent =
+            options.negative_ttl.map(|ttl| TryBox::new(AbsentKeys::new(ttl, count, waits)?)).transpose();
+        let closes = options.runs_hooks && options.closes_values;
+        Ok(Self {
+            absent: absent.map_err(out_of_memory)?,
+            gate: callbacks.policy.is_some().then(Gate::default),
+            watch: options.background.map(|interval| Arc::new(Watch::new(interval, expiry::DUTIES))),
+            notifier: RemovalNotifier::new(callbacks.on_evict, closes),
+            tier: callbacks.tier.map(TryBox::new).transpose().map_err(out_of_memory)?,
+            recorder: OnceLock::new(),
+            weigher: Guard::new(callbacks.weigher.map(|weigher| weigher.function), true),
+            policy: Guard::new(callbacks.policy, true),
+            options,
+        })
+    }
+
+    /// Whether calls wait for one another.
+    fn waits(&self) -> bool {
+        self.options.thread_safe || self.options.background.is_some()
+    }
+
+    /// Begins the trace that was asked for, unless it has begun.
+    pub(super) fn start_recording(&self, py: Python<'_>, sized: bool) -> PyResult<()> {
+        if let Some(Recording { path, limit }) = self.options.record.as_deref()
+            && self.recorder.get().is_none()
+        {
+            let recorder = Recorder::start(py, path.clone(), *limit, sized)?;
+            let _ = self.recorder.set(recorder);
+        }
+        Ok(())
+    }
+
+    fn visit_references(&self, py: Python<'_>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for shard in self.absent.iter().flat_map(|absent| absent.shards.iter()) {
+            let visited = shard.try_with(py, |shard| shard.visit(|object| visit.call(object)));
+            visited.unwrap_or(Ok(()))?;
+        }
+        self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
+        self.weigher.try_with(py, |weigher| visit.call(&*weigher)).unwrap_or(Ok(()))?;
+        self.tier.as_ref().map_or(Ok(()), |tier| tier.traverse(visit))?;
+        self.notifier.traverse(py, visit)
+    }
+}
+
 impl Drop for FlexCache {
     fn drop(&mut self) {
-        let has_absent = self.absent.as_mut().is_some_and(|absent| !absent.is_empty());
+        let setup = match self.configured.get_mut() {
+            Some(setup) => &mut **setup,
+            None => &mut self.initial,
+        };
+        let has_absent = setup.absent.as_mut().is_some_and(|absent| !absent.is_empty());
         if !has_absent && self.shards.iter_mut().all(|shard| shard.get_mut().len() == 0) {
             return;
         }

@@ -165,6 +165,8 @@ struct Wait {
     own: Option<(Arc<Load>, u64)>,
     /// The task that computes, which an event loop keeps only weakly.
     task: Option<Py<PyAny>>,
+    /// Whether a lookup that found nothing led here.
+    looked_up: bool,
 }
 
 enum Step {
@@ -368,6 +370,10 @@ impl Joining<'_, '_> {
             }
         }
         let result = load.result(py);
+        let has_waited = self.wait.as_ref().is_some_and(|wait| wait.looked_up && wait.task.is_none());
+        if has_waited && matches!(result, Some(Ok(_))) {
+            self.cache.get().count_wait();
+        }
         if let Some(wait) = self.wait.take() {
             wait.leave(py, self.cache)?;
         }
@@ -396,7 +402,9 @@ impl Loading {
             due: AtomicBool::new(false),
         };
         let landing = Bound::new(py, landing)?;
-        let waits = |load, task| Wait { load, wake: None, sleeper: 0, timer: None, own: None, task };
+        let looked_up = self.how == How::Join;
+        let waits =
+            |load, task| Wait { load, wake: None, sleeper: 0, timer: None, own: None, task, looked_up };
         let wait = match self.cache.get().join(py, &load, self.how)? {
             Joined::Other(other) => waits(other, None),
             Joined::Leads => {

@@ -15,7 +15,6 @@ use super::leasing::{Asks, Turn, end_lease, failure_for_others, take_turn, wait_
 use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
-use crate::py::object::hooks;
 use crate::py::object::running_python::{call, detached};
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::load_circle::{
@@ -106,7 +105,7 @@ fn store(
 ) -> PyResult<bool> {
     let py = cache.py();
     let key = load.key.bind_borrowed(py);
-    let weight = hooks::weight(&value.as_borrowed())?;
+    let weight = cache.get().weight_of(key, value.as_borrowed())?;
     let origin = Origin::Landing(load);
     let terms = Terms { tags, origin, ..Terms::new(weight, IfPresent::Replace) };
     let hash = load.hash();
@@ -279,6 +278,9 @@ pub(super) fn run(
                     continue;
                 }
                 if let Some(value) = wait(cache, &other)? {
+                    if how == How::Join {
+                        cache.get().count_wait();
+                    }
                     return Ok(value);
                 }
                 // One that is over, but was never landed, is in nobody's way any more.
@@ -331,6 +333,7 @@ pub(crate) fn get_or_set(
                 factory.repr()?
             )));
         }
+        cache.get().count_load();
         if store(cache, &handle.get().0, &value, ttl, &tags)? {
             cache.get().notify_load(key, &value);
         }

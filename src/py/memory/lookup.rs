@@ -6,7 +6,9 @@
 //! times. What is to be done with the slot is done in the same locked section that found it, so
 //! no two equal keys can get in.
 
+use std::mem;
 use std::ops::{Deref, DerefMut};
+use std::sync::OnceLock;
 
 use flexcache_core::{OutOfMemory, Slot};
 use hashbrown::HashMap;
@@ -59,43 +61,67 @@ impl DerefMut for Shard {
 /// The stores of a cache: one, or several among which the keys are divided by hash.
 pub(crate) struct Shards {
     first: Guard<Shard>,
-    rest: Box<[Guard<Shard>]>,
+    /// Nothing where there is but one.
+    rest: OnceLock<Box<[Guard<Shard>]>>,
 }
 
 impl Shards {
-    pub(crate) fn new(mut stores: impl Iterator<Item = AnyStore>, first: AnyStore, waits: bool) -> Self {
-        Self {
-            first: Guard::new(Shard::new(first), waits),
-            rest: stores.by_ref().map(|store| Guard::new(Shard::new(store), waits)).collect(),
+    pub(crate) fn new(stores: impl Iterator<Item = AnyStore>, first: AnyStore, waits: bool) -> Self {
+        let shards = Self { first: Guard::new(Shard::new(first), waits), rest: OnceLock::new() };
+        shards.add(stores, waits);
+        shards
+    }
+
+    /// Adds shards to the only one.
+    fn add(&self, stores: impl Iterator<Item = AnyStore>, waits: bool) {
+        let rest: Box<[_]> = stores.map(|store| Guard::new(Shard::new(store), waits)).collect();
+        if !rest.is_empty() {
+            let _ = self.rest.set(rest);
         }
+    }
+
+    /// Puts other stores in place of the only one, if nothing has been stored in it; whether it did.
+    pub(super) fn replace_if_unused(
+        &self,
+        py: Python<'_>,
+        stores: impl Iterator<Item = AnyStore>,
+        first: AnyStore,
+        waits: bool,
+    ) -> PyResult<bool> {
+        let replaced = self.first.with(py, |shard| {
+            let unused = shard.len() == 0 && shard.loads.is_empty() && self.rest.get().is_none();
+            unused.then(|| {
+                self.add(stores, waits);
+                mem::replace(shard, Shard::new(first))
+            })
+        })?;
+        Ok(replaced.is_some())
     }
 
     #[inline(always)]
     pub(crate) fn of(&self, hash: u64) -> &Guard<Shard> {
-        if self.rest.is_empty() {
-            return &self.first;
-        }
+        let Some(rest) = self.rest.get() else { return &self.first };
         // These bits are used neither to choose a bucket nor to choose a segment, in a table of
         // any size that fits in memory.
-        let shard = ((hash >> 46) % (self.rest.len() as u64 + 1)) as usize;
-        if shard == 0 { &self.first } else { &self.rest[shard - 1] }
+        let shard = ((hash >> 46) % (rest.len() as u64 + 1)) as usize;
+        if shard == 0 { &self.first } else { &rest[shard - 1] }
     }
 
     /// Bytes allocated for shards beside the first, without what is in them.
     pub(super) fn allocated_bytes(&self) -> usize {
-        size_of_val(&*self.rest)
+        self.rest.get().map_or(0, |rest| size_of_val(&**rest))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Guard<Shard>> {
-        std::iter::once(&self.first).chain(&self.rest)
+        std::iter::once(&self.first).chain(self.rest.get().into_iter().flatten())
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Guard<Shard>> {
-        std::iter::once(&mut self.first).chain(&mut self.rest)
+        std::iter::once(&mut self.first).chain(self.rest.get_mut().into_iter().flatten())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.rest.len() + 1
+        self.rest.get().map_or(0, |rest| rest.len()) + 1
     }
 
     /// Finds `key` and runs `step` with what was found, in one locked section.

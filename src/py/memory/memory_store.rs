@@ -14,7 +14,6 @@ use pyo3::types::PyString;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::duration;
-use crate::py::object::hooks;
 use crate::py::object::key::python_hash;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::loads::{Leader, Load, LoadLease, Origin};
@@ -189,7 +188,7 @@ impl Store for MemoryStore {
             if mode == PutMode::Add && present {
                 return Ok(PutResult::Present);
             }
-            let (hash, weight) = (cache.get().hash(key)?, hooks::weight(&value)?);
+            let (hash, weight) = (cache.get().hash(key)?, cache.get().weight_of(key, value)?);
             let if_present = if mode == PutMode::Add { IfPresent::Keep } else { IfPresent::Replace };
             let deadline = seconds.and_then(|seconds| duration::after(seconds).deadline());
             let terms = Terms { deadline, tags, origin, ..Terms::new(weight, if_present) };

@@ -37,4 +37,6 @@ pub(crate) mod through;
 pub(crate) mod tier;
 pub(crate) mod ttl;
 pub(crate) mod views;
+pub(crate) mod weigher;
+pub(crate) mod weight;
 pub(crate) mod write;

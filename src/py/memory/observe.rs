@@ -35,7 +35,7 @@ impl FlexCache {
             WriteOutcome::Inserted => Event::Insert,
             WriteOutcome::Updated => Event::Update,
         };
-        if let Some(recorder) = self.recorder.as_ref().filter(|_| weight != 1) {
+        if let Some(recorder) = self.recorder.get().filter(|_| weight != 1) {
             recorder.stored(hash, weight);
         }
         if self.notifier.observers.want(event) {
@@ -64,14 +64,24 @@ impl FlexCache {
     }
 
     /// Whether the fast path does not do for lookups and writes.
-    fn needs_slow_path(&self) -> bool {
+    pub(super) fn needs_slow_path(&self) -> bool {
         self.is_observed() || self.tier.is_some() || self.gate.is_some()
     }
 
     /// Whether anybody wants to be told of lookups and writes.
     #[inline]
     pub(super) fn is_observed(&self) -> bool {
-        self.notifier.observers.want_any() || self.recorder.is_some()
+        self.notifier.observers.want_any() || self.recorder.get().is_some()
+    }
+
+    /// Counts a value that was computed.
+    pub(super) fn count_load(&self) {
+        self.computed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a lookup that found nothing, and got what another computed.
+    pub(super) fn count_wait(&self) {
+        self.waited.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Tells of a value that was computed.

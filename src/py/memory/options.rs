@@ -23,6 +23,20 @@ const LONGEST_LEASE: Nanos = 86_400_000_000_000;
 /// How many lookups are recorded where nothing else is said.
 pub(crate) const MOST_RECORDED: u64 = 10_000_000;
 
+/// What a weigher is called with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weighed {
+    Value,
+    KeyAndValue,
+}
+
+/// A trace to write.
+pub(crate) struct Recording {
+    pub(crate) path: PathBuf,
+    /// How many lookups to record at most.
+    pub(crate) limit: u64,
+}
+
 /// What a cache was asked to be.
 pub(crate) struct Options {
     pub(crate) policy: PolicyName,
@@ -34,13 +48,15 @@ pub(crate) struct Options {
     pub(crate) background: Option<Nanos>,
     /// For how long a key that the store does not have is not looked up again; `None` where it is each time.
     pub(crate) negative_ttl: Option<Nanos>,
-    pub(crate) name: Option<String>,
+    pub(crate) name: Option<Box<str>>,
     /// Whether values' own methods are called when they come and go.
     pub(crate) runs_hooks: bool,
+    /// Whether values' `close` and `aclose` are called when they go.
+    pub(crate) closes_values: bool,
+    /// What a function of the user's that says what an entry weighs is called with.
+    pub(crate) weigher: Option<Weighed>,
     /// The trace to write.
-    pub(crate) record: Option<PathBuf>,
-    /// How many lookups to record at most.
-    pub(crate) record_limit: u64,
+    pub(crate) record: Option<Box<Recording>>,
 }
 
 impl Default for Options {
@@ -55,8 +71,9 @@ impl Default for Options {
             negative_ttl: None,
             name: None,
             runs_hooks: true,
+            closes_values: true,
+            weigher: None,
             record: None,
-            record_limit: MOST_RECORDED,
         }
     }
 }
@@ -170,12 +187,12 @@ pub(crate) fn flag(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(flag.is_true())
 }
 
-pub(crate) fn text(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+pub(crate) fn text(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Box<str>>> {
     if value.is_none() {
         return Ok(None);
     }
     let text = value.cast::<PyString>().map_err(|_| wrong_type(argument, "a str or None", value))?;
-    text.extract().map(Some)
+    Ok(Some(text.extract::<String>()?.into_boxed_str()))
 }
 
 fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {

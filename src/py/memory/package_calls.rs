@@ -27,6 +27,10 @@ impl FlexCache {
     }
 
     /// A value was computed.
+    fn _count_load(&self) {
+        self.count_load();
+    }
+
     fn _loaded(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
         self.notify_load(key, value);
     }

@@ -13,6 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
+use super::constructor::OF_A_PICKLE;
 use super::core_errors::{out_of_memory, try_with_capacity};
 use super::options::{self, Options};
 use super::state::{self, Callbacks, FlexCache};
@@ -20,7 +21,6 @@ use super::terms::{IfPresent, Terms};
 use crate::py::object::duration::{Ttl, seconds, seconds_until};
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::fallible;
-use crate::py::object::hooks;
 use crate::py::process::clock::SystemClock;
 
 /// The moment of a deadline, in seconds since 1970.
@@ -64,8 +64,14 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
     if let Some(on_evict) = cache.get().notifier.listener(py)? {
         arguments.set_item("on_evict", on_evict)?;
     }
+    if let Some(weigher) = cache.get().own_weigher(py)? {
+        arguments.set_item("weigher", weigher.function)?;
+    }
+    if !options.closes_values {
+        arguments.set_item("close_values", false)?;
+    }
     if let Some(name) = &options.name {
-        arguments.set_item("name", name)?;
+        arguments.set_item("name", &**name)?;
     }
     if let Some(ttl) = options.negative_ttl {
         arguments.set_item("negative_ttl", seconds(ttl))?;
@@ -86,7 +92,9 @@ pub(crate) fn restore<'py>(
     // As pickle does with other objects: what a subclass does in `__init__`, or in a `__new__` of
     // other arguments, is not done again.
     let args = PyTuple::new(class.py(), [class])?;
-    state::type_of(class.py()).call_method(intern!(class.py(), "__new__"), args, Some(configuration))
+    let configuration = configuration.copy()?;
+    configuration.set_item(OF_A_PICKLE, true)?;
+    state::type_of(class.py()).call_method(intern!(class.py(), "__new__"), args, Some(&configuration))
 }
 
 /// `__reduce__`: how to make the cache, and its state.
@@ -162,7 +170,7 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
         let this = cache.get();
         let hash = this.hash(borrowed)?;
-        let weight = hooks::weight(&value.as_borrowed())?;
+        let weight = this.weight_of(borrowed, value.as_borrowed())?;
         // Past a policy of the user's, which knows the entry already.
         let deadline = this.deadline(ttl)?;
         let terms = Terms { deadline, tags: &tags, ..Terms::new(weight, IfPresent::Replace) };
@@ -227,7 +235,8 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     // One file cannot hold two traces.
     let options = Options { name: options.name.clone(), record: None, ..*options };
     let tier = original.tier.as_ref().map(|tier| tier.share(py));
-    let callbacks = Callbacks { on_evict: original.notifier.listener(py)?, policy: None, tier };
+    let weigher = original.own_weigher(py)?;
+    let callbacks = Callbacks { on_evict: original.notifier.listener(py)?, policy: None, weigher, tier };
     let mut stores = stores.into_iter();
     let Some(first) = stores.next() else { unreachable!("a cache has at least one shard") };
     let made = FlexCache::build(py, options, callbacks, stores, first, original.seed())?;

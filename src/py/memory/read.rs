@@ -41,7 +41,7 @@ impl FlexCache {
             self.read_store(key, hash)?
         };
         if self.slow_path.load(Ordering::Relaxed) {
-            if let Some(recorder) = &self.recorder {
+            if let Some(recorder) = self.recorder.get() {
                 recorder.looked_up(hash);
             }
             self.notify_lookup(key, value.as_ref());

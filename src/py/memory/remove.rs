@@ -62,7 +62,7 @@ impl FlexCache {
     #[inline]
     pub(crate) fn remove_or_raise_fast(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
         let py = key.py();
-        if !self.plain_writes || self.slow_path.load(Ordering::Relaxed) {
+        if !self.plain_writes.load(Ordering::Relaxed) || self.slow_path.load(Ordering::Relaxed) {
             return attached(py, |_| self.remove_or_raise(&key));
         }
         let hash = self.hash(key)?;

@@ -2,8 +2,9 @@
 //!
 //! The steps of its calls are in the files above, the calls themselves in `cache` and `fast`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use flexcache_core::TryBox;
 use pyo3::prelude::*;
@@ -16,7 +17,7 @@ use super::lookup::Shards;
 use super::options::Options;
 use super::policy_turn::{Gate, Turn};
 use super::tier::Tier;
-use crate::py::object::duration::Ttl;
+use super::weigher::Weigher;
 use crate::py::object::key;
 use crate::py::object::running_python::next;
 use crate::py::process::background::Watch;
@@ -28,6 +29,7 @@ use crate::py::removal::notifier::RemovalNotifier;
 pub(crate) struct Callbacks {
     pub(crate) on_evict: Option<Py<PyAny>>,
     pub(crate) policy: Option<Py<PyAny>>,
+    pub(crate) weigher: Option<Weigher>,
     /// What lasts, behind the cache.
     pub(crate) tier: Option<Tier>,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Callbacks {
 ///         (the default) removes it whenever something is stored or counted.
 ///     max_items: the largest number of entries; 0 (the default) for no limit.
 ///     max_bytes: the largest sum of sizes; 0 (the default) for no limit. An entry's size is what
-///         its value's method item_size() returns, or 1.
+///         the weigher or its value's method item_size() returns, or 1.
 ///     default_ttl: how long an entry lives where put() says nothing else: seconds as int or
 ///         float, a timedelta, or a datetime (a naive one in local time); None or float("inf") for ever.
 ///     thread_safe: False leaves out the waiting on builds without a GIL; two threads that meet
@@ -55,6 +57,11 @@ pub(crate) struct Callbacks {
 ///         anyone touching the cache, or the least seconds between two such removals.
 ///     on_evict: called as on_evict(key, value, reason) after an entry left, with a reason of
 ///         "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
+///     weigher: called with a value, or with a key and a value, to get the entry's size, an integer
+///         from 0; None (the default) for what the value's method item_size() returns, or 1.
+///         flexcache_rs.size_of estimates bytes.
+///     close_values: False leaves values alone when their entries leave: close() and aclose() are not
+///         called.
 ///     store: what the cache is to be in front of: a `Cache` or `FanoutCache` of
 ///         `flexcache_rs.disk`, or an object of your own with the methods of `flexcache_rs.Store`.
 ///         What is not in memory is looked up there, a write goes to both, and what is evicted from
@@ -96,27 +103,52 @@ pub(crate) struct FlexCache {
     /// Goes into every hash.
     pub(super) seed: u64,
     /// Whether a put has nothing to do but to store: nobody listens, nothing expires.
-    pub(super) plain_writes: bool,
-    pub(super) default_ttl: Option<Ttl>,
-    /// The turn to talk to a policy written in Python; `None` for a built-in one.
-    pub(super) gate: Option<Gate>,
-    pub(crate) options: Options,
-    pub(super) policy: Guard<Option<Py<PyAny>>>,
-    pub(super) notifier: Arc<RemovalNotifier>,
+    pub(super) plain_writes: AtomicBool,
+    /// Who says what an entry weighs: one of those in `weight`.
+    pub(super) weighed_by: AtomicU8,
     /// Whether `[]=` and `del` are the subclass's own, in Python.
     pub(super) in_python: AtomicBool,
     pub(super) last_scan: AtomicU64,
-    pub(super) watch: Option<Arc<Watch>>,
     /// The finalizer has run: what comes in after that is removed without hooks, whose code the
     /// collector may have taken apart.
     pub(super) finalized: AtomicBool,
     /// Whether lookups and writes take the slow path: there is somebody to tell of them, a tier, or a policy written in
     /// Python.
     pub(super) slow_path: AtomicBool,
-    pub(super) recorder: Option<Arc<Recorder>>,
+    /// Whether `__init__` is still to say how the cache is configured.
+    pub(super) is_provisional: AtomicBool,
+    /// How many values were computed.
+    pub(super) computed: AtomicU64,
+    /// How many lookups found nothing, and got what another computed.
+    pub(super) waited: AtomicU64,
+    /// What the cache was made with.
+    pub(super) initial: Setup,
+    /// What `__init__` of a subclass made of it. It is never replaced: others may be using it.
+    pub(super) configured: OnceLock<TryBox<Setup>>,
+}
+
+/// What a cache is configured to be, beside what every hit needs.
+pub(crate) struct Setup {
+    /// The turn to talk to a policy written in Python; `None` for a built-in one.
+    pub(super) gate: Option<Gate>,
+    pub(crate) options: Options,
+    pub(super) policy: Guard<Option<Py<PyAny>>>,
+    pub(super) weigher: Guard<Option<Py<PyAny>>>,
+    pub(super) notifier: Arc<RemovalNotifier>,
+    pub(super) watch: Option<Arc<Watch>>,
+    pub(super) recorder: OnceLock<Arc<Recorder>>,
     pub(crate) tier: Option<TryBox<Tier>>,
     /// Keys that the store behind the tier was found not to have, where such are remembered.
     pub(super) absent: Option<TryBox<AbsentKeys>>,
+}
+
+impl Deref for FlexCache {
+    type Target = Setup;
+
+    #[inline]
+    fn deref(&self) -> &Setup {
+        self.configured.get().map_or(&self.initial, |configured| &**configured)
+    }
 }
 
 /// The type object, for those who change its slots.

@@ -1,5 +1,7 @@
 //! `CacheStats`: what a cache has counted, at one moment.
 
+use std::sync::atomic::Ordering;
+
 use flexcache_core::Stats;
 use pyo3::prelude::*;
 
@@ -10,10 +12,12 @@ use super::state::FlexCache;
 #[pyclass(frozen, eq, get_all, module = "flexcache_rs")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct CacheStats {
-    /// Reads that found a live entry.
+    /// Reads that found a live entry, or got what another call was computing.
     hits: u64,
     /// Reads that found none.
     misses: u64,
+    /// Values that get_or_set(), aget_or_set() and memoized functions computed, kept or not.
+    loads: u64,
     /// Entries stored under a key that had none.
     insertions: u64,
     /// Values replaced.
@@ -33,10 +37,11 @@ pub(crate) struct CacheStats {
 }
 
 impl CacheStats {
-    pub(crate) fn new(counted: Stats, hook_errors: u64, items: usize, bytes: u128) -> Self {
+    pub(crate) fn new(counted: Stats, loads: u64, hook_errors: u64, items: usize, bytes: u128) -> Self {
         Self {
             hits: counted.hits,
             misses: counted.misses,
+            loads,
             insertions: counted.insertions,
             updates: counted.updates,
             evictions: counted.evictions,
@@ -60,9 +65,11 @@ impl CacheStats {
     }
 
     fn __repr__(&self) -> String {
+        // Nothing of what a cache does not do.
+        let loads = if self.loads == 0 { String::new() } else { format!(", loads={}", self.loads) };
         format!(
             "CacheStats(hits={}, misses={}, insertions={}, updates={}, evictions={}, expirations={}, \
-             removals={}, hook_errors={}, items={}, bytes={})",
+             removals={}, hook_errors={}, items={}, bytes={}{loads})",
             self.hits,
             self.misses,
             self.insertions,
@@ -83,8 +90,12 @@ impl FlexCache {
         for shard in self.shards.iter() {
             counted = counted + shard.with(py, |store| store.stats())?;
         }
+        // Who waited for another's result was counted as a miss when nothing was found.
+        let waited = self.waited.load(Ordering::Relaxed).min(counted.misses);
+        (counted.hits, counted.misses) = (counted.hits + waited, counted.misses - waited);
         Ok(CacheStats::new(
             counted,
+            self.computed.load(Ordering::Relaxed),
             self.notifier.hook_errors.count(),
             self.sum(py, AnyStore::len)?,
             self.sum(py, |store| u128::from(store.weight()))?,
@@ -96,6 +107,8 @@ impl FlexCache {
         for shard in self.shards.iter() {
             shard.with(py, |store| store.reset_stats())?;
         }
+        self.computed.store(0, Ordering::Relaxed);
+        self.waited.store(0, Ordering::Relaxed);
         self.notifier.hook_errors.reset();
         Ok(())
     }

@@ -19,7 +19,6 @@ use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::tier::{Freshness, Tier};
 use crate::py::object::duration::{self, seconds_until};
 use crate::py::object::encoded_key::EncodedKey;
-use crate::py::object::hooks;
 use crate::py::removal::removed_entries::RemovedEntries;
 use crate::py::store::loads::Origin;
 use crate::py::store::seam::{NewEntry, PutMode, PutResult, StoredEntry};
@@ -122,7 +121,7 @@ impl FlexCache {
             deadline: entry.seconds.and_then(|seconds| duration::after(seconds).deadline()),
             tags: &entry.tags,
             origin: Origin::Fill,
-            ..Terms::new(hooks::weight(&value)?, IfPresent::Replace)
+            ..Terms::new(self.weight_of(place.key.as_borrowed(), value)?, IfPresent::Replace)
         };
         self.keep(tier, place, value, terms, stamp)
     }

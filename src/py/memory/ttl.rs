@@ -14,7 +14,7 @@ impl FlexCache {
     pub(crate) fn deadline(&self, ttl: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Option<Nanos>> {
         match ttl {
             Some(ttl) if !ttl.is_none() => duration::ttl("ttl", ttl).map(Ttl::deadline),
-            _ => Ok(self.default_ttl.and_then(Ttl::deadline)),
+            _ => Ok(self.options.default_ttl.and_then(Ttl::deadline)),
         }
     }
 
@@ -59,6 +59,6 @@ impl FlexCache {
 
     /// The seconds that an entry lives where nothing else is said; `None` for ever.
     pub(super) fn default_seconds(&self) -> Option<f64> {
-        self.default_ttl.and_then(Ttl::deadline).map(duration::seconds_until)
+        self.options.default_ttl.and_then(Ttl::deadline).map(duration::seconds_until)
     }
 }

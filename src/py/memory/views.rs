@@ -133,15 +133,34 @@ impl CacheIterator {
 }
 
 /// The keys, values or entries of a cache, as it is whenever the view is asked.
-#[pyclass(frozen, generic, module = "flexcache_rs._core")]
+#[pyclass(frozen, subclass, generic, module = "flexcache_rs._core")]
 pub(crate) struct CacheView {
     cache: Py<FlexCache>,
     what: What,
 }
 
+/// The keys of a cache: a `KeysView`, with the operations of a set.
+#[pyclass(frozen, extends = CacheView, generic, module = "flexcache_rs._core")]
+pub(crate) struct CacheKeysView;
+
+/// The values of a cache: a `ValuesView`.
+#[pyclass(frozen, extends = CacheView, generic, module = "flexcache_rs._core")]
+pub(crate) struct CacheValuesView;
+
+/// The pairs of key and value of a cache: an `ItemsView`, with the operations of a set.
+#[pyclass(frozen, extends = CacheView, generic, module = "flexcache_rs._core")]
+pub(crate) struct CacheItemsView;
+
 impl CacheView {
-    pub(crate) fn new(cache: &Bound<'_, FlexCache>, what: What) -> Self {
-        Self { cache: cache.clone().unbind(), what }
+    /// A view of one of the three kinds.
+    pub(crate) fn of(cache: &Bound<'_, FlexCache>, what: What) -> PyResult<Py<PyAny>> {
+        let py = cache.py();
+        let view = PyClassInitializer::from(Self { cache: cache.clone().unbind(), what });
+        Ok(match what {
+            What::Keys => Py::new(py, view.add_subclass(CacheKeysView))?.into_any(),
+            What::Values => Py::new(py, view.add_subclass(CacheValuesView))?.into_any(),
+            What::Entries => Py::new(py, view.add_subclass(CacheItemsView))?.into_any(),
+        })
     }
 }
 

@@ -13,7 +13,6 @@ use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::through::Weighed;
-use crate::py::object::hooks;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::{call, decref, next};
 
@@ -28,7 +27,7 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<(), Complicated> {
-        if !self.plain_writes || self.slow_path.load(Ordering::Relaxed) {
+        if !self.plain_writes.load(Ordering::Relaxed) || self.slow_path.load(Ordering::Relaxed) {
             return Err(Complicated);
         }
         let py = key.py();
@@ -62,7 +61,7 @@ impl FlexCache {
         if_present: IfPresent,
     ) -> PyResult<bool> {
         let hash = this.get().hash(key)?;
-        let weight = if this.get().options.runs_hooks { hooks::weight(&value)? } else { 1 };
+        let weight = this.get().weight_of(key, value)?;
         let tags = options::tags(tags)?;
         Self::write_weighed(
             this,
@@ -154,7 +153,7 @@ impl FlexCache {
         let mut total = 0_u128;
         for (key, value) in entries {
             let hash = cache.hash(key.as_borrowed())?;
-            let weight = hooks::weight(&value.as_borrowed())?;
+            let weight = cache.weight_of(key.as_borrowed(), value.as_borrowed())?;
             cache.shards.of(hash).with(py, |store| store.fits_alone(weight))?.map_err(refused)?;
             total += u128::from(weight);
             weighed.push((key, value, hash, weight));

@@ -1,9 +1,11 @@
 //! Suggestions for the names of arguments: what other libraries call an argument, and what is spelt alike.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 /// Names that mean the same, in this library and in others. The one table of them.
-const SYNONYMS: [&[&str]; 8] = [
+const SYNONYMS: [&[&str]; 9] = [
     &[
         "max_items",
         "maxsize",
@@ -49,6 +51,7 @@ const SYNONYMS: [&[&str]; 8] = [
     &["eviction_policy", "policy", "eviction", "strategy", "algorithm"],
     &["on_evict", "on_eviction", "callback", "eviction_callback", "on_remove", "on_removal", "listener"],
     &["tags", "tag"],
+    &["weigher", "getsizeof", "get_size", "sizeof", "size_of", "weight", "sizer"],
     &["directory", "path", "dir", "folder", "cache_dir"],
     &["key", "key_func", "key_builder", "keyfunc", "make_key"],
 ];
@@ -94,6 +97,16 @@ pub(crate) fn unexpected(callable: &str, given: &str, allowed: &[&str]) -> Strin
         None => message += &format!("; there are {}", allowed.join(", ")),
     }
     message
+}
+
+/// Refuses what a method does not know: what was given beyond its own arguments.
+///
+/// # Errors
+///
+/// `TypeError`, if there is anything.
+pub(crate) fn refuse(method: &str, unknown: Option<&Bound<'_, PyDict>>, allowed: &[&str]) -> PyResult<()> {
+    let Some(given) = unknown.and_then(|unknown| unknown.keys().iter().next()) else { return Ok(()) };
+    Err(PyTypeError::new_err(unexpected(method, &given.str()?.to_string_lossy(), allowed)))
 }
 
 /// The message for an argument that a callable written in Python does not have.

@@ -214,6 +214,11 @@ impl CachedResult {
         if fresh { self.value(py) } else { None }
     }
 
+    /// The result or the exception, unless it is lost.
+    pub(crate) fn kept(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.value(py)
+    }
+
     /// What a store gets of it: a tuple of plain types, with moments in seconds since 1970.
     pub(crate) fn stored<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let moment = |moment: Nanos| {

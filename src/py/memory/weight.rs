@@ -1,0 +1,49 @@
+//! What an entry weighs: what its value says, or what the weigher says of it.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+
+use super::state::FlexCache;
+use super::weigher::Weigher;
+use crate::py::object::hooks;
+use crate::py::object::running_python::attached;
+
+/// The value says what it weighs, by its `item_size`.
+pub(super) const VALUE: u8 = 0;
+/// Every entry weighs 1.
+pub(super) const NOBODY: u8 = 1;
+/// The function of the user's says it.
+pub(super) const FUNCTION: u8 = 2;
+
+impl FlexCache {
+    /// What an entry weighs: 1, unless its value's `item_size` or the weigher says otherwise. Runs Python code.
+    #[inline(always)]
+    pub(crate) fn weight_of(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<u64> {
+        match self.weighed_by.load(Ordering::Relaxed) {
+            VALUE => hooks::weight(&value),
+            NOBODY => Ok(1),
+            _ => self.weight_by_function(key, value),
+        }
+    }
+
+    /// The weigher that the cache was given.
+    pub(super) fn own_weigher(&self, py: Python<'_>) -> PyResult<Option<Weigher>> {
+        let Some(of) = self.options.weigher else { return Ok(None) };
+        let function = self.weigher.with(py, |function| function.as_ref().map(|one| one.clone_ref(py)))?;
+        Ok(function.map(|function| Weigher { function, of }))
+    }
+
+    #[cold]
+    fn weight_by_function(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<u64> {
+        attached(key.py(), |py| self.own_weigher(py)?.map_or(Ok(1), |weigher| weigher.weigh(key, value)))
+    }
+}

@@ -1,0 +1,126 @@
+"""Every public callable says what was meant, where an argument has the name of another library, or is misspelt."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flexcache_rs
+from flexcache_rs import FlexCache, disk, lru_cache, memoize
+from flexcache_rs.disk import recipes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMORY = {
+    "FlexCache": {
+        **dict.fromkeys(("maxsize", "max_size", "capacity", "size", "limit", "max_entries", "maxitems"), "max_items"),
+        **dict.fromkeys(("size_limit", "maxbytes", "max_memory", "max_weight"), "max_bytes"),
+        **dict.fromkeys(("ttl", "expire", "timeout", "max_age", "expire_after", "defualt_ttl"), "default_ttl"),
+        **dict.fromkeys(("policy", "strategy", "algorithm"), "eviction_policy"),
+        **dict.fromkeys(("callback", "on_remove", "listener"), "on_evict"),
+        **dict.fromkeys(("getsizeof", "sizeof", "weight", "wiegher"), "weigher"),
+        "close_value": "close_values",
+        "shard": "shards",
+        "threadsafe": "thread_safe",
+    },
+    "resize": {"maxsize": "max_items", "capacity": "max_items", "size_limit": "max_bytes"},
+    "put": {"expire": "ttl", "timeout": "ttl", "tag": "tags"},
+    "set": {"expire": "ttl", "timeout": "ttl", "tag": "tags"},
+    "add": {"expire": "ttl", "timeout": "ttl", "tag": "tags"},
+    "touch": {"expire": "ttl", "timeout": "ttl", "seconds": "ttl"},
+    "set_many": {"expire": "ttl", "timeout": "ttl", "tag": "tags"},
+    "get_or_set": {"expire": "ttl", "timeout": "ttl", "tag": "tags"},
+    "memoize": {"maxsize": "max_items", "expire": "ttl", "timeout": "ttl", "tag": "tags", "key_builder": "key"},
+    "lru_cache": {"max_items": "maxsize", "capacity": "maxsize", "max_size": "maxsize", "type": "typed"},
+}
+ON_DISK = {
+    "Cache": {"ttl": None, "maxsize": "size_limit", "max_bytes": "size_limit", "policy": "eviction_policy"},
+    "FanoutCache": {"maxsize": "size_limit", "max_bytes": "size_limit", "policy": "eviction_policy", "shard": "shards"},
+    "Deque": {"maxsize": "maxlen", "max_items": "maxlen", "path": "directory"},
+    "FanoutIndex": {"path": "directory", "dir": "directory", "shard": "shards"},
+    "set": {"ttl": "expire", "timeout": "expire", "tags": "tag"},
+    "add": {"ttl": "expire", "timeout": "expire", "tags": "tag"},
+    "touch": {"ttl": "expire", "timeout": "expire"},
+    "push": {"ttl": "expire", "tags": "tag"},
+    "set_many": {"ttl": "expire", "tags": "tag"},
+    "memoize": {"ttl": "expire", "tags": "tag"},
+    "lock": {"ttl": "expire", "timeout": "expire"},
+    "throttle": {"ttl": "expire", "tags": "tag"},
+    "barrier": {"ttl": "expire", "tags": "tag"},
+    "memoize_stampede": {"ttl": "expire", "tags": "tag"},
+    "Lock": {"ttl": "expire", "timeout": "expire"},
+    "RLock": {"ttl": "expire", "timeout": "expire"},
+    "Averager": {"ttl": "expire", "tags": "tag"},
+    "BoundedSemaphore": {"ttl": "expire", "count": None},
+}
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("put", "set", "add"), ("key", "value")),
+    **dict.fromkeys(("touch", "lock"), ("key",)),
+    "push": ("value",),
+    "set_many": ({"a": 1},),
+    "get_or_set": ("key", int),
+}
+
+
+def rows(table: dict[str, dict[str, str | None]]) -> list[tuple[str, str, str | None]]:
+    return [(name, given, meant) for name, names in table.items() for given, meant in names.items()]
+
+
+@pytest.mark.parametrize(("name", "given", "meant"), rows(MEMORY))
+def test_in_memory(name: str, given: str, meant: str) -> None:
+    cache: Any = FlexCache()
+    plain = {"FlexCache": FlexCache, "memoize": memoize, "lru_cache": lru_cache}
+    call: Any = plain.get(name) or getattr(cache, name)
+    with pytest.raises(TypeError, match=rf"{name}\(\) .*'{given}'; did you mean {meant}=\?"):
+        call(*ARGUMENTS.get(name, ()), **{given: 1})
+    assert not cache
+
+
+@pytest.fixture(scope="module", params=[disk.Cache, disk.FanoutCache])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with request.param(tmp_path_factory.mktemp("meant") / "cache") as cache:
+        yield cache
+
+
+@pytest.mark.parametrize(("name", "given", "meant"), rows(ON_DISK))
+def test_on_disk(store: Any, name: str, given: str, meant: str | None) -> None:
+    recipe = getattr(recipes, name, None)
+    call: Any
+    arguments: tuple[Any, ...] = ()
+    if name in {"Cache", "FanoutCache", "Deque", "FanoutIndex"}:
+        call = getattr(disk, name)
+    elif recipe is not None:
+        call, arguments = recipe, (store, "key")[: 1 if name.islower() else 2]
+        arguments += (1, 1) if name == "throttle" else (recipes.Lock,) if name == "barrier" else ()
+    else:
+        call, arguments = getattr(store, name), ARGUMENTS.get(name, ())
+    hint = f"; did you mean '?{meant}" if meant else "; there are "
+    with pytest.raises(TypeError, match=f"'{given}'{hint}"):
+        call(*arguments, **{given: 1})
+    assert len(store) == 0
+
+
+def test_signatures_stay_as_they_were() -> None:
+    """What suggests is not seen in them."""
+    for of in (FlexCache, disk.Cache, disk.FanoutCache):
+        for name in ("set", "add", "touch", "set_many", "push"):
+            method = getattr(of, name, None)
+            if method is not None:
+                assert "unknown" not in str(inspect.signature(method)), (of, name)
+                assert "kwargs" not in str(inspect.signature(method)), (of, name)
+    assert str(inspect.signature(FlexCache.touch)) == "(self, /, key, ttl)"
+    with pytest.raises(TypeError, match=r"touch\(\) missing required argument: 'ttl'"):
+        FlexCache().touch("a")  # type: ignore[call-arg]
+
+
+def test_positional_mistakes() -> None:
+    with pytest.raises(TypeError, match="did you mean max_items=100"):
+        FlexCache(100)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"at most 4 positional arguments \(eviction_policy, .*default_ttl="):
+        FlexCache("lru", 0, 10, 0, 60)  # type: ignore[misc]
+    with pytest.raises(TypeError, match="multiple values for argument 'eviction_policy'"):
+        FlexCache("lru", eviction_policy="lfu")  # type: ignore[misc]
+    assert flexcache_rs.FlexCache("lru", 0, 10).max_items == 10
