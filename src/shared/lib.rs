@@ -41,4 +41,6 @@ pub use error::{Error, Result};
 pub use lease::{Lease, Token, Wait};
 pub use record::{Key, Tag, Value, kind};
 pub use segment::Patience;
-pub use terms::{Entry, Location, Options, Stamp, Stamped, Stats, Version, Written, directory_of_names};
+pub use terms::{
+    Condition, Entry, Location, Options, Put, Stamp, Stamped, Stats, Version, Written, directory_of_names,
+};

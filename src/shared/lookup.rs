@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, fence};
 use crate::clock::Now;
 use crate::error::Error;
 use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
-use crate::record::{HASH, HashedKey, Record, Value, kind};
+use crate::record::{HASH, HashedKey, Record, Tag, Value, kind};
 use crate::stripe::{Stripe, is_used};
 
 /// A read is tried so often before it asks for the lock.
@@ -44,10 +44,15 @@ enum Attempt<R> {
 pub(crate) fn tags_hold(record: &Record<'_>, table: &[AtomicU64]) -> bool {
     record.tags().iter().all(|word| {
         let word = word.load(Relaxed);
-        table
-            .get(tag_index(word))
-            .is_some_and(|version| version.load(Acquire) & TAG_VERSION == word & TAG_VERSION)
+        is_current(Tag(word), table)
     })
+}
+
+/// Whether a tag has the version that it had when it was read.
+pub(crate) fn is_current(tag: Tag, table: &[AtomicU64]) -> bool {
+    table
+        .get(tag_index(tag.0))
+        .is_some_and(|version| version.load(Acquire) & TAG_VERSION == tag.0 & TAG_VERSION)
 }
 
 /// The bits of a tag's word that are its version.
@@ -153,6 +158,35 @@ impl Stripe<'_> {
         }
         debug_assert!(is_used(word));
         Ok(Attempt::Done(Looked::Hit(result, Seen { log, place, deadline, integer })))
+    }
+
+    /// How many live entries have a tag with this place in the table.
+    pub(crate) fn count_tagged(&self, at: usize, tags: &[AtomicU64], now: &Now) -> u64 {
+        let mut count = 0;
+        for slot in self.index {
+            for _ in 0..ROUNDS {
+                let word = slot.load(Acquire);
+                let (log, place) = named(word);
+                if !is_used(word) {
+                    break;
+                }
+                let record = self.from(log, place).and_then(Record::read);
+                let is_counted = record.is_some_and(|record| {
+                    record.tags().iter().any(|tag| tag_index(tag.load(Relaxed)) == at)
+                        && record.kind() != kind::LEASE
+                        && !now.is_past(record.deadline())
+                        && tags_hold(&record, tags)
+                });
+                if self.is_intact(log, place) {
+                    count += u64::from(is_counted);
+                    break;
+                }
+                if (slot.load(Acquire) ^ word) & !USED == 0 {
+                    break; // Evicted: the slot names no record any more.
+                }
+            }
+        }
+        count
     }
 
     /// Calls `visit` with the key of every entry, each of which is copied before it is known to be intact.

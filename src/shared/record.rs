@@ -1,5 +1,6 @@
 //! A record in a log, as its words say it is. Nothing in it is believed before it is checked against the log's end.
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -299,6 +300,29 @@ impl<'a> Value<'a> {
     #[must_use]
     pub fn words(&self) -> &'a [AtomicU64] {
         &self.words[..words_for(self.bytes)]
+    }
+
+    /// Copies the bytes to `to`, which is exactly as long. Returns all words, the last one filled up with zeros, combined by
+    /// "or": with its top bits 0, the bytes are ASCII.
+    #[inline]
+    pub fn copy_to(&self, to: &mut [MaybeUninit<u8>]) -> u64 {
+        let mut all = 0;
+        let (whole, rest) = to.as_chunks_mut::<8>();
+        let words = self.words;
+        for (to, word) in whole.iter_mut().zip(words) {
+            let word = word.load(Relaxed);
+            all |= word;
+            *to = word.to_le_bytes().map(MaybeUninit::new);
+        }
+        if let Some(last) = words.get(whole.len())
+            && !rest.is_empty()
+        {
+            let word = last.load(Relaxed);
+            let bytes = word.to_le_bytes().map(MaybeUninit::new);
+            rest.copy_from_slice(&bytes[..rest.len()]);
+            all |= word;
+        }
+        all
     }
 
     /// Appends the bytes to `to`.

@@ -124,6 +124,12 @@ impl Segment {
         &self.words()[header::WORDS + self.geometry.version_of(hash)]
     }
 
+    /// The version word with this index.
+    #[inline(always)]
+    pub(crate) fn version_at(&self, index: usize) -> Option<&AtomicU64> {
+        (index < self.geometry.versions).then(|| &self.words()[header::WORDS + index])
+    }
+
     fn acquire(&self, number: usize, patience: Patience) -> Result<Acquired> {
         let mutex = self.stripe(number).mutex();
         for _ in 0..SPINS {

@@ -282,12 +282,22 @@ impl<'a> Held<'a> {
         token: [u64; 2],
         content: &Content<'_>,
     ) -> Result<bool, Fault> {
-        let Some(found) = self.find(key)? else { return Ok(false) };
-        if !has_lease(&found, token) {
+        if !self.is_leased_as(key, token)? {
             return Ok(false);
         }
         self.store(key, content)?;
         Ok(true)
+    }
+
+    /// Whether the key has the lease with this token, be it late or not.
+    pub(crate) fn is_leased_as(&self, key: &HashedKey<'_>, token: [u64; 2]) -> Result<bool, Fault> {
+        Ok(self.find(key)?.is_some_and(|found| has_lease(&found, token)))
+    }
+
+    /// Whether the key has the lease with this token, which still runs.
+    pub(crate) fn is_lease_running(&self, key: &HashedKey<'_>, token: [u64; 2]) -> Result<bool, Fault> {
+        let found = self.find(key)?;
+        Ok(found.is_some_and(|found| has_lease(&found, token) && self.is_leased(&found.record)))
     }
 
     /// Ends the lease with this token, or moves its deadline. Returns whether the key had it.
