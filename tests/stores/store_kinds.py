@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import struct
+import sys
 import threading
 import time
 import zlib
@@ -19,6 +20,7 @@ from flexcache_rs.disk import Cache, FanoutCache
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     Loaded = tuple[Any, float | None, tuple[str, ...]]
 
@@ -264,6 +266,26 @@ class FanoutKind(DiskKind):
         return shard, super().identity(key)
 
 
+class SharedKind(Kind):
+    """A cache in shared memory."""
+
+    most_tags = 255
+    shared = durable = times_out = True
+
+    def identity(self, key: Any) -> Any:
+        """As in a dict."""
+        return key
+
+    def transaction(self, store: Any) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+
+def _shared(path: Path, timeout: float = 1.0) -> Any:
+    from flexcache_rs.shared import SharedCache
+
+    return SharedCache(path / "store", max_bytes=1 << 20, lock_timeout=timeout)
+
+
 def _directory(**settings: Any) -> Callable[..., Any]:
     return lambda path, **more: Cache(path / "store", **settings, **more)
 
@@ -277,6 +299,7 @@ KINDS: tuple[Kind, ...] = (
     DiskKind("disk-network", _directory(network=True)),
     DiskKind("disk-delete", _directory(sqlite_journal_mode="delete")),
     FanoutKind("fanout", lambda path: FanoutCache(path / "store", shards=2)),
+    *((SharedKind("shared", _shared),) if sys.platform == "linux" else ()),
 )
 """All stores."""
 
