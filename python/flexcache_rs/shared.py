@@ -130,9 +130,7 @@ class SharedCache(SharedSegment):
             message = f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}"
             raise TypeError(message)
         resizes = bool(resize)
-        self._open(
-            place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resizes, serializer
-        )
+        self._open(place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resizes, serializer)
         self._options = {
             "max_bytes": max_bytes,
             "expected_item": expected_item,

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::futex;
 use crate::layout::head;
 use crate::process::Process;
-use crate::record::Key;
+use crate::record::{Key, Tag};
 use crate::segment::Patience;
 use crate::terms::{Entry, Written};
 use crate::write::Leasing;
@@ -31,6 +31,19 @@ impl Token {
     pub fn words(&self) -> [u64; 2] {
         self.words
     }
+}
+
+/// For which lease is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseTerms<'a> {
+    /// For how long.
+    pub time: Duration,
+    /// Also where there is a live value, which stays readable meanwhile.
+    pub refresh: bool,
+    /// From whoever has it.
+    pub seizes: bool,
+    /// The eviction of one of them ends the lease, unless it stands beside a value, which has tags of its own.
+    pub tags: &'a [Tag],
 }
 
 /// What became of asking for a lease.
@@ -77,26 +90,16 @@ impl SharedCache {
     ///
     /// [`Error::TooLarge`]; [`Error::Busy`] or [`Error::Timeout`] for the lock: compute without a lease then.
     pub fn lease(&self, key: Key<'_>, time: Duration, refresh: bool, patience: Patience) -> Result<Lease> {
-        self.take_lease(key, time, refresh, false, patience)
+        self.take_lease(key, &LeaseTerms { time, refresh, seizes: false, tags: &[] }, patience)
     }
 
-    /// Takes the lease of a key, for so long, from whoever has it, and where there is a live value, too.
+    /// Asks for the lease of a key under terms.
     ///
     /// # Errors
     ///
     /// As [`SharedCache::lease`].
-    pub fn seize_lease(&self, key: Key<'_>, time: Duration, patience: Patience) -> Result<Lease> {
-        self.take_lease(key, time, true, true, patience)
-    }
-
-    fn take_lease(
-        &self,
-        key: Key<'_>,
-        time: Duration,
-        refresh: bool,
-        seizes: bool,
-        patience: Patience,
-    ) -> Result<Lease> {
+    pub fn take_lease(&self, key: Key<'_>, terms: &LeaseTerms<'_>, patience: Patience) -> Result<Lease> {
+        let LeaseTerms { time, refresh, seizes, tags } = *terms;
         let this = Process::this().word();
         self.segment_with(patience, |segment, number| {
             let key = segment.hashed(key);
@@ -108,7 +111,7 @@ impl SharedCache {
                 let deadline =
                     clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
                 let (leasing, _) = segment.write(key.hash, patience, |held| {
-                    held.lease(&key, this, deadline, takes_over, refresh)
+                    held.lease(&key, [this, deadline], takes_over, refresh, tags)
                 })?;
                 match leasing {
                     Leasing::Value => return Ok(Lease::Value),

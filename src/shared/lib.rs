@@ -38,7 +38,7 @@ mod write;
 pub use cache::SharedCache;
 pub use clock::now;
 pub use error::{Error, Result};
-pub use lease::{Lease, Token, Wait};
+pub use lease::{Lease, LeaseTerms, Token, Wait};
 pub use record::{Key, Tag, Value, kind};
 pub use segment::Patience;
 pub use terms::{

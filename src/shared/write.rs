@@ -7,7 +7,7 @@ use crate::evict::Found;
 use crate::hold::{Budget, Fault, Held};
 use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
 use crate::lookup::Seen;
-use crate::record::{Content, HashedKey, LEASE_WORDS, ValueRef, kind};
+use crate::record::{Content, HashedKey, LEASE_WORDS, Tag, ValueRef, kind};
 use crate::stall::{self, Point};
 
 /// Why a call on a number did nothing.
@@ -211,10 +211,10 @@ impl<'a> Held<'a> {
     pub(crate) fn lease(
         &mut self,
         key: &HashedKey<'_>,
-        owner: u64,
-        deadline: u64,
+        [owner, deadline]: [u64; 2],
         takes_over: Option<[u64; 2]>,
         beside_value: bool,
+        tags: &[Tag],
     ) -> Result<Leasing, Fault> {
         let found = self.find(key)?;
         if let Some(found) = &found {
@@ -238,8 +238,7 @@ impl<'a> Held<'a> {
         let is_beside = value.map_or(Ok(false), |found| self.add_lease(&found, lease))?;
         if !is_beside {
             let lease = Some(lease);
-            let content =
-                Content { kind: kind::LEASE, value: ValueRef::Bytes(&[]), deadline, tags: &[], lease };
+            let content = Content { kind: kind::LEASE, value: ValueRef::Bytes(&[]), deadline, tags, lease };
             self.store(key, &content)?;
         }
         Ok(Leasing::Got { number })

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import FlexCache
@@ -20,7 +21,6 @@ from flexcache_rs.disk import Cache, FanoutCache
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     Loaded = tuple[Any, float | None, tuple[str, ...]]
 
@@ -155,6 +155,8 @@ class Kind:
         tells: whether a write says what it replaced.
         keeps: whether memory keeps copies where others' writes are to be seen at once.
         divided: whether a transaction is several commits, one for each part.
+        lags: whether a `coherence` in seconds lets what others have overwritten be served for so long.
+        tells_tags: whether an entry that is loaded has its tags.
         times_out: whether `make(directory, timeout=seconds)` bounds how long a write waits for another process.
     """
 
@@ -168,6 +170,7 @@ class Kind:
     durable = False
     tells = True
     times_out = False
+    lags = tells_tags = True
     keeps = True
     divided = False
 
@@ -204,6 +207,10 @@ class Kind:
         """Remove a key without the cache."""
         return bool(store.delete(key))
 
+    def evict(self, store: Any, tag: str) -> None:
+        """Remove the entries with a tag without the cache."""
+        store.evict(tag)
+
     def wipe(self, store: Any) -> None:
         """Remove everything without the cache."""
         store.clear()
@@ -212,6 +219,10 @@ class Kind:
         """A transaction of the calling thread."""
         transaction: AbstractContextManager[None] = store.transact()
         return transaction
+
+    def place(self, store: Any) -> Path:
+        """Where the store is."""
+        return Path(store.directory)
 
     def close(self, store: Any) -> None:
         """Give up what the store holds; it opens again when it is used."""
@@ -270,20 +281,21 @@ class SharedKind(Kind):
     """A cache in shared memory."""
 
     most_tags = 255
-    shared = durable = times_out = True
+    shared = durable = True
+    lags = tells_tags = False
 
-    def identity(self, key: Any) -> Any:
-        """As in a dict."""
-        return key
+    def place(self, store: Any) -> Path:
+        """The path of the file."""
+        return Path(store.path)
 
-    def transaction(self, store: Any) -> AbstractContextManager[None]:
-        raise NotImplementedError
+    def evict(self, store: Any, tag: str) -> None:
+        store.evict_tag(tag)
 
 
-def _shared(path: Path, timeout: float = 1.0) -> Any:
+def _shared(path: Path) -> Any:
     from flexcache_rs.shared import SharedCache
 
-    return SharedCache(path / "store", max_bytes=1 << 20, lock_timeout=timeout)
+    return SharedCache(path / "store", max_bytes=1 << 20)
 
 
 def _directory(**settings: Any) -> Callable[..., Any]:

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use flexcache_core::Stamp;
 use flexcache_shared::{
-    Condition, Entry, Error, Key, Lease as Leased, Patience, Put, SharedCache, Stamp as Version, Written,
+    Condition, Entry, Error, Key, Lease as Leased, LeaseTerms, Patience, Put, SharedCache, Stamp as Version,
+    Written,
 };
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
@@ -211,23 +212,18 @@ impl Store for SharedStore {
             }
         }
         // Before the value is computed.
-        let tags = opened.tags(py, request.tags)?;
-        let tags = request.tags.iter().map(|tag| (&**tag).into()).zip(tags).collect();
+        let versions = opened.tags(py, request.tags)?;
         let evictions = run(py, opened, SharedCache::evictions)?;
         let time = Duration::try_from_secs_f64(request.seconds).unwrap_or(Duration::MAX);
-        let lease = |patience| {
-            if request.takes_over {
-                opened.cache.seize_lease(owned.as_key(), time, patience)
-            } else {
-                // Beside a good value, which a refresh must not destroy.
-                opened.cache.lease(owned.as_key(), time, true, patience)
-            }
-        };
+        // Beside a good value, too, which a refresh must not destroy.
+        let terms = LeaseTerms { time, refresh: true, seizes: request.takes_over, tags: &versions };
+        let lease = |patience| opened.cache.take_lease(owned.as_key(), &terms, patience);
         let leased = match lease(Patience::Try) {
             Err(Error::Busy) => py.detach(|| lease(Patience::Wait)),
             result => result,
         };
         let opened = Arc::clone(opened);
+        let tags = request.tags.iter().map(|tag| (&**tag).into()).zip(versions).collect();
         match leased {
             Ok(Leased::Got(token)) => {
                 Ok(LeaseAnswer::Held(Arc::new(SharedLease { opened, key: owned, token, tags, evictions })))

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use flexcache_shared::{Lease, Patience, SharedCache, Token};
+use flexcache_shared::{Lease, LeaseTerms, Patience, SharedCache, Token};
 
 use crate::peer::Peer;
 use crate::support::{entry, get, key, new, path_in, put, small, wait_until};
@@ -314,8 +314,25 @@ fn a_waiter_learns_how_a_lease_ends() {
         });
     }
     let first = got(&cache, b"seized");
-    let Lease::Got(second) = cache.seize_lease(key(b"seized"), LONG, Patience::Wait).expect("a call") else {
+    let terms = LeaseTerms { time: LONG, refresh: true, seizes: true, tags: &[] };
+    let Lease::Got(second) = cache.take_lease(key(b"seized"), &terms, Patience::Wait).expect("a call") else {
         panic!("it is taken from its owner")
     };
     assert!(!fill(&cache, b"seized", &first, b"1") && fill(&cache, b"seized", &second, b"2"));
+}
+
+#[test]
+fn the_eviction_of_a_tag_ends_a_lease() {
+    let (cache, _directory) = new(&small());
+    let tag = || cache.tag(b"t", Patience::Wait).expect("a call");
+    let ask = |tags: &[_]| {
+        let terms = LeaseTerms { time: LONG, refresh: true, seizes: false, tags };
+        cache.take_lease(key(b"k"), &terms, Patience::Wait).expect("a call")
+    };
+    assert!(matches!(ask(&[tag()]), Lease::Got(_)));
+    let Lease::Taken { wait, .. } = ask(&[tag()]) else { panic!("it is taken") };
+    cache.evict_tag(b"t", Patience::Wait).expect("a call");
+    assert!(cache.wait_for_end(key(b"k"), &wait, Duration::ZERO));
+    assert!(matches!(ask(&[tag()]), Lease::Got(_)));
+    cache.check().expect("a sound cache");
 }
