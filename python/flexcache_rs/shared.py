@@ -79,9 +79,9 @@ class SharedCache(SharedSegment):
         default_ttl: The time to live of entries for which none is given; None for ever.
         lock_timeout: How many seconds a write waits for another process's.
         resize: Replace a cache of another size by an empty one. All processes follow.
-        serializer: What stands in for pickle, for values that are not plain: an object of
-            `flexcache_rs.disk.serializers`, such as `PickleSerializer(allow=[...])`, which loads nothing but what is named, or
-            `JSONSerializer()`, which knows no pickles. None for pickle, which loads everything. All processes give the same.
+        serializer: What stands in for pickle, for values that are not plain: one of `flexcache_rs.disk.serializers`.
+            `PickleSerializer(allow=[...])` loads nothing but what is named, `JSONSerializer()` knows no pickles. None for
+            pickle, which loads everything. All processes give the same.
 
     Raises:
         ValueError: An argument is out of range.
@@ -131,7 +131,7 @@ class SharedCache(SharedSegment):
             raise TypeError(message)
         resizes = bool(resize)
         self._open(place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resizes, serializer)
-        self._options = {
+        self._options: dict[str, Any] = {
             "max_bytes": max_bytes,
             "expected_item": expected_item,
             "max_item": max_item,
@@ -297,7 +297,9 @@ class SharedCache(SharedSegment):
         self.set_many(more)
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove a key and its value, whichever is found first, and return them. Of several processes exactly one gets it.
+        """Remove a key and its value, whichever is found first, and return them.
+
+        Of several processes exactly one gets it.
 
         Raises:
             KeyError: There is none.
@@ -318,16 +320,16 @@ class SharedCache(SharedSegment):
     ) -> _T:
         """Return the value of a key; where it has none, the value that `factory()` returns, which is stored.
 
-        However many threads and processes ask at once, one of them calls its factory, and the others wait. What is written to the
-        key meanwhile comes after it: then the value is returned, but not stored. A process that dies, or computes for longer than
-        30 seconds, is replaced.
+        However many threads and processes ask at once, one of them calls its factory, and the others wait. What is
+        written to the key meanwhile comes after it: then the value is returned, but not stored. A process that dies, or
+        computes for longer than 30 seconds, is replaced.
 
         Raises:
             CircularLoadError: The factory would have to wait for itself.
             LoadFailedElsewhere: The factory of another process raised what cannot be made again here.
             TypeError: The key is of another type.
 
-        What the factory raises is raised. A value that cannot be stored since it is too large is returned, with a warning.
+        What the factory raises is raised. A value that is too large to be stored is returned, with a warning.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-load", max_bytes=1 << 20) as cache:
@@ -336,7 +338,10 @@ class SharedCache(SharedSegment):
         computed computed
         """
         found: Any = self.get(key, _MISSING)
-        return self._in_front().get_or_set(key, factory, ttl, tags) if found is _MISSING else found
+        if found is _MISSING:
+            found = self._in_front().get_or_set(key, factory, ttl, tags)
+        value: _T = found
+        return value
 
     async def aget_or_set(
         self,
@@ -347,15 +352,16 @@ class SharedCache(SharedSegment):
     ) -> _T:
         """The same as `get_or_set`; `factory` may be a coroutine function. Other tasks run while it waits."""
         found: Any = self.get(key, _MISSING)
-        if found is not _MISSING:
-            return found  # type: ignore[no-any-return]
-        return await self._in_front().aget_or_set(key, factory, ttl, tags)  # type: ignore[arg-type, misc]
+        if found is _MISSING:
+            found = await self._in_front().aget_or_set(key, factory, ttl, tags)
+        value: _T = found
+        return value
 
     def memoize(self, **options: Any) -> Any:
-        """Return a decorator that keeps the results of a function, for all processes that have a function of its name.
+        """Return a decorator that keeps the results of a function, for all processes with a function of its name.
 
-        Takes the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once across processes.
-        Results stay in the memory of the process, too, under as many keys as `max_items`: see `FlexCache(store=cache)` for more.
+        Takes the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once.
+        To keep results in the process's own memory, too, memoize through a `FlexCache(store=cache)`.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> cache = SharedCache("example-memoize", max_bytes=1 << 20)
@@ -374,7 +380,7 @@ class SharedCache(SharedSegment):
 
         Args:
             name: What is locked: a key. It is not the entry of that key.
-            ttl: For how many seconds it is held at most, unless `renew()` is called. A process that dies frees it at once.
+            ttl: For how many seconds it is held at most, unless `renew()` is called. A process that dies frees it.
             timeout: How many seconds `with` and `acquire()` wait; None for ever.
 
         >>> from flexcache_rs.shared import SharedCache
@@ -393,8 +399,8 @@ class SharedCache(SharedSegment):
 
         Args:
             name: What is limited: a key. It is not the entry of that key.
-            limit: How many uses there are in each `per` seconds. They return at an even pace; after a pause, all may be taken
-                at once.
+            limit: How many uses there are in each `per` seconds. They return at an even pace; after a pause, all may be
+                taken at once.
             per: Seconds.
 
         >>> from flexcache_rs.shared import SharedCache

@@ -125,7 +125,7 @@ class FlexCache(Generic[_K, _V]):
         shards: SupportsIndex = 1,
         background_expiry: bool | _Seconds = False,
         on_evict: Callable[[_K, _V, _Reason], object] | None = None,
-        store: Store | Cache | FanoutCache | None = None,
+        store: Store | Cache | FanoutCache | SharedSegment | None = None,
         coherence: Literal["strict"] | _Seconds | None = "strict",
         lease: _Seconds | None = 30.0,
         lease_wait: _Seconds = 30.0,
@@ -256,7 +256,7 @@ class FlexCache(Generic[_K, _V]):
     @property
     def max_bytes(self) -> int: ...
     @property
-    def store(self) -> Store | Cache | FanoutCache | None: ...
+    def store(self) -> Store | Cache | FanoutCache | SharedSegment | None: ...
     @property
     def name(self) -> str | None: ...
     def __sizeof__(self) -> int: ...
