@@ -80,8 +80,8 @@ class SharedCache(SharedSegment):
         lock_timeout: How many seconds a write waits for another process's.
         resize: Replace a cache of another size by an empty one. All processes follow.
         serializer: What stands in for pickle, for values that are not plain: one of `flexcache_rs.disk.serializers`.
-            `PickleSerializer(allow=[...])` loads nothing but what is named, `JSONSerializer()` knows no pickles. None for
-            pickle, which loads everything. All processes give the same.
+            `PickleSerializer(allow=[...])` loads nothing but what is named, `JSONSerializer()` knows no pickles. None
+            for pickle, which loads everything. All processes give the same.
 
     Raises:
         ValueError: An argument is out of range.

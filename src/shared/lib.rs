@@ -31,6 +31,7 @@ mod stall;
 pub mod stall;
 mod stripe;
 mod system;
+mod tags;
 mod terms;
 mod words;
 mod write;
