@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use crate::clock::Now;
 use crate::error::Error;
-use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
+use crate::layout::{TAG_SHIFT, USE, USED, WAYS, head, named, tag_of};
 use crate::record::{HASH, HashedKey, Record, Tag, Value, kind};
 use crate::stripe::{Stripe, is_used};
 
@@ -40,7 +40,7 @@ enum Attempt<R> {
 }
 
 /// Whether each tag of the record still has the version that the record was stored with.
-#[inline]
+#[inline(always)]
 pub(crate) fn tags_hold(record: &Record<'_>, table: &[AtomicU64]) -> bool {
     record.tags().iter().all(|word| {
         let word = word.load(Relaxed);
@@ -87,16 +87,24 @@ impl Stripe<'_> {
     ) -> Result<Looked<R>, Error> {
         let tag = tag_of(key.hash);
         'rounds: for _ in 0..ROUNDS {
-            for slot in self.slots(key.hash) {
-                let slot = &self.index[slot];
-                let word = slot.load(Acquire);
-                if word >> TAG_SHIFT != tag {
-                    continue;
+            let [first, second] = self.buckets(key.hash);
+            for bucket in [first, second] {
+                let Some(slots) = self.index.get(bucket..).and_then(<[_]>::first_chunk::<WAYS>) else {
+                    break;
+                };
+                for slot in slots {
+                    let word = slot.load(Acquire);
+                    if word >> TAG_SHIFT != tag {
+                        continue;
+                    }
+                    match self.get_from(slot, word, key, tags, now, &mut make)? {
+                        Attempt::Done(looked) => return Ok(looked),
+                        Attempt::Again => continue 'rounds,
+                        Attempt::NotHere => {}
+                    }
                 }
-                match self.get_from(slot, word, key, tags, now, &mut make)? {
-                    Attempt::Done(looked) => return Ok(looked),
-                    Attempt::Again => continue 'rounds,
-                    Attempt::NotHere => {}
+                if first == second {
+                    break;
                 }
             }
             return Ok(Looked::Miss);

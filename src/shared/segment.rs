@@ -73,10 +73,12 @@ impl Segment {
         Self { mapping, geometry, secrets: secrets(keys), lock_timeout, refused, _file: file, identity }
     }
 
+    #[inline(always)]
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
+    #[inline(always)]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         self.mapping.words()
     }
