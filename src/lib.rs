@@ -57,7 +57,7 @@ mod _core {
     use crate::py::replay::{parse_plain, replay_trace};
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     #[pymodule_export]
-    use crate::py::shared::{SharedSegment, SharedVersion};
+    use crate::py::shared::{SharedSegment, SharedToken, SharedVersion};
     #[pymodule_export]
     use crate::py::store::cached_result::{CachedResult, InstanceResults};
     #[pymodule_export]
@@ -77,6 +77,8 @@ mod _core {
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
         crate::py::memory::fast::install(module.py())?;
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        crate::py::shared::install(module.py())?;
         crate::py::memoize::memoized::install(module.py())?;
         let os = module.py().import("os")?;
         if os.hasattr("register_at_fork")? {

@@ -13,8 +13,10 @@ Linux only, on 64 bits. docs/shared.md says what it guarantees.
 from __future__ import annotations
 
 import os
+from asyncio import to_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
+from flexcache_rs import FlexCache
 from flexcache_rs._suggest import suggesting
 
 try:
@@ -23,11 +25,14 @@ except ImportError:  # Other systems.
     raise ImportError("flexcache_rs.shared needs Linux on 64 bits") from None
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from flexcache_rs._shared_locks import SharedLimiter, SharedLock
+    from flexcache_rs.disk.serializers import Serializer
 
 __all__ = ["SharedCache", "SharedStats"]
 
@@ -75,6 +80,9 @@ class SharedCache(SharedSegment):
         default_ttl: The time to live of entries for which none is given; None for ever.
         lock_timeout: How many seconds a write waits for another process's.
         resize: Replace a cache of another size by an empty one. All processes follow.
+        serializer: What stands in for pickle, for values that are not plain: one of `flexcache_rs.disk.serializers`.
+            `PickleSerializer(allow=[...])` loads nothing but what is named, `JSONSerializer()` knows no pickles. None
+            for pickle, which loads everything. All processes give the same.
 
     Raises:
         ValueError: An argument is out of range.
@@ -101,6 +109,7 @@ class SharedCache(SharedSegment):
         default_ttl: float | timedelta | datetime | None = None,
         lock_timeout: float | timedelta = 1.0,
         resize: bool = False,
+        serializer: Serializer | None = None,
     ) -> None:
         if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"name must be a str or a path, not {type(name).__name__}"
@@ -119,14 +128,26 @@ class SharedCache(SharedSegment):
             message = f"name must be a path of str, not of {type(place).__name__}"
             raise TypeError(message)
         is_path = isinstance(name, os.PathLike) or "/" in place
-        self._open(place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, bool(resize))
-        self._options = {
+        if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
+            message = f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}"
+            raise TypeError(message)
+        resizes = bool(resize)
+        self._open(place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resizes, serializer)
+        self._options: dict[str, Any] = {
             "max_bytes": max_bytes,
             "expected_item": expected_item,
             "max_item": max_item,
             "default_ttl": default_ttl,
             "lock_timeout": lock_timeout,
+            "serializer": serializer,
         }
+        self._front: FlexCache[Any, Any] | None = None
+
+    def _in_front(self) -> FlexCache[Any, Any]:
+        """What computes: a cache in memory with next to nothing in it."""
+        if self._front is None:
+            self._front = FlexCache(max_items=1, store=self, default_ttl=self._options["default_ttl"])
+        return self._front
 
     def __enter__(self) -> Self:
         return self
@@ -227,6 +248,7 @@ class SharedCache(SharedSegment):
         self,
         entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
         ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
     ) -> None:
         """Store the values of several keys, one after the other.
 
@@ -236,8 +258,9 @@ class SharedCache(SharedSegment):
         pairs: Any = entries
         if hasattr(entries, "items"):
             pairs = pairs.items()
+        known = None if tags is None or isinstance(tags, str) else tuple(tags)
         for key, value in pairs:
-            self.put(key, value, ttl)
+            self.put(key, value, ttl, tags if known is None else known)
 
     def delete_many(self, keys: Iterable[object]) -> int:
         """Remove several keys, one after the other. Returns how many had a value."""
@@ -274,6 +297,211 @@ class SharedCache(SharedSegment):
         """Store the values of several keys. See `set_many`."""
         self.set_many(entries)
         self.set_many(more)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove a key and its value, whichever is found first, and return them.
+
+        Of several processes exactly one gets it.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for key in self._keys():
+            found = self._pop(key)
+            if found is not None:
+                return key, found[0]
+        message = "the cache is empty"
+        raise KeyError(message)
+
+    def get_or_set(
+        self,
+        key: object,
+        factory: Callable[[], _T],
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> _T:
+        """Return the value of a key; where it has none, the value that `factory()` returns, which is stored.
+
+        However many threads and processes ask at once, one of them calls its factory, and the others wait. What is
+        written to the key meanwhile comes after it: then the value is returned, but not stored. A process that dies, or
+        computes for longer than 30 seconds, is replaced.
+
+        Raises:
+            CircularLoadError: The factory would have to wait for itself.
+            LoadFailedElsewhere: The factory of another process raised what cannot be made again here.
+            TypeError: The key is of another type.
+
+        What the factory raises is raised. A value that is too large to be stored is returned, with a warning.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-load", max_bytes=1 << 20) as cache:
+        ...     print(cache.get_or_set("page", lambda: "computed", ttl=60), cache["page"])
+        ...     _ = cache.unlink()
+        computed computed
+        """
+        found: Any = self.get(key, _MISSING)
+        if found is _MISSING:
+            found = self._in_front().get_or_set(key, factory, ttl, tags)
+        value: _T = found
+        return value
+
+    async def aget_or_set(
+        self,
+        key: object,
+        factory: Callable[[], Awaitable[_T] | _T],
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> _T:
+        """The same as `get_or_set`; `factory` may be a coroutine function. Other tasks run while it waits."""
+        found: Any = self.get(key, _MISSING)
+        if found is _MISSING:
+            found = await self._in_front().aget_or_set(key, factory, ttl, tags)
+        value: _T = found
+        return value
+
+    def memoize(self, **options: Any) -> Any:
+        """Return a decorator that keeps the results of a function, for all processes with a function of its name.
+
+        Takes the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once.
+        To keep results in the process's own memory, too, memoize through a `FlexCache(store=cache)`.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> cache = SharedCache("example-memoize", max_bytes=1 << 20)
+        >>> @cache.memoize(ttl=60, name="square")
+        ... def square(n):
+        ...     return n * n
+        >>> square(4), cache.unlink()
+        (16, True)
+        """
+        return self._in_front().memoize(**options)
+
+    def lock(self, name: object, ttl: float | timedelta = 30.0, timeout: float | None = None) -> SharedLock:
+        """Return a lock which excludes other threads and processes.
+
+        It is advisory: eviction, `clear` or a death inside the cache can free it, and so does `ttl`.
+
+        Args:
+            name: What is locked: a key. It is not the entry of that key.
+            ttl: For how many seconds it is held at most, unless `renew()` is called. A process that dies frees it.
+            timeout: How many seconds `with` and `acquire()` wait; None for ever.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-lock", max_bytes=1 << 20) as cache:
+        ...     with cache.lock("report"):
+        ...         print(cache.lock("report").acquire(timeout=0))
+        ...     _ = cache.unlink()
+        False
+        """
+        from flexcache_rs._shared_locks import SharedLock
+
+        return SharedLock(self, name, ttl, timeout)
+
+    def limiter(self, name: object, limit: int, per: float | timedelta = 1.0) -> SharedLimiter:
+        """Return a limiter of a rate, for all threads and processes together.
+
+        Args:
+            name: What is limited: a key. It is not the entry of that key.
+            limit: How many uses there are in each `per` seconds. They return at an even pace; after a pause, all may be
+                taken at once.
+            per: Seconds.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-limiter", max_bytes=1 << 20) as cache:
+        ...     limiter = cache.limiter("mails", 2, per=3600)
+        ...     print([limiter.acquire(timeout=0) for _ in range(3)])
+        ...     _ = cache.unlink()
+        [True, True, False]
+        """
+        from flexcache_rs._shared_locks import SharedLimiter
+
+        return SharedLimiter(self, name, limit, per)
+
+    # Calls that may wait for another process's write do so in a thread.
+
+    async def aput(
+        self,
+        key: object,
+        value: object,
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """The same as `put`, awaited."""
+        await to_thread(self.put, key, value, ttl, tags)
+
+    aset = aput
+
+    async def aadd(
+        self,
+        key: object,
+        value: object,
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> bool:
+        """The same as `add`, awaited."""
+        return await to_thread(self.add, key, value, ttl, tags)
+
+    async def adelete(self, key: object) -> bool:
+        """The same as `delete`, awaited."""
+        return await to_thread(self.delete, key)
+
+    async def apop(self, key: object, default: Any = _MISSING) -> Any:
+        """The same as `pop`, awaited."""
+        return await to_thread(self.pop, key, default)
+
+    async def atouch(self, key: object, ttl: float | timedelta | datetime | None = None) -> bool:
+        """The same as `touch`, awaited."""
+        return await to_thread(self.touch, key, ttl)
+
+    async def aincr(
+        self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
+    ) -> int:
+        """The same as `incr`, awaited."""
+        return await to_thread(self.incr, key, by, initial, ttl)
+
+    async def adecr(
+        self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
+    ) -> int:
+        """The same as `decr`, awaited."""
+        return await to_thread(self.decr, key, by, initial, ttl)
+
+    async def acompare_and_set(
+        self, key: object, old: object, new: object, ttl: float | timedelta | datetime | None = None
+    ) -> bool:
+        """The same as `compare_and_set`, awaited."""
+        return await to_thread(self.compare_and_set, key, old, new, ttl)
+
+    async def aset_many(
+        self,
+        entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """The same as `set_many`, awaited."""
+        await to_thread(self.set_many, entries, ttl, tags)
+
+    async def adelete_many(self, keys: Iterable[object]) -> int:
+        """The same as `delete_many`, awaited."""
+        return await to_thread(self.delete_many, keys)
+
+    async def aevict_tag(self, tag: str) -> int:
+        """The same as `evict_tag`, awaited."""
+        return await to_thread(self.evict_tag, tag)
+
+    async def aclear(self) -> int:
+        """The same as `clear`, awaited."""
+        return await to_thread(self.clear)
+
+    async def aclose(self) -> None:
+        """The same as `close`."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def stats(self) -> SharedStats:
         """Return sums over the cache.

@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::fence;
 use std::time::Duration;
 
 use crate::clock::Now;
 use crate::error::{Error, Result};
-use crate::layout::{head, header};
+use crate::layout::{MOST_VERSIONS, head, header};
 use crate::lookup;
 use crate::open::{self, Place, Wanted};
-use crate::record::{Key, Tag, Value};
+use crate::record::{Key, Value};
 use crate::segment::{Patience, Segment};
 use crate::stall::Point;
-use crate::terms::{Entry, Location, Options, Stamp, Stamped, Stats, Version, Written, place_of, wanted};
+use crate::terms::{
+    Condition, Entry, Location, Options, Put, Stamp, Stamped, Stats, Version, Written, place_of, wanted,
+};
 use crate::write::{Copied, NotCounted};
 
 /// One segment in the line of those that had the name while the cache was open.
@@ -35,6 +37,12 @@ pub struct SharedCache {
     first: Link,
     created: bool,
 }
+
+/// Where a stamp as a number has the version and the segment.
+const VERSION_SHIFT: u32 = 16;
+const SEGMENT_SHIFT: u32 = 56;
+/// The bits of a version that it has.
+const STAMPED: u64 = (1 << (SEGMENT_SHIFT - VERSION_SHIFT)) - 1;
 
 impl SharedCache {
     /// Opens a cache, and creates it if there is none.
@@ -191,6 +199,46 @@ impl SharedCache {
             && link.segment.version(stamp.hash).load(Acquire) == stamp.version
     }
 
+    /// The stamp of what is read of a key after this. There is none while the key is being written.
+    ///
+    /// # Errors
+    ///
+    /// As `get`.
+    pub fn stamp_of(&self, key: Key<'_>, patience: Patience) -> Result<Option<Stamp>> {
+        self.with(patience, |segment, number| {
+            let hash = segment.hashed(key).hash;
+            let version = segment.version(hash).load(Acquire);
+            Ok((version & 1 == 0).then_some(Stamp { segment: number, hash, version }))
+        })
+    }
+
+    /// The same as [`SharedCache::is_current`] for a stamp that is kept as a number.
+    #[inline]
+    #[must_use]
+    pub fn is_current_in_bits(&self, bits: u64) -> bool {
+        let link = self.link();
+        let segment = (bits >> SEGMENT_SHIFT) as usize;
+        let Some(version) = link.segment.version_at(bits as usize & (MOST_VERSIONS - 1)) else {
+            return false;
+        };
+        segment == link.number + 1
+            && !link.segment.is_retired()
+            && version.load(Acquire) & STAMPED == bits >> VERSION_SHIFT & STAMPED
+    }
+
+    /// A stamp as a number, which is not 0: the word's index, 40 bits of the version, the segment. `None` where it does not
+    /// fit, after 254 segments.
+    ///
+    /// The version must not come round while a copy is kept: that takes 2^39 writes.
+    #[must_use]
+    pub fn bits(&self, stamp: &Stamp) -> Option<u64> {
+        let link = self.link();
+        let index = link.segment.geometry().version_of(stamp.hash) as u64;
+        (link.number == stamp.segment && stamp.segment < 255).then_some(
+            index | (stamp.version & STAMPED) << VERSION_SHIFT | (stamp.segment as u64 + 1) << SEGMENT_SHIFT,
+        )
+    }
+
     /// Whether a key has a live value. Counts as a use.
     ///
     /// # Errors
@@ -206,8 +254,48 @@ impl SharedCache {
     ///
     /// [`Error::TooLarge`]; [`Error::Busy`] or [`Error::Timeout`] for the lock.
     pub fn put(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
+        let put = self.put_if(key, entry, &Condition::default(), patience)?;
+        Ok(Written { result: put.result == Put::Replaced, stamp: put.stamp })
+    }
+
+    /// Stores an entry under a condition, which is looked at under the lock.
+    ///
+    /// # Errors
+    ///
+    /// As `put`.
+    pub fn put_if(
+        &self,
+        key: Key<'_>,
+        entry: &Entry<'_>,
+        condition: &Condition<'_>,
+        patience: Patience,
+    ) -> Result<Written<Put>> {
         entry.check()?;
-        self.write(key, patience, |held, key| entry.with_content(|content| held.store(key, content)))
+        self.with(patience, |segment, number| {
+            if condition.lease.is_some_and(|token| token.segment != number) {
+                return Ok(Written { result: Put::Refused, stamp: None });
+            }
+            let key = segment.hashed(key);
+            let (result, version) = segment.write(key.hash, patience, |held| {
+                if (condition.unless)() {
+                    return Ok(Put::Refused);
+                }
+                if let Some(token) = condition.lease
+                    && !held.is_leased_as(&key, token.words)?
+                {
+                    return Ok(Put::Refused);
+                }
+                if condition.if_absent && held.find_live(&key)?.is_some() {
+                    return Ok(Put::Present);
+                }
+                let replaces = entry.with_content(|content| held.store(&key, content))?;
+                Ok(if replaces { Put::Replaced } else { Put::Inserted })
+            })?;
+            // A tag may have been evicted since its version was taken. If that is not seen here, the eviction has yet to
+            // move the version word.
+            let holds = entry.tags.iter().all(|&tag| lookup::is_current(tag, segment.tags()));
+            Ok(Written { result, stamp: Self::stamp(number, key.hash, version.filter(|_| holds)) })
+        })
     }
 
     /// Stores an entry if the key has no live value. Returns whether it did.
@@ -216,14 +304,9 @@ impl SharedCache {
     ///
     /// As `put`.
     pub fn add(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
-        entry.check()?;
-        self.write(key, patience, |held, key| {
-            if held.find_live(key)?.is_some() {
-                return Ok(false);
-            }
-            entry.with_content(|content| held.store(key, content))?;
-            Ok(true)
-        })
+        let put =
+            self.put_if(key, entry, &Condition { if_absent: true, ..Condition::default() }, patience)?;
+        Ok(Written { result: put.result == Put::Inserted, stamp: put.stamp })
     }
 
     /// Stores an entry if the key's value is still the one of which [`SharedCache::get_version`] told. Returns whether it did.
@@ -358,32 +441,6 @@ impl SharedCache {
                 }
             }
             failed.map_or(Ok(removed), Err)
-        })
-    }
-
-    /// The tag as it is now, for entries whose value is made from now on.
-    ///
-    /// # Errors
-    ///
-    /// As `get`.
-    pub fn tag(&self, name: &[u8], patience: Patience) -> Result<Tag> {
-        self.with(patience, |segment, _| {
-            let at = segment.hash_of(name) >> 52;
-            let version = segment.tags()[at as usize].load(Acquire) & lookup::TAG_VERSION;
-            Ok(Tag(at << 52 | version))
-        })
-    }
-
-    /// Makes every entry that was stored with this tag absent. Now and then it meets entries of another tag, which share its
-    /// place among 4,096. Costs one addition.
-    ///
-    /// # Errors
-    ///
-    /// As `get`.
-    pub fn evict_tag(&self, name: &[u8], patience: Patience) -> Result<()> {
-        self.with(patience, |segment, _| {
-            segment.tags()[(segment.hash_of(name) >> 52) as usize].fetch_add(1, AcqRel);
-            Ok(())
         })
     }
 

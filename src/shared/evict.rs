@@ -55,9 +55,10 @@ impl<'a> Held<'a> {
             && crate::lookup::tags_hold(record, self.tags)
     }
 
-    /// Whether the record has a lease that is still running.
+    /// Whether the record has a lease that is still running. The eviction of a tag ends it.
     pub(crate) fn is_leased(&self, record: &Record<'_>) -> bool {
         record.lease().is_some_and(|lease| !self.now.is_past(lease[2].load(Relaxed)))
+            && crate::lookup::tags_hold(record, self.tags)
     }
 
     /// Whether leases take up no more of the main log than they may.

@@ -57,6 +57,8 @@ pub(crate) mod header {
     pub(crate) const RETIRED: usize = 16;
     pub(crate) const HITS: usize = 24;
     pub(crate) const MISSES: usize = 25;
+    /// Evictions of tags.
+    pub(crate) const EVICTIONS: usize = 32;
     pub(crate) const WORDS: usize = super::PAGE;
 }
 
@@ -117,7 +119,7 @@ pub(crate) const MOST_STRIPES: usize = 64;
 /// The least words of a stripe, unless there is only one.
 const LEAST_STRIPE: usize = (1 << 20) / 8;
 /// Version words of a segment of 16 MiB or more. A smaller one has fewer, so that they are 1/32 of it.
-const MOST_VERSIONS: usize = 65_536;
+pub(crate) const MOST_VERSIONS: usize = 65_536;
 /// Words of the tag table.
 pub(crate) const TAGS: usize = 4096;
 /// The largest entry, unless `max_item` says otherwise. A larger one makes a put wait for thousands of others to go.

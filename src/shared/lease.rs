@@ -5,15 +5,15 @@
 //! more computation, never a wrong value.
 
 use std::sync::atomic::Ordering::Acquire;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cache::SharedCache;
 use crate::clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::futex;
 use crate::layout::head;
 use crate::process::Process;
-use crate::record::Key;
+use crate::record::{Key, Tag};
 use crate::segment::Patience;
 use crate::terms::{Entry, Written};
 use crate::write::Leasing;
@@ -21,8 +21,29 @@ use crate::write::Leasing;
 /// Says that a lease is the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    segment: usize,
-    words: [u64; 2],
+    pub(crate) segment: usize,
+    pub(crate) words: [u64; 2],
+}
+
+impl Token {
+    /// What distinguishes the lease from all others of its segment: owner and number.
+    #[must_use]
+    pub fn words(&self) -> [u64; 2] {
+        self.words
+    }
+}
+
+/// For which lease is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseTerms<'a> {
+    /// For how long.
+    pub time: Duration,
+    /// Also where there is a live value, which stays readable meanwhile.
+    pub refresh: bool,
+    /// From whoever has it.
+    pub seizes: bool,
+    /// The eviction of one of them ends the lease, unless it stands beside a value, which has tags of its own.
+    pub tags: &'a [Tag],
 }
 
 /// What became of asking for a lease.
@@ -49,6 +70,15 @@ pub struct Wait {
     segment: usize,
     stripe: usize,
     seen: u64,
+    lease: [u64; 2],
+}
+
+impl Wait {
+    /// What distinguishes the lease from all others of its segment, as [`Token::words`].
+    #[must_use]
+    pub fn words(&self) -> [u64; 2] {
+        self.lease
+    }
 }
 
 impl SharedCache {
@@ -60,6 +90,16 @@ impl SharedCache {
     ///
     /// [`Error::TooLarge`]; [`Error::Busy`] or [`Error::Timeout`] for the lock: compute without a lease then.
     pub fn lease(&self, key: Key<'_>, time: Duration, refresh: bool, patience: Patience) -> Result<Lease> {
+        self.take_lease(key, &LeaseTerms { time, refresh, seizes: false, tags: &[] }, patience)
+    }
+
+    /// Asks for the lease of a key under terms.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedCache::lease`].
+    pub fn take_lease(&self, key: Key<'_>, terms: &LeaseTerms<'_>, patience: Patience) -> Result<Lease> {
+        let LeaseTerms { time, refresh, seizes, tags } = *terms;
         let this = Process::this().word();
         self.segment_with(patience, |segment, number| {
             let key = segment.hashed(key);
@@ -71,7 +111,7 @@ impl SharedCache {
                 let deadline =
                     clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
                 let (leasing, _) = segment.write(key.hash, patience, |held| {
-                    held.lease(&key, this, deadline, takes_over, refresh)
+                    held.lease(&key, [this, deadline], takes_over, refresh, tags)
                 })?;
                 match leasing {
                     Leasing::Value => return Ok(Lease::Value),
@@ -81,7 +121,8 @@ impl SharedCache {
                     Leasing::Taken { owner, number: lease, deadline } => {
                         let process = Process::from_word(owner);
                         // Looked up outside the lock. Under it the lease must still be the same one.
-                        let is_dead = owner != this && process.is_none_or(|process| !process.is_alive());
+                        let is_dead =
+                            seizes || owner != this && process.is_none_or(|process| !process.is_alive());
                         if is_dead && takes_over != Some([owner, lease]) {
                             takes_over = Some([owner, lease]);
                             continue;
@@ -89,7 +130,7 @@ impl SharedCache {
                         return Ok(Lease::Taken {
                             owner: process.and_then(Process::id),
                             left: Duration::from_nanos(deadline.saturating_sub(clock::now())),
-                            wait: Wait { segment: number, stripe, seen },
+                            wait: Wait { segment: number, stripe, seen, lease: [owner, lease] },
                         });
                     }
                 }
@@ -157,6 +198,55 @@ impl SharedCache {
                 .map(|time| clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
             Ok(segment.write(key.hash, patience, |held| held.set_lease(&key, token.words, deadline))?.0)
         })
+    }
+
+    /// Whether a lease is still the caller's: nobody has written to the key, cleared the cache or taken the lease over.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedCache::delete`].
+    pub fn has_lease(&self, key: Key<'_>, token: &Token, patience: Patience) -> Result<bool> {
+        self.segment_with(patience, |segment, number| {
+            let key = segment.hashed(key);
+            Ok(number == token.segment
+                && segment.write(key.hash, patience, |held| held.is_leased_as(&key, token.words))?.0)
+        })
+    }
+
+    /// Waits until a lease of another owner has ended, at most `limit`. Returns whether it has: it was given back or filled,
+    /// the key was written, its time is over, or its owner is dead.
+    pub fn wait_for_end(&self, key: Key<'_>, wait: &Wait, limit: Duration) -> bool {
+        let started = Instant::now();
+        loop {
+            let seen = self.segment_with(Patience::Try, |segment, number| {
+                if number != wait.segment {
+                    return Ok(None);
+                }
+                // Before the look at the lease, so that no end of it is missed.
+                let seen = segment.stripe(wait.stripe).head[head::WAKE].load(Acquire);
+                let key = segment.hashed(key);
+                let runs =
+                    segment.write(key.hash, Patience::Try, |held| held.is_lease_running(&key, wait.lease));
+                match runs {
+                    Ok((runs, _)) => Ok(runs.then_some(seen)),
+                    // Somebody writes. It is looked at again.
+                    Err(Error::Busy) => Ok(Some(seen)),
+                    Err(error) => Err(error),
+                }
+            });
+            // A segment that is retired has no leases.
+            let Ok(Some(seen)) = seen else { return true };
+            let process = Process::from_word(wait.lease[0]);
+            if process.is_none_or(|process| !process.is_alive()) {
+                return true;
+            }
+            let left = limit.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            // An owner that dies wakes nobody.
+            self.wait(&Wait { seen, ..*wait }, left.min(Duration::from_millis(50)));
+        }
     }
 
     /// Waits for the end of a lease, at most `limit`. It returns early for other leases of the stripe, and for signals: ask

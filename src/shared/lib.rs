@@ -31,6 +31,7 @@ mod stall;
 pub mod stall;
 mod stripe;
 mod system;
+mod tags;
 mod terms;
 mod words;
 mod write;
@@ -38,7 +39,9 @@ mod write;
 pub use cache::SharedCache;
 pub use clock::now;
 pub use error::{Error, Result};
-pub use lease::{Lease, Token, Wait};
+pub use lease::{Lease, LeaseTerms, Token, Wait};
 pub use record::{Key, Tag, Value, kind};
 pub use segment::Patience;
-pub use terms::{Entry, Location, Options, Stamp, Stamped, Stats, Version, Written, directory_of_names};
+pub use terms::{
+    Condition, Entry, Location, Options, Put, Stamp, Stamped, Stats, Version, Written, directory_of_names,
+};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use crate::clock::Now;
 use crate::error::Error;
-use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
-use crate::record::{HASH, HashedKey, Record, Value, kind};
+use crate::layout::{TAG_SHIFT, USE, USED, WAYS, head, named, tag_of};
+use crate::record::{HASH, HashedKey, Record, Tag, Value, kind};
 use crate::stripe::{Stripe, is_used};
 
 /// A read is tried so often before it asks for the lock.
@@ -40,14 +40,19 @@ enum Attempt<R> {
 }
 
 /// Whether each tag of the record still has the version that the record was stored with.
-#[inline]
+#[inline(always)]
 pub(crate) fn tags_hold(record: &Record<'_>, table: &[AtomicU64]) -> bool {
     record.tags().iter().all(|word| {
         let word = word.load(Relaxed);
-        table
-            .get(tag_index(word))
-            .is_some_and(|version| version.load(Acquire) & TAG_VERSION == word & TAG_VERSION)
+        is_current(Tag(word), table)
     })
+}
+
+/// Whether a tag has the version that it had when it was read.
+pub(crate) fn is_current(tag: Tag, table: &[AtomicU64]) -> bool {
+    table
+        .get(tag_index(tag.0))
+        .is_some_and(|version| version.load(Acquire) & TAG_VERSION == tag.0 & TAG_VERSION)
 }
 
 /// The bits of a tag's word that are its version.
@@ -82,16 +87,24 @@ impl Stripe<'_> {
     ) -> Result<Looked<R>, Error> {
         let tag = tag_of(key.hash);
         'rounds: for _ in 0..ROUNDS {
-            for slot in self.slots(key.hash) {
-                let slot = &self.index[slot];
-                let word = slot.load(Acquire);
-                if word >> TAG_SHIFT != tag {
-                    continue;
+            let [first, second] = self.buckets(key.hash);
+            for bucket in [first, second] {
+                let Some(slots) = self.index.get(bucket..).and_then(<[_]>::first_chunk::<WAYS>) else {
+                    break;
+                };
+                for slot in slots {
+                    let word = slot.load(Acquire);
+                    if word >> TAG_SHIFT != tag {
+                        continue;
+                    }
+                    match self.get_from(slot, word, key, tags, now, &mut make)? {
+                        Attempt::Done(looked) => return Ok(looked),
+                        Attempt::Again => continue 'rounds,
+                        Attempt::NotHere => {}
+                    }
                 }
-                match self.get_from(slot, word, key, tags, now, &mut make)? {
-                    Attempt::Done(looked) => return Ok(looked),
-                    Attempt::Again => continue 'rounds,
-                    Attempt::NotHere => {}
+                if first == second {
+                    break;
                 }
             }
             return Ok(Looked::Miss);
@@ -153,6 +166,35 @@ impl Stripe<'_> {
         }
         debug_assert!(is_used(word));
         Ok(Attempt::Done(Looked::Hit(result, Seen { log, place, deadline, integer })))
+    }
+
+    /// How many live entries have a tag with this place in the table.
+    pub(crate) fn count_tagged(&self, at: usize, tags: &[AtomicU64], now: &Now) -> u64 {
+        let mut count = 0;
+        for slot in self.index {
+            for _ in 0..ROUNDS {
+                let word = slot.load(Acquire);
+                let (log, place) = named(word);
+                if !is_used(word) {
+                    break;
+                }
+                let record = self.from(log, place).and_then(Record::read);
+                let is_counted = record.is_some_and(|record| {
+                    record.tags().iter().any(|tag| tag_index(tag.load(Relaxed)) == at)
+                        && record.kind() != kind::LEASE
+                        && !now.is_past(record.deadline())
+                        && tags_hold(&record, tags)
+                });
+                if self.is_intact(log, place) {
+                    count += u64::from(is_counted);
+                    break;
+                }
+                if (slot.load(Acquire) ^ word) & !USED == 0 {
+                    break; // Evicted: the slot names no record any more.
+                }
+            }
+        }
+        count
     }
 
     /// Calls `visit` with the key of every entry, each of which is copied before it is known to be intact.

@@ -1,5 +1,6 @@
 //! A record in a log, as its words say it is. Nothing in it is believed before it is checked against the log's end.
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -138,7 +139,7 @@ pub(crate) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// The record at the beginning of `log`, or `None` if its lengths contradict each other or the log's end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(log: &'a [AtomicU64]) -> Option<Self> {
         let meta = log.get(META)?.load(Relaxed);
         let lengths = log.get(LENGTHS)?.load(Relaxed);
@@ -148,47 +149,47 @@ impl<'a> Record<'a> {
         (words == record.words.len() && meta & PAD == 0).then_some(record)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.words.len()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hash(&self) -> u64 {
         self.words[HASH].load(Relaxed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn key_bytes(&self) -> usize {
         (self.lengths >> 32) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn value_bytes(&self) -> usize {
         (self.lengths & 0xFFFF_FFFF) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn tag_count(&self) -> usize {
         (self.meta >> 48 & 0xFF) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_leased(&self) -> bool {
         self.meta & LEASED != 0
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn kind(&self) -> u8 {
         (self.meta >> 40 & 0xFF) as u8
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key_kind(&self) -> u8 {
         (self.meta >> 32 & 0xFF) as u8
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deadline(&self) -> u64 {
         self.words[DEADLINE].load(Relaxed)
     }
@@ -199,7 +200,7 @@ impl<'a> Record<'a> {
     }
 
     /// A tag's index in the tag table, and the version that the record was stored with.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tags(&self) -> &'a [AtomicU64] {
         &self.words[RECORD_HEAD..RECORD_HEAD + self.tag_count()]
     }
@@ -224,7 +225,7 @@ impl<'a> Record<'a> {
         to[META].store((to[META].load(Relaxed) + LEASE_WORDS as u64) | LEASED, Relaxed);
     }
 
-    #[inline]
+    #[inline(always)]
     fn key_at(&self) -> usize {
         words_of(0, 0, self.tag_count(), self.is_leased())
     }
@@ -235,7 +236,7 @@ impl<'a> Record<'a> {
     }
 
     /// Whether it is the key's.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_of(&self, key: &Key<'_>) -> bool {
         self.key_bytes() == key.bytes.len()
             && self.key_kind() == key.kind
@@ -243,14 +244,14 @@ impl<'a> Record<'a> {
     }
 
     /// The value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value(&self) -> Value<'a> {
         let at = self.key_at() + words_for(self.key_bytes());
         Value { kind: self.kind(), words: &self.words[at..], bytes: self.value_bytes() }
     }
 
     /// The value's word, if it is of this kind.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn word_of_kind(&self, kind: u8) -> Option<&'a AtomicU64> {
         let value = self.value();
         if self.kind() == kind && value.bytes == 8 { value.words.first() } else { None }
@@ -299,6 +300,29 @@ impl<'a> Value<'a> {
     #[must_use]
     pub fn words(&self) -> &'a [AtomicU64] {
         &self.words[..words_for(self.bytes)]
+    }
+
+    /// Copies the bytes to `to`, which is exactly as long. Returns all words, the last one filled up with zeros, combined by
+    /// "or": with its top bits 0, the bytes are ASCII.
+    #[inline]
+    pub fn copy_to(&self, to: &mut [MaybeUninit<u8>]) -> u64 {
+        let mut all = 0;
+        let (whole, rest) = to.as_chunks_mut::<8>();
+        let words = self.words;
+        for (to, word) in whole.iter_mut().zip(words) {
+            let word = word.load(Relaxed);
+            all |= word;
+            *to = word.to_le_bytes().map(MaybeUninit::new);
+        }
+        if let Some(last) = words.get(whole.len())
+            && !rest.is_empty()
+        {
+            let word = last.load(Relaxed);
+            let bytes = word.to_le_bytes().map(MaybeUninit::new);
+            rest.copy_from_slice(&bytes[..rest.len()]);
+            all |= word;
+        }
+        all
     }
 
     /// Appends the bytes to `to`.

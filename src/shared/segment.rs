@@ -73,10 +73,12 @@ impl Segment {
         Self { mapping, geometry, secrets: secrets(keys), lock_timeout, refused, _file: file, identity }
     }
 
+    #[inline(always)]
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
+    #[inline(always)]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         self.mapping.words()
     }
@@ -122,6 +124,12 @@ impl Segment {
     #[inline(always)]
     pub(crate) fn version(&self, hash: u64) -> &AtomicU64 {
         &self.words()[header::WORDS + self.geometry.version_of(hash)]
+    }
+
+    /// The version word with this index.
+    #[inline(always)]
+    pub(crate) fn version_at(&self, index: usize) -> Option<&AtomicU64> {
+        (index < self.geometry.versions).then(|| &self.words()[header::WORDS + index])
     }
 
     fn acquire(&self, number: usize, patience: Patience) -> Result<Acquired> {

@@ -29,7 +29,13 @@
 //! If the word was already the later even one, the value was not an old one. So a copy that is kept under an even word is
 //! what was stored when the word was that.
 //!
-//! `tests/memory_order.rs` has (a) to (c) and (f) as models under loom, and each rule left out as a control that must fail.
+//! (g) *Tags.* An eviction of a tag moves the tag's version (a read-modify-write with release), and then, under the mutex, all
+//! version words. A read that finds the tag unmoved began with a version word that has yet to move, since the word is stored with
+//! release after the tag and loaded with acquire before it: the copy that it leaves elsewhere ends with that. A writer takes the tag's version
+//! before it stores, and looks at it again after it gave up the mutex: if the eviction had the mutex first, it sees the new version, and keeps
+//! no copy; otherwise the version word has yet to move.
+//!
+//! `tests/memory_order.rs` has (a) to (c), (f) and (g) as models under loom, and each rule left out as a control that must fail.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};

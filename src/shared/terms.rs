@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::layout::Geometry;
+use crate::lease::Token;
 use crate::lookup::Seen;
 use crate::open::{Place, Wanted, file_name};
 use crate::record::{Content, MOST_TAGS, Tag, ValueRef, kind};
@@ -64,6 +65,36 @@ pub struct Entry<'a> {
     pub deadline: u64,
     /// What [`SharedCache::tag`] said before the value was made.
     pub tags: &'a [Tag],
+}
+
+/// Under which condition an entry is stored.
+#[derive(Clone, Copy)]
+pub struct Condition<'a> {
+    /// Only if the key has no live value.
+    pub if_absent: bool,
+    /// Only if the key still has this lease, which ends with the write.
+    pub lease: Option<&'a Token>,
+    /// Not if this returns true. It is called under the stripe's lock, so it must neither wait nor allocate.
+    pub unless: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Default for Condition<'_> {
+    fn default() -> Self {
+        Self { if_absent: false, lease: None, unless: &|| false }
+    }
+}
+
+/// What [`SharedCache::put_if`](crate::SharedCache::put_if) did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Stored, where there was no live value.
+    Inserted,
+    /// Stored, in place of a live value.
+    Replaced,
+    /// Nothing: there is a live value.
+    Present,
+    /// Nothing: the lease is gone, or `unless` said so.
+    Refused,
 }
 
 /// Says until when a copy of a key's value, kept elsewhere, is current.

@@ -30,7 +30,7 @@ pub(crate) fn store_bytes(to: &[AtomicU64], bytes: &[u8]) {
 }
 
 /// Whether the words are these bytes. `words` is long enough.
-#[inline]
+#[inline(always)]
 pub(crate) fn equal_bytes(words: &[AtomicU64], bytes: &[u8]) -> bool {
     let (whole, rest) = bytes.as_chunks::<8>();
     words.iter().zip(whole).all(|(word, chunk)| word.load(Relaxed) == u64::from_le_bytes(*chunk))

@@ -7,7 +7,7 @@ use crate::evict::Found;
 use crate::hold::{Budget, Fault, Held};
 use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
 use crate::lookup::Seen;
-use crate::record::{Content, HashedKey, LEASE_WORDS, ValueRef, kind};
+use crate::record::{Content, HashedKey, LEASE_WORDS, Tag, ValueRef, kind};
 use crate::stall::{self, Point};
 
 /// Why a call on a number did nothing.
@@ -211,10 +211,10 @@ impl<'a> Held<'a> {
     pub(crate) fn lease(
         &mut self,
         key: &HashedKey<'_>,
-        owner: u64,
-        deadline: u64,
+        [owner, deadline]: [u64; 2],
         takes_over: Option<[u64; 2]>,
         beside_value: bool,
+        tags: &[Tag],
     ) -> Result<Leasing, Fault> {
         let found = self.find(key)?;
         if let Some(found) = &found {
@@ -238,8 +238,7 @@ impl<'a> Held<'a> {
         let is_beside = value.map_or(Ok(false), |found| self.add_lease(&found, lease))?;
         if !is_beside {
             let lease = Some(lease);
-            let content =
-                Content { kind: kind::LEASE, value: ValueRef::Bytes(&[]), deadline, tags: &[], lease };
+            let content = Content { kind: kind::LEASE, value: ValueRef::Bytes(&[]), deadline, tags, lease };
             self.store(key, &content)?;
         }
         Ok(Leasing::Got { number })
@@ -282,12 +281,22 @@ impl<'a> Held<'a> {
         token: [u64; 2],
         content: &Content<'_>,
     ) -> Result<bool, Fault> {
-        let Some(found) = self.find(key)? else { return Ok(false) };
-        if !has_lease(&found, token) {
+        if !self.is_leased_as(key, token)? {
             return Ok(false);
         }
         self.store(key, content)?;
         Ok(true)
+    }
+
+    /// Whether the key has the lease with this token, be it late or not.
+    pub(crate) fn is_leased_as(&self, key: &HashedKey<'_>, token: [u64; 2]) -> Result<bool, Fault> {
+        Ok(self.find(key)?.is_some_and(|found| has_lease(&found, token)))
+    }
+
+    /// Whether the key has the lease with this token, which still runs.
+    pub(crate) fn is_lease_running(&self, key: &HashedKey<'_>, token: [u64; 2]) -> Result<bool, Fault> {
+        let found = self.find(key)?;
+        Ok(found.is_some_and(|found| has_lease(&found, token) && self.is_leased(&found.record)))
     }
 
     /// Ends the lease with this token, or moves its deadline. Returns whether the key had it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import doctest
 import enum
 import itertools
@@ -21,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flexcache_rs
-from flexcache_rs import shared
+from flexcache_rs import FlexCache, shared
+from flexcache_rs.disk.serializers import JSONSerializer, PickleSerializer
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
@@ -381,6 +384,166 @@ def test_resize(cache: SharedCache) -> None:
         larger["k"] = 2
         assert cache["k"] == 2
         assert cache.stats().bytes == larger.stats().bytes > 1 << 20
+
+
+def test_tags(cache: SharedCache) -> None:
+    """An eviction removes what has the tag, for all processes."""
+    cache.put("a", 1, tags=("x", "y"))
+    cache.set("b", 2, tags=["y"])
+    assert cache.add("c", 3, tags={"z"})
+    cache.set_many({"d": 4, "e": 5}, tags=iter(["w"]))
+    assert run(cache, "print(cache.evict_tag('y'))").strip() == "2"
+    assert cache.get_many("abcde") == {"c": 3, "d": 4, "e": 5}
+    assert (cache.evict_tag("y"), cache.evict_tag("w")) == (0, 2)
+    cache.put("a", 1, tags=("y",))
+    assert cache["a"] == 1, "what is stored later has the tag as it is now"
+    for tags, error in (("y", TypeError), ((1,), TypeError), (("\ud800",), ValueError), (5, TypeError)):
+        with pytest.raises(error):
+            cache.put("k", 1, tags=tags)  # type: ignore[arg-type]
+    assert "k" not in cache
+
+
+def test_a_copy_in_front_ends_with_the_tag(cache: SharedCache) -> None:
+    """Also where the entry has long been evicted from the shared memory."""
+    front: FlexCache[str, int] = FlexCache(store=cache)
+    front.put("a", 1, tags=("t",))
+    assert front["a"] == 1
+    run(cache, "cache.evict_tag('t')")
+    assert front.get("a") is None
+
+
+def test_serializers(cache: SharedCache) -> None:
+    """They decide what is loaded."""
+    cache["date"] = datetime.date(2030, 1, 1)
+    cache["delta"] = datetime.timedelta(1)
+    allowing = PickleSerializer(allow=["datetime.date"])
+    with SharedCache(cache.path, serializer=allowing) as careful:
+        assert careful["date"] == datetime.date(2030, 1, 1)
+        with pytest.raises(pickle.UnpicklingError):
+            careful["delta"]
+        assert pickle.loads(pickle.dumps(careful))["date"] == careful["date"]
+    with SharedCache(cache.path, serializer=JSONSerializer()) as plain:
+        plain["list"] = [1, ["a"]]
+        assert plain["list"] == [1, ["a"]]
+        with pytest.raises(ValueError):
+            plain["date"]
+        with pytest.raises(TypeError):
+            plain["set"] = {1}
+    with pytest.raises(TypeError, match="serializer"):
+        SharedCache(cache.path, serializer=5)  # type: ignore[arg-type]
+
+
+def test_computed_once(cache: SharedCache) -> None:
+    """By threads and processes; not stored where the key was written meanwhile."""
+    calls: list[int] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def compute() -> str:
+        calls.append(1)
+        begun.set()
+        assert go.wait(60)
+        return "value"
+
+    results: list[str] = []
+    threads = [threading.Thread(target=lambda: results.append(cache.get_or_set("k", compute))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(60)
+    program = "print('asks', flush=True); print(cache.get_or_set('k', lambda: 'another'))"
+    start = f"import pickle; cache = pickle.loads({pickle.dumps(cache)!r})\n"
+    with subprocess.Popen([sys.executable, "-c", start + program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asks\n"
+        go.set()
+        assert process.stdout.read() == "value\n"
+    for thread in threads:
+        thread.join()
+    assert (results, calls) == (["value"] * 4, [1])
+    assert cache.get_or_set("during", lambda: cache.put("during", "newer") or "older") == "older"
+    assert cache["during"] == "newer"
+    with pytest.raises(ZeroDivisionError):
+        cache.get_or_set("bad", lambda: 1 // 0)
+    assert "bad" not in cache
+    with pytest.warns(RuntimeWarning, match="larger|too large|bytes"):
+        assert len(cache.get_or_set("large", lambda: b"x" * (1 << 20))) == 1 << 20
+    assert "large" not in cache
+
+
+def test_memoized_once(cache: SharedCache) -> None:
+    """Another process has the result under the function's name."""
+    square = cache.memoize(name="square")(lambda n: n * n)
+    assert square(5) == 25
+    assert run(cache, "print(cache.memoize(name='square')(lambda n: 'anew')(5))").strip() == "25"
+
+
+def test_locks(cache: SharedCache) -> None:
+    """One at a time, also in other processes; a dead owner's is free."""
+    lock = cache.lock("job")
+    with lock:
+        assert run(cache, "print(cache.lock('job').acquire(timeout=0), 'job' in cache)").split() == ["False", "False"]
+        with pytest.raises(RuntimeError):
+            lock.acquire()
+        with pytest.raises(TimeoutError, match="job"), cache.lock("job", timeout=0.01):
+            pass
+        assert (lock.renew(), len(cache.keys())) == (True, 0)
+    assert (lock.release(), lock.renew()) == (False, False)
+    run(cache, "cache.lock('job').acquire(); os._exit(0)")
+    assert lock.acquire(timeout=10)
+    cache.clear()
+    assert lock.release() is False, "it was lost"
+
+    async def main() -> None:
+        async with cache.lock("job"):
+            assert not await cache.lock("job").aacquire(timeout=0)
+        async with cache.lock("job"):
+            pass
+
+    asyncio.run(main())
+
+
+def test_limiters(cache: SharedCache) -> None:
+    """For all processes together."""
+    limiter = cache.limiter("calls", 3, per=3600)
+    assert limiter.acquire(timeout=0)
+    assert run(cache, "print(cache.limiter('calls', 3, per=3600).acquire(timeout=0))").strip() == "True"
+    with limiter:
+        assert not limiter.acquire(timeout=0)
+    fast = cache.limiter("fast", 1, per=0.001)
+    assert fast.acquire()
+    assert fast.acquire()
+    for limit, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), (1 << 32, ValueError)):
+        with pytest.raises(error, match="limit"):
+            cache.limiter("x", limit)  # type: ignore[arg-type]
+    assert asyncio.run(cache.limiter("another", 1).aacquire())
+
+
+def test_awaited_calls(cache: SharedCache) -> None:
+    """Each does what the call without the `a` does."""
+
+    async def factory() -> str:
+        return "made"
+
+    async def main() -> None:
+        await cache.aput("a", 1, ttl=60, tags=("t",))
+        await cache.aset("b", 2)
+        assert (await cache.aadd("a", 3), await cache.aadd("c", 3)) == (False, True)
+        assert (await cache.aincr("n", 5), await cache.adecr("n", 2)) == (5, 3)
+        assert (await cache.acompare_and_set("b", 2, 4), await cache.atouch("b", 60)) == (True, True)
+        assert (await cache.apop("b"), await cache.apop("b", None)) == (4, None)
+        assert await cache.adelete("c")
+        await cache.aset_many({"d": 1, "e": 2})
+        assert await cache.adelete_many("def") == 2
+        assert await cache.aevict_tag("t") == 1
+        assert await cache.aget_or_set("made", factory) == "made"
+        assert await cache.aclear() >= len(["n", "made"])
+        assert cache.keys() == []
+        async with SharedCache(cache.path) as other:
+            await other.aput("x", 1)
+        assert cache.popitem() == ("x", 1)
+        with pytest.raises(KeyError):
+            cache.popitem()
+
+    asyncio.run(main())
 
 
 def test_examples() -> None:

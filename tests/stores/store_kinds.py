@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import pickle
 import struct
+import sys
 import threading
 import time
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import FlexCache
@@ -153,6 +155,8 @@ class Kind:
         tells: whether a write says what it replaced.
         keeps: whether memory keeps copies where others' writes are to be seen at once.
         divided: whether a transaction is several commits, one for each part.
+        lags: whether a `coherence` in seconds lets what others have overwritten be served for so long.
+        tells_tags: whether an entry that is loaded has its tags.
         times_out: whether `make(directory, timeout=seconds)` bounds how long a write waits for another process.
     """
 
@@ -166,6 +170,7 @@ class Kind:
     durable = False
     tells = True
     times_out = False
+    lags = tells_tags = True
     keeps = True
     divided = False
 
@@ -202,6 +207,10 @@ class Kind:
         """Remove a key without the cache."""
         return bool(store.delete(key))
 
+    def evict(self, store: Any, tag: str) -> None:
+        """Remove the entries with a tag without the cache."""
+        store.evict(tag)
+
     def wipe(self, store: Any) -> None:
         """Remove everything without the cache."""
         store.clear()
@@ -210,6 +219,10 @@ class Kind:
         """A transaction of the calling thread."""
         transaction: AbstractContextManager[None] = store.transact()
         return transaction
+
+    def place(self, store: Any) -> Path:
+        """Where the store is."""
+        return Path(store.directory)
 
     def close(self, store: Any) -> None:
         """Give up what the store holds; it opens again when it is used."""
@@ -264,6 +277,27 @@ class FanoutKind(DiskKind):
         return shard, super().identity(key)
 
 
+class SharedKind(Kind):
+    """A cache in shared memory."""
+
+    most_tags = 255
+    shared = durable = True
+    lags = tells_tags = False
+
+    def place(self, store: Any) -> Path:
+        """The path of the file."""
+        return Path(store.path)
+
+    def evict(self, store: Any, tag: str) -> None:
+        store.evict_tag(tag)
+
+
+def _shared(path: Path) -> Any:
+    from flexcache_rs.shared import SharedCache
+
+    return SharedCache(path / "store", max_bytes=1 << 20)
+
+
 def _directory(**settings: Any) -> Callable[..., Any]:
     return lambda path, **more: Cache(path / "store", **settings, **more)
 
@@ -277,6 +311,7 @@ KINDS: tuple[Kind, ...] = (
     DiskKind("disk-network", _directory(network=True)),
     DiskKind("disk-delete", _directory(sqlite_journal_mode="delete")),
     FanoutKind("fanout", lambda path: FanoutCache(path / "store", shards=2)),
+    *((SharedKind("shared", _shared),) if sys.platform == "linux" else ()),
 )
 """All stores."""
 

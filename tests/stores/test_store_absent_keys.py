@@ -126,7 +126,7 @@ def test_a_write_of_the_store_itself_ends_an_absence(kind: Kind, store: Any) -> 
     assert cache.get("a") == 1
 
 
-@pytest.mark.needs(shared=True)
+@pytest.mark.needs(shared=True, lags=True)
 def test_another_process_ends_an_absence(kind: Kind, store: Any, other: OtherProcess) -> None:
     """With strict coherence at the next read; with a number of seconds after these, or after negative_ttl."""
     strict, bound = kind.front(store, negative_ttl=LONG), kind.front(store, negative_ttl=LONG, coherence=30)

@@ -6,7 +6,6 @@ import copy
 import gc
 import pickle
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -144,7 +143,8 @@ def test_a_tag_is_the_stores_too(kind: Kind, store: Any) -> None:
     kind.front(store).put("a", 1, tags=("x",))
     cache = kind.front(store)
     assert cache["a"] == 1
-    assert cache.tags("a") == ("x",)
+    if kind.tells_tags:
+        assert cache.tags("a") == ("x",)
     cache.put("b", 2, tags=("x",))
     assert kind.front(store).evict_tag("x") == 2
     assert (cache.get("a"), cache.get("b")) == (None, None)
@@ -181,7 +181,7 @@ def test_others_writes_are_seen_at_once(kind: Kind, store: Any, other: OtherProc
     assert cache.get("a") is None
 
 
-@pytest.mark.needs(shared=True)
+@pytest.mark.needs(shared=True, lags=True)
 def test_others_writes_are_seen_in_time(kind: Kind, store: Any, other: OtherProcess) -> None:
     """With a bound in seconds: not before it need be."""
     cache = kind.front(store, coherence=30)
@@ -273,7 +273,7 @@ def test_copies_and_pickles_share_the_store(kind: Kind, store: Any) -> None:
     cache = kind.front(store, coherence=30, max_items=5)
     cache["a"] = 1
     for twin in (cache.copy(), copy.copy(cache), pickle.loads(pickle.dumps(cache))):
-        assert Path(twin.store.directory) == Path(store.directory)
+        assert kind.place(twin.store) == kind.place(store)
         assert twin["a"] == 1
         twin["b"] = 2
         assert kind.read(store, "b") == 2

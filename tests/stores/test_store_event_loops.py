@@ -127,7 +127,7 @@ def test_a_loop_goes_on_while_another_process_commits(tmp_path: Path, how: str) 
     assert result == ("other" if how == "miss" else "k")
 
 
-@pytest.mark.needs(shared=True)
+@pytest.mark.needs(shared=True, transactions=True)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_loop_goes_on_while_the_store_is_locked(kind: Kind, store: Any, other: OtherProcess, call: Any) -> None:
     """The value is computed and stored all the same."""
@@ -153,7 +153,7 @@ def test_a_loop_goes_on_while_a_users_store_works() -> None:
         assert result == "k"
 
 
-@pytest.mark.needs(shared=True)
+@pytest.mark.needs(shared=True, transactions=True)
 def test_a_task_that_is_cancelled_while_the_store_is_locked(kind: Kind, store: Any, other: OtherProcess) -> None:
     """It ends at once, and the key is free for the next caller."""
     cache = kind.front(store)

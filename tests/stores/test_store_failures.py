@@ -298,7 +298,7 @@ def test_what_a_store_lacks_is_named() -> None:
         FlexCache(store=Dictionary(), coherence="strict")
 
 
-@pytest.mark.needs(shared=True)
+@pytest.mark.needs(shared=True, tells_tags=True)
 @pytest.mark.parametrize("tags", [(), ("x",)])
 def test_tags_come_from_the_store(kind: Kind, store: Any, tags: tuple[str, ...]) -> None:
     """`tags()` asks the store where memory has nothing, as `ttl()` does."""

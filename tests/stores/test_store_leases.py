@@ -292,7 +292,7 @@ WRITES: dict[str, Callable[[Any, Any], Any]] = {
     "put": lambda kind, store: kind.write(store, "a", "new"),
     "delete": lambda kind, store: kind.erase(store, "a"),
     "clear": lambda kind, store: kind.wipe(store),
-    "evict_tag": lambda kind, store: store.evict("t"),
+    "evict_tag": lambda kind, store: kind.evict(store, "t"),
     "second cache put": lambda kind, store: kind.front(store).put("a", "new"),
     "second cache delete": lambda kind, store: kind.front(store).delete("a"),
     "second cache clear": lambda kind, store: kind.front(store).clear(),

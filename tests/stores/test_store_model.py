@@ -423,7 +423,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert OTHER.ask("read", key) == (value, value)
 
     @quiet
-    @precondition(lambda self: self.kind.shared)
+    @precondition(lambda self: self.kind.shared and self.kind.transactions)
     @rule()
     def let_the_other_begin(self) -> None:
         OTHER.ask("enter")
@@ -447,7 +447,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.theirs = None
 
     @quiet
-    @precondition(lambda self: self.kind.shared)
+    @precondition(lambda self: self.kind.shared and self.kind.transactions)
     @rule()
     def copy_the_directory(self) -> None:
         with tempfile.TemporaryDirectory() as place:

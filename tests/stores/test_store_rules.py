@@ -245,7 +245,7 @@ def test_a_fork(kind: Kind, store: Any) -> None:
         os.close(to_parent)
 
 
-@pytest.mark.needs(shared=True)
+@pytest.mark.needs(shared=True, lags=True)
 def test_a_bound_in_seconds_ends_with_a_fork(kind: Kind, store: Any, other: OtherProcess) -> None:
     """The child asks the store, whatever its parent still believes."""
     cache = kind.front(store, coherence=3600)
@@ -264,7 +264,7 @@ def test_a_bound_in_seconds_ends_with_a_fork(kind: Kind, store: Any, other: Othe
     assert cache["a"] == "old"
 
 
-@pytest.mark.needs(shared=True, durable=True)
+@pytest.mark.needs(shared=True, durable=True, transactions=True)
 def test_a_directory_restored_from_a_backup(kind: Kind, store: Any, other: OtherProcess, tmp_path: Path) -> None:
     """The open store notices within about a second that its database was replaced, and so does memory."""
     cache = kind.front(store)

@@ -5,17 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flexcache_disk::{DiskStore, LeaseToken, OwnedKey, Value};
-use pyo3::exceptions::PyException;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple, PyType};
+use pyo3::types::PyBytes;
 
 use super::cache::DiskCache;
 use super::codec::native;
 use super::fork::Lazy;
-use crate::py::object::running_python::{call, detached};
-use crate::py::store::lease::{AwaitedLease, Lease};
-use crate::py::store::loads::{LoadFailedElsewhere, shown};
+use crate::py::object::running_python::detached;
+use crate::py::store::lease::{AwaitedLease, Lease, order_of_bytes};
+use crate::py::store::lease_failure;
 
 /// How long a lease that is given back waits for others who write leases. It expires otherwise.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -23,11 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// For how many seconds those who wait can learn of a failure.
 const FAILURE: f64 = 1.0;
 
-/// The text of an exception is handed on up to so many bytes, its pickle up to as many.
-const LONGEST: usize = 1 << 16;
-
-/// The place of a key in the order of all leases: the same in every process, so nothing of this machine or build goes
-/// into it. It is the hash FNV-1a. Numbers that the table takes for equal have the same place.
+/// The place of a key in the order of all leases. Numbers that the table takes for equal have the same place.
 fn order_of(key: &OwnedKey) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "equal numbers stay equal")]
     let number = match &key.datum {
@@ -35,14 +29,12 @@ fn order_of(key: &OwnedKey) -> u64 {
         Value::Real(number) => (number + 0.0).to_bits(),
         _ => 0,
     };
-    let bytes: &[u8] = match &key.datum {
+    let number = number.to_le_bytes();
+    order_of_bytes(match &key.datum {
         Value::Text(text) => text.as_bytes(),
         Value::Blob(bytes) => bytes,
-        _ => &number.to_le_bytes(),
-    };
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        _ => &number,
+    })
 }
 
 /// What a lease is about.
@@ -96,7 +88,12 @@ impl Lease for DirectoryLease {
     }
 
     fn encode_failure(&self, error: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
-        encode(self.cache.get(), error).ok()
+        let cache = self.cache.get();
+        lease_failure::encode(error, |error| {
+            let py = error.py();
+            native(cache.disk(py)?).map(|disk| disk.dumps(py, error, false)).transpose()
+        })
+        .ok()
     }
 
     fn end(self: Arc<Self>, py: Python<'_>, failure: Option<Vec<u8>>, may_wait: bool) {
@@ -134,87 +131,13 @@ impl AwaitedLease for AwaitedDirectoryLease {
     }
 }
 
-/// An exception for other processes: whether its only argument is its text, module and name of its class, the text, and
-/// the exception as the disk stores values, if it can. The parts have their length before them.
-fn encode(cache: &DiskCache, error: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    let py = error.py();
-    let class = error.get_type();
-    let arguments = error.getattr(intern!(py, "args"))?.cast_into::<PyTuple>()?;
-    let only: Option<String> =
-        (arguments.len() == 1).then(|| arguments.get_item(0)).transpose()?.and_then(|one| one.extract().ok());
-    let text = match &only {
-        Some(text) => text.clone(),
-        None => error.str()?.to_string(),
-    };
-    let pickled = match native(cache.disk(py)?) {
-        Some(disk) => disk.dumps(py, error, false).ok().filter(|bytes| bytes.as_bytes().len() <= LONGEST),
-        None => None,
-    };
-    let module: String = class.getattr(intern!(py, "__module__"))?.extract()?;
-    let name: String = class.qualname()?.extract()?;
-    let mut text = text;
-    while text.len() > LONGEST {
-        text.pop();
-    }
-    let mut encoded = vec![u8::from(only.is_some())];
-    let pickled = pickled.as_ref().map_or(&[][..], |bytes| bytes.as_bytes());
-    for part in [module.as_bytes(), name.as_bytes(), text.as_bytes(), pickled] {
-        encoded.extend(u32::try_from(part.len()).unwrap_or(0).to_le_bytes());
-        encoded.extend(part);
-    }
-    Ok(encoded)
-}
-
-fn parts(mut encoded: &[u8]) -> Option<[&[u8]; 4]> {
-    let mut parts = [&[][..]; 4];
-    for part in &mut parts {
-        let (length, rest) = encoded.split_first_chunk()?;
-        let (this, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        (*part, encoded) = (this, rest);
-    }
-    Some(parts)
-}
-
 /// The exception with which a computation of another process has failed.
 pub(super) fn failure(cache: &DiskCache, key: &Bound<'_, PyAny>, encoded: &[u8]) -> PyErr {
-    let py = key.py();
-    let Some((is_only_text, [module, name, text, pickled])) =
-        encoded.split_first().and_then(|(first, rest)| Some((*first != 0, parts(rest)?)))
-    else {
-        return elsewhere(key, "an exception that cannot be read");
-    };
-    let [module, name, text] = [module, name, text].map(String::from_utf8_lossy);
-    unpickled(py, cache, pickled)
-        .or_else(|| if is_only_text && module == "builtins" { built_in(py, &name, &text) } else { None })
-        .unwrap_or_else(|| {
-            let class = if module == "builtins" { name.to_string() } else { format!("{module}.{name}") };
-            elsewhere(key, &format!("{class}: {text}"))
-        })
-}
-
-fn elsewhere(key: &Bound<'_, PyAny>, what: &str) -> PyErr {
-    LoadFailedElsewhere::new_err(format!(
-        "computing the value of {} failed in another process: {what}",
-        shown(key)
-    ))
-}
-
-/// What the serializer makes of it, which decides whether it may be loaded.
-fn unpickled(py: Python<'_>, cache: &DiskCache, pickled: &[u8]) -> Option<PyErr> {
-    if pickled.is_empty() {
-        return None;
-    }
-    let disk = native(cache.disk(py).ok()?)?;
-    let loaded = disk.loads(py, PyBytes::new(py, pickled).as_any(), false).ok()?;
-    loaded.is_instance_of::<PyException>().then(|| PyErr::from_value(loaded))
-}
-
-fn built_in(py: Python<'_>, name: &str, text: &str) -> Option<PyErr> {
-    let class = py.import(intern!(py, "builtins")).ok()?.getattr(name).ok()?.cast_into::<PyType>().ok()?;
-    if !class.is_subclass_of::<PyException>().ok()? {
-        return None;
-    }
-    let text = text.into_pyobject(py).ok()?;
-    let made = call(class.as_any(), [text.as_any()]).ok()?;
-    made.is_instance_of::<PyException>().then(|| PyErr::from_value(made))
+    lease_failure::decode(key, encoded, |pickled| {
+        // The serializer decides whether it may be loaded.
+        let py = key.py();
+        native(cache.disk(py)?)
+            .map(|disk| disk.loads(py, PyBytes::new(py, pickled).as_any(), false))
+            .transpose()
+    })
 }

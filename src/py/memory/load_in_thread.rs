@@ -12,10 +12,10 @@ use pyo3::types::PyTuple;
 
 use super::core_errors::TooLargeError;
 use super::leasing::{Asks, Turn, end_lease, failure_for_others, take_turn, wait_for_turn};
-use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::running_python::{call, detached};
+use crate::py::object::tags;
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::load_circle::{
     Chain, Waiter, enter_context, leave_context, own_load, running_loop, thread_waits, thread_waits_no_more,
@@ -39,13 +39,13 @@ impl LoadHandle {
         tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
-        store(cache, &self.0, value, ttl, &options::tags(tags)?)
+        store(cache, &self.0, value, ttl, &tags::tags(tags)?)
     }
 
     /// Say before the result is there which tags it will have: whoever asks after one of them was evicted does
     /// not join the load.
     fn declare(&self, cache: &Bound<'_, FlexCache>, tags: &Bound<'_, PyAny>) -> PyResult<()> {
-        declare(cache, &self.0, options::tags(Some(tags.as_borrowed()))?.into())
+        declare(cache, &self.0, tags::tags(Some(tags.as_borrowed()))?.into())
     }
 
     /// Keep the result from those who wait: they compute themselves.
@@ -314,7 +314,7 @@ pub(crate) fn get_or_set(
     tags: Option<Borrowed<'_, '_, PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
-    let tags: Arc<[PyBackedStr]> = options::tags(tags)?.into();
+    let tags: Arc<[PyBackedStr]> = tags::tags(tags)?.into();
     if let Some(tier) = &cache.get().tier {
         tier.check_tags(py, &tags)?;
     }

@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use flexcache_core::{Limits, Nanos};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBool, PyString, PyTuple};
 
 use super::any_store::PolicyName;
-use super::core_errors::out_of_memory;
 use crate::py::object::duration::{self, Ttl};
 use crate::py::object::integer::{integer, shown};
-use crate::py::object::running_python::next;
+use crate::py::object::tags::{self, wrong_type};
 
 /// More shards than this serve no machine.
 const MOST_SHARDS: u64 = 1024;
@@ -139,33 +137,6 @@ pub(crate) fn record(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
     value.extract().map(Some).map_err(|_| wrong_type("record", "a path or None", value))
 }
 
-/// A tag of an entry.
-pub(crate) fn tag(value: &Borrowed<'_, '_, PyAny>) -> PyResult<PyBackedStr> {
-    let tag = value.cast::<PyString>().map_err(|_| wrong_type("a tag", "a str", value))?;
-    tag.extract()
-}
-
-/// The tags of an entry: none, or those of an iterable.
-pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<PyBackedStr>> {
-    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(Vec::new()) };
-    if value.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err(format!(
-            "tags must be an iterable of str, such as ({},), not a str",
-            value.repr()?
-        )));
-    }
-    let each = value.try_iter().map_err(|error| match value.getattr_opt("__iter__") {
-        Ok(None) => wrong_type("tags", "an iterable of str", &value),
-        _ => error,
-    })?;
-    let mut tags = Vec::new();
-    while let Some(value) = next(&each)? {
-        tags.try_reserve(1).map_err(|error| out_of_memory(error.into()))?;
-        tags.push(tag(&value.as_borrowed())?);
-    }
-    Ok(tags)
-}
-
 /// A number from 0 up to, but not including, 1, each as likely.
 #[pyfunction]
 #[pyo3(name = "_random")]
@@ -178,7 +149,7 @@ pub(crate) fn random() -> f64 {
 #[pyo3(name = "_tags")]
 pub(crate) fn tuple_of_tags<'py>(tags: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
     let py = tags.py();
-    let tags = self::tags(Some(tags.as_borrowed()))?;
+    let tags = tags::tags(Some(tags.as_borrowed()))?;
     PyTuple::new(py, tags.iter().map(|tag| &**tag))
 }
 
@@ -193,11 +164,6 @@ pub(crate) fn text(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<
     }
     let text = value.cast::<PyString>().map_err(|_| wrong_type(argument, "a str or None", value))?;
     Ok(Some(text.extract::<String>()?.into_boxed_str()))
-}
-
-fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    let of = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
-    PyTypeError::new_err(format!("{argument} must be {allowed}, not {of}"))
 }
 
 /// A non-negative integer argument.

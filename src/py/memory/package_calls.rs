@@ -2,15 +2,15 @@
 
 use pyo3::prelude::*;
 
-use super::options;
 use super::read::site;
 use super::state::FlexCache;
+use crate::py::object::tags;
 
 #[pymethods]
 impl FlexCache {
     /// Refuses tags of which the store cannot keep so many for an entry.
     fn _check_tags(&self, py: Python<'_>, tags: &Bound<'_, PyAny>) -> PyResult<()> {
-        let tags = options::tags(Some(tags.as_borrowed()))?;
+        let tags = tags::tags(Some(tags.as_borrowed()))?;
         self.tier.as_ref().map_or(Ok(()), |tier| tier.check_tags(py, &tags))
     }
 

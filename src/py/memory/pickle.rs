@@ -15,12 +15,13 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::constructor::OF_A_PICKLE;
 use super::core_errors::{out_of_memory, try_with_capacity};
-use super::options::{self, Options};
+use super::options::Options;
 use super::state::{self, Callbacks, FlexCache};
 use super::terms::{IfPresent, Terms};
 use crate::py::object::duration::{Ttl, seconds, seconds_until};
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::fallible;
+use crate::py::object::tags;
 use crate::py::process::clock::SystemClock;
 
 /// The moment of a deadline, in seconds since 1970.
@@ -165,7 +166,7 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         let entry = entry.cast_into::<PyTuple>().map_err(|_| invalid(PyErr::new::<PyValueError, _>("")))?;
         let plain = if entry.len() > 4 { entry.get_slice(0, 4) } else { entry.clone() };
         let (key, value, moment, rank): Entry<'_> = plain.extract().map_err(invalid)?;
-        let tags = options::tags(entry.get_item(4).ok().as_ref().map(Bound::as_borrowed)).map_err(invalid)?;
+        let tags = tags::tags(entry.get_item(4).ok().as_ref().map(Bound::as_borrowed)).map_err(invalid)?;
         let ttl = moment.map(|moment| datetime(py, moment)).transpose()?;
         let (borrowed, ttl) = (key.as_borrowed(), ttl.as_ref().map(Bound::as_borrowed));
         let this = cache.get();

@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 use super::memory_store::MemoryStore;
 use super::state::FlexCache;
 use crate::py::disk::directory_store::DirectoryStore;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+use crate::py::shared::shared_store::SharedStore;
 use crate::py::store::object::ObjectStore;
 use crate::py::store::seam::{Coherence, Store};
 
@@ -20,6 +22,10 @@ pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<A
         return Ok(Arc::new(MemoryStore::new(cache, coherence)));
     }
     if let Some(store) = DirectoryStore::of(given, coherence)? {
+        return Ok(Arc::new(store));
+    }
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    if let Some(store) = SharedStore::of(given)? {
         return Ok(Arc::new(store));
     }
     Ok(ObjectStore::shared(given, coherence)?)

@@ -13,12 +13,12 @@ use pyo3::pybacked::PyBackedStr;
 use super::any_store::AnyStore;
 use super::core_errors::{out_of_memory, refused};
 use super::entries::missing;
-use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::tier::{Freshness, Tier};
 use crate::py::object::duration::{self, seconds_until};
 use crate::py::object::encoded_key::EncodedKey;
+use crate::py::object::tags;
 use crate::py::removal::removed_entries::RemovedEntries;
 use crate::py::store::loads::Origin;
 use crate::py::store::seam::{NewEntry, PutMode, PutResult, StoredEntry};
@@ -505,7 +505,7 @@ impl FlexCache {
 
     /// Removes every entry that has a tag, also from the store; how many those were.
     pub(super) fn remove_tagged_through(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let (py, tag) = (tag.py(), options::tag(&tag.as_borrowed())?);
+        let (py, tag) = (tag.py(), tags::tag(&tag.as_borrowed())?);
         let stored = match &self.tier {
             Some(tier) => {
                 // Loads that land while the store evicts come from before.

@@ -9,12 +9,12 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::any_store::{Complicated, PlainPut};
 use super::core_errors::{out_of_memory, refused, try_with_capacity};
-use super::options;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::through::Weighed;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::{call, decref, next};
+use crate::py::object::tags;
 
 impl FlexCache {
     /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
@@ -62,7 +62,7 @@ impl FlexCache {
     ) -> PyResult<bool> {
         let hash = this.get().hash(key)?;
         let weight = this.get().weight_of(key, value)?;
-        let tags = options::tags(tags)?;
+        let tags = tags::tags(tags)?;
         Self::write_weighed(
             this,
             key,
@@ -148,7 +148,7 @@ impl FlexCache {
         let entries = cache.entries_of(mapping)?;
         // Everything that can be refused is, before anything is stored.
         cache.deadline(ttl)?;
-        let tags = options::tags(tags.map(Bound::as_borrowed))?;
+        let tags = tags::tags(tags.map(Bound::as_borrowed))?;
         let mut weighed = try_with_capacity(entries.len())?;
         let mut total = 0_u128;
         for (key, value) in entries {

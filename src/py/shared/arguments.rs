@@ -7,9 +7,9 @@ use crate::py::object::duration::{Ttl, ttl};
 use crate::py::process::clock::SystemClock;
 
 /// The deadline of an entry that is stored now, on the clock that all processes share. 0 is none.
-pub(super) fn deadline(given: Option<&Bound<'_, PyAny>>, default: Ttl) -> PyResult<u64> {
+pub(super) fn deadline(given: Option<Borrowed<'_, '_, PyAny>>, default: Ttl) -> PyResult<u64> {
     let ttl = match given {
-        Some(given) if !given.is_none() => ttl("ttl", given.as_borrowed())?,
+        Some(given) if !given.is_none() => ttl("ttl", given)?,
         _ => default,
     };
     let left = match ttl {

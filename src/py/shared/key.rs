@@ -2,7 +2,7 @@
 //!
 //! Never by pickle, whose bytes depend on which parts of a key are one object.
 
-use std::borrow::Cow;
+use std::ops::Deref;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -22,15 +22,50 @@ mod kind {
 /// Tuples in tuples in a key.
 const DEEPEST: u32 = 32;
 
+/// Kinds of keys that are not the user's.
+pub(super) mod own_kind {
+    /// Those from here on are not listed.
+    pub(in super::super) const FIRST: u8 = 248;
+    pub(in super::super) const LIMITER: u8 = 248;
+    pub(in super::super) const LOCK: u8 = 249;
+    /// What a computation that failed leaves for those who waited for it.
+    pub(in super::super) const FAILURE: u8 = 250;
+}
+
+/// Bytes, which are borrowed or made without an allocation where that can be.
+pub(super) enum Encoded<'a> {
+    Borrowed(&'a [u8]),
+    Word([u8; 8]),
+    Owned(Vec<u8>),
+}
+
+impl Deref for Encoded<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Word(word) => word,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
 /// A key's kind and bytes.
 pub(super) struct EncodedKey<'a> {
     kind: u8,
-    bytes: Cow<'a, [u8]>,
+    bytes: Encoded<'a>,
 }
 
 impl EncodedKey<'_> {
     pub(super) fn as_key(&self) -> flexcache_shared::Key<'_> {
         flexcache_shared::Key { kind: self.kind, bytes: &self.bytes }
+    }
+
+    /// A key that the user cannot name, for each that the user can.
+    pub(super) fn of_own_kind(&self, kind: u8) -> (u8, Vec<u8>) {
+        (kind, [&[self.kind], &*self.bytes].concat())
     }
 }
 
@@ -45,10 +80,10 @@ pub(super) fn encode<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<EncodedKey<'a>> 
 }
 
 fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'a>> {
-    let owned = |kind, bytes| Ok(EncodedKey { kind, bytes: Cow::Owned(bytes) });
+    let owned = |kind, bytes| Ok(EncodedKey { kind, bytes: Encoded::Owned(bytes) });
     if let Ok(text) = key.cast_exact::<PyString>() {
         return match text.to_str() {
-            Ok(text) => Ok(EncodedKey { kind: kind::TEXT, bytes: Cow::Borrowed(text.as_bytes()) }),
+            Ok(text) => Ok(EncodedKey { kind: kind::TEXT, bytes: Encoded::Borrowed(text.as_bytes()) }),
             // Lone surrogates: these bytes are no text's, so they mean nothing else.
             Err(_) => {
                 let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
@@ -60,7 +95,7 @@ fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'
         return encode_int(key);
     }
     if let Ok(bytes) = key.cast_exact::<PyBytes>() {
-        return Ok(EncodedKey { kind: kind::BYTES, bytes: Cow::Borrowed(bytes.as_bytes()) });
+        return Ok(EncodedKey { kind: kind::BYTES, bytes: Encoded::Borrowed(bytes.as_bytes()) });
     }
     if let Ok(float) = key.cast_exact::<PyFloat>() {
         let float = float.value();
@@ -68,7 +103,7 @@ fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'
             // As in a dict, 1.0 is 1 and -0.0 is 0.
             let int = key.call_method0("__int__")?;
             let encoded = encode_int(&int)?;
-            return owned(encoded.kind, encoded.bytes.into_owned());
+            return owned(encoded.kind, encoded.bytes.to_vec());
         }
         // All that are no number are one key.
         let float = if float.is_nan() { f64::NAN } else { float };
@@ -104,9 +139,9 @@ fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'
 
 fn encode_int<'a>(int: &Bound<'_, PyAny>) -> PyResult<EncodedKey<'a>> {
     if let Ok(small) = int.extract::<i64>() {
-        return Ok(EncodedKey { kind: kind::INT, bytes: Cow::Owned(small.to_le_bytes().to_vec()) });
+        return Ok(EncodedKey { kind: kind::INT, bytes: Encoded::Word(small.to_le_bytes()) });
     }
-    Ok(EncodedKey { kind: kind::LONG, bytes: Cow::Owned(bytes_of_long(int)?) })
+    Ok(EncodedKey { kind: kind::LONG, bytes: Encoded::Owned(bytes_of_long(int)?) })
 }
 
 /// An int's bytes in two's complement, as few as hold it.

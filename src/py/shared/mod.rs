@@ -2,8 +2,12 @@
 
 mod arguments;
 mod errors;
+mod fast;
 mod key;
 mod segment;
+mod shared_lease;
+pub(crate) mod shared_store;
 mod value;
 
-pub(crate) use segment::{SharedSegment, SharedVersion};
+pub(crate) use fast::install;
+pub(crate) use segment::{SharedSegment, SharedToken, SharedVersion};

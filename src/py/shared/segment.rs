@@ -5,37 +5,38 @@
 //! stripe's lock. Keys and values are encoded before, and objects are made afterwards.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flexcache_shared::{Entry, Error, Key, Location, Options, Patience, SharedCache, Version};
+use flexcache_shared::{
+    Entry, Error, Key, Lease, Location, Options, Patience, SharedCache, Tag, Token, Version,
+};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyList};
 
 use super::arguments::deadline;
-use super::value::RawValue;
+use super::key::own_kind;
+use super::value::{RawValue, Read, Serializer};
 use super::{errors, key, value};
 use crate::py::object::duration::{Ttl, interval, ttl};
-use crate::py::process::guard::Guard;
+use crate::py::object::tags;
 
 /// What is open.
-struct Opened {
-    cache: SharedCache,
+pub(super) struct Opened {
+    pub(super) cache: SharedCache,
     default_ttl: Ttl,
+    pub(super) serializer: Serializer,
 }
 
 /// What `flexcache_rs.shared.SharedCache` inherits.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct SharedSegment {
-    opened: Guard<State>,
-}
-
-#[derive(Clone)]
-enum State {
-    New,
-    Open(Arc<Opened>),
-    Closed,
+    /// Mapped until the object is gone, so that no call can outlive it.
+    opened: OnceLock<Arc<Opened>>,
+    is_closed: AtomicBool,
 }
 
 /// A value that was read, as `_replace` recognizes it.
@@ -43,17 +44,26 @@ enum State {
 pub(crate) struct SharedVersion(Version);
 
 impl SharedSegment {
-    fn opened(&self, py: Python<'_>) -> PyResult<Arc<Opened>> {
-        match self.opened.with(py, |state| state.clone())? {
-            State::Open(opened) => Ok(opened),
-            State::New => Err(PyRuntimeError::new_err("the cache is not open: __init__ has not run")),
-            State::Closed => Err(PyValueError::new_err("the cache is closed")),
+    #[inline]
+    pub(super) fn opened(&self) -> PyResult<&Arc<Opened>> {
+        match self.opened.get() {
+            Some(opened) if !self.is_closed.load(Ordering::Relaxed) => Ok(opened),
+            found => Err(not_open(found.is_some())),
         }
     }
 }
 
+#[cold]
+fn not_open(is_closed: bool) -> PyErr {
+    if is_closed {
+        PyValueError::new_err("the cache is closed")
+    } else {
+        PyRuntimeError::new_err("the cache is not open: __init__ has not run")
+    }
+}
+
 /// Calls the cache, and again without the GIL if it would have to wait.
-fn run<R: Send>(
+pub(super) fn run<R: Send>(
     py: Python<'_>,
     opened: &Opened,
     call: impl Fn(&SharedCache, Patience) -> Result<R, Error> + Send + Sync,
@@ -65,21 +75,41 @@ fn run<R: Send>(
     result.map_err(|error| errors::raised(py, error))
 }
 
-fn read<'py>(py: Python<'py>, opened: &Opened, key: Key<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let raw = run(py, opened, |cache, patience| cache.get(key, patience, RawValue::copy))?;
-    raw.map(|raw| raw.into_object(py)).transpose()
+/// Reads a value. Simple ones become objects where they lie.
+#[inline]
+pub(super) fn read<'py>(
+    py: Python<'py>,
+    opened: &Opened,
+    key: Key<'_>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match opened.cache.get(key, Patience::Try, |value| Read::of(py, value)) {
+        Ok(None) => Ok(None),
+        Ok(Some(read)) => read.finish(py, &opened.serializer).map(Some),
+        Err(_) => read_slowly(py, opened, key),
+    }
 }
+
+/// A read for which the cache may have to be opened anew.
+#[cold]
+fn read_slowly<'py>(py: Python<'py>, opened: &Opened, key: Key<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let raw = run(py, opened, |cache, patience| cache.get(key, patience, RawValue::copy))?;
+    raw.map(|raw| raw.into_object(py, &opened.serializer)).transpose()
+}
+
+/// Says that a lock is the caller's.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct SharedToken(Token);
 
 #[pymethods]
 impl SharedSegment {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { opened: Guard::new(State::New, true) }
+        Self { opened: OnceLock::new(), is_closed: AtomicBool::new(false) }
     }
 
     /// Opens a cache by its name or its path.
-    #[pyo3(signature = (place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resize))]
+    #[pyo3(signature = (place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resize, serializer))]
     #[expect(clippy::too_many_arguments, reason = "they are the class's")]
     fn _open(
         &self,
@@ -92,6 +122,7 @@ impl SharedSegment {
         default_ttl: Option<&Bound<'_, PyAny>>,
         lock_timeout: &Bound<'_, PyAny>,
         resize: bool,
+        serializer: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let default_ttl = match default_ttl {
             Some(given) => ttl("default_ttl", given.as_borrowed())?,
@@ -107,13 +138,15 @@ impl SharedSegment {
             Options { max_bytes, expected_item, max_item, lock_timeout, resize, ..Options::default() };
         let opened = py.detach(|| SharedCache::open(&location, options));
         let cache = opened.map_err(|error| errors::raised(py, error))?;
-        let state = State::Open(Arc::new(Opened { cache, default_ttl }));
-        let before = self.opened.with(py, |open| std::mem::replace(open, state))?;
-        drop(before);
-        Ok(())
+        let opened = Opened { cache, default_ttl, serializer: Serializer(serializer) };
+        let Err(second) = self.opened.set(Arc::new(opened)) else { return Ok(()) };
+        drop(second);
+        Err(PyRuntimeError::new_err("the cache is open already: __init__ has run"))
     }
 
     /// Leave the cache. Its entries stay for other processes. Later calls raise `ValueError`.
+    ///
+    /// The memory stays mapped as long as this object is alive, so that no call in another thread can outlive it.
     ///
     /// >>> from flexcache_rs.shared import SharedCache
     /// >>> cache = SharedCache("example-close", max_bytes=1 << 20)
@@ -124,10 +157,8 @@ impl SharedSegment {
     /// >>> with SharedCache("example-close") as cache:
     /// ...     cache.unlink()
     /// True
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let before = self.opened.with(py, |state| std::mem::replace(state, State::Closed))?;
-        drop(before);
-        Ok(())
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Remove the cache and all its entries, for all processes. A process that has it open starts a new, empty one
@@ -136,94 +167,29 @@ impl SharedSegment {
     /// Returns:
     ///     True, or False if it had been removed or replaced before.
     fn unlink(&self, py: Python<'_>) -> PyResult<bool> {
-        let opened = self.opened(py)?;
+        let opened = self.opened()?;
         py.detach(|| opened.cache.unlink()).map_err(|error| errors::raised(py, error))
     }
 
     /// The path of the cache's file.
     #[getter]
-    fn path(&self, py: Python<'_>) -> PyResult<PathBuf> {
-        Ok(self.opened(py)?.cache.path())
-    }
-
-    /// Return the value of a key, or `default` if there is none. Takes no lock.
-    ///
-    /// Every call makes a new object.
-    ///
-    /// >>> from flexcache_rs.shared import SharedCache
-    /// >>> with SharedCache("example-get", max_bytes=1 << 20) as cache:
-    /// ...     cache["answer"] = {"value": 42}
-    /// ...     print(cache.get("answer"), cache.get("question", "unknown"))
-    /// ...     _ = cache.unlink()
-    /// {'value': 42} unknown
-    #[pyo3(signature = (key, default=None))]
-    fn get<'py>(
-        &self,
-        py: Python<'py>,
-        key: &Bound<'py, PyAny>,
-        default: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let encoded = key::encode(key)?;
-        Ok(read(py, &*self.opened(py)?, encoded.as_key())?.or(default))
+    fn path(&self) -> PyResult<PathBuf> {
+        Ok(self.opened()?.cache.path())
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let encoded = key::encode(key)?;
-        let found = read(py, &*self.opened(py)?, encoded.as_key())?;
+        let found = read(py, self.opened()?, encoded.as_key())?;
         found.ok_or_else(|| PyKeyError::new_err(key.clone().unbind()))
     }
 
     fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let encoded = key::encode(key)?;
-        run(py, &*self.opened(py)?, |cache, patience| cache.contains(encoded.as_key(), patience))
-    }
-
-    /// Store a value, or replace the one that is there.
-    ///
-    /// Args:
-    ///     key: A str, bytes, int, float, bool, None, or a tuple of these. 1, 1.0 and True are one key, as in a dict.
-    ///     value: Anything that can be pickled. Plain types, and tuples, lists and dicts of them, are stored without pickle.
-    ///     ttl: Seconds as int or float, a `timedelta` or a `datetime`; None for `default_ttl`, `float("inf")` for ever.
-    ///
-    /// Raises:
-    ///     TooLargeError: The entry is larger than `stats().largest_item`.
-    ///     TimeoutError: Another process did not release the lock within `lock_timeout`. Nothing was changed.
-    ///     TypeError: The key is of another type.
-    ///
-    /// >>> from flexcache_rs.shared import SharedCache
-    /// >>> with SharedCache("example-put", max_bytes=1 << 20) as cache:
-    /// ...     cache.put("session", ["a", "list"], ttl=60)
-    /// ...     print(cache["session"])
-    /// ...     _ = cache.unlink()
-    /// ['a', 'list']
-    #[pyo3(signature = (key, value, ttl=None))]
-    fn put(
-        &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        value: &Bound<'_, PyAny>,
-        ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.store(py, key, value, ttl, |cache, key, entry, patience| {
-            Ok(cache.put(key, entry, patience)?.result)
-        })?;
-        Ok(())
-    }
-
-    /// The same as `put`.
-    #[pyo3(signature = (key, value, ttl=None))]
-    fn set(
-        &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        value: &Bound<'_, PyAny>,
-        ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.put(py, key, value, ttl)
+        run(py, self.opened()?, |cache, patience| cache.contains(encoded.as_key(), patience))
     }
 
     fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, key, value, None)
+        self.put(py, key.as_borrowed(), value.as_borrowed(), None, None)
     }
 
     /// Store a value only if the key has none. Of several processes exactly one succeeds.
@@ -239,15 +205,17 @@ impl SharedSegment {
     /// ...     print(cache.add("leader", 1), cache.add("leader", 2), cache["leader"])
     /// ...     _ = cache.unlink()
     /// True False 1
-    #[pyo3(signature = (key, value, ttl=None))]
+    #[pyo3(signature = (key, value, ttl=None, tags=None))]
     fn add(
         &self,
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        self.store(py, key, value, ttl, |cache, key, entry, patience| {
+        let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
+        self.store(py, key.as_borrowed(), value.as_borrowed(), ttl, tags, |cache, key, entry, patience| {
             Ok(cache.add(key, entry, patience)?.result)
         })
     }
@@ -261,7 +229,7 @@ impl SharedSegment {
     ///     TimeoutError: The lock was not free within `lock_timeout`. The value may still be there.
     fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let encoded = key::encode(key)?;
-        run(py, &*self.opened(py)?, |cache, patience| Ok(cache.delete(encoded.as_key(), patience)?.result))
+        run(py, self.opened()?, |cache, patience| Ok(cache.delete(encoded.as_key(), patience)?.result))
     }
 
     fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -273,11 +241,10 @@ impl SharedSegment {
     /// Returns:
     ///     The value, or None if there is none: `pop` of the class raises `KeyError` then.
     fn _pop<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+        let opened = self.opened()?;
         let encoded = key::encode(key)?;
-        let raw = run(py, &*self.opened(py)?, |cache, patience| {
-            cache.pop(encoded.as_key(), patience, RawValue::copy)
-        })?;
-        raw.map(|raw| Ok((raw.into_object(py)?,))).transpose()
+        let raw = run(py, opened, |cache, patience| cache.pop(encoded.as_key(), patience, RawValue::copy))?;
+        raw.map(|raw| Ok((raw.into_object(py, &opened.serializer)?,))).transpose()
     }
 
     /// Give the value of a key another time to live.
@@ -298,10 +265,10 @@ impl SharedSegment {
         key: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let opened = self.opened(py)?;
+        let opened = self.opened()?;
         let encoded = key::encode(key)?;
-        let deadline = deadline(ttl, opened.default_ttl)?;
-        run(py, &opened, |cache, patience| Ok(cache.touch(encoded.as_key(), deadline, patience)?.result))
+        let deadline = deadline(ttl.map(Bound::as_borrowed), opened.default_ttl)?;
+        run(py, opened, |cache, patience| Ok(cache.touch(encoded.as_key(), deadline, patience)?.result))
     }
 
     /// Return how long the value of a key still lives.
@@ -313,7 +280,7 @@ impl SharedSegment {
     ///     KeyError: There is no value.
     fn ttl(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         let encoded = key::encode(key)?;
-        let found = run(py, &*self.opened(py)?, |cache, patience| {
+        let found = run(py, self.opened()?, |cache, patience| {
             cache.get_version(encoded.as_key(), patience, |_| Ok(()))
         })?;
         match found {
@@ -356,12 +323,94 @@ impl SharedSegment {
         initial: i64,
         ttl: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<i64> {
-        let opened = self.opened(py)?;
+        let opened = self.opened()?;
         let encoded = key::encode(key)?;
-        let deadline = deadline(ttl, opened.default_ttl)?;
-        run(py, &opened, |cache, patience| {
+        let deadline = deadline(ttl.map(Bound::as_borrowed), opened.default_ttl)?;
+        run(py, opened, |cache, patience| {
             Ok(cache.increment(encoded.as_key(), by, initial, deadline, patience)?.result)
         })
+    }
+
+    /// Remove every entry with a tag.
+    ///
+    /// Now and then an entry with another tag is removed as well: a tag is one of 4,096 numbers. Looks at every entry, without a lock, to
+    /// count them.
+    ///
+    /// Returns:
+    ///     How many there were.
+    ///
+    /// Raises:
+    ///     TimeoutError: Part of the cache was not free within `lock_timeout`. Nobody reads the entries any more, but copies in
+    ///         front of the cache may still be served.
+    ///
+    /// >>> from flexcache_rs.shared import SharedCache
+    /// >>> with SharedCache("example-tags", max_bytes=1 << 20) as cache:
+    /// ...     cache.put("a", 1, tags=("user:1",))
+    /// ...     print(cache.evict_tag("user:1"), "a" in cache)
+    /// ...     _ = cache.unlink()
+    /// 1 False
+    fn evict_tag(&self, py: Python<'_>, tag: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let tag = tags::tag(&tag.as_borrowed())?;
+        self.opened()?.evict_tag(py, &tag)
+    }
+
+    /// The lock of a key, which is another process's for so many seconds at most, or None if it was not free for `wait` seconds.
+    fn _take_lock(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        seconds: &Bound<'_, PyAny>,
+        wait: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<SharedToken>> {
+        let opened = self.opened()?;
+        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
+        let key = Key { kind, bytes: &bytes };
+        let time = Duration::from_nanos(interval("ttl", seconds)?);
+        let limit = Duration::from_nanos(interval("timeout", wait)?);
+        match run(py, opened, |cache, patience| cache.lease(key, time, true, patience))? {
+            Lease::Got(token) => Ok(Some(SharedToken(token))),
+            Lease::Value => Ok(None),
+            Lease::Taken { wait, .. } => {
+                py.detach(|| opened.cache.wait_for_end(key, &wait, limit));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives a lock back. Whether it was still held.
+    fn _release_lock(&self, py: Python<'_>, key: &Bound<'_, PyAny>, token: &SharedToken) -> PyResult<bool> {
+        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
+        let key = Key { kind, bytes: &bytes };
+        run(py, self.opened()?, |cache, patience| cache.release(key, &token.0, patience))
+    }
+
+    /// Has a lock hold for so many seconds from now. Whether it was still held.
+    fn _renew_lock(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        token: &SharedToken,
+        seconds: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
+        let key = Key { kind, bytes: &bytes };
+        let time = Duration::from_nanos(interval("ttl", seconds)?);
+        run(py, self.opened()?, |cache, patience| cache.renew(key, &token.0, time, patience))
+    }
+
+    /// Takes one of `limit` uses in `period` seconds. Returns 0, or the seconds after which there is one.
+    fn _take_use(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        limit: u32,
+        period: &Bound<'_, PyAny>,
+    ) -> PyResult<f64> {
+        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LIMITER);
+        let key = Key { kind, bytes: &bytes };
+        let period = Duration::from_nanos(interval("per", period)?);
+        let wait = run(py, self.opened()?, |cache, patience| cache.limit(key, limit, period, patience))?;
+        Ok(wait.as_secs_f64())
     }
 
     /// Remove everything. Returns how many entries there were.
@@ -369,22 +418,25 @@ impl SharedSegment {
     /// Raises:
     ///     TimeoutError: Part of the cache was not free within `lock_timeout`. The rest is empty.
     fn clear(&self, py: Python<'_>) -> PyResult<u64> {
-        let opened = self.opened(py)?;
+        let opened = self.opened()?;
         // Some hundred microseconds for each stripe, so not attached.
         py.detach(|| opened.cache.clear(Patience::Wait)).map_err(|error| errors::raised(py, error))
     }
 
-    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(usize::try_from(self.opened(py)?.cache.len())?)
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(usize::try_from(self.opened()?.cache.len())?)
     }
 
     /// The keys of all values, each copied at a slightly different moment. A key that is there all the time occurs once.
     fn _keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let opened = self.opened(py)?;
+        let opened = self.opened()?;
         let copied = py.detach(|| {
             let mut copied: Vec<(u8, Vec<u8>)> = Vec::new();
             let mut is_full = false;
             opened.cache.keys(Patience::Wait, |kind, bytes| {
+                if kind >= own_kind::FIRST {
+                    return;
+                }
                 let mut key = Vec::new();
                 if copied.try_reserve(1).is_err() || key.try_reserve_exact(bytes.len()).is_err() {
                     is_full = true;
@@ -408,11 +460,13 @@ impl SharedSegment {
         py: Python<'py>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Option<(Bound<'py, PyAny>, SharedVersion)>> {
+        let opened = self.opened()?;
         let encoded = key::encode(key)?;
-        let found = run(py, &*self.opened(py)?, |cache, patience| {
-            cache.get_version(encoded.as_key(), patience, RawValue::copy)
-        })?;
-        found.map(|(raw, _, version)| Ok((raw.into_object(py)?, SharedVersion(version)))).transpose()
+        let found =
+            run(py, opened, |cache, patience| cache.get_version(encoded.as_key(), patience, RawValue::copy))?;
+        found
+            .map(|(raw, _, version)| Ok((raw.into_object(py, &opened.serializer)?, SharedVersion(version))))
+            .transpose()
     }
 
     /// Stores a value if the key's is still the one that was read.
@@ -424,14 +478,15 @@ impl SharedSegment {
         value: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        self.store(py, key, value, ttl, |cache, key, entry, patience| {
+        let ttl = ttl.map(Bound::as_borrowed);
+        self.store(py, key.as_borrowed(), value.as_borrowed(), ttl, None, |cache, key, entry, patience| {
             Ok(cache.replace(key, &version.0, entry, patience)?.result)
         })
     }
 
     /// Sums by name.
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.opened(py)?.cache.stats();
+        let stats = self.opened()?.cache.stats();
         let sums = PyDict::new(py);
         for (name, value) in [
             ("entries", stats.entries),
@@ -452,26 +507,62 @@ impl SharedSegment {
 
     /// Recounts the cache, for tests.
     fn _check(&self, py: Python<'_>) -> PyResult<()> {
-        let opened = self.opened(py)?;
+        let opened = self.opened()?;
         py.detach(|| opened.cache.check()).map_err(PyRuntimeError::new_err)
     }
 }
 
 impl SharedSegment {
+    /// Stores a value, or replaces the one there is.
+    pub(super) fn put(
+        &self,
+        py: Python<'_>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Borrowed<'_, '_, PyAny>>,
+        tags: Option<Borrowed<'_, '_, PyAny>>,
+    ) -> PyResult<()> {
+        self.store(py, key, value, ttl, tags, |cache, key, entry, patience| {
+            Ok(cache.put(key, entry, patience)?.result)
+        })?;
+        Ok(())
+    }
+
     fn store(
         &self,
         py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        value: &Bound<'_, PyAny>,
-        ttl: Option<&Bound<'_, PyAny>>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Borrowed<'_, '_, PyAny>>,
+        tags: Option<Borrowed<'_, '_, PyAny>>,
         call: impl Fn(&SharedCache, Key<'_>, &Entry<'_>, Patience) -> Result<bool, Error> + Send + Sync,
     ) -> PyResult<bool> {
+        let opened = self.opened()?;
+        // Before the value is encoded: an eviction meanwhile is meant for it.
+        let tags = opened.tags(py, &tags::tags(tags)?)?;
         // Encoding may run Python code, so it comes before everything else.
-        let encoded = value::encode(value)?;
-        let key = key::encode(key)?;
-        let opened = self.opened(py)?;
+        let encoded = value::encode(&value, &opened.serializer)?;
+        let key = key::encode(&key)?;
         let deadline = deadline(ttl, opened.default_ttl)?;
-        let entry = Entry { kind: encoded.kind, value: &encoded.bytes, deadline, tags: &[] };
-        run(py, &opened, |cache, patience| call(cache, key.as_key(), &entry, patience))
+        let entry = Entry { kind: encoded.kind, value: &encoded.bytes, deadline, tags: &tags };
+        run(py, opened, |cache, patience| call(cache, key.as_key(), &entry, patience))
+    }
+}
+
+impl Opened {
+    /// Tags as they are now.
+    pub(super) fn tags(&self, py: Python<'_>, tags: &[PyBackedStr]) -> PyResult<Vec<Tag>> {
+        tags.iter().map(|tag| run(py, self, |cache, patience| cache.tag(tag.as_bytes(), patience))).collect()
+    }
+
+    /// Removes the entries with a tag. How many.
+    pub(super) fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<u64> {
+        // Looks at every entry, so not attached.
+        let evicted = py.detach(|| {
+            let count = self.cache.count_tagged(tag.as_bytes(), Patience::Wait)?;
+            self.cache.evict_tag(tag.as_bytes(), Patience::Wait)?;
+            Ok(count)
+        });
+        evicted.map_err(|error| errors::raised(py, error))
     }
 }

@@ -3,14 +3,16 @@
 //! Only exact types have such a form: an instance of a subclass is pickled. So is what refers to itself, what lies too
 //! deep, and what would be larger than pickle makes it because parts of it are one object.
 
-use std::borrow::Cow;
+use std::mem::MaybeUninit;
 
 use flexcache_shared::kind::INTEGER;
+use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-use super::key::{bytes_of_long, damaged, long_of_bytes, text};
+use super::key::{Encoded, bytes_of_long, damaged, long_of_bytes, text};
 use crate::py::object::running_python;
 
 /// Kinds of values. They are part of the layout.
@@ -28,6 +30,8 @@ mod kind {
     pub(super) const PICKLE: u8 = 10;
     /// An int of 64 bits inside a container. By itself it is an `INTEGER`, which can be counted with.
     pub(super) const INT: u8 = 11;
+    /// A str of nothing but ASCII, which is copied straight into the new object. Only by itself.
+    pub(super) const ASCII: u8 = 12;
 }
 
 /// Containers in containers. Deeper ones are pickled.
@@ -38,22 +42,47 @@ const LARGEST: usize = 1 << 20;
 /// A value's kind and bytes.
 pub(super) struct EncodedValue<'a> {
     pub(super) kind: u8,
-    pub(super) bytes: Cow<'a, [u8]>,
+    pub(super) bytes: Encoded<'a>,
 }
 
-fn dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = value.py();
-    let dumps =
-        DUMPS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("_pickle")?.getattr("dumps")?.unbind()))?;
-    running_python::call(dumps.bind(py), [value, &5_i32.into_pyobject(py)?.into_any()])
-}
+/// Pickle, or what stands in for it.
+pub(super) struct Serializer(pub(super) Option<Py<PyAny>>);
 
-fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads =
-        LOADS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("_pickle")?.getattr("loads")?.unbind()))?;
-    running_python::call(loads.bind(py), [&bytes_object(py, bytes)?])
+impl Serializer {
+    /// The pickle of an object.
+    pub(super) fn dumps<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = object.py();
+        let own = self.0.as_ref().map(|own| own.bind(py).getattr(intern!(py, "dumps"))).transpose()?;
+        let dumps = match own {
+            Some(dumps) => dumps,
+            None => DUMPS
+                .get_or_try_init(py, || Ok::<_, PyErr>(py.import("_pickle")?.getattr("dumps")?.unbind()))?
+                .bind(py)
+                .clone(),
+        };
+        let dumped = running_python::call(&dumps, [object, &5_i32.into_pyobject(py)?.into_any()])?;
+        dumped.cast_into::<PyBytes>().map_err(|error| {
+            let kind = error.into_inner().get_type();
+            pyo3::exceptions::PyTypeError::new_err(format!(
+                "the serializer's dumps() must return bytes, not {kind}"
+            ))
+        })
+    }
+
+    /// The object of a pickle.
+    pub(super) fn loads<'py>(&self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let own = self.0.as_ref().map(|own| own.bind(py).getattr(intern!(py, "loads"))).transpose()?;
+        let loads = match own {
+            Some(loads) => loads,
+            None => LOADS
+                .get_or_try_init(py, || Ok::<_, PyErr>(py.import("_pickle")?.getattr("loads")?.unbind()))?
+                .bind(py)
+                .clone(),
+        };
+        running_python::call(&loads, [&bytes_object(py, bytes)?])
+    }
 }
 
 fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
@@ -69,20 +98,24 @@ fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny
 /// # Errors
 ///
 /// Those of pickle.
-pub(super) fn encode<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<EncodedValue<'a>> {
-    let owned = |kind, bytes| Ok(EncodedValue { kind, bytes: Cow::Owned(bytes) });
+pub(super) fn encode<'a>(value: &'a Bound<'_, PyAny>, serializer: &Serializer) -> PyResult<EncodedValue<'a>> {
+    let owned = |kind, bytes| Ok(EncodedValue { kind, bytes: Encoded::Owned(bytes) });
     if let Ok(text) = value.cast_exact::<PyString>()
         && let Ok(text) = text.to_str()
     {
-        return Ok(EncodedValue { kind: kind::TEXT, bytes: Cow::Borrowed(text.as_bytes()) });
+        // SAFETY: the object is a str.
+        let characters = unsafe { ffi::PyUnicode_GetLength(value.as_ptr()) };
+        let is_ascii = characters.cast_unsigned() == text.len();
+        let kind = if is_ascii { kind::ASCII } else { kind::TEXT };
+        return Ok(EncodedValue { kind, bytes: Encoded::Borrowed(text.as_bytes()) });
     }
     if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-        return Ok(EncodedValue { kind: kind::BYTES, bytes: Cow::Borrowed(bytes.as_bytes()) });
+        return Ok(EncodedValue { kind: kind::BYTES, bytes: Encoded::Borrowed(bytes.as_bytes()) });
     }
     if value.is_exact_instance_of::<PyInt>()
         && let Ok(int) = value.extract::<i64>()
     {
-        return owned(INTEGER, int.to_le_bytes().to_vec());
+        return Ok(EncodedValue { kind: INTEGER, bytes: Encoded::Word(int.to_le_bytes()) });
     }
     let mut bytes = Vec::new();
     if append(value, &mut bytes, 0)? {
@@ -91,8 +124,7 @@ pub(super) fn encode<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<EncodedValue<'
         let from = if matches!(kind, kind::TEXT | kind::BYTES | kind::LONG) { 4 } else { 0 };
         return owned(kind, bytes.split_off(from));
     }
-    let pickled = dumps(value)?;
-    owned(kind::PICKLE, pickled.cast::<PyBytes>()?.as_bytes().to_vec())
+    owned(kind::PICKLE, serializer.dumps(value)?.as_bytes().to_vec())
 }
 
 /// Appends a kind, and what it needs: nothing, eight bytes, or a length and so many bytes or parts. Returns false for what is
@@ -216,11 +248,15 @@ impl RawValue {
     /// # Errors
     ///
     /// Those of pickle; `RuntimeError` if the bytes are no value's.
-    pub(super) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    pub(super) fn into_object<'py>(
+        self,
+        py: Python<'py>,
+        serializer: &Serializer,
+    ) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Integer(int) => Ok(int.into_pyobject(py)?.into_any()),
-            Self::Other(kind::PICKLE, bytes) => loads(py, &bytes),
-            Self::Other(kind::TEXT, bytes) => text(py, &bytes),
+            Self::Other(kind::PICKLE, bytes) => serializer.loads(py, &bytes),
+            Self::Other(kind::TEXT | kind::ASCII, bytes) => text(py, &bytes),
             Self::Other(kind::BYTES, bytes) => bytes_object(py, &bytes),
             Self::Other(kind::LONG, bytes) => long_of_bytes(py, &bytes),
             Self::Other(kind, bytes) => {
@@ -230,6 +266,84 @@ impl RawValue {
             }
         }
     }
+}
+
+/// What became of a value while it was read.
+pub(super) enum Read<'py> {
+    Object(Bound<'py, PyAny>),
+    /// It is copied. The object is made later, as that may run Python code.
+    Raw(RawValue),
+    /// There is no memory for the object.
+    Failed(PyErr),
+}
+
+impl<'py> Read<'py> {
+    /// Makes the object of a value where it lies, if it is of a simple kind. Another process may be writing over it, so it may
+    /// be nonsense, but is a sound object; whoever reads looks afterwards.
+    #[inline]
+    pub(super) fn of(py: Python<'py>, value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
+        match value.kind {
+            kind::ASCII => Ok(ascii(py, value)),
+            INTEGER => Ok(match value.word().cast_signed().into_pyobject(py) {
+                Ok(int) => Self::Object(int.into_any()),
+                Err(never) => match never {},
+            }),
+            kind::BYTES => {
+                let made = PyBytes::new_with(py, value.len(), |to| {
+                    // SAFETY: bytes that are initialized may be taken for such that need not be, and only bytes that are initialized
+                    // are written.
+                    let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<u8>]) };
+                    value.copy_to(to);
+                    Ok(())
+                });
+                Ok(made.map_or_else(Self::Failed, |bytes| Self::Object(bytes.into_any())))
+            }
+            _ => RawValue::copy(value).map(Self::Raw),
+        }
+    }
+
+    /// The object.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawValue::into_object`].
+    #[inline]
+    pub(super) fn finish(self, py: Python<'py>, serializer: &Serializer) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Object(object) => Ok(object),
+            Self::Raw(raw) => raw.into_object(py, serializer),
+            Self::Failed(error) => Err(error),
+        }
+    }
+}
+
+/// A str of a value that is ASCII.
+#[inline]
+fn ascii<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Read<'py> {
+    if value.is_empty() {
+        return Read::Object(PyString::new(py, "").into_any());
+    }
+    // SAFETY: this thread is attached. The new object is nobody else's yet; it has room for so many characters of one byte,
+    // all of which `copy_to` writes.
+    let (text, all) = unsafe {
+        let text = ffi::PyUnicode_New(value.len().cast_signed(), 127);
+        let Some(text) = Bound::from_owned_ptr_or_opt(py, text) else {
+            return Read::Failed(PyErr::fetch(py));
+        };
+        let data = ffi::PyUnicode_DATA(text.as_ptr()).cast::<MaybeUninit<u8>>();
+        let all = value.copy_to(std::slice::from_raw_parts_mut(data, value.len()));
+        (text, all)
+    };
+    if all & 0x8080_8080_8080_8080 == 0 {
+        return Read::Object(text);
+    }
+    // Torn or damaged. The str must not be let go with characters that it cannot have.
+    // SAFETY: as above.
+    unsafe {
+        ffi::PyUnicode_DATA(text.as_ptr()).cast::<u8>().write_bytes(b'?', value.len());
+    }
+    RawValue::copy(value)
+        .map_or_else(|_| Read::Failed(pyo3::exceptions::PyMemoryError::new_err(())), Read::Raw)
 }
 
 /// Makes an object of a kind and what follows it. No memory is taken for a number of parts that the bytes do not hold.

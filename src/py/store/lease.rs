@@ -68,3 +68,11 @@ pub(crate) trait AwaitedLease: Any + Debug + Send + Sync {
     /// Sleeps until it has ended, at most for `most`. Whether it has. Runs no Python code, and is called detached.
     fn sleep(&self, most: Duration) -> bool;
 }
+
+/// The place of a key's bytes in the order of all leases: the same in every process, so nothing of this machine or build goes
+/// into it. It is the hash FNV-1a.
+pub(crate) fn order_of_bytes(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

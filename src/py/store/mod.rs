@@ -3,6 +3,7 @@
 pub(crate) mod cached_result;
 pub(crate) mod exception_copy;
 pub(crate) mod lease;
+pub(crate) mod lease_failure;
 pub(crate) mod load_circle;
 pub(crate) mod loads;
 pub(crate) mod object;

@@ -34,6 +34,11 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
+/// Checks a small model without a bound.
+fn check_small(model: impl Fn() + Send + Sync + 'static) {
+    Builder::new().check(model);
+}
+
 /// What a pad's word looks like.
 const PAD: usize = 999;
 /// The words of the log. A record is one word.
@@ -288,4 +293,108 @@ fn control_a_version_that_is_even_too_early() {
 #[should_panic(expected = "stale")]
 fn control_a_version_that_is_read_only_after_the_value() {
     copies_elsewhere(VersionFault::ReadOnlyAfter);
+}
+
+/// A rule of the eviction of tags that is left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TagFault {
+    None,
+    /// The version word moves before the tag does.
+    WordFirst,
+    /// A writer does not look at the tag again after it stored.
+    NoSecondLook,
+}
+
+/// An entry with a tag. The eviction moves the tag from 0 to 1, and then, under the lock, the version word.
+struct Tagged {
+    lock: loom::sync::Mutex<()>,
+    tag: AtomicUsize,
+    version: AtomicUsize,
+    /// The version of the tag that the entry was stored with; 9 is no entry.
+    stored: AtomicUsize,
+    fault: TagFault,
+}
+
+impl Tagged {
+    fn move_version(&self) {
+        let _held = self.lock.lock().expect("no panic");
+        self.version.store(self.version.load(Relaxed) + 2, Release);
+    }
+
+    fn evict(&self) {
+        if self.fault == TagFault::WordFirst {
+            self.move_version();
+            self.tag.store(1, Release);
+            return;
+        }
+        self.tag.store(1, Release);
+        self.move_version();
+    }
+
+    /// Stores the entry. Returns the version under which a copy may be kept.
+    fn put(&self) -> Option<usize> {
+        let tag = self.tag.load(Acquire);
+        let version = {
+            let _held = self.lock.lock().expect("no panic");
+            let version = self.version.load(Relaxed);
+            self.version.store(version + 1, Relaxed);
+            fence(Release);
+            self.stored.store(tag, Relaxed);
+            self.version.store(version + 2, Release);
+            version + 2
+        };
+        let holds = self.fault == TagFault::NoSecondLook || self.tag.load(Acquire) == tag;
+        holds.then_some(version)
+    }
+
+    /// Reads the entry. Returns the version under which a copy may be kept.
+    fn load(&self) -> Option<usize> {
+        let before = self.version.load(Acquire);
+        let stored = self.stored.load(Relaxed);
+        let is_live = stored == self.tag.load(Acquire);
+        fence(Acquire);
+        let is_steady = before.is_multiple_of(2) && self.version.load(Relaxed) == before;
+        (is_live && is_steady).then_some(before)
+    }
+}
+
+/// One evicts the tag while another one stores or reads an entry that has it. No copy outlives the eviction.
+fn evictions_of_a_tag(fault: TagFault, reads: bool) {
+    check_small(move || {
+        let shared = Arc::new(Tagged {
+            lock: loom::sync::Mutex::new(()),
+            tag: AtomicUsize::new(0),
+            version: AtomicUsize::new(0),
+            stored: AtomicUsize::new(if reads { 0 } else { 9 }),
+            fault,
+        });
+        let other = shared.clone();
+        let other = thread::spawn(move || if reads { other.load() } else { other.put() });
+        shared.evict();
+        let kept = other.join().expect("no panic");
+        // An entry that was stored with the tag as it is after the eviction is a later one.
+        if let Some(version) = kept
+            && shared.version.load(Acquire) == version
+        {
+            assert_eq!(shared.stored.load(Relaxed), 1, "outlived: a copy of an entry whose tag was evicted");
+        }
+    });
+}
+
+#[test]
+fn no_copy_outlives_the_eviction_of_its_tag() {
+    evictions_of_a_tag(TagFault::None, true);
+    evictions_of_a_tag(TagFault::None, false);
+}
+
+#[test]
+#[should_panic(expected = "outlived")]
+fn control_the_version_word_moves_before_the_tag() {
+    evictions_of_a_tag(TagFault::WordFirst, true);
+}
+
+#[test]
+#[should_panic(expected = "outlived")]
+fn control_no_second_look_at_the_tag() {
+    evictions_of_a_tag(TagFault::NoSecondLook, false);
 }

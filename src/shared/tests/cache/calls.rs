@@ -288,3 +288,33 @@ fn overwriting_a_third_five_times_loses_little() {
     let lost = count - cache.len();
     assert!(lost * 100 < count, "{lost} of {count}");
 }
+
+#[test]
+fn the_eviction_of_a_tag_is_counted_and_ends_copies_elsewhere() {
+    let (cache, _directory) = new(&small());
+    let tag = |name: &[u8]| cache.tag(name, Patience::Wait).expect("a call");
+    let before = cache.evictions(Patience::Wait).expect("a call");
+    let tags = [tag(b"t")];
+    let tagged = Entry { tags: &tags, ..entry(b"value") };
+    let stamp = cache.put(key(b"k"), &tagged, Patience::Wait).expect("it fits").stamp.expect("it was stored");
+    let bits = cache.bits(&stamp).expect("the first segment");
+    let other = cache.put(key(b"other"), &entry(b"value"), Patience::Wait).expect("it fits").stamp;
+    assert!(cache.is_current(&stamp) && cache.is_current_in_bits(bits) && !cache.is_current_in_bits(0));
+    assert_eq!(cache.count_tagged(b"t", Patience::Wait).expect("a call"), 1);
+    cache.evict_tag(b"t", Patience::Wait).expect("a call");
+    assert_eq!(cache.count_tagged(b"t", Patience::Wait).expect("a call"), 0);
+    assert!(!cache.is_current(&stamp) && !cache.is_current_in_bits(bits));
+    assert!(!cache.is_current(&other.expect("it was stored")), "nobody knows which copies have the tag");
+    assert_eq!(cache.evictions(Patience::Wait).expect("a call"), before + 1);
+    assert!(!cache.is_tag_current(tags[0], Patience::Wait).expect("a call"));
+    // A value that was made before the eviction is no longer one, and no copy of it is.
+    let late = cache.put(key(b"k"), &tagged, Patience::Wait).expect("it fits");
+    assert_eq!((late.stamp, get(&cache, b"k")), (None, None));
+    assert!(
+        cache
+            .put(key(b"k"), &Entry { tags: &[tag(b"t")], ..tagged }, Patience::Wait)
+            .expect("it fits")
+            .stamp
+            .is_some()
+    );
+}

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use flexcache_shared::{Lease, Patience, SharedCache, Token};
+use flexcache_shared::{Lease, LeaseTerms, Patience, SharedCache, Token};
 
 use crate::peer::Peer;
 use crate::support::{entry, get, key, new, path_in, put, small, wait_until};
@@ -260,4 +260,79 @@ fn more_leases_than_a_sixteenth_of_the_cache_do_not_fill_it() {
         put(&cache, format!("value {n}").as_bytes(), &[0; 100]);
     }
     assert!(cache.len() > 100, "{} entries", cache.len());
+}
+
+#[test]
+fn leases_give_way_beyond_a_sixteenth_of_the_cache() {
+    let (cache, _directory) = new(&small());
+    // Each of these is protected, until all of them are more than may be.
+    let held: Vec<_> = (0..4000_u32).map(|number| got(&cache, &number.to_le_bytes())).collect();
+    // Head, owner, number and deadline, and the key.
+    let words_of_a_lease = 4 + 3 + 1;
+    let most = cache.stats().capacity / 8 / 16 / words_of_a_lease;
+    for number in 0..20_000_u32 {
+        let name = format!("value {number}");
+        put(&cache, name.as_bytes(), &[0; 64]);
+        // What is used moves to the main log, whose tail so comes to the leases.
+        get(&cache, name.as_bytes());
+    }
+    let left = cache.stats().leases;
+    assert!(left <= most, "{left} leases are left, and at most {most} are protected");
+    assert!(left > 0, "those that are protected stay");
+    let still = held
+        .iter()
+        .enumerate()
+        .filter(|(number, token)| {
+            let name = u32::try_from(*number).expect("small").to_le_bytes();
+            cache.has_lease(key(&name), token, Patience::Wait).expect("a call")
+        })
+        .count();
+    assert_eq!(still as u64, left);
+}
+
+#[test]
+fn a_waiter_learns_how_a_lease_ends() {
+    let (cache, _directory) = new(&small());
+    let ends: [(&str, End); 4] = [
+        ("filled", |cache, token| assert!(fill(cache, b"k", token, b"value"))),
+        ("released", |cache, token| {
+            assert!(cache.release(key(b"k"), token, Patience::Wait).expect("a call"));
+        }),
+        ("cleared", |cache, _| drop(cache.clear(Patience::Wait))),
+        ("deleted", |cache, _| drop(cache.delete(key(b"k"), Patience::Wait))),
+    ];
+    for (how, end) in ends {
+        cache.clear(Patience::Wait).expect("a call");
+        let token = got(&cache, b"k");
+        let Lease::Taken { wait, .. } = lease(&cache, b"k") else { panic!("it is taken") };
+        assert_eq!(wait.words(), token.words());
+        assert!(!cache.wait_for_end(key(b"k"), &wait, Duration::ZERO), "{how}");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| cache.wait_for_end(key(b"k"), &wait, LONG));
+            end(&cache, &token);
+            assert!(waits.join().expect("no panic"), "{how}");
+        });
+    }
+    let first = got(&cache, b"seized");
+    let terms = LeaseTerms { time: LONG, refresh: true, seizes: true, tags: &[] };
+    let Lease::Got(second) = cache.take_lease(key(b"seized"), &terms, Patience::Wait).expect("a call") else {
+        panic!("it is taken from its owner")
+    };
+    assert!(!fill(&cache, b"seized", &first, b"1") && fill(&cache, b"seized", &second, b"2"));
+}
+
+#[test]
+fn the_eviction_of_a_tag_ends_a_lease() {
+    let (cache, _directory) = new(&small());
+    let tag = || cache.tag(b"t", Patience::Wait).expect("a call");
+    let ask = |tags: &[_]| {
+        let terms = LeaseTerms { time: LONG, refresh: true, seizes: false, tags };
+        cache.take_lease(key(b"k"), &terms, Patience::Wait).expect("a call")
+    };
+    assert!(matches!(ask(&[tag()]), Lease::Got(_)));
+    let Lease::Taken { wait, .. } = ask(&[tag()]) else { panic!("it is taken") };
+    cache.evict_tag(b"t", Patience::Wait).expect("a call");
+    assert!(cache.wait_for_end(key(b"k"), &wait, Duration::ZERO));
+    assert!(matches!(ask(&[tag()]), Lease::Got(_)));
+    cache.check().expect("a sound cache");
 }

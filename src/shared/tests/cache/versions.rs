@@ -149,6 +149,10 @@ fn a_writer_killed_around_its_publication_leaves_no_copy_current() {
             assert_eq!(peer.ask(command), "dead");
             // Nobody has mended it yet, and a copy is neither served nor made.
             assert!(!cache.is_current(&stamp), "{point:?} {command}");
+            assert!(
+                !cache.is_current_in_bits(cache.bits(&stamp).expect("the first segment")),
+                "{point:?} {command}"
+            );
             let (value, none) = copy(&cache, b"k");
             assert_eq!(none, None, "{point:?} {command}");
             let expected = match (published, command) {

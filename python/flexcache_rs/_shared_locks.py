@@ -1,0 +1,137 @@
+"""Locks and limiters of a `SharedCache`, for all processes of a machine."""
+
+from __future__ import annotations
+
+import time
+from asyncio import sleep
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from flexcache_rs._core import SharedSegment, SharedToken
+
+_SLICE = 0.05
+"""Seconds after which a waiting thread looks at signals and at its own time."""
+
+
+def _end(timeout: float | None) -> float:
+    return float("inf") if timeout is None else time.monotonic() + timeout
+
+
+class SharedLock:
+    """A lock; see `SharedCache.lock`. One object is used by one thread or task at a time."""
+
+    def __init__(self, cache: SharedSegment, name: object, ttl: float | timedelta, timeout: float | None) -> None:
+        self._cache, self._name, self._ttl, self._timeout = cache, name, ttl, timeout
+        self._token: SharedToken | None = None
+
+    def acquire(self, timeout: float | None = -1) -> bool:
+        """Wait for the lock, for `timeout` seconds (None: for ever; by default, what `SharedCache.lock` was given).
+
+        Returns:
+            True if it is held now.
+
+        Raises:
+            RuntimeError: This object holds it already.
+            TimeoutError: Another process did not release the cache's own lock in time.
+        """
+        self._refuse_twice()
+        end = _end(self._timeout if timeout == -1 else timeout)
+        while True:
+            left = end - time.monotonic()
+            self._token = self._cache._take_lock(self._name, self._ttl, min(max(left, 0.0), _SLICE))
+            if self._token is not None or left <= 0:
+                return self._token is not None
+
+    async def aacquire(self, timeout: float | None = -1) -> bool:
+        """The same as `acquire`. Other tasks run while it waits."""
+        self._refuse_twice()
+        end = _end(self._timeout if timeout == -1 else timeout)
+        while True:
+            self._token = self._cache._take_lock(self._name, self._ttl, 0.0)
+            if self._token is not None or time.monotonic() >= end:
+                return self._token is not None
+            await sleep(_SLICE / 10)
+
+    def _refuse_twice(self) -> None:
+        if self._token is not None:
+            message = "the lock is held already by this object"
+            raise RuntimeError(message)
+
+    def renew(self) -> bool:
+        """Hold the lock for `ttl` seconds from now. Returns False if it was lost."""
+        return self._token is not None and self._cache._renew_lock(self._name, self._token, self._ttl)
+
+    def release(self) -> bool:
+        """Give the lock back. Returns False if it was lost, or not held."""
+        token, self._token = self._token, None
+        return token is not None and self._cache._release_lock(self._name, token)
+
+    def __enter__(self) -> Self:
+        if not self.acquire():
+            message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
+            raise TimeoutError(message)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        if not await self.aacquire():
+            message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
+            raise TimeoutError(message)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class SharedLimiter:
+    """A limiter; see `SharedCache.limiter`. Any number of threads may use one object."""
+
+    def __init__(self, cache: SharedSegment, name: object, limit: int, per: float | timedelta) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"limit must be an int, not {type(limit).__name__}"
+            raise TypeError(message)
+        if not 1 <= limit < 1 << 32:
+            message = f"limit must be from 1 to 2**32 - 1, not {limit}"
+            raise ValueError(message)
+        self._cache, self._name, self._limit, self._per = cache, name, limit, per
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Take a use, and wait for it for `timeout` seconds (None: for ever). Returns True if it was taken."""
+        end = _end(timeout)
+        while True:
+            wait = self._cache._take_use(self._name, self._limit, self._per)
+            if wait == 0.0:
+                return True
+            if time.monotonic() + wait > end:
+                return False
+            time.sleep(wait)
+
+    async def aacquire(self, timeout: float | None = None) -> bool:
+        """The same as `acquire`. Other tasks run while it waits."""
+        end = _end(timeout)
+        while True:
+            wait = self._cache._take_use(self._name, self._limit, self._per)
+            if wait == 0.0:
+                return True
+            if time.monotonic() + wait > end:
+                return False
+            await sleep(wait)
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...

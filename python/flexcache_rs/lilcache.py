@@ -1,0 +1,138 @@
+"""lilcache's functions over shared memory: `import flexcache_rs.lilcache as lilcache` is the only change in a program.
+
+There is no socket and no process that owns the cache. Values are anything that can be pickled, bytes of any content
+included.
+
+>>> import flexcache_rs.lilcache as lilcache
+>>> lilcache.init("example-lilcache")
+>>> lilcache.set("foo", "bar")
+True
+>>> lilcache.get("foo"), lilcache.pop("foo"), lilcache.get("foo")
+('bar', 'bar', None)
+>>> lilcache.destroy()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.shared import SharedCache
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ["delete", "destroy", "get", "init", "pop", "set", "snapshot"]
+
+_MAGIC = b"flexcache-lil\x01"
+_opened: SharedCache | None = None
+
+
+def init(
+    cache_name: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    snapshot: str | os.PathLike[str] | None = None,
+    expires: float | timedelta | None = None,
+    poolsize: int = 10,  # noqa: ARG001
+) -> None:
+    """Open the cache of a name, and create it if there is none. All processes that do so share its entries.
+
+    Args:
+        cache_name: The name; None for "lilcache".
+        root: The directory of the cache's file, which must be the user's alone; None for one in memory.
+        snapshot: A file that `snapshot()` wrote. If the cache is empty, it gets the entries of that file. A file
+            which is not there is no error.
+        expires: After how many seconds what is stored expires; None for never.
+        poolsize: Means nothing here: there are no connections.
+
+    Raises:
+        ValueError: The snapshot is damaged. The name has other characters than letters, digits, "_", "-" and ".".
+        OSError: See `SharedCache`.
+    """
+    global _opened
+    name = cache_name or "lilcache"
+    place = name if root is None else Path(root) / f"{name}.lil"
+    cache = SharedCache(place, default_ttl=expires)
+    if snapshot is not None and not cache.keys() and Path(snapshot).exists():
+        for key, value, ttl in _load(Path(snapshot)):
+            cache.add(key, value, float("inf") if ttl is None else ttl)
+    _opened = cache
+
+
+def _cache() -> SharedCache:
+    if _opened is None:
+        message = "call init() first"
+        raise RuntimeError(message)
+    return _opened
+
+
+def get(key: str) -> Any:
+    """Return the value of a key, or None if there is none."""
+    return _cache().get(key)
+
+
+def set(key: str, value: Any) -> bool:  # noqa: A001
+    """Store a value, or replace the one that is there. Returns True."""
+    _cache().put(key, value)
+    return True
+
+
+def pop(key: str) -> Any:
+    """Remove a key and return its value, or None if there is none. Of several processes exactly one gets it."""
+    return _cache().pop(key, None)
+
+
+def delete(key: str) -> bool:
+    """Remove a key. Returns True if it had a value."""
+    return _cache().delete(key)
+
+
+def destroy() -> None:
+    """Remove the cache and all its entries, for all processes. `init` creates it anew."""
+    global _opened
+    cache = _cache()
+    _opened = None
+    cache.unlink()
+    cache.close()
+
+
+def snapshot(path: str | os.PathLike[str]) -> int:
+    """Write all entries to a file, for `init(snapshot=path)` after a reboot. Returns how many there are.
+
+    The file appears under its name when it is complete, and replaces an earlier one. It has a checksum. Entries
+    that are written meanwhile may or may not be in it. Values are pickles: only load files that nobody else can write.
+    """
+    cache = _cache()
+    entries = []
+    for key, value in cache.items():
+        # It may be gone meanwhile.
+        with contextlib.suppress(KeyError):
+            entries.append((key, value, cache.ttl(key)))
+    body = pickle.dumps(entries, 5)
+    place = Path(path)
+    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}-", delete=False) as file:
+        try:
+            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(place)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    return len(entries)
+
+
+def _load(path: Path) -> list[tuple[Any, Any, float | None]]:
+    stored = io.BytesIO(path.read_bytes())
+    magic, digest, body = stored.read(len(_MAGIC)), stored.read(32), stored.read()
+    if magic != _MAGIC or hashlib.sha256(body).digest() != digest:
+        message = f"snapshot: {str(path)!r} is no snapshot, or is damaged"
+        raise ValueError(message)
+    entries: list[tuple[Any, Any, float | None]] = pickle.loads(body)
+    return entries

@@ -1,0 +1,41 @@
+//! The argument `tags`, and what is said of an argument of the wrong type.
+
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::PyString;
+
+use super::running_python::next;
+
+/// A tag of an entry.
+pub(crate) fn tag(value: &Borrowed<'_, '_, PyAny>) -> PyResult<PyBackedStr> {
+    let tag = value.cast::<PyString>().map_err(|_| wrong_type("a tag", "a str", value))?;
+    tag.extract()
+}
+
+/// The tags of an entry: none, or those of an iterable.
+pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<PyBackedStr>> {
+    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(Vec::new()) };
+    if value.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err(format!(
+            "tags must be an iterable of str, such as ({},), not a str",
+            value.repr()?
+        )));
+    }
+    let each = value.try_iter().map_err(|error| match value.getattr_opt("__iter__") {
+        Ok(None) => wrong_type("tags", "an iterable of str", &value),
+        _ => error,
+    })?;
+    let mut tags = Vec::new();
+    while let Some(value) = next(&each)? {
+        tags.try_reserve(1).map_err(|error| PyMemoryError::new_err(error.to_string()))?;
+        tags.push(tag(&value.as_borrowed())?);
+    }
+    Ok(tags)
+}
+
+/// The exception for an argument of the wrong type.
+pub(crate) fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let of = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
+    PyTypeError::new_err(format!("{argument} must be {allowed}, not {of}"))
+}
