@@ -11,6 +11,7 @@ from time import monotonic
 
 from flexcache_rs import _core
 from flexcache_rs._in_thread import before_joining, in_thread, lease
+from flexcache_rs._instances import InstanceRef, may_refer_to, results_of
 from flexcache_rs._loading import NOTHING
 from flexcache_rs._memoize_options import INFINITY, tags_of
 from flexcache_rs._seconds import seconds_in
@@ -20,36 +21,6 @@ _UNLIKELY = 30.0
 
 # Since Python 3.13 a class method passes its class to a call, and not to the attributes of what it wraps.
 _ATTRIBUTES_LACK_CLASS = sys.version_info >= (3, 13)
-
-# The attribute in which an instance holds the results of its methods that may refer to it.
-_RESULTS = "_flexcache_rs_results"
-
-
-class _InstanceRef(ref):
-    """Stands for an instance in the keys of its method: equal to itself alone, and weak."""
-
-    __slots__ = ("address", "tag")
-
-    def __eq__(self, other):
-        return self is other
-
-    def __ne__(self, other):
-        return self is not other
-
-    def __hash__(self):
-        return object.__hash__(self)
-
-
-def _results_of(instance):
-    """Where an instance holds results of its methods; None where it has no room for attributes."""
-    attributes = getattr(instance, "__dict__", None)
-    if type(attributes) is not dict:
-        return None
-    results = attributes.setdefault(_RESULTS, _core._InstanceResults())
-    if not isinstance(results, _core._InstanceResults):
-        # That of an instance that was pickled or copied.
-        results = attributes[_RESULTS] = _core._InstanceResults()
-    return results
 
 
 def is_in_class_body(function):
@@ -165,7 +136,7 @@ class Memo(_core.Memoized):
                 kept.evict_tag(dead.tag)
 
         try:
-            stands = _InstanceRef(instance, forget)
+            stands = InstanceRef(instance, forget)
         except TypeError:
             raise TypeError(
                 f"{self.__qualname__}() can only be remembered for instances that can be weakly referenced, "
@@ -203,7 +174,10 @@ class Memo(_core.Memoized):
         if stands is not None:
             tags = (*tags, stands.tag)
             # What may refer to the instance is the instance's, or neither would ever be collected.
-            results = _results_of(args[0]) if gc.is_tracked(value) else None
+            results = results_of(args[0]) if gc.is_tracked(value) else None
+            if results is None and gc.is_tracked(value) and may_refer_to(value, args[0]):
+                self._warn_of_instance(args[0])
+                return
         stored = value
         if raised or plan.wraps or results is not None:
             good = INFINITY if ttl is None else seconds_in("ttl", ttl)
@@ -217,6 +191,17 @@ class Memo(_core.Memoized):
         except _core.TooLargeError:
             # The caller gets it all the same.
             return
+
+    def _warn_of_instance(self, instance):
+        import warnings  # Not imported before it is used.
+
+        name = type(instance).__qualname__
+        warnings.warn(
+            f"{self.__qualname__}() returned what refers to its instance, which is not remembered: instances of {name} "
+            "have no __dict__ to hold it; add '__dict__' to its __slots__",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def _ttl_of(self, value, raised):
         """How long a result or an exception lives; None is for ever."""
