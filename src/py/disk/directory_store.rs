@@ -20,6 +20,7 @@ use super::cache::DiskCache;
 use super::directory_lease::{AwaitedDirectoryLease, DirectoryLease, LeasePlace, failure};
 use super::wall_clock::now;
 use crate::py::object::key::PlainParts;
+use crate::py::process::stack;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::rule_switch::is_off;
 use crate::py::store::seam::{
@@ -58,6 +59,7 @@ impl DirectoryStore {
     /// The number of the shard that has a key.
     fn lane(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
         let Some(hash) = &self.hash else { return Ok(0) };
+        stack::check(stack::Call::Any)?;
         let hash: u64 = hash.bind(key.py()).call1((key,))?.extract()?;
         #[expect(clippy::cast_possible_truncation, reason = "it is less than the number of shards")]
         Ok((hash % self.shards.len() as u64) as usize)

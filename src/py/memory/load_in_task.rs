@@ -15,6 +15,7 @@ use super::load_in_thread::{LoadHandle, outcome_of};
 use super::state::FlexCache;
 use crate::py::object::running_python::{call, report_unraisable};
 use crate::py::process::guard::Guard;
+use crate::py::process::stack;
 use crate::py::store::load_circle::{Chain, Waiter, context_of, own_load};
 use crate::py::store::loads::{Leader, Load, Outcome, Sleeper, next_number};
 use crate::py::store::shard_loads::{How, Joined};
@@ -387,6 +388,7 @@ impl Joining<'_, '_> {
 impl Loading {
     /// Joins the load of the key, or begins one.
     fn join<'py>(&self, py: Python<'py>) -> PyResult<Joining<'_, 'py>> {
+        stack::check(stack::Call::Nested)?;
         let event_loop = running_loop(py)?;
         let leader = Leader::task_of(&event_loop)?;
         let load = self.cache.get().new_load(self.key.bind(py), leader, false)?;
@@ -417,6 +419,7 @@ pub(super) fn begin_in_task(
     compute: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
     let py = cache.py();
+    stack::check(stack::Call::Nested)?;
     let event_loop = running_loop(py)?;
     let load = cache.get().new_load(key, Leader::task_of(&event_loop)?, true)?;
     let landing =

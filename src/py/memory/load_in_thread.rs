@@ -17,6 +17,7 @@ use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::hooks;
 use crate::py::object::running_python::{call, detached};
+use crate::py::process::stack;
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::load_circle::{
     Chain, Waiter, enter_context, leave_context, own_load, running_loop, thread_waits, thread_waits_no_more,
@@ -265,6 +266,7 @@ pub(super) fn run(
     compute: impl FnOnce(&Bound<'_, LoadHandle>) -> PyResult<Py<PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
+    stack::check(stack::Call::Nested)?;
     loop {
         let mine = Bound::new(py, LoadHandle(cache.get().new_load(key, Leader::this_thread(), false)?))?;
         let needed_by = own_load(py)?;
