@@ -1,8 +1,8 @@
 //! `Cache` and `FanoutCache` as stores behind a cache in memory, without a detour through Python.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use flexcache_core::tracker::{LANES, Stamp};
 use flexcache_disk::{
@@ -292,7 +292,9 @@ impl Store for DirectoryStore {
         let (datum, raw) = shard.encode_key(&key)?;
         let owned = Arc::new(OwnedKey { datum: datum.to_value()?, raw });
         let awaited = request.awaited.and_then(|awaited| {
-            (awaited.as_ref() as &dyn Any).downcast_ref::<AwaitedDirectoryLease>().map(|it| it.place.token)
+            (awaited.as_ref() as &dyn Any)
+                .downcast_ref::<AwaitedDirectoryLease>()
+                .and_then(AwaitedDirectoryLease::token)
         });
         let tag = request.tags.first().map(|tag| PyString::new(py, tag));
         let tag = encode_tag(tag.as_ref().map(Bound::as_any))?;
@@ -308,11 +310,12 @@ impl Store for DirectoryStore {
                 let place = LeasePlace::new(store, owned, token);
                 let cache = self.shards[lane].clone_ref(py);
                 let has_ended = AtomicBool::new(false);
-                LeaseAnswer::Held(Arc::new(DirectoryLease { place, cache, seconds, has_ended }))
+                let failing = OnceLock::new();
+                LeaseAnswer::Held(Arc::new(DirectoryLease { place, cache, seconds, has_ended, failing }))
             }
             Leased::Elsewhere(token) => {
                 let place = LeasePlace::new(store, owned, token);
-                LeaseAnswer::Elsewhere(Arc::new(AwaitedDirectoryLease { place }))
+                LeaseAnswer::Elsewhere(Arc::new(AwaitedDirectoryLease::new(place)))
             }
             // It is as if there were none: the value is computed and stored.
             Leased::Unavailable => LeaseAnswer::None,

@@ -39,6 +39,9 @@ pub(super) struct TaskLanding {
 impl TaskLanding {
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let outcome = outcome_of_task(task).unwrap_or(None);
+        if !matches!(outcome, Some(Outcome::Value(_))) {
+            self.cache.get().fails(py, &self.load);
+        }
         let failure = failure_for_others(py, &self.load, outcome.as_ref());
         self.land(py, outcome, failure)
     }
@@ -399,7 +402,15 @@ impl Loading {
         };
         let landing = Bound::new(py, landing)?;
         let waits = |load, task| Wait { load, wake: None, sleeper: 0, timer: None, own: None, task };
-        let wait = match self.cache.get().join(py, &load, self.how)? {
+        let cache = self.cache.get();
+        let mut joined = cache.join(py, &load, self.how)?;
+        while let Joined::Other(other) = &joined
+            && cache.has_failed(py, other)?
+        {
+            cache.leave(py, other)?;
+            joined = cache.join(py, &load, self.how)?;
+        }
+        let wait = match joined {
             Joined::Other(other) => waits(other, None),
             Joined::Leads => {
                 landing.get().due.store(true, Ordering::Release);

@@ -154,7 +154,10 @@ impl<'a, 'py> Lead<'a, 'py> {
         });
         self.outcome = match &result {
             Ok(value) => Some(Outcome::Value(value.clone_ref(py))),
-            Err(error) => outcome_of(error.value(py)),
+            Err(error) => {
+                self.cache.get().fails(py, self.load);
+                outcome_of(error.value(py))
+            }
         };
         self.failure = failure_for_others(py, self.load, self.outcome.as_ref());
         self.land();
@@ -276,7 +279,7 @@ pub(super) fn run(
                 return Lead::new(cache, load).compute(needed_by, || compute(&mine));
             }
             Joined::Other(other) => {
-                if cache.get().discard_if_void(py, &other)? {
+                if cache.get().discard_if_void(py, &other)? || cache.get().has_failed(py, &other)? {
                     cache.get().leave(py, &other)?;
                     continue;
                 }
