@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -437,3 +439,22 @@ def test_who_comes_before_a_failed_task_has_landed_computes(comes: str) -> None:
         assert cache["a"] == "anew"
 
     asyncio.run(main())
+
+
+@on_one_disk
+def test_diskcache_repairs_beside_leases(kind: Kind, store: Any, other: OtherProcess, tmp_path: Path) -> None:
+    """Its `check(fix=True)`, which removes files it does not know, leaves the leases: one process computes."""
+    pytest.importorskip("diskcache")
+    cache = kind.front(store)
+    with elsewhere(other, tmp_path) as slow:
+        (gates,) = tmp_path.rglob("cache.db-gates")
+        unknown = gates.with_name("unknown")
+        unknown.touch()
+        program = "import diskcache, sys; diskcache.Cache(sys.argv[1]).check(fix=True)"
+        subprocess.run([sys.executable, "-W", "ignore", "-c", program, str(gates.parent)], check=True, timeout=60)
+        assert not unknown.exists(), "it has removed what it does not know"
+        assert gates.exists()
+        caller = waiting(cache, lambda: call(cache, "get_or_set"))
+        slow.go.touch()
+        assert caller.end() == "theirs"
+    assert other.end() == "theirs"
