@@ -5,11 +5,13 @@ Types are in the stub: `typing` takes longer to import than all of this package.
 
 import gc
 import os
+import sys
 from _weakref import ref
 from time import monotonic
 
 from flexcache_rs import _core
 from flexcache_rs._in_thread import before_joining, in_thread, lease
+from flexcache_rs._instances import InstanceRef, may_refer_to, results_of
 from flexcache_rs._loading import NOTHING
 from flexcache_rs._memoize_options import INFINITY, tags_of
 from flexcache_rs._seconds import seconds_in
@@ -17,35 +19,8 @@ from flexcache_rs._seconds import seconds_in
 # An early refresh is out of the question where it is less likely than e to the minus this.
 _UNLIKELY = 30.0
 
-# The attribute in which an instance holds the results of its methods that may refer to it.
-_RESULTS = "_flexcache_rs_results"
-
-
-class _InstanceRef(ref):
-    """Stands for an instance in the keys of its method: equal to itself alone, and weak."""
-
-    __slots__ = ("address", "tag")
-
-    def __eq__(self, other):
-        return self is other
-
-    def __ne__(self, other):
-        return self is not other
-
-    def __hash__(self):
-        return object.__hash__(self)
-
-
-def _results_of(instance):
-    """Where an instance holds results of its methods; None where it has no room for attributes."""
-    attributes = getattr(instance, "__dict__", None)
-    if type(attributes) is not dict:
-        return None
-    results = attributes.setdefault(_RESULTS, _core._InstanceResults())
-    if not isinstance(results, _core._InstanceResults):
-        # That of an instance that was pickled or copied.
-        results = attributes[_RESULTS] = _core._InstanceResults()
-    return results
+# Since Python 3.13 a class method passes its class to a call, and not to the attributes of what it wraps.
+_ATTRIBUTES_LACK_CLASS = sys.version_info >= (3, 13)
 
 
 def is_in_class_body(function):
@@ -56,11 +31,75 @@ def is_in_class_body(function):
     return bool(outer) and not outer.endswith("<locals>")
 
 
+class _PassesClass:
+    """Comes before `classmethod`: gives a class the memoized function bound to it, as before Python 3.13."""
+
+    __slots__ = ()
+
+    def __get__(self, instance, owner=None):
+        owner = type(instance) if owner is None else owner
+        return self.__func__.__get__(owner, type(owner))
+
+
+class _ClassMethod(_PassesClass, classmethod):
+    """A class method whose function is memoized."""
+
+    __slots__ = ()
+
+
+_ClassMethod.__name__ = _ClassMethod.__qualname__ = "classmethod"
+
+
+def class_method(kind, memo):
+    """A class method of some kind around a memoized function, whose attributes get the class as well."""
+    if _ATTRIBUTES_LACK_CLASS and kind.__get__ is classmethod.__get__:
+        kind = _ClassMethod if kind is classmethod else type(kind.__name__, (_PassesClass, kind), {})
+    return kind(memo)
+
+
 class Memo(_core.Memoized):
     """A function that memoize() has wrapped."""
 
     # Nothing of ours is in __dict__, which update_wrapper() fills with the attributes of the function.
-    __slots__ = ("_instances", "_names", "_owners", "_plan", "_prefix")
+    __slots__ = ("_attributes_lack_class", "_instances", "_names", "_owners", "_plan", "_prefix")
+
+    # The key of a call, whose class or instance is among the arguments.
+    _key_of = _core.Memoized.cache_key
+
+    def _refuse_without_class(self, attribute):
+        """Raises where a class method of the interpreter's stands above, which has kept the class to itself."""
+        lacks = self._attributes_lack_class
+        if lacks is None:
+            lacks = self._is_under_class_method()
+            self._attributes_lack_class = lacks
+        if lacks:
+            raise TypeError(
+                f"{self.__qualname__}.{attribute}() does not know of which class the call is: since Python 3.13 "
+                "@classmethod over @memoize passes the class to calls alone; write @memoize over @classmethod"
+            )
+
+    def _is_under_class_method(self):
+        """Whether a class method has wrapped this function; None where it may yet come to that.
+
+        A class method tells nobody what it wraps. The class is looked up by its name, and where it has none that leads
+        to it the collector is asked: O(objects), at most once for each function of a class that has a name.
+        """
+        function = self._function
+        if not is_in_class_body(function):
+            # It may be called without any class.
+            return False
+        owner = sys.modules.get(getattr(function, "__module__", None))
+        *path, name = function.__qualname__.split(".")
+        for part in path:
+            owner = getattr(owner, "__dict__", {}).get(part)
+        held = [owner.__dict__.get(name)] if isinstance(owner, type) else []
+        if not any(one is self or getattr(one, "__func__", None) is self for one in held):
+            held = gc.get_referrers(self)
+        kinds = [type(one) for one in held if getattr(type(one), "__func__", None) and one.__func__ is self]
+        if any(issubclass(kind, classmethod) and kind.__get__ is classmethod.__get__ for kind in kinds):
+            return True
+        is_known = bool(kinds) or any(one is self for one in held)
+        return False if is_known or any(type(one) is dict and "__qualname__" in one for one in held) else None
 
     def __set_name__(self, owner, name):
         # An alias in a class body, perhaps: its first argument is an instance where it is one of the class.
@@ -97,7 +136,7 @@ class Memo(_core.Memoized):
                 kept.evict_tag(dead.tag)
 
         try:
-            stands = _InstanceRef(instance, forget)
+            stands = InstanceRef(instance, forget)
         except TypeError:
             raise TypeError(
                 f"{self.__qualname__}() can only be remembered for instances that can be weakly referenced, "
@@ -135,7 +174,10 @@ class Memo(_core.Memoized):
         if stands is not None:
             tags = (*tags, stands.tag)
             # What may refer to the instance is the instance's, or neither would ever be collected.
-            results = _results_of(args[0]) if gc.is_tracked(value) else None
+            results = results_of(args[0]) if gc.is_tracked(value) else None
+            if results is None and gc.is_tracked(value) and may_refer_to(value, args[0]):
+                self._warn_of_instance(args[0])
+                return
         stored = value
         if raised or plan.wraps or results is not None:
             good = INFINITY if ttl is None else seconds_in("ttl", ttl)
@@ -149,6 +191,17 @@ class Memo(_core.Memoized):
         except _core.TooLargeError:
             # The caller gets it all the same.
             return
+
+    def _warn_of_instance(self, instance):
+        import warnings  # Not imported before it is used.
+
+        name = type(instance).__qualname__
+        warnings.warn(
+            f"{self.__qualname__}() returned what refers to its instance, which is not remembered: instances of {name} "
+            "have no __dict__ to hold it; add '__dict__' to its __slots__",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def _ttl_of(self, value, raised):
         """How long a result or an exception lives; None is for ever."""
@@ -188,13 +241,31 @@ class Memo(_core.Memoized):
         """What is now in the keys of this function, which clear() changes."""
         return self._names.nonce(self.cache)
 
-    def invalidate(self, *args, **kwargs):
-        """Forget the result of a call with these arguments; whether there was one."""
-        return self.cache.delete(self.cache_key(*args, **kwargs))
+    # What these do is in methods of their own, which methods of instances and classes call: they know whose call it is.
 
-    def peek(self, *args, **kwargs):
+    def cache_key(self, /, *args, **kwargs):
+        """The key of a call with these arguments."""
+        if _ATTRIBUTES_LACK_CLASS:
+            self._refuse_without_class("cache_key")
+        return self._key_of(*args, **kwargs)
+
+    def invalidate(self, /, *args, **kwargs):
+        """Forget the result of a call with these arguments; whether there was one."""
+        if _ATTRIBUTES_LACK_CLASS:
+            self._refuse_without_class("invalidate")
+        return self._invalidate(*args, **kwargs)
+
+    def peek(self, /, *args, **kwargs):
         """The result of a call with these arguments if it is there, else None; no access."""
-        found = self.cache.peek(self.cache_key(*args, **kwargs))
+        if _ATTRIBUTES_LACK_CLASS:
+            self._refuse_without_class("peek")
+        return self._peek(*args, **kwargs)
+
+    def _invalidate(self, /, *args, **kwargs):
+        return self.cache.delete(self._key_of(*args, **kwargs))
+
+    def _peek(self, /, *args, **kwargs):
+        found = self.cache.peek(self._key_of(*args, **kwargs))
         if isinstance(found, _core.Remembered):
             return None if found.raised else found.value
         return found
@@ -337,9 +408,14 @@ class SyncMemo(Memo):
         except Exception:  # noqa: BLE001  # There is no thread to be had; what there is, is good.
             self._log_refresh()
 
-    def refresh(self, *args, **kwargs):
+    def refresh(self, /, *args, **kwargs):
         """Call the function now, whatever is remembered or being computed, and remember what it returns."""
-        key = self.cache_key(*args, **kwargs)
+        if _ATTRIBUTES_LACK_CLASS:
+            self._refuse_without_class("refresh")
+        return self._refresh(*args, **kwargs)
+
+    def _refresh(self, /, *args, **kwargs):
+        key = self._key_of(*args, **kwargs)
 
         def compute(load):
             tags = self._declare(load, args, kwargs)
@@ -428,7 +504,7 @@ class AsyncMemo(Memo):
 
     async def _key_in_thread(self, args, kwargs):
         """The key of a call. Its nonce may have to be read from the store."""
-        return await in_thread(self.cache, lambda: self.cache_key(*args, **kwargs))
+        return await in_thread(self.cache, lambda: self._key_of(*args, **kwargs))
 
     def _refresh_soon(self, key, remembered, args, kwargs):
         """Computes the value again in a separate task; one task per key at a time."""
@@ -445,8 +521,13 @@ class AsyncMemo(Memo):
         except Exception:  # noqa: BLE001  # What there is, is good.
             self._log_refresh()
 
-    async def refresh(self, *args, **kwargs):
+    async def refresh(self, /, *args, **kwargs):
         """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+        if _ATTRIBUTES_LACK_CLASS:
+            self._refuse_without_class("refresh")
+        return await self._refresh(*args, **kwargs)
+
+    async def _refresh(self, /, *args, **kwargs):
         key = await self._key_in_thread(args, kwargs)
 
         async def compute(load):

@@ -7,7 +7,7 @@ import functools
 import sys
 
 from flexcache_rs import _core, _function_name
-from flexcache_rs._memo import AsyncMemo, SyncMemo, is_in_class_body, ready
+from flexcache_rs._memo import AsyncMemo, SyncMemo, class_method, is_in_class_body, ready
 from flexcache_rs._memoize_options import Plan, function_or_none
 
 # What memoize() takes, and what it hands on to the cache that it makes.
@@ -96,7 +96,8 @@ def _dress(memo, function, awaited):
 def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
     if isinstance(function, (classmethod, staticmethod)):
         inner = _wrap(function.__func__, cache, shared, plan, typed, key, ignore, name, version)
-        return type(function)(inner)
+        kind = type(function)
+        return class_method(kind, inner) if issubclass(kind, classmethod) else kind(inner)
     if not callable(function):
         raise TypeError(f"memoize() takes a function, not {type(function).__name__}")
     label = getattr(function, "__qualname__", None) or type(function).__qualname__
@@ -129,6 +130,7 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
         in_store=names.in_store,
     )
     memo._plan, memo._prefix, memo._names, memo._instances, memo._owners = plan, prefix, names, {}, []
+    memo._attributes_lack_class = None
     if in_class_body:
         memo._may_be_method(memo._instances)
     if names.in_store:

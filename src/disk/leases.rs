@@ -300,15 +300,21 @@ impl DiskStore {
                     return Ok(None);
                 }
                 // The version is from before the row, so that a commit in between is seen the next time.
-                Ok(Some((version, find(connection, key)?)))
+                Ok(Some((version, number_of(connection)?, find(connection, key)?)))
             });
             match looked {
                 // Nothing has changed, or it cannot be told now.
                 Ok(None) | Err(Error::Busy | Error::NoLock(_)) => {}
-                Ok(Some((version, found))) => {
+                Ok(Some((version, number, found))) => {
                     let holds = found.and_then(|found| found.held(time_of_day()));
                     if holds.as_ref() != Some(awaited) {
                         return Ok(true);
+                    }
+                    // Where the databases have different numbers, all leases are void.
+                    match self.read(PAUSES[1], |entries| number_of(entries)) {
+                        Ok(current) if current != number => return Ok(true),
+                        Ok(_) | Err(Error::Busy | Error::NoLock(_)) => {}
+                        Err(_) => return Ok(true),
                     }
                     seen = version.map(|version| (version, Instant::now()));
                 }

@@ -279,8 +279,103 @@ def test_attributes_of_the_function_hide_nothing_of_lru_cache(name: str) -> None
     assert lru_cache(maxsize=10)(functools.lru_cache(maxsize=3)(abs)).cache_parameters()["maxsize"] == 10
 
 
+class Slotted:
+    """Has no room for attributes."""
+
+    __slots__ = ("__weakref__", "size")
+
+    @memoize
+    def made(self, make: Any) -> Any:
+        return make(self)
+
+    @memoize(cache_exceptions=True)
+    def failed(self, make: Any) -> Any:
+        raise ValueError(make(self))
+
+    @memoize
+    async def awaited(self, make: Any) -> Any:
+        return make(self)
+
+
+def nested(thing: Any) -> list[Any]:
+    inner: list[Any] = [thing]
+    for _ in range(100):
+        inner = [inner]
+    return inner
+
+
+def circle(thing: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    made.update(itself=made, function=lambda: thing)
+    return made
+
+
+REFERRING: dict[str, Any] = {
+    "itself": lambda thing: thing,
+    "list": nested,
+    "circle": circle,
+    "bound method": lambda thing: thing.made,
+    "partial": lambda thing: functools.partial(print, thing),
+    "generator": lambda thing: (thing for _ in range(3)),
+    "default": lambda thing: lambda _=thing: None,
+    "object": lambda thing: Holder(thing),
+    "much": lambda thing: [[] for _ in range(20_000)] + [[thing]],
+}
+OTHER: dict[str, Any] = {
+    "list": lambda _: [[1], {2: [3]}],
+    "function": lambda _: lambda: nested,
+    "class": lambda _: [Slotted, sys, Slotted.made],
+    "object": lambda _: Holder([1]),
+}
+
+
+class Holder:
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+@pytest.mark.parametrize("what", REFERRING)
+@pytest.mark.parametrize("how", ["made", "failed", "awaited"])
+def test_an_instance_without_room_is_not_kept_by_its_results(what: str, how: str) -> None:
+    """What refers to it is not remembered, and a warning says so."""
+    thing, make = Slotted(), REFERRING[what]
+
+    def call(thing: Any) -> Any:
+        try:
+            made = getattr(thing, how)(make)
+            return asyncio.run(made) if how == "awaited" else made
+        except ValueError as error:
+            return error.args[0]
+
+    with pytest.warns(RuntimeWarning, match="add '__dict__' to its __slots__"):
+        first = call(thing)
+    with pytest.warns(RuntimeWarning, match=rf"Slotted\.{how}\(\) returned what refers to its instance"):
+        second = call(thing)
+    assert (second is first) is (first is thing)
+    dead = weakref.ref(thing)
+    del thing, first, second
+    gc.collect()
+    assert dead() is None
+
+
+@pytest.mark.parametrize("what", OTHER)
+@pytest.mark.parametrize("how", ["made", "awaited"])
+def test_other_results_of_an_instance_without_room_are_remembered(what: str, how: str) -> None:
+    thing, make = Slotted(), OTHER[what]
+
+    def call(thing: Any) -> Any:
+        made = getattr(thing, how)(make)
+        return asyncio.run(made) if how == "awaited" else made
+
+    assert call(thing) is call(thing)
+    dead = weakref.ref(thing)
+    del thing
+    gc.collect()
+    assert dead() is None
+
+
 def test_instances_without_room_for_attributes() -> None:
-    """They are remembered all the same; a result that refers to one keeps it."""
+    """They are remembered all the same."""
 
     class Slotted:
         __slots__ = ("__weakref__",)

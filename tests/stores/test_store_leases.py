@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -380,3 +382,79 @@ def test_arguments_that_make_no_sense(arguments: dict[str, Any], message: str) -
     with pytest.raises((TypeError, ValueError)) as raised:
         FlexCache(**arguments)
     assert str(raised.value) == message
+
+
+@on_one_disk
+@pytest.mark.parametrize("how", ["task", "thread"])
+def test_who_comes_after_a_failure_computes(kind: Kind, store: Any, how: str) -> None:
+    """Also while the lease of the load that failed is being given back."""
+    cache = kind.front(store)
+
+    def fail() -> str:
+        raise Failed
+
+    def call_again(key: int) -> None:
+        with pytest.raises(Failed):
+            cache.get_or_set(key, fail)
+        assert cache.get_or_set(key, lambda: "anew") == "anew"
+
+    async def acall_again(key: int) -> None:
+        with pytest.raises(Failed):
+            await cache.aget_or_set(key, fail)
+        assert await cache.aget_or_set(key, lambda: "anew") == "anew"
+
+    for key in range(30):
+        if how == "task":
+            asyncio.run(acall_again(key))
+        else:
+            call_again(key)
+
+
+@pytest.mark.parametrize("comes", ["task", "thread"])
+def test_who_comes_before_a_failed_task_has_landed_computes(comes: str) -> None:
+    """Those who waited get its exception."""
+    cache: FlexCache[str, str] = FlexCache()
+
+    async def main() -> None:
+        failing = asyncio.Event()
+
+        async def fail() -> str:
+            await asyncio.sleep(0.01)
+            failing.set()
+            raise Failed
+
+        async def come() -> str:
+            await failing.wait()
+            assert _core._loads_in_progress(cache), "its task has failed, and not landed"
+            if comes == "thread":
+                return cache.get_or_set("a", lambda: "anew")
+            return await cache.aget_or_set("a", lambda: "anew")
+
+        newcomer = asyncio.create_task(come())
+        callers = [asyncio.create_task(cache.aget_or_set("a", fail)) for _ in range(3)]
+        for caller in callers:
+            with pytest.raises(Failed):
+                await caller
+        assert await newcomer == "anew"
+        assert cache["a"] == "anew"
+
+    asyncio.run(main())
+
+
+@on_one_disk
+def test_diskcache_repairs_beside_leases(kind: Kind, store: Any, other: OtherProcess, tmp_path: Path) -> None:
+    """Its `check(fix=True)`, which removes files it does not know, leaves the leases: one process computes."""
+    pytest.importorskip("diskcache")
+    cache = kind.front(store)
+    with elsewhere(other, tmp_path) as slow:
+        (gates,) = tmp_path.rglob("cache.db-gates")
+        unknown = gates.with_name("unknown")
+        unknown.touch()
+        program = "import diskcache, sys; diskcache.Cache(sys.argv[1]).check(fix=True)"
+        subprocess.run([sys.executable, "-W", "ignore", "-c", program, str(gates.parent)], check=True, timeout=60)
+        assert not unknown.exists(), "it has removed what it does not know"
+        assert gates.exists()
+        caller = waiting(cache, lambda: call(cache, "get_or_set"))
+        slow.go.touch()
+        assert caller.end() == "theirs"
+    assert other.end() == "theirs"

@@ -33,6 +33,7 @@ use super::{audit_hook, errors};
 use crate::py::process::clock::SystemClock;
 use crate::py::process::guard::Guard;
 use crate::py::process::per_process::PerProcess;
+use crate::py::process::stack;
 
 /// For so long hits are served before the store is asked whether its file was replaced, by a backup for example.
 const BETWEEN_QUESTIONS: Nanos = 1_000_000_000;
@@ -105,7 +106,9 @@ impl DiskCache {
         Ok(lazy)
     }
 
+    /// What turns objects into bytes, which may be code of the user's: the stack has room to call it.
     pub(super) fn disk<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        stack::check(stack::Call::Any)?;
         let disk = self.opened()?.disk.get();
         Ok(disk
             .ok_or_else(|| PyRuntimeError::new_err("the cache is not open: __init__ has not run"))?

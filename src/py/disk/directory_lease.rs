@@ -1,10 +1,11 @@
 //! Leases of keys of a directory, as a cache in memory asks for them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use flexcache_disk::{DiskStore, LeaseToken, OwnedKey, Value};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -20,6 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// For how many seconds those who wait can learn of a failure.
 const FAILURE: f64 = 1.0;
+
+/// The leases of loads of this process that have failed, until they have been given back. Held attached and shortly.
+static FAILING: Mutex<Vec<(LeaseToken, Weak<()>)>> = Mutex::new(Vec::new());
+
+/// Whether a lease is that of a load of this process which has failed.
+fn is_failing(token: &LeaseToken) -> bool {
+    FAILING.lock().iter().any(|(failing, mark)| failing == token && mark.strong_count() > 0)
+}
 
 /// The place of a key in the order of all leases. Numbers that the table takes for equal have the same place.
 fn order_of(key: &OwnedKey) -> u64 {
@@ -75,6 +84,8 @@ pub(super) struct DirectoryLease {
     pub(super) seconds: f64,
     /// Whether a write has ended it: there is nothing to give back.
     pub(super) has_ended: AtomicBool,
+    /// Set when its load has failed; lives until it has been given back.
+    pub(super) failing: OnceLock<Arc<()>>,
 }
 
 impl Lease for DirectoryLease {
@@ -96,6 +107,13 @@ impl Lease for DirectoryLease {
         .ok()
     }
 
+    fn fails(&self) {
+        let mark = self.failing.get_or_init(Arc::default);
+        let mut failing = FAILING.lock();
+        failing.retain(|(_, mark)| mark.strong_count() > 0);
+        failing.push((self.place.token, Arc::downgrade(mark)));
+    }
+
     fn end(self: Arc<Self>, py: Python<'_>, failure: Option<Vec<u8>>, may_wait: bool) {
         if self.has_ended.load(Ordering::Acquire) {
             return;
@@ -106,7 +124,11 @@ impl Lease for DirectoryLease {
         } else {
             let thread = std::thread::Builder::new().name("flexcache-lease".into());
             // Without a thread it expires.
-            let _ = thread.spawn(move || place.end(failure.as_deref(), seconds));
+            let failing = self.failing.get().cloned();
+            let _ = thread.spawn(move || {
+                place.end(failure.as_deref(), seconds);
+                drop(failing);
+            });
         }
     }
 }
@@ -114,7 +136,21 @@ impl Lease for DirectoryLease {
 /// The lease of a key, which another computation has.
 #[derive(Debug)]
 pub(super) struct AwaitedDirectoryLease {
-    pub(super) place: LeasePlace,
+    place: LeasePlace,
+    /// Whether its load had failed when it was asked for: then its failure is for others.
+    has_failed: bool,
+}
+
+impl AwaitedDirectoryLease {
+    pub(super) fn new(place: LeasePlace) -> Self {
+        let has_failed = is_failing(&place.token);
+        Self { place, has_failed }
+    }
+
+    /// The lease whose failure concerns who waits for it.
+    pub(super) fn token(&self) -> Option<LeaseToken> {
+        (!self.has_failed).then_some(self.place.token)
+    }
 }
 
 impl AwaitedLease for AwaitedDirectoryLease {

@@ -1,8 +1,8 @@
 //! `Cache` and `FanoutCache` as stores behind a cache in memory, without a detour through Python.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use flexcache_core::tracker::{LANES, Stamp};
 use flexcache_disk::{
@@ -20,6 +20,7 @@ use super::cache::DiskCache;
 use super::directory_lease::{AwaitedDirectoryLease, DirectoryLease, LeasePlace, failure};
 use super::wall_clock::now;
 use crate::py::object::key::PlainParts;
+use crate::py::process::stack;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::rule_switch::is_off;
 use crate::py::store::seam::{
@@ -58,6 +59,7 @@ impl DirectoryStore {
     /// The number of the shard that has a key.
     fn lane(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
         let Some(hash) = &self.hash else { return Ok(0) };
+        stack::check(stack::Call::Any)?;
         let hash: u64 = hash.bind(key.py()).call1((key,))?.extract()?;
         #[expect(clippy::cast_possible_truncation, reason = "it is less than the number of shards")]
         Ok((hash % self.shards.len() as u64) as usize)
@@ -291,7 +293,9 @@ impl Store for DirectoryStore {
         let (datum, raw) = shard.encode_key(&key)?;
         let owned = Arc::new(OwnedKey { datum: datum.to_value()?, raw });
         let awaited = request.awaited.and_then(|awaited| {
-            (awaited.as_ref() as &dyn Any).downcast_ref::<AwaitedDirectoryLease>().map(|it| it.place.token)
+            (awaited.as_ref() as &dyn Any)
+                .downcast_ref::<AwaitedDirectoryLease>()
+                .and_then(AwaitedDirectoryLease::token)
         });
         let tag = request.tags.first().map(|tag| PyString::new(py, tag));
         let tag = encode_tag(tag.as_ref().map(Bound::as_any))?;
@@ -307,11 +311,12 @@ impl Store for DirectoryStore {
                 let place = LeasePlace::new(store, owned, token);
                 let cache = self.shards[lane].clone_ref(py);
                 let has_ended = AtomicBool::new(false);
-                LeaseAnswer::Held(Arc::new(DirectoryLease { place, cache, seconds, has_ended }))
+                let failing = OnceLock::new();
+                LeaseAnswer::Held(Arc::new(DirectoryLease { place, cache, seconds, has_ended, failing }))
             }
             Leased::Elsewhere(token) => {
                 let place = LeasePlace::new(store, owned, token);
-                LeaseAnswer::Elsewhere(Arc::new(AwaitedDirectoryLease { place }))
+                LeaseAnswer::Elsewhere(Arc::new(AwaitedDirectoryLease::new(place)))
             }
             // It is as if there were none: the value is computed and stored.
             Leased::Unavailable => LeaseAnswer::None,

@@ -105,7 +105,7 @@ impl BoundMemoized {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.about_instance(intern!(args.py(), "cache_key"), args, kwargs)
+        self.about_instance(intern!(args.py(), "_key_of"), args, kwargs)
     }
 
     /// Forget the result of a call with these arguments; whether there was one.
@@ -115,7 +115,7 @@ impl BoundMemoized {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.about_instance(intern!(args.py(), "invalidate"), args, kwargs)
+        self.about_instance(intern!(args.py(), "_invalidate"), args, kwargs)
     }
 
     /// The result of a call with these arguments if it is there, else None; no access.
@@ -125,7 +125,7 @@ impl BoundMemoized {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.about_instance(intern!(args.py(), "peek"), args, kwargs)
+        self.about_instance(intern!(args.py(), "_peek"), args, kwargs)
     }
 
     /// Call the method now, whatever is remembered, and remember what it returns.
@@ -135,7 +135,7 @@ impl BoundMemoized {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.about_instance(intern!(args.py(), "refresh"), args, kwargs)
+        self.about_instance(intern!(args.py(), "_refresh"), args, kwargs)
     }
 
     /// A method is found again by its name, on its instance.

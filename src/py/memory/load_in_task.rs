@@ -15,6 +15,7 @@ use super::load_in_thread::{LoadHandle, outcome_of};
 use super::state::FlexCache;
 use crate::py::object::running_python::{call, report_unraisable};
 use crate::py::process::guard::Guard;
+use crate::py::process::stack;
 use crate::py::store::load_circle::{Chain, Waiter, context_of, own_load};
 use crate::py::store::loads::{Leader, Load, Outcome, Sleeper, next_number};
 use crate::py::store::shard_loads::{How, Joined};
@@ -38,6 +39,9 @@ pub(super) struct TaskLanding {
 impl TaskLanding {
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let outcome = outcome_of_task(task).unwrap_or(None);
+        if !matches!(outcome, Some(Outcome::Value(_))) {
+            self.cache.get().fails(py, &self.load);
+        }
         let failure = failure_for_others(py, &self.load, outcome.as_ref());
         self.land(py, outcome, failure)
     }
@@ -393,6 +397,7 @@ impl Joining<'_, '_> {
 impl Loading {
     /// Joins the load of the key, or begins one.
     fn join<'py>(&self, py: Python<'py>) -> PyResult<Joining<'_, 'py>> {
+        stack::check(stack::Call::Nested)?;
         let event_loop = running_loop(py)?;
         let leader = Leader::task_of(&event_loop)?;
         let load = self.cache.get().new_load(self.key.bind(py), leader, false)?;
@@ -405,7 +410,15 @@ impl Loading {
         let looked_up = self.how == How::Join;
         let waits =
             |load, task| Wait { load, wake: None, sleeper: 0, timer: None, own: None, task, looked_up };
-        let wait = match self.cache.get().join(py, &load, self.how)? {
+        let cache = self.cache.get();
+        let mut joined = cache.join(py, &load, self.how)?;
+        while let Joined::Other(other) = &joined
+            && cache.has_failed(py, other)?
+        {
+            cache.leave(py, other)?;
+            joined = cache.join(py, &load, self.how)?;
+        }
+        let wait = match joined {
             Joined::Other(other) => waits(other, None),
             Joined::Leads => {
                 landing.get().due.store(true, Ordering::Release);
@@ -425,6 +438,7 @@ pub(super) fn begin_in_task(
     compute: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
     let py = cache.py();
+    stack::check(stack::Call::Nested)?;
     let event_loop = running_loop(py)?;
     let load = cache.get().new_load(key, Leader::task_of(&event_loop)?, true)?;
     let landing =

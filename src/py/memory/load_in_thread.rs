@@ -16,6 +16,7 @@ use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::running_python::{call, detached};
 use crate::py::object::tags;
+use crate::py::process::stack;
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::load_circle::{
     Chain, Waiter, enter_context, leave_context, own_load, running_loop, thread_waits, thread_waits_no_more,
@@ -152,7 +153,10 @@ impl<'a, 'py> Lead<'a, 'py> {
         });
         self.outcome = match &result {
             Ok(value) => Some(Outcome::Value(value.clone_ref(py))),
-            Err(error) => outcome_of(error.value(py)),
+            Err(error) => {
+                self.cache.get().fails(py, self.load);
+                outcome_of(error.value(py))
+            }
         };
         self.failure = failure_for_others(py, self.load, self.outcome.as_ref());
         self.land();
@@ -264,6 +268,7 @@ pub(super) fn run(
     compute: impl FnOnce(&Bound<'_, LoadHandle>) -> PyResult<Py<PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
+    stack::check(stack::Call::Nested)?;
     loop {
         let mine = Bound::new(py, LoadHandle(cache.get().new_load(key, Leader::this_thread(), false)?))?;
         let needed_by = own_load(py)?;
@@ -273,7 +278,7 @@ pub(super) fn run(
                 return Lead::new(cache, load).compute(needed_by, || compute(&mine));
             }
             Joined::Other(other) => {
-                if cache.get().discard_if_void(py, &other)? {
+                if cache.get().discard_if_void(py, &other)? || cache.get().has_failed(py, &other)? {
                     cache.get().leave(py, &other)?;
                     continue;
                 }

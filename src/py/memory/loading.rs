@@ -72,6 +72,34 @@ impl FlexCache {
         )))
     }
 
+    /// A load has failed: nobody joins it any more, though it has yet to land. Those who wait get what it raised.
+    pub(super) fn fails(&self, py: Python<'_>, load: &Arc<Load>) {
+        // As for `land`.
+        let removed = self.shards.of(load.hash()).with(py, |shard| shard.loads.remove(load)).unwrap_or(None);
+        drop(removed);
+        if let Some(lease) = load.held_lease() {
+            lease.fails();
+        }
+    }
+
+    /// Whether a load that a caller would join is that of a task that has failed, and is about to land.
+    ///
+    /// # Errors
+    ///
+    /// What a signal's handler raised.
+    pub(super) fn has_failed(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<bool> {
+        let Some(task) = load.task(py) else { return Ok(false) };
+        if load.has_landed() || !task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(false);
+        }
+        let failed = task.call_method0(intern!(py, "cancelled"))?.is_truthy()?
+            || !task.call_method0(intern!(py, "exception"))?.is_none();
+        if failed {
+            self.fails(py, load);
+        }
+        Ok(failed)
+    }
+
     /// Lands a load: nobody joins it any more, and those who wait are woken.
     ///
     /// # Errors

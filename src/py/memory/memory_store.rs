@@ -15,6 +15,7 @@ use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::duration;
 use crate::py::object::key::python_hash;
+use crate::py::process::stack;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::loads::{Leader, Load, LoadLease, Origin};
 use crate::py::store::seam::{
@@ -47,6 +48,8 @@ impl MemoryStore {
     }
 
     fn find(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<StoredEntry>> {
+        // Any number of caches may stand behind each other.
+        stack::check(stack::Call::Any)?;
         let (py, cache) = (key.py(), self.cache.get());
         let Some(value) = cache.read(key, cache.hash(key)?)? else { return Ok(None) };
         let seconds = match cache.seconds_left(&key) {

@@ -7,6 +7,8 @@
 //! nothing, until the process ends a moment later. Therefore everything that runs code of the
 //! user's goes through this file, where the interpreter's functions are called as ones that
 //! unwind, which PyO3's declarations rule out.
+//!
+//! What is called may come back, so each call makes sure that the stack has room for it.
 
 use std::ffi::c_int;
 use std::hint::black_box;
@@ -15,6 +17,8 @@ use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+
+use crate::py::process::stack;
 
 /// One of the interpreter's functions, as one that may unwind. The compiler must not see which it
 /// is, or it would know better from PyO3's declaration.
@@ -76,6 +80,10 @@ unsafe fn decref_last(object: Object) {
 /// The hash of an object, as its `__hash__` computes it; -1 where that raised.
 #[inline(always)]
 pub(crate) fn hash(object: &Borrowed<'_, '_, PyAny>) -> ffi::Py_hash_t {
+    if let Err(error) = stack::check(stack::Call::Any) {
+        error.restore(object.py());
+        return -1;
+    }
     let hash = unwinding!(PyObject_Hash(Object) -> ffi::Py_hash_t);
     // SAFETY: the object is valid and the thread attached, as the borrow proves.
     guarded(|| unsafe { hash(object.as_ptr()) })
@@ -83,6 +91,7 @@ pub(crate) fn hash(object: &Borrowed<'_, '_, PyAny>) -> ffi::Py_hash_t {
 
 /// Whether two objects are equal, as their `__eq__` says.
 pub(crate) fn eq(one: &Bound<'_, PyAny>, other: &Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+    stack::check(stack::Call::Any)?;
     let compare = unwinding!(PyObject_RichCompareBool(Object, Object, c_int) -> c_int);
     // SAFETY: both objects are valid and the thread attached, as the borrows prove.
     match guarded(|| unsafe { compare(one.as_ptr(), other.as_ptr(), ffi::Py_EQ) }) {
@@ -95,6 +104,7 @@ pub(crate) fn eq(one: &Bound<'_, PyAny>, other: &Borrowed<'_, '_, PyAny>) -> PyR
 /// The next object of an iterator.
 pub(crate) fn next<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = iterator.py();
+    stack::check(stack::Call::Any)?;
     let advance = unwinding!(PyIter_Next(Object) -> Object);
     // SAFETY: the iterator is valid and the thread attached, as the borrow proves; what is returned
     // is a new reference, or null.
@@ -119,6 +129,7 @@ pub(crate) unsafe fn call_raw<'py>(
     count: usize,
     names: Object,
 ) -> PyResult<Bound<'py, PyAny>> {
+    stack::check(stack::Call::Any)?;
     let call = vectorcall(callable);
     // SAFETY: the caller's promise, and the thread is attached; what is returned is a new
     // reference, or null with an exception set.

@@ -7,3 +7,4 @@ pub(crate) mod logging;
 pub(crate) mod panics;
 pub(crate) mod per_process;
 pub(crate) mod recorder;
+pub(crate) mod stack;

@@ -55,6 +55,10 @@ pub(crate) trait Lease: Any + Debug + Send + Sync {
         None
     }
 
+    /// Its load has failed: whoever asks from now on has not waited for it, and is not told of the failure. Runs no Python
+    /// code.
+    fn fails(&self) {}
+
     /// Gives it back. Those who wait are told of the `failure`, if there is one. Runs no Python code. Waits for the
     /// store, shortly, only where it `may_wait`.
     fn end(self: Arc<Self>, py: Python<'_>, failure: Option<Vec<u8>>, may_wait: bool);

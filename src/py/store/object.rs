@@ -20,6 +20,7 @@ use super::rule_switch::is_off;
 use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
 use super::watches::{Watch, Watches};
 use crate::py::object::key::python_hash;
+use crate::py::process::stack;
 
 /// The methods without which an object is no store.
 const REQUIRED: [&str; 4] = ["load", "save", "remove", "clear"];
@@ -186,8 +187,14 @@ impl ObjectStore {
         self.has_version.load(Ordering::Acquire)
     }
 
+    /// The object, to call a method of it, for which the stack has room.
+    fn callee<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        stack::check(stack::Call::Any)?;
+        Ok(self.object.bind(py))
+    }
+
     fn version(&self, py: Python<'_>) -> PyResult<u64> {
-        self.object.bind(py).call_method0(intern!(py, "version"))?.extract()
+        self.callee(py)?.call_method0(intern!(py, "version"))?.extract()
     }
 
     /// Runs a write of one key. `has_written` says whether its result means that something was written.
@@ -210,7 +217,7 @@ impl ObjectStore {
         if !is_off("epoch_before_commit") {
             self.tracker.invalidate(1 << stripe);
         }
-        let written = write(self.object.bind(py));
+        let written = self.callee(py).and_then(write);
         if !is_off("epoch_after_commit") {
             self.tracker.invalidate(1 << stripe);
         }
@@ -243,7 +250,7 @@ impl ObjectStore {
         let tickets: Vec<_> = self.stripes.iter().map(Ticket::take).collect();
         discard()?;
         self.tracker.start_generation();
-        let written = write(self.object.bind(py));
+        let written = self.callee(py).and_then(write);
         self.tracker.start_generation();
         discard()?;
         drop(tickets);
@@ -256,7 +263,7 @@ impl ObjectStore {
         if !self.has("transact") {
             return writes();
         }
-        let transaction = self.object.bind(py).call_method0(intern!(py, "transact"))?;
+        let transaction = self.callee(py)?.call_method0(intern!(py, "transact"))?;
         let written = inside(&transaction, writes);
         self.tracker.start_generation();
         written
@@ -270,7 +277,7 @@ impl ObjectStore {
 
     fn find(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<StoredEntry>> {
         let py = key.py();
-        Self::entry(self.object.bind(py).call_method1(intern!(py, "load"), (key,))?.extract()?)
+        Self::entry(self.callee(py)?.call_method1(intern!(py, "load"), (key,))?.extract()?)
     }
 }
 
@@ -317,7 +324,7 @@ impl Store for ObjectStore {
         if !self.has("contains") {
             return Ok(self.find(key)?.is_some());
         }
-        self.object.bind(key.py()).call_method1(intern!(key.py(), "contains"), (key,))?.is_truthy()
+        self.callee(key.py())?.call_method1(intern!(key.py(), "contains"), (key,))?.is_truthy()
     }
 
     fn put(

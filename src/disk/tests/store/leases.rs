@@ -392,6 +392,7 @@ fn where_leases_can_be_neither_voided_nor_removed_the_write_ends_them() {
     other.set(text("a"), number(1), label(None), &rules, PATIENCE).expect("set");
     fs::remove_dir_all(&gates).expect("remove");
     fs::rename(&away, &gates).expect("rename");
+    assert!(store.wait_for_lease(text("a"), &FIRST, Duration::ZERO).expect("wait"), "it is void");
     assert!(!store.has_lease(text("a"), &FIRST, PATIENCE).expect("has"));
     assert_eq!(land(&store, &rules, &FIRST), Put::Discarded);
     assert_eq!(lease(&store, &SECOND, 60.0), Leased::Held, "it begins anew");

@@ -1,0 +1,71 @@
+"""Instances whose methods are memoized: what stands for them in keys, and what they hold of results."""
+
+import gc
+from _weakref import ref
+from types import FunctionType, ModuleType
+
+from flexcache_rs import _core
+
+# The attribute in which an instance holds the results of its methods that may refer to it.
+_RESULTS = "_flexcache_rs_results"
+
+
+class InstanceRef(ref):
+    """Stands for an instance in the keys of its method: equal to itself alone, and weak."""
+
+    __slots__ = ("address", "tag")
+
+    def __eq__(self, other):
+        return self is other
+
+    def __ne__(self, other):
+        return self is not other
+
+    def __hash__(self):
+        return object.__hash__(self)
+
+
+def results_of(instance):
+    """Where an instance holds results of its methods; None where it has no room for attributes."""
+    attributes = getattr(instance, "__dict__", None)
+    if type(attributes) is not dict:
+        return None
+    results = attributes.setdefault(_RESULTS, _core._InstanceResults())
+    if not isinstance(results, _core._InstanceResults):
+        # That of an instance that was pickled or copied.
+        results = attributes[_RESULTS] = _core._InstanceResults()
+    return results
+
+
+# So many objects are looked through for an instance; what is larger is taken to refer to it.
+_MOST_REFERENTS = 10_000
+
+
+def may_refer_to(value, instance):
+    """Whether a result may keep an instance alive, as far as the collector can see."""
+    seen, left = {id(value)}, [value]
+    while left:
+        one = left.pop()
+        if one is instance:
+            return True
+        if isinstance(one, FunctionType):
+            # Not the globals of its module, which are not the result's.
+            referents = [one.__closure__, one.__defaults__, one.__kwdefaults__, one.__dict__]
+        else:
+            referents = gc.get_referents(one)
+        for other in referents:
+            if other is instance:
+                return True
+            # What belongs to the program keeps whatever it refers to alive anyway.
+            if (
+                id(other) in seen
+                or not gc.is_tracked(other)
+                or issubclass(type(other), (type, ModuleType))
+                or (type(other) is dict and "__builtins__" in other)
+            ):
+                continue
+            if len(seen) == _MOST_REFERENTS:
+                return True
+            seen.add(id(other))
+            left.append(other)
+    return False
