@@ -67,7 +67,7 @@ def _processes_of(path: Path) -> list[int]:
     status = path.stat()
     # Not by its path: a file that was made without a name has none in the list of its creator.
     mapped = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
-    found = []
+    found: list[int] = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:

@@ -109,7 +109,7 @@ def snapshot(path: str | os.PathLike[str]) -> int:
     that are written meanwhile may or may not be in it. Values are pickles: only load files that nobody else can write.
     """
     cache = _cache()
-    entries = []
+    entries: list[tuple[Any, Any, float | None]] = []
     for key, value in cache.items():
         # It may be gone meanwhile.
         with contextlib.suppress(KeyError):
