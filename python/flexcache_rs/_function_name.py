@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from _weakref import ref
 
 from flexcache_rs import _core
@@ -196,6 +197,15 @@ class Names:
             cache.put(self.place, nonce, _FOREVER)
 
 
+def _levels_to_the_user() -> int:
+    """How many calls up the decorator stands, for a warning of the caller's."""
+    frame, levels = sys._getframe(1), 1
+    package = __name__.rpartition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, levels = frame.f_back, levels + 1
+    return levels
+
+
 def _is_private(store: Any) -> bool:
     """Whether a store is a cache in the memory of this process, and so is what is behind it."""
     while _is_cache(store):
@@ -208,8 +218,8 @@ def names_in(
 ) -> tuple[Prefix | None, Names]:
     """The prefix of a function's keys, and what else tells them from others'.
 
-    Raises:
-        ValueError: where a function has no name that another process would find its results by.
+    Warns:
+        RuntimeWarning: where a function has no name by which another process would find its results.
     """
     prefix: Prefix
     if cache.store is None:
@@ -221,10 +231,11 @@ def names_in(
     if stable is None:
         label = getattr(function, "__qualname__", None) or type(function).__qualname__
         if not _is_private(cache.store):
-            raise ValueError(
+            message = (
                 f"{label} has no name that tells its results in a store from those of other functions in every "
-                f'process, because {why}; give memoize() a name="..."'
+                f'process, because {why}; nobody else will find them; give memoize() a name="..."'
             )
+            warnings.warn(message, RuntimeWarning, stacklevel=_levels_to_the_user())
     named = random_prefix(function) if stable is None else stable
     prefix = named if version is None else (named, version)
     return prefix, Names(prefix, True, None, stable is not None)

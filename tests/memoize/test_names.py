@@ -9,15 +9,13 @@ import logging
 import subprocess
 import sys
 import types
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flexcache_rs import Cache, FlexCache, caches, memoize
 from flexcache_rs.disk import PickleSerializer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Adder:
@@ -103,17 +101,18 @@ class User:
 
 @pytest.mark.parametrize("kind", WHY)
 @pytest.mark.parametrize("behind", ["directory", "user", "cache over directory"])
-def test_a_function_without_a_name_needs_one_in_a_store(kind: str, behind: str, tmp_path: Path) -> None:
-    """Which is said where it is decorated, with the reason and what to write."""
+def test_a_function_without_a_name_is_warned_of_in_a_store(kind: str, behind: str, tmp_path: Path) -> None:
+    """Where it is decorated, with the reason and what to write. Its results are its own, and nobody else finds them."""
     function: Any = NAMELESS[kind](1) if kind in NAMELESS else underscore()
     store: Any = Cache(tmp_path) if behind != "user" else User()
     if behind == "cache over directory":
         store = FlexCache(store=store)
     for decorate in (memoize(store=store, coherence=None), FlexCache(store=store, coherence=None).memoize):
-        with pytest.raises(
-            ValueError, match=rf'no name that .* because (it is )?{WHY[kind]}; give memoize\(\) a name="\.\.\."$'
-        ):
-            decorate(function)
+        because = rf"no name that .* because (it is )?{WHY[kind]}; nobody else will find them; "
+        with pytest.warns(RuntimeWarning, match=because + r'give memoize\(\) a name="\.\.\."$') as warned:
+            memoized = decorate(function)
+        assert [Path(each.filename) for each in warned] == [Path(__file__)]
+        assert (memoized.peek(2), memoized(2)) == (None, 3)
     assert memoize(store=store, coherence=None, name="it")(function)(2) == 3
 
 
@@ -152,8 +151,10 @@ def test_names_across_processes(tmp_path: Path) -> None:
     for names, calls in (("ab", 2), ("ba", 0)):
         done = run(tmp_path, SCRIPT.format(decorate="@cache.memoize(name=name)"), names)
         assert done.stdout.split() == ["a", "b", str(calls)], done.stderr
-    done = run(tmp_path, SCRIPT.format(decorate="@cache.memoize(version=name)"), "ab")
-    assert "ValueError: make.<locals>.function has no name that" in done.stderr
+    for names in ("ab", "ba"):
+        done = run(tmp_path, SCRIPT.format(decorate="@cache.memoize(version=name)"), names)
+        assert done.stdout.split() == ["a", "b", "2"], done.stderr
+        assert "RuntimeWarning: make.<locals>.function has no name that" in done.stderr
 
 
 MAIN = """
@@ -169,8 +170,10 @@ with Cache(sys.argv[1]) as disk:
 
 def test_functions_of_a_program(tmp_path: Path) -> None:
     """A script has no name; a module that python -m runs has its own, by which others find it as well."""
-    script = run(tmp_path, MAIN)
-    assert "because it is a function of __main__" in script.stderr
+    for _ in range(2):
+        script = run(tmp_path, MAIN)
+        assert script.stdout == "None 1\n"
+        assert "because it is a function of __main__" in script.stderr
     (tmp_path / "program.py").write_text(MAIN)
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__main__.py").write_text(MAIN)

@@ -80,17 +80,13 @@ EAST = dt.timezone(dt.timedelta(hours=1))
 LONE = "a\udc80"
 
 ONE_KEY: list[tuple[Any, Any]] = [
-    (1, True),
-    (1, 1.0),
-    (0, -0.0),
-    (2**70, float(2**70)),
-    ((1, (2.0, True)), (True, (2, 1))),
+    (0.0, -0.0),
     ((SAME, SAME), (SAME, EQUAL)),
-    (frozenset({1, "a", (2,)}), frozenset([(2.0,), "a", True])),
+    (frozenset({1, "a", (2,)}), frozenset([(2,), "a", 1])),
     (LONE, "a" + "\udc80"),
     (float("nan"), -float("nan")),
     (Color.RED, Color["RED"]),
-    (Point(1, EQUAL), Point(1.0, SAME)),
+    (Point(1, EQUAL), Point(1, SAME)),
     (Query(EQUAL, "one"), Query(SAME, threading.Lock())),
     (dt.datetime(2026, 1, 1, 12, tzinfo=UTC), dt.datetime(2026, 1, 1, 13, tzinfo=EAST)),
     (dt.datetime(2026, 1, 1, 12), dt.datetime(2026, 1, 1, 12, fold=1)),
@@ -119,12 +115,41 @@ def test_equal_arguments_share_a_result(kind: Kind, store: Any, one: Any, other:
 
 
 DIFFERENT: list[Any] = [
-    *(None, 0, 1, 2**63, 2**63 - 1, -(2**63) - 1, 0.5, float("inf"), -float("inf"), float("nan")),
+    *(
+        None,
+        False,
+        True,
+        0.0,
+        1.0,
+        float(2**63),
+        0,
+        1,
+        2**63,
+        2**63 - 1,
+        -(2**63) - 1,
+        0.5,
+        float("inf"),
+        -float("inf"),
+        float("nan"),
+    ),
     *("", "1", "n", "i1;", "a", LONE, "a\0", "é", b"", b"a", b"i1;", b"\xff"),
-    *((), (1,), ((1,),), ("a",), (b"a",), ("a", "b"), ("ab",), (None, None), (("a",), "b"), ("a", ("b",))),
-    *(frozenset(), frozenset({1}), frozenset({(1,)}), frozenset({"1"})),
+    *(
+        (),
+        (1,),
+        (1.0,),
+        (True,),
+        ((1,),),
+        ("a",),
+        (b"a",),
+        ("a", "b"),
+        ("ab",),
+        (None, None),
+        (("a",), "b"),
+        ("a", ("b",)),
+    ),
+    *(frozenset(), frozenset({True}), frozenset({1}), frozenset({(1,)}), frozenset({"1"})),
     *(Color.RED, Color.CRIMSON, Size.ONE, Access.READ, Access.WRITE, Access.READ | Access.WRITE),
-    *(Point(1, 2), Point(2, 1), (1, 2), Query("a"), Query("b"), Peculiar(1), Peculiar(2)),
+    *(Point(1, 2), Point(1.0, 2), Point(2, 1), (1, 2), Query("a"), Query("b"), Peculiar(1), Peculiar(2)),
     *(dt.date(2026, 1, 1), dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=UTC), dt.time(1)),
     *(dt.datetime(2026, 1, 1, tzinfo=EAST), dt.datetime.min.replace(tzinfo=EAST), dt.time(1, tzinfo=EAST)),
     *(dt.timedelta(1), dt.timedelta(0, 1), decimal.Decimal("1.5"), decimal.Decimal("-1.5"), decimal.Decimal("NaN")),
@@ -157,25 +182,34 @@ VALUES = st.recursive(
 )
 
 
+def marked(value: Any) -> Any:
+    """What is equal where the value is, and all numbers in it are of the same types."""
+    if isinstance(value, (tuple, frozenset)):
+        return type(value)(marked(part) for part in value)
+    return (type(value), value) if isinstance(value, (bool, float)) else value
+
+
 @given(VALUES, VALUES, st.booleans(), st.booleans())
 def test_calls_are_told_apart_as_in_memory(one: Any, other: Any, typed: bool, wrapped: bool) -> None:
-    """By equality; with `typed` also by the types of the arguments."""
+    """By equality; in a store also by the types of numbers."""
     if wrapped:
         one, other = (one, 1), (other, True)
     in_memory = FlexCache[Any, Any]().memoize(describe, typed=typed)
     in_store: Any = memoize(store=Dictionary(), coherence=None, typed=typed)(describe)
     for left, right in (((one,), (other,)), ((one, other), (other, one)), ((1, one), (1.0, one))):
-        same = in_memory.cache_key(*left) == in_memory.cache_key(*right)
+        same = in_memory.cache_key(*marked(left)) == in_memory.cache_key(*marked(right))
         assert (in_store.cache_key(*left) == in_store.cache_key(*right)) is same
-        same = in_memory.cache_key(x=left) == in_memory.cache_key(x=right)
+        same = in_memory.cache_key(x=marked(left)) == in_memory.cache_key(x=marked(right))
         assert (in_store.cache_key(x=left) == in_store.cache_key(x=right)) is same
 
 
 def test_numbers_over_a_store(kind: Kind, store: Any) -> None:
-    """1, 1.0 and True are one call, as in a cache without a store; three with typed."""
-    for cache in (FlexCache[Any, Any](), kind.front(store)):
-        memo = cache.memoize(describe)
-        assert {memo(1), memo(1.0), memo(True)} == {"((1,), {})"}
+    """1, 1.0 and True are three calls, also without `typed`, which a cache without a store needs for that."""
+    memo: Any = FlexCache[Any, Any]().memoize(describe)
+    assert {memo(1), memo(1.0), memo(True)} == {"((1,), {})"}
+    for cache, options in ((FlexCache[Any, Any](), {"typed": True}), (kind.front(store), {})):
+        memo = cache.memoize(describe, **options)
+        assert (memo(1), memo(1.0), memo(True)) == ("((1,), {})", "((1.0,), {})", "((True,), {})")
         typed = cache.memoize(describe, typed=True, name="typed")
         assert (typed(1), typed(1.0), typed(True)) == ("((1,), {})", "((1.0,), {})", "((True,), {})")
         assert (typed(x=1), typed(x=1.0)) == ("((), {'x': 1})", "((), {'x': 1.0})")
@@ -224,7 +258,7 @@ def test_the_format_of_keys() -> None:
     assert head == "(s1:fs16:"
     assert int(nonce, 16) >= 0
     assert rest == (
-        "ni1;I0x10000000000000000;f3ff8000000000000s2:éS4:61edb280b1:0f(i1;()){i1;i2;}<s4:dates10:2026-01-01>ks1:ai1;)"
+        "n?1I0x10000000000000000;f3ff8000000000000s2:éS4:61edb280b1:0f(i1;()){i1;i2;}<s4:dates10:2026-01-01>ks1:ai1;)"
     )
 
 

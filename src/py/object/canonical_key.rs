@@ -1,14 +1,16 @@
 //! The canonical encoding of a key: one text, the same in every process and for every store.
 //!
 //! Every part begins with a character that marks its kind, and says where it ends, so that two keys have one text only
-//! where their parts are of the same kinds and equal. Numbers that are equal in Python are one: 1, 1.0 and True.
+//! where their parts are of the same kinds and equal. Types are marked: a store that keeps 1, 1.0 and True apart as keys
+//! keeps calls with them apart as well.
 //! Never is a whole key pickled: a pickle tells two equal objects from one object that occurs twice.
 //!
 //! | part | text |
 //! | --- | --- |
 //! | None | `n` |
-//! | bool, int, integral float | `i` decimal `;`, or `I` hexadecimal `;` beyond 64 bits |
-//! | other float | `f` and the 16 hexadecimal digits of its bits; one NaN |
+//! | bool | `?1` or `?0` |
+//! | int | `i` decimal `;`, or `I` hexadecimal `;` beyond 64 bits |
+//! | float | `f` and the 16 hexadecimal digits of its bits; one NaN, one zero |
 //! | str | `s` length in UTF-8 `:` text; `S` length `:` hexadecimal where it has lone surrogates |
 //! | bytes | `b` length `:` hexadecimal |
 //! | tuple | `(` parts `)` |
@@ -66,9 +68,9 @@ impl CanonicalKey {
         } else if let Ok(number) = part.cast_exact::<PyInt>() {
             self.int(number)?;
         } else if let Ok(flag) = part.cast_exact::<PyBool>() {
-            self.text.extend(if flag.is_true() { b"i1;" } else { b"i0;" });
+            self.text.extend(if flag.is_true() { b"?1" } else { b"?0" });
         } else if let Ok(number) = part.cast_exact::<PyFloat>() {
-            self.float(part.py(), number.value())?;
+            self.float(number.value());
         } else if let Ok(bytes) = part.cast_exact::<PyBytes>() {
             self.hexadecimal(b'b', bytes.as_bytes());
         } else {
@@ -151,16 +153,15 @@ impl CanonicalKey {
         Ok(())
     }
 
-    fn float(&mut self, py: Python<'_>, number: f64) -> PyResult<()> {
-        if number.is_finite() && number.fract() == 0.0 {
-            // SAFETY: the thread is attached; a new reference is returned, or null.
-            let integer = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromDouble(number))? };
-            return self.int(integer.cast_exact::<PyInt>()?);
-        }
-        let bits = if number.is_nan() { 0x7ff8_0000_0000_0000 } else { number.to_bits() };
+    fn float(&mut self, number: f64) {
+        let bits = match number {
+            _ if number.is_nan() => 0x7ff8_0000_0000_0000,
+            // Zero has a sign, which equality does not see.
+            0.0 => 0,
+            _ => number.to_bits(),
+        };
         self.text.push(b'f');
         self.text.extend(format!("{bits:016x}").as_bytes());
-        Ok(())
     }
 
     fn hexadecimal(&mut self, mark: u8, bytes: &[u8]) {
