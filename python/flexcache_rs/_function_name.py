@@ -199,7 +199,7 @@ class Names:
 
 def _levels_to_the_user() -> int:
     """How many calls up the decorator stands, for a warning of the caller's."""
-    frame, levels = sys._getframe(1), 1
+    frame, levels = sys._getframe(1), 1  # pyright: ignore[reportPrivateUsage]
     package = __name__.rpartition(".")[0]
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame, levels = frame.f_back, levels + 1
