@@ -245,3 +245,32 @@ def test_instances_are_collected() -> None:
     del node
     gc.collect()
     assert reference() is None
+
+
+class Sharded(FlexCache[Any, Any]):
+    """Its arguments are options of the cache as well."""
+
+    def __init__(self, shards: int = 1, max_items: int = 100, record: Any = None) -> None:
+        super().__init__(shards=shards, max_items=max_items, record=record)
+
+
+def test_arguments_that_are_options_as_well() -> None:
+    cache = Sharded(shards=4, max_items=40)
+    for number in range(100):
+        cache[number] = number
+    assert 20 <= cache.items <= 40
+    assert 20 <= copy.copy(cache).items <= 40
+
+
+def test_a_configuration_that_fails_can_be_followed_by_another(tmp_path: Path) -> None:
+    """Nothing of the first one stays."""
+
+    class Careful(FlexCache[Any, Any]):
+        def __init__(self, **_options: Any) -> None:
+            with pytest.raises(OSError, match="nowhere"):
+                super().__init__(max_items=3, record=tmp_path / "nowhere" / "trace")
+            super().__init__(max_items=5)
+
+    cache = Careful(label="a")
+    cache.update(dict.fromkeys(range(10), 1))
+    assert cache.items == 5

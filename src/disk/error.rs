@@ -32,6 +32,8 @@ pub enum Error {
     NotANumber,
     /// The sum does not fit 64 bits.
     Overflow,
+    /// The sum is not a number, as that of infinity and minus infinity.
+    NoSum,
     /// A key among those of a queue does not end in a number.
     NotAQueueKey(String),
     /// A value's compressed bytes are damaged.
@@ -138,6 +140,7 @@ impl fmt::Display for Error {
             ),
             Self::NotANumber => write!(f, "the value is not a number"),
             Self::Overflow => write!(f, "the sum does not fit 64 bits"),
+            Self::NoSum => write!(f, "the sum is not a number (NaN), which cannot be counted with"),
             Self::NotAQueueKey(key) => {
                 write!(f, "the key {key:?} lies in a queue and does not end in a number")
             }

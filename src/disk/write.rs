@@ -64,7 +64,7 @@ impl Number {
     /// Adds two numbers. As in Python, the sum is a float if one of them is.
     #[expect(clippy::cast_precision_loss, reason = "so does Python")]
     fn plus(self, other: Self) -> Result<Self> {
-        Ok(match (self, other) {
+        let sum = match (self, other) {
             (Self::Integer(left), Self::Integer(right)) => {
                 let sum = left.checked_add(right).and_then(|sum| i64::try_from(sum).ok());
                 Self::Integer(sum.ok_or(Error::Overflow)?.into())
@@ -72,7 +72,9 @@ impl Number {
             (Self::Integer(left), Self::Real(right)) => Self::Real(left as f64 + right),
             (Self::Real(left), Self::Integer(right)) => Self::Real(left + right as f64),
             (Self::Real(left), Self::Real(right)) => Self::Real(left + right),
-        })
+        };
+        // A table would store NULL for it.
+        if matches!(sum, Self::Real(sum) if sum.is_nan()) { Err(Error::NoSum) } else { Ok(sum) }
     }
 }
 
@@ -271,11 +273,38 @@ impl DiskStore {
         Ok(put.map(|put| put != Put::Present))
     }
 
+    /// Stores an entry again that was taken out, unless its key has a live one by now. Returns whether it did. If not, its
+    /// file is removed after the commit. A rollback leaves the file, since the row is there again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]; the database cannot be written.
+    pub fn put_back(
+        &self,
+        key: Key<'_>,
+        record: Record<'_>,
+        label: Label<'_>,
+        rules: &Rules,
+        patience: Duration,
+    ) -> Result<Written<bool>> {
+        self.write(patience, |connection, effects| {
+            self.void(effects, key)?;
+            if has_live(connection, key, label.now)? {
+                effects.old_files.extend(record.filename.map(str::to_owned));
+                return Ok(false);
+            }
+            self.put_and_evict(connection, effects, key, &record, &label, rules)?;
+            // The block has not made it.
+            effects.new_files.retain(|name| Some(&**name) != record.filename);
+            Ok(true)
+        })
+    }
+
     /// Adds to a number, or stores `begin` where there is no live entry.
     ///
     /// # Errors
     ///
-    /// [`Error::NotANumber`], [`Error::Overflow`], [`Error::Busy`]; the database cannot be written.
+    /// [`Error::NotANumber`], [`Error::Overflow`], [`Error::NoSum`], [`Error::Busy`]; the database cannot be written.
     pub fn increment(
         &self,
         key: Key<'_>,
@@ -294,7 +323,7 @@ impl DiskStore {
                 })
                 .optional()?;
             let label = Label { now, expire_time: None, tag: ValueRef::Null };
-            match (found, begin) {
+            match (found, &begin) {
                 (Some((rowid, expires, FileName(None), Owned(value))), _)
                     if expires.is_none_or(|time| time >= now) =>
                 {
@@ -305,6 +334,9 @@ impl DiskStore {
                     }
                     .plus(delta)?;
                     effects.written.add(key);
+                    if let Some(begin) = &begin {
+                        effects.refused(begin.filename);
+                    }
                     if rules.policy.get.is_some() {
                         effects.several(connection)?;
                     }
@@ -327,7 +359,7 @@ impl DiskStore {
                 }
                 (_, None) => Ok(Counted::Missing),
                 (_, Some(record)) => {
-                    self.put_and_evict(connection, effects, key, &record, &label, rules)?;
+                    self.put_and_evict(connection, effects, key, record, &label, rules)?;
                     Ok(Counted::Began)
                 }
             }

@@ -15,6 +15,7 @@ use crate::layout::head;
 use crate::process::Process;
 use crate::record::{Key, Tag};
 use crate::segment::Patience;
+use crate::terms::check_tags;
 use crate::terms::{Entry, Written};
 use crate::write::Leasing;
 
@@ -99,6 +100,7 @@ impl SharedCache {
     ///
     /// As [`SharedCache::lease`].
     pub fn take_lease(&self, key: Key<'_>, terms: &LeaseTerms<'_>, patience: Patience) -> Result<Lease> {
+        check_tags(terms.tags)?;
         let LeaseTerms { time, refresh, seizes, tags } = *terms;
         let this = Process::this().word();
         self.segment_with(patience, |segment, number| {

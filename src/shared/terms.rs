@@ -162,16 +162,22 @@ pub struct Stats {
     pub largest_item: u64,
 }
 
+/// Refuses more tags than a record can count.
+pub(crate) fn check_tags(tags: &[Tag]) -> Result<()> {
+    if tags.len() > MOST_TAGS {
+        return Err(Error::OutOfRange {
+            argument: "tags",
+            value: format!("{} tags", tags.len()),
+            allowed: format!("at most {MOST_TAGS}"),
+        });
+    }
+    Ok(())
+}
+
 impl Entry<'_> {
     /// Refuses what is no entry. Whether it is too large, the segment says.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.tags.len() > MOST_TAGS {
-            return Err(Error::OutOfRange {
-                argument: "tags",
-                value: format!("{} tags", self.tags.len()),
-                allowed: format!("at most {MOST_TAGS}"),
-            });
-        }
+        check_tags(self.tags)?;
         let is_integer = self.kind == kind::INTEGER;
         if (self.kind >= kind::FIRST_RESERVED && !is_integer) || (is_integer && self.value.len() != 8) {
             return Err(Error::OutOfRange {

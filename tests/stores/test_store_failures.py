@@ -279,7 +279,7 @@ def test_several_tags_where_a_store_keeps_one(kind: Kind, store: Any) -> None:
         lambda: cache.add("a", 1, tags=("x", "y")),
         lambda: cache.set_many({"a": 1, "b": 2}, tags=("x", "y")),
         lambda: cache.get_or_set("a", lambda: called.append("factory"), tags=("x", "y")),
-        lambda: cache.memoize(tags=("x", "y"))(lambda: called.append("function")),
+        lambda: cache.memoize(tags=("x", "y"), name="f")(lambda: called.append("function")),
     ):
         with pytest.raises(ValueError, match=r"tag.*one|one.*tag"):
             call()

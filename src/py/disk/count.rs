@@ -1,6 +1,6 @@
 //! Calls that count.
 
-use flexcache_disk::{Counted, Key, Number, files};
+use flexcache_disk::{Counted, Key, Number};
 use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
@@ -34,15 +34,11 @@ impl DiskCache {
                 .write(py, retry, |store, patience| store.increment(at, step, None, now, &rules, patience))?,
             Some(begin) => {
                 let stored = self.prepare(begin, false, Some(key))?;
-                let counted = self.storing(py, &stored, |record, file| {
+                self.storing(py, &stored, |record, file| {
                     self.write(py, retry, |store, patience| {
                         file.lend(|| store.increment(at, step, Some(record), now, &rules, patience))
                     })
-                })?;
-                if let (Counted::Sum(_), Some(name)) = (&counted, &stored.filename) {
-                    files::remove(&self.opened()?.directory, name);
-                }
-                counted
+                })?
             }
         };
         match (counted, begin) {

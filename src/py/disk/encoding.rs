@@ -147,8 +147,18 @@ impl DiskCache {
         let filename = entry.filename.as_deref();
         let value = ValueRef::from(&entry.value);
         let record = Record { size: entry.size, mode: entry.mode, filename, value };
-        // It removes the file where it does not store the entry.
-        self.write(py, true, |store, patience| store.add(key, record, label, &rules, patience))?;
+        let file = ValueFile::default();
+        let put = self.write(py, true, |store, patience| {
+            file.lend(|| store.put_back(key, record, label, &rules, patience))
+        });
+        let is_ours = !file.is_with_store.load(Ordering::Relaxed);
+        // The end of a block may still bring the entry back.
+        if let (true, Some(name), Some(open)) = (is_ours, filename, self.open.get())
+            && !self.is_in_transaction(py).unwrap_or(true)
+        {
+            py.detach(|| remove(&open.remover, &open.directory, name));
+        }
+        put?;
         Ok(())
     }
 

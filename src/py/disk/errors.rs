@@ -94,7 +94,9 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
         Error::OutOfMemory => PyMemoryError::new_err(error.to_string()),
         Error::NotANumber => PyTypeError::new_err("the value is not a number that can be incremented"),
         Error::Overflow => PyOverflowError::new_err("the sum does not fit 64 bits"),
-        Error::NotAQueueKey(_) | Error::DamagedValue => PyValueError::new_err(error.to_string()),
+        Error::NoSum | Error::NotAQueueKey(_) | Error::DamagedValue => {
+            PyValueError::new_err(error.to_string())
+        }
         _ => PyRuntimeError::new_err(error.to_string()),
     }
 }

@@ -76,7 +76,11 @@ pub(super) fn make(
     let given = !args.is_empty() || options.is_some_and(|options| !options.is_empty());
     let of_a_pickle = options.map_or(Ok(false), |options| options.contains(OF_A_PICKLE))?;
     let is_provisional = has_own_init && !of_a_pickle && !(has_own_new && given);
-    let arguments = ConstructorArguments::bind(args, options);
+    let arguments = ConstructorArguments::bind(args, options).map(|arguments| {
+        // Shards can be added once, by `__init__`.
+        let shards = if is_provisional { OptionalArgument::ABSENT } else { arguments.shards };
+        ConstructorArguments { shards, ..arguments }
+    });
     let parts = match arguments.and_then(|arguments| arguments.construct(py)) {
         Ok(parts) => parts,
         Err(error) if is_provisional && error.is_instance_of::<PyException>(py) => {
@@ -104,9 +108,11 @@ pub(super) fn initialize(
     if this.is_provisional.load(Ordering::Relaxed) {
         if !args.is_empty() || options.is_some_and(|options| !options.is_empty()) {
             let Parts { setup, rest, first } = ConstructorArguments::bind(args, options)?.construct(py)?;
+            setup.start_recording(py, first.limits().weight.is_some())?;
             this.configure(py, setup, rest.into_iter(), first)?;
+        } else {
+            this.start_recording(py, this.limits(py)?.weight.is_some())?;
         }
-        this.start_recording(py, this.limits(py)?.weight.is_some())?;
         this.slow_path.store(this.needs_slow_path(), Ordering::Release);
         this.is_provisional.store(false, Ordering::Relaxed);
     }

@@ -76,7 +76,7 @@ impl FlexCache {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` where the cache has been used: what it has would be lost.
+    /// `RuntimeError` where the cache has been used: what it has would be lost. Nothing has changed then.
     pub(super) fn configure(
         &self,
         py: Python<'_>,
@@ -85,11 +85,17 @@ impl FlexCache {
         first: AnyStore,
     ) -> PyResult<()> {
         let waits = setup.waits();
-        let unused = !self.notifier.observers.want_any()
-            && self.configured.get().is_none()
-            && self.shards.replace_if_unused(py, stores, first, waits)?;
-        let setup = TryBox::new(setup).map_err(out_of_memory)?;
-        if !unused || self.configured.set(setup).is_err() {
+        let mut setup = Some(TryBox::new(setup).map_err(out_of_memory)?);
+        let is_observed = self.notifier.observers.want_any();
+        let replaced = self.shards.replace_if_unused(py, stores, first, waits, || {
+            // What is not taken is dropped after the lock.
+            let Some(new) = (if is_observed { None } else { setup.take() }) else { return false };
+            self.configured.set(new).map_err(|back| setup = Some(back)).is_ok()
+        })?;
+        if !replaced {
+            if let Some(recorder) = setup.as_ref().and_then(|setup| setup.recorder.get()) {
+                recorder.finish(py);
+            }
             return Err(PyRuntimeError::new_err(
                 "FlexCache.__init__() configures a cache that nothing has been done with; call super().__init__() \
                  before anything is stored, computed or listened to",
@@ -158,6 +164,9 @@ impl FlexCache {
         self.remove_all_silently(py);
         for setup in [Some(&self.initial), self.configured.get().map(|setup| &**setup)].into_iter().flatten()
         {
+            if let Some(absent) = &setup.absent {
+                absent.clear(py);
+            }
             setup.notifier.clear(py);
             drop(setup.policy.with(py, Option::take));
             drop(setup.weigher.with(py, Option::take));

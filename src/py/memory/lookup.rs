@@ -80,17 +80,19 @@ impl Shards {
         }
     }
 
-    /// Puts other stores in place of the only one, if nothing has been stored in it; whether it did.
+    /// Puts other stores in place of the only one, if nothing has been stored in it and `agree`, which is asked under the
+    /// lock, returns true. Returns whether it did.
     pub(super) fn replace_if_unused(
         &self,
         py: Python<'_>,
         stores: impl Iterator<Item = AnyStore>,
         first: AnyStore,
         waits: bool,
+        agree: impl FnOnce() -> bool,
     ) -> PyResult<bool> {
         let replaced = self.first.with(py, |shard| {
             let unused = shard.len() == 0 && shard.loads.is_empty() && self.rest.get().is_none();
-            unused.then(|| {
+            (unused && agree()).then(|| {
                 self.add(stores, waits);
                 mem::replace(shard, Shard::new(first))
             })

@@ -170,6 +170,10 @@ fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
             // Registering ran Python code, and another thread was quicker.
             return Ok(Some(Arc::clone(other)));
         }
+        if ENDING.load(Ordering::Acquire) {
+            // The end has come meanwhile, and found no thread to end.
+            return Ok(None);
+        }
         let run = Arc::clone(&background);
         thread::Builder::new().name("flexcache-expiry".into()).spawn(move || run.run())?;
         *place = Some(Arc::clone(&background));
@@ -286,7 +290,12 @@ impl Background {
         }
         let earliest = SystemClock.now().saturating_add(watch.interval);
         watch.earliest.store(if watch.interval > 0 { earliest } else { 0 }, Ordering::Relaxed);
-        if let Ok(Some(next)) = (watch.duties.next_expiry)(&cache) {
+        let next = match (watch.duties.next_expiry)(&cache) {
+            Ok(next) => next,
+            // Another thread is busy with it.
+            Err(_) => Some(SystemClock.now().saturating_add(WHEN_BUSY)),
+        };
+        if let Some(next) = next {
             let next = if watch.interval > 0 { next.max(earliest) } else { next };
             watch.next.fetch_min(next, Ordering::AcqRel);
         }
@@ -304,6 +313,7 @@ fn survive(py: Python<'_>, duty: impl FnOnce()) {
 /// Ends the thread before the interpreter ends, and runs what was left to it.
 fn end(py: Python<'_>) {
     ENDING.store(true, Ordering::Release);
+    // Whoever starts a thread looks at that under this lock.
     let Some(background) = CURRENT.read().as_ref().map(Arc::clone) else { return };
     let jobs = {
         let mut state = background.state.lock();

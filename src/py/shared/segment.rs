@@ -75,6 +75,24 @@ pub(super) fn run<R: Send>(
     result.map_err(|error| errors::raised(py, error))
 }
 
+/// Takes a value out. Its object is made before that, so that a value which cannot be read stays.
+pub(super) fn pop<'py>(
+    py: Python<'py>,
+    opened: &Opened,
+    key: Key<'_>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let seen = run(py, opened, |cache, patience| cache.get(key, patience, RawValue::copy))?;
+    let object = seen.clone().map(|seen| seen.into_object(py, &opened.serializer)).transpose()?;
+    // Also where nothing was seen: a computation of the key that is running must not be stored after this.
+    let taken = run(py, opened, |cache, patience| cache.pop(key, patience, RawValue::copy))?;
+    match taken {
+        None => Ok(None),
+        taken if taken == seen => Ok(object),
+        // It has been written anew in between.
+        Some(other) => other.into_object(py, &opened.serializer).map(Some),
+    }
+}
+
 /// Reads a value. Simple ones become objects where they lie.
 #[inline]
 pub(super) fn read<'py>(
@@ -243,8 +261,7 @@ impl SharedSegment {
     fn _pop<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
         let opened = self.opened()?;
         let encoded = key::encode(key)?;
-        let raw = run(py, opened, |cache, patience| cache.pop(encoded.as_key(), patience, RawValue::copy))?;
-        raw.map(|raw| Ok((raw.into_object(py, &opened.serializer)?,))).transpose()
+        Ok(pop(py, opened, encoded.as_key())?.map(|value| (value,)))
     }
 
     /// Give the value of a key another time to live.

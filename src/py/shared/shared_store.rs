@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 
 use super::errors;
 use super::key::{self, own_kind};
-use super::segment::{Opened, SharedSegment, run};
+use super::segment::{self, Opened, SharedSegment, run};
 use super::shared_lease::{AwaitedSharedLease, OwnedKey, SharedLease, failure_key};
 use super::value::{self, RawValue, Read};
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
@@ -248,13 +248,9 @@ impl Store for SharedStore {
         let py = key.py();
         let opened = self.opened()?;
         let encoded = key::encode(&key)?;
-        let raw = run(py, opened, |cache, patience| cache.pop(encoded.as_key(), patience, RawValue::copy))?;
-        let result = raw
-            .map(|raw| {
-                let value = raw.into_object(py, &opened.serializer)?.unbind();
-                Ok::<_, PyErr>(StoredEntry { value, seconds: None, tags: Vec::new() })
-            })
-            .transpose()?;
+        let value = segment::pop(py, opened, encoded.as_key())?;
+        let result =
+            value.map(|value| StoredEntry { value: value.unbind(), seconds: None, tags: Vec::new() });
         Ok(Commit { result, stamp: Stamp::NONE })
     }
 

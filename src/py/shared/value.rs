@@ -226,6 +226,7 @@ fn append(value: &Bound<'_, PyAny>, to: &mut Vec<u8>, depth: u32) -> PyResult<bo
 }
 
 /// A value as it was copied out of the segment, before an object is made of it.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum RawValue {
     Integer(i64),
     Other(u8, Vec<u8>),

@@ -301,6 +301,27 @@ fn a_write_of_a_block_that_fails_is_undone_alone() {
 }
 
 #[test]
+fn an_entry_that_is_put_back_keeps_its_file_however_the_block_ends() {
+    for commits in [true, false] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (store, rules) = open(directory.path());
+        let record = in_file(directory.path(), "a.val");
+        store.set(text("a"), record, label(None), &rules, PATIENCE).expect("set");
+        store.begin(PATIENCE).expect("begin");
+        store.pop(text("a"), NOW, PATIENCE).expect("pop").result.expect("it was there");
+        let put = store.put_back(text("a"), record, label(None), &rules, PATIENCE).expect("put back");
+        assert!(put.result);
+        if commits {
+            store.commit(PATIENCE).expect("commit");
+        } else {
+            store.rollback().expect("rollback");
+        }
+        assert!(directory.path().join("a.val").exists());
+        assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+    }
+}
+
+#[test]
 fn a_refused_value_leaves_no_file_however_the_block_ends() {
     for commits in [true, false] {
         let directory = tempfile::tempdir().expect("a directory");

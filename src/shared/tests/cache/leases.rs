@@ -336,3 +336,17 @@ fn the_eviction_of_a_tag_ends_a_lease() {
     assert!(matches!(ask(&[tag()]), Lease::Got(_)));
     cache.check().expect("a sound cache");
 }
+
+#[test]
+fn a_lease_has_no_more_tags_than_an_entry() {
+    let (cache, _directory) = new(&small());
+    let tag = cache.tag(b"t", Patience::Wait).expect("a call");
+    for (count, is_allowed) in [(255, true), (256, false), (65_536, false)] {
+        let tags = vec![tag; count];
+        let terms = LeaseTerms { time: LONG, refresh: true, seizes: true, tags: &tags };
+        let asked = cache.take_lease(key(b"k"), &terms, Patience::Wait);
+        assert_eq!(asked.is_ok(), is_allowed, "{count}");
+    }
+    cache.check().expect("a sound cache");
+    assert_eq!(cache.stats().resets, 0);
+}

@@ -1,0 +1,67 @@
+"""What a shared cache refuses, and what it does with values that cannot be read: nothing is lost."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flexcache_rs import FlexCache
+from flexcache_rs.shared import SharedCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def cache() -> Iterator[SharedCache]:
+    """A cache that no other test has, recounted at the end."""
+    with SharedCache(f"test-hostile-{os.getpid()}-{next(NUMBERS)}", max_bytes=1 << 20) as cache:
+        yield cache
+        cache._check()
+        cache.unlink()
+
+
+class Grenade:
+    """It cannot be read for as long as a test says so."""
+
+    is_armed = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if Grenade.is_armed:
+            raise ZeroDivisionError
+        self.__dict__.update(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"content": 1}
+
+
+@pytest.mark.parametrize("in_front", [False, True])
+def test_pop_leaves_what_cannot_be_read(cache: SharedCache, monkeypatch: pytest.MonkeyPatch, in_front: bool) -> None:
+    target: Any = FlexCache(store=cache) if in_front else cache
+    cache["key"] = Grenade()
+    monkeypatch.setattr(Grenade, "is_armed", True)
+    with pytest.raises(ZeroDivisionError):
+        target.pop("key")
+    monkeypatch.setattr(Grenade, "is_armed", False)
+    assert target.pop("key").content == 1
+    assert "key" not in cache
+
+
+def test_more_tags_than_an_entry_can_have(cache: SharedCache) -> None:
+    """Nothing is lost, whoever asks."""
+    for number in range(1000):
+        cache[number] = number
+    tags = tuple(map(str, range(256)))
+    with pytest.raises(ValueError, match="at most 255"):
+        cache.put("key", 1, tags=tags)
+    front = FlexCache[Any, Any](store=cache)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="at most 255"):
+            front.get_or_set("key", lambda: 1, tags=tags)
+    assert len(cache) == 1000
+    assert cache.stats().resets == 0
