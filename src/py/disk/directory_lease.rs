@@ -25,9 +25,11 @@ const FAILURE: f64 = 1.0;
 /// The leases of loads of this process that have failed, until they have been given back. Held attached and shortly.
 static FAILING: Mutex<Vec<(LeaseToken, Weak<()>)>> = Mutex::new(Vec::new());
 
-/// Whether a lease is that of a load of this process which has failed.
-fn is_failing(token: &LeaseToken) -> bool {
-    FAILING.lock().iter().any(|(failing, mark)| failing == token && mark.strong_count() > 0)
+/// The leases of loads of this process that have failed and are being given back. Whoever asks for a lease looks at them
+/// before that: one of them that is still taken then may have been given back when the answer is there.
+pub(super) fn failing() -> Vec<LeaseToken> {
+    let alive = |(token, mark): &(LeaseToken, Weak<()>)| (mark.strong_count() > 0).then_some(*token);
+    FAILING.lock().iter().filter_map(alive).collect()
 }
 
 /// The place of a key in the order of all leases. Numbers that the table takes for equal have the same place.
@@ -142,8 +144,7 @@ pub(super) struct AwaitedDirectoryLease {
 }
 
 impl AwaitedDirectoryLease {
-    pub(super) fn new(place: LeasePlace) -> Self {
-        let has_failed = is_failing(&place.token);
+    pub(super) fn new(place: LeasePlace, has_failed: bool) -> Self {
         Self { place, has_failed }
     }
 

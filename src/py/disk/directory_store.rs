@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyTuple};
 
 use super::arguments::encode_tag;
 use super::cache::DiskCache;
-use super::directory_lease::{AwaitedDirectoryLease, DirectoryLease, LeasePlace, failure};
+use super::directory_lease::{AwaitedDirectoryLease, DirectoryLease, LeasePlace, failing, failure};
 use super::wall_clock::now;
 use crate::py::object::key::PlainParts;
 use crate::py::process::stack;
@@ -302,6 +302,7 @@ impl Store for DirectoryStore {
         let (seconds, takes_over) = (request.seconds, request.takes_over);
         let terms = LeaseTerms { seconds, tag: tag.borrow()?, awaited, takes_over };
         let token: LeaseToken = rand::random();
+        let failing = failing();
         let leased = shard.wait(py, self.retries(), |store, patience| {
             store.lease(owned.borrow(), &token, terms, patience)
         })?;
@@ -315,8 +316,9 @@ impl Store for DirectoryStore {
                 LeaseAnswer::Held(Arc::new(DirectoryLease { place, cache, seconds, has_ended, failing }))
             }
             Leased::Elsewhere(token) => {
+                let has_failed = failing.contains(&token);
                 let place = LeasePlace::new(store, owned, token);
-                LeaseAnswer::Elsewhere(Arc::new(AwaitedDirectoryLease::new(place)))
+                LeaseAnswer::Elsewhere(Arc::new(AwaitedDirectoryLease::new(place, has_failed)))
             }
             // It is as if there were none: the value is computed and stored.
             Leased::Unavailable => LeaseAnswer::None,
