@@ -70,7 +70,7 @@ fn check_closely(here: usize, call: Call) -> PyResult<()> {
 }
 
 /// The lowest address of this thread's stack and its size.
-#[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn bounds() -> Option<(usize, usize)> {
     let (mut low, mut size) = (std::ptr::null_mut(), 0);
     // SAFETY: the attributes are initialized by the first call, read by the second, and destroyed by the third.
@@ -112,12 +112,9 @@ fn bounds() -> Option<(usize, usize)> {
     Some((low, high.checked_sub(low)?))
 }
 
-/// Elsewhere nothing is known; the interpreter's limits are all there is.
-#[cfg(not(any(
-    all(target_os = "linux", any(target_env = "gnu", target_env = "musl")),
-    target_os = "macos",
-    windows
-)))]
+/// Elsewhere nothing is known; the interpreter's limits are all there is. musl tells of the main thread's stack how much is
+/// in use now.
+#[cfg(not(any(all(target_os = "linux", target_env = "gnu"), target_os = "macos", windows)))]
 fn bounds() -> Option<(usize, usize)> {
     None
 }

@@ -122,7 +122,8 @@ impl Lease for SharedLease {
                 detached(py, || drop(self.release(failure.as_deref(), Patience::Wait)));
             } else {
                 let thread = std::thread::Builder::new().name("flexcache-lease".into());
-                // Without a thread it expires. What the thread drops at its end is memory and a file, no object.
+                // Without a thread it expires. The thread may drop the last reference to what is open; the interpreter gets the
+                // objects among it with the next call.
                 let lease = Arc::clone(&self);
                 let _ = thread.spawn(move || drop(lease.release(failure.as_deref(), Patience::Wait)));
             }
