@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from asyncio import sleep
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class SharedLock:
     def __init__(self, cache: SharedSegment, name: object, ttl: float | timedelta, timeout: float | None) -> None:
         self._cache, self._name, self._ttl, self._timeout = cache, name, ttl, timeout
         self._token: SharedToken | None = None
+        self._process = os.getpid()
 
     def acquire(self, timeout: float | None = -1) -> bool:
         """Wait for the lock, for `timeout` seconds (None: for ever; by default, what `SharedCache.lock` was given).
@@ -58,16 +60,23 @@ class SharedLock:
             await sleep(_SLICE / 10)
 
     def _refuse_twice(self) -> None:
+        self._forget_after_fork()
         if self._token is not None:
             message = "the lock is held already by this object"
             raise RuntimeError(message)
 
+    def _forget_after_fork(self) -> None:
+        if self._process != os.getpid():
+            self._token, self._process = None, os.getpid()
+
     def renew(self) -> bool:
         """Hold the lock for `ttl` seconds from now. Returns False if it was lost."""
+        self._forget_after_fork()
         return self._token is not None and self._cache._renew_lock(self._name, self._token, self._ttl)
 
     def release(self) -> bool:
-        """Give the lock back. Returns False if it was lost, or not held."""
+        """Give the lock back. Returns False if it was lost, or not held. A forked child does not hold its parent's."""
+        self._forget_after_fork()
         token, self._token = self._token, None
         return token is not None and self._cache._release_lock(self._name, token)
 

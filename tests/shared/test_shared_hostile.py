@@ -65,3 +65,17 @@ def test_more_tags_than_an_entry_can_have(cache: SharedCache) -> None:
             front.get_or_set("key", lambda: 1, tags=tags)
     assert len(cache) == 1000
     assert cache.stats().resets == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_does_not_hold_its_parents_lock(cache: SharedCache) -> None:
+    """However it leaves the block."""
+    with cache.lock("name", ttl=60) as lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if not lock.release() and not lock.renew() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert not cache.lock("name", ttl=60).acquire(timeout=0)
+        assert lock.renew()
+    assert cache.lock("name", ttl=60).acquire(timeout=0)

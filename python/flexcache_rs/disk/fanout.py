@@ -6,7 +6,6 @@ import heapq
 import itertools
 import operator
 import os
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._core import DiskTransaction
@@ -22,7 +21,7 @@ from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.mixins import CacheMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
@@ -162,16 +161,10 @@ class FanoutCache(CacheMixin):
     def __setitem__(self, key: Any, value: Any) -> None:
         self._shard(key)[key] = value
 
-    @contextmanager
-    def _transact_many(self, retry: bool) -> Generator[bool]:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(DiskTransaction(self._shards, retry))
-            except Timeout:
-                begun = False
-            else:
-                begun = True
-            yield begun
+    _raises_timeout = False
+
+    def _transaction_of_many(self, retry: bool) -> DiskTransaction:
+        return DiskTransaction(self._shards, retry)
 
     @suggesting
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
@@ -348,17 +341,19 @@ class FanoutCache(CacheMixin):
         >>> cache.push("first"), cache.push("job", prefix="jobs")
         (500000000000000, 'jobs-500000000000000')
         """
-        with self._transact_many(retry) as begun:
-            if not begun:
-                return None
-            ends = self._ends(prefix, side)
-            number = _FIRST_IN_QUEUE
-            if ends:
-                last = ends[0][0]
-                number = (last if prefix is None else int(last[len(prefix) + 1 :])) + (1 if side == "back" else -1)
-            key: Any = number if prefix is None else f"{prefix}-{number:015d}"
-            self._shard(key).set(key, value, expire, read, tag, True)
-            return key
+        try:
+            # No Python code between the beginning and the block: a signal's handler may raise there.
+            with self._transaction_of_many(retry):
+                ends = self._ends(prefix, side)
+                number = _FIRST_IN_QUEUE
+                if ends:
+                    last = ends[0][0]
+                    number = (last if prefix is None else int(last[len(prefix) + 1 :])) + (1 if side == "back" else -1)
+                key: Any = number if prefix is None else f"{prefix}-{number:015d}"
+                self._shard(key).set(key, value, expire, read, tag, True)
+                return key
+        except Timeout:
+            return None
 
     def pull(
         self,
@@ -406,11 +401,14 @@ class FanoutCache(CacheMixin):
         tag: bool,
         retry: bool,
     ) -> Any:
-        with self._transact_many(retry) as begun:
-            ends = self._ends(prefix, side) if begun else []
-            if not ends:
-                return _shaped(default, expire_time, tag)
-            return getattr(ends[0][1], call)(prefix, default, side, expire_time, tag, True)
+        try:
+            with self._transaction_of_many(retry):
+                ends = self._ends(prefix, side)
+                if ends:
+                    return getattr(ends[0][1], call)(prefix, default, side, expire_time, tag, True)
+        except Timeout:
+            pass
+        return _shaped(default, expire_time, tag)
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
         """As `Cache.stats`, summed over the shards."""

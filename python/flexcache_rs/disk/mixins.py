@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._core import Timeout
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import keys
 from flexcache_rs.disk.checks import expiry, ignored
@@ -13,12 +13,13 @@ from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import Memoized, P, R_co, memoizing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable
     from datetime import timedelta
 
     from _typeshed import SupportsKeysAndGetItem
     from typing_extensions import Self
 
+    from flexcache_rs._core import DiskTransaction
     from flexcache_rs.disk.recipes import Lock
 
 
@@ -133,11 +134,15 @@ class CacheMixin:
                 raise ValueError(f"mapping must be a mapping or hold pairs of key and value, not {pair!r:.100}")
         if not pairs:
             return 0
-        with self._transact_many(retry) as begun:
-            if not begun:
-                return 0
-            for key, value in pairs:
-                self.set(key, value, expire=expire, tag=tag, retry=True)
+        try:
+            # No Python code between the beginning and the block: a signal's handler may raise there.
+            with self._transaction_of_many(retry):
+                for key, value in pairs:
+                    self.set(key, value, expire=expire, tag=tag, retry=True)
+        except Timeout:
+            if self._raises_timeout:
+                raise
+            return 0
         return len(pairs)
 
     def delete_many(self: Any, keys: Iterable[Any], retry: bool = False) -> int:
@@ -162,14 +167,18 @@ class CacheMixin:
         keys = list(keys)
         if not keys:
             return 0
-        with self._transact_many(retry) as begun:
-            return sum(self.delete(key, retry=True) for key in keys) if begun else 0
+        try:
+            with self._transaction_of_many(retry):
+                return sum(self.delete(key, retry=True) for key in keys)
+        except Timeout:
+            if self._raises_timeout:
+                raise
+            return 0
 
-    @contextmanager
-    def _transact_many(self: Any, retry: bool) -> Generator[bool]:
-        """A transaction, and whether it was begun."""
-        with self.transact(retry):
-            yield True
+    _raises_timeout = True
+
+    def _transaction_of_many(self: Any, retry: bool) -> DiskTransaction:
+        return self.transact(retry)  # type: ignore[no-any-return]
 
     def evict_tag(self: Any, tag: Any, retry: bool = False) -> int:
         """Another name for `evict`."""
