@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._command_group import add_group
 from flexcache_rs._terminal import bytes_shown
 
 if TYPE_CHECKING:
@@ -19,19 +20,12 @@ def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
 ) -> None:
     """Adds the command to the program's."""
-    parser = commands.add_parser(
+    actions = add_group(
+        commands,
         "shared",
-        help="list, describe, empty and remove caches in shared memory",
+        summary="list, describe, empty and remove caches in shared memory",
         description="Tools for the caches of flexcache_rs.shared that this user has under /dev/shm.",
-        allow_abbrev=False,
     )
-
-    def print_help(_options: argparse.Namespace) -> int:
-        parser.print_help()
-        return 0
-
-    parser.set_defaults(run=print_help)
-    actions = parser.add_subparsers(title="actions", metavar="ACTION")
     listing = actions.add_parser("list", help="the caches, and which processes have them open", allow_abbrev=False)
     listing.set_defaults(run=_list)
     listing.add_argument("--json", action="store_true", help="for programs")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import __version__
+from flexcache_rs._command_group import add_group
 from flexcache_rs._terminal import Progress, bytes_shown
 
 if TYPE_CHECKING:
@@ -33,19 +34,12 @@ def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
 ) -> None:
     """Adds the command to the program's."""
-    parser = commands.add_parser(
+    actions = add_group(
+        commands,
         "disk",
-        help="check, describe, export, import and migrate cache directories",
+        summary="check, describe, export, import and migrate cache directories",
         description="Tools for the directories of flexcache_rs.disk and python-diskcache.",
-        allow_abbrev=False,
     )
-
-    def print_help(_options: argparse.Namespace) -> int:
-        parser.print_help()
-        return 0
-
-    parser.set_defaults(run=print_help)
-    actions = parser.add_subparsers(title="actions", metavar="ACTION")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], description: str) -> argparse.ArgumentParser:
         action = actions.add_parser(
