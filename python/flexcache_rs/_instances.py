@@ -37,7 +37,7 @@ def results_of(instance):
     return results
 
 
-# So many objects are looked through for an instance; what is larger is taken to refer to it.
+# The search for an instance ends after this many objects. A result with more of them counts as referring to it.
 _MOST_REFERENTS = 10_000
 
 

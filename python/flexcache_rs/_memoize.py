@@ -196,14 +196,14 @@ def memoize(
             says so of the arguments.
         name: what the function is called in a store, and its own cache in caches(); None for its module
             and qualified name. Lambdas, nested functions, partials, bound methods, instances, functions
-            called _ and those of a script have no name that another process knows: in a store they
-            need one.
+            called _ and those of a script have no name that another process knows: in a store their
+            results are found by nobody else without one, and a RuntimeWarning says so.
         version: another text keeps the results of a function that has changed from the old ones.
         **options: the others of FlexCache: max_items, max_bytes, eviction_policy and so on.
 
     Raises:
         TypeError, ValueError: for a function that cannot be memoized, that is memoized in the cache
-            already, or that needs a name of its own in the store; for an argument that makes no sense.
+            already, or that has the name of another one in the store; for an argument that makes no sense.
         CircularLoadError: from a call that would have to wait for itself.
         LoadCancelled: from a call whose computation itself raised asyncio.CancelledError.
         LoadFailedElsewhere: from a call that another process computed, where that raised what cannot

@@ -21,7 +21,7 @@ pub(crate) struct TransactionEffects {
     /// Files to remove after the transaction has committed.
     pub(crate) old_files: Vec<String>,
     /// Files of values that a block of several writes has stored: removed if it is rolled back. In a transaction of one
-    /// write the file of its value belongs to whoever called it until the commit.
+    /// write the caller owns the file of the value until the commit.
     pub(crate) new_files: Vec<String>,
     /// Whether it is the transaction of a block, in which a write that fails is undone alone.
     is_block: bool,

@@ -73,7 +73,7 @@ def duration(name: str, value: Any, *, least: float = -math.inf, above: float = 
         TypeError: It is neither.
         ValueError: It is NaN, or too small.
     """
-    # Whoever has one has imported its module.
+    # A program that passes a timedelta has imported its module.
     module = sys.modules.get("datetime")
     if module is not None and isinstance(value, module.timedelta):
         value = value.total_seconds()

@@ -75,7 +75,7 @@ pub(crate) struct DiskCache {
 #[inline(always)]
 #[expect(unsafe_code, reason = "the GIL keeps other threads out")]
 fn generation_now(_py: Python<'_>, store: &DiskStore) -> Option<u64> {
-    // SAFETY: the GIL is held, as the token proves, and the call does not let go of it.
+    // SAFETY: the token proves that this thread holds the GIL, and the call does not release it.
     unsafe { store.generation_alone() }
 }
 

@@ -25,8 +25,8 @@ const FAILURE: f64 = 1.0;
 /// The leases of loads of this process that have failed, until they have been given back. Held attached and shortly.
 static FAILING: Mutex<Vec<(LeaseToken, Weak<()>)>> = Mutex::new(Vec::new());
 
-/// The leases of loads of this process that have failed and are being given back. Whoever asks for a lease looks at them
-/// before that: one of them that is still taken then may have been given back when the answer is there.
+/// The leases of failed loads of this process that are not released yet. A call that asks for a lease takes this list
+/// first: a lease in it can be released between the answer and a later look.
 pub(super) fn failing() -> Vec<LeaseToken> {
     let alive = |(token, mark): &(LeaseToken, Weak<()>)| (mark.strong_count() > 0).then_some(*token);
     FAILING.lock().iter().filter_map(alive).collect()
