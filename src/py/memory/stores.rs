@@ -16,10 +16,11 @@ use crate::py::store::seam::{Coherence, Store};
 ///
 /// # Errors
 ///
-/// `TypeError` for an object that is no store, or cannot do what `coherence` asks for.
+/// `TypeError` for an object that is no store, or cannot do what `coherence` asks for; `ValueError` for a chain of caches that
+/// is too long.
 pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Arc<dyn Store>> {
     if let Ok(cache) = given.cast::<FlexCache>() {
-        return Ok(Arc::new(MemoryStore::new(cache, coherence)));
+        return Ok(Arc::new(MemoryStore::new(cache, coherence)?));
     }
     if let Some(store) = DirectoryStore::of(given, coherence)? {
         return Ok(Arc::new(store));
