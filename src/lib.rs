@@ -64,6 +64,8 @@ mod _core {
     use crate::py::store::exception_copy::copy_of_exception;
     #[pymodule_export]
     use crate::py::store::loads::{CircularLoadError, LoadCancelled, LoadFailedElsewhere};
+    #[pymodule_export]
+    use crate::py::store::push_tracker::TrackerHandle;
     #[cfg(feature = "negative-controls")]
     #[pymodule_export]
     use crate::py::testing::_panic_in_background;
