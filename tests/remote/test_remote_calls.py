@@ -113,7 +113,7 @@ def test_times_to_live(make: Make, raw: Any) -> None:
     one.put("key", 1, ttl=dt.timedelta(seconds=100))
     assert 99 < one.ttl("key") <= 100
     assert 99_000 < raw.pttl("test:{key}") <= 100_000
-    assert other.touch("key")
+    assert other.touch("key", 50)
     assert 49 < one.ttl("key") <= 50
     assert 49_000 < raw.pttl("test:{key}") <= 50_000
     assert one.persist("key")

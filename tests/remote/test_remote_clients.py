@@ -77,7 +77,7 @@ def test_a_wrong_password(make: Make, server: Server, raw: Any) -> None:
 
 
 RIGHTS = (
-    *("~test:*", "~test#:*", "-@all", "+hello", "+time", "+client|setname", "+client|setinfo", "+client|tracking"),
+    *("~test:*", "~test#:*", "-@all", "+hello", "+time", "+client|setname", "+client|tracking"),
     *(
         "+client|id",
         "+get",

@@ -90,7 +90,10 @@ def in_memory(cache: Any, key: Any) -> bool:
 
 
 def warm(cache: Any, key: Any) -> None:
-    """Have memory serve a key."""
+    """Have memory serve a key, after all that was written before was heard of."""
+    stamp = cache._store.stamp("marker")
+    cache._client.execute("SET", cache._store.keys.value("marker"), "")
+    until(lambda: not cache._store.tracker.is_unchanged(stamp))
     until(lambda: cache.get(key) is not None and in_memory(cache, key))
 
 

@@ -34,6 +34,17 @@ class Nonces:
         self.places: dict[bytes, str] = {}
         """Where those are that copies in memory may depend on, and whose."""
 
+        self.checked: list[int] = []
+        """The process that has seen how values are written; none after everything was removed."""
+
+    def heard(self, keys: list[bytes] | None) -> None:
+        """The tracker was told that something was written: to these keys, or to all."""
+        if keys is None:
+            self.checked.clear()
+        elif not self.places.keys().isdisjoint(keys):
+            # A tag that copies in memory may have.
+            self._tracker.start_generation()
+
     def place(self, tag: str) -> bytes:
         """Where a nonce is."""
         return self._keys.epoch if tag == NAMESPACE else self._keys.tag(tag[1:])

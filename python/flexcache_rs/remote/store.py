@@ -116,7 +116,6 @@ class RemoteStore:
         self.life = Life()
         self._lenient = False
         self._prefetched = threading.local()
-        self._is_checked: list[int] = []
         self._offset: list[float] = []
 
     def as_lenient(self) -> RemoteStore:
@@ -127,21 +126,12 @@ class RemoteStore:
 
     def forget_all(self) -> None:
         """Everything on the server is gone."""
-        self._is_checked.clear()
+        self.nonces.checked.clear()
         self.nonces.forget()
 
     def is_live(self, key: Any, raw: Any) -> bool:
         """Whether these bytes are a live value's."""
         return isinstance(raw, bytes) and self._live(key, raw) is not None
-
-    def heard(self, keys: list[bytes] | None) -> None:
-        """The listener has heard of writes, and told the tracker."""
-        if keys is None:
-            # Nor is it known any more how values are written.
-            self._is_checked.clear()
-        elif not self.nonces.places.keys().isdisjoint(keys):
-            # A tag that copies in memory may have.
-            self.tracker.start_generation()
 
     # Commands
 
@@ -158,7 +148,7 @@ class RemoteStore:
         if self.listener is not None:
             self.listener.ensure()
         self.breaker.check()
-        if not self._is_checked or self._is_checked[0] != os.getpid():
+        if self.nonces.checked != [os.getpid()]:
             self._check_format()
 
     def _check_format(self) -> None:
@@ -175,7 +165,7 @@ class RemoteStore:
             )
             raise ValueError(message)
         self._offset[:] = [int(time[0]) * 1000 + int(time[1]) / 1000 - self.tracker.now() / 1e6]
-        self._is_checked[:] = [os.getpid()]
+        self.nonces.checked[:] = [os.getpid()]
 
     def _send(self, call: Callable[[], Any]) -> Any:
         try:

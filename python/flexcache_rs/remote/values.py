@@ -134,6 +134,8 @@ def read_head(key: Any, raw: bytes) -> Head:
     at = HEAD_BYTES
     if kind & _HAS_TAGS:
         end = head_bytes(raw)
+        if end > len(raw) or end == HEAD_BYTES:
+            raise unreadable(key, "its tags are truncated")
         at += 2
         while at < end:
             length = _LENGTH.unpack_from(raw, at)[0] if at + 2 <= end else end
