@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import to_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flexcache_rs._core import NearCache
 from flexcache_rs.remote.store import LENIENT
 
 if TYPE_CHECKING:
@@ -14,18 +15,19 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+
 _T = TypeVar("_T")
 _MISSING: Any = object()
 
 
-class Awaited:
+class Awaited(NearCache):
     """Calls with an `a` in front, for any number of event loops."""
 
-    _near: Any
+    __slots__ = ()
 
     async def aget(self, key: Any, default: Any = None) -> Any:
         """The same as `get`, awaited."""
-        value = self._near._get_from_memory(key, _MISSING)
+        value: Any = self._near._get_from_memory(key, _MISSING)
         return await self._in_thread("get", key, default) if value is _MISSING else value
 
     async def _in_thread(self, name: str, *arguments: Any) -> Any:

@@ -104,6 +104,12 @@ class RemoteCache(Awaited):
     {'name': 'Ada'}
     """
 
+    # No `__dict__`: the interpreter then finds `get` without a look into it.
+    __slots__ = (
+        *("_client", "_default_ttl", "_front", "_listener", "_options", "_store", "_timeout"),
+        *("_tracked_store", "namespace"),
+    )
+
     @suggesting
     def __init__(
         self,
@@ -150,13 +156,14 @@ class RemoteCache(Awaited):
             *(_positive("l1_ttl", l1_ttl), on_error, last),
         )
         self._tracked_store = self._store
-        self._near: FlexCache[Any, Any] = FlexCache(
+        near_cache: FlexCache[Any, Any] = FlexCache(
             **self._options,
             store=self._store,  # type: ignore[arg-type]  # What the stubs say of a user's.
             default_ttl=default_ttl,
             negative_ttl=negative_ttl,
             name=name,
         )
+        self._set_near(near_cache)
         self._front: FlexCache[Any, Any] | None = None
         listener = Listener(
             *(self._client, self._client.name, keys.prefixes, staleness),
@@ -166,9 +173,6 @@ class RemoteCache(Awaited):
         self._start(on_error)
         # As long as anything uses the store: also a memoized function whose cache nobody has any more.
         weakref.finalize(self._store.life, listener.stop)
-        if type(self).get is RemoteCache.get:
-            # A hit without a call of Python.
-            self.get = self._near.get  # type: ignore[method-assign]
 
     def _start(self, on_error: str) -> None:
         """Connect, and begin to listen."""
@@ -188,28 +192,6 @@ class RemoteCache(Awaited):
             raise
 
     # Reading
-
-    @overload
-    def get(self, key: Any) -> Any: ...
-    @overload
-    def get(self, key: Any, default: _T) -> Any | _T: ...
-    def get(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key, or `default` if there is none.
-
-        Raises:
-            TypeError: The key is not a str, bytes, int, float, bool, None or a tuple of these.
-            RemoteError: With `on_error="raise"`: the server cannot be asked.
-            RemoteValueError: What the server has there is no value of this cache.
-
-        A copy in memory costs what it costs in a `FlexCache`, anything else one command.
-        """
-        return self._near.get(key, default)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._near[key]
-
-    def __contains__(self, key: Any) -> bool:
-        return key in self._near
 
     def fresh(self, key: Any, default: Any = None) -> Any:
         """Return the value that the server has now, whatever memory has. See `get`."""

@@ -121,8 +121,9 @@ class Client:
         if isinstance(given, str):
             given = _of_url(given)
         pool: Any = getattr(given, "connection_pool", None)
-        class_: Any = getattr(pool, "connection_class", type(given))
-        package = _package_of((*type(given).__mro__, *class_.__mro__))
+        of: Any = type(given)  # pyright: ignore[reportUnknownVariableType]
+        class_: Any = getattr(pool, "connection_class", of)
+        package = _package_of((*of.__mro__, *class_.__mro__))
         _refuse(given, package)
         assert package is not None
         self.given, self.name = given, name

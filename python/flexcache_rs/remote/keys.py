@@ -32,7 +32,7 @@ def encode_key(key: Any, depth: int = 0) -> bytes:
         TypeError: The key is of a type that other processes could not tell from another.
         ValueError: It has too many tuples in one another.
     """
-    kind: type[Any] = type(key)
+    kind: Any = type(key)  # pyright: ignore[reportUnknownVariableType]
     if kind is str:
         text: bytes = key.encode("utf-8", "surrogatepass")
         return b"~s" + text if not text or text.startswith(_SPECIAL) else text

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
@@ -222,8 +222,8 @@ class Listener:
             self.error = None
             self._breaker.close(then)
             self._changed.set()
-        elif isinstance(reply, list) and len(reply) == 2:
-            seconds, micros = map(int, reply)
+        elif isinstance(reply, list):
+            seconds, micros = map(int, cast("list[bytes]", reply))
             self.offset = seconds * 1000 + micros / 1000 - self._tracker.now() / 1e6
 
     def _invalidate(self, keys: list[bytes] | None) -> None:
@@ -237,7 +237,8 @@ class Listener:
         self._heard(keys)
 
     def _check_role(self, reply: Any) -> None:
-        role = reply.get(b"role") if isinstance(reply, dict) else None
+        answer: dict[Any, Any] = reply if isinstance(reply, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+        role = answer.get(b"role")
         if role not in (b"master", b"primary"):
             message = f"the server is no primary: its role is {role!r}"
             raise RemoteConnectionError(message)

@@ -85,7 +85,7 @@ class ReplyReader:
         end = self._at + length
         if len(self._buffer) < end + 2:
             raise _IncompleteError
-        if self._buffer[end : end + 2] != b"\r\n":
+        if not self._buffer.startswith(b"\r\n", end):
             message = "a text does not end where it should"
             raise ProtocolError(message)
         text = bytes(self._buffer[self._at : end])

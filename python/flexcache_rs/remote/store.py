@@ -15,21 +15,21 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote import scripts
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
-from flexcache_rs.remote.nonces import NAMESPACE, Nonces
+from flexcache_rs.remote.commands import Commands
+from flexcache_rs.remote.errors import RemoteError, RemoteValueError
+from flexcache_rs.remote.nonces import NAMESPACE
 from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, head_bytes, is_int, read_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from flexcache_rs._core import FlexCache, PushTracker
     from flexcache_rs.remote.breaker import Breaker
     from flexcache_rs.remote.client import Client
     from flexcache_rs.remote.keys import Keys
-    from flexcache_rs.remote.listener import Listener
     from flexcache_rs.remote.values import Head, Values
 
-    Entry = tuple[Any, float | None, tuple[str, ...]]
+    _Entry = tuple[Any, float | None, tuple[str, ...]]
 
 BATCH = 1000
 """Commands that are sent at a time."""
@@ -41,20 +41,6 @@ _MARK = "t"
 
 LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
 """Whether a server that cannot be asked is as if it had nothing: for what computes values."""
-
-
-class Life:
-    """Lives as long as anything uses a store, and what listens for it."""
-
-    is_closed = False
-
-
-class Counts:
-    """What has happened."""
-
-    def __init__(self) -> None:
-        self.loads = self.hits = self.stale = self.errors = self.unreadable = self.bypassed = 0
-        self.failed_writes = self.leases = self.lease_waits = 0
 
 
 class Lease:
@@ -83,7 +69,7 @@ class Lease:
             scripts.RELEASE.run(self.store.client, self.key, self.token, failure or b"")
 
 
-class RemoteStore:
+class RemoteStore(Commands):
     """A namespace of a server, as caches in memory use it.
 
     Args:
@@ -108,15 +94,10 @@ class RemoteStore:
         on_error: str,
         last: FlexCache[bytes, Any] | None,
     ) -> None:
-        self.client, self.keys, self.values, self.tracker = client, keys, values, tracker
-        self.breaker, self.l1_ttl, self.on_error, self.last = breaker, l1_ttl, on_error, last
-        self.nonces = Nonces(client, keys, tracker)
-        self.counts = Counts()
-        self.listener: Listener | None = None
-        self.life = Life()
+        super().__init__(client, keys, values, tracker, breaker)
+        self.l1_ttl, self.on_error, self.last = l1_ttl, on_error, last
         self._lenient = False
         self._prefetched = threading.local()
-        self._offset: list[float] = []
 
     def as_lenient(self) -> RemoteStore:
         """The same store, for which a server that cannot be asked is as if it had nothing."""
@@ -133,93 +114,6 @@ class RemoteStore:
         """Whether these bytes are a live value's."""
         return isinstance(raw, bytes) and self._live(key, raw) is not None
 
-    # Commands
-
-    def begin(self) -> None:
-        """What comes before any command.
-
-        Raises:
-            ValueError: The cache is closed, or its values are written otherwise.
-            RemoteConnectionError: The server does not answer.
-        """
-        if self.life.is_closed:
-            message = "the cache is closed"
-            raise ValueError(message)
-        if self.listener is not None:
-            self.listener.ensure()
-        self.breaker.check()
-        if self.nonces.checked != [os.getpid()]:
-            self._check_format()
-
-    def _check_format(self) -> None:
-        wanted = self.values.format
-        commands = [("SET", self.keys.format, wanted, "NX"), ("GET", self.keys.format), ("TIME",)]
-        written, there, time = self._send(lambda: self.client.execute_many(commands))
-        for reply in (written if there is None else there, time):
-            if isinstance(reply, Exception):
-                raise reply
-        if there != wanted:
-            message = (
-                f"the values of the namespace are written as {there!r} says, and this cache would write them as "
-                f"{wanted!r}: give all caches of a namespace one serializer"
-            )
-            raise ValueError(message)
-        self._offset[:] = [int(time[0]) * 1000 + int(time[1]) / 1000 - self.tracker.now() / 1e6]
-        self.nonces.checked[:] = [os.getpid()]
-
-    def _send(self, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except (RemoteTimeoutError, RemoteConnectionError) as error:
-            self.counts.errors += 1
-            self.breaker.open(error)
-            raise
-
-    def execute(self, *command: Any) -> Any:
-        """Send a command.
-
-        Raises:
-            RemoteError: It has failed.
-        """
-        self.begin()
-        return self._send(lambda: self.client.execute(*command))
-
-    def _read(self, call: Callable[[], Any]) -> Any:
-        """Send a command that changes nothing: once more, where the connection was lost."""
-        self.begin()
-        try:
-            return call()
-        except RemoteConnectionError:
-            return self._send(call)
-        except RemoteTimeoutError as error:
-            self.counts.errors += 1
-            self.breaker.open(error)
-            raise
-
-    @contextlib.contextmanager
-    def _writing(self, *places: bytes) -> Iterator[None]:
-        """Around a write of keys. What comes of it may be unknown; then they are invalidated too."""
-        self.begin()
-        self.tracker.invalidate(list(places))
-        try:
-            yield
-        except (RemoteTimeoutError, RemoteConnectionError) as error:
-            self.counts.errors += 1
-            self.breaker.open(error)
-            raise
-        finally:
-            self.tracker.invalidate(list(places))
-
-    def server_ms(self) -> float:
-        """The server's clock, in milliseconds since 1970."""
-        offset = self.listener.offset if self.listener is not None else None
-        if offset is None:
-            offset = self._offset[0] if self._offset else 0.0
-        return self.tracker.now() / 1e6 + offset
-
-    def _deadline(self, seconds: float | None) -> int:
-        return 0 if seconds is None else max(int(self.server_ms() + seconds * 1000), 1)
-
     def _is_lenient(self) -> bool:
         return self._lenient or LENIENT.get()
 
@@ -229,10 +123,10 @@ class RemoteStore:
         """The stamp of what is read of a key after this."""
         return self.tracker.stamp(self.keys.value(key))
 
-    def load(self, key: Any) -> tuple[Entry | None, int]:
+    def load(self, key: Any) -> tuple[_Entry | None, int]:
         """A live entry, and the stamp of that."""
         place = self.keys.value(key)
-        prefetched: dict[bytes, tuple[Entry | None, int]] | None = getattr(self._prefetched, "entries", None)
+        prefetched: dict[bytes, tuple[_Entry | None, int]] | None = getattr(self._prefetched, "entries", None)
         if prefetched is not None and place in prefetched:
             return prefetched.pop(place)
         self.counts.loads += 1
@@ -257,15 +151,15 @@ class RemoteStore:
         """A value's bytes, and in passing the namespace's nonce where it is not known."""
         raw: bytes | None
         if self.nonces.known(NAMESPACE) is not None:
-            raw = self._read(lambda: self.client.execute("GET", place))
+            raw = self.read(lambda: self.client.execute("GET", place))
             return raw
         stamp = self.nonces.watch(NAMESPACE)
-        raw, nonce = self._read(lambda: self.client.execute("MGET", place, self.keys.epoch))
+        raw, nonce = self.read(lambda: self.client.execute("MGET", place, self.keys.epoch))
         if nonce is not None:
             self.nonces.learn(NAMESPACE, nonce, stamp)
         return raw
 
-    def _last(self, place: bytes) -> Entry | None:
+    def _last(self, place: bytes) -> _Entry | None:
         """The last value that was read, where old ones are wanted."""
         if self.on_error != "stale" or self.last is None:
             return None
@@ -275,7 +169,7 @@ class RemoteStore:
         self.counts.stale += 1
         return found[0], None, ()
 
-    def _remember(self, place: bytes, entry: Entry | None) -> None:
+    def _remember(self, place: bytes, entry: _Entry | None) -> None:
         if self.last is not None:
             if entry is None:
                 self.last.delete(place)
@@ -298,7 +192,7 @@ class RemoteStore:
             live = True
         return head if live and nonces[NAMESPACE] == head.epoch else None
 
-    def _entry(self, key: Any, raw: bytes | None) -> Entry | None:
+    def _entry(self, key: Any, raw: bytes | None) -> _Entry | None:
         head = self._live(key, raw)
         if head is None or raw is None:
             return None
@@ -307,10 +201,10 @@ class RemoteStore:
             seconds = min(seconds, (head.deadline - self.server_ms()) / 1000)
         return self.values.read(key, head, raw), seconds, tuple(name for name, _ in head.tags)
 
-    def load_many(self, keys: Sequence[Any]) -> dict[bytes, tuple[Entry | None, int]]:
+    def load_many(self, keys: Sequence[Any]) -> dict[bytes, tuple[_Entry | None, int]]:
         """Entries and stamps by places. Values that cannot be read are left out."""
         places = {self.keys.value(key): key for key in keys}
-        loaded: dict[bytes, tuple[Entry | None, int]] = {}
+        loaded: dict[bytes, tuple[_Entry | None, int]] = {}
         ordered = list(places)
         for start in range(0, len(ordered), BATCH):
             batch = ordered[start : start + BATCH]
@@ -322,11 +216,11 @@ class RemoteStore:
         return loaded
 
     def _mget(self, batch: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self._read(lambda: self.client.execute("MGET", *batch))
+        found: list[bytes | None] = self.read(lambda: self.client.execute("MGET", *batch))
         return found
 
     @contextlib.contextmanager
-    def prefetched(self, loaded: dict[bytes, tuple[Entry | None, int]]) -> Iterator[None]:
+    def prefetched(self, loaded: dict[bytes, tuple[_Entry | None, int]]) -> Generator[None]:
         """Have the loads of this thread take what was loaded already."""
         self._prefetched.entries = loaded
         try:
@@ -337,9 +231,9 @@ class RemoteStore:
     def head(self, key: Any) -> tuple[Head | None, bytes]:
         """The header of a live value, and its bytes."""
         place = self.keys.value(key)
-        raw = self._read(lambda: self.client.execute("GETRANGE", place, 0, MOST_HEAD - 1))
+        raw = self.read(lambda: self.client.execute("GETRANGE", place, 0, MOST_HEAD - 1))
         if len(raw) == MOST_HEAD and head_bytes(raw) > MOST_HEAD:
-            raw = self._read(lambda: self.client.execute("GET", place)) or b""
+            raw = self.read(lambda: self.client.execute("GET", place)) or b""
         return self._live(key, raw), raw
 
     def contains(self, key: Any) -> bool:
@@ -372,8 +266,8 @@ class RemoteStore:
     def encoded(self, value: Any, seconds: float | None, tags: Sequence[str]) -> tuple[bytes, int]:
         """The bytes of a value, and its deadline."""
         self.begin()
-        epoch, nonces = self._send(lambda: self._nonces_for(tags))
-        deadline = self._deadline(seconds)
+        epoch, nonces = self.send(lambda: self._nonces_for(tags))
+        deadline = self.deadline(seconds)
         return self.values.write(value, deadline, epoch, nonces), deadline
 
     def _swallow(self, error: RemoteError) -> None:
@@ -387,7 +281,7 @@ class RemoteStore:
         place = self.keys.value(key)
         try:
             raw, deadline = self.encoded(value, seconds, tags)
-            with self._writing(place):
+            with self.writing(place):
                 self.client.execute("SET", place, raw, *(("PXAT", deadline) if deadline else ()))
         except RemoteError as error:
             # Nothing is known of it. What was last read is older than what was to be written.
@@ -409,7 +303,7 @@ class RemoteStore:
         raw, deadline = self.encoded(value, seconds, tags)
         expiry = ("PXAT", deadline) if deadline else ()
         while True:
-            with self._writing(place):
+            with self.writing(place):
                 added = self.client.execute("SET", place, raw, *expiry, "NX")
             if not added:
                 head, there = self.head(key)
@@ -423,14 +317,14 @@ class RemoteStore:
 
     def replace(self, place: bytes, there: bytes, raw: bytes, deadline: int) -> bool:
         """Store a value in the place of one that was read. Whether it was still there."""
-        with self._writing(place):
+        with self.writing(place):
             return bool(scripts.REPLACE.run(self.client, place, there[:HEAD_BYTES], raw, deadline))
 
     def _taken(self, key: Any, command: Sequence[Any]) -> Any:
         """Remove a value and the lease of its key. What the command returned."""
         place = self.keys.value(key)
         self._remember(place, None)
-        with self._writing(place):
+        with self.writing(place):
             return self.client.transaction([command, ("DEL", place, self.keys.lease_of(place))])[0]
 
     def remove(self, key: Any) -> bool:
@@ -446,7 +340,7 @@ class RemoteStore:
         except RemoteValueError:
             return True
 
-    def pop(self, key: Any) -> Entry | None:
+    def pop(self, key: Any) -> _Entry | None:
         """Remove an entry and return it."""
         raw = self._taken(key, ("GET", self.keys.value(key)))
         return self._entry(key, raw)
@@ -459,8 +353,8 @@ class RemoteStore:
                 head, raw = self.head(key)
                 if head is None:
                     return False
-                deadline = self._deadline(seconds)
-                with self._writing(place):
+                deadline = self.deadline(seconds)
+                with self.writing(place):
                     written = _DEADLINE.pack(deadline)
                     if scripts.TOUCH.run(self.client, place, raw[:HEAD_BYTES], written, deadline):
                         return True
@@ -487,7 +381,7 @@ class RemoteStore:
             self._remember(place, (value, None, ()))
 
     def _write_batch(self, places: Sequence[bytes], commands: Sequence[Sequence[Any]]) -> list[Any]:
-        with self._writing(*places):
+        with self.writing(*places):
             replies = self.client.execute_many(commands)
         for reply in replies:
             if isinstance(reply, Exception):
@@ -513,7 +407,7 @@ class RemoteStore:
 
     def clear(self) -> None:
         """End all values: the namespace gets another nonce. What they take is freed as they expire, or by `purge`."""
-        with self._writing(self.keys.epoch):
+        with self.writing(self.keys.epoch):
             self.client.execute("SET", self.keys.epoch, os.urandom(8))
         self.nonces.replaced(NAMESPACE)
         if self.last is not None:
@@ -522,7 +416,7 @@ class RemoteStore:
     def evict_tag(self, tag: str) -> int:
         """End all values with a tag. How many is not known."""
         place = self.keys.tag(tag)
-        with self._writing(place, self.keys.evictions):
+        with self.writing(place, self.keys.evictions):
             # First what loads compare that do not know their tags yet.
             self.client.transaction([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
         self.nonces.replaced(_MARK + tag)
@@ -533,7 +427,7 @@ class RemoteStore:
         place = self.keys.value(key)
         epoch = self._nonces_now()
         if -(1 << 53) < by < 1 << 53:
-            with self._writing(place):
+            with self.writing(place):
                 total = scripts.ADD_TO.run(self.client, place, epoch, by, os.urandom(4))
             if total is not None:
                 return int(total)
@@ -568,11 +462,11 @@ class RemoteStore:
             self.begin()
             names = (NAMESPACE, *(_MARK + tag for tag in tags))
             # Before the value is computed.
-            lease.nonces = self._send(lambda: self.nonces.ensured(names))
-            lease.evictions = self._send(lambda: self.client.execute("GET", self.keys.evictions))
+            lease.nonces = self.send(lambda: self.nonces.ensured(names))
+            lease.evictions = self.send(lambda: self.client.execute("GET", self.keys.evictions))
             most = max(int(seconds * 1000), 1)
             token = awaited.token if awaited is not None else b""
-            answer, *rest = self._send(
+            answer, *rest = self.send(
                 lambda: scripts.LEASE.run(self.client, place, at, lease.token, most, int(takes_over), token)
             )
         except RemoteError:
@@ -601,14 +495,14 @@ class RemoteStore:
             new = [name for name in names if _MARK + name not in lease.nonces]
             nonces = dict(lease.nonces)
             if new:
-                nonces |= self._send(lambda: self.nonces.ensured([_MARK + name for name in new]))
+                nonces |= self.send(lambda: self.nonces.ensured([_MARK + name for name in new]))
                 # Any of them may have been evicted since the value began to be computed.
                 if self.client.execute("GET", self.keys.evictions) != lease.evictions:
                     return False
-            deadline = self._deadline(seconds)
+            deadline = self.deadline(seconds)
             in_head = tuple((name, nonces[_MARK + name]) for name in names)
             raw = self.values.write(value, deadline, nonces[NAMESPACE], in_head)
-            with self._writing(place, lease.key):
+            with self.writing(place, lease.key):
                 stored = scripts.STORE_WITH_LEASE.run(
                     self.client, place, lease.key, lease.token, lease.head, raw, deadline
                 )

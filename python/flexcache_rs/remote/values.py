@@ -171,7 +171,7 @@ class Values:
         return _HEAD.pack(_MAGIC, kind, deadline, os.urandom(4), epoch) + section + body
 
     def _body(self, value: Any) -> tuple[int, bytes]:
-        kind: type[Any] = type(value)
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is bytes:
             return _BYTES, value
         if kind is str:
