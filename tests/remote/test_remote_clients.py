@@ -175,3 +175,24 @@ print(cache["key"])
 def test_arguments_that_are_refused(make: Make, arguments: Any, error: Any, named: str) -> None:
     with pytest.raises(error, match=named):
         make(**arguments)
+
+
+def test_subclasses(make: Make, server: Server) -> None:
+    from flexcache_rs.remote import RemoteCache
+
+    class Own(RemoteCache):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return "own", super().get(key, default)
+
+    class Plain(RemoteCache):
+        pass
+
+    with Own(server.client(), "test") as own, Plain(server.client(), "test") as plain:
+        plain["key"] = 1
+        assert plain.get("key") == plain["key"] == 1
+        assert own.get("key") == ("own", 1)
+        assert plain.get("absent", default=2) == 2
+    with pytest.raises(RuntimeError, match="__init__"):
+        RemoteCache.__new__(RemoteCache).get("key")
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        plain.__reduce__()

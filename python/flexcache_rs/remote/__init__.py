@@ -21,3 +21,12 @@ __all__ = [
     "RemoteTimeoutError",
     "RemoteValueError",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`DjangoCache`, which needs Django."""
+    if name == "DjangoCache":
+        from flexcache_rs.remote.djangocache import DjangoCache
+
+        return DjangoCache
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

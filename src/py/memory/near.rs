@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::fast;
 use super::state::FlexCache;
@@ -34,21 +35,31 @@ impl NearCache {
         Self { near: OnceLock::new() }
     }
 
+    /// Gives a subclass a `get` of its own: the interpreter calls a method quickly only on the very class that has it.
+    #[classmethod]
+    #[pyo3(signature = (**_options))]
+    fn __init_subclass__(class: &Bound<'_, PyType>, _options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let (py, name) = (class.py(), intern!(class.py(), "get"));
+        let ours = py.get_type::<Self>().getattr(name)?.get_type();
+        // One that is written in Python stays.
+        if class.getattr(name)?.get_type().is(&ours) { give_get(class) } else { Ok(()) }
+    }
+
     fn _set_near(&self, near: Py<FlexCache>) -> PyResult<()> {
         self.near.set(near).map_err(|_| PyRuntimeError::new_err("__init__() of the cache was called twice"))
     }
 
-    #[getter]
-    fn _near(&self) -> PyResult<&Py<FlexCache>> {
+    #[getter(_near)]
+    fn near(&self) -> PyResult<&Py<FlexCache>> {
         self.near.get().ok_or_else(not_made)
     }
 
     fn __getitem__<'py>(&self, key: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self._near()?.bind(key.py()).as_any().get_item(key)
+        self.near()?.bind(key.py()).as_any().get_item(key)
     }
 
     fn __contains__(&self, key: Bound<'_, PyAny>) -> PyResult<bool> {
-        self._near()?.bind(key.py()).as_any().contains(key)
+        self.near()?.bind(key.py()).as_any().contains(key)
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
@@ -85,8 +96,12 @@ unsafe extern "C" fn get(
     }
 }
 
+fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: get };
+    method(class, c"get", call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, GET_DOC)
+}
+
 /// Puts the calls on the class.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: get };
-    method(&py.get_type::<NearCache>(), c"get", call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, GET_DOC)
+    give_get(&py.get_type::<NearCache>())
 }
