@@ -199,7 +199,7 @@ unsafe fn write<const SITE: u8>(
     FlexCache::write_weighed(&cache, key, value, hash, ttl, terms).map(drop)
 }
 
-unsafe extern "C" fn get(
+pub(super) unsafe extern "C" fn get(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,

@@ -11,6 +11,7 @@ use crate::py::disk::directory_store::DirectoryStore;
 use crate::py::shared::shared_store::SharedStore;
 use crate::py::store::object::ObjectStore;
 use crate::py::store::seam::{Coherence, Store};
+use crate::py::store::tracked::TrackedStore;
 
 /// The store for what the user gave.
 ///
@@ -27,6 +28,9 @@ pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<A
     }
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     if let Some(store) = SharedStore::of(given)? {
+        return Ok(Arc::new(store));
+    }
+    if let Some(store) = TrackedStore::of(given)? {
         return Ok(Arc::new(store));
     }
     Ok(ObjectStore::shared(given, coherence)?)
