@@ -46,6 +46,7 @@ pub use compression::Compression;
 pub use error::{Error, Result};
 pub use eviction_rules::{Policy, Rules};
 pub use leases::{LeaseTerms, LeaseToken, Leased};
+pub use pool::TransactionId;
 pub use queue::Side;
 pub use read::Order;
 pub use row::{Entry, Key, Label, OwnedKey, Record, mode};

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -16,12 +15,11 @@ use crate::evict::Forecast;
 use crate::files;
 use crate::gates::Gates;
 use crate::patience::Patience;
-use crate::pool::{Checkout, Pool, roll_back};
+use crate::pool::{Checkout, Pool, TransactionId, roll_back};
 use crate::read::Lookups;
 use crate::settings::{set_pragma, settings};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
-use crate::thread_end::OnThreadEnd;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::version::{Version, change_counter};
 
@@ -279,18 +277,19 @@ impl DiskStore {
     }
 
     /// Begins a transaction of this thread, or enters one more level of it. If the thread ends without ending the
-    /// transaction, it is rolled back.
+    /// transaction, it is rolled back. Returns the name of the transaction.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] after `patience`; [`Error::TransactionLost`]; errors of SQLite.
-    pub fn begin(&self, patience: Duration) -> Result<()> {
+    pub fn begin(&self, patience: Duration) -> Result<TransactionId> {
         self.look_for_another_file();
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
-        if checkout.transaction()?.is_some() {
-            checkout.enter();
-            return Ok(());
+        if checkout.transaction()?.is_some()
+            && let Some(id) = checkout.enter()
+        {
+            return Ok(id);
         }
         let effects = self.begin_on(checkout.connection())?.of_block();
         checkout.begin(&self.pool, effects)
@@ -358,11 +357,11 @@ impl DiskStore {
         self.pool.has_transaction()
     }
 
-    /// Rolls back the transaction of another thread, between two of its calls. Nothing happens where it has none.
-    ///
-    /// For a block that is left on another thread than it was entered on: nobody else would end it.
-    pub fn abandon(&self, owner: ThreadId) {
-        self.pool.thread_ends(owner);
+    /// Undoes the transaction `id`, and leaves one level of it, for a block that nobody will leave: it was dropped, or it
+    /// is left on another thread than it was entered on. The other levels fail with [`Error::TransactionLost`] until
+    /// their thread has left them. Nothing happens where the transaction is over or another process's.
+    pub fn abandon(&self, id: TransactionId) {
+        self.pool.abandon(id);
         self.remove_abandoned();
     }
 

@@ -10,13 +10,12 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::ThreadId;
 use std::time::Duration;
 
 use flexcache_core::tracker::Tracker;
 use flexcache_core::{Clock, Nanos};
 use flexcache_disk::{
-    Commit, CommitObserver, DiskStore, Error, PATIENCE_TO_OPEN, Policy, Rules, Written, files,
+    Commit, CommitObserver, DiskStore, Error, PATIENCE_TO_OPEN, Policy, Rules, TransactionId, Written, files,
 };
 use pyo3::exceptions::{PyRuntimeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
@@ -257,15 +256,15 @@ impl DiskCache {
         done
     }
 
-    pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<()> {
+    pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<TransactionId> {
         self.wait(py, retry, DiskStore::begin)
     }
 
-    /// Undoes the transaction of another thread, which is left there for ever.
-    pub(super) fn abandon(&self, py: Python<'_>, owner: ThreadId) -> PyResult<()> {
-        let store = self.store(py)?;
-        py.detach(|| store.get().map(|store| store.abandon(owner)));
-        Ok(())
+    /// Undoes a transaction one of whose blocks nobody will leave.
+    pub(super) fn abandon(&self, py: Python<'_>, id: TransactionId) {
+        let Some(open) = self.open.get() else { return };
+        let store = open.store.get(py);
+        py.detach(|| store.get().map(|store| store.abandon(id)));
     }
 
     /// Leaves one level of the thread's transaction. Where the outermost cannot be committed, because others read for

@@ -203,7 +203,7 @@ impl DirectoryStore {
         let mut open = Vec::with_capacity(lanes.len());
         let mut done = Ok(());
         for &lane in lanes {
-            done = self.shard(lane).begin(py, self.retries());
+            done = self.shard(lane).begin(py, self.retries()).map(drop);
             if done.is_err() {
                 break;
             }
