@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use flexcache_disk::{DATABASE, Error};
+use flexcache_disk::{DATABASE, Error, Key, ValueRef};
 use pyo3::exceptions::{
-    PyMemoryError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError,
+    PyException, PyMemoryError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 
@@ -14,6 +14,9 @@ pyo3::create_exception!(
     pyo3::exceptions::PyException,
     "Others were writing for longer than `timeout`, and `retry` was not given. Nothing has changed."
 );
+
+/// How many bytes of a key a message shows.
+const SHOWN: usize = 100;
 
 /// SQLite's primary result codes that have a class of their own.
 mod code {
@@ -64,6 +67,28 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
         }
         Err(error) => error,
     }
+}
+
+/// Says with an exception which key's value it is that cannot be read: a disk or a serializer does not know that.
+#[cold]
+pub(super) fn of_key(py: Python<'_>, error: PyErr, key: &Key<'_>, directory: &Path) -> PyErr {
+    let shown = match key.datum {
+        _ if !key.raw => "a key that is pickled".to_owned(),
+        ValueRef::Text(text) => {
+            format!("the key {:?}", String::from_utf8_lossy(&text[..text.len().min(SHOWN)]))
+        }
+        ValueRef::Blob(bytes) => format!("the key b\"{}\"", bytes[..bytes.len().min(SHOWN)].escape_ascii()),
+        ValueRef::Integer(number) => format!("the key {number}"),
+        ValueRef::Real(number) => format!("the key {number:?}"),
+        ValueRef::Null => "the key NULL".to_owned(),
+    };
+    // Before Python 3.11 exceptions have no notes.
+    if error.is_instance_of::<PyException>(py)
+        && let Ok(add_note) = error.value(py).getattr("add_note")
+    {
+        let _ = add_note.call1((format!("while the value of {shown} in {} was read", directory.display()),));
+    }
+    error
 }
 
 /// The exception for an error of a store, and in which directory.

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use super::arguments::WithDetails;
 use super::cache::DiskCache;
+use super::errors;
 use super::wall_clock::now;
 
 impl DiskCache {
@@ -45,7 +46,9 @@ impl DiskCache {
             }
         })?;
         let Some(entry) = found else { return Ok(None) };
-        if let Some(value) = self.fetch(py, &entry, read)? {
+        let directory = &self.opened()?.directory;
+        let fetched = self.fetch(py, &entry, read);
+        if let Some(value) = fetched.map_err(|error| errors::of_key(py, error, &key, directory))? {
             return Ok(Some((value, entry)));
         }
         self.wait(py, true, |store, patience| store.count_as_miss(&rules, patience))?;
