@@ -42,6 +42,7 @@ from flexcache_rs._store import Store
 from flexcache_rs.disk import Cache, FanoutCache
 
 __all__ = [
+    "_DISK_EVICTION_POLICIES",
     "_DISK_PRAGMAS",
     "_KEYWORDS",
     "BoundMemoized",
@@ -107,6 +108,7 @@ __all__ = [
 ]
 
 __version__: str
+_DISK_EVICTION_POLICIES: dict[str, dict[str, str | None]]
 _DISK_PRAGMAS: frozenset[str]
 
 _K = TypeVar("_K", bound=Hashable)

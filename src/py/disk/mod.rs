@@ -37,6 +37,6 @@ pub(crate) use fork::{disk_after_fork_in_child, disk_after_fork_in_parent, disk_
 pub(crate) use hold::DiskHold;
 pub(crate) use keys::DiskKeys;
 pub(crate) use pickle_scan::scan_pickle;
-pub(crate) use settings::pragmas;
+pub(crate) use settings::{eviction_policies, pragmas};
 pub(crate) use transaction::DiskTransaction;
 pub(crate) use value_files::{disk_open_value, disk_remove_value};
