@@ -229,7 +229,8 @@ class BoundedSemaphore(_Hold):
         key: Under which key.
         value: How many.
         expire: Seconds after the last change after which all are free; None is never. Who is later than that gives
-            nothing back; that is known where no `tag` is given and python-diskcache does not use the same key.
+            nothing back; that is known where python-diskcache does not use the same key. With a `tag` it takes another
+            entry, `(key, "held since")`, while places are taken.
         tag: A group for `evict`.
 
     Raises:

@@ -26,7 +26,7 @@ use super::commit_tracker::DirectoryTracker;
 use super::datum::{setting, to_object};
 use super::fork::{Lazy, register};
 use super::transaction::DiskTransaction;
-use super::uninterrupted::is_uninterrupted;
+use super::uninterrupted::check_signals;
 use super::value_files::remove;
 use super::{audit_hook, errors};
 use crate::py::process::clock::SystemClock;
@@ -42,11 +42,6 @@ const SLICE: Duration = Duration::from_secs(1);
 
 /// Between two attempts where the filesystem fails to lock.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// Raises what a signal handler raises, unless what goes on must not be interrupted.
-fn check_signals(py: Python<'_>) -> PyResult<()> {
-    if is_uninterrupted() { Ok(()) } else { py.check_signals() }
-}
 
 /// An open directory.
 pub(super) struct OpenDirectory {
