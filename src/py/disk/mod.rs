@@ -18,6 +18,7 @@ mod hold;
 mod keys;
 mod pickle_scan;
 mod pickled_key;
+mod query;
 mod queue;
 mod read;
 mod remove_many;
