@@ -205,7 +205,7 @@ impl<C, T> Drop for Checkout<'_, C, T> {
         let Some(connection) = self.connection.take() else { return };
         let within = self.within.take();
         // A connection that a panic left in the middle of a transaction is closed, which rolls it back.
-        let usable = within.is_some() || connection.is_autocommit();
+        let usable = within.is_some() || (connection.is_autocommit() && !connection.is_outdated());
         let mut broken = None;
         let mut state = self.pool.lock();
         let usable = usable && (state.file.is_none() || connection.file() == state.file);

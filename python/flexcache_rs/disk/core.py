@@ -356,7 +356,8 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         (0, 1)
         """
         counted = self._stats(reset)
-        self.reset("statistics", enable)
+        if not self.read_only:
+            self.reset("statistics", enable)
         return counted
 
     def reset_stats(self) -> None:

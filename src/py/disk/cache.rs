@@ -52,6 +52,8 @@ pub(super) struct OpenDirectory {
     /// The disk, if it has a way of its own to remove files.
     pub(super) remover: Arc<OnceLock<Py<PyAny>>>,
     pub(super) unreadable_is_missing: AtomicBool,
+    /// Whether a result was computed and not stored, and the program was warned.
+    has_warned: AtomicBool,
 }
 
 /// What `flexcache_rs.disk.Cache` inherits.
@@ -169,6 +171,30 @@ impl DiskCache {
         call: impl Fn(&DiskStore, Duration) -> Result<Written<R>, Error> + Send + Sync,
     ) -> PyResult<R> {
         Ok(self.wait(py, retry, call)?.result)
+    }
+
+    /// Whether the directory can be read and not written.
+    pub(super) fn is_read_only(&self, py: Python<'_>) -> PyResult<bool> {
+        let store = self.store(py)?;
+        Ok(py.detach(|| store.get().is_some_and(DiskStore::is_read_only)))
+    }
+
+    /// Raises `PermissionError` where the directory cannot be written.
+    pub(super) fn require_writable(&self, py: Python<'_>) -> PyResult<()> {
+        self.wait(py, false, |store, _| store.require_writable())
+    }
+
+    /// Warns, once for each cache, that a result was computed and not stored.
+    pub(super) fn warn_not_stored(&self, py: Python<'_>) -> PyResult<()> {
+        let open = self.opened()?;
+        if open.has_warned.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = CString::new(format!(
+            "the cache directory {} cannot be written: results are computed and not stored",
+            open.directory.display()
+        ))?;
+        PyErr::warn(py, &py.get_type::<PyUserWarning>(), &message, 2)
     }
 
     pub(super) fn tracker(&self) -> &Tracker {
@@ -341,6 +367,7 @@ impl DiskCache {
             disk: OnceLock::new(),
             remover: Arc::default(),
             unreadable_is_missing: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
         };
         if self.open.set(open).is_err() {
             return Err(PyRuntimeError::new_err("the cache is open already: __init__ must run once"));
@@ -454,6 +481,22 @@ impl DiskCache {
     #[pyo3(signature = (retry=false))]
     fn transact(slf: Py<Self>, retry: bool) -> DiskTransaction {
         DiskTransaction::of(vec![slf], retry)
+    }
+
+    /// Whether the directory can be read and not written, for want of permission or because its file system is mounted
+    /// so. Calls that only read work then, and write no statistics and access times; memoized functions compute and do
+    /// not store; calls that write raise `PermissionError`.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> Cache().read_only
+    /// False
+    #[getter]
+    fn read_only(&self, py: Python<'_>) -> PyResult<bool> {
+        self.is_read_only(py)
+    }
+
+    fn _warn_not_stored(&self, py: Python<'_>) -> PyResult<()> {
+        self.warn_not_stored(py)
     }
 
     /// Bytes on disk: the database and the files of values.

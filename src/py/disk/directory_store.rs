@@ -282,6 +282,16 @@ impl Store for DirectoryStore {
         Ok(Loaded { entry, stamp })
     }
 
+    fn is_only_read(&self, py: Python<'_>) -> PyResult<bool> {
+        for shard in &self.shards {
+            if shard.get().is_read_only(py)? {
+                shard.get().warn_not_stored(py)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         let py = key.py();
         let lane = self.lane(key)?;

@@ -56,6 +56,8 @@ impl DiskCache {
         read: bool,
         key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<EncodedValue<'py>> {
+        // Before the value's file is written, which would fail with its own name.
+        self.require_writable(value.py())?;
         let disk = self.disk(value.py())?;
         if let Some(disk) = native(disk) {
             return disk.store_value(value, read);

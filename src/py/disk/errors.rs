@@ -4,7 +4,8 @@ use std::path::Path;
 
 use flexcache_disk::{DATABASE, Error, Key, ValueRef};
 use pyo3::exceptions::{
-    PyException, PyMemoryError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError,
+    PyException, PyMemoryError, PyOSError, PyOverflowError, PyPermissionError, PyRuntimeError, PyTypeError,
+    PyValueError,
 };
 use pyo3::prelude::*;
 
@@ -18,8 +19,10 @@ pyo3::create_exception!(
 /// How many bytes of a key a message shows.
 const SHOWN: usize = 100;
 
-/// SQLite's primary result codes that have a class of their own.
+/// SQLite's primary result codes that have a class of their own, and a number of the system's.
 mod code {
+    /// `EACCES`.
+    pub(super) const NO_PERMISSION: i32 = 13;
     pub(super) const ERROR: i32 = 1;
     pub(super) const CORRUPT: i32 = 11;
     pub(super) const TOO_BIG: i32 = 18;
@@ -69,7 +72,7 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
     }
 }
 
-/// Says with an exception which key's value it is that cannot be read: a disk or a serializer does not know that.
+/// Says with an exception which key's value it is that cannot be read: a disk of the user's does not know that.
 #[cold]
 pub(super) fn of_key(py: Python<'_>, error: PyErr, key: &Key<'_>, directory: &Path) -> PyErr {
     let shown = match key.datum {
@@ -116,6 +119,10 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
             }
             None => PyOSError::new_err(format!("{}: {source}", path.display())),
         },
+        Error::ReadOnly { directory, why } => {
+            let message = format!("the cache directory cannot be written{why}");
+            PyPermissionError::new_err((code::NO_PERMISSION, message, directory.into_os_string()))
+        }
         Error::OutOfMemory => PyMemoryError::new_err(error.to_string()),
         Error::NotANumber => PyTypeError::new_err("the value is not a number that can be incremented"),
         Error::Overflow => PyOverflowError::new_err("the sum does not fit 64 bits"),
