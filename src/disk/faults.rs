@@ -73,7 +73,7 @@ pub(crate) fn synchronize(file: &File) -> io::Result<()> {
 }
 
 #[cfg(feature = "fault-injection")]
-pub use plan::{Fault, Outcome, start, stop};
+pub use plan::{Fault, Outcome, is_reached, start, stop};
 #[cfg(feature = "fault-injection")]
 pub(crate) use plan::{Verdict, ask, reach, synchronize, write_all};
 
@@ -125,6 +125,12 @@ mod plan {
     pub fn start(fault: Option<(Fault, usize)>) {
         crate::faulty_vfs::install();
         *plan() = Some(Plan { fault, outcome: Outcome::default() });
+    }
+
+    /// Whether the point of the fault was reached.
+    #[must_use]
+    pub fn is_reached() -> bool {
+        plan().as_ref().is_some_and(|plan| plan.outcome.is_reached)
     }
 
     /// Ends the faults. Returns what was seen since [`start`].

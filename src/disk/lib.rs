@@ -28,6 +28,8 @@ mod lookup;
 mod owner;
 mod patience;
 mod pool;
+#[cfg(feature = "fault-injection")]
+pub mod power_loss;
 mod query;
 mod queue;
 mod read;

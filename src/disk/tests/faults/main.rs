@@ -5,6 +5,8 @@
 //! `check` finds all that is left over. `FLEXCACHE_TEST_SCALE` says which part of the points is tried; the first of each
 //! kind, one in the middle and the last always are.
 
+mod blocks;
+mod power;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use flexcache_disk::faults::{Call, Fault, On, Outcome, start, stop};
 use flexcache_disk::{DATABASE, Finding};
 
-use workload::{Contents, Journal, LONG_STEPS, PATIENCE, STEPS, Step, Subject, expect};
+use workload::{Contents, Journal, LONG_STEPS, PATIENCE, POWER_STEPS, STEPS, Step, Subject, expect};
 
 /// For the child: the directory, the workload's name, the journal and the point.
 const CHILD: &str = "FLEXCACHE_FAULTS_CHILD";
@@ -38,7 +40,11 @@ fn new_directory() -> tempfile::TempDir {
 }
 
 fn steps_of(name: &str) -> &'static [Step] {
-    if name == "long" { LONG_STEPS } else { STEPS }
+    match name {
+        "long" => LONG_STEPS,
+        "power" => POWER_STEPS,
+        _ => STEPS,
+    }
 }
 
 /// The kinds of points that a workload must reach.
