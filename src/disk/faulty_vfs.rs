@@ -103,6 +103,8 @@ fn table(original: &'static ffi::sqlite3_io_methods, on: On) -> &'static Methods
         xWrite: Some(write),
         xSync: Some(sync),
         xTruncate: Some(truncate),
+        xShmMap: original.xShmMap.and(Some(map)),
+        xShmLock: original.xShmLock.and(Some(lock)),
         ..*original
     };
     let made: &'static Methods = Box::leak(Box::new(Methods { asking, original, on }));
@@ -284,6 +286,57 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_i
                 methods.original.xTruncate.map_or(ffi::SQLITE_IOERR_TRUNCATE, |truncate| truncate(file, size))
             }
             Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_TRUNCATE,
+            Verdict::Exit => end_process(),
+        }
+    }
+}
+
+/// What the index of a database's log counts as.
+fn index_of(methods: &Methods) -> On {
+    if methods.on == On::Gates { On::Gates } else { On::Index }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn map(
+    file: *mut ffi::sqlite3_file,
+    piece: c_int,
+    length: c_int,
+    extend: c_int,
+    out: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: the file is one of ours; the original takes SQLite's arguments.
+    unsafe {
+        let methods = methods_of(file);
+        match ask(index_of(methods), Call::Map) {
+            Verdict::Go => methods
+                .original
+                .xShmMap
+                .map_or(ffi::SQLITE_IOERR_SHMMAP, |map| map(file, piece, length, extend, out)),
+            Verdict::Fail => ffi::SQLITE_IOERR_SHMMAP,
+            Verdict::Full => ffi::SQLITE_IOERR_SHMSIZE,
+            Verdict::Exit => end_process(),
+        }
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {
+    // SAFETY: the file is one of ours; the original takes SQLite's arguments.
+    unsafe {
+        let methods = methods_of(file);
+        // To unlock does not fail.
+        let verdict =
+            if flags & ffi::SQLITE_SHM_LOCK == 0 { Verdict::Go } else { ask(index_of(methods), Call::Lock) };
+        match verdict {
+            Verdict::Go => methods
+                .original
+                .xShmLock
+                .map_or(ffi::SQLITE_IOERR_SHMLOCK, |lock| lock(file, offset, count, flags)),
+            Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_SHMLOCK,
             Verdict::Exit => end_process(),
         }
     }

@@ -49,8 +49,8 @@ fn steps_of(name: &str) -> &'static [Step] {
 
 /// The kinds of points that a workload must reach.
 fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
-    use Call::{Create, Rename, Sync, Truncate, Unlink, Write};
-    use On::{Database, Directory, Gates, Log, Temporary, UnknownFile, Value};
+    use Call::{Create, Lock, Map, Rename, Sync, Truncate, Unlink, Write};
+    use On::{Database, Directory, Gates, Index, Log, Temporary, UnknownFile, Value};
 
     let mut kinds = vec![(Database, Write), (Database, Sync)];
     kinds.extend([(Value, Create), (Value, Write), (Value, Sync), (Value, Rename), (Value, Unlink)]);
@@ -58,7 +58,12 @@ fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
     // A new database has this journal until its settings say otherwise.
     kinds.extend([(On::Journal, Write), (On::Journal, Sync), (On::Journal, Unlink)]);
     match journal {
-        Journal::Wal | Journal::QuickWal => kinds.extend([(Log, Write), (Log, Sync), (Log, Unlink)]),
+        Journal::Wal | Journal::QuickWal => {
+            kinds.extend([(Log, Write), (Log, Sync), (Log, Unlink), (Index, Map), (Index, Lock)]);
+            if name == "steps" {
+                kinds.extend([(Gates, Map), (Gates, Lock)]);
+            }
+        }
         Journal::Delete => kinds.push((Directory, Sync)),
         Journal::Truncate => kinds.push((On::Journal, Truncate)),
     }
