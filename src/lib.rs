@@ -12,8 +12,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::disk::{
         Disk, DiskCache, DiskHold, DiskKeys, DiskTransaction, SqliteFinder, Timeout,
-        disk_after_fork_in_child, disk_after_fork_in_parent, disk_before_fork, disk_open_value,
-        disk_remove_value, guard_sqlite3, scan_pickle,
+        disk_after_fork_in_child, disk_after_fork_in_parent, disk_before_fork, disk_decompress_lz4,
+        disk_open_value, disk_remove_value, guard_sqlite3, scan_pickle,
     };
     #[pymodule_export]
     use crate::py::memoize::bound_method::BoundMemoized;
@@ -79,6 +79,7 @@ mod _core {
         crate::py::process::panics::count();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
+        module.add("_DISK_EVICTION_POLICIES", crate::py::disk::eviction_policies(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
         crate::py::memory::fast::install(module.py())?;
         crate::py::memory::near::install(module.py())?;

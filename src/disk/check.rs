@@ -69,9 +69,22 @@ impl DiskStore {
     pub fn check(&self, fix: bool, patience: Duration) -> Result<Vec<Finding>> {
         let mut findings = self.read(patience, |connection| damages(connection))?;
         if fix {
+            self.require_writable()?;
             retry_while_busy(patience, || {
                 self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))
             })?;
+        }
+        if self.is_read_only() && !fix {
+            let mut effects = TransactionEffects::default();
+            self.read(patience, |connection| {
+                let reading = connection.unchecked_transaction()?;
+                let known = self.check_rows(&reading, &mut effects, false, &mut findings)?;
+                self.check_values(&reading, &mut effects, false, &mut findings)?;
+                self.check_files(&known, false, &mut findings)?;
+                check_counter(&reading, "count", "SELECT COUNT(key) FROM Cache", false, &mut findings)?;
+                check_counter(&reading, "size", SUM_OF_SIZES, false, &mut findings)
+            })?;
+            return Ok(findings);
         }
         self.write(patience, |connection, effects| {
             effects.several(connection)?;

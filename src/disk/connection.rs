@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::Result;
 use crate::patience::busy_handler;
+use crate::read_only::Unchanged;
 use crate::sqlite_guard::{Claim, File};
 use crate::version::{Header, Version, change_counter};
 
@@ -45,6 +46,10 @@ pub(crate) struct PooledConnection<C> {
     extension: C,
     connection: Connection,
     header: OnceCell<Option<Header>>,
+    /// Whether nothing tells which commits there were.
+    is_opaque: OnceCell<bool>,
+    /// The file, if it was opened as one that nobody changes.
+    unchanged: Option<Unchanged>,
     claim: Claim,
 }
 
@@ -59,16 +64,27 @@ impl<C: Default> PooledConnection<C> {
         Self::open_with(Claim::on_existing(database)?, database, OpenFlags::empty())
     }
 
+    /// Opens a database that cannot be written, without locks: for one that nobody changes. If somebody does, what is
+    /// read is nobody's state.
+    pub(crate) fn open_unchanged(database: &Path, unchanged: Unchanged) -> Result<Self> {
+        let claim = Claim::on_existing(database)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let opened = Self::open_as(claim, &immutable_uri(database), flags)?;
+        Ok(Self { unchanged: Some(unchanged), ..opened })
+    }
+
     fn open_with(claim: Claim, database: &Path, flags: OpenFlags) -> Result<Self> {
-        let flags = flags
-            | OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_EXRESCODE;
-        let connection = Connection::open_with_flags(plain_name(database), flags)?;
+        Self::open_as(claim, &plain_name(database), flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
+    }
+
+    fn open_as(claim: Claim, name: &Path, flags: OpenFlags) -> Result<Self> {
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let connection = Connection::open_with_flags(name, flags)?;
         connection.busy_handler(Some(busy_handler))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.wal_hook(Some(after_commit));
-        Ok(Self { extension: C::default(), connection, header: OnceCell::new(), claim })
+        let (header, is_opaque) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { extension: C::default(), connection, header, is_opaque, unchanged: None, claim })
     }
 }
 
@@ -94,8 +110,25 @@ impl<C> PooledConnection<C> {
     pub(crate) fn version(&self) -> Option<Version> {
         match self.header() {
             Some(header) => Some(header.version()),
+            None if self.is_opaque() => None,
             None => change_counter(&self.connection),
         }
+    }
+
+    /// Whether nothing tells which commits there were: there is a log, and its index cannot be mapped, or the file was
+    /// opened as one that nobody changes.
+    pub(crate) fn is_opaque(&self) -> bool {
+        *self.is_opaque.get_or_init(|| {
+            let mode = || self.connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
+            let has_log = || mode().is_ok_and(|mode: String| mode == "wal");
+            self.unchanged.is_some() || (self.header().is_none() && has_log())
+        })
+    }
+
+    /// Whether the file was opened as one that nobody changes, and somebody has changed it.
+    #[inline]
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.unchanged.as_ref().is_some_and(Unchanged::is_over)
     }
 }
 
@@ -105,6 +138,20 @@ impl<C> Deref for PooledConnection<C> {
     fn deref(&self) -> &Connection {
         &self.connection
     }
+}
+
+/// The name with which SQLite opens a database as one that nobody changes.
+fn immutable_uri(database: &Path) -> PathBuf {
+    let mut uri = "file:".to_owned();
+    for &byte in plain_name(database).as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b':' => uri.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => uri.push(byte.into()),
+            _ => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri.into()
 }
 
 /// The path as SQLite takes it for a file name. It would take a name that begins with `file:` for a URI.

@@ -28,6 +28,13 @@ pub enum Error {
     /// Another SQLite library in this process has the database open: their locks do not exclude
     /// each other, and to go on could destroy the database.
     OpenedByAnother(PathBuf),
+    /// The directory cannot be written, for want of permission or because its file system is mounted so.
+    ReadOnly {
+        /// Which.
+        directory: PathBuf,
+        /// What else there is to say, or nothing.
+        why: &'static str,
+    },
     /// The value is not a number that can be counted with.
     NotANumber,
     /// The sum does not fit 64 bits.
@@ -64,6 +71,15 @@ impl Error {
     /// Whether SQLite found the disk full.
     pub(crate) fn is_disk_full(&self) -> bool {
         matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+
+    /// Whether SQLite would have had to write.
+    #[must_use]
+    pub fn needs_to_write(&self) -> bool {
+        matches!(
+            self.sqlite_code().map(|code| code & 0xff),
+            Some(ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN)
+        )
     }
 
     /// Whether what the call was to write may be stored.
@@ -138,6 +154,9 @@ impl fmt::Display for Error {
                  the two do not see each other's locks; close it there, or use one of them in another process",
                 path.display()
             ),
+            Self::ReadOnly { directory, why } => {
+                write!(f, "the cache directory {} cannot be written{why}", directory.display())
+            }
             Self::NotANumber => write!(f, "the value is not a number"),
             Self::Overflow => write!(f, "the sum does not fit 64 bits"),
             Self::NoSum => write!(f, "the sum is not a number (NaN), which cannot be counted with"),

@@ -14,6 +14,10 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The names of the policies of the format.
+    pub const NAMES: [&str; 4] =
+        ["none", "least-recently-stored", "least-recently-used", "least-frequently-used"];
+
     /// Returns a policy made of these fragments.
     #[must_use]
     pub fn new(init: Option<&str>, get: Option<&str>, cull: Option<&str>) -> Self {
@@ -21,8 +25,7 @@ impl Policy {
         Self { init: owned(init), get: owned(get), cull: owned(cull) }
     }
 
-    /// Returns one of the four policies of the format: `none`, `least-recently-stored`,
-    /// `least-recently-used`, `least-frequently-used`. Returns `None` for any other name.
+    /// Returns one of [`Policy::NAMES`]. Returns `None` for any other name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let by = |column: &str, get| {

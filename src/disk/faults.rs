@@ -19,7 +19,10 @@ pub enum On {
     /// The write-ahead log.
     #[cfg(feature = "fault-injection")]
     Log,
-    /// The database of leases, its journal or its log.
+    /// The index of the log, which processes share.
+    #[cfg(feature = "fault-injection")]
+    Index,
+    /// The database of leases, its journal, its log or the index of that.
     Gates,
     /// A file that SQLite deletes by itself: of a statement, or of VACUUM.
     #[cfg(feature = "fault-injection")]
@@ -41,6 +44,12 @@ pub enum Call {
     Write,
     /// Waits until it is on the disk.
     Sync,
+    /// Maps it into memory, and makes it longer.
+    #[cfg(feature = "fault-injection")]
+    Map,
+    /// Locks a part of it.
+    #[cfg(feature = "fault-injection")]
+    Lock,
     /// Makes it shorter.
     #[cfg(feature = "fault-injection")]
     Truncate,
@@ -73,7 +82,7 @@ pub(crate) fn synchronize(file: &File) -> io::Result<()> {
 }
 
 #[cfg(feature = "fault-injection")]
-pub use plan::{Fault, Outcome, start, stop};
+pub use plan::{Fault, Outcome, is_reached, start, stop};
 #[cfg(feature = "fault-injection")]
 pub(crate) use plan::{Verdict, ask, reach, synchronize, write_all};
 
@@ -127,6 +136,12 @@ mod plan {
         *plan() = Some(Plan { fault, outcome: Outcome::default() });
     }
 
+    /// Whether the point of the fault was reached.
+    #[must_use]
+    pub fn is_reached() -> bool {
+        plan().as_ref().is_some_and(|plan| plan.outcome.is_reached)
+    }
+
     /// Ends the faults. Returns what was seen since [`start`].
     #[must_use]
     pub fn stop() -> Outcome {
@@ -168,9 +183,9 @@ mod plan {
     /// was removed, too.
     fn needs_room(on: On, call: Call) -> bool {
         match call {
-            Call::Create | Call::Write => true,
+            Call::Create | Call::Write | Call::Map => true,
             Call::Sync => !matches!(on, On::Journal | On::Directory),
-            Call::Truncate | Call::Rename | Call::Unlink => false,
+            Call::Truncate | Call::Rename | Call::Unlink | Call::Lock => false,
         }
     }
 

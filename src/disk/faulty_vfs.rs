@@ -5,7 +5,9 @@
 //! before. Nothing is really synchronized: a process that ends does not take the system's memory of the file with it,
 //! and the power is never cut here.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
@@ -13,6 +15,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use rusqlite::ffi;
 
 use crate::faults::{Call, On, Verdict, ask};
+use crate::power_loss;
 
 /// The exit status of a process that was ended at a point.
 const STATUS: c_int = 86;
@@ -35,6 +38,28 @@ unsafe impl Send for Methods {}
 
 /// The tables that were made. There are a few: one for each kind of file.
 static TABLES: Mutex<Vec<&'static Methods>> = Mutex::new(Vec::new());
+
+/// The names of open files, by the addresses that SQLite gives them.
+static NAMES: Mutex<Option<HashMap<usize, PathBuf>>> = Mutex::new(None);
+
+/// The path that SQLite gives for a file.
+///
+/// # Safety
+///
+/// The name ends with a zero.
+unsafe fn path_of(name: *const c_char) -> PathBuf {
+    // SAFETY: see above, and text from the system is text for it.
+    let name = unsafe { OsStr::from_encoded_bytes_unchecked(CStr::from_ptr(name).to_bytes()) };
+    Path::new(name).to_owned()
+}
+
+/// Does something with the name of an open file; nothing with one that has none.
+fn named(file: *mut ffi::sqlite3_file, call: impl FnOnce(&Path)) {
+    let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = names.as_ref().and_then(|names| names.get(&file.addr())) {
+        call(path);
+    }
+}
 
 /// Makes the file system with faults the default one.
 pub(crate) fn install() {
@@ -78,6 +103,8 @@ fn table(original: &'static ffi::sqlite3_io_methods, on: On) -> &'static Methods
         xWrite: Some(write),
         xSync: Some(sync),
         xTruncate: Some(truncate),
+        xShmMap: original.xShmMap.and(Some(map)),
+        xShmLock: original.xShmLock.and(Some(lock)),
         ..*original
     };
     let made: &'static Methods = Box::leak(Box::new(Methods { asking, original, on }));
@@ -124,6 +151,14 @@ unsafe extern "C" fn open(
         let original = ORIGINAL.load(Ordering::Acquire);
         let Some(open) = (*original).xOpen else { return ffi::SQLITE_CANTOPEN };
         let code = open(original, name, file, flags, out);
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = names.get_or_insert_default();
+        names.remove(&file.addr());
+        if code == ffi::SQLITE_OK && !name.is_null() && flags & ffi::SQLITE_OPEN_DELETEONCLOSE == 0 {
+            let path = path_of(name);
+            power_loss::opened(&path);
+            names.insert(file.addr(), path);
+        }
         if let Some(methods) = (*file).pMethods.as_ref() {
             (*file).pMethods = &raw const table(methods, on).asking;
         }
@@ -159,11 +194,17 @@ unsafe extern "C" fn delete(_vfs: *mut ffi::sqlite3_vfs, name: *const c_char, di
             }
         }
         let code = (*original).xDelete.map_or(ffi::SQLITE_IOERR_DELETE, |delete| delete(original, name, 0));
+        if code == ffi::SQLITE_OK {
+            power_loss::deleted(&path_of(name), false);
+        }
         if code != ffi::SQLITE_OK || directory == 0 {
             return code;
         }
         match ask(On::Directory, Call::Sync) {
-            Verdict::Go => code,
+            Verdict::Go => {
+                power_loss::deleted(&path_of(name), true);
+                code
+            }
             Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_DIR_FSYNC,
             Verdict::Exit => end_process(),
         }
@@ -194,7 +235,13 @@ unsafe extern "C" fn write(
         let methods = methods_of(file);
         let Some(write) = methods.original.xWrite else { return ffi::SQLITE_IOERR_WRITE };
         match ask(methods.on, Call::Write) {
-            Verdict::Go => write(file, bytes, length, offset),
+            Verdict::Go => {
+                if let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) {
+                    let bytes = std::slice::from_raw_parts(bytes.cast::<u8>(), length);
+                    named(file, |path| power_loss::wrote(path, offset, bytes));
+                }
+                write(file, bytes, length, offset)
+            }
             Verdict::Fail => ffi::SQLITE_IOERR_WRITE,
             Verdict::Full => {
                 write(file, bytes, length / 2, offset);
@@ -214,7 +261,10 @@ unsafe extern "C" fn write(
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
     // SAFETY: the file is one of ours.
     match ask(unsafe { methods_of(file) }.on, Call::Sync) {
-        Verdict::Go => ffi::SQLITE_OK,
+        Verdict::Go => {
+            named(file, power_loss::synchronized);
+            ffi::SQLITE_OK
+        }
         // SQLite's own file system says no more where the disk is full.
         Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_FSYNC,
         Verdict::Exit => end_process(),
@@ -230,9 +280,63 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_i
         let methods = methods_of(file);
         match ask(methods.on, Call::Truncate) {
             Verdict::Go => {
+                if let Ok(size) = usize::try_from(size) {
+                    named(file, |path| power_loss::truncated(path, size));
+                }
                 methods.original.xTruncate.map_or(ffi::SQLITE_IOERR_TRUNCATE, |truncate| truncate(file, size))
             }
             Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_TRUNCATE,
+            Verdict::Exit => end_process(),
+        }
+    }
+}
+
+/// What the index of a database's log counts as.
+fn index_of(methods: &Methods) -> On {
+    if methods.on == On::Gates { On::Gates } else { On::Index }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn map(
+    file: *mut ffi::sqlite3_file,
+    piece: c_int,
+    length: c_int,
+    extend: c_int,
+    out: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: the file is one of ours; the original takes SQLite's arguments.
+    unsafe {
+        let methods = methods_of(file);
+        match ask(index_of(methods), Call::Map) {
+            Verdict::Go => methods
+                .original
+                .xShmMap
+                .map_or(ffi::SQLITE_IOERR_SHMMAP, |map| map(file, piece, length, extend, out)),
+            Verdict::Fail => ffi::SQLITE_IOERR_SHMMAP,
+            Verdict::Full => ffi::SQLITE_IOERR_SHMSIZE,
+            Verdict::Exit => end_process(),
+        }
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {
+    // SAFETY: the file is one of ours; the original takes SQLite's arguments.
+    unsafe {
+        let methods = methods_of(file);
+        // To unlock does not fail.
+        let verdict =
+            if flags & ffi::SQLITE_SHM_LOCK == 0 { Verdict::Go } else { ask(index_of(methods), Call::Lock) };
+        match verdict {
+            Verdict::Go => methods
+                .original
+                .xShmLock
+                .map_or(ffi::SQLITE_IOERR_SHMLOCK, |lock| lock(file, offset, count, flags)),
+            Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_SHMLOCK,
             Verdict::Exit => end_process(),
         }
     }

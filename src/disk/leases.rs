@@ -216,7 +216,8 @@ impl DiskStore {
         match self.ask(key, token, &terms, patience) {
             Ok(Some(answer)) => Ok(answer),
             // A directory that is only read, for instance.
-            Ok(None) | Err(Error::Sqlite(_) | Error::NoLock(_) | Error::File { .. }) => {
+            Ok(None)
+            | Err(Error::Sqlite(_) | Error::NoLock(_) | Error::File { .. } | Error::ReadOnly { .. }) => {
                 Ok(Leased::Unavailable)
             }
             Err(error) => Err(error),

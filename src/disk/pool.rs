@@ -12,7 +12,8 @@
 //! transaction (`T`).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
@@ -33,12 +34,41 @@ const HEAD_START: Duration = Duration::from_millis(2);
 /// How long the rollback for a thread that has ended waits for locks. It needs none in most cases.
 const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
 
+/// Names a transaction. No other one has the same name, in any store of any process that a fork has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionId {
+    process: u32,
+    number: u64,
+}
+
+impl TransactionId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { process: process::id(), number: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Whether the transaction is one of this process, and not of the one that it was forked from.
+    #[must_use]
+    pub fn is_of_this_process(self) -> bool {
+        self.process == process::id()
+    }
+}
+
+/// What a connection in a transaction has besides.
+struct Within<T> {
+    id: TransactionId,
+    /// How many blocks of its thread have been entered and not left.
+    depth: usize,
+    /// Whether it was rolled back because one of its blocks will never be left.
+    is_lost: bool,
+    data: T,
+}
+
 /// A transaction between two calls of its thread.
 struct Transaction<C, T> {
     owner: ThreadId,
     connection: PooledConnection<C>,
-    depth: usize,
-    data: T,
+    within: Within<T>,
 }
 
 /// A writer that sleeps until it is its turn.
@@ -57,6 +87,10 @@ struct State<C, T> {
     queue: VecDeque<Waiting>,
     next: u64,
     transaction: Option<Transaction<C, T>>,
+    /// The transaction that is open, also while a call of its thread has it.
+    open: Option<TransactionId>,
+    /// How many blocks of the open transaction will never be left, as far as that is not yet done to it.
+    dropped: usize,
     /// Data of transactions whose threads have ended.
     abandoned: Vec<T>,
     /// The file of the database. Connections to another one are closed: it was replaced while they were open.
@@ -79,8 +113,8 @@ pub(crate) struct Checkout<'a, C, T> {
     pool: &'a Pool<C, T>,
     /// Present until the checkout is dropped.
     connection: Option<PooledConnection<C>>,
-    /// Depth and data of the thread's transaction, if the connection belongs to it.
-    within: Option<(usize, T)>,
+    /// The thread's transaction, if the connection belongs to it.
+    within: Option<Within<T>>,
     /// Whether this thread has the turn to write, and no transaction to keep it for.
     writes: bool,
 }
@@ -97,11 +131,13 @@ impl<C, T> Checkout<'_, C, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::TransactionLost`] if SQLite has rolled the transaction back.
+    /// [`Error::TransactionLost`] if the transaction has been rolled back, by SQLite or by [`Pool::abandon`].
     pub(crate) fn transaction(&mut self) -> Result<Option<(&PooledConnection<C>, &mut T)>> {
         match (&self.connection, &mut self.within) {
-            (Some(connection), Some(_)) if connection.is_autocommit() => Err(Error::TransactionLost),
-            (Some(connection), Some((_, data))) => Ok(Some((connection, data))),
+            (Some(connection), Some(within)) if within.is_lost || connection.is_autocommit() => {
+                Err(Error::TransactionLost)
+            }
+            (Some(connection), Some(within)) => Ok(Some((connection, &mut within.data))),
             _ => Ok(None),
         }
     }
@@ -111,30 +147,32 @@ impl<C, T> Checkout<'_, C, T> {
     /// # Errors
     ///
     /// [`Error::ThreadEnds`] if the thread can no longer say when it has ended.
-    pub(crate) fn begin(&mut self, pool: &Arc<Pool<C, T>>, data: T) -> Result<()>
+    pub(crate) fn begin(&mut self, pool: &Arc<Pool<C, T>>, data: T) -> Result<TransactionId>
     where
         C: Send + 'static,
         T: Send + 'static,
     {
         thread_end::watch(pool)?;
-        self.within = Some((1, data));
+        let id = TransactionId::next();
+        self.within = Some(Within { id, depth: 1, is_lost: false, data });
+        self.pool.lock().open = Some(id);
         self.pool.has_transaction.store(true, Ordering::Release);
         self.writes = false;
-        Ok(())
+        Ok(id)
     }
 
-    /// Enters one more level of the transaction.
-    pub(crate) fn enter(&mut self) {
-        if let Some((depth, _)) = &mut self.within {
-            *depth += 1;
-        }
+    /// Enters one more level of the transaction, if the connection belongs to one.
+    pub(crate) fn enter(&mut self) -> Option<TransactionId> {
+        let within = self.within.as_mut()?;
+        within.depth += 1;
+        Some(within.id)
     }
 
     /// Leaves one level of the transaction, unless it is the outermost. Returns whether it did.
     pub(crate) fn leave_inner(&mut self) -> bool {
         match &mut self.within {
-            Some((depth, _)) if *depth > 1 => {
-                *depth -= 1;
+            Some(within) if within.depth > 1 => {
+                within.depth -= 1;
                 true
             }
             _ => false,
@@ -143,10 +181,11 @@ impl<C, T> Checkout<'_, C, T> {
 
     /// Leaves the transaction, which the caller has ended, or is to end before it drops the checkout.
     pub(crate) fn leave(&mut self) -> Option<T> {
-        let (_, data) = self.within.take()?;
+        let within = self.within.take()?;
+        self.pool.lock().has_no_transaction();
         self.pool.has_transaction.store(false, Ordering::Release);
         self.writes = true;
-        Some(data)
+        Some(within.data)
     }
 
     /// Lets the next writer write after a transaction, but keeps the connection. Writes the log back if it has grown.
@@ -166,13 +205,17 @@ impl<C, T> Drop for Checkout<'_, C, T> {
         let Some(connection) = self.connection.take() else { return };
         let within = self.within.take();
         // A connection that a panic left in the middle of a transaction is closed, which rolls it back.
-        let usable = within.is_some() || connection.is_autocommit();
+        let usable = within.is_some() || (connection.is_autocommit() && !connection.is_outdated());
         let mut broken = None;
         let mut state = self.pool.lock();
         let usable = usable && (state.file.is_none() || connection.file() == state.file);
-        if let Some((depth, data)) = within {
-            let owner = thread::current().id();
-            state.transaction = Some(Transaction { owner, connection, depth, data });
+        if let Some(within) = within {
+            let transaction = Transaction { owner: thread::current().id(), connection, within };
+            if state.dropped > 0 && !state.paused {
+                drop(state);
+                return self.pool.undo(transaction, 0);
+            }
+            state.transaction = Some(transaction);
         } else if usable {
             state.idle.push(connection);
         } else {
@@ -180,6 +223,13 @@ impl<C, T> Drop for Checkout<'_, C, T> {
         }
         self.pool.returned(state, self.writes);
         drop(broken);
+    }
+}
+
+impl<C, T> State<C, T> {
+    fn has_no_transaction(&mut self) {
+        self.open = None;
+        self.dropped = 0;
     }
 }
 
@@ -192,6 +242,8 @@ impl<C, T> Default for Pool<C, T> {
             queue: VecDeque::new(),
             next: 0,
             transaction: None,
+            open: None,
+            dropped: 0,
             abandoned: Vec::new(),
             file: None,
             paused: false,
@@ -261,7 +313,7 @@ impl<C, T> Pool<C, T> {
         let me = thread::current().id();
         let mine = state.transaction.take_if(|transaction| transaction.owner == me)?;
         state.in_use += 1;
-        let within = Some((mine.depth, mine.data));
+        let within = Some(mine.within);
         Some(Checkout { pool: self, connection: Some(mine.connection), within, writes: false })
     }
 
@@ -352,6 +404,64 @@ impl<C, T> Pool<C, T> {
         self.lock().transaction.as_ref().is_some_and(|transaction| transaction.owner == me)
     }
 
+    /// Undoes a transaction one of whose blocks will never be left, and leaves one level of it. If its thread has entered
+    /// others, it finds the transaction lost until it has left them. Nothing happens where the transaction is over, or
+    /// is that of the process that this one was forked from.
+    ///
+    /// It waits for nothing: a call of the thread that has the transaction undoes it when it ends, and so does the end
+    /// of a fork.
+    pub(crate) fn abandon(&self, id: TransactionId) {
+        if !id.is_of_this_process() {
+            return;
+        }
+        let mut state = self.lock();
+        if state.open != Some(id) {
+            return;
+        }
+        state.dropped += 1;
+        self.undo_if_dropped(state);
+    }
+
+    /// Undoes the transaction that lies between two calls, if it is to be undone.
+    fn undo_if_dropped(&self, mut state: MutexGuard<'_, State<C, T>>) {
+        if state.dropped == 0 || state.paused {
+            return;
+        }
+        if let Some(transaction) = state.transaction.take() {
+            state.in_use += 1;
+            drop(state);
+            self.undo(transaction, 0);
+        }
+    }
+
+    /// Rolls a transaction back, and leaves `levels` of it besides those whose blocks were dropped. It counts as in use.
+    fn undo(&self, mut transaction: Transaction<C, T>, levels: usize) {
+        {
+            let _patience = Patience::of(PATIENCE_TO_ROLL_BACK);
+            roll_back(&transaction.connection);
+        }
+        let mut broken = None;
+        let mut state = self.lock();
+        let levels = levels.saturating_add(std::mem::take(&mut state.dropped));
+        transaction.within.depth = transaction.within.depth.saturating_sub(levels);
+        transaction.within.is_lost = true;
+        if transaction.within.depth > 0 {
+            state.transaction = Some(transaction);
+            return self.returned(state, false);
+        }
+        let Transaction { connection, within, .. } = transaction;
+        state.abandoned.push(within.data);
+        state.has_no_transaction();
+        self.has_transaction.store(false, Ordering::Release);
+        if connection.is_autocommit() && (state.file.is_none() || connection.file() == state.file) {
+            state.idle.push(connection);
+        } else {
+            broken = Some(connection);
+        }
+        self.returned(state, true);
+        drop(broken);
+    }
+
     /// Takes the data of transactions that were rolled back because their threads have ended.
     pub(crate) fn take_abandoned(&self) -> Vec<T> {
         std::mem::take(&mut self.lock().abandoned)
@@ -400,6 +510,8 @@ impl<C, T> Pool<C, T> {
         self.changed.notify_all();
         if state.writer.is_none() {
             Self::wake_next_writer(state);
+        } else {
+            self.undo_if_dropped(state);
         }
     }
 
@@ -427,22 +539,7 @@ impl<C: Send, T: Send> OnThreadEnd for Pool<C, T> {
         };
         state.in_use += 1;
         drop(state);
-        let Transaction { connection, data, .. } = transaction;
-        {
-            let _patience = Patience::of(PATIENCE_TO_ROLL_BACK);
-            roll_back(&connection);
-        }
-        let mut broken = None;
-        let mut state = self.lock();
-        state.abandoned.push(data);
-        self.has_transaction.store(false, Ordering::Release);
-        if connection.is_autocommit() {
-            state.idle.push(connection);
-        } else {
-            broken = Some(connection);
-        }
-        self.returned(state, true);
-        drop(broken);
+        self.undo(transaction, usize::MAX);
     }
 }
 

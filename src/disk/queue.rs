@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rusqlite::OptionalExtension;
 use rusqlite::types::{Value, ValueRef};
+use rusqlite::{OptionalExtension, Row};
 
 use crate::error::{Error, Result};
 use crate::evict::Incoming;
@@ -120,6 +120,19 @@ impl DiskStore {
         patience: Duration,
     ) -> Result<Written<Option<(OwnedKey, Entry)>>> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
+        if !take && self.is_read_only() {
+            // Nothing can be deleted on the way.
+            let sql = side
+                .sql()
+                .replace("AND raw = 1", "AND raw = 1 AND (expire_time IS NULL OR expire_time >= ?3)");
+            let found: Option<(Owned, Entry)> = self.read(patience, |connection| {
+                let mut select = connection.prepare_cached(&sql)?;
+                let read = |row: &Row<'_>| Ok((row.get(7)?, Entry::from_row(row)?));
+                Ok(select.query_row((&low, &high, now), read).optional()?)
+            })?;
+            let result = found.map(|(Owned(datum), entry)| (OwnedKey { datum, raw: true }, entry));
+            return Ok(Written { result, commit: None });
+        }
         self.write(patience, |connection, effects| {
             loop {
                 let mut select = connection.prepare_cached(side.sql())?;

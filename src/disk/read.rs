@@ -73,7 +73,7 @@ impl DiskStore {
     ///
     /// [`Error::Busy`](crate::Error::Busy) only where reads write; the database cannot be read.
     pub fn value(&self, key: Key<'_>, now: f64, rules: &Rules, patience: Duration) -> Result<Option<Entry>> {
-        if rules.reads_write() {
+        if rules.reads_write() && !self.is_read_only() {
             return self.get(key, now, rules, patience);
         }
         self.read(patience, |connection| {
@@ -88,7 +88,7 @@ impl DiskStore {
     ///
     /// [`Error::Busy`](crate::Error::Busy) only where reads write; the database cannot be read.
     pub fn get(&self, key: Key<'_>, now: f64, rules: &Rules, patience: Duration) -> Result<Option<Entry>> {
-        if !rules.reads_write() {
+        if !rules.reads_write() || self.is_read_only() {
             return self.read(patience, |connection| find(connection, key, now));
         }
         let written = self.write(patience, |connection, effects| {
@@ -115,7 +115,7 @@ impl DiskStore {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn count_as_miss(&self, rules: &Rules, patience: Duration) -> Result<()> {
-        if !rules.statistics {
+        if !rules.statistics || self.is_read_only() {
             return Ok(());
         }
         self.write(patience, |connection, effects| {
@@ -232,6 +232,9 @@ impl DiskStore {
             "SELECT rowid, expire_time, tag, size, mode, filename, value, key, raw \
              FROM Cache ORDER BY rowid LIMIT 1"
         };
+        if self.is_read_only() {
+            return self.peek_row_only(last, now, patience).map(|result| Written { result, commit: None });
+        }
         self.write(patience, |connection, effects| {
             loop {
                 let mut select = connection.prepare_cached(sql)?;
@@ -251,6 +254,20 @@ impl DiskStore {
         })
     }
 
+    /// The same where nothing can be deleted.
+    fn peek_row_only(&self, last: bool, now: f64, patience: Duration) -> Result<Option<(OwnedKey, Entry)>> {
+        let order = if last { "DESC" } else { "ASC" };
+        let sql = format!(
+            "SELECT rowid, expire_time, tag, size, mode, filename, value, key, raw FROM Cache \
+             WHERE expire_time IS NULL OR expire_time >= ? ORDER BY rowid {order} LIMIT 1"
+        );
+        self.read(patience, |connection| {
+            let mut select = connection.prepare_cached(&sql)?;
+            let read = |row: &rusqlite::Row<'_>| Ok((OwnedKey::from_row(row, 7)?, Entry::from_row(row)?));
+            Ok(select.query_row([now], read).optional()?)
+        })
+    }
+
     /// Deletes a row whose file is gone, unless the row has been written again. A row without a valid name is deleted in
     /// any case.
     ///
@@ -258,6 +275,9 @@ impl DiskStore {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn forget(&self, entry: &Entry, patience: Duration) -> Result<Written<()>> {
+        if self.is_read_only() {
+            return Ok(Written { result: (), commit: None });
+        }
         self.write(patience, |connection, effects| {
             let mut delete = connection
                 .prepare_cached("DELETE FROM Cache WHERE rowid = ?1 AND (filename IS ?2 OR ?2 = '')")?;

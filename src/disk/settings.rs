@@ -21,12 +21,21 @@ impl DiskStore {
         retry_while_busy(patience, || self.read(patience, |connection| settings(connection)))
     }
 
-    /// Creates the tables, and writes the settings that differ. Writes nothing if everything is there already.
+    /// Creates the tables, and writes the settings that differ. Writes nothing if everything is there already, and
+    /// nothing in a directory that cannot be written and has the tables.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn create(&self, settings: &[(String, Value)], policy: &Policy, patience: Duration) -> Result<()> {
+        if self.is_read_only() {
+            let is_there = retry_while_busy(patience, || {
+                self.read(patience, |connection| {
+                    Ok(schema::has(connection, "Settings")? && schema::has(connection, "Cache")?)
+                })
+            })?;
+            return if is_there { Ok(()) } else { self.require_writable() };
+        }
         retry_while_busy(patience, || {
             self.read(patience, |connection| {
                 for (key, value) in settings {

@@ -1,9 +1,8 @@
 //! A cache directory: opening it, transactions, and how every call reaches the database.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -16,12 +15,12 @@ use crate::evict::Forecast;
 use crate::files;
 use crate::gates::Gates;
 use crate::patience::Patience;
-use crate::pool::{Checkout, Pool, roll_back};
+use crate::pool::{Checkout, Pool, TransactionId, roll_back};
 use crate::read::Lookups;
+use crate::read_only::{self, Access, UNKNOWN};
 use crate::settings::{set_pragma, settings};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
-use crate::thread_end::OnThreadEnd;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::version::{Version, change_counter};
 
@@ -56,7 +55,9 @@ pub(crate) type Link = PooledConnection<Lookups>;
 pub struct DiskStore {
     pub(crate) directory: PathBuf,
     pub(crate) pool: Arc<Pool<Lookups, TransactionEffects>>,
-    database: PathBuf,
+    pub(crate) database: PathBuf,
+    /// What this process may do with the directory, as far as it has looked: a number of [`read_only::ACCESS`], else more.
+    pub(crate) access: AtomicU8,
     remove: Remove,
     pub(crate) gates: Gates,
     pub(crate) page_size: OnceLock<i64>,
@@ -90,6 +91,7 @@ impl DiskStore {
             database: directory.join(DATABASE),
             pool: Arc::default(),
             gates: Gates::beside(&directory.join(DATABASE)),
+            access: AtomicU8::new(UNKNOWN),
             remove,
             page_size: OnceLock::new(),
             tracker: CommitTracker::default(),
@@ -139,14 +141,24 @@ impl DiskStore {
     }
 
     pub(crate) fn connect(&self) -> Result<Link> {
-        let connection = Link::open(&self.database)?;
+        let access = self.access();
+        let is_read_only = access != Access::Write;
+        let connection = if is_read_only {
+            read_only::open(&self.directory, &self.database, access)?
+        } else {
+            Link::open(&self.database)?
+        };
         if let Some(file) = connection.file() {
             self.file.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(file);
         }
         // `TransactionEffects` keeps the counters.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {
-            set_pragma(&connection, &key, &value)?;
+            let set = set_pragma(&connection, &key, &value);
+            // Some of them write.
+            if !is_read_only {
+                set?;
+            }
         }
         Ok(connection)
     }
@@ -155,8 +167,26 @@ impl DiskStore {
     pub(crate) fn read<R>(&self, patience: Duration, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
         self.look_for_another_file();
         let _patience = Patience::of(patience);
-        let checkout = self.pool.reader(|| self.connect())?;
-        step(checkout.connection())
+        let checkout = self.reader()?;
+        let done = step(checkout.connection());
+        Self::is_of_one_state(&checkout)?;
+        done
+    }
+
+    fn reader(&self) -> Result<Checkout<'_, Lookups, TransactionEffects>> {
+        loop {
+            let checkout = self.pool.reader(|| self.connect())?;
+            // Where it is, dropping it closes it.
+            if !checkout.connection().is_outdated() {
+                return Ok(checkout);
+            }
+        }
+    }
+
+    /// Fails, so that the call is repeated, where somebody has changed what was read as a file that nobody changes.
+    #[inline]
+    fn is_of_one_state(checkout: &Checkout<'_, Lookups, TransactionEffects>) -> Result<()> {
+        if checkout.connection().is_outdated() { Err(Error::Busy) } else { Ok(()) }
     }
 
     /// Runs `step` in a transaction: the thread's, or one of its own.
@@ -166,13 +196,14 @@ impl DiskStore {
         step: impl FnOnce(&Connection, &mut TransactionEffects) -> Result<R>,
     ) -> Result<Written<R>> {
         self.look_for_another_file();
+        self.require_writable()?;
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if let Some((connection, effects)) = checkout.transaction()? {
             let result = effects.whole(connection, |effects| step(connection, effects))?;
             return Ok(Written { result, commit: None });
         }
-        let mut effects = self.begin_on(checkout.connection())?;
+        let mut effects = self.begin_on(checkout.connection()).map_err(|error| self.explained(error))?;
         let done = step(checkout.connection(), &mut effects);
         let done = done.and_then(|result| {
             let commit = Some(self.commit_on(checkout.connection(), &mut effects)?);
@@ -186,7 +217,7 @@ impl DiskStore {
             Vec::new()
         };
         self.after(checkout, &unneeded);
-        done
+        done.map_err(|error| self.explained(error))
     }
 
     /// Runs `step`, which reads counters.
@@ -197,11 +228,13 @@ impl DiskStore {
     ) -> Result<R> {
         self.look_for_another_file();
         let _patience = Patience::of(patience);
-        let mut checkout = self.pool.reader(|| self.connect())?;
+        let mut checkout = self.reader()?;
         if let Some((connection, effects)) = checkout.transaction()? {
             effects.write_counters(connection)?;
         }
-        step(checkout.connection())
+        let done = step(checkout.connection());
+        Self::is_of_one_state(&checkout)?;
+        done
     }
 
     fn begin_on(&self, connection: &Link) -> Result<TransactionEffects> {
@@ -279,20 +312,22 @@ impl DiskStore {
     }
 
     /// Begins a transaction of this thread, or enters one more level of it. If the thread ends without ending the
-    /// transaction, it is rolled back.
+    /// transaction, it is rolled back. Returns the name of the transaction.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] after `patience`; [`Error::TransactionLost`]; errors of SQLite.
-    pub fn begin(&self, patience: Duration) -> Result<()> {
+    pub fn begin(&self, patience: Duration) -> Result<TransactionId> {
         self.look_for_another_file();
+        self.require_writable()?;
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
-        if checkout.transaction()?.is_some() {
-            checkout.enter();
-            return Ok(());
+        if checkout.transaction()?.is_some()
+            && let Some(id) = checkout.enter()
+        {
+            return Ok(id);
         }
-        let effects = self.begin_on(checkout.connection())?.of_block();
+        let effects = self.begin_on(checkout.connection()).map_err(|error| self.explained(error))?.of_block();
         checkout.begin(&self.pool, effects)
     }
 
@@ -358,11 +393,11 @@ impl DiskStore {
         self.pool.has_transaction()
     }
 
-    /// Rolls back the transaction of another thread, between two of its calls. Nothing happens where it has none.
-    ///
-    /// For a block that is left on another thread than it was entered on: nobody else would end it.
-    pub fn abandon(&self, owner: ThreadId) {
-        self.pool.thread_ends(owner);
+    /// Undoes the transaction `id`, and leaves one level of it, for a block that nobody will leave: it was dropped, or it
+    /// is left on another thread than it was entered on. The other levels fail with [`Error::TransactionLost`] until
+    /// their thread has left them. Nothing happens where the transaction is over or another process's.
+    pub fn abandon(&self, id: TransactionId) {
+        self.pool.abandon(id);
         self.remove_abandoned();
     }
 
@@ -398,7 +433,8 @@ impl DiskStore {
     /// The generation that holds from now on, a new one if somebody else has committed. What is read after this call
     /// is current as long as [`DiskStore::generation`] returns the same number, but for writes through this store.
     ///
-    /// `None` while a commit of this store is taking effect, for some microseconds: what is read now may not be kept.
+    /// `None` while a commit of this store is taking effect, for some microseconds: what is read now may not be kept. `None`
+    /// too where nothing tells which commits there were, as in some directories that cannot be written.
     ///
     /// # Errors
     ///
@@ -413,7 +449,7 @@ impl DiskStore {
         {
             return Ok(observed);
         }
-        Ok(self.tracker.observe_at(self.version_of_file(patience)?))
+        Ok(self.version_of_file(patience)?.and_then(|version| self.tracker.observe_at(version)))
     }
 
     /// A number that no other store of this process has, and that changes whenever this one is closed and used again.
@@ -437,7 +473,7 @@ impl DiskStore {
         {
             return Ok(version);
         }
-        self.version_of_file(patience)
+        self.version_of_file(patience)?.ok_or(Error::Sqlite(rusqlite::Error::QueryReturnedNoRows))
     }
 
     /// The version, if it can be told without opening a connection, without asking SQLite, and without waiting.
@@ -451,7 +487,7 @@ impl DiskStore {
     fn publish_header(&self, patience: Duration) -> Result<bool> {
         let _patience = Patience::of(patience);
         let mut watch = self.watch();
-        if watch.is_none() {
+        if watch.as_ref().is_none_or(Link::is_outdated) {
             let connection = self.connect()?;
             // Opens the log, and with it the index, if there is one.
             connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(()))?;
@@ -463,16 +499,19 @@ impl DiskStore {
         Ok(watch.as_ref().is_some_and(|connection| connection.header().is_some()))
     }
 
-    /// The counter in the database's file, read under a lock.
-    fn version_of_file(&self, patience: Duration) -> Result<Version> {
+    /// The counter in the database's file, read under a lock. `None` where it does not tell which commits there were.
+    fn version_of_file(&self, patience: Duration) -> Result<Option<Version>> {
         self.read(patience, |connection| {
             let unread = || Error::Sqlite(rusqlite::Error::QueryReturnedNoRows);
-            if !connection.is_autocommit() {
-                return connection.version().ok_or_else(unread);
+            if connection.is_opaque() {
+                return Ok(None);
+            }
+            if !connection.is_autocommit() || connection.header().is_some() {
+                return connection.version().ok_or_else(unread).map(Some);
             }
             let reading = connection.unchecked_transaction()?;
             reading.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(()))?;
-            change_counter(&reading).ok_or_else(unread)
+            change_counter(&reading).ok_or_else(unread).map(Some)
         })
     }
 
@@ -481,7 +520,7 @@ impl DiskStore {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stop_watching(&self) {
+    pub(crate) fn stop_watching(&self) {
         let mut watch = self.watch();
         self.tracker.unpublish();
         drop(watch.take());
@@ -492,6 +531,7 @@ impl DiskStore {
         self.stop_watching();
         self.gates.close();
         self.pool.close();
+        self.access.store(UNKNOWN, Ordering::Relaxed);
         self.remove_abandoned();
     }
 

@@ -79,7 +79,9 @@ impl Header {
             }
             let mut piece: *mut c_void = ptr::null_mut();
             let code = methods.xShmMap?(file.as_ptr(), 0, PIECE, 0, (&raw mut piece).cast());
-            if code == ffi::SQLITE_OK { NonNull::new(piece.cast()).map(Self) } else { None }
+            // Where the index can only be read, SQLite says so and maps it nevertheless.
+            let is_mapped = code == ffi::SQLITE_OK || code == ffi::SQLITE_READONLY;
+            if is_mapped { NonNull::new(piece.cast()).map(Self) } else { None }
         }
     }
 

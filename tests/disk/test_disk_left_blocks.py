@@ -1,8 +1,9 @@
-"""Transactions whose `with` block is left on another thread."""
+"""Transactions whose `with` block is left on another thread, or never."""
 
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -84,3 +85,139 @@ def test_an_object_that_is_entered_twice(cache: Any) -> None:
     thread.start()
     thread.join()
     assert ("a" in cache, "b" in cache) == (True, True)
+
+
+def from_another_thread(call: Any) -> Any:
+    """What a call returns there: False where the transaction of this thread keeps it from writing."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+@pytest.mark.parametrize("on", ["this thread", "another thread"])
+def test_a_block_that_is_dropped_without_its_exit(cache: Any, on: str) -> None:
+    """As by a signal's handler that raises in `ExitStack.enter_context`: it is undone, and other writers go on."""
+    blocks = [cache.transact(retry=True)]
+    blocks[0].__enter__()
+    cache["a"] = 1
+    if on == "this thread":
+        blocks.clear()
+        gc.collect()
+    else:
+        from_another_thread(lambda: [blocks.clear(), gc.collect()])
+    assert from_another_thread(lambda: cache.set("b", 1))
+    cache["c"] = 1
+    with cache.transact(retry=True):
+        cache["d"] = 1
+    assert [key in cache for key in "abcd"] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("dropped", ["inner", "outer"])
+def test_one_of_two_nested_blocks_that_is_dropped(cache: Any, dropped: str) -> None:
+    """The other one is lost, and nothing of it is stored; after it the thread is in no transaction."""
+    blocks = {"outer": cache.transact(retry=True), "inner": cache.transact(retry=True)}
+    for name in blocks:
+        blocks[name].__enter__()
+        cache[name] = 1
+    del blocks[dropped]
+    gc.collect()
+    with pytest.raises(RuntimeError, match="rolled back"):
+        cache["lost"] = 1
+    (left,) = blocks.values()
+    with pytest.raises(RuntimeError, match="rolled back"):
+        left.__exit__(None, None, None)
+    assert from_another_thread(lambda: cache.set("b", 1))
+    cache["c"] = 1
+    assert [key in cache for key in ("outer", "inner", "lost", "b", "c")] == [False, False, False, True, True]
+
+
+def test_a_nested_block_that_another_thread_leaves(cache: Any) -> None:
+    """Its thread is still in the block around it, which is lost until it has been left."""
+    begun, ended = threading.Event(), threading.Event()
+    generators: list[Any] = []
+    seen: list[str] = []
+
+    def run() -> None:
+        try:
+            with cache.transact(retry=True):
+                cache["outer"] = 1
+                generators.append(rows(cache))
+                next(generators[0])
+                begun.set()
+                assert ended.wait(30)
+                try:
+                    cache["late"] = 1
+                except RuntimeError as error:
+                    seen.append(str(error))
+        except RuntimeError as error:
+            seen.append(str(error))
+        with cache.transact(retry=True):
+            cache["next"] = 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(30)
+    generators.clear()
+    gc.collect()
+    ended.set()
+    thread.join()
+    assert len(seen) == 2
+    assert all("rolled back" in text for text in seen)
+    assert [key in cache for key in ("outer", "a", "late", "next")] == [False, False, False, True]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("way", ["drop", "leave"])
+def test_a_block_that_a_forked_child_has_a_copy_of(cache: Any, way: str) -> None:
+    """The child ends neither its parent's transaction nor one of its own with it."""
+    block: Any = cache.transact(retry=True)
+    block.__enter__()
+    cache["parent"] = 1
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if way == "drop":
+                del block
+                gc.collect()
+            else:
+                with pytest.raises(RuntimeError, match="parent process's"):
+                    block.__exit__(None, None, None)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    cache["still"] = 1
+    block.__exit__(None, None, None)
+    assert [key in cache for key in ("parent", "still")] == [True, True]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_copied_block_beside_one_of_the_childs_own(cache: Any) -> None:
+    """Threads have the same name in both processes, and the child's transaction is nevertheless another one."""
+    block = cache.transact(retry=True)
+    block.__enter__()
+    go_on, leave = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(leave)
+            os.read(go_on, 1)
+            with cache.transact(retry=True):
+                cache["a"] = 1
+                del block
+                gc.collect()
+                cache["b"] = 1
+            status = 0
+        finally:
+            os._exit(status)
+    block.__exit__(None, None, None)
+    os.close(leave)
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(go_on)
+    assert [key in cache for key in "ab"] == [True, True]

@@ -388,3 +388,59 @@ def test_transactions_of_collections_are_the_caches(tmp_path: Path) -> None:
         deque.append("c")
         raise ZeroDivisionError
     assert (dict(index), list(deque)) == ({"a": 1}, ["a", "b"])
+
+
+def test_a_late_holder_of_a_semaphore_with_a_tag(cache: Any) -> None:
+    """Gives nothing back either: the tag is the user's, so that the time stands under another key."""
+    late, mine = (BoundedSemaphore(cache, "s", 2, expire=seconds, tag="mine") for seconds in (0.05, 60))
+    late.acquire()
+    late.acquire()
+    until(lambda: "s" not in cache)
+    mine.acquire()
+    with pytest.raises(AssertionError, match="un-acquired"):
+        late.release()
+    assert cache.get("s", tag=True) == (1, "mine")
+    mine.acquire()
+    mine.release()
+    mine.release()
+    assert list(cache) == ["s"]
+    assert cache["s"] == 2
+    mine.acquire()
+    assert cache.evict("mine") == 2
+    assert len(cache) == 0
+
+
+INTERRUPTED_RELEASE = """
+import os, signal, subprocess, sys, threading
+from flexcache_rs.disk import BoundedSemaphore, Cache, Lock, RLock
+WRITER = '''import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1] + "/cache.db", isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print(flush=True)
+sys.stdin.read()'''
+cache = Cache(sys.argv[1])
+hold = {"Lock": Lock, "RLock": RLock, "BoundedSemaphore": BoundedSemaphore}[sys.argv[2]](cache, "key")
+arguments = [sys.executable, "-c", WRITER, sys.argv[1]]
+try:
+    with hold:
+        # The other one has the lock to write from here on.
+        writer = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        writer.stdout.readline()
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+except KeyboardInterrupt:
+    (thread,) = [thread for thread in threading.enumerate() if "release" in thread.name]
+    print(thread.is_alive(), thread.daemon, "key" in cache, flush=True)
+writer.stdin.close()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "BoundedSemaphore"])
+def test_giving_back_is_interrupted_and_done(tmp_path: Path, kind: str) -> None:
+    """Ctrl-C raises while another process has the database for longer than a second, and nothing stays held."""
+    command = [sys.executable, "-c", INTERRUPTED_RELEASE, str(tmp_path), kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "True False True\n", done.stderr
+    with Cache(tmp_path) as cache:
+        left = cache.get("key")
+        assert (left[1] if kind == "RLock" else left) == {"Lock": None, "RLock": 0, "BoundedSemaphore": 1}[kind]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import files, flexcache, program
 
-from flexcache_rs.disk.migrate.lz4_block import decompress
+from flexcache_rs.disk.migrate.diskcache_rs import decompressed
 
 needs_sciqlop = pytest.mark.skipif(find_spec("pysciqlop_cache") is None, reason="pysciqlop-cache is not installed")
 needs_diskcache_rs = pytest.mark.skipif(find_spec("diskcache_rs") is None, reason="diskcache_rs is not installed")
@@ -206,6 +206,6 @@ def test_decompression(data: bytes, result: bytes | None) -> None:
     """LZ4's blocks; damaged ones are found out."""
     if result is None:
         with pytest.raises(Exception, match="damaged"):
-            decompress(data)
+            decompressed(data)
     else:
-        assert decompress(data) == result
+        assert decompressed(data) == result

@@ -170,9 +170,11 @@ def test_a_thread_that_ends_in_a_transaction(tmp_path: Path, kind: str, levels: 
     with Cache(tmp_path, timeout=30, disk_min_file_size=10, **WITHOUT_LOG.get(kind, {})) as cache:
         cache["a"] = 1
 
+        blocks = [cache.transact() for _ in range(levels)]
+
         def leave() -> None:
-            for _ in range(levels):
-                cache.transact().__enter__()
+            for block in blocks:
+                block.__enter__()
             cache["a"] = "of a transaction that nobody ends"
 
         thread = threading.Thread(target=leave)

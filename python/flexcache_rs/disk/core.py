@@ -42,6 +42,7 @@ from flexcache_rs.disk.format import (
 from flexcache_rs.disk.memoize import args_to_key, full_name
 from flexcache_rs.disk.mixins import CacheMixin
 from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesystem_of
+from flexcache_rs.disk.query import QueryMixin
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -79,7 +80,7 @@ _RULES = frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit")
 PARAMETERS = ("directory", "timeout", "disk", "serializer", "compression", "network", "unreadable")
 
 
-class Cache(CacheMixin, DiskCache):
+class Cache(CacheMixin, QueryMixin, DiskCache):
     """A cache in a directory, for any number of threads and processes.
 
     Args:
@@ -355,7 +356,8 @@ class Cache(CacheMixin, DiskCache):
         (0, 1)
         """
         counted = self._stats(reset)
-        self.reset("statistics", enable)
+        if not self.read_only:
+            self.reset("statistics", enable)
         return counted
 
     def reset_stats(self) -> None:

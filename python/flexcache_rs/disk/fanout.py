@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import operator
@@ -123,6 +124,14 @@ class FanoutCache(CacheMixin):
         if name not in _PASSED_ON:
             raise _InaccessibleError(f"cannot access {name} in cache shard")
         return getattr(self._shards[0], name)
+
+    @property
+    def read_only(self) -> bool:
+        """As `Cache.read_only`, of any of the shards."""
+        return any(shard.read_only for shard in self._shards)
+
+    def _warn_not_stored(self) -> None:
+        self._shards[0]._warn_not_stored()  # noqa: SLF001 - it is one of its parts
 
     def _shard(self, key: Any) -> Cache:
         return self._shards[self._hash(key) % self._count]
@@ -402,7 +411,8 @@ class FanoutCache(CacheMixin):
         retry: bool,
     ) -> Any:
         try:
-            with self._transaction_of_many(retry):
+            alone = call == "peek" and self.read_only
+            with contextlib.nullcontext() if alone else self._transaction_of_many(retry):
                 ends = self._ends(prefix, side)
                 if ends:
                     return getattr(ends[0][1], call)(prefix, default, side, expire_time, tag, True)

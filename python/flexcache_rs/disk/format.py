@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+from flexcache_rs._core import _DISK_EVICTION_POLICIES
+
 DBNAME = "cache.db"
 
 MODE_NONE = 0
@@ -38,19 +40,6 @@ METADATA = {"count": 0, "size": 0, "hits": 0, "misses": 0}
 """Counters that stand beside the settings."""
 
 
-def _evicting_by(column: str, get: str | None) -> dict[str, str | None]:
-    return {
-        "init": f"CREATE INDEX IF NOT EXISTS Cache_{column} ON Cache ({column})",
-        "get": get,
-        "cull": f"SELECT {{fields}} FROM Cache ORDER BY {column} LIMIT ?",
-    }
-
-
-EVICTION_POLICY: dict[str, dict[str, str | None]] = {
-    "none": {"init": None, "get": None, "cull": None},
-    "least-recently-stored": _evicting_by("store_time", None),
-    "least-recently-used": _evicting_by("access_time", "access_time = {now}"),
-    "least-frequently-used": _evicting_by("access_count", "access_count = access_count + 1"),
-}
+EVICTION_POLICY: dict[str, dict[str, str | None]] = _DISK_EVICTION_POLICIES
 """The orders of eviction, in SQL; more may be added. `init` makes an index, `get` is what a read sets in its row,
 `cull` selects `{fields}` of at most `?` victims; `{now}` is the time of the call."""

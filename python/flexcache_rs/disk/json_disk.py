@@ -7,7 +7,11 @@ import zlib
 from typing import Any
 
 from flexcache_rs._core import Disk
+from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import UNKNOWN
+
+MOST_BYTES = 2**30
+"""More bytes of JSON than this are refused, unless a cache says otherwise."""
 
 
 class JSONDisk(Disk):
@@ -16,7 +20,13 @@ class JSONDisk(Disk):
     Args:
         directory: The cache's directory.
         compress_level: From 0 (none) to 9; part of the keys, so a cache must keep to one.
+        max_bytes: The most bytes of JSON that a key or a value may have. A few compressed bytes can hold a thousand
+            times as many, so what somebody else has written could otherwise take all memory.
         **kwargs: What `Disk` takes.
+
+    Raises:
+        ValueError: From calls that store or read: a key or value has more than `max_bytes`.
+        zlib.error: From calls that read: the compressed bytes are damaged.
 
     >>> from flexcache_rs.disk import Cache, JSONDisk
     >>> cache = Cache(disk=JSONDisk, disk_compress_level=6)
@@ -25,26 +35,48 @@ class JSONDisk(Disk):
     [1, 2]
     """
 
-    def __init__(self, directory: str, compress_level: int = 1, **kwargs: Any) -> None:
+    def __init__(self, directory: str, compress_level: int = 1, max_bytes: int = MOST_BYTES, **kwargs: Any) -> None:
         self.compress_level = compress_level
+        self.max_bytes = whole("disk_max_bytes", max_bytes, least=1, most=2**62)
         super().__init__(directory, **kwargs)
 
-    def _compress(self, value: Any) -> bytes:
-        return zlib.compress(json.dumps(value).encode(), self.compress_level)
+    def _compress(self, value: Any, what: str) -> bytes:
+        text = json.dumps(value).encode()
+        if len(text) > self.max_bytes:
+            raise ValueError(f"{what} has {len(text):,} bytes of JSON, more than disk_max_bytes={self.max_bytes:,}")
+        return zlib.compress(text, self.compress_level)
+
+    def _decompress(self, data: bytes, what: str) -> Any:
+        decompressor = zlib.decompressobj()
+        try:
+            # The buffer grows with what is there, up to the limit.
+            text = decompressor.decompress(data, self.max_bytes + 1)
+        except zlib.error as error:
+            raise zlib.error(f"{what} is damaged: {error}") from None
+        if len(text) > self.max_bytes:
+            raise ValueError(f"{what} has more than disk_max_bytes={self.max_bytes:,} bytes of JSON when decompressed")
+        if not decompressor.eof:
+            raise zlib.error(f"{what} is damaged: the end of its compressed bytes is missing")
+        return json.loads(text)
 
     def put(self, key: Any, /) -> tuple[Any, bool]:
         """A key as the table has it."""
-        return super().put(self._compress(key))
+        return super().put(self._compress(key, "the key"))
 
     def get(self, key: Any, raw: bool, /) -> Any:
         """A key from what the table has."""
-        return json.loads(zlib.decompress(super().get(key, raw)))
+        data = super().get(key, raw)
+        return self._decompress(data, f"the key {data[:20]!r}")
 
     def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:
         """Prepares a value."""
-        return super().store(value if read else self._compress(value), read, key=key)
+        if not read:
+            value = self._compress(value, "the value" if key is UNKNOWN else f"the value of the key {key!r:.100}")
+        return super().store(value, read, key=key)
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
         """A value from what `store` returned."""
         data = super().fetch(mode, filename, value, read)
-        return data if read else json.loads(zlib.decompress(data))
+        if read:
+            return data
+        return self._decompress(data, "the value" if filename is None else f"the value in the file {filename}")

@@ -71,8 +71,17 @@ class CacheMixin:
             typed,
             ignored(ignore),
             functools.partial(self.get, default=ENOVAL, retry=True),
-            store and functools.partial(store, expire=expire, tag=tag, retry=True),
+            store and functools.partial(self._keep, store, expire=expire, tag=tag, retry=True),
         )
+
+    def _keep(self: Any, store: Callable[..., object], key: Any, value: Any, **how: Any) -> None:
+        """Stores a result that was computed, unless the directory cannot be written: then it warns, once."""
+        try:
+            store(key, value, **how)
+        except PermissionError:
+            if not self.read_only:
+                raise
+            self._warn_not_stored()
 
     def get_many(self: Any, keys: Iterable[Any]) -> dict[Any, Any]:
         """Gets the values of those keys that are present.

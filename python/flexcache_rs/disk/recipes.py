@@ -229,7 +229,8 @@ class BoundedSemaphore(_Hold):
         key: Under which key.
         value: How many.
         expire: Seconds after the last change after which all are free; None is never. Who is later than that gives
-            nothing back; that is known where no `tag` is given and python-diskcache does not use the same key.
+            nothing back; that is known where python-diskcache does not use the same key. With a `tag` it takes another
+            entry, `(key, "held since")`, while places are taken.
         tag: A group for `evict`.
 
     Raises:
@@ -387,6 +388,11 @@ def barrier(
     return decorate
 
 
+def _keep(store: Callable[..., object], key: Any, value: Any, **how: Any) -> None:
+    """Stores a result in a cache of another library."""
+    store(key, value, **how)
+
+
 def _start(task: Callable[[], object], name: str) -> None:
     """Runs a task in a thread of its own, if one can be had."""
     try:
@@ -435,6 +441,7 @@ def memoize_stampede(
     expiry(expire)
     beta = number("beta", beta, least=0)
     ignore = ignored(ignore)
+    keep: Callable[..., None] = getattr(cache, "_keep", _keep)
 
     def decorate(function: Callable[P, R_co]) -> Memoized[P, R_co]:
         base = (named(name, function),)
@@ -442,12 +449,12 @@ def memoize_stampede(
         def compute(key: tuple[Any, ...], *args: P.args, **kwargs: P.kwargs) -> R_co:
             start = time.time()
             result = function(*args, **kwargs)
-            cache.set(key, (result, time.time() - start), expire=expire, tag=tag, retry=True)
+            keep(cache.set, key, (result, time.time() - start), expire=expire, tag=tag, retry=True)
             return result
 
         def compute_early(key: tuple[Any, ...], took: float, *args: P.args, **kwargs: P.kwargs) -> None:
             # One at a time, for as long as it takes.
-            if cache.add((*key, ENOVAL), None, expire=took, retry=True):
+            if not getattr(cache, "read_only", False) and cache.add((*key, ENOVAL), None, expire=took, retry=True):
                 task = functools.partial(contextvars.copy_context().run, compute, key, *args, **kwargs)
                 _start(task, base[0])
 

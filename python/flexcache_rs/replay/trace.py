@@ -130,6 +130,9 @@ def read(path: str, *, skip_malformed: bool = False, form: Format = Format()) ->
         # What was found without knowing the file.
         text = str(error)
         raise (error if text.startswith(name) else TraceError(f"{name}, {text}")) from None
+    except MemoryError as error:
+        # A few bytes of a compressed file can hold a thousand times as many.
+        raise TraceError(f"{_printable(path)}: there is not enough memory for what it holds") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TraceError(f"{_printable(path)}: {reason}") from error

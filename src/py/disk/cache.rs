@@ -10,13 +10,12 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::ThreadId;
 use std::time::Duration;
 
 use flexcache_core::tracker::Tracker;
 use flexcache_core::{Clock, Nanos};
 use flexcache_disk::{
-    Commit, CommitObserver, DiskStore, Error, PATIENCE_TO_OPEN, Policy, Rules, Written, files,
+    Commit, CommitObserver, DiskStore, Error, PATIENCE_TO_OPEN, Policy, Rules, TransactionId, Written, files,
 };
 use pyo3::exceptions::{PyRuntimeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
@@ -27,7 +26,7 @@ use super::commit_tracker::DirectoryTracker;
 use super::datum::{setting, to_object};
 use super::fork::{Lazy, register};
 use super::transaction::DiskTransaction;
-use super::uninterrupted::is_uninterrupted;
+use super::uninterrupted::check_signals;
 use super::value_files::remove;
 use super::{audit_hook, errors};
 use crate::py::process::clock::SystemClock;
@@ -44,11 +43,6 @@ const SLICE: Duration = Duration::from_secs(1);
 /// Between two attempts where the filesystem fails to lock.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Raises what a signal handler raises, unless what goes on must not be interrupted.
-fn check_signals(py: Python<'_>) -> PyResult<()> {
-    if is_uninterrupted() { Ok(()) } else { py.check_signals() }
-}
-
 /// An open directory.
 pub(super) struct OpenDirectory {
     pub(super) directory: PathBuf,
@@ -58,6 +52,8 @@ pub(super) struct OpenDirectory {
     /// The disk, if it has a way of its own to remove files.
     pub(super) remover: Arc<OnceLock<Py<PyAny>>>,
     pub(super) unreadable_is_missing: AtomicBool,
+    /// Whether a result was computed and not stored, and the program was warned.
+    has_warned: AtomicBool,
 }
 
 /// What `flexcache_rs.disk.Cache` inherits.
@@ -177,6 +173,30 @@ impl DiskCache {
         Ok(self.wait(py, retry, call)?.result)
     }
 
+    /// Whether the directory can be read and not written.
+    pub(super) fn is_read_only(&self, py: Python<'_>) -> PyResult<bool> {
+        let store = self.store(py)?;
+        Ok(py.detach(|| store.get().is_some_and(DiskStore::is_read_only)))
+    }
+
+    /// Raises `PermissionError` where the directory cannot be written.
+    pub(super) fn require_writable(&self, py: Python<'_>) -> PyResult<()> {
+        self.wait(py, false, |store, _| store.require_writable())
+    }
+
+    /// Warns, once for each cache, that a result was computed and not stored.
+    pub(super) fn warn_not_stored(&self, py: Python<'_>) -> PyResult<()> {
+        let open = self.opened()?;
+        if open.has_warned.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = CString::new(format!(
+            "the cache directory {} cannot be written: results are computed and not stored",
+            open.directory.display()
+        ))?;
+        PyErr::warn(py, &py.get_type::<PyUserWarning>(), &message, 2)
+    }
+
     pub(super) fn tracker(&self) -> &Tracker {
         &self.tracker.0
     }
@@ -257,15 +277,15 @@ impl DiskCache {
         done
     }
 
-    pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<()> {
+    pub(super) fn begin(&self, py: Python<'_>, retry: bool) -> PyResult<TransactionId> {
         self.wait(py, retry, DiskStore::begin)
     }
 
-    /// Undoes the transaction of another thread, which is left there for ever.
-    pub(super) fn abandon(&self, py: Python<'_>, owner: ThreadId) -> PyResult<()> {
-        let store = self.store(py)?;
-        py.detach(|| store.get().map(|store| store.abandon(owner)));
-        Ok(())
+    /// Undoes a transaction one of whose blocks nobody will leave.
+    pub(super) fn abandon(&self, py: Python<'_>, id: TransactionId) {
+        let Some(open) = self.open.get() else { return };
+        let store = open.store.get(py);
+        py.detach(|| store.get().map(|store| store.abandon(id)));
     }
 
     /// Leaves one level of the thread's transaction. Where the outermost cannot be committed, because others read for
@@ -347,6 +367,7 @@ impl DiskCache {
             disk: OnceLock::new(),
             remover: Arc::default(),
             unreadable_is_missing: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
         };
         if self.open.set(open).is_err() {
             return Err(PyRuntimeError::new_err("the cache is open already: __init__ must run once"));
@@ -460,6 +481,22 @@ impl DiskCache {
     #[pyo3(signature = (retry=false))]
     fn transact(slf: Py<Self>, retry: bool) -> DiskTransaction {
         DiskTransaction::of(vec![slf], retry)
+    }
+
+    /// Whether the directory can be read and not written, for want of permission or because its file system is mounted
+    /// so. Calls that only read work then, and write no statistics and access times; memoized functions compute and do
+    /// not store; calls that write raise `PermissionError`.
+    ///
+    /// >>> from flexcache_rs.disk import Cache
+    /// >>> Cache().read_only
+    /// False
+    #[getter]
+    fn read_only(&self, py: Python<'_>) -> PyResult<bool> {
+        self.is_read_only(py)
+    }
+
+    fn _warn_not_stored(&self, py: Python<'_>) -> PyResult<()> {
+        self.warn_not_stored(py)
     }
 
     /// Bytes on disk: the database and the files of values.

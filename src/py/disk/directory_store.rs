@@ -203,7 +203,7 @@ impl DirectoryStore {
         let mut open = Vec::with_capacity(lanes.len());
         let mut done = Ok(());
         for &lane in lanes {
-            done = self.shard(lane).begin(py, self.retries());
+            done = self.shard(lane).begin(py, self.retries()).map(drop);
             if done.is_err() {
                 break;
             }
@@ -280,6 +280,16 @@ impl Store for DirectoryStore {
         let found = shard.find_encoded(py, key, false, true, self.retries())?;
         let entry = found.map(|(value, row)| Self::entry(py, value, &row)).transpose()?;
         Ok(Loaded { entry, stamp })
+    }
+
+    fn is_only_read(&self, py: Python<'_>) -> PyResult<bool> {
+        for shard in &self.shards {
+            if shard.get().is_read_only(py)? {
+                shard.get().warn_not_stored(py)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {

@@ -56,6 +56,8 @@ impl DiskCache {
         read: bool,
         key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<EncodedValue<'py>> {
+        // Before the value's file is written, which would fail with its own name.
+        self.require_writable(value.py())?;
         let disk = self.disk(value.py())?;
         if let Some(disk) = native(disk) {
             return disk.store_value(value, read);
@@ -80,13 +82,32 @@ impl DiskCache {
         call: impl FnOnce(Record<'_>, &ValueFile) -> PyResult<R>,
     ) -> PyResult<R> {
         let filename = stored.filename.as_deref();
+        self.lending(
+            py,
+            filename,
+            || false,
+            |file| {
+                let value = stored.value.borrow()?;
+                call(Record { size: stored.size, mode: stored.mode, filename, value }, file)
+            },
+        )
+    }
+
+    /// Runs a call that lends the file of a value to the store. If it is not the store's in the end, it is removed,
+    /// unless `stays`.
+    fn lending<R>(
+        &self,
+        py: Python<'_>,
+        filename: Option<&str>,
+        stays: impl FnOnce() -> bool,
+        call: impl FnOnce(&ValueFile) -> PyResult<R>,
+    ) -> PyResult<R> {
         let file = ValueFile::default();
-        let called = stored
-            .value
-            .borrow()
-            .and_then(|value| call(Record { size: stored.size, mode: stored.mode, filename, value }, &file));
+        let called = call(&file);
         let is_ours = !file.is_with_store.load(Ordering::Relaxed);
-        if let (true, Some(name), Some(open)) = (is_ours, filename, self.open.get()) {
+        if let (true, Some(name), Some(open)) = (is_ours, filename, self.open.get())
+            && !stays()
+        {
             py.detach(|| remove(&open.remover, &open.directory, name));
         }
         called
@@ -147,18 +168,13 @@ impl DiskCache {
         let filename = entry.filename.as_deref();
         let value = ValueRef::from(&entry.value);
         let record = Record { size: entry.size, mode: entry.mode, filename, value };
-        let file = ValueFile::default();
-        let put = self.write(py, true, |store, patience| {
-            file.lend(|| store.put_back(key, record, label, &rules, patience))
-        });
-        let is_ours = !file.is_with_store.load(Ordering::Relaxed);
         // The end of a block may still bring the entry back.
-        if let (true, Some(name), Some(open)) = (is_ours, filename, self.open.get())
-            && !self.is_in_transaction(py).unwrap_or(true)
-        {
-            py.detach(|| remove(&open.remover, &open.directory, name));
-        }
-        put?;
+        let stays = || self.is_in_transaction(py).unwrap_or(true);
+        self.lending(py, filename, stays, |file| {
+            self.write(py, true, |store, patience| {
+                file.lend(|| store.put_back(key, record, label, &rules, patience))
+            })
+        })?;
         Ok(())
     }
 

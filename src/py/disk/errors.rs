@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use flexcache_disk::{DATABASE, Error};
+use flexcache_disk::{DATABASE, Error, Key, ValueRef};
 use pyo3::exceptions::{
-    PyMemoryError, PyOSError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError,
+    PyException, PyMemoryError, PyOSError, PyOverflowError, PyPermissionError, PyRuntimeError, PyTypeError,
+    PyValueError,
 };
 use pyo3::prelude::*;
 
@@ -15,8 +16,13 @@ pyo3::create_exception!(
     "Others were writing for longer than `timeout`, and `retry` was not given. Nothing has changed."
 );
 
-/// SQLite's primary result codes that have a class of their own.
+/// How many bytes of a key a message shows.
+const SHOWN: usize = 100;
+
+/// SQLite's primary result codes that have a class of their own, and a number of the system's.
 mod code {
+    /// `EACCES`.
+    pub(super) const NO_PERMISSION: i32 = 13;
     pub(super) const ERROR: i32 = 1;
     pub(super) const CORRUPT: i32 = 11;
     pub(super) const TOO_BIG: i32 = 18;
@@ -66,6 +72,28 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
     }
 }
 
+/// Says with an exception which key's value it is that cannot be read: a disk of the user's does not know that.
+#[cold]
+pub(super) fn of_key(py: Python<'_>, error: PyErr, key: &Key<'_>, directory: &Path) -> PyErr {
+    let shown = match key.datum {
+        _ if !key.raw => "a key that is pickled".to_owned(),
+        ValueRef::Text(text) => {
+            format!("the key {:?}", String::from_utf8_lossy(&text[..text.len().min(SHOWN)]))
+        }
+        ValueRef::Blob(bytes) => format!("the key b\"{}\"", bytes[..bytes.len().min(SHOWN)].escape_ascii()),
+        ValueRef::Integer(number) => format!("the key {number}"),
+        ValueRef::Real(number) => format!("the key {number:?}"),
+        ValueRef::Null => "the key NULL".to_owned(),
+    };
+    // Before Python 3.11 exceptions have no notes.
+    if error.is_instance_of::<PyException>(py)
+        && let Ok(add_note) = error.value(py).getattr("add_note")
+    {
+        let _ = add_note.call1((format!("while the value of {shown} in {} was read", directory.display()),));
+    }
+    error
+}
+
 /// The exception for an error of a store, and in which directory.
 #[cold]
 pub(super) fn raised_in(py: Python<'_>, error: Error, directory: &Path) -> PyErr {
@@ -91,6 +119,10 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
             }
             None => PyOSError::new_err(format!("{}: {source}", path.display())),
         },
+        Error::ReadOnly { directory, why } => {
+            let message = format!("the cache directory cannot be written{why}");
+            PyPermissionError::new_err((code::NO_PERMISSION, message, directory.into_os_string()))
+        }
         Error::OutOfMemory => PyMemoryError::new_err(error.to_string()),
         Error::NotANumber => PyTypeError::new_err("the value is not a number that can be incremented"),
         Error::Overflow => PyOverflowError::new_err("the sum does not fit 64 bits"),

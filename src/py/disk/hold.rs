@@ -2,7 +2,8 @@
 //!
 //! A signal handler may raise between any two bytecodes of Python. Taking and giving back are therefore one native
 //! call each, `__enter__` and `__exit__` too: either nothing has happened when it raises, or the caller has what it
-//! asked for. Giving back does not look for signals while it waits; Python handles them right after it.
+//! asked for. Giving back does not look for signals while it waits for the database, for a second. If a signal's handler
+//! raises after that, a thread of its own gives back, for which the interpreter waits.
 //!
 //! What is stored is what python-diskcache stores, or what it reads as the same:
 //!
@@ -10,18 +11,18 @@
 //! | --- | --- | --- |
 //! | lock | None under the key | a text that names this acquisition; nobody but its holder looks at it |
 //! | reentrant lock | ("process-thread", depth) | the same, with random digits behind the thread |
-//! | places | how many are free | the same; the tag, where none was given, names the time since all were free |
+//! | places | how many are free | the same; the tag names the time since all were free. Where a tag was given, the key (key, "held since") has a text that does |
 
 use std::cell::RefCell;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use flexcache_disk::{Entry, Key, Label, Value};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{IntoPyDict, PyCFunction, PyString, PyTuple};
 
 use super::arguments::encode_tag;
 use super::cache::DiskCache;
@@ -29,6 +30,7 @@ use super::datum::Datum;
 use super::uninterrupted::Uninterrupted;
 use super::wall_clock::now;
 use crate::py::process::guard::Guard;
+use crate::py::process::logging;
 
 /// Between two attempts to take what another holds.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -37,8 +39,14 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// signal handlers their chance.
 const ATTEMPTS: usize = 3;
 
+/// For so long giving back waits for the database without looking for signals.
+const UNINTERRUPTED: Duration = Duration::from_secs(1);
+
 /// What a tag begins with that names the time since all places were free.
 const SINCE: &str = "held since ";
+
+/// The second part of the key under which that stands where the tag is the user's.
+const BESIDE: &str = "held since";
 
 thread_local! {
     /// This thread's name as a holder, and the process it was made in.
@@ -109,6 +117,16 @@ struct Held {
     token: Token,
 }
 
+/// What is to be given back.
+#[derive(Clone)]
+struct Due {
+    /// What was taken through this object, if anything was.
+    token: Option<Token>,
+    was_taken: bool,
+    /// The name of the thread that gives back.
+    holder: String,
+}
+
 /// What the locks of `flexcache_rs.disk.recipes` inherit.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct DiskHold {
@@ -140,6 +158,58 @@ impl DiskHold {
             place.map(|place| all.remove(place))
         })?;
         Ok(found.map(|held| held.token))
+    }
+}
+
+impl DiskHold {
+    /// Has a thread give back, for which the interpreter waits at its end. Where none can be had, this one does it.
+    fn give_back_in_thread(slf: &Bound<'_, Self>, due: &Due) {
+        let py = slf.py();
+        let has_begun = Arc::new(AtomicBool::new(false));
+        for _ in 0..ATTEMPTS {
+            let started = Self::start_thread(slf, due.clone(), Arc::clone(&has_begun));
+            // A signal's handler may raise at any place in there, also when the thread has been started.
+            if started.is_ok() || has_begun.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        if !has_begun.swap(true, Ordering::Relaxed) {
+            slf.get().finish(py, due);
+        }
+    }
+
+    fn start_thread(slf: &Bound<'_, Self>, due: Due, has_begun: Arc<AtomicBool>) -> PyResult<()> {
+        let py = slf.py();
+        let hold = slf.clone().unbind();
+        let task = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+            if !has_begun.swap(true, Ordering::Relaxed) {
+                hold.get().finish(arguments.py(), &due);
+            }
+        })?;
+        let named = [
+            ("target", task.into_any()),
+            ("name", PyString::new(py, "flexcache_rs.disk release").into_any()),
+        ];
+        let named = named.into_py_dict(py)?;
+        named.set_item("daemon", false)?;
+        py.import("threading")?.getattr("Thread")?.call((), Some(&named))?.call_method0("start")?;
+        Ok(())
+    }
+
+    /// Gives back, however long it takes. What goes wrong is logged: nobody is there to be told.
+    fn finish(&self, py: Python<'_>, due: &Due) {
+        let _uninterrupted = Uninterrupted::begin();
+        let mut done = Ok(());
+        for _ in 0..ATTEMPTS {
+            done = self.made().and_then(|made| made.give_back(py, due));
+            match &done {
+                Err(error) if !error.is_instance_of::<PyAssertionError>(py) => {}
+                _ => break,
+            }
+        }
+        if let Err(error) = done {
+            logging::error(py, &format_args!("a lock could not be released: {error}"));
+        }
     }
 }
 
@@ -198,10 +268,47 @@ impl Made {
         let found = self.cache.get().find(key, false, true, true)?;
         let Some((value, entry)) = found else { return Ok((places, None, false)) };
         let since = match &entry.tag {
+            _ if self.has_since_beside() => {
+                let since = self.cache.get().find(&Self::key_beside(key)?, false, false, true)?;
+                since.and_then(|(since, _)| since.extract().ok())
+            }
             Value::Text(tag) if self.tag.is_none() && tag.starts_with(SINCE) => Some(tag.clone()),
             _ => None,
         };
         Ok((value.extract().map_err(|_| wrong_value(&value))?, since, true))
+    }
+
+    /// Whether the time since all places were free stands under a key of its own.
+    fn has_since_beside(&self) -> bool {
+        self.tag.is_some() && self.expire.is_some()
+    }
+
+    fn key_beside<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Ok((key, BESIDE).into_pyobject(key.py())?.into_any())
+    }
+
+    /// Stores how many places are free, and since when some have not been, with the same time to live.
+    fn store_places(
+        &self,
+        key: &Bound<'_, PyAny>,
+        free: i64,
+        since: Option<&str>,
+        all: bool,
+    ) -> PyResult<()> {
+        let py = key.py();
+        let value = free.into_pyobject(py)?.into_any();
+        if self.has_since_beside() {
+            let beside = Self::key_beside(key)?;
+            match since {
+                Some(since) if !all => {
+                    self.store(&beside, PyString::new(py, since).as_any(), None, false)?;
+                }
+                _ => {
+                    self.cache.get().remove_key(&beside, true)?;
+                }
+            }
+        }
+        self.store(key, &value, since, false).map(|_| ())
     }
 
     /// One attempt.
@@ -225,23 +332,24 @@ impl Made {
                 if free <= 0 {
                     return Ok(None);
                 }
-                // Where python-diskcache has written, nobody knows.
-                let since = if is_there { since } else { Some(format!("{SINCE}{}", unique())) };
-                let since = since.filter(|_| self.tag.is_none() && self.expire.is_some());
-                let value = (free - 1).into_pyobject(py)?.into_any();
-                self.store(key, &value, since.as_deref(), false)?;
+                let all_are_free = !is_there || free >= places;
+                // Where python-diskcache has taken one, nobody knows.
+                let since = if all_are_free { Some(format!("{SINCE}{}", unique())) } else { since };
+                let since = since.filter(|_| self.expire.is_some());
+                self.store_places(key, free - 1, since.as_deref(), false)?;
                 Ok(Some(Token::Since(since)))
             }),
         }
     }
 
-    /// Gives back. `token` is what was taken through this object, if anything was.
-    fn give_back(&self, py: Python<'_>, token: Option<&Token>, was_taken: bool) -> PyResult<()> {
+    /// Gives back.
+    fn give_back(&self, py: Python<'_>, due: &Due) -> PyResult<()> {
         let key = self.key.bind(py);
+        let token = due.token.as_ref();
         match self.kind {
             Kind::Lock => match token {
                 // As in python-diskcache: who has not taken it frees it, whoever holds it.
-                None if !was_taken => self.cache.get().remove_key(key, true).map(|_| ()),
+                None if !due.was_taken => self.cache.get().remove_key(key, true).map(|_| ()),
                 None => Ok(()),
                 Some(token) => {
                     let cache = self.cache.get();
@@ -250,16 +358,13 @@ impl Made {
                     cache.delete_if(py, at, |entry| token.is(entry)).map(|_| ())
                 }
             },
-            Kind::Reentrant => {
-                let me = this_thread();
-                self.cache.get().in_transaction(py, || match self.holder(key)? {
-                    (Some(holder), depth) if holder == me && depth > 0 => {
-                        let value = (me, depth - 1).into_pyobject(py)?.into_any();
-                        self.store(key, &value, None, false).map(|_| ())
-                    }
-                    _ => Err(PyAssertionError::new_err("cannot release un-acquired lock")),
-                })
-            }
+            Kind::Reentrant => self.cache.get().in_transaction(py, || match self.holder(key)? {
+                (Some(holder), depth) if holder == due.holder && depth > 0 => {
+                    let value = (holder, depth - 1).into_pyobject(py)?.into_any();
+                    self.store(key, &value, None, false).map(|_| ())
+                }
+                _ => Err(PyAssertionError::new_err("cannot release un-acquired lock")),
+            }),
             Kind::Places(places) => self.cache.get().in_transaction(py, || {
                 let (free, since, _) = self.free(key, places)?;
                 let is_late = match (token, &since) {
@@ -269,8 +374,7 @@ impl Made {
                 if free >= places || is_late {
                     return Err(PyAssertionError::new_err("cannot release un-acquired semaphore"));
                 }
-                let value = (free + 1).into_pyobject(py)?.into_any();
-                self.store(key, &value, since.as_deref(), false).map(|_| ())
+                self.store_places(key, free + 1, since.as_deref(), free + 1 == places)
             }),
         }
     }
@@ -329,22 +433,30 @@ impl DiskHold {
     }
 
     #[pyo3(name = "_give_back")]
-    fn give_back(&self, py: Python<'_>) -> PyResult<()> {
-        let made = self.made()?;
-        let token = self.last(py)?;
-        let was_taken = self.was_taken.load(Ordering::Relaxed);
-        let _uninterrupted = Uninterrupted::begin();
+    fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let made = this.made()?;
+        let (token, was_taken) = (this.last(py)?, this.was_taken.load(Ordering::Relaxed));
+        let due = Due { token, was_taken, holder: this_thread() };
         let mut raised = None;
-        for _ in 0..ATTEMPTS {
-            match made.give_back(py, token.as_ref(), was_taken) {
-                Ok(()) => return raised.map_or(Ok(()), Err),
-                Err(error) if error.is_instance_of::<PyAssertionError>(py) => return Err(error),
-                Err(error) => raised = raised.or(Some(error)),
+        {
+            let uninterrupted = Uninterrupted::up_to(UNINTERRUPTED);
+            for _ in 0..ATTEMPTS {
+                match made.give_back(py, &due) {
+                    Ok(()) => return raised.map_or(Ok(()), Err),
+                    Err(error) if error.is_instance_of::<PyAssertionError>(py) => return Err(error),
+                    Err(error) if Uninterrupted::was_interrupted() => {
+                        drop(uninterrupted);
+                        Self::give_back_in_thread(slf, &due);
+                        return Err(error);
+                    }
+                    Err(error) => raised = raised.or(Some(error)),
+                }
             }
         }
-        if let Some(token) = token {
+        if let Some(token) = due.token {
             // It may be tried again.
-            self.hold(py, token)?;
+            this.hold(py, token)?;
         }
         raised.map_or(Ok(()), Err)
     }
@@ -354,8 +466,8 @@ impl DiskHold {
     }
 
     #[pyo3(signature = (*_raised))]
-    fn __exit__(&self, py: Python<'_>, _raised: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.give_back(py)
+    fn __exit__(slf: &Bound<'_, Self>, _raised: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Self::give_back(slf)
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

@@ -12,6 +12,8 @@ use pyo3::prelude::*;
 
 use super::arguments::WithDetails;
 use super::cache::DiskCache;
+use super::codec::native;
+use super::errors;
 use super::wall_clock::now;
 
 impl DiskCache {
@@ -45,7 +47,13 @@ impl DiskCache {
             }
         })?;
         let Some(entry) = found else { return Ok(None) };
-        if let Some(value) = self.fetch(py, &entry, read)? {
+        let fetched = match self.fetch(py, &entry, read) {
+            Err(error) if native(self.disk(py)?).is_none() => {
+                return Err(errors::of_key(py, error, &key, &self.opened()?.directory));
+            }
+            fetched => fetched?,
+        };
+        if let Some(value) = fetched {
             return Ok(Some((value, entry)));
         }
         self.wait(py, true, |store, patience| store.count_as_miss(&rules, patience))?;

@@ -2,22 +2,39 @@
 
 use std::thread::{self, ThreadId};
 
+use flexcache_disk::TransactionId;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::cache::DiskCache;
 use crate::py::process::guard::Guard;
+use crate::py::process::logging;
+
+/// One `__enter__` without its `__exit__`.
+struct Entered {
+    thread: ThreadId,
+    /// The transaction in each cache, in their order.
+    transactions: Vec<TransactionId>,
+}
+
+impl Entered {
+    /// Whether this process has entered it. A forked child has a copy of what its parent has entered.
+    fn is_of_this_process(&self) -> bool {
+        self.transactions.iter().all(|id| id.is_of_this_process())
+    }
+}
 
 /// A transaction of the calling thread, from `__enter__` to `__exit__`, in one cache or in each of several.
 ///
 /// Entering and leaving are native calls: a signal handler that raises finds all of them begun, or none. A block that
-/// is left on another thread, as a generator is by whoever collects it, is undone.
+/// is left on another thread, as a generator is by whoever collects it, is undone; so is one that is dropped without
+/// being left. The blocks around it find their transaction lost.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct DiskTransaction {
     caches: Vec<Py<DiskCache>>,
     retry: bool,
-    /// The threads that are inside, the last one to enter last.
-    entered: Guard<Vec<ThreadId>>,
+    /// The last one to enter last.
+    entered: Guard<Vec<Entered>>,
 }
 
 impl DiskTransaction {
@@ -35,15 +52,18 @@ impl DiskTransaction {
         ended
     }
 
-    /// Undoes what another thread has begun.
-    fn undo(&self, py: Python<'_>, owner: ThreadId) -> PyResult<()> {
-        self.caches.iter().try_for_each(|cache| cache.get().abandon(py, owner))
+    /// Undoes what was entered and will not be left by its thread.
+    fn undo(&self, py: Python<'_>, entered: &Entered) {
+        for (cache, id) in self.caches.iter().zip(&entered.transactions) {
+            cache.get().abandon(py, *id);
+        }
     }
 
     /// Who entered last: this thread, if it is inside, else another. It is inside no longer.
-    fn last(&self, py: Python<'_>) -> PyResult<Option<ThreadId>> {
+    fn last(&self, py: Python<'_>) -> PyResult<Option<Entered>> {
         let me = thread::current().id();
-        Ok(self.entered.with(py, |all| match all.iter().rposition(|thread| *thread == me) {
+        let mine = |entered: &Entered| entered.thread == me && entered.is_of_this_process();
+        Ok(self.entered.with(py, |all| match all.iter().rposition(mine) {
             Some(place) => Some(all.remove(place)),
             None => all.pop(),
         })?)
@@ -58,15 +78,19 @@ impl DiskTransaction {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
+        let mut transactions = Vec::with_capacity(self.caches.len());
         for (begun, cache) in self.caches.iter().enumerate() {
-            if let Err(error) = cache.get().begin(py, self.retry) {
-                // What is wrong is what began it.
-                let _ = Self::end(py, &self.caches[..begun], false, self.retry);
-                return Err(error);
+            match cache.get().begin(py, self.retry) {
+                Ok(id) => transactions.push(id),
+                Err(error) => {
+                    // What is wrong is what began it.
+                    let _ = Self::end(py, &self.caches[..begun], false, self.retry);
+                    return Err(error);
+                }
             }
         }
-        let me = thread::current().id();
-        self.entered.with(py, |all| all.push(me))?;
+        let entered = Entered { thread: thread::current().id(), transactions };
+        self.entered.with(py, |all| all.push(entered))?;
         Ok(())
     }
 
@@ -77,21 +101,45 @@ impl DiskTransaction {
         _error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match self.last(py)? {
-            Some(owner) if owner != thread::current().id() => {
-                self.undo(py, owner)?;
-                if kind.is_none() {
-                    return Err(PyRuntimeError::new_err(
-                        "the transaction was undone: it is left on another thread than it was entered on",
-                    ));
-                }
-                Ok(())
+        let lost = match self.last(py)? {
+            Some(entered) if !entered.is_of_this_process() => {
+                "the transaction is the parent process's, which goes on with it: this process has done nothing in it"
             }
-            _ => Self::end(py, &self.caches, kind.is_none(), self.retry),
-        }
+            Some(entered) if entered.thread != thread::current().id() => {
+                self.undo(py, &entered);
+                "the transaction was undone: it is left on another thread than it was entered on"
+            }
+            _ => return Self::end(py, &self.caches, kind.is_none(), self.retry),
+        };
+        if kind.is_none() { Err(PyRuntimeError::new_err(lost)) } else { Ok(()) }
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         self.caches.iter().try_for_each(|cache| visit.call(cache))
+    }
+}
+
+impl Drop for DiskTransaction {
+    /// Nobody can leave the block any more: other writers would wait for it until its thread ends.
+    fn drop(&mut self) {
+        // At the end of the interpreter SQLite undoes it.
+        Python::try_attach(|py| {
+            let all = self.entered.with(py, std::mem::take).unwrap_or_default();
+            if !all.iter().any(Entered::is_of_this_process) {
+                return;
+            }
+            // Removing files may run Python code, and an exception may be on its way.
+            let pending = PyErr::take(py);
+            for entered in all.iter().rev().filter(|entered| entered.is_of_this_process()) {
+                self.undo(py, entered);
+            }
+            logging::error(
+                py,
+                &format_args!("a transaction was undone: its block was dropped without being left"),
+            );
+            if let Some(pending) = pending {
+                pending.restore(py);
+            }
+        });
     }
 }

@@ -1,27 +1,60 @@
 //! Waiting that signals do not interrupt.
 
 use std::cell::Cell;
+use std::time::{Duration, Instant};
 
-thread_local! {
-    static UNINTERRUPTED: Cell<bool> = const { Cell::new(false) };
+use pyo3::prelude::*;
+
+/// What signals may do to waiting on a thread.
+#[derive(Clone, Copy)]
+enum Signals {
+    Interrupt,
+    Wait,
+    WaitUntil(Instant),
 }
 
-/// Whether waiting must not look for signals.
-pub(super) fn is_uninterrupted() -> bool {
-    UNINTERRUPTED.get()
+thread_local! {
+    static SIGNALS: Cell<Signals> = const { Cell::new(Signals::Interrupt) };
+    /// Whether a signal has interrupted waiting after its time.
+    static WAS_INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Raises what a signal handler raises, unless what goes on must not be interrupted.
+pub(super) fn check_signals(py: Python<'_>) -> PyResult<()> {
+    match SIGNALS.get() {
+        Signals::Interrupt => py.check_signals(),
+        Signals::Wait => Ok(()),
+        Signals::WaitUntil(time) if Instant::now() < time => Ok(()),
+        Signals::WaitUntil(_) => py.check_signals().inspect_err(|_| WAS_INTERRUPTED.set(true)),
+    }
 }
 
 /// While it lives, waiting on this thread does not look for signals.
-pub(super) struct Uninterrupted(bool);
+pub(super) struct Uninterrupted(Signals);
 
 impl Uninterrupted {
     pub(super) fn begin() -> Self {
-        Self(UNINTERRUPTED.replace(true))
+        Self(SIGNALS.replace(Signals::Wait))
+    }
+
+    /// For so long at most. Within a wait that is not interrupted at all it is not either.
+    pub(super) fn up_to(time: Duration) -> Self {
+        WAS_INTERRUPTED.set(false);
+        let before = SIGNALS.get();
+        if matches!(before, Signals::Interrupt) {
+            SIGNALS.set(Signals::WaitUntil(Instant::now() + time));
+        }
+        Self(before)
+    }
+
+    /// Whether a signal's handler has raised on this thread after the time of the last wait was over.
+    pub(super) fn was_interrupted() -> bool {
+        WAS_INTERRUPTED.get()
     }
 }
 
 impl Drop for Uninterrupted {
     fn drop(&mut self) {
-        UNINTERRUPTED.set(self.0);
+        SIGNALS.set(self.0);
     }
 }

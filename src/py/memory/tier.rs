@@ -146,8 +146,16 @@ impl Tier {
             LoadLease::Held(lease) => Some(lease).filter(|_| !is_off("landing_lease")),
             LoadLease::None | LoadLease::Waits(..) => None,
         };
-        let commit =
-            self.store.put(NewEntry { value, ..entry }, mode, &|| load.is_discarded(), lease.as_ref())?;
+        let put = self.store.put(NewEntry { value, ..entry }, mode, &|| load.is_discarded(), lease.as_ref());
+        let commit = match put {
+            Err(error) => {
+                if self.store.is_only_read(entry.key.py())? {
+                    return Ok(Commit { result: PutResult::Discarded, stamp: Stamp::NONE });
+                }
+                return Err(error);
+            }
+            Ok(commit) => commit,
+        };
         if commit.result == PutResult::Discarded {
             load.discard();
         }

@@ -122,6 +122,12 @@ pub(crate) trait Store: Send + Sync {
         lease: Option<&Arc<dyn Lease>>,
     ) -> PyResult<Commit<PutResult>>;
 
+    /// Where a result was computed and could not be stored: whether that is so because the store is only read, which the
+    /// program has been warned of. It gets the result then.
+    fn is_only_read(&self, _py: Python<'_>) -> PyResult<bool> {
+        Ok(false)
+    }
+
     /// Asks for the lease of a key, as whose only load the caller computes then.
     fn lease(&self, _key: Borrowed<'_, '_, PyAny>, _request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         Ok(LeaseAnswer::None)

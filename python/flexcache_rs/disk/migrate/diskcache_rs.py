@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flexcache_rs.disk.migrate.lz4_block import decompress
+from flexcache_rs._core import disk_decompress_lz4
 from flexcache_rs.disk.migrate.plain_values import UnreadableError, Value, repickled, unpickled
 from flexcache_rs.disk.migrate.source import Item, Source, failing, file_loader, loader
 from flexcache_rs.disk.raw_directory import reading
@@ -35,6 +35,18 @@ def open_source(source: Source) -> None:
                     size += _unpacked_size(folder / "data" / Path(path).name, compressed=compressed)
         source.total += count
         source.size += size
+
+
+def decompressed(data: bytes) -> bytes:
+    """The content of a block of LZ4 that has its length in front.
+
+    Raises:
+        UnreadableError: It is damaged, or there is no memory for it.
+    """
+    try:
+        return disk_decompress_lz4(data)
+    except (ValueError, MemoryError) as error:
+        raise UnreadableError("damaged compressed value" if isinstance(error, ValueError) else str(error)) from None
 
 
 def _unpacked_size(path: Path, *, compressed: bool) -> int:
@@ -108,4 +120,4 @@ def _of_record(folder: Path, key: str, record: bytes) -> Item:
     # A path is relative to wherever the program ran.
     in_file = not path.encode().startswith(_INLINE)
     load = file_loader(folder / "data", Path(path).name) if in_file else loader(record[at:])
-    return Item(key, (lambda: decompress(load())) if compressed else load, store_time=stored)
+    return Item(key, (lambda: decompressed(load())) if compressed else load, store_time=stored)

@@ -5,6 +5,8 @@
 //! `check` finds all that is left over. `FLEXCACHE_TEST_SCALE` says which part of the points is tried; the first of each
 //! kind, one in the middle and the last always are.
 
+mod blocks;
+mod power;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use flexcache_disk::faults::{Call, Fault, On, Outcome, start, stop};
 use flexcache_disk::{DATABASE, Finding};
 
-use workload::{Contents, Journal, LONG_STEPS, PATIENCE, STEPS, Step, Subject, expect};
+use workload::{Contents, Journal, LONG_STEPS, PATIENCE, POWER_STEPS, STEPS, Step, Subject, expect};
 
 /// For the child: the directory, the workload's name, the journal and the point.
 const CHILD: &str = "FLEXCACHE_FAULTS_CHILD";
@@ -38,13 +40,17 @@ fn new_directory() -> tempfile::TempDir {
 }
 
 fn steps_of(name: &str) -> &'static [Step] {
-    if name == "long" { LONG_STEPS } else { STEPS }
+    match name {
+        "long" => LONG_STEPS,
+        "power" => POWER_STEPS,
+        _ => STEPS,
+    }
 }
 
 /// The kinds of points that a workload must reach.
 fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
-    use Call::{Create, Rename, Sync, Truncate, Unlink, Write};
-    use On::{Database, Directory, Gates, Log, Temporary, UnknownFile, Value};
+    use Call::{Create, Lock, Map, Rename, Sync, Truncate, Unlink, Write};
+    use On::{Database, Directory, Gates, Index, Log, Temporary, UnknownFile, Value};
 
     let mut kinds = vec![(Database, Write), (Database, Sync)];
     kinds.extend([(Value, Create), (Value, Write), (Value, Sync), (Value, Rename), (Value, Unlink)]);
@@ -52,7 +58,12 @@ fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
     // A new database has this journal until its settings say otherwise.
     kinds.extend([(On::Journal, Write), (On::Journal, Sync), (On::Journal, Unlink)]);
     match journal {
-        Journal::Wal | Journal::QuickWal => kinds.extend([(Log, Write), (Log, Sync), (Log, Unlink)]),
+        Journal::Wal | Journal::QuickWal => {
+            kinds.extend([(Log, Write), (Log, Sync), (Log, Unlink), (Index, Map), (Index, Lock)]);
+            if name == "steps" {
+                kinds.extend([(Gates, Map), (Gates, Lock)]);
+            }
+        }
         Journal::Delete => kinds.push((Directory, Sync)),
         Journal::Truncate => kinds.push((On::Journal, Truncate)),
     }

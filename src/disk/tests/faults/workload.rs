@@ -186,6 +186,72 @@ pub(crate) const STEPS: &[Step] = &[
     Step::Close,
 ];
 
+/// Steps that write no file of a value, and no lease: what is written is SQLite's alone.
+pub(crate) const POWER_STEPS: &[Step] = &[
+    Step::Open,
+    Step::Set(1, 10, Place::Row),
+    Step::Set(2, 9000, Place::Row),
+    Step::Increment(6),
+    Step::Increment(6),
+    Step::Transaction { first: 15, count: 6, length: 1500, commits: true },
+    Step::Delete(2),
+    Step::Transaction { first: 15, count: 6, length: 1200, commits: false },
+    Step::Set(1, 20, Place::Row),
+    Step::Close,
+    Step::Set(3, 3000, Place::Row),
+    Step::Transaction { first: 29, count: 6, length: 4000, commits: true },
+    Step::Push,
+    Step::Increment(6),
+    Step::Clear,
+    Step::Set(5, 5000, Place::Row),
+    Step::Close,
+];
+
+/// What is there before the block of [`BLOCK_STEPS`].
+const BEFORE_BLOCK: &[Step] = &[
+    Step::Open,
+    Step::Set(1, 10, Place::Row),
+    Step::Set(2, 3000, Place::Row),
+    Step::Set(3, 500, Place::File),
+    Step::Set(4, 500, Place::WholeFile),
+    Step::Increment(6),
+    Step::Transaction { first: TAGGED, count: 5, length: 900, commits: true },
+    Step::Transaction { first: EXPIRING, count: 5, length: 900, commits: true },
+    Step::Push,
+];
+
+/// Each kind of write, in one block, long enough to spill.
+pub(crate) const BLOCK_STEPS: &[Step] = &[
+    Step::Set(20, 9000, Place::Row),
+    Step::Set(1, 9000, Place::Row),
+    Step::Set(21, 600, Place::File),
+    Step::Set(3, 700, Place::WholeFile),
+    Step::Add(22, 9000, Place::Row),
+    Step::Add(1, 10, Place::File),
+    Step::Increment(6),
+    Step::Increment(7),
+    Step::Touch(2),
+    Step::Delete(2),
+    Step::Set(23, 9000, Place::Row),
+    Step::Pop(4),
+    Step::EvictTag,
+    Step::Expire,
+    Step::Pull,
+    Step::Push,
+    Step::ResetStats,
+    Step::Set(24, 9000, Place::Row),
+];
+
+/// Does without a fault what comes before the block. Returns what is stored.
+pub(crate) fn prepare_block(subject: &Subject) -> Contents {
+    let mut contents = Contents::new();
+    for (place, &step) in BEFORE_BLOCK.iter().enumerate() {
+        subject.run(place + 100, step).unwrap_or_else(|error| panic!("{step:?} without a fault: {error}"));
+        expect(&mut contents, place + 100, step);
+    }
+    contents
+}
+
 /// A transaction after which the log is long enough to be written back at once.
 pub(crate) const LONG_STEPS: &[Step] = &[
     Step::Open,

@@ -340,3 +340,28 @@ fn a_refused_value_leaves_no_file_however_the_block_ends() {
         assert_eq!(store.check(false, PATIENCE).expect("check"), []);
     }
 }
+
+#[test]
+fn a_block_that_is_dropped_during_a_call_is_undone_when_the_call_ends() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    let outer = store.begin(PATIENCE).expect("begin");
+    assert_eq!(store.begin(PATIENCE).expect("a second level"), outer);
+    let abandon_elsewhere = || {
+        thread::scope(|scope| scope.spawn(|| store.abandon(outer)).join().expect("no panic"));
+        false
+    };
+    store
+        .put(text("a"), number(1), label(None), false, &abandon_elsewhere, None, &rules, PATIENCE)
+        .expect("the call itself goes on");
+    let late = store.set(text("b"), number(1), label(None), &rules, PATIENCE);
+    assert!(matches!(late, Err(Error::TransactionLost)), "{late:?}");
+    assert!(matches!(store.commit(PATIENCE), Err(Error::TransactionLost)));
+    assert!(!store.in_transaction(), "one level was left by the drop, the other one by the commit");
+    store.abandon(outer);
+    store.begin(PATIENCE).expect("begin");
+    store.abandon(outer);
+    store.set(text("c"), number(1), label(None), &rules, PATIENCE).expect("the transaction is another one");
+    store.commit(PATIENCE).expect("commit");
+    assert_eq!(store.len(PATIENCE).expect("len"), 1);
+}

@@ -1,0 +1,139 @@
+"""Statements on the tables of a directory: `cache.query`, and python-diskcache's private names for it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._core import Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping
+
+    from typing_extensions import Self
+
+
+class Rows:
+    """What a statement returned: an iterator over tuples, which also has the methods of a cursor of `sqlite3`."""
+
+    arraysize = 1
+
+    def __init__(self, columns: list[str], rows: list[tuple[Any, ...]], rowcount: int, lastrowid: int) -> None:
+        self._rows = iter(rows)
+        self.rowcount = rowcount
+        """How many rows were written; -1 where the statement writes none."""
+        self.lastrowid = lastrowid
+        """The number of the row that was inserted last through the connection."""
+        self.description = [(name, *(None,) * 6) for name in columns] or None
+        """For each column its name, and six times None, as `sqlite3` has it."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        return next(self._rows)
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row, None after the last one."""
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
+        """The next rows, so many at most."""
+        from itertools import islice
+
+        return list(islice(self._rows, self.arraysize if size is None else size))
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The rows that are left."""
+        return list(self._rows)
+
+    def close(self) -> None:
+        """Drops the rows that are left."""
+        self._rows = iter(())
+
+
+class Connection:
+    """What programs written for python-diskcache take for its connection: statements go the cache's own way."""
+
+    def __init__(self, query: Callable[..., Any], run: Callable[..., Any], retry: bool) -> None:
+        self._query = query
+        self._run = run
+        self._retry = retry
+
+    def execute(self, sql: str, parameters: Iterable[Any] | Mapping[str, Any] = (), /) -> Rows:
+        """Runs a statement."""
+        # Most statements read, and need not wait for writers.
+        found = self._query(sql, parameters, self._retry)
+        return Rows(*(self._run(sql, (parameters,), self._retry) if found is None else found))
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Rows:
+        """Runs a statement that writes once for each of the parameters, all of them or none."""
+        return Rows(*self._run(sql, parameters, self._retry))
+
+
+class QueryMixin:
+    """Statements on the tables of a `Cache`."""
+
+    def query(self: Any, sql: str, parameters: Iterable[Any] | Mapping[str, Any] = (), *, retry: bool = False) -> Rows:
+        """Runs a statement of SQL that only reads, on the tables as they are.
+
+        The tables are python-diskcache's: `Cache` (key, raw, store_time, expire_time, access_time, access_count, tag,
+        size, mode, filename, value) and `Settings` (key, value). Keys and values are as they are stored: text, bytes
+        and numbers as themselves (raw = 1, mode = 1), others encoded. Expired rows are there until they are removed.
+        In a transaction of this thread the statement sees what was done inside.
+
+        Args:
+            sql: One statement; `?` and `:name` are parameters.
+            parameters: A sequence of values, or a dict.
+            retry: Whether to wait for others for longer than `timeout`.
+
+        Returns:
+            An iterator over the rows, which also has `fetchone`, `fetchall` and `description`.
+
+        Raises:
+            ValueError: The statement writes.
+            sqlite3.Error: What SQLite says of the statement.
+            Timeout: Others had the database locked all the time.
+
+        All rows are read at once: memory grows with the result.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.set_many({"a": 1, "b": 2}, tag="letters")
+        2
+        >>> cache.query("SELECT key, value FROM Cache WHERE tag = ? ORDER BY key DESC", ["letters"]).fetchall()
+        [('b', 2), ('a', 1)]
+        """
+        found = self._query(sql, parameters, retry)
+        if found is None:
+            raise ValueError(f"sql must be a statement that only reads, not {sql!r:.200}")
+        return Rows(*found)
+
+    @property
+    def _con(self: Any) -> Connection:
+        return Connection(self._query, self._run, retry=False)
+
+    @property
+    def _sql(self) -> Callable[..., Rows]:
+        return self._con.execute
+
+    @property
+    def _sql_retry(self: Any) -> Callable[..., Rows]:
+        return Connection(self._query, self._run, retry=True).execute
+
+    @contextlib.contextmanager
+    def _transact(
+        self: Any, retry: bool = False, filename: str | None = None
+    ) -> Generator[tuple[Callable[..., Rows], Callable[[str | None], None]]]:
+        """A transaction, with a way to run statements and one to name files that are not needed after it."""
+        needless: list[str | None] = []
+        try:
+            with self.transact(retry):
+                yield self._sql, needless.append
+        except BaseException as error:
+            needless = [filename] if isinstance(error, Timeout) else []
+            raise
+        finally:
+            for name in needless:
+                if name is not None:
+                    self._disk.remove(name)

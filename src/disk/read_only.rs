@@ -1,0 +1,184 @@
+//! Directories that cannot be written, for want of permission or because their file system is mounted so.
+//!
+//! SQLite reads such a database by itself in most cases: with a rollback journal always, and with a log where the index
+//! of the log is there. Where there is no log the index is missing as well, and cannot be made. Then the database is
+//! opened as one that nobody changes (`immutable`), and it is this module that finds out whether somebody has: each
+//! read looks at the file before and afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use crate::connection::PooledConnection;
+use crate::error::{Error, Result};
+use crate::store::DiskStore;
+
+/// Whether something in the directory of a database can be written by this process, or the database by itself cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Both can.
+    Write,
+    /// The directory can, so that SQLite can make the files beside the database.
+    ReadBesideWrite,
+    /// Neither.
+    Read,
+}
+
+impl Access {
+    pub(crate) fn of(directory: &Path, database: &Path) -> Self {
+        if !system::can_write(directory) {
+            Self::Read
+        } else if !system::can_write(database) {
+            Self::ReadBesideWrite
+        } else {
+            Self::Write
+        }
+    }
+}
+
+#[cfg(unix)]
+mod system {
+    use std::path::Path;
+
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    use rustix::io::Errno;
+
+    /// A file that is not there can be written.
+    pub(super) fn can_write(path: &Path) -> bool {
+        let is_refused = |error| matches!(error, Errno::ACCESS | Errno::PERM | Errno::ROFS);
+        !accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_err_and(is_refused)
+    }
+}
+
+#[cfg(not(unix))]
+mod system {
+    use std::path::Path;
+
+    /// A file that is not there can be written.
+    pub(super) fn can_write(path: &Path) -> bool {
+        !path.metadata().is_ok_and(|data| data.permissions().readonly() && data.is_file())
+    }
+}
+
+/// What `DiskStore::access` stands for.
+pub(crate) const ACCESS: [Access; 3] = [Access::Write, Access::ReadBesideWrite, Access::Read];
+
+/// What `DiskStore::access` is before it has looked.
+pub(crate) const UNKNOWN: u8 = u8::MAX;
+
+/// The file of a database that nobody changes, as it was when it was opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unchanged {
+    database: PathBuf,
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+/// Whether there is a log, which holds what is not in the database yet. A writer has one from its first write on.
+fn has_log(database: &Path) -> bool {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(PathBuf::from(log)).is_ok_and(|data| data.len() > 0)
+}
+
+impl Unchanged {
+    /// `None` where there is a log, or no database.
+    fn now(database: &Path) -> Option<Self> {
+        if has_log(database) {
+            return None;
+        }
+        let data = fs::metadata(database).ok()?;
+        Some(Self { database: database.to_owned(), length: data.len(), modified: data.modified().ok() })
+    }
+
+    /// Whether somebody has written since.
+    pub(crate) fn is_over(&self) -> bool {
+        Self::now(&self.database).as_ref() != Some(self)
+    }
+}
+
+/// Opens a database that cannot be written.
+///
+/// # Errors
+///
+/// [`Error::ReadOnly`] where there is no database, or a log that cannot be read.
+pub(crate) fn open<C: Default>(
+    directory: &Path,
+    database: &Path,
+    access: Access,
+) -> Result<PooledConnection<C>> {
+    if !database.exists() {
+        return Err(Error::ReadOnly { directory: directory.to_owned(), why: " and has no cache in it" });
+    }
+    let connection = PooledConnection::open_existing(database)?;
+    let failed = match connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(())) {
+        Ok(()) => return Ok(connection),
+        Err(error) => Error::from(error),
+    };
+    if access != Access::Read || !failed.needs_to_write() {
+        return Err(failed);
+    }
+    drop(connection);
+    match Unchanged::now(database) {
+        Some(unchanged) => PooledConnection::open_unchanged(database, unchanged),
+        None => Err(Error::ReadOnly {
+            directory: directory.to_owned(),
+            why: " and not be read without: its log cache.db-wal was not written back, and the file cache.db-shm that \
+                  this takes is missing. Open the cache once where it can be written",
+        }),
+    }
+}
+
+impl DiskStore {
+    /// What this process may do with the directory.
+    pub(crate) fn access(&self) -> Access {
+        match ACCESS.get(usize::from(self.access.load(Ordering::Relaxed))) {
+            Some(access) => *access,
+            None => self.look_at_access(),
+        }
+    }
+
+    fn look_at_access(&self) -> Access {
+        let access = Access::of(&self.directory, &self.database);
+        let number = ACCESS.iter().position(|other| *other == access);
+        let number = number.and_then(|number| u8::try_from(number).ok()).unwrap_or(UNKNOWN);
+        if ACCESS
+            .get(usize::from(self.access.swap(number, Ordering::Relaxed)))
+            .is_some_and(|known| *known != access)
+        {
+            // Connections are of the other kind.
+            self.stop_watching();
+            self.pool.close();
+        }
+        access
+    }
+
+    /// Whether the directory could be read and not written when this store last looked: when it was opened, and when a
+    /// write failed.
+    #[inline]
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.access() != Access::Write
+    }
+
+    /// Looks whether the directory can be written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`].
+    pub fn require_writable(&self) -> Result<()> {
+        if self.is_read_only() && self.look_at_access() != Access::Write {
+            return Err(Error::ReadOnly { directory: self.directory.clone(), why: "" });
+        }
+        Ok(())
+    }
+
+    /// Looks again whether the directory can be written, where SQLite could not.
+    pub(crate) fn explained(&self, error: Error) -> Error {
+        if error.needs_to_write() && self.look_at_access() != Access::Write {
+            return Error::ReadOnly { directory: self.directory.clone(), why: "" };
+        }
+        error
+    }
+}
