@@ -2,31 +2,28 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::clock::Now;
 use crate::error::{Error, Result};
-use crate::layout::{MOST_VERSIONS, head, header};
-use crate::lookup;
+use crate::layout::{head, header};
+use crate::lookup::Looked;
 use crate::open::{self, Place, Wanted};
 use crate::record::{Key, Value};
 use crate::segment::{Patience, Segment};
 use crate::stall::Point;
-use crate::terms::{
-    Condition, Entry, Location, Options, Put, Stamp, Stamped, Stats, Version, Written, place_of, wanted,
-};
+use crate::terms::{Condition, Entry, Location, Options, Put, Stats, Version, Written, place_of, wanted};
 use crate::write::{Copied, NotCounted};
 
 /// One segment in the line of those that had the name while the cache was open.
 ///
 /// An earlier one stays mapped until the cache is dropped, so that no call can outlive it. That happens only after
 /// `unlink`, a change of size, or damage.
-struct Link {
-    segment: Segment,
+pub(crate) struct Link {
+    pub(crate) segment: Segment,
     /// Its place in the line.
-    number: usize,
+    pub(crate) number: usize,
     next: OnceLock<Box<Link>>,
 }
 
@@ -37,12 +34,6 @@ pub struct SharedCache {
     first: Link,
     created: bool,
 }
-
-/// Where a stamp as a number has the version and the segment.
-const VERSION_SHIFT: u32 = 16;
-const SEGMENT_SHIFT: u32 = 56;
-/// The bits of a version that it has.
-const STAMPED: u64 = (1 << (SEGMENT_SHIFT - VERSION_SHIFT)) - 1;
 
 impl SharedCache {
     /// Opens a cache, and creates it if there is none.
@@ -71,7 +62,7 @@ impl SharedCache {
     }
 
     #[inline]
-    fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Link {
         let mut link = &self.first;
         while let Some(next) = link.next.get() {
             link = next;
@@ -137,8 +128,32 @@ impl SharedCache {
     /// # Errors
     ///
     /// Those of `make`; with [`Patience::Try`], [`Error::Busy`] if the segment has to be opened anew.
-    #[inline]
+    #[inline(always)]
     pub fn get<R>(
+        &self,
+        key: Key<'_>,
+        patience: Patience,
+        mut make: impl FnMut(Value<'_>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let segment = &self.link().segment;
+        if !segment.is_retired() {
+            let mut result = None;
+            let looked = segment.look(&segment.hashed(key), &mut |value| {
+                result = make(value).ok();
+                result.is_some()
+            });
+            match looked {
+                Looked::Hit(_) => return Ok(result),
+                Looked::Miss => return Ok(None),
+                _ => {}
+            }
+        }
+        self.get_slowly(key, patience, make)
+    }
+
+    /// The same where the segment may have to be opened anew, or read under a lock, or where `make` failed.
+    #[cold]
+    fn get_slowly<R>(
         &self,
         key: Key<'_>,
         patience: Patience,
@@ -162,86 +177,6 @@ impl SharedCache {
             let read = segment.read(key, &mut make)?;
             Ok(read.map(|(result, seen)| (result, seen.deadline, Version { segment: number, seen })))
         })
-    }
-
-    /// Makes something of a key's value that is kept elsewhere, with the stamp under which it may be kept. There is no stamp
-    /// while the key is being written.
-    ///
-    /// # Errors
-    ///
-    /// As `get`.
-    pub fn get_stamped<R>(
-        &self,
-        key: Key<'_>,
-        patience: Patience,
-        mut make: impl FnMut(Value<'_>) -> Result<R>,
-    ) -> Result<Stamped<R>> {
-        self.with(patience, |segment, number| {
-            let hash = segment.hashed(key).hash;
-            let word = segment.version(hash);
-            let generation = segment.steady_generation();
-            let before = word.load(Acquire);
-            let read = segment.read(key, &mut make)?;
-            fence(Acquire);
-            let is_steady = before & 1 == 0 && word.load(Relaxed) == before && !segment.is_retired();
-            let version = generation.filter(|_| is_steady).map(|generation| before.wrapping_add(generation));
-            let stamp = Self::stamp(number, hash, version);
-            Ok((read.map(|(result, seen)| (result, seen.deadline)), stamp))
-        })
-    }
-
-    /// Whether what was kept under a stamp is still current. Costs a few loads.
-    #[inline]
-    #[must_use]
-    pub fn is_current(&self, stamp: &Stamp) -> bool {
-        let link = self.link();
-        link.number == stamp.segment
-            && !link.segment.is_retired()
-            && link.segment.version_now(stamp.hash) == stamp.version
-    }
-
-    /// The stamp of what is read of a key after this. There is none while the key is being written.
-    ///
-    /// # Errors
-    ///
-    /// As `get`.
-    pub fn stamp_of(&self, key: Key<'_>, patience: Patience) -> Result<Option<Stamp>> {
-        self.with(patience, |segment, number| {
-            let hash = segment.hashed(key).hash;
-            let generation = segment.steady_generation();
-            let word = segment.version(hash).load(Acquire);
-            let version =
-                generation.filter(|_| word & 1 == 0).map(|generation| word.wrapping_add(generation));
-            Ok(Self::stamp(number, hash, version))
-        })
-    }
-
-    /// The same as [`SharedCache::is_current`] for a stamp that is kept as a number.
-    #[inline]
-    #[must_use]
-    pub fn is_current_in_bits(&self, bits: u64) -> bool {
-        let link = self.link();
-        let segment = (bits >> SEGMENT_SHIFT) as usize;
-        let Some(version) = link.segment.version_at(bits as usize & (MOST_VERSIONS - 1)) else {
-            return false;
-        };
-        segment == link.number + 1
-            && !link.segment.is_retired()
-            && version.load(Acquire).wrapping_add(link.segment.generation().load(Acquire)) & STAMPED
-                == bits >> VERSION_SHIFT & STAMPED
-    }
-
-    /// A stamp as a number, which is not 0: the word's index, 40 bits of the version, the segment. `None` where it does not
-    /// fit, after 254 segments.
-    ///
-    /// The version must not come round while a copy is kept: that takes 2^39 writes.
-    #[must_use]
-    pub fn bits(&self, stamp: &Stamp) -> Option<u64> {
-        let link = self.link();
-        let index = link.segment.geometry().version_of(stamp.hash) as u64;
-        (link.number == stamp.segment && stamp.segment < 255).then_some(
-            index | (stamp.version & STAMPED) << VERSION_SHIFT | (stamp.segment as u64 + 1) << SEGMENT_SHIFT,
-        )
     }
 
     /// Whether a key has a live value. Counts as a use.
@@ -549,23 +484,6 @@ impl SharedCache {
         act: impl FnMut(&Segment, usize) -> Result<R>,
     ) -> Result<R> {
         self.with(patience, act)
-    }
-
-    /// The stamp of an entry that was just stored. A tag of it may have been evicted since its version was taken: if that is
-    /// not seen here, the eviction has yet to move the generation.
-    pub(crate) fn stamp_of_entry(
-        segment: &Segment,
-        number: usize,
-        hash: u64,
-        entry: &Entry<'_>,
-        version: Option<u64>,
-    ) -> Option<Stamp> {
-        let holds = entry.tags.iter().all(|&tag| lookup::is_current(tag, segment.tags()));
-        Self::stamp(number, hash, version.filter(|_| holds))
-    }
-
-    pub(crate) fn stamp(segment: usize, hash: u64, version: Option<u64>) -> Option<Stamp> {
-        version.map(|version| Stamp { segment, hash, version })
     }
 }
 

@@ -51,6 +51,8 @@ impl Budget {
 /// A stripe whose lock this thread holds. Dropped before [`Held::finish`], that is by a panic, it empties the stripe.
 pub(crate) struct Held<'a> {
     pub(crate) stripe: Stripe<'a>,
+    /// The version words of the stripe's keys.
+    pub(crate) versions: &'a [AtomicU64],
     pub(crate) tags: &'a [AtomicU64],
     pub(crate) now: &'a Now,
     /// The largest record that may be stored, in words.
@@ -69,6 +71,7 @@ impl<'a> Held<'a> {
     /// Takes over a mutex that was just acquired. The guard exists before anything is looked at or repaired.
     pub(crate) fn new(
         stripe: Stripe<'a>,
+        versions: &'a [AtomicU64],
         acquired: Acquired,
         tags: &'a [AtomicU64],
         now: &'a Now,
@@ -78,6 +81,7 @@ impl<'a> Held<'a> {
         let must_mark = acquired == Acquired::OwnerDied;
         let held = Self {
             stripe,
+            versions,
             tags,
             now,
             largest,
@@ -231,8 +235,8 @@ impl<'a> Held<'a> {
     /// Makes the version word of a key odd, before the first store that a reader of the key could see.
     pub(crate) fn make_odd(&mut self, hash: u64) {
         self.make_even();
-        let at = (hash >> 20) as usize & (self.stripe.versions.len() - 1);
-        let word = &self.stripe.versions[at];
+        let at = (hash >> 20) as usize & (self.versions.len() - 1);
+        let word = &self.versions[at];
         word.store(word.load(Relaxed) | 1, Relaxed);
         fence(Release);
         self.odd = Some(at);
@@ -242,7 +246,7 @@ impl<'a> Held<'a> {
     /// Makes it even, after the last such store. Returns what it then is.
     pub(crate) fn make_even(&mut self) -> Option<u64> {
         let at = self.odd.take()?;
-        let word = &self.stripe.versions[at];
+        let word = &self.versions[at];
         let even = next_even(word.load(Relaxed));
         word.store(even, Release);
         Some(even)
@@ -257,7 +261,7 @@ impl<'a> Held<'a> {
     pub(crate) fn empty(&mut self, point: Point) -> Result<(), Fault> {
         let stripe = self.stripe;
         self.odd = None;
-        for word in stripe.versions {
+        for word in self.versions {
             word.store(word.load(Relaxed) | 1, Relaxed);
         }
         fence(Release);
@@ -286,7 +290,7 @@ impl<'a> Held<'a> {
             stripe.head[head::LARGEST + log].store(0, Relaxed);
             stripe.head[head::LARGEST_BEFORE + log].store(0, Relaxed);
         }
-        for word in stripe.versions {
+        for word in self.versions {
             word.store(next_even(word.load(Relaxed)), Release);
         }
         self.wakes = true;

@@ -29,6 +29,7 @@ mod segment;
 mod stall;
 #[cfg(feature = "stall-points")]
 pub mod stall;
+mod stamps;
 mod stripe;
 mod system;
 mod tags;

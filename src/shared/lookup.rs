@@ -13,9 +13,11 @@ use crate::stripe::{Stripe, is_used};
 const ROUNDS: u32 = 64;
 
 /// What a read found.
-pub(crate) enum Looked<R> {
-    Hit(R, Seen),
+pub(crate) enum Looked {
+    Hit(Seen),
     Miss,
+    /// Nothing could be made of the value.
+    Failed,
     /// Writers were always faster.
     Unsettled,
     /// A record or a slot that is intact and yet makes no sense.
@@ -33,8 +35,8 @@ pub(crate) struct Seen {
 }
 
 /// What became of one attempt.
-enum Attempt<R> {
-    Done(Looked<R>),
+enum Attempt {
+    Done(Looked),
     Again,
     NotHere,
 }
@@ -72,78 +74,74 @@ impl Stripe<'_> {
         self.head[head::TAIL + log].load(Relaxed) <= place
     }
 
-    /// Makes something of a key's value. `make` may be called several times, and on bytes that are nonsense.
-    ///
-    /// # Errors
-    ///
-    /// Those of `make`, at once: it may fail only where no memory is left, which another attempt would not mend.
-    #[inline]
-    pub(crate) fn get<R>(
+    /// Looks for a key's value, and has `make` make something of it. `make` may be called several times, and on bytes that are
+    /// nonsense; after a hit, what it made last is right. It returns false where it fails: only where no memory is left, which
+    /// another attempt would not mend.
+    #[inline(always)]
+    pub(crate) fn look(
         &self,
         key: &HashedKey<'_>,
         tags: &[AtomicU64],
         now: &Now,
-        mut make: impl FnMut(Value<'_>) -> Result<R, Error>,
-    ) -> Result<Looked<R>, Error> {
+        make: &mut impl FnMut(Value<'_>) -> bool,
+    ) -> Looked {
         let tag = tag_of(key.hash);
+        let [first, second] = self.buckets(key.hash);
         'rounds: for _ in 0..ROUNDS {
-            let [first, second] = self.buckets(key.hash);
-            for bucket in [first, second] {
+            let mut bucket = first;
+            loop {
                 let Some(slots) = self.index.get(bucket..).and_then(<[_]>::first_chunk::<WAYS>) else {
-                    break;
+                    return Looked::Miss;
                 };
                 for slot in slots {
                     let word = slot.load(Acquire);
                     if word >> TAG_SHIFT != tag {
                         continue;
                     }
-                    match self.get_from(slot, word, key, tags, now, &mut make)? {
-                        Attempt::Done(looked) => return Ok(looked),
+                    match self.look_at(slot, word, key, tags, now, make) {
+                        Attempt::Done(looked) => return looked,
                         Attempt::Again => continue 'rounds,
                         Attempt::NotHere => {}
                     }
                 }
-                if first == second {
-                    break;
+                if bucket == second {
+                    return Looked::Miss;
                 }
+                bucket = second;
             }
-            return Ok(Looked::Miss);
         }
-        Ok(Looked::Unsettled)
+        Looked::Unsettled
     }
 
-    #[inline]
-    fn get_from<R>(
+    #[inline(always)]
+    fn look_at(
         &self,
         slot: &AtomicU64,
-        mut word: u64,
+        word: u64,
         key: &HashedKey<'_>,
         tags: &[AtomicU64],
         now: &Now,
-        make: &mut impl FnMut(Value<'_>) -> Result<R, Error>,
-    ) -> Result<Attempt<R>, Error> {
+        make: &mut impl FnMut(Value<'_>) -> bool,
+    ) -> Attempt {
         let (log, place) = named(word);
         if self.tail(log) > place {
             // Evicted, or moved before the tail passed: then the slot tells where to.
             let again = slot.load(Acquire);
-            if (again ^ word) & !USED == 0 {
-                return Ok(Attempt::NotHere);
-            }
-            return Ok(Attempt::Again);
+            return if (again ^ word) & !USED == 0 { Attempt::NotHere } else { Attempt::Again };
         }
         let settled = |attempt| if self.is_intact(log, place) { attempt } else { Attempt::Again };
-        let Some(words) = self.from(log, place) else { return Ok(settled(Attempt::Done(Looked::Damaged))) };
-        let Some(hash) = words.get(HASH) else { return Ok(settled(Attempt::Done(Looked::Damaged))) };
+        let Some(words) = self.from(log, place) else { return settled(Attempt::Done(Looked::Damaged)) };
+        let Some(hash) = words.get(HASH) else { return settled(Attempt::Done(Looked::Damaged)) };
         if hash.load(Relaxed) != key.hash {
-            return Ok(settled(Attempt::NotHere));
+            return settled(Attempt::NotHere);
         }
-        let Some(record) = Record::read(words) else { return Ok(settled(Attempt::Done(Looked::Damaged))) };
+        let Some(record) = Record::read(words) else { return settled(Attempt::Done(Looked::Damaged)) };
         if !record.is_of(&key.key) {
-            return Ok(settled(Attempt::NotHere));
+            return settled(Attempt::NotHere);
         }
         let deadline = record.deadline();
         if record.kind() == kind::LEASE || now.is_past(deadline) || !tags_hold(&record, tags) {
-            return Ok(settled(Attempt::Done(Looked::Miss)));
+            return settled(Attempt::Done(Looked::Miss));
         }
         // An integer changes without moving: what the caller sees is what `Seen` says.
         let integer = record.word_of_kind(kind::INTEGER).map(|word| word.load(Relaxed));
@@ -152,20 +150,20 @@ impl Stripe<'_> {
             if integer.is_some() { Value::from_words(kind::INTEGER, &copy, 8) } else { record.value() };
         // A length is believed only after another look at the tail: the caller allocates by it.
         if value.len() > 64 && !self.is_intact(log, place) {
-            return Ok(Attempt::Again);
+            return Attempt::Again;
         }
-        let result = make(value)?;
+        if !make(value) {
+            return Attempt::Done(Looked::Failed);
+        }
         if !self.is_intact(log, place) {
-            return Ok(Attempt::Again);
-        }
-        if word & USED != USED {
-            // A failure means that the entry moved or was replaced, or that others use it too.
-            if slot.compare_exchange(word, word + USE, Relaxed, Relaxed).is_ok() {
-                word += USE;
-            }
+            return Attempt::Again;
         }
         debug_assert!(is_used(word));
-        Ok(Attempt::Done(Looked::Hit(result, Seen { log, place, deadline, integer })))
+        if word & USED != USED {
+            // A failure means that the entry moved or was replaced, or that others use it too.
+            let _ = slot.compare_exchange(word, word.wrapping_add(USE), Relaxed, Relaxed);
+        }
+        Attempt::Done(Looked::Hit(Seen { log, place, deadline, integer }))
     }
 
     /// How many live entries have a tag with this place in the table.

@@ -21,6 +21,7 @@ use crate::layout::{Geometry, LAYOUT, MAGIC, MOST_BYTES, header};
 use crate::mapping::Mapping;
 use crate::segment::{Segment, hash, secrets};
 use crate::stall::{self, Point};
+use crate::stripe::{Parts, Stripe};
 use crate::{memory_limit, system};
 
 /// A segment that was lost is opened anew so often before the call gives up.
@@ -357,8 +358,9 @@ impl Creation<'_> {
         let geometry = &self.wanted.geometry;
         let mapping = Mapping::new(file, geometry.words()).map_err(failed)?;
         let words = mapping.words();
+        let parts = Parts::of(geometry);
         for number in 0..geometry.stripes {
-            crate::stripe::Stripe::new(words, geometry, number)
+            Stripe::new(words, &parts, number)
                 .init()
                 .map_err(|code| Error::file(&self.path(), std::io::Error::from_raw_os_error(code)))?;
         }

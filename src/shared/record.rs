@@ -318,9 +318,11 @@ impl<'a> Value<'a> {
             && !rest.is_empty()
         {
             let word = last.load(Relaxed);
-            let bytes = word.to_le_bytes().map(MaybeUninit::new);
-            rest.copy_from_slice(&bytes[..rest.len()]);
             all |= word;
+            // One by one, as a copy of so few bytes would be a call.
+            for (at, to) in rest.iter_mut().enumerate() {
+                *to = MaybeUninit::new((word >> (8 * at)) as u8);
+            }
         }
         all
     }

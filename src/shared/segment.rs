@@ -17,7 +17,7 @@ use crate::mapping::Mapping;
 use crate::mutex::{Acquired, NotAcquired};
 use crate::process::Process;
 use crate::record::{HashedKey, Key, Value};
-use crate::stripe::Stripe;
+use crate::stripe::{Parts, Stripe};
 use crate::write::Copied;
 
 /// Whether a call waits for a stripe's lock.
@@ -38,6 +38,7 @@ const REFUSAL: u64 = 1_000_000_000;
 pub(crate) struct Segment {
     mapping: Mapping,
     geometry: Geometry,
+    parts: Parts,
     secrets: RapidSecrets,
     lock_timeout: Duration,
     /// For each stripe, until when a call does not wait for it.
@@ -70,7 +71,17 @@ impl Segment {
     ) -> Self {
         let keys = [header::KEY_0, header::KEY_1].map(|word| mapping.words()[word].load(Relaxed));
         let refused = (0..geometry.stripes).map(|_| AtomicU64::new(0)).collect();
-        Self { mapping, geometry, secrets: secrets(keys), lock_timeout, refused, _file: file, identity }
+        let parts = Parts::of(&geometry);
+        Self {
+            mapping,
+            geometry,
+            parts,
+            secrets: secrets(keys),
+            lock_timeout,
+            refused,
+            _file: file,
+            identity,
+        }
     }
 
     #[inline(always)]
@@ -137,11 +148,17 @@ impl Segment {
 
     #[inline(always)]
     pub(crate) fn stripe(&self, number: usize) -> Stripe<'_> {
-        Stripe::new(self.words(), &self.geometry, number)
+        Stripe::new(self.words(), &self.parts, number)
     }
 
     pub(crate) fn stripes(&self) -> impl Iterator<Item = Stripe<'_>> {
         (0..self.geometry.stripes).map(|number| self.stripe(number))
+    }
+
+    /// The version words of a stripe's keys.
+    fn versions(&self, number: usize) -> &[AtomicU64] {
+        let each = self.geometry.versions / self.geometry.stripes;
+        &self.words()[header::WORDS + number * each..][..each]
     }
 
     /// The version word of a hash.
@@ -208,8 +225,9 @@ impl Segment {
         let this = Process::this();
         let acquired = self.acquire(number, patience)?;
         // The guard exists before anything else happens.
+        let versions = self.versions(number);
         let mut held =
-            Held::new(self.stripe(number), acquired, self.tags(), now, self.geometry.largest, this);
+            Held::new(self.stripe(number), versions, acquired, self.tags(), now, self.geometry.largest, this);
         if self.is_retired() {
             held.abort();
             return Err(Error::Retired);
@@ -283,20 +301,27 @@ impl Segment {
         Err(Error::Damaged)
     }
 
+    /// Looks for a key's value, without a lock, and has `make` make something of it. See [`Stripe::look`].
+    #[inline(always)]
+    pub(crate) fn look(&self, key: &HashedKey<'_>, make: &mut impl FnMut(Value<'_>) -> bool) -> Looked {
+        let now = Now::default();
+        self.stripe(self.geometry.stripe_of(key.hash)).look(key, self.tags(), &now, make)
+    }
+
     /// Makes something of a key's value, without a lock.
-    #[inline]
     pub(crate) fn read<R>(
         &self,
         key: Key<'_>,
         mut make: impl FnMut(Value<'_>) -> Result<R>,
     ) -> Result<Option<(R, Seen)>> {
         let key = self.hashed(key);
-        let now = Now::default();
-        let stripe = self.stripe(self.geometry.stripe_of(key.hash));
-        match stripe.get(&key, self.tags(), &now, &mut make)? {
-            Looked::Hit(result, seen) => Ok(Some((result, seen))),
-            Looked::Miss => Ok(None),
-            Looked::Unsettled | Looked::Damaged => self.read_locked(&key, make),
+        let mut last = None;
+        let looked = self.look(&key, &mut |value| last.insert(make(value)).is_ok());
+        match (looked, last) {
+            (Looked::Hit(seen), Some(Ok(result))) => Ok(Some((result, seen))),
+            (Looked::Failed, Some(Err(error))) => Err(error),
+            (Looked::Miss, _) => Ok(None),
+            _ => self.read_locked(&key, make),
         }
     }
 

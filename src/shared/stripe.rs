@@ -50,27 +50,48 @@ pub(crate) struct Stripe<'a> {
     pub(crate) head: &'a [AtomicU64; head::WORDS],
     pub(crate) index: &'a [AtomicU64],
     pub(crate) logs: [&'a [AtomicU64]; 2],
-    /// The version words of the stripe's keys.
-    pub(crate) versions: &'a [AtomicU64],
     bits: [u32; 2],
+    buckets: u64,
+}
+
+/// Where the parts of every stripe lie: what follows from a geometry, computed once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    first: usize,
+    size: usize,
+    index: usize,
+    logs: [usize; 2],
+    bits: [u32; 2],
+    buckets: u64,
+}
+
+impl Parts {
+    pub(crate) fn of(geometry: &Geometry) -> Self {
+        Self {
+            first: geometry.first_stripe(),
+            size: geometry.stripe_words(),
+            index: geometry.buckets * WAYS,
+            logs: geometry.logs,
+            bits: geometry.logs.map(|words| usize::BITS - words.leading_zeros()),
+            buckets: geometry.buckets as u64,
+        }
+    }
 }
 
 impl<'a> Stripe<'a> {
     /// The stripe with this number. `words` are all words of a segment with this geometry.
     #[inline(always)]
-    pub(crate) fn new(words: &'a [AtomicU64], geometry: &Geometry, number: usize) -> Self {
-        let size = geometry.stripe_words();
-        let stripe = &words[geometry.first_stripe() + number * size..][..size];
-        let (head, rest) = stripe.split_first_chunk().expect("a stripe is longer than its head");
-        let (index, rest) = rest.split_at(geometry.buckets * WAYS);
-        let (probation, rest) = rest.split_at(geometry.logs[0]);
-        let each = geometry.versions / geometry.stripes;
+    pub(crate) fn new(words: &'a [AtomicU64], parts: &Parts, number: usize) -> Self {
+        let first = parts.first.wrapping_add(number.wrapping_mul(parts.size));
+        let (head, rest) = words[first..].split_first_chunk().expect("a stripe is longer than its head");
+        let (index, rest) = rest.split_at(parts.index);
+        let (probation, rest) = rest.split_at(parts.logs[0]);
         Self {
             head,
             index,
-            logs: [probation, &rest[..geometry.logs[1]]],
-            versions: &words[crate::layout::header::WORDS + number * each..][..each],
-            bits: geometry.logs.map(|words| usize::BITS - words.leading_zeros()),
+            logs: [probation, &rest[..parts.logs[1]]],
+            bits: parts.bits,
+            buckets: parts.buckets,
         }
     }
 
@@ -93,7 +114,7 @@ impl<'a> Stripe<'a> {
     /// The word of a log that a place is. It may lie beyond the log's end where a slot is damaged.
     #[inline(always)]
     pub(crate) fn offset(&self, log: usize, place: u64) -> usize {
-        (place & ((1 << self.bits[log]) - 1)) as usize
+        (place & 1_u64.wrapping_shl(self.bits[log]).wrapping_sub(1)) as usize
     }
 
     /// The first place of the lap after that of `place`.
@@ -127,9 +148,10 @@ impl<'a> Stripe<'a> {
     /// The first slots of both buckets of a hash.
     #[inline(always)]
     pub(crate) fn buckets(&self, hash: u64) -> [usize; 2] {
-        let count = (self.index.len() / WAYS) as u64;
+        // There are fewer than 2^32 buckets.
+        let first_slot = |half: u64| (half.wrapping_mul(self.buckets) >> 32) as usize * WAYS;
         let other = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        [hash & 0xFFFF_FFFF, other].map(|half| ((half * count) >> 32) as usize * WAYS)
+        [first_slot(hash & 0xFFFF_FFFF), first_slot(other)]
     }
 
     /// The numbers of all slots in which a hash may be.

@@ -9,12 +9,14 @@ pub(crate) const fn words_for(bytes: usize) -> usize {
     bytes.div_ceil(8)
 }
 
-/// The last, incomplete word of some bytes.
+/// The last, incomplete word of bytes whose last `rest` are its own; 1 to 7.
 #[inline(always)]
-fn last_word(rest: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    bytes[..rest.len()].copy_from_slice(rest);
-    u64::from_le_bytes(bytes)
+fn last_word(bytes: &[u8], rest: usize) -> u64 {
+    // A copy of so few bytes would be a call.
+    if let Some(word) = bytes.last_chunk::<8>() {
+        return u64::from_le_bytes(*word) >> (8 * (8 - rest));
+    }
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// Stores bytes, the last word filled up with zeros. `to` is long enough.
@@ -25,7 +27,7 @@ pub(crate) fn store_bytes(to: &[AtomicU64], bytes: &[u8]) {
         word.store(u64::from_le_bytes(*chunk), Relaxed);
     }
     if !rest.is_empty() {
-        to[whole.len()].store(last_word(rest), Relaxed);
+        to[whole.len()].store(last_word(bytes, rest.len()), Relaxed);
     }
 }
 
@@ -34,7 +36,7 @@ pub(crate) fn store_bytes(to: &[AtomicU64], bytes: &[u8]) {
 pub(crate) fn equal_bytes(words: &[AtomicU64], bytes: &[u8]) -> bool {
     let (whole, rest) = bytes.as_chunks::<8>();
     words.iter().zip(whole).all(|(word, chunk)| word.load(Relaxed) == u64::from_le_bytes(*chunk))
-        && (rest.is_empty() || words[whole.len()].load(Relaxed) == last_word(rest))
+        && (rest.is_empty() || words[whole.len()].load(Relaxed) == last_word(bytes, rest.len()))
 }
 
 /// Appends the first `bytes` bytes of the words to `to`, which has room for all of these words.

@@ -404,7 +404,7 @@ impl<'a> Held<'a> {
                 return Err(format!("log {log} does not end at its head"));
             }
         }
-        if stripe.versions.iter().any(|version| version.load(Relaxed) & 1 == 1) && self.is_untouched() {
+        if self.versions.iter().any(|version| version.load(Relaxed) & 1 == 1) && self.is_untouched() {
             return Err("a version word is odd, and nobody is writing".into());
         }
         Ok(())

@@ -4,7 +4,7 @@ use flexcache_shared::{Key, Patience};
 use pyo3::prelude::*;
 
 use super::segment::{Opened, run};
-use super::value::{RawValue, Read};
+use super::value::{self, RawValue};
 
 /// Reads a value. Simple ones become objects where they lie. A hit is counted, and a miss unless the caller looks again.
 #[inline(always)]
@@ -13,15 +13,22 @@ pub(super) fn read<'py, const COUNTS_MISSES: bool>(
     opened: &Opened,
     key: Key<'_>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let found = opened.cache.get(key, Patience::Try, |value| Read::of(py, value));
-    let is_hit = matches!(found, Ok(Some(_)));
+    let mut object = None;
+    let mut raw = None;
+    let found = opened.cache.get(key, Patience::Try, |value| {
+        object = value::simple(py, value);
+        raw = if object.is_none() { Some(RawValue::copy(value)?) } else { None };
+        Ok(())
+    });
+    let is_hit = matches!(found, Ok(Some(())));
     if is_hit || COUNTS_MISSES {
         opened.counts.count(&opened.cache, is_hit);
     }
-    match found {
-        Ok(None) => Ok(None),
-        Ok(Some(read)) => read.finish(py, &opened.serializer).map(Some),
-        Err(_) => read_slowly(py, opened, key),
+    match (found, raw) {
+        (Ok(None), _) => Ok(None),
+        (Ok(Some(())), None) => Ok(object),
+        (Ok(Some(())), Some(raw)) => raw.into_object(py, &opened.serializer).map(Some),
+        (Err(_), _) => read_slowly(py, opened, key),
     }
 }
 

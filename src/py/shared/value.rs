@@ -280,32 +280,15 @@ pub(super) enum Read<'py> {
     Object(Bound<'py, PyAny>),
     /// It is copied. The object is made later, as that may run Python code.
     Raw(RawValue),
-    /// There is no memory for the object.
-    Failed(PyErr),
 }
 
 impl<'py> Read<'py> {
-    /// Makes the object of a value where it lies, if it is of a simple kind. Another process may be writing over it, so it may
-    /// be nonsense, but is a sound object; whoever reads looks afterwards.
+    /// Makes the object of a value where it lies, if it is of a simple kind, or copies it.
     #[inline]
     pub(super) fn of(py: Python<'py>, value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
-        match value.kind {
-            kind::ASCII => Ok(ascii_text(py, value)),
-            INTEGER => Ok(match value.word().cast_signed().into_pyobject(py) {
-                Ok(int) => Self::Object(int.into_any()),
-                Err(never) => match never {},
-            }),
-            kind::BYTES => {
-                let made = PyBytes::new_with(py, value.len(), |to| {
-                    // SAFETY: bytes that are initialized may be taken for such that need not be, and only bytes that are initialized
-                    // are written.
-                    let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<u8>]) };
-                    value.copy_to(to);
-                    Ok(())
-                });
-                Ok(made.map_or_else(Self::Failed, |bytes| Self::Object(bytes.into_any())))
-            }
-            _ => RawValue::copy(value).map(Self::Raw),
+        match simple(py, value) {
+            Some(object) => Ok(Self::Object(object)),
+            None => RawValue::copy(value).map(Self::Raw),
         }
     }
 
@@ -319,38 +302,67 @@ impl<'py> Read<'py> {
         match self {
             Self::Object(object) => Ok(object),
             Self::Raw(raw) => raw.into_object(py, serializer),
-            Self::Failed(error) => Err(error),
         }
     }
 }
 
-/// A str of a value that is ASCII.
+/// The object of a value where it lies, if it is of a simple kind and there is memory for it. Another process may be writing over
+/// the value, so the object may be nonsense, but is a sound one; whoever reads looks afterwards.
+#[inline(always)]
+pub(super) fn simple<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Option<Bound<'py, PyAny>> {
+    match value.kind {
+        kind::ASCII => ascii_text(py, value),
+        INTEGER => Some(value.word().cast_signed().into_pyobject(py).ok()?.into_any()),
+        kind::FLOAT => Some(PyFloat::new(py, f64::from_bits(value.word())).into_any()),
+        kind::NONE => Some(py.None().into_bound(py)),
+        kind::FALSE | kind::TRUE => Some(PyBool::new(py, value.kind == kind::TRUE).to_owned().into_any()),
+        kind::BYTES => bytes_where_they_lie(py, value),
+        _ => None,
+    }
+}
+
 #[inline]
-fn ascii_text<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Read<'py> {
+fn bytes_where_they_lie<'py>(
+    py: Python<'py>,
+    value: flexcache_shared::Value<'_>,
+) -> Option<Bound<'py, PyAny>> {
+    let made = PyBytes::new_with(py, value.len(), |to| {
+        // SAFETY: bytes that are initialized may be taken for such that need not be, and only bytes that are initialized
+        // are written.
+        let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<u8>]) };
+        value.copy_to(to);
+        Ok(())
+    });
+    Some(made.ok()?.into_any())
+}
+
+/// A str of a value that is ASCII, if that is what its bytes are.
+#[inline(always)]
+fn ascii_text<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Option<Bound<'py, PyAny>> {
     if value.is_empty() {
-        return Read::Object(PyString::new(py, "").into_any());
+        return Some(PyString::new(py, "").into_any());
     }
     // SAFETY: this thread is attached. The new object is nobody else's yet; it has room for so many characters of one byte,
     // all of which `copy_to` writes.
     let (text, all) = unsafe {
         let text = ffi::PyUnicode_New(value.len().cast_signed(), 127);
         let Some(text) = Bound::from_owned_ptr_or_opt(py, text) else {
-            return Read::Failed(PyErr::fetch(py));
+            drop(PyErr::take(py));
+            return None;
         };
         let data = ffi::PyUnicode_DATA(text.as_ptr()).cast::<MaybeUninit<u8>>();
         let all = value.copy_to(std::slice::from_raw_parts_mut(data, value.len()));
         (text, all)
     };
     if all & 0x8080_8080_8080_8080 == 0 {
-        return Read::Object(text);
+        return Some(text);
     }
     // Torn or damaged. The str must not be let go with characters that it cannot have.
     // SAFETY: as above.
     unsafe {
         ffi::PyUnicode_DATA(text.as_ptr()).cast::<u8>().write_bytes(b'?', value.len());
     }
-    RawValue::copy(value)
-        .map_or_else(|_| Read::Failed(pyo3::exceptions::PyMemoryError::new_err(())), Read::Raw)
+    None
 }
 
 /// Makes an object of a kind and what follows it. No memory is taken for a number of parts that the bytes do not hold.
