@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Server
+    from own_server import Server
 
 Make = "Callable[..., Any]"
 

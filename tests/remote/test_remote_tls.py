@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from conftest import Server
+from own_server import Server
 from waiting import until
 
 if TYPE_CHECKING:
