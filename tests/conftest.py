@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import core
+from own_server import LEFT_OUT
 from scale import REQUIRED, SCALE, SEED
 from specimens import EVERY_POLICY, POLICIES
 
@@ -47,9 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.every_python)
 
 
-def pytest_report_header() -> str:
-    """Says how to repeat the run."""
-    return f"FLEXCACHE_TEST_SCALE={SCALE:g} FLEXCACHE_TEST_SEED={SEED} FLEXCACHE_REQUIRE={' '.join(sorted(REQUIRED))!r}"
+def pytest_report_header() -> list[str]:
+    """Says how to repeat the run, and what is left out."""
+    lines = [
+        f"FLEXCACHE_TEST_SCALE={SCALE:g} FLEXCACHE_TEST_SEED={SEED} FLEXCACHE_REQUIRE={' '.join(sorted(REQUIRED))!r}"
+    ]
+    if LEFT_OUT:
+        lines.append("tests/remote is left out: it needs redis-server or valkey-server (apt-get install redis-server)")
+    return lines
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

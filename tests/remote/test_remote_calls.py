@@ -206,6 +206,49 @@ def test_tags(make: Make) -> None:
     until(lambda: other.get("b") == 4)
 
 
+def test_a_new_tag_ends_no_copies(make: Make) -> None:
+    one, other = make(), make()
+    one.put("key", 1, tags=["known"])
+    until(lambda: one.get("key") == 1 and one._near._get_from_memory("key", None) == 1)
+    for number in range(5):
+        one.put(f"mine{number}", 1, tags=[f"mine{number}"])
+        other.put(f"other{number}", 1, tags=[f"other{number}", "known"])
+        assert one.get(f"other{number}") == 1
+    settled = one._store.stamp("marker")
+    other["marker"] = 1
+    until(lambda: not one._store.tracker.is_unchanged(settled))
+    assert one._near._get_from_memory("key", None) == 1
+    other.evict_tag("other0")
+    until(lambda: one._near._get_from_memory("key", None) is None)
+    assert one.get("key") == 1
+    assert one.get("other0") is None
+
+
+def test_many_tags(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too many nonces are known, all are forgotten, and with them the copies."""
+    monkeypatch.setattr("flexcache_rs.remote.nonces._MOST", 10)
+    one, other = make(), make()
+    for number in range(50):
+        one.put(number, number, tags=[f"tag{number}"])
+    assert other.get_many(range(50)) == {number: number for number in range(50)}
+    for number in range(50):
+        one.evict_tag(f"tag{number}")
+        until(lambda: other.get(number) is None)
+    assert len(other._store.nonces._places) <= 11
+
+
+def test_an_entry_with_many_tags(make: Make) -> None:
+    one, other = make(), make()
+    tags = [f"{'long ' * 10}{number}" for number in range(200)]
+    one.put("key", 1, tags=tags)
+    assert other["key"] == 1
+    assert list(other.tags("key")) == tags
+    assert "key" in other
+    assert list(other.scan()) == ["key"]
+    assert other.touch("key", 50)
+    assert one.delete("key")
+
+
 def test_in_front_of_it(make: Make) -> None:
     """A `FlexCache` of the user's in front of a `RemoteCache`."""
     one, other = make(), make()

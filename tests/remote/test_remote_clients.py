@@ -17,7 +17,7 @@ from flexcache_rs.remote import RemoteError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Server
+    from own_server import Server
 
 Make = "Callable[..., Any]"
 

@@ -10,7 +10,7 @@ from waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Server
+    from own_server import Server
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Server
+    from own_server import Server
 
 Make = "Callable[..., Any]"
 
@@ -329,6 +329,50 @@ def test_computing_while_the_server_is_away(make: Make, server: Server) -> None:
         return 6
 
     assert cache.get_or_set("key", inner) == 6
+
+
+def test_what_is_computed_while_the_server_is_away_is_not_stored(make: Make, server: Server) -> None:
+    """Nothing would tell that it was computed of older data."""
+    cache = make(timeout=0.1, on_error="miss")
+    server.pause()
+
+    def compute() -> str:
+        server.go_on()
+        until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
+        return "computed"
+
+    assert cache.get_or_set("key", compute) == "computed"
+    assert cache.fresh("key") is None
+
+
+def test_an_interrupt_between_command_and_reply(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply is not taken for that to another command."""
+    cache = make()
+    cache["a"], cache["b"] = 1, 2
+    connection = cache._client._get()
+    real = type(connection).read_response
+    cache._client._pool.release(connection)
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(type(connection), "read_response", real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(connection), "read_response", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.fresh("a")
+    assert [cache.fresh("b"), cache.fresh("a"), cache.fresh("b")] == [2, 1, 2]
+
+
+def test_a_pop_returns_what_the_server_had(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the copy in memory, of whose end nothing was heard yet."""
+    one, other = make(), make()
+    one["key"] = 1
+    warm(one, "key")
+    monkeypatch.setattr(Listener, "_invalidate", lambda *_: None)
+    other["key"] = 2
+    assert one["key"] == 1
+    assert one.pop("key") == 2
+    assert one.get("key") is None
 
 
 def test_a_cache_made_while_the_server_is_away(make: Make, server: Server) -> None:

@@ -167,7 +167,7 @@ class RemoteCache(Awaited):
         self._front: FlexCache[Any, Any] | None = None
         listener = Listener(
             *(self._client, self._client.name, keys.prefixes, staleness),
-            *(tracker, breaker, self._store.nonces.heard),
+            *(tracker, breaker, self._store.nonces),
         )
         self._listener = listener
         self._start(on_error)

@@ -201,6 +201,12 @@ class Client:
             try:
                 connection.send_command(*command)
                 return connection.read_response()
+            except self.exceptions.ResponseError:
+                raise
+            except BaseException:
+                # Also where a handler of a signal raised: a reply that was not read must not be taken for another's.
+                connection.disconnect()
+                raise
             finally:
                 self._pool.release(connection)
         except Exception as error:

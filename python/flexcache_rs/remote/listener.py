@@ -13,22 +13,40 @@ import threading
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.resp import ErrorReply, ProtocolError, Push, ReplyReader, command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from flexcache_rs.remote.breaker import Breaker
     from flexcache_rs.remote.client import Client
+    from flexcache_rs.remote.nonces import Nonces
 
 _SHORTEST, _LONGEST = 0.01, 1.0
 """Seconds between two attempts to connect."""
 
 _QUESTIONS = command("HELLO") + command("TIME")
+
+
+class _Asked:
+    """The questions of one connection that are not answered yet, in their order."""
+
+    def __init__(self) -> None:
+        self.questions: deque[tuple[str, Any]] = deque()
+        self.nonces = 0
+        """How many of them are about nonces."""
+        self.belief = 0
+        """Until when copies may be served once those are answered."""
+
+    def is_late(self, now: int, staleness: int) -> bool:
+        """Whether a question was not answered in time."""
+        oldest = next((about for kind, about in self.questions if kind == "role"), None)
+        return oldest is not None and now - oldest[0] > staleness
+
 
 _LISTENERS: weakref.WeakSet[Listener] = weakref.WeakSet()
 
@@ -47,7 +65,7 @@ class Listener:
         max_staleness: For how many seconds copies are served after the last question that was answered.
         tracker: What is told.
         breaker: What is closed when the server answers.
-        heard: Called with the keys that were written, after the tracker was told; None for all keys.
+        nonces: What copies depend on besides: those of which something is heard are looked at.
     """
 
     def __init__(
@@ -58,11 +76,11 @@ class Listener:
         max_staleness: float,
         tracker: PushTracker,
         breaker: Breaker,
-        heard: Callable[[list[bytes] | None], None],
+        nonces: Nonces,
     ) -> None:
         self._client, self._name, self._prefixes = client, name, prefixes
         self._max_staleness = max_staleness
-        self._tracker, self._breaker, self._heard = tracker, breaker, heard
+        self._tracker, self._breaker, self._nonces = tracker, breaker, nonces
         self.offset: float | None = None
         """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
         self.error: Exception | None = None
@@ -142,9 +160,10 @@ class Listener:
             # Every write from here on is heard of. Stamps from before mean nothing.
             self._tracker.start_generation()
             self.connects += 1
+            asked = _Asked()
             for reply in early:
-                self._take(reply, None)
-            self._attend(sock, reader)
+                self._take(reply, asked, sock)
+            self._attend(sock, reader, asked)
         finally:
             connection.disconnect()
 
@@ -176,19 +195,18 @@ class Listener:
         self.id = replies[3] if isinstance(replies[3], int) else 0
         return early
 
-    def _attend(self, sock: Any, reader: ReplyReader) -> None:
+    def _attend(self, sock: Any, reader: ReplyReader, asked: _Asked) -> None:
         staleness = int(self._max_staleness * 1e9)
-        asked: deque[tuple[int, float]] = deque()
         next_question = 0
         while not self._stopped:
             now = self._tracker.now()
             if now >= next_question:
-                if asked and now - asked[0][0] > staleness:
+                if asked.is_late(now, staleness):
                     message = f"the server did not answer within {self._max_staleness} seconds"
                     raise RemoteTimeoutError(message)
                 # The moment of sending, not of the answer: what was written before it may be told after the answer.
-                asked.append((now, time.monotonic()))
-                sock.sendall(_QUESTIONS)
+                asked.questions += (("role", (now, time.monotonic())), ("time", None))
+                self._ask(sock, _QUESTIONS)
                 next_question = now + staleness // 3
             sock.settimeout(max((next_question - self._tracker.now()) / 1e9, 0.001))
             try:
@@ -196,7 +214,11 @@ class Listener:
             except TimeoutError:
                 continue
             for reply in replies:
-                self._take(reply, asked)
+                self._take(reply, asked, sock)
+
+    def _ask(self, sock: Any, questions: bytes) -> None:
+        sock.settimeout(max(self._max_staleness, 0.1))
+        sock.sendall(questions)
 
     def _receive(self, sock: Any, reader: ReplyReader) -> list[Any]:
         data = sock.recv(1 << 16)
@@ -205,28 +227,36 @@ class Listener:
             raise RemoteConnectionError(message)
         return list(reader.feed(data))
 
-    def _take(self, reply: Any, asked: deque[tuple[int, float]] | None) -> None:
+    def _take(self, reply: Any, asked: _Asked, sock: Any) -> None:
         if isinstance(reply, Push):
             if reply[:1] == [b"invalidate"] and len(reply) == 2:
-                self._invalidate(reply[1])
-        elif isinstance(reply, ErrorReply):
+                self._invalidate(reply[1], asked, sock)
+            return
+        if isinstance(reply, ErrorReply):
             message = f"the server refused a command: {reply}"
             raise RemoteError(message)
-        elif isinstance(reply, dict):
+        if not asked.questions:
+            message = "an answer without a question"
+            raise ProtocolError(message)
+        kind, about = asked.questions.popleft()
+        if kind == "role":
             self._check_role(reply)
-            if not asked:
-                message = "an answer without a question"
-                raise ProtocolError(message)
-            moment, then = asked.popleft()
-            self._tracker.believe_until(moment + int(self._max_staleness * 1e9))
+            asked.belief = about[0] + int(self._max_staleness * 1e9)
             self.error = None
-            self._breaker.close(then)
-            self._changed.set()
-        elif isinstance(reply, list):
-            seconds, micros = map(int, cast("list[bytes]", reply))
+            self._breaker.close(about[1])
+        elif kind == "time":
+            seconds, micros = map(int, reply)
             self.offset = seconds * 1000 + micros / 1000 - self._tracker.now() / 1e6
+        else:
+            asked.nonces -= 1
+            self._nonces.looked_at(about[0], reply, about[1])
+        if asked.belief and not asked.nonces:
+            # Not while it is unknown whether copies have ended that depend on a nonce.
+            self._tracker.believe_until(asked.belief)
+            asked.belief = 0
+            self._changed.set()
 
-    def _invalidate(self, keys: list[bytes] | None) -> None:
+    def _invalidate(self, keys: list[bytes] | None, asked: _Asked, sock: Any) -> None:
         """Something was written: to these keys, or to all of them."""
         if keys is None:
             self._tracker.start_generation()
@@ -234,7 +264,11 @@ class Listener:
         else:
             self._tracker.invalidate(keys)
             self.invalidations += len(keys)
-        self._heard(keys)
+        places = self._nonces.heard(keys)
+        if places:
+            asked.questions += (("nonce", (place, self._tracker.stamp(place))) for place in places)
+            asked.nonces += len(places)
+            self._ask(sock, b"".join(command("GET", place) for place in places))
 
     def _check_role(self, reply: Any) -> None:
         answer: dict[Any, Any] = reply if isinstance(reply, dict) else {}  # pyright: ignore[reportUnknownVariableType]

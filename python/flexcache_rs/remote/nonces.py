@@ -1,7 +1,9 @@
 """Nonces of tags and of the namespace: a value is live while those in its header are the server's.
 
-They are kept in memory under the tracker, as values are. When one that is known is replaced, no copy in memory is
-served any more: which of them have the tag is not known.
+They are kept in memory under the tracker, as values are. Copies in memory depend on them, and which of them have a tag
+is not known. So when another nonce is seen in the place of one that copies may depend on, no copy of before is served
+any more. A copy's stamp is taken before its nonces are read. That is why it does not matter which thread sees the other
+nonce first.
 """
 
 from __future__ import annotations
@@ -31,19 +33,27 @@ class Nonces:
     def __init__(self, client: Client, keys: Keys, tracker: PushTracker) -> None:
         self._client, self._keys, self._tracker = client, keys, tracker
         self._known: dict[str, tuple[bytes, int]] = {}
-        self.places: dict[bytes, str] = {}
-        """Where those are that copies in memory may depend on, and whose."""
-
+        """What was read last, and the stamp of that."""
+        self._seen: dict[str, bytes] = {}
+        """What copies may depend on."""
+        self._places: dict[bytes, str] = {}
+        """Where those are that copies may depend on, and whose."""
         self.checked: list[int] = []
         """The process that has seen how values are written; none after everything was removed."""
 
-    def heard(self, keys: list[bytes] | None) -> None:
-        """The tracker was told that something was written: to these keys, or to all."""
+    def heard(self, keys: list[bytes] | None) -> list[bytes]:
+        """The tracker was told that something was written, to these keys or to all. Returns those to look at."""
         if keys is None:
             self.checked.clear()
-        elif not self.places.keys().isdisjoint(keys):
-            # A tag that copies in memory may have.
-            self._tracker.start_generation()
+            return []
+        # Whoever stores the first value with a tag writes one, too, by which no copy ends.
+        return [] if self._places.keys().isdisjoint(keys) else [key for key in keys if key in self._places]
+
+    def looked_at(self, place: bytes, nonce: bytes | None, stamp: int) -> None:
+        """Note what is in a place of which something was heard."""
+        tag = self._places.get(place)
+        if tag is not None:
+            self.learn(tag, nonce, stamp)
 
     def place(self, tag: str) -> bytes:
         """Where a nonce is."""
@@ -57,21 +67,34 @@ class Nonces:
     def watch(self, tag: str) -> int:
         """Have copies end when the nonce is replaced, from now on. The stamp of what is read of it after this."""
         place = self.place(tag)
-        if place not in self.places:
-            if len(self.places) >= _MOST:
-                self.forget()
+        if len(self._places) >= _MOST and place not in self._places:
+            self.forget()
+        while True:
             # Before it is read, so that no replacement goes unnoticed.
-            self.places[place] = tag
-        return self._tracker.stamp(place)
+            self._places[place] = tag
+            stamp = self._tracker.stamp(place)
+            if place in self._places:
+                # Another thread that forgets it from now on ends what has this stamp.
+                return stamp
 
-    def learn(self, tag: str, nonce: bytes, stamp: int) -> None:
-        """Note a nonce that was read."""
+    def learn(self, tag: str, nonce: bytes | None, stamp: int) -> None:
+        """Note what was read in the place of a nonce."""
+        if nonce is None:
+            self._known.pop(tag, None)
+            if self._seen.pop(tag, None) is not None:
+                self._tracker.start_generation()
+            return
+        if self._seen.setdefault(tag, nonce) != nonce:
+            # Before others can depend on it without ending those copies.
+            self._tracker.start_generation()
+            self._seen[tag] = nonce
         self._known[tag] = nonce, stamp
 
     def forget(self) -> None:
         """Forget all nonces, and end all copies."""
+        self._places.clear()
         self._known.clear()
-        self.places.clear()
+        self._seen.clear()
         self._tracker.start_generation()
 
     def current(self, tags: Iterable[str]) -> dict[str, bytes | None]:
@@ -86,8 +109,7 @@ class Nonces:
             found = self._client.execute("MGET", *(self.place(tag) for tag, _ in asked))
             for (tag, stamp), nonce in zip(asked, found, strict=True):
                 nonces[tag] = nonce
-                if nonce is not None:
-                    self.learn(tag, nonce, stamp)
+                self.learn(tag, nonce, stamp)
         return nonces
 
     def ensured(self, tags: Iterable[str]) -> dict[str, bytes]:
@@ -105,7 +127,6 @@ class Nonces:
                 if isinstance(nonce, Exception):
                     raise nonce
                 nonces[tag] = nonce
-                # Our own write is told as any other, and ends what was read just now: the next call reads it again.
                 self.learn(tag, nonce, stamp)
         return {tag: nonce or b"" for tag, nonce in nonces.items()}
 

@@ -111,8 +111,12 @@ class RemoteStore(Commands):
         self.nonces.forget()
 
     def is_live(self, key: Any, raw: Any) -> bool:
-        """Whether these bytes are a live value's."""
-        return isinstance(raw, bytes) and self._live(key, raw) is not None
+        """Whether these first bytes are a live value's."""
+        if not isinstance(raw, bytes):
+            return False
+        if len(raw) == MOST_HEAD and head_bytes(raw) > MOST_HEAD:
+            return self.head(key)[0] is not None
+        return self._live(key, raw) is not None
 
     def _is_lenient(self) -> bool:
         return self._lenient or LENIENT.get()
@@ -155,8 +159,7 @@ class RemoteStore(Commands):
             return raw
         stamp = self.nonces.watch(NAMESPACE)
         raw, nonce = self.read(lambda: self.client.execute("MGET", place, self.keys.epoch))
-        if nonce is not None:
-            self.nonces.learn(NAMESPACE, nonce, stamp)
+        self.nonces.learn(NAMESPACE, nonce, stamp)
         return raw
 
     def _last(self, place: bytes) -> _Entry | None:
@@ -453,8 +456,8 @@ class RemoteStore(Commands):
 
     def lease(
         self, key: Any, seconds: float, tags: Sequence[str], awaited: Lease | None, takes_over: bool
-    ) -> tuple[str, Any, int, list[int]] | None:
-        """Ask for the lease of a key; None where there is none to be had, and whoever asks computes."""
+    ) -> tuple[str, Any, int, list[int]]:
+        """Ask for the lease of a key. Where the server cannot be asked, it is one that nothing can be stored with."""
         place, at = self.keys.value(key), self.keys.lease(key)
         stamps = [self.tracker.stamp(place), self.tracker.stamp(at)]
         lease = Lease(self, at, os.urandom(16))
@@ -470,7 +473,8 @@ class RemoteStore(Commands):
                 lambda: scripts.LEASE.run(self.client, place, at, lease.token, most, int(takes_over), token)
             )
         except RemoteError:
-            return None
+            # What is computed now is for those who ask: nothing would tell that it was computed of older data.
+            return "held", lease, 0, stamps[:1]
         if answer == b"held":
             self.counts.leases += 1
             lease.head = rest[0]
@@ -490,6 +494,8 @@ class RemoteStore(Commands):
         """Store a computed value, if its lease is there and nothing was written since. Whether it did."""
         place = self.keys.value(key)
         names = tuple(dict.fromkeys(tags))
+        if NAMESPACE not in lease.nonces:
+            return False
         try:
             self.begin()
             new = [name for name in names if _MARK + name not in lease.nonces]

@@ -20,6 +20,7 @@ use super::cache::DiskCache;
 use super::directory_lease::{AwaitedDirectoryLease, DirectoryLease, LeasePlace, failing, failure};
 use super::wall_clock::now;
 use crate::py::object::key::PlainParts;
+use crate::py::process::clock::ClockOfSection;
 use crate::py::process::stack;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::rule_switch::is_off;
@@ -231,7 +232,7 @@ impl Store for DirectoryStore {
     }
 
     #[inline]
-    fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool> {
+    fn is_live_natively(&self, py: Python<'_>, stamp: Stamp, _clock: &ClockOfSection) -> Option<bool> {
         let lane = stamp.lane();
         let shard = self.shards.get(lane)?.get();
         let generation = self.generation_natively(py, shard, is_off("transactions"))?;

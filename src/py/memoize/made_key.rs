@@ -13,6 +13,7 @@ use crate::py::memory::state::FlexCache;
 use crate::py::memory::tier::Freshness;
 use crate::py::object::canonical_key::CanonicalKey;
 use crate::py::object::running_python::call as call_python;
+use crate::py::process::clock::ClockOfSection;
 
 /// So many classes are known whose instances are arguments like any other.
 const MOST_PLAIN_CLASSES: usize = 8;
@@ -118,7 +119,10 @@ impl Memoized {
             return Ok(false);
         }
         let tier = cache.get().tier.as_ref();
-        let is_live = |of| Ok(tier.is_none_or(|tier| tier.is_live_natively(py, of) == Some(true)));
+        let is_live = |of| {
+            Ok(tier
+                .is_none_or(|tier| tier.is_live_natively(py, of, &ClockOfSection::default()) == Some(true)))
+        };
         Ok(self.known_nonce(py, is_live)?.is_none())
     }
 

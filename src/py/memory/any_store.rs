@@ -12,7 +12,7 @@ use pyo3::pybacked::PyBackedStr;
 
 use super::core_errors::try_collect;
 use super::tier::Freshness;
-use crate::py::process::clock::SystemClock;
+use crate::py::process::clock::{ClockOfSection, SystemClock};
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 
 type PyNew = New<Py<PyAny>, Py<PyAny>>;
@@ -203,10 +203,11 @@ impl AnyStore {
         hash: u64,
         eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
         is_live: impl Fn(Freshness) -> bool,
+        clock: &ClockOfSection,
     ) -> Option<&Py<PyAny>> {
         on_store!(self, store => {
             let is_served = |store: &PyStore<_>, slot| {
-                is_live(freshness!(store, slot)) && !store.has_expired(slot, &SystemClock)
+                is_live(freshness!(store, slot)) && !store.has_expired(slot, clock)
             };
             match store.hit_if(hash, eq, is_served, false) {
                 Ok(Lookup::Hit(value)) => Some(value),

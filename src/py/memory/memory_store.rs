@@ -15,6 +15,7 @@ use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::duration;
 use crate::py::object::key::python_hash;
+use crate::py::process::clock::ClockOfSection;
 use crate::py::process::stack;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::loads::{Leader, Load, LoadLease, Origin};
@@ -125,7 +126,7 @@ impl Store for MemoryStore {
         self.chain
     }
 
-    fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool> {
+    fn is_live_natively(&self, py: Python<'_>, stamp: Stamp, _clock: &ClockOfSection) -> Option<bool> {
         if self.has_open_transaction(py) {
             return None;
         }

@@ -9,6 +9,7 @@ use super::any_store::Complicated;
 use super::core_errors::out_of_memory;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
+use crate::py::process::clock::ClockOfSection;
 use crate::py::store::seam::{Equality, StoredEntry};
 
 /// The calls that share a fast path. Each gets code of its own: of code that is shared, the compiler keeps the parts apart
@@ -146,8 +147,9 @@ impl FlexCache {
             return None;
         }
         let mut store = self.shards.of(hash).lock(py).ok()?;
-        let is_live = |of| tier.is_live_natively(py, of) == Some(true);
-        let value = store.hit_if_live(hash, |stored| eq(stored).ok_or(Complicated), is_live)?;
+        let clock = ClockOfSection::default();
+        let is_live = |of| tier.is_live_natively(py, of, &clock) == Some(true);
+        let value = store.hit_if_live(hash, |stored| eq(stored).ok_or(Complicated), is_live, &clock)?;
         Some(value.clone_ref(py))
     }
 

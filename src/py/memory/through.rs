@@ -363,8 +363,11 @@ impl FlexCache {
             self.remove_copy(tier, &place)?;
             return Ok(None);
         };
-        if live.is_some() && live == self.freshness(&place)? {
-            // The very object that memory served, as long as no other write came between.
+        // Ours is the only write of the stripe since the copy was current: the store had the same value. Another process may
+        // have replaced it, of which nothing was heard yet.
+        let is_ours = live.is_some_and(|live| commit.stamp.is_next_after(live.stamp));
+        if is_ours && live == self.freshness(&place)? {
+            // The very object that memory served.
             if let Some(copy) = self.remove_entry(place.key.as_borrowed(), Cause::Popped)? {
                 return Ok(Some(copy.value));
             }

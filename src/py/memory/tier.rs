@@ -10,7 +10,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::py::object::encoded_key::EncodedKey;
-use crate::py::process::clock::SystemClock;
+use crate::py::process::clock::{ClockOfSection, SystemClock};
 use crate::py::store::cached_result::CachedResult;
 use crate::py::store::loads::{LoadLease, Origin};
 use crate::py::store::rule_switch::is_off;
@@ -87,18 +87,23 @@ impl Tier {
 
     /// Whether a copy may be served, where that takes no Python and no waiting.
     #[inline(always)]
-    pub(crate) fn is_live_natively(&self, py: Python<'_>, of: Freshness) -> Option<bool> {
+    pub(crate) fn is_live_natively(
+        &self,
+        py: Python<'_>,
+        of: Freshness,
+        clock: &ClockOfSection,
+    ) -> Option<bool> {
         if let Coherence::Within(bound) = self.coherence
-            && SystemClock.reached(of.fetched.saturating_add(bound))
+            && clock.reached(of.fetched.saturating_add(bound))
         {
             return Some(false);
         }
-        self.store.is_live_natively(py, of.stamp)
+        self.store.is_live_natively(py, of.stamp, clock)
     }
 
     /// Whether a copy may be served.
     pub(crate) fn is_live(&self, py: Python<'_>, of: Freshness) -> PyResult<bool> {
-        match self.is_live_natively(py, of) {
+        match self.is_live_natively(py, of, &ClockOfSection::default()) {
             Some(live) => Ok(live),
             None => self.store.is_live(py, of.stamp),
         }

@@ -20,6 +20,7 @@ use super::key::{self, own_kind};
 use super::segment::{self, Opened, SharedSegment, run};
 use super::shared_lease::{AwaitedSharedLease, OwnedKey, SharedLease, failure_key};
 use super::value::{self, RawValue, Read};
+use crate::py::process::clock::ClockOfSection;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::lease_failure;
 use crate::py::store::rule_switch::is_off;
@@ -77,7 +78,7 @@ impl Store for SharedStore {
     }
 
     #[inline]
-    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp) -> Option<bool> {
+    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp, _clock: &ClockOfSection) -> Option<bool> {
         // A closed cache raises when it is asked.
         let opened = self.segment.get().opened().ok()?;
         Some(opened.cache.is_current_in_bits(stamp.bits()) || is_off("epoch_after_commit"))

@@ -20,6 +20,7 @@ use super::rule_switch::is_off;
 use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
 use super::watches::{Watch, Watches};
 use crate::py::object::key::python_hash;
+use crate::py::process::clock::ClockOfSection;
 use crate::py::process::stack;
 
 /// The methods without which an object is no store.
@@ -287,7 +288,7 @@ impl Store for ObjectStore {
     }
 
     #[inline]
-    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp) -> Option<bool> {
+    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp, _clock: &ClockOfSection) -> Option<bool> {
         if self.asks_version() { None } else { Some(self.tracker.is_live(stamp)) }
     }
 

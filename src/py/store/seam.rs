@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::object::duration;
+use crate::py::process::clock::ClockOfSection;
 
 /// A live entry of a store.
 pub(crate) struct StoredEntry {
@@ -88,7 +89,7 @@ pub(crate) trait Store: Send + Sync {
     }
 
     /// Whether a copy may be served, where that can be said without Python and without waiting; `None` elsewhere.
-    fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool>;
+    fn is_live_natively(&self, py: Python<'_>, stamp: Stamp, clock: &ClockOfSection) -> Option<bool>;
 
     /// Whether a copy may be served.
     fn is_live(&self, py: Python<'_>, stamp: Stamp) -> PyResult<bool>;

@@ -19,7 +19,7 @@ use super::lease_failure;
 use super::push_tracker::TrackerHandle;
 use super::seam::{Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
 use super::tracked_lease::{AwaitedTrackedLease, TrackedLease};
-use crate::py::process::clock::SystemClock;
+use crate::py::process::clock::{ClockOfSection, SystemClock};
 use crate::py::process::stack;
 
 /// An entry as the object returns it: value, seconds left and tags.
@@ -69,8 +69,8 @@ impl Store for TrackedStore {
     }
 
     #[inline]
-    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp) -> Option<bool> {
-        Some(self.tracker.is_live(stamp, &SystemClock))
+    fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp, clock: &ClockOfSection) -> Option<bool> {
+        Some(self.tracker.is_live(stamp, clock))
     }
 
     fn is_live(&self, _py: Python<'_>, stamp: Stamp) -> PyResult<bool> {

@@ -1,0 +1,63 @@
+"""A Valkey or Redis server of the tests' own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from scale import may_skip
+
+SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
+"""The program."""
+
+LEFT_OUT = may_skip("redis-server", SERVER)
+"""Whether tests that need it are left out."""
+
+
+class Server:
+    """A server on a private unix socket, which the tests may stop and kill."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = str(directory / "s")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert SERVER is not None
+        options = ["--port", 0, "--unixsocket", self.path, "--save", "", "--appendonly", "no", "--dir", self.directory]
+        with Path(self.directory, "log").open("ab") as log:
+            self.process = subprocess.Popen([SERVER, *map(str, options)], stdout=log, stderr=log)
+        from redis.exceptions import ConnectionError as NoConnection
+
+        with contextlib.closing(self.client()) as client:
+            for _ in range(1000):
+                with contextlib.suppress(NoConnection):
+                    client.ping()
+                    return
+                time.sleep(0.01)
+        raise AssertionError(Path(self.directory, "log").read_text())
+
+    def client(self, **options: Any) -> Any:
+        import redis
+
+        return redis.Redis(unix_socket_path=self.path, **options)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGCONT)
