@@ -40,11 +40,11 @@ class JSONDisk(Disk):
         """A key from what the table has."""
         return json.loads(zlib.decompress(super().get(key, raw)))
 
-    def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:
+    def store(self, value: Any, read: bool = False, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:
         """Prepares a value."""
         return super().store(value if read else self._compress(value), read, key=key)
 
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool = False, /) -> Any:
         """A value from what `store` returned."""
         data = super().fetch(mode, filename, value, read)
         return data if read else json.loads(zlib.decompress(data))

@@ -27,8 +27,8 @@ use super::arguments::encode_tag;
 use super::cache::DiskCache;
 use super::datum::Datum;
 use super::uninterrupted::Uninterrupted;
-use super::wall_clock::now;
 use crate::py::process::guard::Guard;
+use crate::py::process::wall_clock::now;
 
 /// Between two attempts to take what another holds.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -235,19 +235,19 @@ impl Made {
         }
     }
 
-    /// Gives back. `token` is what was taken through this object, if anything was.
-    fn give_back(&self, py: Python<'_>, token: Option<&Token>, was_taken: bool) -> PyResult<()> {
+    /// Gives back. `token` is what was taken through this object, if anything was. Whether there was anything to give.
+    fn give_back(&self, py: Python<'_>, token: Option<&Token>, was_taken: bool) -> PyResult<bool> {
         let key = self.key.bind(py);
         match self.kind {
             Kind::Lock => match token {
                 // As in python-diskcache: who has not taken it frees it, whoever holds it.
-                None if !was_taken => self.cache.get().remove_key(key, true).map(|_| ()),
-                None => Ok(()),
+                None if !was_taken => self.cache.get().remove_key(key, true),
+                None => Ok(false),
                 Some(token) => {
                     let cache = self.cache.get();
                     let (datum, raw) = cache.encode_key(key)?;
                     let at = Key { datum: datum.borrow()?, raw };
-                    cache.delete_if(py, at, |entry| token.is(entry)).map(|_| ())
+                    cache.delete_if(py, at, |entry| token.is(entry))
                 }
             },
             Kind::Reentrant => {
@@ -255,7 +255,7 @@ impl Made {
                 self.cache.get().in_transaction(py, || match self.holder(key)? {
                     (Some(holder), depth) if holder == me && depth > 0 => {
                         let value = (me, depth - 1).into_pyobject(py)?.into_any();
-                        self.store(key, &value, None, false).map(|_| ())
+                        self.store(key, &value, None, false).map(|_| true)
                     }
                     _ => Err(PyAssertionError::new_err("cannot release un-acquired lock")),
                 })
@@ -270,7 +270,7 @@ impl Made {
                     return Err(PyAssertionError::new_err("cannot release un-acquired semaphore"));
                 }
                 let value = (free + 1).into_pyobject(py)?.into_any();
-                self.store(key, &value, since.as_deref(), false).map(|_| ())
+                self.store(key, &value, since.as_deref(), false).map(|_| true)
             }),
         }
     }
@@ -329,7 +329,7 @@ impl DiskHold {
     }
 
     #[pyo3(name = "_give_back")]
-    fn give_back(&self, py: Python<'_>) -> PyResult<()> {
+    fn give_back(&self, py: Python<'_>) -> PyResult<bool> {
         let made = self.made()?;
         let token = self.last(py)?;
         let was_taken = self.was_taken.load(Ordering::Relaxed);
@@ -337,7 +337,7 @@ impl DiskHold {
         let mut raised = None;
         for _ in 0..ATTEMPTS {
             match made.give_back(py, token.as_ref(), was_taken) {
-                Ok(()) => return raised.map_or(Ok(()), Err),
+                Ok(had) => return raised.map_or(Ok(had), Err),
                 Err(error) if error.is_instance_of::<PyAssertionError>(py) => return Err(error),
                 Err(error) => raised = raised.or(Some(error)),
             }
@@ -346,7 +346,7 @@ impl DiskHold {
             // It may be tried again.
             self.hold(py, token)?;
         }
-        raised.map_or(Ok(()), Err)
+        raised.map_or(Ok(false), Err)
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
@@ -355,7 +355,7 @@ impl DiskHold {
 
     #[pyo3(signature = (*_raised))]
     fn __exit__(&self, py: Python<'_>, _raised: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.give_back(py)
+        self.give_back(py).map(drop)
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

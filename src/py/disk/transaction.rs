@@ -16,13 +16,15 @@ use crate::py::process::guard::Guard;
 pub(crate) struct DiskTransaction {
     caches: Vec<Py<DiskCache>>,
     retry: bool,
+    /// What `with ... as` gives.
+    target: Option<Py<PyAny>>,
     /// The threads that are inside, the last one to enter last.
     entered: Guard<Vec<ThreadId>>,
 }
 
 impl DiskTransaction {
     pub(super) fn of(caches: Vec<Py<DiskCache>>, retry: bool) -> Self {
-        Self { caches, retry, entered: Guard::new(Vec::new(), true) }
+        Self { caches, retry, target: None, entered: Guard::new(Vec::new(), true) }
     }
 
     /// Ends the transactions of these, the last one first. The first error; all others are undone then.
@@ -53,11 +55,12 @@ impl DiskTransaction {
 #[pymethods]
 impl DiskTransaction {
     #[new]
-    fn new(caches: Vec<Py<DiskCache>>, retry: bool) -> Self {
-        Self::of(caches, retry)
+    #[pyo3(signature = (caches, retry, target=None))]
+    fn new(caches: Vec<Py<DiskCache>>, retry: bool, target: Option<Py<PyAny>>) -> Self {
+        Self { target, ..Self::of(caches, retry) }
     }
 
-    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         for (begun, cache) in self.caches.iter().enumerate() {
             if let Err(error) = cache.get().begin(py, self.retry) {
                 // What is wrong is what began it.
@@ -67,7 +70,7 @@ impl DiskTransaction {
         }
         let me = thread::current().id();
         self.entered.with(py, |all| all.push(me))?;
-        Ok(())
+        Ok(self.target.as_ref().map(|target| target.clone_ref(py)))
     }
 
     fn __exit__(
@@ -92,6 +95,7 @@ impl DiskTransaction {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        self.caches.iter().try_for_each(|cache| visit.call(cache))
+        self.caches.iter().try_for_each(|cache| visit.call(cache))?;
+        visit.call(&self.target)
     }
 }
