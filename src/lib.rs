@@ -76,6 +76,7 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
+        crate::py::process::wall_clock::install(module.py())?;
         crate::py::memory::fast::install(module.py())?;
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         crate::py::shared::install(module.py())?;

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use super::arguments::WithDetails;
 use super::cache::DiskCache;
-use super::wall_clock::now;
+use crate::py::process::wall_clock::now;
 
 impl DiskCache {
     /// The entry of a key, with its value; with expiry and tag only if it is to have `details`.
