@@ -21,6 +21,7 @@ use super::arguments::deadline;
 use super::key::own_kind;
 use super::value::{RawValue, Read, Serializer};
 use super::{errors, key, value};
+use crate::py::object::argument;
 use crate::py::object::duration::{Ttl, interval, ttl};
 use crate::py::object::tags;
 
@@ -322,7 +323,8 @@ impl SharedSegment {
     ///     The sum.
     ///
     /// Raises:
-    ///     TypeError: The value is not an int.
+    ///     TypeError: The value, `by` or `initial` is not an int.
+    ///     ValueError: `by` or `initial` does not fit 64 bits.
     ///     OverflowError: The sum does not fit 64 bits.
     ///     TimeoutError: As `put`.
     ///
@@ -336,8 +338,8 @@ impl SharedSegment {
         &self,
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
-        by: i64,
-        initial: i64,
+        #[pyo3(from_py_with = by)] by: i64,
+        #[pyo3(from_py_with = initial)] initial: i64,
         ttl: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<i64> {
         let opened = self.opened()?;
@@ -582,4 +584,12 @@ impl Opened {
         });
         evicted.map_err(|error| errors::raised(py, error))
     }
+}
+
+fn by(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    argument::whole("by", value)
+}
+
+fn initial(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    argument::whole("initial", value)
 }
