@@ -81,6 +81,7 @@ mod _core {
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         module.add("_DISK_EVICTION_POLICIES", crate::py::disk::eviction_policies(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
+        crate::py::process::wall_clock::install(module.py())?;
         crate::py::memory::fast::install(module.py())?;
         crate::py::memory::near::install(module.py())?;
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

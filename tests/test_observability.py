@@ -123,8 +123,8 @@ def test_a_listener_that_raises_is_logged(make_cache: MakeCache, caplog: pytest.
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((3,), TypeError, r"listen\(\) takes a callable, not"),
-        ((None,), TypeError, r"listen\(\) takes a callable, not"),
+        ((3,), TypeError, r"listener must be callable, not"),
+        ((None,), TypeError, r"listener must be callable, not"),
         ((print, "hits"), ValueError, "an event must be one of hit, miss, .* not 'hits'"),
         ((print, 3), TypeError, "an event must be a str, one of hit"),
     ],

@@ -174,9 +174,12 @@ def test_init_does_not_lose_what_there_is(kind: str) -> None:
 def test_init_configures_once() -> None:
     cache = TTLCache(10, 60)
     cache["a"] = 1
-    cache.__init__(5, 1)  # type: ignore[misc]
+    with pytest.warns(RuntimeWarning, match="called before"):
+        cache.__init__(5, 1)  # type: ignore[misc]
     assert (cache.max_items, dict(cache)) == (10, {"a": 1})
-    first, second = Singleton(7), Singleton(9)
+    first = Singleton(7)
+    with pytest.warns(RuntimeWarning, match="called before"):
+        second = Singleton(9)
     assert first is second
     assert first.max_items == 7
 

@@ -18,7 +18,25 @@ import pytest
 from scale import may_skip
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+
+NOTHING_TO_BUILD = """
+import email
+from pathlib import Path
+
+
+def prepare_metadata_for_build_wheel(directory, config_settings=None):
+    told = Path("PKG-INFO").read_bytes()
+    fields = email.message_from_bytes(told)
+    place = Path(directory, f"{fields['Name'].replace('-', '_')}-{fields['Version']}.dist-info")
+    place.mkdir()
+    (place / "METADATA").write_bytes(told)
+    return place.name
+"""
+"""A build backend that says what the distribution says of itself: pip asks for it even to download. The library's own
+would want compilers, and fetch sources of others."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,12 @@ class Distribution:
     need: str
     """What FLEXCACHE_REQUIRE calls its tests."""
 
+    backend: str = ""
+    """The module that would build it, where that takes more than a look at its files: see `NOTHING_TO_BUILD`."""
+
+    folder: str = "tests"
+    """Where its tests are."""
+
     @property
     def stem(self) -> str:
         return f"{self.name.replace('-', '_')}-{self.version}"
@@ -41,16 +65,21 @@ class Distribution:
         kept = config.cache.mkdir(self.name) / f"{self.stem}.tar.gz"
         if not kept.exists():
             wanted = ["--no-deps", "--no-binary", ":all:", "--dest", str(kept.parent), f"{self.name}=={self.version}"]
+            environment = dict(os.environ)
+            if self.backend:
+                (kept.parent / f"{self.backend}.py").write_text(NOTHING_TO_BUILD)
+                environment["PYTHONPATH"] = str(kept.parent)
+                wanted.append("--no-build-isolation")
             command = [sys.executable, "-m", "pip", "download", "--quiet", *wanted]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
             if may_skip(self.need, done.returncode == 0):
                 pytest.skip(f"the source distribution of {self.name} cannot be had: {done.stderr.strip()[-300:]}")
         assert hashlib.sha256(kept.read_bytes()).hexdigest() == self.sha256
         return kept
 
     def unpack(self, config: pytest.Config, into: Path) -> None:
-        """Puts the directory `tests` of the distribution into a directory."""
-        prefix = f"{self.stem}/tests/"
+        """Puts the tests of the distribution into the directory `tests` of a directory."""
+        prefix = f"{self.stem}/{self.folder}/"
         with tarfile.open(self.fetch(config)) as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() else None
@@ -62,11 +91,11 @@ class Distribution:
                 path.write_bytes(content.read())
 
 
-def run(place: Path, shim: Path, timeout: int = 110) -> tuple[dict[str, str], str]:
+def run(place: Path, shim: Path, timeout: int = 110, options: Sequence[str] = ()) -> tuple[dict[str, str], str]:
     """Runs the tests in a directory with the modules of another first; what came of each, and the output."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "--tb=native"]
     done = subprocess.run(
-        [*command, "--junitxml=results.xml", "tests"],
+        [*command, *options, "--junitxml=results.xml", "tests"],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(shim)},
         capture_output=True,

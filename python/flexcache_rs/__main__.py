@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):
             # Whoever read the output has seen enough.
             return 0
-        print(f"flexcache: standard output: {error.strerror}", file=sys.stderr)
+        print(f"flexcache: standard output: {error.strerror or error}", file=sys.stderr)
         return 1
 
 

@@ -8,12 +8,12 @@ import sys
 
 from flexcache_rs import _core, _function_name
 from flexcache_rs._memo import AsyncMemo, SyncMemo, class_method, is_in_class_body, ready
-from flexcache_rs._memoize_options import Plan, function_or_none
+from flexcache_rs._memoize_options import Plan, function_or_none, normalizer
 
 # What memoize() takes, and what it hands on to the cache that it makes.
 _OPTIONS = (
     *("cache", "ttl", "soft_ttl", "early_refresh", "stale_if_error", "jitter", "typed", "key", "ignore", "condition"),
-    *("cache_exceptions", "exception_ttl", "tags", "name", "version"),
+    *("cache_exceptions", "exception_ttl", "tags", "copy", "normalize", "name", "version"),
 )
 _OPTIONS_OF_CACHES = (
     *("eviction_policy", "scan_interval", "max_items", "max_bytes", "default_ttl", "thread_safe", "shards"),
@@ -93,9 +93,9 @@ def _dress(memo, function, awaited):
     return memo
 
 
-def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
+def _wrap(function, cache, shared, plan, typed, key, ignore, name, version, normalize):
     if isinstance(function, (classmethod, staticmethod)):
-        inner = _wrap(function.__func__, cache, shared, plan, typed, key, ignore, name, version)
+        inner = _wrap(function.__func__, cache, shared, plan, typed, key, ignore, name, version, normalize)
         kind = type(function)
         return class_method(kind, inner) if issubclass(kind, classmethod) else kind(inner)
     if not callable(function):
@@ -115,7 +115,8 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
         cache._check_tags((*(plan.tags or ()), *(() if names.tag is None else (names.tag,))))
     bits, ignored = _ignored(function, ignore)
     awaited = bool(flags & _COROUTINE)
-    memo = (AsyncMemo if awaited else SyncMemo)(
+    kind, handed_out = _kind_of(awaited, plan)
+    memo = kind(
         function,
         cache,
         typed=typed,
@@ -123,7 +124,9 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
         ignored_positions=bits,
         ignored_names=ignored,
         key=key,
-        ready=ready if awaited else None,
+        ready=handed_out,
+        awaited=awaited,
+        normalize=normalizer(function) if normalize else None,
         loads=True,
         # Functions that share keys of the user's making may find each other's.
         examines=plan.wraps or bool(plan.exceptions) or in_class_body or (shared and key is not None),
@@ -136,6 +139,21 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version):
     if names.in_store:
         _function_name.claim(cache, prefix, memo, function)
     return _dress(memo, function, awaited)
+
+
+def _kind_of(awaited, plan):
+    """The class of a memoized function, and what makes of a result that is there what a caller gets."""
+    if plan.copy is None:
+        return (AsyncMemo, ready) if awaited else (SyncMemo, None)
+    from flexcache_rs._copied_results import CopyingAsyncMemo, CopyingSyncMemo  # Few functions need it.
+
+    if not awaited:
+        return CopyingSyncMemo, plan.copy
+
+    async def ready_copy(value):
+        return plan.copy(value)
+
+    return CopyingAsyncMemo, ready_copy
 
 
 def _first_parameter(function):
@@ -160,6 +178,8 @@ def memoize(
     cache_exceptions=False,
     exception_ttl=None,
     tags=None,
+    copy=False,
+    normalize=False,
     name=None,
     version=None,
     **options,
@@ -194,6 +214,10 @@ def memoize(
         exception_ttl: how long an exception lives; None for the same as a result.
         tags: what FlexCache.evict_tag() knows the results by, one str or several, or a function that
             says so of the arguments.
+        copy: whether each caller gets a copy of the result, which it may change: True is
+            copy.deepcopy, and a function is called with the result.
+        normalize: whether f(1), f(number=1), and a call that leaves out the default 1, are one call.
+            It costs each call a few microseconds.
         name: what the function is called in a store, and its own cache in caches(); None for its module
             and qualified name. Lambdas, nested functions, partials, bound methods, instances, functions
             called _ and those of a script have no name that another process knows: in a store their
@@ -231,6 +255,8 @@ def memoize(
         raise TypeError(f"memoize() takes {', '.join(options)} only without a cache, which has its own")
     if not isinstance(typed, bool):
         raise TypeError(f"typed must be True or False, not {typed!r}")
+    if not isinstance(normalize, bool):
+        raise TypeError(f"normalize must be True or False, not {normalize!r}")
     function_or_none("key", key)
     if cache is None and name is not None:
         options["name"] = name
@@ -246,11 +272,12 @@ def memoize(
         exception_ttl=exception_ttl,
         condition=condition,
         tags=tags,
+        copy=copy,
     )
 
     def wrap(function):
         kept = _core.FlexCache(**options) if cache is None else cache
-        return _wrap(function, kept, cache is not None, plan, typed, key, ignore, name, version)
+        return _wrap(function, kept, cache is not None, plan, typed, key, ignore, name, version, normalize)
 
     if function is None:
         # What is wrong with the options is said where they stand; nothing is recorded yet.

@@ -17,6 +17,7 @@ class Plan:
 
     __slots__ = (
         "condition",
+        "copy",
         "early_refresh",
         "error_ttl",
         "exceptions",
@@ -41,6 +42,7 @@ class Plan:
         exception_ttl: Any,
         condition: Any,
         tags: Any,
+        copy: Any,
     ) -> None:
         if not (callable(ttl) or ttl is None):
             seconds_in("ttl", ttl)
@@ -62,6 +64,7 @@ class Plan:
             seconds_in("exception_ttl", exception_ttl)
         self.condition = function_or_none("condition", condition)
         self.tags = tags if tags is None or callable(tags) else tags_of(tags)
+        self.copy = _copier(copy)
         # Whether more has to be kept of a result than the result.
         self.wraps = bool(soft_ttl is not None or stale_if_error is not None or self.early_refresh)
 
@@ -76,6 +79,44 @@ def function_or_none(argument: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise TypeError(f"{argument} must be callable or None, not {type(value).__name__}")
     return value
+
+
+def normalizer(function: Any) -> Any:
+    """What makes of a call's arguments those of the same call however it is written: by position where they can be.
+
+    Raises TypeError for a function that does not tell its parameters.
+    """
+    from inspect import signature  # Not imported before it is used.
+
+    try:
+        parameters = signature(function)
+    except ValueError as error:
+        raise TypeError(f"normalize needs a function that tells its parameters: {error}") from None
+
+    def normalized(args: Any, kwargs: Any) -> Any:
+        try:
+            bound = parameters.bind(*args, **kwargs)
+        except TypeError:
+            # The function says what is wrong.
+            return args, kwargs
+        bound.apply_defaults()
+        named = bound.kwargs
+        return bound.args, {name: named[name] for name in sorted(named)}
+
+    return normalized
+
+
+def _copier(copy: Any) -> Any:
+    """What copies a result, or None."""
+    if copy is True:
+        from copy import deepcopy  # Not imported before it is used.
+
+        return deepcopy
+    if copy is False or copy is None:
+        return None
+    if not callable(copy):
+        raise TypeError(f"copy must be True, False or callable, not {type(copy).__name__}")
+    return copy
 
 
 def _positive(argument: str, time: Any) -> float:

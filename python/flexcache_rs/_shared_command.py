@@ -13,7 +13,9 @@ from flexcache_rs._shared_files import directory, files, name_of, processes_of
 from flexcache_rs._terminal import bytes_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from flexcache_rs.shared import SharedCache
 
 
 def add_to(
@@ -118,14 +120,28 @@ def _path_of(name: str) -> Path | None:
     return paths[0]
 
 
-def _stats(options: argparse.Namespace) -> int:
+def _with_cache(name: str, use: Callable[[SharedCache], None]) -> int:
+    """Does something with the cache of a name. A file that is none is said to be so."""
     from flexcache_rs.shared import SharedCache
 
-    path = _path_of(options.name)
+    path = _path_of(name)
     if path is None:
         return 1
-    with SharedCache(path) as cache:
-        sums = cache.stats()._asdict()
+    try:
+        with SharedCache(path) as cache:
+            use(cache)
+    except OSError as error:
+        print(f"flexcache shared: {path}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _stats(options: argparse.Namespace) -> int:
+    found: list[dict[str, Any]] = []
+    status = _with_cache(options.name, lambda cache: found.append(cache.stats()._asdict()))
+    if not found:
+        return status
+    (sums,) = found
     if options.json:
         print(json.dumps(sums, indent=1))
     else:
@@ -136,22 +152,15 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _clear(options: argparse.Namespace) -> int:
-    from flexcache_rs.shared import SharedCache
-
-    path = _path_of(options.name)
-    if path is None:
-        return 1
-    with SharedCache(path) as cache:
-        print(f"{cache.clear()} entries removed")
-    return 0
+    removed: list[int] = []
+    status = _with_cache(options.name, lambda cache: removed.append(cache.clear()))
+    for count in removed:
+        print(f"{count} entries removed")
+    return status
 
 
 def _unlink(options: argparse.Namespace) -> int:
-    from flexcache_rs.shared import SharedCache
-
-    path = _path_of(options.name)
-    if path is None:
-        return 1
-    with SharedCache(path) as cache:
+    def unlink(cache: SharedCache) -> None:
         cache.unlink()
-    return 0
+
+    return _with_cache(options.name, unlink)

@@ -7,6 +7,8 @@ import time
 from asyncio import sleep
 from typing import TYPE_CHECKING
 
+from flexcache_rs._seconds import seconds_in
+
 if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 _SLICE = 0.05
 """Seconds after which a waiting thread looks at signals and at its own time."""
+
+_LONGEST = 36_525 * 86_400
+"""Seconds that a limiter's period has at most."""
 
 
 def _end(timeout: float | None) -> float:
@@ -112,6 +117,9 @@ class SharedLimiter:
             raise TypeError(message)
         if not 1 <= limit < 1 << 32:
             message = f"limit must be from 1 to 2**32 - 1, not {limit}"
+            raise ValueError(message)
+        if not 0 < seconds_in("per", per) <= _LONGEST:
+            message = f"per must be more than 0 seconds and at most {_LONGEST:,} (100 years), not {per!r}"
             raise ValueError(message)
         self._cache, self._name, self._limit, self._per = cache, name, limit, per
 

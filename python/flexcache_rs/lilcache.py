@@ -15,6 +15,7 @@ True
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -23,6 +24,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._seconds import seconds_in
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def init(
     root: str | os.PathLike[str] | None = None,
     snapshot: str | os.PathLike[str] | None = None,
     expires: float | timedelta | None = None,
-    poolsize: int = 10,  # noqa: ARG001
+    poolsize: int = 10,
 ) -> None:
     """Open the cache of a name, and create it if there is none. All processes that do so share its entries.
 
@@ -52,11 +54,32 @@ def init(
         poolsize: Means nothing here: there are no connections.
 
     Raises:
-        ValueError: The snapshot is damaged. The name has other characters than letters, digits, "_", "-" and ".".
+        TypeError: An argument is of a wrong type.
+        ValueError: The snapshot is damaged. `expires` is not more than 0. The name has other characters
+            than letters, digits, "_", "-" and ".".
         OSError: See `SharedCache`.
     """
     global _opened
+    given: Any = cache_name
+    if given is not None and not isinstance(given, str):
+        message = f"cache_name must be a str or None, not {type(given).__name__}"
+        raise TypeError(message)
     name = cache_name or "lilcache"
+    if name in (".", "..") or not all(letter.isascii() and (letter.isalnum() or letter in "_-.") for letter in name):
+        message = f"cache_name must have letters, digits, '_', '-' and '.' alone, not {name!r}"
+        raise ValueError(message)
+    if expires is not None and seconds_in("expires", expires) <= 0:
+        message = f"expires must be more than 0 seconds, or None, not {expires!r}"
+        raise ValueError(message)
+    if isinstance(poolsize, bool) or not isinstance(poolsize, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"poolsize must be an int, not {type(poolsize).__name__}"
+        raise TypeError(message)
+    for argument, path in (("root", root), ("snapshot", snapshot)):
+        if path is not None and not isinstance(path, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"{argument} must be a path or None, not {type(path).__name__}"
+            raise TypeError(message)
+    if root is not None and not Path(root).is_dir():
+        raise FileNotFoundError(errno.ENOENT, "root must be a directory that exists", str(root))
     place = name if root is None else Path(root) / f"{name}.lil"
     cache = SharedCache(place, default_ttl=expires)
     if snapshot is not None and not cache.keys() and Path(snapshot).exists():
@@ -116,6 +139,8 @@ def snapshot(path: str | os.PathLike[str]) -> int:
             entries.append((key, value, cache.ttl(key)))
     body = pickle.dumps(entries, 5)
     place = Path(path)
+    if place.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "path must be that of a file, and is a directory", str(place))
     with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}-", delete=False) as file:
         try:
             file.write(_MAGIC + hashlib.sha256(body).digest() + body)

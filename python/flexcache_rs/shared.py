@@ -12,11 +12,13 @@ Linux only, on 64 bits. docs/shared.md says what it guarantees.
 
 from __future__ import annotations
 
+import errno
 import os
 from asyncio import to_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flexcache_rs import FlexCache
+from flexcache_rs._arguments import each, pairs
 from flexcache_rs._registry import register_shared
 from flexcache_rs._suggest import suggesting
 
@@ -133,7 +135,13 @@ class SharedCache(SharedSegment):
         if not isinstance(place, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"name must be a path of str, not of {type(place).__name__}"
             raise TypeError(message)
+        if any("\ud800" <= letter <= "\udfff" for letter in place) and os.sep not in place:
+            message = f"name must be text without lone surrogates, not {place!r}"
+            raise ValueError(message)
         is_path = isinstance(name, os.PathLike) or "/" in place
+        parent = os.path.dirname(place)  # noqa: PTH120
+        if is_path and parent and not os.path.isdir(parent):  # noqa: PTH112
+            raise FileNotFoundError(errno.ENOENT, "the directory of the cache does not exist", parent)
         if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
             message = f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}"
             raise TypeError(message)
@@ -203,6 +211,9 @@ class SharedCache(SharedSegment):
 
     def decr(self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""
+        if isinstance(by, bool) or not isinstance(by, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"by must be an int, not {type(by).__name__}"
+            raise TypeError(message)
         return self.incr(key, -by, initial, ttl)
 
     def compare_and_set(
@@ -247,7 +258,7 @@ class SharedCache(SharedSegment):
         {'a': 1, 'b': 2} 1
         """
         found: dict[Any, Any] = {}
-        for key in keys:
+        for key in each("keys", keys):
             value = self.get(key, _MISSING)
             if value is not _MISSING:
                 found[key] = value
@@ -264,16 +275,13 @@ class SharedCache(SharedSegment):
         Raises:
             As `put`. Entries before the one that failed are stored.
         """
-        pairs: Any = entries
-        if hasattr(entries, "items"):
-            pairs = pairs.items()
-        known = None if tags is None or isinstance(tags, str) else tuple(tags)
-        for key, value in pairs:
+        known = None if tags is None or isinstance(tags, str) else tuple(each("tags", tags, "an iterable of str"))
+        for key, value in pairs("entries", entries):
             self.put(key, value, ttl, tags if known is None else known)
 
     def delete_many(self, keys: Iterable[object]) -> int:
         """Remove several keys, one after the other. Returns how many had a value."""
-        return sum(self.delete(key) for key in keys)
+        return sum(self.delete(key) for key in each("keys", keys))
 
     def keys(self) -> list[Any]:
         """Return the keys of all values, in no order. A key that is there all the time occurs once."""

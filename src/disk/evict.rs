@@ -208,7 +208,9 @@ impl DiskStore {
                 return Ok(0);
             }
             effects.several(connection)?;
-            delete_by_policy(connection, effects, now, cull, FEW)
+            // Few at a time where a write removes few: the last ones may be large.
+            let few = if rules.cull_limit == 0 { FEW } else { FEW.min(rules.cull_limit) };
+            delete_by_policy(connection, effects, now, cull, few)
         })
     }
 

@@ -62,6 +62,8 @@ def memoize(
     cache_exceptions: _Exceptions = False,
     exception_ttl: _Ttl | None = None,
     tags: str | Iterable[str] | Callable[..., str | Iterable[str]] | None = None,
+    copy: bool | Callable[[Any], Any] = False,
+    normalize: bool = False,
     name: str | None = None,
     version: str | None = None,
     eviction_policy: Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto"]
@@ -74,6 +76,13 @@ def memoize(
     shards: SupportsIndex = 1,
     background_expiry: bool | _Seconds = False,
     on_evict: Callable[[Any, Any, Any], object] | None = None,
+    weigher: Callable[[Any], int] | Callable[[Any, Any], int] | None = None,
+    close_values: bool = True,
+    store: Any = None,
+    coherence: Literal["strict"] | _Seconds | None = "strict",
+    lease: _Seconds | None = 30.0,
+    lease_wait: _Seconds = 30.0,
+    negative_ttl: _Seconds | None = None,
     record: str | PathLike[str] | None = None,
     record_limit: SupportsIndex = 10000000,
 ) -> Memoizer: ...

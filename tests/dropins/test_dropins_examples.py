@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flexcache_rs import async_lru, cachetools
+from flexcache_rs import async_lru, cachetools, diskcache_rs, sciqlop
 from flexcache_rs.cachetools import caches, timed
+from flexcache_rs.diskcache_rs import caches as caches_on_disk
+from flexcache_rs.diskcache_rs import fanout, fast, pickle_cache
+from flexcache_rs.sciqlop import indexes, serializers, stores
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
-@pytest.mark.parametrize("module", [async_lru, cachetools, caches, timed], ids=lambda module: module.__name__)
+MODULES = [
+    *(async_lru, cachetools, caches, timed),
+    *(sciqlop, indexes, serializers, stores),
+    *(diskcache_rs, caches_on_disk, fanout, fast, pickle_cache),
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_examples(module: ModuleType) -> None:
     results = doctest.testmod(module, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
     assert results.attempted

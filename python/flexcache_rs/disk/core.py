@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
 from flexcache_rs.disk.aio import awaitable, transaction
@@ -120,6 +120,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     (True, 1, ['a'], 1000000000)
     """
 
+    default_settings: ClassVar[dict[str, Any]] = DEFAULT_SETTINGS
+    """Settings of a new directory."""
+
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,
@@ -151,9 +154,10 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         self._unreadable = unreadable
         refuse_unknown(settings, recorded, PARAMETERS, plain_disk=disk is Disk)
         network = self._is_networked(directory, network, recorded, settings)
-        merged: dict[str, Any] = DEFAULT_SETTINGS | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
-        if recorded or serializer is not None:
-            self._compare_serializers(recorded, merged)
+        merged: dict[str, Any] = (
+            self.default_settings | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
+        )
+        serializer = self._agree_on_serializer(recorded, merged)
         for key in METADATA:
             merged.pop(key, None)
         check_recorded(directory, recorded, settings)
@@ -203,13 +207,15 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             warnings.warn(message, NetworkFilesystemWarning, stacklevel=3)
         return kind is not None
 
-    def _compare_serializers(self, recorded: dict[str, Any], merged: dict[str, Any]) -> None:
+    def _agree_on_serializer(self, recorded: dict[str, Any], merged: dict[str, Any]) -> Serializer | None:
+        """The serializer to use, recorded in `merged`. Raises ValueError where the directory was made with another."""
         ours = "pickle" if self._serializer is None else self._serializer.name
         theirs = recorded.get("serializer", "pickle" if recorded else ours)
         if ours != theirs:
             raise ValueError(f"serializer must be the one that the directory was made with, {theirs!r}, not {ours!r}")
         if ours != "pickle":
             merged["serializer"] = ours
+        return self._serializer
 
     @staticmethod
     def _agreed(name: str, recorded: dict[str, Any], merged: dict[str, Any], given: Any) -> Any:
@@ -355,9 +361,10 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         >>> cache.stats(enable=False, reset=True)
         (0, 1)
         """
+        wanted = flag("enable", enable)
         counted = self._stats(reset)
         if not self.read_only:
-            self.reset("statistics", enable)
+            self.reset("statistics", wanted)
         return counted
 
     def reset_stats(self) -> None:

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import operator
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs._core import DiskTransaction
 from flexcache_rs._suggest import suggesting
@@ -68,6 +68,8 @@ class FanoutCache(CacheMixin):
     (1, 1)
     """
 
+    _class_of_shards: ClassVar[type[Cache]] = Cache
+
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,
@@ -87,14 +89,14 @@ class FanoutCache(CacheMixin):
         settings = checked_settings(first, settings, (*PARAMETERS, "shards"), plain_disk=disk is Disk)
         self._directory = prepare_directory(directory)
         self._count = shards
-        limit = settings.pop("size_limit", DEFAULT_SETTINGS["size_limit"])
+        limit = settings.pop("size_limit", self._class_of_shards.default_settings["size_limit"])
         # What it takes to make this object again; `size_limit` is passed on to each shard.
         self._options: dict[str, Any] = {"serializer": serializer}
         if unreadable_is_missing(unreadable):
             self._options["unreadable"] = unreadable
         self._disk_class = disk
         self._shards = tuple(
-            Cache(
+            self._class_of_shards(
                 os.path.join(self._directory, f"{number:03d}"),  # noqa: PTH118
                 timeout,
                 disk,

@@ -68,13 +68,13 @@ class JSONDisk(Disk):
         data = super().get(key, raw)
         return self._decompress(data, f"the key {data[:20]!r}")
 
-    def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:
+    def store(self, value: Any, read: bool = False, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:
         """Prepares a value."""
         if not read:
             value = self._compress(value, "the value" if key is UNKNOWN else f"the value of the key {key!r:.100}")
         return super().store(value, read, key=key)
 
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool = False, /) -> Any:
         """A value from what `store` returned."""
         data = super().fetch(mode, filename, value, read)
         if read:

@@ -23,7 +23,7 @@ class Memoized(Protocol[P, R_co]):
         """The function."""
         ...
 
-    __cache_key__: Callable[..., tuple[Any, ...]]
+    __cache_key__: Callable[..., Any]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """The stored result, or that of the function."""
@@ -76,10 +76,14 @@ def memoizing(
     name: str | None,
     typed: bool,
     ignore: Collection[int | str],
-    get: Callable[[tuple[Any, ...]], Any],
-    set: Callable[[tuple[Any, ...], Any], object] | None,  # noqa: A002
+    get: Callable[[Any], Any],
+    set: Callable[[Any, Any], object] | None,  # noqa: A002
+    key_of_call: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] | None = None,
 ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-    """A decorator that looks for a call's result with `get` (ENOVAL is a miss) and stores it with `set`."""
+    """A decorator that looks for a call's result with `get` (ENOVAL is a miss) and stores it with `set`.
+
+    `key_of_call` makes the key of a function's call in place of `args_to_key`.
+    """
     refuse_callable(name)
 
     def decorate(function: Callable[P, R_co]) -> Memoized[P, R_co]:
@@ -110,7 +114,9 @@ def memoizing(
 
         wrapper: Any = of_coroutine if inspect.iscoroutinefunction(function) else of_function
 
-        def cache_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        def cache_key(*args: Any, **kwargs: Any) -> Any:
+            if key_of_call is not None:
+                return key_of_call(function, args, kwargs)
             return args_to_key(base, args, kwargs, typed, ignore)
 
         wrapper.__cache_key__ = cache_key

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._arguments import each, pairs
 from flexcache_rs._core import Timeout
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import keys
@@ -104,7 +105,7 @@ class CacheMixin:
         >>> cache.get_many(["a", "b", "c"])
         {'a': 1, 'b': 2}
         """
-        wanted: dict[Any, Any] = dict.fromkeys(keys)
+        wanted: dict[Any, Any] = dict.fromkeys(each("keys", keys))
         found = ((key, self.get(key, ENOVAL, retry=True)) for key in wanted)
         return {key: value for key, value in found if value is not ENOVAL}
 
@@ -136,23 +137,19 @@ class CacheMixin:
         >>> cache.set_many([("a", 1), ("b", 2)], expire=60, tag="letters")
         2
         """
-        given: Any = mapping
-        pairs = [(key, given[key]) for key in given.keys()] if hasattr(given, "keys") else list(given)  # noqa: SIM118
-        for pair in pairs:
-            if len(pair) != 2:
-                raise ValueError(f"mapping must be a mapping or hold pairs of key and value, not {pair!r:.100}")
-        if not pairs:
+        entries = pairs("mapping", mapping)
+        if not entries:
             return 0
         try:
             # No Python code between the beginning and the block: a signal's handler may raise there.
             with self._transaction_of_many(retry):
-                for key, value in pairs:
+                for key, value in entries:
                     self.set(key, value, expire=expire, tag=tag, retry=True)
         except Timeout:
             if self._raises_timeout:
                 raise
             return 0
-        return len(pairs)
+        return len(entries)
 
     def delete_many(self: Any, keys: Iterable[Any], retry: bool = False) -> int:
         """Removes the entries of many keys, all of them or none, in one transaction.
@@ -173,7 +170,7 @@ class CacheMixin:
         >>> cache.delete_many(["a", "b"])
         1
         """
-        keys = list(keys)
+        keys = list(each("keys", keys))
         if not keys:
             return 0
         try:

@@ -1,11 +1,15 @@
 //! Arguments that several calls have in common.
 
-use flexcache_disk::Entry;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use std::ops::Deref;
+
+use flexcache_disk::{Entry, Side};
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBool, PyDelta, PyFloat, PyTuple};
 
 use super::datum::{Datum, to_object};
+use crate::py::object::argument::text;
 use crate::py::object::integer::shown;
 
 /// An argument for which None is not the same as nothing.
@@ -28,6 +32,41 @@ impl<'a, 'py> FromPyObject<'a, 'py> for OptionalArgument<'py> {
 
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         Ok(Self::Present(object.to_owned()))
+    }
+}
+
+/// The name of a queue.
+pub(super) struct Prefix(PyBackedStr);
+
+impl Deref for Prefix {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Prefix {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        text("prefix", "a str or None", &object).map(Self)
+    }
+}
+
+/// An end of a queue.
+pub(super) struct End(pub(super) Side);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for End {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        match &*text("side", "'front' or 'back'", &object)? {
+            "front" => Ok(Self(Side::Front)),
+            "back" => Ok(Self(Side::Back)),
+            // As in python-diskcache.
+            _ => Err(PyKeyError::new_err(format!("side must be 'front' or 'back', not {}", shown(&object)))),
+        }
     }
 }
 

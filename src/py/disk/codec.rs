@@ -491,7 +491,7 @@ impl Disk {
     }
 
     /// Prepares a value and writes its file, if it gets one: (size, mode, filename, value).
-    #[pyo3(signature = (value, read, key=None))]
+    #[pyo3(signature = (value, read=false, key=None))]
     fn store<'py>(
         slf: &Bound<'py, Self>,
         value: &Bound<'py, PyAny>,
@@ -521,7 +521,7 @@ impl Disk {
     ///
     /// Raises:
     ///     OSError: The file is gone.
-    #[pyo3(signature = (mode, filename, value, read, /))]
+    #[pyo3(signature = (mode, filename, value, read=false, /))]
     fn fetch<'py>(
         &self,
         py: Python<'py>,

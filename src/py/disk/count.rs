@@ -8,7 +8,7 @@ use pyo3::types::{PyFloat, PyInt};
 use super::arguments::OptionalArgument;
 use super::cache::DiskCache;
 use super::datum::integer;
-use super::wall_clock::now;
+use crate::py::process::wall_clock::now;
 
 impl DiskCache {
     fn add_up<'py>(

@@ -18,10 +18,10 @@ use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyTuple};
 use super::arguments::encode_tag;
 use super::cache::DiskCache;
 use super::directory_lease::{AwaitedDirectoryLease, DirectoryLease, LeasePlace, failing, failure};
-use super::wall_clock::now;
 use crate::py::object::key::PlainParts;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::process::stack;
+use crate::py::process::wall_clock::now;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::rule_switch::is_off;
 use crate::py::store::seam::{

@@ -13,8 +13,8 @@ use super::datum::{Datum, to_object};
 use super::errors;
 use super::uninterrupted::Uninterrupted;
 use super::value_files::remove;
-use super::wall_clock::now;
 use crate::py::process::logging;
+use crate::py::process::wall_clock::now;
 
 /// Whose the file of a value is, which has been written before its row.
 #[derive(Debug, Default)]

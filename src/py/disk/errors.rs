@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 pyo3::create_exception!(
     flexcache_rs.disk,
     Timeout,
-    pyo3::exceptions::PyException,
+    PyRuntimeError,
     "Others were writing for longer than `timeout`, and `retry` was not given. Nothing has changed."
 );
 

@@ -28,9 +28,9 @@ use super::arguments::encode_tag;
 use super::cache::DiskCache;
 use super::datum::Datum;
 use super::uninterrupted::Uninterrupted;
-use super::wall_clock::now;
 use crate::py::process::guard::Guard;
 use crate::py::process::logging;
+use crate::py::process::wall_clock::now;
 
 /// Between two attempts to take what another holds.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -199,7 +199,7 @@ impl DiskHold {
     /// Gives back, however long it takes. What goes wrong is logged: nobody is there to be told.
     fn finish(&self, py: Python<'_>, due: &Due) {
         let _uninterrupted = Uninterrupted::begin();
-        let mut done = Ok(());
+        let mut done = Ok(false);
         for _ in 0..ATTEMPTS {
             done = self.made().and_then(|made| made.give_back(py, due));
             match &done {
@@ -342,26 +342,26 @@ impl Made {
         }
     }
 
-    /// Gives back.
-    fn give_back(&self, py: Python<'_>, due: &Due) -> PyResult<()> {
+    /// Gives back. Whether there was anything to give.
+    fn give_back(&self, py: Python<'_>, due: &Due) -> PyResult<bool> {
         let key = self.key.bind(py);
         let token = due.token.as_ref();
         match self.kind {
             Kind::Lock => match token {
                 // As in python-diskcache: who has not taken it frees it, whoever holds it.
-                None if !due.was_taken => self.cache.get().remove_key(key, true).map(|_| ()),
-                None => Ok(()),
+                None if !due.was_taken => self.cache.get().remove_key(key, true),
+                None => Ok(false),
                 Some(token) => {
                     let cache = self.cache.get();
                     let (datum, raw) = cache.encode_key(key)?;
                     let at = Key { datum: datum.borrow()?, raw };
-                    cache.delete_if(py, at, |entry| token.is(entry)).map(|_| ())
+                    cache.delete_if(py, at, |entry| token.is(entry))
                 }
             },
             Kind::Reentrant => self.cache.get().in_transaction(py, || match self.holder(key)? {
                 (Some(holder), depth) if holder == due.holder && depth > 0 => {
                     let value = (holder, depth - 1).into_pyobject(py)?.into_any();
-                    self.store(key, &value, None, false).map(|_| ())
+                    self.store(key, &value, None, false).map(|_| true)
                 }
                 _ => Err(PyAssertionError::new_err("cannot release un-acquired lock")),
             }),
@@ -374,7 +374,7 @@ impl Made {
                 if free >= places || is_late {
                     return Err(PyAssertionError::new_err("cannot release un-acquired semaphore"));
                 }
-                self.store_places(key, free + 1, since.as_deref(), free + 1 == places)
+                self.store_places(key, free + 1, since.as_deref(), free + 1 == places).map(|()| true)
             }),
         }
     }
@@ -433,7 +433,7 @@ impl DiskHold {
     }
 
     #[pyo3(name = "_give_back")]
-    fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn give_back(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
         let made = this.made()?;
         let (token, was_taken) = (this.last(py)?, this.was_taken.load(Ordering::Relaxed));
@@ -443,7 +443,7 @@ impl DiskHold {
             let uninterrupted = Uninterrupted::up_to(UNINTERRUPTED);
             for _ in 0..ATTEMPTS {
                 match made.give_back(py, &due) {
-                    Ok(()) => return raised.map_or(Ok(()), Err),
+                    Ok(had) => return raised.map_or(Ok(had), Err),
                     Err(error) if error.is_instance_of::<PyAssertionError>(py) => return Err(error),
                     Err(error) if Uninterrupted::was_interrupted() => {
                         drop(uninterrupted);
@@ -458,7 +458,7 @@ impl DiskHold {
             // It may be tried again.
             this.hold(py, token)?;
         }
-        raised.map_or(Ok(()), Err)
+        raised.map_or(Ok(false), Err)
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
@@ -467,7 +467,7 @@ impl DiskHold {
 
     #[pyo3(signature = (*_raised))]
     fn __exit__(slf: &Bound<'_, Self>, _raised: &Bound<'_, PyTuple>) -> PyResult<()> {
-        Self::give_back(slf)
+        Self::give_back(slf).map(drop)
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

@@ -26,7 +26,6 @@ mod settings;
 mod transaction;
 mod uninterrupted;
 mod value_files;
-mod wall_clock;
 mod write;
 
 pub(crate) use audit_hook::{SqliteFinder, guard_sqlite3};

@@ -11,24 +11,24 @@ use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::arguments::{Expire, OptionalArgument, WithDetails, encode_tag, expire_time};
+use super::arguments::{End, Expire, OptionalArgument, Prefix, WithDetails, encode_tag, expire_time};
 use super::cache::DiskCache;
 use super::datum::to_object;
-use super::wall_clock::now;
 use crate::py::object::did_you_mean;
+use crate::py::process::wall_clock::now;
 
 impl DiskCache {
     fn end_of_queue<'py>(
         &self,
         py: Python<'py>,
-        prefix: Option<&str>,
+        prefix: Option<Prefix>,
         default: OptionalArgument<'py>,
-        side: &str,
+        End(side): End,
         wanted: &WithDetails,
         retry: bool,
         take: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let side = self::side(side)?;
+        let prefix = prefix.as_deref();
         loop {
             let now = now(py)?;
             let found =
@@ -82,13 +82,13 @@ impl DiskCache {
     /// >>> cache = Cache()
     /// >>> cache.push("first"), cache.push("job", prefix="jobs")
     /// (500000000000000, 'jobs-500000000000000')
-    #[pyo3(signature = (value, prefix=None, side="back", expire=None, read=false, tag=None, retry=false, **unknown),
+    #[pyo3(signature = (value, prefix=None, side=End(Side::Back), expire=None, read=false, tag=None, retry=false, **unknown),
         text_signature = "($self, /, value, prefix=None, side='back', expire=None, read=False, tag=None, retry=False)")]
     fn push<'py>(
         &self,
         value: &Bound<'py, PyAny>,
-        prefix: Option<&str>,
-        side: &str,
+        prefix: Option<Prefix>,
+        side: End,
         expire: Option<Expire>,
         read: bool,
         tag: Option<&Bound<'py, PyAny>>,
@@ -97,14 +97,14 @@ impl DiskCache {
     ) -> PyResult<Bound<'py, PyAny>> {
         let allowed = ["value", "prefix", "side", "expire", "read", "tag", "retry"];
         did_you_mean::refuse("push", unknown, &allowed)?;
-        let (py, side) = (value.py(), self::side(side)?);
+        let (py, prefix) = (value.py(), prefix.as_deref());
         let (now, rules) = (now(py)?, self.rules(py)?);
         let tag = encode_tag(tag)?;
         let label = Label { now, expire_time: expire_time(now, expire), tag: tag.borrow()? };
         let stored = self.prepare(value, read, None)?;
         let key = self.storing(py, &stored, |record, file| {
             self.write(py, retry, |store, patience| {
-                file.lend(|| store.push(prefix, side, record, label, &rules, patience))
+                file.lend(|| store.push(prefix, side.0, record, label, &rules, patience))
             })
         })?;
         to_object(py, &key)
@@ -131,7 +131,7 @@ impl DiskCache {
     /// >>> for job in "wash", "dry": _ = cache.push(job)
     /// >>> cache.pull(), cache.pull(), cache.pull()
     /// ((500000000000000, 'wash'), (500000000000001, 'dry'), (None, None))
-    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side="front", expire_time=false, tag=false, retry=false))]
+    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side=End(Side::Front), expire_time=false, tag=false, retry=false))]
     #[pyo3(
         text_signature = "($self, /, prefix=None, default=(None, None), side='front', expire_time=False, \
                              tag=False, retry=False)"
@@ -139,9 +139,9 @@ impl DiskCache {
     fn pull<'py>(
         &self,
         py: Python<'py>,
-        prefix: Option<&str>,
+        prefix: Option<Prefix>,
         default: OptionalArgument<'py>,
-        side: &str,
+        side: End,
         expire_time: bool,
         tag: bool,
         retry: bool,
@@ -160,7 +160,7 @@ impl DiskCache {
     /// >>> for job in "wash", "dry": _ = cache.push(job)
     /// >>> cache.peek(side="back")
     /// (500000000000001, 'dry')
-    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side="front", expire_time=false, tag=false, retry=false))]
+    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side=End(Side::Front), expire_time=false, tag=false, retry=false))]
     #[pyo3(
         text_signature = "($self, /, prefix=None, default=(None, None), side='front', expire_time=False, \
                              tag=False, retry=False)"
@@ -168,9 +168,9 @@ impl DiskCache {
     fn peek<'py>(
         &self,
         py: Python<'py>,
-        prefix: Option<&str>,
+        prefix: Option<Prefix>,
         default: OptionalArgument<'py>,
-        side: &str,
+        side: End,
         expire_time: bool,
         tag: bool,
         retry: bool,
@@ -217,13 +217,5 @@ impl DiskCache {
             }
             self.forget(py, &key, &entry)?;
         }
-    }
-}
-
-fn side(name: &str) -> PyResult<Side> {
-    match name {
-        "front" => Ok(Side::Front),
-        "back" => Ok(Side::Back),
-        _ => Err(PyKeyError::new_err(format!("side must be 'front' or 'back', not {name:?}"))),
     }
 }

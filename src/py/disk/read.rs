@@ -14,7 +14,7 @@ use super::arguments::WithDetails;
 use super::cache::DiskCache;
 use super::codec::native;
 use super::errors;
-use super::wall_clock::now;
+use crate::py::process::wall_clock::now;
 
 impl DiskCache {
     /// The entry of a key, with its value; with expiry and tag only if it is to have `details`.

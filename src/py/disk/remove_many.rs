@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::Timeout;
 use super::arguments::encode_tag;
 use super::cache::DiskCache;
-use super::wall_clock::{self, now};
+use crate::py::process::wall_clock::{self, now};
 
 impl DiskCache {
     /// Repeats a step that removes some entries until none are left. Their number; one that runs

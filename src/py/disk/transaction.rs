@@ -33,13 +33,15 @@ impl Entered {
 pub(crate) struct DiskTransaction {
     caches: Vec<Py<DiskCache>>,
     retry: bool,
+    /// What `with ... as` gives.
+    target: Option<Py<PyAny>>,
     /// The last one to enter last.
     entered: Guard<Vec<Entered>>,
 }
 
 impl DiskTransaction {
     pub(super) fn of(caches: Vec<Py<DiskCache>>, retry: bool) -> Self {
-        Self { caches, retry, entered: Guard::new(Vec::new(), true) }
+        Self { caches, retry, target: None, entered: Guard::new(Vec::new(), true) }
     }
 
     /// Ends the transactions of these, the last one first. The first error; all others are undone then.
@@ -73,11 +75,14 @@ impl DiskTransaction {
 #[pymethods]
 impl DiskTransaction {
     #[new]
-    fn new(caches: Vec<Py<DiskCache>>, retry: bool) -> Self {
-        Self::of(caches, retry)
+    #[pyo3(signature = (caches, retry, target=None))]
+    fn new(caches: Vec<Py<DiskCache>>, retry: bool, target: Option<Py<PyAny>>) -> Self {
+        let mut block = Self::of(caches, retry);
+        block.target = target;
+        block
     }
 
-    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let mut transactions = Vec::with_capacity(self.caches.len());
         for (begun, cache) in self.caches.iter().enumerate() {
             match cache.get().begin(py, self.retry) {
@@ -91,7 +96,7 @@ impl DiskTransaction {
         }
         let entered = Entered { thread: thread::current().id(), transactions };
         self.entered.with(py, |all| all.push(entered))?;
-        Ok(())
+        Ok(self.target.as_ref().map(|target| target.clone_ref(py)))
     }
 
     fn __exit__(
@@ -115,7 +120,8 @@ impl DiskTransaction {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        self.caches.iter().try_for_each(|cache| visit.call(cache))
+        self.caches.iter().try_for_each(|cache| visit.call(cache))?;
+        visit.call(&self.target)
     }
 }
 

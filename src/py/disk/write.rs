@@ -9,8 +9,8 @@ use pyo3::types::PyDict;
 
 use super::arguments::{Expire, WithDetails, encode_tag, expire_time};
 use super::cache::DiskCache;
-use super::wall_clock::now;
 use crate::py::object::did_you_mean;
+use crate::py::process::wall_clock::now;
 
 impl DiskCache {
     fn put(

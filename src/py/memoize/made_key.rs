@@ -3,7 +3,7 @@
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyInt, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use super::call_key::Call;
 use super::memoized::{LookupKey, Memoized};
@@ -115,7 +115,7 @@ impl Memoized {
 
     /// Whether a call has to wait for the store before its key can be made, as an event loop must not.
     fn waits_for_nonce(&self, py: Python<'_>, cache: Borrowed<'_, '_, FlexCache>) -> PyResult<bool> {
-        if self.ready.is_none() || !self.in_store {
+        if !self.awaited || !self.in_store {
             return Ok(false);
         }
         let tier = cache.get().tier.as_ref();
@@ -144,9 +144,57 @@ impl Memoized {
         }
     }
 
+    /// The key of a call.
+    pub(super) fn key_of<'py>(this: &Bound<'py, Self>, call: Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let memo = this.get();
+        let nonce = memo.nonce(&this.as_borrowed())?;
+        let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
+        if let Some(key) = &memo.key {
+            return memo.named(&call, call.call(key)?);
+        }
+        let instance = memo.instance(&this.as_borrowed(), &call)?;
+        let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
+        if memo.in_store {
+            return memo.arguments.key_in_store(&call).map(Bound::into_any);
+        }
+        memo.arguments.key(&call)
+    }
+
+    /// What is done with a call, as it is the same however it is written, where that is asked for.
+    pub(super) fn normalized<'py, R>(
+        &self,
+        call: &Call<'_, 'py>,
+        then: impl FnOnce(Call<'_, 'py>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        let Some(normalize) = &self.normalize else { return then(*call) };
+        let py = call.py();
+        let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
+        let same = call_python(normalize.bind(py), [args.as_any(), kwargs.as_any()])?;
+        let (args, kwargs) = same.extract::<(Bound<'py, PyTuple>, Bound<'py, PyDict>)>()?;
+        let mut all: Vec<_> = args.iter().collect();
+        let mut names = Vec::with_capacity(kwargs.len());
+        for (name, value) in &kwargs {
+            names.push(name);
+            all.push(value);
+        }
+        let names = PyTuple::new(py, names)?;
+        let pointers: Vec<_> = all.iter().map(Bound::as_ptr).collect();
+        // SAFETY: arguments as the interpreter would pass them, alive until `then` has returned.
+        then(unsafe { Call::new(py, pointers.as_ptr(), args.len(), names.as_ptr()) })
+    }
+
     #[cold]
     #[inline(never)]
     pub(super) fn answer_with_made_key<'py>(
+        &self,
+        this: Borrowed<'_, 'py, Self>,
+        cache: Borrowed<'_, 'py, FlexCache>,
+        call: Call<'_, 'py>,
+    ) -> PyResult<Py<PyAny>> {
+        self.normalized(&call, |call| self.answer_with_key_of(this, cache, call))
+    }
+
+    fn answer_with_key_of<'py>(
         &self,
         this: Borrowed<'_, 'py, Self>,
         cache: Borrowed<'_, 'py, FlexCache>,

@@ -50,8 +50,11 @@ unsafe extern "C" {
 ///     ignored_positions: bits of the positional arguments that do not matter.
 ///     ignored_names: the keyword arguments that do not matter.
 ///     key: called with a call's arguments to get its key, instead of all the above.
-///     ready: called with a result that is there, where calls are awaited, to get something that
-///         can be.
+///     ready: called with a result that is there to get what the caller gets: something that can be awaited, or a
+///         copy.
+///     awaited: whether calls are awaited, so that none may wait for a store.
+///     normalize: called with a call's arguments, a tuple and a dict, to get those that the same call has however
+///         it is written.
 ///     loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
 ///     examines: whether what is in the cache may be of the class Remembered, which goes to the
 ///         method _reconsider(key, remembered, args, kwargs) where it is not fresh.
@@ -68,6 +71,8 @@ pub(crate) struct Memoized {
     pub(super) arguments: Arguments,
     pub(super) key: Option<Py<PyAny>>,
     pub(super) ready: Option<Py<PyAny>>,
+    pub(super) awaited: bool,
+    pub(super) normalize: Option<Py<PyAny>>,
     loads: bool,
     /// Whether what is found may be more than a result.
     examines: AtomicBool,
@@ -89,8 +94,8 @@ pub(crate) struct Memoized {
 impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
-        ignored_names=Vec::new(), key=None, ready=None, loads=false, examines=false,
-        in_store=false))]
+        ignored_names=Vec::new(), key=None, ready=None, awaited=false, normalize=None, loads=false,
+        examines=false, in_store=false))]
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
@@ -106,18 +111,21 @@ impl Memoized {
         ignored_names: Vec<Py<PyString>>,
         key: Option<Py<PyAny>>,
         ready: Option<Py<PyAny>>,
+        awaited: bool,
+        normalize: Option<Py<PyAny>>,
         loads: bool,
         examines: bool,
         in_store: bool,
     ) -> PyResult<Self> {
         let mark = KeywordMark::get(py)?;
         let arguments = Arguments { prefix, mark, typed, ignored_positions, ignored_names };
-        let straight = key.is_none() && ready.is_none() && !examines && arguments.take_single();
+        let straight =
+            key.is_none() && ready.is_none() && normalize.is_none() && !examines && arguments.take_single();
         let plain = cache.as_ref().filter(|_| straight);
         Ok(Self {
             plain: plain.map(|cache| cache.clone_ref(py)),
             examines: AtomicBool::new(examines),
-            makes_key: AtomicBool::new(key.is_some() || in_store),
+            makes_key: AtomicBool::new(key.is_some() || in_store || normalize.is_some()),
             in_store,
             nonce: Guard::new(None, true),
             plain_classes: Guard::new(Vec::new(), true),
@@ -127,6 +135,8 @@ impl Memoized {
             arguments,
             key,
             ready,
+            awaited,
+            normalize,
             loads,
             instances: PyOnceLock::new(),
             uncached: AtomicU64::new(0),
@@ -218,18 +228,7 @@ impl Memoized {
         let pointers: Vec<_> = all.iter().map(Bound::as_ptr).collect();
         // SAFETY: arguments as the interpreter would pass them, alive until the end.
         let call = unsafe { Call::new(py, pointers.as_ptr(), args.len(), names.as_ptr()) };
-        let memo = this.get();
-        let nonce = memo.nonce(&this.as_borrowed())?;
-        let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));
-        if let Some(key) = &memo.key {
-            return memo.named(&call, call.call(key)?);
-        }
-        let instance = memo.instance(&this.as_borrowed(), &call)?;
-        let call = instance.as_ref().map_or(call, |instance| call.of_instance(instance.as_borrowed()));
-        if memo.in_store {
-            return memo.arguments.key_in_store(&call).map(Bound::into_any);
-        }
-        memo.arguments.key(&call)
+        this.get().normalized(&call, |call| Self::key_of(this, call))
     }
 
     /// The nonce has changed.
@@ -257,6 +256,7 @@ impl Memoized {
         visit.call(&self.arguments.prefix)?;
         visit.call(&self.key)?;
         visit.call(&self.ready)?;
+        visit.call(&self.normalize)?;
         // SAFETY: the collector calls attached.
         let py = unsafe { Python::assume_attached() };
         self.instances.get(py).map_or(Ok(()), |instances| visit.call(instances))
@@ -522,8 +522,22 @@ pub(crate) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     int_hash::look(py)?;
     call_key::compare_hashes(py)?;
-    let nothing =
-        Memoized::new(py, py.None(), None, false, None, 0, Vec::new(), None, None, false, false, false)?;
+    let nothing = Memoized::new(
+        py,
+        py.None(),
+        None,
+        false,
+        None,
+        0,
+        Vec::new(),
+        None,
+        None,
+        false,
+        None,
+        false,
+        false,
+        false,
+    )?;
     let instance = Bound::new(py, nothing)?;
     let offset = (&raw const instance.get().vectorcall) as isize - instance.as_ptr() as isize;
     let class = Memoized::type_object(py);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flexcache_core::Limits;
-use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::exceptions::{PyException, PyRuntimeWarning, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -105,6 +105,14 @@ pub(super) fn initialize(
     options: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<()> {
     let (py, this) = (cache.py(), cache.get());
+    if this.is_initialized.load(Ordering::Relaxed)
+        && (!args.is_empty() || options.is_some_and(|options| !options.is_empty()))
+    {
+        // A class that hands out one object has it initialized at each call, so this is no error.
+        let told = c"FlexCache.__init__() was called before, and its options are fixed: this call has no effect; resize() \
+                     changes the limits, and FlexCache(...) makes another cache";
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), told, 1)?;
+    }
     if this.is_provisional.load(Ordering::Relaxed) {
         if !args.is_empty() || options.is_some_and(|options| !options.is_empty()) {
             let Parts { setup, rest, first } = ConstructorArguments::bind(args, options)?.construct(py)?;
@@ -116,6 +124,7 @@ pub(super) fn initialize(
         this.slow_path.store(this.needs_slow_path(), Ordering::Release);
         this.is_provisional.store(false, Ordering::Relaxed);
     }
+    this.is_initialized.store(true, Ordering::Relaxed);
     register(cache)
 }
 

@@ -63,6 +63,7 @@ impl FlexCache {
             finalized: AtomicBool::new(false),
             slow_path: AtomicBool::new(true),
             is_provisional: AtomicBool::new(false),
+            is_initialized: AtomicBool::new(false),
             computed: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             initial: setup,

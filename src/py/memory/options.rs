@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString, PyTuple};
 
 use super::any_store::PolicyName;
+use crate::py::object::argument::wrong_type;
 use crate::py::object::duration::{self, Ttl};
 use crate::py::object::integer::{integer, shown};
-use crate::py::object::tags::{self, wrong_type};
+use crate::py::object::tags;
 
 /// More shards than this serve no machine.
 const MOST_SHARDS: u64 = 1024;

@@ -18,6 +18,7 @@ use super::options::Options;
 use super::policy_turn::{Gate, Turn};
 use super::tier::Tier;
 use super::weigher::Weigher;
+use crate::py::object::argument::iterate;
 use crate::py::object::key;
 use crate::py::object::running_python::next;
 use crate::py::process::background::Watch;
@@ -117,6 +118,8 @@ pub(crate) struct FlexCache {
     pub(super) slow_path: AtomicBool,
     /// Whether `__init__` is still to say how the cache is configured.
     pub(super) is_provisional: AtomicBool,
+    /// Whether `__init__` has been called, which it is once.
+    pub(super) is_initialized: AtomicBool,
     /// How many values were computed.
     pub(super) computed: AtomicU64,
     /// How many lookups found nothing, and got what another computed.
@@ -171,7 +174,7 @@ impl FlexCache {
 
     /// Keys with their hashes, all of them before anything is done with one.
     pub(crate) fn hashed<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, u64)>> {
-        let keys = keys.try_iter()?;
+        let keys = iterate("keys", "an iterable of keys", keys)?;
         let mut hashed = Vec::new();
         while let Some(key) = next(&keys)? {
             let hash = self.hash(key.as_borrowed())?;

@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use flexcache_core::Error;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use super::any_store::{Complicated, PlainPut};
 use super::core_errors::{out_of_memory, refused, try_with_capacity};
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::through::Weighed;
+use crate::py::object::argument::wrong_type;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::{call, decref, next};
 use crate::py::object::tags;
@@ -119,6 +120,13 @@ impl FlexCache {
         mapping: &Bound<'py, PyAny>,
     ) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
         let entries = PyDict::new(mapping.py());
+        let allowed = "a mapping or an iterable of pairs";
+        if mapping.is_instance_of::<PyString>() || mapping.is_instance_of::<PyBytes>() {
+            return Err(wrong_type("mapping", allowed, mapping));
+        }
+        if !mapping.hasattr("keys")? && mapping.getattr_opt("__iter__")?.is_none() {
+            return Err(wrong_type("mapping", allowed, mapping));
+        }
         if self.distinguishes_equal_keys() && !mapping.hasattr("keys")? {
             // A dict would take keys for one that are equal in Python, but not in the store.
             let mut pairs = Vec::new();

@@ -1,7 +1,5 @@
 //! Times as users write them: seconds, `timedelta`, `datetime`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use flexcache_core::{Clock, Nanos};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -9,6 +7,7 @@ use pyo3::types::{PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyFloat, PyI
 
 use super::integer::{integer, shown};
 use crate::py::process::clock::SystemClock;
+use crate::py::process::wall_clock;
 
 /// The longest time to live, so that no sum of a time and a clock's reading overflows: 292 years.
 const LONGEST: i128 = i64::MAX as i128;
@@ -73,8 +72,7 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
     let Ok(timestamp) = moment.call_method0("timestamp").and_then(|moment| moment.extract::<f64>()) else {
         return if moment.get_year() < 1970 { Ok(Ttl::After(0)) } else { Err(too_long()) };
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    let nanos = nanos(from_float(timestamp - now))?;
+    let nanos = nanos(from_float(timestamp - wall_clock::now(value.py())?))?;
     Ok(Ttl::At(SystemClock.now().saturating_add(nanos)))
 }
 

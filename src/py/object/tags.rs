@@ -5,12 +5,12 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyString;
 
+use super::argument::{iterate, text};
 use super::running_python::next;
 
 /// A tag of an entry.
 pub(crate) fn tag(value: &Borrowed<'_, '_, PyAny>) -> PyResult<PyBackedStr> {
-    let tag = value.cast::<PyString>().map_err(|_| wrong_type("a tag", "a str", value))?;
-    tag.extract()
+    text("a tag", "a str", value)
 }
 
 /// The tags of an entry: none, or those of an iterable.
@@ -22,20 +22,11 @@ pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<PyBac
             value.repr()?
         )));
     }
-    let each = value.try_iter().map_err(|error| match value.getattr_opt("__iter__") {
-        Ok(None) => wrong_type("tags", "an iterable of str", &value),
-        _ => error,
-    })?;
+    let each = iterate("tags", "an iterable of str", &value)?;
     let mut tags = Vec::new();
     while let Some(value) = next(&each)? {
         tags.try_reserve(1).map_err(|error| PyMemoryError::new_err(error.to_string()))?;
         tags.push(tag(&value.as_borrowed())?);
     }
     Ok(tags)
-}
-
-/// The exception for an argument of the wrong type.
-pub(crate) fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    let of = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
-    PyTypeError::new_err(format!("{argument} must be {allowed}, not {of}"))
 }

@@ -8,3 +8,4 @@ pub(crate) mod panics;
 pub(crate) mod per_process;
 pub(crate) mod recorder;
 pub(crate) mod stack;
+pub(crate) mod wall_clock;

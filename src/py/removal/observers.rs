@@ -7,6 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use crate::py::object::argument::wrong_type;
 use crate::py::process::guard::Guard;
 
 /// What a listener can be told of.
@@ -98,8 +99,7 @@ impl Observers {
     pub(crate) fn add(&self, listener: &Bound<'_, PyAny>, events: &Bound<'_, PyTuple>) -> PyResult<()> {
         let py = listener.py();
         if !listener.is_callable() {
-            let of = listener.get_type();
-            return Err(PyTypeError::new_err(format!("listen() takes a callable, not {}", of.name()?)));
+            return Err(wrong_type("listen(): listener", "callable", listener));
         }
         let mut bits = if events.is_empty() { u8::MAX } else { 0 };
         for event in events {

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int};
 use std::ptr;
 
 use flexcache_shared::{Entry, Patience};
-use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError};
+use pyo3::exceptions::PyKeyError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -13,11 +13,11 @@ use super::arguments::deadline;
 use super::read::read;
 use super::segment::{SharedSegment, run};
 use super::{key, value};
+use crate::py::object::argument;
 use crate::py::object::duration::Ttl;
 use crate::py::object::entered::entered;
 use crate::py::object::fast_call::{Parameters, given, method, object};
 use crate::py::object::fast_slots::FastSlots;
-use crate::py::object::integer::{integer, shown};
 use crate::py::object::running_python::attached;
 
 const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
@@ -92,7 +92,8 @@ Returns:
     The sum.
 
 Raises:
-    TypeError: The value is not an int.
+    TypeError: The value, `by` or `initial` is not an int.
+    ValueError: `by` or `initial` does not fit 64 bits.
     OverflowError: The sum does not fit 64 bits.
     TimeoutError: As `put`.
 
@@ -143,18 +144,6 @@ unsafe fn store(
     // SAFETY: the caller's promise.
     let (ttl, tags) = unsafe { (given(py, ttl), given(py, tags)) };
     attached(py, |py| segment.put(py, key, value, ttl, tags))
-}
-
-/// An argument that is an int of 64 bits.
-#[inline]
-fn word(name: &str, default: i64, given: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<i64> {
-    let Some(given) = given else { return Ok(default) };
-    let Some(int) = integer(&given)? else {
-        return Err(PyTypeError::new_err(format!("{name} must be an int, not {}", given.get_type().name()?)));
-    };
-    int.extract().map_err(|_| {
-        PyOverflowError::new_err(format!("{name} must be from -2**63 to 2**63 - 1, not {}", shown(&given)))
-    })
 }
 
 /// Reads a value, or `default`, which is None where it is not given.
@@ -247,8 +236,8 @@ unsafe extern "C" fn incr(
             let [key, by, initial, ttl] = INCR.bind(py, args, count, keywords)?;
             let opened = segment_of(py, this).opened()?;
             let key = object(py, key);
-            let by = word("by", 1, given(py, by))?;
-            let initial = word("initial", 0, given(py, initial))?;
+            let by = given(py, by).map_or(Ok(1), |by| argument::whole("by", &by))?;
+            let initial = given(py, initial).map_or(Ok(0), |initial| argument::whole("initial", &initial))?;
             let deadline = deadline(given(py, ttl), opened.default_ttl)?;
             let encoded = key::encode(&key)?;
             let sum = run(py, opened, |cache, patience| {

@@ -1,0 +1,46 @@
+"""Arguments that hold several things, and what is said of one that does not."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+
+def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:
+    """Goes through an argument. What its own `__iter__` raises is raised as it is.
+
+    Raises:
+        TypeError: Nobody can go through it.
+    """
+    try:
+        return iter(value)
+    except TypeError:
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if hasattr(kind, "__iter__") or hasattr(kind, "__getitem__"):
+            raise
+    raise TypeError(f"{name} must be {allowed}, not {type(value).__name__}")
+
+
+def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:
+    """The pairs of key and value of a mapping, or of an iterable of pairs.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: It holds what is no pair.
+    """
+    allowed = "a mapping or an iterable of pairs of key and value"
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be {allowed}, not {type(value).__name__}")
+    if hasattr(value, "keys"):
+        return [(key, value[key]) for key in value.keys()]  # noqa: SIM118
+    found: list[tuple[Any, Any]] = []
+    for pair in each(name, value, allowed):
+        parts: tuple[Any, ...] = ()
+        if not isinstance(pair, str | bytes) and hasattr(pair, "__iter__"):
+            parts = tuple(pair)
+        if len(parts) != 2:
+            raise ValueError(f"{name} must be {allowed}, and has {pair!r:.100}")
+        found.append((parts[0], parts[1]))
+    return found

@@ -1,0 +1,1 @@
+../../stubs/flexcache_rs/_copied_results.pyi

@@ -1,0 +1,488 @@
+"""`Cache`, `Deque` and `Index` with diskcache_rs's names."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import logging
+import pickle
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flexcache_rs import disk
+from flexcache_rs.disk.checks import expiry, ignored, whole
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.disk.memoize import args_to_key, full_name, memoizing
+from flexcache_rs.disk.mixins import CacheMixin
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from datetime import timedelta
+
+    from typing_extensions import Self
+
+    from flexcache_rs.disk.memoize import Memoized, P, R_co
+
+_logger = logging.getLogger("flexcache_rs.disk")
+
+_FIRST = 500_000_000_000_000
+"""The number of what is pushed into an empty queue; diskcache_rs counts from 0."""
+
+
+class Statistics(dict[str, int]):
+    """Numbers of a cache: a dict, whose keys are attributes as well.
+
+    >>> Statistics(hits=1).hits
+    1
+    """
+
+    def __getattr__(self, name: str) -> int:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"there is no number {name!r}; there are {', '.join(self)}") from None
+
+
+def lifetime(expire: float | timedelta | None) -> float | None:
+    """Seconds to live. A number later than now in seconds since 1970 is a deadline, as in diskcache_rs."""
+    seconds = expiry(expire)
+    now = time.time()
+    return seconds - now if seconds is not None and seconds > now else seconds
+
+
+def directory_or_default(directory: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    """A directory; `cache` in the current one where none is given."""
+    return Path.cwd() / "cache" if directory is None else directory
+
+
+def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of `flexcache_rs.disk`, from diskcache_rs's arguments."""
+    given = dict(settings)
+    for name, meant in (("max_size", "size_limit"), ("disk_write_threshold", "disk_min_file_size")):
+        if name in given:
+            value = given.pop(name)
+            given.setdefault(meant, value)
+    if given.pop("use_file_locking", False):
+        given["network"] = True
+    cull = given.get("cull_limit")
+    # A share of the cache, which diskcache_rs's documentation shows, and which has no effect there.
+    if isinstance(cull, float) and 0 < cull < 1:
+        del given["cull_limit"]
+    return given
+
+
+class Numbers:
+    """What was asked of an object."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._numbers: dict[str, int] = {"hits": 0, "misses": 0, "sets": 0, "deletes": 0}
+
+    def count(self, name: str) -> None:
+        """Counts one."""
+        with self._guard:
+            self._numbers[name] += 1
+
+    def read(self, *, reset: bool) -> dict[str, int]:
+        """The numbers, before they begin at 0 if they are to."""
+        with self._guard:
+            numbers = dict(self._numbers)
+            if reset:
+                self._numbers = dict.fromkeys(numbers, 0)
+            return numbers
+
+
+def key_of_call(typed: bool, ignore: Collection[int | str], name: str | None) -> Callable[..., str]:
+    """What makes the key of a call: a text that begins with "memoize"."""
+
+    def key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        base = full_name(function) if name is None else name
+        told = args_to_key((base,), args, kwargs, typed, ignore)
+        return f"memoize:{base}:{hashlib.sha256(pickle.dumps(told, 5)).hexdigest()}"
+
+    return key
+
+
+class Calls:
+    """Calls that `Cache` and `FanoutCache` have beside those of `flexcache_rs.disk`."""
+
+    _counted: Numbers
+
+    def exists(self: Any, key: Any) -> bool:
+        """Whether a key has a live value."""
+        return key in self
+
+    def keys(self: Any) -> list[Any]:
+        """The keys of live entries, as a list."""
+        return [key for key in self.iterkeys() if key in self]
+
+    def items(self: Any) -> list[tuple[Any, Any]]:
+        """The live entries, as a list of pairs."""
+        found = ((key, disk.Cache.get(self._cache_of(key), key, ENOVAL)) for key in self.iterkeys())
+        return [(key, value) for key, value in found if value is not ENOVAL]
+
+    def values(self: Any) -> list[Any]:
+        """The values of live entries, as a list."""
+        return [value for _, value in self.items()]
+
+    def vacuum(self) -> None:
+        """Nothing: what a call has written is in the directory when it returns."""
+
+    def read(self: Any, key: Any, retry: bool = False) -> io.BytesIO:
+        """The value of a key, as a file in memory.
+
+        Raises:
+            KeyError: There is none.
+        """
+        found: io.BytesIO | object = self.get(key, ENOVAL, read=True, retry=retry)
+        if not isinstance(found, io.BytesIO):
+            raise KeyError(key)
+        return found
+
+    def set_many(
+        self: Any,
+        items: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
+        expire: float | timedelta | None = None,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> int:
+        """Store many values, all of them or none.
+
+        Args:
+            items: A mapping, or pairs of key and value.
+            expire: As for `set`.
+            tag: As for `set`.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            How many were stored: 0 where a value cannot be pickled, which is logged.
+        """
+        try:
+            return CacheMixin.set_many(self, items, lifetime(expire), tag, retry)
+        except (pickle.PicklingError, AttributeError) as error:
+            _logger.warning("set_many stored nothing: %s", error)
+            return 0
+
+    def memoize(
+        self: Any,
+        name: str | None = None,
+        typed: bool = False,
+        expire: float | timedelta | None = None,
+        tag: Any = None,
+        ignore: Collection[int | str] = (),
+    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+        """A decorator that stores what a function returns, by its arguments. As `flexcache_rs.disk.Cache.memoize`.
+
+        The keys are texts.
+        """
+        seconds = lifetime(expire)
+        get = functools.partial(self.get, default=ENOVAL, retry=True)
+        store = functools.partial(self.set, expire=seconds, tag=tag, retry=True)
+        kept = seconds is None or seconds > 0
+        return memoizing(
+            name, typed, ignored(ignore), get, store if kept else None, key_of_call(typed, ignored(ignore), name)
+        )
+
+
+def in_memory(value: Any) -> io.BytesIO:
+    """A value as `read` gives it."""
+    if isinstance(value, io.IOBase):
+        with value:
+            return io.BytesIO(value.read())
+    return io.BytesIO(value if isinstance(value, bytes) else pickle.dumps(value, 5))
+
+
+class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their name of its argument.
+    """A cache in a directory. As `flexcache_rs.disk.Cache`, with diskcache_rs's arguments and calls.
+
+    Args:
+        directory: Made if it is not there. None is `cache` in the current directory.
+        timeout: Seconds to wait for other writers before `Timeout` is raised.
+        disk_min_file_size: Bytes from which on a value lies in a file of its own.
+        **settings: `max_size` or `size_limit`: bytes on disk. `max_entries` or `count_limit`: the most entries, none
+            by default. `disk_write_threshold`: another name for `disk_min_file_size`. `use_file_locking`: whether the
+            directory lies on a network filesystem. The rest is as for `flexcache_rs.disk.Cache`.
+
+    >>> import tempfile
+    >>> cache = Cache(tempfile.mkdtemp(), max_entries=2)
+    >>> cache.set_many({"a": 1, "b": 2, "c": 3})
+    3
+    >>> cache.items(), cache.exists("a")
+    ([('b', 2), ('c', 3)], False)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        timeout: float | timedelta = 60.0,
+        disk_min_file_size: int | None = None,
+        **settings: Any,
+    ) -> None:
+        given = settings_of(settings)
+        most = given.pop("max_entries", None)
+        most = given.pop("count_limit", most)
+        self._most = None if most is None else whole("max_entries", most, least=1)
+        self._counted = Numbers()
+        if disk_min_file_size is not None:
+            given.setdefault("disk_min_file_size", disk_min_file_size)
+        super().__init__(directory_or_default(directory), timeout, **given)
+
+    @property
+    def directory(self) -> Path:  # type: ignore[override]
+        """The directory."""
+        return Path(super().directory)
+
+    def _cache_of(self, key: Any) -> Self:
+        del key
+        return self
+
+    def _keep_to_limit(self, stored: bool) -> bool:
+        if stored:
+            self._counted.count("sets")
+            if self._most is not None and len(self) > self._most:
+                self.remove_oldest(self._most)
+        return stored
+
+    def remove_oldest(self, most: int) -> None:
+        """Removes the entries that came first, until there are no more than `most`."""
+        with self.transact(retry=True):
+            while len(self) > most:
+                (key, _) = disk.Cache.peekitem(self, last=False, retry=True)
+                self.delete(key, retry=True)
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store or replace a value.
+
+        Args:
+            key: The key.
+            value: Any value that can be pickled; with `read` a file.
+            expire: Seconds to live, or a timedelta, or the deadline in seconds since 1970. None is for ever.
+            read: Whether `value` is a file, whose content is stored.
+            tag: A group for `evict`.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            True.
+        """
+        return self._keep_to_limit(super().set(key, value, lifetime(expire), read, tag, retry))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.set(key, value, retry=True)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store a value only if the key has none. As `set`. Returns True if it was stored."""
+        return self._keep_to_limit(super().add(key, value, lifetime(expire), read, tag, retry))
+
+    def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
+        """Give a live entry another time to live, as for `set`. Returns True if it was there."""
+        return super().touch(key, lifetime(expire), retry)
+
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Return the value of a key, or the default.
+
+        Args:
+            key: The key.
+            default: What to return where there is none.
+            read: Whether to return the value as a file in memory.
+            expire_time: Whether to return also when it expires, in seconds since 1970.
+            tag: Whether to return also the tag.
+            retry: Whether to wait for other writers for longer than `timeout`.
+        """
+        value, *beside = super().get(key, ENOVAL, read, True, True, retry)
+        self._counted.count("misses" if value is ENOVAL else "hits")
+        if value is ENOVAL:
+            value = default
+        elif read:
+            value = in_memory(value)
+        asked = [told for wanted, told in zip((expire_time, tag), beside, strict=True) if wanted]
+        return (value, *asked) if asked else value
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self.get(key, ENOVAL, retry=True)
+        if value is ENOVAL:
+            raise KeyError(key)
+        return value
+
+    def delete(self, key: Any, retry: bool = False) -> bool:
+        """Remove a key. Returns True if it was there."""
+        removed = super().delete(key, retry)
+        if removed:
+            self._counted.count("deletes")
+        return removed
+
+    def peekitem(
+        self, last: bool = True, expire_time: bool = False, tag: bool = False, retry: bool = False
+    ) -> tuple[Any, ...]:
+        """The key and the value that came last, or first, and what else is asked for, in one tuple.
+
+        Raises:
+            KeyError: The cache is empty.
+        """
+        found = super().peekitem(last, expire_time, tag, retry)
+        return (*found[0], *found[1:]) if expire_time or tag else tuple(found)
+
+    def push(
+        self,
+        value: Any,
+        prefix: str | None = None,
+        side: Literal["front", "back"] = "back",
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> Any:
+        """Put a value at an end of a queue. Returns its number: 0 for the first, -1 for one in front of it."""
+        return number_of(super().push(value, prefix, checked_side(side), lifetime(expire), read, tag, retry))
+
+    def pull(
+        self,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: Literal["front", "back"] = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Take the value at an end of a queue. Returns its number and it."""
+        return numbered_or(super().pull(prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
+
+    def peek(
+        self,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: Literal["front", "back"] = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """The value at an end of a queue, which stays there. Returns its number and it."""
+        return numbered_or(super().peek(prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
+
+    def reset(self, key: str, value: Any = None, update: bool = True) -> Any:
+        """Read a setting again, or change it. None for one that there is not."""
+        if value is not None:
+            return super().reset(key, value, update)
+        try:
+            return super().reset(key)
+        except ValueError:
+            return None
+
+    def stats(self, enable: bool = True, reset: bool = False) -> Statistics:  # type: ignore[override]
+        """Numbers of this object's calls, and the entries and bytes of the directory.
+
+        Args:
+            enable: Accepted.
+            reset: Whether the numbers begin at 0.
+        """
+        del enable
+        numbers = self._counted.read(reset=reset)
+        return Statistics(**numbers, evictions=0, size=self.volume(), count=len(self))
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return str(self.directory), self.timeout, self._most
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        directory, timeout, most = state
+        self.__init__(directory, timeout, max_entries=most)  # type: ignore[misc]
+
+
+def checked_side(side: Any) -> Any:
+    """An end of a queue. Raises ValueError for what is none, as diskcache_rs does."""
+    if side not in ("front", "back"):
+        raise ValueError(f"side must be 'front' or 'back', not {side!r:.100}")
+    return side
+
+
+def number_of(key: Any) -> Any:
+    """The number of what was pushed, from its key; with a prefix it is the end of it."""
+    return (int(key.rpartition("-")[2]) if isinstance(key, str) else key) - _FIRST
+
+
+def numbered_or(found: Any, default: Any) -> Any:
+    """What an end of a queue holds, with its number in place of its key; the default where that is nothing."""
+    if found is ENOVAL or found[0] is ENOVAL:
+        return default
+    pair, *beside = found if isinstance(found[0], tuple) else (found,)
+    numbered = (number_of(pair[0]), *pair[1:])
+    return (numbered, *beside) if beside else numbered
+
+
+class Deque(disk.Deque):
+    """A sequence with two ends, in a directory. As `flexcache_rs.disk.Deque`; `directory` is a Path.
+
+    >>> import tempfile
+    >>> list(Deque("abc", directory=tempfile.mkdtemp(), maxlen=2))
+    ['b', 'c']
+    """
+
+    @property
+    def directory(self) -> Path:  # type: ignore[override]
+        """The directory."""
+        return Path(super().directory)
+
+
+class Index(disk.Index):
+    """A mapping in a directory. As `flexcache_rs.disk.Index`, with `directory` as a keyword.
+
+    Args:
+        *args: What `dict` takes.
+        directory: Made if it is not there; None is a new temporary one, which stays.
+        **kwargs: Items.
+
+    >>> import tempfile
+    >>> index = Index({"a": 1}, directory=tempfile.mkdtemp())
+    >>> index.pop("a"), index.pop("a")
+    (1, None)
+    """
+
+    def __init__(self, *args: Any, directory: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+        if args and (args[0] is None or isinstance(args[0], str | bytes)):
+            first, *rest = args
+            directory, args = (first.decode() if isinstance(first, bytes) else first), tuple(rest)
+        place = tempfile.mkdtemp(prefix="diskcache-") if directory is None else directory
+        self._cache = Cache(place, eviction_policy="none")
+        self._update(*args, **kwargs)
+
+    @property
+    def directory(self) -> Path:  # type: ignore[override]
+        """The directory."""
+        return Path(super().directory)
+
+    def pop(self, key: Any, default: Any = None) -> Any:
+        """Take a value out; the default where there is none."""
+        return super().pop(key, default)
+
+    def __getstate__(self) -> str:
+        return str(self.directory)
+
+    def __setstate__(self, state: str) -> None:
+        self.__init__(directory=state)  # type: ignore[misc]

@@ -1,0 +1,29 @@
+"""`DjangoCache`: a cache backend for Django with diskcache_rs's settings. Needs Django.
+
+In the settings: `CACHES = {"default": {"BACKEND": "flexcache_rs.diskcache_rs.DjangoCache", "LOCATION": "/path"}}`.
+`OPTIONS` are arguments of `flexcache_rs.diskcache_rs.Cache`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.cache.backends.base import BaseCache
+
+from flexcache_rs.disk.djangocache import DjangoCache as DjangoCacheOfDisk
+from flexcache_rs.diskcache_rs.caches import Cache
+
+__all__ = ["DjangoCache"]
+
+
+class DjangoCache(DjangoCacheOfDisk):
+    """A cache backend on a `Cache`.
+
+    Args:
+        location: `LOCATION` of the settings.
+        params: The rest of the settings.
+    """
+
+    def __init__(self, location: str, params: dict[str, Any]) -> None:
+        BaseCache.__init__(self, params)
+        self._cache: Any = Cache(location, **params.get("OPTIONS", {}))

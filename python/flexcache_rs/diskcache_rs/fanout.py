@@ -1,0 +1,243 @@
+"""`FanoutCache` with diskcache_rs's names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from flexcache_rs import disk
+from flexcache_rs.disk.checks import duration
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.diskcache_rs.caches import (
+    Cache,
+    Calls,
+    Deque,
+    Index,
+    Numbers,
+    Statistics,
+    checked_side,
+    directory_or_default,
+    in_memory,
+    lifetime,
+    number_of,
+    numbered_or,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+
+class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
+    """A cache in several databases. As `flexcache_rs.disk.FanoutCache`, with diskcache_rs's arguments and calls.
+
+    Args:
+        directory: As for `Cache`.
+        shards: The number of databases. It must be the same every time.
+        timeout: As for `Cache`.
+        **settings: As for `Cache`, but for `max_entries` and `count_limit`, which are not known here.
+
+    >>> import tempfile
+    >>> cache = FanoutCache(tempfile.mkdtemp(), shards=4)
+    >>> cache["b"], cache["a"] = 1, 2
+    >>> cache.keys(), cache.peekitem()
+    (['a', 'b'], ('b', 1))
+    """
+
+    _class_of_shards: ClassVar[type[disk.Cache]] = disk.Cache
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        shards: int = 8,
+        timeout: float | timedelta = 60.0,
+        **settings: Any,
+    ) -> None:
+        self._counted = Numbers()
+        super().__init__(
+            directory_or_default(directory), shards, duration("timeout", timeout, least=0), **settings_of(settings)
+        )
+
+    @property
+    def directory(self) -> Path:  # type: ignore[override]
+        """The directory."""
+        return Path(super().directory)
+
+    def _cache_of(self, key: Any) -> disk.Cache:
+        return self._shard(key)
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> bool:
+        """As `Cache.set`. False where others were writing all the time."""
+        stored = super().set(key, value, lifetime(expire), read, tag, retry)
+        if stored:
+            self._counted.count("sets")
+        return stored
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.set(key, value, retry=True)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> bool:
+        """As `Cache.add`. False where others were writing all the time."""
+        stored = super().add(key, value, lifetime(expire), read, tag, retry)
+        if stored:
+            self._counted.count("sets")
+        return stored
+
+    def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
+        """As `Cache.touch`. False where others were writing all the time."""
+        return super().touch(key, lifetime(expire), retry)
+
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """As `Cache.get`. The default where others were writing all the time."""
+        value, *beside = super().get(key, ENOVAL, read, True, True, retry)
+        self._counted.count("misses" if value is ENOVAL else "hits")
+        if value is ENOVAL:
+            value = default
+        elif read:
+            value = in_memory(value)
+        asked = [told for wanted, told in zip((expire_time, tag), beside, strict=True) if wanted]
+        return (value, *asked) if asked else value
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self.get(key, ENOVAL, retry=True)
+        if value is ENOVAL:
+            raise KeyError(key)
+        return value
+
+    def delete(self, key: Any, retry: bool = False) -> bool:
+        """As `Cache.delete`. False where others were writing all the time."""
+        removed = super().delete(key, retry)
+        if removed:
+            self._counted.count("deletes")
+        return removed
+
+    def expire(self, now: float | None = None, retry: bool = False) -> int:  # type: ignore[override]
+        """Remove what has expired at `now`, in seconds since 1970; None is the time of the call. How many entries."""
+        return sum(shard.expire(now, retry) for shard in self._shards)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self.iterkeys(reverse=True)
+
+    def peekitem(
+        self, last: bool = True, expire_time: bool = False, tag: bool = False, retry: bool = False
+    ) -> tuple[Any, ...]:
+        """The last key or the first, in the order of keys, and its value, and what else is asked for, in one tuple.
+
+        Raises:
+            KeyError: The cache is empty.
+        """
+        for key in self.iterkeys(reverse=last):
+            value, *beside = disk.FanoutCache.get(self, key, ENOVAL, False, True, True, retry)
+            # Another may have removed it meanwhile.
+            if value is not ENOVAL:
+                return (key, value, *(told for wanted, told in zip((expire_time, tag), beside, strict=True) if wanted))
+        raise KeyError("the cache is empty")
+
+    def push(
+        self,
+        value: Any,
+        prefix: str | None = None,
+        side: Literal["front", "back"] = "back",
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> Any:
+        """As `Cache.push`. None where others were writing all the time."""
+        key = super().push(value, prefix, checked_side(side), lifetime(expire), read, tag, retry)
+        return None if key is None else number_of(key)
+
+    def pull(
+        self,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: Literal["front", "back"] = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """As `Cache.pull`."""
+        return numbered_or(super().pull(prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
+
+    def peek(
+        self,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: Literal["front", "back"] = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """As `Cache.peek`."""
+        return numbered_or(super().peek(prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
+
+    def reset(self, key: str, value: Any = None) -> Any:
+        """As `Cache.reset`, in every database; `size_limit` is that of all."""
+        try:
+            if value is None:
+                found = super().reset(key)
+                return found * self._count if key == "size_limit" else found
+            if key == "size_limit":
+                super().reset(key, value / self._count)
+                return value
+            return super().reset(key, value)
+        except ValueError:
+            if value is None:
+                return None
+            raise
+
+    def stats(self, enable: bool = True, reset: bool = False) -> Statistics:  # type: ignore[override]
+        """As `Cache.stats`."""
+        del enable
+        numbers = self._counted.read(reset=reset)
+        return Statistics(**numbers, evictions=0, size=self.volume(), count=len(self))
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return str(self.directory), self._count, self.timeout
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def cache(self, name: str, timeout: float = 60, **settings: Any) -> Cache:  # type: ignore[override]
+        """A cache of its own in the directory; the same one for the same name."""
+        if name not in self._caches:
+            self._caches[name] = Cache(self._below("cache", name), timeout, **settings)
+        return self._caches[name]  # type: ignore[return-value]
+
+    def deque(self, name: str, maxlen: int | None = None) -> Deque:
+        """A deque of its own in the directory; the same one for the same name."""
+        if name not in self._deques:
+            self._deques[name] = Deque(directory=self._below("deque", name), maxlen=maxlen)
+        return self._deques[name]  # type: ignore[return-value]
+
+    def index(self, name: str) -> Index:
+        """An index of its own in the directory; the same one for the same name."""
+        if name not in self._indexes:
+            self._indexes[name] = Index(directory=self._below("index", name))
+        return self._indexes[name]  # type: ignore[return-value]

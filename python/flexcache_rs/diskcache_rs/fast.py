@@ -1,0 +1,259 @@
+"""`FastCache` and `FastFanoutCache`: a `FlexCache`, in memory or in front of a directory."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs import FlexCache, disk
+from flexcache_rs.disk.checks import whole
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.diskcache_rs.caches import Statistics, lifetime
+from flexcache_rs.diskcache_rs.pickle_cache import UNLIMITED
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from typing_extensions import Self
+
+_IN_MEMORY = 100_000
+"""Entries in memory where nothing is said."""
+
+
+class FastCache:
+    """A cache in memory; with a directory in front of it, which keeps everything.
+
+    Args:
+        directory: Where entries are kept. None is nowhere but in memory.
+        max_size: Bytes on disk; without a directory, the most entries, if `max_entries` is not given.
+        max_entries: The most entries in memory. None is 100,000.
+        default_ttl_seconds: Seconds to live where `set` is not told; None is for ever.
+        shards: How many databases there are in the directory; None is a single one.
+
+    >>> cache = FastCache(max_size=1000)
+    >>> cache["a"] = 1
+    >>> cache.incr("a"), cache.add("a", 5), cache.keys()
+    (2, False, ['a'])
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        max_size: int | None = None,
+        max_entries: int | None = None,
+        default_ttl_seconds: float | timedelta | None = None,
+        *,
+        shards: int | None = None,
+    ) -> None:
+        self.directory = directory
+        self._store: disk.Cache | disk.FanoutCache | None = None
+        most = max_entries if directory is not None or max_entries is not None else max_size
+        options: dict[str, Any] = {"default_ttl": default_ttl_seconds}
+        if directory is not None:
+            limit = UNLIMITED if max_size is None else whole("max_size", max_size, least=0)
+            self._store = (
+                disk.Cache(directory, size_limit=limit)
+                if shards is None
+                else disk.FanoutCache(directory, shards, timeout=60, size_limit=limit)
+            )
+            options["store"] = self._store
+        self._cache: FlexCache[Any, Any] = FlexCache(max_items=_IN_MEMORY if most is None else most, **options)
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: str | None = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store or replace a value.
+
+        Args:
+            key: The key.
+            value: The value.
+            expire: Seconds to live, or a timedelta, or the deadline in seconds since 1970; None is
+                `default_ttl_seconds`.
+            read: Must be False: files are not taken.
+            tag: Accepted, and without effect, as in diskcache_rs.
+            retry: Accepted.
+
+        Returns:
+            True.
+        """
+        del tag, retry
+        if read:
+            raise NotImplementedError("read=True (files) is not supported")
+        self._cache.put(key, value, ttl=lifetime(expire))
+        return True
+
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Return the value of a key, or the default.
+
+        Args:
+            key: The key.
+            default: What to return where there is none.
+            read: Must be False.
+            expire_time: Whether to return also when it expires, in seconds since 1970.
+            tag: Whether to return also the tag, which is None.
+            retry: Accepted.
+        """
+        del retry
+        if read:
+            raise NotImplementedError("read=True (files) is not supported")
+        value = self._cache.get(key, default)
+        beside: list[Any] = []
+        if expire_time:
+            left = self._left(key)
+            beside.append(None if left is None else time.time() + left)
+        if tag:
+            beside.append(None)
+        return (value, *beside) if beside else value
+
+    def _left(self, key: Any) -> float | None:
+        try:
+            return self._cache.ttl(key)
+        except KeyError:
+            return None
+
+    def delete(self, key: Any) -> bool:
+        """Remove a key. Returns True if it was there."""
+        return self._cache.delete(key)
+
+    def exists(self, key: Any) -> bool:
+        """Whether a key has a live value."""
+        return key in self._cache
+
+    def keys(self) -> list[Any]:
+        """The keys of all live entries, as a list."""
+        every = self._cache if self._store is None else self._store
+        return [key for key in every if key in self._cache]
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._cache.clear()
+
+    def stats(self) -> Statistics:
+        """Numbers: `entries`, `size_bytes`, `hits` and `misses`."""
+        counted = self._cache.stats()
+        return Statistics(entries=len(self.keys()), size_bytes=self.volume(), hits=counted.hits, misses=counted.misses)
+
+    def volume(self) -> int:
+        """Bytes on disk; without a directory, the number of entries."""
+        return self._cache.bytes if self._store is None else self._store.volume()
+
+    def expire(self, key: Any, ttl_seconds: float | timedelta) -> bool:
+        """Give a live entry another time to live. Returns True if it was there."""
+        return self._cache.touch(key, ttl_seconds)
+
+    def ttl(self, key: Any) -> int | None:
+        """Seconds that an entry has left, rounded up; None for one that stays, and where there is none."""
+        left = self._left(key)
+        return None if left is None else max(0, math.ceil(left))
+
+    def add(self, key: Any, value: Any, expire: float | timedelta | None = None) -> bool:
+        """Store a value only if the key has none. Returns True if it was stored."""
+        return self._cache.add(key, value, ttl=lifetime(expire))
+
+    def touch(self, key: Any, expire: float | timedelta | None = None) -> bool:
+        """Give a live entry another time to live; None leaves it. Returns True if it was there."""
+        return self.exists(key) if expire is None else self._cache.touch(key, lifetime(expire))
+
+    def pop(self, key: Any, default: Any = None) -> Any:
+        """Remove a key and return its value, or the default."""
+        return self._cache.pop(key, default)
+
+    def incr(self, key: Any, delta: int = 1) -> Any:
+        """Add to a number. Returns the sum. In one step with a directory; in memory, as in diskcache_rs, in two.
+
+        Raises:
+            ValueError: The value is no number.
+        """
+        if self._store is not None:
+            try:
+                return self._store.incr(key, delta, 0, retry=True)
+            except TypeError as error:
+                raise ValueError(f"the value of {key!r} is no number") from error
+        value = self._cache.get(key, 0)
+        if not isinstance(value, int | float):
+            raise ValueError(f"the value of {key!r} is no number")
+        self._cache.put(key, value + delta)
+        return value + delta
+
+    def decr(self, key: Any, delta: int = 1) -> Any:
+        """Subtract from a number. Returns the rest. As `incr`."""
+        return self.incr(key, -delta)
+
+    def close(self) -> None:
+        """Close what this process has open of the directory; the next call opens it again."""
+        if self._store is not None:
+            self._store.close()
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._cache
+
+    def __getitem__(self, key: Any) -> Any:
+        found = self._cache.get(key, ENOVAL)
+        if found is ENOVAL:
+            raise KeyError(key)
+        return found
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.set(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.keys())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+class FastFanoutCache(FastCache):
+    """A `FastCache` whose directory has several databases.
+
+    Args:
+        directory: As for `FastCache`.
+        shards: Their number.
+        max_size: As for `FastCache`, for all of them.
+        max_entries: As for `FastCache`.
+        default_ttl_seconds: As for `FastCache`.
+
+    >>> import tempfile
+    >>> cache = FastFanoutCache(tempfile.mkdtemp(), shards=2)
+    >>> cache["a"] = 1
+    >>> cache["a"], cache.shards
+    (1, 2)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        shards: int = 8,
+        max_size: int | None = None,
+        max_entries: int | None = None,
+        default_ttl_seconds: float | timedelta | None = None,
+    ) -> None:
+        super().__init__(directory, max_size, max_entries, default_ttl_seconds, shards=shards)
+        self.shards = shards

@@ -1,0 +1,164 @@
+"""`PickleCache`, and three functions for a single object."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs import disk
+from flexcache_rs.disk.checks import duration, whole
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.diskcache_rs.caches import Statistics
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from typing_extensions import Self
+
+UNLIMITED = 2**62
+
+
+class PickleCache:
+    """Objects in a directory, by name, with a time to live.
+
+    Args:
+        directory: Made if it is not there.
+        max_size: Bytes of the stored values, above which those that came first are removed; None is no limit.
+        default_ttl_seconds: Seconds to live where `set` is not told; None is for ever.
+
+    >>> import tempfile
+    >>> cache = PickleCache(tempfile.mkdtemp(), default_ttl_seconds=60)
+    >>> cache.set("key", {"a": 1})
+    >>> cache.get("key"), cache.ttl("key"), len(cache)
+    ({'a': 1}, 60, 1)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        max_size: int | None = None,
+        default_ttl_seconds: float | timedelta | None = None,
+    ) -> None:
+        self._most = None if max_size is None else whole("max_size", max_size, least=0)
+        self._default = _seconds("default_ttl_seconds", default_ttl_seconds)
+        # Each value in a file of its own: the sum of their sizes is what `max_size` is compared with.
+        self._cache = disk.Cache(directory, size_limit=UNLIMITED, eviction_policy="none", disk_min_file_size=1)
+
+    def set(self, key: str, value: Any, ttl_seconds: float | timedelta | None = None) -> None:
+        """Store or replace an object.
+
+        Args:
+            key: Its name.
+            value: Any object that can be pickled.
+            ttl_seconds: Seconds to live, or a timedelta; None is `default_ttl_seconds`.
+        """
+        seconds = _seconds("ttl_seconds", ttl_seconds)
+        self._cache.set(key, value, self._default if seconds is None else seconds, retry=True)
+        if self._most is not None and self._size() > self._most:
+            with self._cache.transact(retry=True):
+                while len(self._cache) and self._size() > self._most:
+                    (first, _) = self._cache.peekitem(last=False, retry=True)
+                    self._cache.delete(first, retry=True)
+
+    def _size(self) -> int:
+        return int(self._cache.reset("size"))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return an object, or the default."""
+        return self._cache.get(key, default, retry=True)
+
+    def delete(self, key: str) -> bool:
+        """Remove an object. Returns True if it was there."""
+        return self._cache.delete(key, retry=True)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of that name, whose time is not over."""
+        return key in self._cache
+
+    def keys(self) -> list[str]:
+        """The names of all objects whose time is not over."""
+        return [key for key in self._cache if key in self._cache]
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._cache.clear(retry=True)
+
+    def stats(self) -> Statistics:
+        """Numbers: `entries`, `size_bytes`, and with a limit `max_size_bytes` and `size_ratio`, in per cent."""
+        size = self._size()
+        numbers = Statistics(entries=len(self._cache), size_bytes=size)
+        if self._most is not None:
+            numbers |= {"max_size_bytes": self._most, "size_ratio": round(100 * size / self._most) if self._most else 0}
+        return numbers
+
+    def expire(self, key: str, ttl_seconds: float | timedelta) -> bool:
+        """Give an object another time to live. Returns True if it was there."""
+        return self._cache.touch(key, _seconds("ttl_seconds", ttl_seconds), retry=True)
+
+    def ttl(self, key: str) -> int | None:
+        """Seconds that an object has left, rounded up; None for one that stays, and where there is none."""
+        found, expires = self._cache.get(key, ENOVAL, expire_time=True, retry=True)
+        return None if found is ENOVAL or expires is None else max(0, math.ceil(expires - time.time()))
+
+    def close(self) -> None:
+        """Close what this process has open; the next call opens it again."""
+        self._cache.close()
+
+    def __contains__(self, key: str) -> bool:
+        return self.exists(key)
+
+    def __getitem__(self, key: str) -> Any:
+        found = self.get(key, ENOVAL)
+        if found is ENOVAL:
+            raise KeyError(key)
+        return found
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.set(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+def _seconds(name: str, value: float | timedelta | None) -> float | None:
+    return None if value is None else duration(name, value)
+
+
+def cache_object(
+    directory: str | os.PathLike[str],
+    key: str,
+    value: Any,
+    ttl_seconds: float | timedelta | None = None,
+    max_size: int | None = None,
+) -> None:
+    """Store an object in a directory. As `PickleCache.set`."""
+    with PickleCache(directory, max_size) as cache:
+        cache.set(key, value, ttl_seconds)
+
+
+def get_cached_object(directory: str | os.PathLike[str], key: str, default: Any = None) -> Any:
+    """Return an object of a directory, or the default."""
+    with PickleCache(directory) as cache:
+        return cache.get(key, default)
+
+
+def clear_cache(directory: str | os.PathLike[str]) -> None:
+    """Remove every object of a directory."""
+    with PickleCache(directory) as cache:
+        cache.clear()

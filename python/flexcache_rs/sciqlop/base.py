@@ -1,0 +1,248 @@
+"""What the four kinds of store have in common."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs import disk
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.sciqlop.directory import UNLIMITED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+    from flexcache_rs.sciqlop.directory import Shard, Shards
+    from flexcache_rs.sciqlop.serializers import Serializer
+
+_opened: weakref.WeakValueDictionary[int, StoreBase] = weakref.WeakValueDictionary()
+
+_META = "sciqlop_meta_"
+"""What the names of a program's own metadata begin with among the settings of a directory."""
+
+
+@atexit.register
+def _close_all() -> None:
+    # A program into which Python is embedded may keep a store for longer than Python lives.
+    for store in list(_opened.values()):
+        store.close()
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What `check` found."""
+
+    ok: bool
+    """Whether all is as it should be."""
+
+    orphaned_files: int
+    """Files that no entry knows."""
+
+    dangling_rows: int
+    """Entries whose file is gone."""
+
+    size_mismatches: int
+    """Entries whose file has another size."""
+
+    counters_consistent: bool
+    """Whether the counters agree with the entries."""
+
+    sqlite_integrity_ok: bool
+    """Whether SQLite finds no damage."""
+
+
+def plain_key(key: Any) -> Any:
+    """A key as it is stored. True and 1 are one key."""
+    return int(key) if isinstance(key, bool) else key
+
+
+class StoreBase:
+    """What all four kinds can do."""
+
+    _files: Shard | Shards
+    _shards: tuple[Shard, ...]
+
+    def _open(self, opened: Shard | Shards) -> None:
+        self._path = opened.directory
+        shards: Any = opened.shards if isinstance(opened, disk.FanoutCache) else (opened,)
+        self._shards = shards
+        self._files = opened
+        _opened[id(self)] = self
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_files", "_shards"):
+            raise RuntimeError(f"the {type(self).__name__} is closed: {self.__dict__.get('_path', '')}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def shard_of(self, key: Any) -> Shard:
+        """The database of a key."""
+        files: Any = self._files
+        return files if isinstance(files, disk.Cache) else files._shard(key)  # type: ignore[return-value]
+
+    @property
+    def serializer(self) -> Serializer:
+        """The serializer in use, which the directory records."""
+        return self._shards[0].values_serializer
+
+    def path(self) -> str:
+        """The directory."""
+        return self._path
+
+    def close(self) -> None:
+        """Closes the store for good: a later call raises RuntimeError. `with store:` does not close it."""
+        files = self.__dict__.pop("_files", None)
+        self.__dict__.pop("_shards", None)
+        if files is not None:
+            files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shards))
+
+    def count(self) -> int:
+        """The number of entries, as `len`. Expired ones count until they are removed."""
+        return len(self)
+
+    def __contains__(self, key: object) -> bool:
+        key = plain_key(key)
+        return key in self.shard_of(key)
+
+    def exists(self, key: Any) -> bool:
+        """Whether a key has a live value."""
+        return key in self
+
+    def __getitem__(self, key: Any) -> Any:
+        stored = plain_key(key)
+        value = self.shard_of(stored).get(stored, ENOVAL)
+        if value is ENOVAL:
+            raise KeyError(key)
+        return value
+
+    def __delitem__(self, key: Any) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def delete(self, key: Any, retry: bool = False) -> bool:
+        """Remove a key.
+
+        Args:
+            key: The key.
+            retry: Accepted; every call waits for other writers, for `timeout` seconds.
+
+        Returns:
+            True if it was there.
+
+        Raises:
+            Timeout: Others were writing for `timeout` seconds.
+        """
+        del retry
+        key = plain_key(key)
+        return self.shard_of(key).delete(key)
+
+    def incr(self, key: Any, delta: int = 1, default: int = 0, retry: bool = False) -> Any:
+        """Add to a number, in one step.
+
+        Args:
+            key: The key.
+            delta: What to add.
+            default: What a key counts as that is not there.
+            retry: Accepted.
+
+        Returns:
+            The sum.
+
+        Raises:
+            TypeError: The value is no number.
+        """
+        del retry
+        key = plain_key(key)
+        return self.shard_of(key).incr(key, delta, default)
+
+    def decr(self, key: Any, delta: int = 1, default: int = 0, retry: bool = False) -> Any:
+        """Subtract from a number, in one step. As `incr`."""
+        return self.incr(key, -delta, default, retry)
+
+    def iterkeys(self) -> Iterator[Any]:
+        """The keys, one after another, in the order of each database's keys."""
+        return itertools.chain.from_iterable(shard.iterkeys() for shard in self._shards)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.iterkeys()
+
+    def keys(self) -> Any:
+        """The keys, as a list."""
+        return list(self.iterkeys())
+
+    def clear(self, retry: bool = False) -> None:
+        """Remove every entry."""
+        del retry
+        for shard in self._shards:
+            shard.clear()
+
+    def check(self, fix: bool = False, retry: bool = False) -> CheckResult:
+        """Compare database, files and counters.
+
+        Args:
+            fix: Whether to mend what is found.
+            retry: Accepted.
+        """
+        del retry
+        reports = [shard.check(fix) for shard in self._shards]
+
+        def total(kind: str) -> int:
+            return sum(len(getattr(report, kind)) for report in reports)
+
+        # A folder without files is no fault here.
+        found = sum(len(report) - len(report.empty_directories) for report in reports)
+        return CheckResult(
+            ok=not found,
+            orphaned_files=total("unknown_files"),
+            dangling_rows=total("missing_files"),
+            size_mismatches=total("wrong_sizes"),
+            counters_consistent=not total("wrong_counters"),
+            sqlite_integrity_ok=not total("damaged"),
+        )
+
+    def volume(self) -> int:
+        """Bytes on disk, the database's own included."""
+        return sum(shard.volume() for shard in self._shards)
+
+    def size(self) -> int:
+        """Bytes on disk, as `volume`: what `max_size` limits."""
+        return self.volume()
+
+    def get_meta(self, key: str) -> str | None:
+        """Metadata of the directory: what `set_meta` has stored, "serializer" or "max_size". None without any."""
+        first = self._shards[0]
+        if key == "serializer":
+            return self.serializer.name
+        if key == "max_size":
+            limit = int(first.size_limit)
+            return "0" if limit == UNLIMITED else str(limit)
+        found = first._setting(_META + key)
+        return None if found is None else str(found)
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Store metadata of the directory.
+
+        Raises:
+            TypeError: One of the two is no str.
+            ValueError: The name is "serializer" or "max_size", which the store sets itself.
+        """
+        for name, given in (("key", key), ("value", value)):
+            told: Any = given
+            if not isinstance(told, str):
+                raise TypeError(f"{name} must be a str, not {type(told).__name__}")
+        if key in ("serializer", "max_size"):
+            raise ValueError(f"key must be a name of your own, not {key!r}, which the store sets itself")
+        self._shards[0]._create({_META + key: value}, None)

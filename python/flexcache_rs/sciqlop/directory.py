@@ -1,0 +1,118 @@
+"""How a directory of `flexcache_rs.disk` is opened for the classes with SciQLop-cache's names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flexcache_rs import disk
+from flexcache_rs.disk.format import DEFAULT_SETTINGS
+from flexcache_rs.sciqlop.serializers import READS_ALSO, DiskSerializer, PickleSerializer, get_serializer_by_name
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from flexcache_rs.disk.serializers import Serializer as SerializerOfDisk
+    from flexcache_rs.sciqlop.serializers import Serializer
+
+UNLIMITED = 2**62
+"""The limit of a store that has none."""
+
+DATABASE = "sciqlop-cache.db"
+"""SciQLop-cache's own database, by which its directories are known."""
+
+TIMEOUT = 600.0
+"""Seconds to wait for other writers, where nothing is said."""
+
+_IGNORED = frozenset(DEFAULT_SETTINGS) - {"size_limit"}
+
+
+def refuse_settings(kind: str, given: object, settings: dict[str, Any]) -> None:
+    """Refuses what is no argument. python-diskcache's settings have no effect, as in SciQLop-cache.
+
+    Raises:
+        TypeError: There is such an argument.
+    """
+    if given is not None:
+        raise TypeError("disk= is not supported, use serializer= instead")
+    for name in settings:
+        if name in _IGNORED:
+            continue
+        import difflib
+
+        known = ("directory", "max_size", "size_limit", "serializer", "cache_path", "timeout", "shard_count", "shards")
+        near = difflib.get_close_matches(name, known, 1, 0.6)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"{kind}() got an unexpected keyword argument {name!r}{hint}")
+
+
+class Shard(disk.Cache):
+    """A cache on disk that takes the serializer which its directory was made with, and has no limit of its own."""
+
+    # One at a time, since no more than needed leave in SciQLop-cache.
+    default_settings: ClassVar[dict[str, Any]] = DEFAULT_SETTINGS | {
+        "size_limit": UNLIMITED,
+        "eviction_policy": "none",
+        "cull_limit": 1,
+    }
+
+    def _agree_on_serializer(self, recorded: dict[str, Any], merged: dict[str, Any]) -> SerializerOfDisk | None:
+        made_with = recorded.get("serializer", "pickle" if recorded else None)
+        given: Any = self._given()
+        wanted = made_with or "pickle" if given is None else given.name
+        if made_with not in (None, wanted, READS_ALSO.get(wanted)):
+            raise ValueError(f"serializer must be the one that the store was made with, {made_with!r}, not {wanted!r}")
+        # With pickle the directory is as any other.
+        used = None if wanted == "pickle" else given or DiskSerializer(get_serializer_by_name(wanted))
+        if used is not None:
+            merged["serializer"] = wanted
+        self._serializer: Any = used
+        return used
+
+    @property
+    def values_serializer(self) -> Serializer:
+        """The serializer as the user has given it, or the one of the directory."""
+        used = self._given()
+        return PickleSerializer() if used is None else used.serializer
+
+    def _given(self) -> DiskSerializer | None:
+        given: Any = self._serializer
+        return given  # type: ignore[no-any-return]
+
+
+class Shards(disk.FanoutCache):
+    """Several of them in one directory."""
+
+    _class_of_shards = Shard
+
+
+def open_shards(
+    directory: str | os.PathLike[str],
+    *,
+    shards: int | None,
+    serializer: Serializer | None,
+    timeout: float | timedelta | None,
+    max_size: int | None,
+) -> Shard | Shards:
+    """Opens a directory; makes it if it is not there. None for `shards` is a single database.
+
+    Raises:
+        ValueError: The directory is SciQLop-cache's own, or was made with another serializer.
+    """
+    place = os.fspath(directory)
+    # With these names, SciQLop-cache has its shards.
+    if any(os.path.exists(os.path.join(place, folder, DATABASE)) for folder in ("", "00")):  # noqa: PTH110, PTH118
+        raise ValueError(
+            f"{place} is a directory of SciQLop-cache itself; copy it with flexcache_rs.sciqlop.migrate.migrate"
+            f"({place!r}, 'a new directory')"
+        )
+    options: dict[str, Any] = {"timeout": TIMEOUT if timeout is None else timeout}
+    if serializer is not None:
+        options["serializer"] = DiskSerializer(serializer)
+        if isinstance(serializer, PickleSerializer):
+            options["disk_pickle_protocol"] = serializer.protocol
+    if max_size is not None:
+        # Each shard has the whole of it.
+        options["size_limit"] = (max_size or UNLIMITED) * (shards or 1)
+        options["eviction_policy"] = "least-recently-used" if max_size else "none"
+    return Shard(place, **options) if shards is None else Shards(place, shards, **options)

@@ -1,0 +1,410 @@
+"""`Cache`, `FanoutCache` and `Lock` with SciQLop-cache's names."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs import disk
+from flexcache_rs._core import DiskTransaction
+from flexcache_rs.disk.checks import expiry, whole
+from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.disk.memoize import memoizing
+from flexcache_rs.sciqlop.base import StoreBase, plain_key
+from flexcache_rs.sciqlop.directory import UNLIMITED, open_shards, refuse_settings
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+    from datetime import timedelta
+
+    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.sciqlop.serializers import Serializer
+
+
+class CacheBase(StoreBase):
+    """What `Cache` and `FanoutCache` have in common."""
+
+    def __init__(self) -> None:
+        self._counting = threading.Lock()
+        self._hits = self._misses = 0
+
+    def _count(self, found: bool) -> None:
+        with self._counting:
+            if found:
+                self._hits += 1
+            else:
+                self._misses += 1
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: str | None = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store or replace a value.
+
+        Args:
+            key: Any key that can be pickled. True and 1 are one key.
+            value: Anything the serializer has a form for.
+            expire: Seconds to live, or a timedelta; None is for ever.
+            read: Must be False: files are not taken.
+            tag: A group for `evict_tag`.
+            retry: Accepted; every call waits for other writers, for `timeout` seconds.
+
+        Returns:
+            True.
+
+        Raises:
+            NotImplementedError: `read` is True.
+            Timeout: Others were writing for `timeout` seconds.
+        """
+        _refuse_read(read)
+        del retry
+        key = plain_key(key)
+        return self.shard_of(key).set(key, value, expire=_lifetime(expire), tag=tag)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.set(key, value)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: str | None = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store a value only if the key has none, in one step. As `set`.
+
+        Returns:
+            True if it was stored.
+        """
+        _refuse_read(read)
+        del retry
+        key = plain_key(key)
+        return self.shard_of(key).add(key, value, expire=_lifetime(expire), tag=tag)
+
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Return the value of a key.
+
+        Args:
+            key: The key.
+            default: What to return where there is none.
+            read: Must be False: files are not returned.
+            expire_time: Whether to return also when the entry expires, in seconds since 1970.
+            tag: Whether to return also the tag.
+            retry: Accepted.
+
+        Returns:
+            The value, or a tuple of it and what was asked for.
+        """
+        _refuse_read(read)
+        del retry
+        key = plain_key(key)
+        value, expires, tagged = self.shard_of(key).get(key, ENOVAL, expire_time=True, tag=True)
+        self._count(value is not ENOVAL)
+        return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self.get(key, ENOVAL)
+        if value is ENOVAL:
+            raise KeyError(key)
+        return value
+
+    def pop(
+        self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
+    ) -> Any:
+        """Remove a key and return its value. As `get`."""
+        del retry
+        key = plain_key(key)
+        value, expires, tagged = self.shard_of(key).pop(key, ENOVAL, expire_time=True, tag=True)
+        return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
+
+    def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
+        """Give a live entry another time to live.
+
+        Args:
+            key: The key.
+            expire: Seconds, or a timedelta; None is for ever.
+            retry: Accepted.
+
+        Returns:
+            True if it was there.
+        """
+        del retry
+        key = plain_key(key)
+        return self.shard_of(key).touch(key, _lifetime(expire))
+
+    def expire_and_tag(self, key: Any) -> tuple[float | None, str | None] | None:
+        """When an entry expires, in seconds since 1970, and its tag. None where there is none."""
+        key = plain_key(key)
+        value, expires, tag = self.shard_of(key).get(key, ENOVAL, expire_time=True, tag=True)
+        return None if value is ENOVAL else (expires, tag)
+
+    def iterkeys(self) -> Iterator[Any]:
+        """The keys of live entries, one after another, in the order of each database's keys."""
+        for shard in self._shards:
+            yield from (key for key in shard.iterkeys() if key in shard)
+
+    def expire(self, retry: bool = False) -> None:
+        """Remove every expired entry."""
+        del retry
+        for shard in self._shards:
+            shard.expire()
+
+    def evict(self, retry: bool = False) -> None:
+        """Remove the least recently used entries until the store is within `max_size`."""
+        del retry
+        for shard in self._shards:
+            shard.cull()
+
+    def evict_tag(self, tag: str) -> int:
+        """Remove every entry with a tag. Returns how many."""
+        return sum(shard.evict(tag) for shard in self._shards)
+
+    def set_max_cache_size(self, value: int) -> None:
+        """Change `max_size`, and record it. 0 is no limit.
+
+        Raises:
+            TypeError: It is no whole number.
+            ValueError: It is less than 0.
+        """
+        limit = whole("value", value, least=0, most=UNLIMITED)
+        for shard in self._shards:
+            shard.reset("eviction_policy", "least-recently-used" if limit else "none")
+            shard.reset("size_limit", limit or UNLIMITED)
+
+    def stats(self) -> dict[str, int]:
+        """Hits and misses of this object's `get` and `[]`, in a dict."""
+        with self._counting:
+            return {"hits": self._hits, "misses": self._misses}
+
+    def reset_stats(self) -> None:
+        """Let hits and misses begin at 0."""
+        with self._counting:
+            self._hits = self._misses = 0
+
+    def memoize(
+        self,
+        expire: float | timedelta | None = None,
+        tag: str | None = None,
+        typed: bool = False,
+        version_aware: bool = False,
+    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+        """A decorator that stores what a function returns, by its arguments.
+
+        Args:
+            expire: Seconds to live, or a timedelta; None is for ever.
+            tag: A group for `evict_tag`.
+            typed: Whether the arguments' types are part of the key.
+            version_aware: Whether a function with other code has other results.
+
+        Returns:
+            The decorator. The function it makes has `__cache_key__(*args, **kwargs)` and `__wrapped__`.
+        """
+        lifetime = expiry(expire)
+
+        def key_of_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+            name = f"{function.__module__}.{function.__qualname__}"
+            if version_aware:
+                name = f"{name}@{hashlib.sha256(function.__code__.co_code).hexdigest()[:16]}"
+            told: tuple[Any, ...] = (args, tuple(sorted(kwargs.items())))
+            if typed:
+                kinds = (f"{type(given).__module__}.{type(given).__qualname__}" for given in (*args, *kwargs.values()))
+                told += (tuple(kinds),)
+            return f"{name}:{hashlib.sha256(self.serializer.dumps(told)).hexdigest()}"
+
+        get = functools.partial(self.get, default=ENOVAL)
+        store = functools.partial(self.set, expire=lifetime, tag=tag)
+        return memoizing(None, typed, (), get, store, key_of_call)
+
+    def lock(self, key: Any, expire: float | timedelta | None = None, tag: str | None = None) -> Lock:
+        """A lock for all processes that use the directory, as a context manager.
+
+        Args:
+            key: A key of the store, which is the lock.
+            expire: Seconds after which it is free, whatever became of its holder; None is never.
+            tag: A group for `evict_tag`.
+        """
+        return Lock(self, key, expire, tag)
+
+
+def _refuse_read(read: bool) -> None:
+    if read:
+        raise NotImplementedError("read=True (file handles) is not supported")
+
+
+def _lifetime(expire: float | timedelta | None) -> float | None:
+    """Seconds to live. What lives for none is expired at once, not the moment after."""
+    seconds = expiry(expire)
+    return -1.0 if seconds is not None and seconds <= 0 else seconds
+
+
+def _shaped(value: Any, *asked: tuple[bool, Any]) -> Any:
+    beside = [told for wanted, told in asked if wanted]
+    return (value, *beside) if beside else value
+
+
+class Lock(disk.Lock):
+    """A lock for threads and processes, kept in a store.
+
+    Args:
+        cache: The store, a `Cache` or a `FanoutCache`.
+        key: Under which key.
+        expire: Seconds after which it is free, whatever became of its holder; None is never.
+        tag: A group for `evict_tag`.
+
+    >>> import tempfile
+    >>> lock = Lock(Cache(tempfile.mkdtemp()), "report", expire=60)
+    >>> lock.acquire()
+    >>> lock.release(), lock.release()
+    (True, False)
+    """
+
+    def __init__(
+        self, cache: CacheBase, key: Any, expire: float | timedelta | None = None, tag: str | None = None
+    ) -> None:
+        key = plain_key(key)
+        shard: Any = cache.shard_of(key)
+        super().__init__(shard, key, expire, tag)
+
+    def release(self) -> bool:  # type: ignore[override]
+        """Free the lock. Returns True if it was there: another may have removed it, or its time was over."""
+        return self._give_back()
+
+
+class Cache(CacheBase):
+    """A cache in a directory, for any number of threads and processes.
+
+    Args:
+        directory: Made if it is not there. None is `.cache/`.
+        max_size: Bytes on disk, above which the least recently used entries are removed; an empty database takes
+            some 30,000 of them. 0 is no limit. Recorded in the directory, and holds when it is opened without it.
+        serializer: What turns values into bytes. Recorded in the directory.
+        cache_path: Another name for `directory`.
+        size_limit: Another name for `max_size`.
+        timeout: Seconds to wait for other writers before `Timeout` is raised. None is 600.
+        disk: Must be None.
+        **settings: python-diskcache's are accepted, and have no effect.
+
+    Raises:
+        TypeError: There is no such argument.
+        ValueError: The directory was made with another serializer, or by SciQLop-cache itself.
+
+    >>> import tempfile
+    >>> cache = Cache(tempfile.mkdtemp(), max_size=10**9)
+    >>> cache.set("a", [1, 2], expire=60, tag="lists")
+    True
+    >>> cache.get("a", tag=True), "b" in cache, cache.stats()
+    (([1, 2], 'lists'), False, {'hits': 1, 'misses': 0})
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        max_size: int | None = None,
+        serializer: Serializer | None = None,
+        *,
+        cache_path: str | os.PathLike[str] | None = None,
+        size_limit: int | None = None,
+        timeout: float | timedelta | None = None,
+        disk: None = None,
+        **settings: Any,
+    ) -> None:
+        refuse_settings("Cache", disk, settings)
+        super().__init__()
+        limit = max_size if size_limit is None else size_limit
+        self._open(
+            open_shards(
+                directory or cache_path or ".cache/",
+                shards=None,
+                serializer=serializer,
+                timeout=timeout,
+                max_size=None if limit is None else whole("max_size", limit, least=0, most=UNLIMITED),
+            )
+        )
+
+    def transact(self, retry: bool = False) -> DiskTransaction:
+        """A transaction of this thread, for `with`: all of its writes take effect, or none. It may be nested."""
+        del retry
+        return DiskTransaction(self._shards, False, self)
+
+    def __repr__(self) -> str:
+        return f"Cache({self._path!r}, count={len(self)})"
+
+
+class FanoutCache(CacheBase):
+    """A `Cache` in several databases, so that as many processes can write at a time.
+
+    Args:
+        directory: As for `Cache`.
+        shard_count: The number of databases. It must be the same every time.
+        max_size: As for `Cache`, for each database.
+        serializer: As for `Cache`.
+        cache_path: Another name for `directory`.
+        shards: Another name for `shard_count`.
+        size_limit: Another name for `max_size`.
+        timeout: As for `Cache`.
+        disk: Must be None.
+        **settings: As for `Cache`.
+
+    >>> import tempfile
+    >>> cache = FanoutCache(tempfile.mkdtemp(), shard_count=4)
+    >>> cache["a"] = 1
+    >>> cache["a"], cache.shard_count()
+    (1, 4)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        shard_count: int = 8,
+        max_size: int | None = None,
+        serializer: Serializer | None = None,
+        *,
+        cache_path: str | os.PathLike[str] | None = None,
+        shards: int | None = None,
+        size_limit: int | None = None,
+        timeout: float | timedelta | None = None,
+        disk: None = None,
+        **settings: Any,
+    ) -> None:
+        refuse_settings("FanoutCache", disk, settings)
+        super().__init__()
+        limit = max_size if size_limit is None else size_limit
+        self._open(
+            open_shards(
+                directory or cache_path or ".cache/",
+                shards=shard_count if shards is None else shards,
+                serializer=serializer,
+                timeout=timeout,
+                max_size=None if limit is None else whole("max_size", limit, least=0, most=UNLIMITED),
+            )
+        )
+
+    def shard_count(self) -> int:
+        """The number of databases."""
+        return len(self._shards)
+
+    def transact(self, key: Any, retry: bool = False) -> DiskTransaction:
+        """A transaction of this thread on the shard of a key, for `with`. There is none across shards."""
+        del retry
+        return DiskTransaction((self.shard_of(plain_key(key)),), False, self)
+
+    def __repr__(self) -> str:
+        return f"FanoutCache({self._path!r}, shards={self.shard_count()}, count={len(self)})"

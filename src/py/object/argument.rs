@@ -1,0 +1,51 @@
+//! Arguments of common types, and what is said of one of another type: which it is, and what it may be.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyIterator, PyString};
+
+use super::integer::{integer, shown};
+
+/// The exception for an argument of the wrong type.
+pub(crate) fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let of = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
+    PyTypeError::new_err(format!("{argument} must be {allowed}, not {of}"))
+}
+
+/// An argument that is text.
+pub(crate) fn text(argument: &str, allowed: &str, value: &Borrowed<'_, '_, PyAny>) -> PyResult<PyBackedStr> {
+    let text = value.cast::<PyString>().map_err(|_| wrong_type(argument, allowed, value))?;
+    text.extract::<PyBackedStr>().map_err(|error| match error.is_instance_of::<PyValueError>(value.py()) {
+        true => PyValueError::new_err(format!(
+            "{argument} must be text without lone surrogates, not {}",
+            shown(value)
+        )),
+        false => error,
+    })
+}
+
+/// Goes through an argument. What the object's own `__iter__` raises is raised as it is.
+pub(crate) fn iterate<'py>(
+    argument: &str,
+    allowed: &str,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyIterator>> {
+    value.try_iter().map_err(|error| match value.getattr_opt("__iter__") {
+        Ok(None) => wrong_type(argument, allowed, value),
+        _ => error,
+    })
+}
+
+/// An argument that is an int of 64 bits; no bool.
+pub(crate) fn whole(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let Some(number) = integer(&value.as_borrowed())? else {
+        return Err(wrong_type(argument, "an int", value));
+    };
+    number.extract().map_err(|_| {
+        PyValueError::new_err(format!(
+            "{argument} must be from -2**63 to 2**63 - 1, not {}",
+            shown(&value.as_borrowed())
+        ))
+    })
+}

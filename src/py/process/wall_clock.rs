@@ -1,0 +1,49 @@
+//! The time of day, as Python's own module tells it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pyo3::exceptions::PyAttributeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyDict};
+
+/// What the module `time` holds, and its function `time` as it is when nobody has replaced it: the object, and the address
+/// of what it calls, which some libraries exchange.
+static TIME: PyOnceLock<(Py<PyDict>, Option<(Py<PyAny>, usize)>)> = PyOnceLock::new();
+
+/// The address of what a function written in C calls.
+fn address(function: &Bound<'_, PyAny>) -> usize {
+    // SAFETY: the object is a function written in C, as the caller has found out, and lives.
+    unsafe { ffi::PyCFunction_GetFunction(function.as_ptr()) }.map_or(0, |call| call as usize)
+}
+
+/// Looks at the module as it is before a test has replaced anything.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    known(py).map(drop)
+}
+
+fn known(py: Python<'_>) -> PyResult<&(Py<PyDict>, Option<(Py<PyAny>, usize)>)> {
+    TIME.get_or_try_init(py, || {
+        let module = py.import("time")?;
+        let time = module.getattr(pyo3::intern!(py, "time"))?;
+        let own = time.is_instance_of::<PyCFunction>().then(|| {
+            let address = address(&time);
+            (time.unbind(), address)
+        });
+        Ok((module.dict().unbind(), own))
+    })
+}
+
+/// Seconds since the epoch. Asked of the module each time, so that tests may replace it; where they
+/// have not, without calling it.
+pub(crate) fn now(py: Python<'_>) -> PyResult<f64> {
+    let (module, own) = known(py)?;
+    let name = pyo3::intern!(py, "time");
+    let time =
+        module.bind(py).get_item(name)?.ok_or_else(|| PyAttributeError::new_err("time.time is gone"))?;
+    match (own, SystemTime::now().duration_since(UNIX_EPOCH)) {
+        (Some((own, calls)), Ok(now)) if time.is(own) && address(&time) == *calls => Ok(now.as_secs_f64()),
+        _ => time.call0()?.extract(),
+    }
+}

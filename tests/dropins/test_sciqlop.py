@@ -1,0 +1,180 @@
+"""`flexcache_rs.sciqlop`, beside what SciQLop-cache's own tests look at."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from flexcache_rs import disk
+from flexcache_rs.sciqlop import Cache, FanoutCache, FanoutIndex, Index, Lock, PickleOOBSerializer, migrate
+from flexcache_rs.sciqlop import serializers as of_sciqlop
+
+KINDS = (Cache, FanoutCache, Index, FanoutIndex)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_directory_is_one_of_the_disk_store(kind: type, tmp_path: Path) -> None:
+    with kind(tmp_path / "store") as store:
+        store["a"], store["b"] = [1], "text"
+    store.close()
+    sharded = kind in (FanoutCache, FanoutIndex)
+    plain = disk.FanoutCache(tmp_path / "store") if sharded else disk.Cache(tmp_path / "store")
+    assert {key: plain[key] for key in plain} == {"a": [1], "b": "text"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_directory_of_the_other_library_is_refused(kind: type, tmp_path: Path) -> None:
+    folder = tmp_path / "00" if kind in (FanoutCache, FanoutIndex) else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / "sciqlop-cache.db").touch()
+    with pytest.raises(ValueError, match="migrate"):
+        kind(tmp_path)
+    assert not list(tmp_path.rglob("cache.db"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_sise": 5}, "did you mean 'max_size'"),
+        ({"disk": object}, "serializer="),
+        ({"max_size": -1}, "max_size must be at least 0"),
+        ({"timeout": "a while"}, "timeout must be a number of seconds"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_named(options: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        Cache(tmp_path, **options)
+
+
+def test_a_limit_is_recorded_and_can_be_changed(tmp_path: Path) -> None:
+    with Cache(tmp_path, max_size=500_000) as cache:
+        cache.close()
+    cache = Cache(tmp_path)
+    assert cache.get_meta("max_size") == "500000"
+    cache.set_max_cache_size(0)
+    for number in range(30):
+        cache[number] = os.urandom(40_000)
+    assert len(cache) == 30
+    cache.set_max_cache_size(500_000)
+    cache.evict()
+    assert 0 < cache.size() <= 500_000
+
+
+def test_metadata_of_a_program(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert cache.get_meta("version") is None
+    cache.set_meta("version", "7")
+    cache.close()
+    assert Cache(tmp_path).get_meta("version") == "7"
+    with pytest.raises(ValueError, match="serializer"):
+        Cache(tmp_path).set_meta("serializer", "json")
+
+
+def test_transactions_give_the_store(tmp_path: Path) -> None:
+    for kind in KINDS:
+        store = kind(tmp_path / kind.__name__)
+        begun = store.transact("a") if kind in (FanoutCache, FanoutIndex) else store.transact()
+        with pytest.raises(ZeroDivisionError), begun as same:
+            same["a"] = 1
+            raise ZeroDivisionError
+        assert same is store
+        assert "a" not in store
+
+
+def test_times_to_live_may_be_timedeltas(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.set("a", 1, expire=timedelta(hours=1))
+    cache.add("b", 1, expire=timedelta(0))
+    assert cache.touch("a", timedelta(hours=2))
+    assert cache.keys() == ["a"]
+    lock = Lock(cache, "lock", expire=timedelta(minutes=1))
+    lock.acquire()
+    assert (lock.release(), lock.release()) == (True, False)
+
+
+def test_memoized_coroutine_functions_are_awaited(tmp_path: Path) -> None:
+    import asyncio
+
+    calls = []
+
+    @Cache(tmp_path).memoize(expire=60)
+    async def double(number: int) -> int:
+        calls.append(number)
+        return 2 * number
+
+    async def twice() -> tuple[int, int]:
+        return await double(4), await double(4)
+
+    assert asyncio.run(twice()) == (8, 8)
+    assert calls == [4]
+
+
+def test_values_that_only_the_other_library_reads_are_named() -> None:
+    serializer = PickleOOBSerializer()
+    compressed = serializer.MAGIC + of_sciqlop._HEAD.pack(1, 0) + of_sciqlop._BUFFER.pack(1, 0, 8)
+    with pytest.raises(Exception, match="blosc2"):
+        serializer.loads(compressed)
+
+
+@pytest.mark.parametrize("length", range(0, 60, 7))
+def test_damaged_values_raise_and_take_no_memory(length: int) -> None:
+    serializer = PickleOOBSerializer()
+    head = serializer.MAGIC + of_sciqlop._HEAD.pack(2**32 - 1, 2**63) + of_sciqlop._BUFFER.pack(0, 2**63, 2**63)
+    with pytest.raises(Exception, match=r"ends|empty|unknown|truncated"):
+        serializer.loads(head[: 8 + length])
+
+
+def old_directory(folder: Path) -> None:
+    """A directory as SciQLop-cache makes it."""
+    import pickle
+
+    folder.mkdir()
+    connection = sqlite3.connect(folder / "sciqlop-cache.db")
+    connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT)")
+    connection.execute(
+        "CREATE TABLE cache (key TEXT PRIMARY KEY, path TEXT, value BLOB, expire REAL, tag TEXT, size INTEGER)"
+    )
+    rows = [("text", pickle.dumps([1]), None, "letters"), ("\x00i7", pickle.dumps("seven"), 2**33, None)]
+    connection.executemany("INSERT INTO cache VALUES (?, NULL, ?, ?, ?, 1)", rows)
+    connection.execute("INSERT INTO meta VALUES ('encoded_keys', '1')")
+    connection.commit()
+    connection.close()
+
+
+def test_directories_of_the_other_library_are_copied(tmp_path: Path) -> None:
+    old_directory(tmp_path / "old")
+    result = migrate.migrate(tmp_path / "old", tmp_path / "new")
+    assert (result["migrated"], result["skipped"], result["errors"]) == (2, 0, 0)
+    cache = Cache(tmp_path / "new")
+    assert cache.get("text", tag=True) == ([1], "letters")
+    assert cache.get(7, expire_time=True)[0] == "seven"
+    with pytest.raises(ValueError, match="drop"):
+        migrate.migrate(tmp_path / "old", tmp_path / "other", drop=True)
+
+
+@pytest.mark.parametrize("arguments", [["--type", "index"], ["--drop"], ["--shards", "2"]])
+def test_the_command(arguments: list[str], tmp_path: Path) -> None:
+    with disk.Cache(tmp_path / "old") as old:
+        old["a"] = 1
+    command = [sys.executable, "-m", "flexcache_rs.sciqlop.migrate", *arguments]
+    done = subprocess.run(
+        [*command, tmp_path / "old", tmp_path / "new"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 migrated" in done.stdout
+    kind = Index if "--type" in arguments else FanoutCache if "--shards" in arguments else Cache
+    store = kind(tmp_path / "new", **({"shard_count": 2} if kind is FanoutCache else {}))
+    assert store["a"] == 1
+    with disk.Cache(tmp_path / "old") as old:
+        assert len(old) == (0 if "--drop" in arguments else 1)
+    failed = subprocess.run(
+        [*command, tmp_path / "nowhere", tmp_path / "new"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert failed.returncode == 2
+    assert "nowhere" in failed.stderr
