@@ -48,7 +48,7 @@ types: $(installed) $(tools) ## Type checks, and the stubs against the built mod
 	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt
 
 test-rust: ## The tests of the crates: the core's also with a recount after every operation, the disk's also with failing files
-	cargo test --profile ci --locked -p flexcache-core -p flexcache-disk
+	cargo test --profile ci --locked -p flexcache-core -p flexcache-containers -p flexcache-disk
 	cargo test --profile ci --locked -p flexcache-shared --features stall-points
 	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests
 	cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults

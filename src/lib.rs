@@ -57,6 +57,11 @@ mod _core {
     use crate::py::process::panics::_panics;
     #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
+    #[pymodule_export]
+    use crate::py::sessions::{
+        DiskSession, MemoryKeys, MemorySession, MemorySessionTransaction, SessionCall, SessionCodec,
+        sessions_after_fork_in_child, sessions_after_fork_in_parent, sessions_before_fork,
+    };
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     #[pymodule_export]
     use crate::py::shared::{SharedSegment, SharedToken, SharedVersion};
@@ -97,6 +102,11 @@ mod _core {
             disk.set_item("after_in_parent", module.getattr("disk_after_fork_in_parent")?)?;
             disk.set_item("after_in_child", module.getattr("disk_after_fork_in_child")?)?;
             os.call_method("register_at_fork", (), Some(&disk))?;
+            let sessions = PyDict::new(module.py());
+            sessions.set_item("before", module.getattr("sessions_before_fork")?)?;
+            sessions.set_item("after_in_parent", module.getattr("sessions_after_fork_in_parent")?)?;
+            sessions.set_item("after_in_child", module.getattr("sessions_after_fork_in_child")?)?;
+            os.call_method("register_at_fork", (), Some(&sessions))?;
         }
         Ok(())
     }

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 EVERY_PYTHON = (
     *("test_mapping.py", "test_hooks.py", "test_stateful.py", "test_package.py", "test_bad_input.py"),
     *("test_threads.py", "test_reentry.py", "test_processes.py", "test_background.py", "test_garbage.py"),
-    *("test_leaks.py", "memoize", "stores", "test_disk_awaited.py", "test_disk_reliability.py"),
+    *(
+        "test_leaks.py",
+        "memoize",
+        "stores",
+        "test_sessions_calls.py",
+        "test_disk_awaited.py",
+        "test_disk_reliability.py",
+    ),
 )
 """Tests whose outcome depends on the interpreter: the oldest Python and a free-threaded one run them too."""
 

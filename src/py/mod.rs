@@ -1,7 +1,7 @@
 //! The bindings: what Python sees of the core and of the disk store.
 //!
 //! Each folder imports only from those above it in this list: `process`, `object`, `removal`, `disk`, `shared`,
-//! `store`, `memory`, `memoize`. `tests/test_structure.py` checks that.
+//! `sessions`, `store`, `memory`, `memoize`. `tests/test_structure.py` checks that.
 
 pub(crate) mod disk;
 pub(crate) mod memoize;
@@ -10,6 +10,7 @@ pub(crate) mod object;
 pub(crate) mod process;
 mod removal;
 pub(crate) mod replay;
+pub(crate) mod sessions;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) mod shared;
 pub(crate) mod store;

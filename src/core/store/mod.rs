@@ -221,6 +221,15 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         &self.nodes.get(slot).value
     }
 
+    /// The value of an entry, to be changed in place: weight, deadline, tags and the policy's order stay. O(1).
+    ///
+    /// # Panics
+    ///
+    /// Where the slot is vacant.
+    pub fn value_mut(&mut self, slot: Slot) -> &mut V {
+        &mut self.nodes.get_mut(slot).value
+    }
+
     /// The key at `slot`, if an entry is there at all.
     #[must_use]
     pub fn key_at(&self, slot: Slot) -> Option<&K> {

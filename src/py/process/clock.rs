@@ -8,6 +8,11 @@ use flexcache_core::{Clock, Nanos};
 /// How far tests have moved the clock ahead of the system's.
 static AHEAD: AtomicU64 = AtomicU64::new(0);
 
+/// How far tests have moved the clock ahead of the system's.
+pub(crate) fn ahead() -> Nanos {
+    AHEAD.load(Ordering::Relaxed)
+}
+
 /// The system's monotonic clock, moved ahead by [`advance`].
 #[derive(Clone, Copy)]
 pub(crate) struct SystemClock;

@@ -1,0 +1,21 @@
+"""In place of PyCache: its names, on `flexcache_rs.sessions`.
+
+>>> import asyncio
+>>> from flexcache_rs.pycache.adapters import InMemory
+>>> from flexcache_rs.pycache.datatypes import List, String
+>>> from flexcache_rs.pycache.py_cache import PyCache
+>>> async def main():
+...     cache = PyCache(InMemory())
+...     async with cache.session() as session:
+...         await session.set("name", String("Ann"))
+...         await session.set("hobbies", List(["reading"]))
+...         print(await session.get("name"), await session.get("hobbies"))
+>>> asyncio.run(main())
+Ann ['reading']
+"""
+
+from __future__ import annotations
+
+from flexcache_rs.pycache.py_cache import PyCache
+
+__all__ = ["PyCache"]

@@ -1,0 +1,17 @@
+"""PyCache's adapters: where the data lie.
+
+`from flexcache_rs.pycache.adapters import InMemory` and `from flexcache_rs.pycache.adapters.InMemory import InMemory`
+both work. Redis, MySQL and Sharded do not exist yet.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from flexcache_rs.pycache.adapters._adapters import Adapter, InMemory, SQLite
+
+__all__ = ["Adapter", "InMemory", "SQLite"]
+
+# The modules of these names. They are there before anybody imports them, so that the import leaves the classes alone.
+for _name in __all__:
+    sys.modules[f"{__name__}.{_name}"] = sys.modules[f"{__name__}._adapters"]

@@ -1,0 +1,147 @@
+"""PyCache's decorators: results that are kept, and calls that are limited."""
+
+# pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._core import _canonical_key
+from flexcache_rs.pycache.adapters import Adapter, InMemory
+from flexcache_rs.pycache.datatypes import Datatype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["cache", "rate_limit"]
+
+_numbers = itertools.count()
+
+
+def _checked(adapter: Adapter | None) -> Adapter:
+    if adapter is None:
+        return InMemory()
+    if not isinstance(adapter, Adapter):
+        message = "adapter must be a instance of Adapter"
+        raise TypeError(message)
+    return adapter
+
+
+def _keys(prefix: str, function: Callable[..., Any], adapter: Adapter) -> Callable[..., str]:
+    """What makes the keys of a function's calls. Functions of one name are apart where nobody else reads the keys."""
+    name = f"{prefix}:{function.__module__}.{function.__qualname__}"
+    if isinstance(adapter, InMemory):
+        name += f":{next(_numbers)}"
+    return lambda *args, **kwargs: _canonical_key((name, args, tuple(sorted(kwargs.items()))))
+
+
+def cache(
+    ttl: float = -1, adapter: Adapter | None = None, return_type: type[Datatype] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that keeps the results of a function.
+
+    However many ask for the same result at once, one of them computes. None and other false values are results as well.
+    Every call returns the same, the one that computes included.
+
+    Args:
+        ttl: For how many seconds; -1 for ever.
+        adapter: Where; by default a store of the function's own in memory.
+        return_type: What results must be, such as `String`.
+    """
+    place = _checked(adapter)
+    if return_type is not None and not (inspect.isclass(return_type) and issubclass(return_type, Datatype)):
+        message = "return_type must be a subclass of Datatype"
+        raise TypeError(message)
+    lives = ttl if ttl > 0 else None
+
+    def stored(result: Any) -> Any:
+        return result if return_type is None else return_type(result).value
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        key_of = _keys("cache_result", function, place)
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                async def compute() -> Any:
+                    return stored(await function(*args, **kwargs))
+
+                async with place.session() as session:
+                    return await session.get_or_set(key_of(*args, **kwargs), compute, lives)
+
+            return call
+
+        @wraps(function)
+        def call_now(*args: Any, **kwargs: Any) -> Any:
+            key = key_of(*args, **kwargs)
+            return place.now().get_or_set(key, lambda: stored(function(*args, **kwargs)), lives)
+
+        return call_now
+
+    return decorate
+
+
+def _another(exception: BaseException | type[BaseException], retry_after: float | None) -> BaseException:
+    """An exception of its own for each call that is refused."""
+    raised = exception("Rate limit exceeded") if isinstance(exception, type) else type(exception)(*exception.args)
+    raised.retry_after = retry_after  # type: ignore[attr-defined]
+    return raised
+
+
+def rate_limit(
+    limit: int = -1,
+    ttl: float = -1,
+    get_key: Callable[[], str] | None = None,
+    exception: BaseException | type[BaseException] = Exception("Rate limit exceeded"),  # noqa: B008
+    adapter: Adapter | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that lets `limit` calls through in each window of `ttl` seconds.
+
+    A window begins with its first call.
+
+    Args:
+        limit: How many calls; -1 for any number.
+        ttl: For how many seconds; -1 for ever.
+        get_key: What calls count together; by default those of the function with equal arguments.
+        exception: What calls raise that are refused. Each raises a new one like this, with `retry_after` in seconds.
+        adapter: Where the calls are counted; by default in memory.
+    """
+    place = _checked(adapter)
+    lives = ttl if ttl > 0 else None
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        default = _keys("rate_limit", function, place)
+
+        def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+            return default(*args, **kwargs) if get_key is None else "rate_limit:" + str(get_key())
+
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                if limit >= 0:
+                    key = key_of(args, kwargs)
+                    async with place.session() as session:
+                        if limit == 0 or await session.incr(key, ttl_if_new=lives) > limit:
+                            left = await session.ttl(key) if await session.exists(key) else None
+                            raise _another(exception, left)
+                return await function(*args, **kwargs)
+
+            return call
+
+        @wraps(function)
+        def call_now(*args: Any, **kwargs: Any) -> Any:
+            if limit >= 0:
+                key = key_of(args, kwargs)
+                session = place.now()
+                if limit == 0 or session.incr(key, ttl_if_new=lives) > limit:
+                    left = session.ttl(key) if session.exists(key) else None
+                    raise _another(exception, left)
+            return function(*args, **kwargs)
+
+        return call_now
+
+    return decorate

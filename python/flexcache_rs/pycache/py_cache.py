@@ -1,0 +1,202 @@
+"""`PyCache`: sessions over an adapter, and the removal of what has expired."""
+
+# pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.pycache.adapters import Adapter
+from flexcache_rs.pycache.datatypes import Datatype
+from flexcache_rs.sessions import KindError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from typing_extensions import Self
+
+    from flexcache_rs.sessions import Session
+
+__all__ = ["PyCache", "PyCacheSession"]
+
+_ALL = 2**62
+
+
+def _values(entries: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(entries, dict) or not all(isinstance(value, Datatype) for value in entries.values()):
+        message = "Value must be a dictionary of string → Datatype"
+        raise TypeError(message)
+    return {key: value.value for key, value in entries.items()}
+
+
+class PyCacheSession:
+    """The calls of a session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def set(self, key: str, value: Datatype | dict[str, Datatype]) -> int:
+        """Store a value. A dict stores all its values, all or nothing, and `key` is not looked at. Returns how many."""
+        if isinstance(value, dict):
+            return await self.batch_set(value)
+        if not isinstance(value, Datatype):
+            message = "Value must be a Datatype or a dictionary of string → Datatype"
+            raise TypeError(message)
+        return int(await self._session.set(key, value.value))
+
+    async def batch_set(self, value: dict[str, Datatype]) -> int:
+        """Store several values, all or nothing. Returns how many."""
+        return await self._session.set_many(_values(value))
+
+    async def get(self, key: str, datatype: type[Datatype] | None = None) -> Any:
+        """Return the value of a key, or None.
+
+        Raises:
+            KindError: It is not of the datatype that was asked for.
+        """
+        found = await self.batch_get([key] if datatype is None else {key: datatype})
+        return found.get(key)
+
+    async def batch_get(self, keys: list[str] | dict[str, Any]) -> dict[str, Any]:
+        """Return the values of those keys that have one. A dict names the datatype of each key."""
+        if not isinstance(keys, (list, dict)):
+            message = "keys must be a list of strings"
+            raise TypeError(message)
+        found = await self._session.get_many(keys)
+        if isinstance(keys, dict):
+            for key, value in found.items():
+                named: Any = keys[key]
+                wanted: type[Datatype] = named if isinstance(named, type) else type(named)
+                kind = await self._session.kind(key) or "scalar"
+                if not wanted.accepts(kind, value):
+                    message = f"{key!r} holds a {type(value).__name__}, not a {wanted.__name__}"
+                    raise KindError(message)
+        return found
+
+    async def delete(self, key: str) -> int:
+        """Remove a key. Returns 1 if it was present, else 0."""
+        return await self._session.delete(key)
+
+    async def exists(self, key: str) -> bool:
+        """Whether a key is present."""
+        return await self._session.exists(key)
+
+    async def keys(self) -> list[str]:
+        """Return all keys."""
+        return [key async for key in self._session.keys()]  # noqa: SIM118
+
+    async def set_expire(self, key: str, ttl: float) -> int:
+        """Let a key expire after at least 1 second. Returns 1 if it is present, else 0."""
+        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+            message = "ttl must be numeric"
+            raise TypeError(message)
+        if not ttl >= 1:
+            message = "ttl must be atleast 1second"
+            raise ValueError(message)
+        return int(await self._session.expire(key, ttl))
+
+    async def get_expire(self, key: str) -> int | None:
+        """Return how many seconds a key has left, rounded up; None if it is absent or never expires."""
+        try:
+            left = await self._session.ttl(key)
+        except KeyError:
+            return None
+        return None if left is None else math.ceil(left)
+
+    @asynccontextmanager
+    async def with_transaction(self) -> AsyncGenerator[PyCacheSession]:
+        """Return a transaction: what the block writes is stored at its end, or if it raises not at all."""
+        async with self._session.transaction():
+            yield self
+
+
+class PyCache(PyCacheSession):
+    """A cache over an adapter.
+
+    Args:
+        adapter: Where the data lie.
+        ttl_interval: If given, what has expired is removed every so many seconds from now on.
+    """
+
+    def __init__(self, adapter: Adapter, ttl_interval: float = -1) -> None:
+        if not isinstance(adapter, Adapter):
+            message = f"adapter must be an Adapter, not {type(adapter).__name__}"
+            raise TypeError(message)
+        if ttl_interval != -1 and not ttl_interval > 0:
+            message = "TTL interval should be more than 0 seconds"
+            raise ValueError(message)
+        self.adapter = adapter
+        self._worker: _TTLWorker | None = None
+        if ttl_interval != -1:
+            self._start(ttl_interval)
+
+    async def __aenter__(self) -> Self:
+        self._session = self.adapter.session()
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self._session.aclose()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[PyCacheSession]:
+        """Return a session, which is independent of others."""
+        async with self.adapter.session() as session:
+            yield PyCacheSession(session)
+
+    def _start(self, interval: float) -> None:
+        if self._worker is None:
+            self._worker = _TTLWorker(self, interval)
+            self._worker.start()
+
+    async def start_ttl_deletion(self, delete_interval: float = 0.5) -> None:
+        """Remove what has expired every so many seconds. Does nothing if that is done already."""
+        if not delete_interval > 0:
+            message = "delete_interval must be more than 0 seconds"
+            raise ValueError(message)
+        self._start(delete_interval)
+
+    async def stop_ttl_deletion(self) -> None:
+        """Stop removing what has expired. Nobody sees it in any case."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await asyncio.to_thread(worker.stop)
+
+    stop_ttl = stop_ttl_deletion
+
+    def delete_expired_attributes(self) -> int:
+        """Remove what has expired. Returns how many keys."""
+        return self.adapter.now().purge(_ALL)
+
+    def count_expired_keys(self) -> int:
+        """Return how many keys have expired and were not removed yet."""
+        return self.adapter.now().count_expired()
+
+    def get_all_keys_with_expiry(self) -> list[tuple[str, str]]:
+        """Return the keys with a deadline, and when that is, in local time.
+
+        Those that have expired and were not removed yet are among them.
+        """
+        now = datetime.now()
+        left = self.adapter.now().expiring()
+        return [(key, f"{now + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}") for key, seconds in left.items()]
+
+
+class _TTLWorker(threading.Thread):
+    def __init__(self, cache: PyCache, interval: float) -> None:
+        super().__init__(name="flexcache pycache ttl", daemon=True)
+        self._cache = cache
+        self._interval = interval
+        self._ends = threading.Event()
+
+    def run(self) -> None:
+        while not self._ends.wait(self._interval):
+            self._cache.delete_expired_attributes()
+
+    def stop(self) -> None:
+        self._ends.set()
+        self.join()

@@ -1,0 +1,66 @@
+"""Typed values over several backends. A session is a connection to data, not a web session.
+
+>>> import asyncio
+>>> from flexcache_rs.sessions import connect
+>>> async def main():
+...     async with connect("memory://") as session:
+...         await session.set("user:1", {"name": "Ann"}, ttl=60)
+...         print(await session.get("user:1"))
+...         jobs = session.list("jobs")
+...         await jobs.push("a", "b")
+...         print(await jobs.pop_left())
+>>> asyncio.run(main())
+{'name': 'Ann'}
+a
+
+`flexcache_rs.sessions.sync` has the same names without `await`. docs/sessions.md says what each backend guarantees.
+"""
+
+from __future__ import annotations
+
+from flexcache_rs.sessions._arguments import KEEP
+from flexcache_rs.sessions._containers import Bits, Bloom, Handle, Job, List, Map, Queue, SetOf, Sorted, Stream
+from flexcache_rs.sessions._errors import (
+    ClosedError,
+    CodecError,
+    ConflictError,
+    KindError,
+    OutcomeUnknown,
+    RateLimitExceeded,
+    SessionError,
+    TimedOut,
+    Unavailable,
+    UnsupportedError,
+)
+from flexcache_rs.sessions._limits import Hit, Limiter, Lock
+from flexcache_rs.sessions._session import Session, Transaction, connect
+
+__all__ = [
+    "KEEP",
+    "Bits",
+    "Bloom",
+    "ClosedError",
+    "CodecError",
+    "ConflictError",
+    "Handle",
+    "Hit",
+    "Job",
+    "KindError",
+    "Limiter",
+    "List",
+    "Lock",
+    "Map",
+    "OutcomeUnknown",
+    "Queue",
+    "RateLimitExceeded",
+    "Session",
+    "SessionError",
+    "SetOf",
+    "Sorted",
+    "Stream",
+    "TimedOut",
+    "Transaction",
+    "Unavailable",
+    "UnsupportedError",
+    "connect",
+]

@@ -1,0 +1,209 @@
+"""Arguments of sessions, checked: times, numbers, keys, URLs."""
+
+# pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
+
+class _Keep(enum.Enum):
+    KEEP = "KEEP"
+
+    def __repr__(self) -> str:
+        return "KEEP"
+
+
+KEEP: Final = _Keep.KEEP
+"""As `ttl=`: the deadline stays as it was."""
+
+Ttl: TypeAlias = float | timedelta | datetime | str | None
+KeepType: TypeAlias = Literal[_Keep.KEEP]
+Touch: TypeAlias = tuple[str, int]
+
+MISSING: Any = object()
+"""What native calls answer where there is nothing."""
+
+KEPT: Touch = ("keep", 0)
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_LONGEST = 292 * 365.25 * 86400
+_MOST = 2**63 - 1
+
+
+def seconds(argument: str, time: object) -> float:
+    """A duration in seconds: a number, a timedelta, or text such as "1h30m".
+
+    Raises:
+        TypeError: It is no time.
+        ValueError: It is NaN, not positive, or longer than 292 years.
+    """
+    if isinstance(time, timedelta):
+        value = time.total_seconds()
+    elif isinstance(time, datetime):
+        value = (time - datetime.now(time.tzinfo)).total_seconds()
+    elif isinstance(time, (int, float)) and not isinstance(time, bool):
+        value = float(time)
+    elif isinstance(time, str):
+        parts = _PART.findall(time)
+        if not parts or "".join(number + unit for number, unit in parts) != time:
+            raise ValueError(f'{argument} must be such as "90s", "1h30m" or "250ms", not {time!r}')
+        value = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        raise TypeError(
+            f'{argument} must be seconds, a timedelta, a datetime or text such as "90s", not {type(time).__name__}'
+        )
+    if math.isnan(value) or value <= 0:
+        raise ValueError(f"{argument} must be more than 0 seconds, not {time!r}")
+    if value > _LONGEST and not math.isinf(value):
+        raise ValueError(f"{argument} must be at most 292 years, not {time!r}")
+    return value
+
+
+def micros(argument: str, time: object) -> int:
+    """The same in microseconds, at least one; 0 for a time without an end."""
+    value = seconds(argument, time)
+    return 0 if math.isinf(value) else max(1, math.ceil(value * 1e6))
+
+
+def touch_of_set(ttl: Ttl | KeepType) -> Touch:
+    """What storing a value does to the deadline: without `ttl` the key has none any more."""
+    if ttl is None:
+        return ("never", 0)
+    if ttl is KEEP:
+        return KEPT
+    duration = micros("ttl", ttl)
+    return ("after", duration) if duration else ("never", 0)
+
+
+def touch_of_write(ttl: Ttl, ttl_if_new: Ttl) -> Touch:
+    """What a write to a container does to the deadline: without either argument it stays."""
+    if ttl is not None and ttl_if_new is not None:
+        raise ValueError("ttl and ttl_if_new exclude each other")
+    if ttl is not None:
+        return touch_of_set(ttl)
+    if ttl_if_new is not None:
+        duration = micros("ttl_if_new", ttl_if_new)
+        return ("new", duration) if duration else KEPT
+    return KEPT
+
+
+def whole_number(argument: str, value: object, least: int = 0) -> int:
+    """An int of at least so much.
+
+    Raises:
+        TypeError: It is no int.
+        ValueError: It is less, or more than 2**63 - 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} must be an int, not {type(value).__name__}")
+    if not least <= value <= _MOST:
+        raise ValueError(f"{argument} must be from {least} to 2**63 - 1, not {value}")
+    return value
+
+
+def index(argument: str, value: object) -> int:
+    """A place in a list; negative ones count from the end."""
+    return whole_number(argument, value, -_MOST - 1)
+
+
+def one_of(argument: str, value: object, allowed: Iterable[str]) -> str:
+    """One of several words.
+
+    Raises:
+        ValueError: It is another one; the message says which was meant.
+    """
+    words = list(allowed)
+    if isinstance(value, str) and value in words:
+        return value
+    near = difflib.get_close_matches(str(value), words, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{argument} must be one of {', '.join(words)}, not {value!r}{hint}")
+
+
+class Url(NamedTuple):
+    """The parts of a URL that a backend needs."""
+
+    scheme: str
+    place: str
+    options: dict[str, str]
+
+
+_LATER = {
+    "valkey": "Valkey and Redis",
+    "redis": "Valkey and Redis",
+    "rediss": "Valkey and Redis",
+    "valkey+unix": "Valkey and Redis",
+    "mysql": "MySQL and MariaDB",
+    "mariadb": "MySQL and MariaDB",
+    "postgres": "PostgreSQL",
+    "postgresql": "PostgreSQL",
+    "shm": "shared memory",
+    "shards": "shards",
+}
+
+
+def parse_url(url: object, schemes: Iterable[str]) -> Url:
+    """Take a URL apart.
+
+    Raises:
+        TypeError: It is no str.
+        ValueError: Its scheme is unknown.
+        NotImplementedError: Its backend does not exist yet.
+    """
+    if isinstance(url, (list, tuple)):
+        raise NotImplementedError("sessions over several URLs (shards) do not exist yet")
+    if not isinstance(url, str):
+        raise TypeError(f"url must be a str, not {type(url).__name__}")
+    parts = urlsplit(url)
+    known = list(schemes)
+    if parts.scheme in _LATER:
+        raise NotImplementedError(
+            f"sessions over {_LATER[parts.scheme]} do not exist yet; there are {', '.join(known)}"
+        )
+    if parts.scheme not in known:
+        near = difflib.get_close_matches(parts.scheme, known, 1)
+        hint = f"; did you mean {near[0]}://?" if near else ""
+        shown = f"{parts.scheme}://" if parts.scheme else repr(url)
+        raise ValueError(f"url must begin with one of {', '.join(f'{name}://' for name in known)}, not {shown}{hint}")
+    options: dict[str, str] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)):
+        if name in options:
+            raise ValueError(f"url has the option {name} twice")
+        options[name] = value
+    return Url(parts.scheme, unquote(parts.netloc) + unquote(parts.path), options)
+
+
+def int_option(name: str, value: object, least: int = 0) -> int:
+    """A number among the options, which is text in a URL."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"-?\d{1,19}", value):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+        value = int(value)
+    return whole_number(name, value, least)
+
+
+def check_options(options: Iterable[str], known: Iterable[str], scheme: str) -> None:
+    """Refuse options that a backend does not have.
+
+    Raises:
+        ValueError: It names the option, and which was meant.
+    """
+    words = list(known)
+    for name in options:
+        if name not in words:
+            near = difflib.get_close_matches(name, words, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            allowed = ", ".join(words) or "none"
+            raise ValueError(f"{scheme}:// has no option {name!r} (it has {allowed}){hint}")

@@ -1,0 +1,173 @@
+"""Which backend a URL names, and how calls reach it."""
+
+# pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._core import MemoryKeys, SessionCodec
+from flexcache_rs.sessions._arguments import MISSING, Url, check_options, int_option, one_of, parse_url, seconds
+from flexcache_rs.sessions._errors import ClosedError
+from flexcache_rs.sessions._terms import Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexcache_rs._core import MemorySession, MemorySessionTransaction, SessionCall
+    from flexcache_rs.sessions._protocol import Backend
+
+
+class MemoryBackend:
+    """Keys in this process. A call is made where it is asked for: nothing waits."""
+
+    name = "memory"
+    page = 2**63 - 1
+
+    def __init__(self, keys: MemoryKeys, terms: Terms) -> None:
+        self.codec = SessionCodec(terms.serializer, MISSING)
+        self._keys: MemoryKeys | None = keys
+        self._session: MemorySession | None = keys.session(terms.namespace, self.codec)
+
+    def _open(self) -> MemorySession:
+        if self._session is None:
+            raise ClosedError("the session is closed")
+        return self._session
+
+    @property
+    def fast(self) -> MemorySession | None:
+        """What gets and sets without a call object."""
+        return self._session
+
+    def run(self, call: SessionCall) -> Any:
+        """Make a call."""
+        return self._open().execute(call)
+
+    async def arun(self, call: SessionCall) -> Any:
+        """Make a call."""
+        return self._open().execute(call)
+
+    def begin(self) -> MemoryTransaction:
+        """Begin a transaction."""
+        return MemoryTransaction(self._open().begin())
+
+    async def abegin(self) -> MemoryTransaction:
+        """Begin a transaction."""
+        return MemoryTransaction(self._open().begin())
+
+    def stats(self) -> dict[str, Any]:
+        """Say what is known of the store."""
+        keys = self._keys
+        if keys is None:
+            raise ClosedError("the session is closed")
+        return {"backend": self.name, "keys": len(keys), "evictions": keys.evictions}
+
+    def close(self) -> None:
+        """Leave the keys; those of `memory://` go with their last session."""
+        self._session = self._keys = None
+
+    async def aclose(self) -> None:
+        """Leave the keys."""
+        self.close()
+
+
+class MemoryTransaction:
+    """A transaction on private copies."""
+
+    def __init__(self, native: MemorySessionTransaction) -> None:
+        self._native = native
+
+    def run(self, call: SessionCall) -> Any:
+        """Make a call in it."""
+        return self._native.execute(call)
+
+    async def arun(self, call: SessionCall) -> Any:
+        """Make a call in it."""
+        return self._native.execute(call)
+
+    def begin_inner(self) -> None:
+        """Begin a transaction in it."""
+        self._native.begin_inner()
+
+    async def abegin_inner(self) -> None:
+        """Begin a transaction in it."""
+        self._native.begin_inner()
+
+    def commit(self) -> None:
+        """Store all of it."""
+        self._native.commit()
+
+    async def acommit(self) -> None:
+        """Store all of it."""
+        self._native.commit()
+
+    def roll_back(self) -> None:
+        """Forget all of it."""
+        self._native.roll_back()
+
+    async def aroll_back(self) -> None:
+        """Forget all of it."""
+        self._native.roll_back()
+
+
+_shared: weakref.WeakValueDictionary[str, MemoryKeys] = weakref.WeakValueDictionary()
+_sharing = threading.Lock()
+
+
+def _memory(url: Url, options: dict[str, Any], terms: Terms) -> MemoryBackend:
+    check_options(options, ("max_items", "policy"), url.scheme)
+    one_of("policy", options.get("policy", "lru"), ("lru",))
+    max_items = int_option("max_items", options.get("max_items", 0))
+    if not url.place:
+        return MemoryBackend(MemoryKeys(max_items), terms)
+    with _sharing:
+        keys = _shared.get(url.place)
+        if keys is None:
+            keys = _shared[url.place] = MemoryKeys(max_items)
+        elif options:
+            raise ValueError(f"memory://{url.place} is there already: only its first session may have options")
+    return MemoryBackend(keys, terms)
+
+
+def _disk(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
+    check_options(options, (), url.scheme)
+    if not url.place:
+        what = "a directory, as disk:///var/cache/app" if url.scheme == "disk" else "a file, as sqlite:///data.db"
+        raise ValueError(f"url must name {what}")
+    # Imported only where it is needed: it brings threads and asyncio.
+    from flexcache_rs.sessions._disk import DiskBackend
+
+    place = Path(url.place)
+    return DiskBackend(place / "sessions.db" if url.scheme == "disk" else place, terms)
+
+
+_BACKENDS: dict[str, Callable[[Url, dict[str, Any], Terms], Backend]] = {
+    "memory": _memory,
+    "disk": _disk,
+    "sqlite": _disk,
+}
+
+
+def open_backend(
+    url: object, namespace: object, serializer: object, timeout: object, options: dict[str, Any]
+) -> Backend:
+    """Return the backend that a URL names.
+
+    Raises:
+        ValueError, TypeError, ImportError, NotImplementedError: As `connect`.
+    """
+    parsed = parse_url(url, _BACKENDS)
+    if not isinstance(namespace, str):
+        raise TypeError(f"namespace must be a str, not {type(namespace).__name__}")
+    if len(namespace.encode()) > 64:
+        raise ValueError(f"namespace must be at most 64 bytes, not {len(namespace.encode())}")
+    if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
+        raise TypeError(f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}")
+    twice = options.keys() & parsed.options.keys()
+    if twice:
+        raise ValueError(f"the option {min(twice)} is given twice: in the URL and as an argument")
+    terms = Terms(namespace, serializer, seconds("timeout", timeout))
+    return _BACKENDS[parsed.scheme](parsed, {**parsed.options, **options}, terms)

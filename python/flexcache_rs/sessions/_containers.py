@@ -1,0 +1,539 @@
+"""Handles: the calls on lists, queues, maps, sets and the like. `_sync_containers.py` is made of this file."""
+
+# pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.sessions import _arguments as arguments
+from flexcache_rs.sessions import _async_side as side
+from flexcache_rs.sessions._arguments import KEPT, MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from flexcache_rs.sessions._arguments import Touch, Ttl
+    from flexcache_rs.sessions._calls import Calls
+
+_ALL = 2**63 - 1
+_SHORTEST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.05
+
+
+class Handle:
+    """A key whose container is read and changed in place. Each call is atomic.
+
+    A key that is absent is an empty container. Writes that add make it. `ttl=` sets the deadline of the key,
+    `ttl_if_new=` only
+    where the call makes the key; without either the deadline stays.
+
+    Raises:
+        KindError: By each call, if the key holds something else.
+    """
+
+    _kind = ""
+
+    def __init__(self, owner: Calls, key: str) -> None:
+        self._owner = owner
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._key!r}>"
+
+    async def _act(self, touch: Touch, name: str, *values: Any) -> Any:
+        owner = self._owner
+        return await owner._run(owner._codec.act(self._kind, self._key, touch, name, *values))
+
+    async def len(self) -> int:
+        """Return the number of elements. O(1)."""
+        count: int = await self._act(KEPT, "len")
+        return count
+
+
+class List(Handle):
+    """A list. Pushing and popping at both ends take the same time whatever its length."""
+
+    _kind = "list"
+
+    async def push(self, *values: Any, maxlen: int | None = None, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
+        """Append values. With `maxlen`, drop the first ones beyond that length. Returns the length."""
+        return await self._push(values, False, maxlen, ttl, ttl_if_new)
+
+    async def push_left(self, *values: Any, maxlen: int | None = None, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
+        """Put values in front, one after the other. With `maxlen`, drop the last ones. Returns the length."""
+        return await self._push(values, True, maxlen, ttl, ttl_if_new)
+
+    async def extend(self, values: Iterable[Any], *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
+        """Append values. Returns the length."""
+        return await self._push(tuple(values), False, None, ttl, ttl_if_new)
+
+    async def _push(self, values: tuple[Any, ...], left: bool, maxlen: int | None, ttl: Ttl, ttl_if_new: Ttl) -> int:
+        most = None if maxlen is None else arguments.whole_number("maxlen", maxlen)
+        touch = arguments.touch_of_write(ttl, ttl_if_new)
+        if not values:
+            return await self.len()
+        count: int = await self._act(touch, "push", values, left, most)
+        return count
+
+    async def _pop(self, left: bool, n: int | None) -> Any:
+        count = 1 if n is None else arguments.whole_number("n", n)
+        found: list[Any] = await self._act(KEPT, "pop", left, count)
+        if n is None:
+            return found[0] if found else None
+        return found
+
+    async def pop(self, n: int | None = None) -> Any:
+        """Remove and return the last element, or None; with `n`, a list of up to so many, the last one first."""
+        return await self._pop(False, n)
+
+    async def pop_left(self, n: int | None = None) -> Any:
+        """Remove and return the first element, or None; with `n`, a list of up to so many."""
+        return await self._pop(True, n)
+
+    async def wait_pop(self, timeout: float | None = None) -> Any:
+        """Remove and return the first element, as soon as there is one; None after `timeout` seconds.
+
+        It looks again after 1 ms at first, and after 50 ms at last.
+        """
+        limit = math.inf if timeout is None else arguments.seconds("timeout", timeout)
+        deadline, pause = time.monotonic() + limit, _SHORTEST_PAUSE
+        while True:
+            found: list[Any] = await self._act(KEPT, "pop", True, 1)
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found[0] if found else None
+            await side.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def at(self, i: int, default: Any = None) -> Any:
+        """Return the element at a place, or `default`. Negative places count from the end."""
+        found = await self._act(KEPT, "at", arguments.index("i", i))
+        return default if found is MISSING else found
+
+    async def put(self, i: int, value: Any) -> None:
+        """Replace the element at a place.
+
+        Raises:
+            IndexError: There is none.
+        """
+        await self._act(KEPT, "put", arguments.index("i", i), value)
+
+    async def insert(self, i: int, value: Any) -> int:
+        """Insert an element before a place, at the end if there is none. Returns the length. O(n)."""
+        count: int = await self._act(KEPT, "insert", arguments.index("i", i), value)
+        return count
+
+    async def index(self, value: Any) -> int | None:
+        """Return the first place of a value, or None. O(n)."""
+        place: int | None = await self._act(KEPT, "index", value)
+        return place
+
+    async def range(self, start: int = 0, stop: int = -1) -> list[Any]:
+        """Return the elements from `start` to `stop`, both included. -1 is the last."""
+        found: list[Any] = await self._act(
+            KEPT, "range", arguments.index("start", start), arguments.index("stop", stop)
+        )
+        return found
+
+    async def trim(self, start: int, stop: int) -> int:
+        """Keep only the elements from `start` to `stop`, both included. Returns the length."""
+        count: int = await self._act(KEPT, "trim", arguments.index("start", start), arguments.index("stop", stop))
+        return count
+
+    async def remove(self, value: Any, count: int = 0) -> int:
+        """Remove elements that equal a value: the first `count`, or the last if it is negative; 0 for all.
+
+        Returns how many there were.
+        """
+        removed: int = await self._act(KEPT, "remove", value, arguments.index("count", count))
+        return removed
+
+    async def pages(self, size: int = 1000) -> AsyncIterator[list[Any]]:
+        """Iterate over the elements in lists of up to `size`, without ever holding all of them."""
+        most = arguments.whole_number("size", size, 1)
+        after: int | None = None
+        while True:
+            found: list[tuple[int, Any]] = await self._act(KEPT, "list_page", after, most)
+            if not found:
+                return
+            yield [value for _, value in found]
+            after = found[-1][0]
+
+
+class Job:
+    """A job that was reserved.
+
+    Attributes:
+        value: What was pushed.
+    """
+
+    def __init__(self, queue: Queue, number: int, value: Any) -> None:
+        self._queue = queue
+        self._number = number
+        self.value = value
+
+    async def ack(self) -> bool:
+        """Say that the job is done. Returns False if its time was over, so that others may do it again."""
+        return await self._queue.ack(self)
+
+    async def release(self) -> bool:
+        """Give the job back, to be reserved next. Returns False if its time was over."""
+        return await self._queue.release(self)
+
+
+class Queue(List):
+    """A queue: a list whose jobs can be reserved, so that the job of a worker that dies is not lost."""
+
+    _kind = "queue"
+
+    async def reserve(self, visibility: Ttl = 30) -> Job | None:
+        """Take the first job for a time. If it is not acknowledged by then, it comes back to the front.
+
+        A job comes back when somebody next pops or reserves; until then `len` and `range` do not count it.
+        """
+        micros = arguments.micros("visibility", visibility) or _ALL
+        found: tuple[int, Any] | None = await self._act(KEPT, "reserve", micros)
+        return None if found is None else Job(self, *found)
+
+    async def ack(self, job: Job) -> bool:
+        """Remove a reserved job for good. Returns False if its time was over."""
+        done: bool = await self._act(KEPT, "ack", job._number)
+        return done
+
+    async def release(self, job: Job) -> bool:
+        """Put a reserved job back to the front. Returns False if its time was over."""
+        done: bool = await self._act(KEPT, "release", job._number)
+        return done
+
+
+class Map(Handle):
+    """A map from fields to values. Fields that are equal in Python are one field: 1, 1.0 and True."""
+
+    _kind = "map"
+
+    async def get(self, field: Any, default: Any = None) -> Any:
+        """Return the value of a field, or `default`."""
+        found = (await self._act(KEPT, "map_get", (field,)))[0]
+        return default if found is MISSING else found
+
+    async def get_many(self, fields: Iterable[Any]) -> dict[Any, Any]:
+        """Return the values of those fields that have one."""
+        names = list(fields)
+        found = await self._act(KEPT, "map_get", names)
+        return {name: value for name, value in zip(names, found, strict=True) if value is not MISSING}
+
+    async def has(self, field: Any) -> bool:
+        """Whether there is a field."""
+        return (await self._act(KEPT, "map_get", (field,)))[0] is not MISSING
+
+    async def set(self, field: Any, value: Any, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
+        """Set the value of a field. Returns True if the field is new."""
+        added: int = await self._act(arguments.touch_of_write(ttl, ttl_if_new), "map_set", {field: value})
+        return added == 1
+
+    async def update(self, fields: Mapping[Any, Any], *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
+        """Set the values of several fields at once. Returns how many are new."""
+        touch = arguments.touch_of_write(ttl, ttl_if_new)
+        if not fields:
+            return 0
+        added: int = await self._act(touch, "map_set", dict(fields))
+        return added
+
+    async def setdefault(self, field: Any, default: Any = None, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> Any:
+        """Return the value of a field, which is `default` from now on if there was none."""
+        return await self._act(arguments.touch_of_write(ttl, ttl_if_new), "map_default", field, default)
+
+    async def incr(self, field: Any, by: float = 1, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> Any:
+        """Add to the number of a field, which begins as 0. Returns the sum."""
+        return await self._act(arguments.touch_of_write(ttl, ttl_if_new), "map_incr", field, by)
+
+    async def delete(self, *fields: Any) -> int:
+        """Remove fields. Returns how many there were."""
+        removed: int = await self._act(KEPT, "map_delete", fields)
+        return removed
+
+    async def all(self) -> dict[Any, Any]:
+        """Return all fields and values, in the order of the fields' bytes."""
+        found: list[tuple[Any, Any]] = await self._act(KEPT, "map_page", MISSING, _ALL)
+        return dict(found)
+
+    async def pages(self, size: int = 1000) -> AsyncIterator[dict[Any, Any]]:
+        """Iterate over all fields, up to `size` at a time. A field that is there all the time comes exactly once."""
+        most = arguments.whole_number("size", size, 1)
+        after = MISSING
+        while True:
+            found: list[tuple[Any, Any]] = await self._act(KEPT, "map_page", after, most)
+            if not found:
+                return
+            yield dict(found)
+            after = found[-1][0]
+
+
+class SetOf(Handle):
+    """A set. Members that are equal in Python are one member: 1, 1.0 and True."""
+
+    _kind = "set"
+
+    async def add(self, *members: Any, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
+        """Add members. Returns how many are new."""
+        touch = arguments.touch_of_write(ttl, ttl_if_new)
+        if not members:
+            return 0
+        added: int = await self._act(touch, "set_add", members)
+        return added
+
+    async def discard(self, *members: Any) -> int:
+        """Remove members. Returns how many there were."""
+        removed: int = await self._act(KEPT, "set_discard", members)
+        return removed
+
+    async def has(self, member: Any) -> bool:
+        """Whether it is a member."""
+        found: list[bool] = await self._act(KEPT, "set_has", (member,))
+        return found[0]
+
+    async def has_many(self, members: Iterable[Any]) -> list[bool]:
+        """Whether each of several is a member."""
+        found: list[bool] = await self._act(KEPT, "set_has", list(members))
+        return found
+
+    async def pop(self, n: int = 1) -> list[Any]:
+        """Remove and return up to `n` members, in no order that means anything."""
+        found: list[Any] = await self._act(KEPT, "set_pop", arguments.whole_number("n", n))
+        return found
+
+    async def all(self) -> set[Any]:
+        """Return all members."""
+        found: list[Any] = await self._act(KEPT, "set_page", MISSING, _ALL)
+        return set(found)
+
+    async def pages(self, size: int = 1000) -> AsyncIterator[list[Any]]:
+        """Iterate over all members, up to `size` at a time. A member that is there all the time comes exactly once."""
+        most = arguments.whole_number("size", size, 1)
+        after = MISSING
+        while True:
+            found: list[Any] = await self._act(KEPT, "set_page", after, most)
+            if not found:
+                return
+            yield found
+            after = found[-1]
+
+    async def _combine(self, keys: tuple[str, ...], how: str) -> set[Any]:
+        owner = self._owner
+        found: list[Any] = await owner._run(owner._codec.call("combine", (self._key, *keys), how))
+        return set(found)
+
+    async def union(self, *keys: str) -> set[Any]:
+        """Return the members of this set and of the sets of other keys."""
+        return await self._combine(keys, "union")
+
+    async def intersection(self, *keys: str) -> set[Any]:
+        """Return the members that the sets of other keys have as well."""
+        return await self._combine(keys, "intersection")
+
+    async def difference(self, *keys: str) -> set[Any]:
+        """Return the members that none of the sets of other keys has."""
+        return await self._combine(keys, "difference")
+
+
+class Sorted(Handle):
+    """Members with scores, in the order of the scores, then of the members' bytes."""
+
+    _kind = "sorted"
+
+    async def add(
+        self,
+        members: Mapping[Any, float],
+        *,
+        if_absent: bool = False,
+        greater: bool = False,
+        ttl: Ttl = None,
+        ttl_if_new: Ttl = None,
+    ) -> int:
+        """Add members with their scores, or change the scores of those that are there. Returns how many are new.
+
+        Args:
+            members: A score for each member.
+            if_absent: Leave the scores of those that are there as they are.
+            greater: Change a score only to a greater one.
+            ttl: As in every writing call of a handle.
+            ttl_if_new: The same.
+
+        Raises:
+            ValueError: A score is no number, or NaN.
+        """
+        touch = arguments.touch_of_write(ttl, ttl_if_new)
+        if not members:
+            return 0
+        added: int = await self._act(touch, "sorted_add", dict(members), bool(if_absent), bool(greater))
+        return added
+
+    async def incr(self, member: Any, by: float = 1, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> float:
+        """Add to the score of a member, which begins as 0. Returns the sum."""
+        score: float = await self._act(arguments.touch_of_write(ttl, ttl_if_new), "sorted_incr", member, by)
+        return score
+
+    async def score(self, member: Any) -> float | None:
+        """Return the score of a member, or None."""
+        found: list[float | None] = await self._act(KEPT, "sorted_scores", (member,))
+        return found[0]
+
+    async def rank(self, member: Any, *, reverse: bool = False) -> int | None:
+        """Return how many members come before this one, or None if it is not there. O(n)."""
+        place: int | None = await self._act(KEPT, "sorted_rank", member, bool(reverse))
+        return place
+
+    async def range(self, start: int = 0, stop: int = -1, *, reverse: bool = False) -> list[tuple[Any, float]]:
+        """Return members with their scores, by rank, both ends included."""
+        first, last = arguments.index("start", start), arguments.index("stop", stop)
+        found: list[tuple[Any, float]] = await self._act(KEPT, "sorted_range", first, last, bool(reverse))
+        return found
+
+    async def by_score(
+        self, low: float = -math.inf, high: float = math.inf, limit: int | None = None, *, reverse: bool = False
+    ) -> list[tuple[Any, float]]:
+        """Return members whose scores lie from `low` to `high`, both included, at most `limit`."""
+        most = _ALL if limit is None else arguments.whole_number("limit", limit)
+        found: list[tuple[Any, float]] = await self._act(KEPT, "sorted_by_score", low, high, most, bool(reverse))
+        return found
+
+    async def remove(self, *members: Any) -> int:
+        """Remove members. Returns how many there were."""
+        removed: int = await self._act(KEPT, "sorted_remove", members)
+        return removed
+
+    async def pop_min(self, n: int = 1) -> list[tuple[Any, float]]:
+        """Remove and return up to `n` members with the smallest scores."""
+        found: list[tuple[Any, float]] = await self._act(KEPT, "sorted_pop", arguments.whole_number("n", n), False)
+        return found
+
+    async def pop_max(self, n: int = 1) -> list[tuple[Any, float]]:
+        """Remove and return up to `n` members with the largest scores, the largest first."""
+        found: list[tuple[Any, float]] = await self._act(KEPT, "sorted_pop", arguments.whole_number("n", n), True)
+        return found
+
+    async def pages(self, size: int = 1000) -> AsyncIterator[list[tuple[Any, float]]]:
+        """Iterate over all members with their scores, up to `size` at a time."""
+        most = arguments.whole_number("size", size, 1)
+        after: tuple[Any, float] | None = None
+        while True:
+            found: list[tuple[Any, float]] = await self._act(KEPT, "sorted_page", after, most)
+            if not found:
+                return
+            yield found
+            after = found[-1]
+
+
+def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    millis, _, number = text.partition("-")
+    if not (millis.isascii() and millis.isdigit() and number.isascii() and number.isdigit()):
+        raise ValueError(f'{argument} must be an id such as "1700000000000-0", not {text!r}')
+    return arguments.whole_number(argument, int(millis)), arguments.whole_number(argument, int(number))
+
+
+class Stream(Handle):
+    """Entries with ids "ms-n", which only grow: the time in milliseconds, and a number among those of the same one."""
+
+    _kind = "stream"
+
+    async def add(
+        self, fields: Mapping[str, Any], *, maxlen: int | None = None, ttl: Ttl = None, ttl_if_new: Ttl = None
+    ) -> str:
+        """Append an entry, a dict. With `maxlen`, drop the first ones beyond that length. Returns its id."""
+        most = None if maxlen is None else arguments.whole_number("maxlen", maxlen)
+        touch = arguments.touch_of_write(ttl, ttl_if_new)
+        added: str = await self._act(touch, "stream_add", dict(fields), most)
+        return added
+
+    async def range(
+        self, after: str | None = None, until: str | None = None, count: int | None = None
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Return the entries after one id, up to another, at most `count`."""
+        first, last = _stream_id("after", after), _stream_id("until", until)
+        most = _ALL if count is None else arguments.whole_number("count", count)
+        found: list[tuple[str, dict[str, Any]]] = await self._act(KEPT, "stream_range", first, last, most)
+        return found
+
+    async def read(self, after: str | None = None, timeout: float | None = None) -> list[tuple[str, dict[str, Any]]]:
+        """Return the entries after an id, as soon as there are any; an empty list after `timeout` seconds."""
+        limit = math.inf if timeout is None else arguments.seconds("timeout", timeout)
+        deadline, pause = time.monotonic() + limit, _SHORTEST_PAUSE
+        while True:
+            found = await self.range(after)
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            await side.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def trim(self, maxlen: int) -> int:
+        """Drop the first entries beyond a length. Returns how many."""
+        removed: int = await self._act(KEPT, "stream_trim", arguments.whole_number("maxlen", maxlen))
+        return removed
+
+
+class Bits(Handle):
+    """Bits, all of them 0 at first. Only pages of 4 KiB in which one was set take room."""
+
+    _kind = "bits"
+
+    async def get(self, i: int) -> bool:
+        """Return a bit."""
+        bit: bool = await self._act(KEPT, "bits_get", arguments.whole_number("i", i))
+        return bit
+
+    async def set(self, i: int, value: bool = True, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
+        """Set a bit. Returns what it was."""
+        touch = arguments.touch_of_write(ttl, ttl_if_new)
+        bit: bool = await self._act(touch, "bits_set", arguments.whole_number("i", i), bool(value))
+        return bit
+
+    async def toggle(self, i: int, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
+        """Change a bit. Returns what it is now."""
+        touch = arguments.touch_of_write(ttl, ttl_if_new)
+        bit: bool = await self._act(touch, "bits_toggle", arguments.whole_number("i", i))
+        return bit
+
+    async def count(self) -> int:
+        """Return how many bits are 1."""
+        count: int = await self._act(KEPT, "bits_count")
+        return count
+
+
+class Bloom(Handle):
+    """A Bloom filter: `has` never says no for what was added, and seldom yes for what was not."""
+
+    _kind = "bloom"
+
+    def __init__(self, owner: Calls, key: str, capacity: int, error_rate: float) -> None:
+        super().__init__(owner, key)
+        items = arguments.whole_number("capacity", capacity, 1)
+        if isinstance(error_rate, bool) or not isinstance(error_rate, (int, float)) or not 0 < error_rate < 1:
+            raise ValueError(f"error_rate must be between 0 and 1, not {error_rate!r}")
+        self._bits = max(64, math.ceil(-items * math.log(error_rate) / math.log(2) ** 2))
+        self._hashes = max(1, min(64, round(self._bits / items * math.log(2))))
+
+    async def add(self, *items: Any, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
+        """Add items. Returns how many were surely new.
+
+        Raises:
+            ValueError: The filter was made with another capacity or error rate.
+        """
+        touch = arguments.touch_of_write(ttl, ttl_if_new)
+        added: int = await self._act(touch, "bloom_add", items, self._bits, self._hashes)
+        return added
+
+    async def has(self, item: Any) -> bool:
+        """Whether an item was probably added."""
+        found: list[bool] = await self._act(KEPT, "bloom_has", (item,), self._bits, self._hashes)
+        return found[0]
+
+    async def has_many(self, items: Iterable[Any]) -> list[bool]:
+        """Whether each of several items was probably added."""
+        found: list[bool] = await self._act(KEPT, "bloom_has", list(items), self._bits, self._hashes)
+        return found

@@ -1,0 +1,286 @@
+"""The backend in a directory: calls at once, and awaited calls through one worker that gathers them."""
+
+# pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flexcache_rs._core import DiskSession, SessionCodec
+from flexcache_rs.sessions._arguments import MISSING
+from flexcache_rs.sessions._errors import ClosedError, TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexcache_rs._core import SessionCall
+    from flexcache_rs.sessions._terms import Terms
+
+_SHORTEST_PAUSE = 0.0005
+_LONGEST_PAUSE = 0.02
+
+
+class _Asked(NamedTuple):
+    """An awaited call."""
+
+    call: SessionCall
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    deadline: float
+
+
+Answers = list[tuple[_Asked, Any, "BaseException | None"]]
+
+
+def _deliver(answers: Answers) -> None:
+    for asked, result, raised in answers:
+        if not asked.future.done():
+            if raised is None:
+                asked.future.set_result(result)
+            else:
+                asked.future.set_exception(raised)
+
+
+def _hand_over(answers: Answers) -> None:
+    """Give results to the loops of their callers."""
+    by_loop: dict[asyncio.AbstractEventLoop, Answers] = {}
+    for answer in answers:
+        by_loop.setdefault(answer[0].loop, []).append(answer)
+    for loop, of_loop in by_loop.items():
+        # A loop that was closed has nobody who waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_deliver, of_loop)
+
+
+def _another(raised: BaseException) -> BaseException:
+    """An exception of its own for each caller."""
+    return type(raised)(*raised.args)
+
+
+class _Worker:
+    """Makes the awaited calls of a session, all that have come while it was busy at once.
+
+    Writes share one transaction, and each that fails undoes only itself. Nobody gets a result before the commit. If
+    others write, the worker does not sleep in SQLite: reads go on, and writes are tried again after a pause.
+    """
+
+    def __init__(self, native: DiskSession, timeout: float) -> None:
+        self._native = native
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._asked: deque[_Asked] = deque()
+        self._is_running = False
+        self._came = threading.Event()
+        self._threads = ThreadPoolExecutor(1, "flexcache sessions")
+        self._process = os.getpid()
+
+    async def submit(self, call: SessionCall) -> Any:
+        loop = asyncio.get_running_loop()
+        asked = _Asked(call, loop.create_future(), loop, monotonic() + self._timeout)
+        with self._lock:
+            self._asked.append(asked)
+            starts = not self._is_running
+            self._is_running = True
+        if starts:
+            self._threads.submit(self._work)
+        else:
+            self._came.set()
+        return await asked.future
+
+    def _work(self) -> None:
+        writes: list[_Asked] = []
+        pause = _SHORTEST_PAUSE
+        while True:
+            self._came.clear()
+            with self._lock:
+                batch = list(self._asked)
+                self._asked.clear()
+                if not batch and not writes:
+                    self._is_running = False
+                    return
+            batch = [asked for asked in batch if not asked.future.cancelled()]
+            writes = [asked for asked in writes if not asked.future.cancelled()]
+            writes += [asked for asked in batch if asked.call.writes]
+            reads = [asked for asked in batch if not asked.call.writes]
+            if writes and self._write(writes):
+                writes, pause = [], _SHORTEST_PAUSE
+            if reads:
+                self._make(reads, False)
+            if writes:
+                writes = self._give_up(writes)
+                self._came.wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _write(self, writes: list[_Asked]) -> bool:
+        """Make calls that write. Returns False if others were writing."""
+        return self._make(writes, True)
+
+    def _make(self, batch: list[_Asked], writes: bool) -> bool:
+        try:
+            results = self._native.execute_many([asked.call for asked in batch], writes)
+        except TimedOut:
+            return False
+        except BaseException as raised:  # noqa: BLE001 - it is their callers'
+            _hand_over([(asked, None, _another(raised)) for asked in batch])
+            return True
+        _hand_over([(asked, *result) for asked, result in zip(batch, results, strict=True)])
+        return True
+
+    def _give_up(self, writes: list[_Asked]) -> list[_Asked]:
+        """Tell those whose time is over, and return the others."""
+        now = monotonic()
+        late = [asked for asked in writes if asked.deadline <= now]
+        message = f"others were writing for {self._timeout:g} seconds; nothing has changed"
+        _hand_over([(asked, None, TimedOut(message)) for asked in late])
+        return [asked for asked in writes if asked.deadline > now]
+
+    def end(self) -> None:
+        """Let the thread end when it has done what was asked."""
+        self._threads.shutdown(wait=False)
+
+
+class DiskBackend:
+    """Keys in a directory."""
+
+    name = "disk"
+    page = 1000
+    fast = None
+
+    def __init__(self, database: Path, terms: Terms) -> None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        self.codec = SessionCodec(terms.serializer, MISSING)
+        self._timeout = terms.timeout
+        self._database = database
+        self._native: DiskSession | None = DiskSession(database, terms.namespace, self.codec, terms.timeout)
+        self._worker: _Worker | None = None
+        self._process = os.getpid()
+
+    def _open(self) -> DiskSession:
+        if self._native is None:
+            raise ClosedError("the session is closed")
+        return self._native
+
+    def _gather(self) -> _Worker:
+        native = self._open()
+        worker = self._worker
+        if worker is None or self._process != os.getpid():
+            # The threads of a parent process are not here.
+            worker = self._worker = _Worker(native, self._timeout)
+            self._process = os.getpid()
+        return worker
+
+    def run(self, call: SessionCall) -> Any:
+        """Make a call."""
+        return self._open().execute(call)
+
+    async def arun(self, call: SessionCall) -> Any:
+        """Make a call together with those of other tasks."""
+        return await self._gather().submit(call)
+
+    def begin(self) -> DiskTransaction:
+        """Begin a transaction of the calling thread. Other writers wait until it ends."""
+        transaction = DiskTransaction(self._open())
+        transaction.begin_inner()
+        return transaction
+
+    async def abegin(self) -> DiskTransaction:
+        """Begin a transaction, which has a thread of its own."""
+        transaction = DiskTransaction(self._open(), ThreadPoolExecutor(1, "flexcache transaction"))
+        try:
+            await transaction.abegin_inner()
+        except BaseException:
+            transaction.abandon()
+            raise
+        return transaction
+
+    def stats(self) -> dict[str, Any]:
+        """Say what is known of the store."""
+        self._open()
+        return {"backend": self.name, "database": str(self._database), "bytes": self._database.stat().st_size}
+
+    def close(self) -> None:
+        """Close the database."""
+        native, self._native = self._native, None
+        worker, self._worker = self._worker, None
+        if worker is not None and self._process == os.getpid():
+            worker.end()
+        if native is not None:
+            native.close()
+
+    async def aclose(self) -> None:
+        """Close the database in a thread: the last one to close it writes the log back."""
+        if self._native is not None:
+            await asyncio.to_thread(self.close)
+
+
+class DiskTransaction:
+    """A transaction, which belongs to one thread: the caller's, or for an event loop one of its own.
+
+    If that thread ends, it is rolled back.
+    """
+
+    def __init__(self, native: DiskSession, thread: ThreadPoolExecutor | None = None) -> None:
+        self._native = native
+        self._thread = thread
+        self._depth = 0
+
+    def abandon(self) -> None:
+        """Let the thread end, which rolls back what is open."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+
+    async def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    def run(self, call: SessionCall) -> Any:
+        """Make a call in it."""
+        if not self._native.in_transaction():
+            raise ClosedError("the transaction belongs to another thread")
+        return self._native.execute(call)
+
+    async def arun(self, call: SessionCall) -> Any:
+        """Make a call in it."""
+        return await self._there(self.run, call)
+
+    def begin_inner(self) -> None:
+        """Begin a transaction in it."""
+        self._native.begin()
+        self._depth += 1
+
+    async def abegin_inner(self) -> None:
+        """Begin a transaction in it."""
+        await self._there(self.begin_inner)
+
+    def commit(self) -> None:
+        """Store all of it."""
+        self._depth -= 1
+        self._native.commit()
+
+    async def acommit(self) -> None:
+        """Store all of it."""
+        await self._end(self.commit)
+
+    def roll_back(self) -> None:
+        """Forget all of it."""
+        self._depth -= 1
+        self._native.roll_back()
+
+    async def aroll_back(self) -> None:
+        """Forget all of it."""
+        await self._end(self.roll_back)
+
+    async def _end(self, function: Callable[[], None]) -> None:
+        is_last = self._depth == 1
+        try:
+            await self._there(function)
+        finally:
+            if is_last:
+                self.abandon()

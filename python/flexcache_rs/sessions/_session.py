@@ -1,0 +1,312 @@
+"""Sessions and transactions. `_sync_session.py` is made of this file: see scripts/make_sync.py."""
+
+# pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
+
+from __future__ import annotations
+
+import inspect
+import random
+from contextvars import ContextVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._core import _canonical_key
+from flexcache_rs._function_name import stable_name
+from flexcache_rs.sessions import _arguments as arguments
+from flexcache_rs.sessions import _async_side as side
+from flexcache_rs.sessions._arguments import MISSING
+from flexcache_rs.sessions._backends import open_backend
+from flexcache_rs.sessions._calls import Calls, KeyspaceCalls
+from flexcache_rs.sessions._errors import ClosedError, ConflictError
+from flexcache_rs.sessions._limits import Limiter, Lock, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from flexcache_rs._core import SessionCall
+    from flexcache_rs.sessions._arguments import KeepType, Ttl
+    from flexcache_rs.sessions._protocol import Backend, BackendTransaction
+
+_open: ContextVar[tuple[Transaction, ...]] = ContextVar("flexcache_rs sessions", default=())
+_LEASE = 30.0
+_LONGEST_PAUSE = 0.05
+
+
+def connect(
+    url: str,
+    *,
+    namespace: str = "",
+    serializer: Any = None,
+    timeout: float = 2.0,
+    **options: Any,
+) -> Session:
+    """Open a session: a connection to data, which `url` names.
+
+    Args:
+        url: `memory://` for a store of its own in this process, `memory://name` for one that all sessions of that name
+        share.
+        namespace: What separates the keys of this session from those of others. At most 64 bytes.
+        serializer: What stores objects of other types: something with `dumps` and `loads`, such as the classes of
+            `flexcache_rs.disk.serializers`.
+        timeout: How many seconds a call waits for the store.
+        **options: Options of the backend, which may also stand in the URL, as `memory://?max_items=1000`.
+
+    Returns:
+        The session. Close it, or use it as a context manager.
+
+    Raises:
+        ValueError: The scheme or an option is unknown; the message says which were allowed.
+        NotImplementedError: The backend does not exist yet.
+    """
+    return Session(open_backend(url, namespace, serializer, timeout, options))
+
+
+class Session(KeyspaceCalls):
+    """A connection to data. Any number of tasks or threads may use it.
+
+    Raises:
+        ClosedError: By each call after the session was closed.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._codec = backend.codec
+        self._fast = backend.fast
+        self._transactions = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._backend.name}://>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the session. The data stay, but for those of `memory://`."""
+        self._fast = None
+        await self._backend.aclose()
+
+    @property
+    def _page(self) -> int:
+        return self._backend.page
+
+    def _current(self) -> Transaction | None:
+        """The transaction of this session that the task is in."""
+        for transaction in reversed(_open.get()):
+            if transaction._session is self and transaction._is_open:
+                return transaction
+        return None
+
+    async def _run(self, call: SessionCall) -> Any:
+        if self._transactions:
+            transaction = self._current()
+            if transaction is not None:
+                return await transaction._run(call)
+        return await self._backend.arun(call)
+
+    async def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, or `default`. A container is returned as a new list, dict, set or deque."""
+        fast = self._fast
+        if fast is not None and not self._transactions:
+            return fast.get(key, default)
+        return await super().get(key, default)
+
+    async def set(
+        self,
+        key: str,
+        value: Any,
+        ttl: Ttl | KeepType = None,
+        *,
+        if_absent: bool = False,
+        if_present: bool = False,
+    ) -> bool:
+        """Store a value, in place of what the key held. Returns whether it was stored. See `Calls.set`."""
+        fast = self._fast
+        if (
+            fast is not None
+            and ttl is None
+            and not (if_absent or if_present or self._transactions)
+            and fast.set_text(key, value, None)
+        ):
+            return True
+        return await super().set(key, value, ttl, if_absent=if_absent, if_present=if_present)
+
+    def transaction(self) -> Transaction:
+        """Return a transaction, to be used as a context manager.
+
+        It is committed at the end of the block. If the block raises, whatever it is, it is rolled back, and the
+        exception goes on.
+        Inside the block the task sees what it has written, through the transaction and through the session; nobody
+        else does.
+        A transaction inside another one of the same session is part of it: rolled back, it undoes only itself.
+
+        Raises:
+            ConflictError: At the end of the block: somebody else has changed what it had read. Nothing was stored.
+            `run` repeats.
+        """
+        return Transaction(self)
+
+    async def run(self, function: Callable[[Transaction], Awaitable[Any]], attempts: int = 10) -> Any:
+        """Call a function with a transaction, again after each `ConflictError`. Returns what it returns.
+
+        Raises:
+            ConflictError: By the last attempt.
+        """
+        left = arguments.whole_number("attempts", attempts, 1)
+        pause = 0.001
+        while True:
+            try:
+                async with self.transaction() as transaction:
+                    return await function(transaction)
+            except ConflictError:
+                left -= 1
+                if not left:
+                    raise
+            await side.sleep(random.uniform(0, pause))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def get_or_set(self, key: str, factory: Callable[[], Any], ttl: Ttl = None) -> Any:
+        """Return the value of a key; where it has none, that which `factory()` returns, which is stored.
+
+        However many ask at once, in all processes that use the store, one of them calls its factory, and the others
+        wait. If it
+        raises, the exception is its caller's, and another one calls its own factory. A caller that dies, or computes
+        for longer
+        than 30 seconds, is replaced.
+        """
+        touch = arguments.touch_of_set(ttl)
+        pause = 0.001
+        token = new_token()
+        while True:
+            found = await self.get(key, MISSING)
+            if found is not MISSING:
+                return found
+            lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
+            if await self._backend.arun(lease) is None:
+                break
+            await side.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        try:
+            # Somebody may have stored one between the look and the lease.
+            found = await self.get(key, MISSING)
+            if found is not MISSING:
+                return found
+            value = factory()
+            if inspect.isawaitable(value):
+                value = await value
+            await self._run(self._codec.call("set", {key: value}, touch, "always"))
+            return value
+        finally:
+            await self._backend.arun(self._codec.call("release", "load:" + key, token))
+
+    def memoize(
+        self, ttl: Ttl = None, *, name: str | None = None
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that keeps the results of a function in the session, as `get_or_set` does.
+
+        Args:
+            ttl: How long a result is kept; None for ever.
+            name: What begins the keys of its results. By default the function's module and qualified name; a function
+            that has no
+                name of its own, such as a lambda, needs one.
+
+        Raises:
+            ValueError: The function needs a name.
+            TypeError: By a call: an argument has no canonical key.
+        """
+        arguments.touch_of_set(ttl)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            stable, why = stable_name(function)
+            prefix = name or stable
+            if prefix is None:
+                raise ValueError(f"name must be given for this function: {why}")
+
+            @wraps(function)
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                key = _canonical_key((prefix, args, tuple(sorted(kwargs.items()))))
+                return await self.get_or_set("memo:" + key, lambda: function(*args, **kwargs), ttl)
+
+            return call
+
+        return decorate
+
+    def limiter(self, name: str, limit: int, period: Ttl, *, burst: int | None = None) -> Limiter:
+        """Return a limiter, which lets `limit` calls through in each `period`, evenly, and up to `burst` at once.
+
+        Args:
+            name: What is limited. All limiters of the store with this name count together.
+            limit: How many calls; 0 for none.
+            period: In how long.
+            burst: How many at once; by default `limit`.
+        """
+        return Limiter(self, name, limit, period, burst)
+
+    def lock(self, name: str, ttl: Ttl = 30) -> Lock:
+        """Return a lock, to be used as a context manager. It ends after `ttl`: nobody waits for a holder that died."""
+        return Lock(self, name, ttl)
+
+    async def _run_outside(self, call: SessionCall) -> Any:
+        """Make a call outside any transaction."""
+        return await self._backend.arun(call)
+
+    def stats(self) -> dict[str, Any]:
+        """Return what is known of the store: its backend, and numbers."""
+        return self._backend.stats()
+
+
+class Transaction(Calls):
+    """A transaction of a session: `async with session.transaction() as t`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._codec = session._codec
+        self._native: BackendTransaction | None = None
+        self._is_inner = False
+        self._is_open = False
+
+    @property
+    def _page(self) -> int:
+        return self._session._page
+
+    async def __aenter__(self) -> Self:
+        session = self._session
+        if self._native is not None:
+            raise ClosedError("the transaction was used before; call transaction() again")
+        outer = session._current()
+        if outer is None:
+            self._native = await session._backend.abegin()
+        else:
+            self._native, self._is_inner = outer._native, True
+            await outer._begun().abegin_inner()
+        self._is_open = True
+        session._transactions += 1
+        _open.set((*_open.get(), self))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        native = self._begun()
+        self._is_open = False
+        self._session._transactions -= 1
+        _open.set(tuple(transaction for transaction in _open.get() if transaction is not self))
+        if kind is None:
+            await native.acommit()
+        else:
+            await native.aroll_back()
+
+    def _begun(self) -> BackendTransaction:
+        if self._native is None or not (self._is_open):
+            raise ClosedError("the transaction is over, or has not begun")
+        return self._native
+
+    async def _run(self, call: SessionCall) -> Any:
+        return await self._begun().arun(call)

@@ -1,0 +1,7 @@
+"""What the face without `await` has to itself."""
+
+from __future__ import annotations
+
+from time import sleep
+
+__all__ = ["sleep"]

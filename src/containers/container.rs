@@ -1,0 +1,279 @@
+//! What a key holds besides single values.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+
+use crate::error::{Error, Result};
+use crate::list::{List, at_most, length};
+use crate::number::Number;
+use crate::operation::{Act, Cell, Kind, Reply, StreamId, Whole};
+use crate::pages::Pages;
+use crate::sorted::Sorted;
+
+/// Entries in the order of their ids.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    entries: VecDeque<(StreamId, Cell)>,
+    last: StreamId,
+}
+
+/// A Bloom filter: bits, and how many they are.
+#[derive(Clone, Debug, Default)]
+pub struct Bloom {
+    bits: Pages,
+    shape: Vec<u8>,
+    added: i64,
+}
+
+/// A container.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "they are what they are called")]
+pub enum Container {
+    List(List),
+    Queue(List),
+    Map(BTreeMap<Cell, Cell>),
+    Set(BTreeSet<Cell>),
+    Sorted(Sorted),
+    Stream(Stream),
+    Bloom(Bloom),
+    Bits(Pages),
+}
+
+/// When something is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Microseconds on the store's clock.
+    pub clock: u64,
+    /// Milliseconds since 1970.
+    pub wall: u64,
+}
+
+/// The entries after `after`, at most `count`.
+fn page<T: Clone>(later: impl Iterator<Item = T>, count: u64, len: usize) -> Vec<T> {
+    later.take(at_most(count, len)).collect()
+}
+
+fn start(after: Option<&Cell>) -> Bound<Cell> {
+    after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()))
+}
+
+/// The sum of what a cell holds, or 0, and another number.
+///
+/// # Errors
+///
+/// [`Error::NotANumber`], and those of [`Number::plus`].
+pub fn sum(old: Option<&[u8]>, by: Number) -> Result<Number> {
+    match old {
+        Some(old) => Number::parse(old).ok_or(Error::NotANumber)?.plus(by),
+        None => Number::Int(0).plus(by),
+    }
+}
+
+impl Container {
+    /// An empty one; `None` for a single value.
+    #[must_use]
+    pub fn empty(kind: Kind) -> Option<Self> {
+        Some(match kind {
+            Kind::Scalar => return None,
+            Kind::List => Self::List(List::default()),
+            Kind::Queue => Self::Queue(List::default()),
+            Kind::Map => Self::Map(BTreeMap::new()),
+            Kind::Set => Self::Set(BTreeSet::new()),
+            Kind::Sorted => Self::Sorted(Sorted::default()),
+            Kind::Stream => Self::Stream(Stream::default()),
+            Kind::Bloom => Self::Bloom(Bloom::default()),
+            Kind::Bits => Self::Bits(Pages::default()),
+        })
+    }
+
+    /// One with this content; `None` for a single value.
+    #[must_use]
+    pub fn of(whole: &Whole) -> Option<Self> {
+        Some(match whole {
+            Whole::Scalar(_) => return None,
+            Whole::List(cells) => Self::List(List::of(cells.clone())),
+            Whole::Queue(cells) => Self::Queue(List::of(cells.clone())),
+            Whole::Map(pairs) => Self::Map(pairs.iter().cloned().collect()),
+            Whole::Set(members) => Self::Set(members.iter().cloned().collect()),
+            Whole::Sorted(members) => {
+                let mut sorted = Sorted::default();
+                for (member, score) in members {
+                    sorted.put(member, *score);
+                }
+                Self::Sorted(sorted)
+            }
+            Whole::Stream(entries) => {
+                let last = entries.last().map_or((0, 0), |(id, _)| *id);
+                Self::Stream(Stream { entries: entries.iter().cloned().collect(), last })
+            }
+            Whole::Positions(_, positions) => {
+                let mut bits = Pages::default();
+                for bit in positions {
+                    bits.set(*bit, true);
+                }
+                Self::Bits(bits)
+            }
+        })
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::List(_) => Kind::List,
+            Self::Queue(_) => Kind::Queue,
+            Self::Map(_) => Kind::Map,
+            Self::Set(_) => Kind::Set,
+            Self::Sorted(_) => Kind::Sorted,
+            Self::Stream(_) => Kind::Stream,
+            Self::Bloom(_) => Kind::Bloom,
+            Self::Bits(_) => Kind::Bits,
+        }
+    }
+
+    /// All that is in it.
+    #[must_use]
+    pub fn whole(&self) -> Whole {
+        match self {
+            Self::List(list) => Whole::List(list.items.iter().cloned().collect()),
+            Self::Queue(list) => Whole::Queue(list.items.iter().cloned().collect()),
+            Self::Map(map) => {
+                Whole::Map(map.iter().map(|(field, value)| (field.clone(), value.clone())).collect())
+            }
+            Self::Set(set) => Whole::Set(set.iter().cloned().collect()),
+            Self::Sorted(sorted) => Whole::Sorted(sorted.all()),
+            Self::Stream(stream) => Whole::Stream(stream.entries.iter().cloned().collect()),
+            Self::Bloom(bloom) => Whole::Positions(Kind::Bloom, bloom.bits.positions()),
+            Self::Bits(bits) => Whole::Positions(Kind::Bits, bits.positions()),
+        }
+    }
+
+    /// Answers what changes nothing.
+    #[must_use]
+    pub fn read(&self, act: &Act) -> Reply {
+        match (self, act) {
+            (Self::List(list) | Self::Queue(list), _) => list.read(act),
+            (Self::Map(map), Act::MapGet(fields)) => {
+                Reply::Options(fields.iter().map(|field| map.get(field).cloned()).collect())
+            }
+            (Self::Map(map), Act::MapPage { after, count }) => {
+                let later = map.range((start(after.as_ref()), Bound::Unbounded));
+                Reply::Pairs(page(
+                    later.map(|(field, value)| (field.clone(), value.clone())),
+                    *count,
+                    map.len(),
+                ))
+            }
+            (Self::Map(map), _) => length(map.len()),
+            (Self::Set(set), Act::SetHas(members)) => {
+                Reply::Bools(members.iter().map(|member| set.contains(member)).collect())
+            }
+            (Self::Set(set), Act::SetPage { after, count }) => {
+                let later = set.range((start(after.as_ref()), Bound::Unbounded));
+                Reply::Cells(page(later.cloned(), *count, set.len()))
+            }
+            (Self::Set(set), _) => length(set.len()),
+            (Self::Sorted(sorted), _) => sorted.read(act),
+            (Self::Stream(stream), Act::StreamRange { after, until, count }) => {
+                let first = stream.entries.partition_point(|(id, _)| after.is_some_and(|after| *id <= after));
+                let later = stream.entries.range(first..).cloned();
+                let later = later.take_while(|(id, _)| until.is_none_or(|until| *id <= until));
+                Reply::Entries(page(later, *count, stream.entries.len()))
+            }
+            (Self::Stream(stream), _) => length(stream.entries.len()),
+            (Self::Bloom(bloom), Act::BloomHas { items, .. }) => {
+                Reply::Bools(items.iter().map(|item| item.iter().all(|bit| bloom.bits.get(*bit))).collect())
+            }
+            (Self::Bloom(bloom), _) => Reply::Int(bloom.added),
+            (Self::Bits(bits), Act::BitsGet(bit)) => Reply::Bool(bits.get(*bit)),
+            (Self::Bits(bits), _) => Reply::Int(bits.count()),
+        }
+    }
+
+    /// Does what may change something.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; nothing has changed then.
+    pub fn write(&mut self, act: &Act, moment: Moment) -> Result<Reply> {
+        Ok(match (self, act) {
+            (Self::List(list) | Self::Queue(list), _) => list.write(act, moment.clock)?,
+            (Self::Map(map), Act::MapSet(pairs)) => {
+                let before = map.len();
+                map.extend(pairs.iter().cloned());
+                length(map.len() - before)
+            }
+            (Self::Map(map), Act::MapDefault(field, value)) => {
+                Reply::Cell(Some(map.entry(field.clone()).or_insert_with(|| value.clone()).clone()))
+            }
+            (Self::Map(map), Act::MapIncr { field, by }) => {
+                let sum = sum(map.get(field).map(Vec::as_slice), *by)?;
+                map.insert(field.clone(), sum.text());
+                Reply::Number(sum)
+            }
+            (Self::Map(map), Act::MapDelete(fields)) => {
+                length(fields.iter().filter(|field| map.remove(*field).is_some()).count())
+            }
+            (Self::Set(set), Act::SetAdd(members)) => {
+                length(members.iter().filter(|member| set.insert((*member).clone())).count())
+            }
+            (Self::Set(set), Act::SetDiscard(members)) => {
+                length(members.iter().filter(|member| set.remove(*member)).count())
+            }
+            (Self::Set(set), Act::SetPop(count)) => {
+                let count = at_most(*count, set.len());
+                Reply::Cells((0..count).filter_map(|_| set.pop_first()).collect())
+            }
+            (Self::Sorted(sorted), _) => sorted.write(act)?,
+            (Self::Stream(stream), Act::StreamAdd { fields, maxlen }) => {
+                let (millis, number) = stream.last;
+                let id = if moment.wall > millis { (moment.wall, 0) } else { (millis, number + 1) };
+                stream.entries.push_back((id, fields.clone()));
+                stream.last = id;
+                if let Some(maxlen) = maxlen {
+                    stream.trim(*maxlen);
+                }
+                Reply::Id(id)
+            }
+            (Self::Stream(stream), Act::StreamTrim(maxlen)) => length(stream.trim(*maxlen)),
+            (Self::Bits(bits), Act::BitsSet(bit, value)) => Reply::Bool(bits.set(*bit, *value)),
+            (Self::Bits(bits), Act::BitsToggle(bit)) => {
+                let was = bits.get(*bit);
+                Reply::Bool(!bits.set(*bit, !was))
+            }
+            (Self::Bloom(bloom), Act::BloomAdd { items, shape }) => {
+                if bloom.shape.is_empty() {
+                    bloom.shape.clone_from(shape);
+                }
+                let mut added = 0;
+                for item in items {
+                    let mut is_new = false;
+                    for bit in item {
+                        is_new |= !bloom.bits.set(*bit, true);
+                    }
+                    added += i64::from(is_new);
+                }
+                bloom.added += added;
+                Reply::Int(added)
+            }
+            (other, _) => other.read(act),
+        })
+    }
+
+    /// The shape with which a filter was made.
+    #[must_use]
+    pub fn shape(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bloom(bloom) if !bloom.shape.is_empty() => Some(&bloom.shape),
+            _ => None,
+        }
+    }
+}
+
+impl Stream {
+    fn trim(&mut self, maxlen: u64) -> usize {
+        let extra = self.entries.len() - at_most(maxlen, self.entries.len());
+        self.entries.drain(..extra);
+        extra
+    }
+}

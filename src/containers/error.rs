@@ -1,0 +1,59 @@
+//! What can go wrong, each with what is needed to say so.
+
+use std::fmt;
+
+use crate::operation::{Key, Kind};
+
+/// Why an operation failed. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key holds something of another kind.
+    Kind {
+        /// Which key.
+        key: Key,
+        /// What it holds.
+        held: Kind,
+        /// What the operation is for.
+        wanted: Kind,
+    },
+    /// The value is not a number of 64 bits.
+    NotANumber,
+    /// The sum does not fit 64 bits.
+    Overflow,
+    /// The sum is not a number, as that of infinity and minus infinity.
+    NoSum,
+    /// A Bloom filter was made with another capacity or error rate.
+    Shape,
+    /// There is no element at this place.
+    NoElement(i64),
+    /// Another transaction or write changed what the transaction has read.
+    Conflict,
+    /// There is no memory for it.
+    OutOfMemory,
+}
+
+/// What operations return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind { key, held, wanted } => {
+                let key = String::from_utf8_lossy(key);
+                write!(f, "{key:?} holds {}, not {}", held.with_article(), wanted.with_article())
+            }
+            Self::NotANumber => write!(f, "the value is not a number of 64 bits, to which could be added"),
+            Self::Overflow => write!(f, "the sum does not fit 64 bits"),
+            Self::NoSum => write!(f, "the sum is not a number (NaN), which cannot be counted with"),
+            Self::Shape => write!(f, "the Bloom filter was made with another capacity or error rate"),
+            Self::NoElement(index) => write!(f, "the list has no element {index}"),
+            Self::Conflict => {
+                write!(f, "another write changed what the transaction has read; nothing of it was stored")
+            }
+            Self::OutOfMemory => write!(f, "there is not enough memory"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

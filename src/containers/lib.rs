@@ -1,0 +1,14 @@
+#![doc = include_str!("README.md")]
+#![forbid(unsafe_code)]
+
+pub mod container;
+pub mod error;
+pub mod list;
+pub mod memory;
+pub mod number;
+pub mod operation;
+pub mod pages;
+pub mod sorted;
+
+pub use error::{Error, Result};
+pub use number::Number;

@@ -1,0 +1,163 @@
+//! Lists and queues.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::error::{Error, Result};
+use crate::operation::{Act, Cell, Reply, bounds};
+
+/// Elements in their order, and for queues the jobs that are reserved.
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    pub(crate) items: VecDeque<Cell>,
+    /// By number: until when, and the job.
+    reserved: BTreeMap<u64, (u64, Cell)>,
+    next_job: u64,
+}
+
+/// As a length that Python can have.
+#[must_use]
+pub fn length(len: usize) -> Reply {
+    Reply::Int(i64::try_from(len).unwrap_or(i64::MAX))
+}
+
+/// A number of elements that may be more than there are.
+pub(crate) fn at_most(count: u64, len: usize) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX).min(len)
+}
+
+impl List {
+    pub(crate) fn of(items: Vec<Cell>) -> Self {
+        Self { items: items.into(), ..Self::default() }
+    }
+
+    fn place(&self, index: i64) -> Option<usize> {
+        let len = i64::try_from(self.items.len()).unwrap_or(i64::MAX);
+        let place = if index < 0 { index.checked_add(len)? } else { index };
+        usize::try_from(place).ok().filter(|place| *place < self.items.len())
+    }
+
+    fn range(&self, start: i64, stop: i64) -> Vec<Cell> {
+        self.items.range(bounds(start, stop, self.items.len())).cloned().collect()
+    }
+
+    pub(crate) fn read(&self, act: &Act) -> Reply {
+        match act {
+            Act::ListAt(index) => Reply::Cell(self.place(*index).map(|place| self.items[place].clone())),
+            Act::ListRange(start, stop) => Reply::Cells(self.range(*start, *stop)),
+            Act::ListIndex(cell) => {
+                let place = self.items.iter().position(|item| item == cell);
+                Reply::Place(place.and_then(|place| i64::try_from(place).ok()))
+            }
+            Act::ListPage { after, count } => {
+                let first = after.map_or(0, |after| after.saturating_add(1)).max(0);
+                let first = usize::try_from(first).unwrap_or(usize::MAX).min(self.items.len());
+                let end = first + at_most(*count, self.items.len() - first);
+                let places = (first..end)
+                    .map(|place| (i64::try_from(place).unwrap_or(i64::MAX), self.items[place].clone()));
+                Reply::Places(places.collect())
+            }
+            _ => length(self.items.len()),
+        }
+    }
+
+    /// Puts jobs back whose time is over, in their order, before those that wait.
+    fn reclaim(&mut self, now: u64) {
+        let over: Vec<u64> =
+            self.reserved.iter().filter(|(_, (until, _))| *until <= now).map(|(job, _)| *job).collect();
+        for job in over.into_iter().rev() {
+            if let Some((_, cell)) = self.reserved.remove(&job) {
+                self.items.push_front(cell);
+            }
+        }
+    }
+
+    pub(crate) fn write(&mut self, act: &Act, now: u64) -> Result<Reply> {
+        Ok(match act {
+            Act::ListPush { cells, left, maxlen } => {
+                for cell in cells {
+                    if *left {
+                        self.items.push_front(cell.clone());
+                    } else {
+                        self.items.push_back(cell.clone());
+                    }
+                }
+                if let Some(maxlen) = maxlen {
+                    let most = at_most(*maxlen, self.items.len());
+                    if *left {
+                        self.items.truncate(most);
+                    } else {
+                        self.items.drain(..self.items.len() - most);
+                    }
+                }
+                length(self.items.len())
+            }
+            Act::ListPop { left, count } => {
+                self.reclaim(now);
+                let count = at_most(*count, self.items.len());
+                let cells = if *left {
+                    self.items.drain(..count).collect()
+                } else {
+                    self.items.split_off(self.items.len() - count).into_iter().rev().collect()
+                };
+                Reply::Cells(cells)
+            }
+            Act::ListPut(index, cell) => {
+                let place = self.place(*index).ok_or(Error::NoElement(*index))?;
+                self.items[place].clone_from(cell);
+                Reply::Bool(true)
+            }
+            Act::ListTrim(start, stop) => {
+                let kept = bounds(*start, *stop, self.items.len());
+                self.items.truncate(kept.end);
+                self.items.drain(..kept.start);
+                length(self.items.len())
+            }
+            Act::ListRemove { cell, count } => length(self.remove(cell, *count)),
+            Act::ListInsert(index, cell) => {
+                let place = bounds(*index, -1, self.items.len()).start;
+                self.items.insert(place, cell.clone());
+                length(self.items.len())
+            }
+            Act::Reserve(micros) => {
+                self.reclaim(now);
+                let Some(cell) = self.items.pop_front() else { return Ok(Reply::Job(None)) };
+                self.next_job += 1;
+                self.reserved.insert(self.next_job, (now.saturating_add(*micros), cell.clone()));
+                Reply::Job(Some((self.next_job, cell)))
+            }
+            Act::Ack(job) => {
+                self.reclaim(now);
+                Reply::Bool(self.reserved.remove(job).is_some())
+            }
+            Act::Release(job) => {
+                self.reclaim(now);
+                let released = self.reserved.remove(job);
+                let was_there = released.is_some();
+                if let Some((_, cell)) = released {
+                    self.items.push_front(cell);
+                }
+                Reply::Bool(was_there)
+            }
+            _ => self.read(act),
+        })
+    }
+
+    /// Removes elements that equal `cell`: the first `count`, or the last where it is negative; all where it is 0.
+    fn remove(&mut self, cell: &Cell, count: i64) -> usize {
+        let most = if count == 0 { usize::MAX } else { at_most(count.unsigned_abs(), usize::MAX) };
+        let mut removed = 0;
+        let mut keep = |item: &Cell| {
+            let goes = removed < most && item == cell;
+            removed += usize::from(goes);
+            !goes
+        };
+        if count < 0 {
+            let kept: VecDeque<Cell> =
+                std::mem::take(&mut self.items).into_iter().rev().filter(&mut keep).collect();
+            self.items = kept.into_iter().rev().collect();
+        } else {
+            self.items.retain(keep);
+        }
+        removed
+    }
+}

@@ -1,0 +1,326 @@
+//! A store in memory: keys with deadlines, at most so many of them, and transactions.
+//!
+//! Containers lie behind `Arc`. A transaction holds the same ones until it writes, and has copies of its own from then on.
+//! Each write gives its key a new number, by which a commit finds out whether anybody else has written since.
+
+mod space;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use flexcache_core::policy::Lru;
+use flexcache_core::{Cause, Clock, EntryStore, Limits, Nanos, New, Slot};
+
+use self::space::Space;
+use crate::container::Container;
+use crate::error::{Error, Result};
+use crate::operation::{Cell, Kind, Op, Reply, Touch, Whole};
+
+/// A single value that the caller keeps in a form of its own.
+pub trait Held: Clone {
+    /// The value as a cell.
+    fn cell(&self) -> Cell;
+}
+
+/// What a key holds.
+#[derive(Clone, Debug)]
+pub enum Value<V> {
+    /// A single value.
+    Cell(Cell),
+    /// The same, in the caller's form.
+    Held(V),
+    /// Anything else.
+    Container(Arc<Container>),
+}
+
+/// A value, until when it lives, and the number of the write that left it.
+#[derive(Clone, Debug)]
+struct Entry<V> {
+    value: Value<V>,
+    deadline: Option<Nanos>,
+    version: u64,
+}
+
+/// A key in its namespace.
+type FullKey = (Arc<[u8]>, Box<[u8]>);
+
+/// All keys of all namespaces.
+pub struct MemoryStore<V> {
+    entries: EntryStore<FullKey, Entry<V>, Lru>,
+    hasher: RandomState,
+    /// The number of the last write.
+    version: u64,
+    /// By name: when the gate would have let the next call through at its rate, in microseconds.
+    gates: HashMap<FullKey, u64>,
+    /// By name: who has the lease, and until when.
+    leases: HashMap<FullKey, (Cell, u64)>,
+}
+
+/// What a transaction has read and written.
+#[derive(Clone, Debug)]
+pub struct MemoryTransaction<V> {
+    touched: HashMap<FullKey, Touched<V>>,
+    /// What inner transactions have seen that were rolled back.
+    seen: Vec<(FullKey, Seen)>,
+}
+
+/// What a transaction has found under a key.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// The number of the write that left it; 0 where the key was absent.
+    version: u64,
+    /// When it expires, which is nobody's write.
+    deadline: Option<Nanos>,
+}
+
+#[derive(Clone, Debug)]
+struct Touched<V> {
+    seen: Seen,
+    entry: Option<Entry<V>>,
+    is_changed: bool,
+}
+
+impl<V> Default for MemoryTransaction<V> {
+    fn default() -> Self {
+        Self { touched: HashMap::new(), seen: Vec::new() }
+    }
+}
+
+impl<V> MemoryTransaction<V> {
+    /// Remembers what an inner transaction has seen, which began as a copy of this one and is rolled back: what the
+    /// program does next may depend on it.
+    pub fn roll_back_inner(&mut self, inner: Self) {
+        self.seen.extend(inner.seen);
+        let touched = &self.touched;
+        let more = inner.touched.into_iter().filter(|(key, _)| !touched.contains_key(key));
+        self.seen.extend(more.map(|(key, inner)| (key, inner.seen)));
+    }
+}
+
+/// The result of looking up a single value.
+#[derive(Debug)]
+pub enum Lookup<V> {
+    /// There is none.
+    Absent,
+    /// A cell.
+    Cell(Cell),
+    /// The caller's form.
+    Held(V),
+    /// All of a container.
+    Whole(Whole),
+}
+
+fn micros(nanos: Nanos) -> u64 {
+    nanos / 1_000
+}
+
+fn nanos(micros: u64) -> Nanos {
+    micros.saturating_mul(1_000)
+}
+
+/// The deadline that a write leaves.
+#[expect(clippy::option_option, reason = "no key, or a key without a deadline")]
+fn deadline_after(touch: Touch, old: Option<Option<Nanos>>, now: Nanos) -> Option<Nanos> {
+    let after = |micros| Some(now.saturating_add(nanos(micros)));
+    match (touch, old) {
+        (Touch::Never, _) => None,
+        (Touch::After(micros), _) | (Touch::AfterIfNew(micros), None) => after(micros),
+        (Touch::Keep | Touch::AfterIfNew(_), old) => old.flatten(),
+    }
+}
+
+/// How many entries that have expired each write removes.
+const EXPIRED_PER_WRITE: usize = 10;
+
+impl<V: Held> Value<V> {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Cell(_) | Self::Held(_) => Kind::Scalar,
+            Self::Container(container) => container.kind(),
+        }
+    }
+
+    fn whole(&self) -> Whole {
+        match self {
+            Self::Cell(cell) => Whole::Scalar(cell.clone()),
+            Self::Held(held) => Whole::Scalar(held.cell()),
+            Self::Container(container) => container.whole(),
+        }
+    }
+
+    fn of(whole: &Whole) -> Self {
+        match (whole, Container::of(whole)) {
+            (_, Some(container)) => Self::Container(Arc::new(container)),
+            (Whole::Scalar(cell), None) => Self::Cell(cell.clone()),
+            (_, None) => Self::Cell(Cell::new()),
+        }
+    }
+}
+
+impl<V: Held> MemoryStore<V> {
+    /// An empty one, of at most `max_items` keys; 0 means any number.
+    #[must_use]
+    pub fn new(max_items: u64) -> Self {
+        let hasher = RandomState::new();
+        let seed = hasher.hash_one(0_u8);
+        Self {
+            entries: EntryStore::new(Limits::new(max_items, 0), seed),
+            hasher,
+            version: 0,
+            gates: HashMap::new(),
+            leases: HashMap::new(),
+        }
+    }
+
+    fn find(&self, namespace: &[u8], key: &[u8]) -> (u64, Option<Slot>) {
+        let hash = self.hasher.hash_one((namespace, key));
+        let found = self.entries.find(hash, |(other_namespace, other)| {
+            Ok::<_, Infallible>(**other == *key && **other_namespace == *namespace)
+        });
+        match found {
+            Ok(found) => (hash, found),
+            Err(never) => match never {},
+        }
+    }
+
+    fn live(&mut self, namespace: &[u8], key: &[u8], clock: &impl Clock) -> (u64, Option<Slot>) {
+        let (hash, found) = self.find(namespace, key);
+        (hash, self.entries.live(found, clock, &mut Vec::new()))
+    }
+
+    fn put(&mut self, namespace: &Arc<[u8]>, key: &[u8], entry: Entry<V>, clock: &impl Clock) -> Result<()> {
+        let (hash, found) = self.find(namespace, key);
+        let deadline = entry.deadline;
+        let new = New { key: (Arc::clone(namespace), key.into()), value: entry, weight: 1, deadline };
+        let put = self.entries.put(found, hash, new, clock, &mut Vec::new());
+        put.map(|_| ()).map_err(|_| Error::OutOfMemory)
+    }
+
+    fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    /// Looks up what a key holds, which counts as an access.
+    pub fn get(&mut self, namespace: &[u8], key: &[u8], clock: &impl Clock) -> Lookup<V> {
+        let (_, Some(slot)) = self.live(namespace, key, clock) else { return Lookup::Absent };
+        match &self.entries.hit(slot).value {
+            Value::Cell(cell) => Lookup::Cell(cell.clone()),
+            Value::Held(held) => Lookup::Held(held.clone()),
+            Value::Container(container) => Lookup::Whole(container.whole()),
+        }
+    }
+
+    /// Stores a single value in the caller's form, for so many microseconds or for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub fn set_held(
+        &mut self,
+        namespace: &Arc<[u8]>,
+        key: &[u8],
+        held: V,
+        micros: Option<u64>,
+        clock: &impl Clock,
+    ) -> Result<()> {
+        if self.entries.has_deadlines() {
+            self.entries.expire(clock.now(), EXPIRED_PER_WRITE, &mut Vec::new());
+        }
+        let version = self.next_version();
+        let deadline = micros.map(|micros| clock.now().saturating_add(nanos(micros)));
+        self.put(namespace, key, Entry { value: Value::Held(held), deadline, version }, clock)
+    }
+
+    /// Does what is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; nothing has changed then.
+    pub fn apply(&mut self, namespace: &Arc<[u8]>, op: &Op, clock: &impl Clock, wall: u64) -> Result<Reply> {
+        if op.writes() {
+            self.entries.expire(clock.now(), EXPIRED_PER_WRITE, &mut Vec::new());
+        }
+        Space { store: self, transaction: None, namespace, clock, wall }.apply(op)
+    }
+
+    /// The same in a transaction, of which the store shows nothing before it is committed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; nothing has changed then.
+    pub fn apply_in(
+        &mut self,
+        transaction: &mut MemoryTransaction<V>,
+        namespace: &Arc<[u8]>,
+        op: &Op,
+        clock: &impl Clock,
+        wall: u64,
+    ) -> Result<Reply> {
+        Space { store: self, transaction: Some(transaction), namespace, clock, wall }.apply(op)
+    }
+
+    /// Stores all that a transaction has written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if anybody else has written a key that it has read or written; nothing is stored then.
+    pub fn commit(&mut self, transaction: MemoryTransaction<V>, clock: &impl Clock) -> Result<()> {
+        let touched = transaction.touched.iter().map(|(key, touched)| (key, touched.seen));
+        for ((namespace, key), seen) in touched.chain(transaction.seen.iter().map(|(key, seen)| (key, *seen)))
+        {
+            let (_, slot) = self.live(namespace, key, clock);
+            let version = slot.map_or(0, |slot| self.entries.value(slot).version);
+            let has_expired = slot.is_none() && seen.deadline.is_some_and(|deadline| clock.reached(deadline));
+            if version != seen.version && !has_expired {
+                return Err(Error::Conflict);
+            }
+        }
+        for ((namespace, key), touched) in transaction.touched {
+            if !touched.is_changed {
+                continue;
+            }
+            match touched.entry {
+                Some(mut entry) => {
+                    entry.version = self.next_version();
+                    self.put(&namespace, &key, entry, clock)?;
+                }
+                None => {
+                    if let (_, Some(slot)) = self.find(&namespace, &key) {
+                        self.entries.remove(slot, Cause::Deleted, &mut Vec::new());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of keys, in all namespaces, those included that have expired and were not removed yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many keys were evicted because there were too many.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.entries.stats().evictions
+    }
+
+    /// Recounts the structure.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        self.entries.check()
+    }
+}

@@ -1,0 +1,331 @@
+//! Operations on the keys of one namespace.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use flexcache_core::{Cause, Clock, Nanos, Slot};
+
+use super::{Entry, Held, MemoryStore, MemoryTransaction, Seen, Touched, Value, deadline_after, micros};
+use crate::container::{Container, Moment, sum};
+use crate::error::{Error, Result};
+use crate::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, Reply, Touch};
+
+/// Where the entries of one namespace are looked up and changed: in the store, or in a transaction.
+pub(super) struct Space<'a, V, C> {
+    pub(super) store: &'a mut MemoryStore<V>,
+    pub(super) transaction: Option<&'a mut MemoryTransaction<V>>,
+    pub(super) namespace: &'a Arc<[u8]>,
+    pub(super) clock: &'a C,
+    pub(super) wall: u64,
+}
+
+impl<V: Held, C: Clock> Space<'_, V, C> {
+    fn entry(&mut self, key: &[u8]) -> Option<&mut Entry<V>> {
+        let Some(transaction) = self.transaction.as_mut() else {
+            let (_, slot) = self.store.live(self.namespace, key, self.clock);
+            let slot = slot?;
+            self.store.entries.hit(slot);
+            return Some(self.store.entries.value_mut(slot));
+        };
+        let full = (Arc::clone(self.namespace), Box::from(key));
+        let touched = transaction.touched.entry(full).or_insert_with(|| {
+            let (_, slot) = self.store.live(self.namespace, key, self.clock);
+            let entry = slot.map(|slot| self.store.entries.value(slot).clone());
+            let version = entry.as_ref().map_or(0, |entry| entry.version);
+            let seen = Seen { version, deadline: entry.as_ref().and_then(|entry| entry.deadline) };
+            Touched { seen, entry, is_changed: false }
+        });
+        let is_over = |entry: &Entry<V>| entry.deadline.is_some_and(|deadline| self.clock.reached(deadline));
+        if touched.entry.as_ref().is_some_and(is_over) {
+            touched.entry = None;
+        }
+        touched.entry.as_mut()
+    }
+
+    /// Leaves an entry under a key, or none.
+    fn leave(&mut self, key: &[u8], value: Option<(Value<V>, Option<Nanos>)>) -> Result<()> {
+        if self.transaction.is_some() {
+            self.entry(key);
+        }
+        let version = self.store.next_version();
+        let entry = value.map(|(value, deadline)| Entry { value, deadline, version });
+        if let Some(transaction) = self.transaction.as_mut() {
+            let full = (Arc::clone(self.namespace), Box::from(key));
+            if let Some(touched) = transaction.touched.get_mut(&full) {
+                touched.entry = entry;
+                touched.is_changed = true;
+            }
+            return Ok(());
+        }
+        match entry {
+            Some(entry) => self.store.put(self.namespace, key, entry, self.clock),
+            None => {
+                if let (_, Some(slot)) = self.store.find(self.namespace, key) {
+                    self.store.entries.remove(slot, Cause::Deleted, &mut Vec::new());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// An entry was changed in place, and has this deadline now.
+    fn changed(&mut self, key: &[u8], deadline: Option<Nanos>) -> Result<()> {
+        let version = self.store.next_version();
+        let in_transaction = self.transaction.is_some();
+        let Some(entry) = self.entry(key) else { return Ok(()) };
+        let moved = entry.deadline != deadline;
+        entry.deadline = deadline;
+        entry.version = version;
+        if in_transaction {
+            let full = (Arc::clone(self.namespace), Box::from(key));
+            if let Some(transaction) = self.transaction.as_mut()
+                && let Some(touched) = transaction.touched.get_mut(&full)
+            {
+                touched.is_changed = true;
+            }
+        } else if moved && let (_, Some(slot)) = self.store.find(self.namespace, key) {
+            let dated = self.store.entries.set_deadline(slot, deadline, self.clock);
+            dated.map_err(|_| Error::OutOfMemory)?;
+        }
+        Ok(())
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { clock: micros(self.clock.now()), wall: self.wall }
+    }
+
+    pub(super) fn apply(&mut self, op: &Op) -> Result<Reply> {
+        let now = self.clock.now();
+        Ok(match op {
+            Op::Get(keys) => Reply::Wholes(
+                keys.iter().map(|key| self.entry(key).map(|entry| entry.value.whole())).collect(),
+            ),
+            Op::Set { items, touch, mode } => {
+                let mut count = 0;
+                for (key, whole) in items {
+                    let old = self.entry(key).map(|entry| entry.deadline);
+                    let is_wanted = match mode {
+                        Mode::Always => true,
+                        Mode::IfAbsent => old.is_none(),
+                        Mode::IfPresent => old.is_some(),
+                    };
+                    if is_wanted {
+                        self.leave(key, Some((Value::of(whole), deadline_after(*touch, old, now))))?;
+                        count += 1;
+                    }
+                }
+                Reply::Int(count)
+            }
+            Op::Delete(keys) => {
+                let mut count = 0;
+                for key in keys {
+                    if self.entry(key).is_some() {
+                        self.leave(key, None)?;
+                        count += 1;
+                    }
+                }
+                Reply::Int(count)
+            }
+            Op::Take(key) => {
+                let whole = self.entry(key).map(|entry| entry.value.whole());
+                if whole.is_some() {
+                    self.leave(key, None)?;
+                }
+                Reply::Wholes(vec![whole])
+            }
+            Op::Rename(from, to) => {
+                let Some(entry) = self.entry(from).cloned() else { return Ok(Reply::Bool(false)) };
+                if from != to {
+                    self.leave(to, Some((entry.value, entry.deadline)))?;
+                    self.leave(from, None)?;
+                }
+                Reply::Bool(true)
+            }
+            Op::KindOf(key) => Reply::Kind(self.entry(key).map(|entry| entry.value.kind())),
+            Op::Expire(key, touch) => {
+                let Some(old) = self.entry(key).map(|entry| entry.deadline) else {
+                    return Ok(Reply::Bool(false));
+                };
+                self.changed(key, deadline_after(*touch, Some(old), now))?;
+                Reply::Bool(true)
+            }
+            Op::Persist(key) => {
+                let had = self.entry(key).is_some_and(|entry| entry.deadline.is_some());
+                if had {
+                    self.changed(key, None)?;
+                }
+                Reply::Bool(had)
+            }
+            Op::Ttl(key) => Reply::Ttl(
+                self.entry(key)
+                    .map(|entry| entry.deadline.map(|deadline| micros(deadline.saturating_sub(now)))),
+            ),
+            Op::Incr { key, by, initial, touch } => {
+                let old = match self.entry(key) {
+                    Some(entry) => Some(scalar(key, &entry.value)?),
+                    None => None,
+                };
+                let sum = match &old {
+                    Some(cell) => sum(Some(cell), *by)?,
+                    None => initial.plus(*by)?,
+                };
+                let before = self.entry(key).map(|entry| entry.deadline);
+                self.leave(key, Some((Value::Cell(sum.text()), deadline_after(*touch, before, now))))?;
+                Reply::Number(sum)
+            }
+            Op::On { key, kind, touch, act } => self.act(key, *kind, *touch, act)?,
+            Op::Combine { keys, how } => Reply::Cells(self.combine(keys, *how)?),
+            Op::Gate { name, interval, burst, cost } => self.gate(name, *interval, *burst, *cost),
+            Op::Lease { name, token, micros } => self.lease(name, token, *micros),
+            Op::Release { name, token } => {
+                let full = (Arc::clone(self.namespace), Box::from(name.as_slice()));
+                let is_own = self.store.leases.get(&full).is_some_and(|(holder, _)| holder == token);
+                if is_own {
+                    self.store.leases.remove(&full);
+                }
+                Reply::Bool(is_own)
+            }
+            Op::Keys { .. } | Op::Expiring | Op::Count | Op::CountExpired | Op::Clear | Op::Purge(_) => {
+                self.all(op)
+            }
+        })
+    }
+
+    /// What concerns all keys of the namespace. A transaction does not see its own writes here.
+    fn all(&mut self, op: &Op) -> Reply {
+        let now = self.clock.now();
+        let namespace = Arc::clone(self.namespace);
+        let entries = &self.store.entries;
+        let own = || entries.slots().filter(|slot| entries.key(*slot).0 == namespace);
+        let live = || own().filter(|slot| !entries.has_expired(*slot, self.clock));
+        let count = |count: usize| Reply::Int(i64::try_from(count).unwrap_or(i64::MAX));
+        match op {
+            Op::Keys { after, count } => {
+                let later = |key: &&[u8]| after.as_ref().is_none_or(|after| *key > after.as_slice());
+                let mut keys: Vec<&[u8]> = live().map(|slot| &*entries.key(slot).1).filter(later).collect();
+                keys.sort_unstable();
+                let most = usize::try_from(*count).unwrap_or(usize::MAX);
+                Reply::Keys(keys.into_iter().take(most).map(<[u8]>::to_vec).collect())
+            }
+            Op::Expiring => {
+                let signed = |nanos: Nanos| i64::try_from(micros(nanos)).unwrap_or(i64::MAX);
+                let left = |slot| entries.deadline(slot).map(|at| (slot, signed(at) - signed(now)));
+                let mut expiring: Vec<_> =
+                    own().filter_map(left).map(|(slot, left)| (entries.key(slot).1.to_vec(), left)).collect();
+                expiring.sort_unstable();
+                Reply::Expiring(expiring)
+            }
+            Op::CountExpired => count(own().count() - live().count()),
+            Op::Clear => {
+                let all: Vec<Slot> = own().collect();
+                let gone = live().count();
+                for slot in all {
+                    self.store.entries.remove(slot, Cause::Cleared, &mut Vec::new());
+                }
+                count(gone)
+            }
+            Op::Purge(most) => {
+                let most = usize::try_from(*most).unwrap_or(usize::MAX);
+                count(self.store.entries.expire(now, most, &mut Vec::new()))
+            }
+            _ => count(live().count()),
+        }
+    }
+
+    fn act(&mut self, key: &[u8], kind: Kind, touch: Touch, act: &Act) -> Result<Reply> {
+        let moment = self.moment();
+        let now = self.clock.now();
+        let Some(entry) = self.entry(key) else {
+            let Some(mut container) = Container::empty(kind) else { return Err(Error::NotANumber) };
+            if !act.writes() {
+                return Ok(container.read(act));
+            }
+            let reply = container.write(act, moment)?;
+            if act.creates() {
+                let deadline = deadline_after(touch, None, now);
+                self.leave(key, Some((Value::Container(Arc::new(container)), deadline)))?;
+            }
+            return Ok(reply);
+        };
+        let held = entry.value.kind();
+        let container = match &mut entry.value {
+            Value::Container(container) if held == kind => container,
+            _ => return Err(Error::Kind { key: key.to_vec(), held, wanted: kind }),
+        };
+        if let Act::BloomAdd { shape, .. } | Act::BloomHas { shape, .. } = act
+            && container.shape().is_some_and(|made| made != shape)
+        {
+            return Err(Error::Shape);
+        }
+        if !act.writes() {
+            return Ok(container.read(act));
+        }
+        let reply = Arc::make_mut(container).write(act, moment)?;
+        let deadline = deadline_after(touch, Some(entry.deadline), now);
+        self.changed(key, deadline)?;
+        Ok(reply)
+    }
+
+    fn combine(&mut self, keys: &[Key], how: Combine) -> Result<Vec<Cell>> {
+        let mut result: Option<BTreeSet<Cell>> = None;
+        for key in keys {
+            let empty = BTreeSet::new();
+            let set = match self.entry(key).map(|entry| &entry.value) {
+                None => &empty,
+                Some(Value::Container(container)) if let Container::Set(set) = &**container => set,
+                Some(other) => {
+                    let held = other.kind();
+                    return Err(Error::Kind { key: key.clone(), held, wanted: Kind::Set });
+                }
+            };
+            result = Some(match result {
+                None => set.clone(),
+                Some(result) => match how {
+                    Combine::Union => result.union(set).cloned().collect(),
+                    Combine::Intersection => result.intersection(set).cloned().collect(),
+                    Combine::Difference => result.difference(set).cloned().collect(),
+                },
+            });
+        }
+        Ok(result.unwrap_or_default().into_iter().collect())
+    }
+
+    fn gate(&mut self, name: &[u8], interval: u64, burst: u64, cost: u64) -> Reply {
+        let now = micros(self.clock.now());
+        let full = (Arc::clone(self.namespace), Box::from(name));
+        // Gates that are as new tell nothing.
+        if self.store.gates.len() >= 1024 && self.store.gates.len().is_power_of_two() {
+            self.store.gates.retain(|_, next| *next > now);
+        }
+        let next = self.store.gates.get(&full).copied().unwrap_or(0).max(now);
+        let next = next.saturating_add(interval.saturating_mul(cost));
+        if next - now > burst {
+            return Reply::Gate { allowed: false, micros: next - now - burst, remaining: 0 };
+        }
+        self.store.gates.insert(full, next);
+        Reply::Gate { allowed: true, micros: 0, remaining: (burst - (next - now)) / interval.max(1) }
+    }
+
+    fn lease(&mut self, name: &[u8], token: &Cell, for_micros: u64) -> Reply {
+        let now = micros(self.clock.now());
+        let full = (Arc::clone(self.namespace), Box::from(name));
+        if let Some((holder, until)) = self.store.leases.get(&full)
+            && holder != token
+            && *until > now
+        {
+            return Reply::Lease(Some(until - now));
+        }
+        self.store.leases.insert(full, (token.clone(), now.saturating_add(for_micros)));
+        Reply::Lease(None)
+    }
+}
+
+fn scalar<V: Held>(key: &[u8], value: &Value<V>) -> Result<Cell> {
+    match value {
+        Value::Cell(cell) => Ok(cell.clone()),
+        Value::Held(held) => Ok(held.cell()),
+        Value::Container(container) => {
+            Err(Error::Kind { key: key.to_vec(), held: container.kind(), wanted: Kind::Scalar })
+        }
+    }
+}

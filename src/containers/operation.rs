@@ -1,0 +1,428 @@
+//! What can be asked of a store, and what it answers: the vocabulary of all of them.
+
+use crate::number::Number;
+
+/// One element as bytes.
+pub type Cell = Vec<u8>;
+
+/// A key as bytes, without its namespace.
+pub type Key = Vec<u8>;
+
+/// Milliseconds since 1970, and which of those of the same millisecond.
+pub type StreamId = (u64, u64);
+
+/// What a key holds. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "they are what they are called")]
+pub enum Kind {
+    Scalar = 1,
+    List = 2,
+    Queue = 3,
+    Map = 4,
+    Set = 5,
+    Sorted = 6,
+    Stream = 7,
+    Bloom = 8,
+    Bits = 9,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::Scalar,
+        Self::List,
+        Self::Queue,
+        Self::Map,
+        Self::Set,
+        Self::Sorted,
+        Self::Stream,
+        Self::Bloom,
+        Self::Bits,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::List => "list",
+            Self::Queue => "queue",
+            Self::Map => "map",
+            Self::Set => "set",
+            Self::Sorted => "sorted",
+            Self::Stream => "stream",
+            Self::Bloom => "bloom",
+            Self::Bits => "bits",
+        }
+    }
+
+    pub(crate) fn with_article(self) -> &'static str {
+        match self {
+            Self::Scalar => "a single value",
+            Self::List => "a list",
+            Self::Queue => "a queue",
+            Self::Map => "a map",
+            Self::Set => "a set",
+            Self::Sorted => "a sorted set",
+            Self::Stream => "a stream",
+            Self::Bloom => "a Bloom filter",
+            Self::Bits => "bits",
+        }
+    }
+
+    /// The kind with a number.
+    #[must_use]
+    pub fn from_number(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| i64::from(*kind as u8) == number)
+    }
+}
+
+/// What a write does to the deadline of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// It stays as it was.
+    Keep,
+    /// The key has none any more.
+    Never,
+    /// The key expires after so many microseconds.
+    After(u64),
+    /// The same, if the write makes the key.
+    AfterIfNew(u64),
+}
+
+/// Whether a value is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In any case.
+    Always,
+    /// If the key is absent.
+    IfAbsent,
+    /// If the key is present.
+    IfPresent,
+}
+
+/// How sets are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "they are what they are called")]
+pub enum Combine {
+    Union,
+    Intersection,
+    Difference,
+}
+
+/// All of what a key holds, or is to hold.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "they are what they are called")]
+pub enum Whole {
+    Scalar(Cell),
+    List(Vec<Cell>),
+    Queue(Vec<Cell>),
+    Map(Vec<(Cell, Cell)>),
+    Set(Vec<Cell>),
+    Sorted(Vec<(Cell, f64)>),
+    Stream(Vec<(StreamId, Cell)>),
+    /// The set bits of a filter or of bits, which cannot be stored as a whole.
+    Positions(Kind, Vec<u64>),
+}
+
+impl Whole {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Scalar(_) => Kind::Scalar,
+            Self::List(_) => Kind::List,
+            Self::Queue(_) => Kind::Queue,
+            Self::Map(_) => Kind::Map,
+            Self::Set(_) => Kind::Set,
+            Self::Sorted(_) => Kind::Sorted,
+            Self::Stream(_) => Kind::Stream,
+            Self::Positions(kind, _) => *kind,
+        }
+    }
+}
+
+/// What is done to the container of one key.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "docs/sessions.md has the calls that these are")]
+pub enum Act {
+    Len,
+    ListPush {
+        cells: Vec<Cell>,
+        left: bool,
+        maxlen: Option<u64>,
+    },
+    ListPop {
+        left: bool,
+        count: u64,
+    },
+    ListAt(i64),
+    ListPut(i64, Cell),
+    ListRange(i64, i64),
+    ListTrim(i64, i64),
+    ListRemove {
+        cell: Cell,
+        count: i64,
+    },
+    ListInsert(i64, Cell),
+    ListIndex(Cell),
+    ListPage {
+        after: Option<i64>,
+        count: u64,
+    },
+    /// Takes the first job for so many microseconds.
+    Reserve(u64),
+    Ack(u64),
+    Release(u64),
+    MapGet(Vec<Cell>),
+    MapSet(Vec<(Cell, Cell)>),
+    MapDefault(Cell, Cell),
+    MapIncr {
+        field: Cell,
+        by: Number,
+    },
+    MapDelete(Vec<Cell>),
+    MapPage {
+        after: Option<Cell>,
+        count: u64,
+    },
+    SetAdd(Vec<Cell>),
+    SetDiscard(Vec<Cell>),
+    SetHas(Vec<Cell>),
+    SetPop(u64),
+    SetPage {
+        after: Option<Cell>,
+        count: u64,
+    },
+    SortedAdd {
+        members: Vec<(Cell, f64)>,
+        if_absent: bool,
+        greater: bool,
+    },
+    SortedIncr(Cell, f64),
+    SortedScores(Vec<Cell>),
+    SortedRank {
+        member: Cell,
+        reverse: bool,
+    },
+    SortedRange {
+        start: i64,
+        stop: i64,
+        reverse: bool,
+    },
+    SortedByScore {
+        low: f64,
+        high: f64,
+        limit: u64,
+        reverse: bool,
+    },
+    SortedRemove(Vec<Cell>),
+    SortedPop {
+        count: u64,
+        largest: bool,
+    },
+    SortedPage {
+        after: Option<(f64, Cell)>,
+        count: u64,
+    },
+    StreamAdd {
+        fields: Cell,
+        maxlen: Option<u64>,
+    },
+    /// The entries after one, up to another.
+    StreamRange {
+        after: Option<StreamId>,
+        until: Option<StreamId>,
+        count: u64,
+    },
+    StreamTrim(u64),
+    BitsGet(u64),
+    BitsSet(u64, bool),
+    BitsToggle(u64),
+    BitsCount,
+    /// Each item is named by its bits, which follow from `Bloom`.
+    BloomAdd {
+        items: Vec<Vec<u64>>,
+        shape: Vec<u8>,
+    },
+    BloomHas {
+        items: Vec<Vec<u64>>,
+        shape: Vec<u8>,
+    },
+}
+
+impl Act {
+    /// Whether it may change something.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !matches!(
+            self,
+            Self::Len
+                | Self::ListAt(_)
+                | Self::ListRange(..)
+                | Self::ListIndex(_)
+                | Self::ListPage { .. }
+                | Self::MapGet(_)
+                | Self::MapPage { .. }
+                | Self::SetHas(_)
+                | Self::SetPage { .. }
+                | Self::SortedScores(_)
+                | Self::SortedRank { .. }
+                | Self::SortedRange { .. }
+                | Self::SortedByScore { .. }
+                | Self::SortedPage { .. }
+                | Self::StreamRange { .. }
+                | Self::BitsGet(_)
+                | Self::BitsCount
+                | Self::BloomHas { .. }
+        )
+    }
+
+    /// Whether it makes a key that is absent.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        matches!(
+            self,
+            Self::ListPush { .. }
+                | Self::MapSet(_)
+                | Self::MapDefault(..)
+                | Self::MapIncr { .. }
+                | Self::SetAdd(_)
+                | Self::SortedAdd { .. }
+                | Self::SortedIncr(..)
+                | Self::StreamAdd { .. }
+                | Self::BitsSet(..)
+                | Self::BitsToggle(_)
+                | Self::BloomAdd { .. }
+        )
+    }
+}
+
+/// What is asked of a store.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "docs/sessions.md has the calls that these are")]
+pub enum Op {
+    Get(Vec<Key>),
+    Set {
+        items: Vec<(Key, Whole)>,
+        touch: Touch,
+        mode: Mode,
+    },
+    Delete(Vec<Key>),
+    Take(Key),
+    Rename(Key, Key),
+    KindOf(Key),
+    Expire(Key, Touch),
+    Persist(Key),
+    Ttl(Key),
+    Incr {
+        key: Key,
+        by: Number,
+        initial: Number,
+        touch: Touch,
+    },
+    On {
+        key: Key,
+        kind: Kind,
+        touch: Touch,
+        act: Act,
+    },
+    Combine {
+        keys: Vec<Key>,
+        how: Combine,
+    },
+    Keys {
+        after: Option<Key>,
+        count: u64,
+    },
+    Expiring,
+    Count,
+    CountExpired,
+    Clear,
+    Purge(u64),
+    /// Lets `cost` calls through the gate if the rate, one each `interval` µs and `burst` µs at once, allows it.
+    Gate {
+        name: Key,
+        interval: u64,
+        burst: u64,
+        cost: u64,
+    },
+    Lease {
+        name: Key,
+        token: Cell,
+        micros: u64,
+    },
+    Release {
+        name: Key,
+        token: Cell,
+    },
+}
+
+impl Op {
+    /// Whether it may change something.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        match self {
+            Self::On { act, .. } => act.writes(),
+            Self::Get(_)
+            | Self::KindOf(_)
+            | Self::Ttl(_)
+            | Self::Combine { .. }
+            | Self::Keys { .. }
+            | Self::Expiring
+            | Self::Count
+            | Self::CountExpired => false,
+            _ => true,
+        }
+    }
+}
+
+/// What a store answers.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "docs/sessions.md has the calls that these are")]
+pub enum Reply {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Number(Number),
+    Place(Option<i64>),
+    Cell(Option<Cell>),
+    Cells(Vec<Cell>),
+    Options(Vec<Option<Cell>>),
+    Pairs(Vec<(Cell, Cell)>),
+    Scored(Vec<(Cell, f64)>),
+    Scores(Vec<Option<f64>>),
+    Bools(Vec<bool>),
+    Id(StreamId),
+    Entries(Vec<(StreamId, Cell)>),
+    Places(Vec<(i64, Cell)>),
+    Job(Option<(u64, Cell)>),
+    Wholes(Vec<Option<Whole>>),
+    Keys(Vec<Key>),
+    /// Keys with deadlines, and how many microseconds they have left, less than 0 if they were not removed yet.
+    Expiring(Vec<(Key, i64)>),
+    Kind(Option<Kind>),
+    /// Microseconds left, if the key is there and expires.
+    Ttl(Option<Option<u64>>),
+    /// Whether the call may go on, and otherwise after how many microseconds; how many more may go on at once.
+    Gate {
+        allowed: bool,
+        micros: u64,
+        remaining: u64,
+    },
+    /// How long another one has the lease, in microseconds; `None` if the caller has it.
+    Lease(Option<u64>),
+}
+
+/// The first and the end of a range of `len` elements from `start` to `stop`, both included; negative ones count from
+/// the end, as in Redis.
+#[must_use]
+pub fn bounds(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
+    let len_signed = i64::try_from(len).unwrap_or(i64::MAX);
+    let from_start = |index: i64| if index < 0 { len_signed.saturating_add(index) } else { index };
+    let first = usize::try_from(from_start(start).max(0)).unwrap_or(usize::MAX).min(len);
+    let end = from_start(stop).saturating_add(1).max(0);
+    let end = usize::try_from(end).unwrap_or(usize::MAX).min(len);
+    first..end.max(first)
+}

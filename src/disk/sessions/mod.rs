@@ -1,0 +1,331 @@
+//! Typed values in a directory: `sessions.db`, a database of its own.
+//!
+//! It uses the pool, the retries and the rules for forks of the caches' database, and nothing else of it. `Asked` has the
+//! statements; the files beside this one have them by kind.
+
+mod head;
+mod keyspace;
+mod lists;
+mod maps;
+mod pages;
+mod schema;
+mod sharing;
+mod sorted;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use flexcache_containers::operation::{Op, Reply};
+use rusqlite::Connection;
+
+use crate::connection::PooledConnection;
+use crate::error::{Error, Result};
+use crate::patience::Patience;
+use crate::pool::{Checkout, Pool, roll_back};
+use crate::store::execute;
+use crate::thread_end::OnThreadEnd;
+
+/// The name of the database in its directory.
+pub const SESSIONS_DATABASE: &str = "sessions.db";
+
+type Link = PooledConnection<()>;
+
+const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
+const PATIENCE_TO_FORK: Duration = Duration::from_secs(1);
+const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
+
+/// Why a call failed. Nothing of it is stored then.
+#[derive(Debug)]
+pub enum SessionError {
+    /// The database.
+    Disk(Error),
+    /// The operation.
+    Operation(flexcache_containers::Error),
+    /// The tables are of another version of this library; -1: of another program.
+    Version(i32),
+}
+
+impl From<Error> for SessionError {
+    fn from(error: Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<rusqlite::Error> for SessionError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Disk(error.into())
+    }
+}
+
+impl From<flexcache_containers::Error> for SessionError {
+    fn from(error: flexcache_containers::Error) -> Self {
+        Self::Operation(error)
+    }
+}
+
+/// What calls return.
+pub type Outcome<T> = std::result::Result<T, SessionError>;
+
+/// Which time it is, in microseconds since 1970.
+pub type Micros = i64;
+
+/// How deep this thread is in a transaction.
+#[derive(Debug, Default)]
+struct Depth(usize);
+
+/// The typed values of a directory.
+pub struct SessionStore {
+    database: PathBuf,
+    pool: Arc<Pool<(), Depth>>,
+}
+
+/// An operation, and with which keys and when it is done.
+struct Asked<'a> {
+    connection: &'a Connection,
+    namespace: &'a [u8],
+    now: Micros,
+}
+
+impl SessionStore {
+    /// The store of a database, which is made by the first call.
+    #[must_use]
+    pub fn of(database: &Path) -> Self {
+        Self { database: database.to_owned(), pool: Arc::default() }
+    }
+
+    fn connect(&self) -> Result<Link> {
+        let connection = Link::open(&self.database)?;
+        connection.pragma_update(None, "synchronous", "normal")?;
+        let _patience = Patience::of(PATIENCE_TO_OPEN);
+        schema::create(&connection, PATIENCE_TO_OPEN)?;
+        Ok(connection)
+    }
+
+    /// Makes the database if there is none, and looks whether its tables are ours.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Version`]; the database cannot be opened.
+    pub fn open(&self) -> Outcome<()> {
+        let _patience = Patience::of(PATIENCE_TO_OPEN);
+        let checkout = self.pool.reader(|| self.connect())?;
+        match schema::create(checkout.connection(), PATIENCE_TO_OPEN)? {
+            schema::VERSION => Ok(()),
+            other => Err(SessionError::Version(other)),
+        }
+    }
+
+    /// Does what is asked, in the thread's transaction if it is in one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] after `patience`, and other [`SessionError`]s; nothing has changed then, except as
+    /// [`Error::InDoubt`] says.
+    pub fn apply(&self, namespace: &[u8], op: &Op, now: Micros, patience: Duration) -> Outcome<Reply> {
+        let _patience = Patience::of(patience);
+        if !op.writes() {
+            let checkout = self.pool.reader(|| self.connect())?;
+            return read(checkout.connection(), namespace, op, now);
+        }
+        let mut checkout = self.pool.writer(patience, || self.connect())?;
+        if let Some((connection, _)) = checkout.transaction()? {
+            return alone(connection, || Asked { connection, namespace, now }.apply(op));
+        }
+        in_transaction(&mut checkout, |connection| {
+            let asked = Asked { connection, namespace, now };
+            let reply = asked.apply(op)?;
+            asked.tidy()?;
+            Ok(reply)
+        })
+    }
+
+    /// Does several operations, the writing ones in one transaction. Each that fails undoes only itself, unless the
+    /// transaction fails. The reading ones come after the commit. The thread is in no transaction.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transaction, and then no write is stored, except as [`Error::InDoubt`] says. [`Error::Busy`]
+    /// after `patience`.
+    pub fn apply_writes(
+        &self,
+        namespace: &[u8],
+        ops: &[&Op],
+        now: Micros,
+        patience: Duration,
+    ) -> Outcome<Vec<Outcome<Reply>>> {
+        let _patience = Patience::of(patience);
+        let mut checkout = self.pool.writer(patience, || self.connect())?;
+        if checkout.transaction()?.is_some() {
+            return Err(Error::Busy.into());
+        }
+        in_transaction(&mut checkout, |connection| {
+            let asked = Asked { connection, namespace, now };
+            let mut replies = Vec::with_capacity(ops.len());
+            for op in ops {
+                let reply = alone(connection, || asked.apply(op));
+                if connection.is_autocommit() {
+                    // SQLite has rolled all of it back.
+                    return Err(reply.err().unwrap_or(SessionError::Disk(Error::TransactionLost)));
+                }
+                replies.push(reply);
+            }
+            asked.tidy()?;
+            Ok(replies)
+        })
+    }
+
+    /// Begins a transaction of this thread, or one in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] after `patience`; errors of SQLite.
+    pub fn begin(&self, patience: Duration) -> Outcome<()> {
+        let _patience = Patience::of(patience);
+        let mut checkout = self.pool.writer(patience, || self.connect())?;
+        if let Some((connection, depth)) = checkout.transaction()? {
+            execute(connection, &format!("SAVEPOINT inner_{}", depth.0))?;
+            depth.0 += 1;
+            return Ok(());
+        }
+        execute(checkout.connection(), "BEGIN IMMEDIATE")?;
+        Ok(checkout.begin(&self.pool, Depth(0))?)
+    }
+
+    /// Commits this thread's transaction, or leaves what the inner one did to the outer one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoTransaction`]; after any other error nothing is stored, except as [`Error::InDoubt`] says.
+    pub fn commit(&self, patience: Duration) -> Outcome<()> {
+        let _patience = Patience::of(patience);
+        let mut checkout = self.pool.own_transaction()?;
+        let committed = match checkout.transaction() {
+            Ok(Some((connection, depth))) if depth.0 > 0 => {
+                depth.0 -= 1;
+                return Ok(execute(connection, &format!("RELEASE inner_{}", depth.0))?);
+            }
+            Ok(_) => commit(checkout.connection()),
+            Err(error) => Err(error),
+        };
+        if committed.is_err() {
+            roll_back(checkout.connection());
+        }
+        checkout.leave();
+        checkout.end_turn();
+        Ok(committed?)
+    }
+
+    /// Rolls this thread's transaction back, or what the inner one did.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoTransaction`].
+    pub fn rollback(&self) -> Outcome<()> {
+        let _patience = Patience::of(PATIENCE_TO_ROLL_BACK);
+        let mut checkout = self.pool.own_transaction()?;
+        if let Ok(Some((connection, depth))) = checkout.transaction()
+            && depth.0 > 0
+        {
+            depth.0 -= 1;
+            let level = depth.0;
+            return Ok(connection
+                .execute_batch(&format!("ROLLBACK TO inner_{level}; RELEASE inner_{level}"))
+                .map_err(Error::from)?);
+        }
+        roll_back(checkout.connection());
+        checkout.leave();
+        checkout.end_turn();
+        Ok(())
+    }
+
+    /// Rolls back the transaction of another thread, between two of its calls.
+    pub fn abandon(&self, owner: ThreadId) {
+        self.pool.thread_ends(owner);
+    }
+
+    /// Whether this thread is in a transaction.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.pool.in_transaction()
+    }
+
+    /// Whether some thread of this process is in a transaction.
+    #[must_use]
+    pub fn has_transaction(&self) -> bool {
+        self.pool.has_transaction()
+    }
+
+    /// Closes the connections that no call is using.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    /// Runs before a fork, as that of `DiskStore`.
+    pub fn before_fork(&self) {
+        self.pool.pause(PATIENCE_TO_FORK);
+    }
+
+    /// Runs after a fork, in the parent.
+    pub fn after_fork_in_parent(&self) {
+        self.pool.resume();
+    }
+
+    /// Runs after a fork, in the child. Afterwards the store must be forgotten, not dropped.
+    pub fn after_fork_in_child(&self) {
+        self.pool.forget_in_child();
+    }
+}
+
+fn commit(connection: &Connection) -> Result<()> {
+    execute(connection, "COMMIT").map_err(|error| {
+        // As for the caches' database: SQLite may have written the commit and fail after it.
+        let is_certain = error.is_disk_full() || !connection.is_autocommit() || matches!(error, Error::Busy);
+        if is_certain { error } else { Error::InDoubt(Box::new(error)) }
+    })
+}
+
+/// Runs `step` in a transaction of its own.
+fn in_transaction<R>(
+    checkout: &mut Checkout<'_, (), Depth>,
+    step: impl FnOnce(&Connection) -> Outcome<R>,
+) -> Outcome<R> {
+    execute(checkout.connection(), "BEGIN IMMEDIATE")?;
+    let done = step(checkout.connection())
+        .and_then(|result| commit(checkout.connection()).map(|()| result).map_err(SessionError::from));
+    if done.is_err() {
+        roll_back(checkout.connection());
+    }
+    checkout.end_turn();
+    done
+}
+
+/// Runs `step` in an open transaction so that it undoes only itself if it fails.
+fn alone<R>(connection: &Connection, step: impl FnOnce() -> Outcome<R>) -> Outcome<R> {
+    execute(connection, "SAVEPOINT call")?;
+    let done = step();
+    if done.is_err() && !connection.is_autocommit() {
+        execute(connection, "ROLLBACK TO call")?;
+    }
+    if !connection.is_autocommit() {
+        execute(connection, "RELEASE call")?;
+    }
+    done
+}
+
+/// Answers from one state of the database.
+fn read(connection: &Connection, namespace: &[u8], op: &Op, now: Micros) -> Outcome<Reply> {
+    let asked = Asked { connection, namespace, now };
+    if !connection.is_autocommit() {
+        return asked.apply(op);
+    }
+    execute(connection, "BEGIN")?;
+    let reply = asked.apply(op);
+    if reply.is_err() {
+        roll_back(connection);
+    } else {
+        execute(connection, "COMMIT")?;
+    }
+    reply
+}

@@ -1,0 +1,77 @@
+//! The tables of sessions.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::error::Result;
+use crate::pool::roll_back;
+use crate::store::{execute, retry_while_busy};
+
+/// The version of the tables, which the database carries.
+pub(super) const VERSION: i32 = 1;
+
+/// One row of `fx_key` for each key. Its elements lie in the table for its kind, under an `id` that is never given twice.
+/// `lo` and `hi` are the positions of a list, or the last id of a stream; `seq` numbers jobs. Times are microseconds
+/// since 1970.
+const TABLES: &str = "\
+    CREATE TABLE IF NOT EXISTS fx_key (id INTEGER PRIMARY KEY AUTOINCREMENT, ns BLOB NOT NULL, k BLOB NOT NULL, \
+        kind INTEGER NOT NULL, v BLOB, n INTEGER NOT NULL DEFAULT 0, lo INTEGER NOT NULL DEFAULT 0, \
+        hi INTEGER NOT NULL DEFAULT 0, seq INTEGER NOT NULL DEFAULT 0, expire INTEGER, UNIQUE (ns, k)); \
+    CREATE INDEX IF NOT EXISTS fx_expire ON fx_key (expire) WHERE expire IS NOT NULL; \
+    CREATE TABLE IF NOT EXISTS fx_list (id INTEGER, pos INTEGER, v BLOB NOT NULL, PRIMARY KEY (id, pos)) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS fx_job (id INTEGER, job INTEGER, until INTEGER NOT NULL, v BLOB NOT NULL, \
+        PRIMARY KEY (id, job)) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS fx_map (id INTEGER, f BLOB, v BLOB NOT NULL, PRIMARY KEY (id, f)) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS fx_set (id INTEGER, m BLOB, PRIMARY KEY (id, m)) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS fx_sorted (id INTEGER, m BLOB, score REAL NOT NULL, PRIMARY KEY (id, m)) WITHOUT ROWID; \
+    CREATE INDEX IF NOT EXISTS fx_score ON fx_sorted (id, score, m); \
+    CREATE TABLE IF NOT EXISTS fx_stream (id INTEGER, ms INTEGER, seq INTEGER, v BLOB NOT NULL, \
+        PRIMARY KEY (id, ms, seq)) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS fx_page (id INTEGER, page INTEGER, v BLOB NOT NULL, PRIMARY KEY (id, page)) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS fx_gate (k BLOB PRIMARY KEY, tat INTEGER NOT NULL) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS fx_lease (k BLOB PRIMARY KEY, token BLOB NOT NULL, expire INTEGER NOT NULL) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS fx_garbage (id INTEGER PRIMARY KEY, kind INTEGER NOT NULL)";
+
+/// Marks a database as one of sessions: "fxcs".
+const APPLICATION: i32 = 0x6678_6373;
+
+/// What stands for the version of a database that another program has made.
+pub(super) const FOREIGN: i32 = -1;
+
+fn number(connection: &Connection, sql: &str) -> Result<i32> {
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// The version of the tables; 0 if there are none.
+fn version(connection: &Connection) -> Result<i32> {
+    if number(connection, "PRAGMA application_id")? == APPLICATION {
+        return number(connection, "PRAGMA user_version");
+    }
+    Ok(if number(connection, "SELECT COUNT(*) FROM sqlite_master")? == 0 { 0 } else { FOREIGN })
+}
+
+/// Makes the tables if nobody has. Returns the version of those that are there.
+pub(super) fn create(connection: &Connection, patience: Duration) -> Result<i32> {
+    retry_while_busy(patience, || {
+        let found = version(connection)?;
+        if found != 0 {
+            return Ok(found);
+        }
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        execute(connection, "BEGIN IMMEDIATE")?;
+        let made = version(connection).and_then(|found| {
+            if found == 0 {
+                connection.execute_batch(TABLES)?;
+                connection.pragma_update(None, "application_id", APPLICATION)?;
+                connection.pragma_update(None, "user_version", VERSION)?;
+            }
+            execute(connection, "COMMIT")
+        });
+        if made.is_err() {
+            roll_back(connection);
+        }
+        made?;
+        version(connection)
+    })
+}

@@ -1,0 +1,74 @@
+//! Gates and leases.
+
+use flexcache_containers::operation::{Cell, Reply};
+use rusqlite::{OptionalExtension, params};
+
+use super::head::signed;
+use super::{Asked, Outcome};
+
+/// When the gate would let the next call through at its rate. Where the clock was set back by more than a gate can owe, it
+/// begins anew.
+const BASE: &str = "(CASE WHEN tat > ?2 + 2 * ?4 THEN ?2 ELSE max(tat, ?2) END)";
+
+impl Asked<'_> {
+    /// The name of a gate or lease, with its namespace.
+    fn full(&self, name: &[u8]) -> Vec<u8> {
+        let mut full = Vec::with_capacity(1 + self.namespace.len() + name.len());
+        full.push(u8::try_from(self.namespace.len()).unwrap_or(u8::MAX));
+        full.extend_from_slice(self.namespace);
+        full.extend_from_slice(name);
+        full
+    }
+
+    pub(super) fn gate(&self, name: &[u8], interval: u64, burst: u64, cost: u64) -> Outcome<Reply> {
+        let name = self.full(name);
+        let (price, burst) = (signed(interval.saturating_mul(cost)), signed(burst));
+        let mut pass = self.connection.prepare_cached(&format!(
+            "INSERT INTO fx_gate (k, tat) VALUES (?1, ?2 + ?3) ON CONFLICT (k) DO UPDATE SET tat = {BASE} + ?3 \
+             WHERE {BASE} + ?3 - ?2 <= ?4 RETURNING tat"
+        ))?;
+        let next: Option<i64> =
+            pass.query_row(params![name, self.now, price, burst], |row| row.get(0)).optional()?;
+        if let Some(next) = next {
+            let left = burst - (next - self.now);
+            let remaining = left / signed(interval.max(1));
+            return Ok(Reply::Gate {
+                allowed: true,
+                micros: 0,
+                remaining: u64::try_from(remaining).unwrap_or(0),
+            });
+        }
+        let mut select = self.connection.prepare_cached("SELECT tat FROM fx_gate WHERE k = ?1")?;
+        let next: i64 = select.query_row([&name], |row| row.get(0))?;
+        let wait = next.max(self.now) + price - self.now - burst;
+        Ok(Reply::Gate { allowed: false, micros: u64::try_from(wait).unwrap_or(0), remaining: 0 })
+    }
+
+    pub(super) fn lease(&self, name: &[u8], token: &Cell, micros: u64) -> Outcome<Reply> {
+        let name = self.full(name);
+        let mut take = self.connection.prepare_cached(
+            "INSERT INTO fx_lease (k, token, expire) VALUES (?1, ?2, ?3) ON CONFLICT (k) DO UPDATE \
+             SET token = ?2, expire = ?3 WHERE expire <= ?4 OR token = ?2",
+        )?;
+        let until = self.now.saturating_add(signed(micros));
+        if take.execute(params![name, token, until, self.now])? == 1 {
+            return Ok(Reply::Lease(None));
+        }
+        let mut select = self.connection.prepare_cached("SELECT expire FROM fx_lease WHERE k = ?1")?;
+        let until: i64 = select.query_row([&name], |row| row.get(0))?;
+        Ok(Reply::Lease(Some(u64::try_from(until - self.now).unwrap_or(0))))
+    }
+
+    pub(super) fn release(&self, name: &[u8], token: &Cell) -> Outcome<Reply> {
+        let mut delete =
+            self.connection.prepare_cached("DELETE FROM fx_lease WHERE k = ?1 AND token = ?2")?;
+        Ok(Reply::Bool(delete.execute(params![self.full(name), token])? == 1))
+    }
+
+    /// Forgets gates and leases whose time is over.
+    pub(super) fn forget_gates(&self) -> Outcome<()> {
+        self.connection.prepare_cached("DELETE FROM fx_gate WHERE tat <= ?1")?.execute([self.now])?;
+        self.connection.prepare_cached("DELETE FROM fx_lease WHERE expire <= ?1")?.execute([self.now])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! The backend in a directory: what one session does with `sessions.db`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flexcache_disk::{Error, Micros, Outcome, SessionError, SessionStore};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::call::SessionCall;
+use super::codec::SessionCodec;
+use super::errors::{of_sessions, raised};
+use crate::py::process::clock::ahead;
+
+/// A call that waits looks so often whether there is a signal.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// Every store of this process, for the time of a fork. No Python runs under the lock.
+static STORES: Mutex<Vec<Weak<SessionStore>>> = Mutex::new(Vec::new());
+
+fn living() -> Vec<Arc<SessionStore>> {
+    STORES.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
+#[pyfunction]
+pub(crate) fn sessions_before_fork(py: Python<'_>) {
+    let stores = living();
+    py.detach(|| {
+        for store in &stores {
+            store.before_fork();
+        }
+    });
+}
+
+#[pyfunction]
+pub(crate) fn sessions_after_fork_in_parent() {
+    for store in living() {
+        store.after_fork_in_parent();
+    }
+}
+
+#[pyfunction]
+pub(crate) fn sessions_after_fork_in_child() {
+    for store in living() {
+        store.after_fork_in_child();
+        // Its locks may be held by threads that are not here.
+        std::mem::forget(store);
+    }
+}
+
+/// The typed values of a directory, in one namespace, with the codec of one session.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct DiskSession {
+    database: PathBuf,
+    /// The store, and the process that it is of.
+    store: Mutex<(u32, Arc<SessionStore>)>,
+    namespace: Vec<u8>,
+    codec: Py<SessionCodec>,
+    timeout: Duration,
+}
+
+/// The time of day in microseconds, moved ahead by tests.
+fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX).saturating_add_unsigned(ahead() / 1000)
+}
+
+fn new_store(database: &Path) -> Arc<SessionStore> {
+    let store = Arc::new(SessionStore::of(database));
+    let mut stores = STORES.lock();
+    stores.retain(|other| other.strong_count() > 0);
+    stores.push(Arc::downgrade(&store));
+    store
+}
+
+impl DiskSession {
+    fn store(&self) -> Arc<SessionStore> {
+        let mut store = self.store.lock();
+        if store.0 != std::process::id() {
+            let old = std::mem::replace(&mut *store, (std::process::id(), new_store(&self.database)));
+            // It belongs to the parent.
+            std::mem::forget(old);
+        }
+        Arc::clone(&store.1)
+    }
+
+    #[cold]
+    fn failed(&self, py: Python<'_>, error: SessionError) -> PyErr {
+        let database = self.database.display();
+        match error {
+            SessionError::Operation(error) => raised(py, &error),
+            SessionError::Version(-1) => of_sessions(
+                py,
+                "SessionError",
+                format!("{database} is a database of another program, which sessions do not write into"),
+            ),
+            SessionError::Version(version) => of_sessions(
+                py,
+                "SessionError",
+                format!(
+                    "{database} is of version {version} of sessions, which this flexcache-rs does not know"
+                ),
+            ),
+            SessionError::Disk(Error::Busy) => of_sessions(
+                py,
+                "TimedOut",
+                format!(
+                    "others were writing to {database} for {} seconds; nothing has changed",
+                    self.timeout.as_secs_f64()
+                ),
+            ),
+            SessionError::Disk(Error::OutOfMemory) => PyMemoryError::new_err("there is not enough memory"),
+            SessionError::Disk(Error::NoTransaction) => {
+                of_sessions(py, "ClosedError", "this thread is in no transaction".into())
+            }
+            SessionError::Disk(Error::InDoubt(error)) => {
+                of_sessions(py, "OutcomeUnknown", format!("{database}: {error}; the write may be stored"))
+            }
+            SessionError::Disk(error) => of_sessions(py, "Unavailable", format!("{database}: {error}")),
+        }
+    }
+
+    /// Works on the store detached, and waits for other writers up to the timeout.
+    fn wait<R: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl Fn(&SessionStore, Duration) -> Outcome<R> + Send + Sync,
+    ) -> PyResult<R> {
+        let store = self.store();
+        let begin = Instant::now();
+        let mut patience = SLICE.min(self.timeout);
+        loop {
+            match py.detach(|| call(&store, patience)) {
+                Ok(result) => return Ok(result),
+                Err(SessionError::Disk(Error::Busy)) if begin.elapsed() < self.timeout => {
+                    py.check_signals()?;
+                    patience = SLICE.min(self.timeout.saturating_sub(begin.elapsed()));
+                }
+                Err(error) => return Err(self.failed(py, error)),
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl DiskSession {
+    /// Opens a database, which is made if there is none.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        database: PathBuf,
+        namespace: &str,
+        codec: Py<SessionCodec>,
+        timeout: f64,
+    ) -> PyResult<Self> {
+        let store = new_store(&database);
+        let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX);
+        let session = Self {
+            database,
+            store: Mutex::new((std::process::id(), store)),
+            namespace: namespace.as_bytes().to_vec(),
+            codec,
+            timeout,
+        };
+        session.wait(py, |store, _| store.open())?;
+        Ok(session)
+    }
+
+    /// Makes a call, in the thread's transaction if it is in one.
+    fn execute<'py>(&self, py: Python<'py>, call: &Bound<'py, SessionCall>) -> PyResult<Bound<'py, PyAny>> {
+        let op = &call.get().op;
+        let reply = self.wait(py, |store, patience| store.apply(&self.namespace, op, now(), patience))?;
+        self.codec.get().reply(py, &reply)
+    }
+
+    /// Makes several calls that all write, in one transaction, or that all read. Each has its result, or the exception
+    /// that it raised. It does not wait for other writers.
+    fn execute_many<'py>(
+        &self,
+        py: Python<'py>,
+        calls: Vec<Bound<'py, SessionCall>>,
+        writes: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let ops: Vec<_> = calls.iter().map(|call| &call.get().op).collect();
+        let store = self.store();
+        let replies = py.detach(|| {
+            if writes {
+                return store.apply_writes(&self.namespace, &ops, now(), Duration::ZERO);
+            }
+            Ok(ops.iter().map(|op| store.apply(&self.namespace, op, now(), self.timeout)).collect())
+        });
+        let results = PyList::empty(py);
+        for reply in replies.map_err(|error| self.failed(py, error))? {
+            let result = match reply {
+                Ok(reply) => self.codec.get().reply(py, &reply),
+                Err(error) => Err(self.failed(py, error)),
+            };
+            match result {
+                Ok(result) => results.append((result, py.None()))?,
+                Err(error) => results.append((py.None(), error))?,
+            }
+        }
+        Ok(results)
+    }
+
+    /// Begins a transaction of the calling thread, or one in it.
+    fn begin(&self, py: Python<'_>) -> PyResult<()> {
+        self.wait(py, SessionStore::begin)
+    }
+
+    /// Commits the thread's transaction, or leaves what the inner one did to the outer one.
+    fn commit(&self, py: Python<'_>) -> PyResult<()> {
+        let store = self.store();
+        let committed = py.detach(|| store.commit(self.timeout));
+        committed.map_err(|error| self.failed(py, error))
+    }
+
+    /// Rolls the thread's transaction back, or what the inner one did.
+    fn roll_back(&self, py: Python<'_>) -> PyResult<()> {
+        let store = self.store();
+        let done = py.detach(|| store.rollback());
+        done.map_err(|error| self.failed(py, error))
+    }
+
+    /// Whether the calling thread is in a transaction.
+    fn in_transaction(&self) -> bool {
+        self.store().in_transaction()
+    }
+
+    /// Closes the database. The next call opens it again.
+    fn close(&self, py: Python<'_>) {
+        let store = self.store();
+        py.detach(|| store.close());
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.codec)
+    }
+}

@@ -1,0 +1,231 @@
+//! The backend in memory: `MemoryKeys`, which sessions share, and what one session does with it.
+//!
+//! Single values that are exact str, and whose cell is plain, are kept as they are: no code of the user's runs when one is
+//! looked at or dropped, so that may happen under the lock.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flexcache_containers::Number;
+use flexcache_containers::memory::{Held, Lookup, MemoryStore, MemoryTransaction};
+use flexcache_containers::operation::Cell;
+use parking_lot::Mutex;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
+
+use super::call::SessionCall;
+use super::codec::SessionCodec;
+use super::errors::raised;
+use crate::py::process::clock::SystemClock;
+
+/// A str whose cell is its UTF-8.
+struct HeldText(Py<PyString>);
+
+impl Clone for HeldText {
+    fn clone(&self) -> Self {
+        Python::attach(|py| Self(self.0.clone_ref(py)))
+    }
+}
+
+impl Held for HeldText {
+    fn cell(&self) -> Cell {
+        // The UTF-8 was made when it was stored, and Python keeps it.
+        Python::attach(|py| self.0.bind(py).to_str().map(|text| text.as_bytes().to_vec()).unwrap_or_default())
+    }
+}
+
+/// Keys in memory, of all namespaces. Sessions of one URL share it.
+#[pyclass(frozen, weakref, module = "flexcache_rs._core")]
+pub(crate) struct MemoryKeys(Arc<Mutex<MemoryStore<HeldText>>>);
+
+#[pymethods]
+impl MemoryKeys {
+    #[new]
+    fn new(max_items: u64) -> Self {
+        Self(Arc::new(Mutex::new(MemoryStore::new(max_items))))
+    }
+
+    /// What is used of it by one session.
+    fn session(&self, namespace: &str, codec: Py<SessionCodec>) -> MemorySession {
+        MemorySession { keys: Arc::clone(&self.0), namespace: namespace.as_bytes().into(), codec }
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// How many keys were evicted.
+    #[getter]
+    fn evictions(&self) -> u64 {
+        self.0.lock().evictions()
+    }
+
+    /// Recounts the structure.
+    fn check(&self) -> PyResult<()> {
+        self.0.lock().check().map_err(pyo3::exceptions::PyAssertionError::new_err)
+    }
+}
+
+/// The keys of one namespace, with the codec of one session.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct MemorySession {
+    keys: Arc<Mutex<MemoryStore<HeldText>>>,
+    namespace: Arc<[u8]>,
+    codec: Py<SessionCodec>,
+}
+
+fn wall() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[pymethods]
+impl MemorySession {
+    /// The value of a key, or `default`.
+    #[pyo3(signature = (key, default = None))]
+    fn get<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let found = match key.cast_exact::<PyString>() {
+            Ok(text) => self.keys.lock().get(&self.namespace, text.to_str()?.as_bytes(), &SystemClock),
+            Err(_) => self.keys.lock().get(&self.namespace, &super::codec::key(key)?, &SystemClock),
+        };
+        match found {
+            Lookup::Absent => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
+            Lookup::Held(held) => Ok(held.0.into_bound(py).into_any()),
+            Lookup::Cell(cell) => self.codec.get().object(py, &cell),
+            Lookup::Whole(whole) => self.codec.get().whole(py, &whole),
+        }
+    }
+
+    /// Stores a str for so many microseconds, or for ever. Returns false if the value needs the long way.
+    fn set_text(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        micros: Option<u64>,
+    ) -> PyResult<bool> {
+        let (Ok(key), Ok(value)) = (key.cast_exact::<PyString>(), value.cast_exact::<PyString>()) else {
+            return Ok(false);
+        };
+        let Ok(text) = value.to_str() else { return Ok(false) };
+        if Number::parse(text.as_bytes()).is_some() {
+            return Ok(false);
+        }
+        let held = HeldText(value.clone().unbind());
+        let key = key.to_str()?.as_bytes();
+        let stored = self.keys.lock().set_held(&self.namespace, key, held, micros, &SystemClock);
+        stored.map(|()| true).map_err(|error| raised(value.py(), &error))
+    }
+
+    /// Makes a call.
+    fn execute<'py>(&self, py: Python<'py>, call: &SessionCall) -> PyResult<Bound<'py, PyAny>> {
+        let reply = self.keys.lock().apply(&self.namespace, &call.op, &SystemClock, wall());
+        self.codec.get().reply(py, &reply.map_err(|error| raised(py, &error))?)
+    }
+
+    /// Makes several calls at once. Each has its result, or the exception that it raised.
+    fn execute_many<'py>(
+        &self,
+        py: Python<'py>,
+        calls: Vec<Bound<'py, SessionCall>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let replies: Vec<_> = {
+            let mut keys = self.keys.lock();
+            let wall = wall();
+            calls.iter().map(|call| keys.apply(&self.namespace, &call.get().op, &SystemClock, wall)).collect()
+        };
+        let results = PyList::empty(py);
+        for reply in replies {
+            let result = match reply {
+                Ok(reply) => self.codec.get().reply(py, &reply),
+                Err(error) => Err(raised(py, &error)),
+            };
+            match result {
+                Ok(result) => results.append((result, py.None()))?,
+                Err(error) => results.append((py.None(), error))?,
+            }
+        }
+        Ok(results)
+    }
+
+    /// Begins a transaction.
+    fn begin(&self, py: Python<'_>) -> MemorySessionTransaction {
+        MemorySessionTransaction {
+            keys: Arc::clone(&self.keys),
+            namespace: Arc::clone(&self.namespace),
+            codec: self.codec.clone_ref(py),
+            levels: Mutex::new(vec![MemoryTransaction::default()]),
+        }
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.codec)
+    }
+}
+
+/// A transaction on private copies.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct MemorySessionTransaction {
+    keys: Arc<Mutex<MemoryStore<HeldText>>>,
+    namespace: Arc<[u8]>,
+    codec: Py<SessionCodec>,
+    /// The transaction, and those in it.
+    levels: Mutex<Vec<MemoryTransaction<HeldText>>>,
+}
+
+fn is_over() -> PyErr {
+    PyRuntimeError::new_err("the transaction is over")
+}
+
+#[pymethods]
+impl MemorySessionTransaction {
+    /// Makes a call in the transaction.
+    fn execute<'py>(&self, py: Python<'py>, call: &SessionCall) -> PyResult<Bound<'py, PyAny>> {
+        let reply = {
+            let mut levels = self.levels.lock();
+            let transaction = levels.last_mut().ok_or_else(is_over)?;
+            self.keys.lock().apply_in(transaction, &self.namespace, &call.op, &SystemClock, wall())
+        };
+        self.codec.get().reply(py, &reply.map_err(|error| raised(py, &error))?)
+    }
+
+    /// Begins a transaction in the transaction.
+    fn begin_inner(&self) -> PyResult<()> {
+        let mut levels = self.levels.lock();
+        let inner = levels.last().ok_or_else(is_over)?.clone();
+        levels.push(inner);
+        Ok(())
+    }
+
+    /// Stores all of it, or leaves it to the outer transaction.
+    fn commit(&self, py: Python<'_>) -> PyResult<()> {
+        let mut levels = self.levels.lock();
+        let transaction = levels.pop().ok_or_else(is_over)?;
+        if let Some(outer) = levels.last_mut() {
+            *outer = transaction;
+            return Ok(());
+        }
+        drop(levels);
+        let committed = self.keys.lock().commit(transaction, &SystemClock);
+        committed.map_err(|error| raised(py, &error))
+    }
+
+    /// Forgets all of it.
+    fn roll_back(&self) {
+        let mut levels = self.levels.lock();
+        if let Some(transaction) = levels.pop()
+            && let Some(outer) = levels.last_mut()
+        {
+            outer.roll_back_inner(transaction);
+        }
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.codec)
+    }
+}

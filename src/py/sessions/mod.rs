@@ -1,0 +1,16 @@
+//! Sessions: typed values over several backends. What `flexcache_rs.sessions` stands on.
+
+mod call;
+mod cell;
+mod codec;
+mod disk;
+mod errors;
+mod memory;
+mod reply;
+
+pub(crate) use call::SessionCall;
+pub(crate) use codec::SessionCodec;
+pub(crate) use disk::{
+    DiskSession, sessions_after_fork_in_child, sessions_after_fork_in_parent, sessions_before_fork,
+};
+pub(crate) use memory::{MemoryKeys, MemorySession, MemorySessionTransaction};

@@ -1,0 +1,132 @@
+"""Bad input is named, and changes nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flexcache_rs import sessions
+from flexcache_rs.sessions import sync
+
+if TYPE_CHECKING:
+    from flexcache_rs.sessions.sync import Session
+
+URLS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
+    ("memroy://", {}, ValueError, "did you mean memory://"),
+    ("", {}, ValueError, "url must begin with one of memory://"),
+    ("http://host", {}, ValueError, "not http://"),
+    (7, {}, TypeError, "url must be a str, not int"),
+    ("redis://host", {}, NotImplementedError, "Valkey and Redis do not exist yet"),
+    ("mysql://host", {}, NotImplementedError, "MySQL"),
+    (["memory://"], {}, NotImplementedError, "shards"),
+    ("memory://?max_itmes=3", {}, ValueError, "did you mean 'max_items'"),
+    ("memory://", {"maxitems": 3}, ValueError, "did you mean 'max_items'"),
+    ("memory://?max_items=x", {}, ValueError, "max_items must be a whole number, not 'x'"),
+    ("memory://?max_items=-1", {}, ValueError, "max_items must be from 0"),
+    ("memory://", {"max_items": 1.5}, TypeError, "max_items must be an int, not float"),
+    ("memory://?max_items=1&max_items=2", {}, ValueError, "twice"),
+    ("memory://?max_items=1", {"max_items": 2}, ValueError, "twice"),
+    ("memory://?policy=mru", {}, ValueError, "policy must be one of lru"),
+    ("memory://", {"namespace": 1}, TypeError, "namespace must be a str"),
+    ("memory://", {"namespace": "x" * 65}, ValueError, "at most 64 bytes, not 65"),
+    ("memory://", {"timeout": 0}, ValueError, "timeout must be more than 0"),
+    ("memory://", {"timeout": math.nan}, ValueError, "timeout"),
+    ("memory://", {"timeout": "x"}, ValueError, "timeout"),
+    ("disk://", {}, ValueError, "url must name a directory"),
+    ("sqlite://", {}, ValueError, "url must name a file"),
+    ("disk:///tmp/x?max_items=1", {}, ValueError, "disk:// has no option 'max_items' (it has none)"),
+    ("memory://", {"serializer": 1}, TypeError, "serializer must have the methods dumps and loads"),
+]
+
+
+@pytest.mark.parametrize(("url", "options", "kind", "message"), URLS)
+def test_what_connect_refuses(url: Any, options: dict[str, Any], kind: type[Exception], message: str) -> None:
+    for connect in (sessions.connect, sync.connect):
+        with pytest.raises(kind) as raised:
+            connect(url, **options)
+        assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("ttl", [0, -1, -0.5, math.nan, "", "1", "1x", "s", "-1s", 1e30, True, b"1", [1], "0s"])
+def test_times_that_are_none(session: Session, ttl: Any) -> None:
+    session.set("key", "before")
+    for call in (
+        lambda: session.set("key", 1, ttl=ttl),
+        lambda: session.set_many({"key": 1}, ttl=ttl),
+        lambda: session.expire("key", ttl),
+        lambda: session.incr("other", ttl=ttl),
+        lambda: session.list("other").push(1, ttl_if_new=ttl),
+        lambda: session.queue("other").reserve(ttl),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            call()
+    assert (session.get("key"), session.ttl("key"), session.count()) == ("before", None, 1)
+
+
+@pytest.mark.parametrize("key", [None, 1, b"key", ("key",), ["key"], "\ud800"])
+def test_keys_that_are_none(session: Session, key: Any) -> None:
+    for call in (
+        lambda: session.get(key),
+        lambda: session.get_many([key]),
+        lambda: session.set(key, "text"),
+        lambda: session.set(key, 1),
+        lambda: session.delete("a", key),
+        lambda: session.list(key).push(1),
+        lambda: session.incr(key),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            call()
+    assert session.count() == 0
+
+
+def test_arguments_of_the_wrong_type(session: Session) -> None:
+    jobs = session.list("jobs")
+    calls: list[tuple[Any, str]] = [
+        (lambda: jobs.push(1, maxlen=-1), "maxlen"),
+        (lambda: jobs.pop(-1), "n must be from 0"),
+        (lambda: jobs.pop(1.5), "n must be an int"),  # type: ignore[arg-type]
+        (lambda: jobs.range(0, 2**70), "stop"),
+        (lambda: jobs.at("0"), "i must be an int"),  # type: ignore[arg-type]
+        (lambda: list(jobs.pages(0)), "size must be from 1"),
+        (lambda: list(session.scan(count=0)), "count must be from 1"),
+        (lambda: session.set_of("s").pop(True), "n must be an int, not bool"),
+        (lambda: session.bits("b").get(-1), "i must be from 0"),
+        (lambda: session.bloom("b", capacity=0), "capacity must be from 1"),
+        (lambda: session.bloom("b", error_rate=1), "error_rate must be between 0 and 1"),
+        (lambda: session.set("a", 1, if_absent=True, if_present=True), "exclude each other"),
+        (lambda: jobs.push(1, ttl=1, ttl_if_new=1), "exclude each other"),
+        (lambda: session.run(lambda t: None, attempts=0), "attempts must be from 1"),
+        (lambda: session.purge(-1), "limit"),
+        (lambda: session.incr("n", 2**63), "too large|too big|64"),
+        (lambda: session.incr("n", "1"), "must be an int or a float, not str"),  # type: ignore[arg-type]
+    ]
+    for call, message in calls:
+        with pytest.raises((TypeError, ValueError, OverflowError), match=message):
+            call()
+    assert session.count() == 0
+
+
+def test_a_shared_store_has_the_options_of_its_first_session() -> None:
+    first = sync.connect("memory://options?max_items=2")
+    with pytest.raises(ValueError, match="only its first session may have options"):
+        sync.connect("memory://options?max_items=3")
+    second = sync.connect("memory://options")
+    second.set_many({"a": 1, "b": 2, "c": 3})
+    assert first.count() == 2
+    assert first.stats() == {"backend": "memory", "keys": 2, "evictions": 1}
+    first.close()
+    second.close()
+    third = sync.connect("memory://options?max_items=3")
+    assert third.count() == 0
+    third.close()
+
+
+def test_stores_without_a_name_are_several() -> None:
+    one, two = sync.connect("memory://"), sync.connect("memory://")
+    one.set("key", 1)
+    assert two.get("key") is None
+    one.close()
+    two.set("key", 2)
+    two.close()

@@ -1,0 +1,162 @@
+"""Limiters, locks, and values that are computed once."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flexcache_rs.sessions import RateLimitExceeded
+from flexcache_rs.testing import advance
+
+if TYPE_CHECKING:
+    from conftest import Place
+
+    from flexcache_rs.sessions.sync import Session
+
+
+def test_a_limiter_lets_exactly_the_limit_through(place: Place) -> None:
+    allowed: list[bool] = []
+
+    def work() -> None:
+        session = place.sync(timeout=60)
+        limiter = session.limiter("api", 10, 3600)
+        allowed.extend(limiter.hit("user").allowed for _ in range(20))
+        session.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(allowed), sum(allowed)) == (80, 10)
+
+
+def test_a_limiter_refills_evenly(session: Session) -> None:
+    limiter = session.limiter("api", 2, 10)
+    assert limiter.hit("a") == (True, 1, 0.0)
+    assert limiter.hit("a") == (True, 0, 0.0)
+    refused = limiter.hit("a")
+    assert not refused.allowed
+    assert 0 < refused.retry_after <= 5
+    assert limiter.hit("b").allowed
+    advance(5.001)
+    assert limiter.hit("a").allowed
+    assert not limiter.hit("a").allowed
+    advance(1000)
+    assert [limiter.hit("a").allowed for _ in range(3)] == [True, True, False]
+    assert session.count() == 0
+
+
+def test_limits_of_limits(session: Session) -> None:
+    assert session.limiter("none", 0, 1).hit() == (False, 0, math.inf)
+    assert session.limiter("burst", 10, 10, burst=3).hit(cost=3).allowed
+    assert not session.limiter("burst", 10, 10, burst=3).hit().allowed
+    assert session.limiter("burst", 10, 10, burst=3).hit(cost=4).retry_after == math.inf
+    for wrong in ({"limit": -1}, {"period": 0}, {"burst": -1}, {"period": math.inf}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            session.limiter("x", **{"limit": 1, "period": 1, **wrong})  # type: ignore[arg-type]
+
+
+def test_a_limited_function(session: Session) -> None:
+    @session.limiter("calls", 1, 60)
+    def double(number: int) -> int:
+        return number * 2
+
+    assert double(4) == 8
+    raised = []
+    for _ in range(2):
+        with pytest.raises(RateLimitExceeded, match="limited to 1 calls in 60 seconds") as caught:
+            double(4)
+        raised.append(caught.value)
+    assert raised[0] is not raised[1]
+    assert 0 < raised[0].retry_after <= 60
+
+
+def test_locks(place: Place) -> None:
+    session, other = place.open[0], place.sync()
+    with session.lock("job"):
+        assert other.lock("job").acquire(timeout=0) is False
+        assert other.lock("other").acquire(timeout=0) is True
+    mine = other.lock("job", ttl=5)
+    assert mine.acquire(timeout=0)
+    assert mine.acquire(timeout=0), "who has it may renew it"
+    advance(6)
+    assert session.lock("job").acquire(timeout=0)
+    assert mine.release() is False
+    other.close()
+
+
+def test_one_computes_and_all_get_the_value(place: Place) -> None:
+    calls: list[int] = []
+    barrier = threading.Barrier(6)
+    results: list[Any] = []
+
+    def factory() -> Any:
+        calls.append(1)
+        return None
+
+    def work() -> None:
+        session = place.sync(timeout=60)
+        barrier.wait()
+        results.append(session.get_or_set("key", factory, ttl=60))
+        session.close()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(calls), results) == (1, [None] * 6)
+    assert place.open[0].exists("key")
+
+
+def test_a_computation_that_fails_leaves_no_lease(session: Session) -> None:
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            session.get_or_set("key", lambda: 1 // 0)
+    assert session.get_or_set("key", lambda: 7) == 7
+    assert session.get_or_set("key", lambda: 8) == 7
+
+
+def test_memoized_functions(place: Place) -> None:
+    calls: list[Any] = []
+    session = place.open[0]
+
+    @session.memoize(ttl=60, name="double")
+    def double(*args: Any, **options: Any) -> Any:
+        calls.append((args, options))
+        return args[0] if args else None
+
+    assert [double(0), double(0), double(""), double(""), double(), double()] == [0, 0, "", "", None, None]
+    assert len(calls) == 3
+    assert [double(1, a=1, b=2), double(1, b=2, a=1), double(1.0, a=1, b=2)] == [1, 1, 1.0]
+    assert len(calls) <= 5
+
+    class Same:
+        def __repr__(self) -> str:
+            return "same"
+
+    with pytest.raises(TypeError):
+        double(Same())
+    with pytest.raises(ValueError, match="name"):
+        session.memoize()(lambda: 1)
+
+    async def main() -> None:
+        awaited = place.awaited()
+
+        @awaited.memoize(name="slow")
+        async def slow(number: int) -> int:
+            calls.append(number)
+            await asyncio.sleep(0.01)
+            return number
+
+        calls.clear()
+        assert await asyncio.gather(*(slow(3) for _ in range(20))) == [3] * 20
+        assert calls == [3]
+        await awaited.aclose()
+
+    asyncio.run(main())
