@@ -7,6 +7,7 @@
 
 mod blocks;
 mod power;
+mod processes;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,15 @@ const CHILD: &str = "FLEXCACHE_FAULTS_CHILD";
 
 /// What a child prints before the number of steps that have returned.
 const MARK: char = '#';
+
+/// The exit status of a process that has ended at a point.
+const END_STATUS: i32 = 86;
+
+/// How many steps a child says have returned.
+fn steps_done(said: &str) -> usize {
+    let done = said.split_whitespace().filter_map(|word| word.strip_prefix(MARK)).next_back();
+    done.map_or(0, |count| count.parse().expect("a number"))
+}
 
 /// The plan belongs to the process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -252,9 +262,13 @@ fn end(name: &str, journal: Journal, at: usize, what: &str) -> usize {
         .output()
         .expect("a process");
     let said = String::from_utf8_lossy(&child.stdout);
-    assert_eq!(child.status.code(), Some(86), "{what}: {said}{}", String::from_utf8_lossy(&child.stderr));
-    let done = said.split_whitespace().filter_map(|word| word.strip_prefix(MARK)).next_back();
-    let done: usize = done.map_or(0, |count| count.parse().expect("a number"));
+    assert_eq!(
+        child.status.code(),
+        Some(END_STATUS),
+        "{what}: {said}{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+    let done = steps_done(&said);
 
     let steps = steps_of(name);
     let mut expected = Contents::new();
