@@ -192,6 +192,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return False
 
+    @suggesting
     def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
         """As `Cache.incr`. None where others were writing all the time."""
         try:
@@ -199,6 +200,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
+    @suggesting
     def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
         """As `Cache.decr`. None where others were writing all the time."""
         try:
@@ -242,6 +244,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return _shaped(default, expire_time, tag)
 
+    @suggesting
     def delete(self, key: Any, retry: bool = False) -> bool:
         """As `Cache.delete`. False where others were writing all the time."""
         try:
@@ -357,6 +360,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
+    @suggesting
     def pull(
         self,
         prefix: str | None = None,
@@ -375,6 +379,7 @@ class FanoutCache(CacheMixin):
         """
         return self._end_of_queue("pull", prefix, default, side, expire_time, tag, retry)
 
+    @suggesting
     def peek(
         self,
         prefix: str | None = None,
