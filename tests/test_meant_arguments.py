@@ -33,6 +33,9 @@ MEMORY = {
     "touch": {"expire": "ttl", "timeout": "ttl", "seconds": "ttl"},
     "set_many": {"expire": "ttl", "timeout": "ttl", "tag": "tags"},
     "get_or_set": {"expire": "ttl", "timeout": "ttl", "tag": "tags"},
+    "get": {"defualt": "default"},
+    "peek": {"defualt": "default"},
+    "pop": {"defualt": "default"},
     "memoize": {"maxsize": "max_items", "expire": "ttl", "timeout": "ttl", "tag": "tags", "key_builder": "key"},
     "lru_cache": {"max_items": "maxsize", "capacity": "maxsize", "max_size": "maxsize", "type": "typed"},
 }
@@ -46,6 +49,13 @@ ON_DISK = {
     "touch": {"ttl": "expire", "timeout": "expire"},
     "push": {"ttl": "expire", "tags": "tag"},
     "set_many": {"ttl": "expire", "tags": "tag"},
+    "get": {"defualt": "default", "tags": "tag", "expires_time": "expire_time"},
+    "pop": {"defualt": "default", "tags": "tag"},
+    "pull": {"defualt": "default", "prefx": "prefix", "tags": "tag"},
+    "peek": {"defualt": "default", "prefx": "prefix", "tags": "tag"},
+    "incr": {"delt": "delta", "defualt": "default"},
+    "decr": {"delt": "delta", "defualt": "default"},
+    "delete": {"rety": "retry"},
     "memoize": {"ttl": "expire", "tags": "tag"},
     "lock": {"ttl": "expire", "timeout": "expire"},
     "throttle": {"ttl": "expire", "tags": "tag"},
@@ -58,8 +68,9 @@ ON_DISK = {
 }
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("put", "set", "add"), ("key", "value")),
-    **dict.fromkeys(("touch", "lock"), ("key",)),
+    **dict.fromkeys(("touch", "lock", "get", "pop", "incr", "decr", "delete"), ("key",)),
     "push": ("value",),
+    "peek": ("key",),
     "set_many": ({"a": 1},),
     "get_or_set": ("key", int),
 }
@@ -106,7 +117,7 @@ def test_on_disk(store: Any, name: str, given: str, meant: str | None) -> None:
 def test_signatures_stay_as_they_were() -> None:
     """What suggests is not seen in them."""
     for of in (FlexCache, disk.Cache, disk.FanoutCache):
-        for name in ("set", "add", "touch", "set_many", "push"):
+        for name in ("set", "add", "touch", "set_many", "push", "get", "pop", "peek", "pull", "incr", "delete"):
             method = getattr(of, name, None)
             if method is not None:
                 assert "unknown" not in str(inspect.signature(method)), (of, name)

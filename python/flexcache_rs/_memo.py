@@ -196,9 +196,12 @@ class Memo(_core.Memoized):
         import warnings  # Not imported before it is used.
 
         name = type(instance).__qualname__
+        if isinstance(instance, type):
+            why = f"that is the class {instance.__qualname__}, which can hold no results; give memoize() a key"
+        else:
+            why = f"instances of {name} have no __dict__ to hold it; add '__dict__' to its __slots__"
         warnings.warn(
-            f"{self.__qualname__}() returned what refers to its instance, which is not remembered: instances of {name} "
-            "have no __dict__ to hold it; add '__dict__' to its __slots__",
+            f"{self.__qualname__}() returned what refers to its instance, which is not remembered: {why}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -24,19 +24,21 @@ _LONGEST = 36_525 * 86_400
 """Seconds that a limiter's period has at most."""
 
 
-def _end(timeout: float | None) -> float:
-    return float("inf") if timeout is None else time.monotonic() + timeout
+def _end(timeout: float | timedelta | None) -> float:
+    return float("inf") if timeout is None else time.monotonic() + seconds_in("timeout", timeout)
 
 
 class SharedLock:
     """A lock; see `SharedCache.lock`. One object is used by one thread or task at a time."""
 
-    def __init__(self, cache: SharedSegment, name: object, ttl: float | timedelta, timeout: float | None) -> None:
+    def __init__(
+        self, cache: SharedSegment, name: object, ttl: float | timedelta, timeout: float | timedelta | None
+    ) -> None:
         self._cache, self._name, self._ttl, self._timeout = cache, name, ttl, timeout
         self._token: SharedToken | None = None
         self._process = os.getpid()
 
-    def acquire(self, timeout: float | None = -1) -> bool:
+    def acquire(self, timeout: float | timedelta | None = -1) -> bool:
         """Wait for the lock, for `timeout` seconds (None: for ever; by default, what `SharedCache.lock` was given).
 
         Returns:
@@ -54,7 +56,7 @@ class SharedLock:
             if self._token is not None or left <= 0:
                 return self._token is not None
 
-    async def aacquire(self, timeout: float | None = -1) -> bool:
+    async def aacquire(self, timeout: float | timedelta | None = -1) -> bool:
         """The same as `acquire`. Other tasks run while it waits."""
         self._refuse_twice()
         end = _end(self._timeout if timeout == -1 else timeout)
@@ -123,7 +125,7 @@ class SharedLimiter:
             raise ValueError(message)
         self._cache, self._name, self._limit, self._per = cache, name, limit, per
 
-    def acquire(self, timeout: float | None = None) -> bool:
+    def acquire(self, timeout: float | timedelta | None = None) -> bool:
         """Take a use, and wait for it for `timeout` seconds (None: for ever). Returns True if it was taken."""
         end = _end(timeout)
         while True:
@@ -134,7 +136,7 @@ class SharedLimiter:
                 return False
             time.sleep(wait)
 
-    async def aacquire(self, timeout: float | None = None) -> bool:
+    async def aacquire(self, timeout: float | timedelta | None = None) -> bool:
         """The same as `acquire`. Other tasks run while it waits."""
         end = _end(timeout)
         while True:

@@ -392,7 +392,7 @@ class SharedCache(SharedSegment):
         """
         return self._in_front().memoize(**options)
 
-    def lock(self, name: object, ttl: float | timedelta = 30.0, timeout: float | None = None) -> SharedLock:
+    def lock(self, name: object, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> SharedLock:
         """Return a lock which excludes other threads and processes.
 
         It is advisory: eviction, `clear` or a death inside the cache can free it, and so does `ttl`.

@@ -68,7 +68,6 @@ EXPECTED_FAILURES = {
     "test_full_api_compatibility.TestCacheDiskProperty.test_disk_store",
     "test_recipes_and_constants.TestDisk.test_disk_init",
     "test_recipes_and_constants.TestDisk.test_disk_store_bytes",
-    "test_recipes_and_constants.TestDisk.test_disk_store_string",
     "test_recipes_and_constants.TestJSONDisk.test_jsondisk_init",
     # The private `_get_shard` is called.
     "test_issue_73_deterministic_hashing.TestDeterministicShardAssignment.test_fanout_cache_shard_consistency",

@@ -391,3 +391,17 @@ def test_instances_without_room_for_attributes() -> None:
     gc.collect()
     assert dead() is None
     assert len(Slotted.listed.cache) == 0
+
+
+def test_a_method_of_a_metaclass_is_not_told_to_add_slots() -> None:
+    class Meta(type):
+        @memoize
+        def made(cls) -> list[Any]:
+            return [cls]
+
+    class Kind(metaclass=Meta):
+        pass
+
+    with pytest.warns(RuntimeWarning, match="that is the class .*Kind, which can hold no results") as told:
+        assert Kind.made() == [Kind]
+    assert "__slots__" not in str(told[0].message)

@@ -201,6 +201,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return False
 
+    @suggesting
     def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
         """As `Cache.incr`. None where others were writing all the time."""
         try:
@@ -208,6 +209,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
+    @suggesting
     def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
         """As `Cache.decr`. None where others were writing all the time."""
         try:
@@ -251,6 +253,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return _shaped(default, expire_time, tag)
 
+    @suggesting
     def delete(self, key: Any, retry: bool = False) -> bool:
         """As `Cache.delete`. False where others were writing all the time."""
         try:
@@ -366,6 +369,7 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
+    @suggesting
     def pull(
         self,
         prefix: str | None = None,
@@ -384,6 +388,7 @@ class FanoutCache(CacheMixin):
         """
         return self._end_of_queue("pull", prefix, default, side, expire_time, tag, retry)
 
+    @suggesting
     def peek(
         self,
         prefix: str | None = None,

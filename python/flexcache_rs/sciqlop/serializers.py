@@ -83,11 +83,12 @@ class MsgspecSerializer:
             from msgspec import msgpack
         except ImportError as error:
             raise ImportError("MsgspecSerializer needs the package msgspec: pip install msgspec") from error
-        self._msgpack = msgpack
+        self._msgpack: Any = msgpack
 
     def dumps(self, value: Any) -> bytes:
         """The MessagePack of an object."""
-        return self._msgpack.encode(value, enc_hook=self._extended)
+        data: bytes = self._msgpack.encode(value, enc_hook=self._extended)
+        return data
 
     def loads(self, data: bytes | memoryview) -> Any:
         """The object of a MessagePack."""

@@ -190,7 +190,8 @@ impl SessionStore {
             return Ok(());
         }
         execute(checkout.connection(), "BEGIN IMMEDIATE")?;
-        Ok(checkout.begin(&self.pool, Depth(0))?)
+        checkout.begin(&self.pool, Depth(0))?;
+        Ok(())
     }
 
     /// Commits this thread's transaction, or leaves what the inner one did to the outer one.

@@ -3,11 +3,12 @@
 use flexcache_disk::{Counted, Key, Number};
 use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt};
+use pyo3::types::{PyDict, PyFloat, PyInt};
 
 use super::arguments::OptionalArgument;
 use super::cache::DiskCache;
 use super::datum::integer;
+use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
 
 impl DiskCache {
@@ -73,7 +74,7 @@ impl DiskCache {
     /// >>> cache = Cache()
     /// >>> cache.incr("visits"), cache.incr("visits", 10)
     /// (1, 11)
-    #[pyo3(signature = (key, delta=OptionalArgument::Absent, default=OptionalArgument::Absent, retry=false))]
+    #[pyo3(signature = (key, delta=OptionalArgument::Absent, default=OptionalArgument::Absent, retry=false, **unknown))]
     #[pyo3(text_signature = "($self, /, key, delta=1, default=0, retry=False)")]
     fn incr<'py>(
         &self,
@@ -81,7 +82,9 @@ impl DiskCache {
         delta: OptionalArgument<'py>,
         default: OptionalArgument<'py>,
         retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        did_you_mean::refuse("incr", unknown, &["key", "delta", "default", "retry"])?;
         let py = key.py();
         self.add_up(key, &delta.or(|| integer(py, 1)), 1, &default.or(|| integer(py, 0)), retry)
     }
@@ -92,7 +95,7 @@ impl DiskCache {
     /// >>> cache = Cache()
     /// >>> cache.decr("left", default=10)
     /// 9
-    #[pyo3(signature = (key, delta=OptionalArgument::Absent, default=OptionalArgument::Absent, retry=false))]
+    #[pyo3(signature = (key, delta=OptionalArgument::Absent, default=OptionalArgument::Absent, retry=false, **unknown))]
     #[pyo3(text_signature = "($self, /, key, delta=1, default=0, retry=False)")]
     fn decr<'py>(
         &self,
@@ -100,7 +103,9 @@ impl DiskCache {
         delta: OptionalArgument<'py>,
         default: OptionalArgument<'py>,
         retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        did_you_mean::refuse("decr", unknown, &["key", "delta", "default", "retry"])?;
         let py = key.py();
         self.add_up(key, &delta.or(|| integer(py, 1)), -1, &default.or(|| integer(py, 0)), retry)
     }

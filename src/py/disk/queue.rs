@@ -131,7 +131,7 @@ impl DiskCache {
     /// >>> for job in "wash", "dry": _ = cache.push(job)
     /// >>> cache.pull(), cache.pull(), cache.pull()
     /// ((500000000000000, 'wash'), (500000000000001, 'dry'), (None, None))
-    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side=End(Side::Front), expire_time=false, tag=false, retry=false))]
+    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side=End(Side::Front), expire_time=false, tag=false, retry=false, **unknown))]
     #[pyo3(
         text_signature = "($self, /, prefix=None, default=(None, None), side='front', expire_time=False, \
                              tag=False, retry=False)"
@@ -145,7 +145,9 @@ impl DiskCache {
         expire_time: bool,
         tag: bool,
         retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        did_you_mean::refuse("pull", unknown, &["prefix", "default", "side", "expire_time", "tag", "retry"])?;
         self.end_of_queue(py, prefix, default, side, &WithDetails { expire_time, tag }, retry, true)
     }
 
@@ -160,7 +162,7 @@ impl DiskCache {
     /// >>> for job in "wash", "dry": _ = cache.push(job)
     /// >>> cache.peek(side="back")
     /// (500000000000001, 'dry')
-    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side=End(Side::Front), expire_time=false, tag=false, retry=false))]
+    #[pyo3(signature = (prefix=None, default=OptionalArgument::Absent, side=End(Side::Front), expire_time=false, tag=false, retry=false, **unknown))]
     #[pyo3(
         text_signature = "($self, /, prefix=None, default=(None, None), side='front', expire_time=False, \
                              tag=False, retry=False)"
@@ -174,7 +176,9 @@ impl DiskCache {
         expire_time: bool,
         tag: bool,
         retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        did_you_mean::refuse("peek", unknown, &["prefix", "default", "side", "expire_time", "tag", "retry"])?;
         self.end_of_queue(py, prefix, default, side, &WithDetails { expire_time, tag }, retry, false)
     }
 

@@ -9,11 +9,13 @@
 use flexcache_disk::{Entry, Key};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::arguments::WithDetails;
 use super::cache::DiskCache;
 use super::codec::native;
 use super::errors;
+use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
 
 impl DiskCache {
@@ -90,7 +92,8 @@ impl DiskCache {
     /// >>> cache["answer"] = 42
     /// >>> cache.get("answer"), cache.get("question", "what?"), cache.get("answer", expire_time=True)
     /// (42, 'what?', (42, None))
-    #[pyo3(signature = (key, default=None, read=false, expire_time=false, tag=false, retry=false))]
+    #[pyo3(signature = (key, default=None, read=false, expire_time=false, tag=false, retry=false, **unknown),
+        text_signature = "($self, /, key, default=None, read=False, expire_time=False, tag=False, retry=False)")]
     fn get<'py>(
         &self,
         py: Python<'py>,
@@ -100,7 +103,9 @@ impl DiskCache {
         expire_time: bool,
         tag: bool,
         retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        did_you_mean::refuse("get", unknown, &["key", "default", "read", "expire_time", "tag", "retry"])?;
         let wanted = WithDetails { expire_time, tag };
         match self.find(key, read, expire_time || tag, retry)? {
             Some((value, entry)) => wanted.shape(value, Some(&entry)),

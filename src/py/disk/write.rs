@@ -147,8 +147,14 @@ impl DiskCache {
     /// >>> cache["a"] = 1
     /// >>> cache.delete("a"), cache.delete("a")
     /// (True, False)
-    #[pyo3(signature = (key, retry=false))]
-    fn delete(&self, key: &Bound<'_, PyAny>, retry: bool) -> PyResult<bool> {
+    #[pyo3(signature = (key, retry=false, **unknown), text_signature = "($self, /, key, retry=False)")]
+    fn delete(
+        &self,
+        key: &Bound<'_, PyAny>,
+        retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<bool> {
+        did_you_mean::refuse("delete", unknown, &["key", "retry"])?;
         self.remove_key(key, retry)
     }
 
@@ -169,7 +175,8 @@ impl DiskCache {
     /// >>> cache["a"] = 1
     /// >>> cache.pop("a"), cache.pop("a", default="gone")
     /// (1, 'gone')
-    #[pyo3(signature = (key, default=None, expire_time=false, tag=false, retry=false))]
+    #[pyo3(signature = (key, default=None, expire_time=false, tag=false, retry=false, **unknown),
+        text_signature = "($self, /, key, default=None, expire_time=False, tag=False, retry=False)")]
     fn pop<'py>(
         &self,
         py: Python<'py>,
@@ -178,7 +185,9 @@ impl DiskCache {
         expire_time: bool,
         tag: bool,
         retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        did_you_mean::refuse("pop", unknown, &["key", "default", "expire_time", "tag", "retry"])?;
         let wanted = WithDetails { expire_time, tag };
         let (datum, raw) = self.encode_key(key)?;
         let key = Key { datum: datum.borrow()?, raw };

@@ -122,8 +122,14 @@ impl FlexCache {
     /// >>> cache["a"], cache["b"] = 1, 2
     /// >>> cache.peek("a"), cache.peek("c", 0), next(iter(cache))
     /// (1, 0, 'a')
-    #[pyo3(signature = (key, default=None))]
-    fn peek(&self, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+    #[pyo3(signature = (key, default=None, **unknown), text_signature = "($self, key, default=None)")]
+    fn peek(
+        &self,
+        key: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        did_you_mean::refuse("peek", unknown, &["key", "default"])?;
         Ok(self.peek_at(key.as_borrowed())?.or(default))
     }
 
@@ -150,8 +156,14 @@ impl FlexCache {
     /// >>> cache["a"] = 1
     /// >>> cache.pop("a"), cache.pop("a", None)
     /// (1, None)
-    #[pyo3(signature = (key, default=OrRaise::Raise), text_signature = "($self, key, default=...)")]
-    fn pop(&self, key: &Bound<'_, PyAny>, default: OrRaise) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (key, default=OrRaise::Raise, **unknown), text_signature = "($self, key, default=...)")]
+    fn pop(
+        &self,
+        key: &Bound<'_, PyAny>,
+        default: OrRaise,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        did_you_mean::refuse("pop", unknown, &["key", "default"])?;
         match (self.remove_and_return(key.as_borrowed())?, default) {
             (Some(value), _) => Ok(value),
             (None, OrRaise::Default(default)) => Ok(default),

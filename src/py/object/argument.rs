@@ -16,12 +16,14 @@ pub(crate) fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>
 /// An argument that is text.
 pub(crate) fn text(argument: &str, allowed: &str, value: &Borrowed<'_, '_, PyAny>) -> PyResult<PyBackedStr> {
     let text = value.cast::<PyString>().map_err(|_| wrong_type(argument, allowed, value))?;
-    text.extract::<PyBackedStr>().map_err(|error| match error.is_instance_of::<PyValueError>(value.py()) {
-        true => PyValueError::new_err(format!(
-            "{argument} must be text without lone surrogates, not {}",
-            shown(value)
-        )),
-        false => error,
+    text.extract::<PyBackedStr>().map_err(|error| {
+        if error.is_instance_of::<PyValueError>(value.py()) {
+            return PyValueError::new_err(format!(
+                "{argument} must be text without lone surrogates, not {}",
+                shown(value)
+            ));
+        }
+        error
     })
 }
 

@@ -8,9 +8,14 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict};
 
-/// What the module `time` holds, and its function `time` as it is when nobody has replaced it: the object, and the address
-/// of what it calls, which some libraries exchange.
-static TIME: PyOnceLock<(Py<PyDict>, Option<(Py<PyAny>, usize)>)> = PyOnceLock::new();
+/// Python's module `time`, as it is when nobody has replaced anything in it.
+struct TimeModule {
+    content: Py<PyDict>,
+    /// Its function `time`, and the address of what that calls, which some libraries exchange.
+    own: Option<(Py<PyAny>, usize)>,
+}
+
+static TIME: PyOnceLock<TimeModule> = PyOnceLock::new();
 
 /// The address of what a function written in C calls.
 fn address(function: &Bound<'_, PyAny>) -> usize {
@@ -23,7 +28,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     known(py).map(drop)
 }
 
-fn known(py: Python<'_>) -> PyResult<&(Py<PyDict>, Option<(Py<PyAny>, usize)>)> {
+fn known(py: Python<'_>) -> PyResult<&TimeModule> {
     TIME.get_or_try_init(py, || {
         let module = py.import("time")?;
         let time = module.getattr(pyo3::intern!(py, "time"))?;
@@ -31,17 +36,17 @@ fn known(py: Python<'_>) -> PyResult<&(Py<PyDict>, Option<(Py<PyAny>, usize)>)> 
             let address = address(&time);
             (time.unbind(), address)
         });
-        Ok((module.dict().unbind(), own))
+        Ok(TimeModule { content: module.dict().unbind(), own })
     })
 }
 
 /// Seconds since the epoch. Asked of the module each time, so that tests may replace it; where they
 /// have not, without calling it.
 pub(crate) fn now(py: Python<'_>) -> PyResult<f64> {
-    let (module, own) = known(py)?;
+    let TimeModule { content, own } = known(py)?;
     let name = pyo3::intern!(py, "time");
     let time =
-        module.bind(py).get_item(name)?.ok_or_else(|| PyAttributeError::new_err("time.time is gone"))?;
+        content.bind(py).get_item(name)?.ok_or_else(|| PyAttributeError::new_err("time.time is gone"))?;
     match (own, SystemTime::now().duration_since(UNIX_EPOCH)) {
         (Some((own, calls)), Ok(now)) if time.is(own) && address(&time) == *calls => Ok(now.as_secs_f64()),
         _ => time.call0()?.extract(),
