@@ -1,4 +1,4 @@
-"""Hooks raise in a thread with a small stack, before anybody has imported `logging`; `nested` evicts in the listener."""
+"""Hooks raise in a thread with a small stack, before anybody imported `logging`; `nested` evicts in the listener."""
 
 import sys
 import threading
