@@ -150,6 +150,17 @@ unsafe extern "C" fn open(
     unsafe {
         let original = ORIGINAL.load(Ordering::Acquire);
         let Some(open) = (*original).xOpen else { return ffi::SQLITE_CANTOPEN };
+        if on == On::Temporary && flags & ffi::SQLITE_OPEN_DELETEONCLOSE != 0 {
+            match ask(on, Call::Create) {
+                Verdict::Go => {}
+                Verdict::Exit => end_process(),
+                Verdict::Fail | Verdict::Full => {
+                    // SQLite closes a file that has methods.
+                    (*file).pMethods = ptr::null();
+                    return ffi::SQLITE_CANTOPEN;
+                }
+            }
+        }
         let code = open(original, name, file, flags, out);
         let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
         let names = names.get_or_insert_default();

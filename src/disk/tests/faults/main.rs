@@ -78,7 +78,7 @@ fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
         Journal::Truncate => kinds.push((On::Journal, Truncate)),
     }
     if name == "steps" {
-        kinds.extend([(Temporary, Write), (UnknownFile, Unlink)]);
+        kinds.extend([(Temporary, Create), (Temporary, Write), (UnknownFile, Unlink)]);
         kinds.extend([(Gates, Write), (Gates, Unlink)]);
     }
     kinds.into_iter().collect()
