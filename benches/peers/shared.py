@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -39,12 +40,14 @@ class Settings:
     load_rounds: int = 3
     lil_calls: int = 1_000
     lil_workers: tuple[int, ...] = (1, 5, 10, 20)
+    patience: float = 120.0
+    """Seconds after which a cache that is still being filled is left out of a row."""
     seed: int | None = None
 
     @classmethod
     def quick(cls, seed: int | None = None) -> Settings:
         """About a minute, for a first look."""
-        return cls(3, 0.01, (1_000, 10_000), (1, 2), 0.2, 1, 200, (1, 5), seed)
+        return cls(3, 0.01, (1_000, 10_000), (1, 2), 0.2, 1, 200, (1, 5), 3.0, seed)
 
 
 @dataclass
@@ -58,6 +61,22 @@ class Run:
     there: list[Contestant] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     servers: Servers = field(default_factory=Servers)
+    opened: list[Opened] = field(default_factory=list)
+
+    def open(self, contestant: Contestant, what: str) -> Opened:
+        """Opens a cache, which is removed at the end."""
+        opened = contestant.open(self.place(contestant, what))
+        self.opened.append(opened)
+        return opened
+
+    def end(self) -> None:
+        """Removes all caches, and ends the servers."""
+        for opened in self.opened:
+            # Whatever a library raises: another process may have removed it.
+            with suppress(Exception):
+                opened.remove()
+        self.servers.end()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def place(self, contestant: Contestant, what: str) -> Path:
         """A directory of its own; that of a server is always the same."""
@@ -73,9 +92,8 @@ def begin(run: Run) -> None:
     """Finds out which peers are there, and starts what they need."""
     for contestant in CONTESTANTS:
         try:
-            place = run.place(contestant, "first")
-            run.servers.start(contestant, place)
-            opened = contestant.open(place)
+            run.servers.start(contestant, run.place(contestant, "first"))
+            opened = run.open(contestant, "first")
             value = value_of(contestant, 20)
             opened.set("first", value)
             if opened.get("first") != value:
@@ -105,15 +123,13 @@ def _measure(run: Run, figures: dict[str, Figure], label: str, entries: int, siz
     opened: dict[str, Opened] = {}
     calls: dict[str, int] = {}
     for contestant in run.there:
-        cache = opened[contestant.name] = contestant.open(run.place(contestant, f"{entries}-{size}"))
+        cache = run.open(contestant, f"{entries}-{size}")
         began = perf_counter()
-        fill(cache, contestant, min(entries, 100), size)
-        slow = (perf_counter() - began) / min(entries, 100)
-        if slow * entries > 60:
-            run.say(f"{contestant.name} would take {slow * entries:.0f} s to fill with {entries:,}")
-            del opened[contestant.name]
+        if not fill(cache, contestant, entries, size, run.settings.patience):
+            run.say(f"{contestant.name} is left out: filling it took more than {run.settings.patience:.0f} s")
             continue
-        fill(cache, contestant, entries, size)
+        opened[contestant.name] = cache
+        slow = (perf_counter() - began) / entries
         calls[contestant.name] = max(20, min(2_000, int(run.settings.seconds_a_round / max(slow, 1e-7))))
     for number in range(run.settings.rounds + 1):
         turn = [contestant for contestant in run.there if contestant.name in opened]
@@ -207,7 +223,7 @@ def processes(run: Run) -> list[Figure]:
         )
         run.say(result.title)
         for contestant in run.there:
-            fill(contestant.open(run.place(contestant, "load")), contestant, 1_000, 20)
+            fill(run.open(contestant, "load"), contestant, 1_000, 20, run.settings.patience)
         for _ in range(run.settings.load_rounds):
             for contestant in run.random.sample(run.there, k=len(run.there)):
                 for workers in run.settings.workers:
@@ -287,8 +303,7 @@ def main(arguments: list[str]) -> None:
         figures = [made for name in chosen.only or FIGURES for made in FIGURES[name](run)]
         described = machine(run)
     finally:
-        run.servers.end()
-        shutil.rmtree(directory, ignore_errors=True)
+        run.end()
     names = [contestant.name for contestant in run.there]
     report = disk_report.as_markdown(
         described, figures, [*names, "dict"], title="The cache in shared memory, beside its peers", head=HEAD, ours=OURS

@@ -30,6 +30,8 @@ class Opened:
     delete: Callable[[str], Any]
     keep: Any = None
     """What must stay alive."""
+    remove: Callable[[], Any] = lambda: None
+    """Removes what would outlive the process and the directory."""
 
 
 @dataclass(frozen=True)
@@ -142,19 +144,28 @@ def _ultra_dict(directory: Path) -> Opened:
     entries = import_module("UltraDict").UltraDict(
         name=f"bench{abs(hash(str(directory)))}", shared_lock=True, full_dump_size=SIZE, buffer_size=SIZE // 4
     )
-    return Opened(entries.get, entries.__setitem__, lambda key: entries.pop(key, None), entries)
+    return Opened(entries.get, entries.__setitem__, lambda key: entries.pop(key, None), entries, entries.unlink)
 
 
 def _shared_memory_dict(directory: Path) -> Opened:
     os.environ["SHARED_MEMORY_USE_LOCK"] = "1"
     entries = import_module("shared_memory_dict").SharedMemoryDict(f"bench{directory.name}", SIZE // 16)
-    return Opened(entries.get, entries.__setitem__, lambda key: entries.pop(key, None), entries)
+    return Opened(entries.get, entries.__setitem__, lambda key: entries.pop(key, None), entries, entries.shm.unlink)
+
+
+def _serve_lilcache(directory: Path) -> subprocess.Popen[bytes]:
+    """The process that has the entries: the first one to call `init`, in a thread."""
+    program = "import lilcache, sys, time; lilcache.init('bench', sys.argv[1]); time.sleep(1e6)"
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program, str(directory)])
+    _until((directory / "bench.sock").exists)
+    return process
 
 
 def _lilcache(directory: Path) -> Opened:
     lilcache = import_module("lilcache")
     lilcache.init("bench", str(directory))
-    return Opened(lilcache.get, lilcache.set, lilcache.delete, lilcache)
+    # It has no delete.
+    return Opened(lilcache.get, lilcache.set, lilcache.pop, lilcache)
 
 
 def _until(condition: Callable[[], object]) -> None:
@@ -208,7 +219,7 @@ CONTESTANTS = (
     Contestant("diskcache", "diskcache", _diskcache),
     Contestant("UltraDict", "UltraDict", _ultra_dict),
     Contestant("shared-memory-dict", "shared-memory-dict", _shared_memory_dict),
-    Contestant("lilcache", "lilcache", _lilcache),
+    Contestant("lilcache", "lilcache", _lilcache, _serve_lilcache),
     Contestant("memcached", "pymemcache", _memcached, _serve_memcached, values="bytes"),
     Contestant("Redis", "redis", _redis, _serve_redis, values="bytes"),
     Contestant("Manager", "", _manager, _serve_manager),
@@ -230,10 +241,15 @@ def value_of(contestant: Contestant, size: int) -> Any:
     return b"v" * size if contestant.values == "bytes" else "v" * size
 
 
-def fill(opened: Opened, contestant: Contestant, entries: int, size: int) -> None:
-    """Stores so many entries."""
+def fill(opened: Opened, contestant: Contestant, entries: int, size: int, seconds: float) -> bool:
+    """Stores so many entries; False if that takes longer than so many seconds."""
+    value = value_of(contestant, size)
+    end = perf_counter() + seconds
     for number in range(entries):
-        opened.set(key_of(number), value_of(contestant, size))
+        opened.set(key_of(number), value)
+        if perf_counter() > end:
+            return False
+    return True
 
 
 def per_call(call: Callable[[str], Any], keys: list[str]) -> float:

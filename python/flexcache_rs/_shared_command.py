@@ -29,7 +29,7 @@ def add_to(
         description="Tools for the caches of flexcache_rs.shared that this user has under /dev/shm.",
     )
     listing = actions.add_parser("list", help="the caches, and which processes have them open", allow_abbrev=False)
-    listing.set_defaults(run=_list)
+    listing.set_defaults(run=_where_there_is_one(_list))
     listing.add_argument("--json", action="store_true", help="for programs")
     watching = actions.add_parser(
         "watch",
@@ -42,7 +42,7 @@ def add_to(
     watching.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two looks (1)")
     watching.add_argument("--count", type=_count, metavar="N", help="look so often, and end")
     watching.add_argument("--json", action="store_true", help="for programs: a line for each look")
-    watching.set_defaults(run=_watch)
+    watching.set_defaults(run=_where_there_is_one(_watch))
     for name, run, what in (
         ("stats", _stats, "the sums of a cache"),
         ("clear", _clear, "remove all entries, for all processes"),
@@ -50,9 +50,26 @@ def add_to(
     ):
         action = actions.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".", allow_abbrev=False)
         action.add_argument("name", metavar="NAME", help="a name, or the path of a file")
-        action.set_defaults(run=run)
+        action.set_defaults(run=_where_there_is_one(run))
         if name == "stats":
             action.add_argument("--json", action="store_true", help="for programs")
+
+
+def _where_there_is_one(
+    run: Callable[[argparse.Namespace], int],
+) -> Callable[[argparse.Namespace], int]:
+    """The action, which says so on a system that has no shared cache."""
+
+    def checked(options: argparse.Namespace) -> int:
+        try:
+            import flexcache_rs.shared as shared
+        except ImportError as error:
+            print(f"flexcache shared: {error}", file=sys.stderr)
+            return 1
+        del shared
+        return run(options)
+
+    return checked
 
 
 def _seconds(text: str) -> float:

@@ -24,20 +24,32 @@ pub(crate) struct Found<'a> {
 
 impl<'a> Held<'a> {
     /// The record of a key, expired ones and leases included.
+    #[inline]
     pub(crate) fn find(&self, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
         let tag = tag_of(key.hash);
-        for slot in self.stripe.slots(key.hash) {
-            let word = self.stripe.index[slot].load(Relaxed);
-            let (log, place) = named(word);
-            if word >> TAG_SHIFT != tag || place < self.stripe.place(head::TAIL + log) {
-                continue;
+        let [first, second] = self.stripe.buckets(key.hash);
+        let mut bucket = first;
+        loop {
+            let slots = self.stripe.index.get(bucket..).and_then(<[_]>::first_chunk::<WAYS>);
+            for (at, slot) in slots.ok_or(Fault::Damaged)?.iter().enumerate() {
+                let word = slot.load(Relaxed);
+                if word >> TAG_SHIFT != tag {
+                    continue;
+                }
+                let (log, place) = named(word);
+                if place < self.stripe.place(head::TAIL + log) {
+                    continue;
+                }
+                let record = self.record_at(log, place)?;
+                if record.hash() == key.hash && record.is_of(&key.key) {
+                    return Ok(Some(Found { slot: bucket + at, word, record }));
+                }
             }
-            let record = self.record_at(log, place)?;
-            if record.hash() == key.hash && record.is_of(&key.key) {
-                return Ok(Some(Found { slot, word, record }));
+            if bucket == second {
+                return Ok(None);
             }
+            bucket = second;
         }
-        Ok(None)
     }
 
     /// The record at a place that a slot names.

@@ -69,6 +69,7 @@ pub(crate) struct Held<'a> {
 
 impl<'a> Held<'a> {
     /// Takes over a mutex that was just acquired. The guard exists before anything is looked at or repaired.
+    #[inline(always)]
     pub(crate) fn new(
         stripe: Stripe<'a>,
         versions: &'a [AtomicU64],
@@ -97,7 +98,16 @@ impl<'a> Held<'a> {
     }
 
     /// Empties the stripe if the mutex's last owner died in it, and checks that its head makes sense.
+    #[inline(always)]
     pub(crate) fn recover(&mut self) -> Result<(), Fault> {
+        if self.must_mark || self.used(0).is_none() || self.used(1).is_none() {
+            return self.recover_stripe();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn recover_stripe(&mut self) -> Result<(), Fault> {
         if self.must_mark {
             self.reset()?;
             self.stripe.mutex().mark_consistent();
@@ -111,6 +121,7 @@ impl<'a> Held<'a> {
     }
 
     /// Releases the lock. Returns whether waiters are to be woken, and the version that was written.
+    #[inline(always)]
     pub(crate) fn finish(mut self) -> (bool, Option<u64>) {
         stall::at(Point::BeforeEven);
         let version = self.make_even();
@@ -140,6 +151,7 @@ impl<'a> Held<'a> {
     }
 
     /// The words in use between tail and head, `None` if the two make no sense.
+    #[inline]
     pub(crate) fn used(&self, log: usize) -> Option<usize> {
         let stripe = &self.stripe;
         let (tail, head) = (stripe.place(head::TAIL + log), stripe.place(head::HEAD + log));

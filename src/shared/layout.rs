@@ -238,10 +238,16 @@ impl Geometry {
         (hash >> 52) as usize & (self.stripes - 1)
     }
 
+    /// The version words of each stripe. Both numbers are powers of two, and a division would cost as much as a lookup.
+    #[inline(always)]
+    pub(crate) fn versions_each(&self) -> usize {
+        self.versions >> self.stripes.trailing_zeros()
+    }
+
     /// The version word of a hash, which is one of its stripe.
     #[inline(always)]
     pub(crate) fn version_of(&self, hash: u64) -> usize {
-        let each = self.versions / self.stripes;
+        let each = self.versions_each();
         self.stripe_of(hash) * each + ((hash >> 20) as usize & (each - 1))
     }
 }

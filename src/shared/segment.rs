@@ -157,7 +157,7 @@ impl Segment {
 
     /// The version words of a stripe's keys.
     fn versions(&self, number: usize) -> &[AtomicU64] {
-        let each = self.geometry.versions / self.geometry.stripes;
+        let each = self.geometry.versions_each();
         &self.words()[header::WORDS + number * each..][..each]
     }
 
@@ -179,7 +179,17 @@ impl Segment {
         (index < self.geometry.versions).then(|| &self.words()[header::WORDS + index])
     }
 
+    #[inline(always)]
     fn acquire(&self, number: usize, patience: Patience) -> Result<Acquired> {
+        match self.stripe(number).mutex().try_lock() {
+            Ok(acquired) => Ok(acquired),
+            Err(NotAcquired::Busy) => self.acquire_busy(number, patience),
+            Err(NotAcquired::Unusable) => Err(self.abandon()),
+        }
+    }
+
+    #[cold]
+    fn acquire_busy(&self, number: usize, patience: Patience) -> Result<Acquired> {
         let mutex = self.stripe(number).mutex();
         for _ in 0..SPINS {
             match mutex.try_lock() {
@@ -214,12 +224,14 @@ impl Segment {
         }
     }
 
+    #[cold]
     fn abandon(&self) -> Error {
         self.retire();
         Error::Retired
     }
 
     /// Acquires a stripe's lock, and repairs what a dead owner left.
+    #[inline(always)]
     pub(crate) fn hold<'a>(&'a self, number: usize, patience: Patience, now: &'a Now) -> Result<Held<'a>> {
         // The first time this reads a file, which must not happen under the lock.
         let this = Process::this();
@@ -244,6 +256,7 @@ impl Segment {
     }
 
     /// Releases a lock, and wakes waiters afterwards. Returns the version that was written.
+    #[inline(always)]
     pub(crate) fn release(&self, number: usize, held: Held<'_>) -> Option<u64> {
         let (wakes, version) = held.finish();
         if wakes {
@@ -254,6 +267,7 @@ impl Segment {
 
     /// Does something under the lock of a hash's stripe, and says under which version copies of what it wrote may be kept. What
     /// is damaged is emptied, and `act` is called again.
+    #[inline(always)]
     pub(crate) fn write<R>(
         &self,
         hash: u64,
@@ -282,23 +296,29 @@ impl Segment {
                         version.zip(generation).map(|(word, generation)| word.wrapping_add(generation));
                     return Ok((result, version));
                 }
-                Err(Fault::TooLarge(words)) => {
-                    self.release(number, held);
-                    return Err(Error::TooLarge { size: words * 8, limit: self.geometry.largest * 8 });
-                }
-                Err(Fault::Exhausted) => return Err(self.abandon()),
-                Err(Fault::Damaged) => {
-                    held.count(head::DAMAGED, 1);
-                    let is_second = held.load(head::DAMAGED) > 1;
-                    let is_reset = held.reset().is_ok();
-                    self.release(number, held);
-                    if is_second || !is_reset {
-                        return Err(self.abandon());
-                    }
-                }
+                Err(fault) => self.mend(number, held, fault)?,
             }
         }
         Err(Error::Damaged)
+    }
+
+    /// What follows from a fault, and the release. Returns where the call may be tried again.
+    #[cold]
+    fn mend(&self, number: usize, mut held: Held<'_>, fault: Fault) -> Result<()> {
+        match fault {
+            Fault::TooLarge(words) => {
+                self.release(number, held);
+                Err(Error::TooLarge { size: words * 8, limit: self.geometry.largest * 8 })
+            }
+            Fault::Exhausted => Err(self.abandon()),
+            Fault::Damaged => {
+                held.count(head::DAMAGED, 1);
+                let is_second = held.load(head::DAMAGED) > 1;
+                let is_reset = held.reset().is_ok();
+                self.release(number, held);
+                if is_second || !is_reset { Err(self.abandon()) } else { Ok(()) }
+            }
+        }
     }
 
     /// Looks for a key's value, without a lock, and has `make` make something of it. See [`Stripe::look`].

@@ -182,3 +182,28 @@ def test_watch_ends_on_ctrl_c(cache: SharedCache) -> None:
         program.send_signal(signal.SIGINT)
         _, errors = program.communicate(timeout=60)
     assert (program.returncode, errors) == (0, "")
+
+
+ELSEWHERE = """
+import sys
+from flexcache_rs import _core
+del _core.SharedSegment  # As it is built for other systems.
+import flexcache_rs
+from flexcache_rs.__main__ import main
+import flexcache_rs.prometheus, flexcache_rs.opentelemetry
+for module in "shared", "lilcache":
+    try:
+        __import__(f"flexcache_rs.{module}")
+    except ImportError as error:
+        print(error)
+print(main(["shared", "list"]), main(["shared", "watch"]), main(["shared", "stats", "name"]))
+"""
+
+
+def test_other_systems_say_so() -> None:
+    """What needs shared memory says what it needs; the rest of the package works."""
+    pytest.importorskip("prometheus_client")
+    pytest.importorskip("opentelemetry.sdk.metrics")
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "flexcache_rs.shared needs Linux on 64 bits\n" * 2 + "1 1 1\n"
+    assert done.stderr == "flexcache shared: flexcache_rs.shared needs Linux on 64 bits\n" * 3
