@@ -32,6 +32,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::memory::load_in_thread::{discard_loads_of, load, loads_in_progress};
     #[pymodule_export]
+    use crate::py::memory::near::NearCache;
+    #[pymodule_export]
     use crate::py::memory::options::{random, tuple_of_tags};
     #[pymodule_export]
     use crate::py::memory::pickle::restore;
@@ -69,6 +71,8 @@ mod _core {
     use crate::py::store::exception_copy::copy_of_exception;
     #[pymodule_export]
     use crate::py::store::loads::{CircularLoadError, LoadCancelled, LoadFailedElsewhere};
+    #[pymodule_export]
+    use crate::py::store::push_tracker::TrackerHandle;
     #[cfg(feature = "negative-controls")]
     #[pymodule_export]
     use crate::py::testing::_panic_in_background;
@@ -82,6 +86,7 @@ mod _core {
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
         crate::py::memory::fast::install(module.py())?;
+        crate::py::memory::near::install(module.py())?;
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         crate::py::shared::install(module.py())?;
         crate::py::memoize::memoized::install(module.py())?;

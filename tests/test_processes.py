@@ -82,6 +82,15 @@ def test_a_subinterpreter_is_refused() -> None:
         assert "refused" in done.stdout
 
 
+@pytest.mark.parametrize("depth", ["once", "nested"])
+@pytest.mark.parametrize("kibibytes", [64, 128, 256])
+def test_a_hook_raises_in_a_small_stack(kibibytes: int, depth: str) -> None:
+    """Another thread writes to the log where this one's stack has no room for it."""
+    done = run("hook_raises_in_a_small_stack.py", str(kibibytes << 10), depth)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True"), done.stderr
+
+
 @pytest.mark.parametrize("way", ["clear", "del"])
 def test_a_long_chain_of_caches(way: str) -> None:
     """Caches in caches, thirty thousand deep, go without exhausting the stack."""

@@ -72,31 +72,35 @@ def as_markdown(
     figures: Sequence[Figure],
     names: Sequence[str],
     drawn: Sequence[tuple[str, str]] = (),
+    *,
+    title: str = "Caches on disk, beside their peers",
+    head: str = HEAD,
+    ours: str = OURS,
 ) -> str:
     """The whole report. `drawn` are (file name, description)."""
-    lines = ["# Caches on disk, beside their peers", "", HEAD, ""]
+    lines = [f"# {title}", "", head, ""]
     lines += [*_table(["", ""], [[name, text] for name, text in described.items()], "ll"), ""]
     for file, description in drawn:
         lines += [f"![{description}]({file})", ""]
     for figure in figures:
-        lines += [f"## {figure.title}", "", figure.text, "", *_rows(figure, names), ""]
+        lines += [f"## {figure.title}", "", figure.text, "", *_rows(figure, names, ours), ""]
         for remark in figure.remarks:
             lines += [remark, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _rows(figure: Figure, names: Sequence[str]) -> list[str]:
+def _rows(figure: Figure, names: Sequence[str], ours: str) -> list[str]:
     there = [name for name in names if any(name in row for row in figure.rows.values())]
-    others = [name for name in there if figure.compared and name != OURS and OURS in there]
+    others = [name for name in there if figure.compared and name != ours and ours in there]
     heads = [
         figure.unit,
-        *(f"**{name}**" if name == OURS else name for name in there),
+        *(f"**{name}**" if name == ours else name for name in there),
         *(f"× {name}" for name in others),
     ]
     rows: list[list[str]] = []
     for condition, row in figure.rows.items():
         cells = [_shown(figure, row[name]) if name in row else "–" for name in there]
-        times = [figure.times(condition, OURS, name) for name in others]
+        times = [figure.times(condition, ours, name) for name in others]
         rows.append([condition, *cells, *("–" if ratio is None else report.number(ratio) for ratio in times)])
     return _table(heads, rows, "l" + "r" * (len(heads) - 1))
 

@@ -1,14 +1,14 @@
-"""What is measured of every cache that has a name, for Prometheus and OpenTelemetry alike."""
+"""What is measured of caches, for Prometheus and OpenTelemetry alike."""
 
 from __future__ import annotations
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexcache_rs._registry import caches
+from flexcache_rs._registry import caches, shared_caches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Metric(NamedTuple):
@@ -20,6 +20,8 @@ class Metric(NamedTuple):
     """Whether it only grows."""
     of: Callable[[Any], float]
     """What it is of a cache."""
+    among: Callable[[], Mapping[str, Any]] = caches
+    """Which caches have it, by name."""
 
 
 def _counter(name: str, about: str) -> Metric:
@@ -28,6 +30,15 @@ def _counter(name: str, about: str) -> Metric:
         return count
 
     return Metric(name, about, True, of)
+
+
+def _shared(name: str, about: str, counts: bool, field: str) -> Metric:
+    def of(cache: Any) -> float:
+        count: int = getattr(cache.stats(), field)
+        return count
+
+    # Names of their own: each process reports the sums of all, which must not be added up.
+    return Metric(f"shared_{name}", f"{about} By all processes together.", counts, of, shared_caches)
 
 
 METRICS = (
@@ -44,10 +55,18 @@ METRICS = (
     Metric("size", "The sum of the sizes of all entries.", False, attrgetter("bytes")),
     Metric("max_items", "The largest number of entries, 0 for no limit.", False, attrgetter("max_items")),
     Metric("max_size", "The largest sum of sizes, 0 for no limit.", False, attrgetter("max_bytes")),
+    _shared("hits", "Lookups that found a value.", True, "hits"),
+    _shared("misses", "Lookups that found none.", True, "misses"),
+    _shared("evictions", "Entries that made room for others.", True, "evicted"),
+    _shared("crowded", "Entries for which the index had no place.", True, "crowded"),
+    _shared("resets", "Parts that were emptied after a death or because of damage.", True, "resets"),
+    _shared("items", "Entries stored.", False, "entries"),
+    _shared("size", "Bytes that entries take.", False, "live_bytes"),
+    _shared("max_size", "Bytes that entries can take.", False, "capacity"),
 )
 
 
 def readings(metric: Metric) -> Iterator[tuple[str, float]]:
     """The metric of each cache, by the cache's name."""
-    for name, cache in caches().items():
+    for name, cache in metric.among().items():
         yield name, metric.of(cache)

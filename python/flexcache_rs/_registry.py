@@ -38,3 +38,19 @@ def caches() -> dict[str, _core.FlexCache[Any, Any]]:
     """
     found = [(name, reference()) for name, reference in list(_named.values())]
     return {name: cache for name, cache in found if cache is not None}
+
+
+# The caches in shared memory, likewise.
+_shared: dict[int, ref[Any]] = {}
+
+
+def register_shared(cache: Any) -> None:
+    """Makes a `SharedCache` known, which has a name."""
+    number = next(_numbers)
+    _shared[number] = ref(cache, lambda _: _shared.pop(number, None))
+
+
+def shared_caches() -> dict[str, Any]:
+    """Every `SharedCache` that this process has open, by name."""
+    found = [reference() for reference in list(_shared.values())]
+    return {cache.name: cache for cache in found if cache is not None and not cache.closed}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._command_group import add_group
+from flexcache_rs._shared_files import directory, files, name_of, processes_of
 from flexcache_rs._terminal import bytes_shown
 
 if TYPE_CHECKING:
@@ -29,6 +29,18 @@ def add_to(
     listing = actions.add_parser("list", help="the caches, and which processes have them open", allow_abbrev=False)
     listing.set_defaults(run=_list)
     listing.add_argument("--json", action="store_true", help="for programs")
+    watching = actions.add_parser(
+        "watch",
+        help="what happens in the caches, over and over, until Ctrl-C",
+        description="Show what happens in the caches, over and over, until Ctrl-C. A process adds its hits and misses "
+        "to the sums after 256 of a kind, and when it closes the cache.",
+        allow_abbrev=False,
+    )
+    watching.add_argument("name", metavar="NAME", nargs="?", help="one cache alone")
+    watching.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two looks (1)")
+    watching.add_argument("--count", type=_count, metavar="N", help="look so often, and end")
+    watching.add_argument("--json", action="store_true", help="for programs: a line for each look")
+    watching.set_defaults(run=_watch)
     for name, run, what in (
         ("stats", _stats, "the sums of a cache"),
         ("clear", _clear, "remove all entries, for all processes"),
@@ -41,43 +53,33 @@ def add_to(
             action.add_argument("--json", action="store_true", help="for programs")
 
 
-def _directory() -> Path:
-    return Path("/dev/shm") / f"flexcache-rs-{os.geteuid()}"
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 86400:
+        message = f"must be from 0 to 86400 seconds, not {text}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
 
 
-def _files() -> list[Path]:
-    directory = _directory()
-    return sorted(path for path in directory.iterdir() if path.is_file()) if directory.is_dir() else []
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        message = f"must be at least 1, not {text}"
+        raise argparse.ArgumentTypeError(message)
+    return count
 
 
-def _name_of(path: Path) -> str:
-    """The name that a file stands for: layout and namespace follow it."""
-    parts = path.name.rsplit(".", 2)
-    return parts[0] if len(parts) == 3 else path.name
+def _watch(options: argparse.Namespace) -> int:
+    from flexcache_rs._shared_watch import watch
 
-
-def _processes_of(path: Path) -> list[int]:
-    """The processes that map a file, as far as this user may know."""
-    status = path.stat()
-    # Not by its path: a file that was made without a name has none in the list of its creator.
-    mapped = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
-    found: list[int] = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                maps = (process / "maps").read_text("utf-8", "replace")
-            except OSError:
-                continue  # It is another user's, or gone.
-            if any(line.split(maxsplit=5)[3:5] == mapped for line in maps.splitlines()):
-                found.append(int(process.name))
-    return sorted(found)
+    return watch(options)
 
 
 def _described() -> Iterator[dict[str, Any]]:
     from flexcache_rs.shared import SharedCache
 
-    for path in _files():
-        content: dict[str, Any] = {"name": _name_of(path), "path": str(path), "processes": _processes_of(path)}
+    for path in files():
+        content: dict[str, Any] = {"name": name_of(path), "path": str(path), "processes": processes_of(path)}
         try:
             with SharedCache(path) as cache:
                 content["stats"] = cache.stats()._asdict()
@@ -103,13 +105,13 @@ def _list(options: argparse.Namespace) -> int:
             f"processes: {processes}"
         )
     if not found:
-        print(f"no caches in {_directory()}")
+        print(f"no caches in {directory()}")
     return 0
 
 
 def _path_of(name: str) -> Path | None:
     """The file of a name. A missing one is said to be so: opening it would create it."""
-    paths = [Path(name)] if "/" in name else [path for path in _files() if _name_of(path) == name]
+    paths = [Path(name)] if "/" in name else [path for path in files() if name_of(path) == name]
     if not paths or not paths[0].exists():
         print(f"flexcache shared: there is no cache {name!r}; see `flexcache shared list`", file=sys.stderr)
         return None

@@ -1,5 +1,8 @@
 """Statistics of all caches that have a name, as OpenTelemetry metrics.
 
+Those of each `SharedCache` that this process has open are called flexcache.shared_hits and so on. They are sums over
+all processes, so do not add up what several of them report.
+
 Needs the package opentelemetry-api: `pip install 'flexcache-rs[opentelemetry]'`.
 
 >>> from opentelemetry.sdk.metrics import MeterProvider

@@ -1,5 +1,8 @@
 """Statistics of all caches that have a name, for Prometheus.
 
+Those of each `SharedCache` that this process has open are called flexcache_shared_hits_total and so on. They are sums
+over all processes, so do not add up what several of them report.
+
 Needs the package prometheus-client: `pip install 'flexcache-rs[prometheus]'`.
 
 >>> from prometheus_client import CollectorRegistry, generate_latest

@@ -17,6 +17,7 @@ from asyncio import to_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flexcache_rs import FlexCache
+from flexcache_rs._registry import register_shared
 from flexcache_rs._suggest import suggesting
 
 try:
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs._shared_django import DjangoCache
     from flexcache_rs._shared_locks import SharedLimiter, SharedLock
     from flexcache_rs.disk.serializers import Serializer
 
-__all__ = ["SharedCache", "SharedStats"]
+__all__ = ["DjangoCache", "SharedCache", "SharedStats"]
 
 _T = TypeVar("_T")
 _MISSING: Any = object()
@@ -43,6 +45,10 @@ _MISSING: Any = object()
 class SharedStats(NamedTuple):
     """Sums over a cache, by all processes, since it was created."""
 
+    hits: int
+    """Reads that found a value. Another process adds its own after 256 of them, and when it closes the cache."""
+    misses: int
+    """Reads that found none, counted likewise."""
     entries: int
     """Entries, those included that have expired and were not met yet."""
     bytes: int
@@ -142,6 +148,9 @@ class SharedCache(SharedSegment):
             "serializer": serializer,
         }
         self._front: FlexCache[Any, Any] | None = None
+        self.name: str = place
+        """What it was opened by, in this process or in the one that pickled it."""
+        register_shared(self)
 
     def _in_front(self) -> FlexCache[Any, Any]:
         """What computes: a cache in memory with next to nothing in it."""
@@ -165,7 +174,7 @@ class SharedCache(SharedSegment):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the path: another process that unpickles it shares the entries."""
-        return _reopen, (type(self), str(self.path), self._options)
+        return _reopen, (type(self), str(self.path), self._options, self.name)
 
     @overload
     def pop(self, key: object) -> Any: ...
@@ -339,7 +348,7 @@ class SharedCache(SharedSegment):
         ...     _ = cache.unlink()
         computed computed
         """
-        found: Any = self.get(key, _MISSING)
+        found: Any = self._find(key, _MISSING)
         if found is _MISSING:
             found = self._in_front().get_or_set(key, factory, ttl, tags)
         value: _T = found
@@ -353,7 +362,7 @@ class SharedCache(SharedSegment):
         tags: Iterable[str] | None = None,
     ) -> _T:
         """The same as `get_or_set`; `factory` may be a coroutine function. Other tasks run while it waits."""
-        found: Any = self.get(key, _MISSING)
+        found: Any = self._find(key, _MISSING)
         if found is _MISSING:
             found = await self._in_front().aget_or_set(key, factory, ttl, tags)
         value: _T = found
@@ -516,5 +525,16 @@ class SharedCache(SharedSegment):
         return SharedStats(**self._stats())
 
 
-def _reopen(class_: type[SharedCache], path: str, options: dict[str, Any]) -> SharedCache:
-    return class_(path, **options)
+def _reopen(class_: type[SharedCache], path: str, options: dict[str, Any], name: str) -> SharedCache:
+    cache = class_(path, **options)
+    cache.name = name
+    return cache
+
+
+def __getattr__(name: str) -> object:
+    """What needs Django is imported when asked for."""
+    if name == "DjangoCache":
+        from flexcache_rs._shared_django import DjangoCache
+
+        return DjangoCache
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -84,7 +84,8 @@ impl<T> Arena<T> {
         let before = self.contiguous + (self.tail.len() - 1) * PIECE;
         let piece = self.tail.last_mut().ok_or(OutOfMemory)?;
         if piece.len() == piece.capacity() {
-            let wanted = grown(piece.capacity(), piece.len() + 1, PIECE);
+            // As many as there are already, so that only the pieces of small stores are ever copied.
+            let wanted = grown(piece.capacity(), before + piece.len() + 1, PIECE);
             piece.try_reserve_exact(wanted - piece.len())?;
         }
         piece.push(Place::Vacant(Slot::NIL));

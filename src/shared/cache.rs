@@ -125,8 +125,7 @@ impl SharedCache {
         self.with(patience, |segment, number| {
             let key = segment.hashed(key);
             let (result, version) = segment.write(key.hash, patience, |held| act(held, &key))?;
-            let stamp = version.map(|version| Stamp { segment: number, hash: key.hash, version });
-            Ok(Written { result, stamp })
+            Ok(Written { result, stamp: Self::stamp(number, key.hash, version) })
         })
     }
 
@@ -180,11 +179,13 @@ impl SharedCache {
         self.with(patience, |segment, number| {
             let hash = segment.hashed(key).hash;
             let word = segment.version(hash);
+            let generation = segment.steady_generation();
             let before = word.load(Acquire);
             let read = segment.read(key, &mut make)?;
             fence(Acquire);
             let is_steady = before & 1 == 0 && word.load(Relaxed) == before && !segment.is_retired();
-            let stamp = is_steady.then_some(Stamp { segment: number, hash, version: before });
+            let version = generation.filter(|_| is_steady).map(|generation| before.wrapping_add(generation));
+            let stamp = Self::stamp(number, hash, version);
             Ok((read.map(|(result, seen)| (result, seen.deadline)), stamp))
         })
     }
@@ -196,7 +197,7 @@ impl SharedCache {
         let link = self.link();
         link.number == stamp.segment
             && !link.segment.is_retired()
-            && link.segment.version(stamp.hash).load(Acquire) == stamp.version
+            && link.segment.version_now(stamp.hash) == stamp.version
     }
 
     /// The stamp of what is read of a key after this. There is none while the key is being written.
@@ -207,8 +208,11 @@ impl SharedCache {
     pub fn stamp_of(&self, key: Key<'_>, patience: Patience) -> Result<Option<Stamp>> {
         self.with(patience, |segment, number| {
             let hash = segment.hashed(key).hash;
-            let version = segment.version(hash).load(Acquire);
-            Ok((version & 1 == 0).then_some(Stamp { segment: number, hash, version }))
+            let generation = segment.steady_generation();
+            let word = segment.version(hash).load(Acquire);
+            let version =
+                generation.filter(|_| word & 1 == 0).map(|generation| word.wrapping_add(generation));
+            Ok(Self::stamp(number, hash, version))
         })
     }
 
@@ -223,7 +227,8 @@ impl SharedCache {
         };
         segment == link.number + 1
             && !link.segment.is_retired()
-            && version.load(Acquire) & STAMPED == bits >> VERSION_SHIFT & STAMPED
+            && version.load(Acquire).wrapping_add(link.segment.generation().load(Acquire)) & STAMPED
+                == bits >> VERSION_SHIFT & STAMPED
     }
 
     /// A stamp as a number, which is not 0: the word's index, 40 bits of the version, the segment. `None` where it does not
@@ -281,7 +286,7 @@ impl SharedCache {
                     return Ok(Put::Refused);
                 }
                 if let Some(token) = condition.lease
-                    && !held.is_leased_as(&key, token.words)?
+                    && !held.is_leased_as(&key, token.words, &token.tags)?
                 {
                     return Ok(Put::Refused);
                 }
@@ -291,10 +296,7 @@ impl SharedCache {
                 let replaces = entry.with_content(|content| held.store(&key, content))?;
                 Ok(if replaces { Put::Replaced } else { Put::Inserted })
             })?;
-            // A tag may have been evicted since its version was taken. If that is not seen here, the eviction has yet to
-            // move the version word.
-            let holds = entry.tags.iter().all(|&tag| lookup::is_current(tag, segment.tags()));
-            Ok(Written { result, stamp: Self::stamp(number, key.hash, version.filter(|_| holds)) })
+            Ok(Written { result, stamp: Self::stamp_of_entry(segment, number, key.hash, entry, version) })
         })
     }
 
@@ -329,13 +331,10 @@ impl SharedCache {
                 return Ok(Written { result: false, stamp: None });
             }
             let key = segment.hashed(key);
-            let (result, stamp) = segment.write(key.hash, patience, |held| {
+            let (result, written) = segment.write(key.hash, patience, |held| {
                 entry.with_content(|content| held.replace_seen(&key, &version.seen, content))
             })?;
-            Ok(Written {
-                result,
-                stamp: stamp.map(|version| Stamp { segment: number, hash: key.hash, version }),
-            })
+            Ok(Written { result, stamp: Self::stamp_of_entry(segment, number, key.hash, entry, written) })
         })
     }
 
@@ -396,6 +395,21 @@ impl SharedCache {
     ) -> Result<Written<i64>> {
         let written = self.write(key, patience, |held, key| held.increment(key, by, initial, deadline))?;
         Ok(Written { result: counted(written.result)?, stamp: written.stamp })
+    }
+
+    /// Adds to a key's integer, and returns the sum; `None` for a key without a live value, which stays so.
+    ///
+    /// # Errors
+    ///
+    /// As `increment`.
+    pub fn increment_present(
+        &self,
+        key: Key<'_>,
+        by: i64,
+        patience: Patience,
+    ) -> Result<Written<Option<i64>>> {
+        let written = self.write(key, patience, |held, key| held.increment_present(key, by))?;
+        Ok(Written { result: written.result.map(counted).transpose()?, stamp: written.stamp })
     }
 
     /// Takes one of `limit` uses in each `period` under a key, for all processes. Returns zero if it was taken, or how
@@ -535,6 +549,19 @@ impl SharedCache {
         act: impl FnMut(&Segment, usize) -> Result<R>,
     ) -> Result<R> {
         self.with(patience, act)
+    }
+
+    /// The stamp of an entry that was just stored. A tag of it may have been evicted since its version was taken: if that is
+    /// not seen here, the eviction has yet to move the generation.
+    pub(crate) fn stamp_of_entry(
+        segment: &Segment,
+        number: usize,
+        hash: u64,
+        entry: &Entry<'_>,
+        version: Option<u64>,
+    ) -> Option<Stamp> {
+        let holds = entry.tags.iter().all(|&tag| lookup::is_current(tag, segment.tags()));
+        Self::stamp(number, hash, version.filter(|_| holds))
     }
 
     pub(crate) fn stamp(segment: usize, hash: u64, version: Option<u64>) -> Option<Stamp> {

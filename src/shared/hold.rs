@@ -248,14 +248,6 @@ impl<'a> Held<'a> {
         Some(even)
     }
 
-    /// Moves the version words of all keys, on behalf of something that is no word of a record: copies elsewhere are no
-    /// longer current. Whatever they depend on was stored before.
-    pub(crate) fn move_versions(&mut self) {
-        for word in self.stripe.versions {
-            word.store(next_even(word.load(Relaxed)), Release);
-        }
-    }
-
     /// Whether no version word is odd on behalf of this call.
     pub(crate) fn is_untouched(&self) -> bool {
         self.odd.is_none()
@@ -309,7 +301,7 @@ impl<'a> Held<'a> {
 }
 
 /// The next even number.
-fn next_even(version: u64) -> u64 {
+pub(crate) fn next_even(version: u64) -> u64 {
     (version | 1).wrapping_add(1)
 }
 

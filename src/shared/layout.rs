@@ -1,7 +1,7 @@
 //! Where everything lies in the file, in words of eight bytes, little endian.
 //!
 //! ```text
-//! header         512 words   what the file is; the retired flag; sums of hits and misses
+//! header         512 words   what the file is; the retired flag and the generation; sums of hits and misses
 //! version words  65,536      one for the keys of some hashes: odd while one of them is written
 //! tag words      4,096       a tag's version, by the tag's hash
 //! stripe         repeated, each filled up to a page
@@ -32,7 +32,7 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"flexshm\x01");
 
 /// The layout's number; the size of a mutex and the C library's name are part of it.
 pub(crate) const LAYOUT: u64 =
-    1 | (mutex::WORDS as u64) << 16 | if cfg!(target_env = "musl") { 1 << 24 } else { 0 };
+    2 | (mutex::WORDS as u64) << 16 | if cfg!(target_env = "musl") { 1 << 24 } else { 0 };
 
 /// The words of a page.
 pub(crate) const PAGE: usize = 512;
@@ -53,8 +53,11 @@ pub(crate) mod header {
     pub(crate) const NAMESPACE: usize = 11;
     /// The hash of all words before it.
     pub(crate) const CHECK: usize = 12;
-    /// 1 once the file is to be left. On a line that is otherwise never written.
+    /// 1 once the file is to be left. On a line that is seldom written.
     pub(crate) const RETIRED: usize = 16;
+    /// A part of every stamp, which moves when a tag is evicted, and is odd meanwhile. Only the holder of the first stripe's
+    /// lock writes it. On the same line, as the two are looked at together.
+    pub(crate) const GENERATION: usize = 17;
     pub(crate) const HITS: usize = 24;
     pub(crate) const MISSES: usize = 25;
     /// Evictions of tags.

@@ -1,7 +1,7 @@
 //! Leases: one process computes a key's value, and the others wait for it.
 //!
-//! A lease is a record under the key itself, so a write to the key, a `clear` or a reset ends it, and what was computed
-//! from older data is not stored. An owner that died or overran its deadline is replaced. A lease that is evicted costs one
+//! A lease is a record under the key itself, so a write to the key, a `clear` or a reset ends it, as does the eviction of one
+//! of its tags, and what was computed from older data is not stored. An owner that died or overran its deadline is replaced. A lease that is evicted costs one
 //! more computation, never a wrong value.
 
 use std::sync::atomic::Ordering::Acquire;
@@ -20,10 +20,12 @@ use crate::terms::{Entry, Written};
 use crate::write::Leasing;
 
 /// Says that a lease is the caller's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     pub(crate) segment: usize,
     pub(crate) words: [u64; 2],
+    /// The lease's own, which need not be those of a value beside which it stands.
+    pub(crate) tags: Box<[Tag]>,
 }
 
 impl Token {
@@ -43,12 +45,13 @@ pub struct LeaseTerms<'a> {
     pub refresh: bool,
     /// From whoever has it.
     pub seizes: bool,
-    /// The eviction of one of them ends the lease, unless it stands beside a value, which has tags of its own.
+    /// The eviction of one of them ends the lease. Where it stands beside a value, which has tags of its own, only those end it
+    /// for others at once; for its owner both do.
     pub tags: &'a [Tag],
 }
 
 /// What became of asking for a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lease {
     /// The key has a live value.
     Value,
@@ -118,7 +121,11 @@ impl SharedCache {
                 match leasing {
                     Leasing::Value => return Ok(Lease::Value),
                     Leasing::Got { number: lease } => {
-                        return Ok(Lease::Got(Token { segment: number, words: [this, lease] }));
+                        return Ok(Lease::Got(Token {
+                            segment: number,
+                            words: [this, lease],
+                            tags: tags.into(),
+                        }));
                     }
                     Leasing::Taken { owner, number: lease, deadline } => {
                         let process = Process::from_word(owner);
@@ -141,7 +148,7 @@ impl SharedCache {
     }
 
     /// Stores the value for which a lease was taken, if the lease still holds: nobody has written to the key, cleared the
-    /// cache or taken the lease over. A deadline that has passed does not matter by itself. Returns whether it was stored.
+    /// cache, evicted a tag of the lease or taken it over. A deadline that has passed does not matter by itself. Returns whether it was stored.
     ///
     /// # Errors
     ///
@@ -160,9 +167,9 @@ impl SharedCache {
             }
             let key = segment.hashed(key);
             let (result, version) = segment.write(key.hash, patience, |held| {
-                entry.with_content(|content| held.fill(&key, token.words, content))
+                entry.with_content(|content| held.fill(&key, token.words, &token.tags, content))
             })?;
-            Ok(Written { result, stamp: Self::stamp(number, key.hash, version) })
+            Ok(Written { result, stamp: Self::stamp_of_entry(segment, number, key.hash, entry, version) })
         })
     }
 
@@ -198,11 +205,14 @@ impl SharedCache {
             let key = segment.hashed(key);
             let deadline = time
                 .map(|time| clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
-            Ok(segment.write(key.hash, patience, |held| held.set_lease(&key, token.words, deadline))?.0)
+            Ok(segment
+                .write(key.hash, patience, |held| held.set_lease(&key, token.words, &token.tags, deadline))?
+                .0)
         })
     }
 
-    /// Whether a lease is still the caller's: nobody has written to the key, cleared the cache or taken the lease over.
+    /// Whether a lease is still the caller's: nobody has written to the key, cleared the cache, evicted a tag of the lease or
+    /// taken it over.
     ///
     /// # Errors
     ///
@@ -211,7 +221,9 @@ impl SharedCache {
         self.segment_with(patience, |segment, number| {
             let key = segment.hashed(key);
             Ok(number == token.segment
-                && segment.write(key.hash, patience, |held| held.is_leased_as(&key, token.words))?.0)
+                && segment
+                    .write(key.hash, patience, |held| held.is_leased_as(&key, token.words, &token.tags))?
+                    .0)
         })
     }
 

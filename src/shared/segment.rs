@@ -10,7 +10,7 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 use crate::clock::{self, Now};
 use crate::error::{Error, Result};
 use crate::futex;
-use crate::hold::{Fault, Held};
+use crate::hold::{Fault, Held, next_even};
 use crate::layout::{Geometry, TAGS, head, header};
 use crate::lookup::{Looked, Seen};
 use crate::mapping::Mapping;
@@ -104,6 +104,30 @@ impl Segment {
         self.words()[header::RETIRED].store(1, Release);
     }
 
+    /// The word that moves when a tag is evicted, and is odd meanwhile.
+    #[inline(always)]
+    pub(crate) fn generation(&self) -> &AtomicU64 {
+        &self.words()[header::GENERATION]
+    }
+
+    /// The generation, unless a tag is being evicted at the moment.
+    #[inline]
+    pub(crate) fn steady_generation(&self) -> Option<u64> {
+        let generation = self.generation().load(Acquire);
+        if generation & 1 == 0 { Some(generation) } else { self.mended_generation() }
+    }
+
+    /// The same where it was odd, perhaps because a process died meanwhile.
+    #[cold]
+    fn mended_generation(&self) -> Option<u64> {
+        let now = Now::default();
+        if let Ok(held) = self.hold(0, Patience::Try, &now) {
+            self.release(0, held);
+        }
+        let generation = self.generation().load(Acquire);
+        (generation & 1 == 0).then_some(generation)
+    }
+
     /// The versions of tags.
     #[inline(always)]
     pub(crate) fn tags(&self) -> &[AtomicU64] {
@@ -124,6 +148,12 @@ impl Segment {
     #[inline(always)]
     pub(crate) fn version(&self, hash: u64) -> &AtomicU64 {
         &self.words()[header::WORDS + self.geometry.version_of(hash)]
+    }
+
+    /// The version of a hash's copies: its word and the generation. Both only grow, so a sum is the same as long as both are.
+    #[inline(always)]
+    pub(crate) fn version_now(&self, hash: u64) -> u64 {
+        self.version(hash).load(Acquire).wrapping_add(self.generation().load(Acquire))
     }
 
     /// The version word with this index.
@@ -184,10 +214,15 @@ impl Segment {
             held.abort();
             return Err(Error::Retired);
         }
-        match held.recover() {
-            Ok(()) => Ok(held),
-            Err(_) => Err(self.abandon()),
+        if held.recover().is_err() {
+            return Err(self.abandon());
         }
+        let generation = self.generation().load(Relaxed);
+        if number == 0 && generation & 1 == 1 {
+            // Whoever was evicting a tag died, and the lock is this thread's now.
+            self.generation().store(next_even(generation), Release);
+        }
+        Ok(held)
     }
 
     /// Releases a lock, and wakes waiters afterwards. Returns the version that was written.
@@ -199,8 +234,8 @@ impl Segment {
         version
     }
 
-    /// Does something under the lock of a hash's stripe, and says which version it wrote. What is damaged is emptied, and
-    /// `act` is called again.
+    /// Does something under the lock of a hash's stripe, and says under which version copies of what it wrote may be kept. What
+    /// is damaged is emptied, and `act` is called again.
     pub(crate) fn write<R>(
         &self,
         hash: u64,
@@ -219,9 +254,16 @@ impl Segment {
     ) -> Result<(R, Option<u64>)> {
         for _ in 0..2 {
             let now = Now::default();
+            // Before the lock, so that a tag which is evicted from now on ends the copies.
+            let generation = self.steady_generation();
             let mut held = self.hold(number, patience, &now)?;
             match act(&mut held) {
-                Ok(result) => return Ok((result, self.release(number, held))),
+                Ok(result) => {
+                    let version = self.release(number, held);
+                    let version =
+                        version.zip(generation).map(|(word, generation)| word.wrapping_add(generation));
+                    return Ok((result, version));
+                }
                 Err(Fault::TooLarge(words)) => {
                     self.release(number, held);
                     return Err(Error::TooLarge { size: words * 8, limit: self.geometry.largest * 8 });

@@ -32,6 +32,10 @@ pub enum Point {
     BeforeLink = 12,
     /// A segment is retired, and still has its name.
     AfterRetired = 13,
+    /// The generation is odd, and the tag has not moved.
+    EvictionBegun = 14,
+    /// The tag has moved, and the generation is odd.
+    TagMoved = 15,
 }
 
 impl Point {

@@ -29,11 +29,12 @@
 //! If the word was already the later even one, the value was not an old one. So a copy that is kept under an even word is
 //! what was stored when the word was that.
 //!
-//! (g) *Tags.* An eviction of a tag moves the tag's version (a read-modify-write with release), and then, under the mutex, all
-//! version words. A read that finds the tag unmoved began with a version word that has yet to move, since the word is stored with
-//! release after the tag and loaded with acquire before it: the copy that it leaves elsewhere ends with that. A writer takes the tag's version
-//! before it stores, and looks at it again after it gave up the mutex: if the eviction had the mutex first, it sees the new version, and keeps
-//! no copy; otherwise the version word has yet to move.
+//! (g) *Tags.* An eviction of a tag makes the generation odd, moves the tag's version (a read-modify-write with
+//! release), and makes the generation even (release), all under the mutex of the first stripe. A copy is kept under an even
+//! generation that was loaded (acquire) before the entry was looked at: if that is from before the eviction, the copy ends with it; if it is from
+//! after it, the look at the entry sees that the tag has moved. A writer takes the tag's version, loads the generation before it
+//! stores, and looks at the tag again after it gave up the mutex: the same holds for its copy. A death in between leaves the generation
+//! odd, so no copy is served or made until the next one to have that mutex makes it even.
 //!
 //! `tests/memory_order.rs` has (a) to (c), (f) and (g) as models under loom, and each rule left out as a control that must fail.
 

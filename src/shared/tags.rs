@@ -1,15 +1,17 @@
 //! Tags: an entry has the versions of its tags in its record, and is absent as soon as one of them has moved on. What that means for
 //! copies elsewhere is said at the top of `stripe.rs`.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::cache::SharedCache;
 use crate::clock::Now;
 use crate::error::Result;
+use crate::hold::next_even;
 use crate::layout::header;
 use crate::lookup;
 use crate::record::Tag;
 use crate::segment::Patience;
+use crate::stall::{self, Point};
 
 impl SharedCache {
     /// The tag as it is now, for entries whose value is made from now on.
@@ -28,26 +30,27 @@ impl SharedCache {
     /// Makes every entry that was stored with this tag absent. Now and then it meets entries of another tag, which share its
     /// place among 4,096. Copies elsewhere are no longer current, whatever their tags.
     ///
-    /// Costs one addition, and the version words, stripe by stripe.
+    /// Costs a few stores under the lock of the first stripe. A process that dies among them leaves no copy current.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] or [`Error::Timeout`] for a stripe's lock. The entries are absent then, but copies elsewhere may still
-    /// be served.
+    /// [`Error::Busy`](crate::Error::Busy) or [`Error::Timeout`](crate::Error::Timeout) for the lock. Nothing has changed then.
     pub fn evict_tag(&self, name: &[u8], patience: Patience) -> Result<()> {
         self.segment_with(patience, |segment, _| {
-            // First the count: who sees the tag's new version sees that there was an eviction.
-            segment.words()[header::EVICTIONS].fetch_add(1, AcqRel);
-            segment.tags()[(segment.hash_of(name) >> 52) as usize].fetch_add(1, AcqRel);
-            let mut failed = None;
-            for number in 0..segment.geometry().stripes {
-                let moved = segment.write_stripe(number, patience, |held| {
-                    held.move_versions();
-                    Ok(())
-                });
-                failed = failed.or(moved.err());
-            }
-            failed.map_or(Ok(()), Err)
+            let tag = &segment.tags()[(segment.hash_of(name) >> 52) as usize];
+            let generation = segment.generation();
+            let (evicted, _) = segment.write_stripe(0, patience, |_| {
+                // The addition to the tag, which releases, keeps it before the tag's new version.
+                generation.store(generation.load(Relaxed) | 1, Relaxed);
+                stall::at(Point::EvictionBegun);
+                // First the count: who sees the tag's new version sees that there was an eviction.
+                segment.words()[header::EVICTIONS].fetch_add(1, AcqRel);
+                tag.fetch_add(1, AcqRel);
+                stall::at(Point::TagMoved);
+                generation.store(next_even(generation.load(Relaxed)), Release);
+                Ok(())
+            })?;
+            Ok(evicted)
         })
     }
 

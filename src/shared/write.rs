@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use crate::evict::Found;
 use crate::hold::{Budget, Fault, Held};
 use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
-use crate::lookup::Seen;
+use crate::lookup::{self, Seen};
 use crate::record::{Content, HashedKey, LEASE_WORDS, Tag, ValueRef, kind};
 use crate::stall::{self, Point};
 
@@ -98,21 +98,31 @@ impl<'a> Held<'a> {
         initial: i64,
         deadline: u64,
     ) -> Result<Result<i64, NotCounted>, Fault> {
-        let Some(found) = self.find_live(key)? else {
-            let Some(sum) = initial.checked_add(by) else { return Ok(Err(NotCounted::Overflow)) };
-            self.store_word(key, kind::INTEGER, sum.cast_unsigned(), deadline)?;
-            return Ok(Ok(sum));
-        };
+        if let Some(counted) = self.increment_present(key, by)? {
+            return Ok(counted);
+        }
+        let Some(sum) = initial.checked_add(by) else { return Ok(Err(NotCounted::Overflow)) };
+        self.store_word(key, kind::INTEGER, sum.cast_unsigned(), deadline)?;
+        Ok(Ok(sum))
+    }
+
+    /// Adds to the key's number, in place. `None` if there is none.
+    pub(crate) fn increment_present(
+        &mut self,
+        key: &HashedKey<'_>,
+        by: i64,
+    ) -> Result<Option<Result<i64, NotCounted>>, Fault> {
+        let Some(found) = self.find_live(key)? else { return Ok(None) };
         let Some(word) = found.record.word_of_kind(kind::INTEGER) else {
-            return Ok(Err(NotCounted::NotANumber));
+            return Ok(Some(Err(NotCounted::NotANumber)));
         };
         let Some(sum) = word.load(Relaxed).cast_signed().checked_add(by) else {
-            return Ok(Err(NotCounted::Overflow));
+            return Ok(Some(Err(NotCounted::Overflow)));
         };
         self.make_odd(key.hash);
         word.store(sum.cast_unsigned(), Relaxed);
         self.note_use(&found);
-        Ok(Ok(sum))
+        Ok(Some(Ok(sum)))
     }
 
     /// Stores a value of one word.
@@ -279,18 +289,30 @@ impl<'a> Held<'a> {
         &mut self,
         key: &HashedKey<'_>,
         token: [u64; 2],
+        tags: &[Tag],
         content: &Content<'_>,
     ) -> Result<bool, Fault> {
-        if !self.is_leased_as(key, token)? {
+        if !self.is_leased_as(key, token, tags)? {
             return Ok(false);
         }
         self.store(key, content)?;
         Ok(true)
     }
 
-    /// Whether the key has the lease with this token, be it late or not.
-    pub(crate) fn is_leased_as(&self, key: &HashedKey<'_>, token: [u64; 2]) -> Result<bool, Fault> {
-        Ok(self.find(key)?.is_some_and(|found| has_lease(&found, token)))
+    /// Whether the key has the lease with this token and these tags, be it late or not.
+    pub(crate) fn is_leased_as(
+        &self,
+        key: &HashedKey<'_>,
+        token: [u64; 2],
+        tags: &[Tag],
+    ) -> Result<bool, Fault> {
+        Ok(self.find(key)?.is_some_and(|found| has_lease(&found, token) && self.lease_holds(&found, tags)))
+    }
+
+    /// Whether no tag of a lease was evicted, nor one of the value beside which it stands: others take the lease for ended then.
+    fn lease_holds(&self, found: &Found<'_>, tags: &[Tag]) -> bool {
+        lookup::tags_hold(&found.record, self.tags)
+            && tags.iter().all(|&tag| lookup::is_current(tag, self.tags))
     }
 
     /// Whether the key has the lease with this token, which still runs.
@@ -299,11 +321,12 @@ impl<'a> Held<'a> {
         Ok(found.is_some_and(|found| has_lease(&found, token) && self.is_leased(&found.record)))
     }
 
-    /// Ends the lease with this token, or moves its deadline. Returns whether the key had it.
+    /// Ends the lease with this token, or moves its deadline. Returns whether it held.
     pub(crate) fn set_lease(
         &mut self,
         key: &HashedKey<'_>,
         token: [u64; 2],
+        tags: &[Tag],
         deadline: Option<u64>,
     ) -> Result<bool, Fault> {
         let Some(found) = self.find(key)? else { return Ok(false) };
@@ -312,7 +335,9 @@ impl<'a> Held<'a> {
             return Ok(false);
         }
         let is_pure = found.record.kind() == kind::LEASE;
+        let holds = self.lease_holds(&found, tags);
         match deadline {
+            Some(_) if !holds => {}
             Some(deadline) => {
                 lease[2].store(deadline, Relaxed);
                 if is_pure {
@@ -331,7 +356,7 @@ impl<'a> Held<'a> {
                 self.wakes = true;
             }
         }
-        Ok(true)
+        Ok(holds)
     }
 
     // Everything

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import gc
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 import warnings
+from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -100,6 +103,28 @@ def test_transactions(cache: Any) -> None:
         assert [await cache.aget(key) for key in "abc"] == [1, 2, 3]
 
     asyncio.run(main())
+
+
+def test_a_thread_that_is_quicker_than_its_caller(cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of a transaction may have made a call before the caller goes on."""
+
+    class Quick(queue.SimpleQueue[Any]):
+        def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+            super().put(item, block, timeout)
+            if any(thread.name == "flexcache_rs.disk transaction" for thread in threading.enumerate()):
+                futures.wait([item[0]], timeout=20)
+
+    async def main() -> None:
+        async with cache.atransact():
+            await cache.aset("a", 1)
+        with pytest.raises(KeyError):
+            async with cache.atransact():
+                await cache.aset("a", 2)
+                raise KeyError
+
+    monkeypatch.setattr(queue, "SimpleQueue", Quick)
+    asyncio.run(main())
+    assert cache["a"] == 1
 
 
 def test_a_transaction_that_is_given_up_while_it_waits(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from flexcache_rs.testing import advance
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Place
+    from session_places import Place
 
     from flexcache_rs.sessions.sync import Session
 

@@ -15,7 +15,7 @@ from flexcache_rs.sessions import ClosedError, ConflictError, KindError
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from session_places import Place
 
     from flexcache_rs.sessions import Session as AwaitedSession
     from flexcache_rs.sessions import Transaction as AwaitedTransaction

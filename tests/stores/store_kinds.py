@@ -292,6 +292,19 @@ class SharedKind(Kind):
         store.evict_tag(tag)
 
 
+class RemoteKind(Kind):
+    """A namespace of a server, which each directory has one of."""
+
+    durable = shared = True
+    tells = keeps = lags = False
+
+    def evict(self, store: Any, tag: str) -> None:
+        store.evict_tag(tag)
+
+    def close(self, store: Any) -> None:
+        store.close()
+
+
 def _shared(path: Path) -> Any:
     from flexcache_rs.shared import SharedCache
 

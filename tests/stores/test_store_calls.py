@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -348,6 +349,25 @@ def test_a_chain_of_caches() -> None:
     assert (third["a"], second["a"]) == (2, 2)
     assert second.delete("a") is True
     assert third.get("a") is None
+
+
+def test_a_chain_of_caches_is_not_longer_than_a_stack() -> None:
+    """Each asks the next; a hundred may stand behind each other, also in a thread with a small stack."""
+    last = first = FlexCache[str, int]()
+    for _ in range(100):
+        last = FlexCache(store=last)
+    with pytest.raises(ValueError, match=r"store is the last of 101 caches .* at most 100"):
+        FlexCache(store=last)
+    first["a"] = 1
+    found: list[object] = []
+    before = threading.stack_size(256 << 10)
+    try:
+        thread = threading.Thread(target=lambda: found.append(last.get("a")))
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert found == [1]
 
 
 def test_a_store_that_holds_the_cache_is_collected() -> None:

@@ -144,10 +144,13 @@ class _Worker:
         """Done when the transaction has begun."""
         return self._begun
 
-    def _queued(self, call: Callable[[], R]) -> Future[R]:
+    def _queued(self, call: Callable[[], R], *, cancellable: bool = True) -> Future[R]:
         from concurrent.futures import Future
 
         future: Future[R] = Future()
+        if not cancellable:
+            # Before the thread has it, which may end the call at once.
+            future.set_running_or_notify_cancel()
         self._calls.put((future, call))
         if self._is_done:
             self._refuse_calls()
@@ -160,10 +163,8 @@ class _Worker:
     def end(self, *raised: Any) -> Future[None]:
         """Has the transaction ended, after what was submitted before. It cannot be taken back."""
         self.is_over = True
-        future = self._queued(functools.partial(self._end, *raised))
         # Who waits for it may be cancelled, and it is done nevertheless.
-        future.set_running_or_notify_cancel()
-        return future
+        return self._queued(functools.partial(self._end, *raised), cancellable=False)
 
     def _end(self, *raised: Any) -> None:
         entered, self._entered = self._entered, None  # type: ignore[assignment]
@@ -205,7 +206,7 @@ class _Worker:
         with contextlib.suppress(Empty):
             while True:
                 future, _ = self._calls.get_nowait()
-                if future.set_running_or_notify_cancel():
+                if future.running() or future.set_running_or_notify_cancel():
                     future.set_exception(RuntimeError("the transaction has ended"))
 
     def _do(self, future: Future[Any], call: Callable[[], Any]) -> bool:

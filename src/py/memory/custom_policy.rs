@@ -12,6 +12,7 @@ use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::key;
 use crate::py::process::logging;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
+use crate::py::store::seam::StoredEntry;
 
 /// Victims that are asked for, at most, to make room for one entry.
 const MOST_VICTIMS: usize = 1 << 20;
@@ -40,18 +41,18 @@ pub(crate) fn check(policy: &Bound<'_, PyAny>) -> PyResult<()> {
 
 impl FlexCache {
     #[cold]
-    pub(super) fn read_by_custom_policy(
+    pub(super) fn read_by_custom_policy<const WHOLE: bool>(
         &self,
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    ) -> PyResult<Option<StoredEntry>> {
         let py = key.py();
         let turn = self.turn(py)?;
-        let value = self.read_store(key, hash)?;
-        if value.is_some() {
+        let entry = self.read_store::<WHOLE>(key, hash)?;
+        if entry.is_some() {
             self.tell_policy(py, turn.as_ref(), "on_access", &key)?;
         }
-        Ok(value)
+        Ok(entry)
     }
 
     #[cold]

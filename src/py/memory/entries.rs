@@ -7,17 +7,21 @@ use std::sync::Arc;
 use flexcache_core::{Cause, New, Slot};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::PyString;
 
 use super::any_store::AnyStore;
 use super::core_errors::{out_of_memory, refused};
 use super::policy_turn::Turn;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
+use crate::py::object::duration;
 use crate::py::object::key;
 use crate::py::object::running_python::decref;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, Origin};
+use crate::py::store::seam::StoredEntry;
 use crate::py::store::shard_loads::ShardLoads;
 
 /// The exception for a key that is absent.
@@ -26,15 +30,39 @@ pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
 }
 
 impl FlexCache {
-    /// The value of a live entry; counts a hit or a miss and an access.
-    pub(super) fn read_store(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
+    /// A live entry; counts a hit or a miss and an access. Where not the `WHOLE` entry is wanted, only its value is right.
+    pub(super) fn read_store<const WHOLE: bool>(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> PyResult<Option<StoredEntry>> {
+        self.read_found::<WHOLE>(key, hash, |_, found| found)
+    }
+
+    /// [`read_store`](Self::read_store) of the entry that `choose` takes of what is found under the key.
+    pub(super) fn read_found<const WHOLE: bool>(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+        choose: impl Fn(&AnyStore, Option<Slot>) -> Option<Slot>,
+    ) -> PyResult<Option<StoredEntry>> {
         let py = key.py();
         let mut removed = RemovedEntries::new();
-        let value = self.shards.find(&key, hash, |store, found| {
-            store.get(found, &mut removed).map(|value| value.clone_ref(py))
+        let read = self.shards.find(&key, hash, |store, found| {
+            let chosen = choose(store, found);
+            let value = store.get(chosen, &mut removed)?.clone_ref(py);
+            let slot = chosen.filter(|_| WHOLE);
+            Some((value, slot.and_then(|slot| store.deadline(slot)), slot.map(|slot| store.tags(slot))))
         })?;
-        self.finish_removals(py, removed)?;
-        Ok(value)
+        if !removed.is_empty() {
+            self.finish_removals(py, removed)?;
+        }
+        let Some((value, deadline, names)) = read else { return Ok(None) };
+        let mut tags = Vec::new();
+        for name in names.transpose().map_err(out_of_memory)?.unwrap_or_default() {
+            tags.push(PyBackedStr::try_from(PyString::new(py, &name))?);
+        }
+        Ok(Some(StoredEntry { value, seconds: deadline.map(duration::seconds_until), tags }))
     }
 
     /// Finds a live entry without counting, and runs `step` on it in the locked section.

@@ -21,6 +21,7 @@ use super::terms::{IfPresent, Terms};
 use super::{load_in_thread, mapping};
 use crate::py::object::entered::entered;
 use crate::py::object::fast_call::{Parameters, given, method, object};
+use crate::py::object::fast_slots::FastSlots;
 use crate::py::object::running_python::attached;
 
 const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
@@ -198,7 +199,7 @@ unsafe fn write<const SITE: u8>(
     FlexCache::write_weighed(&cache, key, value, hash, ttl, terms).map(drop)
 }
 
-unsafe extern "C" fn get(
+pub(super) unsafe extern "C" fn get(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
@@ -375,28 +376,12 @@ pub(crate) fn finalize_instances_of(class: &Bound<'_, PyType>) {
     }
 }
 
-/// The slots as PyO3 made them, which a subclass takes from the methods of its base.
-static OF_PYO3: [AtomicPtr<c_void>; 3] = [const { AtomicPtr::new(ptr::null_mut()) }; 3];
+static SLOTS: FastSlots = FastSlots::new(subscript, assign_subscript, contains);
 
 /// Gives a subclass the fast slots, where it has none of its own.
 pub(crate) fn hurry_instances_of(class: &Bound<'_, PyType>) {
-    let of = class.as_type_ptr();
-    // SAFETY: the type is a subclass of ours, made on the heap, so it has both tables, and this thread is attached.
-    unsafe {
-        let [subscript_slot, assign_slot, contains_slot] =
-            OF_PYO3.each_ref().map(|slot| slot.load(Ordering::Relaxed));
-        let mapping = (*of).tp_as_mapping;
-        if (*mapping).mp_subscript.is_some_and(|slot| slot as *mut c_void == subscript_slot) {
-            (*mapping).mp_subscript = Some(subscript);
-        }
-        if (*mapping).mp_ass_subscript.is_some_and(|slot| slot as *mut c_void == assign_slot) {
-            (*mapping).mp_ass_subscript = Some(assign_subscript);
-        }
-        let sequence = (*of).tp_as_sequence;
-        if (*sequence).sq_contains.is_some_and(|slot| slot as *mut c_void == contains_slot) {
-            (*sequence).sq_contains = Some(contains);
-        }
-    }
+    // SAFETY: the type is a subclass of ours, made on the heap.
+    unsafe { SLOTS.hurry_instances_of(class) };
 }
 
 /// Puts the fast calls on the class. Called once, before anyone can make a subclass.
@@ -416,25 +401,11 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     // A class without `__del__` would take the finalizer away from its subclasses.
     let call = ffi::PyMethodDefPointer { PyCFunction: del };
     method(&class, c"__del__", call, ffi::METH_NOARGS, c"Close what is left in the cache.")?;
-    let of = class.as_type_ptr();
-    // SAFETY: the type is ours, made by PyO3 on the heap with both tables, and not in use yet.
+    // SAFETY: PyO3 made the type, on the heap, with all the methods; it is not in use yet.
     unsafe {
-        let made_by_pyo3 = [
-            (*(*of).tp_as_mapping).mp_subscript.map(|slot| slot as *mut c_void),
-            (*(*of).tp_as_mapping).mp_ass_subscript.map(|slot| slot as *mut c_void),
-            (*(*of).tp_as_sequence).sq_contains.map(|slot| slot as *mut c_void),
-        ];
-        for (place, slot) in OF_PYO3.iter().zip(made_by_pyo3) {
-            // A module that is initialized a second time finds our functions in the slots.
-            if place.load(Ordering::Relaxed).is_null() {
-                place.store(slot.unwrap_or(ptr::null_mut()), Ordering::Relaxed);
-            }
-        }
-        (*(*of).tp_as_mapping).mp_subscript = Some(subscript);
-        (*(*of).tp_as_mapping).mp_ass_subscript = Some(assign_subscript);
-        (*(*of).tp_as_sequence).sq_contains = Some(contains);
-        (*of).tp_finalize = Some(finalize);
-        ffi::PyType_Modified(of);
+        SLOTS.install(&class);
+        (*class.as_type_ptr()).tp_finalize = Some(finalize);
+        ffi::PyType_Modified(class.as_type_ptr());
     }
     Ok(())
 }

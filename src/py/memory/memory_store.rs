@@ -7,8 +7,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use flexcache_core::tracker::{Stamp, Tracker};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyString;
 
 use super::state::FlexCache;
@@ -22,6 +22,9 @@ use crate::py::store::seam::{
     Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
 };
 
+/// How many caches may stand behind each other: what one asks the next, natively, must not exhaust a small stack.
+const LONGEST_CHAIN: usize = 100;
+
 /// A `FlexCache` behind another one.
 pub(super) struct MemoryStore {
     cache: Py<FlexCache>,
@@ -29,12 +32,23 @@ pub(super) struct MemoryStore {
     tracker: Tracker,
     /// Whether others may write to the cache, so that nothing may be served without asking it.
     strict: bool,
+    /// How many caches stand behind each other here, this one included.
+    chain: usize,
 }
 
 impl MemoryStore {
-    pub(super) fn new(cache: &Bound<'_, FlexCache>, coherence: Coherence) -> Self {
+    /// # Errors
+    ///
+    /// `ValueError` if too many caches would stand behind each other.
+    pub(super) fn new(cache: &Bound<'_, FlexCache>, coherence: Coherence) -> PyResult<Self> {
+        let chain = 1 + cache.get().tier.as_ref().map_or(0, |behind| behind.store.chain());
+        if chain > LONGEST_CHAIN {
+            return Err(PyValueError::new_err(format!(
+                "store is the last of {chain} caches behind each other; at most {LONGEST_CHAIN} are allowed"
+            )));
+        }
         let strict = coherence == Coherence::Strict;
-        Self { cache: cache.clone().unbind(), tracker: Tracker::new(), strict }
+        Ok(Self { cache: cache.clone().unbind(), tracker: Tracker::new(), strict, chain })
     }
 
     /// While a transaction is open behind the cache nothing is kept: its writes are told when they are made, not when
@@ -50,19 +64,9 @@ impl MemoryStore {
     fn find(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<StoredEntry>> {
         // Any number of caches may stand behind each other.
         stack::check(stack::Call::Any)?;
-        let (py, cache) = (key.py(), self.cache.get());
-        let Some(value) = cache.read(key, cache.hash(key)?)? else { return Ok(None) };
-        let seconds = match cache.seconds_left(&key) {
-            Ok(seconds) => seconds,
-            // It has expired, or was removed, since it was read.
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyKeyError>(py) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut tags = Vec::new();
-        for tag in cache.tags_of(key)?.unwrap_or_default() {
-            tags.push(PyBackedStr::try_from(PyString::new(py, &tag))?);
-        }
-        Ok(Some(StoredEntry { value, seconds, tags }))
+        let cache = self.cache.get();
+        // In one step: each cache in a chain asks the next once.
+        cache.read_entry(key, cache.hash(key)?)
     }
 
     /// Runs a write of one key.
@@ -115,6 +119,10 @@ impl Lease for MemoryLease {
 impl Store for MemoryStore {
     fn equality(&self) -> Equality {
         Equality::Python
+    }
+
+    fn chain(&self) -> usize {
+        self.chain
     }
 
     fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool> {

@@ -20,6 +20,7 @@ pub(crate) mod loading;
 pub(crate) mod lookup;
 mod mapping;
 pub(crate) mod memory_store;
+pub(crate) mod near;
 pub(crate) mod negative_caching;
 pub(crate) mod observe;
 pub(crate) mod options;

@@ -9,7 +9,7 @@ use super::any_store::Complicated;
 use super::core_errors::out_of_memory;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
-use crate::py::store::seam::Equality;
+use crate::py::store::seam::{Equality, StoredEntry};
 
 /// The calls that share a fast path. Each gets code of its own: of code that is shared, the compiler keeps the parts apart
 /// instead of making one piece of them, which costs a sixth of a hit.
@@ -33,20 +33,38 @@ impl FlexCache {
     /// The value of a live entry; counts a hit or a miss and an access.
     #[inline(never)]
     pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
-        let value = if let Some(tier) = &self.tier {
-            self.read_through(tier, key, hash)?
+        Ok(self.read_any::<false>(key, hash)?.map(|entry| entry.value))
+    }
+
+    /// A live entry with its time to live and tags, which are read together; counts as [`read`](Self::read) does.
+    pub(super) fn read_entry(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> PyResult<Option<StoredEntry>> {
+        self.read_any::<true>(key, hash)
+    }
+
+    #[inline(always)]
+    fn read_any<const WHOLE: bool>(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> PyResult<Option<StoredEntry>> {
+        let entry = if let Some(tier) = &self.tier {
+            self.read_through::<WHOLE>(tier, key, hash)?
         } else if self.gate.is_some() {
-            self.read_by_custom_policy(key, hash)?
+            self.read_by_custom_policy::<WHOLE>(key, hash)?
         } else {
-            self.read_store(key, hash)?
+            self.read_store::<WHOLE>(key, hash)?
         };
         if self.slow_path.load(Ordering::Relaxed) {
             if let Some(recorder) = self.recorder.get() {
                 recorder.looked_up(hash);
             }
-            self.notify_lookup(key, value.as_ref());
+            self.notify_lookup(key, entry.as_ref().map(|entry| &entry.value));
         }
-        Ok(value)
+        Ok(entry)
     }
 
     /// [`read`](Self::read) for the fast calls: covers keys that are compared natively, live

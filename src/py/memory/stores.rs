@@ -11,21 +11,26 @@ use crate::py::disk::directory_store::DirectoryStore;
 use crate::py::shared::shared_store::SharedStore;
 use crate::py::store::object::ObjectStore;
 use crate::py::store::seam::{Coherence, Store};
+use crate::py::store::tracked::TrackedStore;
 
 /// The store for what the user gave.
 ///
 /// # Errors
 ///
-/// `TypeError` for an object that is no store, or cannot do what `coherence` asks for.
+/// `TypeError` for an object that is no store, or cannot do what `coherence` asks for; `ValueError` for a chain of caches that
+/// is too long.
 pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Arc<dyn Store>> {
     if let Ok(cache) = given.cast::<FlexCache>() {
-        return Ok(Arc::new(MemoryStore::new(cache, coherence)));
+        return Ok(Arc::new(MemoryStore::new(cache, coherence)?));
     }
     if let Some(store) = DirectoryStore::of(given, coherence)? {
         return Ok(Arc::new(store));
     }
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     if let Some(store) = SharedStore::of(given)? {
+        return Ok(Arc::new(store));
+    }
+    if let Some(store) = TrackedStore::of(given)? {
         return Ok(Arc::new(store));
     }
     Ok(ObjectStore::shared(given, coherence)?)

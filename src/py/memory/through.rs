@@ -19,7 +19,6 @@ use super::tier::{Freshness, Tier};
 use crate::py::object::duration::{self, seconds_until};
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::tags;
-use crate::py::removal::removed_entries::RemovedEntries;
 use crate::py::store::loads::Origin;
 use crate::py::store::seam::{NewEntry, PutMode, PutResult, StoredEntry};
 
@@ -67,34 +66,27 @@ impl FlexCache {
         })
     }
 
-    /// A value from memory, if it may be served; counts a hit or a miss.
-    fn read_copy(&self, tier: &Tier, place: &Place<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let py = place.key.py();
+    /// A copy in memory, if it may be served; counts a hit or a miss.
+    fn read_copy<const WHOLE: bool>(&self, tier: &Tier, place: &Place<'_>) -> PyResult<Option<StoredEntry>> {
         let live = self.live_copy(tier, place)?;
-        let mut removed = RemovedEntries::new();
-        let value = self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
-            let live = found.filter(|&slot| Some(store.freshness(slot)) == live);
-            store.get(live, &mut removed).map(|value| value.clone_ref(py))
-        })?;
-        if !removed.is_empty() {
-            self.finish_removals(py, removed)?;
-        }
-        Ok(value)
+        self.read_found::<WHOLE>(place.key.as_borrowed(), place.hash, |store, found| {
+            found.filter(|&slot| Some(store.freshness(slot)) == live)
+        })
     }
 
-    /// A value from memory, or else from the store; counts a hit or a miss of memory.
-    pub(super) fn read_through(
+    /// An entry from memory, or else from the store; counts a hit or a miss of memory.
+    pub(super) fn read_through<const WHOLE: bool>(
         &self,
         tier: &Tier,
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    ) -> PyResult<Option<StoredEntry>> {
         let py = key.py();
         let bypassed = tier.store.bypasses_memory(py)?;
         let place = self.place(tier, key, hash)?;
         if !bypassed {
-            if let Some(value) = self.read_copy(tier, &place)? {
-                return Ok(Some(value));
+            if let Some(entry) = self.read_copy::<WHOLE>(tier, &place)? {
+                return Ok(Some(entry));
             }
             if self.is_known_absent(tier, &place)? {
                 return Ok(None);
@@ -111,7 +103,7 @@ impl FlexCache {
         if !bypassed {
             self.keep_copy(tier, &place, &entry, loaded.stamp)?;
         }
-        Ok(Some(entry.value))
+        Ok(Some(entry))
     }
 
     /// Keeps a copy of what was loaded.

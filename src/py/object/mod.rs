@@ -7,6 +7,7 @@ pub(crate) mod encoded_key;
 pub(crate) mod entered;
 pub(crate) mod fallible;
 pub(crate) mod fast_call;
+pub(crate) mod fast_slots;
 pub(crate) mod hooks;
 pub(crate) mod int_hash;
 pub(crate) mod integer;

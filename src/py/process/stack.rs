@@ -69,6 +69,16 @@ fn check_closely(here: usize, call: Call) -> PyResult<()> {
     ))
 }
 
+/// Whether so many bytes of the stack are left, as far as it is known.
+pub(crate) fn has_room(bytes: usize) -> bool {
+    let here = 0_u8;
+    let here = black_box(&raw const here).addr();
+    // Makes the stack known. What it says of another call is no matter here.
+    let _ = check_closely(here, Call::Any);
+    let low = STACK.get().low;
+    here < low || here - low >= bytes
+}
+
 /// The lowest address of this thread's stack and its size.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn bounds() -> Option<(usize, usize)> {

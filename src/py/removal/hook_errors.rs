@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 
 use crate::py::object::running_python::{interpreter_is_ending, report_unraisable};
-use crate::py::process::logging;
+use crate::py::process::{background, logging, stack};
+
+/// What a report takes of the stack, when `logging` and `traceback` are imported for it.
+const ROOM_TO_REPORT: usize = 192 << 10;
 
 /// How many exceptions the hooks and listeners of one cache have raised.
 #[derive(Default)]
@@ -28,7 +31,19 @@ impl HookErrors {
             report_unraisable(py, error.clone_ref(py));
             return;
         }
-        let raised = logging::describe(py, error);
-        logging::error(py, &format_args!("{hook} raised as an entry left:\n{raised}"));
+        if stack::has_room(ROOM_TO_REPORT) {
+            report(py, hook, error);
+            return;
+        }
+        // The thread was made with a small stack, or has used it up. Another one reports.
+        let (hook, raised) = (hook.to_owned(), error.clone_ref(py));
+        if background::run(py, Box::new(move |py| report(py, &hook, &raised))).is_err() {
+            report_unraisable(py, error.clone_ref(py));
+        }
     }
+}
+
+fn report(py: Python<'_>, hook: &str, error: &PyErr) {
+    let raised = logging::describe(py, error);
+    logging::error(py, &format_args!("{hook} raised as an entry left:\n{raised}"));
 }

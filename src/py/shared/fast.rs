@@ -1,20 +1,31 @@
-//! The calls that must cost little: `get`, `put` and `set`, without PyO3's wrapping.
+//! The calls that must cost little: `get`, `put`, `set`, `incr`, `[]`, `[]=` and `in`, without PyO3's wrapping.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::ptr;
 
+use flexcache_shared::{Entry, Patience};
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::key;
-use super::segment::{SharedSegment, read};
+use super::arguments::deadline;
+use super::read::read;
+use super::segment::{SharedSegment, run};
+use super::{key, value};
+use crate::py::object::duration::Ttl;
 use crate::py::object::entered::entered;
 use crate::py::object::fast_call::{Parameters, given, method, object};
+use crate::py::object::fast_slots::FastSlots;
+use crate::py::object::integer::{integer, shown};
 use crate::py::object::running_python::attached;
 
 const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
 const PUT: Parameters<4> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl", "tags"] };
 const SET: Parameters<4> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl", "tags"] };
+
+const INCR: Parameters<4> =
+    Parameters { method: "incr", required: 1, names: ["key", "by", "initial", "ttl"] };
 
 const GET_DOC: &CStr = c"get($self, key, default=None)
 --
@@ -66,36 +77,93 @@ const SET_DOC: &CStr = c"set($self, key, value, ttl=None, tags=None)
 The same as `put`.
 ";
 
-unsafe extern "C" fn get(
-    this: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    keywords: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls attached, on a SharedSegment, with arguments that outlive the call.
-    unsafe {
-        entered(ptr::null_mut(), |py| {
-            let [key, default] = GET.bind(py, args, count, keywords)?;
-            let segment = object(py, this).cast_unchecked::<SharedSegment>();
-            let opened = segment.get().opened()?;
-            let key = object(py, key);
-            let encoded = key::encode(&key)?;
-            match read(py, opened, encoded.as_key())? {
-                Some(value) => Ok(value.into_ptr()),
-                None if default.is_null() => Ok(py.None().into_ptr()),
-                None => Ok(object(py, default).to_owned().into_ptr()),
-            }
-        })
-    }
-}
+const INCR_DOC: &CStr = c"incr($self, key, by=1, initial=0, ttl=None)
+--
 
-/// Stores a value.
+Add to the int of a key, in one step for all processes.
+
+Args:
+    key: The key.
+    by: What is added.
+    initial: What a key without a value starts from.
+    ttl: The time to live of a new value. One that is there keeps its own.
+
+Returns:
+    The sum.
+
+Raises:
+    TypeError: The value is not an int.
+    OverflowError: The sum does not fit 64 bits.
+    TimeoutError: As `put`.
+
+>>> from flexcache_rs.shared import SharedCache
+>>> with SharedCache(\"example-incr\", max_bytes=1 << 20) as cache:
+...     print(cache.incr(\"visits\"), cache.incr(\"visits\", 10))
+...     _ = cache.unlink()
+1 11
+";
+
+/// The segment that a call was made on.
 ///
 /// # Safety
 ///
-/// As the interpreter calls a fast method of `SharedSegment`.
+/// `this` must be a `SharedSegment`, as the interpreter has checked before it calls, and outlive the call.
+#[inline(always)]
+unsafe fn segment_of<'a>(py: Python<'_>, this: *mut ffi::PyObject) -> &'a SharedSegment {
+    // SAFETY: the caller's promise.
+    unsafe { object(py, this).cast_unchecked::<SharedSegment>().get() }
+}
+
+/// Stores a value: on the fast path, or, where that does not do, on the slow one.
+///
+/// # Safety
+///
+/// As for [`segment_of`], and the others must be null or objects that outlive the call.
+#[inline(always)]
 unsafe fn store(
-    parameters: &Parameters<4>,
+    py: Python<'_>,
+    this: *mut ffi::PyObject,
+    [key, value, ttl, tags]: [*mut ffi::PyObject; 4],
+) -> PyResult<()> {
+    // SAFETY: the caller's promise.
+    let (segment, key, value) = unsafe { (segment_of(py, this), object(py, key), object(py, value)) };
+    let opened = segment.opened()?;
+    // Neither a clock nor Python code is needed, and nobody is waited for.
+    if ttl.is_null()
+        && tags.is_null()
+        && matches!(opened.default_ttl, Ttl::Never)
+        && let Some(value) = value::encode_plain(&value)
+        && let Some(key) = key::encode_plain(&key)
+    {
+        let entry = Entry { kind: value.kind, value: &value.bytes, deadline: 0, tags: &[] };
+        if opened.cache.put(key.as_key(), &entry, Patience::Try).is_ok() {
+            return Ok(());
+        }
+    }
+    // SAFETY: the caller's promise.
+    let (ttl, tags) = unsafe { (given(py, ttl), given(py, tags)) };
+    attached(py, |py| segment.put(py, key, value, ttl, tags))
+}
+
+/// An argument that is an int of 64 bits.
+#[inline]
+fn word(name: &str, default: i64, given: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<i64> {
+    let Some(given) = given else { return Ok(default) };
+    let Some(int) = integer(&given)? else {
+        return Err(PyTypeError::new_err(format!("{name} must be an int, not {}", given.get_type().name()?)));
+    };
+    int.extract().map_err(|_| {
+        PyOverflowError::new_err(format!("{name} must be from -2**63 to 2**63 - 1, not {}", shown(&given)))
+    })
+}
+
+/// Reads a value, or `default`, which is None where it is not given.
+///
+/// # Safety
+///
+/// As for [`segment_of`], and the others must be what the interpreter passes to a fast call.
+#[inline(always)]
+unsafe fn get_or_default<const COUNTS_MISSES: bool>(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
@@ -104,14 +172,37 @@ unsafe fn store(
     // SAFETY: the caller's promise.
     unsafe {
         entered(ptr::null_mut(), |py| {
-            let [key, value, ttl, tags] = parameters.bind(py, args, count, keywords)?;
-            let segment = object(py, this).cast_unchecked::<SharedSegment>();
-            let (key, value) = (object(py, key), object(py, value));
-            let (ttl, tags) = (given(py, ttl), given(py, tags));
-            attached(py, |py| segment.get().put(py, key, value, ttl, tags))?;
-            Ok(py.None().into_ptr())
+            let [key, default] = GET.bind(py, args, count, keywords)?;
+            let opened = segment_of(py, this).opened()?;
+            let key = object(py, key);
+            let encoded = key::encode(&key)?;
+            match read::<COUNTS_MISSES>(py, opened, encoded.as_key())? {
+                Some(value) => Ok(value.into_ptr()),
+                None if default.is_null() => Ok(py.None().into_ptr()),
+                None => Ok(object(py, default).to_owned().into_ptr()),
+            }
         })
     }
+}
+
+unsafe extern "C" fn get(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls attached, on a SharedSegment, with arguments that outlive the call.
+    unsafe { get_or_default::<true>(this, args, count, keywords) }
+}
+
+unsafe extern "C" fn find(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe { get_or_default::<false>(this, args, count, keywords) }
 }
 
 unsafe extern "C" fn put(
@@ -120,8 +211,13 @@ unsafe extern "C" fn put(
     count: ffi::Py_ssize_t,
     keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls it.
-    unsafe { store(&PUT, this, args, count, keywords) }
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            store(py, this, PUT.bind(py, args, count, keywords)?)?;
+            Ok(py.None().into_ptr())
+        })
+    }
 }
 
 unsafe extern "C" fn set(
@@ -130,18 +226,115 @@ unsafe extern "C" fn set(
     count: ffi::Py_ssize_t,
     keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls it.
-    unsafe { store(&SET, this, args, count, keywords) }
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            store(py, this, SET.bind(py, args, count, keywords)?)?;
+            Ok(py.None().into_ptr())
+        })
+    }
+}
+
+unsafe extern "C" fn incr(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, by, initial, ttl] = INCR.bind(py, args, count, keywords)?;
+            let opened = segment_of(py, this).opened()?;
+            let key = object(py, key);
+            let by = word("by", 1, given(py, by))?;
+            let initial = word("initial", 0, given(py, initial))?;
+            let deadline = deadline(given(py, ttl), opened.default_ttl)?;
+            let encoded = key::encode(&key)?;
+            let sum = run(py, opened, |cache, patience| {
+                Ok(cache.increment(encoded.as_key(), by, initial, deadline, patience)?.result)
+            })?;
+            Ok(sum.into_pyobject(py)?.into_ptr())
+        })
+    }
+}
+
+unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let opened = segment_of(py, this).opened()?;
+            let key = object(py, key);
+            let encoded = key::encode(&key)?;
+            match read::<true>(py, opened, encoded.as_key())? {
+                Some(value) => Ok(value.into_ptr()),
+                None => Err(PyKeyError::new_err(key.to_owned().unbind())),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn assign_subscript(
+    this: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+) -> c_int {
+    // SAFETY: as for `get`; a null value means `del`.
+    unsafe {
+        entered(-1, |py| {
+            if value.is_null() {
+                let segment = segment_of(py, this);
+                let key = object(py, key);
+                return attached(py, |py| segment.__delitem__(py, &key)).map(|()| 0);
+            }
+            store(py, this, [key, value, ptr::null_mut(), ptr::null_mut()]).map(|()| 0)
+        })
+    }
+}
+
+unsafe extern "C" fn contains(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> c_int {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(-1, |py| {
+            let segment = segment_of(py, this);
+            segment.__contains__(py, &object(py, key)).map(c_int::from)
+        })
+    }
+}
+
+static SLOTS: FastSlots = FastSlots::new(subscript, assign_subscript, contains);
+
+#[pymethods]
+impl SharedSegment {
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        class: &Bound<'_, PyType>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> Self {
+        // SAFETY: it is a subclass of this one, made on the heap.
+        unsafe { SLOTS.hurry_instances_of(class) };
+        Self::unopened()
+    }
 }
 
 /// Puts the calls on the class.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<SharedSegment>();
-    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 3] =
-        [(c"get", get, GET_DOC), (c"put", put, PUT_DOC), (c"set", set, SET_DOC)];
+    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 5] = [
+        (c"get", get, GET_DOC),
+        (c"_find", find, c"The same as `get`, but a miss is not counted: the caller looks again."),
+        (c"put", put, PUT_DOC),
+        (c"set", set, SET_DOC),
+        (c"incr", incr, INCR_DOC),
+    ];
     for (name, call, doc) in calls {
         let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
         method(&class, name, call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, doc)?;
     }
+    // SAFETY: PyO3 made the type, on the heap, with all the methods; it is not in use yet.
+    unsafe { SLOTS.install(&class) };
     Ok(())
 }

@@ -5,6 +5,7 @@
 use std::ops::Deref;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
 
@@ -74,9 +75,45 @@ impl EncodedKey<'_> {
 /// # Errors
 ///
 /// `TypeError` for a key of another type.
-#[inline]
+#[inline(always)]
 pub(super) fn encode<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<EncodedKey<'a>> {
-    encode_at(key, 0)
+    match encode_plain(key) {
+        Some(encoded) => Ok(encoded),
+        None => encode_at(key, 0),
+    }
+}
+
+/// The form of a str of ASCII, for which nothing of the interpreter has to be called.
+#[inline(always)]
+pub(super) fn encode_plain<'a>(key: &'a Bound<'_, PyAny>) -> Option<EncodedKey<'a>> {
+    Some(EncodedKey { kind: kind::TEXT, bytes: Encoded::Borrowed(ascii(key)?) })
+}
+
+/// The characters of a str of nothing but ASCII, where they can be had without a call.
+#[cfg(not(Py_3_14))]
+#[inline(always)]
+pub(super) fn ascii<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
+    let pointer = object.cast_exact::<PyString>().ok()?.as_ptr();
+    // SAFETY: it is a str, which the borrow keeps alive, and whose characters never change; each is a byte where it is compact and
+    // ASCII.
+    unsafe {
+        if ffi::PyUnicode_IS_COMPACT_ASCII(pointer) == 0 {
+            return None;
+        }
+        let length = ffi::PyUnicode_GET_LENGTH(pointer).cast_unsigned();
+        Some(std::slice::from_raw_parts(ffi::PyUnicode_DATA(pointer).cast(), length))
+    }
+}
+
+/// The same for a Python that does not say which strs are ASCII.
+#[cfg(Py_3_14)]
+#[inline(always)]
+pub(super) fn ascii<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
+    let text = object.cast_exact::<PyString>().ok()?;
+    // SAFETY: the object is a str.
+    let characters = unsafe { ffi::PyUnicode_GET_LENGTH(text.as_ptr()) }.cast_unsigned();
+    let text = text.to_str().ok()?;
+    (characters == text.len()).then_some(text.as_bytes())
 }
 
 fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'a>> {

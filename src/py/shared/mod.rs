@@ -1,9 +1,12 @@
 //! The bindings of the shared cache: what `flexcache_rs.shared` stands on.
 
 mod arguments;
+mod counts;
 mod errors;
 mod fast;
 mod key;
+mod mapping;
+mod read;
 mod segment;
 mod shared_lease;
 pub(crate) mod shared_store;

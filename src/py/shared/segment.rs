@@ -18,8 +18,9 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyList};
 
 use super::arguments::deadline;
+use super::counts::Counts;
 use super::key::own_kind;
-use super::value::{RawValue, Read, Serializer};
+use super::value::{RawValue, Serializer};
 use super::{errors, key, value};
 use crate::py::object::duration::{Ttl, interval, ttl};
 use crate::py::object::tags;
@@ -27,8 +28,9 @@ use crate::py::object::tags;
 /// What is open.
 pub(super) struct Opened {
     pub(super) cache: SharedCache,
-    default_ttl: Ttl,
+    pub(super) default_ttl: Ttl,
     pub(super) serializer: Serializer,
+    pub(super) counts: Counts,
 }
 
 /// What `flexcache_rs.shared.SharedCache` inherits.
@@ -44,6 +46,11 @@ pub(crate) struct SharedSegment {
 pub(crate) struct SharedVersion(Version);
 
 impl SharedSegment {
+    /// One that is not open yet.
+    pub(super) fn unopened() -> Self {
+        Self { opened: OnceLock::new(), is_closed: AtomicBool::new(false) }
+    }
+
     #[inline]
     pub(super) fn opened(&self) -> PyResult<&Arc<Opened>> {
         match self.opened.get() {
@@ -93,39 +100,12 @@ pub(super) fn pop<'py>(
     }
 }
 
-/// Reads a value. Simple ones become objects where they lie.
-#[inline]
-pub(super) fn read<'py>(
-    py: Python<'py>,
-    opened: &Opened,
-    key: Key<'_>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    match opened.cache.get(key, Patience::Try, |value| Read::of(py, value)) {
-        Ok(None) => Ok(None),
-        Ok(Some(read)) => read.finish(py, &opened.serializer).map(Some),
-        Err(_) => read_slowly(py, opened, key),
-    }
-}
-
-/// A read for which the cache may have to be opened anew.
-#[cold]
-fn read_slowly<'py>(py: Python<'py>, opened: &Opened, key: Key<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let raw = run(py, opened, |cache, patience| cache.get(key, patience, RawValue::copy))?;
-    raw.map(|raw| raw.into_object(py, &opened.serializer)).transpose()
-}
-
 /// Says that a lock is the caller's.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct SharedToken(Token);
 
 #[pymethods]
 impl SharedSegment {
-    #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { opened: OnceLock::new(), is_closed: AtomicBool::new(false) }
-    }
-
     /// Opens a cache by its name or its path.
     #[pyo3(signature = (place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resize, serializer))]
     #[expect(clippy::too_many_arguments, reason = "they are the class's")]
@@ -156,7 +136,8 @@ impl SharedSegment {
             Options { max_bytes, expected_item, max_item, lock_timeout, resize, ..Options::default() };
         let opened = py.detach(|| SharedCache::open(&location, options));
         let cache = opened.map_err(|error| errors::raised(py, error))?;
-        let opened = Opened { cache, default_ttl, serializer: Serializer(serializer) };
+        let opened =
+            Opened { cache, default_ttl, serializer: Serializer(serializer), counts: Counts::default() };
         let Err(second) = self.opened.set(Arc::new(opened)) else { return Ok(()) };
         drop(second);
         Err(PyRuntimeError::new_err("the cache is open already: __init__ has run"))
@@ -177,6 +158,9 @@ impl SharedSegment {
     /// True
     fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
+        if let Some(opened) = self.opened.get() {
+            opened.counts.add_to(&opened.cache);
+        }
     }
 
     /// Remove the cache and all its entries, for all processes. A process that has it open starts a new, empty one
@@ -189,25 +173,16 @@ impl SharedSegment {
         py.detach(|| opened.cache.unlink()).map_err(|error| errors::raised(py, error))
     }
 
+    /// Whether this process has left the cache.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
     /// The path of the cache's file.
     #[getter]
     fn path(&self) -> PyResult<PathBuf> {
         Ok(self.opened()?.cache.path())
-    }
-
-    fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let encoded = key::encode(key)?;
-        let found = read(py, self.opened()?, encoded.as_key())?;
-        found.ok_or_else(|| PyKeyError::new_err(key.clone().unbind()))
-    }
-
-    fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let encoded = key::encode(key)?;
-        run(py, self.opened()?, |cache, patience| cache.contains(encoded.as_key(), patience))
-    }
-
-    fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, key.as_borrowed(), value.as_borrowed(), None, None)
     }
 
     /// Store a value only if the key has none. Of several processes exactly one succeeds.
@@ -245,13 +220,9 @@ impl SharedSegment {
     ///
     /// Raises:
     ///     TimeoutError: The lock was not free within `lock_timeout`. The value may still be there.
-    fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub(super) fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let encoded = key::encode(key)?;
         run(py, self.opened()?, |cache, patience| Ok(cache.delete(encoded.as_key(), patience)?.result))
-    }
-
-    fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.delete(py, key)? { Ok(()) } else { Err(PyKeyError::new_err(key.clone().unbind())) }
     }
 
     /// Remove a key and return its value. Of several processes exactly one gets it.
@@ -310,44 +281,6 @@ impl SharedSegment {
         }
     }
 
-    /// Add to the int of a key, in one step for all processes.
-    ///
-    /// Args:
-    ///     key: The key.
-    ///     by: What is added.
-    ///     initial: What a key without a value starts from.
-    ///     ttl: The time to live of a new value. One that is there keeps its own.
-    ///
-    /// Returns:
-    ///     The sum.
-    ///
-    /// Raises:
-    ///     TypeError: The value is not an int.
-    ///     OverflowError: The sum does not fit 64 bits.
-    ///     TimeoutError: As `put`.
-    ///
-    /// >>> from flexcache_rs.shared import SharedCache
-    /// >>> with SharedCache("example-incr", max_bytes=1 << 20) as cache:
-    /// ...     print(cache.incr("visits"), cache.incr("visits", 10))
-    /// ...     _ = cache.unlink()
-    /// 1 11
-    #[pyo3(signature = (key, by=1, initial=0, ttl=None))]
-    fn incr(
-        &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        by: i64,
-        initial: i64,
-        ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<i64> {
-        let opened = self.opened()?;
-        let encoded = key::encode(key)?;
-        let deadline = deadline(ttl.map(Bound::as_borrowed), opened.default_ttl)?;
-        run(py, opened, |cache, patience| {
-            Ok(cache.increment(encoded.as_key(), by, initial, deadline, patience)?.result)
-        })
-    }
-
     /// Remove every entry with a tag.
     ///
     /// Now and then an entry with another tag is removed as well: a tag is one of 4,096 numbers. Looks at every entry, without a lock, to
@@ -357,8 +290,7 @@ impl SharedSegment {
     ///     How many there were.
     ///
     /// Raises:
-    ///     TimeoutError: Part of the cache was not free within `lock_timeout`. Nobody reads the entries any more, but copies in
-    ///         front of the cache may still be served.
+    ///     TimeoutError: Another process did not release a lock within `lock_timeout`. Nothing was changed.
     ///
     /// >>> from flexcache_rs.shared import SharedCache
     /// >>> with SharedCache("example-tags", max_bytes=1 << 20) as cache:
@@ -486,6 +418,14 @@ impl SharedSegment {
             .transpose()
     }
 
+    /// Adds to the int of a key, and returns the sum; None if there is no value.
+    fn _incr_present(&self, py: Python<'_>, key: &Bound<'_, PyAny>, by: i64) -> PyResult<Option<i64>> {
+        let encoded = key::encode(key)?;
+        run(py, self.opened()?, |cache, patience| {
+            Ok(cache.increment_present(encoded.as_key(), by, patience)?.result)
+        })
+    }
+
     /// Stores a value if the key's is still the one that was read.
     fn _replace(
         &self,
@@ -503,9 +443,13 @@ impl SharedSegment {
 
     /// Sums by name.
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.opened()?.cache.stats();
+        let opened = self.opened()?;
+        opened.counts.add_to(&opened.cache);
+        let stats = opened.cache.stats();
         let sums = PyDict::new(py);
         for (name, value) in [
+            ("hits", stats.hits),
+            ("misses", stats.misses),
             ("entries", stats.entries),
             ("bytes", stats.bytes),
             ("live_bytes", stats.live_bytes),
@@ -563,6 +507,12 @@ impl SharedSegment {
         let deadline = deadline(ttl, opened.default_ttl)?;
         let entry = Entry { kind: encoded.kind, value: &encoded.bytes, deadline, tags: &tags };
         run(py, opened, |cache, patience| call(cache, key.as_key(), &entry, patience))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.counts.add_to(&self.cache);
     }
 }
 

@@ -97,14 +97,7 @@ impl Lease for SharedLease {
     }
 
     fn is_valid(&self, py: Python<'_>) -> PyResult<bool> {
-        let call = |cache: &SharedCache, patience| {
-            for (_, tag) in &self.tags {
-                if !cache.is_tag_current(*tag, patience)? {
-                    return Ok(false);
-                }
-            }
-            cache.has_lease(self.key.as_key(), &self.token, patience)
-        };
+        let call = |cache: &SharedCache, patience| cache.has_lease(self.key.as_key(), &self.token, patience);
         let result = match call(&self.opened.cache, Patience::Try) {
             Err(flexcache_shared::Error::Busy) => detached(py, || call(&self.opened.cache, Patience::Wait)),
             result => result,

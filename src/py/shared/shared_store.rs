@@ -105,6 +105,7 @@ impl Store for SharedStore {
                 (found.map(|(raw, deadline)| (Read::Raw(raw), deadline)), stamp)
             }
         };
+        opened.counts.count(&opened.cache, found.is_some());
         let entry = found
             .map(|(read, deadline)| {
                 let value = read.finish(py, &opened.serializer)?.unbind();

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-use super::key::{Encoded, bytes_of_long, damaged, long_of_bytes, text};
+use super::key::{Encoded, ascii, bytes_of_long, damaged, long_of_bytes, text};
 use crate::py::object::running_python;
 
 /// Kinds of values. They are part of the layout.
@@ -93,6 +93,16 @@ fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny
     Ok(object.into_any())
 }
 
+/// The form of a value that is bytes, or a str of ASCII.
+#[inline]
+pub(super) fn encode_plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<EncodedValue<'a>> {
+    if let Some(text) = ascii(value) {
+        return Some(EncodedValue { kind: kind::ASCII, bytes: Encoded::Borrowed(text) });
+    }
+    let bytes = value.cast_exact::<PyBytes>().ok()?;
+    Some(EncodedValue { kind: kind::BYTES, bytes: Encoded::Borrowed(bytes.as_bytes()) })
+}
+
 /// The form of a value.
 ///
 /// # Errors
@@ -100,17 +110,13 @@ fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny
 /// Those of pickle.
 pub(super) fn encode<'a>(value: &'a Bound<'_, PyAny>, serializer: &Serializer) -> PyResult<EncodedValue<'a>> {
     let owned = |kind, bytes| Ok(EncodedValue { kind, bytes: Encoded::Owned(bytes) });
+    if let Some(encoded) = encode_plain(value) {
+        return Ok(encoded);
+    }
     if let Ok(text) = value.cast_exact::<PyString>()
         && let Ok(text) = text.to_str()
     {
-        // SAFETY: the object is a str.
-        let characters = unsafe { ffi::PyUnicode_GetLength(value.as_ptr()) };
-        let is_ascii = characters.cast_unsigned() == text.len();
-        let kind = if is_ascii { kind::ASCII } else { kind::TEXT };
-        return Ok(EncodedValue { kind, bytes: Encoded::Borrowed(text.as_bytes()) });
-    }
-    if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-        return Ok(EncodedValue { kind: kind::BYTES, bytes: Encoded::Borrowed(bytes.as_bytes()) });
+        return Ok(EncodedValue { kind: kind::TEXT, bytes: Encoded::Borrowed(text.as_bytes()) });
     }
     if value.is_exact_instance_of::<PyInt>()
         && let Ok(int) = value.extract::<i64>()
@@ -284,7 +290,7 @@ impl<'py> Read<'py> {
     #[inline]
     pub(super) fn of(py: Python<'py>, value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
         match value.kind {
-            kind::ASCII => Ok(ascii(py, value)),
+            kind::ASCII => Ok(ascii_text(py, value)),
             INTEGER => Ok(match value.word().cast_signed().into_pyobject(py) {
                 Ok(int) => Self::Object(int.into_any()),
                 Err(never) => match never {},
@@ -320,7 +326,7 @@ impl<'py> Read<'py> {
 
 /// A str of a value that is ASCII.
 #[inline]
-fn ascii<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Read<'py> {
+fn ascii_text<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Read<'py> {
     if value.is_empty() {
         return Read::Object(PyString::new(py, "").into_any());
     }

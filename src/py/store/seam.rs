@@ -82,6 +82,11 @@ pub(crate) trait Store: Send + Sync {
         usize::MAX
     }
 
+    /// How many caches in memory stand behind each other here.
+    fn chain(&self) -> usize {
+        0
+    }
+
     /// Whether a copy may be served, where that can be said without Python and without waiting; `None` elsewhere.
     fn is_live_natively(&self, py: Python<'_>, stamp: Stamp) -> Option<bool>;
 

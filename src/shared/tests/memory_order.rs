@@ -299,41 +299,49 @@ fn control_a_version_that_is_read_only_after_the_value() {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TagFault {
     None,
-    /// The version word moves before the tag does.
-    WordFirst,
+    /// The generation is even again before the tag moves.
+    EvenTooEarly,
+    /// The generation is not odd while the tag moves.
+    NeverOdd,
     /// A writer does not look at the tag again after it stored.
     NoSecondLook,
+    /// A reader loads the generation only after it looked at the entry.
+    GenerationAfter,
 }
 
-/// An entry with a tag. The eviction moves the tag from 0 to 1, and then, under the lock, the version word.
+/// What an entry is stored with that is not there.
+const NOTHING: usize = 9;
+
+/// An entry with a tag. The eviction moves the tag from 0 to 1, and the generation from 0 to 2.
 struct Tagged {
     lock: loom::sync::Mutex<()>,
     tag: AtomicUsize,
     version: AtomicUsize,
-    /// The version of the tag that the entry was stored with; 9 is no entry.
+    generation: AtomicUsize,
+    /// The version of the tag that the entry was stored with.
     stored: AtomicUsize,
     fault: TagFault,
 }
 
 impl Tagged {
-    fn move_version(&self) {
-        let _held = self.lock.lock().expect("no panic");
-        self.version.store(self.version.load(Relaxed) + 2, Release);
-    }
-
-    fn evict(&self) {
-        if self.fault == TagFault::WordFirst {
-            self.move_version();
-            self.tag.store(1, Release);
-            return;
+    /// Evicts the tag, or dies in the middle of it. The lock of the first stripe is not modelled: there is one eviction.
+    fn evict(&self, dies: bool) {
+        if self.fault != TagFault::NeverOdd {
+            self.generation.store(1, Relaxed);
+        }
+        if self.fault == TagFault::EvenTooEarly {
+            self.generation.store(2, Release);
         }
         self.tag.store(1, Release);
-        self.move_version();
+        if self.fault != TagFault::EvenTooEarly && !dies {
+            self.generation.store(2, Release);
+        }
     }
 
     /// Stores the entry. Returns the version under which a copy may be kept.
     fn put(&self) -> Option<usize> {
         let tag = self.tag.load(Acquire);
+        let generation = self.generation.load(Acquire);
         let version = {
             let _held = self.lock.lock().expect("no panic");
             let version = self.version.load(Relaxed);
@@ -344,37 +352,48 @@ impl Tagged {
             version + 2
         };
         let holds = self.fault == TagFault::NoSecondLook || self.tag.load(Acquire) == tag;
-        holds.then_some(version)
+        (holds && generation.is_multiple_of(2)).then_some(version + generation)
     }
 
     /// Reads the entry. Returns the version under which a copy may be kept.
     fn load(&self) -> Option<usize> {
+        let generation = self.generation.load(Acquire);
         let before = self.version.load(Acquire);
         let stored = self.stored.load(Relaxed);
         let is_live = stored == self.tag.load(Acquire);
         fence(Acquire);
         let is_steady = before.is_multiple_of(2) && self.version.load(Relaxed) == before;
-        (is_live && is_steady).then_some(before)
+        let generation =
+            if self.fault == TagFault::GenerationAfter { self.generation.load(Acquire) } else { generation };
+        (is_live && is_steady && generation.is_multiple_of(2)).then_some(before + generation)
     }
 }
 
+/// What another process does meanwhile, and whether the one that evicts dies.
+#[derive(Clone, Copy)]
+struct Scene {
+    reads: bool,
+    dies: bool,
+}
+
 /// One evicts the tag while another one stores or reads an entry that has it. No copy outlives the eviction.
-fn evictions_of_a_tag(fault: TagFault, reads: bool) {
+fn evictions_of_a_tag(fault: TagFault, Scene { reads, dies }: Scene) {
     check_small(move || {
         let shared = Arc::new(Tagged {
             lock: loom::sync::Mutex::new(()),
             tag: AtomicUsize::new(0),
             version: AtomicUsize::new(0),
-            stored: AtomicUsize::new(if reads { 0 } else { 9 }),
+            generation: AtomicUsize::new(0),
+            stored: AtomicUsize::new(if reads { 0 } else { NOTHING }),
             fault,
         });
         let other = shared.clone();
         let other = thread::spawn(move || if reads { other.load() } else { other.put() });
-        shared.evict();
+        shared.evict(dies);
         let kept = other.join().expect("no panic");
         // An entry that was stored with the tag as it is after the eviction is a later one.
         if let Some(version) = kept
-            && shared.version.load(Acquire) == version
+            && shared.version.load(Acquire) + shared.generation.load(Acquire) == version
         {
             assert_eq!(shared.stored.load(Relaxed), 1, "outlived: a copy of an entry whose tag was evicted");
         }
@@ -383,18 +402,33 @@ fn evictions_of_a_tag(fault: TagFault, reads: bool) {
 
 #[test]
 fn no_copy_outlives_the_eviction_of_its_tag() {
-    evictions_of_a_tag(TagFault::None, true);
-    evictions_of_a_tag(TagFault::None, false);
+    for reads in [true, false] {
+        for dies in [true, false] {
+            evictions_of_a_tag(TagFault::None, Scene { reads, dies });
+        }
+    }
 }
 
 #[test]
 #[should_panic(expected = "outlived")]
-fn control_the_version_word_moves_before_the_tag() {
-    evictions_of_a_tag(TagFault::WordFirst, true);
+fn control_the_generation_is_even_before_the_tag_moves() {
+    evictions_of_a_tag(TagFault::EvenTooEarly, Scene { reads: true, dies: false });
+}
+
+#[test]
+#[should_panic(expected = "outlived")]
+fn control_a_generation_that_is_never_odd() {
+    evictions_of_a_tag(TagFault::NeverOdd, Scene { reads: true, dies: true });
 }
 
 #[test]
 #[should_panic(expected = "outlived")]
 fn control_no_second_look_at_the_tag() {
-    evictions_of_a_tag(TagFault::NoSecondLook, false);
+    evictions_of_a_tag(TagFault::NoSecondLook, Scene { reads: false, dies: false });
+}
+
+#[test]
+#[should_panic(expected = "outlived")]
+fn control_a_generation_that_is_loaded_after_the_entry() {
+    evictions_of_a_tag(TagFault::GenerationAfter, Scene { reads: true, dies: false });
 }

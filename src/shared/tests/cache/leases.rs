@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use flexcache_shared::{Lease, LeaseTerms, Patience, SharedCache, Token};
+use flexcache_shared::{Condition, Entry, Lease, LeaseTerms, Patience, Put, SharedCache, Token};
 
 use crate::peer::Peer;
 use crate::support::{entry, get, key, new, path_in, put, small, wait_until};
@@ -335,6 +335,58 @@ fn the_eviction_of_a_tag_ends_a_lease() {
     assert!(cache.wait_for_end(key(b"k"), &wait, Duration::ZERO));
     assert!(matches!(ask(&[tag()]), Lease::Got(_)));
     cache.check().expect("a sound cache");
+}
+
+/// Whatever the owner of a lease can do with it, each of which fails where it has ended.
+fn uses(cache: &SharedCache, token: &Token) -> [(&'static str, bool); 4] {
+    let put = Condition { lease: Some(token), ..Condition::default() };
+    [
+        ("has_lease", cache.has_lease(key(b"k"), token, Patience::Wait).expect("a call")),
+        ("renew", cache.renew(key(b"k"), token, LONG, Patience::Wait).expect("a call")),
+        ("fill", fill(cache, b"k", token, b"late")),
+        (
+            "put_if",
+            cache.put_if(key(b"k"), &entry(b"late"), &put, Patience::Wait).expect("a call").result
+                != Put::Refused,
+        ),
+    ]
+}
+
+#[test]
+fn the_eviction_of_a_tag_ends_a_lease_for_its_owner_too() {
+    let (cache, _directory) = new(&small());
+    let tag = |name: &[u8]| cache.tag(name, Patience::Wait).expect("a call");
+    let evict = |name: &[u8]| cache.evict_tag(name, Patience::Wait).expect("a call");
+    let ask = |tags: &[_]| {
+        let terms = LeaseTerms { time: LONG, refresh: true, seizes: false, tags };
+        match cache.take_lease(key(b"k"), &terms, Patience::Wait).expect("a call") {
+            Lease::Got(token) => token,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Without a value, and beside one, which has a tag of its own.
+    for (beside, evicted) in [(false, b"own"), (true, b"own"), (true, b"its")] {
+        cache.clear(Patience::Wait).expect("a call");
+        if beside {
+            let tagged = Entry { tags: &[tag(b"its")], ..entry(b"value") };
+            cache.put(key(b"k"), &tagged, Patience::Wait).expect("it fits");
+        }
+        let token = ask(&[tag(b"own")]);
+        evict(b"another");
+        assert!(cache.has_lease(key(b"k"), &token, Patience::Wait).expect("a call"));
+        evict(evicted);
+        for (name, is_allowed) in uses(&cache, &token) {
+            assert!(!is_allowed, "{name}, beside a value: {beside}");
+        }
+        assert!(!cache.release(key(b"k"), &token, Patience::Wait).expect("a call"));
+        // The value is as it was, and the lease is nobody's.
+        let value = (beside && evicted == b"own").then_some(&b"value"[..]);
+        assert_eq!(get(&cache, b"k").as_deref(), value);
+        assert_eq!(cache.stats().leases, 0);
+        let next = ask(&[tag(b"own")]);
+        assert!(fill(&cache, b"k", &next, b"newer"));
+        cache.check().expect("a sound cache");
+    }
 }
 
 #[test]

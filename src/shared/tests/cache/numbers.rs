@@ -33,6 +33,20 @@ fn what_is_no_number_or_does_not_fit_is_refused_and_stays() {
 }
 
 #[test]
+fn a_number_that_must_be_there_is_not_made() {
+    let (cache, _directory) = new(&small());
+    let increment = |name: &[u8], by| cache.increment_present(key(name), by, Patience::Wait);
+    let none = increment(b"n", 1).expect("a call");
+    assert!(none.result.is_none() && none.stamp.is_none());
+    assert!(!cache.contains(key(b"n"), Patience::Wait).expect("a call"));
+    cache.increment(key(b"n"), 5, 0, 0, Patience::Wait).expect("a number");
+    assert_eq!(increment(b"n", -7).expect("a number").result, Some(-2));
+    put(&cache, b"text", b"12345678");
+    assert!(matches!(increment(b"text", 1), Err(Error::NotANumber)));
+    cache.check().expect("a sound cache");
+}
+
+#[test]
 fn threads_lose_no_increment() {
     let (cache, _directory) = new(&small());
     std::thread::scope(|scope| {

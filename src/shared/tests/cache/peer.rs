@@ -194,6 +194,10 @@ fn peer() {
                     cache.fill(key(words[1].as_bytes()), token, &entry(words[2].as_bytes()), Patience::Wait);
                 say(&filled.expect("a call").result.to_string());
             }
+            "evict" => {
+                cache.evict_tag(words[1].as_bytes(), Patience::Wait).expect("a call");
+                say("evicted");
+            }
             "clear" => say(&cache.clear(Patience::Wait).expect("a call").to_string()),
             "delete" => {
                 let deleted = cache.delete(key(words[1].as_bytes()), Patience::Wait).expect("a call");

@@ -1,6 +1,6 @@
 //! Copies elsewhere, and the version words that say until when they are current.
 
-use flexcache_shared::{Entry, Lease, Patience, SharedCache, Stamp};
+use flexcache_shared::{Condition, Entry, Error, Lease, Patience, SharedCache, Stamp};
 use std::time::Duration;
 
 use crate::support::{bytes_of, entry, get, key, new, open, path_in, put, small};
@@ -170,6 +170,86 @@ fn a_writer_killed_around_its_publication_leaves_no_copy_current() {
             assert!(cache.is_current(&stamp.expect("nobody is writing")));
         }
     }
+}
+
+/// Stores a value with a tag.
+#[cfg(feature = "stall-points")]
+fn put_tagged(cache: &SharedCache, name: &[u8], value: &[u8]) {
+    let tag = cache.tag(b"t", Patience::Wait).expect("a call");
+    cache.put(key(name), &Entry { tags: &[tag], ..entry(value) }, Patience::Wait).expect("it fits");
+}
+
+#[cfg(feature = "stall-points")]
+#[test]
+fn a_process_killed_while_it_evicts_a_tag_leaves_no_copy_current() {
+    use crate::peer::Peer;
+    use flexcache_shared::stall::Point;
+    // Several stripes: the keys are in all of them, and the lock that matters is one stripe's.
+    let options = crate::support::sized(8 << 20);
+    let names: Vec<Vec<u8>> = (0..40_u8).map(|name| vec![name]).collect();
+    for (point, is_evicted) in [
+        (Point::Locked, false),
+        (Point::EvictionBegun, false),
+        (Point::TagMoved, true),
+        (Point::BeforeEven, true),
+    ] {
+        let (cache, directory) = new(&options);
+        for name in &names {
+            put_tagged(&cache, name, b"value");
+        }
+        let stamps: Vec<Stamp> =
+            names.iter().map(|name| copy(&cache, name).1.expect("nobody is writing")).collect();
+        let mut peer = Peer::new(&path_in(&directory));
+        peer.ask(&format!("arm {} 0 0", point as u32));
+        assert_eq!(peer.ask("evict t"), "dead");
+        let serves = |stamp: &Stamp| {
+            let by_bits = cache.is_current_in_bits(cache.bits(stamp).expect("the first segment"));
+            assert_eq!(cache.is_current(stamp), by_bits);
+            by_bits
+        };
+        // Either the tag is evicted, for every copy, or nothing has happened.
+        for (name, stamp) in names.iter().zip(&stamps) {
+            assert!(!serves(stamp) || get(&cache, name).is_some(), "{point:?}: stale");
+        }
+        // A read mends what a dead process left, so that copies can be kept again.
+        for name in &names {
+            let (value, stamp) = copy(&cache, name);
+            assert!(value.is_none() || !is_evicted, "{point:?}: an entry whose tag was evicted");
+            assert!(serves(&stamp.expect("it is mended")), "{point:?}");
+        }
+        assert!(stamps.iter().all(|stamp| !serves(stamp)) || !is_evicted, "{point:?}");
+        // The parts in which nobody died are as they were.
+        let left = names.iter().filter(|name| get(&cache, name).is_some()).count();
+        assert_eq!(left > names.len() / 2, !is_evicted, "{point:?}: {left}");
+        put(&cache, b"next", b"value");
+        cache.evict_tag(b"t", Patience::Wait).expect("a call");
+        assert_eq!(cache.stats().resets, 1, "{point:?}: nobody died inside");
+        cache.check().expect("a sound cache");
+    }
+}
+
+#[test]
+fn the_eviction_of_a_tag_waits_for_one_lock_and_changes_nothing_without_it() {
+    let (cache, _directory) = new(&small());
+    let tag = cache.tag(b"t", Patience::Wait).expect("a call");
+    cache.put(key(b"k"), &Entry { tags: &[tag], ..entry(b"v") }, Patience::Wait).expect("it fits");
+    let (_, stamp) = copy(&cache, b"k");
+    let stamp = stamp.expect("nobody is writing");
+    let blocked = Condition {
+        unless: &|| {
+            // Under the stripe's lock.
+            let error = cache.evict_tag(b"t", Patience::Try).expect_err("the lock is taken");
+            assert!(matches!(error, Error::Busy), "{error}");
+            true
+        },
+        ..Condition::default()
+    };
+    cache.put_if(key(b"other"), &entry(b"v"), &blocked, Patience::Wait).expect("a call");
+    assert!(cache.is_current(&stamp) && get(&cache, b"k").is_some());
+    cache.evict_tag(b"t", Patience::Wait).expect("a call");
+    assert!(!cache.is_current(&stamp) && get(&cache, b"k").is_none());
+    let (value, stamp) = copy(&cache, b"k");
+    assert!(value.is_none() && cache.is_current(&stamp.expect("nobody is writing")), "absence can be kept");
 }
 
 #[test]

@@ -1,0 +1,306 @@
+"""Measures the cache in shared memory beside its peers: `python -m benches.peers.shared --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+from . import disk_report
+from .disk import Cell, Figure
+from .measure import ROOT
+from .shared_child import CONTESTANTS, Contestant, Opened, Servers, fill, key_of, per_call, samples, value_of
+
+OPERATIONS = ("get", "get, miss", "set over", "set", "delete")
+SIZES = {"20 B": 20, "1 KiB": 2**10, "64 KiB": 2**16}
+OURS = "SharedCache"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    rounds: int = 9
+    seconds_a_round: float = 0.05
+    entries: tuple[int, ...] = (1_000, 100_000, 1_000_000)
+    workers: tuple[int, ...] = (1, 2, 4, 8)
+    seconds: float = 1.0
+    load_rounds: int = 3
+    lil_calls: int = 1_000
+    lil_workers: tuple[int, ...] = (1, 5, 10, 20)
+    seed: int | None = None
+
+    @classmethod
+    def quick(cls, seed: int | None = None) -> Settings:
+        """About a minute, for a first look."""
+        return cls(3, 0.01, (1_000, 10_000), (1, 2), 0.2, 1, 200, (1, 5), seed)
+
+
+@dataclass
+class Run:
+    """What every figure needs."""
+
+    settings: Settings
+    random: Random
+    say: Callable[[str], None]
+    directory: Path
+    there: list[Contestant] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    servers: Servers = field(default_factory=Servers)
+
+    def place(self, contestant: Contestant, what: str) -> Path:
+        """A directory of its own; that of a server is always the same."""
+        name = "".join(filter(str.isalnum, contestant.name))
+        if contestant.serve is None:
+            name += f"-{what}"
+        place = self.directory / name
+        place.mkdir(mode=0o700, exist_ok=True)
+        return place
+
+
+def begin(run: Run) -> None:
+    """Finds out which peers are there, and starts what they need."""
+    for contestant in CONTESTANTS:
+        try:
+            place = run.place(contestant, "first")
+            run.servers.start(contestant, place)
+            opened = contestant.open(place)
+            value = value_of(contestant, 20)
+            opened.set("first", value)
+            if opened.get("first") != value:
+                raise ValueError("what was stored does not come back")
+        except Exception as error:  # noqa: BLE001 - a peer that does not work here is left out, whatever it raises.
+            run.left_out[contestant.name] = f"left out: {type(error).__name__}: {error}".splitlines()[0]
+            run.say(f"{contestant.name} is {run.left_out[contestant.name]}")
+            continue
+        run.there.append(contestant)
+
+
+FIGURES: dict[str, Callable[[Run], list[Figure]]] = {}
+
+
+def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run], list[Figure]]]:
+    """Registers figures under the name that `--only` takes."""
+
+    def register(function: Callable[[Run], list[Figure]]) -> Callable[[Run], list[Figure]]:
+        FIGURES[name] = function
+        return function
+
+    return register
+
+
+def _measure(run: Run, figures: dict[str, Figure], label: str, entries: int, size: int) -> None:
+    """Fills each cache and measures all calls, in turns."""
+    opened: dict[str, Opened] = {}
+    calls: dict[str, int] = {}
+    for contestant in run.there:
+        cache = opened[contestant.name] = contestant.open(run.place(contestant, f"{entries}-{size}"))
+        began = perf_counter()
+        fill(cache, contestant, min(entries, 100), size)
+        slow = (perf_counter() - began) / min(entries, 100)
+        if slow * entries > 60:
+            run.say(f"{contestant.name} would take {slow * entries:.0f} s to fill with {entries:,}")
+            del opened[contestant.name]
+            continue
+        fill(cache, contestant, entries, size)
+        calls[contestant.name] = max(20, min(2_000, int(run.settings.seconds_a_round / max(slow, 1e-7))))
+    for number in range(run.settings.rounds + 1):
+        turn = [contestant for contestant in run.there if contestant.name in opened]
+        for contestant in run.random.sample(turn, k=len(turn)):
+            name = contestant.name
+            taken = samples(opened[name], contestant, entries, size, calls[name], run.random)
+            for operation, nanoseconds in taken.items():
+                if number:
+                    figures[operation].cell(label, name).samples.append(nanoseconds)
+        _measure_dict(run, figures, label, entries, size, is_warm=bool(number))
+
+
+_dicts: dict[tuple[int, int], dict[str, str]] = {}
+
+
+def _measure_dict(run: Run, figures: dict[str, Figure], label: str, entries: int, size: int, *, is_warm: bool) -> None:
+    """What a dict of one process takes, beside them."""
+    plain = _dicts.setdefault((entries, size), {key_of(number): "v" * size for number in range(entries)})
+    random = run.random
+    there = [key_of(random.randrange(entries)) for _ in range(2_000)]
+    absent = [key_of(entries + number) for number in range(2_000)]
+    value = "v" * size
+    taken = {
+        "get": per_call(plain.get, there),
+        "get, miss": per_call(plain.get, absent),
+        "set over": per_call(lambda key: plain.__setitem__(key, value), there),
+    }
+    if is_warm:
+        for operation, nanoseconds in taken.items():
+            figures[operation].cell(label, "dict").samples.append(nanoseconds)
+
+
+@figure("calls")
+def calls(run: Run) -> list[Figure]:
+    """Every call, by the number of entries and by the size of the value."""
+    text = "Nanoseconds a call, those of the loop subtracted. A dict, which one process has to itself, is beside them."
+    by_entries = {
+        name: Figure(f"{name}, by number of entries", f"{text} Values of 20 characters.", "ns") for name in OPERATIONS
+    }
+    by_size = {name: Figure(f"{name}, by size of the value", f"{text} 100 entries.", "ns") for name in OPERATIONS}
+    for entries in run.settings.entries:
+        run.say(f"by entries: {entries:,}")
+        _measure(run, by_entries, f"{entries:,}", entries, 20)
+    for label, size in SIZES.items():
+        run.say(f"by size: {label}")
+        _measure(run, by_size, label, 100, size)
+    return [made for made in (*by_entries.values(), *by_size.values()) if made.rows]
+
+
+def _together(contestant: Contestant, directory: Path, workers: int, options: dict[str, Any]) -> tuple[float, int]:
+    """Calls a second, and failures, of several processes that begin at one moment."""
+    command = [sys.executable, "-m", "benches.peers.shared_child", contestant.name, str(directory), json.dumps(options)]
+    children = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+        )
+        for _ in range(workers)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        child.stdout.readline()
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    rate, failures = 0.0, 0
+    for child in children:
+        try:
+            lines = child.communicate(timeout=60 + 10 * options["seconds"])[0].splitlines()
+            done, failed, seconds = json.loads(lines[-1])
+        except (subprocess.TimeoutExpired, IndexError, ValueError):
+            child.kill()
+            failures += 1
+            continue
+        rate, failures = rate + done / seconds, failures + failed
+    return rate, failures
+
+
+@figure("processes")
+def processes(run: Run) -> list[Figure]:
+    """Processes that use one cache at once."""
+    figures = []
+    for title, writes in (("reading", 0.0), ("mixed", 0.1), ("writing", 1.0)):
+        what = {0.0: "every call a get", 0.1: "one call in ten a set, the others gets", 1.0: "every call a set"}[writes]
+        result = Figure(
+            f"processes {title}",
+            f"All of them on one cache with 1,000 keys and values of 20 characters, {what}; thousands of calls a "
+            "second of all together, the loop included. In brackets: calls that failed.",
+            "k/s",
+            more=True,
+        )
+        run.say(result.title)
+        for contestant in run.there:
+            fill(contestant.open(run.place(contestant, "load")), contestant, 1_000, 20)
+        for _ in range(run.settings.load_rounds):
+            for contestant in run.random.sample(run.there, k=len(run.there)):
+                for workers in run.settings.workers:
+                    options = {"keys": 1_000, "size": 20, "writes": writes, "seconds": run.settings.seconds}
+                    rate, failed = _together(contestant, run.place(contestant, "load"), workers, options)
+                    cell: Cell = result.cell(str(workers), contestant.name)
+                    cell.samples.append(rate / 1000)
+                    cell.failures += failed
+        figures.append(result)
+    return figures
+
+
+@figure("lilcache")
+def lilcache(run: Run) -> list[Figure]:
+    """The benchmark that lilcache has: the mean time of random calls by several processes."""
+    result = Figure(
+        "the benchmark of lilcache",
+        "Each process does random gets and sets of 1,000 keys; the mean time of a call in µs.",
+    )
+    run.say(result.title)
+    for contestant in run.there:
+        for workers in run.settings.lil_workers:
+            options = {"keys": 1_000, "size": 20, "writes": 0.5, "seconds": run.settings.lil_calls / 1000}
+            rate, failed = _together(contestant, run.place(contestant, "load"), workers, options)
+            cell = result.cell(f"{workers}", contestant.name)
+            cell.samples.append(workers / rate * 1e6 if rate else float("inf"))
+            cell.failures += failed
+    return [result]
+
+
+def machine(run: Run) -> dict[str, str]:
+    """What the numbers depend on."""
+    described = disk_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
+    for contestant in CONTESTANTS:
+        if contestant.name in run.left_out:
+            described[contestant.name] = run.left_out[contestant.name]
+        elif contestant.distribution:
+            described[contestant.name] = f"{contestant.distribution} {metadata.version(contestant.distribution)}"
+    return described
+
+
+HEAD = (
+    "Generated by `make bench-shared`; how it is measured, and what to beware of, is told in "
+    "[benches/README.md](../../benches/README.md#caches-that-processes-share). Each peer is set up as its "
+    "documentation advises for a cache; servers are reached through sockets of their own. They take turns in random "
+    "order, round by round. A cell is the median and, after the slash, what one round in a hundred exceeds. The last "
+    "columns say how many times as fast as the others SharedCache is."
+)
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benches.peers.shared", description="The cache in shared memory beside its peers."
+    )
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, no million of entries")
+    parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write shared.md and shared.json there")
+    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, then prints the report or writes it."""
+    chosen = options(arguments)
+    settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
+    started = perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    # In memory, where all of them that use files are fastest.
+    directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-", dir="/dev/shm"))
+    run = Run(settings, Random(settings.seed), say, directory)
+    try:
+        begin(run)
+        figures = [made for name in chosen.only or FIGURES for made in FIGURES[name](run)]
+        described = machine(run)
+    finally:
+        run.servers.end()
+        shutil.rmtree(directory, ignore_errors=True)
+    names = [contestant.name for contestant in run.there]
+    report = disk_report.as_markdown(
+        described, figures, [*names, "dict"], title="The cache in shared memory, beside its peers", head=HEAD, ours=OURS
+    )
+    if chosen.output is None:
+        print(report, end="")
+    else:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        (chosen.output / "shared.md").write_text(report, encoding="utf-8")
+        (chosen.output / "shared.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    say("done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,302 @@
+"""Caches that several processes share: how each is opened, and a worker process that does as it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from random import Random
+from time import perf_counter, perf_counter_ns
+from typing import Any
+
+SIZE = 256 << 20
+"""Bytes of memory for each, where it can be said: nothing is evicted."""
+
+
+@dataclass
+class Opened:
+    """A cache that is open: its calls, each by a str."""
+
+    get: Callable[[str], Any]
+    set: Callable[[str, Any], Any]
+    delete: Callable[[str], Any]
+    keep: Any = None
+    """What must stay alive."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One library, or one server."""
+
+    name: str
+    distribution: str
+    open: Callable[[Path], Opened]
+    serve: Callable[[Path], subprocess.Popen[bytes]] | None = None
+    """Starts what it needs to run beside it; raises where that is not installed."""
+    values: str = "objects"
+    """"objects", or "bytes" where it stores nothing else."""
+
+
+@dataclass
+class Servers:
+    """What runs beside the caches."""
+
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, contestant: Contestant, directory: Path) -> None:
+        """Starts what a contestant needs."""
+        if contestant.serve is not None:
+            self.running.append(contestant.serve(directory))
+
+    def end(self) -> None:
+        """Ends all of them."""
+        for process in self.running:
+            process.terminate()
+            process.wait(30)
+
+
+def _flexcache(directory: Path) -> Opened:
+    shared = import_module("flexcache_rs.shared")
+    cache = shared.SharedCache(directory / "cache", max_bytes=SIZE)
+    return Opened(cache.get, cache.put, cache.delete, cache)
+
+
+def _flexcache_in_front(directory: Path) -> Opened:
+    flexcache = import_module("flexcache_rs")
+    shared = _flexcache(directory)
+    cache = flexcache.FlexCache(max_items=2_000_000, store=shared.keep)
+    return Opened(cache.get, cache.put, cache.delete, cache)
+
+
+def _flexcache_disk(directory: Path) -> Opened:
+    cache = import_module("flexcache_rs.disk").Cache(str(directory), size_limit=2**40)
+    return Opened(cache.get, cache.set, cache.delete, cache)
+
+
+def _diskcache(directory: Path) -> Opened:
+    cache = import_module("diskcache").Cache(str(directory), size_limit=2**40)
+    return Opened(cache.get, cache.set, cache.delete, cache)
+
+
+def _lmdb(directory: Path) -> Opened:
+    """As its documentation advises for a cache: no wait for the disk, and a map that is written to."""
+    environment = import_module("lmdb").open(
+        str(directory), map_size=4 * SIZE, writemap=True, map_async=True, sync=False, metasync=False, lock=True
+    )
+
+    def get(key: str) -> Any:
+        with environment.begin() as transaction:
+            return transaction.get(key.encode())
+
+    def set_(key: str, value: bytes) -> None:
+        with environment.begin(write=True) as transaction:
+            transaction.put(key.encode(), value)
+
+    def delete(key: str) -> None:
+        with environment.begin(write=True) as transaction:
+            transaction.delete(key.encode())
+
+    return Opened(get, set_, delete, environment)
+
+
+MANAGER = """
+import sys
+from multiprocessing.managers import BaseManager, DictProxy
+class Manager(BaseManager): pass
+entries = {}
+Manager.register("entries", callable=lambda: entries, proxytype=DictProxy)
+Manager(sys.argv[1], b"benchmark").get_server().serve_forever()
+"""
+
+
+def _serve_manager(directory: Path) -> subprocess.Popen[bytes]:
+    address = directory / "manager"
+    process = subprocess.Popen([sys.executable, "-c", MANAGER, str(address)])
+    _until(address.exists)
+    return process
+
+
+def _manager(directory: Path) -> Opened:
+    managers = import_module("multiprocessing.managers")
+
+    class Manager(managers.BaseManager):  # type: ignore[misc,name-defined]
+        pass
+
+    Manager.register("entries", proxytype=managers.DictProxy)
+    manager = Manager(str(directory / "manager"), b"benchmark")
+    manager.connect()
+    entries = manager.entries()
+    return Opened(entries.get, entries.__setitem__, lambda key: entries.pop(key, None), manager)
+
+
+def _ultra_dict(directory: Path) -> Opened:
+    """With its lock between processes, which it does not take unless told to."""
+    entries = import_module("UltraDict").UltraDict(
+        name=f"bench{abs(hash(str(directory)))}", shared_lock=True, full_dump_size=SIZE, buffer_size=SIZE // 4
+    )
+    return Opened(entries.get, entries.__setitem__, lambda key: entries.pop(key, None), entries)
+
+
+def _shared_memory_dict(directory: Path) -> Opened:
+    os.environ["SHARED_MEMORY_USE_LOCK"] = "1"
+    entries = import_module("shared_memory_dict").SharedMemoryDict(f"bench{directory.name}", SIZE // 16)
+    return Opened(entries.get, entries.__setitem__, lambda key: entries.pop(key, None), entries)
+
+
+def _lilcache(directory: Path) -> Opened:
+    lilcache = import_module("lilcache")
+    lilcache.init("bench", str(directory))
+    return Opened(lilcache.get, lilcache.set, lilcache.delete, lilcache)
+
+
+def _until(condition: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise TimeoutError("a server did not start within ten seconds")
+
+
+def _program(*names: str) -> str:
+    for name in names:
+        found = shutil.which(name)
+        if found:
+            return found
+    raise FileNotFoundError(f"{names[0]} is not installed")
+
+
+def _serve_redis(directory: Path) -> subprocess.Popen[bytes]:
+    address = directory / "redis"
+    command = [_program("redis-server", "valkey-server"), "--port", "0", "--unixsocket", str(address)]
+    options = ["--save", "", "--appendonly", "no", "--dir", str(directory)]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
+    _until(address.exists)
+    return process
+
+
+def _redis(directory: Path) -> Opened:
+    client = import_module("redis").Redis(unix_socket_path=str(directory / "redis"))
+    return Opened(client.get, client.set, client.delete, client)
+
+
+def _serve_memcached(directory: Path) -> subprocess.Popen[bytes]:
+    address = directory / "memcached"
+    user = ["-u", "root"] if os.geteuid() == 0 else []
+    process = subprocess.Popen([_program("memcached"), "-s", str(address), "-m", str(SIZE >> 20), *user])
+    _until(address.exists)
+    return process
+
+
+def _memcached(directory: Path) -> Opened:
+    client = import_module("pymemcache.client.base").Client(str(directory / "memcached"), no_delay=True)
+    return Opened(client.get, client.set, client.delete, client)
+
+
+CONTESTANTS = (
+    Contestant("SharedCache", "flexcache-rs", _flexcache),
+    Contestant("FlexCache in front", "flexcache-rs", _flexcache_in_front),
+    Contestant("flexcache_rs.disk", "flexcache-rs", _flexcache_disk),
+    Contestant("py-lmdb", "lmdb", _lmdb, values="bytes"),
+    Contestant("diskcache", "diskcache", _diskcache),
+    Contestant("UltraDict", "UltraDict", _ultra_dict),
+    Contestant("shared-memory-dict", "shared-memory-dict", _shared_memory_dict),
+    Contestant("lilcache", "lilcache", _lilcache),
+    Contestant("memcached", "pymemcache", _memcached, _serve_memcached, values="bytes"),
+    Contestant("Redis", "redis", _redis, _serve_redis, values="bytes"),
+    Contestant("Manager", "", _manager, _serve_manager),
+)
+
+
+def named(name: str) -> Contestant:
+    """The contestant of a name."""
+    return next(contestant for contestant in CONTESTANTS if contestant.name == name)
+
+
+def key_of(number: int) -> str:
+    """A key, which is a new object each time."""
+    return f"key:{number:08d}"
+
+
+def value_of(contestant: Contestant, size: int) -> Any:
+    """A value of so many characters."""
+    return b"v" * size if contestant.values == "bytes" else "v" * size
+
+
+def fill(opened: Opened, contestant: Contestant, entries: int, size: int) -> None:
+    """Stores so many entries."""
+    for number in range(entries):
+        opened.set(key_of(number), value_of(contestant, size))
+
+
+def per_call(call: Callable[[str], Any], keys: list[str]) -> float:
+    """Nanoseconds a call, those of the loop subtracted."""
+    begin = perf_counter_ns()
+    for _ in keys:
+        pass
+    loop = perf_counter_ns() - begin
+    begin = perf_counter_ns()
+    for key in keys:
+        call(key)
+    return max(perf_counter_ns() - begin - loop, 0) / len(keys)
+
+
+def samples(
+    opened: Opened, contestant: Contestant, entries: int, size: int, calls: int, random: Random
+) -> dict[str, float]:
+    """Nanoseconds of each kind of call."""
+    there = [key_of(random.randrange(entries)) for _ in range(calls)]
+    absent = [key_of(entries + number) for number in range(calls)]
+    value = value_of(contestant, size)
+    taken = {
+        "get": per_call(opened.get, there),
+        "get, miss": per_call(opened.get, absent),
+        "set over": per_call(lambda key: opened.set(key, value), there),
+        "set": per_call(lambda key: opened.set(key, value), absent),
+    }
+    taken["delete"] = per_call(opened.delete, absent)
+    return taken
+
+
+def work(name: str, directory: str, options: dict[str, Any]) -> None:
+    """Calls at random among some keys for so long; prints how many calls there were, and their seconds."""
+    contestant = named(name)
+    opened = contestant.open(Path(directory))
+    random = Random(os.getpid())
+    keys = [key_of(random.randrange(options["keys"])) for _ in range(5000)]
+    writes = [random.random() < options["writes"] for _ in keys]
+    value = value_of(contestant, options["size"])
+    opened.get(keys[0])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    calls = failures = 0
+    begin = perf_counter()
+    end = begin + options["seconds"]
+    while perf_counter() < end:
+        for key, is_write in zip(keys, writes, strict=True):
+            try:
+                if is_write:
+                    opened.set(key, value)
+                else:
+                    opened.get(key)
+            except Exception:  # noqa: BLE001 - whatever a library raises under load is counted.
+                failures += 1
+            calls += 1
+            if calls % 64 == 0 and perf_counter() >= end:
+                break
+    print(json.dumps([calls, failures, perf_counter() - begin]), flush=True)
+    # Some libraries raise while they are taken apart.
+    with suppress(Exception):
+        sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))

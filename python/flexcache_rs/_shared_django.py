@@ -1,0 +1,145 @@
+"""`DjangoCache`: a cache backend for Django in shared memory. Needs Django.
+
+In the settings: `CACHES = {"default": {"BACKEND": "flexcache_rs.shared.DjangoCache", "LOCATION": "site"}}`. `LOCATION`
+is the name or the path of a `SharedCache`, and `OPTIONS` are its arguments: `max_bytes`, `max_item` and so on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+
+from flexcache_rs.shared import SharedCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["DjangoCache"]
+
+_MISSING: Any = object()
+
+_OPTIONS = ("max_bytes", "expected_item", "max_item", "lock_timeout", "resize", "serializer")
+
+_OF_DJANGO = ("MAX_ENTRIES", "CULL_FREQUENCY")
+"""Options that every backend of Django is given. What this one may take, `max_bytes` says."""
+
+_OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
+
+
+def _checked_options(params: dict[str, Any]) -> dict[str, Any]:
+    """The options of the `SharedCache`.
+
+    Raises:
+        TypeError: A name is misspelt, or belongs into `OPTIONS`.
+    """
+    for name in params:
+        # Django takes these in small letters too.
+        if name in (*_OF_ALL_BACKENDS, "timeout", "max_entries", "cull_frequency"):
+            continue
+        meant = f"{name.lower()!r} in OPTIONS" if name.lower() in _OPTIONS else _near(name.upper(), _OF_ALL_BACKENDS)
+        raise TypeError(f"no such setting of the backend: {name!r}" + (f"; did you mean {meant}?" if meant else ""))
+    options = {name: value for name, value in params.get("OPTIONS", {}).items() if name not in _OF_DJANGO}
+    for name in options:
+        if name not in _OPTIONS:
+            meant = _near(name.lower(), _OPTIONS)
+            raise TypeError(f"no such option: {name!r}" + (f"; did you mean {meant}?" if meant else ""))
+    return options
+
+
+def _near(name: str, names: tuple[str, ...]) -> str | None:
+    return next((repr(near) for near in difflib.get_close_matches(name, names, 1, 0.7)), None)
+
+
+class DjangoCache(BaseCache):  # type: ignore[misc]
+    """A cache backend on a `SharedCache`: one cache for all of a machine's workers.
+
+    Args:
+        location: `LOCATION` of the settings: a name or a path.
+        params: The rest of the settings.
+    """
+
+    def __init__(self, location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        options = _checked_options(params)
+        if not location:
+            message = "LOCATION must be the name or the path of a cache in shared memory"
+            raise ValueError(message)
+        self._cache = SharedCache(location, **options)
+
+    def _key(self, key: Any, version: int | None) -> str:
+        made: str = self.make_and_validate_key(key, version=version)
+        return made
+
+    def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> float:
+        """Seconds to live, from what Django means: None is for ever, 0 not at all."""
+        if timeout == DEFAULT_TIMEOUT:
+            timeout = self.default_timeout
+        return float("inf") if timeout is None else timeout
+
+    def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Store where there is no live value. Returns True if it did. Of several processes exactly one does."""
+        return self._cache.add(self._key(key, version), value, self.get_backend_timeout(timeout))
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value of a key."""
+        return self._cache.get(self._key(key, version), default)
+
+    def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        """Store, or replace."""
+        self._cache.put(self._key(key, version), value, self.get_backend_timeout(timeout))
+
+    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Give a key another time to live. Returns True if it was there."""
+        return self._cache.touch(self._key(key, version), self.get_backend_timeout(timeout))
+
+    def delete(self, key: Any, version: int | None = None) -> bool:
+        """Delete a key. Returns True if it was there."""
+        return self._cache.delete(self._key(key, version))
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        """Whether a key has a live value."""
+        return self._key(key, version) in self._cache
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> Any:
+        """Add to a number, in one step for all processes. Returns the sum. The time to live stays.
+
+        Raises:
+            ValueError: There is none.
+        """
+        name = self._key(key, version)
+        while True:
+            found = self._cache._read_version(name)
+            if found is None:
+                raise ValueError(f"Key {key!r} not found")
+            value, seen = found
+            if type(value) is int and type(delta) is int:
+                total = self._cache._incr_present(name, delta)
+                if total is not None:
+                    return total
+            else:
+                ttl = self._cache.ttl(name) if name in self._cache else None
+                if self._cache._replace(name, seen, value + delta, float("inf") if ttl is None else ttl):
+                    return value + delta
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values of those keys that have one."""
+        found = {}
+        for key in keys:
+            value = self.get(key, _MISSING, version)
+            if value is not _MISSING:
+                found[key] = value
+        return found
+
+    def set_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> list[Any]:
+        """Store several values, one after the other. Returns the keys that could not be stored: none."""
+        for key, value in data.items():
+            self.set(key, value, timeout, version)
+        return []
+
+    def clear(self) -> None:
+        """Remove everything, for all processes."""
+        self._cache.clear()

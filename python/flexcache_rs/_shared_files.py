@@ -1,0 +1,40 @@
+"""The files of this user's caches in shared memory, and who maps them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def directory() -> Path:
+    """Where caches lie that are opened by a name."""
+    return Path("/dev/shm") / f"flexcache-rs-{os.geteuid()}"
+
+
+def files() -> list[Path]:
+    """The files there."""
+    place = directory()
+    return sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else []
+
+
+def name_of(path: Path) -> str:
+    """The name that a file stands for: layout and namespace follow it."""
+    parts = path.name.rsplit(".", 2)
+    return parts[0] if len(parts) == 3 else path.name
+
+
+def processes_of(path: Path) -> list[int]:
+    """The processes that map a file, as far as this user may know."""
+    status = path.stat()
+    # Not by its path: a file that was made without a name has none in the list of its creator.
+    mapped = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
+    found: list[int] = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                maps = (process / "maps").read_text("utf-8", "replace")
+            except OSError:
+                continue  # It is another user's, or gone.
+            if any(line.split(maxsplit=5)[3:5] == mapped for line in maps.splitlines()):
+                found.append(int(process.name))
+    return sorted(found)

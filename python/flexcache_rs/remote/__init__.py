@@ -1,0 +1,32 @@
+"""A cache on a Valkey or Redis server, with coherent copies in the memory of every process.
+
+>>> from flexcache_rs.remote import RemoteCache
+>>> cache = RemoteCache("valkey://localhost:6379/0", namespace="shop")  # doctest: +SKIP
+>>> cache.put("user:1", {"name": "Ada"}, ttl=60)  # doctest: +SKIP
+>>> cache.get("user:1")  # doctest: +SKIP
+{'name': 'Ada'}
+
+docs/remote.md says what it guarantees. Needs the package redis or valkey: `pip install 'flexcache-rs[remote]'`.
+"""
+
+from flexcache_rs.remote.cache import RemoteCache
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
+from flexcache_rs.remote.stats import RemoteStats
+
+__all__ = [
+    "RemoteCache",
+    "RemoteConnectionError",
+    "RemoteError",
+    "RemoteStats",
+    "RemoteTimeoutError",
+    "RemoteValueError",
+]
+
+
+def __getattr__(name: str) -> object:
+    """`DjangoCache`, which needs Django."""
+    if name == "DjangoCache":
+        from flexcache_rs.remote.djangocache import DjangoCache
+
+        return DjangoCache
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,170 @@
+"""The awaited calls of a `RemoteCache`: what is in memory is returned at once, anything else asked for in a thread."""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flexcache_rs._core import NearCache
+from flexcache_rs.remote.store import LENIENT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+_T = TypeVar("_T")
+_MISSING: Any = object()
+
+
+class Awaited(NearCache):
+    """Calls with an `a` in front, for any number of event loops."""
+
+    __slots__ = ()
+
+    async def aget(self, key: Any, default: Any = None) -> Any:
+        """The same as `get`, awaited."""
+        value: Any = self._near._get_from_memory(key, _MISSING)
+        return await self._in_thread("get", key, default) if value is _MISSING else value
+
+    async def _in_thread(self, name: str, *arguments: Any) -> Any:
+        return await to_thread(getattr(self, name), *arguments)
+
+    async def afresh(self, key: Any, default: Any = None) -> Any:
+        """The same as `fresh`, awaited."""
+        return await self._in_thread("fresh", key, default)
+
+    async def attl(self, key: Any) -> float | None:
+        """The same as `ttl`, awaited."""
+        seconds: float | None = await self._in_thread("ttl", key)
+        return seconds
+
+    async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+        """The same as `get_many`, awaited."""
+        found: dict[Any, Any] = await self._in_thread("get_many", keys)
+        return found
+
+    async def ascan(self, prefix: str = "") -> list[Any]:
+        """The keys of `scan`, as a list, awaited."""
+        keys: list[Any] = await to_thread(lambda: list(getattr(self, "scan")(prefix)))  # noqa: B009
+        return keys
+
+    async def aput(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """The same as `put`, awaited."""
+        await self._in_thread("put", key, value, ttl, tags)
+
+    aset = aput
+
+    async def aadd(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> bool:
+        """The same as `add`, awaited."""
+        return bool(await self._in_thread("add", key, value, ttl, tags))
+
+    async def adelete(self, key: Any) -> bool:
+        """The same as `delete`, awaited."""
+        return bool(await self._in_thread("delete", key))
+
+    async def apop(self, key: Any, default: Any = _MISSING) -> Any:
+        """The same as `pop`, awaited."""
+        return await self._in_thread("pop", key, *(() if default is _MISSING else (default,)))
+
+    async def atouch(self, key: Any, ttl: float | timedelta | datetime | None = None) -> bool:
+        """The same as `touch`, awaited."""
+        return bool(await self._in_thread("touch", key, ttl))
+
+    async def apersist(self, key: Any) -> bool:
+        """The same as `persist`, awaited."""
+        return bool(await self._in_thread("persist", key))
+
+    async def aset_many(
+        self,
+        entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """The same as `set_many`, awaited."""
+        await self._in_thread("set_many", entries, ttl, tags)
+
+    async def adelete_many(self, keys: Iterable[Any]) -> int:
+        """The same as `delete_many`, awaited."""
+        return int(await self._in_thread("delete_many", keys))
+
+    async def aincr(
+        self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
+    ) -> int:
+        """The same as `incr`, awaited."""
+        return int(await self._in_thread("incr", key, by, initial, ttl))
+
+    async def adecr(
+        self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
+    ) -> int:
+        """The same as `decr`, awaited."""
+        return int(await self._in_thread("decr", key, by, initial, ttl))
+
+    async def acompare_and_set(
+        self, key: Any, old: Any, new: Any, ttl: float | timedelta | datetime | None = None
+    ) -> bool:
+        """The same as `compare_and_set`, awaited."""
+        return bool(await self._in_thread("compare_and_set", key, old, new, ttl))
+
+    async def aclear(self) -> None:
+        """The same as `clear`, awaited."""
+        await self._in_thread("clear")
+
+    async def apurge(self) -> int:
+        """The same as `purge`, awaited."""
+        return int(await self._in_thread("purge"))
+
+    async def aevict_tag(self, tag: str) -> None:
+        """The same as `evict_tag`, awaited."""
+        await self._in_thread("evict_tag", tag)
+
+    async def aget_or_set(
+        self,
+        key: Any,
+        factory: Callable[[], Awaitable[_T] | _T],
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> _T:
+        """The same as `get_or_set`; `factory` may be a coroutine function. Other tasks run while it waits."""
+
+        async def compute() -> Any:
+            token = LENIENT.set(False)
+            try:
+                value: Any = factory()
+                return await value if hasattr(value, "__await__") else value
+            finally:
+                LENIENT.reset(token)
+
+        token = LENIENT.set(True)
+        try:
+            found: _T = await self._near.aget_or_set(key, compute, ttl, tags)
+        finally:
+            LENIENT.reset(token)
+        return found
+
+    async def aclose(self) -> None:
+        """The same as `close`, awaited."""
+        await self._in_thread("close")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,571 @@
+"""`RemoteCache`: a cache in memory in front of a Valkey or Redis server, which is never silently stale."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from flexcache_rs import FlexCache
+from flexcache_rs._core import PushTracker
+from flexcache_rs._seconds import seconds_in
+from flexcache_rs._suggest import suggesting
+from flexcache_rs.remote.aio import Awaited
+from flexcache_rs.remote.breaker import Breaker
+from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
+from flexcache_rs.remote.keys import Keys
+from flexcache_rs.remote.listener import Listener, Unsupported
+from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
+from flexcache_rs.remote.stats import RemoteStats
+from flexcache_rs.remote.store import BATCH, LENIENT, RemoteStore
+from flexcache_rs.remote.values import MOST_HEAD, Values, serializer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from flexcache_rs.disk.serializers import Serializer
+
+_T = TypeVar("_T")
+_MISSING: Any = object()
+
+_MOST_IN_MEMORY = 100_000
+"""Entries in memory where nothing else is said."""
+
+_ON_ERROR = ("raise", "miss", "stale")
+
+_NOT_OF_NEAR = frozenset(("store", "coherence", "negative_ttl", "default_ttl", "lease", "lease_wait", "name"))
+"""Options of a FlexCache that a RemoteCache sets itself."""
+
+
+def _positive(argument: str, value: Any, *, zero: bool = False) -> float:
+    """Seconds.
+
+    Raises:
+        TypeError: They are none.
+        ValueError: They are out of range.
+    """
+    seconds = seconds_in(argument, value)
+    if not (seconds >= 0 if zero else seconds > 0) or seconds > 1e9:
+        message = (
+            f"{argument} must be {'not negative' if zero else 'positive'} and at most 10**9 seconds, not {value!r}"
+        )
+        raise ValueError(message)
+    return seconds
+
+
+class RemoteCache(Awaited):
+    """A cache on a Valkey or Redis server, with copies of what is read in the memory of every process.
+
+    A hit in memory costs what it costs in a `FlexCache`. It never returns a value that was replaced more than
+    `max_staleness` seconds before, also while the network hangs. After this process has written, it reads its own write
+    or a newer one.
+
+    Args:
+        client: A URL (`valkey://`, `valkeys://`, `redis://`, `rediss://` or `unix://`), or a client of redis-py or
+            valkey-py, also one for asyncio. It says how to connect; the cache has connections of its own.
+        namespace: What the keys on the server begin with. Caches with one namespace share their entries.
+        near: Options of the `FlexCache` in memory, such as `{"max_items": 10_000, "eviction_policy": "sieve"}`; by
+            default at most 100,000 entries. None for next to no memory.
+        default_ttl: The time to live of entries for which none is given; None for ever.
+        l1_ttl: For how many seconds memory keeps a copy at most.
+        negative_ttl: For how many seconds memory keeps that the server does not have a key; None for not at all.
+        max_staleness: For how many seconds copies are served while the server does not answer.
+        max_stale: With `on_error="stale"`: for how many seconds after it was last read from the server or written a
+            value is served while the server cannot be asked.
+        timeout: How many seconds one command may take.
+        on_error: What calls do while the server cannot be asked. "raise" raises a `RemoteError`. With "miss", reads
+        find
+            nothing and writes do nothing. "stale" is the same, but reads find the last value that this process knows.
+            `delete`, `pop`, `clear` and `evict_tag` raise in any case, and `get_or_set` and `memoize` compute.
+        serializer: "pickle", "json", "msgspec", or one of `flexcache_rs.disk.serializers`. All caches of a namespace
+        give
+            the same. Whoever can write to the server can run code in a process that reads pickles.
+        lease: How many seconds other processes wait for a computation that says nothing more; None for no leases.
+        lease_wait: How many seconds a caller waits for a computation of another process.
+        name: What to call the cache: in the registry of caches(), and in `CLIENT LIST`.
+
+    Raises:
+        TypeError: An argument is of another type; `client` is no client.
+        ValueError: An argument is out of range; the client reads from replicas, has a cache of its own or is of a
+            cluster; the values of the namespace are written by another serializer.
+        RemoteError: With `on_error="raise"`: the server cannot be reached. In any case: it refused the password, or
+            cannot tell what is written.
+
+    >>> from flexcache_rs.remote import RemoteCache
+    >>> cache = RemoteCache("valkey://localhost:6379/0", namespace="shop")  # doctest: +SKIP
+    >>> cache["user:1"] = {"name": "Ada"}  # doctest: +SKIP
+    >>> cache["user:1"]  # doctest: +SKIP
+    {'name': 'Ada'}
+    """
+
+    # No `__dict__`: the interpreter then finds `get` without a look into it.
+    __slots__ = (
+        *("_client", "_default_ttl", "_front", "_listener", "_options", "_store", "_timeout"),
+        *("_tracked_store", "namespace"),
+    )
+
+    @suggesting
+    def __init__(
+        self,
+        client: Any,
+        namespace: str,
+        *,
+        near: Mapping[str, Any] | None = {"max_items": _MOST_IN_MEMORY},  # It is only read.
+        default_ttl: float | timedelta | datetime | None = None,
+        l1_ttl: float | timedelta = 60.0,
+        negative_ttl: float | timedelta | None = 1.0,
+        max_staleness: float | timedelta = 1.0,
+        max_stale: float | timedelta = 60.0,
+        timeout: float | timedelta = 0.25,
+        on_error: str = "raise",
+        serializer: str | Serializer | None = "pickle",
+        lease: float | timedelta | None = 30.0,
+        lease_wait: float | timedelta = 30.0,
+        name: str | None = None,
+    ) -> None:
+        if on_error not in _ON_ERROR:
+            message = f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {on_error!r}"
+            raise ValueError(message)
+        options = dict(near or {"max_items": 1})
+        if wrong := sorted(_NOT_OF_NEAR & options.keys()):
+            message = f"near must not have {wrong[0]!r}, which is an argument of RemoteCache or has no meaning here"
+            raise ValueError(message)
+        self.namespace = namespace
+        self._options: dict[str, Any] = {**options, "lease": lease, "lease_wait": lease_wait}
+        self._default_ttl = default_ttl
+        if default_ttl is not None:
+            seconds_in("default_ttl", default_ttl)
+        staleness = _positive("max_staleness", max_staleness)
+        keys = Keys(namespace)
+        self._timeout = _positive("timeout", timeout)
+        label = "flexcache-" + (name or namespace)
+        self._client = Client(client, self._timeout, "".join(c if "!" <= c <= "~" else "_" for c in label))
+        most = options.get("max_items") or _MOST_IN_MEMORY
+        tracker, breaker = PushTracker(most if near is not None else 1), Breaker()
+        last: FlexCache[bytes, Any] | None = None
+        if on_error == "stale":
+            last = FlexCache(max_items=most, default_ttl=_positive("max_stale", max_stale), close_values=False)
+        self._store = RemoteStore(
+            *(self._client, keys, Values(serializer_of(serializer)), tracker, breaker),
+            *(_positive("l1_ttl", l1_ttl), on_error, last),
+        )
+        self._tracked_store = self._store
+        near_cache: FlexCache[Any, Any] = FlexCache(
+            **self._options,
+            store=self._store,  # type: ignore[arg-type]  # What the stubs say of a user's.
+            default_ttl=default_ttl,
+            negative_ttl=negative_ttl,
+            name=name,
+        )
+        self._set_near(near_cache)
+        self._front: FlexCache[Any, Any] | None = None
+        listener = Listener(
+            *(self._client, self._client.name, keys.prefixes, staleness),
+            *(tracker, breaker, self._store.nonces.heard),
+        )
+        self._listener = listener
+        self._start(on_error)
+        # As long as anything uses the store: also a memoized function whose cache nobody has any more.
+        weakref.finalize(self._store.life, listener.stop)
+
+    def _start(self, on_error: str) -> None:
+        """Connect, and begin to listen."""
+        self._store.listener = self._listener
+        try:
+            self._store.begin()
+            self._listener.wait(max(2 * self._timeout, 1.0))
+            error = self._listener.error
+            if isinstance(error, Unsupported):
+                raise error
+        except (RemoteTimeoutError, RemoteConnectionError):
+            if on_error == "raise":
+                self.close()
+                raise
+        except BaseException:
+            self.close()
+            raise
+
+    # Reading
+
+    def fresh(self, key: Any, default: Any = None) -> Any:
+        """Return the value that the server has now, whatever memory has. See `get`."""
+        found, _ = self._store.load(key)
+        return default if found is None else found[0]
+
+    def ttl(self, key: Any) -> float | None:
+        """Return the seconds that a key has left to live, None for ever. Asks the server.
+
+        Raises:
+            KeyError: There is no value.
+            RemoteError: The server cannot be asked.
+        """
+        head, _ = self._store.head(key)
+        if head is None:
+            raise KeyError(key)
+        return max((head.deadline - self._store.server_ms()) / 1000, 0.0) if head.deadline else None
+
+    def tags(self, key: Any) -> tuple[str, ...]:
+        """Return the tags of a key. Asks the server.
+
+        Raises:
+            KeyError: There is no value.
+            RemoteError: The server cannot be asked.
+        """
+        head, _ = self._store.head(key)
+        if head is None:
+            raise KeyError(key)
+        return tuple(name for name, _ in head.tags)
+
+    def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+        """Return the values of those keys that have one. What is not in memory is read in one command for 1000 keys.
+
+        Values that cannot be read count as absent.
+        """
+        found: dict[Any, Any] = {}
+        asked: list[Any] = []
+        ordered = list(keys)
+        for key in ordered:
+            value = self._near._get_from_memory(key, _MISSING)
+            if value is _MISSING:
+                asked.append(key)
+            else:
+                found[key] = value
+        if asked:
+            try:
+                loaded = self._store.load_many(asked)
+            except RemoteError:
+                if self._store.on_error == "raise":
+                    raise
+                loaded = {}
+            with self._store.prefetched(loaded):
+                for key in asked:
+                    with contextlib.suppress(RemoteValueError):
+                        value = self._near.get(key, _MISSING)
+                        if value is not _MISSING:
+                            found[key] = value
+        return {key: found[key] for key in ordered if key in found}
+
+    def scan(self, prefix: str = "") -> Iterator[Any]:
+        """Iterate over the keys that are on the server: those of text with the prefix, or all.
+
+        A key that is there all the time occurs once at least, as the server's `SCAN` has it. O(keys of the database).
+        """
+        if not isinstance(prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"prefix must be a str, not {type(prefix).__name__}"
+            raise TypeError(message)
+        store = self._store
+        for places in self._scan(store.keys.pattern(prefix)):
+            commands = [("GETRANGE", place, 0, MOST_HEAD - 1) for place in places]
+            for place, raw in zip(places, self._client.execute_many(commands), strict=True):
+                with contextlib.suppress(ValueError):
+                    key = store.keys.key(place)
+                    if (not prefix or (isinstance(key, str) and key.startswith(prefix))) and store.is_live(key, raw):
+                        yield key
+
+    def _scan(self, pattern: bytes) -> Iterator[list[bytes]]:
+        cursor: Any = b"0"
+        while True:
+            cursor, places = self._store.execute("SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
+            if places:
+                yield places
+            if cursor == b"0":
+                return
+
+    # Writing
+
+    def put(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """Store a value, or replace the one that is there. All processes get it from now on.
+
+        Args:
+            key: A str, bytes, int, float, bool, None, or a tuple of these. 1, 1.0 and True are one key, as in a dict.
+            value: Anything that the serializer takes. str, bytes, int, float and None are stored as they are.
+            ttl: Seconds as int or float, a `timedelta` or a `datetime`; None for `default_ttl`, `float("inf")` for
+                ever.
+            tags: What `evict_tag` knows the entry by: an iterable of str.
+
+        Raises:
+            RemoteError: With `on_error="raise"`: the server cannot be asked. If it was, it may have stored the value.
+            TypeError: The key or the tags are of another type.
+
+        What the serializer raises is raised.
+        """
+        self._near.put(key, value, ttl, tags)
+
+    set = put
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._near[key] = value
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> bool:
+        """Store a value only if there is none. Returns True if it was stored. See `put`."""
+        return self._near.add(key, value, ttl=ttl, tags=tags)
+
+    def delete(self, key: Any) -> bool:
+        """Remove a key. Returns True if it had a value.
+
+        Raises:
+            RemoteError: The server cannot be asked, whatever `on_error` is.
+        """
+        return self._near.delete(key)
+
+    def __delitem__(self, key: Any) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    @overload
+    def pop(self, key: Any) -> Any: ...
+    @overload
+    def pop(self, key: Any, default: _T) -> Any | _T: ...
+    def pop(self, key: Any, default: Any = _MISSING) -> Any:
+        """Remove a key and return its value. Of several processes exactly one gets it.
+
+        Raises:
+            KeyError: There is no value, and no default was given.
+            RemoteError: The server cannot be asked, whatever `on_error` is.
+        """
+        return self._near.pop(key) if default is _MISSING else self._near.pop(key, default)
+
+    def touch(self, key: Any, ttl: float | timedelta | datetime | None = None) -> bool:
+        """Give a key another time to live. Returns True if it has a value."""
+        return self._near.touch(key, ttl)
+
+    def persist(self, key: Any) -> bool:
+        """Let a key live for ever. Returns True if it has a value."""
+        return self._near.touch(key, float("inf"))
+
+    def set_many(
+        self,
+        entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """Store the values of several keys, 1000 at a time. Where it fails, some of them may be stored. See `put`."""
+        self._near.set_many(dict(entries), ttl=ttl, tags=tags)
+
+    def delete_many(self, keys: Iterable[Any]) -> int:
+        """Remove several keys, 1000 at a time. Returns how many had a value. Raises as `delete`."""
+        return self._near.delete_many(keys)
+
+    def incr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
+        """Add to the int of a key, in one step for all processes.
+
+        Args:
+            key: The key.
+            by: What is added.
+            initial: What a key without a value starts from.
+            ttl: The time to live of a new value. One that is there keeps its own.
+
+        Returns:
+            The sum.
+
+        Raises:
+            TypeError: The value is not an int.
+            RemoteError: The server cannot be asked, whatever `on_error` is.
+        """
+        for argument, number in (("by", by), ("initial", initial)):
+            if isinstance(number, bool) or not isinstance(number, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+                message = f"{argument} must be an int, not {type(number).__name__}"
+                raise TypeError(message)
+        return self._store.incr(key, by, initial, functools.partial(self._seconds, ttl))
+
+    def decr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
+        """Subtract from the int of a key. See `incr`."""
+        return self.incr(key, -by, initial, ttl)
+
+    def _seconds(self, ttl: float | timedelta | datetime | None) -> float | None:
+        given = self._default_ttl if ttl is None else ttl
+        seconds = None if given is None else seconds_in("ttl", given)
+        return None if seconds == float("inf") else seconds
+
+    def compare_and_set(self, key: Any, old: Any, new: Any, ttl: float | timedelta | datetime | None = None) -> bool:
+        """Replace the value of a key if it equals `old`. It keeps its tags.
+
+        `==` compares here; the value is replaced only if nobody has written to the key meanwhile.
+
+        Returns:
+            True if it was replaced.
+
+        Raises:
+            RemoteError: The server cannot be asked, whatever `on_error` is.
+        """
+        store = self._store
+        while True:
+            found = store.value(key)
+            if found is None or not (found[0] is old or found[0] == old):
+                return False
+            _, head, raw = found
+            encoded, deadline = store.encoded(new, self._seconds(ttl), tuple(name for name, _ in head.tags))
+            if store.replace(store.keys.value(key), raw, encoded, deadline):
+                return True
+
+    def clear(self) -> None:
+        """End all entries of the namespace, for all processes. O(1).
+
+        What they take on the server is freed as they expire or are evicted there. `purge` frees it at once.
+
+        Raises:
+            RemoteError: The server cannot be asked, whatever `on_error` is.
+        """
+        self._near.clear()
+
+    def purge(self) -> int:
+        """Remove everything in the namespace from the server: values, tags, leases, locks and limiters.
+
+        Returns how many values there were. O(keys of the database).
+
+        Raises:
+            RemoteError: The server cannot be asked, whatever `on_error` is.
+        """
+        self._near.clear()
+        removed = 0
+        for prefix in self._store.keys.prefixes:
+            for places in self._scan(prefix + b"{*"):
+                gone = self._store.execute("UNLINK", *places)
+                removed += gone if prefix == self._store.keys.prefixes[0] else 0
+        self._store.forget_all()
+        return removed
+
+    def evict_tag(self, tag: str) -> None:
+        """End all entries that have a tag, for all processes. O(1).
+
+        How many there were is not known. Every process reads its copies anew.
+
+        Raises:
+            RemoteError: The server cannot be asked, whatever `on_error` is.
+        """
+        self._near.evict_tag(tag)
+
+    # Computing
+
+    def get_or_set(
+        self,
+        key: Any,
+        factory: Callable[[], _T],
+        ttl: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> _T:
+        """Return the value of a key; where it has none, the value that `factory()` returns, which is stored.
+
+        However many threads, processes and machines ask at once, one of them calls its factory, and the others wait.
+        What is written to the key meanwhile comes after it: then the value is returned, but not stored. A process that
+        dies is replaced after `lease` seconds. While the server cannot be asked, every process computes for itself.
+
+        Raises:
+            CircularLoadError: The factory would have to wait for itself.
+            LoadFailedElsewhere: The factory of another process raised what cannot be made again here.
+            TypeError: The key is of another type.
+
+        What the factory raises is raised.
+        """
+        token = LENIENT.set(True)
+        try:
+            value: _T = self._near.get_or_set(key, functools.partial(_strictly, factory), ttl, tags)
+        finally:
+            LENIENT.reset(token)
+        return value
+
+    def memoize(self, **options: Any) -> Any:
+        """Return a decorator that keeps the results of a function, for all processes with a function of its name.
+
+        Takes the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. Results have a
+        memory of their own in each process, with the options `near`. While the server cannot be asked, functions
+        compute.
+        """
+        if self._front is None:
+            store = self._store.as_lenient()
+            given: dict[str, Any] = {"store": store, "default_ttl": self._default_ttl}
+            self._front = FlexCache(**self._options, **given)
+        return self._front.memoize(**options)
+
+    # Locks and limiters
+
+    def lock(self, name: Any, ttl: float | timedelta = 30.0, timeout: float | None = None) -> RemoteLock:
+        """Return a lock which excludes other threads, processes and machines.
+
+        It is free when `ttl` is over, or when the server loses it. So whoever holds it may have lost it without
+        knowing. What it protects can refuse such a holder by the `fence` of the lock, which is greater for every later
+        holder.
+
+        Args:
+            name: What is locked: a key. It is not the entry of that key.
+            ttl: For how many seconds it is held at most, unless `renew()` is called.
+            timeout: How many seconds `with` and `acquire()` wait; None for ever.
+
+        Raises:
+            TypeError, ValueError: An argument makes no sense.
+        """
+        return RemoteLock(self._store, name, _positive("ttl", ttl), timeout)
+
+    def limiter(self, name: Any, limit: int, per: float | timedelta = 1.0) -> RemoteLimiter:
+        """Return a limiter of a rate, for all processes and machines together.
+
+        Args:
+            name: What is limited: a key. It is not the entry of that key.
+            limit: How many uses there are in each `per` seconds. They return at an even pace; after a pause, all may be
+                taken at once.
+            per: Seconds.
+
+        Raises:
+            TypeError, ValueError: An argument makes no sense.
+        """
+        return RemoteLimiter(self._store, name, limit, _positive("per", per))
+
+    # About the cache
+
+    @property
+    def client(self) -> Any:
+        """The user's client, for commands and pipelines of the user's own."""
+        return self._client.given
+
+    def stats(self) -> RemoteStats:
+        """Return what has happened in this process."""
+        return RemoteStats.of(self._near, self._store, self._listener)
+
+    def close(self) -> None:
+        """Close the connections. What is on the server stays. Later calls raise `ValueError`."""
+        self._store.life.is_closed = True
+        self._listener.stop()
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._store.life.is_closed else f"in_memory={self._near.items}"
+        return f"<{type(self).__name__} {self.namespace!r} {state}>"
+
+    def __reduce__(self) -> Any:
+        message = "a RemoteCache has connections and cannot be pickled: make one in each process"
+        raise TypeError(message)
+
+
+def _strictly(factory: Callable[[], _T]) -> _T:
+    """Call a factory, in which other calls to caches fail as usual."""
+    token = LENIENT.set(False)
+    try:
+        return factory()
+    finally:
+        LENIENT.reset(token)

@@ -1,0 +1,141 @@
+"""Commands to the server: what comes before each, and what comes of those that fail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteTimeoutError
+from flexcache_rs.remote.nonces import Nonces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from flexcache_rs._core import PushTracker
+    from flexcache_rs.remote.breaker import Breaker
+    from flexcache_rs.remote.client import Client
+    from flexcache_rs.remote.keys import Keys
+    from flexcache_rs.remote.listener import Listener
+    from flexcache_rs.remote.values import Values
+
+
+class Life:
+    """Lives as long as anything uses a store, and what listens for it."""
+
+    is_closed = False
+
+
+class Counts:
+    """What has happened."""
+
+    def __init__(self) -> None:
+        self.loads = self.hits = self.stale = self.errors = self.unreadable = self.bypassed = 0
+        self.failed_writes = self.leases = self.lease_waits = 0
+
+
+class Commands:
+    """Commands to the server, in a namespace.
+
+    Args:
+        client: Sends them.
+        keys: Where everything is.
+        values: Reads and writes values.
+        tracker: Decides which copies are served.
+        breaker: Refuses callers while the server does not answer.
+    """
+
+    def __init__(self, client: Client, keys: Keys, values: Values, tracker: PushTracker, breaker: Breaker) -> None:
+        self.client, self.keys, self.values, self.tracker, self.breaker = client, keys, values, tracker, breaker
+        self.nonces = Nonces(client, keys, tracker)
+        self.counts = Counts()
+        self.listener: Listener | None = None
+        self.life = Life()
+        self._offset: list[float] = []
+
+    def begin(self) -> None:
+        """What comes before any command.
+
+        Raises:
+            ValueError: The cache is closed, or its values are written otherwise.
+            RemoteConnectionError: The server does not answer.
+        """
+        if self.life.is_closed:
+            message = "the cache is closed"
+            raise ValueError(message)
+        if self.listener is not None:
+            self.listener.ensure()
+        self.breaker.check()
+        if self.nonces.checked != [os.getpid()]:
+            self._check_format()
+
+    def _check_format(self) -> None:
+        wanted = self.values.format
+        commands = [("SET", self.keys.format, wanted, "NX"), ("GET", self.keys.format), ("TIME",)]
+        written, there, time = self.send(lambda: self.client.execute_many(commands))
+        for reply in (written if there is None else there, time):
+            if isinstance(reply, Exception):
+                raise reply
+        if there != wanted:
+            message = (
+                f"the values of the namespace are written as {there!r} says, and this cache would write them as "
+                f"{wanted!r}: give all caches of a namespace one serializer"
+            )
+            raise ValueError(message)
+        self._offset[:] = [int(time[0]) * 1000 + int(time[1]) / 1000 - self.tracker.now() / 1e6]
+        self.nonces.checked[:] = [os.getpid()]
+
+    def send(self, call: Callable[[], Any]) -> Any:
+        """Send commands after `begin`. Who waited in vain keeps others from waiting."""
+        try:
+            return call()
+        except (RemoteTimeoutError, RemoteConnectionError) as error:
+            self.counts.errors += 1
+            self.breaker.open(error)
+            raise
+
+    def execute(self, *command: Any) -> Any:
+        """Send a command.
+
+        Raises:
+            RemoteError: It has failed.
+        """
+        self.begin()
+        return self.send(lambda: self.client.execute(*command))
+
+    def read(self, call: Callable[[], Any]) -> Any:
+        """Send a command that changes nothing: once more, where the connection was lost."""
+        self.begin()
+        try:
+            return call()
+        except RemoteConnectionError:
+            return self.send(call)
+        except RemoteTimeoutError as error:
+            self.counts.errors += 1
+            self.breaker.open(error)
+            raise
+
+    @contextlib.contextmanager
+    def writing(self, *places: bytes) -> Generator[None]:
+        """Around a write of keys. What comes of it may be unknown; then they are invalidated too."""
+        self.begin()
+        self.tracker.invalidate(list(places))
+        try:
+            yield
+        except (RemoteTimeoutError, RemoteConnectionError) as error:
+            self.counts.errors += 1
+            self.breaker.open(error)
+            raise
+        finally:
+            self.tracker.invalidate(list(places))
+
+    def server_ms(self) -> float:
+        """The server's clock, in milliseconds since 1970."""
+        offset = self.listener.offset if self.listener is not None else None
+        if offset is None:
+            offset = self._offset[0] if self._offset else 0.0
+        return self.tracker.now() / 1e6 + offset
+
+    def deadline(self, seconds: float | None) -> int:
+        """The deadline of what lives so many seconds, as values have it."""
+        return 0 if seconds is None else max(int(self.server_ms() + seconds * 1000), 1)

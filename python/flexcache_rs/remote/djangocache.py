@@ -1,0 +1,203 @@
+"""`DjangoCache`: a cache backend for Django with copies in memory. Needs Django.
+
+In the settings: `CACHES = {"default": {"BACKEND": "flexcache_rs.remote.DjangoCache", "LOCATION": "valkey://localhost:6379/0"}}`.
+`OPTIONS` are arguments of `RemoteCache`. All threads of a process share one, whose namespace is "django" by default.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+
+from flexcache_rs.remote.cache import RemoteCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
+
+__all__ = ["DjangoCache"]
+
+_MISSING = object()
+
+_OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
+"""Options that every backend of Django is given, which mean nothing here."""
+
+_CACHES: dict[str, RemoteCache] = {}
+_MAKING = threading.Lock()
+
+
+def _shared(location: str, options: dict[str, Any]) -> RemoteCache:
+    """The one cache of this process with these options: Django makes a backend for every thread."""
+    name = repr((location, sorted(options.items())))
+    with _MAKING:
+        cache = _CACHES.get(name)
+        if cache is None:
+            cache = _CACHES[name] = RemoteCache(location, **{"namespace": "django", **options})
+        return cache
+
+
+class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
+    """A backend for Django's cache framework.
+
+    It has what users of django-redis rely on: `delete_pattern`, `keys`, `ttl`, `expire`, `persist`, `lock`.
+
+    Args:
+        server: The URL of the server, `LOCATION` in the settings.
+        params: The settings of the backend.
+
+    Raises:
+        TypeError: `OPTIONS` has what is no argument of `RemoteCache`.
+        RemoteError: As `RemoteCache`.
+    """
+
+    def __init__(self, server: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        given = params.get("OPTIONS") or {}
+        self._options = {name: value for name, value in given.items() if name not in _OF_DJANGO}
+        self._server = server
+
+    @functools.cached_property
+    def cache(self) -> RemoteCache:
+        """The `RemoteCache`, for what Django's calls do not cover."""
+        return _shared(self._server, self._options)
+
+    def _seconds(self, timeout: Any) -> float:
+        seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
+        return float("inf") if seconds is None else float(seconds)
+
+    def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Store a value only if there is none. Returns True if it was stored."""
+        return self.cache.add(self.make_key(key, version), value, self._seconds(timeout))
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value of a key, or `default`."""
+        return self.cache.get(self.make_key(key, version), default)
+
+    def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        """Store or replace a value."""
+        self.cache.put(self.make_key(key, version), value, self._seconds(timeout))
+
+    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Give a key another time to live. Returns True if it has a value."""
+        return self.cache.touch(self.make_key(key, version), self._seconds(timeout))
+
+    def delete(self, key: Any, version: int | None = None) -> bool:
+        """Remove a key. Returns True if it had a value."""
+        return self.cache.delete(self.make_key(key, version))
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        """Whether a key has a value."""
+        return self.make_key(key, version) in self.cache
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Add to the int of a key, in one step.
+
+        Raises:
+            ValueError: The key has no value.
+        """
+        name = self.make_key(key, version)
+        if name not in self.cache:
+            message = f"Key '{key}' not found"
+            raise ValueError(message)
+        return self.cache.incr(name, delta)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values of those keys that have one."""
+        names = {self.make_key(key, version): key for key in keys}
+        return {names[name]: value for name, value in self.cache.get_many(names).items()}
+
+    def set_many(self, data: dict[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> list[Any]:
+        """Store or replace values. Returns the keys that failed: none."""
+        entries = {self.make_key(key, version): value for key, value in data.items()}
+        self.cache.set_many(entries, self._seconds(timeout))
+        return []
+
+    def delete_many(self, keys: Iterable[Any], version: int | None = None) -> int:
+        """Remove keys. Returns how many had a value."""
+        return self.cache.delete_many([self.make_key(key, version) for key in keys])
+
+    def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> Any:
+        """Return the value of a key; where it has none, `default`, or what it returns, which is stored.
+
+        However many processes ask at once, one of them computes.
+        """
+        factory: Callable[[], Any] = default if callable(default) else lambda: default
+        return self.cache.get_or_set(self.make_key(key, version), factory, self._seconds(timeout))
+
+    def incr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Move a value to another version, with its time to live.
+
+        Raises:
+            ValueError: The key has no value.
+        """
+        old = self.version if version is None else version
+        name = self.make_key(key, old)
+        value = self.cache.get(name, _MISSING)
+        if value is _MISSING:
+            message = f"Key '{key}' not found"
+            raise ValueError(message)
+        seconds = self.cache.ttl(name)
+        self.cache.put(self.make_key(key, old + delta), value, float("inf") if seconds is None else seconds)
+        self.cache.delete(name)
+        return old + delta
+
+    def clear(self) -> None:
+        """End everything in the namespace."""
+        self.cache.clear()
+
+    def close(self, **_signal: Any) -> None:
+        """Nothing: Django calls it after each request, and the process keeps its connections."""
+
+    # What django-redis has besides.
+
+    def ttl(self, key: Any, version: int | None = None) -> int | None:
+        """Return the whole seconds that a key has left; None for ever, 0 if it has no value."""
+        try:
+            seconds = self.cache.ttl(self.make_key(key, version))
+        except KeyError:
+            return 0
+        return None if seconds is None else int(seconds)
+
+    def expire(self, key: Any, timeout: float, version: int | None = None) -> bool:
+        """Give a key another time to live. Returns True if it has a value."""
+        return self.touch(key, timeout, version)
+
+    def persist(self, key: Any, version: int | None = None) -> bool:
+        """Let a key live for ever. Returns True if it has a value."""
+        return self.cache.persist(self.make_key(key, version))
+
+    def iter_keys(self, search: str, version: int | None = None) -> Iterator[str]:
+        """Iterate over the keys that match a pattern such as `"user:*"`. O(keys of the database)."""
+        start = self.make_key("", version)
+        pattern = start + search
+        fixed = pattern[: next((at for at, sign in enumerate(pattern) if sign in "*?["), len(pattern))]
+        for name in self.cache.scan(fixed):
+            if fnmatch.fnmatchcase(name, pattern):
+                yield name[len(start) :]
+
+    def keys(self, search: str, version: int | None = None) -> list[str]:
+        """Return the keys that match a pattern. See `iter_keys`."""
+        return list(self.iter_keys(search, version))
+
+    def delete_pattern(self, pattern: str, version: int | None = None, **_ignored: Any) -> int:
+        """Remove the keys that match a pattern. Returns how many had a value. O(keys of the database)."""
+        return self.delete_many(self.keys(pattern, version), version)
+
+    def lock(
+        self, key: Any, version: int | None = None, timeout: float | None = 30.0, blocking_timeout: float | None = None
+    ) -> RemoteLock:
+        """Return a lock. It is free after `timeout` seconds. See `RemoteCache.lock`."""
+        return self.cache.lock(self.make_key(key, version), 30.0 if timeout is None else timeout, blocking_timeout)
+
+    def limiter(self, key: Any, limit: int, per: float = 1.0, version: int | None = None) -> RemoteLimiter:
+        """Return a limiter. See `RemoteCache.limiter`."""
+        return self.cache.limiter(self.make_key(key, version), limit, per)
+
+    def evict_tag(self, tag: str) -> None:
+        """End all entries that have a tag."""
+        self.cache.evict_tag(tag)

@@ -1,0 +1,164 @@
+"""Keys as the server has them.
+
+The value of a key is at `namespace:{key}`, everything else that belongs to it at `namespace#:{key}` and a letter. In a
+cluster the braces keep all of them in one slot. Text is written as it is. Other keys begin with `~` and a letter for
+their type, and so does text that begins with `~` or `}`, or is empty. Keys that are equal in Python have one form: 1,
+1.0 and True are one key.
+
+| key | form |
+| --- | --- |
+| str | the text in UTF-8, or `~s` and the text |
+| bytes | `~b` and the bytes |
+| int, bool, a float without a fraction | `~i` and decimal digits, or `~x` and hexadecimal digits beyond 64 bits |
+| float | `~f` and its shortest text |
+| None | `~n` |
+| tuple | `~t`, and each part as its length, `:` and its form |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_DEEPEST = 32
+"""Tuples in tuples in a key."""
+
+_SPECIAL = (b"~", b"}")
+
+
+def encode_key(key: Any, depth: int = 0) -> bytes:
+    """The form of a key, without its namespace.
+
+    Raises:
+        TypeError: The key is of a type that other processes could not tell from another.
+        ValueError: It has too many tuples in one another.
+    """
+    kind: Any = type(key)  # pyright: ignore[reportUnknownVariableType]
+    if kind is str:
+        text: bytes = key.encode("utf-8", "surrogatepass")
+        return b"~s" + text if not text or text.startswith(_SPECIAL) else text
+    if kind is int or kind is bool:
+        number: int = key
+        return b"~i%d" % number if -(1 << 63) <= number < 1 << 63 else b"~x%x" % number
+    if kind is bytes:
+        return b"~b" + bytes(key)
+    if kind is float:
+        if key.is_integer():
+            return encode_key(int(key))
+        return b"~f" + repr(key).encode()
+    if key is None:
+        return b"~n"
+    if kind is tuple:
+        if depth == _DEEPEST:
+            message = f"a key must not have more than {_DEEPEST} tuples in one another"
+            raise ValueError(message)
+        parts = [encode_key(part, depth + 1) for part in key]
+        return b"~t" + b"".join(b"%d:%b" % (len(part), part) for part in parts)
+    message = (
+        f"a key must be a str, bytes, int, float, bool, None or a tuple of these, not {kind.__name__}; other processes "
+        "could not tell which key it is"
+    )
+    raise TypeError(message)
+
+
+def decode_key(form: bytes) -> Any:
+    """The key of a form.
+
+    Raises:
+        ValueError: It is no key's form.
+    """
+    if not form.startswith(b"~"):
+        return form.decode("utf-8", "surrogatepass")
+    rest = form[2:]
+    match form[1:2]:
+        case b"s":
+            return rest.decode("utf-8", "surrogatepass")
+        case b"b":
+            return rest
+        case b"i" | b"x" as kind:
+            return int(rest, 16 if kind == b"x" else 10)
+        case b"f":
+            return float(rest)
+        case b"n" if not rest:
+            return None
+        case b"t":
+            return _parts(rest)
+        case _:
+            raise _no_key(form)
+
+
+def _no_key(form: bytes) -> ValueError:
+    return ValueError(f"{form!r} is no key of this cache")
+
+
+def _parts(rest: bytes) -> tuple[Any, ...]:
+    """The parts of a tuple."""
+    parts: list[Any] = []
+    while rest:
+        length, colon, rest = rest.partition(b":")
+        if not colon or not length.isdigit() or int(length) > len(rest):
+            raise _no_key(rest)
+        parts.append(decode_key(rest[: int(length)]))
+        rest = rest[int(length) :]
+    return tuple(parts)
+
+
+class Keys:
+    """The names of everything in a namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        if not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"namespace must be a str, not {type(namespace).__name__}"
+            raise TypeError(message)
+        wrong = sorted(set(namespace) & set(":{}#"))
+        if not namespace or wrong or not namespace.isprintable():
+            message = (
+                f"namespace must be printable text without ':', '{{', '}}' or '#', and not empty, not {namespace!r}"
+            )
+            raise ValueError(message)
+        name = namespace.encode()
+        self.prefixes = (name + b":", name + b"#:")
+        self._value = name + b":{"
+        self._companion = name + b"#:{"
+        self.format = self._companion + b"}"
+        """Says how values are written."""
+        self.epoch = self._companion + b"}e"
+        """The nonce that all values have: `clear` replaces it."""
+        self.evictions = self._companion + b"}v"
+        """Another text after each eviction of a tag."""
+
+    def value(self, key: Any) -> bytes:
+        """Where the value of a key is."""
+        return self._value + encode_key(key) + b"}"
+
+    def lease(self, key: Any) -> bytes:
+        """Where the lease of a key is."""
+        return self._companion + encode_key(key) + b"}l"
+
+    def lock(self, name: Any) -> tuple[bytes, bytes]:
+        """Where a lock is, and the number of its last holder."""
+        place = self._companion + encode_key(name) + b"}"
+        return place + b"k", place + b"n"
+
+    def limiter(self, name: Any) -> bytes:
+        """Where a limiter is."""
+        return self._companion + encode_key(name) + b"}r"
+
+    def tag(self, tag: str) -> bytes:
+        """Where the nonce of a tag is."""
+        return self._companion + encode_key(tag) + b"}t"
+
+    def lease_of(self, value: bytes) -> bytes:
+        """Where the lease is of the key whose value is there."""
+        return self._companion + value[len(self._value) :] + b"l"
+
+    def key(self, value: bytes) -> Any:
+        """The key whose value is there."""
+        if not value.startswith(self._value) or not value.endswith(b"}"):
+            raise _no_key(value)
+        return decode_key(value[len(self._value) : -1])
+
+    def pattern(self, prefix: str) -> bytes:
+        """What all values of text keys with this prefix match, and perhaps others."""
+        special = b"\\*?[]^-"
+        start = self._value + prefix.encode("utf-8", "surrogatepass")
+        return b"".join(b"\\%c" % byte if byte in special else b"%c" % byte for byte in start) + b"*"

@@ -1,0 +1,202 @@
+"""Locks and limiters of a `RemoteCache`, for all machines."""
+
+from __future__ import annotations
+
+import os
+import time
+from asyncio import sleep, to_thread
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flexcache_rs.remote import scripts
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from flexcache_rs.remote.store import RemoteStore
+
+_SHORTEST, _LONGEST = 0.002, 0.1
+"""Seconds between two questions whether a lock is free."""
+
+
+def _end(timeout: float | None) -> float:
+    return float("inf") if timeout is None else time.monotonic() + timeout
+
+
+class RemoteLock:
+    """A lock; see `RemoteCache.lock`. One object is used by one thread or task at a time."""
+
+    fence: int | None = None
+    """A number that is greater for every later holder; None while the lock is not held."""
+
+    def __init__(self, store: RemoteStore, name: Any, ttl: float, timeout: float | None) -> None:
+        self._store, self._name, self._timeout = store, name, timeout
+        self._places = store.keys.lock(name)
+        self._milliseconds = max(int(ttl * 1000), 1)
+        self._token: bytes | None = None
+        self._process = os.getpid()
+
+    def _try(self) -> float:
+        """Ask for the lock. Returns how many seconds it is held for, 0 if we have it."""
+        token = os.urandom(16)
+        self._store.begin()
+        number, left = scripts.LOCK.run(self._store.client, *self._places, token, self._milliseconds)
+        if number:
+            self._token, self.fence = token, int(number)
+            return 0.0
+        return max(int(left), 1) / 1000
+
+    def _refuse_twice(self) -> None:
+        self._forget_after_fork()
+        if self._token is not None:
+            message = "the lock is held already by this object"
+            raise RuntimeError(message)
+
+    def _forget_after_fork(self) -> None:
+        if self._process != os.getpid():
+            self._token, self.fence, self._process = None, None, os.getpid()
+
+    def acquire(self, timeout: float | None = -1) -> bool:
+        """Wait for the lock, for `timeout` seconds (None: for ever; by default, what `RemoteCache.lock` was given).
+
+        Returns:
+            True if it is held now.
+
+        Raises:
+            RuntimeError: This object holds it already.
+            RemoteError: The server cannot be asked. If it was asked, the lock may be held until `ttl` is over.
+        """
+        self._refuse_twice()
+        end, pause = _end(self._timeout if timeout == -1 else timeout), _SHORTEST
+        while held := self._try():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(held, left, pause))
+            pause = min(pause * 2, _LONGEST)
+        return True
+
+    async def aacquire(self, timeout: float | None = -1) -> bool:
+        """The same as `acquire`. Other tasks run while it waits."""
+        self._refuse_twice()
+        end, pause = _end(self._timeout if timeout == -1 else timeout), _SHORTEST
+        while held := await to_thread(self._try):
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            await sleep(min(held, left, pause))
+            pause = min(pause * 2, _LONGEST)
+        return True
+
+    def renew(self) -> bool:
+        """Hold the lock for `ttl` seconds from now. Returns False if it was lost."""
+        self._forget_after_fork()
+        if self._token is None:
+            return False
+        self._store.begin()
+        return bool(scripts.RENEW.run(self._store.client, self._places[0], self._token, self._milliseconds))
+
+    def release(self) -> bool:
+        """Give the lock back. Returns False if it was lost, or not held. A forked child does not hold its parent's.
+
+        Raises:
+            RemoteError: The server cannot be asked. The lock is free when `ttl` is over.
+        """
+        self._forget_after_fork()
+        token, self._token, self.fence = self._token, None, None
+        if token is None:
+            return False
+        self._store.begin()
+        return bool(scripts.UNLOCK.run(self._store.client, self._places[0], token))
+
+    def _entered(self, held: bool) -> Self:
+        if not held:
+            message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
+            raise TimeoutError(message)
+        return self
+
+    def __enter__(self) -> Self:
+        return self._entered(self.acquire())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        return self._entered(await self.aacquire())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await to_thread(self.release)
+
+
+class Hit(NamedTuple):
+    """What a limiter said."""
+
+    allowed: bool
+    """Whether the uses were taken."""
+    remaining: int
+    """How many uses are left at once."""
+    retry_after: float
+    """In how many seconds so many uses can be taken; 0 if they were."""
+
+
+class RemoteLimiter:
+    """A limiter; see `RemoteCache.limiter`. Any number of threads and tasks may use one object."""
+
+    def __init__(self, store: RemoteStore, name: Any, limit: int, per: float) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"limit must be an int, not {type(limit).__name__}"
+            raise TypeError(message)
+        self._micros = int(per * 1e6)
+        if not 1 <= limit <= self._micros:
+            message = f"limit must be from 1 to {self._micros}, one use in a microsecond, not {limit}"
+            raise ValueError(message)
+        self._store, self._place, self._limit = store, store.keys.limiter(name), limit
+
+    def hit(self, uses: int = 1) -> Hit:
+        """Take uses, if there are so many.
+
+        Raises:
+            ValueError: There are never so many.
+            RemoteError: The server cannot be asked. If it was asked, it may have counted them.
+        """
+        if not 1 <= uses <= self._limit:
+            message = f"uses must be from 1 to the limit, {self._limit}, not {uses}"
+            raise ValueError(message)
+        self._store.begin()
+        taken, left, wait = scripts.LIMIT.run(self._store.client, self._place, self._limit, self._micros, uses)
+        return Hit(bool(taken), max(int(left), 0), int(wait) / 1e6)
+
+    async def ahit(self, uses: int = 1) -> Hit:
+        """The same as `hit`, awaited."""
+        return await to_thread(self.hit, uses)
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Take a use, and wait for it for `timeout` seconds (None: for ever). Returns True if it was taken."""
+        end = _end(timeout)
+        while not (hit := self.hit()).allowed:
+            if time.monotonic() + hit.retry_after > end:
+                return False
+            time.sleep(hit.retry_after)
+        return True
+
+    async def aacquire(self, timeout: float | None = None) -> bool:
+        """The same as `acquire`. Other tasks run while it waits."""
+        end = _end(timeout)
+        while not (hit := await self.ahit()).allowed:
+            if time.monotonic() + hit.retry_after > end:
+                return False
+            await sleep(hit.retry_after)
+        return True
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,116 @@
+"""Nonces of tags and of the namespace: a value is live while those in its header are the server's.
+
+They are kept in memory under the tracker, as values are. When one that is known is replaced, no copy in memory is
+served any more: which of them have the tag is not known.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote.values import NONCE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flexcache_rs._core import PushTracker
+    from flexcache_rs.remote.client import Client
+    from flexcache_rs.remote.keys import Keys
+
+_MOST = 100_000
+"""Tags that are known at a time."""
+
+NAMESPACE = ""
+"""The namespace is a tag which every value has. It is the name of no tag of the user's, which are marked."""
+
+
+class Nonces:
+    """The nonces that are known."""
+
+    def __init__(self, client: Client, keys: Keys, tracker: PushTracker) -> None:
+        self._client, self._keys, self._tracker = client, keys, tracker
+        self._known: dict[str, tuple[bytes, int]] = {}
+        self.places: dict[bytes, str] = {}
+        """Where those are that copies in memory may depend on, and whose."""
+
+        self.checked: list[int] = []
+        """The process that has seen how values are written; none after everything was removed."""
+
+    def heard(self, keys: list[bytes] | None) -> None:
+        """The tracker was told that something was written: to these keys, or to all."""
+        if keys is None:
+            self.checked.clear()
+        elif not self.places.keys().isdisjoint(keys):
+            # A tag that copies in memory may have.
+            self._tracker.start_generation()
+
+    def place(self, tag: str) -> bytes:
+        """Where a nonce is."""
+        return self._keys.epoch if tag == NAMESPACE else self._keys.tag(tag[1:])
+
+    def known(self, tag: str) -> bytes | None:
+        """A nonce, if it is known for sure."""
+        found = self._known.get(tag)
+        return found[0] if found is not None and self._tracker.is_live(found[1]) else None
+
+    def watch(self, tag: str) -> int:
+        """Have copies end when the nonce is replaced, from now on. The stamp of what is read of it after this."""
+        place = self.place(tag)
+        if place not in self.places:
+            if len(self.places) >= _MOST:
+                self.forget()
+            # Before it is read, so that no replacement goes unnoticed.
+            self.places[place] = tag
+        return self._tracker.stamp(place)
+
+    def learn(self, tag: str, nonce: bytes, stamp: int) -> None:
+        """Note a nonce that was read."""
+        self._known[tag] = nonce, stamp
+
+    def forget(self) -> None:
+        """Forget all nonces, and end all copies."""
+        self._known.clear()
+        self.places.clear()
+        self._tracker.start_generation()
+
+    def current(self, tags: Iterable[str]) -> dict[str, bytes | None]:
+        """The nonces of tags, None for those that have none."""
+        nonces: dict[str, bytes | None] = {}
+        asked: list[tuple[str, int]] = []
+        for tag in tags:
+            nonces[tag] = self.known(tag)
+            if nonces[tag] is None:
+                asked.append((tag, self.watch(tag)))
+        if asked:
+            found = self._client.execute("MGET", *(self.place(tag) for tag, _ in asked))
+            for (tag, stamp), nonce in zip(asked, found, strict=True):
+                nonces[tag] = nonce
+                if nonce is not None:
+                    self.learn(tag, nonce, stamp)
+        return nonces
+
+    def ensured(self, tags: Iterable[str]) -> dict[str, bytes]:
+        """The nonces of tags. Those that have none get one."""
+        nonces = self.current(tags)
+        missing = [tag for tag, nonce in nonces.items() if nonce is None]
+        if missing:
+            stamps = [self.watch(tag) for tag in missing]
+            commands: list[tuple[Any, ...]] = []
+            for tag in missing:
+                place = self.place(tag)
+                commands += (("SET", place, os.urandom(NONCE_BYTES), "NX"), ("GET", place))
+            replies = self._client.execute_many(commands)
+            for tag, stamp, nonce in zip(missing, stamps, replies[1::2], strict=True):
+                if isinstance(nonce, Exception):
+                    raise nonce
+                nonces[tag] = nonce
+                # Our own write is told as any other, and ends what was read just now: the next call reads it again.
+                self.learn(tag, nonce, stamp)
+        return {tag: nonce or b"" for tag, nonce in nonces.items()}
+
+    def replaced(self, tag: str) -> None:
+        """Somebody may have replaced a nonce."""
+        self._known.pop(tag, None)
+        self._tracker.invalidate([self.place(tag)])
+        self._tracker.start_generation()

@@ -1,0 +1,146 @@
+"""Scripts that the server runs in one step. Each is sent as its hash, and as its text where the server has it not."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote.errors import RemoteError
+
+if TYPE_CHECKING:
+    from flexcache_rs.remote.client import Client
+
+
+class Script:
+    """One script.
+
+    Args:
+        text: In Lua.
+        keys: How many keys it takes, before its other arguments.
+    """
+
+    def __init__(self, text: str, keys: int) -> None:
+        self._text, self._keys = text.encode(), keys
+        self._hash = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
+
+    def run(self, client: Client, *arguments: Any) -> Any:
+        """Run it with its keys and arguments."""
+        try:
+            return client.execute("EVALSHA", self._hash, self._keys, *arguments)
+        except RemoteError as error:
+            if not isinstance(error.__cause__, client.exceptions.NoScriptError):
+                raise
+        return client.execute("EVAL", self._text, self._keys, *arguments)
+
+
+REPLACE = Script(
+    """
+if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3]) end
+return 1
+""",
+    1,
+)
+"""Replaces a value that begins with some bytes. Whether it did."""
+
+TOUCH = Script(
+    """
+if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+redis.call('SETRANGE', KEYS[1], 2, ARGV[2])
+if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIREAT', KEYS[1], ARGV[3]) end
+return 1
+""",
+    1,
+)
+"""Gives a value that begins with some bytes another deadline. Whether it did."""
+
+ADD_TO = Script(
+    """
+local head = redis.call('GETRANGE', KEYS[1], 0, 21)
+if #head < 22 or string.byte(head, 1) ~= 252 or string.byte(head, 2) ~= 3 or string.sub(head, 15, 22) ~= ARGV[1] then
+  return false
+end
+local body = redis.call('GETRANGE', KEYS[1], 22, -1)
+if #body > 15 then return false end
+local sum = tonumber(body) + tonumber(ARGV[2])
+if sum > 9007199254740991 or sum < -9007199254740991 then return false end
+local text = string.format('%.0f', sum)
+redis.call('SET', KEYS[1], string.sub(head, 1, 10) .. ARGV[3] .. ARGV[1] .. text, 'KEEPTTL')
+return text
+""",
+    1,
+)
+"""Adds to an int without tags. The sum, or nothing where it is none, or too large for the server."""
+
+LEASE = Script(
+    """
+local there = redis.call('GET', KEYS[2])
+if there and ARGV[3] ~= '1' then
+  if string.sub(there, 1, 1) == 'L' then return {'elsewhere', redis.call('PTTL', KEYS[2]), string.sub(there, 2)} end
+  if ARGV[4] ~= '' and string.sub(there, 2, 17) == ARGV[4] then return {'failed', string.sub(there, 18)} end
+end
+redis.call('SET', KEYS[2], 'L' .. ARGV[1], 'PX', ARGV[2])
+return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
+""",
+    2,
+)
+"""Takes a lease, or says who has it, or how the load has failed that is asked for."""
+
+STORE_WITH_LEASE = Script(
+    """
+if redis.call('GET', KEYS[2]) ~= 'L' .. ARGV[1] then return 0 end
+redis.call('DEL', KEYS[2])
+if redis.call('GETRANGE', KEYS[1], 0, 21) ~= ARGV[2] then return 0 end
+if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
+return 1
+""",
+    2,
+)
+"""Stores a value if its lease is there and nothing was written since it was taken. Whether it did."""
+
+RELEASE = Script(
+    """
+if redis.call('GET', KEYS[1]) ~= 'L' .. ARGV[1] then return 0 end
+if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+else redis.call('SET', KEYS[1], 'F' .. ARGV[1] .. ARGV[2], 'PX', 1000) end
+return 1
+""",
+    1,
+)
+"""Gives a lease back, and leaves word of a failure for a second."""
+
+LOCK = Script(
+    """
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {0, redis.call('PTTL', KEYS[1])} end
+return {redis.call('INCR', KEYS[2]), 0}
+""",
+    2,
+)
+"""Takes a lock. Its number, or 0 and the milliseconds that it is held for."""
+
+UNLOCK = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1)
+"""Gives a lock back. Whether it was held."""
+
+RENEW = Script(
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0", 1
+)
+"""Holds a lock for longer. Whether it is held."""
+
+LIMIT = Script(
+    """
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local limit, period, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local step = period / limit
+local tat = tonumber(redis.call('GET', KEYS[1]) or now)
+if tat < now or tat > now + 2 * period then tat = now end
+local new = tat + step * cost
+if new - now > period + 0.5 then
+  return {0, math.floor((period - (tat - now)) / step + 0.000001), math.ceil(new - now - period)}
+end
+redis.call('SET', KEYS[1], string.format('%.3f', new), 'PX', math.max(1, math.ceil((new - now) / 1000)))
+return {1, math.floor((period - (new - now)) / step + 0.000001), 0}
+""",
+    1,
+)
+"""Takes uses of a limiter: whether they were taken, how many are left, microseconds to wait."""

@@ -1,0 +1,515 @@
+"""`RemoteStore`: a namespace of a server as the store behind caches in memory.
+
+Every read takes its stamp before it sends its command, and every write invalidates what it writes before and after. See
+`src/core/push_tracker.rs`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import struct
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote import scripts
+from flexcache_rs.remote.commands import Commands
+from flexcache_rs.remote.errors import RemoteError, RemoteValueError
+from flexcache_rs.remote.nonces import NAMESPACE
+from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, head_bytes, is_int, read_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from flexcache_rs._core import FlexCache, PushTracker
+    from flexcache_rs.remote.breaker import Breaker
+    from flexcache_rs.remote.client import Client
+    from flexcache_rs.remote.keys import Keys
+    from flexcache_rs.remote.values import Head, Values
+
+    _Entry = tuple[Any, float | None, tuple[str, ...]]
+
+BATCH = 1000
+"""Commands that are sent at a time."""
+
+_DEADLINE = struct.Struct("<q")
+
+_MARK = "t"
+"""Before the names of tags, so that none is the namespace's."""
+
+LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
+"""Whether a server that cannot be asked is as if it had nothing: for what computes values."""
+
+
+class Lease:
+    """The lease of a key, or what is known of another's."""
+
+    def __init__(self, store: RemoteStore, key: bytes, token: bytes) -> None:
+        self.store, self.key, self.token = store, key, token
+        self.head = b""
+        self.nonces: dict[str, bytes] = {}
+        self.evictions: bytes | None = None
+
+    def is_valid(self) -> bool:
+        """Whether it is there. True where the server cannot be asked: storing will tell."""
+        try:
+            return bool(self.store.execute("GET", self.key) == b"L" + self.token)
+        except RemoteError:
+            return True
+
+    def dumps_failure(self, error: Any) -> bytes | None:
+        """An exception for those who wait elsewhere."""
+        return self.store.values.serializer.dumps(error, 5)
+
+    def release(self, failure: bytes | None) -> None:
+        """Give it back. It expires where that fails."""
+        with contextlib.suppress(RemoteError):
+            scripts.RELEASE.run(self.store.client, self.key, self.token, failure or b"")
+
+
+class RemoteStore(Commands):
+    """A namespace of a server, as caches in memory use it.
+
+    Args:
+        client: Sends commands.
+        keys: Where everything is.
+        values: Reads and writes values.
+        tracker: Decides which copies are served.
+        breaker: Refuses callers while the server does not answer.
+        l1_ttl: For how many seconds memory keeps a copy.
+        on_error: "raise", "miss" or "stale".
+        last: The last values that were read, where `on_error` is "stale".
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        keys: Keys,
+        values: Values,
+        tracker: PushTracker,
+        breaker: Breaker,
+        l1_ttl: float,
+        on_error: str,
+        last: FlexCache[bytes, Any] | None,
+    ) -> None:
+        super().__init__(client, keys, values, tracker, breaker)
+        self.l1_ttl, self.on_error, self.last = l1_ttl, on_error, last
+        self._lenient = False
+        self._prefetched = threading.local()
+
+    def as_lenient(self) -> RemoteStore:
+        """The same store, for which a server that cannot be asked is as if it had nothing."""
+        store = copy.copy(self)
+        store._lenient = True
+        return store
+
+    def forget_all(self) -> None:
+        """Everything on the server is gone."""
+        self.nonces.checked.clear()
+        self.nonces.forget()
+
+    def is_live(self, key: Any, raw: Any) -> bool:
+        """Whether these bytes are a live value's."""
+        return isinstance(raw, bytes) and self._live(key, raw) is not None
+
+    def _is_lenient(self) -> bool:
+        return self._lenient or LENIENT.get()
+
+    # Reading
+
+    def stamp(self, key: Any) -> int:
+        """The stamp of what is read of a key after this."""
+        return self.tracker.stamp(self.keys.value(key))
+
+    def load(self, key: Any) -> tuple[_Entry | None, int]:
+        """A live entry, and the stamp of that."""
+        place = self.keys.value(key)
+        prefetched: dict[bytes, tuple[_Entry | None, int]] | None = getattr(self._prefetched, "entries", None)
+        if prefetched is not None and place in prefetched:
+            return prefetched.pop(place)
+        self.counts.loads += 1
+        try:
+            stamp = self.tracker.stamp(place)
+            entry = self._entry(key, self._get(place))
+        except RemoteError:
+            if self.on_error == "raise" and not self._is_lenient():
+                raise
+            return self._last(place), 0
+        except RemoteValueError:
+            self.counts.unreadable += 1
+            if not self._is_lenient():
+                raise
+            return None, 0
+        if entry is not None:
+            self.counts.hits += 1
+        self._remember(place, entry)
+        return entry, stamp
+
+    def _get(self, place: bytes) -> bytes | None:
+        """A value's bytes, and in passing the namespace's nonce where it is not known."""
+        raw: bytes | None
+        if self.nonces.known(NAMESPACE) is not None:
+            raw = self.read(lambda: self.client.execute("GET", place))
+            return raw
+        stamp = self.nonces.watch(NAMESPACE)
+        raw, nonce = self.read(lambda: self.client.execute("MGET", place, self.keys.epoch))
+        if nonce is not None:
+            self.nonces.learn(NAMESPACE, nonce, stamp)
+        return raw
+
+    def _last(self, place: bytes) -> _Entry | None:
+        """The last value that was read, where old ones are wanted."""
+        if self.on_error != "stale" or self.last is None:
+            return None
+        found = self.last.get(place)
+        if found is None:
+            return None
+        self.counts.stale += 1
+        return found[0], None, ()
+
+    def _remember(self, place: bytes, entry: _Entry | None) -> None:
+        if self.last is not None:
+            if entry is None:
+                self.last.delete(place)
+            else:
+                self.last.put(place, (entry[0],))
+
+    def _live(self, key: Any, raw: bytes | None) -> Head | None:
+        """The header of a value that is live."""
+        if not raw:
+            return None
+        head = read_head(key, raw)
+        if head.deadline and head.deadline <= self.server_ms():
+            return None
+        if head.tags:
+            tags = {_MARK + name: nonce for name, nonce in head.tags}
+            nonces = self.nonces.current((NAMESPACE, *tags))
+            live = all(nonces[tag] == nonce for tag, nonce in tags.items())
+        else:
+            nonces = self.nonces.current((NAMESPACE,))
+            live = True
+        return head if live and nonces[NAMESPACE] == head.epoch else None
+
+    def _entry(self, key: Any, raw: bytes | None) -> _Entry | None:
+        head = self._live(key, raw)
+        if head is None or raw is None:
+            return None
+        seconds = self.l1_ttl
+        if head.deadline:
+            seconds = min(seconds, (head.deadline - self.server_ms()) / 1000)
+        return self.values.read(key, head, raw), seconds, tuple(name for name, _ in head.tags)
+
+    def load_many(self, keys: Sequence[Any]) -> dict[bytes, tuple[_Entry | None, int]]:
+        """Entries and stamps by places. Values that cannot be read are left out."""
+        places = {self.keys.value(key): key for key in keys}
+        loaded: dict[bytes, tuple[_Entry | None, int]] = {}
+        ordered = list(places)
+        for start in range(0, len(ordered), BATCH):
+            batch = ordered[start : start + BATCH]
+            stamps = [self.tracker.stamp(place) for place in batch]
+            self.counts.loads += len(batch)
+            for place, stamp, raw in zip(batch, stamps, self._mget(batch), strict=True):
+                with contextlib.suppress(RemoteValueError):
+                    loaded[place] = self._entry(places[place], raw), stamp
+        return loaded
+
+    def _mget(self, batch: Sequence[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = self.read(lambda: self.client.execute("MGET", *batch))
+        return found
+
+    @contextlib.contextmanager
+    def prefetched(self, loaded: dict[bytes, tuple[_Entry | None, int]]) -> Generator[None]:
+        """Have the loads of this thread take what was loaded already."""
+        self._prefetched.entries = loaded
+        try:
+            yield
+        finally:
+            self._prefetched.entries = None
+
+    def head(self, key: Any) -> tuple[Head | None, bytes]:
+        """The header of a live value, and its bytes."""
+        place = self.keys.value(key)
+        raw = self.read(lambda: self.client.execute("GETRANGE", place, 0, MOST_HEAD - 1))
+        if len(raw) == MOST_HEAD and head_bytes(raw) > MOST_HEAD:
+            raw = self.read(lambda: self.client.execute("GET", place)) or b""
+        return self._live(key, raw), raw
+
+    def contains(self, key: Any) -> bool:
+        """Whether there is a live entry."""
+        try:
+            return self.head(key)[0] is not None
+        except RemoteError:
+            if self.on_error == "raise" and not self._is_lenient():
+                raise
+            return self._last(self.keys.value(key)) is not None
+
+    def value(self, key: Any) -> tuple[Any, Head, bytes] | None:
+        """A live value, its header, and its bytes."""
+        place = self.keys.value(key)
+        raw = self._get(place)
+        head = self._live(key, raw)
+        return None if head is None or raw is None else (self.values.read(key, head, raw), head, raw)
+
+    # Writing
+
+    def _nonces_for(self, tags: Sequence[str]) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+        if not tags:
+            nonce = self.nonces.known(NAMESPACE)
+            if nonce is not None:
+                return nonce, ()
+        names = tuple(dict.fromkeys(tags))
+        nonces = self.nonces.ensured((NAMESPACE, *(_MARK + name for name in names)))
+        return nonces[NAMESPACE], tuple((name, nonces[_MARK + name]) for name in names)
+
+    def encoded(self, value: Any, seconds: float | None, tags: Sequence[str]) -> tuple[bytes, int]:
+        """The bytes of a value, and its deadline."""
+        self.begin()
+        epoch, nonces = self.send(lambda: self._nonces_for(tags))
+        deadline = self.deadline(seconds)
+        return self.values.write(value, deadline, epoch, nonces), deadline
+
+    def _swallow(self, error: RemoteError) -> None:
+        """Raise what has failed, unless failures are as if there were nothing."""
+        self.counts.failed_writes += 1
+        if self.on_error == "raise" and not self._is_lenient():
+            raise error
+
+    def put(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> None:
+        """Store or replace an entry."""
+        place = self.keys.value(key)
+        try:
+            raw, deadline = self.encoded(value, seconds, tags)
+            with self.writing(place):
+                self.client.execute("SET", place, raw, *(("PXAT", deadline) if deadline else ()))
+        except RemoteError as error:
+            # Nothing is known of it. What was last read is older than what was to be written.
+            self._remember(place, None)
+            self._swallow(error)
+            return
+        self._remember(place, (value, None, ()))
+
+    def add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
+        """Store an entry where there is none. Whether it did."""
+        try:
+            return self._add(key, value, seconds, tags)
+        except RemoteError as error:
+            self._swallow(error)
+            return False
+
+    def _add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
+        place = self.keys.value(key)
+        raw, deadline = self.encoded(value, seconds, tags)
+        expiry = ("PXAT", deadline) if deadline else ()
+        while True:
+            with self.writing(place):
+                added = self.client.execute("SET", place, raw, *expiry, "NX")
+            if not added:
+                head, there = self.head(key)
+                if head is not None:
+                    return False
+                # What is there is dead: of a tag that was evicted, or of a namespace that was cleared.
+                added = there and self.replace(place, there, raw, deadline)
+            if added:
+                self._remember(place, (value, None, ()))
+                return True
+
+    def replace(self, place: bytes, there: bytes, raw: bytes, deadline: int) -> bool:
+        """Store a value in the place of one that was read. Whether it was still there."""
+        with self.writing(place):
+            return bool(scripts.REPLACE.run(self.client, place, there[:HEAD_BYTES], raw, deadline))
+
+    def _taken(self, key: Any, command: Sequence[Any]) -> Any:
+        """Remove a value and the lease of its key. What the command returned."""
+        place = self.keys.value(key)
+        self._remember(place, None)
+        with self.writing(place):
+            return self.client.transaction([command, ("DEL", place, self.keys.lease_of(place))])[0]
+
+    def remove(self, key: Any) -> bool:
+        """Remove an entry. Whether a live one was there. Raises where it fails: others would go on with the value."""
+        place = self.keys.value(key)
+        raw = self._taken(key, ("GETRANGE", place, 0, MOST_HEAD - 1))
+        return self._was_live(key, raw)
+
+    def _was_live(self, key: Any, raw: bytes) -> bool:
+        try:
+            # Of more tags than that the rest is not looked at.
+            return self._live(key, raw) is not None
+        except RemoteValueError:
+            return True
+
+    def pop(self, key: Any) -> _Entry | None:
+        """Remove an entry and return it."""
+        raw = self._taken(key, ("GET", self.keys.value(key)))
+        return self._entry(key, raw)
+
+    def touch(self, key: Any, seconds: float | None) -> bool:
+        """Give an entry another time to live. Whether there was one."""
+        place = self.keys.value(key)
+        try:
+            while True:
+                head, raw = self.head(key)
+                if head is None:
+                    return False
+                deadline = self.deadline(seconds)
+                with self.writing(place):
+                    written = _DEADLINE.pack(deadline)
+                    if scripts.TOUCH.run(self.client, place, raw[:HEAD_BYTES], written, deadline):
+                        return True
+        except RemoteError as error:
+            self._swallow(error)
+            return False
+
+    def put_many(self, entries: Sequence[tuple[Any, Any, float | None, Sequence[str]]]) -> None:
+        """Store or replace entries, many at a time."""
+        places = [self.keys.value(key) for key, *_ in entries]
+        try:
+            commands: list[tuple[Any, ...]] = []
+            for place, (_, value, seconds, tags) in zip(places, entries, strict=True):
+                raw, deadline = self.encoded(value, seconds, tags)
+                commands.append(("SET", place, raw, *(("PXAT", deadline) if deadline else ())))
+            for start in range(0, len(commands), BATCH):
+                self._write_batch(places[start : start + BATCH], commands[start : start + BATCH])
+        except RemoteError as error:
+            for place in places:
+                self._remember(place, None)
+            self._swallow(error)
+            return
+        for place, (_, value, *_) in zip(places, entries, strict=True):
+            self._remember(place, (value, None, ()))
+
+    def _write_batch(self, places: Sequence[bytes], commands: Sequence[Sequence[Any]]) -> list[Any]:
+        with self.writing(*places):
+            replies = self.client.execute_many(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def remove_many(self, keys: Sequence[Any]) -> int:
+        """Remove entries, many at a time. How many live ones were there."""
+        removed = 0
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            places = [self.keys.value(key) for key in batch]
+            commands: list[Sequence[Any]] = []
+            for place in places:
+                self._remember(place, None)
+                commands += (
+                    *(("MULTI",), ("GETRANGE", place, 0, MOST_HEAD - 1)),
+                    *(("DEL", place, self.keys.lease_of(place)), ("EXEC",)),
+                )
+            replies = self._write_batch(places, commands)[3::4]
+            removed += sum(self._was_live(key, raw) for key, (raw, _) in zip(batch, replies, strict=True))
+        return removed
+
+    def clear(self) -> None:
+        """End all values: the namespace gets another nonce. What they take is freed as they expire, or by `purge`."""
+        with self.writing(self.keys.epoch):
+            self.client.execute("SET", self.keys.epoch, os.urandom(8))
+        self.nonces.replaced(NAMESPACE)
+        if self.last is not None:
+            self.last.clear()
+
+    def evict_tag(self, tag: str) -> int:
+        """End all values with a tag. How many is not known."""
+        place = self.keys.tag(tag)
+        with self.writing(place, self.keys.evictions):
+            # First what loads compare that do not know their tags yet.
+            self.client.transaction([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
+        self.nonces.replaced(_MARK + tag)
+        return 0
+
+    def incr(self, key: Any, by: int, initial: int, seconds: Callable[[], float | None]) -> int:
+        """Add to an int."""
+        place = self.keys.value(key)
+        epoch = self._nonces_now()
+        if -(1 << 53) < by < 1 << 53:
+            with self.writing(place):
+                total = scripts.ADD_TO.run(self.client, place, epoch, by, os.urandom(4))
+            if total is not None:
+                return int(total)
+        while True:
+            found = self.value(key)
+            if found is None:
+                if self._add(key, initial + by, seconds(), ()):
+                    return initial + by
+                continue
+            value, head, raw = found
+            if not is_int(head):
+                message = f"the value of {key!r} is not an int but {type(value).__name__}"
+                raise TypeError(message)
+            new = self.values.write(value + by, head.deadline, head.epoch, head.tags)
+            if self.replace(place, raw, new, head.deadline):
+                return int(value) + by
+
+    def _nonces_now(self) -> bytes:
+        self.begin()
+        return self._nonces_for(())[0]
+
+    # Leases
+
+    def lease(
+        self, key: Any, seconds: float, tags: Sequence[str], awaited: Lease | None, takes_over: bool
+    ) -> tuple[str, Any, int, list[int]] | None:
+        """Ask for the lease of a key; None where there is none to be had, and whoever asks computes."""
+        place, at = self.keys.value(key), self.keys.lease(key)
+        stamps = [self.tracker.stamp(place), self.tracker.stamp(at)]
+        lease = Lease(self, at, os.urandom(16))
+        try:
+            self.begin()
+            names = (NAMESPACE, *(_MARK + tag for tag in tags))
+            # Before the value is computed.
+            lease.nonces = self.send(lambda: self.nonces.ensured(names))
+            lease.evictions = self.send(lambda: self.client.execute("GET", self.keys.evictions))
+            most = max(int(seconds * 1000), 1)
+            token = awaited.token if awaited is not None else b""
+            answer, *rest = self.send(
+                lambda: scripts.LEASE.run(self.client, place, at, lease.token, most, int(takes_over), token)
+            )
+        except RemoteError:
+            return None
+        if answer == b"held":
+            self.counts.leases += 1
+            lease.head = rest[0]
+            # Taking it is told as a write to its own place.
+            return "held", lease, 0, stamps[:1]
+        if answer == b"failed":
+            return "failed", rest[0], 0, []
+        self.counts.lease_waits += 1
+        left, lease.token = rest
+        return "elsewhere", lease, self.tracker.now() + max(left, 1) * 1_000_000, stamps
+
+    def loads_failure(self, data: bytes) -> Any:
+        """The exception of another process."""
+        return self.values.serializer.loads(data)
+
+    def put_with_lease(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str], lease: Lease) -> bool:
+        """Store a computed value, if its lease is there and nothing was written since. Whether it did."""
+        place = self.keys.value(key)
+        names = tuple(dict.fromkeys(tags))
+        try:
+            self.begin()
+            new = [name for name in names if _MARK + name not in lease.nonces]
+            nonces = dict(lease.nonces)
+            if new:
+                nonces |= self.send(lambda: self.nonces.ensured([_MARK + name for name in new]))
+                # Any of them may have been evicted since the value began to be computed.
+                if self.client.execute("GET", self.keys.evictions) != lease.evictions:
+                    return False
+            deadline = self.deadline(seconds)
+            in_head = tuple((name, nonces[_MARK + name]) for name in names)
+            raw = self.values.write(value, deadline, nonces[NAMESPACE], in_head)
+            with self.writing(place, lease.key):
+                stored = scripts.STORE_WITH_LEASE.run(
+                    self.client, place, lease.key, lease.token, lease.head, raw, deadline
+                )
+        except RemoteError as error:
+            self.counts.failed_writes += 1
+            del error
+            return False
+        if stored:
+            self._remember(place, (value, None, ()))
+        return bool(stored)

@@ -1,0 +1,71 @@
+//! `Tracker`: the core's tracker of pushes, for a store that is written in Python.
+
+use std::sync::Arc;
+
+use flexcache_core::{Clock, PushTracker, Stamp};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+
+use crate::py::process::clock::SystemClock;
+
+/// Which copies of a server's entries may still be served.
+///
+/// A thread that listens to the server calls it. Caches in memory ask it at every hit, without Python.
+#[pyclass(frozen, module = "flexcache_rs._core", name = "PushTracker")]
+pub(crate) struct TrackerHandle(pub(crate) Arc<PushTracker>);
+
+#[pymethods]
+impl TrackerHandle {
+    #[new]
+    fn new(copies: usize) -> Self {
+        Self(Arc::new(PushTracker::new(copies)))
+    }
+
+    /// The time in nanoseconds, as `believe_until` takes it.
+    #[staticmethod]
+    fn now() -> u64 {
+        SystemClock.now()
+    }
+
+    /// The stamp of what is read of a key after this.
+    fn stamp(&self, key: &[u8]) -> u64 {
+        self.0.stamp(key).bits()
+    }
+
+    /// Whether a copy with this stamp may be served.
+    fn is_live(&self, stamp: u64) -> bool {
+        self.0.is_live(Stamp::from_bits(stamp), &SystemClock)
+    }
+
+    /// Whether nothing was written since the stamp was taken, as far as is known.
+    fn is_unchanged(&self, stamp: u64) -> bool {
+        self.0.is_unchanged(Stamp::from_bits(stamp))
+    }
+
+    /// Whether copies may be served at all.
+    fn is_believed(&self) -> bool {
+        self.0.is_believed(&SystemClock)
+    }
+
+    /// Something was written to these keys.
+    fn invalidate(&self, keys: Vec<PyBackedBytes>) {
+        for key in &keys {
+            self.0.invalidate(key);
+        }
+    }
+
+    /// Something was written to any number of keys.
+    fn start_generation(&self) {
+        self.0.start_generation();
+    }
+
+    /// Everything written before now is known, and copies may be served until a moment.
+    fn believe_until(&self, moment: u64) {
+        self.0.believe_until(moment);
+    }
+
+    /// What is written from now on is not known. No copy of before is served again.
+    fn doubt(&self) {
+        self.0.doubt();
+    }
+}

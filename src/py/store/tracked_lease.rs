@@ -1,0 +1,165 @@
+//! Leases of keys of a tracked store, whose objects are written in Python.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flexcache_core::{Clock, Nanos, PushTracker, Stamp};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+use super::lease::{AwaitedLease, Lease, order_of_bytes};
+use super::lease_failure;
+use crate::py::process::clock::SystemClock;
+
+/// How long a thread that waits sleeps before it looks at the tracker again, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(5));
+
+/// How often who waits asks the server while nothing is pushed.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
+
+fn order(object: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let key: PyBackedBytes = object.getattr(intern!(object.py(), "key"))?.extract()?;
+    Ok(order_of_bytes(&key))
+}
+
+/// The lease of a key.
+pub(super) struct TrackedLease {
+    object: Py<PyAny>,
+    order: u64,
+    tracker: Arc<PushTracker>,
+    /// Of the key, as it was before the lease was given.
+    stamps: Vec<Stamp>,
+    /// Whether a write has ended it: there is nothing to give back.
+    pub(super) has_ended: AtomicBool,
+}
+
+impl std::fmt::Debug for TrackedLease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrackedLease").field("order", &self.order).finish_non_exhaustive()
+    }
+}
+
+impl TrackedLease {
+    pub(super) fn new(
+        object: &Bound<'_, PyAny>,
+        tracker: Arc<PushTracker>,
+        stamps: Vec<Stamp>,
+    ) -> PyResult<Self> {
+        let (order, object) = (order(object)?, object.clone().unbind());
+        Ok(Self { object, order, tracker, stamps, has_ended: AtomicBool::new(false) })
+    }
+
+    pub(super) fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.object.bind(py)
+    }
+}
+
+impl Lease for TrackedLease {
+    fn order(&self) -> u64 {
+        self.order
+    }
+
+    fn is_valid(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.stamps.iter().all(|stamp| self.tracker.is_live(*stamp, &SystemClock)) {
+            return Ok(true);
+        }
+        self.bind(py).call_method0(intern!(py, "is_valid"))?.is_truthy()
+    }
+
+    fn encode_failure(&self, error: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
+        let py = error.py();
+        let dumps = intern!(py, "dumps_failure");
+        lease_failure::encode(error, |error| {
+            let pickled = self.bind(py).call_method1(dumps, (error,))?;
+            Ok(pickled.cast_into::<PyBytes>().ok())
+        })
+        .ok()
+    }
+
+    fn end(self: Arc<Self>, _py: Python<'_>, failure: Option<Vec<u8>>, _may_wait: bool) {
+        if self.has_ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A thread of its own, where no handler of a signal can interrupt the client in the middle of its command.
+        // Without a thread, or an interpreter, the lease expires.
+        let thread = std::thread::Builder::new().name("flexcache-lease".into());
+        let _ = thread.spawn(move || {
+            Python::try_attach(|py| {
+                let failure = failure.as_deref().map(|failure| PyBytes::new(py, failure));
+                let _ = self.bind(py).call_method1(intern!(py, "release"), (failure,));
+            });
+        });
+    }
+}
+
+/// The lease of a key, which another computation has.
+pub(super) struct AwaitedTrackedLease {
+    object: Py<PyAny>,
+    order: u64,
+    tracker: Arc<PushTracker>,
+    /// Of the keys that change when it ends.
+    stamps: Vec<Stamp>,
+    asked: Nanos,
+    expires: Nanos,
+}
+
+impl std::fmt::Debug for AwaitedTrackedLease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AwaitedTrackedLease").field("order", &self.order).finish_non_exhaustive()
+    }
+}
+
+impl AwaitedTrackedLease {
+    pub(super) fn new(
+        object: &Bound<'_, PyAny>,
+        tracker: Arc<PushTracker>,
+        stamps: Vec<Stamp>,
+        expires: Nanos,
+    ) -> PyResult<Self> {
+        let (order, object) = (order(object)?, object.clone().unbind());
+        Ok(Self { object, order, tracker, stamps, asked: SystemClock.now(), expires })
+    }
+
+    pub(super) fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.object.bind(py)
+    }
+
+    /// Whether it is time to ask the server again.
+    fn may_have_ended(&self) -> bool {
+        let now = SystemClock.now();
+        if now >= self.expires {
+            return true;
+        }
+        if self.tracker.is_believed(&SystemClock)
+            && self.stamps.iter().all(|it| self.tracker.is_unchanged(*it))
+        {
+            return false;
+        }
+        // What is pushed for another key of the stripe, or not pushed at all, must not make us ask without a pause.
+        let pause = u64::try_from(BETWEEN_QUESTIONS.as_nanos()).unwrap_or(u64::MAX);
+        self.tracker.is_believed(&SystemClock) || now >= self.asked.saturating_add(pause)
+    }
+}
+
+impl AwaitedLease for AwaitedTrackedLease {
+    fn order(&self) -> u64 {
+        self.order
+    }
+
+    fn sleep(&self, most: Duration) -> bool {
+        let end = std::time::Instant::now() + most;
+        let mut pause = PAUSES.0;
+        while !self.may_have_ended() {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSES.1);
+        }
+        true
+    }
+}

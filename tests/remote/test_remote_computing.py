@@ -1,0 +1,258 @@
+"""Computing once for all processes, locks, and limiters."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from waiting import until
+
+from flexcache_rs import LoadFailedElsewhere
+from flexcache_rs.remote import RemoteCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Server
+
+Make = "Callable[..., Any]"
+
+FORK = multiprocessing.get_context("fork")
+
+
+def ask(path: str, results: Any, computed: Any, callers: int, lease: float) -> None:
+    """Have several threads of a process ask for one value."""
+    import redis
+
+    cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0, lease=lease)
+
+    def compute() -> int:
+        computed.put(os.getpid())
+        time.sleep(0.2)
+        return 42
+
+    def call() -> None:
+        results.put(cache.get_or_set("key", compute, ttl=60))
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cache.close()
+
+
+def test_processes_compute_once(server: Server) -> None:
+    results, computed = FORK.Queue(), FORK.Queue()
+    processes = [FORK.Process(target=ask, args=(server.path, results, computed, 10, 30.0)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=60) for _ in range(40)] == [42] * 40
+    for process in processes:
+        process.join(60)
+    computed.get(timeout=60)
+    assert computed.empty()
+
+
+def hold(path: str, begun: Any) -> None:
+    import redis
+
+    cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0, lease=1.0)
+    cache.get_or_set("key", lambda: (begun.put(1), time.sleep(60)))
+
+
+def test_a_holder_that_is_killed_is_replaced(make: Make, server: Server) -> None:
+    begun = FORK.Queue()
+    holder = FORK.Process(target=hold, args=(server.path, begun))
+    holder.start()
+    begun.get(timeout=60)
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    began = time.monotonic()
+    assert make(lease=1.0).get_or_set("key", lambda: 1) == 1
+    # The lease, and time for a busy machine.
+    assert time.monotonic() - began < 10
+
+
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, results
+
+
+@pytest.mark.parametrize("write", ["set", "delete", "clear", "evict_tag", "foreign"])
+def test_a_write_during_a_computation_comes_after_it(make: Make, raw: Any, write: str) -> None:
+    one, other = make(), make()
+
+    def compute() -> str:
+        if write == "set":
+            other["key"] = "newer"
+        elif write == "delete":
+            other["key"] = "newer"
+            other.delete("key")
+        elif write == "clear":
+            other.clear()
+        elif write == "evict_tag":
+            other.evict_tag("tag")
+        else:
+            raw.set("test:{key}", "foreign")
+        return "computed"
+
+    assert one.get_or_set("key", compute, tags=("tag",)) == "computed"
+    if write == "foreign":
+        assert raw.get("test:{key}") == b"foreign"
+    else:
+        assert other.fresh("key") == ("newer" if write == "set" else None)
+
+
+def test_a_tag_that_is_known_only_afterwards(make: Make) -> None:
+    one, other = make(), make()
+
+    @one.memoize(name="tagged", tags=lambda *_: ["tag"])
+    def tagged(number: int) -> int:
+        if number == 1:
+            other.evict_tag("tag")
+        calls.append(number)
+        return number
+
+    calls: list[int] = []
+    assert [tagged(1), tagged(2), tagged(2), tagged(1)] == [1, 2, 2, 1]
+    assert calls.count(1) == 2
+
+
+def test_a_failure_is_told_to_those_who_wait(make: Make) -> None:
+    one, other = make(), make()
+    waits = threading.Event()
+
+    def fail() -> None:
+        waits.wait(60)
+        raise KeyError("lost")
+
+    thread, failed = in_thread(lambda: one.get_or_set("key", fail))
+    until(lambda: one.stats().leases == 1)
+    second, told = in_thread(lambda: other.get_or_set("key", lambda: "computed"))
+    until(lambda: other.stats().lease_waits > 0)
+    waits.set()
+    thread.join(), second.join()
+    assert [type(error) for error in failed + told] in ([KeyError, KeyError], [KeyError, LoadFailedElsewhere])
+    # Whoever comes later tries again.
+    assert make().get_or_set("key", lambda: "computed") == "computed"
+
+
+def test_memoized_functions_share_results(make: Make) -> None:
+    one, other = make(), make()
+    calls = []
+
+    def square(number: int) -> int:
+        calls.append(number)
+        return number * number
+
+    here, there = (cache.memoize(ttl=60, name="square")(square) for cache in (one, other))
+    assert [here(4), there(4), here(4), there(5)] == [16, 16, 16, 25]
+    assert calls == [4, 5]
+
+
+def test_tasks_compute_once(make: Make) -> None:
+    cache = make()
+    calls = []
+
+    async def compute() -> int:
+        calls.append(1)
+        await asyncio.sleep(0.05)
+        return 7
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(cache.aget_or_set("key", compute) for _ in range(20)))
+
+    assert asyncio.run(main()) == [7] * 20
+    assert calls == [1]
+
+
+def test_a_lock_excludes_others(make: Make) -> None:
+    one, other = make().lock("job"), make().lock("job", timeout=0.05)
+    with one:
+        first = one.fence
+        assert not other.acquire(timeout=0)
+        with pytest.raises(TimeoutError, match="job"), other:
+            pass
+        with pytest.raises(RuntimeError):
+            one.acquire()
+        assert one.renew()
+    assert one.fence is None
+    assert not one.release()
+    assert not one.renew()
+    with other:
+        assert first is not None
+        assert other.fence is not None
+        assert other.fence > first
+
+    async def main() -> None:
+        async with one:
+            assert not await other.aacquire(timeout=0)
+        assert await other.aacquire()
+
+    asyncio.run(main())
+    assert other.release()
+
+
+def test_a_lock_ends_by_itself(make: Make) -> None:
+    one, other = make().lock("job", ttl=0.05), make().lock("job")
+    assert one.acquire()
+    assert other.acquire(timeout=30)
+    assert not one.renew()
+    assert not one.release()
+    assert other.release()
+
+
+def use(path: str, count: Any) -> None:
+    import redis
+
+    cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0)
+    limiter = cache.limiter("mails", 37, per=3600)
+    count.put(sum(limiter.hit().allowed for _ in range(50)))
+    cache.close()
+
+
+def test_a_limit_lets_exactly_so_many_through(server: Server) -> None:
+    counts = FORK.Queue()
+    processes = [FORK.Process(target=use, args=(server.path, counts)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    assert sum(counts.get(timeout=60) for _ in processes) == 37
+    for process in processes:
+        process.join(60)
+
+
+def test_a_limiter(make: Make) -> None:
+    limiter = make().limiter("mails", 3, per=300)
+    first, second = limiter.hit(), limiter.hit(2)
+    assert (first.allowed, first.remaining, second.allowed, second.remaining) == (True, 2, True, 0)
+    refused = limiter.hit()
+    assert not refused.allowed
+    assert 90 < refused.retry_after <= 100
+    assert not limiter.acquire(timeout=0)
+    quick = make().limiter("quick", 1, per=0.01)
+    with quick, quick:
+        assert asyncio.run(quick.aacquire())
+    for wrong in (0, -1, 10**9 * 10**6):
+        with pytest.raises(ValueError, match="limit"):
+            make().limiter("a", wrong)
+    with pytest.raises(TypeError, match="limit"):
+        make().limiter("a", 1.5)
+    with pytest.raises(ValueError, match="uses"):
+        limiter.hit(4)

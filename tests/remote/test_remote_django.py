@@ -1,0 +1,110 @@
+"""The backend for Django."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Server
+
+
+@pytest.fixture
+def backend(server: Server) -> Iterator[Any]:
+    from django.core.cache import CacheHandler
+
+    from flexcache_rs.remote import djangocache
+
+    options = {"timeout": 2.0, "namespace": "site", "MAX_ENTRIES": 5}
+    settings = {
+        "default": {
+            "BACKEND": "flexcache_rs.remote.DjangoCache",
+            "LOCATION": f"unix://{server.path}",
+            "KEY_PREFIX": "p",
+            "OPTIONS": options,
+        }
+    }
+    handler = CacheHandler(settings)
+    yield handler["default"]
+    for cache in djangocache._CACHES.values():
+        cache.close()
+    djangocache._CACHES.clear()
+
+
+def test_the_calls_of_django(backend: Any) -> None:
+    backend.set("a", [1], 60)
+    assert backend.get("a") == [1]
+    assert not backend.add("a", 2)
+    assert backend.add("b", 2)
+    assert "a" in backend
+    assert backend.get_many(["a", "b", "c"]) == {"a": [1], "b": 2}
+    assert backend.set_many({"c": 3, "d": 4}, 60) == []
+    assert backend.incr("c") == 4
+    assert backend.decr("c", 2) == 2
+    with pytest.raises(ValueError, match="not found"):
+        backend.incr("absent")
+    assert backend.touch("d", 1000)
+    assert not backend.touch("absent")
+    assert backend.delete("b")
+    assert not backend.delete("b")
+    assert backend.get_or_set("e", lambda: 5) == 5 == backend.get("e")
+    assert backend.get_or_set("f", 6) == 6
+    backend.set("none", None)
+    assert backend.get("none", "default") is None
+    backend.set("gone", 1, 0)
+    assert backend.get("gone") is None
+    backend.delete_many(["e", "f"])
+    assert backend.get_many(["e", "f"]) == {}
+    backend.clear()
+    assert backend.get("a") is None
+
+
+def test_versions(backend: Any) -> None:
+    backend.set("a", 1, 100)
+    assert backend.get("a", version=2) is None
+    assert backend.incr_version("a") == 2
+    assert backend.get("a") is None
+    assert backend.get("a", version=2) == 1
+    assert 98 <= backend.ttl("a", version=2) <= 100
+    assert backend.decr_version("a", version=2) == 1
+    assert backend.get("a") == 1
+    with pytest.raises(ValueError, match="not found"):
+        backend.incr_version("absent")
+
+
+def test_what_django_redis_has_besides(backend: Any) -> None:
+    backend.set_many({"user:1": 1, "user:2": 2, "other": 3}, 100)
+    assert sorted(backend.keys("user:*")) == ["user:1", "user:2"]
+    assert backend.keys("user:[1]") == ["user:1"]
+    assert 98 <= backend.ttl("other") <= 100
+    assert backend.ttl("absent") == 0
+    assert backend.expire("other", 10)
+    assert backend.persist("other")
+    assert backend.ttl("other") is None
+    assert backend.delete_pattern("user:*") == 2
+    assert backend.get_many(["user:1", "user:2", "other"]) == {"other": 3}
+    with backend.lock("job"):
+        assert not backend.lock("job").acquire(timeout=0)
+    assert backend.limiter("mails", 1).hit().allowed
+
+
+async def _awaited(backend: Any) -> Any:
+    await backend.aset("a", 1)
+    return await backend.aget("a"), await backend.aincr("a"), await backend.aget_or_set("b", 2)
+
+
+def test_awaited_calls_and_threads(backend: Any, server: Server) -> None:
+    import asyncio
+
+    assert asyncio.run(_awaited(backend)) == (1, 2, 2)
+    other = type(backend)(
+        f"unix://{server.path}", {"OPTIONS": {"timeout": 2.0, "namespace": "site"}, "KEY_PREFIX": "p"}
+    )
+    # Django makes a backend for every thread; they share a cache.
+    assert other.cache is backend.cache
+    backend.close()
+    until(lambda: other.get("a") == 2)

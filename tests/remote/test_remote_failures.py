@@ -1,0 +1,421 @@
+"""What happens when the server, the network or a connection fails: the table of docs/remote.md."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scale import scaled
+from waiting import until
+
+from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.listener import Listener
+from flexcache_rs.remote.store import RemoteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from conftest import Server
+
+Make = "Callable[..., Any]"
+
+STALENESS = 0.3
+"""Seconds."""
+
+
+class Proxy:
+    """Forwards between a unix socket and the server, until it falls silent. Connections stay open then."""
+
+    def __init__(self, path: str, server: str) -> None:
+        self.path, self._server = path, server
+        self.is_silent = threading.Event()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(path)
+        self._socket.listen(64)
+        self._ends: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._socket.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            try:
+                far.connect(self._server)
+            except OSError:
+                near.close()
+                continue
+            self._ends += (near, far)
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                while self.is_silent.is_set():
+                    time.sleep(0.002)
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.is_silent.clear()
+        self._socket.close()
+        for end in self._ends:
+            end.close()
+
+
+@pytest.fixture
+def proxy(server: Server, tmp_path: Path) -> Iterator[Proxy]:
+    made = Proxy(str(tmp_path / "p"), server.path)
+    yield made
+    made.close()
+
+
+def in_memory(cache: Any, key: Any) -> bool:
+    """Whether memory serves a key."""
+    return cache._near._get_from_memory(key, None) is not None
+
+
+def warm(cache: Any, key: Any) -> None:
+    """Have memory serve a key, after all that was written before was heard of."""
+    stamp = cache._store.stamp("marker")
+    cache._client.execute("SET", cache._store.keys.value("marker"), "")
+    until(lambda: not cache._store.tracker.is_unchanged(stamp))
+    until(lambda: cache.get(key) is not None and in_memory(cache, key))
+
+
+def seconds_served(cache: Any, key: Any) -> float:
+    """For how long memory goes on serving a key."""
+    began = time.monotonic()
+    until(lambda: not in_memory(cache, key))
+    return time.monotonic() - began
+
+
+def test_a_server_that_is_stopped(make: Make, server: Server) -> None:
+    cache = make(max_staleness=STALENESS, timeout=0.1)
+    cache["key"] = 1
+    warm(cache, "key")
+    server.pause()
+    # Nothing is served that may be older, with time for a busy machine to notice it.
+    assert seconds_served(cache, "key") < STALENESS + 2
+    assert not cache._store.tracker.is_believed()
+    with pytest.raises((RemoteTimeoutError, RemoteConnectionError)):
+        cache.get("key")
+    began = time.monotonic()
+    refused = 0
+    while time.monotonic() - began < 0.3:
+        with pytest.raises(RemoteError):
+            cache.get("key")
+        refused += 1
+    # The breaker is open: few of them wait.
+    assert refused > 20
+    assert cache.stats().is_breaker_open
+    with pytest.raises(RemoteError):
+        cache.delete("key")
+    server.go_on()
+    until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
+    assert cache.get("key") in (1, None)
+
+
+def test_the_bound_holds_where_nothing_runs(make: Make, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment until which copies are served moves only when the server answers."""
+    cache = make(max_staleness=STALENESS)
+    cache["key"] = 1
+    warm(cache, "key")
+    monkeypatch.setattr(Listener, "_take", lambda *_: None)
+    began = time.monotonic()
+    until(lambda: not in_memory(cache, "key"))
+    assert time.monotonic() - began < STALENESS + 2
+
+
+def test_a_server_that_is_killed(make: Make, server: Server) -> None:
+    cache = make(max_staleness=30)
+    cache["key"] = 1
+    warm(cache, "key")
+    server.kill()
+    # Long before max_staleness is over.
+    until(lambda: not in_memory(cache, "key"))
+    with pytest.raises(RemoteError):
+        cache.get("key")
+    server.start()
+    until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
+    assert cache.get("key") is None
+    cache["key"] = 2
+    assert cache["key"] == 2
+
+
+def test_connections_that_are_killed(make: Make, raw: Any) -> None:
+    one, other = make(), make()
+    for value in range(5):
+        one["key"] = value
+        until(lambda: other.get("key") == value)
+        warm(other, "key")
+        raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    until(lambda: other.stats().is_live and one.stats().is_live)
+    assert one.stats().reconnects > 0
+
+
+def test_a_database_that_is_flushed(make: Make, raw: Any) -> None:
+    cache = make()
+    cache["key"] = 1
+    warm(cache, "key")
+    raw.flushdb()
+    until(lambda: cache.get("key") is None)
+    cache["key"] = 2
+    assert cache["key"] == 2
+
+
+def test_everything_falls_silent(make: Make, server: Server, raw: Any, proxy: Proxy) -> None:
+    import redis
+
+    other = make()
+    cache = make(redis.Redis(unix_socket_path=proxy.path), max_staleness=STALENESS, timeout=0.1)
+    other["key"] = 1
+    warm(cache, "key")
+    proxy.is_silent.set()
+    other["key"] = 2
+    assert seconds_served(cache, "key") < STALENESS + 2
+    with pytest.raises(RemoteError):
+        cache.get("key")
+    proxy.is_silent.clear()
+
+    def answer() -> Any:
+        try:
+            return cache.get("key")
+        except RemoteError:
+            return None
+
+    until(lambda: answer() is not None)
+    assert cache.get("key") == 2
+
+
+def test_a_listener_that_falls_silent(make: Make, server: Server, proxy: Proxy) -> None:
+    """Commands are answered, but nothing is told: the old value is served for max_staleness, and no longer."""
+    import redis
+
+    other = make()
+    cache = make(max_staleness=STALENESS)
+    silent = redis.Redis(unix_socket_path=proxy.path)
+    cache._listener._client = type(cache._client)(silent, 2.0, "silent")
+    connects = cache._listener.connects
+    cache._listener._socket.shutdown(socket.SHUT_RDWR)
+    until(lambda: cache._listener.connects > connects and cache.stats().is_live)
+    other["key"] = 1
+    warm(cache, "key")
+    proxy.is_silent.set()
+    other["key"] = 2
+    began = time.monotonic()
+    until(lambda: cache.get("key") == 2)
+    assert time.monotonic() - began < STALENESS + 2
+
+
+def overtake(cache: Any, monkeypatch: pytest.MonkeyPatch, between: Callable[[], None]) -> None:
+    """Do something after the next value was read and before it is kept."""
+    real = cache._client.execute
+
+    def execute(*command: Any) -> Any:
+        reply = real(*command)
+        if command[0] in ("GET", "MGET"):
+            monkeypatch.setattr(cache._client, "execute", real)
+            between()
+        return reply
+
+    monkeypatch.setattr(cache._client, "execute", execute)
+
+
+def test_an_invalidation_that_overtakes_the_reply(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = make(), make()
+    other["key"] = 1
+    heard = one.stats().invalidations
+
+    def write() -> None:
+        other["key"] = 2
+        until(lambda: one.stats().invalidations > heard)
+
+    until(lambda: one.stats().invalidations > 0)
+    heard = one.stats().invalidations
+    overtake(one, monkeypatch, write)
+    assert one["key"] == 1
+    assert one["key"] == 2
+
+
+def test_a_listener_that_reconnects_during_a_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = make(), make()
+    other["key"] = 1
+
+    def write() -> None:
+        connects = one._listener.connects
+        one._listener._socket.shutdown(socket.SHUT_RDWR)
+        other["key"] = 2
+        until(lambda: one._listener.connects > connects and one.stats().is_live)
+
+    overtake(one, monkeypatch, write)
+    assert one["key"] == 1
+    assert one["key"] == 2
+
+
+def test_a_write_whose_outcome_is_unknown(make: Make, server: Server) -> None:
+    cache = make(timeout=0.1, max_staleness=30)
+    cache["key"] = 1
+    warm(cache, "key")
+    server.pause()
+    with pytest.raises(RemoteTimeoutError):
+        cache["key"] = 2
+    # It is executed later.
+    assert not in_memory(cache, "key")
+    server.go_on()
+
+    def value() -> Any:
+        try:
+            return cache.get("key")
+        except RemoteError:
+            return None
+
+    until(lambda: value() == 2)
+
+
+@pytest.mark.parametrize("on_error", ["miss", "stale"])
+def test_what_reads_find_while_the_server_is_away(make: Make, server: Server, on_error: str) -> None:
+    cache = make(on_error=on_error, timeout=0.1, max_staleness=STALENESS)
+    cache["key"] = 1
+    warm(cache, "key")
+    server.kill()
+    until(lambda: not in_memory(cache, "key"))
+    assert cache.get("key") == (1 if on_error == "stale" else None)
+    assert ("key" in cache) is (on_error == "stale")
+    assert cache.get_many(["key"]) == ({"key": 1} if on_error == "stale" else {})
+    cache["key"] = 2
+    assert not cache.add("other", 1)
+    # What was to be written may have been: the old value is not the last.
+    assert cache.get("key") is None
+    assert cache.stats().failed_writes == 2
+    for call in (cache.delete, cache.pop, cache.evict_tag, cache.incr):
+        with pytest.raises(RemoteError):
+            call("key")
+    with pytest.raises(RemoteError):
+        cache.clear()
+    server.start()
+    until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
+    assert cache.get("key") is None
+
+
+def test_computing_while_the_server_is_away(make: Make, server: Server) -> None:
+    cache = make(timeout=0.1, max_staleness=STALENESS)
+
+    @cache.memoize(name="double")
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert double(2) == 4
+    server.kill()
+    assert [double(3), double(4), cache.get_or_set("key", lambda: 5)] == [6, 8, 5]
+
+    def inner() -> int:
+        with pytest.raises(RemoteError):
+            cache.get("other")
+        return 6
+
+    assert cache.get_or_set("key", inner) == 6
+
+
+def test_a_cache_made_while_the_server_is_away(make: Make, server: Server) -> None:
+    server.kill()
+    with pytest.raises(RemoteConnectionError):
+        make(timeout=0.1)
+    cache = make(timeout=0.1, on_error="miss")
+    assert cache.get("key") is None
+    server.start()
+    until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
+    cache["key"] = 1
+    assert cache["key"] == 1
+
+
+def test_a_child_listens_on_its_own(make: Make, server: Server) -> None:
+    parent = make()
+    parent["key"] = 1
+    warm(parent, "key")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            told = not in_memory(parent, "key") and parent["key"] == 1
+            until(lambda: parent.stats().is_live)
+            parent["key"] = 2
+            os.write(writing, b"y" if told and parent["key"] == 2 else b"n")
+        finally:
+            os._exit(0)
+    assert os.read(reading, 1) == b"y"
+    os.waitpid(child, 0)
+    os.close(reading), os.close(writing)
+    until(lambda: parent["key"] == 2)
+
+
+def differing(caches: list[Any], raw: Any, rounds: int, kills: bool) -> int:
+    """How many copies differ after several caches have written and read at once."""
+    keys = range(50)
+    until(lambda: all(cache.stats().is_live for cache in caches))
+
+    def work(number: int, cache: Any) -> None:
+        for count in range(rounds):
+            key = (count * (2 * number + 1)) % 50
+            try:
+                if count % 10 == number:
+                    cache[key] = (number, count)
+                else:
+                    cache.get(key)
+            except RemoteError:
+                pass
+
+    threads = [threading.Thread(target=work, args=each) for each in enumerate(caches)]
+    for thread in threads:
+        thread.start()
+    while kills and any(thread.is_alive() for thread in threads):
+        raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        threads[0].join(0.3)
+    for thread in threads:
+        thread.join()
+    heard = -1
+    while heard != (heard := sum(cache._listener.invalidations for cache in caches)):
+        time.sleep(0.1)
+    until(lambda: all(cache.stats().is_live and not cache.stats().is_breaker_open for cache in caches))
+    return sum(cache.get(key) != cache.fresh(key) for cache in caches for key in keys)
+
+
+@pytest.mark.parametrize("kills", [False, True])
+def test_no_copies_differ(make: Make, raw: Any, kills: bool) -> None:
+    assert differing([make() for _ in range(3)], raw, scaled(10_000), kills) == 0
+
+
+def _stamped_late(self: Any, key: Any) -> Any:
+    entry, _ = _LOAD(self, key)
+    time.sleep(0)
+    return entry, self.stamp(key)
+
+
+_LOAD = RemoteStore.load
+
+
+def test_no_copies_differ_fails_where_stamps_are_late(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of the test of overtaking: it fails with stamps that are taken after the read."""
+    monkeypatch.setattr(RemoteStore, "load", _stamped_late)
+    with pytest.raises(AssertionError):
+        test_an_invalidation_that_overtakes_the_reply(make, monkeypatch)
+
+
+def test_no_copies_differ_fails_where_nothing_is_heard(make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of the test: it fails where what is written is not heard of."""
+    monkeypatch.setattr(Listener, "_invalidate", lambda *_: None)
+    assert differing([make() for _ in range(3)], raw, 2000, kills=False) > 0

@@ -1,0 +1,184 @@
+"""What is told of a SharedCache: hits and misses, metrics, and the command `shared watch`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flexcache_rs import FlexCache
+from flexcache_rs.__main__ import main
+from flexcache_rs._registry import shared_caches
+from flexcache_rs.shared import SharedCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def cache() -> Iterator[SharedCache]:
+    """A cache that no other test has."""
+    with SharedCache(f"test-observed-{os.getpid()}-{next(NUMBERS)}", max_bytes=1 << 20) as cache:
+        yield cache
+        cache.unlink()
+
+
+def counted(cache: SharedCache) -> tuple[int, int]:
+    stats = cache.stats()
+    return stats.hits, stats.misses
+
+
+def test_hits_and_misses(cache: SharedCache) -> None:
+    """What reads a value counts; what only looks does not."""
+    cache["a"] = 1
+    assert (cache.get("a"), cache["a"], cache.get("b"), cache.get("b", 2)) == (1, 1, None, 2)
+    with pytest.raises(KeyError):
+        cache["b"]
+    assert counted(cache) == (2, 3)
+    assert "a" in cache
+    assert "b" not in cache
+    assert cache.ttl("a") is None
+    assert counted(cache) == (2, 3)
+    assert cache.get_many(["a", "b"]) == {"a": 1}
+    assert counted(cache) == (3, 4)
+    assert cache.get_or_set("a", lambda: 5) == 1
+    assert counted(cache) == (4, 4)
+    for _ in range(1000):
+        cache.get("a")
+    assert counted(cache) == (1004, 4)
+
+
+def test_hits_behind_a_cache_in_front(cache: SharedCache) -> None:
+    """A hit in front is none of the shared cache."""
+    cache["a"] = 1
+    front: FlexCache[str, int] = FlexCache(store=cache)
+    assert [front.get("a") for _ in range(5)] == [1] * 5
+    assert counted(cache) == (1, 0)
+
+
+def test_other_processes_add_theirs(cache: SharedCache) -> None:
+    """When they close it; a forked child does not count what its parent did."""
+    cache["a"] = 1
+    for _ in range(10):
+        cache.get("a")
+    child = os.fork()
+    if child == 0:
+        cache.get("a")
+        cache.get("b")
+        cache.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert counted(cache) == (11, 1)
+
+
+def test_prometheus(cache: SharedCache) -> None:
+    """The sums of all processes, under names of their own."""
+    client = pytest.importorskip("prometheus_client")
+    from flexcache_rs.prometheus import CacheCollector
+
+    cache["a"] = 1
+    cache.get("a")
+    cache.get("b")
+    registry = client.CollectorRegistry()
+    registry.register(CacheCollector())
+    text = client.generate_latest(registry).decode()
+    label = f'{{cache="{cache.name}"}}'
+    for line in ("hits_total%s 1.0", "misses_total%s 1.0", "items%s 1.0", "resets_total%s 0.0"):
+        assert f"flexcache_shared_{line % label}" in text
+    assert f"flexcache_items{label}" not in text
+    with SharedCache(cache.path) as other:
+        other.name = "another"
+        assert 'flexcache_shared_hits_total{cache="another"}' in client.generate_latest(registry).decode()
+    assert 'cache="another"' not in client.generate_latest(registry).decode(), "one that is closed"
+
+
+def test_opentelemetry(cache: SharedCache) -> None:
+    """The same."""
+    pytest.importorskip("opentelemetry.sdk.metrics")
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    from flexcache_rs.opentelemetry import instrument
+
+    cache["a"] = 1
+    cache.get("a")
+    reader = InMemoryMetricReader()
+    instrument(MeterProvider([reader]))
+    data: Any = reader.get_metrics_data()
+    points = {
+        (metric.name, point.attributes["cache"]): point.value
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        for point in metric.data.data_points
+    }
+    assert points["flexcache.shared_hits", cache.name] == points["flexcache.shared_items", cache.name] == 1
+
+
+def test_only_open_caches_are_known() -> None:
+    """By the name they were opened with, also where they were pickled."""
+    import pickle
+
+    name = f"test-known-{os.getpid()}"
+    cache = SharedCache(name, max_bytes=1 << 20)
+    assert shared_caches()[name] is cache
+    copy = pickle.loads(pickle.dumps(cache))
+    assert copy.name == name
+    assert shared_caches()[name] is copy
+    copy.close()
+    assert shared_caches()[name] is cache
+    cache.unlink()
+    del cache
+    assert name not in shared_caches()
+
+
+def test_watch(cache: SharedCache, capsys: pytest.CaptureFixture[str]) -> None:
+    """What happened between two looks, by second."""
+    from flexcache_rs._shared_watch import Watch
+
+    watch = Watch(cache.name)
+    [first] = watch.look()
+    assert "per_second" not in first
+    cache["a"] = 1
+    cache.get("a")
+    assert cache.stats().hits == 1
+    [second] = watch.look()
+    assert second["per_second"]["hits"] > 0 == second["per_second"]["misses"]
+    assert (second["stats"]["entries"], second["processes"]) == (1, [])
+    path = cache.path
+    cache.unlink()
+    assert watch.look() == []
+    assert not path.exists(), "looking for it does not create it"
+    cache["b"] = 2
+    [third] = watch.look()
+    assert ("per_second" in third, third["stats"]["entries"]) == (False, 1)
+    watch.close()
+    assert main(["shared", "watch", cache.name, "--count", "2", "--interval", "0", "--json"]) == 0
+    looks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [look[0]["name"] for look in looks] == [cache.name] * 2
+    assert main(["shared", "watch", "--count", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "hits/s" in shown
+    assert cache.name[:24] in shown
+    assert main(["shared", "watch", "no-such-cache", "--count", "1"]) == 0
+    assert "no caches" in capsys.readouterr().out
+    for wrong in (["--interval", "-1"], ["--count", "0"], ["--interval", "soon"]):
+        with pytest.raises(SystemExit):
+            main(["shared", "watch", *wrong])
+
+
+def test_watch_ends_on_ctrl_c(cache: SharedCache) -> None:
+    """In the middle of its wait, and says nothing of it."""
+    command = [sys.executable, "-m", "flexcache_rs", "shared", "watch", cache.name, "--interval", "1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert "hits/s" in program.stdout.readline()
+        program.send_signal(signal.SIGINT)
+        _, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors) == (0, "")
