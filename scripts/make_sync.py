@@ -24,6 +24,7 @@ NAMES = {
     "abegin_inner": "begin_inner",
     "acommit": "commit",
     "aroll_back": "roll_back",
+    "aend": "end",
     "AsyncIterator": "Iterator",
     "_async_side": "_sync_side",
     **{name: f"_sync{name}" for name in FILES},

@@ -59,8 +59,8 @@ mod _core {
     use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]
     use crate::py::sessions::{
-        DiskSession, MemoryKeys, MemorySession, MemorySessionTransaction, SessionCall, SessionCodec,
-        sessions_after_fork_in_child, sessions_after_fork_in_parent, sessions_before_fork,
+        DiskSession, MemoryKeys, MemorySession, MemorySessionTransaction, SessionBlock, SessionCall,
+        SessionCodec, sessions_after_fork_in_child, sessions_after_fork_in_parent, sessions_before_fork,
     };
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     #[pymodule_export]

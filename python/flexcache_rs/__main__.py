@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from flexcache_rs import __version__
+from flexcache_rs import _sessions_command as sessions
 from flexcache_rs import _shared_command as shared
 from flexcache_rs.disk import command as disk
 from flexcache_rs.replay import command as replay
@@ -63,6 +64,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     replay.add_to(commands)
     disk.add_to(commands)
+    sessions.add_to(commands)
     if sys.platform == "linux":
         shared.add_to(commands)
     options = parser.parse_args(arguments)

@@ -9,6 +9,8 @@ use crate::operation::{Act, Cell, Reply, bounds};
 #[derive(Clone, Debug, Default)]
 pub struct List {
     pub(crate) items: VecDeque<Cell>,
+    /// The position of the first, by which pages go on whatever comes and goes at the ends.
+    first: i64,
     /// By number: until when, and the job.
     reserved: BTreeMap<u64, (u64, Cell)>,
     next_job: u64,
@@ -49,15 +51,25 @@ impl List {
                 Reply::Place(place.and_then(|place| i64::try_from(place).ok()))
             }
             Act::ListPage { after, count } => {
-                let first = after.map_or(0, |after| after.saturating_add(1)).max(0);
-                let first = usize::try_from(first).unwrap_or(usize::MAX).min(self.items.len());
-                let end = first + at_most(*count, self.items.len() - first);
-                let places = (first..end)
-                    .map(|place| (i64::try_from(place).unwrap_or(i64::MAX), self.items[place].clone()));
-                Reply::Places(places.collect())
+                let passed =
+                    after.map_or(0, |after| after.saturating_add(1).saturating_sub(self.first).max(0));
+                let start = usize::try_from(passed).unwrap_or(usize::MAX).min(self.items.len());
+                let page = self.items.range(start..).take(at_most(*count, self.items.len()));
+                let position = self.first.saturating_add(i64::try_from(start).unwrap_or(i64::MAX));
+                Reply::Places((position..).zip(page.cloned()).collect())
             }
             _ => length(self.items.len()),
         }
+    }
+
+    fn push_front(&mut self, cell: Cell) {
+        self.first = self.first.saturating_sub(1);
+        self.items.push_front(cell);
+    }
+
+    fn drop_front(&mut self, count: usize) {
+        self.first = self.first.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
+        self.items.drain(..count);
     }
 
     /// Puts jobs back whose time is over, in their order, before those that wait.
@@ -66,7 +78,7 @@ impl List {
             self.reserved.iter().filter(|(_, (until, _))| *until <= now).map(|(job, _)| *job).collect();
         for job in over.into_iter().rev() {
             if let Some((_, cell)) = self.reserved.remove(&job) {
-                self.items.push_front(cell);
+                self.push_front(cell);
             }
         }
     }
@@ -76,7 +88,7 @@ impl List {
             Act::ListPush { cells, left, maxlen } => {
                 for cell in cells {
                     if *left {
-                        self.items.push_front(cell.clone());
+                        self.push_front(cell.clone());
                     } else {
                         self.items.push_back(cell.clone());
                     }
@@ -86,7 +98,7 @@ impl List {
                     if *left {
                         self.items.truncate(most);
                     } else {
-                        self.items.drain(..self.items.len() - most);
+                        self.drop_front(self.items.len() - most);
                     }
                 }
                 length(self.items.len())
@@ -95,6 +107,7 @@ impl List {
                 self.reclaim(now);
                 let count = at_most(*count, self.items.len());
                 let cells = if *left {
+                    self.first = self.first.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
                     self.items.drain(..count).collect()
                 } else {
                     self.items.split_off(self.items.len() - count).into_iter().rev().collect()
@@ -109,7 +122,7 @@ impl List {
             Act::ListTrim(start, stop) => {
                 let kept = bounds(*start, *stop, self.items.len());
                 self.items.truncate(kept.end);
-                self.items.drain(..kept.start);
+                self.drop_front(kept.start);
                 length(self.items.len())
             }
             Act::ListRemove { cell, count } => length(self.remove(cell, *count)),
@@ -121,6 +134,7 @@ impl List {
             Act::Reserve(micros) => {
                 self.reclaim(now);
                 let Some(cell) = self.items.pop_front() else { return Ok(Reply::Job(None)) };
+                self.first += 1;
                 self.next_job += 1;
                 self.reserved.insert(self.next_job, (now.saturating_add(*micros), cell.clone()));
                 Reply::Job(Some((self.next_job, cell)))
@@ -134,7 +148,7 @@ impl List {
                 let released = self.reserved.remove(job);
                 let was_there = released.is_some();
                 if let Some((_, cell)) = released {
-                    self.items.push_front(cell);
+                    self.push_front(cell);
                 }
                 Reply::Bool(was_there)
             }

@@ -17,7 +17,7 @@ from flexcache_rs.testing import advance
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Place
+    from session_places import Place
 
     from flexcache_rs.sessions.sync import Session
 
@@ -356,6 +356,21 @@ def test_pages_neither_repeat_nor_skip(session: Session, kind: str, handle: Any,
             add(session, len(seen) * 2 + 1)
     assert len(seen) == len(set(seen))
     assert set(range(0, 100, 2)) <= set(seen)
+
+
+def test_pages_of_a_list_whose_ends_change(session: Session) -> None:
+    jobs = session.list("jobs")
+    jobs.extend(range(100))
+    seen: list[Any] = []
+    for number, page in enumerate(jobs.pages(7)):
+        seen += page
+        if number % 2:
+            jobs.pop_left(5)
+            jobs.push("last", maxlen=90)
+        else:
+            jobs.push_left(*["first"] * 9)
+    numbers = [value for value in seen if isinstance(value, int)]
+    assert numbers == list(range(100))
 
 
 def test_keys_neither_repeat_nor_skip(session: Session) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BACKENDS
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from scale import scaled
+from session_places import BACKENDS
 
 from flexcache_rs.sessions import KEEP, KindError
 from flexcache_rs.sessions.sync import connect

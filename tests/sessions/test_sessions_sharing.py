@@ -13,7 +13,7 @@ from flexcache_rs.sessions import RateLimitExceeded
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from session_places import Place
 
     from flexcache_rs.sessions.sync import Session
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scale import SEED, scaled
 
 from flexcache_rs.sessions import ClosedError, ConflictError, KindError
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from session_places import Place
 
     from flexcache_rs.sessions import Session as AwaitedSession
     from flexcache_rs.sessions import Transaction as AwaitedTransaction
@@ -205,3 +208,42 @@ def test_the_memory_tells_of_conflicts() -> None:
         t.set("m", 1)
     session.close()
     other.close()
+
+
+def test_what_a_signal_interrupts_does_not_stay_open(place: Place) -> None:
+    """A handler that raises at any moment of a transaction leaves none open, and none half stored."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        pytest.skip("signals need the main thread")
+    session, other = place.open[0], place.sync(timeout=5)
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    rng = random.Random(SEED)
+    interrupted = 0
+    try:
+        for number in range(scaled(1000, 100)):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 4e-4))
+                with session.transaction() as t:
+                    t.set("a", number)
+                    with session.transaction():
+                        t.set("b", number)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert session._current() is None
+            found = other.get_many(["a", "b"])
+            assert found.get("a") == found.get("b")
+            assert other.set("c", number)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        other.close()
+    assert interrupted

@@ -20,7 +20,7 @@ from flexcache_rs.disk.serializers import PickleSerializer
 from flexcache_rs.sessions import CodecError
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from session_places import Place
 
     from flexcache_rs.sessions.sync import Session
 

@@ -88,13 +88,14 @@ class MemoryTransaction:
         """Make a call in it."""
         return self._native.execute(call)
 
-    def begin_inner(self) -> None:
-        """Begin a transaction in it."""
+    def begin_inner(self) -> int:
+        """Begin a transaction in it. Returns how many are open."""
         self._native.begin_inner()
+        return self._native.depth()
 
-    async def abegin_inner(self) -> None:
-        """Begin a transaction in it."""
-        self._native.begin_inner()
+    async def abegin_inner(self) -> int:
+        """Begin a transaction in it. Returns how many are open."""
+        return self.begin_inner()
 
     def commit(self) -> None:
         """Store all of it."""
@@ -111,6 +112,15 @@ class MemoryTransaction:
     async def aroll_back(self) -> None:
         """Forget all of it."""
         self._native.roll_back()
+
+    def end(self, level: int) -> None:
+        """Forget what is still open of the transactions from a level on."""
+        while self._native.depth() >= level:
+            self._native.roll_back()
+
+    async def aend(self, level: int) -> None:
+        """Forget what is still open of the transactions from a level on."""
+        self.end(level)
 
 
 _shared: weakref.WeakValueDictionary[str, MemoryKeys] = weakref.WeakValueDictionary()

@@ -77,6 +77,8 @@ class _Worker:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._asked: deque[_Asked] = deque()
+        # What was taken from there and is not answered yet.
+        self._waiting: list[_Asked] = []
         self._is_running = False
         self._came = threading.Event()
         self._threads = ThreadPoolExecutor(1, "flexcache sessions")
@@ -85,45 +87,60 @@ class _Worker:
     async def submit(self, call: SessionCall) -> Any:
         loop = asyncio.get_running_loop()
         asked = _Asked(call, loop.create_future(), loop, monotonic() + self._timeout)
-        with self._lock:
-            self._asked.append(asked)
-            starts = not self._is_running
-            self._is_running = True
-        if starts:
-            self._threads.submit(self._work)
-        else:
-            self._came.set()
+        starts = False
+        try:
+            with self._lock:
+                self._asked.append(asked)
+                if not self._is_running:
+                    self._is_running = starts = True
+            if starts:
+                self._threads.submit(self._work)
+        except BaseException:
+            # The next call starts the work again, which does no harm if it has begun.
+            if starts:
+                self._is_running = False
+            raise
+        self._came.set()
         return await asked.future
 
     def _work(self) -> None:
-        writes: list[_Asked] = []
+        try:
+            self._make_all()
+        except BaseException as raised:  # noqa: BLE001 - it is their callers'
+            with self._lock:
+                left = [*self._waiting, *self._asked]
+                self._waiting = []
+                self._asked.clear()
+                self._is_running = False
+            _hand_over([(asked, None, _another(raised)) for asked in left])
+
+    def _make_all(self) -> None:
         pause = _SHORTEST_PAUSE
         while True:
             self._came.clear()
             with self._lock:
                 batch = list(self._asked)
                 self._asked.clear()
-                if not batch and not writes:
+                if not batch and not self._waiting:
                     self._is_running = False
                     return
-            batch = [asked for asked in batch if not asked.future.cancelled()]
-            writes = [asked for asked in writes if not asked.future.cancelled()]
-            writes += [asked for asked in batch if asked.call.writes]
+                self._waiting += batch
+            self._waiting = [asked for asked in self._waiting if not asked.future.cancelled()]
             reads = [asked for asked in batch if not asked.call.writes]
-            if writes and self._write(writes):
+            writes = [asked for asked in self._waiting if asked.call.writes]
+            if not writes or self._make(writes, True):
                 writes, pause = [], _SHORTEST_PAUSE
+            # Reads come after the commit of the writes that came with them.
             if reads:
                 self._make(reads, False)
-            if writes:
-                writes = self._give_up(writes)
+            self._waiting = self._give_up(writes)
+            if self._waiting:
                 self._came.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _write(self, writes: list[_Asked]) -> bool:
-        """Make calls that write. Returns False if others were writing."""
-        return self._make(writes, True)
-
     def _make(self, batch: list[_Asked], writes: bool) -> bool:
+        """Make calls. Returns False if others were writing."""
+        batch = [asked for asked in batch if not asked.future.cancelled()]
         try:
             results = self._native.execute_many([asked.call for asked in batch], writes)
         except TimedOut:
@@ -143,8 +160,8 @@ class _Worker:
         return [asked for asked in writes if asked.deadline > now]
 
     def end(self) -> None:
-        """Let the thread end when it has done what was asked."""
-        self._threads.shutdown(wait=False)
+        """Wait until all is done that was asked, and end the thread."""
+        self._threads.shutdown()
 
 
 class DiskBackend:
@@ -230,7 +247,6 @@ class DiskTransaction:
     def __init__(self, native: DiskSession, thread: ThreadPoolExecutor | None = None) -> None:
         self._native = native
         self._thread = thread
-        self._depth = 0
 
     def abandon(self) -> None:
         """Let the thread end, which rolls back what is open."""
@@ -242,7 +258,7 @@ class DiskTransaction:
 
     def run(self, call: SessionCall) -> Any:
         """Make a call in it."""
-        if not self._native.in_transaction():
+        if not self._native.depth():
             raise ClosedError("the transaction belongs to another thread")
         return self._native.execute(call)
 
@@ -250,37 +266,55 @@ class DiskTransaction:
         """Make a call in it."""
         return await self._there(self.run, call)
 
-    def begin_inner(self) -> None:
-        """Begin a transaction in it."""
-        self._native.begin()
-        self._depth += 1
+    def begin_inner(self) -> int:
+        """Begin a transaction in it. Returns how many are open."""
+        before = self._native.depth()
+        try:
+            self._native.begin()
+        except BaseException:
+            # A signal's handler may have raised after it began.
+            self.end(before + 1)
+            raise
+        return before + 1
 
-    async def abegin_inner(self) -> None:
-        """Begin a transaction in it."""
-        await self._there(self.begin_inner)
+    async def abegin_inner(self) -> int:
+        """Begin a transaction in it. Returns how many are open."""
+        level: int = await self._there(self.begin_inner)
+        return level
 
     def commit(self) -> None:
         """Store all of it."""
-        self._depth -= 1
         self._native.commit()
 
     async def acommit(self) -> None:
         """Store all of it."""
-        await self._end(self.commit)
+        await self._leave(self.commit)
 
     def roll_back(self) -> None:
         """Forget all of it."""
-        self._depth -= 1
         self._native.roll_back()
 
     async def aroll_back(self) -> None:
         """Forget all of it."""
-        await self._end(self.roll_back)
+        await self._leave(self.roll_back)
 
-    async def _end(self, function: Callable[[], None]) -> None:
-        is_last = self._depth == 1
-        try:
-            await self._there(function)
-        finally:
-            if is_last:
-                self.abandon()
+    def end(self, level: int) -> None:
+        """Forget what is still open of the transactions from a level on."""
+        while self._native.depth() >= level:
+            self._native.roll_back()
+
+    async def aend(self, level: int) -> None:
+        """Forget what is still open of the transactions from a level on."""
+        if level == 1:
+            self.abandon()
+        else:
+            await self._there(self.end, level)
+
+    def _leave_there(self, function: Callable[[], None]) -> bool:
+        function()
+        return not self._native.depth()
+
+    async def _leave(self, function: Callable[[], None]) -> None:
+        """Leave one level. After the outermost one the thread ends."""
+        if await self._there(self._leave_there, function):
+            self.abandon()

@@ -14,7 +14,7 @@ from flexcache_rs._core import _canonical_key
 from flexcache_rs._function_name import stable_name
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
-from flexcache_rs.sessions._arguments import MISSING
+from flexcache_rs.sessions._arguments import KEEP, MISSING
 from flexcache_rs.sessions._backends import open_backend
 from flexcache_rs.sessions._calls import Calls, KeyspaceCalls
 from flexcache_rs.sessions._errors import ClosedError, ConflictError
@@ -75,7 +75,8 @@ class Session(KeyspaceCalls):
         self._backend = backend
         self._codec = backend.codec
         self._fast = backend.fast
-        self._transactions = 0
+        # Whether there ever was one.
+        self._has_transactions = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._backend.name}://>"
@@ -105,7 +106,7 @@ class Session(KeyspaceCalls):
         return None
 
     async def _run(self, call: SessionCall) -> Any:
-        if self._transactions:
+        if self._has_transactions:
             transaction = self._current()
             if transaction is not None:
                 return await transaction._run(call)
@@ -114,7 +115,7 @@ class Session(KeyspaceCalls):
     async def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default`. A container is returned as a new list, dict, set or deque."""
         fast = self._fast
-        if fast is not None and not self._transactions:
+        if fast is not None and not self._has_transactions:
             return fast.get(key, default)
         return await super().get(key, default)
 
@@ -131,9 +132,9 @@ class Session(KeyspaceCalls):
         fast = self._fast
         if (
             fast is not None
-            and ttl is None
-            and not (if_absent or if_present or self._transactions)
-            and fast.set_text(key, value, None)
+            and ttl is not KEEP
+            and not (if_absent or if_present or self._has_transactions)
+            and fast.set_text(key, value, None if ttl is None else arguments.micros("ttl", ttl) or None)
         ):
             return True
         return await super().set(key, value, ttl, if_absent=if_absent, if_present=if_present)
@@ -262,14 +263,14 @@ class Session(KeyspaceCalls):
         return self._backend.stats()
 
 
-class Transaction(Calls):
+class Transaction(side.Block, Calls):
     """A transaction of a session: `async with session.transaction() as t`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._codec = session._codec
         self._native: BackendTransaction | None = None
-        self._is_inner = False
+        self._level = 1
         self._is_open = False
 
     @property
@@ -284,24 +285,33 @@ class Transaction(Calls):
         if outer is None:
             self._native = await session._backend.abegin()
         else:
-            self._native, self._is_inner = outer._native, True
-            await outer._begun().abegin_inner()
-        self._is_open = True
-        session._transactions += 1
-        _open.set((*_open.get(), self))
+            native = outer._begun()
+            self._level = await native.abegin_inner()
+            self._native = native
+        try:
+            self._is_open = True
+            session._has_transactions = True
+            _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
+        except BaseException:
+            await self._end()
+            raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def _leave(self, commits: bool) -> None:
+        """Commit, or roll back."""
         native = self._begun()
         self._is_open = False
-        self._session._transactions -= 1
-        _open.set(tuple(transaction for transaction in _open.get() if transaction is not self))
-        if kind is None:
+        if commits:
             await native.acommit()
         else:
             await native.aroll_back()
+        _open.set(tuple(transaction for transaction in _open.get() if transaction._is_open))
+
+    async def _end(self) -> None:
+        """Roll back what is still open of it, if anything is."""
+        self._is_open = False
+        if self._native is not None:
+            await self._native.aend(self._level)
 
     def _begun(self) -> BackendTransaction:
         if self._native is None or not (self._is_open):

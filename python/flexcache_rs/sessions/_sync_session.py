@@ -15,7 +15,7 @@ from flexcache_rs._core import _canonical_key
 from flexcache_rs._function_name import stable_name
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _sync_side as side
-from flexcache_rs.sessions._arguments import MISSING
+from flexcache_rs.sessions._arguments import KEEP, MISSING
 from flexcache_rs.sessions._backends import open_backend
 from flexcache_rs.sessions._sync_calls import Calls, KeyspaceCalls
 from flexcache_rs.sessions._errors import ClosedError, ConflictError
@@ -76,7 +76,8 @@ class Session(KeyspaceCalls):
         self._backend = backend
         self._codec = backend.codec
         self._fast = backend.fast
-        self._transactions = 0
+        # Whether there ever was one.
+        self._has_transactions = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._backend.name}://>"
@@ -106,7 +107,7 @@ class Session(KeyspaceCalls):
         return None
 
     def _run(self, call: SessionCall) -> Any:
-        if self._transactions:
+        if self._has_transactions:
             transaction = self._current()
             if transaction is not None:
                 return transaction._run(call)
@@ -115,7 +116,7 @@ class Session(KeyspaceCalls):
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default`. A container is returned as a new list, dict, set or deque."""
         fast = self._fast
-        if fast is not None and not self._transactions:
+        if fast is not None and not self._has_transactions:
             return fast.get(key, default)
         return super().get(key, default)
 
@@ -132,9 +133,9 @@ class Session(KeyspaceCalls):
         fast = self._fast
         if (
             fast is not None
-            and ttl is None
-            and not (if_absent or if_present or self._transactions)
-            and fast.set_text(key, value, None)
+            and ttl is not KEEP
+            and not (if_absent or if_present or self._has_transactions)
+            and fast.set_text(key, value, None if ttl is None else arguments.micros("ttl", ttl) or None)
         ):
             return True
         return super().set(key, value, ttl, if_absent=if_absent, if_present=if_present)
@@ -261,14 +262,14 @@ class Session(KeyspaceCalls):
         return self._backend.stats()
 
 
-class Transaction(Calls):
+class Transaction(side.Block, Calls):
     """A transaction of a session: `with session.transaction() as t`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._codec = session._codec
         self._native: BackendTransaction | None = None
-        self._is_inner = False
+        self._level = 1
         self._is_open = False
 
     @property
@@ -283,24 +284,33 @@ class Transaction(Calls):
         if outer is None:
             self._native = session._backend.begin()
         else:
-            self._native, self._is_inner = outer._native, True
-            outer._begun().begin_inner()
-        self._is_open = True
-        session._transactions += 1
-        _open.set((*_open.get(), self))
+            native = outer._begun()
+            self._level = native.begin_inner()
+            self._native = native
+        try:
+            self._is_open = True
+            session._has_transactions = True
+            _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
+        except BaseException:
+            self._end()
+            raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _leave(self, commits: bool) -> None:
+        """Commit, or roll back."""
         native = self._begun()
         self._is_open = False
-        self._session._transactions -= 1
-        _open.set(tuple(transaction for transaction in _open.get() if transaction is not self))
-        if kind is None:
+        if commits:
             native.commit()
         else:
             native.roll_back()
+        _open.set(tuple(transaction for transaction in _open.get() if transaction._is_open))
+
+    def _end(self) -> None:
+        """Roll back what is still open of it, if anything is."""
+        self._is_open = False
+        if self._native is not None:
+            self._native.end(self._level)
 
     def _begun(self) -> BackendTransaction:
         if self._native is None or not (self._is_open):

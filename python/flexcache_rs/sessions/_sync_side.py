@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from time import sleep
 
-__all__ = ["sleep"]
+from flexcache_rs._core import SessionBlock as Block
+
+__all__ = ["Block", "sleep"]

@@ -246,10 +246,15 @@ impl SessionStore {
         self.pool.thread_ends(owner);
     }
 
-    /// Whether this thread is in a transaction.
+    /// In how many transactions, one in the other, this thread is.
     #[must_use]
-    pub fn in_transaction(&self) -> bool {
-        self.pool.in_transaction()
+    pub fn depth(&self) -> usize {
+        let Ok(mut checkout) = self.pool.own_transaction() else { return 0 };
+        match checkout.transaction() {
+            Ok(Some((_, depth))) => depth.0 + 1,
+            // SQLite has rolled it back; it is still to be left.
+            _ => 1,
+        }
     }
 
     /// Whether some thread of this process is in a transaction.

@@ -225,9 +225,9 @@ impl DiskSession {
         done.map_err(|error| self.failed(py, error))
     }
 
-    /// Whether the calling thread is in a transaction.
-    fn in_transaction(&self) -> bool {
-        self.store().in_transaction()
+    /// In how many transactions, one in the other, the calling thread is.
+    fn depth(&self) -> usize {
+        self.store().depth()
     }
 
     /// Closes the database. The next call opens it again.

@@ -202,6 +202,11 @@ impl MemorySessionTransaction {
         Ok(())
     }
 
+    /// How many transactions are open, one in the other.
+    fn depth(&self) -> usize {
+        self.levels.lock().len()
+    }
+
     /// Stores all of it, or leaves it to the outer transaction.
     fn commit(&self, py: Python<'_>) -> PyResult<()> {
         let mut levels = self.levels.lock();

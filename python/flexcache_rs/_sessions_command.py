@@ -1,0 +1,93 @@
+"""The command ``sessions``: keys, values and deadlines of a backend, and removing what has expired."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flexcache_rs._command_group import add_group
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from flexcache_rs.sessions.sync import Session
+
+
+def add_to(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
+) -> None:
+    """Adds the command to the program's."""
+    actions = add_group(
+        commands,
+        "sessions",
+        summary="look at the keys and values of a session's backend, and remove what has expired",
+        description="Tools for the data of flexcache_rs.sessions, which a URL names, such as disk:///var/cache/app.",
+    )
+    described: list[tuple[str, Callable[[argparse.Namespace, Session], int], str]] = [
+        ("keys", _keys, "print the keys"),
+        ("get", _get, "print the value of a key"),
+        ("ttl", _ttl, "print how many seconds a key has left, or that it never expires"),
+        ("purge", _purge, "remove what is left of keys that have expired"),
+    ]
+    for name, run, what in described:
+        action = actions.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".", allow_abbrev=False)
+        action.add_argument("url", metavar="URL", help="disk:///directory or sqlite:///file.db")
+        if name == "keys":
+            action.add_argument("--match", metavar="PATTERN", help="only keys like this, with *, ? and [...]")
+        elif name in ("get", "ttl"):
+            action.add_argument("key", metavar="KEY")
+        action.add_argument("--namespace", default="", help="of the session; by default none")
+        action.set_defaults(run=_with_session, step=run)
+
+
+def _with_session(options: argparse.Namespace) -> int:
+    from flexcache_rs.sessions import SessionError
+    from flexcache_rs.sessions._arguments import parse_url
+    from flexcache_rs.sessions.sync import connect
+
+    try:
+        url = parse_url(options.url, ("disk", "sqlite"))
+        database = Path(url.place) / "sessions.db" if url.scheme == "disk" else Path(url.place)
+        if not database.is_file():
+            print(f"flexcache sessions: there is no database {database}", file=sys.stderr)
+            return 1
+        with connect(options.url, namespace=options.namespace) as session:
+            status: int = options.step(options, session)
+            return status
+    except (SessionError, ValueError, NotImplementedError, OSError) as error:
+        print(f"flexcache sessions: {error}", file=sys.stderr)
+        return 1
+
+
+def _keys(options: argparse.Namespace, session: Session) -> int:
+    for key in session.keys(options.match):
+        print(key)
+    return 0
+
+
+def _absent(key: str) -> int:
+    print(f"flexcache sessions: there is no key {key!r}", file=sys.stderr)
+    return 1
+
+
+def _get(options: argparse.Namespace, session: Session) -> int:
+    if not session.exists(options.key):
+        return _absent(options.key)
+    print(repr(session.get(options.key)))
+    return 0
+
+
+def _ttl(options: argparse.Namespace, session: Session) -> int:
+    try:
+        left = session.ttl(options.key)
+    except KeyError:
+        return _absent(options.key)
+    print("never expires" if left is None else f"{left:.3f}")
+    return 0
+
+
+def _purge(_options: argparse.Namespace, session: Session) -> int:
+    print(f"{session.purge(2**62)} keys removed")
+    return 0
