@@ -78,7 +78,6 @@ class RemoteStore(Commands):
         values: Reads and writes values.
         tracker: Decides which copies are served.
         breaker: Refuses callers while the server does not answer.
-        l1_ttl: For how many seconds memory keeps a copy.
         on_error: "raise", "miss" or "stale".
         last: The last values that were read, where `on_error` is "stale".
     """
@@ -90,12 +89,11 @@ class RemoteStore(Commands):
         values: Values,
         tracker: PushTracker,
         breaker: Breaker,
-        l1_ttl: float,
         on_error: str,
         last: FlexCache[bytes, Any] | None,
     ) -> None:
         super().__init__(client, keys, values, tracker, breaker)
-        self.l1_ttl, self.on_error, self.last = l1_ttl, on_error, last
+        self.on_error, self.last = on_error, last
         self._lenient = False
         self._prefetched = threading.local()
 
@@ -199,9 +197,7 @@ class RemoteStore(Commands):
         head = self._live(key, raw)
         if head is None or raw is None:
             return None
-        seconds = self.l1_ttl
-        if head.deadline:
-            seconds = min(seconds, (head.deadline - self.server_ms()) / 1000)
+        seconds = (head.deadline - self.server_ms()) / 1000 if head.deadline else None
         return self.values.read(key, head, raw), seconds, tuple(name for name, _ in head.tags)
 
     def load_many(self, keys: Sequence[Any]) -> dict[bytes, tuple[_Entry | None, int]]:
