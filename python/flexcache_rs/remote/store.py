@@ -46,18 +46,22 @@ LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False
 class Lease:
     """The lease of a key, or what is known of another's."""
 
-    def __init__(self, store: RemoteStore, key: bytes, token: bytes) -> None:
-        self.store, self.key, self.token = store, key, token
+    def __init__(self, store: RemoteStore, place: bytes, key: bytes, token: bytes) -> None:
+        self.store, self.place, self.key, self.token = store, place, key, token
         self.head = b""
         self.nonces: dict[str, bytes] = {}
         self.evictions: bytes | None = None
 
     def is_valid(self) -> bool:
-        """Whether it is there. True where the server cannot be asked: storing will tell."""
+        """Whether it is there and nothing was written since. True where the server cannot be asked: storing tells."""
+        store, tags = self.store, tuple(self.nonces)
+        commands: list[tuple[Any, ...]] = [("GET", self.key), ("GETRANGE", self.place, 0, HEAD_BYTES - 1)]
+        commands.append(("MGET", *(store.nonces.place(tag) for tag in tags)))
         try:
-            return bool(self.store.execute("GET", self.key) == b"L" + self.token)
+            token, head, nonces = store.read(lambda: store.client.execute_many(commands))
         except RemoteError:
             return True
+        return (token, head) == (b"L" + self.token, self.head) and nonces == [self.nonces[tag] for tag in tags]
 
     def dumps_failure(self, error: Any) -> bytes | None:
         """An exception for those who wait elsewhere."""
@@ -456,7 +460,7 @@ class RemoteStore(Commands):
         """Ask for the lease of a key. Where the server cannot be asked, it is one that nothing can be stored with."""
         place, at = self.keys.value(key), self.keys.lease(key)
         stamps = [self.tracker.stamp(place), self.tracker.stamp(at)]
-        lease = Lease(self, at, os.urandom(16))
+        lease = Lease(self, place, at, os.urandom(16))
         try:
             self.begin()
             names = (NAMESPACE, *(_MARK + tag for tag in tags))
