@@ -120,6 +120,35 @@ def test_a_write_during_a_computation_comes_after_it(make: Make, raw: Any, write
         assert other.fresh("key") == ("newer" if write == "set" else None)
 
 
+@pytest.mark.parametrize("write", ["set", "delete", "clear", "evict_tag"])
+def test_who_asks_after_a_write_gets_nothing_older(make: Make, write: str) -> None:
+    """A computation that began before the write is for those who have asked before it."""
+    one, other = make(), make()
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def compute() -> str:
+        begun.set()
+        goes_on.wait(60)
+        return "older"
+
+    thread, first = in_thread(lambda: one.get_or_set("key", compute, tags=("tag",)))
+    begun.wait(60)
+    stamp = one._store.stamp("key")
+    if write == "set":
+        other["key"] = "newer"
+    elif write == "delete":
+        other["key"] = "gone"
+        other.delete("key")
+    else:
+        getattr(other, write)(*(("tag",) if write == "evict_tag" else ()))
+    until(lambda: not one._store.tracker.is_unchanged(stamp))
+    assert one.get_or_set("key", lambda: "newer") == "newer"
+    goes_on.set()
+    thread.join()
+    assert first == ["older"]
+    assert other.fresh("key") == "newer"
+
+
 def test_a_tag_that_is_known_only_afterwards(make: Make) -> None:
     one, other = make(), make()
 

@@ -137,7 +137,9 @@ class RemoteCache(Awaited):
             message = f"near must not have {wrong[0]!r}, which is an argument of RemoteCache or has no meaning here"
             raise ValueError(message)
         self.namespace = namespace
-        self._options: dict[str, Any] = {**options, "lease": lease, "lease_wait": lease_wait}
+        # A bound of copies, not of entries: what an entry has left to live is the server's.
+        bound = _positive("l1_ttl", l1_ttl)
+        self._options: dict[str, Any] = {**options, "coherence": bound, "lease": lease, "lease_wait": lease_wait}
         self._default_ttl = default_ttl
         if default_ttl is not None:
             seconds_in("default_ttl", default_ttl)
@@ -153,7 +155,8 @@ class RemoteCache(Awaited):
             last = FlexCache(max_items=most, default_ttl=_positive("max_stale", max_stale), close_values=False)
         self._store = RemoteStore(
             *(self._client, keys, Values(serializer_of(serializer)), tracker, breaker),
-            *(_positive("l1_ttl", l1_ttl), on_error, last),
+            on_error,
+            last,
         )
         self._tracked_store = self._store
         near_cache: FlexCache[Any, Any] = FlexCache(

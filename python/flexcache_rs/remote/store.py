@@ -46,18 +46,22 @@ LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False
 class Lease:
     """The lease of a key, or what is known of another's."""
 
-    def __init__(self, store: RemoteStore, key: bytes, token: bytes) -> None:
-        self.store, self.key, self.token = store, key, token
+    def __init__(self, store: RemoteStore, place: bytes, key: bytes, token: bytes) -> None:
+        self.store, self.place, self.key, self.token = store, place, key, token
         self.head = b""
         self.nonces: dict[str, bytes] = {}
         self.evictions: bytes | None = None
 
     def is_valid(self) -> bool:
-        """Whether it is there. True where the server cannot be asked: storing will tell."""
+        """Whether it is there and nothing was written since. True where the server cannot be asked: storing tells."""
+        store, tags = self.store, tuple(self.nonces)
+        commands: list[tuple[Any, ...]] = [("GET", self.key), ("GETRANGE", self.place, 0, HEAD_BYTES - 1)]
+        commands.append(("MGET", *(store.nonces.place(tag) for tag in tags)))
         try:
-            return bool(self.store.execute("GET", self.key) == b"L" + self.token)
+            token, head, nonces = store.read(lambda: store.client.execute_many(commands))
         except RemoteError:
             return True
+        return (token, head) == (b"L" + self.token, self.head) and nonces == [self.nonces[tag] for tag in tags]
 
     def dumps_failure(self, error: Any) -> bytes | None:
         """An exception for those who wait elsewhere."""
@@ -78,7 +82,6 @@ class RemoteStore(Commands):
         values: Reads and writes values.
         tracker: Decides which copies are served.
         breaker: Refuses callers while the server does not answer.
-        l1_ttl: For how many seconds memory keeps a copy.
         on_error: "raise", "miss" or "stale".
         last: The last values that were read, where `on_error` is "stale".
     """
@@ -90,12 +93,11 @@ class RemoteStore(Commands):
         values: Values,
         tracker: PushTracker,
         breaker: Breaker,
-        l1_ttl: float,
         on_error: str,
         last: FlexCache[bytes, Any] | None,
     ) -> None:
         super().__init__(client, keys, values, tracker, breaker)
-        self.l1_ttl, self.on_error, self.last = l1_ttl, on_error, last
+        self.on_error, self.last = on_error, last
         self._lenient = False
         self._prefetched = threading.local()
 
@@ -199,9 +201,7 @@ class RemoteStore(Commands):
         head = self._live(key, raw)
         if head is None or raw is None:
             return None
-        seconds = self.l1_ttl
-        if head.deadline:
-            seconds = min(seconds, (head.deadline - self.server_ms()) / 1000)
+        seconds = (head.deadline - self.server_ms()) / 1000 if head.deadline else None
         return self.values.read(key, head, raw), seconds, tuple(name for name, _ in head.tags)
 
     def load_many(self, keys: Sequence[Any]) -> dict[bytes, tuple[_Entry | None, int]]:
@@ -460,7 +460,7 @@ class RemoteStore(Commands):
         """Ask for the lease of a key. Where the server cannot be asked, it is one that nothing can be stored with."""
         place, at = self.keys.value(key), self.keys.lease(key)
         stamps = [self.tracker.stamp(place), self.tracker.stamp(at)]
-        lease = Lease(self, at, os.urandom(16))
+        lease = Lease(self, place, at, os.urandom(16))
         try:
             self.begin()
             names = (NAMESPACE, *(_MARK + tag for tag in tags))
