@@ -143,6 +143,7 @@ def test_who_asks_after_a_write_gets_nothing_older(make: Make, write: str) -> No
         getattr(other, write)(*(("tag",) if write == "evict_tag" else ()))
     until(lambda: not one._store.tracker.is_unchanged(stamp))
     assert one.get_or_set("key", lambda: "newer") == "newer"
+    assert one.stats().lease_waits == 0
     goes_on.set()
     thread.join()
     assert first == ["older"]

@@ -40,6 +40,9 @@ class JSONDisk(Disk):
         self.max_bytes = whole("disk_max_bytes", max_bytes, least=1, most=2**62)
         super().__init__(directory, **kwargs)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(compress_level={self.compress_level}, max_bytes={self.max_bytes})"
+
     def _compress(self, value: Any, what: str) -> bytes:
         text = json.dumps(value).encode()
         if len(text) > self.max_bytes:

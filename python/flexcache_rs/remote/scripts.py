@@ -75,7 +75,7 @@ return text
 LEASE = Script(
     """
 local there = redis.call('GET', KEYS[2])
-if there and ARGV[3] ~= '1' then
+if there and ARGV[3] ~= '1' and string.sub(there, 2, 17) ~= ARGV[5] then
   if string.sub(there, 1, 1) == 'L' then return {'elsewhere', redis.call('PTTL', KEYS[2]), string.sub(there, 2)} end
   if ARGV[4] ~= '' and string.sub(there, 2, 17) == ARGV[4] then return {'failed', string.sub(there, 18)} end
 end
@@ -84,11 +84,12 @@ return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
 """,
     2,
 )
-"""Takes a lease, or says who has it, or how the load has failed that is asked for."""
+"""Takes a lease, or says who has it, or how the load has failed that is asked for. A lease is `L`, its token, which the last
+argument may call void, and the nonces it was given with."""
 
 STORE_WITH_LEASE = Script(
     """
-if redis.call('GET', KEYS[2]) ~= 'L' .. ARGV[1] then return 0 end
+if string.sub(redis.call('GET', KEYS[2]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
 redis.call('DEL', KEYS[2])
 if redis.call('GETRANGE', KEYS[1], 0, 21) ~= ARGV[2] then return 0 end
 if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
@@ -100,7 +101,7 @@ return 1
 
 RELEASE = Script(
     """
-if redis.call('GET', KEYS[1]) ~= 'L' .. ARGV[1] then return 0 end
+if string.sub(redis.call('GET', KEYS[1]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1])
 else redis.call('SET', KEYS[1], 'F' .. ARGV[1] .. ARGV[2], 'PX', 1000) end
 return 1

@@ -18,7 +18,7 @@ from flexcache_rs.remote import scripts
 from flexcache_rs.remote.commands import Commands
 from flexcache_rs.remote.errors import RemoteError, RemoteValueError
 from flexcache_rs.remote.nonces import NAMESPACE
-from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, head_bytes, is_int, read_head
+from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, NONCE_BYTES, head_bytes, is_int, read_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -35,12 +35,34 @@ BATCH = 1000
 """Commands that are sent at a time."""
 
 _DEADLINE = struct.Struct("<q")
+_LENGTH = struct.Struct("<I")
 
 _MARK = "t"
 """Before the names of tags, so that none is the namespace's."""
 
 LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
 """Whether a server that cannot be asked is as if it had nothing: for what computes values."""
+
+
+_TOKEN_BYTES = 16
+
+
+def _packed(nonces: dict[str, bytes]) -> bytes:
+    """Nonces as bytes, to be kept with a lease."""
+    names = {name.encode(): nonce for name, nonce in nonces.items()}
+    return b"".join(_LENGTH.pack(len(name)) + name + nonce for name, nonce in names.items())
+
+
+def _unpacked(data: bytes) -> dict[str, bytes]:
+    """The nonces that a lease was given with. Those that cannot be read are left out."""
+    nonces: dict[str, bytes] = {}
+    while len(data) >= _LENGTH.size:
+        end = _LENGTH.size + int(_LENGTH.unpack_from(data)[0])
+        if len(data) < end + NONCE_BYTES:
+            break
+        nonces[data[_LENGTH.size : end].decode(errors="replace")] = data[end : end + NONCE_BYTES]
+        data = data[end + NONCE_BYTES :]
+    return nonces
 
 
 class Lease:
@@ -61,7 +83,8 @@ class Lease:
             token, head, nonces = store.read(lambda: store.client.execute_many(commands))
         except RemoteError:
             return True
-        return (token, head) == (b"L" + self.token, self.head) and nonces == [self.nonces[tag] for tag in tags]
+        is_there = (token or b"").startswith(b"L" + self.token)
+        return is_there and head == self.head and nonces == [self.nonces[tag] for tag in tags]
 
     def dumps_failure(self, error: Any) -> bytes | None:
         """An exception for those who wait elsewhere."""
@@ -460,7 +483,7 @@ class RemoteStore(Commands):
         """Ask for the lease of a key. Where the server cannot be asked, it is one that nothing can be stored with."""
         place, at = self.keys.value(key), self.keys.lease(key)
         stamps = [self.tracker.stamp(place), self.tracker.stamp(at)]
-        lease = Lease(self, place, at, os.urandom(16))
+        lease = Lease(self, place, at, os.urandom(_TOKEN_BYTES))
         try:
             self.begin()
             names = (NAMESPACE, *(_MARK + tag for tag in tags))
@@ -469,9 +492,15 @@ class RemoteStore(Commands):
             lease.evictions = self.send(lambda: self.client.execute("GET", self.keys.evictions))
             most = max(int(seconds * 1000), 1)
             token = awaited.token if awaited is not None else b""
-            answer, *rest = self.send(
-                lambda: scripts.LEASE.run(self.client, place, at, lease.token, most, int(takes_over), token)
-            )
+            given = lease.token + _packed(lease.nonces)
+            void = b""
+            while True:
+                asked = (place, at, given, most, int(takes_over), token, void)
+                answer, *rest = self.send(lambda asked=asked: scripts.LEASE.run(self.client, *asked))
+                if answer != b"elsewhere" or not self._is_void(rest[1]):
+                    break
+                # What is computed with it is not stored: its tag was evicted, or the namespace cleared.
+                void = rest[1][:_TOKEN_BYTES]
         except RemoteError:
             # What is computed now is for those who ask: nothing would tell that it was computed of older data.
             return "held", lease, 0, stamps[:1]
@@ -483,8 +512,13 @@ class RemoteStore(Commands):
         if answer == b"failed":
             return "failed", rest[0], 0, []
         self.counts.lease_waits += 1
-        left, lease.token = rest
+        left, lease.token = rest[0], rest[1][:_TOKEN_BYTES]
         return "elsewhere", lease, self.tracker.now() + max(left, 1) * 1_000_000, stamps
+
+    def _is_void(self, lease: bytes) -> bool:
+        """Whether a nonce was replaced since this lease was given."""
+        nonces = _unpacked(lease[_TOKEN_BYTES:])
+        return self.send(lambda: self.nonces.current(nonces)) != nonces
 
     def loads_failure(self, data: bytes) -> Any:
         """The exception of another process."""

@@ -16,8 +16,13 @@ fn parameters(given: &Bound<'_, PyAny>) -> PyResult<Parameters> {
             |(name, object): (Bound<'_, PyAny>, Bound<'_, PyAny>)| Ok((name.extract()?, value(&object)?));
         return named.iter().map(pair).collect::<PyResult<_>>().map(Parameters::ByName);
     }
-    if given.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err("parameters must be a sequence of values or a dict, not a str"));
+    let has_values = given.hasattr("__iter__")? || given.hasattr("__getitem__")?;
+    if given.is_instance_of::<PyString>() || !has_values {
+        let kind = given.get_type();
+        return Err(PyTypeError::new_err(format!(
+            "parameters must be a sequence of values or a dict, not {}",
+            kind.name()?
+        )));
     }
     given.try_iter()?.map(|object| value(&object?)).collect::<PyResult<_>>().map(Parameters::ByPlace)
 }
