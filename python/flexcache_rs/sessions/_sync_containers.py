@@ -177,6 +177,9 @@ class Job:
         self._number = number
         self.value = value
 
+    def __repr__(self) -> str:
+        return f"<Job {self._number} of {self._queue!r}: {self.value!r}>"
+
     def ack(self) -> bool:
         """Say that the job is done. Returns False if its time was over, so that others may do it again."""
         return self._queue.ack(self)
