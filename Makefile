@@ -5,6 +5,8 @@ VENV ?= .venv
 # What the tests need: `dev` has the linters and type checkers besides.
 GROUP ?= dev
 PYTEST ?=
+# Of the build that is tested: switches for rules, without which a test must fail. They are off unless a test asks.
+FEATURES ?= negative-controls
 # Set where PyO3 does not list a Python it works with, such as free-threaded 3.13.
 export UNSAFE_PYO3_SKIP_VERSION_CHECK ?=
 
@@ -31,7 +33,7 @@ help: ## Say what can be made
 demo: $(released) ## Replay a workload through every policy at several sizes
 	$(run) -m flexcache_rs replay
 
-test: lint types test-rust test-python test-controls ## Everything that must pass, with a tenth of the full counts
+test: lint types test-rust test-python ## Everything that must pass, with a tenth of the full counts
 
 soak: ## The same with the full counts: kills, examples, rounds
 	FLEXCACHE_TEST_SCALE=1 $(MAKE) test
@@ -47,20 +49,22 @@ types: $(installed) $(tools) ## Type checks, and the stubs against the built mod
 	$(run) -m pyright --pythonpath $(run)
 	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt
 
+faults := cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults
+
+# The failing files take one core for as long as all others together.
 test-rust: ## The tests of the crates: the core's also with a recount after every operation, the disk's also with failing files
-	cargo test --profile ci --locked -p flexcache-core -p flexcache-containers -p flexcache-disk
-	cargo test --profile ci --locked -p flexcache-shared --features stall-points
-	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests
-	cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults
+	$(faults) --no-run
+	$(faults) >target/faults.log 2>&1 & faults=$$!; \
+	cargo test --profile ci --locked -p flexcache-core -p flexcache-containers -p flexcache-disk && \
+	cargo test --profile ci --locked -p flexcache-shared --features stall-points && \
+	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests; others=$$?; \
+	wait $$faults; failed=$$?; cat target/faults.log; exit $$((others | failed))
 
 test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST has options
 	$(run) -m pytest -n 2 --dist loadfile $(PYTEST)
 
-test-controls: $(tools) ## Each rule of the seam switched off: a test of it must fail
-	$(PYTHON) -m venv $(VENV)-controls
-	$(VENV)-controls/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-controls/bin/python -m pip install --quiet --group test --config-settings 'build-args=--profile ci --features negative-controls' .
-	$(VENV)-controls/bin/python -m pytest tests/stores/test_negative_controls.py
+test-controls: $(installed) $(tools) ## Each rule of the seam switched off: a test of it must fail. Part of test-python
+	$(run) -m pytest tests/stores/test_negative_controls.py
 
 bench: $(released) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install
@@ -115,7 +119,8 @@ $(VENV)/bin/python:
 	$@ -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed-%: $(sources) | $(VENV)/bin/python
-	$(run) -m pip install --quiet --config-settings 'build-args=--profile $*' .
+	$(run) -m pip install --quiet --config-settings \
+		'build-args=--profile $*$(if $(filter ci,$*),$(if $(FEATURES), --features $(FEATURES)))' .
 	rm -f $(VENV)/.installed-*
 	touch $@
 

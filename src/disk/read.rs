@@ -109,6 +109,22 @@ impl DiskStore {
         Ok(written.result)
     }
 
+    /// The live entry of a key whose file was gone, if it has been written again since. Counts as no access.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn written_again(
+        &self,
+        key: Key<'_>,
+        gone: &Entry,
+        now: f64,
+        patience: Duration,
+    ) -> Result<Option<Entry>> {
+        let found = self.read(patience, |connection| find(connection, key, now))?;
+        Ok(found.filter(|entry| entry.filename != gone.filename))
+    }
+
     /// Counts a hit as a miss: the entry's file was gone.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from drivers import NEEDS_THEIRS, PROGRAMS, THEIRS
 
-from flexcache_rs.disk import Cache, FanoutCache
+from flexcache_rs.disk import Cache, Disk, FanoutCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,6 +256,29 @@ def test_a_value_whose_file_is_damaged(tmp_path: Path, damage: str, value: objec
     assert cache["key"] == value
     assert cache["other"] == "o" * 2000
     cache.close()
+
+
+def test_a_value_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:
+    """The file of the value before is gone when the reader comes to it: the new value is there, and it is a hit."""
+    large = b"x" * 100_000
+
+    class Slow(Disk):
+        def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> object:
+            for number in writes:
+                writer["a"] = large + bytes([number])
+            return super().fetch(mode, filename, value, read)
+
+    writes = iter(())
+    writer = Cache(tmp_path)
+    writer["a"] = large
+    reader = Cache(tmp_path, disk=Slow, statistics=True)
+    for number in range(5):
+        writes = iter([number])
+        assert reader.get("a") == large + bytes([number])
+    assert reader.stats() == (5, 0)
+    (tmp_path / next(iter(reader.query("SELECT filename FROM Cache")))[0]).unlink()
+    assert reader.get("a") is None
+    assert reader.stats() == (5, 1)
 
 
 def test_a_queue_whose_files_are_gone(tmp_path: Path) -> None:

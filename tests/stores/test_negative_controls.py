@@ -26,6 +26,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scale import may_skip
 
 from flexcache_rs import _core
 
@@ -62,7 +63,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 """The tests that must fail with a rule switched off."""
 
 pytestmark = pytest.mark.skipif(
-    not getattr(_core, "_has_negative_controls", lambda: False)(),
+    may_skip("negative-controls", _core._has_negative_controls()),
     reason="this build has no switches for rules (cargo feature negative-controls)",
 )
 

@@ -84,8 +84,8 @@ return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
 """,
     2,
 )
-"""Takes a lease, or says who has it, or how the load has failed that is asked for. A lease is `L`, its token, which the last
-argument may call void, and the nonces it was given with."""
+"""Takes a lease, or says who has it, or how the load has failed that is asked for. A lease is `L`, its token, which the
+last argument may call void, and the nonces it was given with."""
 
 STORE_WITH_LEASE = Script(
     """

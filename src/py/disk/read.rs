@@ -18,6 +18,9 @@ use super::errors;
 use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
 
+/// How often a row is looked at whose file is gone, because it was written again.
+const MOST_LOOKS: usize = 100;
+
 impl DiskCache {
     /// The entry of a key, with its value; with expiry and tag only if it is to have `details`.
     pub(super) fn find<'py>(
@@ -41,22 +44,30 @@ impl DiskCache {
         retry: bool,
     ) -> PyResult<Option<(Bound<'py, PyAny>, Entry)>> {
         let (now, rules) = (now(py)?, self.rules(py)?);
-        let found = self.wait(py, retry, |store, patience| {
+        let mut found = self.wait(py, retry, |store, patience| {
             if details {
                 store.get(key, now, &rules, patience)
             } else {
                 store.value(key, now, &rules, patience)
             }
         })?;
-        let Some(entry) = found else { return Ok(None) };
-        let fetched = match self.fetch(py, &entry, read) {
-            Err(error) if native(self.disk(py)?).is_none() => {
-                return Err(errors::of_key(py, error, &key, &self.opened()?.directory));
+        if found.is_none() {
+            return Ok(None);
+        }
+        // A write removes the file of the value before, perhaps between our look at the row and at the file.
+        for _ in 0..MOST_LOOKS {
+            let Some(entry) = found else { break };
+            let fetched = match self.fetch(py, &entry, read) {
+                Err(error) if native(self.disk(py)?).is_none() => {
+                    return Err(errors::of_key(py, error, &key, &self.opened()?.directory));
+                }
+                fetched => fetched?,
+            };
+            if let Some(value) = fetched {
+                return Ok(Some((value, entry)));
             }
-            fetched => fetched?,
-        };
-        if let Some(value) = fetched {
-            return Ok(Some((value, entry)));
+            found =
+                self.wait(py, retry, |store, patience| store.written_again(key, &entry, now, patience))?;
         }
         self.wait(py, true, |store, patience| store.count_as_miss(&rules, patience))?;
         Ok(None)
