@@ -73,15 +73,18 @@ mod _core {
     use crate::py::store::loads::{CircularLoadError, LoadCancelled, LoadFailedElsewhere};
     #[pymodule_export]
     use crate::py::store::push_tracker::TrackerHandle;
-    #[cfg(feature = "negative-controls")]
-    #[pymodule_export]
-    use crate::py::testing::_panic_in_background;
     #[pymodule_export]
     use crate::py::testing::{_advance_clock, _check, _has_negative_controls};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::py::process::panics::count();
+        #[cfg(feature = "negative-controls")]
+        // Not exported, since other builds and the stubs do not have it.
+        module.setattr(
+            "_panic_in_background",
+            pyo3::wrap_pyfunction!(crate::py::testing::_panic_in_background, module)?,
+        )?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_KEYWORDS", crate::py::memoize::call_key::KeywordMark::get(module.py())?)?;
         module.add("_DISK_EVICTION_POLICIES", crate::py::disk::eviction_policies(module.py())?)?;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import struct
 import threading
@@ -496,7 +497,7 @@ class RemoteStore(Commands):
             void = b""
             while True:
                 asked = (place, at, given, most, int(takes_over), token, void)
-                answer, *rest = self.send(lambda asked=asked: scripts.LEASE.run(self.client, *asked))
+                answer, *rest = self.send(functools.partial(scripts.LEASE.run, self.client, *asked))
                 if answer != b"elsewhere" or not self._is_void(rest[1]):
                     break
                 # What is computed with it is not stored: its tag was evicted, or the namespace cleared.
@@ -518,7 +519,8 @@ class RemoteStore(Commands):
     def _is_void(self, lease: bytes) -> bool:
         """Whether a nonce was replaced since this lease was given."""
         nonces = _unpacked(lease[_TOKEN_BYTES:])
-        return self.send(lambda: self.nonces.current(nonces)) != nonces
+        current: dict[str, bytes | None] = self.send(lambda: self.nonces.current(nonces))
+        return current != nonces
 
     def loads_failure(self, data: bytes) -> Any:
         """The exception of another process."""
