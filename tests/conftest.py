@@ -80,6 +80,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Names that are the same in every process, so that workers collect the same tests."""
+    if isinstance(val, set | frozenset):
+        return f"{type(val).__name__} of {sorted(map(repr, val))}"
     text = repr(val)
     return re.sub(r" at 0x[0-9a-f]+", "", text) if " at 0x" in text and not callable(val) else None
 
