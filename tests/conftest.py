@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import re
+import signal
 import sys
 import threading
 from operator import itemgetter
@@ -44,8 +45,11 @@ SECONDS: dict[str, float] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets hypothesis begin with the seed that the header shows."""
+    """Lets hypothesis begin with the seed that the header shows, and programs that tests start be interrupted."""
     core.global_force_seed = SEED
+    # A shell has what it runs in the background ignore Ctrl-C, and children would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
