@@ -48,12 +48,17 @@ def test_a_hit_in_memory_asks_nobody(make: Make, raw: Any) -> None:
     cache = make()
     cache["key"] = 1
     until(lambda: cache["key"] == 1 and cache._store.tracker.is_live(cache._store.stamp("key")))
-    cache.get("key"), cache.get("key")
-    before = raw.info("commandstats")["cmdstat_get"]["calls"]
-    reads = cache.stats().l2_reads
-    assert [cache.get("key") for _ in range(100)] == [1] * 100
-    assert cache.stats().l2_reads == reads
-    assert raw.info("commandstats")["cmdstat_get"]["calls"] == before
+
+    def asked() -> tuple[int, int]:
+        return cache.stats().l2_reads, raw.info("commandstats")["cmdstat_get"]["calls"]
+
+    def are_all_hits() -> bool:
+        before = asked()
+        assert [cache.get("key") for _ in range(100)] == [1] * 100
+        return asked() == before
+
+    # On a machine that stalls, the server's answer may be late, and a copy not be believed for a moment.
+    until(are_all_hits)
 
 
 def test_writes_of_others_are_seen(make: Make) -> None:
