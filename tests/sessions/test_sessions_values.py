@@ -63,7 +63,14 @@ def same(left: Any, right: Any) -> bool:
     return type(left) is type(right) and repr(left) == repr(right)
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20] if value != 10**5000 else "big")
+def name_of(value: object) -> str:
+    """A name that is the same in every process."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__} of {sorted(map(repr, value))}"
+    return "big" if value == 10**5000 else repr(value)[:20]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=name_of)
 def test_a_value_comes_back(session: Session, value: Any) -> None:
     session.set("key", value)
     found = session.get("key")
