@@ -113,6 +113,37 @@ class Calls:
 
     _counted: Numbers
 
+    def __setitem__(self: Any, key: Any, value: Any) -> None:
+        self.set(key, value, retry=True)
+
+    def __getitem__(self: Any, key: Any) -> Any:
+        value = self.get(key, ENOVAL, retry=True)
+        if value is ENOVAL:
+            raise KeyError(key)
+        return value
+
+    def _counted_and_shaped(self, found: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
+        """What `get` returns, of a value with its deadline and tag; counts a hit or a miss."""
+        value, *beside = found
+        self._counted.count("misses" if value is ENOVAL else "hits")
+        if value is ENOVAL:
+            value = default
+        elif read:
+            value = in_memory(value)
+        asked = [told for wanted, told in zip((expire_time, tag), beside, strict=True) if wanted]
+        return (value, *asked) if asked else value
+
+    def stats(self: Any, enable: bool = True, reset: bool = False) -> Statistics:
+        """Numbers of this object's calls, and the entries and bytes of the directory.
+
+        Args:
+            enable: Accepted.
+            reset: Whether the numbers begin at 0.
+        """
+        del enable
+        numbers = self._counted.read(reset=reset)
+        return Statistics(**numbers, evictions=0, size=self.volume(), count=len(self))
+
     def exists(self: Any, key: Any) -> bool:
         """Whether a key has a live value."""
         return key in self
@@ -279,9 +310,6 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
         """
         return self._keep_to_limit(super().set(key, value, lifetime(expire), read, tag, retry))
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.set(key, value, retry=True)
-
     def add(
         self,
         key: Any,
@@ -317,20 +345,8 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
             tag: Whether to return also the tag.
             retry: Whether to wait for other writers for longer than `timeout`.
         """
-        value, *beside = super().get(key, ENOVAL, read, True, True, retry)
-        self._counted.count("misses" if value is ENOVAL else "hits")
-        if value is ENOVAL:
-            value = default
-        elif read:
-            value = in_memory(value)
-        asked = [told for wanted, told in zip((expire_time, tag), beside, strict=True) if wanted]
-        return (value, *asked) if asked else value
-
-    def __getitem__(self, key: Any) -> Any:
-        value = self.get(key, ENOVAL, retry=True)
-        if value is ENOVAL:
-            raise KeyError(key)
-        return value
+        found = super().get(key, ENOVAL, read, True, True, retry)
+        return self._counted_and_shaped(found, default, read, expire_time, tag)
 
     def delete(self, key: Any, retry: bool = False) -> bool:
         """Remove a key. Returns True if it was there."""
@@ -395,17 +411,6 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
             return super().reset(key)
         except ValueError:
             return None
-
-    def stats(self, enable: bool = True, reset: bool = False) -> Statistics:  # type: ignore[override]
-        """Numbers of this object's calls, and the entries and bytes of the directory.
-
-        Args:
-            enable: Accepted.
-            reset: Whether the numbers begin at 0.
-        """
-        del enable
-        numbers = self._counted.read(reset=reset)
-        return Statistics(**numbers, evictions=0, size=self.volume(), count=len(self))
 
     def __getstate__(self) -> tuple[Any, ...]:
         return str(self.directory), self.timeout, self._most

@@ -14,10 +14,8 @@ from flexcache_rs.diskcache_rs.caches import (
     Deque,
     Index,
     Numbers,
-    Statistics,
     checked_side,
     directory_or_default,
-    in_memory,
     lifetime,
     number_of,
     numbered_or,
@@ -83,9 +81,6 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
             self._counted.count("sets")
         return stored
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.set(key, value, retry=True)
-
     def add(
         self,
         key: Any,
@@ -115,20 +110,8 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         retry: bool = False,
     ) -> Any:
         """As `Cache.get`. The default where others were writing all the time."""
-        value, *beside = super().get(key, ENOVAL, read, True, True, retry)
-        self._counted.count("misses" if value is ENOVAL else "hits")
-        if value is ENOVAL:
-            value = default
-        elif read:
-            value = in_memory(value)
-        asked = [told for wanted, told in zip((expire_time, tag), beside, strict=True) if wanted]
-        return (value, *asked) if asked else value
-
-    def __getitem__(self, key: Any) -> Any:
-        value = self.get(key, ENOVAL, retry=True)
-        if value is ENOVAL:
-            raise KeyError(key)
-        return value
+        found = super().get(key, ENOVAL, read, True, True, retry)
+        return self._counted_and_shaped(found, default, read, expire_time, tag)
 
     def delete(self, key: Any, retry: bool = False) -> bool:
         """As `Cache.delete`. False where others were writing all the time."""
@@ -211,12 +194,6 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
             if value is None:
                 return None
             raise
-
-    def stats(self, enable: bool = True, reset: bool = False) -> Statistics:  # type: ignore[override]
-        """As `Cache.stats`."""
-        del enable
-        numbers = self._counted.read(reset=reset)
-        return Statistics(**numbers, evictions=0, size=self.volume(), count=len(self))
 
     def __getstate__(self) -> tuple[Any, ...]:
         return str(self.directory), self._count, self.timeout
