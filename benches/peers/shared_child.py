@@ -237,12 +237,12 @@ def key_of(number: int) -> str:
 
 
 def value_of(contestant: Contestant, size: int) -> Any:
-    """A value of so many characters."""
+    """Returns a value with the given number of characters."""
     return b"v" * size if contestant.values == "bytes" else "v" * size
 
 
 def fill(opened: Opened, contestant: Contestant, entries: int, size: int, seconds: float) -> bool:
-    """Stores so many entries; False if that takes longer than so many seconds."""
+    """Stores the given number of entries. Returns False if that takes longer than the given seconds."""
     value = value_of(contestant, size)
     end = perf_counter() + seconds
     for number in range(entries):
