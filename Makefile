@@ -35,8 +35,9 @@ demo: $(released) ## Replay a workload through every policy at several sizes
 
 test: lint types test-rust test-python ## Everything that must pass, with a tenth of the full counts
 
+# A test that takes seconds with a tenth of the counts may take minutes with all of them.
 soak: ## The same with the full counts: kills, examples, rounds
-	FLEXCACHE_TEST_SCALE=1 $(MAKE) test
+	FLEXCACHE_TEST_SCALE=1 $(MAKE) test PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
 
 lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	cargo fmt --all --check

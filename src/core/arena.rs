@@ -150,10 +150,13 @@ impl<T> Arena<T> {
 
     #[inline(never)]
     fn get_in_tail(&self, slot: Slot) -> &T {
-        match self.try_get(slot) {
-            Some(node) => node,
-            None => unreachable!("no node is at {slot:?}"),
+        if slot.index() >= self.contiguous {
+            let (piece, index) = self.in_tail(slot);
+            if let Place::Taken(node) = &self.tail[piece][index] {
+                return node;
+            }
         }
+        unreachable!("no node is at {slot:?}")
     }
 
     /// `None` where no entry has this slot.

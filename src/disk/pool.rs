@@ -67,7 +67,7 @@ struct Within<T> {
 /// A transaction between two calls of its thread.
 struct Transaction<C, T> {
     owner: ThreadId,
-    connection: PooledConnection<C>,
+    connection: Box<PooledConnection<C>>,
     within: Within<T>,
 }
 
@@ -79,7 +79,8 @@ struct Waiting {
 }
 
 struct State<C, T> {
-    idle: Vec<PooledConnection<C>>,
+    /// In boxes, since a connection moves at each call, and is large.
+    idle: Vec<Box<PooledConnection<C>>>,
     /// The number of connections that calls are using.
     in_use: usize,
     writer: Option<ThreadId>,
@@ -112,7 +113,7 @@ pub(crate) struct Pool<C, T> {
 pub(crate) struct Checkout<'a, C, T> {
     pool: &'a Pool<C, T>,
     /// Present until the checkout is dropped.
-    connection: Option<PooledConnection<C>>,
+    connection: Option<Box<PooledConnection<C>>>,
     /// The thread's transaction, if the connection belongs to it.
     within: Option<Within<T>>,
     /// Whether this thread has the turn to write, and no transaction to keep it for.
@@ -303,7 +304,7 @@ impl<C, T> Pool<C, T> {
         drop(state);
         let connection = match idle {
             Some(connection) => connection,
-            None => connect().inspect_err(|_| self.returned(self.lock(), writes))?,
+            None => Box::new(connect().inspect_err(|_| self.returned(self.lock(), writes))?),
         };
         Ok(Checkout { pool: self, connection: Some(connection), within: None, writes })
     }

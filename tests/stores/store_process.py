@@ -49,7 +49,12 @@ class OtherProcess:
         """Return what a request returned, or raise what it raised."""
         assert self._process is not None
         assert self._process.stdout is not None
-        answer, result = pickle.load(self._process.stdout)
+        try:
+            answer, result = pickle.load(self._process.stdout)
+        except BaseException:
+            # Nobody will read the answer, which the next request must not get.
+            self.kill()
+            raise
         if answer == "raised":
             raise result
         return result

@@ -280,13 +280,16 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         room
     }
 
-    /// Replaces the value of a live entry and returns the old value. Weight and deadline stay, tags are removed. O(1).
+    /// Replaces the value of the live entry at `slot`, which is under `hash`, and returns the old value. Weight and
+    /// deadline stay, tags are removed. O(1).
     #[inline(always)]
-    pub fn exchange(&mut self, slot: Slot, value: V) -> V {
-        self.stats.updates += 1;
+    pub fn exchange(&mut self, slot: Slot, hash: u64, value: V) -> V {
+        // Nobody lives to see it overflow.
+        self.stats.updates = self.stats.updates.wrapping_add(1);
         self.remove_tags(slot);
         let node = self.nodes.get_mut(slot);
-        self.policy.on_replace(slot, node.hash);
+        debug_assert_eq!(node.hash, hash);
+        self.policy.on_replace(slot, hash);
         std::mem::replace(&mut node.value, value)
     }
 

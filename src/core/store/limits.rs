@@ -7,8 +7,11 @@ use crate::slot::Slot;
 /// Of stores of at most so many entries, what belongs to each entry is contiguous.
 const LARGEST_PIECE: usize = 1 << 22;
 
-/// Of all stores, that of the first entries is contiguous, so that a small cache takes little memory.
-const PIECE: usize = 1 << 12;
+/// Of other stores, that of the first entries: most have no more, and a lookup beyond the first piece costs more.
+const FIRST_PIECE: usize = 1 << 15;
+
+/// What a store of few entries is ready for, as its bound may be raised.
+const LEAST: usize = 1 << 12;
 
 /// How much a store may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +53,8 @@ impl Limits {
     /// there is one slot more than there are entries.
     pub(super) fn capacity(&self) -> usize {
         match self.items {
-            Some(_) if self.most_items() <= LARGEST_PIECE => (self.most_items() + 1).max(PIECE),
-            _ => PIECE,
+            Some(_) if self.most_items() <= LARGEST_PIECE => (self.most_items() + 1).max(LEAST),
+            _ => FIRST_PIECE,
         }
     }
 }

@@ -51,7 +51,9 @@ impl KeywordMark {
 pub(crate) struct Arguments {
     /// Comes first, where functions share a cache.
     pub(crate) prefix: Option<Py<PyAny>>,
-    pub(crate) mark: Py<KeywordMark>,
+    mark: Py<KeywordMark>,
+    /// The hash of the mark.
+    hash_of_mark: isize,
     pub(crate) typed: bool,
     /// Positions that do not matter, as bits.
     pub(crate) ignored_positions: u64,
@@ -146,6 +148,12 @@ impl<'a, 'py> Call<'a, 'py> {
         })
     }
 
+    /// Whether there are keyword arguments.
+    #[inline(always)]
+    pub(crate) fn has_keywords(&self) -> bool {
+        !self.names.is_null()
+    }
+
     /// The argument, where it is the only one, and an exact `str` or `int`.
     #[inline(always)]
     pub(crate) fn single(&self) -> Option<Borrowed<'a, 'py, PyAny>> {
@@ -195,6 +203,18 @@ impl<'a, 'py> Call<'a, 'py> {
 }
 
 impl Arguments {
+    pub(crate) fn new(
+        py: Python<'_>,
+        prefix: Option<Py<PyAny>>,
+        typed: bool,
+        ignored_positions: u64,
+        ignored_names: Vec<Py<PyString>>,
+    ) -> PyResult<Self> {
+        let mark = KeywordMark::get(py)?;
+        let hash_of_mark = mark.bind(py).hash()?;
+        Ok(Self { prefix, mark, hash_of_mark, typed, ignored_positions, ignored_names })
+    }
+
     /// Whether a call's [single](Call::single) argument is its key by itself.
     pub(crate) fn take_single(&self) -> bool {
         !self.typed && self.prefix.is_none() && self.ignored_positions == 0
@@ -242,16 +262,22 @@ impl Arguments {
         {
             return false;
         }
-        for argument in self.positional(call) {
-            if !each(argument) {
+        if self.ignored_positions == 0 && call.instance.is_none() {
+            if !call.positional().iter().all(|&argument| each(argument)) {
                 return false;
             }
+        } else if !self.positional(call).all(&mut each) {
+            return false;
         }
         if !call.names.is_null() {
-            for (at, (name, value)) in self.keywords(call).enumerate() {
-                if (at == 0 && !each(self.mark.as_ptr())) || !each(name) || !each(value) {
-                    return false;
-                }
+            let mut keywords = self.keywords(call);
+            if let Some((name, value)) = keywords.next()
+                && (!each(self.mark.as_ptr()) || !each(name) || !each(value))
+            {
+                return false;
+            }
+            if !keywords.all(|(name, value)| each(name) && each(value)) {
+                return false;
             }
         }
         if self.typed {
@@ -296,14 +322,20 @@ impl Arguments {
             return python_hash(&self.key(call)?.as_borrowed());
         }
         let (mut hash, mut failure) = (TupleHash::new(), None);
-        self.all(call, |part| match python_hash(&call.object(part)) {
-            Ok(of_part) => {
-                hash.add(of_part);
-                true
+        self.all(call, |part| {
+            if part == self.mark.as_ptr() {
+                hash.add(self.hash_of_mark);
+                return true;
             }
-            Err(error) => {
-                failure = Some(error);
-                false
+            match python_hash(&call.object(part)) {
+                Ok(of_part) => {
+                    hash.add(of_part);
+                    true
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
             }
         });
         failure.map_or_else(|| Ok(hash.finish()), Err)

@@ -19,7 +19,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType, PyWeakrefReference};
 use pyo3::{PyTypeInfo, ffi};
 
 use super::bound_method::{self, BoundMemoized};
-use super::call_key::{self, Arguments, Call, KeywordMark};
+use super::call_key::{self, Arguments, Call};
 use crate::py::memory::any_store::{AnyStore, Complicated, PolicyName};
 use crate::py::memory::core_errors::out_of_memory;
 use crate::py::memory::options::{self, Options};
@@ -117,8 +117,7 @@ impl Memoized {
         examines: bool,
         in_store: bool,
     ) -> PyResult<Self> {
-        let mark = KeywordMark::get(py)?;
-        let arguments = Arguments { prefix, mark, typed, ignored_positions, ignored_names };
+        let arguments = Arguments::new(py, prefix, typed, ignored_positions, ignored_names)?;
         let straight =
             key.is_none() && ready.is_none() && normalize.is_none() && !examines && arguments.take_single();
         let plain = cache.as_ref().filter(|_| straight);
@@ -472,7 +471,9 @@ pub(super) unsafe extern "C" fn call_memoized(
         let this = Borrowed::from_ptr(py, this).cast_unchecked::<Memoized>();
         let call = Call::new(py, args, flagged_count, names);
         // What panics here panics again below, where that is turned into an exception.
-        if let Ok(Some(value)) = catch_unwind(AssertUnwindSafe(|| this.get().answer_if_plain(&call))) {
+        if !call.has_keywords()
+            && let Ok(Some(value)) = catch_unwind(AssertUnwindSafe(|| this.get().answer_if_plain(&call)))
+        {
             return value.into_ptr();
         }
         entered(ptr::null_mut(), |_| this.get().answer(this, call).map(Py::into_ptr))

@@ -231,7 +231,7 @@ impl AnyStore {
                 return Err(Complicated);
             }
             Ok(match store.find(hash, eq)? {
-                Some(slot) => PlainPut::Replaced(store.exchange(slot, value())),
+                Some(slot) => PlainPut::Replaced(store.exchange(slot, hash, value())),
                 None => {
                     let place = store.reserve_plain(hash).map_err(|OutOfMemory| Complicated)?;
                     match store.insert_plain(place, hash, key(), value()) {

@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use super::any_store::{AnyStore, PolicyName};
 use super::core_errors::out_of_memory;
 use super::options::{self, OptionalArgument, Options, Recording};
+use super::detours::Detours;
 use super::state::{self, Callbacks, FlexCache, Setup};
 use super::stores;
 use super::tier::Tier;
@@ -121,7 +122,7 @@ pub(super) fn initialize(
         } else {
             this.start_recording(py, this.limits(py)?.weight.is_some())?;
         }
-        this.slow_path.store(this.needs_slow_path(), Ordering::Release);
+        this.detours.set(Detours::SLOW_PATH, this.needs_slow_path());
         this.is_provisional.store(false, Ordering::Relaxed);
     }
     this.is_initialized.store(true, Ordering::Relaxed);

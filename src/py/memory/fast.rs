@@ -191,10 +191,22 @@ unsafe fn write<const SITE: u8>(
     let (cache, key, value, ttl) =
         unsafe { (cache_of(py, this), object(py, key), object(py, value), given(py, ttl)) };
     let hash = cache.get().hash(key)?;
-    let weight = cache.get().weight_of(key, value)?;
-    if ttl.is_none() && weight == 1 && cache.get().write_if_plain::<SITE>(key, value, hash).is_ok() {
+    if ttl.is_none() && cache.get().write_if_plain::<SITE>(key, value, hash).is_ok() {
         return Ok(());
     }
+    write_slowly(cache, key, value, ttl, hash)
+}
+
+/// Apart, so that the fast path needs no memory for what this is passed.
+#[inline(never)]
+fn write_slowly(
+    cache: Borrowed<'_, '_, FlexCache>,
+    key: Borrowed<'_, '_, PyAny>,
+    value: Borrowed<'_, '_, PyAny>,
+    ttl: Option<Borrowed<'_, '_, PyAny>>,
+    hash: u64,
+) -> PyResult<()> {
+    let weight = cache.get().weight_of(key, value)?;
     let terms = Terms::new(weight, IfPresent::Replace);
     FlexCache::write_weighed(&cache, key, value, hash, ttl, terms).map(drop)
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::policy_turn::Turn;
 use super::state::FlexCache;
+use crate::py::object::hooks;
 use crate::py::object::running_python::{attached, decref};
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 
@@ -102,7 +103,7 @@ impl FlexCache {
     /// Does what is due to a removed value of which nobody has to be told but itself.
     #[inline(always)]
     pub(super) fn finish_value(&self, py: Python<'_>, value: Py<PyAny>) {
-        if !self.notifier.has_no_hook_to_run(py, &value) {
+        if hooks::may_act_on_removal(&value.bind_borrowed(py)) && self.notifier.runs_hooks {
             attached(py, |py| self.notifier.close_value(py, &value));
         }
         decref(py, value);

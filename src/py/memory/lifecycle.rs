@@ -1,6 +1,6 @@
 //! How a cache begins and ends.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use flexcache_core::{Cause, Clock, TryBox};
@@ -16,8 +16,8 @@ use super::expiry;
 use super::lookup::Shards;
 use super::options::{Options, Recording};
 use super::policy_turn::Gate;
+use super::detours::Detours;
 use super::state::{Callbacks, FlexCache, Setup};
-use super::weight;
 use crate::py::object::running_python::decref;
 use crate::py::process::background::Watch;
 use crate::py::process::clock::SystemClock;
@@ -56,12 +56,9 @@ impl FlexCache {
             // The background thread is one more that uses the cache.
             shards: Shards::new(stores, first, setup.waits()),
             seed,
-            plain_writes: AtomicBool::new(false),
-            weighed_by: AtomicU8::new(weight::NOBODY),
-            in_python: AtomicBool::new(false),
+            detours: Detours::new(Detours::SLOW_PATH),
             last_scan: AtomicU64::new(SystemClock.now()),
             finalized: AtomicBool::new(false),
-            slow_path: AtomicBool::new(true),
             is_provisional: AtomicBool::new(false),
             is_initialized: AtomicBool::new(false),
             computed: AtomicU64::new(0),
@@ -110,18 +107,11 @@ impl FlexCache {
     fn take_paths(&self) {
         let setup: &Setup = self;
         let is_weighed = setup.options.weigher.is_some();
-        let plain = !setup.notifier.listens
-            && setup.gate.is_none()
-            && setup.options.default_ttl.is_none()
-            && !is_weighed;
-        self.plain_writes.store(plain, Ordering::Release);
-        let weighed_by = match (is_weighed, setup.options.runs_hooks) {
-            (true, _) => weight::FUNCTION,
-            (false, true) => weight::VALUE,
-            (false, false) => weight::NOBODY,
-        };
-        self.weighed_by.store(weighed_by, Ordering::Release);
-        self.slow_path.store(self.needs_slow_path(), Ordering::Release);
+        let expires = setup.options.default_ttl.is_some();
+        self.detours.set(Detours::WRITES, setup.notifier.listens || setup.gate.is_some() || expires);
+        self.detours.set(Detours::WEIGHER, is_weighed);
+        self.detours.set(Detours::WEIGHTLESS, !is_weighed && !setup.options.runs_hooks);
+        self.detours.set(Detours::SLOW_PATH, self.needs_slow_path());
     }
 
     /// Removes every entry, ends the trace, and waits for the hooks that the background thread has.

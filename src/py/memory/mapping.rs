@@ -1,8 +1,6 @@
 //! What a subclass that is a mapping may decide in Python: what a missing key stands for, and how an
 //! entry is stored or removed. The classes of `flexcache_rs.cachetools` stand on it.
 
-use std::sync::atomic::Ordering;
-
 use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -11,6 +9,7 @@ use pyo3::types::PyList;
 use super::any_store::AnyStore;
 use super::core_errors::try_with_capacity;
 use super::entries::missing;
+use super::detours::Detours;
 use super::state::{self, FlexCache};
 use crate::py::object::fallible;
 use crate::py::object::running_python::call;
@@ -49,7 +48,7 @@ impl FlexCache {
     /// Whether `[]=` and `del` are the class's own, in Python.
     #[inline(always)]
     pub(super) fn stores_in_python(&self) -> bool {
-        self.in_python.load(Ordering::Relaxed)
+        self.detours.have(Detours::IN_PYTHON)
     }
 }
 
@@ -57,7 +56,7 @@ impl FlexCache {
 impl FlexCache {
     /// Says whether `[]=` and `del` call the class's `_store_item` and `_remove_item`.
     fn _store_in_python(&self, in_python: bool) {
-        self.in_python.store(in_python, Ordering::Relaxed);
+        self.detours.set(Detours::IN_PYTHON, in_python);
     }
 
     /// The keys in order of eviction, each with how often it was used where the policy counts that.

@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod constructor;
 pub(crate) mod core_errors;
 pub(crate) mod custom_policy;
+mod detours;
 pub(crate) mod entries;
 pub(crate) mod expiry;
 pub(crate) mod fast;

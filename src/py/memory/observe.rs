@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::detours::Detours;
 use super::state::FlexCache;
 use super::terms::WriteOutcome;
 use crate::py::removal::observers::Event;
@@ -50,7 +51,7 @@ impl FlexCache {
         events: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
         self.notifier.observers.add(listener, events)?;
-        self.slow_path.store(true, Ordering::Release);
+        self.detours.set(Detours::SLOW_PATH, true);
         Ok(())
     }
 
@@ -58,7 +59,7 @@ impl FlexCache {
     pub(super) fn remove_listener(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
         let removed = self.notifier.observers.remove(listener)?;
         if removed {
-            self.slow_path.store(self.needs_slow_path(), Ordering::Release);
+            self.detours.set(Detours::SLOW_PATH, self.needs_slow_path());
         }
         Ok(removed)
     }

@@ -1,12 +1,11 @@
 //! Reading a cache: hits, misses and look-ups that count as neither.
 
-use std::sync::atomic::Ordering;
-
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::any_store::Complicated;
 use super::core_errors::out_of_memory;
+use super::detours::Detours;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
 use crate::py::process::clock::ClockOfSection;
@@ -59,7 +58,7 @@ impl FlexCache {
         } else {
             self.read_store::<WHOLE>(key, hash)?
         };
-        if self.slow_path.load(Ordering::Relaxed) {
+        if self.detours.have(Detours::SLOW_PATH) {
             if let Some(recorder) = self.recorder.get() {
                 recorder.looked_up(hash);
             }
@@ -77,7 +76,7 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
-        if self.slow_path.load(Ordering::Relaxed) {
+        if self.detours.have(Detours::SLOW_PATH) {
             // Equality in Python is not always that of the store.
             if self.tier.as_ref().is_some_and(|tier| !tier.is_plain_key(key)) {
                 return Err(Complicated);
@@ -98,7 +97,7 @@ impl FlexCache {
         hash: u64,
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
-        if self.slow_path.load(Ordering::Relaxed) {
+        if self.detours.have(Detours::SLOW_PATH) {
             return self.hit_in_front::<{ site::MEMOIZED }>(py, hash, eq).map(Some).ok_or(Complicated);
         }
         self.read_memory(py, hash, eq)
@@ -125,7 +124,7 @@ impl FlexCache {
         hash: u64,
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Option<Py<PyAny>> {
-        if self.slow_path.load(Ordering::Relaxed) {
+        if self.detours.have(Detours::SLOW_PATH) {
             return self.hit_in_front::<{ site::OTHER }>(py, hash, eq);
         }
         let mut store = self.shards.of(hash).lock(py).ok()?;

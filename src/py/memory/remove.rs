@@ -1,8 +1,6 @@
 //! Removing entries: one by its key, the next victim, those with a tag, or all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use flexcache_core::{Cause, OutOfMemory};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -11,6 +9,7 @@ use super::any_store::{AnyStore, Complicated};
 use super::core_errors::out_of_memory;
 use super::entries::missing;
 use super::expiry::BATCH;
+use super::detours::Detours;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::attached;
@@ -62,7 +61,7 @@ impl FlexCache {
     #[inline]
     pub(crate) fn remove_or_raise_fast(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
         let py = key.py();
-        if !self.plain_writes.load(Ordering::Relaxed) || self.slow_path.load(Ordering::Relaxed) {
+        if self.detours.have(Detours::SLOW_PATH | Detours::WRITES | Detours::WEIGHER) {
             return attached(py, |_| self.remove_or_raise(&key));
         }
         let hash = self.hash(key)?;

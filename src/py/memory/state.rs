@@ -3,7 +3,7 @@
 //! The steps of its calls are in the files above, the calls themselves in `cache` and `fast`.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use flexcache_core::TryBox;
@@ -13,6 +13,7 @@ use pyo3::types::PyType;
 use super::absent::AbsentKeys;
 use super::any_store::AnyStore;
 use super::core_errors::out_of_memory;
+use super::detours::Detours;
 use super::lookup::Shards;
 use super::options::Options;
 use super::policy_turn::{Gate, Turn};
@@ -103,19 +104,12 @@ pub(crate) struct FlexCache {
     pub(crate) shards: Shards,
     /// Goes into every hash.
     pub(super) seed: u64,
-    /// Whether a put has nothing to do but to store: nobody listens, nothing expires.
-    pub(super) plain_writes: AtomicBool,
-    /// Who says what an entry weighs: one of those in `weight`.
-    pub(super) weighed_by: AtomicU8,
-    /// Whether `[]=` and `del` are the subclass's own, in Python.
-    pub(super) in_python: AtomicBool,
+    /// What keeps lookups and writes from the fast path.
+    pub(super) detours: Detours,
     pub(super) last_scan: AtomicU64,
     /// The finalizer has run: what comes in after that is removed without hooks, whose code the
     /// collector may have taken apart.
     pub(super) finalized: AtomicBool,
-    /// Whether lookups and writes take the slow path: there is somebody to tell of them, a tier, or a policy written in
-    /// Python.
-    pub(super) slow_path: AtomicBool,
     /// Whether `__init__` is still to say how the cache is configured.
     pub(super) is_provisional: AtomicBool,
     /// Whether `__init__` has been called, which it is once.

@@ -42,6 +42,8 @@ struct Rest {
 pub(crate) struct CacheIterator {
     rest: Guard<Rest>,
     what: What,
+    /// Whether a key may be an [`EncodedKey`].
+    has_encoded_keys: bool,
 }
 
 impl CacheIterator {
@@ -62,7 +64,14 @@ impl CacheIterator {
             })??;
         }
         let rest = Rest { cache: Some(cache.clone().unbind()), entries: entries.into_iter() };
-        Ok(Self { rest: Guard::new(rest, true), what })
+        let has_encoded_keys = cache.get().distinguishes_equal_keys();
+        Ok(Self { rest: Guard::new(rest, true), what, has_encoded_keys })
+    }
+
+    /// The key of an entry, as the user knows it.
+    #[inline]
+    fn key_of(&self, py: Python<'_>, entry: IterEntry) -> Py<PyAny> {
+        if self.has_encoded_keys { EncodedKey::unwrap(py, entry.key) } else { entry.key }
     }
 }
 
@@ -101,10 +110,10 @@ impl CacheIterator {
             let (Some(cache), Some(entry)) = (cache, next) else { return Ok(None) };
             let Some(value) = value_of(py, &cache.get().shards, &entry)? else { continue };
             return Ok(Some(match self.what {
-                What::Keys => EncodedKey::unwrap(py, entry.key),
+                What::Keys => self.key_of(py, entry),
                 What::Values => value,
                 What::Entries => {
-                    let key = EncodedKey::unwrap(py, entry.key);
+                    let key = self.key_of(py, entry);
                     fallible::tuple(py, [key, value].into_iter())?.into_any().unbind()
                 }
             }));

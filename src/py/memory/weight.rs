@@ -1,20 +1,12 @@
 //! What an entry weighs: what its value says, or what the weigher says of it.
 
-use std::sync::atomic::Ordering;
-
 use pyo3::prelude::*;
 
+use super::detours::Detours;
 use super::state::FlexCache;
 use super::weigher::Weigher;
 use crate::py::object::hooks;
 use crate::py::object::running_python::attached;
-
-/// The value says what it weighs, by its `item_size`.
-pub(super) const VALUE: u8 = 0;
-/// Every entry weighs 1.
-pub(super) const NOBODY: u8 = 1;
-/// The function of the user's says it.
-pub(super) const FUNCTION: u8 = 2;
 
 impl FlexCache {
     /// What an entry weighs: 1, unless its value's `item_size` or the weigher says otherwise. Runs Python code.
@@ -24,11 +16,11 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         value: Borrowed<'_, '_, PyAny>,
     ) -> PyResult<u64> {
-        match self.weighed_by.load(Ordering::Relaxed) {
-            VALUE => hooks::weight(&value),
-            NOBODY => Ok(1),
-            _ => self.weight_by_function(key, value),
+        let detours = self.detours.get();
+        if detours & Detours::WEIGHER != 0 {
+            return self.weight_by_function(key, value);
         }
+        if detours & Detours::WEIGHTLESS != 0 { Ok(1) } else { hooks::weight(&value) }
     }
 
     /// The weigher that the cache was given.

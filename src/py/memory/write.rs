@@ -1,7 +1,6 @@
 //! Storing entries.
 
 use std::ptr;
-use std::sync::atomic::Ordering;
 
 use flexcache_core::Error;
 use pyo3::prelude::*;
@@ -9,17 +8,19 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use super::any_store::{Complicated, PlainPut};
 use super::core_errors::{out_of_memory, refused, try_with_capacity};
+use super::detours::Detours;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::through::Weighed;
 use crate::py::object::argument::wrong_type;
+use crate::py::object::hooks;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::{call, decref, next};
 use crate::py::object::tags;
 
 impl FlexCache {
-    /// [`write`](Self::write) for the fast calls: covers entries without weight or deadline in a
-    /// cache that has none, and has changed nothing where it is `Complicated`. Callers with different `SITE`s share no
+    /// [`write`](Self::write) for the fast calls: covers entries of weight 1 without deadline in a
+    /// cache that has no others, and has changed nothing where it is `Complicated`. Callers with different `SITE`s share no
     /// code.
     #[inline(always)]
     pub(crate) fn write_if_plain<const SITE: u8>(
@@ -28,8 +29,10 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<(), Complicated> {
-        if !self.plain_writes.load(Ordering::Relaxed) || self.slow_path.load(Ordering::Relaxed) {
-            return Err(Complicated);
+        match self.detours.get() {
+            0 if !hooks::may_have_size(&value) => {}
+            Detours::WEIGHTLESS => {}
+            _ => return Err(Complicated),
         }
         let py = key.py();
         let put = {
@@ -108,7 +111,7 @@ impl FlexCache {
         if let Some(deadline) = terms.deadline {
             cache.expect_expiry(this, deadline)?;
         }
-        if cache.slow_path.load(Ordering::Relaxed) {
+        if cache.detours.have(Detours::SLOW_PATH) {
             cache.notify_write(&key, &value, hash, terms.weight, stored);
         }
         Ok(matches!(stored, WriteOutcome::Inserted | WriteOutcome::Updated))

@@ -69,17 +69,38 @@ static SEEN: [AtomicU64; REMEMBERED] = [const { AtomicU64::new(0) }; REMEMBERED]
 /// Where memory runs out.
 #[inline]
 pub(crate) fn of(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
-    // SAFETY: `value` is a valid object, its type lives as long, and this thread is attached.
-    let (flags, of) = unsafe {
-        let of = ffi::Py_TYPE(value.as_ptr());
-        // The flags that matter here never change.
-        ((&raw const (*of).tp_flags).cast::<std::ffi::c_ulong>().read_volatile(), of)
+    if is_common_builtin(value) { Ok(HookSet::NONE) } else { of_its_type(value) }
+}
+
+/// Whether the value may say what it weighs.
+#[inline(always)]
+pub(crate) fn may_have_size(value: &Borrowed<'_, '_, PyAny>) -> bool {
+    !is_common_builtin(value) && of_its_type(value).map_or(true, HookSet::item_size)
+}
+
+/// Whether the value may have something to do when it is removed.
+#[inline(always)]
+pub(crate) fn may_act_on_removal(value: &Borrowed<'_, '_, PyAny>) -> bool {
+    !is_common_builtin(value) && of_its_type(value).map_or(true, HookSet::on_removal)
+}
+
+#[inline(always)]
+fn is_common_builtin(value: &Borrowed<'_, '_, PyAny>) -> bool {
+    // SAFETY: `value` is a valid object, its type lives as long, and this thread is attached. The flags that matter
+    // here never change.
+    let flags = unsafe {
+        (&raw const (*ffi::Py_TYPE(value.as_ptr())).tp_flags).cast::<std::ffi::c_ulong>().read_volatile()
     };
-    if flags & COMMON_BUILTIN != 0 && flags & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
-        return Ok(HookSet::NONE);
-    }
-    // SAFETY: as above.
-    let tag = unsafe { version_tag(of) };
+    flags & COMMON_BUILTIN != 0 && flags & ffi::Py_TPFLAGS_HEAPTYPE == 0
+}
+
+#[inline(never)]
+fn of_its_type(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
+    // SAFETY: `value` is a valid object, its type lives as long, and this thread is attached.
+    let (of, tag) = unsafe {
+        let of = ffi::Py_TYPE(value.as_ptr());
+        (of, version_tag(of))
+    };
     let place = &SEEN[tag as usize % REMEMBERED];
     let seen = place.load(Ordering::Relaxed);
     if tag != 0 && seen >> 8 == u64::from(tag) {

@@ -68,7 +68,7 @@ impl RemovalNotifier {
 
     #[inline]
     pub(crate) fn has_no_hook_to_run(&self, py: Python<'_>, value: &Py<PyAny>) -> bool {
-        !self.runs_hooks || hooks::of(&value.bind_borrowed(py)).is_ok_and(|hooks| !hooks.on_removal())
+        !hooks::may_act_on_removal(&value.bind_borrowed(py)) || !self.runs_hooks
     }
 
     /// Does all that is due to many, now or when the calls that led here are done.

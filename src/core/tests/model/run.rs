@@ -164,7 +164,7 @@ impl<P: Policy + TryClone, O: Order> Run<P, O> {
                 let (value, found) = (self.value(), self.find(key));
                 let entry = Entry { id: value.id, weight: 1, deadline: None, tags: TagSet::default() };
                 if let Some(slot) = found {
-                    let value = self.store.exchange(slot, value);
+                    let value = self.store.exchange(slot, self.hashing.of(key), value);
                     removed.push(Removed { key, value, cause: Cause::Replaced });
                 } else {
                     let place = self.store.reserve_plain(self.hashing.of(key)).expect("there is memory");
