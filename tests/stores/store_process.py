@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import store_remote
+
 if TYPE_CHECKING:
     from store_kinds import Kind
 
@@ -50,6 +52,8 @@ class OtherProcess:
         assert self._process is not None
         assert self._process.stdout is not None
         answer, result = pickle.load(self._process.stdout)
+        # What the process wrote is seen from now on, also where the news of it takes time.
+        store_remote.hear()
         if answer == "raised":
             raise result
         return result
@@ -233,6 +237,7 @@ def main() -> None:
             served.close()
             return
         try:
+            store_remote.hear()
             answer = "returned", getattr(served, name)(*args)
         except Exception as error:
             answer = "raised", error

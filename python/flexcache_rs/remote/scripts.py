@@ -110,6 +110,11 @@ return 1
 )
 """Gives a lease back, and leaves word of a failure for a second."""
 
+TELL = Script(
+    "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1]) end return 1", 1
+)
+"""Has everybody told of a key that is not there."""
+
 LOCK = Script(
     """
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {0, redis.call('PTTL', KEYS[1])} end
@@ -119,7 +124,12 @@ return {redis.call('INCR', KEYS[2]), 0}
 )
 """Takes a lock. Its number, or 0 and the milliseconds that it is held for."""
 
-UNLOCK = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1)
+UNTELL = Script(
+    "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1]) end return 1", 1
+)
+"""Has everybody told of a key that is not there."""
+
+LOCK = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1)
 """Gives a lock back. Whether it was held."""
 
 RENEW = Script(

@@ -352,7 +352,17 @@ class RemoteStore(Commands):
         place = self.keys.value(key)
         self._remember(place, None)
         with self.writing(place):
-            return self.client.transaction([command, ("DEL", place, self.keys.lease_of(place))])[0]
+            found, removed = self.client.transaction([command, ("DEL", place, self.keys.lease_of(place))])
+            self._tell(place, found, removed)
+        return found
+
+    def _tell(self, place: bytes, found: Any, removed: int) -> None:
+        """Tell of the removal of a key that had a lease alone: the server tells nothing of keys that are not there.
+
+        Whoever computes its value now would let callers that come after the removal wait for it.
+        """
+        if removed and not found:
+            scripts.TELL.run(self.client, place)
 
     def remove(self, key: Any) -> bool:
         """Remove an entry. Whether a live one was there. Raises where it fails: others would go on with the value."""
@@ -429,6 +439,10 @@ class RemoteStore(Commands):
                     *(("DEL", place, self.keys.lease_of(place)), ("EXEC",)),
                 )
             replies = self._write_batch(places, commands)[3::4]
+            for place, (raw, gone) in zip(places, replies, strict=True):
+                if gone and not raw:
+                    with self.writing(place):
+                        self._tell(place, raw, gone)
             removed += sum(self._was_live(key, raw) for key, (raw, _) in zip(batch, replies, strict=True))
         return removed
 
