@@ -23,8 +23,8 @@ LEFT_OUT = may_skip("redis-server", SERVER)
 class Server:
     """A server on a private unix socket, which the tests may stop and kill."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.directory, self._options = directory, options
         self.path = str(directory / "s")
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -32,7 +32,7 @@ class Server:
         assert SERVER is not None
         options = ["--port", 0, "--unixsocket", self.path, "--save", "", "--appendonly", "no", "--dir", self.directory]
         with Path(self.directory, "log").open("ab") as log:
-            self.process = subprocess.Popen([SERVER, *map(str, options)], stdout=log, stderr=log)
+            self.process = subprocess.Popen([SERVER, *map(str, options), *self._options], stdout=log, stderr=log)
         from redis.exceptions import ConnectionError as NoConnection
 
         with contextlib.closing(self.client()) as client:

@@ -91,6 +91,7 @@ RIGHTS = (
         "+persist",
         "+pexpireat",
     ),
+    *("+zadd", "+zcard", "+zrange", "+zremrangebyscore"),
     *("+pexpire", "+pttl", "+incr", "+multi", "+exec", "+evalsha", "+eval", "+auth", "+select", "+ping"),
 )
 """What docs/remote.md says that a cache needs."""
@@ -110,6 +111,7 @@ def test_the_rights_that_the_documentation_names_are_enough(make: Make, server: 
     assert cache.pop("p") == 5
     with cache.lock("l"):
         assert cache.limiter("r", 1).hit().allowed
+        assert cache.limiter("r", 1, algorithm="sliding_window").hit().allowed
     cache.evict_tag("t")
     cache.clear()
     assert cache.add("key", 2)
@@ -165,6 +167,10 @@ print(cache["key"])
         ({"l1_ttl": float("nan")}, ValueError, "l1_ttl must"),
         ({"serializer": "yaml"}, ValueError, "serializer must be"),
         ({"serializer": 5}, TypeError, "serializer must"),
+        ({"ttl_jitter": 2}, ValueError, "ttl_jitter must be from 0 to 1"),
+        ({"ttl_jitter": "1"}, TypeError, "ttl_jitter must be a number"),
+        ({"compression": "gzip"}, ValueError, "compression must be"),
+        ({"compression": True}, TypeError, "compression must be"),
         ({"near": {"store": 1}}, ValueError, "near must not have 'store'"),
         ({"near": {"max_item": 1}}, TypeError, "max_items"),
         ({"max_stalness": 1}, TypeError, "max_staleness"),

@@ -19,7 +19,6 @@ from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, Remot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
 
 _PACKAGES = ("redis", "valkey")
 
@@ -127,7 +126,7 @@ class Client:
         _refuse(given, package)
         assert package is not None
         self.given, self.name = given, name
-        module: ModuleType = importlib.import_module(package)
+        self._module = module = importlib.import_module(package)
         arguments = {name: value for name, value in pool.connection_kwargs.items() if name not in _OWN}
         if ".asyncio." in class_.__module__:
             twin = getattr(module.connection, class_.__name__, None)
@@ -151,24 +150,46 @@ class Client:
             "protocol": 2,
         }
         self.exceptions: Any = importlib.import_module(f"{package}.exceptions")
-        self._class, self._arguments = class_, arguments
+        self._class, self._arguments, self._is_named = class_, arguments, True
         self._pool = self._make_pool(module, pool)
         # What get_connection() takes differs between the packages.
         parameters = list(inspect.signature(self._pool.get_connection).parameters.values())
         needs_name = parameters and parameters[0].default is inspect.Parameter.empty
-        self._get = (lambda: self._pool.get_connection("_")) if needs_name else self._pool.get_connection
+        self._what_get_takes = ("_",) if needs_name else ()
 
     def _make_pool(self, module: Any, given: Any) -> Any:
         most = getattr(given, "max_connections", None)
         return module.ConnectionPool(connection_class=self._class, max_connections=most, **self._arguments)
 
+    def _get(self) -> Any:
+        """A connection of the pool."""
+        was_named = self._is_named
+        try:
+            return self._pool.get_connection(*self._what_get_takes)
+        except self.exceptions.ResponseError as error:
+            if not self._leave_unnamed(error, was_named):
+                raise
+        return self._pool.get_connection(*self._what_get_takes)
+
+    def _leave_unnamed(self, error: Exception, was_named: bool) -> bool:
+        """Leave connections without a name where the server refuses `CLIENT SETNAME`. Whether it was that."""
+        if not was_named or not isinstance(error, self.exceptions.ResponseError) or "CLIENT" not in str(error).upper():
+            return False
+        self._is_named = False
+        self._arguments.pop("client_name", None)
+        self._pool = self._make_pool(self._module, self.given.connection_pool)
+        return True
+
     def connect(self, timeout: float) -> Any:
         """A connection of its own, which nobody else uses."""
+        was_named = self._is_named
         connection = self._class(**{**self._arguments, "socket_timeout": timeout})
         try:
             connection.connect()
         except Exception as error:
             connection.disconnect()
+            if self._leave_unnamed(error, was_named):
+                return self.connect(timeout)
             raise self.translated(error) from error
         return connection
 

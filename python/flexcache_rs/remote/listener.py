@@ -66,6 +66,7 @@ class Listener:
         tracker: What is told.
         breaker: What is closed when the server answers.
         nonces: What copies depend on besides: those of which something is heard are looked at.
+        must_be_told: Whether the server must tell what is written. Where it need not, copies have another bound.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Listener:
         tracker: PushTracker,
         breaker: Breaker,
         nonces: Nonces,
+        must_be_told: bool,
     ) -> None:
         self._client, self._name, self._prefixes = client, name, prefixes
-        self._max_staleness = max_staleness
+        self._max_staleness, self._must_be_told = max_staleness, must_be_told
         self._tracker, self._breaker, self._nonces = tracker, breaker, nonces
         self.offset: float | None = None
         """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
@@ -184,14 +186,20 @@ class Listener:
                 (early if isinstance(reply, Push) else replies).append(reply)
         what = ("HELLO", "CLIENT SETNAME", "CLIENT TRACKING", "CLIENT ID")
         for name, reply in zip(what, replies, strict=True):
-            if isinstance(reply, ErrorReply) and name in ("HELLO", "CLIENT TRACKING"):
-                message = f"the server does not tell what is written ({name}): {reply}"
+            if isinstance(reply, ErrorReply) and (
+                name == "HELLO" or (name == "CLIENT TRACKING" and self._must_be_told)
+            ):
+                message = (
+                    f"the server does not tell what is written ({name}): {reply}. Give l1_ttl to have copies in memory "
+                    "served for that many seconds instead"
+                )
                 raise Unsupported(message)
         self._check_role(replies[0])
         mode = replies[0].get(b"mode")
         if mode not in (b"standalone", None):
             message = f"the server is of a {mode.decode()}, which is not supported yet"
             raise Unsupported(message)
+        self._nonces.is_told = not isinstance(replies[2], ErrorReply)
         self.id = replies[3] if isinstance(replies[3], int) else 0
         return early
 

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 import os
+import random
 import struct
 import threading
 from contextvars import ContextVar
@@ -47,10 +48,13 @@ LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False
 
 _TOKEN_BYTES = 16
 
+_BETWEEN_QUESTIONS = 50
+"""Milliseconds between two questions for a lease that somebody else has, where the server does not tell of its end."""
+
 
 def _packed(nonces: dict[str, bytes]) -> bytes:
     """Nonces as bytes, to be kept with a lease."""
-    names = {name.encode(): nonce for name, nonce in nonces.items()}
+    names = {name.encode("utf-8", "surrogatepass"): nonce for name, nonce in nonces.items()}
     return b"".join(_LENGTH.pack(len(name)) + name + nonce for name, nonce in names.items())
 
 
@@ -61,7 +65,8 @@ def _unpacked(data: bytes) -> dict[str, bytes]:
         end = _LENGTH.size + int(_LENGTH.unpack_from(data)[0])
         if len(data) < end + NONCE_BYTES:
             break
-        nonces[data[_LENGTH.size : end].decode(errors="replace")] = data[end : end + NONCE_BYTES]
+        with contextlib.suppress(UnicodeDecodeError):
+            nonces[data[_LENGTH.size : end].decode("utf-8", "surrogatepass")] = data[end : end + NONCE_BYTES]
         data = data[end + NONCE_BYTES :]
     return nonces
 
@@ -108,6 +113,7 @@ class RemoteStore(Commands):
         breaker: Refuses callers while the server does not answer.
         on_error: "raise", "miss" or "stale".
         last: The last values that were read, where `on_error` is "stale".
+        jitter: By up to which part a time to live is cut at random.
     """
 
     def __init__(
@@ -119,9 +125,10 @@ class RemoteStore(Commands):
         breaker: Breaker,
         on_error: str,
         last: FlexCache[bytes, Any] | None,
+        jitter: float,
     ) -> None:
         super().__init__(client, keys, values, tracker, breaker)
-        self.on_error, self.last = on_error, last
+        self.on_error, self.last, self._jitter = on_error, last, jitter
         self._lenient = False
         self._prefetched = threading.local()
 
@@ -294,8 +301,12 @@ class RemoteStore(Commands):
         """The bytes of a value, and its deadline."""
         self.begin()
         epoch, nonces = self.send(lambda: self._nonces_for(tags))
-        deadline = self.deadline(seconds)
+        deadline = self.deadline(self.jittered(seconds))
         return self.values.write(value, deadline, epoch, nonces), deadline
+
+    def jittered(self, seconds: float | None) -> float | None:
+        """A time to live, less a random part of it, so that what was stored together does not expire together."""
+        return seconds if seconds is None or not self._jitter else seconds * (1 - self._jitter * random.random())
 
     def _swallow(self, error: RemoteError) -> None:
         """Raise what has failed, unless failures are as if there were nothing."""
@@ -527,8 +538,11 @@ class RemoteStore(Commands):
         if answer == b"failed":
             return "failed", rest[0], 0, []
         self.counts.lease_waits += 1
-        left, lease.token = rest[0], rest[1][:_TOKEN_BYTES]
-        return "elsewhere", lease, self.tracker.now() + max(left, 1) * 1_000_000, stamps
+        left, lease.token = max(rest[0], 1), rest[1][:_TOKEN_BYTES]
+        if not self.nonces.is_told:
+            # Nothing tells when it ends.
+            left = min(left, _BETWEEN_QUESTIONS)
+        return "elsewhere", lease, self.tracker.now() + left * 1_000_000, stamps
 
     def _is_void(self, lease: bytes) -> bool:
         """Whether a nonce was replaced since this lease was given."""
@@ -555,7 +569,7 @@ class RemoteStore(Commands):
                 # Any of them may have been evicted since the value began to be computed.
                 if self.client.execute("GET", self.keys.evictions) != lease.evictions:
                     return False
-            deadline = self.deadline(seconds)
+            deadline = self.deadline(self.jittered(seconds))
             in_head = tuple((name, nonces[_MARK + name]) for name in names)
             raw = self.values.write(value, deadline, nonces[NAMESPACE], in_head)
             with self.writing(place, lease.key):
