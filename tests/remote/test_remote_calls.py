@@ -402,8 +402,13 @@ def test_compressed_values(make: Make, raw: Any, compression: str) -> None:
     """Every cache reads them. What would not get smaller stays as it is."""
     cache, other = make(compression=compression), make()
     values = {
-        **{"text": "flex" * 1000, "bytes": b"cache" * 1000, "list": list(range(1000))},
-        **{"short": "x" * 100, "random": os.urandom(1000), "int": 10**400, "none": None},
+        "text": "flex" * 1000,
+        "bytes": b"cache" * 1000,
+        "list": list(range(1000)),
+        "short": "x" * 100,
+        "random": os.urandom(1000),
+        "int": 10**400,
+        "none": None,
     }
     for key, value in values.items():
         cache.put(key, value, tags=("tag",))

@@ -346,7 +346,11 @@ def test_a_window_says_when_to_come_back(make: Make) -> None:
         (lambda cache: cache.put("a", 1, ttl="1"), TypeError, "ttl"),
         (lambda cache: cache.put("a", 1, tags="one"), TypeError, "tags"),
         (lambda cache: cache.put("a", 1, tags=["x" * 70_000]), ValueError, "a tag must not have more"),
-        (lambda cache: cache.put("a", 1, tags=["x%d" % n + "y" * 1000 for n in range(99)]), ValueError, "tags must"),
+        (
+            lambda cache: cache.put("a", 1, tags=[f"{number}" + "y" * 1000 for number in range(99)]),
+            ValueError,
+            "tags must",
+        ),
         (lambda cache: cache.evict_tag(5), TypeError, "tag"),
         (lambda cache: cache.scan(5).__next__(), TypeError, "prefix must be a str"),
         (lambda cache: cache.get_many(5), TypeError, "iterable"),

@@ -24,9 +24,11 @@ BOUND = 0.3
 
 
 @pytest.fixture(params=["tracking forbidden", "no CLIENT"])
-def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Any]]:
+def connect(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Iterator[Callable[[], Any]]:
     """Makes clients of a server that does not tell what is written, as managed services have them."""
-    server = Server(tmp_path, *(("--rename-command", "CLIENT", "") if request.param == "no CLIENT" else ()))
+    server = Server(
+        tmp_path, *(("--rename-command", "CLIENT", "") if request.param == "no CLIENT" else ()), engine=engine
+    )
     server.start()
     try:
         if request.param == "no CLIENT":
@@ -67,7 +69,7 @@ def test_the_time_to_live_in_memory_is_the_bound(make: Make, connect: Callable[[
         until(lambda: one.get("key") == "old" and one._near._get_from_memory("key", None) == "old")
         write()
         began = time.monotonic()
-        until(lambda: one.get("key") == expected)  # noqa: B023
+        until(lambda: one.get("key") == expected)
         assert time.monotonic() - began < BOUND + 2
         assert one.get("key") == expected
 

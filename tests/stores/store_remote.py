@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 # Processes of the tests are scripts of this folder, and do not have the one above in their path.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from own_server import LEFT_OUT as LEFT_OUT  # noqa: E402
-from own_server import Server  # noqa: E402
-from waiting import until  # noqa: E402
+from own_server import LEFT_OUT as LEFT_OUT
+from own_server import Server
+from waiting import until
 
 if TYPE_CHECKING:
     from flexcache_rs.remote import RemoteCache

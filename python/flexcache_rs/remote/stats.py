@@ -48,8 +48,8 @@ class RemoteStats(NamedTuple):
     is_told: bool
     """Whether the server tells what is written."""
     staleness_bound: float
-    """For how many seconds a copy in memory may be served after its value was replaced: `max_staleness`, or `l1_ttl` where
-    the server does not tell what is written."""
+    """For how many seconds a copy in memory may be served after its value was replaced: `max_staleness`, or where the
+    server does not tell what is written, `l1_ttl`."""
 
     @classmethod
     def of(
