@@ -13,10 +13,10 @@ from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.aio import Awaited
 from flexcache_rs.remote.breaker import Breaker
-from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.clients import client_of, listener_of
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.keys import Keys
-from flexcache_rs.remote.listener import Listener, Unsupported
+from flexcache_rs.remote.listener import Terms, Unsupported
 from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
 from flexcache_rs.remote.options import (
     L1_TTL,
@@ -136,7 +136,7 @@ class RemoteCache(Awaited):
         keys = Keys(namespace)
         self._timeout = positive("timeout", timeout)
         label = "flexcache-" + (name or namespace)
-        self._client = Client(client, self._timeout, "".join(c if "!" <= c <= "~" else "_" for c in label))
+        self._client = client_of(client, self._timeout, "".join(c if "!" <= c <= "~" else "_" for c in label))
         most = options.get("max_items") or MOST_IN_MEMORY
         tracker, breaker = PushTracker(most if near is not None else 1), Breaker()
         last: FlexCache[bytes, Any] | None = None
@@ -156,10 +156,12 @@ class RemoteCache(Awaited):
         )
         self._set_near(near_cache)
         self._front: FlexCache[Any, Any] | None = None
-        listener = Listener(
-            *(self._client, self._client.name, keys.prefixes, staleness),
-            *(tracker, breaker, self._store.nonces, l1_ttl is None),
+        must_be_told = l1_ttl is None
+        terms = Terms(
+            *(self._client.name, keys.prefixes, staleness, tracker, breaker, self._store.nonces),
+            must_be_told,
         )
+        listener = listener_of(self._client, terms)
         self._listener = listener
         self._start(on_error)
         # As long as anything uses the store: also a memoized function whose cache nobody has any more.
@@ -260,13 +262,16 @@ class RemoteCache(Awaited):
                         yield key
 
     def _scan(self, pattern: bytes) -> Iterator[list[bytes]]:
-        cursor: Any = b"0"
-        while True:
-            cursor, places = self._store.execute("SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
-            if places:
-                yield places
-            if cursor == b"0":
-                return
+        self._store.begin()
+        for server in self._store.send(self._client.servers):
+            cursor: Any = b"0"
+            while True:
+                ask = functools.partial(server.execute, "SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
+                cursor, places = self._store.send(ask)
+                if places:
+                    yield places
+                if cursor == b"0":
+                    break
 
     # Writing
 
@@ -429,8 +434,11 @@ class RemoteCache(Awaited):
         removed = 0
         for prefix in self._store.keys.prefixes:
             for places in self._scan(prefix + b"{*"):
-                gone = self._store.execute("UNLINK", *places)
-                removed += gone if prefix == self._store.keys.prefixes[0] else 0
+                gone = self._client.execute_many([("UNLINK", place) for place in places])
+                for reply in gone:
+                    if isinstance(reply, Exception):
+                        raise reply
+                removed += sum(gone) if prefix == self._store.keys.prefixes[0] else 0
         self._store.forget_all()
         return removed
 

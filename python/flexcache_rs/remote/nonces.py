@@ -108,7 +108,7 @@ class Nonces:
             if nonces[tag] is None:
                 asked.append((tag, self.watch(tag)))
         if asked:
-            found = self._client.execute("MGET", *(self.place(tag) for tag, _ in asked))
+            found = self._client.values([self.place(tag) for tag, _ in asked])
             for (tag, stamp), nonce in zip(asked, found, strict=True):
                 nonces[tag] = nonce
                 self.learn(tag, nonce, stamp)

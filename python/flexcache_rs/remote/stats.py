@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from flexcache_rs import FlexCache
-    from flexcache_rs.remote.listener import Listener
+    from flexcache_rs.remote.listeners import Listening
     from flexcache_rs.remote.store import RemoteStore
 
 
@@ -56,7 +56,7 @@ class RemoteStats(NamedTuple):
         cls,
         near: FlexCache[Any, Any],
         store: RemoteStore,
-        listener: Listener,
+        listener: Listening,
         max_staleness: float,
         l1_ttl: float,
     ) -> RemoteStats:

@@ -84,9 +84,9 @@ class Lease:
         """Whether it is there and nothing was written since. True where the server cannot be asked: storing tells."""
         store, tags = self.store, tuple(self.nonces)
         commands: list[tuple[Any, ...]] = [("GET", self.key), ("GETRANGE", self.place, 0, HEAD_BYTES - 1)]
-        commands.append(("MGET", *(store.nonces.place(tag) for tag in tags)))
+        commands += (("GET", store.nonces.place(tag)) for tag in tags)
         try:
-            token, head, nonces = store.read(lambda: store.client.execute_many(commands))
+            token, head, *nonces = store.read(lambda: store.client.execute_many(commands))
         except RemoteError:
             return True
         is_there = (token or b"").startswith(b"L" + self.token)
@@ -191,7 +191,7 @@ class RemoteStore(Commands):
             raw = self.read(lambda: self.client.execute("GET", place))
             return raw
         stamp = self.nonces.watch(NAMESPACE)
-        raw, nonce = self.read(lambda: self.client.execute("MGET", place, self.keys.epoch))
+        raw, nonce = self.read(lambda: self.client.values([place, self.keys.epoch]))
         self.nonces.learn(NAMESPACE, nonce, stamp)
         return raw
 
@@ -250,7 +250,7 @@ class RemoteStore(Commands):
         return loaded
 
     def _mget(self, batch: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self.read(lambda: self.client.execute("MGET", *batch))
+        found: list[bytes | None] = self.read(lambda: self.client.values(batch))
         return found
 
     @contextlib.contextmanager
@@ -363,8 +363,14 @@ class RemoteStore(Commands):
         place = self.keys.value(key)
         self._remember(place, None)
         with self.writing(place):
-            found, removed = self.client.transaction([command, ("DEL", place, self.keys.lease_of(place))])
-            self._tell(place, found, removed)
+            lease, ended = self.keys.lease_of(place), 0
+            if self.client.is_divided:
+                # First: whatever is stored with another lease from here on is removed, too.
+                ended = self.client.execute("DEL", lease)
+                found, removed = self.client.transaction([command, ("DEL", place)])
+            else:
+                found, removed = self.client.transaction([command, ("DEL", place, lease)])
+            self._tell(place, found, removed + ended)
         return found
 
     def _tell(self, place: bytes, found: Any, removed: int) -> None:
@@ -442,18 +448,22 @@ class RemoteStore(Commands):
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             places = [self.keys.value(key) for key in batch]
-            commands: list[Sequence[Any]] = []
             for place in places:
                 self._remember(place, None)
-                commands += (
-                    *(("MULTI",), ("GETRANGE", place, 0, MOST_HEAD - 1)),
-                    *(("DEL", place, self.keys.lease_of(place)), ("EXEC",)),
-                )
+            leases = [self.keys.lease_of(place) for place in places]
+            ended = [0] * len(places)
+            if self.client.is_divided:
+                # As in `_taken`.
+                ended = self._write_batch(leases, [("DEL", lease) for lease in leases])
+            commands: list[Sequence[Any]] = []
+            for place, lease in zip(places, leases, strict=True):
+                gone = ("DEL", place) if self.client.is_divided else ("DEL", place, lease)
+                commands += (("MULTI",), ("GETRANGE", place, 0, MOST_HEAD - 1), gone, ("EXEC",))
             replies = self._write_batch(places, commands)[3::4]
-            for place, (raw, gone) in zip(places, replies, strict=True):
-                if gone and not raw:
+            for place, (raw, count), more in zip(places, replies, ended, strict=True):
+                if count + more and not raw:
                     with self.writing(place):
-                        self._tell(place, raw, gone)
+                        self._tell(place, raw, count + more)
             removed += sum(self._was_live(key, raw) for key, (raw, _) in zip(batch, replies, strict=True))
         return removed
 
@@ -470,7 +480,7 @@ class RemoteStore(Commands):
         place = self.keys.tag(tag)
         with self.writing(place, self.keys.evictions):
             # First what loads compare that do not know their tags yet.
-            self.client.transaction([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
+            self.client.in_order([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
         self.nonces.replaced(_MARK + tag)
         return 0
 
