@@ -137,7 +137,10 @@ class ClusterListener:
                 return
             self._said[listener] = primaries
             old = time.monotonic() - _FOR_LONG
-            self._sent_on = {address: sent for address, sent in self._sent_on.items() if sent > old}
+            # From now on it counts what the servers say of those that it speaks of.
+            self._sent_on = {
+                address: sent for address, sent in self._sent_on.items() if sent > old and address not in primaries
+            }
             wanted = frozenset().union(*self._said.values(), self._sent_on)
             left = [self._members.pop(address) for address in self._members.keys() - wanted]
             for member in left:
