@@ -17,7 +17,7 @@ if LEFT_OUT:
     collect_ignore_glob = ["test_*.py"]
 
 
-ON_EACH_ENGINE = frozenset(("test_remote_failures.py",))
+ON_EACH_ENGINE = frozenset(("test_remote_coherence.py", "test_remote_failures.py"))
 """Where a tenth of the full counts runs on each engine too; `make soak` runs everything on each."""
 
 

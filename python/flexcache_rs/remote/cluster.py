@@ -108,17 +108,16 @@ class ClusterClient(Client):
 
     def learn(self, slots: Iterable[Any], asked: str) -> set[Address]:
         """Note what a server answered to `CLUSTER SLOTS`. The primaries in it."""
-        nowhere: Address = ("", 0)
-        owners = [nowhere] * _SLOTS
+        owners: list[Address | None] = [None] * _SLOTS
         for (first, last), address in addresses_in(slots, asked).items():
             owners[first : last + 1] = [self.remapped(address)] * (last + 1 - first)
-        primaries = set(owners) - {nowhere}
+        primaries = {owner for owner in owners if owner is not None}
         if not primaries:
             message = "the cluster has given its slots to no server"
             raise RemoteConnectionError(message)
         self.on_primaries(primaries)
         # One that is nobody's is asked of any server, which says what it thinks of it.
-        self._owners = [next(iter(primaries)) if owner == nowhere else owner for owner in owners]
+        self._owners = [owner or next(iter(primaries)) for owner in owners]
         self._is_known = True
         return primaries
 
@@ -154,7 +153,7 @@ class ClusterClient(Client):
                 self._doubt(address)
                 raise
             except RemoteError as error:
-                cause = error.__cause__
+                cause: Any = error.__cause__
                 kinds = self.exceptions
                 if isinstance(cause, (kinds.TryAgainError, kinds.ClusterDownError)) and time.monotonic() < end:
                     time.sleep(_PAUSE)

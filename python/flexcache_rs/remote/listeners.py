@@ -24,28 +24,34 @@ class Listening(Protocol):
     @property
     def offset(self) -> float | None:
         """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
+        ...
 
     @property
     def error(self) -> Exception | None:
         """Why there is no connection."""
+        ...
 
     @property
     def connects(self) -> int:
         """How often listening began."""
+        ...
 
     @property
     def flushes(self) -> int:
         """How often no copy of before was served any more."""
+        ...
 
     @property
     def invalidations(self) -> int:
         """Keys that the server said were written."""
+        ...
 
     def ensure(self) -> None:
         """Start to listen, unless it does."""
 
     def wait(self, timeout: float) -> bool:
         """Wait until copies may be served, or it is known why not. Whether they may."""
+        ...
 
     def stop(self) -> None:
         """End."""
@@ -93,7 +99,7 @@ class ClusterListener:
             self._sent_on |= dict.fromkeys(primaries - self._members.keys(), time.monotonic())
         self._listen_to(primaries)
 
-    def _listen_to(self, addresses: set[Address] | frozenset[Address]) -> None:
+    def _listen_to(self, addresses: set[Address]) -> None:
         """Listen to these servers too. No copy is served until all of them are heard."""
         started: list[Listener] = []
         with self._lock:
@@ -141,7 +147,7 @@ class ClusterListener:
             self._sent_on = {
                 address: sent for address, sent in self._sent_on.items() if sent > old and address not in primaries
             }
-            wanted = frozenset().union(*self._said.values(), self._sent_on)
+            wanted: set[Address] = set(self._sent_on).union(*self._said.values())
             left = [self._members.pop(address) for address in self._members.keys() - wanted]
             for member in left:
                 self._forget(member)
