@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -202,3 +204,13 @@ def test_subclasses(make: Make, server: Server) -> None:
         RemoteCache.__new__(RemoteCache).get("key")
     with pytest.raises(TypeError, match="cannot be pickled"):
         plain.__reduce__()
+
+
+def test_the_example(server: Server) -> None:
+    """docs/examples/near_cache.py runs with whichever server is on the path."""
+    if not (shutil.which("redis-server") or shutil.which("valkey-server")):
+        pytest.skip("the example needs a server on the path")
+    program = Path(__file__).parents[2] / "docs" / "examples" / "near_cache.py"
+    run = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
+    assert "a limit of two: [True, True, False]" in run.stdout, run.stderr
+    assert run.returncode == 0, run.stderr

@@ -126,7 +126,7 @@ class Given:
         self.module: Any = importlib.import_module(package)
         """The package."""
         _refuse(client, pool if cluster is None else cluster)
-        self.manager = cluster
+        self.manager: Any = cluster
         """What knows the nodes of a cluster; None for any other client."""
         self.sentinel: Any = getattr(pool, "sentinel_manager", None)
         """What asks Sentinel; None for any other client."""

@@ -23,7 +23,11 @@ fn named(name: &str) -> PyResult<Compression> {
 
 /// The data compressed, with a checksum, or None where that does not make it smaller.
 #[pyfunction]
-pub(crate) fn _compress<'py>(py: Python<'py>, data: &[u8], name: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
+pub(crate) fn _compress<'py>(
+    py: Python<'py>,
+    data: &[u8],
+    name: &str,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let compression = named(name)?;
     match py.detach(|| compression.compress(data, 0).0) {
         Cow::Borrowed(_) => Ok(None),
