@@ -51,7 +51,7 @@ def test_clients(make: Make, server: Server, client: str) -> None:
         (object(), TypeError, "client must be a URL"),
         ("http://localhost", ValueError, "valkey://"),
         (redis.Redis(protocol=3, cache_config=redis.cache.CacheConfig()), ValueError, "cache_config"),
-        (redis.Sentinel([("localhost", 1)]).master_for("x"), ValueError, "Sentinel"),
+        (redis.Sentinel([("localhost", 1)]).master_for("x"), RemoteError, "^Sentinel names no primary of 'x'"),
         (redis.Sentinel([("localhost", 1)]).slave_for("x"), ValueError, "replicas"),
     ],
     ids=["none", "object", "url", "cache", "sentinel", "replica"],

@@ -132,6 +132,8 @@ class Client:
                 raise
             finally:
                 pool.release(connection)
+        except RemoteError:
+            raise
         except Exception as error:
             raise self.translated(error) from error
 
@@ -161,6 +163,8 @@ class Client:
                 raise
             finally:
                 pool.release(connection)
+        except RemoteError:
+            raise
         except Exception as error:
             raise self.translated(error) from error
         return replies
