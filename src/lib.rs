@@ -11,7 +11,7 @@ mod _core {
 
     #[pymodule_export]
     use crate::py::disk::{
-        Disk, DiskCache, DiskHold, DiskKeys, DiskTransaction, SqliteFinder, Timeout,
+        _compress, _decompress, Disk, DiskCache, DiskHold, DiskKeys, DiskTransaction, SqliteFinder, Timeout,
         disk_after_fork_in_child, disk_after_fork_in_parent, disk_before_fork, disk_decompress_lz4,
         disk_open_value, disk_remove_value, guard_sqlite3, scan_pickle,
     };

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import core
-from own_server import LEFT_OUT
+from own_server import LEFT_OUT, LEFT_OUT_ENGINES
 from scale import REQUIRED, SCALE, SEED
 from specimens import EVERY_POLICY, POLICIES
 
@@ -66,6 +66,11 @@ def pytest_report_header() -> list[str]:
     ]
     if LEFT_OUT:
         lines.append("tests/remote is left out: it needs redis-server or valkey-server (apt-get install redis-server)")
+    elif LEFT_OUT_ENGINES:
+        lines.append(
+            f"tests/remote runs without {LEFT_OUT_ENGINES[0]}-server; for Valkey put it on the path, or have "
+            "FLEXCACHE_VALKEY_SERVER name the one that .ci/valkey-server prints"
+        )
     return lines
 
 

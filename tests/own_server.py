@@ -13,26 +13,36 @@ from typing import Any
 
 from scale import may_skip
 
-SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
-"""The program."""
+ENGINES = {
+    "redis": shutil.which("redis-server"),
+    "valkey": os.environ.get("FLEXCACHE_VALKEY_SERVER") or shutil.which("valkey-server"),
+}
+"""The programs, None for those that are not here."""
 
-LEFT_OUT = may_skip("redis-server", SERVER)
-"""Whether tests that need it are left out."""
+LEFT_OUT_ENGINES = [name for name, program in ENGINES.items() if may_skip(f"{name}-server", program)]
+"""Engines without which the tests run."""
+
+LEFT_OUT = len(LEFT_OUT_ENGINES) == len(ENGINES)
+"""Whether tests that need a server are left out."""
+
+ENGINE = next((name for name, program in ENGINES.items() if program), "redis")
+"""Where one engine is enough."""
 
 
 class Server:
     """A server on a private unix socket, which the tests may stop and kill."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, *options: str, engine: str = ENGINE) -> None:
+        self.directory, self._options, self.engine = directory, options, engine
         self.path = str(directory / "s")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        assert SERVER is not None
+        program = ENGINES[self.engine]
+        assert program is not None, f"{self.engine}-server is required, and is not here"
         options = ["--port", 0, "--unixsocket", self.path, "--save", "", "--appendonly", "no", "--dir", self.directory]
         with Path(self.directory, "log").open("ab") as log:
-            self.process = subprocess.Popen([SERVER, *map(str, options)], stdout=log, stderr=log)
+            self.process = subprocess.Popen([program, *map(str, options), *self._options], stdout=log, stderr=log)
         from redis.exceptions import ConnectionError as NoConnection
 
         with contextlib.closing(self.client()) as client:

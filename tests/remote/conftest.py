@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from own_server import LEFT_OUT, Server
+from own_server import ENGINE, ENGINES, LEFT_OUT, LEFT_OUT_ENGINES, Server
+from scale import SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,25 +17,46 @@ if LEFT_OUT:
     collect_ignore_glob = ["test_*.py"]
 
 
+ON_EACH_ENGINE = frozenset(("test_remote_coherence.py", "test_remote_failures.py"))
+"""Where a tenth of the full counts runs on each engine too; `make soak` runs everything on each."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that need a server on each engine, or on one where that is enough."""
+    if "engine" in metafunc.fixturenames:
+        on_each = SCALE >= 1 or Path(metafunc.module.__file__).name in ON_EACH_ENGINE
+        skip = pytest.mark.skip(reason="needs another engine: valkey-server or redis-server")
+        engines = [
+            pytest.param(name, marks=skip) if name in LEFT_OUT_ENGINES else name
+            for name in (ENGINES if on_each else [ENGINE])
+        ]
+        metafunc.parametrize("engine", engines, scope="session")
+
+
 @pytest.fixture(scope="session")
-def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server
-    server.go_on()
-    server.kill()
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    servers: dict[str, Server] = {}
+    yield servers
+    for server in servers.values():
+        server.go_on()
+        server.kill()
 
 
 @pytest.fixture
-def server(_server: Server) -> Iterator[Server]:
+def server(engine: str, _servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that runs and is empty."""
-    with contextlib.closing(_server.client()) as client:
+    if engine not in _servers:
+        started = Server(tmp_path_factory.mktemp(engine), engine=engine)
+        started.start()
+        _servers[engine] = started
+    server = _servers[engine]
+    with contextlib.closing(server.client()) as client:
         client.flushall()
-    yield _server
-    _server.go_on()
-    assert _server.process is not None
-    if _server.process.poll() is not None:
-        _server.start()
+    yield server
+    server.go_on()
+    assert server.process is not None
+    if server.process.poll() is not None:
+        server.start()
 
 
 @pytest.fixture

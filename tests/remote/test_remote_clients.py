@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,7 +51,7 @@ def test_clients(make: Make, server: Server, client: str) -> None:
         (object(), TypeError, "client must be a URL"),
         ("http://localhost", ValueError, "valkey://"),
         (redis.Redis(protocol=3, cache_config=redis.cache.CacheConfig()), ValueError, "cache_config"),
-        (redis.Sentinel([("localhost", 1)]).master_for("x"), ValueError, "Sentinel"),
+        (redis.Sentinel([("localhost", 1)]).master_for("x"), RemoteError, "^Sentinel names no primary of 'x'"),
         (redis.Sentinel([("localhost", 1)]).slave_for("x"), ValueError, "replicas"),
     ],
     ids=["none", "object", "url", "cache", "sentinel", "replica"],
@@ -91,6 +93,7 @@ RIGHTS = (
         "+persist",
         "+pexpireat",
     ),
+    *("+zadd", "+zcard", "+zrange", "+zremrangebyscore"),
     *("+pexpire", "+pttl", "+incr", "+multi", "+exec", "+evalsha", "+eval", "+auth", "+select", "+ping"),
 )
 """What docs/remote.md says that a cache needs."""
@@ -110,6 +113,7 @@ def test_the_rights_that_the_documentation_names_are_enough(make: Make, server: 
     assert cache.pop("p") == 5
     with cache.lock("l"):
         assert cache.limiter("r", 1).hit().allowed
+        assert cache.limiter("r", 1, algorithm="sliding_window").hit().allowed
     cache.evict_tag("t")
     cache.clear()
     assert cache.add("key", 2)
@@ -165,6 +169,10 @@ print(cache["key"])
         ({"l1_ttl": float("nan")}, ValueError, "l1_ttl must"),
         ({"serializer": "yaml"}, ValueError, "serializer must be"),
         ({"serializer": 5}, TypeError, "serializer must"),
+        ({"ttl_jitter": 2}, ValueError, "ttl_jitter must be from 0 to 1"),
+        ({"ttl_jitter": "1"}, TypeError, "ttl_jitter must be a number"),
+        ({"compression": "gzip"}, ValueError, "compression must be"),
+        ({"compression": True}, TypeError, "compression must be"),
         ({"near": {"store": 1}}, ValueError, "near must not have 'store'"),
         ({"near": {"max_item": 1}}, TypeError, "max_items"),
         ({"max_stalness": 1}, TypeError, "max_staleness"),
@@ -196,3 +204,13 @@ def test_subclasses(make: Make, server: Server) -> None:
         RemoteCache.__new__(RemoteCache).get("key")
     with pytest.raises(TypeError, match="cannot be pickled"):
         plain.__reduce__()
+
+
+def test_the_example(server: Server) -> None:
+    """docs/examples/near_cache.py runs with whichever server is on the path."""
+    if not (shutil.which("redis-server") or shutil.which("valkey-server")):
+        pytest.skip("the example needs a server on the path")
+    program = Path(__file__).parents[2] / "docs" / "examples" / "near_cache.py"
+    run = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
+    assert "a limit of two: [True, True, False]" in run.stdout, run.stderr
+    assert run.returncode == 0, run.stderr

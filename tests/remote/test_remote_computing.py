@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -287,3 +288,74 @@ def test_a_limiter(make: Make) -> None:
         make().limiter("a", 1.5)
     with pytest.raises(ValueError, match="uses"):
         limiter.hit(4)
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
+def test_a_limiter_is_exact_under_concurrent_uses(make: Make, algorithm: str) -> None:
+    """200 uses at once of several caches: exactly as many as the limit are let through."""
+    caches = [make() for _ in range(4)]
+    limiters = [cache.limiter("many", 37, per=3600, algorithm=algorithm) for cache in caches]
+    with ThreadPoolExecutor(50) as pool:
+        hits = list(pool.map(lambda number: limiters[number % 4].hit(), range(200)))
+    assert sum(hit.allowed for hit in hits) == 37
+    assert sorted(hit.remaining for hit in hits if hit.allowed) == list(range(37))
+    assert all(0 < hit.retry_after <= 3600 for hit in hits if not hit.allowed)
+
+
+def test_a_sliding_window_never_lets_more_through(make: Make) -> None:
+    """Where GCRA lets a burst follow uses at an even pace, a window counts all of them."""
+    limiter = make().limiter("window", 5, per=0.3, algorithm="sliding_window")
+    taken: list[tuple[float, float]] = []
+    while len(taken) < 12:
+        uses, began = 1 + len(taken) % 2, time.monotonic()
+        hit = limiter.hit(uses)
+        if hit.allowed:
+            taken += [(began, time.monotonic())] * uses
+        else:
+            time.sleep(hit.retry_after)
+    # From before the first of six to after the sixth.
+    assert all(taken[number + 5][1] - taken[number][0] > 0.299 for number in range(len(taken) - 5))
+
+
+def test_a_window_says_when_to_come_back(make: Make) -> None:
+    limiter = make().limiter("back", 3, per=60, algorithm="sliding_window")
+    assert limiter.hit(2) == (True, 1, 0.0)
+    refused = limiter.hit(2)
+    assert (refused.allowed, refused.remaining) == (False, 1)
+    assert 0 < refused.retry_after <= 60
+    assert limiter.hit(1) == (True, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "named"),
+    [
+        (lambda cache: cache.limiter("a", 5).hit("1.2.3.4"), TypeError, "uses must be an int, not '1.2.3.4'"),
+        (lambda cache: cache.limiter("a", 5).hit(True), TypeError, "uses must be an int"),
+        (lambda cache: cache.limiter("a", 5).hit(6), ValueError, "uses must be from 1"),
+        (lambda cache: cache.limiter("a", 5).acquire(timeout="1"), TypeError, "timeout must be"),
+        (lambda cache: cache.limiter("a", "5"), TypeError, "limit must be an int"),
+        (lambda cache: cache.limiter("a", 5, per="1"), TypeError, "per must be"),
+        (lambda cache: cache.limiter("a", 5, algorithm="window"), ValueError, "algorithm must be .*'sliding_window'"),
+        (lambda cache: cache.limiter("a", 5, algorithm=None), TypeError, "algorithm must be"),
+        (lambda cache: cache.limiter("a", 10**6, algorithm="sliding_window"), ValueError, "limit must be at most"),
+        (lambda cache: cache.lock("a", ttl="1"), TypeError, "ttl must be"),
+        (lambda cache: cache.lock("a", timeout="1"), TypeError, "timeout must be"),
+        (lambda cache: cache.lock("a").acquire(timeout="1"), TypeError, "timeout must be"),
+        (lambda cache: cache.lock(object()), TypeError, "a key must be"),
+        (lambda cache: cache.incr("a", "1"), TypeError, "by must be an int"),
+        (lambda cache: cache.put("a", 1, ttl="1"), TypeError, "ttl"),
+        (lambda cache: cache.put("a", 1, tags="one"), TypeError, "tags"),
+        (lambda cache: cache.put("a", 1, tags=["x" * 70_000]), ValueError, "a tag must not have more"),
+        (
+            lambda cache: cache.put("a", 1, tags=[f"{number}" + "y" * 1000 for number in range(99)]),
+            ValueError,
+            "tags must",
+        ),
+        (lambda cache: cache.evict_tag(5), TypeError, "tag"),
+        (lambda cache: cache.scan(5).__next__(), TypeError, "prefix must be a str"),
+        (lambda cache: cache.get_many(5), TypeError, "iterable"),
+    ],
+)
+def test_wrong_arguments_are_named(make: Make, call: Any, error: type[Exception], named: str) -> None:
+    with pytest.raises(error, match=named):
+        call(make())

@@ -14,6 +14,7 @@ from scale import scaled
 from waiting import until
 
 from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.clients import client_of
 from flexcache_rs.remote.listener import Listener
 from flexcache_rs.remote.store import RemoteStore
 
@@ -209,7 +210,7 @@ def test_a_listener_that_falls_silent(make: Make, server: Server, proxy: Proxy) 
     other = make()
     cache = make(max_staleness=STALENESS)
     silent = redis.Redis(unix_socket_path=proxy.path)
-    cache._listener._client = type(cache._client)(silent, 2.0, "silent")
+    cache._listener._client = client_of(silent, 2.0, "silent")
     connects = cache._listener.connects
     cache._listener._socket.shutdown(socket.SHUT_RDWR)
     until(lambda: cache._listener.connects > connects and cache.stats().is_live)
@@ -349,9 +350,9 @@ def test_an_interrupt_between_command_and_reply(make: Make, monkeypatch: pytest.
     """The reply is not taken for that to another command."""
     cache = make()
     cache["a"], cache["b"] = 1, 2
-    connection = cache._client._get()
+    pool, connection = cache._client._get()
     real = type(connection).read_response
-    cache._client._pool.release(connection)
+    pool.release(connection)
 
     def interrupted(*args: Any, **options: Any) -> Any:
         monkeypatch.setattr(type(connection), "read_response", real)

@@ -15,6 +15,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import store_remote
+
 from flexcache_rs import FlexCache
 from flexcache_rs.disk import Cache, FanoutCache
 
@@ -157,6 +159,10 @@ class Kind:
         divided: whether a transaction is several commits, one for each part.
         lags: whether a `coherence` in seconds lets what others have overwritten be served for so long.
         tells_tags: whether an entry that is loaded has its tags.
+        keeps_written: whether memory keeps what was written: not where only the store knows the order of writes.
+        counts_evicted: whether removing the entries with a tag tells how many there were.
+        pickles: whether it can be pickled.
+        has_files: whether it stores in files of this process.
         times_out: whether `make(directory, timeout=seconds)` bounds how long a write waits for another process.
     """
 
@@ -173,6 +179,7 @@ class Kind:
     lags = tells_tags = True
     keeps = True
     divided = False
+    keeps_written = counts_evicted = pickles = has_files = True
 
     def __init__(self, name: str, make: Callable[..., Any], **capabilities: Any) -> None:
         self.name = name
@@ -293,16 +300,35 @@ class SharedKind(Kind):
 
 
 class RemoteKind(Kind):
-    """A namespace of a server, which each directory has one of."""
+    """A namespace of a server for each directory."""
 
     durable = shared = True
-    tells = keeps = lags = False
+    tells = keeps = lags = keeps_written = counts_evicted = pickles = has_files = False
+
+    def write(self, store: Any, key: Any, value: Any) -> None:
+        super().write(store, key, value)
+        store_remote.hear()
+
+    def erase(self, store: Any, key: Any) -> bool:
+        erased = super().erase(store, key)
+        store_remote.hear()
+        return erased
 
     def evict(self, store: Any, tag: str) -> None:
         store.evict_tag(tag)
+        store_remote.hear()
+
+    def wipe(self, store: Any) -> None:
+        super().wipe(store)
+        store_remote.hear()
+
+    def place(self, store: Any) -> Path:
+        """Stands for the namespace."""
+        return Path(store.namespace)
 
     def close(self, store: Any) -> None:
-        store.close()
+        """Let the connections go. A cache that is closed for good does not open again."""
+        store_remote.disconnect(store)
 
 
 def _shared(path: Path) -> Any:
@@ -325,6 +351,7 @@ KINDS: tuple[Kind, ...] = (
     DiskKind("disk-delete", _directory(sqlite_journal_mode="delete")),
     FanoutKind("fanout", lambda path: FanoutCache(path / "store", shards=2)),
     *((SharedKind("shared", _shared),) if sys.platform == "linux" else ()),
+    *(() if store_remote.LEFT_OUT else (RemoteKind("remote", store_remote.make),)),
 )
 """All stores."""
 

@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import store_remote
+
 if TYPE_CHECKING:
     from store_kinds import Kind
 
@@ -55,6 +57,8 @@ class OtherProcess:
             # Nobody will read the answer, which the next request must not get.
             self.kill()
             raise
+        # What the process wrote is seen from now on, also where the news of it takes time.
+        store_remote.hear()
         if answer == "raised":
             raise result
         return result
@@ -238,6 +242,7 @@ def main() -> None:
             served.close()
             return
         try:
+            store_remote.hear()
             answer = "returned", getattr(served, name)(*args)
         except Exception as error:
             answer = "raised", error

@@ -29,7 +29,7 @@ def test_a_write_goes_to_both(kind: Kind, store: Any) -> None:
     cache = kind.front(store, max_items=10)
     value = [1, 2]
     cache["a"] = value
-    if kind.coherence != 0.0:
+    if kind.coherence != 0.0 and kind.keeps_written:
         assert cache["a"] is value
     assert cache["a"] == kind.read(store, "a") == value
     assert cache.store is store
@@ -147,7 +147,7 @@ def test_a_tag_is_the_stores_too(kind: Kind, store: Any) -> None:
     if kind.tells_tags:
         assert cache.tags("a") == ("x",)
     cache.put("b", 2, tags=("x",))
-    assert kind.front(store).evict_tag("x") == 2
+    assert kind.front(store).evict_tag("x") == (2 if kind.counts_evicted else 0)
     assert (cache.get("a"), cache.get("b")) == (None, None)
 
 
@@ -273,7 +273,11 @@ def test_copies_and_pickles_share_the_store(kind: Kind, store: Any) -> None:
     """And its coherence."""
     cache = kind.front(store, coherence=30, max_items=5)
     cache["a"] = 1
-    for twin in (cache.copy(), copy.copy(cache), pickle.loads(pickle.dumps(cache))):
+    for twin in (
+        cache.copy(),
+        copy.copy(cache),
+        *((pickle.loads(pickle.dumps(cache)),) if kind.pickles else ()),
+    ):
         assert kind.place(twin.store) == kind.place(store)
         assert twin["a"] == 1
         twin["b"] = 2

@@ -139,7 +139,7 @@ def test_a_read_that_fails() -> None:
     assert cache["a"] == 1
 
 
-@pytest.mark.needs(shared=True)
+@pytest.mark.needs(shared=True, has_files=True)
 def test_a_disk_that_is_full(kind: Kind, store: Any, other: OtherProcess) -> None:
     """The write raises, and memory goes on with what the store has. Afterwards writes succeed again."""
     other.ask("put", "a", "old")

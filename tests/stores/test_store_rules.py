@@ -130,7 +130,7 @@ def test_writes_return_what_they_did(kind: Kind, store: Any) -> None:
         assert front().delete("a") is False
 
 
-@pytest.mark.needs(notices=True)
+@pytest.mark.needs(notices=True, keeps_written=True)
 def test_own_writes_keep_memory(kind: Kind, store: Any) -> None:
     """As long as nobody else writes, what is in memory is served from it: it is the same object.
 
@@ -191,7 +191,7 @@ def test_a_copy_beside_its_original(kind: Kind, store: Any, how: Any) -> None:
     assert (cache["a"], twin["a"]) == (4, 4)
 
 
-@pytest.mark.needs(shared=True)
+@pytest.mark.needs(shared=True, pickles=True)
 def test_a_cache_that_was_pickled(kind: Kind, store: Any) -> None:
     """The copy has a store object of its own over the same data."""
     cache = kind.front(store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from flexcache_rs import FlexCache
 from flexcache_rs._core import PushTracker
@@ -13,11 +13,20 @@ from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.aio import Awaited
 from flexcache_rs.remote.breaker import Breaker
-from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.clients import client_of, listener_of
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.keys import Keys
-from flexcache_rs.remote.listener import Listener, Unsupported
+from flexcache_rs.remote.listener import Terms, Unsupported
 from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
+from flexcache_rs.remote.options import (
+    L1_TTL,
+    MOST_IN_MEMORY,
+    check_compression,
+    check_on_error,
+    jitter,
+    near_options,
+    positive,
+)
 from flexcache_rs.remote.stats import RemoteStats
 from flexcache_rs.remote.store import BATCH, LENIENT, RemoteStore
 from flexcache_rs.remote.values import MOST_HEAD, Values, serializer_of
@@ -34,30 +43,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _MISSING: Any = object()
 
-_MOST_IN_MEMORY = 100_000
-"""Entries in memory where nothing else is said."""
-
-_ON_ERROR = ("raise", "miss", "stale")
-
-_NOT_OF_NEAR = frozenset(("store", "coherence", "negative_ttl", "default_ttl", "lease", "lease_wait", "name"))
-"""Options of a FlexCache that a RemoteCache sets itself."""
-
-
-def _positive(argument: str, value: Any, *, zero: bool = False) -> float:
-    """Seconds.
-
-    Raises:
-        TypeError: They are none.
-        ValueError: They are out of range.
-    """
-    seconds = seconds_in(argument, value)
-    if not (seconds >= 0 if zero else seconds > 0) or seconds > 1e9:
-        message = (
-            f"{argument} must be {'not negative' if zero else 'positive'} and at most 10**9 seconds, not {value!r}"
-        )
-        raise ValueError(message)
-    return seconds
-
 
 class RemoteCache(Awaited):
     """A cache on a Valkey or Redis server, with copies of what is read in the memory of every process.
@@ -73,7 +58,11 @@ class RemoteCache(Awaited):
         near: Options of the `FlexCache` in memory, such as `{"max_items": 10_000, "eviction_policy": "sieve"}`; by
             default at most 100,000 entries. None for next to no memory.
         default_ttl: The time to live of entries for which none is given; None for ever.
-        l1_ttl: For how many seconds memory keeps a copy at most.
+        ttl_jitter: By up to which part of it, from 0 to 1, a time to live is cut at random, so that what was stored
+            together does not expire together.
+        l1_ttl: For how many seconds memory keeps a copy at most; None for 60. A server that does not tell what is
+            written is refused, unless this is given: then it is for how many seconds a value that was replaced may be
+            served.
         negative_ttl: For how many seconds memory keeps that the server does not have a key; None for not at all.
         max_staleness: For how many seconds copies are served while the server does not answer.
         max_stale: With `on_error="stale"`: for how many seconds after it was last read from the server or written a
@@ -86,6 +75,8 @@ class RemoteCache(Awaited):
         serializer: "pickle", "json", "msgspec", or one of `flexcache_rs.disk.serializers`. All caches of a namespace
         give
             the same. Whoever can write to the server can run code in a process that reads pickles.
+        compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed where that
+            makes them smaller. Every cache of the namespace reads them, whatever its own compression is.
         lease: How many seconds other processes wait for a computation that says nothing more; None for no leases.
         lease_wait: How many seconds a caller waits for a computation of another process.
         name: What to call the cache: in the registry of caches(), and in `CLIENT LIST`.
@@ -106,7 +97,7 @@ class RemoteCache(Awaited):
 
     # No `__dict__`: the interpreter then finds `get` without a look into it.
     __slots__ = (
-        *("_client", "_default_ttl", "_front", "_listener", "_options", "_store", "_timeout"),
+        *("_bounds", "_client", "_default_ttl", "_front", "_listener", "_options", "_store", "_timeout"),
         *("_tracked_store", "namespace"),
     )
 
@@ -116,47 +107,44 @@ class RemoteCache(Awaited):
         client: Any,
         namespace: str,
         *,
-        near: Mapping[str, Any] | None = {"max_items": _MOST_IN_MEMORY},  # It is only read.
+        near: Mapping[str, Any] | None = {"max_items": MOST_IN_MEMORY},  # It is only read.
         default_ttl: float | timedelta | datetime | None = None,
-        l1_ttl: float | timedelta = 60.0,
+        ttl_jitter: float = 0.0,
+        l1_ttl: float | timedelta | None = None,
         negative_ttl: float | timedelta | None = 1.0,
         max_staleness: float | timedelta = 1.0,
         max_stale: float | timedelta = 60.0,
         timeout: float | timedelta = 0.25,
         on_error: str = "raise",
         serializer: str | Serializer | None = "pickle",
+        compression: Literal["lz4", "zstd"] | None = None,
         lease: float | timedelta | None = 30.0,
         lease_wait: float | timedelta = 30.0,
         name: str | None = None,
     ) -> None:
-        if on_error not in _ON_ERROR:
-            message = f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {on_error!r}"
-            raise ValueError(message)
-        options = dict(near or {"max_items": 1})
-        if wrong := sorted(_NOT_OF_NEAR & options.keys()):
-            message = f"near must not have {wrong[0]!r}, which is an argument of RemoteCache or has no meaning here"
-            raise ValueError(message)
+        check_on_error(on_error)
+        options = near_options(near)
         self.namespace = namespace
         # A bound of copies, not of entries: what an entry has left to live is the server's.
-        bound = _positive("l1_ttl", l1_ttl)
+        bound = L1_TTL if l1_ttl is None else positive("l1_ttl", l1_ttl)
         self._options: dict[str, Any] = {**options, "coherence": bound, "lease": lease, "lease_wait": lease_wait}
         self._default_ttl = default_ttl
         if default_ttl is not None:
             seconds_in("default_ttl", default_ttl)
-        staleness = _positive("max_staleness", max_staleness)
+        staleness = positive("max_staleness", max_staleness)
+        self._bounds = staleness, bound
         keys = Keys(namespace)
-        self._timeout = _positive("timeout", timeout)
+        self._timeout = positive("timeout", timeout)
         label = "flexcache-" + (name or namespace)
-        self._client = Client(client, self._timeout, "".join(c if "!" <= c <= "~" else "_" for c in label))
-        most = options.get("max_items") or _MOST_IN_MEMORY
+        self._client = client_of(client, self._timeout, "".join(c if "!" <= c <= "~" else "_" for c in label))
+        most = options.get("max_items") or MOST_IN_MEMORY
         tracker, breaker = PushTracker(most if near is not None else 1), Breaker()
         last: FlexCache[bytes, Any] | None = None
         if on_error == "stale":
-            last = FlexCache(max_items=most, default_ttl=_positive("max_stale", max_stale), close_values=False)
+            last = FlexCache(max_items=most, default_ttl=positive("max_stale", max_stale), close_values=False)
         self._store = RemoteStore(
-            *(self._client, keys, Values(serializer_of(serializer)), tracker, breaker),
-            on_error,
-            last,
+            *(self._client, keys, Values(serializer_of(serializer), check_compression(compression)), tracker, breaker),
+            *(on_error, last, jitter(ttl_jitter)),
         )
         self._tracked_store = self._store
         near_cache: FlexCache[Any, Any] = FlexCache(
@@ -168,10 +156,12 @@ class RemoteCache(Awaited):
         )
         self._set_near(near_cache)
         self._front: FlexCache[Any, Any] | None = None
-        listener = Listener(
-            *(self._client, self._client.name, keys.prefixes, staleness),
-            *(tracker, breaker, self._store.nonces),
+        must_be_told = l1_ttl is None
+        terms = Terms(
+            *(self._client.name, keys.prefixes, staleness, tracker, breaker, self._store.nonces),
+            must_be_told,
         )
+        listener = listener_of(self._client, terms)
         self._listener = listener
         self._start(on_error)
         # As long as anything uses the store: also a memoized function whose cache nobody has any more.
@@ -272,13 +262,16 @@ class RemoteCache(Awaited):
                         yield key
 
     def _scan(self, pattern: bytes) -> Iterator[list[bytes]]:
-        cursor: Any = b"0"
-        while True:
-            cursor, places = self._store.execute("SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
-            if places:
-                yield places
-            if cursor == b"0":
-                return
+        self._store.begin()
+        for server in self._store.send(self._client.servers):
+            cursor: Any = b"0"
+            while True:
+                ask = functools.partial(server.execute, "SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
+                cursor, places = self._store.send(ask)
+                if places:
+                    yield places
+                if cursor == b"0":
+                    break
 
     # Writing
 
@@ -441,8 +434,11 @@ class RemoteCache(Awaited):
         removed = 0
         for prefix in self._store.keys.prefixes:
             for places in self._scan(prefix + b"{*"):
-                gone = self._store.execute("UNLINK", *places)
-                removed += gone if prefix == self._store.keys.prefixes[0] else 0
+                gone = self._client.execute_many([("UNLINK", place) for place in places])
+                for reply in gone:
+                    if isinstance(reply, Exception):
+                        raise reply
+                removed += sum(gone) if prefix == self._store.keys.prefixes[0] else 0
         self._store.forget_all()
         return removed
 
@@ -500,7 +496,7 @@ class RemoteCache(Awaited):
 
     # Locks and limiters
 
-    def lock(self, name: Any, ttl: float | timedelta = 30.0, timeout: float | None = None) -> RemoteLock:
+    def lock(self, name: Any, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> RemoteLock:
         """Return a lock which excludes other threads, processes and machines.
 
         It is free when `ttl` is over, or when the server loses it. So whoever holds it may have lost it without
@@ -515,21 +511,30 @@ class RemoteCache(Awaited):
         Raises:
             TypeError, ValueError: An argument makes no sense.
         """
-        return RemoteLock(self._store, name, _positive("ttl", ttl), timeout)
+        return RemoteLock(self._store, name, positive("ttl", ttl), timeout)
 
-    def limiter(self, name: Any, limit: int, per: float | timedelta = 1.0) -> RemoteLimiter:
+    def limiter(
+        self,
+        name: Any,
+        limit: int,
+        per: float | timedelta = 1.0,
+        *,
+        algorithm: Literal["gcra", "sliding_window"] = "gcra",
+    ) -> RemoteLimiter:
         """Return a limiter of a rate, for all processes and machines together.
 
         Args:
             name: What is limited: a key. It is not the entry of that key.
-            limit: How many uses there are in each `per` seconds. They return at an even pace; after a pause, all may be
-                taken at once.
+            limit: How many uses there are in each `per` seconds.
             per: Seconds.
+            algorithm: With "gcra" uses return at an even pace, and after a pause all may be taken at once; so within
+                `per` seconds there may be nearly twice as many. With "sliding_window" there are never more than `limit`
+                within any `per` seconds; the server keeps the time of each use, about 100 bytes.
 
         Raises:
             TypeError, ValueError: An argument makes no sense.
         """
-        return RemoteLimiter(self._store, name, limit, _positive("per", per))
+        return RemoteLimiter(self._store, name, limit, positive("per", per), algorithm)
 
     # About the cache
 
@@ -540,7 +545,7 @@ class RemoteCache(Awaited):
 
     def stats(self) -> RemoteStats:
         """Return what has happened in this process."""
-        return RemoteStats.of(self._near, self._store, self._listener)
+        return RemoteStats.of(self._near, self._store, self._listener, *self._bounds)
 
     def close(self) -> None:
         """Close the connections. What is on the server stays. Later calls raise `ValueError`."""

@@ -1,16 +1,8 @@
-"""The user's client as the source of connections, and commands over them.
-
-A client of redis-py or valkey-py says how to connect: address, password, database, TLS. Connections are made of its
-connection class, or the synchronous class of the same name, with its arguments. So its own settings for decoding,
-timeouts and retries do not change what a cache does, and a client for asyncio serves threads and any number of event
-loops.
-
-What is used of the two packages beside their public names: `connection_pool.connection_class`,
-`connection_pool.connection_kwargs`, and of a connection `_sock`.
-"""
+"""Commands to one server, over connections made as those of the user's client."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
@@ -19,158 +11,85 @@ from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, Remot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
+    from contextlib import AbstractContextManager
 
-_PACKAGES = ("redis", "valkey")
-
-_OWN = frozenset(
-    (
-        *("retry", "retry_on_timeout", "retry_on_error", "socket_timeout", "socket_connect_timeout", "protocol"),
-        *("decode_responses", "encoding_errors", "parser_class", "health_check_interval", "client_name", "cache"),
-        *("connection_pool", "event_dispatcher", "maint_notifications_config", "maint_notifications_pool_handler"),
-        *("oss_cluster_maint_notifications_handler", "legacy_responses", "command_packer", "himport_registry"),
-        *("client_cache", "cache_enable", "cache_config"),
-    )
-)
-"""Arguments of connections that a cache sets itself, or leaves out."""
-
-_SCHEMES = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey", "unix": ""}
-
-
-def _of_url(url: str) -> Any:
-    """A client for a URL.
-
-    Raises:
-        ValueError: The scheme is unknown.
-        ImportError: Neither package is installed.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in _SCHEMES:
-        message = f"a URL must begin with one of {', '.join(f'{name}://' for name in _SCHEMES)}, unlike {scheme!r}"
-        raise ValueError(message)
-    preferred = _SCHEMES[scheme]
-    for name in sorted(_PACKAGES, key=lambda name: name != preferred):
-        try:
-            package = importlib.import_module(name)
-        except ImportError:
-            continue
-        own = scheme
-        if preferred and preferred != name:
-            own = name + scheme[len(preferred) :]
-        client = package.Redis if name == "redis" else package.Valkey
-        return client.from_url(f"{own}://{rest}")
-    message = "a URL needs the package redis or valkey: pip install 'flexcache-rs[remote]'"
-    raise ImportError(message)
-
-
-def _package_of(classes: tuple[type[Any], ...]) -> str | None:
-    for class_ in classes:
-        root = class_.__module__.partition(".")[0]
-        if root in _PACKAGES:
-            return root
-    return None
-
-
-def _refuse(client: Any, package: str | None) -> None:
-    """Refuses clients whose reads would not be coherent, and those that are not supported.
-
-    Raises:
-        TypeError: It is no client.
-        ValueError: It is one that cannot be used.
-    """
-    if package is not None and hasattr(client, "nodes_manager"):
-        message = "client must be of one server: a cluster's client is not supported yet. Give a RemoteCache one server"
-        raise ValueError(message)
-    pool: Any = getattr(client, "connection_pool", None)
-    if package is None or not hasattr(pool, "connection_class") or not hasattr(pool, "connection_kwargs"):
-        message = f"client must be a URL or a client of redis-py or valkey-py, not {type(client).__name__}"
-        raise TypeError(message)
-    if hasattr(pool, "sentinel_manager"):
-        if not pool.is_master:
-            message = "client must not read from replicas: use Sentinel.master_for() instead of slave_for()"
-            raise ValueError(message)
-        message = "client must be of one server: a client of Sentinel is not supported yet"
-        raise ValueError(message)
-    arguments = pool.connection_kwargs
-    for name in ("cache", "cache_config", "client_cache", "cache_enable"):
-        if getattr(pool, name, None) or arguments.get(name):
-            named = "cache_config" if name == "cache" else name
-            message = f"client must not have a cache of its own: leave out its argument {named!r}"
-            raise ValueError(message)
-
-
-def _accepted(class_: type[Any]) -> set[str]:
-    """The arguments of a connection class and of those that it inherits from."""
-    names: set[str] = set()
-    for base in class_.__mro__:
-        if "__init__" in vars(base) and base is not object:
-            names.update(inspect.signature(vars(base)["__init__"]).parameters)
-    return names
+    from flexcache_rs.remote.given import Given
 
 
 class Client:
-    """Commands to one server, over connections made as those of the user's client.
+    """Commands to one server.
+
+    Attributes:
+        is_divided: Whether keys are on several servers. While a slot moves, these refuse commands with two keys of it.
 
     Args:
-        given: A URL, or a client of redis-py or valkey-py.
+        given: What says how to connect.
         timeout: How many seconds a command or a connection attempt may take.
         name: What the connections are called in `CLIENT LIST`.
+        address: The host and port, where what was given does not say them.
     """
 
-    def __init__(self, given: Any, timeout: float, name: str) -> None:
-        if isinstance(given, str):
-            given = _of_url(given)
-        pool: Any = getattr(given, "connection_pool", None)
-        of: Any = type(given)  # pyright: ignore[reportUnknownVariableType]
-        class_: Any = getattr(pool, "connection_class", of)
-        package = _package_of((*of.__mro__, *class_.__mro__))
-        _refuse(given, package)
-        assert package is not None
-        self.given, self.name = given, name
-        module: ModuleType = importlib.import_module(package)
-        arguments = {name: value for name, value in pool.connection_kwargs.items() if name not in _OWN}
-        if ".asyncio." in class_.__module__:
-            twin = getattr(module.connection, class_.__name__, None)
-            if twin is None:
-                message = f"client has connections of the class {class_.__name__}, which only asyncio has"
-                raise ValueError(message)
-            class_ = twin
-            # It is called with a connection of asyncio.
-            arguments.pop("redis_connect_func", None)
-            arguments.pop("valkey_connect_func", None)
-        accepted = _accepted(class_)
-        arguments = {name: value for name, value in arguments.items() if name in accepted}
-        retry = importlib.import_module(f"{package}.retry").Retry(
-            importlib.import_module(f"{package}.backoff").NoBackoff(), 0
-        )
-        arguments |= {
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "client_name": name,
-            "retry": retry,
-            "protocol": 2,
-        }
-        self.exceptions: Any = importlib.import_module(f"{package}.exceptions")
-        self._class, self._arguments = class_, arguments
-        self._pool = self._make_pool(module, pool)
+    is_divided = False
+
+    def __init__(self, given: Given, timeout: float, name: str, address: tuple[str, int] | None = None) -> None:
+        self.name, self._given, self._is_named = name, given, True
+        self.exceptions: Any = importlib.import_module(f"{given.package}.exceptions")
+        self._arguments = {**given.arguments, **given.timed(timeout), "client_name": name}
+        if address is not None:
+            self._arguments["host"], self._arguments["port"] = address
+        self._pool = self._make_pool()
         # What get_connection() takes differs between the packages.
         parameters = list(inspect.signature(self._pool.get_connection).parameters.values())
         needs_name = parameters and parameters[0].default is inspect.Parameter.empty
-        self._get = (lambda: self._pool.get_connection("_")) if needs_name else self._pool.get_connection
+        self._what_get_takes = ("_",) if needs_name else ()
 
-    def _make_pool(self, module: Any, given: Any) -> Any:
-        most = getattr(given, "max_connections", None)
-        return module.ConnectionPool(connection_class=self._class, max_connections=most, **self._arguments)
+    @property
+    def given(self) -> Any:
+        """The user's client."""
+        return self._given.client
+
+    def _make_pool(self) -> Any:
+        given = self._given
+        return given.module.ConnectionPool(
+            connection_class=given.connection_class, max_connections=given.most, **self._arguments
+        )
+
+    def _get(self) -> tuple[Any, Any]:
+        """A pool, and a connection of it."""
+        was_named, pool = self._is_named, self._pool
+        try:
+            return pool, pool.get_connection(*self._what_get_takes)
+        except self.exceptions.ResponseError as error:
+            if not self._leave_unnamed(error, was_named):
+                raise
+        pool = self._pool
+        return pool, pool.get_connection(*self._what_get_takes)
+
+    def _leave_unnamed(self, error: Exception, was_named: bool) -> bool:
+        """Leave connections without a name where the server refuses `CLIENT SETNAME`. Whether it was that."""
+        if not was_named or not isinstance(error, self.exceptions.ResponseError) or "CLIENT" not in str(error).upper():
+            return False
+        self._is_named = False
+        self._arguments.pop("client_name", None)
+        self._pool = self._make_pool()
+        return True
 
     def connect(self, timeout: float) -> Any:
         """A connection of its own, which nobody else uses."""
-        connection = self._class(**{**self._arguments, "socket_timeout": timeout})
+        was_named = self._is_named
+        connection = self._given.connection_class(**{**self._arguments, "socket_timeout": timeout})
         try:
             connection.connect()
         except Exception as error:
             connection.disconnect()
+            if self._leave_unnamed(error, was_named):
+                return self.connect(timeout)
             raise self.translated(error) from error
         return connection
+
+    def watched(self, connection: Any, period: float) -> AbstractContextManager[object]:  # noqa: ARG002
+        """While a connection listens: ends it when it is one to the wrong server."""
+        return contextlib.nullcontext()
 
     def translated(self, error: Exception) -> Exception:
         """The error of the package as one of ours; others as they are."""
@@ -182,6 +101,10 @@ class Client:
             return RemoteError(f"the server refused the password: {text}")
         if isinstance(error, kinds.ConnectionError):
             return RemoteConnectionError(f"no connection to the server: {text}")
+        if isinstance(error, kinds.AskError):  # MovedError is one.
+            return RemoteError(
+                "the server is of a cluster: give a client for clusters, such as redis.cluster.RedisCluster"
+            )
         if isinstance(error, kinds.ResponseError):
             return RemoteError(f"the server refused a command: {text}")
         if isinstance(error, kinds.RedisError if hasattr(kinds, "RedisError") else kinds.ValkeyError):
@@ -197,7 +120,7 @@ class Client:
             RemoteError: It was refused, not answered in time, or the connection was lost.
         """
         try:
-            connection = self._get()
+            pool, connection = self._get()
             try:
                 connection.send_command(*command)
                 return connection.read_response()
@@ -208,7 +131,9 @@ class Client:
                 connection.disconnect()
                 raise
             finally:
-                self._pool.release(connection)
+                pool.release(connection)
+        except RemoteError:
+            raise
         except Exception as error:
             raise self.translated(error) from error
 
@@ -222,20 +147,24 @@ class Client:
             return []
         replies: list[Any] = []
         try:
-            connection = self._get()
+            pool, connection = self._get()
             try:
                 connection.send_packed_command(connection.pack_commands(commands))
                 for _ in commands:
                     try:
                         replies.append(connection.read_response())
                     except self.exceptions.ResponseError as error:  # noqa: PERF203  # The others are answered too.
-                        replies.append(self.translated(error))
+                        refused = self.translated(error)
+                        refused.__cause__ = error
+                        replies.append(refused)
             except BaseException:
                 # Replies that were not read must not be taken for those to other commands.
                 connection.disconnect()
                 raise
             finally:
-                self._pool.release(connection)
+                pool.release(connection)
+        except RemoteError:
+            raise
         except Exception as error:
             raise self.translated(error) from error
         return replies
@@ -250,6 +179,19 @@ class Client:
                 raise self.translated(reply) from reply
         result: list[Any] = replies
         return result
+
+    def in_order(self, commands: Sequence[Sequence[Any]]) -> None:
+        """Send commands, each of which is executed after the one before."""
+        self.transaction(commands)
+
+    def values(self, places: Sequence[bytes]) -> list[bytes | None]:
+        """What is in several places."""
+        found: list[bytes | None] = self.execute("MGET", *places)
+        return found
+
+    def servers(self) -> list[Client]:
+        """The clients of all servers that have keys."""
+        return [self]
 
     def close(self) -> None:
         """Close all connections."""

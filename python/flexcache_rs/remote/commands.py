@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.breaker import Breaker
     from flexcache_rs.remote.client import Client
     from flexcache_rs.remote.keys import Keys
-    from flexcache_rs.remote.listener import Listener
+    from flexcache_rs.remote.listeners import Listening
     from flexcache_rs.remote.values import Values
 
 
@@ -49,7 +49,7 @@ class Commands:
         self.client, self.keys, self.values, self.tracker, self.breaker = client, keys, values, tracker, breaker
         self.nonces = Nonces(client, keys, tracker)
         self.counts = Counts()
-        self.listener: Listener | None = None
+        self.listener: Listening | None = None
         self.life = Life()
         self._offset: list[float] = []
 

@@ -143,6 +143,10 @@ class Keys:
         """Where a limiter is."""
         return self._companion + encode_key(name) + b"}r"
 
+    def window(self, name: Any) -> bytes:
+        """Where the times are of the uses of a limiter."""
+        return self._companion + encode_key(name) + b"}w"
+
     def tag(self, tag: str) -> bytes:
         """Where the nonce of a tag is."""
         return self._companion + encode_key(tag) + b"}t"

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
@@ -30,6 +30,8 @@ _SHORTEST, _LONGEST = 0.01, 1.0
 """Seconds between two attempts to connect."""
 
 _QUESTIONS = command("HELLO") + command("TIME")
+
+_QUESTION_OF_CLUSTER = command("CLUSTER", "SLOTS")
 
 
 class _Asked:
@@ -55,32 +57,51 @@ class Unsupported(RemoteError):  # noqa: N818  # A RemoteError.
     """The server cannot say what is written."""
 
 
+class Terms(NamedTuple):
+    """What to listen for, and what is told."""
+
+    name: str
+    """What connections are called in `CLIENT LIST`."""
+    prefixes: Sequence[bytes]
+    """What the keys begin with."""
+    max_staleness: float
+    """For how many seconds copies are served after the last question that was answered."""
+    tracker: PushTracker
+    """What is told."""
+    breaker: Breaker
+    """What is closed when the server answers."""
+    nonces: Nonces
+    """What copies depend on besides: those of which something is heard are looked at."""
+    must_be_told: bool
+    """Whether the server must tell what is written. Where it need not, copies have another bound."""
+
+
+class Group(Protocol):
+    """The listeners of a cluster: copies are served while all of them may believe."""
+
+    def believe_until(self, listener: Listener, moment: int) -> None:
+        """Everything written to one server before now is known, for copies that are served until a moment."""
+
+    def doubt(self, listener: Listener) -> None:
+        """What is written to one server from now on is not known."""
+
+    def heard_of(self, listener: Listener, slots: Any) -> None:
+        """One server has said which of them has which keys."""
+
+
 class Listener:
     """A thread with a connection of its own, which keeps a tracker true.
 
     Args:
         client: Where connections come from.
-        name: What the connection is called in `CLIENT LIST`.
-        prefixes: What the keys begin with.
-        max_staleness: For how many seconds copies are served after the last question that was answered.
-        tracker: What is told.
-        breaker: What is closed when the server answers.
-        nonces: What copies depend on besides: those of which something is heard are looked at.
+        terms: What to listen for, and what is told.
+        group: What it is a part of, where a cluster has several servers.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        name: str,
-        prefixes: Sequence[bytes],
-        max_staleness: float,
-        tracker: PushTracker,
-        breaker: Breaker,
-        nonces: Nonces,
-    ) -> None:
-        self._client, self._name, self._prefixes = client, name, prefixes
-        self._max_staleness = max_staleness
-        self._tracker, self._breaker, self._nonces = tracker, breaker, nonces
+    def __init__(self, client: Client, terms: Terms, group: Group | None = None) -> None:
+        self._client, self._terms, self._group = client, terms, group
+        self._max_staleness = terms.max_staleness
+        self._tracker, self._breaker, self._nonces = terms.tracker, terms.breaker, terms.nonces
         self.offset: float | None = None
         """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
         self.error: Exception | None = None
@@ -100,6 +121,7 @@ class Listener:
 
     def after_fork(self) -> None:
         """Start over in a child, which must not use its parent's connection."""
+        # Not through the group, whose lock a thread of the parent may have held.
         self._tracker.doubt()
         self._socket = None
         self._begin()
@@ -119,14 +141,24 @@ class Listener:
         self._changed.wait(timeout)
         return self._tracker.is_believed()
 
-    def stop(self) -> None:
-        """End the thread."""
+    def stop_soon(self) -> None:
+        """Have the thread end, without waiting for it."""
         self._stopped = True
-        self._tracker.doubt()
+        self._doubt()
         sock, self._socket = self._socket, None
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(2)
+
+    def _doubt(self) -> None:
+        if self._group is None:
+            self._tracker.doubt()
+        else:
+            self._group.doubt(self)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self.stop_soon()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(2)
@@ -141,7 +173,7 @@ class Listener:
             except Exception as error:  # noqa: BLE001  # Whatever it is, the next attempt may succeed.
                 self.error = error
             finally:
-                self._tracker.doubt()
+                self._doubt()
                 self.flushes += 1
                 self._socket = None
             self._changed.set()
@@ -163,17 +195,18 @@ class Listener:
             asked = _Asked()
             for reply in early:
                 self._take(reply, asked, sock)
-            self._attend(sock, reader, asked)
+            with self._client.watched(connection, self._max_staleness / 3):
+                self._attend(sock, reader, asked)
         finally:
             connection.disconnect()
 
     def _introduce(self, sock: Any, reader: ReplyReader) -> list[Any]:
         """Ask to be told what is written. What is told before the last reply."""
-        prefixes = [part for prefix in self._prefixes for part in ("PREFIX", prefix)]
+        prefixes = [part for prefix in self._terms.prefixes for part in ("PREFIX", prefix)]
         sock.settimeout(max(self._max_staleness, 0.1))
         sock.sendall(
             command("HELLO", 3)
-            + command("CLIENT", "SETNAME", self._name)
+            + command("CLIENT", "SETNAME", self._terms.name)
             + command("CLIENT", "TRACKING", "ON", "BCAST", *prefixes)
             + command("CLIENT", "ID")
         )
@@ -184,14 +217,21 @@ class Listener:
                 (early if isinstance(reply, Push) else replies).append(reply)
         what = ("HELLO", "CLIENT SETNAME", "CLIENT TRACKING", "CLIENT ID")
         for name, reply in zip(what, replies, strict=True):
-            if isinstance(reply, ErrorReply) and name in ("HELLO", "CLIENT TRACKING"):
-                message = f"the server does not tell what is written ({name}): {reply}"
+            if isinstance(reply, ErrorReply) and (
+                name == "HELLO" or (name == "CLIENT TRACKING" and self._terms.must_be_told)
+            ):
+                message = (
+                    f"the server does not tell what is written ({name}): {reply}. Give l1_ttl to have copies in memory "
+                    "served for that many seconds instead"
+                )
                 raise Unsupported(message)
         self._check_role(replies[0])
         mode = replies[0].get(b"mode")
-        if mode not in (b"standalone", None):
-            message = f"the server is of a {mode.decode()}, which is not supported yet"
+        wanted = b"standalone" if self._group is None else b"cluster"
+        if mode not in (wanted, None):
+            message = f"the server is of a {mode.decode()}, and the client that was given is not one for that"
             raise Unsupported(message)
+        self._nonces.is_told = not isinstance(replies[2], ErrorReply)
         self.id = replies[3] if isinstance(replies[3], int) else 0
         return early
 
@@ -205,8 +245,13 @@ class Listener:
                     message = f"the server did not answer within {self._max_staleness} seconds"
                     raise RemoteTimeoutError(message)
                 # The moment of sending, not of the answer: what was written before it may be told after the answer.
+                questions = _QUESTIONS
+                if self._group is not None:
+                    # First: the other answers let copies be served.
+                    asked.questions.append(("slots", None))
+                    questions = _QUESTION_OF_CLUSTER + questions
                 asked.questions += (("role", (now, time.monotonic())), ("time", None))
-                self._ask(sock, _QUESTIONS)
+                self._ask(sock, questions)
                 next_question = now + staleness // 3
             sock.settimeout(max((next_question - self._tracker.now()) / 1e9, 0.001))
             try:
@@ -238,23 +283,31 @@ class Listener:
         if not asked.questions:
             message = "an answer without a question"
             raise ProtocolError(message)
-        kind, about = asked.questions.popleft()
+        self._answered(*asked.questions.popleft(), reply, asked)
+        if asked.belief and not asked.nonces:
+            # Not while it is unknown whether copies have ended that depend on a nonce.
+            if self._group is None:
+                self._tracker.believe_until(asked.belief)
+            else:
+                self._group.believe_until(self, asked.belief)
+            asked.belief = 0
+            self._changed.set()
+
+    def _answered(self, kind: str, about: Any, reply: Any, asked: _Asked) -> None:
         if kind == "role":
             self._check_role(reply)
             asked.belief = about[0] + int(self._max_staleness * 1e9)
             self.error = None
             self._breaker.close(about[1])
+        elif kind == "slots":
+            assert self._group is not None
+            self._group.heard_of(self, reply)
         elif kind == "time":
             seconds, micros = map(int, reply)
             self.offset = seconds * 1000 + micros / 1000 - self._tracker.now() / 1e6
         else:
             asked.nonces -= 1
             self._nonces.looked_at(about[0], reply, about[1])
-        if asked.belief and not asked.nonces:
-            # Not while it is unknown whether copies have ended that depend on a nonce.
-            self._tracker.believe_until(asked.belief)
-            asked.belief = 0
-            self._changed.set()
 
     def _invalidate(self, keys: list[bytes] | None, asked: _Asked, sock: Any) -> None:
         """Something was written: to these keys, or to all of them."""

@@ -7,9 +7,11 @@ import time
 from asyncio import sleep, to_thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs._seconds import seconds_in
 from flexcache_rs.remote import scripts
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from types import TracebackType
 
     from typing_extensions import Self
@@ -20,8 +22,19 @@ _SHORTEST, _LONGEST = 0.002, 0.1
 """Seconds between two questions whether a lock is free."""
 
 
-def _end(timeout: float | None) -> float:
-    return float("inf") if timeout is None else time.monotonic() + timeout
+_ALGORITHMS = ("gcra", "sliding_window")
+
+_MOST_IN_WINDOW = 100_000
+"""The server keeps the time of each use, and finds the old ones in one step."""
+
+
+def _end(timeout: float | timedelta | None) -> float:
+    """The moment when a caller stops waiting.
+
+    Raises:
+        TypeError, ValueError: `timeout` is no time.
+    """
+    return float("inf") if timeout is None else time.monotonic() + seconds_in("timeout", timeout)
 
 
 class RemoteLock:
@@ -30,7 +43,8 @@ class RemoteLock:
     fence: int | None = None
     """A number that is greater for every later holder; None while the lock is not held."""
 
-    def __init__(self, store: RemoteStore, name: Any, ttl: float, timeout: float | None) -> None:
+    def __init__(self, store: RemoteStore, name: Any, ttl: float, timeout: float | timedelta | None) -> None:
+        _end(timeout)  # Refuses what is no time, before anybody waits.
         self._store, self._name, self._timeout = store, name, timeout
         self._places = store.keys.lock(name)
         self._milliseconds = max(int(ttl * 1000), 1)
@@ -57,7 +71,7 @@ class RemoteLock:
         if self._process != os.getpid():
             self._token, self.fence, self._process = None, None, os.getpid()
 
-    def acquire(self, timeout: float | None = -1) -> bool:
+    def acquire(self, timeout: float | timedelta | None = -1) -> bool:
         """Wait for the lock, for `timeout` seconds (None: for ever; by default, what `RemoteCache.lock` was given).
 
         Returns:
@@ -77,7 +91,7 @@ class RemoteLock:
             pause = min(pause * 2, _LONGEST)
         return True
 
-    async def aacquire(self, timeout: float | None = -1) -> bool:
+    async def aacquire(self, timeout: float | timedelta | None = -1) -> bool:
         """The same as `acquire`. Other tasks run while it waits."""
         self._refuse_twice()
         end, pause = _end(self._timeout if timeout == -1 else timeout), _SHORTEST
@@ -147,35 +161,51 @@ class Hit(NamedTuple):
 class RemoteLimiter:
     """A limiter; see `RemoteCache.limiter`. Any number of threads and tasks may use one object."""
 
-    def __init__(self, store: RemoteStore, name: Any, limit: int, per: float) -> None:
+    def __init__(self, store: RemoteStore, name: Any, limit: int, per: float, algorithm: str) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"limit must be an int, not {type(limit).__name__}"
             raise TypeError(message)
         self._micros = int(per * 1e6)
+        if algorithm == "sliding_window" and limit > _MOST_IN_WINDOW:
+            message = f"limit must be at most {_MOST_IN_WINDOW:,} with 'sliding_window', not {limit}"
+            raise ValueError(message)
         if not 1 <= limit <= self._micros:
             message = f"limit must be from 1 to {self._micros}, one use in a microsecond, not {limit}"
             raise ValueError(message)
-        self._store, self._place, self._limit = store, store.keys.limiter(name), limit
+        if algorithm not in _ALGORITHMS:
+            message = f"algorithm must be one of {', '.join(map(repr, _ALGORITHMS))}, not {algorithm!r}"
+            raise (ValueError if isinstance(algorithm, str) else TypeError)(message)  # pyright: ignore[reportUnnecessaryIsInstance]
+        self._store, self._limit = store, limit
+        self._is_window = algorithm == "sliding_window"
+        self._place = store.keys.window(name) if self._is_window else store.keys.limiter(name)
 
     def hit(self, uses: int = 1) -> Hit:
         """Take uses, if there are so many.
 
         Raises:
+            TypeError: `uses` is not an int.
             ValueError: There are never so many.
             RemoteError: The server cannot be asked. If it was asked, it may have counted them.
         """
+        if isinstance(uses, bool) or not isinstance(uses, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"uses must be an int, not {uses!r}; what is limited is the name that limiter() takes"
+            raise TypeError(message)
         if not 1 <= uses <= self._limit:
             message = f"uses must be from 1 to the limit, {self._limit}, not {uses}"
             raise ValueError(message)
         self._store.begin()
-        taken, left, wait = scripts.LIMIT.run(self._store.client, self._place, self._limit, self._micros, uses)
+        arguments: tuple[Any, ...] = self._place, self._limit, self._micros, uses
+        if self._is_window:
+            taken, left, wait = scripts.LIMIT_WINDOW.run(self._store.client, *arguments, os.urandom(8))
+        else:
+            taken, left, wait = scripts.LIMIT.run(self._store.client, *arguments)
         return Hit(bool(taken), max(int(left), 0), int(wait) / 1e6)
 
     async def ahit(self, uses: int = 1) -> Hit:
         """The same as `hit`, awaited."""
         return await to_thread(self.hit, uses)
 
-    def acquire(self, timeout: float | None = None) -> bool:
+    def acquire(self, timeout: float | timedelta | None = None) -> bool:
         """Take a use, and wait for it for `timeout` seconds (None: for ever). Returns True if it was taken."""
         end = _end(timeout)
         while not (hit := self.hit()).allowed:
@@ -184,7 +214,7 @@ class RemoteLimiter:
             time.sleep(hit.retry_after)
         return True
 
-    async def aacquire(self, timeout: float | None = None) -> bool:
+    async def aacquire(self, timeout: float | timedelta | None = None) -> bool:
         """The same as `acquire`. Other tasks run while it waits."""
         end = _end(timeout)
         while not (hit := await self.ahit()).allowed:

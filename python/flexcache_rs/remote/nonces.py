@@ -38,6 +38,8 @@ class Nonces:
         """What copies may depend on."""
         self._places: dict[bytes, str] = {}
         """Where those are that copies may depend on, and whose."""
+        self.is_told = True
+        """Whether the server tells what is written. Where it does not, nonces are read at each use."""
         self.checked: list[int] = []
         """The process that has seen how values are written; none after everything was removed."""
 
@@ -62,7 +64,7 @@ class Nonces:
     def known(self, tag: str) -> bytes | None:
         """A nonce, if it is known for sure."""
         found = self._known.get(tag)
-        return found[0] if found is not None and self._tracker.is_live(found[1]) else None
+        return found[0] if self.is_told and found is not None and self._tracker.is_live(found[1]) else None
 
     def watch(self, tag: str) -> int:
         """Have copies end when the nonce is replaced, from now on. The stamp of what is read of it after this."""
@@ -106,7 +108,7 @@ class Nonces:
             if nonces[tag] is None:
                 asked.append((tag, self.watch(tag)))
         if asked:
-            found = self._client.execute("MGET", *(self.place(tag) for tag, _ in asked))
+            found = self._client.values([self.place(tag) for tag, _ in asked])
             for (tag, stamp), nonce in zip(asked, found, strict=True):
                 nonces[tag] = nonce
                 self.learn(tag, nonce, stamp)

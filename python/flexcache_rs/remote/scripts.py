@@ -110,6 +110,12 @@ return 1
 )
 """Gives a lease back, and leaves word of a failure for a second."""
 
+TELL = Script(
+    "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1]) end return 1",
+    1,
+)
+"""Has everybody told of a key that is not there."""
+
 LOCK = Script(
     """
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {0, redis.call('PTTL', KEYS[1])} end
@@ -144,4 +150,25 @@ return {1, math.floor((period - (new - now)) / step + 0.000001), 0}
 """,
     1,
 )
-"""Takes uses of a limiter: whether they were taken, how many are left, microseconds to wait."""
+"""Takes uses of a limiter by GCRA: whether they were taken, how many are left, microseconds to wait."""
+
+LIMIT_WINDOW = Script(
+    """
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local limit, period, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - period))
+redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', now + period), '+inf')
+local used = redis.call('ZCARD', KEYS[1])
+if used + cost > limit then
+  local last = used + cost - limit - 1
+  local at = redis.call('ZRANGE', KEYS[1], last, last, 'WITHSCORES')[2]
+  return {0, limit - used, math.max(1, at + period - now)}
+end
+for use = 1, cost do redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[4] .. use) end
+redis.call('PEXPIRE', KEYS[1], math.ceil(period / 1000))
+return {1, limit - used - cost, 0}
+""",
+    1,
+)
+"""The same with the times of all uses of the last period."""

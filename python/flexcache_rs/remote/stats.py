@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from flexcache_rs import FlexCache
-    from flexcache_rs.remote.listener import Listener
+    from flexcache_rs.remote.listeners import Listening
     from flexcache_rs.remote.store import RemoteStore
 
 
@@ -45,9 +45,21 @@ class RemoteStats(NamedTuple):
     """Whether copies in memory are served now."""
     is_breaker_open: bool
     """Whether calls fail at once, since the server does not answer."""
+    is_told: bool
+    """Whether the server tells what is written."""
+    staleness_bound: float
+    """For how many seconds a copy in memory may be served after its value was replaced: `max_staleness`, or where the
+    server does not tell what is written, `l1_ttl`."""
 
     @classmethod
-    def of(cls, near: FlexCache[Any, Any], store: RemoteStore, listener: Listener) -> RemoteStats:
+    def of(
+        cls,
+        near: FlexCache[Any, Any],
+        store: RemoteStore,
+        listener: Listening,
+        max_staleness: float,
+        l1_ttl: float,
+    ) -> RemoteStats:
         """The counts at this moment."""
         memory, counts = near.stats(), store.counts
         return cls(
@@ -67,4 +79,6 @@ class RemoteStats(NamedTuple):
             breaker_opened=store.breaker.times_opened,
             is_live=store.tracker.is_believed(),
             is_breaker_open=store.breaker.is_open,
+            is_told=store.nonces.is_told,
+            staleness_bound=max_staleness if store.nonces.is_told else l1_ttl,
         )

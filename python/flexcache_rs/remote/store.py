@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 import os
+import random
 import struct
 import threading
 from contextvars import ContextVar
@@ -47,10 +48,13 @@ LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False
 
 _TOKEN_BYTES = 16
 
+_BETWEEN_QUESTIONS = 50
+"""Milliseconds between two questions for a lease that somebody else has, where the server does not tell of its end."""
+
 
 def _packed(nonces: dict[str, bytes]) -> bytes:
     """Nonces as bytes, to be kept with a lease."""
-    names = {name.encode(): nonce for name, nonce in nonces.items()}
+    names = {name.encode("utf-8", "surrogatepass"): nonce for name, nonce in nonces.items()}
     return b"".join(_LENGTH.pack(len(name)) + name + nonce for name, nonce in names.items())
 
 
@@ -61,7 +65,8 @@ def _unpacked(data: bytes) -> dict[str, bytes]:
         end = _LENGTH.size + int(_LENGTH.unpack_from(data)[0])
         if len(data) < end + NONCE_BYTES:
             break
-        nonces[data[_LENGTH.size : end].decode(errors="replace")] = data[end : end + NONCE_BYTES]
+        with contextlib.suppress(UnicodeDecodeError):
+            nonces[data[_LENGTH.size : end].decode("utf-8", "surrogatepass")] = data[end : end + NONCE_BYTES]
         data = data[end + NONCE_BYTES :]
     return nonces
 
@@ -79,9 +84,9 @@ class Lease:
         """Whether it is there and nothing was written since. True where the server cannot be asked: storing tells."""
         store, tags = self.store, tuple(self.nonces)
         commands: list[tuple[Any, ...]] = [("GET", self.key), ("GETRANGE", self.place, 0, HEAD_BYTES - 1)]
-        commands.append(("MGET", *(store.nonces.place(tag) for tag in tags)))
+        commands += (("GET", store.nonces.place(tag)) for tag in tags)
         try:
-            token, head, nonces = store.read(lambda: store.client.execute_many(commands))
+            token, head, *nonces = store.read(lambda: store.client.execute_many(commands))
         except RemoteError:
             return True
         is_there = (token or b"").startswith(b"L" + self.token)
@@ -108,6 +113,7 @@ class RemoteStore(Commands):
         breaker: Refuses callers while the server does not answer.
         on_error: "raise", "miss" or "stale".
         last: The last values that were read, where `on_error` is "stale".
+        jitter: By up to which part a time to live is cut at random.
     """
 
     def __init__(
@@ -119,9 +125,10 @@ class RemoteStore(Commands):
         breaker: Breaker,
         on_error: str,
         last: FlexCache[bytes, Any] | None,
+        jitter: float,
     ) -> None:
         super().__init__(client, keys, values, tracker, breaker)
-        self.on_error, self.last = on_error, last
+        self.on_error, self.last, self._jitter = on_error, last, jitter
         self._lenient = False
         self._prefetched = threading.local()
 
@@ -184,7 +191,7 @@ class RemoteStore(Commands):
             raw = self.read(lambda: self.client.execute("GET", place))
             return raw
         stamp = self.nonces.watch(NAMESPACE)
-        raw, nonce = self.read(lambda: self.client.execute("MGET", place, self.keys.epoch))
+        raw, nonce = self.read(lambda: self.client.values([place, self.keys.epoch]))
         self.nonces.learn(NAMESPACE, nonce, stamp)
         return raw
 
@@ -243,7 +250,7 @@ class RemoteStore(Commands):
         return loaded
 
     def _mget(self, batch: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self.read(lambda: self.client.execute("MGET", *batch))
+        found: list[bytes | None] = self.read(lambda: self.client.values(batch))
         return found
 
     @contextlib.contextmanager
@@ -294,8 +301,12 @@ class RemoteStore(Commands):
         """The bytes of a value, and its deadline."""
         self.begin()
         epoch, nonces = self.send(lambda: self._nonces_for(tags))
-        deadline = self.deadline(seconds)
+        deadline = self.deadline(self.jittered(seconds))
         return self.values.write(value, deadline, epoch, nonces), deadline
+
+    def jittered(self, seconds: float | None) -> float | None:
+        """A time to live, less a random part of it, so that what was stored together does not expire together."""
+        return seconds if seconds is None or not self._jitter else seconds * (1 - self._jitter * random.random())
 
     def _swallow(self, error: RemoteError) -> None:
         """Raise what has failed, unless failures are as if there were nothing."""
@@ -352,7 +363,23 @@ class RemoteStore(Commands):
         place = self.keys.value(key)
         self._remember(place, None)
         with self.writing(place):
-            return self.client.transaction([command, ("DEL", place, self.keys.lease_of(place))])[0]
+            lease, ended = self.keys.lease_of(place), 0
+            if self.client.is_divided:
+                # First: whatever is stored with another lease from here on is removed, too.
+                ended = self.client.execute("DEL", lease)
+                found, removed = self.client.transaction([command, ("DEL", place)])
+            else:
+                found, removed = self.client.transaction([command, ("DEL", place, lease)])
+            self._tell(place, found, removed + ended)
+        return found
+
+    def _tell(self, place: bytes, found: Any, removed: int) -> None:
+        """Tell of the removal of a key that had a lease alone: the server tells nothing of keys that are not there.
+
+        Whoever computes its value now would let callers that come after the removal wait for it.
+        """
+        if removed and not found:
+            scripts.TELL.run(self.client, place)
 
     def remove(self, key: Any) -> bool:
         """Remove an entry. Whether a live one was there. Raises where it fails: others would go on with the value."""
@@ -421,14 +448,22 @@ class RemoteStore(Commands):
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             places = [self.keys.value(key) for key in batch]
-            commands: list[Sequence[Any]] = []
             for place in places:
                 self._remember(place, None)
-                commands += (
-                    *(("MULTI",), ("GETRANGE", place, 0, MOST_HEAD - 1)),
-                    *(("DEL", place, self.keys.lease_of(place)), ("EXEC",)),
-                )
+            leases = [self.keys.lease_of(place) for place in places]
+            ended = [0] * len(places)
+            if self.client.is_divided:
+                # As in `_taken`.
+                ended = self._write_batch(leases, [("DEL", lease) for lease in leases])
+            commands: list[Sequence[Any]] = []
+            for place, lease in zip(places, leases, strict=True):
+                gone = ("DEL", place) if self.client.is_divided else ("DEL", place, lease)
+                commands += (("MULTI",), ("GETRANGE", place, 0, MOST_HEAD - 1), gone, ("EXEC",))
             replies = self._write_batch(places, commands)[3::4]
+            for place, (raw, count), more in zip(places, replies, ended, strict=True):
+                if count + more and not raw:
+                    with self.writing(place):
+                        self._tell(place, raw, count + more)
             removed += sum(self._was_live(key, raw) for key, (raw, _) in zip(batch, replies, strict=True))
         return removed
 
@@ -445,7 +480,7 @@ class RemoteStore(Commands):
         place = self.keys.tag(tag)
         with self.writing(place, self.keys.evictions):
             # First what loads compare that do not know their tags yet.
-            self.client.transaction([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
+            self.client.in_order([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
         self.nonces.replaced(_MARK + tag)
         return 0
 
@@ -513,8 +548,11 @@ class RemoteStore(Commands):
         if answer == b"failed":
             return "failed", rest[0], 0, []
         self.counts.lease_waits += 1
-        left, lease.token = rest[0], rest[1][:_TOKEN_BYTES]
-        return "elsewhere", lease, self.tracker.now() + max(left, 1) * 1_000_000, stamps
+        left, lease.token = max(rest[0], 1), rest[1][:_TOKEN_BYTES]
+        if not self.nonces.is_told:
+            # Nothing tells when it ends.
+            left = min(left, _BETWEEN_QUESTIONS)
+        return "elsewhere", lease, self.tracker.now() + left * 1_000_000, stamps
 
     def _is_void(self, lease: bytes) -> bool:
         """Whether a nonce was replaced since this lease was given."""
@@ -541,7 +579,7 @@ class RemoteStore(Commands):
                 # Any of them may have been evicted since the value began to be computed.
                 if self.client.execute("GET", self.keys.evictions) != lease.evictions:
                     return False
-            deadline = self.deadline(seconds)
+            deadline = self.deadline(self.jittered(seconds))
             in_head = tuple((name, nonces[_MARK + name]) for name in names)
             raw = self.values.write(value, deadline, nonces[NAMESPACE], in_head)
             with self.writing(place, lease.key):

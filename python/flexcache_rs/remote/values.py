@@ -3,7 +3,7 @@
 | bytes | what |
 | --- | --- |
 | 1 | `FC`, in hexadecimal |
-| 1 | the kind of the body, and 16 where there are tags |
+| 1 | the kind of the body; 16 more where there are tags, 32 where the body is compressed by zstd, 64 by LZ4 |
 | 8 | when it expires: milliseconds since 1970 of the server's clock, little-endian; 0 for never |
 | 4 | random, others for every write |
 | 8 | the nonce of the namespace |
@@ -30,6 +30,7 @@ import pickle
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs._core import _compress, _decompress
 from flexcache_rs.remote.errors import RemoteValueError
 
 if TYPE_CHECKING:
@@ -49,9 +50,18 @@ MOST_HEAD = 1024
 DEADLINE_AT = 2
 """Where in a value its deadline is."""
 
+_LEAST_COMPRESSED = 256
+"""Bytes of a body below which compression gains less than it costs."""
+
 _MAGIC = 0xFC
 _HAS_TAGS = 16
+_COMPRESSED = {32: "zstd", 64: "lz4"}
+_MARKS = {name: mark for mark, name in _COMPRESSED.items()}
+_MARKS_OF_ALL = _HAS_TAGS | 32 | 64
 _SERIALIZED, _BYTES, _TEXT, _INT, _FLOAT, _NONE = range(6)
+
+_MOST_TAG_BYTES = 65_535
+"""What the lengths in a header can say."""
 
 _MOST_DIGITS = 4000
 """Longer ints, which Python refuses to read from text, are left to the serializer."""
@@ -105,6 +115,7 @@ class Head(NamedTuple):
     """Names and nonces."""
     size: int
     """Where the body begins."""
+    compression: str | None
 
 
 def unreadable(key: Any, why: str) -> RemoteValueError:
@@ -128,7 +139,7 @@ def read_head(key: Any, raw: bytes) -> Head:
     if len(raw) < HEAD_BYTES:
         raise unreadable(key, f"it has {len(raw)} bytes, fewer than a header")
     magic, kind, deadline, _, epoch = _HEAD.unpack_from(raw)
-    if magic != _MAGIC or kind & ~_HAS_TAGS > _NONE or deadline < 0:
+    if magic != _MAGIC or kind & ~_MARKS_OF_ALL > _NONE or kind & 96 == 96 or deadline < 0:
         raise unreadable(key, f"it begins with {bytes(raw[:4])!r}, as no header does")
     tags: list[tuple[str, bytes]] = []
     at = HEAD_BYTES
@@ -143,15 +154,18 @@ def read_head(key: Any, raw: bytes) -> Head:
             at += 2 + length + NONCE_BYTES
             if at > end or len(nonce) < NONCE_BYTES:
                 raise unreadable(key, "its tags are truncated")
-            tags.append((name.decode("utf-8", "replace"), bytes(nonce)))
-    return Head(kind & ~_HAS_TAGS, deadline, epoch, tuple(tags), at)
+            try:
+                tags.append((name.decode("utf-8", "surrogatepass"), bytes(nonce)))
+            except UnicodeDecodeError:
+                raise unreadable(key, "the name of a tag is not UTF-8") from None
+    return Head(kind & ~_MARKS_OF_ALL, deadline, epoch, tuple(tags), at, _COMPRESSED.get(kind & ~_HAS_TAGS & ~7))
 
 
 class Values:
     """Makes bytes of values, and values of bytes."""
 
-    def __init__(self, serializer: Serializer) -> None:
-        self.serializer = serializer
+    def __init__(self, serializer: Serializer, compression: str | None = None) -> None:
+        self.serializer, self._compression = serializer, compression
         name = getattr(serializer, "name", None) or type(serializer).__qualname__
         self.format = f"flexcache 1 {name}".encode()
         """What the server says of a namespace whose values are written like this."""
@@ -159,14 +173,24 @@ class Values:
     def write(self, value: Any, deadline: int, epoch: bytes, tags: tuple[tuple[str, bytes], ...]) -> bytes:
         """The bytes of a value. What the serializer raises is raised."""
         kind, body = self._body(value)
+        if self._compression is not None and kind <= _TEXT and len(body) >= _LEAST_COMPRESSED:
+            smaller = _compress(body, self._compression)
+            if smaller is not None:
+                kind, body = kind | _MARKS[self._compression], smaller
         section = b""
         if tags:
             kind |= _HAS_TAGS
             parts: list[bytes] = []
             for name, nonce in tags:
                 text = name.encode("utf-8", "surrogatepass")
+                if len(text) > _MOST_TAG_BYTES:
+                    message = f"a tag must not have more than {_MOST_TAG_BYTES} bytes of UTF-8, unlike {name[:40]!r}..."
+                    raise ValueError(message)
                 parts += (_LENGTH.pack(len(text)), text, nonce)
             section = b"".join(parts)
+            if len(section) > _MOST_TAG_BYTES:
+                message = f"tags must not take more than {_MOST_TAG_BYTES} bytes together, not {len(section)}"
+                raise ValueError(message)
             section = _LENGTH.pack(len(section)) + section
         return _HEAD.pack(_MAGIC, kind, deadline, os.urandom(4), epoch) + section + body
 
@@ -195,6 +219,8 @@ class Values:
         """
         body = raw[head.size :]
         try:
+            if head.compression is not None:
+                body = _decompress(body, head.compression)
             if head.kind == _SERIALIZED:
                 return self.serializer.loads(body)
             if head.kind == _BYTES:

@@ -31,7 +31,7 @@ mod write;
 pub(crate) use audit_hook::{SqliteFinder, guard_sqlite3};
 pub(crate) use cache::DiskCache;
 pub(crate) use codec::Disk;
-pub(crate) use decompression::disk_decompress_lz4;
+pub(crate) use decompression::{_compress, _decompress, disk_decompress_lz4};
 pub(crate) use errors::Timeout;
 pub(crate) use fork::{disk_after_fork_in_child, disk_after_fork_in_parent, disk_before_fork};
 pub(crate) use hold::DiskHold;

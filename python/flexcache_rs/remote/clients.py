@@ -1,0 +1,48 @@
+"""Which client and which listener serve what the user gave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.given import Given
+
+if TYPE_CHECKING:
+    from flexcache_rs.remote.listener import Terms
+    from flexcache_rs.remote.listeners import Listening
+
+
+def client_of(given: Any, timeout: float, name: str) -> Client:
+    """The client for what the user gave.
+
+    Args:
+        given: A URL, or a client of redis-py or valkey-py: of one server, Sentinel's or a cluster's.
+        timeout: How many seconds a command or a connection attempt may take.
+        name: What the connections are called in `CLIENT LIST`.
+
+    Raises:
+        TypeError, ValueError: It is none that can be used.
+    """
+    read = Given(given)
+    if read.manager is not None:
+        from flexcache_rs.remote.cluster import ClusterClient
+
+        return ClusterClient(read, timeout, name)
+    if read.sentinel is not None:
+        from flexcache_rs.remote.sentinel import SentinelClient
+
+        return SentinelClient(read, timeout, name)
+    return Client(read, timeout, name)
+
+
+def listener_of(client: Client, terms: Terms) -> Listening:
+    """What listens to the servers of a client."""
+    from flexcache_rs.remote.cluster import ClusterClient
+
+    if isinstance(client, ClusterClient):
+        from flexcache_rs.remote.listeners import ClusterListener
+
+        return ClusterListener(client, terms)
+    from flexcache_rs.remote.listener import Listener
+
+    return Listener(client, terms)

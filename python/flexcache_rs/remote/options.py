@@ -1,0 +1,83 @@
+"""Arguments of a `RemoteCache`, looked at before anything is sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._seconds import seconds_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MOST_IN_MEMORY = 100_000
+"""Entries in memory where nothing else is said."""
+
+L1_TTL = 60.0
+"""Seconds for which memory keeps a copy where nothing else is said."""
+
+_ON_ERROR = ("raise", "miss", "stale")
+
+_NOT_OF_NEAR = frozenset(("store", "coherence", "negative_ttl", "default_ttl", "lease", "lease_wait", "name"))
+"""Options of a FlexCache that a RemoteCache sets itself."""
+
+
+def positive(argument: str, value: Any, *, zero: bool = False) -> float:
+    """Seconds.
+
+    Raises:
+        TypeError: They are none.
+        ValueError: They are out of range.
+    """
+    seconds = seconds_in(argument, value)
+    if not (seconds >= 0 if zero else seconds > 0) or seconds > 1e9:
+        message = (
+            f"{argument} must be {'not negative' if zero else 'positive'} and at most 10**9 seconds, not {value!r}"
+        )
+        raise ValueError(message)
+    return seconds
+
+
+def check_on_error(on_error: Any) -> None:
+    """Raises for what is no value of `on_error`."""
+    if on_error not in _ON_ERROR:
+        message = f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {on_error!r}"
+        raise ValueError(message)
+
+
+def near_options(near: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of the cache in memory.
+
+    Raises:
+        ValueError: One of them is not its user's to set.
+    """
+    options = dict(near or {"max_items": 1})
+    if wrong := sorted(_NOT_OF_NEAR & options.keys()):
+        message = f"near must not have {wrong[0]!r}, which is an argument of RemoteCache or has no meaning here"
+        raise ValueError(message)
+    return options
+
+
+def check_compression(compression: Any) -> str | None:
+    """The argument `compression`, which is that of `disk.Cache`. Raises for what is none."""
+    if compression is not None:
+        from flexcache_rs.disk.checks import check_compression as check
+
+        check(compression)
+    checked: str | None = compression
+    return checked
+
+
+def jitter(value: Any) -> float:
+    """The argument `ttl_jitter`.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not from 0 to 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        message = f"ttl_jitter must be a number from 0 to 1, not {value!r}"
+        raise TypeError(message)
+    if not 0 <= value <= 1:
+        message = f"ttl_jitter must be from 0 to 1, not {value!r}"
+        raise ValueError(message)
+    return float(value)

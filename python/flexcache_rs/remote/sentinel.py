@@ -1,0 +1,116 @@
+"""Commands to the primary that Sentinel names, which may be another one at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.errors import RemoteConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from flexcache_rs.remote.given import Given
+
+
+class SentinelClient(Client):
+    """Commands to the primary of a service.
+
+    After a failover the old primary may answer for a while as if nothing had happened. So a thread asks Sentinel as
+    often as the connection that listens asks the server, and ends the connections to the old one.
+    """
+
+    def __init__(self, given: Given, timeout: float, name: str) -> None:
+        super().__init__(given, timeout, name)
+        self._address: tuple[str, int] | None = None
+        module = given.module
+        self._sentinel: Any = module.sentinel.Sentinel([], min_other_sentinels=given.sentinel.min_other_sentinels)
+        self._sentinel._force_master_ip = getattr(given.sentinel, "_force_master_ip", None)
+        client = module.Redis if given.package == "redis" else module.Valkey
+        for each in given.sentinel.sentinels:
+            pool = each.connection_pool
+            class_, arguments = given.synchronous(pool.connection_class, pool.connection_kwargs)
+            connections = module.ConnectionPool(
+                connection_class=class_, decode_responses=True, **arguments, **given.timed(timeout)
+            )
+            self._sentinel.sentinels.append(client(connection_pool=connections))
+
+    def _ask(self) -> tuple[str, int]:
+        """The address of the primary."""
+        try:
+            host, port = self._sentinel.discover_master(self._given.service)
+        except Exception as error:
+            translated = self.translated(error)
+            if translated is error:
+                raise
+            message = f"Sentinel names no primary of {self._given.service!r}: {error}"
+            raise RemoteConnectionError(message) from error
+        return host, int(port)
+
+    def _move(self, address: tuple[str, int] | None) -> None:
+        """Use another address from now on. Nothing that is read of the old one counts."""
+        if address == self._address:
+            return
+        old = self._pool
+        if address is not None:
+            self._arguments |= {"host": address[0], "port": address[1]}
+            self._pool = self._make_pool()
+        self._address = address
+        # Those in use as well: calls to the old primary fail instead of succeeding there.
+        old.disconnect()
+
+    def _get(self) -> tuple[Any, Any]:
+        if self._address is None:
+            self._move(self._ask())
+        try:
+            return super()._get()
+        except Exception:
+            # The next call asks Sentinel.
+            self._address = None
+            raise
+
+    def translated(self, error: Exception) -> Exception:
+        """The error of the package as one of ours. That a server is no primary any more is a lost connection."""
+        if isinstance(error, self.exceptions.ReadOnlyError):
+            self._address = None
+            return RemoteConnectionError(f"the server is no primary any more: {error}")
+        if isinstance(error, self.exceptions.ConnectionError):
+            self._address = None
+        return super().translated(error)
+
+    def connect(self, timeout: float) -> Any:
+        """A connection of its own to the primary, as Sentinel says now."""
+        self._move(self._ask())
+        return super().connect(timeout)
+
+    @contextlib.contextmanager
+    def watched(self, connection: Any, period: float) -> Generator[None]:
+        """While a connection listens: ends it when Sentinel names another primary."""
+        ended = threading.Event()
+        address = self._address
+
+        def watch() -> None:
+            while not ended.wait(period):
+                # While no Sentinel answers, nothing is known that speaks against this server.
+                with contextlib.suppress(RemoteConnectionError):
+                    named = self._ask()
+                    if named != address and not ended.is_set():
+                        self._move(named)
+                        with contextlib.suppress(OSError):
+                            connection._sock.shutdown(2)
+                        return
+
+        thread = threading.Thread(target=watch, name="flexcache-sentinel", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def close(self) -> None:
+        """Close all connections."""
+        super().close()
+        for client in self._sentinel.sentinels:
+            client.connection_pool.disconnect()

@@ -1,0 +1,165 @@
+"""A cluster, and a server with a replica and a Sentinel, of the tests' own: processes on private ports."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from own_server import Server
+from waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now."""
+    with contextlib.ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in free]
+
+
+def _answers(client: Any) -> bool:
+    import redis
+
+    with contextlib.suppress(redis.exceptions.RedisError):
+        return bool(client.ping())
+    return False
+
+
+class PortServer(Server):
+    """A server on a port, which serves a unix socket too."""
+
+    def __init__(self, directory: Path, port: int, *options: str, engine: str) -> None:
+        directory.mkdir(exist_ok=True)
+        super().__init__(directory, "--port", str(port), "--bind", "127.0.0.1", *options, engine=engine)
+        self.port = port
+        self.address = ("127.0.0.1", port)
+
+
+class OwnCluster:
+    """Three primaries, the first of which has a replica."""
+
+    def __init__(self, directory: Path, engine: str) -> None:
+        ports = free_ports(8)
+        self.servers = [
+            PortServer(
+                *(directory / str(port), port, "--cluster-enabled", "yes", "--cluster-port", str(bus)),
+                *("--cluster-node-timeout", "700", "--cluster-allow-replica-migration", "no"),
+                *("--repl-diskless-sync-delay", "0"),
+                engine=engine,
+            )
+            for port, bus in zip(ports[:4], ports[4:], strict=True)
+        ]
+        self.buses = ports[4:]
+
+    def __enter__(self) -> Self:
+        for server in self.servers:
+            server.start()
+        try:
+            self._join()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _join(self) -> None:
+        first, *_, replica = clients = [server.client() for server in self.servers]
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for number, client in enumerate(clients[:3]):
+            ends = (16384 * number // 3, 16384 * (number + 1) // 3 - 1)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", *ends)
+        for server, bus in zip(self.servers[1:], self.buses[1:], strict=True):
+            first.execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
+        until(lambda: all(self.info(client)["cluster_known_nodes"] == "4" for client in clients))
+        replica.execute_command("CLUSTER", "REPLICATE", self.id(0))
+        until(lambda: all(self.info(client)["cluster_state"] == "ok" for client in clients))
+        until(lambda: replica.info("replication").get("master_link_status") == "up")
+        for client in clients:
+            client.close()
+
+    def info(self, client: Any) -> dict[str, str]:
+        """What a server says of the cluster."""
+        answer = client.execute_command("CLUSTER", "INFO")
+        if isinstance(answer, dict):
+            return {key: str(value) for key, value in answer.items()}
+        return dict(line.split(":", 1) for line in answer.decode().split())
+
+    def id(self, number: int) -> str:
+        """What the cluster calls a server."""
+        with contextlib.closing(self.servers[number].client()) as client:
+            found = client.execute_command("CLUSTER", "MYID")
+        return str(found.decode() if isinstance(found, bytes) else found)
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            if server.process is not None:
+                server.go_on()
+                server.kill()
+
+
+class OwnSentinel:
+    """A server, a replica, and a Sentinel that watches them."""
+
+    def __init__(self, directory: Path, engine: str) -> None:
+        ports = free_ports(3)
+        self.port = ports[2]
+        self.primary = PortServer(directory / "primary", ports[0], engine=engine)
+        self.replica = PortServer(
+            directory / "replica", ports[1], "--replicaof", f"127.0.0.1 {ports[0]}", engine=engine
+        )
+        self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        from own_server import ENGINES
+
+        with contextlib.closing(self.primary.client()) as client:
+            self.primary.start()
+            client.config_set("repl-diskless-sync-delay", 0)
+        self.replica.start()
+        configuration = self.directory / "sentinel.conf"
+        configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {self.primary.port} 1\n"
+            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
+        )
+        program = ENGINES[self.primary.engine]
+        assert program is not None
+        with (self.directory / "sentinel.log").open("wb") as log:
+            command = [program, str(configuration), "--sentinel"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        import redis
+
+        with contextlib.closing(redis.Redis(port=self.port)) as client:
+            until(lambda: _answers(client))
+            until(lambda: client.sentinel_master("main")["num-slaves"] == 1)
+        with contextlib.closing(self.replica.client()) as client:
+            until(lambda: client.info("replication")["master_link_status"] == "up")
+        return self
+
+    def fail_over(self) -> None:
+        """Have the replica become the primary. The old primary runs on."""
+        import redis
+
+        with contextlib.closing(redis.Redis(port=self.port)) as client:
+
+            def is_begun() -> bool:
+                with contextlib.suppress(redis.exceptions.ResponseError):
+                    return bool(client.execute_command("SENTINEL", "FAILOVER", "main"))
+                return False
+
+            until(is_begun)
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        for server in (self.primary, self.replica):
+            if server.process is not None:
+                server.go_on()
+                server.kill()

@@ -1,0 +1,239 @@
+"""A cluster of three primaries: each has a listener, and copies are served while all of them are heard."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+import redis.asyncio.cluster
+import valkey
+import valkey.asyncio.cluster
+from own_cluster import OwnCluster
+from scale import SCALE, scaled
+from waiting import until
+
+from flexcache_rs.remote import RemoteCache, RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Make = "Callable[..., Any]"
+
+STALENESS = 0.5
+"""Seconds."""
+
+CLIENTS: dict[str, Callable[[int], Any]] = {
+    "redis": lambda port: redis.cluster.RedisCluster(host="127.0.0.1", port=port),
+    "redis-asyncio": lambda port: redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=port),
+    "redis-url": lambda port: redis.cluster.RedisCluster.from_url(f"redis://127.0.0.1:{port}", protocol=3),
+    "valkey": lambda port: valkey.cluster.ValkeyCluster(host="127.0.0.1", port=port),
+    "valkey-asyncio": lambda port: valkey.asyncio.cluster.ValkeyCluster(host="127.0.0.1", port=port),
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
+    with OwnCluster(tmp_path_factory.mktemp(engine), engine) as started:
+        yield started
+
+
+@pytest.fixture
+def make(cluster: OwnCluster) -> Iterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def make(client: str = "redis", **options: Any) -> Any:
+        live = next(server for server in cluster.servers if server.process and server.process.poll() is None)
+        given: Any = CLIENTS[client](live.port)
+        made.append(RemoteCache(given, "test", **{"timeout": 2.0, "max_staleness": STALENESS, **options}))
+        until(lambda: made[-1].stats().is_live)
+        return made[-1]
+
+    yield make
+    for cache in made:
+        cache.close()
+
+
+def in_memory(cache: Any, key: Any) -> bool:
+    """Whether memory serves a key."""
+    return cache._near._get_from_memory(key, None) is not None
+
+
+def primary_of(cluster: OwnCluster, cache: Any, key: Any) -> Any:
+    """The server that has a key."""
+    port = cache._client._owners[cache._client._slot_of(cache._store.keys.value(key))][1]
+    return next(server for server in cluster.servers if server.port == port)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_clients_of_a_cluster(make: Make, client: str) -> None:
+    """All calls work whichever servers have the keys, and what others write is seen."""
+    cache, other = make(client), make()
+    cache.purge()
+    keys = [f"key {number}" for number in range(30)]
+    cache.set_many(dict.fromkeys(keys, 1), tags=("tag",))
+    until(lambda: all(cache.get(key) == 1 and in_memory(cache, key) for key in keys))
+    for key in keys:
+        other[key] = 2
+    until(lambda: all(cache.get(key) == 2 for key in keys))
+    assert cache.get_many(keys) == dict.fromkeys(keys, 2)
+    assert sorted(cache.scan("key ")) == sorted(keys)
+    assert cache.incr("n", 5) == cache.incr("m", 5) == 5
+    assert cache.add("a", 1, tags=("tag",))
+    assert not other.add("a", 2)
+    assert cache.touch("a", 100)
+    assert 0 < cache.ttl("a") <= 100
+    assert cache.compare_and_set("a", 1, 3)
+    assert (cache.pop("a"), other.get("a")) == (3, None)
+    assert cache.get_or_set("computed", lambda: 7, tags=("tag",)) == other.get_or_set("computed", lambda: 8) == 7
+    with cache.lock("lock") as lock:
+        assert lock.fence is not None
+        assert not other.lock("lock", timeout=0).acquire()
+    assert cache.limiter("limit", 1, per=60).hit().allowed
+    assert not other.limiter("limit", 1, per=60).hit().allowed
+    assert cache.delete_many(keys[:15]) == 15
+    other.evict_tag("tag")
+    until(lambda: cache.get("computed") is None)
+    other.clear()
+    until(lambda: cache.get_many(keys) == {})
+    assert other.purge() > 0
+    assert list(cache.scan()) == []
+
+
+def test_clients_that_are_refused(cluster: OwnCluster) -> None:
+    port = cluster.servers[0].port
+    strategy = redis.cluster.LoadBalancingStrategy.RANDOM
+    for client in (
+        redis.cluster.RedisCluster(host="127.0.0.1", port=port, load_balancing_strategy=strategy),
+        valkey.cluster.ValkeyCluster(host="127.0.0.1", port=port, read_from_replicas=True),
+    ):
+        with pytest.raises(ValueError, match="replicas"):
+            RemoteCache(client, "test")
+    with pytest.raises(RemoteError, match="is of a cluster"):
+        RemoteCache(redis.Redis(port=port), "test", on_error="miss", timeout=2.0)
+
+
+def test_a_listener_that_is_killed(make: Make, cluster: OwnCluster) -> None:
+    """No copy is served, whichever server has it, until that one is heard again."""
+    cache, other = make(max_staleness=30), make()
+    keys = [f"killed {number}" for number in range(30)]
+    cache.set_many(dict.fromkeys(keys, 1))
+    for number in range(3):
+        until(lambda: all(cache.get(key) == 1 and in_memory(cache, key) for key in keys))
+        reconnects = cache.stats().reconnects
+        with contextlib.closing(cluster.servers[number].client()) as raw:
+            raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            raw.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        until(lambda: cache.stats().reconnects > reconnects)
+        until(lambda: cache.stats().is_live)
+        other[keys[number]] = 2
+        until(lambda: cache.get(keys[number]) == 2)
+        other[keys[number]] = 1
+
+
+def test_no_copies_differ(make: Make, cluster: OwnCluster) -> None:
+    """Several writers and readers, whose connections are killed, agree in the end."""
+    caches = [make() for _ in range(3)]
+    keys = range(50)
+
+    def work(number: int, cache: Any) -> None:
+        for count in range(scaled(5_000)):
+            key = (count * (2 * number + 1)) % 50
+            with contextlib.suppress(RemoteError):
+                if count % 10 == number:
+                    cache[key] = (number, count)
+                else:
+                    cache.get(key)
+
+    threads = [threading.Thread(target=work, args=each) for each in enumerate(caches)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for server in cluster.servers[:3]:
+            with contextlib.closing(server.client()) as raw:
+                raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        threads[0].join(0.3)
+    for thread in threads:
+        thread.join()
+    until(lambda: all(cache.stats().is_live and not cache.stats().is_breaker_open for cache in caches))
+    until(lambda: all(cache.get(key) == cache.fresh(key) for cache in caches for key in keys))
+
+
+def test_slots_that_move(make: Make, cluster: OwnCluster) -> None:
+    """While a slot moves, and after, what is written is seen, and nothing goes back."""
+    cache, other = make(), make()
+    other["moving"] = 0
+    until(lambda: cache.get("moving") == 0 and in_memory(cache, "moving"))
+    slot = cache._client._slot_of(cache._store.keys.value("moving"))
+    source = primary_of(cluster, cache, "moving")
+    target = next(server for server in cluster.servers[:3] if server is not source)
+    number = {server.port: cluster.id(place) for place, server in enumerate(cluster.servers)}
+    with contextlib.ExitStack() as stack:
+        raw = {s.port: stack.enter_context(contextlib.closing(s.client())) for s in cluster.servers}
+
+        def written_and_seen(value: int) -> None:
+            other["moving"] = value
+            until(lambda: cache.get("moving") == value)
+            until(lambda: cache.get("moving") == value and in_memory(cache, "moving"))
+
+        def set_slot(server: Any, how: str, port: int) -> None:
+            raw[server.port].execute_command("CLUSTER", "SETSLOT", slot, how, number[port])
+
+        for before, after in ((source, target), (target, source)):
+            set_slot(after, "IMPORTING", before.port)
+            set_slot(before, "MIGRATING", after.port)
+            written_and_seen(1)
+            place = cache._store.keys.value("moving")
+            raw[before.port].execute_command("MIGRATE", "127.0.0.1", after.port, place, 0, 5000)
+            # Both servers send the other's commands on.
+            written_and_seen(2)
+            assert cache.incr("moving") == 3
+            assert cache.delete("moving")
+            written_and_seen(4)
+            for server in (after, before, *cluster.servers[:3]):
+                set_slot(server, "NODE", after.port)
+            written_and_seen(5)
+            until(lambda: primary_of(cluster, cache, "moving") is after)
+            written_and_seen(6)
+
+
+def test_a_child_listens_on_its_own(make: Make) -> None:
+    parent = make()
+    parent["child"] = 1
+    until(lambda: parent.get("child") == 1 and in_memory(parent, "child"))
+    child = os.fork()
+    if child == 0:
+        try:
+            told = not in_memory(parent, "child") and parent["child"] == 1
+            until(lambda: parent.stats().is_live)
+            parent["child"] = 2
+            os._exit(0 if told and parent["child"] == 2 else 2)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    until(lambda: parent["child"] == 2)
+
+
+def test_a_primary_that_dies_is_replaced(make: Make, cluster: OwnCluster) -> None:
+    """No copy is served until its replica has taken over; then what is written there is seen."""
+    cache, other = make(on_error="miss", timeout=0.3), make(on_error="miss", timeout=0.3)
+    first, replica = cluster.servers[0], cluster.servers[3]
+    key = next(f"dies {n}" for n in range(100) if primary_of(cluster, cache, f"dies {n}") is first)
+    other[key] = 1
+    until(lambda: cache.get(key) == 1 and in_memory(cache, key))
+    with contextlib.closing(first.client()) as raw:
+        raw.execute_command("WAIT", 1, 5000)
+    first.kill()
+    until(lambda: not in_memory(cache, key))
+    until(lambda: cache.stats().is_live and primary_of(cluster, cache, key) is replica)
+    began = time.monotonic()
+    for value in range(2, 5):
+        until(lambda: (other.put(key, value), other.fresh(key) == value)[1])
+        until(lambda: cache.get(key) == value)
+    assert time.monotonic() - began < 30
+    until(lambda: cache.get(key) == 4 and in_memory(cache, key))
+    assert SCALE > 0

@@ -1,0 +1,85 @@
+"""A server that Sentinel names, and what happens when it names another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import valkey
+import valkey.asyncio.sentinel
+from own_cluster import OwnSentinel
+from waiting import until
+
+from flexcache_rs.remote import RemoteCache, RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+STALENESS = 0.5
+"""Seconds."""
+
+CLIENTS: dict[str, Callable[[int], Any]] = {
+    "redis": lambda port: redis.Sentinel([("127.0.0.1", port)]).master_for("main"),
+    "redis-asyncio": lambda port: redis.asyncio.sentinel.Sentinel([("127.0.0.1", port)]).master_for("main"),
+    "valkey": lambda port: valkey.Sentinel([("127.0.0.1", port)]).master_for("main"),
+    "valkey-asyncio": lambda port: valkey.asyncio.sentinel.Sentinel([("127.0.0.1", port)]).master_for("main"),
+}
+
+
+@pytest.fixture(scope="module")
+def sentinel(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnSentinel]:
+    with OwnSentinel(tmp_path_factory.mktemp(engine), engine) as started:
+        yield started
+
+
+@pytest.fixture
+def make(sentinel: OwnSentinel) -> Iterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def make(client: str = "redis", **options: Any) -> Any:
+        given = CLIENTS[client](sentinel.port)
+        made.append(RemoteCache(given, "test", **{"timeout": 2.0, "max_staleness": STALENESS, **options}))
+        return made[-1]
+
+    yield make
+    for cache in made:
+        cache.close()
+
+
+def in_memory(cache: Any, key: Any) -> bool:
+    """Whether memory serves a key."""
+    return cache._near._get_from_memory(key, None) is not None
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_clients_of_sentinel(make: Any, client: str) -> None:
+    cache, other = make(client), make()
+    cache["key"] = 1
+    until(lambda: cache.get("key") == 1 and in_memory(cache, "key"))
+    other["key"] = 2
+    until(lambda: cache["key"] == 2)
+
+
+def test_a_service_that_sentinel_does_not_know(sentinel: OwnSentinel) -> None:
+    client = redis.Sentinel([("127.0.0.1", sentinel.port)]).master_for("other")
+    with pytest.raises(RemoteError, match="Sentinel names no primary of 'other'"):
+        RemoteCache(client, "test", timeout=2.0)
+
+
+def test_a_failover_while_the_old_primary_runs_on(make: Any, sentinel: OwnSentinel, tmp_path: Path) -> None:
+    """Copies end and reads go to the new primary, though the old one answers as before."""
+    cache, other = make(on_error="miss"), make(on_error="miss")
+    other["key"] = 1
+    until(lambda: cache.get("key") == 1 and in_memory(cache, "key"))
+    flushes = cache.stats().flushes
+    sentinel.fail_over()
+    until(lambda: cache.stats().flushes > flushes and other._client._address[1] == sentinel.replica.port)
+    until(lambda: cache._client._address == sentinel.replica.address and cache.stats().is_live)
+    for value in range(2, 20):
+        until(lambda: (other.put("key", value), other.fresh("key") == value)[1])
+        until(lambda: cache.get("key") == value)
+    until(lambda: cache.get("key") == 19 and in_memory(cache, "key"))

@@ -1,0 +1,83 @@
+"""Namespaces of a server as stores: a server for this process and those that it starts, and what was heard of it."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Processes of the tests are scripts of this folder, and do not have the one above in their path.
+sys.path.append(str(Path(__file__).parents[1]))
+
+from own_server import LEFT_OUT as LEFT_OUT
+from own_server import Server
+from waiting import until
+
+if TYPE_CHECKING:
+    from flexcache_rs.remote import RemoteCache
+
+_ADDRESS = "FLEXCACHE_TESTS_OF_STORES_SERVER"
+"""The environment variable from which processes that are started know the server."""
+
+_OPEN: weakref.WeakSet[RemoteCache] = weakref.WeakSet()
+
+
+def _address() -> str:
+    """The socket of the server, which the first call starts."""
+    if _ADDRESS not in os.environ:
+        server = Server(Path(tempfile.mkdtemp(prefix="flexcache-")))
+        server.start()
+        process = os.getpid()
+
+        def stop() -> None:
+            if os.getpid() == process:
+                server.kill()
+                shutil.rmtree(server.directory, ignore_errors=True)
+
+        atexit.register(stop)
+        os.environ[_ADDRESS] = server.path
+    return os.environ[_ADDRESS]
+
+
+def make(path: Path, timeout: float = 10.0) -> Any:
+    """A cache whose namespace belongs to a directory."""
+    import redis
+
+    from flexcache_rs.remote import RemoteCache
+
+    namespace = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    cache = RemoteCache(redis.Redis(unix_socket_path=_address()), namespace, timeout=timeout, max_staleness=30)
+    _OPEN.add(cache)
+    until(lambda: cache.stats().is_live)
+    return cache
+
+
+def disconnect(cache: RemoteCache) -> None:
+    """Have a cache make connections anew, and wait until it listens again."""
+    connects = cache._listener.connects
+    cache._client.close()
+    cache._listener._socket.shutdown(2)
+    until(lambda: cache._listener.connects > connects and cache.stats().is_live)
+
+
+def hear() -> None:
+    """Wait until all caches of this process have heard of everything that was written before."""
+    for cache in list(_OPEN):
+        store: Any = cache._store
+        if store.life.is_closed:
+            continue
+        place = store.keys.limiter("heard")
+        stamp = store.tracker.stamp(place)
+        store.client.execute("SET", place, "")
+        until(functools.partial(_is_heard, store.tracker, stamp))
+
+
+def _is_heard(tracker: Any, stamp: int) -> bool:
+    return not tracker.is_unchanged(stamp)
