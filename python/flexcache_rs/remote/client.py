@@ -16,6 +16,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.resp import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,6 +140,9 @@ class Client:
             arguments.pop("redis_connect_func", None)
             arguments.pop("valkey_connect_func", None)
         accepted = _accepted(class_)
+        # Said to the server by each new connection, for which the package looks into its own metadata.
+        unsaid = ("driver_info",) if "driver_info" in accepted else ("lib_name", "lib_version")
+        arguments = {**dict.fromkeys(unsaid), **arguments}
         arguments = {name: value for name, value in arguments.items() if name in accepted}
         retry = importlib.import_module(f"{package}.retry").Retry(
             importlib.import_module(f"{package}.backoff").NoBackoff(), 0
@@ -220,22 +224,33 @@ class Client:
         """
         if not commands:
             return []
-        replies: list[Any] = []
         try:
             connection = self._get()
+        except Exception as error:
+            raise self.translated(error) from error
+        try:
+            return self.exchange(connection, commands)
+        finally:
+            self._pool.release(connection)
+
+    def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
+        replies: list[Any] = []
+        try:
             try:
-                connection.send_packed_command(connection.pack_commands(commands))
+                # Not packed by hiredis, which crashes where a handler of a signal raises meanwhile.
+                connection.send_packed_command([b"".join(command(*parts) for parts in commands)])
                 for _ in commands:
                     try:
                         replies.append(connection.read_response())
                     except self.exceptions.ResponseError as error:  # noqa: PERF203  # The others are answered too.
-                        replies.append(self.translated(error))
+                        refused = self.translated(error)
+                        refused.__cause__ = error
+                        replies.append(refused)
             except BaseException:
                 # Replies that were not read must not be taken for those to other commands.
                 connection.disconnect()
                 raise
-            finally:
-                self._pool.release(connection)
         except Exception as error:
             raise self.translated(error) from error
         return replies

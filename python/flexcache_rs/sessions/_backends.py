@@ -8,6 +8,7 @@ import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from flexcache_rs._core import MemoryKeys, SessionCodec
 from flexcache_rs.sessions._arguments import MISSING, Url, check_options, int_option, one_of, parse_url, seconds
@@ -154,10 +155,26 @@ def _disk(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
     return DiskBackend(place / "sessions.db" if url.scheme == "disk" else place, terms)
 
 
+_REDIS_OPTIONS = (
+    *("db", "username", "password"),
+    *("ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"),
+)
+
+
+def _redis(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
+    check_options(options, _REDIS_OPTIONS, url.scheme)
+    from flexcache_rs.sessions._redis_backend import RedisBackend
+
+    text = url.text.replace("valkey+unix:", "unix:", 1)
+    # What is in a URL need not have been written as in one.
+    return RedisBackend(f"{text}?{urlencode(options)}" if options else text, terms)
+
+
 _BACKENDS: dict[str, Callable[[Url, dict[str, Any], Terms], Backend]] = {
     "memory": _memory,
     "disk": _disk,
     "sqlite": _disk,
+    **dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "unix", "valkey+unix"), _redis),
 }
 
 
