@@ -177,6 +177,9 @@ _BACKENDS: dict[str, Callable[[Url, dict[str, Any], Terms], Backend]] = {
     **dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "unix", "valkey+unix"), _redis),
 }
 
+SCHEMES = tuple(_BACKENDS)
+"""The schemes of URLs that there are."""
+
 
 def open_backend(
     url: object, namespace: object, serializer: object, timeout: object, options: dict[str, Any]
