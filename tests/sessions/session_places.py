@@ -12,7 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from own_server import LEFT_OUT, Server
+from own_mariadb import LEFT_OUT as NO_MARIADB
+from own_mariadb import MariaDB
+from own_server import LEFT_OUT as NO_REDIS
+from own_server import Server
 
 from flexcache_rs import sessions, testing
 from flexcache_rs.sessions import sync
@@ -20,9 +23,9 @@ from flexcache_rs.sessions import sync
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_HAS_REDIS = not LEFT_OUT and find_spec("redis") is not None
+_HAS_REDIS = not NO_REDIS and find_spec("redis") is not None
 
-BACKENDS = ("memory", "disk", *(("redis",) if _HAS_REDIS else ()))
+BACKENDS = ("memory", "disk", *(("redis",) if _HAS_REDIS else ()), *(() if NO_MARIADB else ("mysql",)))
 SERVERS = tuple(name for name in BACKENDS if name not in ("memory", "disk"))
 """Those whose clock no test can set."""
 
@@ -48,19 +51,41 @@ end
 """
 
 
-@functools.cache
-def redis_server() -> Server:
-    """The server of this process of tests."""
-    folder = Path(tempfile.mkdtemp(prefix="flexcache-"))
-    server = Server(folder)
-    server.start()
+_TABLES = (
+    *("fx_key", "fx_list", "fx_job", "fx_map", "fx_set", "fx_sorted", "fx_stream", "fx_page", "fx_gate", "fx_lease"),
+    "fx_garbage",
+)
 
+
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="flexcache-"))
+
+
+def _ends_with_the_tests(server: Server | MariaDB) -> None:
     def end() -> None:
         server.go_on()
         server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(server.directory, ignore_errors=True)
 
     atexit.register(end)
+
+
+@functools.cache
+def redis_server() -> Server:
+    """The server of this process of tests."""
+    server = Server(_folder())
+    server.start()
+    _ends_with_the_tests(server)
+    return server
+
+
+@functools.cache
+def mariadb_server() -> MariaDB:
+    """The server of this process of tests."""
+    server = MariaDB(_folder())
+    server.install()
+    server.start()
+    _ends_with_the_tests(server)
     return server
 
 
@@ -70,10 +95,18 @@ def _redis(_: Path) -> str:
     return f"unix://{redis_server().path}"
 
 
+def _mysql(_: Path) -> str:
+    server = mariadb_server()
+    if server.execute("SHOW TABLES LIKE 'fx_garbage'")[0]:
+        server.execute(*(f"DELETE FROM {table}" for table in _TABLES))
+    return f"mysql://root@localhost/flexcache?unix_socket={server.path}"
+
+
 URLS: dict[str, Callable[[Path], str]] = {
     "memory": lambda _: f"memory://test-{next(_numbers)}",
     "disk": lambda folder: f"disk://{folder}",
     "redis": _redis,
+    "mysql": _mysql,
 }
 """By backend: makes a place without data, and returns its URL."""
 
@@ -84,6 +117,10 @@ def advance(seconds: float) -> None:
     if redis_server.cache_info().currsize:
         with contextlib.closing(redis_server().client()) as client:
             client.eval(_AGE_REDIS, 0, round(seconds * 1000))
+    if mariadb_server.cache_info().currsize:
+        micros = round(seconds * 1e6)
+        columns = {"fx_key": "expire", "fx_lease": "expire", "fx_job": "until", "fx_gate": "tat"}
+        mariadb_server().execute(*(f"UPDATE {table} SET {name} = {name} - {micros}" for table, name in columns.items()))
 
 
 class Place:

@@ -143,8 +143,6 @@ class Url(NamedTuple):
 
 
 _LATER = {
-    "mysql": "MySQL and MariaDB",
-    "mariadb": "MySQL and MariaDB",
     "postgres": "PostgreSQL",
     "postgresql": "PostgreSQL",
     "shm": "shared memory",

@@ -8,7 +8,7 @@ import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 
 from flexcache_rs._core import MemoryKeys, SessionCodec
 from flexcache_rs.sessions._arguments import MISSING, Url, check_options, int_option, one_of, parse_url, seconds
@@ -170,10 +170,37 @@ def _redis(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
     return RedisBackend(f"{text}?{urlencode(options)}" if options else text, terms)
 
 
+_TLS_OF_MYSQL = ("ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password", "ssl_verify_cert", "ssl_verify_identity")
+
+
+def _mysql(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
+    check_options(options, ("unix_socket", "max_connections", *_TLS_OF_MYSQL), url.scheme)
+    parts = urlsplit(url.text)
+    database = unquote(parts.path).strip("/")
+    if not database:
+        raise ValueError(f"url must name a database, as {url.scheme}://user:password@host/database")
+    arguments = {
+        "database": database,
+        "host": parts.hostname or "localhost",
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        **{name: value for name, value in options.items() if name != "max_connections"},
+    }
+    for name in ("ssl_verify_cert", "ssl_verify_identity"):
+        if name in options:
+            arguments[name] = one_of(name, str(options[name]).lower(), ("true", "false")) == "true"
+    connections = int_option("max_connections", options.get("max_connections", 8), 1)
+    from flexcache_rs.sessions._mysql_backend import MysqlBackend
+
+    return MysqlBackend(arguments, connections, terms)
+
+
 _BACKENDS: dict[str, Callable[[Url, dict[str, Any], Terms], Backend]] = {
     "memory": _memory,
     "disk": _disk,
     "sqlite": _disk,
+    **dict.fromkeys(("mysql", "mariadb"), _mysql),
     **dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "unix", "valkey+unix"), _redis),
 }
 
