@@ -296,7 +296,8 @@ def test_random_calls(backend: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=scaled(500, 10),
+            # A call of a server takes a hundred times as long.
+            max_examples=scaled(100 if backend in SERVERS else 500, 5),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
