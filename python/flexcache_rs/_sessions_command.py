@@ -33,7 +33,9 @@ def add_to(
     ]
     for name, run, what in described:
         action = actions.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".", allow_abbrev=False)
-        action.add_argument("url", metavar="URL", help="disk:///directory or sqlite:///file.db")
+        action.add_argument(
+            "url", metavar="URL", help="such as disk:///directory, redis://host or mysql://host/database"
+        )
         if name == "keys":
             action.add_argument("--match", metavar="PATTERN", help="only keys like this, with *, ? and [...]")
         elif name in ("get", "ttl"):
@@ -45,18 +47,23 @@ def add_to(
 def _with_session(options: argparse.Namespace) -> int:
     from flexcache_rs.sessions import SessionError
     from flexcache_rs.sessions._arguments import parse_url
+    from flexcache_rs.sessions._backends import SCHEMES
     from flexcache_rs.sessions.sync import connect
 
     try:
-        url = parse_url(options.url, ("disk", "sqlite"))
-        database = Path(url.place) / "sessions.db" if url.scheme == "disk" else Path(url.place)
-        if not database.is_file():
-            print(f"flexcache sessions: there is no database {database}", file=sys.stderr)
+        url = parse_url(options.url, SCHEMES)
+        if url.scheme == "memory":
+            print("flexcache sessions: no other process sees what memory:// keeps", file=sys.stderr)
             return 1
+        if url.scheme in ("disk", "sqlite"):
+            database = Path(url.place) / "sessions.db" if url.scheme == "disk" else Path(url.place)
+            if not database.is_file():
+                print(f"flexcache sessions: there is no database {database}", file=sys.stderr)
+                return 1
         with connect(options.url, namespace=options.namespace) as session:
             status: int = options.step(options, session)
             return status
-    except (SessionError, ValueError, NotImplementedError, OSError) as error:
+    except (SessionError, ValueError, NotImplementedError, ImportError, OSError) as error:
         print(f"flexcache sessions: {error}", file=sys.stderr)
         return 1
 

@@ -2,17 +2,125 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import itertools
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs import sessions
+from own_mariadb import LEFT_OUT as NO_MARIADB
+from own_mariadb import MariaDB
+from own_server import LEFT_OUT as NO_REDIS
+from own_server import Server
+
+from flexcache_rs import sessions, testing
 from flexcache_rs.sessions import sync
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-BACKENDS = ("memory", "disk")
+_HAS_REDIS = not NO_REDIS and find_spec("redis") is not None
+
+BACKENDS = ("memory", "disk", *(("redis",) if _HAS_REDIS else ()), *(() if NO_MARIADB else ("mysql",)))
+SERVERS = tuple(name for name in BACKENDS if name not in ("memory", "disk"))
+"""Those whose clock no test can set."""
+
 _numbers = itertools.count()
+
+_AGE_REDIS = """
+local millis = tonumber(ARGV[1])
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if string.find(key, '#gate:', 1, true) then
+    redis.call('SET', key, string.format('%.0f', redis.call('GET', key) - millis * 1000), 'KEEPTTL')
+  end
+  if redis.call('TYPE', key).ok == 'list' and redis.call('LINDEX', key, 0) == '\\255K3' then
+    local state = redis.call('LINDEX', key, 1)
+    if state ~= '' then
+      local jobs = cmsgpack.unpack(state)
+      for _, job in ipairs(jobs[2]) do job[2] = job[2] - millis * 1000 end
+      redis.call('LSET', key, 1, cmsgpack.pack(jobs))
+    end
+  end
+  local left = redis.call('PTTL', key)
+  if left >= 0 then redis.call('PEXPIRE', key, left - millis) end
+end
+"""
+
+
+_TABLES = (
+    *("fx_key", "fx_list", "fx_job", "fx_map", "fx_set", "fx_sorted", "fx_stream", "fx_page", "fx_gate", "fx_lease"),
+    "fx_garbage",
+)
+
+
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="flexcache-"))
+
+
+def _ends_with_the_tests(server: Server | MariaDB) -> None:
+    def end() -> None:
+        server.go_on()
+        server.kill()
+        shutil.rmtree(server.directory, ignore_errors=True)
+
+    atexit.register(end)
+
+
+@functools.cache
+def redis_server() -> Server:
+    """The server of this process of tests."""
+    server = Server(_folder())
+    server.start()
+    _ends_with_the_tests(server)
+    return server
+
+
+@functools.cache
+def mariadb_server() -> MariaDB:
+    """The server of this process of tests."""
+    server = MariaDB(_folder())
+    server.install()
+    server.start()
+    _ends_with_the_tests(server)
+    return server
+
+
+def _redis(_: Path) -> str:
+    with contextlib.closing(redis_server().client()) as client:
+        client.flushall()
+    return f"unix://{redis_server().path}"
+
+
+def _mysql(_: Path) -> str:
+    server = mariadb_server()
+    if server.execute("SHOW TABLES LIKE 'fx_garbage'")[0]:
+        server.execute(*(f"DELETE FROM {table}" for table in _TABLES))
+    return f"mysql://root@localhost/flexcache?unix_socket={server.path}"
+
+
+URLS: dict[str, Callable[[Path], str]] = {
+    "memory": lambda _: f"memory://test-{next(_numbers)}",
+    "disk": lambda folder: f"disk://{folder}",
+    "redis": _redis,
+    "mysql": _mysql,
+}
+"""By backend: makes a place without data, and returns its URL."""
+
+
+def advance(seconds: float) -> None:
+    """Let time pass: on the clocks of this process, and for servers by making all they have older."""
+    testing.advance(seconds)
+    if redis_server.cache_info().currsize:
+        with contextlib.closing(redis_server().client()) as client:
+            client.eval(_AGE_REDIS, 0, round(seconds * 1000))
+    if mariadb_server.cache_info().currsize:
+        micros = round(seconds * 1e6)
+        columns = {"fx_key": "expire", "fx_lease": "expire", "fx_job": "until", "fx_gate": "tat"}
+        mariadb_server().execute(*(f"UPDATE {table} SET {name} = {name} - {micros}" for table, name in columns.items()))
 
 
 class Place:
@@ -20,7 +128,7 @@ class Place:
 
     def __init__(self, backend: str, folder: Path) -> None:
         self.backend = backend
-        self.url = f"memory://test-{next(_numbers)}" if backend == "memory" else f"{backend}://{folder}"
+        self.url = URLS[backend](folder)
         self.open = [self.sync()]
 
     def sync(self, **options: Any) -> sync.Session:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+from session_places import SERVERS, URLS
+
 from flexcache_rs.__main__ import main
 from flexcache_rs.sessions.sync import connect
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,3 +44,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     status, _, said = run("keys", "dsk:///x")
     assert (status, "did you mean disk://?" in said) == (1, True)
     assert "keys" in run()[1]
+
+
+@pytest.mark.parametrize("backend", SERVERS)
+def test_the_command_for_servers(backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = URLS[backend](tmp_path)
+    with connect(url) as session:
+        session.set_many({"user:1": {"name": "Ann"}, "n": 3})
+    for arguments, expected in [
+        (["keys"], "n\nuser:1\n"),
+        (["get", "user:1"], "{'name': 'Ann'}\n"),
+        (["ttl", "n"], "never expires\n"),
+        (["purge"], "0 keys removed\n"),
+    ]:
+        assert main(["sessions", arguments[0], url, *arguments[1:]]) == 0
+        assert capsys.readouterr() == (expected, "")
+    assert main(["sessions", "get", url, "none"]) == 1

@@ -8,9 +8,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from session_places import advance
 
 from flexcache_rs.sessions import RateLimitExceeded
-from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
     from session_places import Place

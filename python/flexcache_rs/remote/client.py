@@ -8,6 +8,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.resp import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,11 +146,24 @@ class Client:
         """
         if not commands:
             return []
-        replies: list[Any] = []
         try:
             pool, connection = self._get()
+        except RemoteError:
+            raise
+        except Exception as error:
+            raise self.translated(error) from error
+        try:
+            return self.exchange(connection, commands)
+        finally:
+            pool.release(connection)
+
+    def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
+        replies: list[Any] = []
+        try:
             try:
-                connection.send_packed_command(connection.pack_commands(commands))
+                # Not packed by hiredis, which crashes where a handler of a signal raises meanwhile.
+                connection.send_packed_command([b"".join(command(*parts) for parts in commands)])
                 for _ in commands:
                     try:
                         replies.append(connection.read_response())
@@ -161,8 +175,6 @@ class Client:
                 # Replies that were not read must not be taken for those to other commands.
                 connection.disconnect()
                 raise
-            finally:
-                pool.release(connection)
         except RemoteError:
             raise
         except Exception as error:

@@ -166,6 +166,9 @@ class Given:
             arguments.pop("redis_connect_func", None)
             arguments.pop("valkey_connect_func", None)
         accepted = _accepted(class_)
+        # Said to the server by each new connection, for which the package looks into its own metadata.
+        unsaid = ("driver_info",) if "driver_info" in accepted else ("lib_name", "lib_version")
+        arguments = {**dict.fromkeys(unsaid), **arguments}
         return class_, {name: value for name, value in arguments.items() if name in accepted}
 
     def timed(self, timeout: float) -> dict[str, Any]:

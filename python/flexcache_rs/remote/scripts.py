@@ -20,17 +20,17 @@ class Script:
     """
 
     def __init__(self, text: str, keys: int) -> None:
-        self._text, self._keys = text.encode(), keys
-        self._hash = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
+        self.text, self._keys = text.encode(), keys
+        self.hash = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     def run(self, client: Client, *arguments: Any) -> Any:
         """Run it with its keys and arguments."""
         try:
-            return client.execute("EVALSHA", self._hash, self._keys, *arguments)
+            return client.execute("EVALSHA", self.hash, self._keys, *arguments)
         except RemoteError as error:
             if not isinstance(error.__cause__, client.exceptions.NoScriptError):
                 raise
-        return client.execute("EVAL", self._text, self._keys, *arguments)
+        return client.execute("EVAL", self.text, self._keys, *arguments)
 
 
 REPLACE = Script(

@@ -138,15 +138,11 @@ class Url(NamedTuple):
     scheme: str
     place: str
     options: dict[str, str]
+    text: str = ""
+    """All of it but its options."""
 
 
 _LATER = {
-    "valkey": "Valkey and Redis",
-    "redis": "Valkey and Redis",
-    "rediss": "Valkey and Redis",
-    "valkey+unix": "Valkey and Redis",
-    "mysql": "MySQL and MariaDB",
-    "mariadb": "MySQL and MariaDB",
     "postgres": "PostgreSQL",
     "postgresql": "PostgreSQL",
     "shm": "shared memory",
@@ -182,7 +178,8 @@ def parse_url(url: object, schemes: Iterable[str]) -> Url:
         if name in options:
             raise ValueError(f"url has the option {name} twice")
         options[name] = value
-    return Url(parts.scheme, unquote(parts.netloc) + unquote(parts.path), options)
+    text = url.partition("#")[0].partition("?")[0]
+    return Url(parts.scheme, unquote(parts.netloc) + unquote(parts.path), options, text)
 
 
 def int_option(name: str, value: object, least: int = 0) -> int:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlencode, urlsplit
 
 from flexcache_rs._core import MemoryKeys, SessionCodec
 from flexcache_rs.sessions._arguments import MISSING, Url, check_options, int_option, one_of, parse_url, seconds
@@ -154,11 +155,57 @@ def _disk(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
     return DiskBackend(place / "sessions.db" if url.scheme == "disk" else place, terms)
 
 
+_REDIS_OPTIONS = (
+    *("db", "username", "password"),
+    *("ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"),
+)
+
+
+def _redis(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
+    check_options(options, _REDIS_OPTIONS, url.scheme)
+    from flexcache_rs.sessions._redis_backend import RedisBackend
+
+    text = url.text.replace("valkey+unix:", "unix:", 1)
+    # What is in a URL need not have been written as in one.
+    return RedisBackend(f"{text}?{urlencode(options)}" if options else text, terms)
+
+
+_TLS_OF_MYSQL = ("ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password", "ssl_verify_cert", "ssl_verify_identity")
+
+
+def _mysql(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
+    check_options(options, ("unix_socket", "max_connections", *_TLS_OF_MYSQL), url.scheme)
+    parts = urlsplit(url.text)
+    database = unquote(parts.path).strip("/")
+    if not database:
+        raise ValueError(f"url must name a database, as {url.scheme}://user:password@host/database")
+    arguments = {
+        "database": database,
+        "host": parts.hostname or "localhost",
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        **{name: value for name, value in options.items() if name != "max_connections"},
+    }
+    for name in ("ssl_verify_cert", "ssl_verify_identity"):
+        if name in options:
+            arguments[name] = one_of(name, str(options[name]).lower(), ("true", "false")) == "true"
+    connections = int_option("max_connections", options.get("max_connections", 8), 1)
+    from flexcache_rs.sessions._mysql_backend import MysqlBackend
+
+    return MysqlBackend(arguments, connections, terms)
+
+
 _BACKENDS: dict[str, Callable[[Url, dict[str, Any], Terms], Backend]] = {
     "memory": _memory,
     "disk": _disk,
     "sqlite": _disk,
+    **dict.fromkeys(("mysql", "mariadb"), _mysql),
+    **dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "unix", "valkey+unix"), _redis),
 }
+
+SCHEMES = tuple(_BACKENDS)
+"""The schemes of URLs that there are."""
 
 
 def open_backend(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
 from flexcache_rs.sessions._arguments import KEPT, MISSING
+from flexcache_rs.sessions._protocol import following
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -272,7 +273,7 @@ class Map(Handle):
             if not found:
                 return
             yield dict(found)
-            after = found[-1][0]
+            after = following(found, found[-1][0])
 
 
 class SetOf(Handle):
@@ -321,8 +322,8 @@ class SetOf(Handle):
             found: list[Any] = await self._act(KEPT, "set_page", after, most)
             if not found:
                 return
-            yield found
-            after = found[-1]
+            yield list(found)
+            after = following(found, found[-1])
 
     async def _combine(self, keys: tuple[str, ...], how: str) -> set[Any]:
         owner = self._owner

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from flexcache_rs._core import MemorySession, SessionCall, SessionCodec
 
 
+def following(page: Any, last: Any) -> Any:
+    """What a walk goes on after: `last`, or a place of the backend's own where it has no order."""
+    return getattr(page, "following", last)
+
+
 class BackendTransaction(Protocol):
     """An open transaction."""
 

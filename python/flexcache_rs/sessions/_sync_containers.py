@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _sync_side as side
 from flexcache_rs.sessions._arguments import KEPT, MISSING
+from flexcache_rs.sessions._protocol import following
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -274,7 +275,7 @@ class Map(Handle):
             if not found:
                 return
             yield dict(found)
-            after = found[-1][0]
+            after = following(found, found[-1][0])
 
 
 class SetOf(Handle):
@@ -323,8 +324,8 @@ class SetOf(Handle):
             found: list[Any] = self._act(KEPT, "set_page", after, most)
             if not found:
                 return
-            yield found
-            after = found[-1]
+            yield list(found)
+            after = following(found, found[-1])
 
     def _combine(self, keys: tuple[str, ...], how: str) -> set[Any]:
         owner = self._owner

@@ -1,0 +1,362 @@
+"""Calls for servers: what Python asks for, with all values as cells. The backends of servers are written in Python."""
+
+# pyright: basic
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from flexcache_rs._core import SessionCodec
+from flexcache_rs.sessions._arguments import KEPT, MISSING
+from flexcache_rs.sessions._errors import KindError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flexcache_rs.sessions._arguments import Touch
+
+Cell: TypeAlias = bytes
+Number: TypeAlias = int | float
+
+KINDS = ("", "scalar", "list", "queue", "map", "set", "sorted", "stream", "bloom", "bits")
+"""The kinds by the numbers that stores keep."""
+
+_WITH_ARTICLE = (
+    *("nothing", "a single value", "a list", "a queue", "a map", "a set", "a sorted set", "a stream"),
+    *("a Bloom filter", "bits"),
+)
+
+SCALAR, LIST, QUEUE, MAP, SET, SORTED, STREAM, BLOOM, BITS = range(1, 10)
+
+_MOST = 2**63 - 1
+
+
+class Whole(NamedTuple):
+    """All of what a key is to hold."""
+
+    kind: int
+    cells: list[Cell]
+    """The cells; fields and values of a map in turn."""
+    scores: list[float]
+
+
+class Call(NamedTuple):
+    """A call that is ready to be made. `name` is that of the call, and for what is done to a container its act."""
+
+    name: str
+    keys: tuple[bytes, ...]
+    kind: int
+    """Of the container that the call is for; 0 for other calls."""
+    touch: Touch
+    arguments: tuple[Any, ...]
+    writes: bool
+
+
+class CursorPage(list[Any]):
+    """A page of what has no order on the server, and what follows it."""
+
+    def __init__(self, elements: list[Any], following: Cursor) -> None:
+        super().__init__(elements)
+        self.following = following
+
+
+class Cursor:
+    """Where a walk through a map or a set is: what was fetched and not given out, and the server's own place.
+
+    The server may show an element twice while it rearranges its table, so hashes of all that were seen are kept.
+    """
+
+    def __init__(self) -> None:
+        self.fetched: list[Any] = []
+        self.place: bytes | None = b"0"
+        self.seen: set[int] = set()
+
+
+# By name: what each argument is, and whether the call may change something. c: a cell; C: cells; m: a member; M:
+# members; o: a member, a cursor or MISSING; p: pairs; s: members with scores; f: a score; n: a number; a: a member and
+# its score, or None; b: items of a Bloom filter, with its bits and hashes; r: as it is.
+_ACTS: dict[str, tuple[str, bool]] = {
+    "len": ("", False),
+    "push": ("Crr", True),
+    "pop": ("rr", True),
+    "at": ("r", False),
+    "put": ("rc", True),
+    "range": ("rr", False),
+    "trim": ("rr", True),
+    "remove": ("cr", True),
+    "insert": ("rc", True),
+    "index": ("c", False),
+    "list_page": ("rr", False),
+    "reserve": ("r", True),
+    "ack": ("r", True),
+    "release": ("r", True),
+    "map_get": ("M", False),
+    "map_set": ("p", True),
+    "map_default": ("mc", True),
+    "map_incr": ("mn", True),
+    "map_delete": ("M", True),
+    "map_page": ("or", False),
+    "set_add": ("M", True),
+    "set_discard": ("M", True),
+    "set_has": ("M", False),
+    "set_pop": ("r", True),
+    "set_page": ("or", False),
+    "sorted_add": ("srr", True),
+    "sorted_incr": ("mf", True),
+    "sorted_scores": ("M", False),
+    "sorted_rank": ("mr", False),
+    "sorted_range": ("rrr", False),
+    "sorted_by_score": ("ffrr", False),
+    "sorted_remove": ("M", True),
+    "sorted_pop": ("rr", True),
+    "sorted_page": ("ar", False),
+    "stream_add": ("cr", True),
+    "stream_range": ("rrr", False),
+    "stream_trim": ("r", True),
+    "bits_get": ("r", False),
+    "bits_set": ("rr", True),
+    "bits_toggle": ("r", True),
+    "bits_count": ("", False),
+    "bloom_add": ("b", True),
+    "bloom_has": ("b", False),
+}
+
+CREATING = frozenset(
+    (
+        *("push", "map_set", "map_default", "map_incr", "set_add", "sorted_add", "sorted_incr", "stream_add"),
+        *("bits_set", "bits_toggle", "bloom_add"),
+    )
+)
+"""The acts that make a key that is absent."""
+
+_READING = frozenset(("get", "kind", "ttl", "combine", "keys", "expiring", "count", "count_expired"))
+
+
+def key_cell(key: object) -> bytes:
+    """The bytes of a key."""
+    if not isinstance(key, str):
+        raise TypeError(f"key must be a str, not {type(key).__name__}")
+    return key.encode()
+
+
+def parse_number(cell: Cell) -> Number | None:
+    """The number that a cell is the one text of: an int of 64 bits, or a float as `repr` writes it."""
+    if not cell or len(cell) > 24 or cell[:1] not in b"-0123456789in":
+        return None
+    try:
+        text = cell.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    digits = text.removeprefix("-")
+    if digits.isdigit():
+        value = int(text)
+        return value if str(value) == text and -_MOST - 1 <= value <= _MOST else None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if repr(number) == text else None
+
+
+def add(cell: Cell | None, by: Number) -> Number:
+    """The sum of what a cell holds, or 0, and a number.
+
+    Raises:
+        TypeError: The cell is no number of 64 bits.
+        OverflowError: The sum does not fit 64 bits, or is NaN.
+    """
+    old = 0 if cell is None else parse_number(cell)
+    if old is None:
+        raise TypeError("the value is not a number of 64 bits, to which could be added")
+    total = old + by
+    if isinstance(total, int) and not -_MOST - 1 <= total <= _MOST:
+        raise OverflowError("the sum does not fit 64 bits")
+    if total != total:
+        raise OverflowError("the sum is not a number (NaN), which cannot be counted with")
+    return total
+
+
+def number_cell(number: Number) -> Cell:
+    """The one text of a number."""
+    return repr(number).encode()
+
+
+def wrong_kind(key: bytes, held: int, wanted: int) -> KindError:
+    """What is raised where a key holds something of another kind."""
+    return KindError(f'"{key.decode("utf-8", "replace")}" holds {_WITH_ARTICLE[held]}, not {_WITH_ARTICLE[wanted]}')
+
+
+def wrong_shape() -> ValueError:
+    """What is raised where a filter was made otherwise."""
+    return ValueError("the Bloom filter was made with another capacity or error rate")
+
+
+def no_element(index: int) -> IndexError:
+    """What is raised where a list has nothing at a place."""
+    return IndexError(f"the list has no element {index}")
+
+
+def bounds(start: int, stop: int, length: int) -> tuple[int, int]:
+    """The first and the end of a range, both of its ends included; negative ones count from the end."""
+    first = min(max(0, start + length if start < 0 else start), length)
+    end = min(max(0, (stop + length if stop < 0 else stop) + 1), length)
+    return first, max(first, end)
+
+
+def plain_score(score: float) -> float:
+    """A score, of which zero has one form."""
+    return 0.0 if score == 0 else score
+
+
+def _score(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            score = float(value)
+        except OverflowError:
+            score = float("nan")
+        if score == score:
+            return plain_score(score)
+    raise ValueError(f"a score must be a number other than NaN, not {value!r}")
+
+
+def _number(value: object) -> Number:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"a number must be an int or a float, not {type(value).__name__}")
+    if value != value:
+        raise ValueError("a number that is added must not be NaN")
+    if isinstance(value, int) and not -_MOST - 1 <= value <= _MOST:
+        raise OverflowError(f"a number that is added must fit 64 bits, unlike {value}")
+    return value
+
+
+class Codec:
+    """Makes calls for one session, and objects of the cells that servers answer."""
+
+    def __init__(self, serializer: Any) -> None:
+        native = SessionCodec(serializer, MISSING)
+        self.decode, self._encode = native.decode, native.encode
+        self._taking: dict[str, Callable[[Any], Any]] = {
+            "r": lambda value: value,
+            "c": self._encode,
+            "C": lambda values: [self._encode(value) for value in values],
+            "m": lambda value: self._encode(value, True),
+            "M": self._members,
+            "o": self._optional_member,
+            "p": self._pairs,
+            "s": self._scored,
+            "f": _score,
+            "n": _number,
+            "a": lambda after: None if after is None else (after[1], self._encode(after[0], True)),
+        }
+
+    def _take(self, what: str, value: Any) -> Any:
+        return self._taking[what](value)
+
+    def _members(self, objects: Iterable[Any]) -> list[Cell]:
+        return [self._encode(member, True) for member in objects]
+
+    def _pairs(self, pairs: dict[Any, Any]) -> list[Cell]:
+        return [cell for field, value in pairs.items() for cell in (self._encode(field, True), self._encode(value))]
+
+    def _whole(self, value: Any) -> Whole:
+        kind = type(value)
+        if kind is list:
+            return Whole(LIST, [self._encode(element) for element in value], [])
+        if kind is dict:
+            return Whole(MAP, self._pairs(value), [])
+        if kind is set:
+            return Whole(SET, list(dict.fromkeys(self._members(value))), [])
+        if kind is deque:
+            return Whole(QUEUE, [self._encode(element) for element in value], [])
+        return Whole(SCALAR, [self._encode(value)], [])
+
+    def _scored(self, members: dict[Any, float]) -> dict[Cell, float]:
+        return {self._encode(member, True): _score(score) for member, score in members.items()}
+
+    @staticmethod
+    def _places(cells: list[Cell], bits: int, hashes: int) -> list[list[int]]:
+        """The bits of each item of a filter."""
+        found: list[list[int]] = []
+        for cell in cells:
+            digest = hashlib.blake2b(cell, digest_size=16).digest()
+            first, step = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little") | 1
+            found.append([(first + step * number) % 2**64 % bits for number in range(hashes)])
+        return found
+
+    def _optional_member(self, value: Any) -> Any:
+        if value is MISSING or isinstance(value, Cursor):
+            return None if value is MISSING else value
+        return self._encode(value, True)
+
+    def act(self, kind: str, key: str, touch: Touch, name: str, *values: Any) -> Call:
+        """A call on the container of one key."""
+        what, writes = _ACTS[name]
+        if what == "b":
+            items, bits, hashes = values
+            made: tuple[Any, ...] = (self._places(self._members(items), bits, hashes), bits, hashes)
+        else:
+            made = tuple(map(self._take, what, values))
+        return Call(name, (key_cell(key),), KINDS.index(kind), touch, made, writes)
+
+    def call(self, name: str, *values: Any) -> Call:
+        """A call that is not on the container of one key."""
+        keys: tuple[bytes, ...] = ()
+        touch = KEPT
+        rest: tuple[Any, ...] = values
+        if name in ("get", "delete", "combine"):
+            keys, rest = tuple(map(key_cell, values[0])), values[1:]
+        elif name in ("pop", "kind", "expire", "persist", "ttl", "incr", "gate", "lease", "release"):
+            keys, rest = (key_cell(values[0]),), values[1:]
+        elif name == "rename":
+            keys, rest = (key_cell(values[0]), key_cell(values[1])), ()
+        match name:
+            case "set":
+                wholes = {key_cell(key): self._whole(value) for key, value in values[0].items()}
+                keys, touch, rest = tuple(wholes), values[1], (list(wholes.values()), values[2])
+            case "set_sorted":
+                scored = self._scored(values[1])
+                whole = Whole(SORTED, list(scored), list(scored.values()))
+                name, keys, touch, rest = "set", (key_cell(values[0]),), values[2], ([whole], "always")
+            case "expire":
+                touch, rest = values[1], ()
+            case "incr":
+                touch, rest = values[3], (_number(values[1]), _number(values[2]))
+            case "keys":
+                rest = (None if values[0] is None else key_cell(values[0]), values[1])
+            case _:
+                pass
+        return Call(name, keys, 0, touch, rest, name not in _READING)
+
+    # What servers answer, as Python's objects.
+
+    def objects(self, cells: Iterable[Cell]) -> list[Any]:
+        """The objects of cells."""
+        return list(map(self.decode, cells))
+
+    def optional(self, cell: Cell | None) -> Any:
+        """The object of a cell, or MISSING."""
+        return MISSING if cell is None else self.decode(cell)
+
+    def whole(self, kind: int, parts: Any) -> Any:
+        """All of what a key holds. `parts` are cells, pairs, pairs of members and scores, entries, or positions."""
+        match kind:
+            case 2:
+                return self.objects(parts)
+            case 3:
+                return deque(self.objects(parts))
+            case 5:
+                return set(self.objects(parts))
+            case 4:
+                return {self.decode(field): self.decode(value) for field, value in parts}
+            case 6:
+                return {self.decode(member): score for member, score in parts}
+            case 7:
+                return [(name, self.decode(cell)) for name, cell in parts]
+            case 8:
+                return set(parts)
+            case 9:
+                return list(parts)
+            case _:
+                return self.decode(parts)

@@ -1,0 +1,85 @@
+"""Awaited calls of a server: one thread makes all those that have come while it was busy, in common round trips."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flexcache_rs.sessions._cells import Call
+
+Result: TypeAlias = "tuple[Any, BaseException | None]"
+_Asked: TypeAlias = "tuple[Call, asyncio.Future[Any], asyncio.AbstractEventLoop]"
+
+
+def _deliver(answers: list[tuple[asyncio.Future[Any], Result]]) -> None:
+    for future, (result, raised) in answers:
+        if future.done():
+            continue
+        if raised is None:
+            future.set_result(result)
+        else:
+            future.set_exception(raised)
+
+
+class Gatherer:
+    """Makes awaited calls, for any number of event loops.
+
+    Args:
+        make: Makes several calls and returns for each its result, or what it raised.
+    """
+
+    def __init__(self, make: Callable[[Sequence[Call]], list[Result]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._asked: list[_Asked] = []
+        self._is_running = False
+        self._threads = ThreadPoolExecutor(1, "flexcache sessions")
+
+    async def submit(self, call: Call) -> Any:
+        """Make a call. If the task is cancelled, the call may be made all the same."""
+        loop = asyncio.get_running_loop()
+        asked: _Asked = (call, loop.create_future(), loop)
+        starts = False
+        try:
+            with self._lock:
+                self._asked.append(asked)
+                if not self._is_running:
+                    self._is_running = starts = True
+            if starts:
+                self._threads.submit(self._work)
+        except BaseException:
+            # The next call starts the work again, which does no harm if it has begun.
+            if starts:
+                self._is_running = False
+            raise
+        return await asked[1]
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                batch, self._asked = self._asked, []
+                if not batch:
+                    self._is_running = False
+                    return
+            batch = [asked for asked in batch if not asked[1].cancelled()]
+            try:
+                results = self._make([call for call, _, _ in batch])
+            except BaseException as raised:  # noqa: BLE001 - it is their callers'
+                results = [(None, type(raised)(*raised.args)) for _ in batch]
+            by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Result]]] = {}
+            for (_, future, loop), result in zip(batch, results, strict=True):
+                by_loop.setdefault(loop, []).append((future, result))
+            for loop, answers in by_loop.items():
+                # A loop that was closed has nobody who waits.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(_deliver, answers)
+
+    def end(self) -> None:
+        """Wait until all is done that was asked, and end the thread."""
+        self._threads.shutdown()

@@ -1,0 +1,504 @@
+"""The backend on a MySQL or MariaDB server: connections, retries and transactions."""
+
+# pyright: basic
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import math
+import os
+import select
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.sessions._cells import Codec
+from flexcache_rs.sessions._errors import (
+    ClosedError,
+    ConflictError,
+    OutcomeUnknown,
+    SessionError,
+    TimedOut,
+    Unavailable,
+)
+from flexcache_rs.sessions._sql import Plans
+from flexcache_rs.sessions._sql_schema import TABLES, VERSION
+from flexcache_rs.sessions._sql_statements import Last, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flexcache_rs.sessions._cells import Call
+    from flexcache_rs.sessions._sql_statements import Plan, Statement
+    from flexcache_rs.sessions._terms import Terms
+
+_NO_WAIT = "others were writing for {0:g} seconds; nothing has changed"
+_LOCK_TIMEOUT = 1205
+_AGAIN = (1213, 1062, 1020)
+"""A deadlock, a key that somebody else has made meanwhile, a row that somebody else has changed."""
+
+_BEGIN: list[Statement] = [
+    ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
+    ("START TRANSACTION", ()),
+]
+_BEGIN_SERIALIZABLE: list[Statement] = [
+    ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", ()),
+    ("START TRANSACTION", ()),
+]
+_COMMIT: Statement = ("COMMIT", ())
+_ROLL_BACK: Statement = ("ROLLBACK", ())
+_IN_TRANSACTION = 1
+_MOST_PACKET = 2**30
+
+
+def _driver() -> Any:
+    try:
+        return importlib.import_module("pymysql")
+    except ImportError:
+        raise ImportError('mysql:// needs the package PyMySQL: pip install "flexcache-rs[mysql]"') from None
+
+
+class Link:
+    """A connection. After an error that leaves it in doubt it is closed, and never used again."""
+
+    def __init__(self, driver: Any, arguments: dict[str, Any], timeout: float) -> None:
+        self.process = os.getpid()
+        self._errors = driver.err
+        try:
+            self._connection = driver.connect(**arguments)
+            self.is_whole = True
+            wait = max(1, math.ceil(timeout))
+            setting: Statement = (
+                "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                (),
+            )
+            waiting: Statement = ("SET SESSION innodb_lock_wait_timeout = %s", (wait,))
+            packet = self.send([setting, waiting, ("SELECT @@max_allowed_packet", ())])
+            self.most = int(packet[-1].rows[0][0])
+        except self._errors.MySQLError as error:
+            raise Unavailable(f"no connection to the server: {_text(error)}") from error
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the server has a transaction of it."""
+        return bool(self._connection.server_status & _IN_TRANSACTION)
+
+    def send(self, statements: Sequence[Statement]) -> list[Result]:
+        """Send statements in one round trip and return what each answered.
+
+        Raises:
+            MySQLError: The driver's. Statements after the one that failed were not run.
+            ValueError: They are longer than the server takes.
+        """
+        if not statements:
+            return []
+        cursor = self._connection.cursor()
+        text = ";".join([cursor.mogrify(sql, values) if values else sql for sql, values in statements])
+        data = text.encode("utf-8", "surrogateescape")
+        if len(data) >= getattr(self, "most", _MOST_PACKET):
+            raise ValueError(
+                f"the values have {len(data)} bytes, more than the server's max_allowed_packet, {self.most}"
+            )
+        self.is_whole = False
+        try:
+            cursor.execute(data)
+            results = []
+            while True:
+                rows = cursor.fetchall() if cursor.description else ()
+                results.append(Result(rows, cursor.rowcount, cursor.lastrowid or 0))
+                if not cursor.nextset():
+                    break
+        except self._errors.MySQLError as error:
+            # What the server has answered leaves the connection as it is.
+            self.is_whole = not self.is_lost(error)
+            raise
+        self.is_whole = True
+        return results
+
+    def is_lost(self, error: Any) -> bool:
+        """Whether an error is one of the connection."""
+        code = error.args[0] if error.args else 0
+        return (
+            isinstance(error, self._errors.InterfaceError)
+            or not isinstance(code, int)
+            or code == 0
+            or 2000 <= code < 3000
+        )
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that nobody asked for, such as the end."""
+        try:
+            poll = select.poll()
+            poll.register(self._connection._sock, select.POLLIN)
+            return not poll.poll(0)
+        except (OSError, TypeError, ValueError):
+            return False
+
+    def roll_back(self) -> None:
+        """Roll back what is open."""
+        if self.is_whole and self.in_transaction:
+            with contextlib.suppress(self._errors.MySQLError):
+                self.send([_ROLL_BACK])
+
+    def close(self) -> None:
+        """Close it without a word: the server rolls back."""
+        with contextlib.suppress(Exception):
+            self._connection._force_close()
+
+
+def _text(error: BaseException) -> str:
+    return ": ".join(map(str, error.args)) or type(error).__name__
+
+
+def _follow(link: Link, plan: Plan, begin: list[Statement]) -> tuple[Any, list[Statement]]:
+    """Follow a plan but for its last statements. Returns what it returns, and what was not sent of `begin`."""
+    try:
+        statements = next(plan)
+        while True:
+            results = link.send([*begin, *statements])[len(begin) :]
+            begin = []
+            statements = plan.send(results)
+    except StopIteration as stop:
+        return stop.value, begin
+
+
+class MysqlBackend:
+    """Keys in tables of a database."""
+
+    name = "mysql"
+    page = 1000
+    fast = None
+
+    def __init__(self, arguments: dict[str, Any], connections: int, terms: Terms) -> None:
+        self.codec: Any = Codec(terms.serializer)
+        self._driver = _driver()
+        self._timeout = terms.timeout
+        self._namespace = terms.namespace
+        self._database = arguments.get("database", "")
+        self._arguments = {
+            **arguments,
+            "charset": "utf8mb4",
+            "binary_prefix": True,
+            "autocommit": True,
+            "client_flag": self._driver.constants.CLIENT.MULTI_STATEMENTS,
+            "connect_timeout": max(1, math.ceil(terms.timeout)),
+            # Waiting for others that write is told from waiting for the server.
+            "read_timeout": max(1, math.ceil(terms.timeout)) + 1,
+            "write_timeout": max(1, math.ceil(terms.timeout)) + 1,
+            "max_allowed_packet": _MOST_PACKET,
+        }
+        self._idle: list[Link] = []
+        self._is_open = True
+        self._checked = 0
+        self._connections = connections
+        self._threads: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+        self._starting = threading.Lock()
+
+    def take(self) -> Link:
+        """A connection to a database that has our tables."""
+        if not self._is_open:
+            raise ClosedError("the session is closed")
+        while self._idle:
+            link = self._idle.pop()
+            if link.process == os.getpid() and link.is_quiet():
+                return link
+            if link.process == os.getpid():
+                link.close()
+        link = Link(self._driver, self._arguments, self._timeout)
+        if self._checked != os.getpid():
+            self._check(link)
+            self._checked = os.getpid()
+        return link
+
+    def give_back(self, link: Link) -> None:
+        """Let others use a connection, unless it is in doubt."""
+        if link.is_whole and not link.in_transaction and self._is_open:
+            self._idle.append(link)
+        else:
+            link.close()
+
+    def _check(self, link: Link) -> None:
+        """Makes the tables if nobody has.
+
+        Raises:
+            SessionError: They are of another version.
+        """
+        try:
+            try:
+                (found,) = link.send([("SELECT version FROM fx_meta", ())])
+            except self._driver.err.MySQLError as error:
+                if link.is_lost(error) or error.args[0] != 1146:
+                    raise
+                found = None
+            if found is None or not found.rows:
+                for table in TABLES:
+                    link.send([(table, ())])
+                (found,) = link.send([("SELECT version FROM fx_meta", ())])
+        except self._driver.err.MySQLError as error:
+            raise self.failed(error, link, False) from error
+        version = found.rows[0][0]
+        if version != VERSION:
+            link.close()
+            raise SessionError(
+                f"the tables of sessions in {self._database} are of version {version}, "
+                "which this flexcache-rs does not know"
+            )
+
+    def failed(self, error: Any, link: Link, is_sent_write: bool) -> Exception:
+        """The error of a session for one of the driver's."""
+        text = _text(error)
+        if link.is_lost(error):
+            if is_sent_write:
+                return OutcomeUnknown(f"the connection was lost: {text}; the call may have been made")
+            return (TimedOut if "timed out" in text else Unavailable)(f"the connection was lost: {text}")
+        if error.args[0] == _LOCK_TIMEOUT:
+            return TimedOut(_NO_WAIT.format(self._timeout))
+        return SessionError(f"the server refused a statement: {text}")
+
+    def run(self, call: Any) -> Any:
+        """Make a call, again if others got in its way, and one that only reads also if its connection broke."""
+        deadline, pause, is_first = monotonic() + self._timeout, 0.001, True
+        while True:
+            link = self.take()
+            commits = [False]
+            try:
+                return self._make(link, call, commits)
+            except self._driver.err.MySQLError as error:
+                link.roll_back()
+                lost = link.is_lost(error)
+                if lost and not call.writes and is_first:
+                    is_first = False
+                    continue
+                if lost or error.args[0] not in _AGAIN:
+                    raise self.failed(error, link, commits[0]) from error
+                if monotonic() > deadline:
+                    raise TimedOut(_NO_WAIT.format(self._timeout)) from error
+            except BaseException:
+                link.roll_back()
+                raise
+            finally:
+                self.give_back(link)
+            sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    def _make(self, link: Link, call: Call, commits: list[bool]) -> Any:
+        plan = Plans(self._namespace, self.codec).plan(call)
+        reply, begin = _follow(link, plan, _BEGIN if call.writes else [])
+        last = reply.statements if isinstance(reply, Last) else []
+        ends = link.in_transaction or bool(begin and last)
+        commits[0] = call.writes
+        results = link.send([*(begin if last else []), *last, *([_COMMIT] if ends else [])])
+        if not isinstance(reply, Last):
+            return reply
+        if begin and last:
+            results = results[len(begin) :]
+        return reply.answer(results[: len(last)])
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._process != os.getpid():
+            # The threads of a parent process are not here.
+            self._threads, self._process = None, os.getpid()
+        if self._threads is None:
+            with self._starting:
+                self._threads = self._threads or ThreadPoolExecutor(self._connections, "flexcache sessions")
+        return self._threads
+
+    async def arun(self, call: Any) -> Any:
+        """Make a call in one of some threads, which have a connection each."""
+        if not self._is_open:
+            raise ClosedError("the session is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._executor(), self.run, call)
+
+    def begin(self) -> MysqlTransaction:
+        """Begin a transaction, which has a connection of its own."""
+        link = self.take()
+        transaction = MysqlTransaction(self, link, Plans(self._namespace, self.codec, locks=True))
+        try:
+            link.send(_BEGIN_SERIALIZABLE)
+        except self._driver.err.MySQLError as error:
+            link.close()
+            raise self.failed(error, link, False) from error
+        except BaseException:
+            link.close()
+            raise
+        return transaction
+
+    async def abegin(self) -> MysqlTransaction:
+        """Begin a transaction. Its calls are made in threads."""
+        if not self._is_open:
+            raise ClosedError("the session is closed")
+        # A thread for each, as one that waits for a lock must not keep its holder from going on.
+        threads = ThreadPoolExecutor(1, "flexcache transaction")
+        begun = asyncio.get_running_loop().run_in_executor(threads, self.begin)
+        try:
+            transaction = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(_give_up)
+            threads.shutdown(wait=False)
+            raise
+        except BaseException:
+            threads.shutdown(wait=False)
+            raise
+        transaction.threads = threads
+        return transaction
+
+    def stats(self) -> dict[str, Any]:
+        """Say what is known of the store."""
+        if not self._is_open:
+            raise ClosedError("the session is closed")
+        return {"backend": self.name, "database": self._database}
+
+    def close(self) -> None:
+        """Close the connections."""
+        threads, self._threads = self._threads, None
+        if threads is not None and self._process == os.getpid():
+            threads.shutdown()
+        self._is_open = False
+        while self._idle:
+            link = self._idle.pop()
+            if link.process == os.getpid():
+                link.close()
+
+    async def aclose(self) -> None:
+        """Close the connections, in a thread: calls may still be answered."""
+        if self._is_open:
+            await asyncio.to_thread(self.close)
+
+
+def _give_up(begun: asyncio.Future[MysqlTransaction]) -> None:
+    if not begun.cancelled() and begun.exception() is None:
+        begun.result().end(1)
+
+
+class MysqlTransaction:
+    """A transaction, serializable. What it reads by key it locks: others that want to write it wait for its end."""
+
+    def __init__(self, backend: MysqlBackend, link: Link, plans: Plans) -> None:
+        self._backend, self._plans = backend, plans
+        self._link: Link | None = link
+        self._depth = 1
+        self._lock = threading.RLock()
+        self.threads: ThreadPoolExecutor | None = None
+
+    def _open(self) -> Link:
+        if self._link is None or not self._link.is_whole:
+            raise ClosedError("the transaction is over, or was interrupted")
+        return self._link
+
+    def _lose(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.roll_back()
+            self._backend.give_back(link)
+
+    def _send(self, statements: list[Statement], commits: bool = False) -> list[Result]:
+        link = self._open()
+        try:
+            return link.send(statements)
+        except self._backend._driver.err.MySQLError as error:
+            raise self._failed(error, link, commits) from error
+
+    def _failed(self, error: Any, link: Link, commits: bool) -> Exception:
+        """After a conflict or a lost connection nothing of the transaction is left."""
+        code = error.args[0] if error.args else 0
+        if not link.is_lost(error) and (code in _AGAIN or code == _LOCK_TIMEOUT):
+            self._lose()
+            return ConflictError("another transaction got in the way of this one; nothing of it was stored")
+        if link.is_lost(error):
+            self._lose()
+        return self._backend.failed(error, link, commits)
+
+    def run(self, call: Any) -> Any:
+        """Make a call in it. If it fails, only this call is undone."""
+        with self._lock:
+            link = self._open()
+            try:
+                plan = self._plans.plan(call)
+                reply, _ = _follow(link, plan, [("SAVEPOINT fx_call", ())])
+                if isinstance(reply, Last):
+                    return reply.answer(link.send(reply.statements))
+            except self._backend._driver.err.MySQLError as error:
+                raise self._failed(error, link, False) from error
+            except Exception:
+                if link.is_whole and link.in_transaction:
+                    with contextlib.suppress(self._backend._driver.err.MySQLError):
+                        link.send([("ROLLBACK TO SAVEPOINT fx_call", ())])
+                raise
+            return reply
+
+    async def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+
+    async def arun(self, call: Any) -> Any:
+        """Make a call in it."""
+        return await self._there(self.run, call)
+
+    def begin_inner(self) -> int:
+        """Begin a transaction in it. Returns how many are open."""
+        with self._lock:
+            self._send([(f"SAVEPOINT fx_inner_{self._depth}", ())])
+            self._depth += 1
+            return self._depth
+
+    async def abegin_inner(self) -> int:
+        """Begin a transaction in it. Returns how many are open."""
+        level: int = await self._there(self.begin_inner)
+        return level
+
+    def commit(self) -> None:
+        """Store all of it."""
+        with self._lock:
+            if self._depth > 1:
+                self._send([(f"RELEASE SAVEPOINT fx_inner_{self._depth - 1}", ())])
+                self._depth -= 1
+                return
+            self._send([_COMMIT], True)
+            self._depth = 0
+            self._lose()
+        self._rest()
+
+    def roll_back(self) -> None:
+        """Forget all of it."""
+        with self._lock:
+            if self._depth > 1:
+                self._depth -= 1
+                # Where nothing is left of it, there is nothing to forget.
+                if self._link is not None and self._link.is_whole:
+                    self._send([(f"ROLLBACK TO SAVEPOINT fx_inner_{self._depth}", ())])
+                return
+            self._depth = 0
+            self._lose()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Let the thread end."""
+        if self.threads is not None:
+            self.threads.shutdown(wait=False)
+
+    def end(self, level: int) -> None:
+        """Forget what is still open of the transactions from a level on."""
+        with self._lock:
+            while self._depth >= max(level, 2):
+                self.roll_back()
+            if level == 1:
+                self._depth = 0
+                self._lose()
+        if level == 1:
+            self._rest()
+
+    async def acommit(self) -> None:
+        """Store all of it."""
+        await self._there(self.commit)
+
+    async def aroll_back(self) -> None:
+        """Forget all of it."""
+        await self._there(self.roll_back)
+
+    async def aend(self, level: int) -> None:
+        """Forget what is still open of the transactions from a level on."""
+        # After the last commit the thread takes nothing more.
+        await asyncio.to_thread(self.end, level)

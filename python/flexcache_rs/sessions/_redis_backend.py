@@ -1,0 +1,546 @@
+"""The backend on a Valkey or Redis server: connections, and transactions on copies."""
+
+# pyright: basic
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.given import Given
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.sessions._cells import Codec
+from flexcache_rs.sessions._errors import (
+    ClosedError,
+    ConflictError,
+    OutcomeUnknown,
+    SessionError,
+    TimedOut,
+    Unavailable,
+    UnsupportedError,
+)
+from flexcache_rs.sessions._gathered import Gatherer
+from flexcache_rs.sessions._redis import Names, Plans
+from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script, with_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flexcache_rs.sessions._cells import Call
+    from flexcache_rs.sessions._gathered import Result
+    from flexcache_rs.sessions._redis import Command, Plan
+    from flexcache_rs.sessions._terms import Terms
+
+_VERSION = b"1"
+"""The version of what `_redis.py` says."""
+
+_RENEWED_AFTER = 10.0
+_OVER_AFTER = 50.0
+_OF_KEYSPACE = ("keys", "count", "count_expired", "expiring", "clear", "purge")
+
+
+def _refused(reply: Any) -> bool:
+    return isinstance(reply, Exception) and type(reply.__cause__).__name__ == "NoScriptError"
+
+
+class _Sender:
+    """Commands over connections, which are used again.
+
+    The package's own pool would keep a connection, and fail with it, that a signal's handler has interrupted while it
+    was made. One that is lost here is closed by the collector of garbage.
+    """
+
+    def __init__(self, client: Client, timeout: float) -> None:
+        self._client, self._timeout = client, timeout
+        # Each with the process that has made it.
+        self._idle: list[tuple[int, Any]] = []
+
+    def failed(self, error: Exception, is_sent_write: bool) -> Exception:
+        """The error of a session for one of the client's."""
+        if is_sent_write and isinstance(error, (RemoteTimeoutError, RemoteConnectionError)):
+            return OutcomeUnknown(f"{error}; the call may have been made")
+        if isinstance(error, RemoteTimeoutError):
+            return TimedOut(str(error))
+        if isinstance(error, RemoteConnectionError):
+            return Unavailable(str(error))
+        return SessionError(str(error)) if isinstance(error, RemoteError) else error
+
+    def borrow(self) -> Any:
+        """A connection, to which nothing was sent."""
+        while self._idle:
+            process, connection = self._idle.pop()
+            if process != os.getpid():
+                continue
+            # What can be read, though nothing was asked, is the end.
+            with contextlib.suppress(Exception):
+                if not connection.can_read(0):
+                    return connection
+            connection.disconnect()
+        try:
+            return self._client.connect(self._timeout)
+        except RemoteError as error:
+            raise self.failed(error, False) from error
+
+    def give_back(self, connection: Any) -> None:
+        """Let others use a connection, unless it broke."""
+        if connection._sock is not None:
+            self._idle.append((os.getpid(), connection))
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop()[1].disconnect()
+
+    def exchange(self, connection: Any, commands: Sequence[Command], writes: bool) -> list[Any]:
+        """Send commands, those with a script again that the server does not have."""
+        try:
+            replies = self._client.exchange(connection, commands)
+            missing = [number for number, reply in enumerate(replies) if _refused(reply)]
+            if missing:
+                # Where one lacks all that follow it may rest on it.
+                again = [with_text(commands[number]) for number in missing]
+                for number, reply in zip(missing, self._client.exchange(connection, again), strict=True):
+                    replies[number] = reply
+        except RemoteError as error:
+            raise self.failed(error, writes) from error
+        return replies
+
+    def run(self, connection: Any, plan: Plan, writes: bool) -> Any:
+        """Follow a plan."""
+        try:
+            commands = next(plan)
+            while True:
+                replies = self.exchange(connection, commands, writes)
+                for reply in replies:
+                    if isinstance(reply, Exception):
+                        raise self.failed(reply, False) from reply
+                commands = plan.send(replies)
+        except StopIteration as stop:
+            return stop.value
+
+
+def _go_on(plan: Plan, replies: list[Any] | None, sender: _Sender) -> tuple[list[Command] | None, Result]:
+    """The next commands of a plan, or its result."""
+    try:
+        for reply in replies or ():
+            if isinstance(reply, Exception):
+                raise sender.failed(reply, False) from reply
+        return (next(plan) if replies is None else plan.send(replies)), (None, None)
+    except StopIteration as stop:
+        return None, (stop.value, None)
+    except Exception as raised:  # noqa: BLE001 - it is its caller's
+        return None, (None, raised)
+
+
+class RedisBackend:
+    """Keys on a Valkey or Redis server."""
+
+    name = "redis"
+    page = 2**63 - 1
+    fast = None
+
+    def __init__(self, url: str, terms: Terms) -> None:
+        self.codec: Any = Codec(terms.serializer)
+        self._names = Names(terms.namespace)
+        self._timeout = terms.timeout
+        self._sender: _Sender | None = _Sender(
+            Client(Given(url), terms.timeout, "flexcache-sessions"), terms.timeout
+        )
+        self._plans = Plans(self._names, self.codec, self._names.data)
+        self._checked = 0
+        self._gatherer: Gatherer | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+        self._starting = threading.Lock()
+
+    def _open(self) -> _Sender:
+        if self._sender is None:
+            raise ClosedError("the session is closed")
+        return self._sender
+
+    def _connected(self) -> tuple[_Sender, Any]:
+        """A connection to a server whose values are kept as this release keeps them."""
+        sender = self._open()
+        connection = sender.borrow()
+        if self._checked != os.getpid():
+            try:
+                self._check(sender, connection)
+            except BaseException:
+                sender.give_back(connection)
+                raise
+            self._checked = os.getpid()
+        return sender, connection
+
+    def _check(self, sender: _Sender, connection: Any) -> None:
+        name = self._names.version
+        replies = sender.exchange(connection, [("SET", name, _VERSION, "NX"), ("GET", name)], False)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise sender.failed(reply, False) from reply
+        found = replies[1]
+        if found != _VERSION:
+            version = found.decode("ascii", "replace") if isinstance(found, bytes) else found
+            raise SessionError(
+                f"the namespace is of version {version} of sessions, which this flexcache-rs does not know"
+            )
+
+    def run(self, call: Any) -> Any:
+        """Make a call. One that only reads is made again over a new connection if the first one broke."""
+        for attempt in (0, 1):
+            sender, connection = self._connected()
+            try:
+                return sender.run(connection, self._plans.plan(call), call.writes)
+            except TimedOut:
+                raise
+            except Unavailable:
+                if call.writes or attempt:
+                    raise
+            finally:
+                sender.give_back(connection)
+        raise AssertionError("unreachable")
+
+    def _run_all(self, calls: Sequence[Call]) -> list[Result]:
+        """Make several calls in common round trips."""
+        if len(calls) == 1:
+            try:
+                return [(self.run(calls[0]), None)]
+            except BaseException as raised:  # noqa: BLE001 - it is its caller's
+                return [(None, raised)]
+        results: list[Result] = [(None, None)] * len(calls)
+        sender, connection = self._connected()
+        try:
+            plans = [self._plans.plan(call) for call in calls]
+            going: list[tuple[int, list[Any] | None]] = [(number, None) for number in range(len(calls))]
+            while going:
+                asked: list[tuple[int, list[Command]]] = []
+                for number, replies in going:
+                    commands, results[number] = _go_on(plans[number], replies, sender)
+                    if commands is not None:
+                        asked.append((number, commands))
+                try:
+                    found = sender.exchange(connection, [command for _, some in asked for command in some], True)
+                except Unavailable as error:
+                    for number, _ in asked:
+                        results[number] = (None, self._unknown(calls[number], error))
+                    break
+                going = []
+                at = 0
+                for number, some in asked:
+                    going.append((number, found[at : at + len(some)]))
+                    at += len(some)
+        finally:
+            sender.give_back(connection)
+        return results
+
+    @staticmethod
+    def _unknown(call: Call, error: Unavailable) -> Exception:
+        cause = error.__cause__
+        if call.writes:
+            return OutcomeUnknown(*error.args)
+        return (TimedOut if isinstance(cause, RemoteTimeoutError) else Unavailable)(str(cause))
+
+    def _here(self) -> None:
+        """Forget the threads of a parent process: they are not here."""
+        if self._process != os.getpid():
+            self._gatherer = self._threads = None
+            self._process = os.getpid()
+
+    async def arun(self, call: Any) -> Any:
+        """Make a call together with those of other tasks."""
+        self._open()
+        self._here()
+        gatherer = self._gatherer
+        if gatherer is None:
+            with self._starting:
+                gatherer = self._gatherer = self._gatherer or Gatherer(self._run_all)
+        return await gatherer.submit(call)
+
+    def begin(self) -> RedisTransaction:
+        """Begin a transaction, which has a connection of its own."""
+        sender, connection = self._connected()
+        transaction = RedisTransaction(sender, connection, self._names, self.codec)
+        try:
+            transaction.start()
+        except BaseException:
+            transaction.end(1)
+            raise
+        return transaction
+
+    async def abegin(self) -> RedisTransaction:
+        """Begin a transaction. Its calls are made in threads."""
+        self._open()
+        self._here()
+        if self._threads is None:
+            with self._starting:
+                self._threads = self._threads or ThreadPoolExecutor(8, "flexcache transaction")
+        threads = self._threads
+        begun = asyncio.get_running_loop().run_in_executor(threads, self.begin)
+        try:
+            transaction = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            # It begins all the same, and is given back then.
+            begun.add_done_callback(_give_up)
+            raise
+        transaction.threads = threads
+        return transaction
+
+    def stats(self) -> dict[str, Any]:
+        """Say what is known of the store."""
+        self._open()
+        return {"backend": self.name, "namespace": self._names.base.decode()}
+
+    def close(self) -> None:
+        """Close the connections."""
+        sender, self._sender = self._sender, None
+        gatherer, self._gatherer = self._gatherer, None
+        threads, self._threads = self._threads, None
+        if self._process == os.getpid():
+            if gatherer is not None:
+                gatherer.end()
+            if threads is not None:
+                threads.shutdown()
+        if sender is not None:
+            sender.close()
+
+    async def aclose(self) -> None:
+        """Close the connections, in a thread: calls may still be answered."""
+        if self._sender is not None:
+            await asyncio.to_thread(self.close)
+
+
+def _give_up(begun: asyncio.Future[RedisTransaction]) -> None:
+    if not begun.cancelled() and begun.exception() is None:
+        begun.result().end(1)
+
+
+class RedisTransaction:
+    """A transaction: a copy of each key that it touches, which it watches.
+
+    The copies of a client that dies are removed by transactions that begin a minute later, and by `purge`.
+    """
+
+    def __init__(self, sender: _Sender, connection: Any, names: Names, codec: Codec) -> None:
+        self._sender, self._connection, self._names = sender, connection, names
+        self._id = os.urandom(8).hex().encode()
+        # By level: the keys that were touched, and whether they were written.
+        self._levels: list[dict[bytes, bool]] = []
+        self._plans = Plans(names, codec, self._copy)
+        self._renewed = monotonic()
+        self._is_whole = True
+        self._lock = threading.RLock()
+        self.threads: ThreadPoolExecutor | None = None
+
+    def start(self) -> None:
+        """Say to the server that it has begun."""
+        self._send([script("BEGIN", [self._names.transactions], self._id)], False)
+        self._levels.append({})
+
+    def _send(self, commands: list[Command], writes: bool) -> list[Any]:
+        replies = self._sender.exchange(self._connection, commands, writes)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._sender.failed(reply, False) from reply
+        return replies
+
+    def _source(self, key: bytes, below: int) -> bytes | None:
+        """The topmost copy of a key under a level."""
+        for level in range(below, 0, -1):
+            if key in self._levels[level - 1]:
+                return self._names.copy(self._id, level, key)
+        return None
+
+    def _copy(self, key: bytes) -> bytes:
+        return self._names.copy(self._id, len(self._levels), key)
+
+    def _script(self, name: str, keys: Sequence[bytes]) -> Command:
+        return script(name, [self._names.transactions, *keys], self._id)
+
+    def run(self, call: Any) -> Any:
+        """Make a call in it."""
+        if call.name in _OF_KEYSPACE and not call.kind:
+            raise UnsupportedError(f"{call.name}() cannot be part of a transaction on this backend")
+        with self._lock:
+            self._check()
+            try:
+                return self._follow(call)
+            except Unavailable as error:
+                # What it has watched is not watched any more.
+                self._lose()
+                raise type(error)(f"{error}; the transaction is rolled back") from error
+
+    def _follow(self, call: Call) -> Any:
+        """Follow the plan of a call, whose first commands come after those that copy the keys that are new."""
+        passed = monotonic() - self._renewed
+        if passed > _OVER_AFTER:
+            raise TimedOut("the transaction was not continued for a minute")
+        level = self._levels[-1]
+        new = [key for key in dict.fromkeys(call.keys) if key not in level]
+        before = self._copying(new) if new or passed > _RENEWED_AFTER else []
+        plan = self._plans.plan(call)
+        try:
+            commands = next(plan)
+            while True:
+                # If anything is raised before it is known what was done, the transaction is lost.
+                self._is_whole = False
+                replies = self._send([*before, *commands], False)
+                if before and not replies[len(before) - 1]:
+                    raise TimedOut("the transaction was not continued for a minute")
+                if before:
+                    self._renewed = monotonic()
+                level.update(dict.fromkeys(new, False))
+                if call.writes:
+                    level.update(dict.fromkeys(call.keys, True))
+                self._is_whole = True
+                replies, before, new = replies[len(before) :], [], []
+                commands = plan.send(replies)
+        except StopIteration as stop:
+            return stop.value
+
+    def _copying(self, new: list[bytes]) -> list[Command]:
+        sources = [(key, self._source(key, len(self._levels) - 1)) for key in new]
+        watched = [self._names.data(key) for key, source in sources if source is None]
+        names = [name for key, source in sources for name in (source or self._names.data(key), self._copy(key))]
+        # With its text: what follows it at once would not wait until the server has it.
+        copying: Command = ("EVAL", TOUCH, 1 + len(names), self._names.transactions, *names, self._id)
+        return [("WATCH", *watched), copying] if watched else [copying]
+
+    def _check(self) -> None:
+        if not self._levels or self._connection is None or not self._is_whole:
+            raise ClosedError("the transaction is over, or was interrupted")
+
+    def _lose(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    async def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+
+    async def arun(self, call: Any) -> Any:
+        """Make a call in it."""
+        return await self._there(self.run, call)
+
+    def begin_inner(self) -> int:
+        """Begin a transaction in it. Returns how many are open."""
+        with self._lock:
+            self._check()
+            self._levels.append({})
+            return len(self._levels)
+
+    async def abegin_inner(self) -> int:
+        """Begin a transaction in it. Returns how many are open."""
+        return self.begin_inner()
+
+    def commit(self) -> None:
+        """Store all of it."""
+        with self._lock:
+            self._check()
+            if len(self._levels) > 1:
+                self._join()
+            else:
+                self._commit(self._levels[0])
+
+    def _join(self) -> None:
+        inner, outer = self._levels[-1], self._levels[-2]
+        number = len(self._levels)
+        written = [key for key, is_written in inner.items() if is_written]
+        names = [self._names.copy(self._id, level, key) for key in written for level in (number, number - 1)]
+        self._is_whole = False
+        if names:
+            self._send([self._script("JOIN", names)], False)
+        outer.update(dict.fromkeys(written, True))
+        self._levels.pop()
+        self._is_whole = True
+
+    def _commit(self, touched: dict[bytes, bool]) -> None:
+        self._levels.clear()
+        if not touched:
+            self._leave()
+            return
+        keys = [
+            name
+            for key, is_written in touched.items()
+            if is_written
+            for name in (self._names.data(key), self._names.copy(self._id, 1, key))
+        ]
+        store: Command = ("EVAL", COMMIT, 1 + len(keys), self._names.transactions, *keys, self._id)
+        self._is_whole = False
+        *_, replies = self._send([("MULTI",), store, ("EXEC",)], True)
+        self._is_whole = True
+        if replies is not None and isinstance(replies[0], Exception):
+            raise self._sender.failed(replies[0], False) from replies[0]
+        if replies is None or replies[0] == 0:
+            self._leave()
+            raise ConflictError("another write changed what the transaction has read; nothing of it was stored")
+        self._give_back()
+
+    def roll_back(self) -> None:
+        """Forget all of it."""
+        with self._lock:
+            if len(self._levels) > 1:
+                # What it has touched is still watched: what the program does next may depend on it.
+                inner = self._levels.pop()
+                names = [self._names.copy(self._id, len(self._levels) + 1, key) for key in inner]
+                if names and self._connection is not None and self._is_whole:
+                    self._is_whole = False
+                    self._send([("UNLINK", *names)], False)
+                    self._is_whole = True
+                return
+            self._levels.clear()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Let the server forget what it has of the transaction. If that fails, the server does it in a minute."""
+        connection = self._connection
+        if connection is None:
+            return
+        forget = self._script("FORGET", ())
+        with contextlib.suppress(SessionError):
+            if self._is_whole:
+                self._is_whole = False
+                self._send([forget, ("UNWATCH",)], False)
+                self._is_whole = True
+            else:
+                # There may be replies that nobody has read.
+                self._lose()
+                other = self._sender.borrow()
+                try:
+                    self._sender.exchange(other, [forget], False)
+                finally:
+                    self._sender.give_back(other)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Let another transaction use the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._is_whole:
+            self._sender.give_back(connection)
+        elif connection is not None:
+            connection.disconnect()
+
+    def end(self, level: int) -> None:
+        """Forget what is still open of the transactions from a level on."""
+        with self._lock:
+            while len(self._levels) >= max(level, 2):
+                self.roll_back()
+            if level == 1:
+                self._levels.clear()
+                self._leave()
+
+    async def acommit(self) -> None:
+        """Store all of it."""
+        await self._there(self.commit)
+
+    async def aroll_back(self) -> None:
+        """Forget all of it."""
+        await self._there(self.roll_back)
+
+    async def aend(self, level: int) -> None:
+        """Forget what is still open of the transactions from a level on."""
+        await self._there(self.end, level)

@@ -1,0 +1,223 @@
+"""What Valkey and Redis run in one step: a script for each call. `_redis.py` says how keys are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote.scripts import Script
+from flexcache_rs.sessions._redis_acts import ACTS, KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_WHOLE = """
+-- All of what a key holds: a text, or its kind and its parts.
+local function whole(key)
+  local text = redis.pcall('GET', key)
+  if type(text) ~= 'table' then return text end
+  local kind = kind_of(key)
+  if kind == 2 then return {kind, call('LRANGE', key, 0, -1)} end
+  if kind == 3 then return {kind, call('LRANGE', key, 2, -1)} end
+  if kind == 4 then return {kind, call('HGETALL', key)} end
+  if kind == 5 then return {kind, call('SMEMBERS', key)} end
+  if kind == 6 then return {kind, call('ZRANGE', key, 0, -1, 'WITHSCORES')} end
+  return {kind, call('XRANGE', key, '-', '+')}
+end
+"""
+
+_OTHER = {
+    "get": _WHOLE
+    + """
+local found = {}
+for i, key in ipairs(KEYS) do found[i] = whole(key) end
+return found
+""",
+    "pop_key": _WHOLE
+    + """
+local found = whole(KEYS[1])
+call('DEL', KEYS[1])
+return {found}
+""",
+    "kind": "return (kind_of(KEYS[1]))",
+    # ARGV: mode, change of the deadline, milliseconds, and for each key its kind, how many cells, and the cells. In
+    # sorted sets scores and members come in turn.
+    "set": """
+local at, stored = 4, 0
+local commands = {'', 'RPUSH', 'RPUSH', 'HSET', 'SADD', 'ZADD'}
+for _, key in ipairs(KEYS) do
+  local kind, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local first, last = at + 2, at + 1 + count
+  at = last + 1
+  local there = call('EXISTS', key) == 1
+  if not (ARGV[1] == 'absent' and there) and not (ARGV[1] == 'present' and not there) then
+    local ttl = ARGV[2] == 'keep' and call('PTTL', key) or -1
+    if there then call('UNLINK', key) end
+    if kind == 1 then call('SET', key, ARGV[first])
+    elseif kind ~= 3 and count == 0 then call('SET', key, '\\255K' .. kind) end
+    if kind == 3 then call('RPUSH', key, QUEUE, '') end
+    if kind ~= 1 then
+      for i = first, last, 1000 do call(commands[kind], key, unpack(ARGV, i, math.min(i + 999, last))) end
+    end
+    if ARGV[2] == 'after' then call('PEXPIRE', key, ARGV[3]) elseif ttl > 0 then call('PEXPIRE', key, ttl) end
+    stored = stored + 1
+  end
+end
+return stored
+""",
+    "rename": """
+if call('EXISTS', KEYS[1]) == 0 then return 0 end
+if KEYS[1] ~= KEYS[2] then call('RENAME', KEYS[1], KEYS[2]) end
+return 1
+""",
+    "expire": """
+if ARGV[1] == 'after' then return call('PEXPIRE', KEYS[1], ARGV[2]) end
+call('PERSIST', KEYS[1])
+return call('EXISTS', KEYS[1])
+""",
+    # ARGV: change of the deadline, milliseconds, the int to add or '', what a new key becomes, and to store a sum of
+    # floats: the sum and what was there.
+    "incr": """
+local have = kind_of(KEYS[1])
+if have > 1 then return {0, have} end
+local old = have == 1 and call('GET', KEYS[1])
+local sum
+if have == 0 then
+  if ARGV[4] == '' then return {6} end
+  sum = ARGV[4]
+  call('SET', KEYS[1], sum)
+elseif ARGV[5] ~= '' then
+  if old ~= ARGV[6] then return {5, old} end
+  sum = ARGV[5]
+  call('SET', KEYS[1], sum, 'KEEPTTL')
+else
+  if ARGV[3] == '' then return {5, old} end
+  if type(redis.pcall('INCRBY', KEYS[1], ARGV[3])) == 'table' then return {5, old} end
+  sum = call('GET', KEYS[1])
+end
+if ARGV[1] == 'after' or (ARGV[1] == 'new' and have == 0) then call('PEXPIRE', KEYS[1], ARGV[2])
+elseif ARGV[1] == 'never' then call('PERSIST', KEYS[1]) end
+return {1, sum}
+""",
+    "combine": """
+local there, all = {}, true
+for i, key in ipairs(KEYS) do
+  local kind, empty = kind_of(key)
+  if kind ~= 0 and kind ~= 5 then return {0, kind, i} end
+  if kind == 5 and not empty then there[#there + 1] = key
+  elseif i == 1 and ARGV[1] == 'difference' then return {1, {}}
+  else all = false end
+end
+if #there == 0 or (ARGV[1] == 'intersection' and not all) then return {1, {}} end
+local commands = {union = 'SUNION', intersection = 'SINTER', difference = 'SDIFF'}
+return {1, call(commands[ARGV[1]], unpack(there))}
+""",
+    # As on disk. Where the clock was set back by more than a gate can owe, it begins anew.
+    "gate": """
+local now, interval, burst, cost = micros(), tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local tat = tonumber(call('GET', KEYS[1]) or now)
+if tat > now + 2 * burst or tat < now then tat = now end
+local following = tat + interval * cost
+if following - now > burst then return {0, string.format('%.0f', following - now - burst), 0} end
+call('SET', KEYS[1], string.format('%.0f', following), 'PX', math.max(1, math.ceil((following - now) / 1000)))
+return {1, '0', math.floor((burst - (following - now)) / interval)}
+""",
+    "lease": """
+local held = call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return call('PTTL', KEYS[1]) end
+call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return -1
+""",
+    "release": """
+if call('GET', KEYS[1]) == ARGV[1] then return call('DEL', KEYS[1]) end
+return 0
+""",
+}
+
+_TRANSACTION = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local function forget(id)
+  local copies = redis.call('SMEMBERS', KEYS[1] .. ':' .. id)
+  for i = 1, #copies, 1000 do redis.call('UNLINK', unpack(copies, i, math.min(i + 999, #copies))) end
+  redis.call('DEL', KEYS[1] .. ':' .. id)
+  redis.call('ZREM', KEYS[1], id)
+end
+"""
+
+BEGIN_TRANSACTION = (
+    _TRANSACTION
+    + """
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 10)) do forget(id) end
+if ARGV[1] ~= '' then redis.call('ZADD', KEYS[1], now + 60000, ARGV[1]) end
+return 1
+"""
+)
+"""Begins a transaction, and forgets the copies of those that nobody has continued for a minute."""
+
+TOUCH = (
+    _TRANSACTION
+    + """
+local until_when = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not until_when or tonumber(until_when) <= now then return 0 end
+redis.call('ZADD', KEYS[1], now + 60000, ARGV[1])
+for i = 2, #KEYS, 2 do
+  redis.call('SADD', KEYS[1] .. ':' .. ARGV[1], KEYS[i + 1])
+  redis.call('UNLINK', KEYS[i + 1])
+  redis.call('COPY', KEYS[i], KEYS[i + 1])
+end
+return 1
+"""
+)
+"""Goes on with a transaction for a minute, and copies keys for it. 0 if it was over."""
+
+COMMIT = (
+    _TRANSACTION
+    + """
+local until_when = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not until_when or tonumber(until_when) <= now then return 0 end
+for i = 2, #KEYS, 2 do
+  if redis.call('EXISTS', KEYS[i + 1]) == 1 then redis.call('RENAME', KEYS[i + 1], KEYS[i])
+  else redis.call('UNLINK', KEYS[i]) end
+end
+forget(ARGV[1])
+return 1
+"""
+)
+"""Gives the copies that a transaction has written the names of what they are copies of. 0 if it was over."""
+
+JOIN = (
+    _TRANSACTION
+    + """
+for i = 2, #KEYS, 2 do
+  if redis.call('EXISTS', KEYS[i]) == 1 then redis.call('RENAME', KEYS[i], KEYS[i + 1])
+  else redis.call('UNLINK', KEYS[i + 1]) end
+  redis.call('SADD', KEYS[1] .. ':' .. ARGV[1], KEYS[i + 1])
+end
+return 1
+"""
+)
+"""Gives the copies of an inner transaction to the outer one."""
+
+FORGET = _TRANSACTION + "forget(ARGV[1]) return 1"
+"""Removes all copies of a transaction."""
+
+_TEXTS = {
+    **ACTS,
+    **{name: KIND + text for name, text in _OTHER.items()},
+    "BEGIN": BEGIN_TRANSACTION,
+    "JOIN": JOIN,
+    "FORGET": FORGET,
+}
+
+_SCRIPTS = {name: Script(text, 1) for name, text in _TEXTS.items()}
+_BY_HASH = {script.hash: script for script in _SCRIPTS.values()}
+
+
+def script(name: str, keys: Sequence[bytes], *arguments: Any) -> tuple[Any, ...]:
+    """The command that runs a script."""
+    return ("EVALSHA", _SCRIPTS[name].hash, len(keys), *keys, *arguments)
+
+
+def with_text(command: Sequence[Any]) -> tuple[Any, ...]:
+    """The same command with the script's text, for a server that does not have it."""
+    return ("EVAL", _BY_HASH[command[1]].text, *command[2:])

@@ -1,0 +1,60 @@
+"""What the plans for MySQL and MariaDB consist of: statements, their results, and the head of a key."""
+
+# pyright: basic
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+CHUNK = 500
+"""How many rows, or names, a statement has at most."""
+
+Statement: TypeAlias = "tuple[str, tuple[Any, ...]]"
+
+
+class Result(NamedTuple):
+    """What a statement answered."""
+
+    rows: Sequence[Any]
+    changed: int
+    last_id: int
+
+
+class Last(NamedTuple):
+    """The last statements of a call, and what its result is, by their results."""
+
+    statements: list[Statement]
+    answer: Callable[[list[Result]], Any]
+
+
+Plan: TypeAlias = "Generator[list[Statement], list[Result], Any]"
+
+
+@dataclass
+class Head:
+    """What a key holds, but for its elements."""
+
+    id: int
+    key: bytes
+    kind: int
+    value: bytes | None = None
+    n: int = 0
+    lo: int = 0
+    hi: int = 0
+    seq: int = 0
+    expire: int | None = None
+
+
+def inserted(into: str, rows: Sequence[tuple[Any, ...]], end: str = "") -> list[Statement]:
+    """Statements that insert rows, some hundred with each."""
+    statements: list[Statement] = []
+    for start in range(0, len(rows), CHUNK):
+        some = rows[start : start + CHUNK]
+        marks = f"({', '.join(['%s'] * len(some[0]))})"
+        values = tuple(value for row in some for value in row)
+        statements.append((f"{into} VALUES {', '.join([marks] * len(some))}{end}", values))
+    return statements

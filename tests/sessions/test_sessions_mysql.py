@@ -1,0 +1,267 @@
+"""What only a server of MySQL or MariaDB has: round trips, retries, limits of its columns, and failures on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from own_mariadb import LEFT_OUT
+from pymysql.err import OperationalError
+from session_places import URLS, mariadb_server
+
+from flexcache_rs.sessions import ConflictError, OutcomeUnknown, SessionError, TimedOut, Unavailable, connect
+from flexcache_rs.sessions import sync as now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+if LEFT_OUT:
+    pytest.skip("there is no mariadbd", allow_module_level=True)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    yield URLS["mysql"](tmp_path)
+    server = mariadb_server()
+    server.go_on()
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+
+
+@pytest.fixture
+def session(url: str) -> Iterator[now.Session]:
+    with now.connect(url) as session:
+        yield session
+
+
+def round_trips(monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any]) -> int:
+    from flexcache_rs.sessions import _mysql_backend as backend
+
+    sent = []
+    send = backend.Link.send
+
+    def counting(self: Any, statements: Any) -> Any:
+        if statements:
+            sent.append(statements)
+        return send(self, statements)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backend.Link, "send", counting)
+        call()
+    return len(sent)
+
+
+def test_round_trips(session: now.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.set_many({"text": "a", "n": 1, "list": [1, 2, 3], "map": {"a": 1}, "set": {1}})
+    calls: list[tuple[int, Callable[[], Any]]] = [
+        (1, lambda: session.get("text")),
+        (1, lambda: session.get_many(["text", "n"])),
+        (1, lambda: session.set("text", "b")),
+        (1, lambda: session.set("new", "b", ttl=60)),
+        (1, lambda: session.exists("text")),
+        (1, lambda: session.limiter("api", 5, 60).hit()),
+        (1, lambda: session.lock("lock").acquire(timeout=0)),
+        (1, lambda: session.count()),
+        (2, lambda: session.incr("n")),
+        (2, lambda: session.delete("new")),
+        (2, lambda: session.expire("n", 60)),
+        (2, lambda: session.list("list").push(4)),
+        (3, lambda: session.map("map").get("a")),
+        (4, lambda: session.list("list").pop()),
+        (3, lambda: session.set_of("set").add(2)),
+    ]
+    for number, (expected, call) in enumerate(calls):
+        assert round_trips(monkeypatch, call) == expected, number
+
+
+def test_the_work_of_a_push_does_not_grow(session: now.Session) -> None:
+    """Rows that the server touches for a push and a pop, at 10 and at 10,000 elements."""
+    session.list("small").extend(range(10))
+    session.list("large").extend(range(10_000))
+    link = session._backend.take()  # type: ignore[attr-defined]
+    session._backend.give_back(link)  # type: ignore[attr-defined]
+
+    def handled() -> int:
+        (found,) = link.send([("SHOW SESSION STATUS LIKE 'Handler%'", ())])
+        return sum(int(count) for name, count in found.rows if name.startswith(("Handler_read", "Handler_write")))
+
+    for call in ("push", "push_left", "pop", "pop_left"):
+        work = []
+        for key in ("small", "large"):
+            before = handled()
+            getattr(session.list(key), call)(*((1,) if call.startswith("push") else ()))
+            work.append(handled() - before)
+        assert work[0] == work[1], call
+
+
+def test_keys_and_members_that_are_too_long(session: now.Session) -> None:
+    longest = "é" * 256
+    session.set(longest, 1)
+    assert session.get(longest) == 1
+    with pytest.raises(ValueError, match="key must be at most 512 bytes on this backend, not 514"):
+        session.set(longest + "é", 1)
+    with pytest.raises(ValueError, match="at most 2048 bytes"):
+        session.set_of("set").add("ok", "x" * 2049)
+    with pytest.raises(ValueError, match="at most 2048 bytes"):
+        session.set("map", {"x" * 2049: 1})
+    with pytest.raises(ValueError, match="at most"):
+        session.lock("x" * 700).acquire(timeout=0)
+    assert session.count() == 1
+
+
+def test_more_than_a_packet_is_refused(session: now.Session) -> None:
+    with pytest.raises(ValueError, match="max_allowed_packet"):
+        session.set_many({"a": 1, "b": "x" * 17_000_000})
+    assert session.count() == 0
+    session.set("a", "x" * 1_000_000)
+    assert len(session.get("a")) == 1_000_000
+
+
+def test_tables_of_another_version_are_refused(url: str, session: now.Session) -> None:
+    session.count()
+    mariadb_server().execute("UPDATE fx_meta SET version = 2")
+    try:
+        with now.connect(url) as other, pytest.raises(SessionError, match="version 2"):
+            other.get("a")
+    finally:
+        mariadb_server().execute("UPDATE fx_meta SET version = 1")
+
+
+def test_many_first_sessions_at_once(url: str) -> None:
+    mariadb_server().execute("DROP DATABASE flexcache", "CREATE DATABASE flexcache")
+    failed: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            with now.connect(url, timeout=30) as session:
+                session.list("list").push(number)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    with now.connect(url) as session:
+        assert sorted(session.get("list")) == list(range(8))
+
+
+def test_writers_of_a_key_take_turns(url: str) -> None:
+    with now.connect(url, timeout=1) as session, now.connect(url, timeout=1) as other:
+        session.set("n", 1)
+        with session.transaction() as t:
+            t.incr("n")
+            failed: list[BaseException] = []
+
+            def write() -> None:
+                try:
+                    other.incr("n")
+                except BaseException as error:
+                    failed.append(error)
+
+            writing = threading.Thread(target=write)
+            writing.start()
+            writing.join()
+            assert [type(error) for error in failed] == [TimedOut]
+            # Others go on reading.
+            assert other.get("n") == 1
+        assert other.get("n") == 2
+
+
+def test_transactions_that_wait_for_each_other(url: str) -> None:
+    """Of two that block each other one is a conflict, and can be repeated."""
+    with now.connect(url, timeout=30) as session:
+        session.set_many({"a": 0, "b": 0})
+        barrier = threading.Barrier(2)
+        conflicts: list[str] = []
+
+        def work(first: str, second: str) -> None:
+            with now.connect(url, timeout=30) as own:
+                tries = 0
+
+                def both(t: now.Transaction) -> None:
+                    nonlocal tries
+                    tries += 1
+                    t.incr(first)
+                    if tries == 1:
+                        barrier.wait()
+                    t.incr(second)
+
+                own.run(both)
+                if tries > 1:
+                    conflicts.append(first)
+
+        threads = [threading.Thread(target=work, args=pair) for pair in ("ab", "ba")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(conflicts) == 1
+        assert session.get_many(["a", "b"]) == {"a": 2, "b": 2}
+        with pytest.raises(ConflictError), session.transaction():
+            raise ConflictError("as it is raised, it goes on")
+
+
+def test_failures_of_the_server(url: str, tmp_path: Path) -> None:
+    server = mariadb_server()
+    elsewhere = f"mysql://root@localhost/flexcache?unix_socket={tmp_path}/none"
+    with now.connect(elsewhere) as none, pytest.raises(Unavailable):
+        none.get("a")
+    with now.connect(url, timeout=1) as session:
+        session.set("a", 1)
+        # A connection that was closed meanwhile is not used.
+        (rows,) = server.execute("SELECT id FROM information_schema.processlist WHERE db = 'flexcache'")
+        for (number,) in rows:
+            # The one that asks is over.
+            with contextlib.suppress(OperationalError):
+                server.execute(f"KILL {number}")
+        assert session.incr("a") == 2
+        server.pause()
+        with pytest.raises(OutcomeUnknown):
+            session.set("a", 3)
+        server.go_on()
+        assert session.get("a") in (2, 3)
+        server.kill()
+        with pytest.raises(Unavailable):
+            session.incr("a")
+        server.start()
+        assert session.get("a") in (2, 3)
+
+
+def test_a_cancelled_call_leaves_its_answer_to_nobody(url: str) -> None:
+    async def main() -> None:
+        async with connect(url) as session:
+            await session.set_many({str(number): number for number in range(20)})
+            for number in range(30):
+                task = asyncio.ensure_future(session.get(str(number % 20)))
+                await asyncio.sleep(0)
+                task.cancel()
+                assert await session.get(str((number + 7) % 20)) == (number + 7) % 20
+
+    asyncio.run(main())
+
+
+def test_the_driver_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    with pytest.raises(ImportError, match=r'pip install "flexcache-rs\[mysql\]"'):
+        connect("mysql://host/db")
+
+
+def test_elements_of_removed_keys_are_purged(session: now.Session) -> None:
+    session.set_many({"list": list(range(50)), "map": {"a": 1}, "set": {1}, "gone": 1})
+    session.sorted("sorted").add({"a": 1})
+    session.stream("stream").add({})
+    session.bits("bits").set(1)
+    session.queue("queue").push(1)
+    session.queue("queue").reserve()
+    session.clear()
+    session.purge()
+    for table in ("fx_list", "fx_job", "fx_map", "fx_set", "fx_sorted", "fx_stream", "fx_page", "fx_garbage"):
+        assert mariadb_server().execute(f"SELECT COUNT(*) FROM {table}")[0][0][0] == 0

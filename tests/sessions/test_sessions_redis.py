@@ -1,0 +1,360 @@
+"""What only a server of Valkey or Redis has: others that read it, failures on the way, and round trips."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from own_server import LEFT_OUT
+from session_places import URLS, redis_server
+
+from flexcache_rs.sessions import (
+    ConflictError,
+    OutcomeUnknown,
+    SessionError,
+    TimedOut,
+    Unavailable,
+    UnsupportedError,
+    connect,
+)
+from flexcache_rs.sessions import sync as now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+if LEFT_OUT:
+    pytest.skip("there is no redis-server", allow_module_level=True)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    yield URLS["redis"](tmp_path)
+    server = redis_server()
+    server.go_on()
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+
+
+@pytest.fixture
+def session(url: str) -> Iterator[now.Session]:
+    with now.connect(url) as session:
+        yield session
+
+
+@pytest.fixture
+def raw(url: str) -> Iterator[Any]:
+    with contextlib.closing(redis_server().client()) as client:
+        yield client
+
+
+def test_others_see_what_is_stored(session: now.Session, raw: Any) -> None:
+    session.set_many({"text": "Grüße", "n": 7, "list": ["a", 1], "map": {"name": "Ann"}, "set": {1}})
+    session.sorted("board").add({"ann": 1.5})
+    session.stream("log").add({"n": 1})
+    assert raw.get("sessions::{text}") == "Grüße".encode()
+    assert raw.incr("sessions::{n}") == 8
+    assert session.get("n") == 8
+    assert raw.lrange("sessions::{list}", 0, -1) == [b"a", b"1"]
+    assert raw.hgetall("sessions::{map}") == {b"name": b"Ann"}
+    assert raw.smembers("sessions::{set}") == {b"1"}
+    assert raw.zrange("sessions::{board}", 0, -1, withscores=True) == [(b"ann", 1.5)]
+    assert raw.type("sessions::{log}") == b"stream"
+    raw.rpush("sessions::{list}", "from elsewhere")
+    assert session.list("list").range() == ["a", 1, "from elsewhere"]
+    # A map that others have emptied is gone, as the server has it.
+    raw.hdel("sessions::{map}", "name")
+    assert session.get("map") is None
+
+
+def test_namespaces_whose_names_mean_something(url: str, raw: Any) -> None:
+    names = ["", "a", "a:b", "a:{b", "*", "[a]", "a#b", "ä", "a%"]
+    opened = [now.connect(url, namespace=name) for name in names]
+    for number, session in enumerate(opened):
+        session.set("key}{", number)
+    raw.set("somebody:else", 1)
+    for number, session in enumerate(opened):
+        assert (session.get("key}{"), list(session.keys()), session.count()) == (number, ["key}{"], 1)
+    assert opened[4].clear() == 1
+    assert sum(session.count() for session in opened) == len(names) - 1
+    assert raw.get("somebody:else") == b"1"
+    for session in opened:
+        session.close()
+
+
+def test_a_call_is_one_command(session: now.Session, raw: Any) -> None:
+    """A call is sent as one command, whatever it does and however much there is already."""
+    session.set_many({"list": ["x"] * 5000, "map": {str(n): n for n in range(100)}, "n": 1, "text": "a"})
+    calls: list[Any] = [
+        lambda: session.get("text"),
+        lambda: session.set("text", "b", ttl=60),
+        lambda: session.get_many(["text", "list", "map"]),
+        lambda: session.set_many({"a": [1], "b": {}}),
+        lambda: session.incr("n"),
+        lambda: session.list("list").push(1, ttl=60),
+        lambda: session.list("list").pop(),
+        lambda: session.map("map").incr("5"),
+        lambda: session.queue("queue").push("job"),
+        lambda: session.queue("queue").reserve(),
+        lambda: session.limiter("api", 3, 60).hit(),
+        lambda: session.lock("lock").acquire(timeout=0),
+    ]
+    for call in calls:
+        call()
+    for number, call in enumerate(calls):
+        raw.config_resetstat()
+        call()
+        stats = raw.info("commandstats")
+        sent = stats.get("cmdstat_evalsha", {}).get("calls", 0)
+        # A script's own SET counts too, so that of the plain one is looked at where there is no script.
+        assert sent == 1 or (sent == 0 and stats["cmdstat_set"]["calls"] == 1), number
+
+
+def commands_within(raw: Any, call: Any) -> dict[str, int]:
+    raw.config_resetstat()
+    call()
+    stats: dict[str, Any] = raw.info("commandstats")
+    return {
+        name: stat["calls"] for name, stat in stats.items() if name not in ("cmdstat_info", "cmdstat_config|resetstat")
+    }
+
+
+def test_the_work_of_a_push_does_not_grow(session: now.Session, raw: Any) -> None:
+    for kind in (session.list, session.queue):
+        small, large = kind("small"), kind("large")
+        session.delete("small", "large")
+        small.extend(range(10))
+        large.extend(range(100_000))
+        for call in ("push", "push_left", "pop", "pop_left"):
+            arguments = (1,) if call.startswith("push") else ()
+            first = commands_within(raw, lambda: getattr(small, call)(*arguments))
+            second = commands_within(raw, lambda: getattr(large, call)(*arguments))
+            assert first == second
+
+
+def test_a_server_that_lost_its_scripts_gets_them(session: now.Session, raw: Any) -> None:
+    session.set("a", [1])
+    raw.script_flush()
+    assert session.get("a") == [1]
+    raw.script_flush()
+    with session.transaction() as t:
+        raw.script_flush()
+        t.list("a").push(2)
+        raw.script_flush()
+        with session.transaction() as inner:
+            inner.list("a").push(3)
+        raw.script_flush()
+    assert session.get("a") == [1, 2, 3]
+    raw.script_flush()
+
+    async def main() -> None:
+        async with connect(f"unix://{redis_server().path}") as awaited:
+            assert await asyncio.gather(*(awaited.list("b").push(n) for n in range(9))) == list(range(1, 10))
+
+    asyncio.run(main())
+
+
+def test_others_values_of_another_version_are_refused(url: str, raw: Any) -> None:
+    raw.set("sessions:new#version", "2")
+    with now.connect(url, namespace="new") as session, pytest.raises(SessionError, match="version 2"):
+        session.set("a", 1)
+    assert raw.keys("sessions:new:*") == []
+
+
+def test_conflicts(url: str) -> None:
+    session, other = now.connect(url), now.connect(url)
+    for before, touch in [
+        ({"n": 1}, lambda t: t.get("n")),
+        ({}, lambda t: t.get("n")),
+        ({"n": 1}, lambda t: t.set("n", 5)),
+        ({"n": 1}, lambda t: t.exists("n")),
+        ({"n": [1]}, lambda t: t.list("n").pop()),
+    ]:
+        session.clear()
+        session.set_many(before)
+        with pytest.raises(ConflictError), session.transaction() as t:
+            touch(t)
+            other.set("n", 9)
+            t.set("m", 1)
+        assert (session.get("n"), session.get("m")) == (9, None)
+    # What an inner transaction has seen counts, even if it was rolled back.
+    with pytest.raises(ConflictError), session.transaction() as t:
+        with pytest.raises(KeyError), session.transaction() as inner:
+            inner.get("n")
+            raise KeyError
+        other.set("n", 10)
+        t.set("m", 1)
+    # Those that only read do not disturb each other.
+    with session.transaction() as t:
+        assert t.get("n") == 10
+        with other.transaction() as reads:
+            assert reads.get("n") == 10
+        t.set("m", 2)
+    assert session.get("m") == 2
+    session.close()
+    other.close()
+
+
+def test_a_transaction_leaves_nothing(session: now.Session, raw: Any) -> None:
+    session.set_many({"a": [1], "b": 2, "gone": 1}, ttl=60)
+    with session.transaction() as t:
+        t.list("a").push(2)
+        t.delete("gone")
+        t.get("b")
+        with session.transaction() as inner:
+            inner.set("c", {})
+    with pytest.raises(ZeroDivisionError), session.transaction() as t:
+        t.set("b", 1 // t.get("none", 0))
+    left = sorted(key for key in raw.keys() if not key.endswith(b"#version"))
+    assert left == [b"sessions::{a}", b"sessions::{b}", b"sessions::{c}"]
+    assert 59 < session.ttl("a") <= 60  # type: ignore[operator]
+    with session.transaction() as t, pytest.raises(UnsupportedError, match="count"):
+        session.count()
+
+
+def test_a_transaction_that_nobody_continued_stores_nothing(url: str, raw: Any) -> None:
+    session, other = now.connect(url), now.connect(url)
+    session.set("a", [1])
+    with pytest.raises(ConflictError), session.transaction() as t:
+        t.list("a").push(2)
+        # As after a minute.
+        (name,) = raw.zrange("sessions:#transactions", 0, -1)
+        raw.zadd("sessions:#transactions", {name: 1})
+        other.purge()
+        assert raw.keys("sessions:#copy*") == []
+    assert session.get("a") == [1]
+    session.close()
+    other.close()
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    with now.connect(f"unix://{tmp_path}/none") as session:
+        for call in (lambda: session.get("a"), lambda: session.set("a", 1), session.transaction().__enter__):
+            with pytest.raises(Unavailable) as raised:
+                call()
+            assert not isinstance(raised.value, OutcomeUnknown)
+
+
+def test_a_server_that_does_not_answer(url: str) -> None:
+    server = redis_server()
+    with now.connect(url, timeout=0.2) as session, now.connect(url, timeout=0.2) as other:
+        session.set("a", 1)
+        other.set("a", 1)
+        server.pause()
+        with pytest.raises(TimedOut):
+            session.get("a")
+        with pytest.raises(OutcomeUnknown):
+            other.list("b").push(1)
+        # Over a new connection nothing is sent.
+        with pytest.raises(TimedOut):
+            other.list("b").push(2)
+        server.go_on()
+        # The late answers are nobody's.
+        assert session.get("a") == 1
+
+    async def main() -> None:
+        async with connect(url, timeout=0.2) as awaited:
+            await awaited.set("a", 1)
+            server.pause()
+            ticks = 0
+
+            async def tick() -> None:
+                nonlocal ticks
+                while True:
+                    await asyncio.sleep(0.01)
+                    ticks += 1
+
+            ticking = asyncio.ensure_future(tick())
+            calls = (awaited.get("a"), awaited.incr("a"), awaited.get("b"))
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(result, Unavailable) for result in results)
+            assert ticks > 2
+            ticking.cancel()
+            server.go_on()
+            assert await awaited.get("a") in (1, 2)
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_killed(url: str, raw: Any) -> None:
+    server = redis_server()
+    with now.connect(url, timeout=5) as session:
+        session.set("a", 1)
+        # A connection that was closed meanwhile is not used.
+        for name in raw.client_list():
+            if name["name"] == "flexcache-sessions":
+                raw.client_kill_filter(_id=name["id"])
+        assert session.get("a") == 1
+        assert session.incr("a") == 2
+        with pytest.raises(Unavailable), session.transaction() as t:
+            t.set("a", 5)
+            for name in raw.client_list():
+                if name["name"] == "flexcache-sessions":
+                    raw.client_kill_filter(_id=name["id"])
+            t.get("a")
+        assert session.get("a") == 2
+        server.pause()
+        raised: list[BaseException] = []
+
+        def push() -> None:
+            try:
+                session.list("b").push(1)
+            except BaseException as error:
+                raised.append(error)
+
+        pushing = threading.Thread(target=push)
+        pushing.start()
+        time.sleep(0.05)
+        server.kill()
+        pushing.join()
+        assert [type(error) for error in raised] == [OutcomeUnknown]
+        server.start()
+        assert session.list("b").push(2) == 1
+
+
+def test_a_cancelled_call_leaves_its_answer_to_nobody(url: str) -> None:
+    async def main() -> None:
+        async with connect(url) as session:
+            await session.set_many({str(number): number for number in range(20)})
+            for number in range(50):
+                task = asyncio.ensure_future(session.get(str(number % 20)))
+                await asyncio.sleep(0)
+                task.cancel()
+                assert await session.get(str((number + 7) % 20)) == (number + 7) % 20
+
+    asyncio.run(main())
+
+
+def _use(url: str, allowed: Any) -> None:
+    with now.connect(url, timeout=60) as session:
+        limiter = session.limiter("api", 10, 3600)
+        count = sum(limiter.hit().allowed for _ in range(50))
+        session.get_or_set("once", lambda: session.incr("computed"))
+        with allowed.get_lock():
+            allowed.value += count
+
+
+def test_processes_share_limits_and_values(url: str, session: now.Session) -> None:
+    context = multiprocessing.get_context("spawn")
+    allowed = context.Value("i", 0)
+    workers = [context.Process(target=_use, args=(url, allowed)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert (allowed.value, session.get("computed")) == (10, 1)
+
+
+def test_bits_beyond_the_servers_limit_are_refused(session: now.Session) -> None:
+    with pytest.raises(ValueError, match="i must be less than"):
+        session.bits("bits").set(2**32)
+    assert session.bits("bits").get(2**40) is False
+    with pytest.raises(ValueError, match="capacity must be smaller"):
+        session.bloom("bloom", capacity=10**9, error_rate=1e-6).add(1)
+    assert session.count() == 0
