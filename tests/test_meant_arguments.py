@@ -40,7 +40,12 @@ MEMORY = {
     "lru_cache": {"max_items": "maxsize", "capacity": "maxsize", "max_size": "maxsize", "type": "typed"},
 }
 ON_DISK = {
-    "Cache": {"ttl": None, "maxsize": "size_limit", "max_bytes": "size_limit", "policy": "eviction_policy"},
+    "Cache": {
+        "ttl": r"set\(expire=\)",
+        "maxsize": "size_limit",
+        "max_bytes": "size_limit",
+        "policy": "eviction_policy",
+    },
     "FanoutCache": {"maxsize": "size_limit", "max_bytes": "size_limit", "policy": "eviction_policy", "shard": "shards"},
     "Deque": {"maxsize": "maxlen", "max_items": "maxlen", "path": "directory"},
     "FanoutIndex": {"path": "directory", "dir": "directory", "shard": "shards"},

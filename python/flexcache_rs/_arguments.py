@@ -8,6 +8,32 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_LONGEST = 60
+"""Characters of text that is shown in a message."""
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Refuses what cannot be called.
+
+    Raises:
+        TypeError: It cannot be called.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {described(value)}")
+
+
+def described(value: Any) -> str:
+    """The type of an object, and the object itself where it is a number or text."""
+    kind = type(value)
+    if kind not in (str, bytes, int, float, bool) or (kind in (str, bytes) and len(value) > _LONGEST):
+        return kind.__name__
+    try:
+        return f"{kind.__name__} ({value!r})"
+    except ValueError:
+        # An int of too many digits.
+        return kind.__name__
+
+
 def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:
     """Goes through an argument. What its own `__iter__` raises is raised as it is.
 
@@ -20,7 +46,7 @@ def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterato
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if hasattr(kind, "__iter__") or hasattr(kind, "__getitem__"):
             raise
-    raise TypeError(f"{name} must be {allowed}, not {type(value).__name__}")
+    raise TypeError(f"{name} must be {allowed}, not {described(value)}")
 
 
 def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flexcache_rs import _core
+from flexcache_rs._arguments import check_callable
 from flexcache_rs._in_thread import before_joining, in_thread, lease
 
 TYPE_CHECKING = False
@@ -59,6 +60,7 @@ async def aget_or_set(  # noqa: D417
     if value is not NOTHING:
         return value
 
+    check_callable("factory", factory)
     names = None if tags is None else _core._tags(tags)
     if names:
         self._check_tags(names)

@@ -41,7 +41,7 @@ _core._call_directly(_LruCacheWrapper)
 
 def _wrap(function, maxsize, typed):
     kept = None if maxsize == 0 else _core._cache_of_results(maxsize)
-    wrapper = _LruCacheWrapper(function, kept, typed=typed)
+    wrapper = _LruCacheWrapper(function, kept, typed=bool(typed))
     wrapper._maxsize, wrapper._typed = maxsize, typed
     functools.update_wrapper(wrapper, function)
     # Attributes of the function must not hide the methods of ours.

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from _weakref import ref
+from functools import _CacheInfo
 from time import monotonic
 
 from flexcache_rs import _core
@@ -61,7 +62,10 @@ class Memo(_core.Memoized):
     """A function that memoize() has wrapped."""
 
     # Nothing of ours is in __dict__, which update_wrapper() fills with the attributes of the function.
-    __slots__ = ("_attributes_lack_class", "_instances", "_names", "_owners", "_plan", "_prefix")
+    __slots__ = (
+        *("_attributes_lack_class", "_instances", "_is_alone", "_names", "_owners", "_plan", "_prefix"),
+        "_typed",
+    )
 
     # The key of a call, whose class or instance is among the arguments.
     _key_of = _core.Memoized.cache_key
@@ -182,7 +186,7 @@ class Memo(_core.Memoized):
         if raised or plan.wraps or results is not None:
             good = INFINITY if ttl is None else seconds_in("ttl", ttl)
             fresh = good if raised else min(good - _UNLIKELY * cost * plan.early_refresh, good, plan.soft_ttl)
-            stored = _core.Remembered(value, raised, fresh, good, cost, results)
+            stored = self.cache._remember(value, raised, fresh, good, cost, results)
             if not raised and plan.stale_if_error and ttl is not None:
                 ttl = good + plan.stale_if_error
         try:
@@ -299,6 +303,24 @@ class Memo(_core.Memoized):
     def stats(self):
         """Statistics of the cache."""
         return self.cache.stats()
+
+    def cache_info(self):
+        """The statistics of the cache as functools.lru_cache tells them: hits, misses, maxsize, currsize.
+
+        The maxsize is None for no limit. In a cache that others use as well, they are those of all of them.
+        """
+        stats = self.cache.stats()
+        return _CacheInfo(stats.hits, stats.misses, self.cache.max_items or None, len(self.cache))
+
+    def cache_clear(self):
+        """Do what clear() does, and start counting anew unless others use the cache as well."""
+        self.clear()
+        if self._is_alone:
+            self.cache.reset_stats()
+
+    def cache_parameters(self):
+        """The largest number of results (None for no limit) and whether types make a difference, as a new dict."""
+        return {"maxsize": self.cache.max_items or None, "typed": self._typed}
 
     def _still(self, key):
         """What a call gets that finds something in the cache after all, or NOTHING."""

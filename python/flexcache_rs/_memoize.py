@@ -7,6 +7,7 @@ import functools
 import sys
 
 from flexcache_rs import _core, _function_name
+from flexcache_rs._arguments import each
 from flexcache_rs._memo import AsyncMemo, SyncMemo, class_method, is_in_class_body, ready
 from flexcache_rs._memoize_options import Plan, function_or_none, normalizer
 
@@ -17,7 +18,7 @@ _OPTIONS = (
 )
 _OPTIONS_OF_CACHES = (
     *("eviction_policy", "scan_interval", "max_items", "max_bytes", "default_ttl", "thread_safe", "shards"),
-    *("background_expiry", "on_evict", "weigher", "close_values", "store", "coherence", "lease", "lease_wait"),
+    *("background_expiry", "on_evict", "weigher", "clock", "close_values", "store", "coherence", "lease", "lease_wait"),
     *("negative_ttl", "name", "record", "record_limit"),
 )
 
@@ -55,7 +56,7 @@ def _ignored(function, ignore):
     """Positions, as bits, and names of the parameters to ignore."""
     if isinstance(ignore, str):
         raise TypeError(f"ignore must be names in a tuple, such as ({ignore!r},), not a str")
-    ignore = tuple(ignore)
+    ignore = tuple(each("ignore", ignore, "an iterable of names of parameters"))
     if not ignore:
         return 0, []
     from inspect import Parameter, signature  # Not imported before it is used.
@@ -99,7 +100,10 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version, norm
         kind = type(function)
         return class_method(kind, inner) if issubclass(kind, classmethod) else kind(inner)
     if not callable(function):
-        raise TypeError(f"memoize() takes a function, not {type(function).__name__}")
+        meant = ""
+        if isinstance(function, int) and not isinstance(function, bool):
+            meant = f"; did you mean @memoize(max_items={function})?"
+        raise TypeError(f"memoize() takes a function, not {type(function).__name__}{meant}")
     label = getattr(function, "__qualname__", None) or type(function).__qualname__
     flags = _flags_of(function)
     if flags & _ASYNC_GENERATOR:
@@ -133,7 +137,7 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version, norm
         in_store=names.in_store,
     )
     memo._plan, memo._prefix, memo._names, memo._instances, memo._owners = plan, prefix, names, {}, []
-    memo._attributes_lack_class = None
+    memo._attributes_lack_class, memo._is_alone, memo._typed = None, not shared, typed
     if in_class_body:
         memo._may_be_method(memo._instances)
     if names.in_store:
@@ -191,8 +195,8 @@ def memoize(
     processes.
 
     The function gets cache_key(*args), invalidate(*args), peek(*args), refresh(*args), clear(),
-    stats() and the attribute cache. A method's results are kept for each instance, without keeping
-    the instance alive.
+    stats(), cache_info(), cache_clear() and the attribute cache. A method's results are kept for each
+    instance, without keeping the instance alive.
 
     Args:
         function: what computes a result; not a generator function.

@@ -34,6 +34,10 @@ class SharedLock:
     def __init__(
         self, cache: SharedSegment, name: object, ttl: float | timedelta, timeout: float | timedelta | None
     ) -> None:
+        if not seconds_in("ttl", ttl) > 0:
+            raise ValueError(f"ttl must be more than 0 seconds, not {ttl!r}")
+        if timeout is not None:
+            seconds_in("timeout", timeout)
         self._cache, self._name, self._ttl, self._timeout = cache, name, ttl, timeout
         self._token: SharedToken | None = None
         self._process = os.getpid()

@@ -188,6 +188,7 @@ class SharedCache(SharedSegment):
     def pop(self, key: object) -> Any: ...
     @overload
     def pop(self, key: object, default: _T) -> Any | _T: ...
+    @suggesting
     def pop(self, key: object, default: Any = _MISSING) -> Any:
         """Remove a key and return its value. Of several processes exactly one gets it.
 
@@ -216,6 +217,7 @@ class SharedCache(SharedSegment):
             raise TypeError(message)
         return self.incr(key, -by, initial, ttl)
 
+    @suggesting
     def compare_and_set(
         self, key: object, old: object, new: object, ttl: float | timedelta | datetime | None = None
     ) -> bool:
@@ -247,6 +249,7 @@ class SharedCache(SharedSegment):
             if self._replace(key, version, new, ttl):
                 return True
 
+    @suggesting
     def get_many(self, keys: Iterable[object]) -> dict[Any, Any]:
         """Return the values of those keys that have one.
 
@@ -264,6 +267,7 @@ class SharedCache(SharedSegment):
                 found[key] = value
         return found
 
+    @suggesting
     def set_many(
         self,
         entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
@@ -279,6 +283,7 @@ class SharedCache(SharedSegment):
         for key, value in pairs("entries", entries):
             self.put(key, value, ttl, tags if known is None else known)
 
+    @suggesting
     def delete_many(self, keys: Iterable[object]) -> int:
         """Remove several keys, one after the other. Returns how many had a value."""
         return sum(self.delete(key) for key in each("keys", keys))
@@ -301,6 +306,7 @@ class SharedCache(SharedSegment):
     def __iter__(self) -> Iterator[Any]:
         return iter(self._keys())
 
+    @suggesting
     def setdefault(self, key: object, default: Any = None) -> Any:
         """Return the value of a key, after storing `default` if there is none."""
         while True:
@@ -330,6 +336,7 @@ class SharedCache(SharedSegment):
         message = "the cache is empty"
         raise KeyError(message)
 
+    @suggesting
     def get_or_set(
         self,
         key: object,
@@ -392,6 +399,7 @@ class SharedCache(SharedSegment):
         """
         return self._in_front().memoize(**options)
 
+    @suggesting
     def lock(self, name: object, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> SharedLock:
         """Return a lock which excludes other threads and processes.
 
@@ -413,6 +421,7 @@ class SharedCache(SharedSegment):
 
         return SharedLock(self, name, ttl, timeout)
 
+    @suggesting
     def limiter(self, name: object, limit: int, per: float | timedelta = 1.0) -> SharedLimiter:
         """Return a limiter of a rate, for all threads and processes together.
 

@@ -163,6 +163,7 @@ class FlexCache(MutableMapping[_K, _V]):
         background_expiry: bool | _Seconds = False,
         on_evict: Callable[[_K, _V, _Reason], object] | None = None,
         weigher: Callable[[_V], int] | Callable[[_K, _V], int] | None = None,
+        clock: Callable[[], float] | None = None,
         close_values: bool = True,
         store: Store | Cache | FanoutCache | SharedSegment | None = None,
         coherence: Literal["strict"] | _Seconds | None = "strict",
@@ -215,6 +216,8 @@ class FlexCache(MutableMapping[_K, _V]):
         cache_exceptions: bool | type[Exception] | Iterable[type[Exception]] = False,
         exception_ttl: _Ttl | None = None,
         tags: str | Iterable[str] | Callable[..., str | Iterable[str]] | None = None,
+        copy: bool | Callable[[Any], Any] = False,
+        normalize: bool = False,
         name: str | None = None,
         version: str | None = None,
     ) -> Memoizer: ...
@@ -222,6 +225,9 @@ class FlexCache(MutableMapping[_K, _V]):
     def unlisten(self, listener: Callable[[_Event, Any, Any], object]) -> bool: ...
     def _count_load(self) -> None: ...
     def _loaded(self, key: object, value: object) -> None: ...
+    def _remember(
+        self, value: Any, raised: bool, fresh: float, good: float, cost: float, results: Any = None
+    ) -> Remembered: ...
     def describe(self) -> str: ...
     def _repr_html_(self) -> str: ...
     def evict_tag(self, tag: str) -> int: ...

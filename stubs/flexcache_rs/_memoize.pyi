@@ -77,6 +77,7 @@ def memoize(
     background_expiry: bool | _Seconds = False,
     on_evict: Callable[[Any, Any, Any], object] | None = None,
     weigher: Callable[[Any], int] | Callable[[Any, Any], int] | None = None,
+    clock: Callable[[], float] | None = None,
     close_values: bool = True,
     store: Any = None,
     coherence: Literal["strict"] | _Seconds | None = "strict",

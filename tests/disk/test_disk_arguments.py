@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flexcache_rs.disk as diskcache
-from flexcache_rs.disk import Cache, Deque, FanoutCache, FanoutIndex, JSONDisk
+from flexcache_rs.disk import Cache, Deque, Disk, FanoutCache, FanoutIndex, JSONDisk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -334,3 +335,63 @@ def test_options_of_django(tmp_path: Path) -> None:
             cache.memoize(timeout=timeout)
     assert cache.get("a") is None
     cache.close()
+
+
+@KINDS
+@pytest.mark.parametrize("true", [1, "yes", [0]], ids=repr)
+@pytest.mark.parametrize("false", [0, None, ""], ids=repr)
+def test_flags_take_any_truth_value(tmp_path: Path, kind: type[Any], true: Any, false: Any) -> None:
+    """As python-diskcache's do."""
+    cache = kind(tmp_path)
+    assert cache.set("a", 1, tag="t", retry=true)
+    assert cache.add("a", 1, retry=false) is False
+    assert cache.get("a", retry=true, expire_time=true, tag=true) == (1, None, "t")
+    assert cache.get("a", retry=false, expire_time=false, tag=false) == 1
+    assert cache.incr("a", retry=true) == 2
+    assert cache.touch("a", retry=true)
+    assert list(cache.iterkeys(reverse=true) if kind is Cache else cache) == ["a"]
+    if kind is Cache:
+        assert cache.peekitem(last=true, tag=true) == (("a", 2), "t")
+        assert cache.push(1, "q", retry=true) == cache.pull("q", retry=true)[0]
+        with cache.transact(retry=true):
+            cache["b"] = 2
+    assert cache.evict("t", retry=true) == 1
+    assert cache.expire(retry=false) == 0
+    assert cache.cull(retry=true) == 0
+    assert cache.stats(enable=1, reset=1) == (0, 0)
+    cache.clear(retry=true)
+    assert len(cache) == 0
+    cache.close()
+
+
+@KINDS
+def test_what_cannot_be_counted_with(tmp_path: Path, kind: type[Any]) -> None:
+    cache = kind(tmp_path)
+    for name in ("incr", "decr"):
+        for wrong, told in (("x", r"str \('x'\)"), ([], "list")):
+            with pytest.raises(TypeError, match=f"^default must be an int, a float or None, not {told}"):
+                getattr(cache, name)("a", default=wrong)
+            with pytest.raises(TypeError, match=f"^delta must be an int or a float, not {told}"):
+                getattr(cache, name)("a", wrong)
+    assert (cache.incr("a", True, default=True), cache.incr("b", 2**64, default=0.5)) == (2, 2.0**64)
+    cache.close()
+
+
+@pytest.mark.parametrize(("given", "meant"), [("lru", "least-recently-used"), ("LFU", "least-frequently-used")])
+def test_policies_that_were_meant(tmp_path: Path, given: str, meant: str) -> None:
+    with pytest.raises(KeyError, match=f"no such eviction policy: '{given}'; did you mean '{meant}'"):
+        Cache(tmp_path, eviction_policy=given)
+
+
+def test_a_disk_of_the_users_says_itself_what_it_cannot_write(tmp_path: Path) -> None:
+    """As python-diskcache's do, which DVC relies on: the error comes when something is stored."""
+
+    class Own(Disk):
+        pass
+
+    cache = Cache(tmp_path, disk=Own, disk_pickle_protocol=pickle.HIGHEST_PROTOCOL + 1)
+    with pytest.raises(ValueError, match="pickle protocol"):
+        cache["key"] = ("a", "b")
+    cache.close()
+    with Cache(tmp_path, disk=Own) as again:
+        assert len(again) == 0

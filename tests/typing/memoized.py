@@ -111,3 +111,18 @@ async def main() -> None:
     numbers: FlexCache[str, int] = FlexCache()
     assert_type(numbers.get_or_set("a", lambda: 1), int)
     assert_type(await numbers.aget_or_set("a", lambda: 1, ttl=1, tags=("t",)), int)
+
+
+assert_type(memoized.cache_info().currsize, int)
+assert_type(memoized.cache_parameters()["typed"], bool)
+assert_type(memoized.cache_clear(), None)
+assert_type(Client().load.cache_info().hits, int)
+assert_type(Client().load.invalidate(1), bool)
+assert_type(Client().load.peek(1), "str | None")
+assert_type(Client().load.__self__, Any)
+Client().load.cache_info(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Client().load.invalidate("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+timed: FlexCache[str, int] = FlexCache(clock=lambda: 1.5)
+FlexCache[str, int](clock=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+copied = timed.memoize(copy=True, normalize=True)(len)
+assert_type(copied("a"), int)

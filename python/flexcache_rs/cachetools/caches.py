@@ -13,7 +13,9 @@ from __future__ import annotations
 import random
 from collections.abc import MutableMapping
 
+from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache
+from flexcache_rs._suggest import suggesting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +72,16 @@ class Cache(FlexCache):
         most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
         return FlexCache.__new__(cls, cls._policy, max_items=most)
 
+    @suggesting
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
-        if maxsize < 0:
-            raise ValueError("maxsize must be non-negative")
+        try:
+            is_size = maxsize >= 0
+        except TypeError:
+            raise TypeError(f"maxsize must be a number, not {described(maxsize)}") from None
+        if not is_size:
+            raise ValueError(f"maxsize must be non-negative, not {maxsize!r}")
         if getsizeof is not None:
+            check_callable("getsizeof", getsizeof)
             self.getsizeof = getsizeof
         self.__maxsize = maxsize
         self.__sizes: dict[Any, float] | None = None if self.getsizeof is Cache.getsizeof else {}
@@ -323,12 +331,14 @@ class RRCache(Cache):
 
     _evicts_in_python = True
 
+    @suggesting
     def __init__(
         self,
         maxsize: float,
         choice: Callable[[Sequence[Any]], Any] = random.choice,
         getsizeof: Callable[[Any], float] | None = None,
     ) -> None:
+        check_callable("choice", choice)
         self.__choice = choice
         self.__keys: list[Any] = []
         self.__places: dict[Any, int] = {}

@@ -14,7 +14,9 @@ import heapq
 import time
 from collections import OrderedDict
 
+from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools.caches import _ABSENT, Cache, _get, _length, _peek, _popitem, _put
 
 TYPE_CHECKING = False
@@ -69,6 +71,7 @@ class _TimedCache(Cache):
     def __init__(
         self, maxsize: float, timer: Callable[[], Any], getsizeof: Callable[[Any], float] | None = None
     ) -> None:
+        check_callable("timer", timer)
         Cache.__init__(self, maxsize, getsizeof)
         self._timer = _Timer(timer)
         # Entries of size 1, and more than none, of a class that overrides nothing.
@@ -151,6 +154,7 @@ class TTLCache(_TimedCache):
     (True, 60)
     """
 
+    @suggesting
     def __init__(
         self,
         maxsize: float,
@@ -158,6 +162,11 @@ class TTLCache(_TimedCache):
         timer: Callable[[], Any] = time.monotonic,
         getsizeof: Callable[[Any], float] | None = None,
     ) -> None:
+        if timer is time.monotonic:
+            try:
+                0.0 + ttl
+            except TypeError:
+                raise TypeError(f"ttl must be a number of seconds, not {described(ttl)}") from None
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
         self.__ttl = ttl
         # When each entry expires, the next one first.
@@ -308,6 +317,7 @@ class TLRUCache(_TimedCache):
     ['a']
     """
 
+    @suggesting
     def __init__(
         self,
         maxsize: float,
@@ -315,6 +325,7 @@ class TLRUCache(_TimedCache):
         timer: Callable[[], Any] = time.monotonic,
         getsizeof: Callable[[Any], float] | None = None,
     ) -> None:
+        check_callable("ttu", ttu)
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
         self.__ttu = ttu
         # When each entry expires, a number that tells equal times apart, and the key again.

@@ -24,6 +24,8 @@ _KNOWN = frozenset(DEFAULT_SETTINGS) | OWN_SETTINGS
 
 _MEANT = {
     "cache_dir": "directory",
+    "dir": "directory",
+    "folder": "directory",
     "cache_path": "directory",
     "path": "directory",
     "disk_size_limit": "size_limit",
@@ -38,6 +40,9 @@ _MEANT = {
     "num_shards": "shards",
 }
 """What other libraries call it. `difflib` finds what is only misspelt."""
+
+_TIMES = frozenset(("ttl", "default_ttl", "expire", "expires", "expiry", "expiration", "max_age", "lifetime"))
+"""What other libraries call a time to live, which each value has of its own."""
 
 OF_DISK = frozenset(("disk_min_file_size", "disk_pickle_protocol"))
 """What `Disk` itself understands. Other classes of disks may understand more."""
@@ -167,6 +172,8 @@ def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
     meant = _MEANT.get(name.lower())
     if name in ("shards", "shard_count", "num_shards") and "shards" not in known:
         meant = "FanoutCache(shards=)"
+    elif name in _TIMES:
+        meant = "set(expire=)"
     elif meant not in known:
         near = difflib.get_close_matches(name, known, 1, 0.7)
         meant = near[0] if near else None
@@ -197,6 +204,14 @@ def refuse_unknown(
             refuse_setting(name, parameters)
 
 
+_POLICIES_MEANT = {
+    "lru": "least-recently-used",
+    "lfu": "least-frequently-used",
+    "lrs": "least-recently-stored",
+    "fifo": "least-recently-stored",
+} | {name.replace("-", between): name for name in EVICTION_POLICY for between in ("_", " ", "")}
+
+
 def policy_of(name: Any) -> dict[str, str | None]:
     """The SQL of an eviction policy.
 
@@ -204,12 +219,16 @@ def policy_of(name: Any) -> dict[str, str | None]:
         KeyError: There is none of that name.
     """
     if not isinstance(name, str) or name not in EVICTION_POLICY:
-        raise KeyError(f"no such eviction policy: {shown(name)}; there are {', '.join(EVICTION_POLICY)}")
+        meant = _POLICIES_MEANT.get(name.lower()) if isinstance(name, str) else None
+        hint = f"; did you mean {meant!r}?" if meant else f"; there are {', '.join(EVICTION_POLICY)}"
+        raise KeyError(f"no such eviction policy: {shown(name)}{hint}")
     return EVICTION_POLICY[name]
 
 
-def checked_setting(name: str, value: Any) -> Any:
+def checked_setting(name: str, value: Any, *, plain_disk: bool = True) -> Any:
     """The value of a setting as it is recorded.
+
+    A disk of the user's own says itself which protocols it can write with, when it writes.
 
     Raises:
         KeyError: There is no such eviction policy.
@@ -229,7 +248,7 @@ def checked_setting(name: str, value: Any) -> Any:
     elif name == "disk_min_file_size":
         return whole(name, value, least=0, most=2**63 - 1)
     elif name == "disk_pickle_protocol":
-        return whole(name, value, least=0, most=pickle.HIGHEST_PROTOCOL)
+        return whole(name, value, least=0, most=pickle.HIGHEST_PROTOCOL if plain_disk else None)
     elif name.startswith("sqlite_"):
         return _checked_pragma(name, value)
     return value
@@ -264,7 +283,7 @@ def checked_settings(
     """Settings as they are recorded. Raises for what is none, before anything is made for it."""
     if directory is None or not os.path.exists(os.path.join(path_of(directory), DBNAME)):  # noqa: PTH110, PTH118
         refuse_unknown(settings, (), parameters, plain_disk=plain_disk)
-    return {name: checked_setting(name, value) for name, value in settings.items()}
+    return {name: checked_setting(name, value, plain_disk=plain_disk) for name, value in settings.items()}
 
 
 def check_compression(compression: Any) -> None:
@@ -294,12 +313,12 @@ _CHECKED = (
 )
 
 
-def check_recorded(directory: str, recorded: dict[str, Any], settings: Collection[str]) -> None:
+def check_recorded(directory: str, recorded: dict[str, Any], settings: Collection[str], *, plain_disk: bool) -> None:
     """Raises for what a directory says of settings that are not given, where it makes no sense."""
     pragmas = {f"sqlite_{pragma}" for pragma in _DISK_PRAGMAS}
     for key in sorted((_CHECKED | pragmas) & recorded.keys() - set(settings)):
         try:
-            checked_setting(key, recorded[key])
+            checked_setting(key, recorded[key], plain_disk=plain_disk)
         except (KeyError, TypeError, ValueError) as error:  # noqa: PERF203
             where = f"recorded in {directory}; give {key}= to replace it"
             raise type(error)(f"{error.args[0]} ({where})") from error

@@ -160,7 +160,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         serializer = self._agree_on_serializer(recorded, merged)
         for key in METADATA:
             merged.pop(key, None)
-        check_recorded(directory, recorded, settings)
+        check_recorded(directory, recorded, settings, plain_disk=disk is Disk)
         policy = policy_of(merged["eviction_policy"])
         options = {
             key[5:]: value for key, value in merged.items() if key.startswith("disk_") and key not in ARGUMENTS_OF_DISK
@@ -326,7 +326,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
                 refuse_setting(key)
             if key in ("compression", "serializer"):
                 raise TypeError(f"{key} is what the directory was made with: its values would not be read any more")
-            value = checked_setting(key, value)
+            value = checked_setting(key, value, plain_disk=type(self.disk) is Disk)
             if key.startswith("disk_"):
                 before = getattr(self._disk, key[5:], value)
                 setattr(self._disk, key[5:], value)
@@ -362,7 +362,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         (0, 1)
         """
         wanted = flag("enable", enable)
-        counted = self._stats(reset)
+        counted = self._stats(bool(reset))
         if not self.read_only:
             self.reset("statistics", wanted)
         return counted
@@ -395,7 +395,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         >>> Cache().check()
         []
         """
-        return CheckReport(self._check(fix, retry))
+        return CheckReport(self._check(bool(fix), bool(retry)))
 
     def create_tag_index(self) -> None:
         """Makes the index that makes `evict` fast.

@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, Literal
 
+from flexcache_rs._arguments import each
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
@@ -209,12 +210,12 @@ class Deque(Sequence[Any]):
 
     def extend(self, iterable: Iterable[Any]) -> None:
         """Adds each at the right end."""
-        for value in iterable:
+        for value in each("iterable", iterable, "an iterable"):
             self.append(value)
 
     def extendleft(self, iterable: Iterable[Any]) -> None:
         """Adds each at the left end, so they come to stand in reverse."""
-        for value in iterable:
+        for value in each("iterable", iterable, "an iterable"):
             self.appendleft(value)
 
     def clear(self) -> None:
@@ -418,6 +419,7 @@ class StoredMapping(MutableMapping[Any, Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @suggesting
     def memoize(
         self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:

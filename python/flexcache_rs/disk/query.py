@@ -104,7 +104,7 @@ class QueryMixin:
         >>> cache.query("SELECT key, value FROM Cache WHERE tag = ? ORDER BY key DESC", ["letters"]).fetchall()
         [('b', 2), ('a', 1)]
         """
-        found = self._query(sql, parameters, retry)
+        found = self._query(sql, parameters, bool(retry))
         if found is None:
             raise ValueError(f"sql must be a statement that only reads, not {sql!r:.200}")
         return Rows(*found)

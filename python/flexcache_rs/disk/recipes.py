@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flexcache_rs._arguments import check_callable
 from flexcache_rs._core import DiskCache, DiskHold
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration, expiry, ignored, number, whole
@@ -111,6 +112,7 @@ class Averager(_Recipe):
 
     def add(self, value: float) -> None:
         """Adds a number."""
+        number("value", value)
         with self._cache.transact(retry=True):
             total, count = self._cache.get(self._key, default=(0.0, 0))
             self._store((total + value, count + 1))
@@ -374,6 +376,7 @@ def barrier(
     >>> work()
     'done'
     """
+    check_callable("lock_factory", lock_factory)
 
     def decorate(function: Callable[P, R_co]) -> Callable[P, R_co]:
         lock = lock_factory(cache, named(name, function), expire=expire, tag=tag)

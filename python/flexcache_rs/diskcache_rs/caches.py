@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs import disk
 from flexcache_rs.disk.checks import expiry, ignored, whole
@@ -112,6 +112,125 @@ class Calls:
     """Calls that `Cache` and `FanoutCache` have beside those of `flexcache_rs.disk`."""
 
     _counted: Numbers
+    _plain: ClassVar[Any]
+    """The class of `flexcache_rs.disk` whose calls these are."""
+
+    def _note_stored(self, stored: bool) -> None:
+        """Counts what was stored."""
+        if stored:
+            self._counted.count("sets")
+
+    def set(
+        self: Any,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store or replace a value.
+
+        Args:
+            key: The key.
+            value: Any value that can be pickled; with `read` a file.
+            expire: Seconds to live, or a timedelta, or the deadline in seconds since 1970. None is for ever.
+            read: Whether `value` is a file, whose content is stored.
+            tag: A group for `evict`.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            True; of a `FanoutCache` False, as from its other calls, where others were writing all the time.
+        """
+        stored: bool = self._plain.set(self, key, value, lifetime(expire), read, tag, retry)
+        self._note_stored(stored)
+        return stored
+
+    def add(
+        self: Any,
+        key: Any,
+        value: Any,
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store a value only if the key has none. As `set`. Returns True if it was stored."""
+        stored: bool = self._plain.add(self, key, value, lifetime(expire), read, tag, retry)
+        self._note_stored(stored)
+        return stored
+
+    def touch(self: Any, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
+        """Give a live entry another time to live, as for `set`. Returns True if it was there."""
+        found: bool = self._plain.touch(self, key, lifetime(expire), retry)
+        return found
+
+    def get(
+        self: Any,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Return the value of a key, or the default.
+
+        Args:
+            key: The key.
+            default: What to return where there is none.
+            read: Whether to return the value as a file in memory.
+            expire_time: Whether to return also when it expires, in seconds since 1970.
+            tag: Whether to return also the tag.
+            retry: Whether to wait for other writers for longer than `timeout`.
+        """
+        found = self._plain.get(self, key, ENOVAL, read, True, True, retry)
+        return self._counted_and_shaped(found, default, read, expire_time, tag)
+
+    def delete(self: Any, key: Any, retry: bool = False) -> bool:
+        """Remove a key. Returns True if it was there."""
+        removed: bool = self._plain.delete(self, key, retry)
+        if removed:
+            self._counted.count("deletes")
+        return removed
+
+    def push(
+        self: Any,
+        value: Any,
+        prefix: str | None = None,
+        side: Literal["front", "back"] = "back",
+        expire: float | timedelta | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> Any:
+        """Put a value at an end of a queue. Returns its number: 0 for the first, -1 for one in front of it."""
+        key = self._plain.push(self, value, prefix, checked_side(side), lifetime(expire), read, tag, retry)
+        return None if key is None else number_of(key)
+
+    def pull(
+        self: Any,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: Literal["front", "back"] = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Take the value at an end of a queue. Returns its number and it."""
+        return numbered_or(self._plain.pull(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
+
+    def peek(
+        self: Any,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: Literal["front", "back"] = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """The value at an end of a queue, which stays there. Returns its number and it."""
+        return numbered_or(self._plain.peek(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
 
     def __setitem__(self: Any, key: Any, value: Any) -> None:
         self.set(key, value, retry=True)
@@ -247,6 +366,8 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
     ([('b', 2), ('c', 3)], False)
     """
 
+    _plain = disk.Cache
+
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,
@@ -272,12 +393,10 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
         del key
         return self
 
-    def _keep_to_limit(self, stored: bool) -> bool:
-        if stored:
-            self._counted.count("sets")
-            if self._most is not None and len(self) > self._most:
-                self.remove_oldest(self._most)
-        return stored
+    def _note_stored(self, stored: bool) -> None:
+        super()._note_stored(stored)
+        if stored and self._most is not None and len(self) > self._most:
+            self.remove_oldest(self._most)
 
     def remove_oldest(self, most: int) -> None:
         """Removes the entries that came first, until there are no more than `most`."""
@@ -285,75 +404,6 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
             while len(self) > most:
                 (key, _) = disk.Cache.peekitem(self, last=False, retry=True)
                 self.delete(key, retry=True)
-
-    def set(
-        self,
-        key: Any,
-        value: Any,
-        expire: float | timedelta | None = None,
-        read: bool = False,
-        tag: Any = None,
-        retry: bool = False,
-    ) -> bool:
-        """Store or replace a value.
-
-        Args:
-            key: The key.
-            value: Any value that can be pickled; with `read` a file.
-            expire: Seconds to live, or a timedelta, or the deadline in seconds since 1970. None is for ever.
-            read: Whether `value` is a file, whose content is stored.
-            tag: A group for `evict`.
-            retry: Whether to wait for other writers for longer than `timeout`.
-
-        Returns:
-            True.
-        """
-        return self._keep_to_limit(super().set(key, value, lifetime(expire), read, tag, retry))
-
-    def add(
-        self,
-        key: Any,
-        value: Any,
-        expire: float | timedelta | None = None,
-        read: bool = False,
-        tag: Any = None,
-        retry: bool = False,
-    ) -> bool:
-        """Store a value only if the key has none. As `set`. Returns True if it was stored."""
-        return self._keep_to_limit(super().add(key, value, lifetime(expire), read, tag, retry))
-
-    def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
-        """Give a live entry another time to live, as for `set`. Returns True if it was there."""
-        return super().touch(key, lifetime(expire), retry)
-
-    def get(
-        self,
-        key: Any,
-        default: Any = None,
-        read: bool = False,
-        expire_time: bool = False,
-        tag: bool = False,
-        retry: bool = False,
-    ) -> Any:
-        """Return the value of a key, or the default.
-
-        Args:
-            key: The key.
-            default: What to return where there is none.
-            read: Whether to return the value as a file in memory.
-            expire_time: Whether to return also when it expires, in seconds since 1970.
-            tag: Whether to return also the tag.
-            retry: Whether to wait for other writers for longer than `timeout`.
-        """
-        found = super().get(key, ENOVAL, read, True, True, retry)
-        return self._counted_and_shaped(found, default, read, expire_time, tag)
-
-    def delete(self, key: Any, retry: bool = False) -> bool:
-        """Remove a key. Returns True if it was there."""
-        removed = super().delete(key, retry)
-        if removed:
-            self._counted.count("deletes")
-        return removed
 
     def peekitem(
         self, last: bool = True, expire_time: bool = False, tag: bool = False, retry: bool = False
@@ -365,43 +415,6 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
         """
         found = super().peekitem(last, expire_time, tag, retry)
         return (*found[0], *found[1:]) if expire_time or tag else tuple(found)
-
-    def push(
-        self,
-        value: Any,
-        prefix: str | None = None,
-        side: Literal["front", "back"] = "back",
-        expire: float | timedelta | None = None,
-        read: bool = False,
-        tag: Any = None,
-        retry: bool = False,
-    ) -> Any:
-        """Put a value at an end of a queue. Returns its number: 0 for the first, -1 for one in front of it."""
-        return number_of(super().push(value, prefix, checked_side(side), lifetime(expire), read, tag, retry))
-
-    def pull(
-        self,
-        prefix: str | None = None,
-        default: Any = (None, None),
-        side: Literal["front", "back"] = "front",
-        expire_time: bool = False,
-        tag: bool = False,
-        retry: bool = False,
-    ) -> Any:
-        """Take the value at an end of a queue. Returns its number and it."""
-        return numbered_or(super().pull(prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
-
-    def peek(
-        self,
-        prefix: str | None = None,
-        default: Any = (None, None),
-        side: Literal["front", "back"] = "front",
-        expire_time: bool = False,
-        tag: bool = False,
-        retry: bool = False,
-    ) -> Any:
-        """The value at an end of a queue, which stays there. Returns its number and it."""
-        return numbered_or(super().peek(prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
 
     def reset(self, key: str, value: Any = None, update: bool = True) -> Any:
         """Read a setting again, or change it. None for one that there is not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flexcache_rs import disk
 from flexcache_rs.disk.checks import duration
@@ -14,11 +14,7 @@ from flexcache_rs.diskcache_rs.caches import (
     Deque,
     Index,
     Numbers,
-    checked_side,
     directory_or_default,
-    lifetime,
-    number_of,
-    numbered_or,
     settings_of,
 )
 
@@ -44,6 +40,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
     (['a', 'b'], ('b', 1))
     """
 
+    _plain = disk.FanoutCache
     _class_of_shards: ClassVar[type[disk.Cache]] = disk.Cache
 
     def __init__(
@@ -66,60 +63,6 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
     def _cache_of(self, key: Any) -> disk.Cache:
         return self._shard(key)
 
-    def set(
-        self,
-        key: Any,
-        value: Any,
-        expire: float | timedelta | None = None,
-        read: bool = False,
-        tag: Any = None,
-        retry: bool = False,
-    ) -> bool:
-        """As `Cache.set`. False where others were writing all the time."""
-        stored = super().set(key, value, lifetime(expire), read, tag, retry)
-        if stored:
-            self._counted.count("sets")
-        return stored
-
-    def add(
-        self,
-        key: Any,
-        value: Any,
-        expire: float | timedelta | None = None,
-        read: bool = False,
-        tag: Any = None,
-        retry: bool = False,
-    ) -> bool:
-        """As `Cache.add`. False where others were writing all the time."""
-        stored = super().add(key, value, lifetime(expire), read, tag, retry)
-        if stored:
-            self._counted.count("sets")
-        return stored
-
-    def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
-        """As `Cache.touch`. False where others were writing all the time."""
-        return super().touch(key, lifetime(expire), retry)
-
-    def get(
-        self,
-        key: Any,
-        default: Any = None,
-        read: bool = False,
-        expire_time: bool = False,
-        tag: bool = False,
-        retry: bool = False,
-    ) -> Any:
-        """As `Cache.get`. The default where others were writing all the time."""
-        found = super().get(key, ENOVAL, read, True, True, retry)
-        return self._counted_and_shaped(found, default, read, expire_time, tag)
-
-    def delete(self, key: Any, retry: bool = False) -> bool:
-        """As `Cache.delete`. False where others were writing all the time."""
-        removed = super().delete(key, retry)
-        if removed:
-            self._counted.count("deletes")
-        return removed
-
     def expire(self, now: float | None = None, retry: bool = False) -> int:  # type: ignore[override]
         """Remove what has expired at `now`, in seconds since 1970; None is the time of the call. How many entries."""
         return sum(shard.expire(now, retry) for shard in self._shards)
@@ -141,44 +84,6 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
             if value is not ENOVAL:
                 return (key, value, *(told for wanted, told in zip((expire_time, tag), beside, strict=True) if wanted))
         raise KeyError("the cache is empty")
-
-    def push(
-        self,
-        value: Any,
-        prefix: str | None = None,
-        side: Literal["front", "back"] = "back",
-        expire: float | timedelta | None = None,
-        read: bool = False,
-        tag: Any = None,
-        retry: bool = False,
-    ) -> Any:
-        """As `Cache.push`. None where others were writing all the time."""
-        key = super().push(value, prefix, checked_side(side), lifetime(expire), read, tag, retry)
-        return None if key is None else number_of(key)
-
-    def pull(
-        self,
-        prefix: str | None = None,
-        default: Any = (None, None),
-        side: Literal["front", "back"] = "front",
-        expire_time: bool = False,
-        tag: bool = False,
-        retry: bool = False,
-    ) -> Any:
-        """As `Cache.pull`."""
-        return numbered_or(super().pull(prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
-
-    def peek(
-        self,
-        prefix: str | None = None,
-        default: Any = (None, None),
-        side: Literal["front", "back"] = "front",
-        expire_time: bool = False,
-        tag: bool = False,
-        retry: bool = False,
-    ) -> Any:
-        """As `Cache.peek`."""
-        return numbered_or(super().peek(prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
 
     def reset(self, key: str, value: Any = None) -> Any:
         """As `Cache.reset`, in every database; `size_limit` is that of all."""

@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from flexcache_rs import FlexCache
+from flexcache_rs._arguments import check_callable
 from flexcache_rs._core import PushTracker
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
@@ -474,6 +475,7 @@ class RemoteCache(Awaited):
 
         What the factory raises is raised.
         """
+        check_callable("factory", factory)
         token = LENIENT.set(True)
         try:
             value: _T = self._near.get_or_set(key, functools.partial(_strictly, factory), ttl, tags)

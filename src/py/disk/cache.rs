@@ -29,6 +29,7 @@ use super::transaction::DiskTransaction;
 use super::uninterrupted::check_signals;
 use super::value_files::remove;
 use super::{audit_hook, errors};
+use crate::py::object::argument::truth;
 use crate::py::process::clock::SystemClock;
 use crate::py::process::guard::Guard;
 use crate::py::process::per_process::PerProcess;
@@ -337,7 +338,7 @@ impl DiskCache {
     fn __init__(&self, _args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) {}
 
     /// Sets whether a value that cannot be read counts as missing.
-    fn _set_unreadable_is_missing(&self, is_missing: bool) -> PyResult<()> {
+    fn _set_unreadable_is_missing(&self, #[pyo3(from_py_with = truth)] is_missing: bool) -> PyResult<()> {
         self.opened()?.unreadable_is_missing.store(is_missing, Ordering::Relaxed);
         Ok(())
     }
@@ -479,7 +480,7 @@ impl DiskCache {
     /// >>> total, count
     /// (3, 1)
     #[pyo3(signature = (retry=false))]
-    fn transact(slf: Py<Self>, retry: bool) -> DiskTransaction {
+    fn transact(slf: Py<Self>, #[pyo3(from_py_with = truth)] retry: bool) -> DiskTransaction {
         DiskTransaction::of(vec![slf], retry)
     }
 

@@ -1,13 +1,14 @@
 //! Calls that count.
 
 use flexcache_disk::{Counted, Key, Number};
-use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt};
 
 use super::arguments::OptionalArgument;
 use super::cache::DiskCache;
 use super::datum::integer;
+use crate::py::object::argument::{truth, wrong_type};
 use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
 
@@ -28,6 +29,9 @@ impl DiskCache {
         let begin = if default.is_none() {
             None
         } else {
+            if !default.is_instance_of::<PyInt>() && !default.is_instance_of::<PyFloat>() {
+                return Err(wrong_type("default", "an int, a float or None", default));
+            }
             Some(if sign > 0 { default.add(delta)? } else { default.sub(delta)? })
         };
         let counted = match &begin {
@@ -81,7 +85,7 @@ impl DiskCache {
         key: &Bound<'py, PyAny>,
         delta: OptionalArgument<'py>,
         default: OptionalArgument<'py>,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         did_you_mean::refuse("incr", unknown, &["key", "delta", "default", "retry"])?;
@@ -102,7 +106,7 @@ impl DiskCache {
         key: &Bound<'py, PyAny>,
         delta: OptionalArgument<'py>,
         default: OptionalArgument<'py>,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         did_you_mean::refuse("decr", unknown, &["key", "delta", "default", "retry"])?;
@@ -121,8 +125,7 @@ fn number(delta: &Bound<'_, PyAny>, sign: i64) -> PyResult<Number> {
         return Ok(Number::Real(if sign < 0 { -delta } else { delta }));
     }
     let Ok(whole) = delta.cast::<PyInt>() else {
-        let kind = delta.get_type();
-        return Err(PyTypeError::new_err(format!("delta must be an int or a float, not {kind}")));
+        return Err(wrong_type("delta", "an int or a float", delta));
     };
     let fits = whole.extract::<i128>().ok().and_then(|delta| delta.checked_mul(sign.into()));
     fits.map(Number::Integer)

@@ -403,7 +403,7 @@ impl Store for DirectoryStore {
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         for shard in &self.shards {
-            shard.get().clear(py, self.retries())?;
+            shard.get().clear(py, self.retries(), None)?;
         }
         Ok(())
     }
@@ -412,7 +412,7 @@ impl Store for DirectoryStore {
         let tag = PyString::new(py, tag);
         let mut removed = 0;
         for shard in &self.shards {
-            removed += shard.get().evict(&tag, self.retries())?;
+            removed += shard.get().evict(&tag, self.retries(), None)?;
         }
         Ok(usize::try_from(removed).unwrap_or(usize::MAX))
     }

@@ -6,6 +6,7 @@ use flexcache_disk::{DiskStore, Order, OwnedKey};
 use pyo3::prelude::*;
 
 use super::cache::DiskCache;
+use crate::py::object::argument::truth;
 use crate::py::process::guard::Guard;
 
 /// Where an iteration is.
@@ -122,7 +123,7 @@ impl DiskCache {
     /// >>> list(cache.iterkeys()), list(cache)
     /// ([1, 'a', 'b'], ['b', 1, 'a'])
     #[pyo3(signature = (reverse=false))]
-    fn iterkeys(slf: Py<Self>, reverse: bool) -> DiskKeys {
+    fn iterkeys(slf: Py<Self>, #[pyo3(from_py_with = truth)] reverse: bool) -> DiskKeys {
         let order = if reverse { Order::Descending } else { Order::Ascending };
         DiskKeys::new(slf, Place::Key(None), order)
     }

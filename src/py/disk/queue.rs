@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::arguments::{End, Expire, OptionalArgument, Prefix, WithDetails, encode_tag, expire_time};
 use super::cache::DiskCache;
 use super::datum::to_object;
+use crate::py::object::argument::truth;
 use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
 
@@ -90,9 +91,9 @@ impl DiskCache {
         prefix: Option<Prefix>,
         side: End,
         expire: Option<Expire>,
-        read: bool,
+        #[pyo3(from_py_with = truth)] read: bool,
         tag: Option<&Bound<'py, PyAny>>,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let allowed = ["value", "prefix", "side", "expire", "read", "tag", "retry"];
@@ -142,9 +143,9 @@ impl DiskCache {
         prefix: Option<Prefix>,
         default: OptionalArgument<'py>,
         side: End,
-        expire_time: bool,
-        tag: bool,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] expire_time: bool,
+        #[pyo3(from_py_with = truth)] tag: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         did_you_mean::refuse("pull", unknown, &["prefix", "default", "side", "expire_time", "tag", "retry"])?;
@@ -173,9 +174,9 @@ impl DiskCache {
         prefix: Option<Prefix>,
         default: OptionalArgument<'py>,
         side: End,
-        expire_time: bool,
-        tag: bool,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] expire_time: bool,
+        #[pyo3(from_py_with = truth)] tag: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         did_you_mean::refuse("peek", unknown, &["prefix", "default", "side", "expire_time", "tag", "retry"])?;
@@ -201,15 +202,17 @@ impl DiskCache {
     /// >>> cache["a"], cache["b"] = 1, 2
     /// >>> cache.peekitem(), cache.peekitem(last=False)
     /// (('b', 2), ('a', 1))
-    #[pyo3(signature = (last=true, expire_time=false, tag=false, retry=false))]
+    #[pyo3(signature = (last=true, expire_time=false, tag=false, retry=false, **unknown), text_signature = "($self, /, last=True, expire_time=False, tag=False, retry=False)")]
     fn peekitem<'py>(
         &self,
         py: Python<'py>,
-        last: bool,
-        expire_time: bool,
-        tag: bool,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] last: bool,
+        #[pyo3(from_py_with = truth)] expire_time: bool,
+        #[pyo3(from_py_with = truth)] tag: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        did_you_mean::refuse("peekitem", unknown, &["last", "expire_time", "tag", "retry"])?;
         let wanted = WithDetails { expire_time, tag };
         loop {
             let now = now(py)?;

@@ -15,6 +15,7 @@ use super::arguments::WithDetails;
 use super::cache::DiskCache;
 use super::codec::native;
 use super::errors;
+use crate::py::object::argument::truth;
 use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
 
@@ -110,10 +111,10 @@ impl DiskCache {
         py: Python<'py>,
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
-        read: bool,
-        expire_time: bool,
-        tag: bool,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] read: bool,
+        #[pyo3(from_py_with = truth)] expire_time: bool,
+        #[pyo3(from_py_with = truth)] tag: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         did_you_mean::refuse("get", unknown, &["key", "default", "read", "expire_time", "tag", "retry"])?;
@@ -149,8 +150,14 @@ impl DiskCache {
     /// >>> with cache.read("page") as file:
     /// ...     file.read()
     /// b'hello'
-    #[pyo3(signature = (key, retry=false))]
-    fn read<'py>(&self, key: &Bound<'py, PyAny>, retry: bool) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (key, retry=false, **unknown), text_signature = "($self, /, key, retry=False)")]
+    fn read<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        did_you_mean::refuse("read", unknown, &["key", "retry"])?;
         match self.find(key, true, false, retry)? {
             Some((value, _)) => Ok(value),
             None => Err(PyKeyError::new_err((key.clone().unbind(),))),

@@ -5,10 +5,13 @@ use std::time::Duration;
 use flexcache_disk::{DiskStore, Error, Written};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::Timeout;
 use super::arguments::encode_tag;
 use super::cache::DiskCache;
+use crate::py::object::argument::{truth, wrong_type};
+use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::{self, now};
 
 impl DiskCache {
@@ -53,9 +56,22 @@ impl DiskCache {
     /// >>> _ = cache.set("a", 1, expire=-1)
     /// >>> len(cache), cache.expire(), len(cache)
     /// (1, 1, 0)
-    #[pyo3(signature = (now=None, retry=false))]
-    fn expire(&self, py: Python<'_>, now: Option<f64>, retry: bool) -> PyResult<u64> {
-        let now = now.map_or_else(|| wall_clock::now(py), Ok)?;
+    #[pyo3(signature = (now=None, retry=false, **unknown), text_signature = "($self, /, now=None, retry=False)")]
+    fn expire(
+        &self,
+        py: Python<'_>,
+        now: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u64> {
+        did_you_mean::refuse("expire", unknown, &["now", "retry"])?;
+        let now = match now {
+            None => wall_clock::now(py)?,
+            Some(now) => {
+                let allowed = "a number of seconds since the epoch or None";
+                now.extract::<f64>().map_err(|_| wrong_type("now", allowed, now))?
+            }
+        };
         if now.is_nan() {
             return Err(PyValueError::new_err("now must be a number of seconds since the epoch, not NaN"));
         }
@@ -80,8 +96,14 @@ impl DiskCache {
     /// >>> _ = cache.set("a", 1, tag="letters")
     /// >>> cache.evict("letters"), len(cache)
     /// (1, 0)
-    #[pyo3(signature = (tag, retry=false))]
-    pub(super) fn evict(&self, tag: &Bound<'_, PyAny>, retry: bool) -> PyResult<u64> {
+    #[pyo3(signature = (tag, retry=false, **unknown), text_signature = "($self, /, tag, retry=False)")]
+    pub(super) fn evict(
+        &self,
+        tag: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u64> {
+        did_you_mean::refuse("evict", unknown, &["tag", "retry"])?;
         let py = tag.py();
         let tag = encode_tag(Some(tag))?;
         let tag = tag.borrow()?;
@@ -106,8 +128,14 @@ impl DiskCache {
     /// >>> cache["a"], cache["b"] = 1, 2
     /// >>> cache.clear(), len(cache)
     /// (2, 0)
-    #[pyo3(signature = (retry=false))]
-    pub(super) fn clear(&self, py: Python<'_>, retry: bool) -> PyResult<u64> {
+    #[pyo3(signature = (retry=false, **unknown), text_signature = "($self, /, retry=False)")]
+    pub(super) fn clear(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u64> {
+        did_you_mean::refuse("clear", unknown, &["retry"])?;
         // Also where there is nothing: a value that is computed at the moment is not to be stored.
         let last = self.wait(py, true, DiskStore::last_row)?.unwrap_or(0);
         self.until_none(py, retry, |store, patience| store.clear_some(last, patience))
@@ -129,8 +157,14 @@ impl DiskCache {
     /// >>> for number in range(10): cache[number] = b"x" * 40_000
     /// >>> cache.cull()
     /// 10
-    #[pyo3(signature = (retry=false))]
-    fn cull(&self, py: Python<'_>, retry: bool) -> PyResult<u64> {
+    #[pyo3(signature = (retry=false, **unknown), text_signature = "($self, /, retry=False)")]
+    fn cull(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u64> {
+        did_you_mean::refuse("cull", unknown, &["retry"])?;
         let (now, rules) = (now(py)?, self.rules(py)?);
         let expired = self.until_none(py, retry, |store, patience| store.expire_some(now, patience))?;
         match self.until_none(py, retry, |store, patience| store.cull_some(now, &rules, patience)) {

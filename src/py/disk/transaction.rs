@@ -7,6 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::cache::DiskCache;
+use crate::py::object::argument::truth;
 use crate::py::process::guard::Guard;
 use crate::py::process::logging;
 
@@ -76,7 +77,11 @@ impl DiskTransaction {
 impl DiskTransaction {
     #[new]
     #[pyo3(signature = (caches, retry, target=None))]
-    fn new(caches: Vec<Py<DiskCache>>, retry: bool, target: Option<Py<PyAny>>) -> Self {
+    fn new(
+        caches: Vec<Py<DiskCache>>,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        target: Option<Py<PyAny>>,
+    ) -> Self {
         let mut block = Self::of(caches, retry);
         block.target = target;
         block

@@ -9,6 +9,7 @@ use pyo3::types::PyDict;
 
 use super::arguments::{Expire, WithDetails, encode_tag, expire_time};
 use super::cache::DiskCache;
+use crate::py::object::argument::truth;
 use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
 
@@ -87,9 +88,9 @@ impl DiskCache {
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         expire: Option<Expire>,
-        read: bool,
+        #[pyo3(from_py_with = truth)] read: bool,
         tag: Option<&Bound<'_, PyAny>>,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
         did_you_mean::refuse("set", unknown, &["key", "value", "expire", "read", "tag", "retry"])?;
@@ -117,9 +118,9 @@ impl DiskCache {
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         expire: Option<Expire>,
-        read: bool,
+        #[pyo3(from_py_with = truth)] read: bool,
         tag: Option<&Bound<'_, PyAny>>,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
         did_you_mean::refuse("add", unknown, &["key", "value", "expire", "read", "tag", "retry"])?;
@@ -151,7 +152,7 @@ impl DiskCache {
     fn delete(
         &self,
         key: &Bound<'_, PyAny>,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
         did_you_mean::refuse("delete", unknown, &["key", "retry"])?;
@@ -182,9 +183,9 @@ impl DiskCache {
         py: Python<'py>,
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
-        expire_time: bool,
-        tag: bool,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] expire_time: bool,
+        #[pyo3(from_py_with = truth)] tag: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         did_you_mean::refuse("pop", unknown, &["key", "default", "expire_time", "tag", "retry"])?;
@@ -232,7 +233,7 @@ impl DiskCache {
         &self,
         key: &Bound<'_, PyAny>,
         expire: Option<Expire>,
-        retry: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
         did_you_mean::refuse("touch", unknown, &["key", "expire", "retry"])?;

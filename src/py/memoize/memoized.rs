@@ -491,7 +491,7 @@ pub(crate) fn cache_of_results(py: Python<'_>, most: Option<u64>) -> PyResult<Fl
     let options = Options { policy, runs_hooks: false, ..Options::default() };
     let limits = Limits::new(most.unwrap_or(0), 0);
     let store = AnyStore::new(policy, options::share(limits, 0, 1), rand::random()).map_err(out_of_memory)?;
-    let callbacks = Callbacks { on_evict: None, policy: None, weigher: None, tier: None };
+    let callbacks = Callbacks { on_evict: None, policy: None, weigher: None, clock: None, tier: None };
     FlexCache::build(py, options, callbacks, std::iter::empty(), store, rand::random())
 }
 

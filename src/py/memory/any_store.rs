@@ -262,8 +262,13 @@ impl AnyStore {
         })
     }
 
-    pub(crate) fn get(&mut self, found: Option<Slot>, removed: &mut RemovedEntries) -> Option<&Py<PyAny>> {
-        on_store!(self, store => store.get(found, &SystemClock, removed))
+    pub(crate) fn get(
+        &mut self,
+        found: Option<Slot>,
+        clock: &impl Clock,
+        removed: &mut RemovedEntries,
+    ) -> Option<&Py<PyAny>> {
+        on_store!(self, store => store.get(found, clock, removed))
     }
 
     #[inline(always)]
@@ -282,8 +287,13 @@ impl AnyStore {
         on_store!(self, store => store.put(found, hash, new, clock, removed))
     }
 
-    pub(crate) fn live(&mut self, found: Option<Slot>, removed: &mut RemovedEntries) -> Option<Slot> {
-        on_store!(self, store => store.live(found, &SystemClock, removed))
+    pub(crate) fn live(
+        &mut self,
+        found: Option<Slot>,
+        clock: &impl Clock,
+        removed: &mut RemovedEntries,
+    ) -> Option<Slot> {
+        on_store!(self, store => store.live(found, clock, removed))
     }
 
     #[inline]
@@ -318,8 +328,13 @@ impl AnyStore {
         on_store!(self, store => store.deadline(slot))
     }
 
-    pub(crate) fn set_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) -> Result<(), OutOfMemory> {
-        on_store!(self, store => store.set_deadline(slot, deadline, &SystemClock))
+    pub(crate) fn set_deadline(
+        &mut self,
+        slot: Slot,
+        deadline: Option<Nanos>,
+        clock: &impl Clock,
+    ) -> Result<(), OutOfMemory> {
+        on_store!(self, store => store.set_deadline(slot, deadline, clock))
     }
 
     /// The tags of an entry.
@@ -338,8 +353,14 @@ impl AnyStore {
         on_store!(self, store => store.count_tagged(tag))
     }
 
-    pub(crate) fn evict_tag(&mut self, tag: &str, most: usize, removed: &mut RemovedEntries) -> usize {
-        on_store!(self, store => store.evict_tag(tag, most, &SystemClock, removed))
+    pub(crate) fn evict_tag(
+        &mut self,
+        tag: &str,
+        most: usize,
+        clock: &impl Clock,
+        removed: &mut RemovedEntries,
+    ) -> usize {
+        on_store!(self, store => store.evict_tag(tag, most, clock, removed))
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
@@ -350,8 +371,8 @@ impl AnyStore {
         on_store!(self, store => store.limits())
     }
 
-    pub(crate) fn shrink(&mut self, most: usize, removed: &mut RemovedEntries) -> bool {
-        on_store!(self, store => store.shrink(most, &SystemClock, removed))
+    pub(crate) fn shrink(&mut self, most: usize, clock: &impl Clock, removed: &mut RemovedEntries) -> bool {
+        on_store!(self, store => store.shrink(most, clock, removed))
     }
 
     pub(crate) fn is_over_limits(&self) -> bool {

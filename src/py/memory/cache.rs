@@ -28,7 +28,7 @@ impl FlexCache {
     #[new]
     #[classmethod]
     #[pyo3(signature = (*args, **options),
-        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, weigher=None, close_values=True, store=None, coherence='strict', lease=30.0, lease_wait=30.0, negative_ttl=None, name=None, record=None, record_limit=10000000)")]
+        text_signature = "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, shards=1, background_expiry=False, on_evict=None, weigher=None, clock=None, close_values=True, store=None, coherence='strict', lease=30.0, lease_wait=30.0, negative_ttl=None, name=None, record=None, record_limit=10000000)")]
     fn new(
         class: &Bound<'_, PyType>,
         args: &Bound<'_, PyTuple>,
@@ -140,7 +140,9 @@ impl FlexCache {
     /// >>> cache["a"] = 1
     /// >>> cache.delete("a"), cache.delete("a")
     /// (True, False)
-    fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (key, **unknown), text_signature = "($self, key)")]
+    fn delete(&self, key: &Bound<'_, PyAny>, unknown: Option<&Bound<'_, PyDict>>) -> PyResult<bool> {
+        did_you_mean::refuse("delete", unknown, &["key"])?;
         self.remove(key.as_borrowed())
     }
 
@@ -233,7 +235,9 @@ impl FlexCache {
     /// >>> cache.put("a", 1, ttl=60)
     /// >>> 59 < cache.ttl("a") <= 60
     /// True
-    fn ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    #[pyo3(signature = (key, **unknown), text_signature = "($self, key)")]
+    fn ttl(&self, key: &Bound<'_, PyAny>, unknown: Option<&Bound<'_, PyDict>>) -> PyResult<Option<f64>> {
+        did_you_mean::refuse("ttl", unknown, &["key"])?;
         self.seconds_left(key)
     }
 
@@ -273,7 +277,13 @@ impl FlexCache {
     ///     TypeError: where a key is not hashable, before any is looked up.
     ///
     /// O(1) for each key.
-    fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    #[pyo3(signature = (keys, **unknown), text_signature = "($self, keys)")]
+    fn get_many<'py>(
+        &self,
+        keys: &Bound<'py, PyAny>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        did_you_mean::refuse("get_many", unknown, &["keys"])?;
         self.read_many(keys)
     }
 
@@ -289,7 +299,9 @@ impl FlexCache {
     /// >>> cache.set_many({"a": 1, "b": 2})
     /// >>> cache.delete_many(["a", "c"])
     /// 1
-    fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
+    #[pyo3(signature = (keys, **unknown), text_signature = "($self, keys)")]
+    fn delete_many(&self, keys: &Bound<'_, PyAny>, unknown: Option<&Bound<'_, PyDict>>) -> PyResult<usize> {
+        did_you_mean::refuse("delete_many", unknown, &["keys"])?;
         self.remove_many(keys)
     }
 
@@ -310,7 +322,9 @@ impl FlexCache {
     /// >>> cache.put("page", "<html>", tags=("user:1", "site"))
     /// >>> cache.evict_tag("user:1"), "page" in cache, cache.evict_tag("site")
     /// (1, False, 0)
-    fn evict_tag(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
+    #[pyo3(signature = (tag, **unknown), text_signature = "($self, tag)")]
+    fn evict_tag(&self, tag: &Bound<'_, PyAny>, unknown: Option<&Bound<'_, PyDict>>) -> PyResult<usize> {
+        did_you_mean::refuse("evict_tag", unknown, &["tag"])?;
         self.remove_tagged_through(tag)
     }
 
@@ -326,7 +340,13 @@ impl FlexCache {
     /// >>> cache.put("page", "<html>", tags=("user:1",))
     /// >>> cache.tags("page")
     /// ('user:1',)
-    fn tags<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    #[pyo3(signature = (key, **unknown), text_signature = "($self, key)")]
+    fn tags<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        did_you_mean::refuse("tags", unknown, &["key"])?;
         let tags = self.tags_of(key.as_borrowed())?.unwrap_or_default();
         PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
     }

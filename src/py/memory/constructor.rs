@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::any_store::{AnyStore, PolicyName};
+use super::clock::GivenClock;
 use super::core_errors::out_of_memory;
 use super::options::{self, OptionalArgument, Options, Recording};
 use super::detours::Detours;
@@ -29,7 +30,7 @@ const LEASE_SECONDS: f64 = 30.0;
 const LEASE_WAIT: Duration = Duration::from_secs(30);
 
 /// What the constructor takes, the first ones also by position.
-const OPTIONS: [&str; 19] = [
+const OPTIONS: [&str; 20] = [
     "eviction_policy",
     "scan_interval",
     "max_items",
@@ -40,6 +41,7 @@ const OPTIONS: [&str; 19] = [
     "background_expiry",
     "on_evict",
     "weigher",
+    "clock",
     "close_values",
     "store",
     "coherence",
@@ -157,6 +159,7 @@ struct ConstructorArguments<'py> {
     background_expiry: OptionalArgument<'py>,
     on_evict: OptionalArgument<'py>,
     weigher: OptionalArgument<'py>,
+    clock: OptionalArgument<'py>,
     close_values: OptionalArgument<'py>,
     store: OptionalArgument<'py>,
     coherence: OptionalArgument<'py>,
@@ -220,6 +223,7 @@ impl<'py> ConstructorArguments<'py> {
             background_expiry,
             on_evict,
             weigher,
+            clock,
             close_values,
             store,
             coherence,
@@ -241,6 +245,7 @@ impl<'py> ConstructorArguments<'py> {
             background_expiry,
             on_evict,
             weigher,
+            clock,
             close_values,
             store,
             coherence,
@@ -292,6 +297,7 @@ impl<'py> ConstructorArguments<'py> {
         let callbacks = Callbacks {
             on_evict: self.on_evict.or(None, |callback| options::callable("on_evict", callback))?,
             weigher,
+            clock: self.clock.or(None, GivenClock::of)?,
             policy: self.eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
             tier: match self.store.0.filter(|store| !store.is_none()) {
                 Some(store) => {

@@ -18,7 +18,6 @@ use super::terms::{IfPresent, Terms, WriteOutcome};
 use crate::py::object::duration;
 use crate::py::object::key;
 use crate::py::object::running_python::decref;
-use crate::py::process::clock::ClockOfSection;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, Origin};
 use crate::py::store::seam::StoredEntry;
@@ -50,7 +49,7 @@ impl FlexCache {
         let mut removed = RemovedEntries::new();
         let read = self.shards.find(&key, hash, |store, found| {
             let chosen = choose(store, found);
-            let value = store.get(chosen, &mut removed)?.clone_ref(py);
+            let value = store.get(chosen, &self.clock, &mut removed)?.clone_ref(py);
             let slot = chosen.filter(|_| WHOLE);
             Some((value, slot.and_then(|slot| store.deadline(slot)), slot.map(|slot| store.tags(slot))))
         })?;
@@ -62,7 +61,8 @@ impl FlexCache {
         for name in names.transpose().map_err(out_of_memory)?.unwrap_or_default() {
             tags.push(PyBackedStr::try_from(PyString::new(py, &name))?);
         }
-        Ok(Some(StoredEntry { value, seconds: deadline.map(duration::seconds_until), tags }))
+        let seconds = deadline.map(|deadline| duration::seconds_until_by(deadline, &self.clock));
+        Ok(Some(StoredEntry { value, seconds, tags }))
     }
 
     /// Finds a live entry without counting, and runs `step` on it in the locked section.
@@ -73,9 +73,10 @@ impl FlexCache {
         step: impl FnOnce(&mut AnyStore, Slot) -> R,
     ) -> PyResult<Option<R>> {
         let hash = key::hash(&key, self.seed)?;
+        self.read_clock(key.py())?;
         self.shards.find(&key, hash, |store, found| {
             let slot = found?;
-            if store.has_expired(slot) { None } else { Some(step(store, slot)) }
+            if store.has_expired_by(slot, &self.clock) { None } else { Some(step(store, slot)) }
         })
     }
 
@@ -94,7 +95,7 @@ impl FlexCache {
         let mut discarded = Vec::new();
         let mut unstamped = Ok(());
         let stored = self.shards.find(&key, hash, |store, found| {
-            let clock = ClockOfSection::default();
+            let clock = self.clock.of_section();
             let present = found.is_some_and(|slot| !store.has_expired_by(slot, &clock));
             if present && if_present != IfPresent::Replace {
                 return Ok(WriteOutcome::AlreadyPresent);
@@ -174,10 +175,11 @@ impl FlexCache {
         discard: impl FnOnce(&mut ShardLoads, u64) -> Option<Vec<Arc<Load>>>,
     ) -> PyResult<Option<RemovedEntry>> {
         let py = key.py();
+        self.read_clock(py)?;
         let (mut expired, mut removed) = (RemovedEntries::new(), RemovedEntries::new());
         let discarded = self.shards.find(&key, hash, |store, found| {
             let discarded = discard(&mut store.loads, hash)?;
-            if let Some(slot) = store.live(found, &mut expired) {
+            if let Some(slot) = store.live(found, &self.clock, &mut expired) {
                 store.remove(slot, cause, &mut removed);
             }
             Some(discarded)

@@ -20,7 +20,7 @@ use super::detours::Detours;
 use super::state::{Callbacks, FlexCache, Setup};
 use crate::py::object::running_python::decref;
 use crate::py::process::background::Watch;
-use crate::py::process::clock::SystemClock;
+use crate::py::process::clock::CacheClock;
 use crate::py::process::guard::Guard;
 use crate::py::process::logging;
 use crate::py::process::recorder::Recorder;
@@ -57,7 +57,7 @@ impl FlexCache {
             shards: Shards::new(stores, first, setup.waits()),
             seed,
             detours: Detours::new(Detours::SLOW_PATH),
-            last_scan: AtomicU64::new(SystemClock.now()),
+            last_scan: AtomicU64::new(setup.clock.now()),
             finalized: AtomicBool::new(false),
             is_provisional: AtomicBool::new(false),
             is_initialized: AtomicBool::new(false),
@@ -161,6 +161,7 @@ impl FlexCache {
             setup.notifier.clear(py);
             drop(setup.policy.with(py, Option::take));
             drop(setup.weigher.with(py, Option::take));
+            drop(setup.clock_function.with(py, Option::take));
         }
     }
 
@@ -219,6 +220,20 @@ impl Setup {
                 "store must be None with an eviction policy written in Python",
             ));
         }
+        let (clock, clock_function) = match callbacks.clock {
+            Some(clock) => (CacheClock::Given(clock.time), Some(clock.function)),
+            None => (CacheClock::System, None),
+        };
+        if clock.is_given() && callbacks.tier.is_some() {
+            return Err(PyValueError::new_err(
+                "clock must be None with store=, which keeps times by its own clock",
+            ));
+        }
+        if clock.is_given() && options.background.is_some() {
+            return Err(PyValueError::new_err(
+                "clock must be None with background_expiry=, since nothing tells the background thread when it moves",
+            ));
+        }
         let waits = options.thread_safe || options.background.is_some();
         let count = usize::try_from(options.shards).unwrap_or(1);
         let absent =
@@ -232,6 +247,8 @@ impl Setup {
             tier: callbacks.tier.map(TryBox::new).transpose().map_err(out_of_memory)?,
             recorder: OnceLock::new(),
             weigher: Guard::new(callbacks.weigher.map(|weigher| weigher.function), true),
+            clock,
+            clock_function: Guard::new(clock_function, true),
             policy: Guard::new(callbacks.policy, true),
             options,
         })
@@ -260,6 +277,7 @@ impl Setup {
         }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
         self.weigher.try_with(py, |weigher| visit.call(&*weigher)).unwrap_or(Ok(()))?;
+        self.clock_function.try_with(py, |function| visit.call(&*function)).unwrap_or(Ok(()))?;
         self.tier.as_ref().map_or(Ok(()), |tier| tier.traverse(visit))?;
         self.notifier.traverse(py, visit)
     }

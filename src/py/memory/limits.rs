@@ -41,7 +41,7 @@ impl FlexCache {
         for shard in self.shards.iter() {
             loop {
                 let mut removed = RemovedEntries::new();
-                let more = shard.with(py, |store| store.shrink(BATCH, &mut removed))?;
+                let more = shard.with(py, |store| store.shrink(BATCH, &self.clock, &mut removed))?;
                 self.finish_removals(py, removed)?;
                 if !more {
                     break;
@@ -58,6 +58,7 @@ impl FlexCache {
         max_items: Option<&Bound<'_, PyAny>>,
         max_bytes: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        self.read_clock(py)?;
         let mut limits = self.limits(py)?;
         if let Some(max_items) = max_items {
             limits.items = options::count("max_items", max_items)?.try_into().ok();

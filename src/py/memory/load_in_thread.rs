@@ -14,6 +14,7 @@ use super::core_errors::TooLargeError;
 use super::leasing::{Asks, Turn, end_lease, failure_for_others, take_turn, wait_for_turn};
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
+use crate::py::object::argument::wrong_type;
 use crate::py::object::running_python::{call, detached};
 use crate::py::object::tags;
 use crate::py::process::stack;
@@ -319,6 +320,9 @@ pub(crate) fn get_or_set(
     tags: Option<Borrowed<'_, '_, PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     let py = cache.py();
+    if !factory.is_callable() {
+        return Err(wrong_type("factory", "callable", factory));
+    }
     let tags: Arc<[PyBackedStr]> = tags::tags(tags)?.into();
     if let Some(tier) = &cache.get().tier {
         tier.check_tags(py, &tags)?;

@@ -202,7 +202,7 @@ impl Store for MemoryStore {
             }
             let (hash, weight) = (cache.get().hash(key)?, cache.get().weight_of(key, value)?);
             let if_present = if mode == PutMode::Add { IfPresent::Keep } else { IfPresent::Replace };
-            let deadline = seconds.and_then(|seconds| duration::after(seconds).deadline());
+            let deadline = cache.get().moment(seconds.map(duration::after));
             let terms = Terms { deadline, tags, origin, ..Terms::new(weight, if_present) };
             let stored = FlexCache::write_until(&cache.as_borrowed(), key, value, hash, terms)?;
             Ok(match (stored, present) {
@@ -227,8 +227,9 @@ impl Store for MemoryStore {
     }
 
     fn touch(&self, key: Borrowed<'_, '_, PyAny>, seconds: Option<f64>) -> PyResult<Commit<bool>> {
-        let deadline = seconds.and_then(|seconds| duration::after(seconds).deadline());
-        self.write(key, |cache| FlexCache::set_deadline(cache, key, deadline))
+        self.write(key, |cache| {
+            FlexCache::set_deadline(cache, key, cache.get().moment(seconds.map(duration::after)))
+        })
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {

@@ -3,6 +3,7 @@
 pub(crate) mod absent;
 pub(crate) mod any_store;
 pub(crate) mod cache;
+pub(crate) mod clock;
 pub(crate) mod constructor;
 pub(crate) mod core_errors;
 pub(crate) mod custom_policy;

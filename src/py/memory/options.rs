@@ -9,6 +9,7 @@ use pyo3::types::{PyBool, PyString, PyTuple};
 
 use super::any_store::PolicyName;
 use crate::py::object::argument::wrong_type;
+use crate::py::object::did_you_mean;
 use crate::py::object::duration::{self, Ttl};
 use crate::py::object::integer::{integer, shown};
 use crate::py::object::tags;
@@ -170,7 +171,10 @@ pub(crate) fn text(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<
 /// A non-negative integer argument.
 pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     let number = integer(&value.as_borrowed())?;
-    let number = number.ok_or_else(|| wrong_type(argument, "an integer", value))?;
+    let number = number.ok_or_else(|| {
+        let unlimited = if value.is_none() { " (0 for no limit)" } else { "" };
+        wrong_type(argument, &format!("an integer{unlimited}"), value)
+    })?;
     number.extract::<u64>().map_err(|_| {
         PyValueError::new_err(format!(
             "{argument} must be from 0 (unlimited) to 2**64 - 1, not {}",
@@ -189,8 +193,9 @@ pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     }
     let allowed = PolicyName::ALL.map(|policy| format!("'{}'", policy.as_str())).join(", ");
     Err(PyValueError::new_err(format!(
-        "eviction_policy must be one of {allowed}, or an object with on_insert, on_access, on_remove and victim, not {}",
-        value.repr()?
+        "eviction_policy must be one of {allowed}, or an object with on_insert, on_access, on_remove and victim, not {}{}",
+        value.repr()?,
+        did_you_mean::suggestion(name, &PolicyName::ALL.map(PolicyName::as_str)),
     )))
 }
 

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use super::read::site;
 use super::state::FlexCache;
 use crate::py::object::tags;
+use crate::py::store::cached_result::{CachedResult, InstanceResults};
 
 #[pymethods]
 impl FlexCache {
@@ -24,6 +25,21 @@ impl FlexCache {
     #[getter]
     fn _default_ttl(&self) -> Option<f64> {
         self.default_seconds()
+    }
+
+    /// A result and how long it can be used, by the clock of this cache.
+    #[pyo3(signature = (value, raised, fresh, good, cost, results=None))]
+    fn _remember(
+        &self,
+        py: Python<'_>,
+        value: Py<PyAny>,
+        raised: bool,
+        fresh: f64,
+        good: f64,
+        cost: f64,
+        results: Option<&Bound<'_, InstanceResults>>,
+    ) -> PyResult<CachedResult> {
+        CachedResult::made(py, value, [fresh, good], raised, cost, results, self.clock.clone())
     }
 
     /// A value was computed.

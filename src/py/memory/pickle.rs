@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flexcache_core::{Clock, Nanos};
+use flexcache_core::Clock;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,16 +18,14 @@ use super::core_errors::{out_of_memory, try_with_capacity};
 use super::options::Options;
 use super::state::{self, Callbacks, FlexCache};
 use super::terms::{IfPresent, Terms};
-use crate::py::object::duration::{Ttl, seconds, seconds_until};
+use crate::py::object::duration::{Ttl, seconds, seconds_until, seconds_until_by};
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::fallible;
 use crate::py::object::tags;
-use crate::py::process::clock::SystemClock;
 
-/// The moment of a deadline, in seconds since 1970.
-fn timestamp(deadline: Nanos) -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    now + seconds_until(deadline)
+/// The moment that is so many seconds from now, in seconds since 1970.
+fn timestamp(seconds: f64) -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()) + seconds
 }
 
 /// A moment as an aware `datetime`.
@@ -52,7 +50,9 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
     arguments.set_item("max_bytes", limits.weight.map_or(0, std::num::NonZeroU64::get))?;
     match options.default_ttl {
         Some(Ttl::After(nanos)) => arguments.set_item("default_ttl", seconds(nanos))?,
-        Some(Ttl::At(deadline)) => arguments.set_item("default_ttl", datetime(py, timestamp(deadline))?)?,
+        Some(Ttl::At(deadline)) => {
+            arguments.set_item("default_ttl", datetime(py, timestamp(seconds_until(deadline)))?)?
+        }
         Some(Ttl::Never) | None => {}
     }
     arguments.set_item("thread_safe", options.thread_safe)?;
@@ -67,6 +67,9 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
     }
     if let Some(weigher) = cache.get().own_weigher(py)? {
         arguments.set_item("weigher", weigher.function)?;
+    }
+    if let Some(clock) = cache.get().own_clock(py)? {
+        arguments.set_item("clock", clock.function)?;
     }
     if !options.closes_values {
         arguments.set_item("close_values", false)?;
@@ -106,13 +109,15 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
         cache.get().remove_expired(py)?;
     }
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
+    cache.get().read_clock(py)?;
+    let clock = &cache.get().clock;
     let entries = PyList::empty(py);
     // Each name is one object, which is pickled once.
     let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
     for shard in cache.get().shards.iter() {
         let stored = shard.with(py, |store| {
             let mut stored = try_with_capacity(store.len())?;
-            for slot in store.slots()?.into_iter().filter(|&slot| !store.has_expired(slot)) {
+            for slot in store.slots()?.into_iter().filter(|&slot| !store.has_expired_by(slot, clock)) {
                 let tags = store.tags(slot).map_err(out_of_memory)?;
                 let (key, value) = (store.key(slot).clone_ref(py), store.value(slot).clone_ref(py));
                 stored.push((key, value, store.deadline(slot), store.rank(slot), tags));
@@ -122,7 +127,9 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
         for (key, value, deadline, rank, tags) in stored {
             let key = EncodedKey::unwrap(py, key);
             let moment = match deadline {
-                Some(deadline) => fallible::float(py, timestamp(deadline))?.unbind(),
+                Some(deadline) => {
+                    fallible::float(py, timestamp(seconds_until_by(deadline, &cache.get().clock)))?.unbind()
+                }
                 None => py.None(),
             };
             let rank = fallible::int(py, rank)?.unbind();
@@ -181,7 +188,8 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         }
         if ttl.is_none() {
             // What had no deadline gets none, whatever the default.
-            let set = cache.get().find_live(borrowed, |store, slot| store.set_deadline(slot, None))?;
+            let set =
+                cache.get().find_live(borrowed, |store, slot| store.set_deadline(slot, None, &this.clock))?;
             set.transpose().map_err(out_of_memory)?;
         }
         cache.get().find_live(borrowed, |store, slot| store.restore(slot, rank))?;
@@ -237,13 +245,14 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let options = Options { name: options.name.clone(), record: None, ..*options };
     let tier = original.tier.as_ref().map(|tier| tier.share(py));
     let weigher = original.own_weigher(py)?;
-    let callbacks = Callbacks { on_evict: original.notifier.listener(py)?, policy: None, weigher, tier };
+    let (on_evict, clock) = (original.notifier.listener(py)?, original.own_clock(py)?);
+    let callbacks = Callbacks { on_evict, policy: None, weigher, clock, tier };
     let mut stores = stores.into_iter();
     let Some(first) = stores.next() else { unreachable!("a cache has at least one shard") };
     let made = FlexCache::build(py, options, callbacks, stores, first, original.seed())?;
     let made = Bound::new(py, made)?;
     if let Some(next) = next {
-        made.get().expect_expiry(&made, next.max(SystemClock.now()))?;
+        made.get().expect_expiry(&made, next.max(original.clock.now()))?;
     }
     Ok(made.into_any().unbind())
 }

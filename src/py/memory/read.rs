@@ -51,6 +51,7 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> PyResult<Option<StoredEntry>> {
+        self.read_clock(key.py())?;
         let entry = if let Some(tier) = &self.tier {
             self.read_through::<WHOLE>(tier, key, hash)?
         } else if self.gate.is_some() {

@@ -136,6 +136,7 @@ impl FlexCache {
 
     /// Removes every live entry that has a tag; how many those were.
     pub(crate) fn remove_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
+        self.read_clock(py)?;
         let turn = self.turn(py)?;
         let mut removed = RemovedEntries::new();
         // All are out before any hook runs, which may store others under the tag.
@@ -156,7 +157,7 @@ impl FlexCache {
             drop(discarded);
             while rest > 0 {
                 let most = rest.min(BATCH);
-                let count = shard.with(py, |store| store.evict_tag(tag, most, removed))?;
+                let count = shard.with(py, |store| store.evict_tag(tag, most, &self.clock, removed))?;
                 rest = if count < most { 0 } else { rest - count };
             }
         }

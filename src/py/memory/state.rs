@@ -12,6 +12,7 @@ use pyo3::types::PyType;
 
 use super::absent::AbsentKeys;
 use super::any_store::AnyStore;
+use super::clock::GivenClock;
 use super::core_errors::out_of_memory;
 use super::detours::Detours;
 use super::lookup::Shards;
@@ -23,6 +24,7 @@ use crate::py::object::argument::iterate;
 use crate::py::object::key;
 use crate::py::object::running_python::next;
 use crate::py::process::background::Watch;
+use crate::py::process::clock::CacheClock;
 use crate::py::process::guard::Guard;
 use crate::py::process::recorder::Recorder;
 use crate::py::removal::notifier::RemovalNotifier;
@@ -32,6 +34,7 @@ pub(crate) struct Callbacks {
     pub(crate) on_evict: Option<Py<PyAny>>,
     pub(crate) policy: Option<Py<PyAny>>,
     pub(crate) weigher: Option<Weigher>,
+    pub(crate) clock: Option<GivenClock>,
     /// What lasts, behind the cache.
     pub(crate) tier: Option<Tier>,
 }
@@ -62,6 +65,10 @@ pub(crate) struct Callbacks {
 ///     weigher: called with a value, or with a key and a value, to get the entry's size, an integer
 ///         from 0; None (the default) for what the value's method item_size() returns, or 1.
 ///         flexcache_rs.size_of estimates bytes.
+///     clock: called without arguments to get the time in seconds, as time.monotonic is, which times to
+///         live are counted by: for tests, simulations and replays. The cache asks it at each call; where it
+///         goes back, time stands still until it has caught up. None (the default) for the system's
+///         monotonic clock. It goes with neither store nor background_expiry.
 ///     close_values: False leaves values alone when their entries leave: close() and aclose() are not
 ///         called.
 ///     store: what the cache is to be in front of: a `Cache` or `FanoutCache` of
@@ -131,6 +138,9 @@ pub(crate) struct Setup {
     pub(crate) options: Options,
     pub(super) policy: Guard<Option<Py<PyAny>>>,
     pub(super) weigher: Guard<Option<Py<PyAny>>>,
+    pub(crate) clock: CacheClock,
+    /// The function of the user's that tells `clock` the time.
+    pub(super) clock_function: Guard<Option<Py<PyAny>>>,
     pub(super) notifier: Arc<RemovalNotifier>,
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) recorder: OnceLock<Arc<Recorder>>,

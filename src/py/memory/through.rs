@@ -110,7 +110,7 @@ impl FlexCache {
     fn keep_copy(&self, tier: &Tier, place: &Place<'_>, entry: &StoredEntry, stamp: Stamp) -> PyResult<()> {
         let value = entry.value.bind(place.key.py()).as_borrowed();
         let terms = Terms {
-            deadline: entry.seconds.and_then(|seconds| duration::after(seconds).deadline()),
+            deadline: self.moment(entry.seconds.map(duration::after)),
             tags: &entry.tags,
             origin: Origin::Fill,
             ..Terms::new(self.weight_of(place.key.as_borrowed(), value)?, IfPresent::Replace)
@@ -488,7 +488,8 @@ impl FlexCache {
             is_set = self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
                 let copy = found.filter(|&slot| Some(store.freshness(slot)) == before);
                 copy.is_some_and(|slot| {
-                    store.set_deadline(slot, deadline).is_ok() && store.set_freshness(slot, now).is_ok()
+                    store.set_deadline(slot, deadline, &self.clock).is_ok()
+                        && store.set_freshness(slot, now).is_ok()
                 })
             })?;
         }

@@ -1,21 +1,37 @@
-//! The time that entries have to live.
+//! The time that entries have to live, and what time it is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use flexcache_core::Nanos;
 use pyo3::prelude::*;
 
+use super::clock::GivenClock;
 use super::core_errors::out_of_memory;
 use super::entries::missing;
 use super::state::FlexCache;
 use crate::py::object::duration::{self, Ttl};
+use crate::py::object::running_python::attached;
+use crate::py::process::clock::CacheClock;
 
 impl FlexCache {
     /// When an entry with this `ttl` argument expires.
     #[inline]
     pub(crate) fn deadline(&self, ttl: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Option<Nanos>> {
-        match ttl {
-            Some(ttl) if !ttl.is_none() => duration::ttl("ttl", ttl).map(Ttl::deadline),
-            _ => Ok(self.options.default_ttl.and_then(Ttl::deadline)),
+        let ttl = match ttl {
+            Some(ttl) if !ttl.is_none() => Some(duration::ttl("ttl", ttl)?),
+            _ => self.options.default_ttl,
+        };
+        if let CacheClock::Given(_) = &self.clock {
+            Python::attach(|py| self.read_clock(py))?;
         }
+        Ok(self.moment(ttl))
+    }
+
+    /// When an entry that is stored now with this time to live expires.
+    #[inline]
+    pub(super) fn moment(&self, ttl: Option<Ttl>) -> Option<Nanos> {
+        ttl.and_then(|ttl| ttl.deadline_by(&self.clock))
     }
 
     /// Gives an entry another time to live, from now on; whether it is there.
@@ -24,7 +40,9 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         ttl: Borrowed<'_, '_, PyAny>,
     ) -> PyResult<bool> {
-        let deadline = if ttl.is_none() { None } else { duration::ttl("ttl", ttl)?.deadline() };
+        let ttl = if ttl.is_none() { None } else { Some(duration::ttl("ttl", ttl)?) };
+        this.get().read_clock(this.py())?;
+        let deadline = this.get().moment(ttl);
         Self::set_deadline(this, key, deadline)
     }
 
@@ -38,7 +56,8 @@ impl FlexCache {
         let found = match &cache.tier {
             Some(tier) => cache.touch_through(tier, key, deadline)?,
             None => {
-                let set = cache.find_live(key, |store, slot| store.set_deadline(slot, deadline))?;
+                let set =
+                    cache.find_live(key, |store, slot| store.set_deadline(slot, deadline, &cache.clock))?;
                 set.transpose().map_err(out_of_memory)?.is_some()
             }
         };
@@ -54,11 +73,37 @@ impl FlexCache {
             return self.ttl_through(tier, key.as_borrowed());
         }
         let deadline = self.find_live(key.as_borrowed(), |store, slot| store.deadline(slot))?;
-        Ok(deadline.ok_or_else(|| missing(key))?.map(duration::seconds_until))
+        Ok(deadline
+            .ok_or_else(|| missing(key))?
+            .map(|deadline| duration::seconds_until_by(deadline, &self.clock)))
     }
 
     /// The seconds that an entry lives where nothing else is said; `None` for ever.
     pub(super) fn default_seconds(&self) -> Option<f64> {
-        self.options.default_ttl.and_then(Ttl::deadline).map(duration::seconds_until)
+        self.moment(self.options.default_ttl)
+            .map(|deadline| duration::seconds_until_by(deadline, &self.clock))
+    }
+
+    /// Asks the function that tells the time, if the cache has one. Runs Python code.
+    #[inline]
+    pub(super) fn read_clock(&self, py: Python<'_>) -> PyResult<()> {
+        if self.clock.is_given() { self.ask_clock(py) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn ask_clock(&self, py: Python<'_>) -> PyResult<()> {
+        // Not while the cache ends: the collector may have taken the function's module apart.
+        if self.finalized.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        attached(py, |py| self.own_clock(py)?.map_or(Ok(()), |clock| clock.read(py)))
+    }
+
+    /// The clock that the cache was given.
+    pub(super) fn own_clock(&self, py: Python<'_>) -> PyResult<Option<GivenClock>> {
+        let CacheClock::Given(time) = &self.clock else { return Ok(None) };
+        let function =
+            self.clock_function.with(py, |function| function.as_ref().map(|one| one.clone_ref(py)))?;
+        Ok(function.map(|function| GivenClock { function, time: Arc::clone(time) }))
     }
 }

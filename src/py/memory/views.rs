@@ -9,7 +9,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::core_errors::out_of_memory;
-use super::lookup::Shards;
 use super::state::FlexCache;
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::fallible;
@@ -76,11 +75,13 @@ impl CacheIterator {
 }
 
 /// The value of an entry, if it is still there.
-fn value_of(py: Python<'_>, shards: &Shards, entry: &IterEntry) -> PyResult<Option<Py<PyAny>>> {
-    let Some(shard) = shards.iter().nth(entry.shard) else { return Ok(None) };
+fn value_of(py: Python<'_>, cache: &FlexCache, entry: &IterEntry) -> PyResult<Option<Py<PyAny>>> {
+    cache.read_clock(py)?;
+    let Some(shard) = cache.shards.iter().nth(entry.shard) else { return Ok(None) };
     Ok(shard.with(py, |store| {
         let same = store.key_at(entry.slot).is_some_and(|key| key.is(&entry.key));
-        (same && !store.has_expired(entry.slot)).then(|| store.value(entry.slot).clone_ref(py))
+        (same && !store.has_expired_by(entry.slot, &cache.clock))
+            .then(|| store.value(entry.slot).clone_ref(py))
     })?)
 }
 
@@ -108,7 +109,7 @@ impl CacheIterator {
                 None => (rest.cache.take(), None),
             })?;
             let (Some(cache), Some(entry)) = (cache, next) else { return Ok(None) };
-            let Some(value) = value_of(py, &cache.get().shards, &entry)? else { continue };
+            let Some(value) = value_of(py, cache.get(), &entry)? else { continue };
             return Ok(Some(match self.what {
                 What::Keys => self.key_of(py, entry),
                 What::Values => value,

@@ -3,6 +3,7 @@
 use std::ptr;
 
 use flexcache_core::Error;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
@@ -17,6 +18,18 @@ use crate::py::object::hooks;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::{call, decref, next};
 use crate::py::object::tags;
+
+/// Names the argument where a dict found something that is no pair.
+fn no_pairs(py: Python<'_>, error: PyErr) -> PyErr {
+    let told = error.value(py).to_string();
+    let Some(element) = told.find("dictionary update sequence element") else { return error };
+    let told = format!("mapping must be a mapping or an iterable of pairs: {}", &told[element..]);
+    if error.is_instance_of::<PyValueError>(py) {
+        PyValueError::new_err(told)
+    } else {
+        PyTypeError::new_err(told)
+    }
+}
 
 impl FlexCache {
     /// [`write`](Self::write) for the fast calls: covers entries of weight 1 without deadline in a
@@ -142,7 +155,7 @@ impl FlexCache {
             }
             return Ok(pairs);
         }
-        call(&entries.getattr("update")?, [mapping])?;
+        call(&entries.getattr("update")?, [mapping]).map_err(|error| no_pairs(mapping.py(), error))?;
         let mut pairs = try_with_capacity(entries.len())?;
         pairs.extend(entries.iter());
         Ok(pairs)

@@ -89,6 +89,11 @@ fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
     (near.0 <= (plain.len() / 3).max(1)).then_some(near.1)
 }
 
+/// What to add to a message about a word that is none of the allowed ones; nothing where none is like it.
+pub(crate) fn suggestion(given: &str, allowed: &[&str]) -> String {
+    meant(given, allowed).map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"))
+}
+
 /// The message for an argument that a callable does not have.
 pub(crate) fn unexpected(callable: &str, given: &str, allowed: &[&str]) -> String {
     let mut message = format!("{callable}() got an unexpected keyword argument '{given}'");

@@ -3,10 +3,11 @@
 use flexcache_core::{Clock, Nanos};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyFloat, PyInt};
+use pyo3::types::{PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyFloat, PyInt, PyString};
 
+use super::argument::described;
 use super::integer::{integer, shown};
-use crate::py::process::clock::SystemClock;
+use crate::py::process::clock::{CacheClock, SystemClock};
 use crate::py::process::wall_clock;
 
 /// The longest time to live, so that no sum of a time and a clock's reading overflows: 292 years.
@@ -27,13 +28,16 @@ pub(crate) enum Ttl {
 }
 
 impl Ttl {
-    /// The moment, for an entry stored now; `None` where it does not expire.
+    /// The moment on the clock of a cache, for an entry stored now; `None` where it does not expire.
     #[inline]
-    pub(crate) fn deadline(self) -> Option<Nanos> {
-        match self {
-            Self::Never => None,
-            Self::After(nanos) => Some(SystemClock.now().saturating_add(nanos)),
-            Self::At(deadline) => Some(deadline),
+    pub(crate) fn deadline_by(self, clock: &CacheClock) -> Option<Nanos> {
+        match (self, clock) {
+            (Self::Never, _) => None,
+            (Self::After(nanos), _) => Some(clock.now().saturating_add(nanos)),
+            (Self::At(deadline), CacheClock::System) => Some(deadline),
+            (Self::At(deadline), CacheClock::Given(_)) => {
+                Some(clock.now().saturating_add(deadline.saturating_sub(SystemClock.now())))
+            }
         }
     }
 }
@@ -63,10 +67,7 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
         return nanos(duration).map(Ttl::After);
     }
     let Ok(moment) = value.cast::<PyDateTime>() else {
-        return Err(PyTypeError::new_err(format!(
-            "{argument} must be a number of seconds, a timedelta or a datetime, not {}",
-            value.get_type().name()?
-        )));
+        return Err(no_time(argument, "a number of seconds, a timedelta or a datetime", value));
     };
     // `timestamp` reads a naive datetime as local time, and fails at the ends of the calendar.
     let Ok(timestamp) = moment.call_method0("timestamp").and_then(|moment| moment.extract::<f64>()) else {
@@ -106,11 +107,16 @@ pub(crate) fn interval(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Nan
             shown(&value.as_borrowed())
         ))),
         Some(nanos) => Ok(clamp(nanos)),
-        None => Err(PyTypeError::new_err(format!(
-            "{argument} must be a number of seconds or a timedelta, not {}",
-            value.get_type().name()?
-        ))),
+        None => Err(no_time(argument, "a number of seconds or a timedelta", value.as_borrowed())),
     }
+}
+
+/// The exception for what is no time. Of text that is a number, it says which.
+fn no_time(argument: &str, allowed: &str, value: Borrowed<'_, '_, PyAny>) -> PyErr {
+    let number =
+        value.cast::<PyString>().ok().and_then(|text| text.to_str().ok()?.trim().parse::<f64>().ok());
+    let meant = number.map_or_else(String::new, |number| format!("; did you mean {number}?"));
+    PyTypeError::new_err(format!("{argument} must be {allowed}, not {}{meant}", described(&value)))
 }
 
 /// What is negative counts as nothing.
@@ -152,7 +158,12 @@ fn from_float(seconds: f64) -> i128 {
 
 /// Seconds from now until `deadline`, not negative.
 pub(crate) fn seconds_until(deadline: Nanos) -> f64 {
+    seconds_until_by(deadline, &SystemClock)
+}
+
+/// Seconds from now until `deadline` on another clock, not negative.
+pub(crate) fn seconds_until_by(deadline: Nanos, clock: &impl Clock) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a float of seconds is what Python speaks")]
-    let nanos = deadline.saturating_sub(SystemClock.now()) as f64;
+    let nanos = deadline.saturating_sub(clock.now()) as f64;
     nanos / 1e9
 }

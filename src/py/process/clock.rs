@@ -1,6 +1,7 @@
 //! The process's monotonic clock, cheap where nothing is about to expire.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flexcache_core::{Clock, Nanos};
@@ -62,6 +63,85 @@ impl Clock for ClockOfSection {
     #[inline]
     fn reached(&self, deadline: Nanos) -> bool {
         read_once(&self.latest, latest) >= deadline && self.now() >= deadline
+    }
+}
+
+/// The time that a function of the user's has told last. It never goes back.
+#[derive(Debug)]
+pub(crate) struct GivenTime {
+    /// What the function told first, in seconds; NaN until then, as its bits.
+    first: AtomicU64,
+    now: AtomicU64,
+}
+
+impl GivenTime {
+    /// Where it begins, so that 0 is before every moment of it.
+    const BEGINNING: Nanos = 1_000_000_000;
+
+    pub(crate) fn new() -> Self {
+        Self { first: AtomicU64::new(f64::NAN.to_bits()), now: AtomicU64::new(Self::BEGINNING) }
+    }
+
+    /// Moves to what the function tells now. A function that goes back makes it stand still until it has caught up.
+    pub(crate) fn advance_to(&self, seconds: f64) {
+        let first = f64::from_bits(self.first.load(Ordering::Acquire));
+        let first = if first.is_nan() {
+            let told = self.first.compare_exchange(
+                f64::NAN.to_bits(),
+                seconds.to_bits(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            told.map_or_else(f64::from_bits, |_| seconds)
+        } else {
+            first
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let passed = ((seconds - first).max(0.0) * 1e9) as Nanos;
+        self.now.fetch_max(Self::BEGINNING.saturating_add(passed), Ordering::AcqRel);
+    }
+}
+
+/// The clock of one cache: the system's, or the time that a function of the user's tells.
+#[derive(Clone, Debug)]
+pub(crate) enum CacheClock {
+    System,
+    Given(Arc<GivenTime>),
+}
+
+impl CacheClock {
+    /// The clock as one locked section sees it.
+    #[inline]
+    pub(crate) fn of_section(&self) -> ClockOfSection {
+        match self {
+            Self::System => ClockOfSection::default(),
+            Self::Given(time) => {
+                let now = time.now.load(Ordering::Acquire);
+                ClockOfSection { latest: Cell::new(now), now: Cell::new(now) }
+            }
+        }
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self, Self::Given(_))
+    }
+}
+
+impl Clock for CacheClock {
+    #[inline]
+    fn now(&self) -> Nanos {
+        match self {
+            Self::System => SystemClock.now(),
+            Self::Given(time) => time.now.load(Ordering::Acquire),
+        }
+    }
+
+    #[inline]
+    fn reached(&self, deadline: Nanos) -> bool {
+        match self {
+            Self::System => SystemClock.reached(deadline),
+            Self::Given(time) => time.now.load(Ordering::Acquire) >= deadline,
+        }
     }
 }
 

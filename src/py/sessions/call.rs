@@ -3,12 +3,14 @@
 use flexcache_containers::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, StreamId, Touch, Whole};
 use flexcache_containers::{Number, sorted::plain_score};
 use pyo3::conversion::FromPyObjectOwned;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyTuple};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::codec::{SessionCodec, key};
+use crate::py::object::argument::wrong_type;
+use crate::py::object::integer::shown;
 
 /// A call that is ready to be made.
 #[pyclass(frozen, module = "flexcache_rs._core")]
@@ -98,22 +100,23 @@ impl<'py> Arguments<'_, 'py> {
     fn number(&self) -> PyResult<Number> {
         let object = self.any()?;
         if object.is_instance_of::<PyBool>() {
-            return Err(PyTypeError::new_err("a number must be an int or a float, not bool"));
+            return Err(wrong_type("by", "an int or a float", &object));
         }
         if object.is_instance_of::<PyInt>() {
-            return Ok(Number::Int(object.extract()?));
+            let whole = object.extract().map_err(|_| {
+                let given = shown(&object.as_borrowed());
+                PyValueError::new_err(format!("by must be from -2**63 to 2**63 - 1, not {given}"))
+            })?;
+            return Ok(Number::Int(whole));
         }
         if let Ok(float) = object.cast::<PyFloat>() {
             let value = float.value();
             if value.is_nan() {
-                return Err(PyValueError::new_err("a number that is added must not be NaN"));
+                return Err(PyValueError::new_err("by must be an int or a float, not NaN"));
             }
             return Ok(Number::Float(value));
         }
-        Err(PyTypeError::new_err(format!(
-            "a number must be an int or a float, not {}",
-            object.get_type().name()?
-        )))
+        Err(wrong_type("by", "an int or a float", &object))
     }
 
     fn touch(&self) -> PyResult<Touch> {

@@ -24,7 +24,9 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
             }
         }
         Error::OutOfRange { .. } | Error::BadName(_) => PyValueError::new_err(message),
-        Error::NotANumber => PyTypeError::new_err("the value is not an int, so it cannot be counted with"),
+        Error::NotANumber => {
+            PyTypeError::new_err("the value is not an int of 64 bits, so it cannot be counted with")
+        }
         Error::Overflow => PyOverflowError::new_err(message),
         Error::OutOfMemory | Error::MemoryLimit { .. } => PyMemoryError::new_err(message),
         Error::NoSpace { path, .. } => PyOSError::new_err((NO_SPACE, message, path.into_os_string())),

@@ -25,6 +25,6 @@ impl SharedSegment {
     }
 
     pub(super) fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.delete(py, key)? { Ok(()) } else { Err(PyKeyError::new_err(key.clone().unbind())) }
+        if self.delete(py, key, None)? { Ok(()) } else { Err(PyKeyError::new_err(key.clone().unbind())) }
     }
 }

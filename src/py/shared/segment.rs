@@ -22,6 +22,7 @@ use super::counts::Counts;
 use super::key::own_kind;
 use super::value::{RawValue, Serializer};
 use super::{errors, key, value};
+use crate::py::object::did_you_mean;
 use crate::py::object::duration::{Ttl, interval, ttl};
 use crate::py::object::tags;
 
@@ -198,7 +199,7 @@ impl SharedSegment {
     /// ...     print(cache.add("leader", 1), cache.add("leader", 2), cache["leader"])
     /// ...     _ = cache.unlink()
     /// True False 1
-    #[pyo3(signature = (key, value, ttl=None, tags=None))]
+    #[pyo3(signature = (key, value, ttl=None, tags=None, **unknown), text_signature = "($self, key, value, ttl=None, tags=None)")]
     fn add(
         &self,
         py: Python<'_>,
@@ -206,7 +207,9 @@ impl SharedSegment {
         value: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
         tags: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
+        did_you_mean::refuse("add", unknown, &["key", "value", "ttl", "tags"])?;
         let (ttl, tags) = (ttl.map(Bound::as_borrowed), tags.map(Bound::as_borrowed));
         self.store(py, key.as_borrowed(), value.as_borrowed(), ttl, tags, |cache, key, entry, patience| {
             Ok(cache.add(key, entry, patience)?.result)
@@ -220,7 +223,14 @@ impl SharedSegment {
     ///
     /// Raises:
     ///     TimeoutError: The lock was not free within `lock_timeout`. The value may still be there.
-    pub(super) fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (key, **unknown), text_signature = "($self, key)")]
+    pub(super) fn delete(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<bool> {
+        did_you_mean::refuse("delete", unknown, &["key"])?;
         let encoded = key::encode(key)?;
         run(py, self.opened()?, |cache, patience| Ok(cache.delete(encoded.as_key(), patience)?.result))
     }
@@ -246,13 +256,15 @@ impl SharedSegment {
     ///
     /// Raises:
     ///     TimeoutError: As `put`.
-    #[pyo3(signature = (key, ttl=None))]
+    #[pyo3(signature = (key, ttl=None, **unknown), text_signature = "($self, key, ttl=None)")]
     fn touch(
         &self,
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
+        did_you_mean::refuse("touch", unknown, &["key", "ttl"])?;
         let opened = self.opened()?;
         let encoded = key::encode(key)?;
         let deadline = deadline(ttl.map(Bound::as_borrowed), opened.default_ttl)?;
@@ -266,7 +278,14 @@ impl SharedSegment {
     ///
     /// Raises:
     ///     KeyError: There is no value.
-    fn ttl(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    #[pyo3(signature = (key, **unknown), text_signature = "($self, key)")]
+    fn ttl(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<f64>> {
+        did_you_mean::refuse("ttl", unknown, &["key"])?;
         let encoded = key::encode(key)?;
         let found = run(py, self.opened()?, |cache, patience| {
             cache.get_version(encoded.as_key(), patience, |_| Ok(()))
@@ -298,7 +317,14 @@ impl SharedSegment {
     /// ...     print(cache.evict_tag("user:1"), "a" in cache)
     /// ...     _ = cache.unlink()
     /// 1 False
-    fn evict_tag(&self, py: Python<'_>, tag: &Bound<'_, PyAny>) -> PyResult<u64> {
+    #[pyo3(signature = (tag, **unknown), text_signature = "($self, tag)")]
+    fn evict_tag(
+        &self,
+        py: Python<'_>,
+        tag: &Bound<'_, PyAny>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u64> {
+        did_you_mean::refuse("evict_tag", unknown, &["tag"])?;
         let tag = tags::tag(&tag.as_borrowed())?;
         self.opened()?.evict_tag(py, &tag)
     }

@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::py::process::clock::SystemClock;
+use crate::py::process::clock::CacheClock;
 use crate::py::process::guard::Guard;
 
 /// Begins what a store gets of a result, which is of plain types only.
@@ -36,6 +36,8 @@ pub(crate) struct CachedResult {
     cost: f64,
     fresh_until: Nanos,
     good_until: Nanos,
+    /// What these moments are told in.
+    clock: CacheClock,
 }
 
 /// Where a result is.
@@ -85,21 +87,21 @@ type State = (Option<Py<PyAny>>, bool, f64, f64, f64);
 type StoredParts<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, bool, Option<f64>, Option<f64>, f64);
 
 /// The moment so many seconds from now.
-fn after(seconds: f64) -> PyResult<Nanos> {
+fn after(seconds: f64, clock: &CacheClock) -> PyResult<Nanos> {
     if seconds.is_nan() {
         return Err(PyValueError::new_err("a time must not be NaN"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     let nanos = (seconds.max(0.0) * 1e9) as u64;
-    Ok(SystemClock.now().saturating_add(nanos))
+    Ok(clock.now().saturating_add(nanos))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a time in seconds needs no nanoseconds")]
-fn seconds_until(moment: Nanos) -> f64 {
+fn seconds_until(moment: Nanos, clock: &CacheClock) -> f64 {
     if moment == Nanos::MAX {
         return f64::INFINITY;
     }
-    let now = SystemClock.now();
+    let now = clock.now();
     if moment >= now { (moment - now) as f64 / 1e9 } else { -((now - moment) as f64 / 1e9) }
 }
 
@@ -121,18 +123,7 @@ impl CachedResult {
         cost: f64,
         results: Option<&Bound<'_, InstanceResults>>,
     ) -> PyResult<Self> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let (fresh_until, good_until) = (after(fresh)?, after(good)?);
-        let value = match results {
-            None => Value::Here(value),
-            Some(results) => {
-                let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-                let weak = PyWeakrefReference::new(results)?.unbind();
-                results.get().0.with(py, |all| all.insert(number, value))?;
-                Value::WithInstance { results: weak, number }
-            }
-        };
-        Ok(Self { value, raised, cost, fresh_until, good_until })
+        Self::made(py, value, [fresh, good], raised, cost, results, CacheClock::System)
     }
 
     /// The result, or the exception; None where it is lost.
@@ -163,12 +154,13 @@ impl CachedResult {
     /// For how many seconds the result is still as good as asked for; negative afterwards.
     #[getter]
     fn good_for(&self) -> f64 {
-        seconds_until(self.good_until)
+        seconds_until(self.good_until, &self.clock)
     }
 
     fn __reduce__<'py>(this: &Bound<'py, Self>) -> (Bound<'py, PyType>, State) {
         let (of, me) = (this.get_type(), this.get());
-        let (fresh, good) = (seconds_until(me.fresh_until), seconds_until(me.good_until));
+        let (fresh, good) =
+            (seconds_until(me.fresh_until, &me.clock), seconds_until(me.good_until, &me.clock));
         (of, (me.value(this.py()), me.raised, fresh, good, me.cost))
     }
 
@@ -201,6 +193,30 @@ impl Drop for CachedResult {
 }
 
 impl CachedResult {
+    /// A result that is `fresh` and `good` for so many seconds of a clock.
+    pub(crate) fn made(
+        py: Python<'_>,
+        value: Py<PyAny>,
+        [fresh, good]: [f64; 2],
+        raised: bool,
+        cost: f64,
+        results: Option<&Bound<'_, InstanceResults>>,
+        clock: CacheClock,
+    ) -> PyResult<Self> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let (fresh_until, good_until) = (after(fresh, &clock)?, after(good, &clock)?);
+        let value = match results {
+            None => Value::Here(value),
+            Some(results) => {
+                let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+                let weak = PyWeakrefReference::new(results)?.unbind();
+                results.get().0.with(py, |all| all.insert(number, value))?;
+                Value::WithInstance { results: weak, number }
+            }
+        };
+        Ok(Self { value, raised, cost, fresh_until, good_until, clock })
+    }
+
     /// The object as one of these, if it is one.
     #[inline]
     pub(crate) fn of<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Self>> {
@@ -210,7 +226,7 @@ impl CachedResult {
     /// The result, if that is all there is to say.
     #[inline]
     pub(crate) fn if_fresh(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let fresh = !self.raised && (self.fresh_until == Nanos::MAX || SystemClock.now() < self.fresh_until);
+        let fresh = !self.raised && (self.fresh_until == Nanos::MAX || self.clock.now() < self.fresh_until);
         if fresh { self.value(py) } else { None }
     }
 
@@ -222,7 +238,9 @@ impl CachedResult {
     /// What a store gets of it: a tuple of plain types, with moments in seconds since 1970.
     pub(crate) fn stored<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let moment = |moment: Nanos| {
-            (moment != Nanos::MAX).then(|| wall_clock() + seconds_until(moment)).into_pyobject(py)
+            (moment != Nanos::MAX)
+                .then(|| wall_clock() + seconds_until(moment, &self.clock))
+                .into_pyobject(py)
         };
         PyTuple::new(
             py,
