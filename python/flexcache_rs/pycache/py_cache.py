@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs.pycache._cells import loaded, stored
 from flexcache_rs.pycache.adapters import Adapter
 from flexcache_rs.pycache.datatypes import Datatype
 from flexcache_rs.sessions import KindError
@@ -31,7 +32,7 @@ def _values(entries: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(entries, dict) or not all(isinstance(value, Datatype) for value in entries.values()):
         message = "Value must be a dictionary of string → Datatype"
         raise TypeError(message)
-    return {key: value.value for key, value in entries.items()}
+    return {key: stored(value.value) for key, value in entries.items()}
 
 
 class PyCacheSession:
@@ -47,7 +48,7 @@ class PyCacheSession:
         if not isinstance(value, Datatype):
             message = "Value must be a Datatype or a dictionary of string → Datatype"
             raise TypeError(message)
-        return int(await self._session.set(key, value.value))
+        return int(await self._session.set(key, stored(value.value)))
 
     async def batch_set(self, value: dict[str, Datatype]) -> int:
         """Store several values, all or nothing. Returns how many."""
@@ -67,7 +68,7 @@ class PyCacheSession:
         if not isinstance(keys, (list, dict)):
             message = "keys must be a list of strings"
             raise TypeError(message)
-        found = await self._session.get_many(keys)
+        found = {key: loaded(value) for key, value in (await self._session.get_many(keys)).items()}
         if isinstance(keys, dict):
             for key, value in found.items():
                 named: Any = keys[key]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from asyncio import sleep
 from typing import TYPE_CHECKING
 
+from flexcache_rs._core import _load_in_task as load
+
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Block", "sleep"]
+__all__ = ["Block", "load", "sleep"]
 
 
 class Block:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._core import _canonical_key
+from flexcache_rs._core import FlexCache, _canonical_key
 from flexcache_rs._function_name import stable_name
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flexcache_rs._core import SessionCall
-    from flexcache_rs.sessions._arguments import KeepType, Ttl
+    from flexcache_rs.sessions._arguments import KeepType, Touch, Ttl
     from flexcache_rs.sessions._protocol import Backend, BackendTransaction
 
 _open: ContextVar[tuple[Transaction, ...]] = ContextVar("flexcache_rs sessions", default=())
 _LEASE = 30.0
 _LONGEST_PAUSE = 0.05
+_UNCHANGING = (str, bytes, int, float, type(None))
 
 
 def connect(
@@ -77,6 +78,8 @@ class Session(KeyspaceCalls):
         self._fast = backend.fast
         # Whether there ever was one.
         self._has_transactions = False
+        # The computations of `get_or_set` in progress. It keeps no values.
+        self._loads: FlexCache[str, Any] = FlexCache(max_items=1)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._backend.name}://>"
@@ -176,34 +179,56 @@ class Session(KeyspaceCalls):
     async def get_or_set(self, key: str, factory: Callable[[], Any], ttl: Ttl = None) -> Any:
         """Return the value of a key; where it has none, that which `factory()` returns, which is stored.
 
-        However many ask at once, in all processes that use the store, one of them calls its factory, and the others
-        wait. If it
-        raises, the exception is its caller's, and another one calls its own factory. A caller that dies, or computes
-        for longer
-        than 30 seconds, is replaced.
+        However many callers ask at once, one of them calls its factory, and the others wait. Callers of this session
+        that wait get what it raised, each its own copy. Another session or process computes anew then. A process that
+        dies, or computes for longer than 30 seconds, is replaced. In a transaction the caller computes alone, and the
+        value is stored with the transaction.
+
+        Args:
+            key: The key.
+            factory: What computes the value. It is called without arguments.
+            ttl: The time to live of the value; None for ever.
+
+        Raises:
+            CircularLoadError: The factory would have to wait for itself.
+            CodecError: The value cannot be stored.
         """
         touch = arguments.touch_of_set(ttl)
+        found = await self.get(key, MISSING)
+        if found is not MISSING:
+            return found
+        if self._current() is not None:
+            return await self._compute(key, factory, touch)
+
+        async def compute(_: object) -> Any:
+            return await self._compute_once(key, factory, touch)
+
+        value = await side.load(self._loads, key, compute)
+        # What may be changed is not shared with those who wait.
+        return value if isinstance(value, _UNCHANGING) else self._codec.decode(self._codec.encode(value))
+
+    async def _compute(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
+        value = factory()
+        if inspect.isawaitable(value):
+            value = await value
+        await self._run(self._codec.call("set", {key: value}, touch, "always"))
+        return value
+
+    async def _compute_once(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
+        """Compute while this session has the lease of the key, unless another one has stored a value."""
         pause = 0.001
         token = new_token()
-        while True:
-            found = await self.get(key, MISSING)
-            if found is not MISSING:
-                return found
-            lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
-            if await self._backend.arun(lease) is None:
-                break
+        lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
+        while await self._backend.arun(lease) is not None:
             await side.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-        try:
-            # Somebody may have stored one between the look and the lease.
             found = await self.get(key, MISSING)
             if found is not MISSING:
                 return found
-            value = factory()
-            if inspect.isawaitable(value):
-                value = await value
-            await self._run(self._codec.call("set", {key: value}, touch, "always"))
-            return value
+        try:
+            # Another session may have stored one between the look and the lease.
+            found = await self.get(key, MISSING)
+            return await self._compute(key, factory, touch) if found is MISSING else found
         finally:
             await self._backend.arun(self._codec.call("release", "load:" + key, token))
 
