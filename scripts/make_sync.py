@@ -27,6 +27,7 @@ NAMES = {
     "aroll_back": "roll_back",
     "aend": "end",
     "AsyncIterator": "Iterator",
+    "AwaitedBatch": "SyncBatch",
     "_async_side": "_sync_side",
     **{name: f"_sync{name}" for name in FILES},
 }

@@ -145,6 +145,12 @@ class BitArray(Datatype):
     _allowed_classes = (bitarray.BitArray,)
 
 
+def by_name(name: str) -> type[Datatype] | None:
+    """Return the datatype whose `get_name` is this."""
+    known = (BitArray, BloomFilter, List, Map, Numeric, Queue, Set, Streams, String)
+    return next((datatype for datatype in known if datatype.get_name() == name), None)
+
+
 # The original has each in a module of its name.
 for _name in __all__:
     sys.modules[f"{__name__}.{_name}"] = sys.modules[__name__]

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs.pycache import datatypes
 from flexcache_rs.pycache._cells import loaded, stored
 from flexcache_rs.pycache.adapters import Adapter
 from flexcache_rs.pycache.datatypes import Datatype
@@ -33,6 +34,15 @@ def _values(entries: dict[str, Any]) -> dict[str, Any]:
         message = "Value must be a dictionary of string → Datatype"
         raise TypeError(message)
     return {key: stored(value.value) for key, value in entries.items()}
+
+
+def _datatype(named: Any) -> type[Datatype]:
+    """A datatype that is named by its class, an instance or its name."""
+    found = datatypes.by_name(named) if isinstance(named, str) else named if isinstance(named, type) else type(named)
+    if found is None or not issubclass(found, Datatype):
+        message = f"a datatype must be one of {', '.join(datatypes.__all__)}, not {named!r}"
+        raise TypeError(message)
+    return found
 
 
 class PyCacheSession:
@@ -72,7 +82,7 @@ class PyCacheSession:
         if isinstance(keys, dict):
             for key, value in found.items():
                 named: Any = keys[key]
-                wanted: type[Datatype] = named if isinstance(named, type) else type(named)
+                wanted = _datatype(named)
                 kind = await self._session.kind(key) or "scalar"
                 if not wanted.accepts(kind, value):
                     message = f"{key!r} holds a {type(value).__name__}, not a {wanted.__name__}"
@@ -142,12 +152,16 @@ class PyCache(PyCacheSession):
 
     async def __aexit__(self, *raised: object) -> None:
         await self._session.aclose()
+        await asyncio.to_thread(self.adapter.save)
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[PyCacheSession]:
         """Return a session, which is independent of others."""
-        async with self.adapter.session() as session:
-            yield PyCacheSession(session)
+        try:
+            async with self.adapter.session() as session:
+                yield PyCacheSession(session)
+        finally:
+            await asyncio.to_thread(self.adapter.save)
 
     def _start(self, interval: float) -> None:
         if self._worker is None:
