@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs.sessions._calls import Calls
 from flexcache_rs.sessions._containers import Handle
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from flexcache_rs._core import SessionCall, SessionCodec
 
-Asking: TypeAlias = "list[tuple[Pending, Coroutine[Any, Any, Any], SessionCall]]"
-Answers: TypeAlias = "list[tuple[Any, BaseException | None]]"
 
 _NOTHING: Any = object()
 
@@ -42,6 +40,14 @@ class Pending:
         if self._value is _NOTHING:
             raise ClosedError("the batch has not been made")
         return self._value
+
+
+class _Asked(NamedTuple):
+    """A call that was gathered, up to its question."""
+
+    pending: Pending
+    coroutine: Coroutine[Any, Any, Any]
+    call: SessionCall
 
 
 class _Ask:
@@ -102,7 +108,7 @@ class Batch(_Gathered):
     def __init__(self, session: Any) -> None:
         super().__init__(_Gathering(session._codec), self)
         self._session = session
-        self._asking: Asking = []
+        self._asking: list[_Asked] = []
         self._first: Exception | None = None
 
     def _gather(self, coroutine: Coroutine[Any, Any, Any]) -> Pending:
@@ -113,15 +119,15 @@ class Batch(_Gathered):
         except StopIteration as done:
             pending._value = done.value
         else:
-            self._asking.append((pending, coroutine, call))
+            self._asking.append(_Asked(pending, coroutine, call))
         return pending
 
-    def _take(self) -> Asking:
+    def _take(self) -> list[_Asked]:
         """What is asked now."""
         asking, self._asking = self._asking, []
         return asking
 
-    def _answer(self, asking: Asking, answers: Answers) -> None:
+    def _answer(self, asking: list[_Asked], answers: list[tuple[Any, BaseException | None]]) -> None:
         """Go on with calls until they ask again or are done."""
         for (pending, coroutine, _), answer in zip(asking, answers, strict=True):
             self._go_on(pending, coroutine, *answer)
@@ -137,7 +143,7 @@ class Batch(_Gathered):
             pending._raised = error
             self._first = self._first or error
         else:
-            self._asking.append((pending, coroutine, call))
+            self._asking.append(_Asked(pending, coroutine, call))
 
     def _drop(self) -> None:
         for _, coroutine, _ in self._take():
@@ -165,11 +171,11 @@ class AwaitedBatch(Batch):
         if kind is None:
             self._raise_first()
 
-    async def _make(self, calls: list[SessionCall]) -> Answers:
+    async def _make(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
         session = self._session
         many = getattr(session._backend, "arun_many", None)
         if many is not None and session._current() is None:
-            answers: Answers = await many(calls)
+            answers: list[tuple[Any, BaseException | None]] = await many(calls)
             return answers
         return [await self._attempt(call) for call in calls]
 
@@ -197,11 +203,11 @@ class SyncBatch(Batch):
         if kind is None:
             self._raise_first()
 
-    def _make(self, calls: list[SessionCall]) -> Answers:
+    def _make(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
         session = self._session
         many = getattr(session._backend, "run_many", None)
         if many is not None and session._current() is None:
-            answers: Answers = many(calls)
+            answers: list[tuple[Any, BaseException | None]] = many(calls)
             return answers
         return [self._attempt(call) for call in calls]
 
