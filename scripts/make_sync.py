@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import sys
 import tokenize
 from pathlib import Path
@@ -26,6 +27,7 @@ NAMES = {
     "aroll_back": "roll_back",
     "aend": "end",
     "AsyncIterator": "Iterator",
+    "AwaitedBatch": "SyncBatch",
     "_async_side": "_sync_side",
     **{name: f"_sync{name}" for name in FILES},
 }
@@ -54,9 +56,8 @@ def without_await(source: str) -> str:
     text = text.replace("async with session", "with session").replace(
         "import Iterator, Iterable", "import Iterable, Iterator"
     )
-    return text.replace("            if inspect.isawaitable(value):\n                value = value\n", "").replace(
-        "import inspect\n", ""
-    )
+    text = re.sub(r" +if inspect\.isawaitable\(value\):\n +value = value\n", "", text)
+    return text.replace("import inspect\n", "")
 
 
 def made(name: str) -> str:

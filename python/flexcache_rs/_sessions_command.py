@@ -42,6 +42,20 @@ def add_to(
             action.add_argument("key", metavar="KEY")
         action.add_argument("--namespace", default="", help="of the session; by default none")
         action.set_defaults(run=_with_session, step=run)
+    action = actions.add_parser(
+        "migrate",
+        help="make a database of sessions from one that PyCache has written",
+        description="Makes a database of sessions from one that PyCache has written, in its place. The old one is kept "
+        "beside it as FILE.pycache. If it is interrupted, nothing has changed, and the next call goes on where it was.",
+        allow_abbrev=False,
+    )
+    action.add_argument("file", metavar="FILE", help="the database of PyCache")
+    action.add_argument("--to", metavar="FILE", help="make the new database here, and leave the old one alone")
+    action.add_argument(
+        "--allow", metavar="CLASS", action="append", default=[], help="a class that pickles may use, with its module"
+    )
+    action.add_argument("--skip-unreadable", action="store_true", help="leave out keys that cannot be migrated")
+    action.set_defaults(run=_migrate)
 
 
 def _with_session(options: argparse.Namespace) -> int:
@@ -97,4 +111,20 @@ def _ttl(options: argparse.Namespace, session: Session) -> int:
 
 def _purge(_options: argparse.Namespace, session: Session) -> int:
     print(f"{session.purge(2**62)} keys removed")
+    return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from flexcache_rs.pycache.migrate import migrate
+    from flexcache_rs.sessions import SessionError
+
+    try:
+        done = migrate(options.file, options.to, allow=options.allow, skip_unreadable=options.skip_unreadable)
+    except (SessionError, ValueError, OSError) as error:
+        print(f"flexcache sessions: {error}", file=sys.stderr)
+        return 1
+    kept = "" if done.backup is None else f"; the old database is {done.backup}"
+    print(f"{done.keys} keys migrated, {done.expired} had expired, {len(done.skipped)} skipped{kept}")
+    for key, why in done.skipped.items():
+        print(f"skipped {key!r}: {why}", file=sys.stderr)
     return 0

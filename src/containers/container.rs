@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use crate::error::{Error, Result};
+use crate::image::{Reader, Writer};
 use crate::list::{List, at_most, length};
 use crate::number::Number;
 use crate::operation::{Act, Cell, Kind, Reply, StreamId, Whole};
@@ -257,6 +258,84 @@ impl Container {
                 Reply::Int(added)
             }
             (other, _) => other.read(act),
+        })
+    }
+
+    pub(crate) fn write_image(&self, writer: &mut Writer<'_>) {
+        match self {
+            Self::List(list) | Self::Queue(list) => list.write_image(writer),
+            Self::Map(map) => {
+                writer.len(map.len());
+                for (field, value) in map {
+                    writer.cell(field);
+                    writer.cell(value);
+                }
+            }
+            Self::Set(set) => {
+                writer.len(set.len());
+                for member in set {
+                    writer.cell(member);
+                }
+            }
+            Self::Sorted(sorted) => {
+                let members = sorted.all();
+                writer.len(members.len());
+                for (member, score) in &members {
+                    writer.cell(member);
+                    writer.number(score.to_bits());
+                }
+            }
+            Self::Stream(stream) => {
+                writer.number(stream.last.0);
+                writer.number(stream.last.1);
+                writer.len(stream.entries.len());
+                for ((millis, number), cell) in &stream.entries {
+                    writer.number(*millis);
+                    writer.number(*number);
+                    writer.cell(cell);
+                }
+            }
+            Self::Bloom(bloom) => {
+                writer.cell(&bloom.shape);
+                writer.signed(bloom.added);
+                bloom.bits.write_image(writer);
+            }
+            Self::Bits(bits) => bits.write_image(writer),
+        }
+    }
+
+    /// What [`write_image`](Self::write_image) has written; `None` if it is damaged.
+    pub(crate) fn read_image(kind: Kind, reader: &mut Reader<'_>) -> Option<Self> {
+        Some(match kind {
+            Kind::Scalar => return None,
+            Kind::List => Self::List(List::read_image(reader)?),
+            Kind::Queue => Self::Queue(List::read_image(reader)?),
+            Kind::Map => Self::Map(reader.several(|reader| Some((reader.cell()?, reader.cell()?)))?),
+            Kind::Set => Self::Set(reader.several(Reader::cell)?),
+            Kind::Sorted => {
+                let mut sorted = Sorted::default();
+                let members: Vec<_> =
+                    reader.several(|reader| Some((reader.cell()?, f64::from_bits(reader.number()?))))?;
+                for (member, score) in members {
+                    if score.is_nan() {
+                        return None;
+                    }
+                    sorted.put(&member, score);
+                }
+                Self::Sorted(sorted)
+            }
+            Kind::Stream => {
+                let last = (reader.number()?, reader.number()?);
+                let id = |reader: &mut Reader<'_>| Some((reader.number()?, reader.number()?));
+                let entries = reader.several(|reader| Some((id(reader)?, reader.cell()?)))?;
+                Self::Stream(Stream { entries, last })
+            }
+            Kind::Bloom => Self::Bloom(Bloom {
+                shape: reader.cell()?,
+                added: reader.signed()?,
+                bits: Pages::read_image(reader)?,
+            }),
+            Kind::Bits => Self::Bits(Pages::read_image(reader)?),
         })
     }
 

@@ -3,6 +3,7 @@
 
 pub mod container;
 pub mod error;
+pub mod image;
 pub mod list;
 pub mod memory;
 pub mod number;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::{Error, Result};
+use crate::image::{Reader, Writer};
 use crate::operation::{Act, Cell, Reply, bounds};
 
 /// Elements in their order, and for queues the jobs that are reserved.
@@ -30,6 +31,30 @@ pub(crate) fn at_most(count: u64, len: usize) -> usize {
 impl List {
     pub(crate) fn of(items: Vec<Cell>) -> Self {
         Self { items: items.into(), ..Self::default() }
+    }
+
+    pub(crate) fn write_image(&self, writer: &mut Writer<'_>) {
+        writer.signed(self.first);
+        writer.number(self.next_job);
+        writer.len(self.items.len());
+        for item in &self.items {
+            writer.cell(item);
+        }
+        writer.len(self.reserved.len());
+        for (number, (until, job)) in &self.reserved {
+            writer.number(*number);
+            writer.time(*until);
+            writer.cell(job);
+        }
+    }
+
+    pub(crate) fn read_image(reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            first: reader.signed()?,
+            next_job: reader.number()?,
+            items: reader.several(Reader::cell)?,
+            reserved: reader.several(|reader| Some((reader.number()?, (reader.time()?, reader.cell()?))))?,
+        })
     }
 
     fn place(&self, index: i64) -> Option<usize> {

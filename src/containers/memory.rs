@@ -5,7 +5,7 @@
 
 mod space;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use flexcache_core::{Cause, Clock, EntryStore, Limits, Nanos, New, Slot};
 use self::space::Space;
 use crate::container::Container;
 use crate::error::{Error, Result};
+use crate::image::{ImageEntry, Never};
 use crate::operation::{Cell, Kind, Op, Reply, Touch, Whole};
 
 /// A single value that the caller keeps in a form of its own.
@@ -54,6 +55,8 @@ pub struct MemoryStore<V> {
     version: u64,
     /// By name: when the gate would have let the next call through at its rate, in microseconds.
     gates: HashMap<FullKey, u64>,
+    /// By name: until when calls count that were let through, and for how many each.
+    logs: HashMap<FullKey, VecDeque<(u64, u64)>>,
     /// By name: who has the lease, and until when.
     leases: HashMap<FullKey, (Cell, u64)>,
 }
@@ -170,6 +173,7 @@ impl<V: Held> MemoryStore<V> {
             hasher,
             version: 0,
             gates: HashMap::new(),
+            logs: HashMap::new(),
             leases: HashMap::new(),
         }
     }
@@ -295,6 +299,42 @@ impl<V: Held> MemoryStore<V> {
             }
         }
         Ok(())
+    }
+
+    /// The live entries, without what they hold being copied. What is coldest comes first.
+    #[must_use]
+    pub fn image(&self, clock: &impl Clock) -> Vec<ImageEntry<V>> {
+        let live = self.entries.slots().filter(|slot| !self.entries.has_expired(*slot, clock));
+        live.map(|slot| {
+            let (namespace, key) = self.entries.key(slot).clone();
+            let value = self.entries.value(slot).value.clone();
+            ImageEntry { namespace, key, value, deadline: self.entries.deadline(slot).map(micros) }
+        })
+        .collect()
+    }
+
+    /// Stores entries of an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`]; those before are stored.
+    pub fn restore(&mut self, image: Vec<ImageEntry<Never>>, clock: &impl Clock) -> Result<()> {
+        for entry in image {
+            let value = match entry.value {
+                Value::Cell(cell) => Value::Cell(cell),
+                Value::Held(never) => match never {},
+                Value::Container(container) => Value::Container(container),
+            };
+            let (version, deadline) = (self.next_version(), entry.deadline.map(nanos));
+            self.put(&entry.namespace, &entry.key, Entry { value, deadline, version }, clock)?;
+        }
+        Ok(())
+    }
+
+    /// The number of the last write.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.version
     }
 
     /// The number of keys, in all namespaces, those included that have expired and were not removed yet.

@@ -1,5 +1,6 @@
 //! What can be asked of a store, and what it answers: the vocabulary of all of them.
 
+use crate::container::{Container, Moment};
 use crate::number::Number;
 
 /// One element as bytes.
@@ -348,6 +349,13 @@ pub enum Op {
         burst: u64,
         cost: u64,
     },
+    /// Lets `cost` calls through if fewer than `limit` were let through in the `window` µs before.
+    Log {
+        name: Key,
+        limit: u64,
+        window: u64,
+        cost: u64,
+    },
     Lease {
         name: Key,
         token: Cell,
@@ -374,6 +382,51 @@ impl Op {
             | Self::Count
             | Self::CountExpired => false,
             _ => true,
+        }
+    }
+}
+
+impl Op {
+    /// The answer of a store that has nothing and stores nothing; `None` if there is no such answer.
+    #[must_use]
+    pub fn nothing(&self) -> Option<Reply> {
+        Some(match self {
+            Self::Get(keys) => Reply::Wholes(vec![None; keys.len()]),
+            Self::Take(_) => Reply::Wholes(vec![None]),
+            Self::Set { .. }
+            | Self::Delete(_)
+            | Self::Count
+            | Self::CountExpired
+            | Self::Clear
+            | Self::Purge(_) => Reply::Int(0),
+            Self::Rename(..) | Self::Expire(..) | Self::Persist(_) | Self::Release { .. } => {
+                Reply::Bool(false)
+            }
+            Self::KindOf(_) => Reply::Kind(None),
+            Self::Ttl(_) => Reply::Ttl(None),
+            Self::Combine { .. } => Reply::Cells(Vec::new()),
+            Self::Keys { .. } => Reply::Keys(Vec::new()),
+            Self::Expiring => Reply::Expiring(Vec::new()),
+            Self::On { kind, act, .. } => return act.nothing(*kind),
+            // Who computes a value may do so alone.
+            Self::Lease { name, .. } if name.starts_with(b"load:") => Reply::Lease(None),
+            Self::Incr { .. } | Self::Gate { .. } | Self::Log { .. } | Self::Lease { .. } => return None,
+        })
+    }
+}
+
+impl Act {
+    fn nothing(&self, kind: Kind) -> Option<Reply> {
+        let mut empty = Container::empty(kind)?;
+        match self {
+            Self::ListPush { .. }
+            | Self::MapSet(_)
+            | Self::SetAdd(_)
+            | Self::SortedAdd { .. }
+            | Self::BloomAdd { .. } => Some(Reply::Int(0)),
+            _ if !self.writes() => Some(empty.read(self)),
+            _ if self.creates() => None,
+            _ => empty.write(self, Moment { clock: 0, wall: 0 }).ok(),
         }
     }
 }
@@ -413,6 +466,25 @@ pub enum Reply {
     },
     /// How long another one has the lease, in microseconds; `None` if the caller has it.
     Lease(Option<u64>),
+}
+
+/// What a log says of a call: for each one that counts, until when, the oldest first, and for how many it counts.
+#[must_use]
+pub fn logged(log: impl Iterator<Item = (u64, u64)> + Clone, now: u64, limit: u64, cost: u64) -> Reply {
+    let counted: u64 = log.clone().map(|(_, cost)| cost).sum();
+    if counted.saturating_add(cost) <= limit {
+        return Reply::Gate { allowed: true, micros: 0, remaining: limit - counted - cost };
+    }
+    let mut excess = counted.saturating_add(cost) - limit;
+    let mut micros = 0;
+    for (until, cost) in log {
+        if excess == 0 {
+            break;
+        }
+        excess = excess.saturating_sub(cost);
+        micros = until.saturating_sub(now);
+    }
+    Reply::Gate { allowed: false, micros, remaining: limit.saturating_sub(counted) }
 }
 
 /// The first and the end of a range of `len` elements from `start` to `stop`, both included; negative ones count from

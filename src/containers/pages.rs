@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::image::{Reader, Writer};
+
 /// The bytes of a page.
 pub const PAGE: usize = 4096;
 
@@ -50,6 +52,22 @@ impl Pages {
 
     pub(crate) fn count(&self) -> i64 {
         self.pages.values().flat_map(|page| page.iter()).map(|byte| i64::from(byte.count_ones())).sum()
+    }
+
+    pub(crate) fn write_image(&self, writer: &mut Writer<'_>) {
+        writer.len(self.pages.len());
+        for (number, page) in &self.pages {
+            writer.number(*number);
+            writer.cell(page);
+        }
+    }
+
+    pub(crate) fn read_image(reader: &mut Reader<'_>) -> Option<Self> {
+        let page = |reader: &mut Reader<'_>| {
+            let (number, page) = (reader.number()?, reader.slice()?);
+            (page.len() == PAGE).then(|| (number, Page::from(page)))
+        };
+        Some(Self { pages: reader.several(page)? })
     }
 
     pub(crate) fn positions(&self) -> Vec<u64> {

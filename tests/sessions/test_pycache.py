@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import doctest
+import gc
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections import deque
 from pathlib import Path
@@ -14,10 +17,11 @@ import pytest
 
 import flexcache_rs.pycache
 import flexcache_rs.pycache.sql
-from flexcache_rs.pycache.adapters import Adapter, InMemory, SQLite
+from flexcache_rs.pycache.adapters import Adapter, InMemory, MySQL, Redis, Sharded, SQLite
 from flexcache_rs.pycache.datatypes import Datatype, List, Map, Numeric, Queue, Set, Streams, String
 from flexcache_rs.pycache.decorators import cache, rate_limit
 from flexcache_rs.pycache.py_cache import PyCache
+from flexcache_rs.pycache.snapshot import Reader, SnapshotConfig
 from flexcache_rs.pycache.sql import SQL, Composed, Identifier, Literal, Placeholder
 from flexcache_rs.sessions import KindError, SessionError
 from flexcache_rs.testing import advance
@@ -36,8 +40,9 @@ def test_the_modules_of_the_adapters() -> None:
     from flexcache_rs.pycache.adapters.SQLite import SQLite as SameToo
 
     assert (Same, SameToo) == (adapters.InMemory, adapters.SQLite) == (InMemory, SQLite)
-    with pytest.raises(ImportError):
-        from flexcache_rs.pycache.adapters import Redis  # type: ignore[attr-defined]  # noqa: F401
+    from flexcache_rs.pycache.snapshot.Snapshot import SnapshotConfig as Config
+
+    assert Config is SnapshotConfig
 
 
 def test_values(adapter: Adapter, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,7 +286,7 @@ def test_limits(adapter: Adapter) -> None:
 def test_a_file_of_pycache_itself_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "old.db"
     connection = sqlite3.connect(file)
-    connection.execute('CREATE TABLE "kv-store" (key TEXT, value BLOB)')
+    connection.execute('CREATE TABLE "kv-store" (key TEXT, value BLOB, expires_at DATETIME)')
     connection.commit()
     connection.close()
 
@@ -289,7 +294,7 @@ def test_a_file_of_pycache_itself_is_refused(tmp_path: Path) -> None:
         async with PyCache(SQLite(str(file))).session():
             raise AssertionError
 
-    with pytest.raises(SessionError, match="another program"):
+    with pytest.raises(SessionError, match="was written by PyCache"):
         asyncio.run(main())
 
 
@@ -303,6 +308,128 @@ def test_tables_keep_keys_apart(tmp_path: Path) -> None:
         assert Path(file).exists()
 
     asyncio.run(main())
+
+
+def test_adapters_of_servers() -> None:
+    adapters: list[Adapter] = [Redis("redis://localhost:1/0"), MySQL("mysql://user:secret@localhost:1/cache")]
+    assert all(adapter.get_support_transactions() for adapter in adapters)
+    for make in (
+        lambda: Redis("mysql://user:secret@localhost/cache"),
+        lambda: MySQL("localhost"),
+        lambda: Sharded([]),
+    ):
+        with pytest.raises(ValueError, match="must") as caught:
+            make()
+        assert "secret" not in str(caught.value)
+    for wrong in ("redis://localhost", [1]):
+        with pytest.raises(TypeError, match="adapters must be"):
+            Sharded(wrong)  # type: ignore[arg-type]
+    sharded = Sharded([InMemory(), "memory://another"])
+    # Whether sessions have such a backend yet or not: what is wrong is told clearly.
+    for adapter in (*adapters, sharded):
+        try:
+            adapter.now().close()
+        except (NotImplementedError, ConnectionError, ImportError) as error:
+            assert "secret" not in str(error)
+
+
+def test_values_over_named_datatypes(adapter: Adapter) -> None:
+    async def main() -> None:
+        async with PyCache(adapter).session() as session:
+            await session.batch_set({"a": String("1"), "b": List([1])})
+            assert await session.batch_get({"a": "string", "b": List([])}) == {"a": "1", "b": [1]}
+            with pytest.raises(KindError):
+                await session.batch_get({"a": "map"})
+            for wrong in ("strng", int, 7):
+                with pytest.raises(TypeError, match="datatype must be"):
+                    await session.get("a", wrong)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+
+
+def snapshots_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.snapshot"))
+
+
+def test_snapshots_have_the_data(tmp_path: Path) -> None:
+    config = SnapshotConfig(dir=str(tmp_path), min_changes=1, interval_hours=0, max_snapshots=3)
+
+    async def fill() -> None:
+        cache = PyCache(InMemory("memory://", snapshot=True, snapshot_config=config))
+        async with cache.session() as session:
+            await session.batch_set({"text": String("007"), "set": Set({1, 2}), "bytes": List([b"x", (1, 2)])})
+            await session.set("short", String("x"))
+            await session.set_expire("short", 100)
+        # One that is opened beside it has the same data.
+        async with PyCache(InMemory(snapshot=True, snapshot_config=config)).session() as session:
+            assert await session.get("text") == "007"
+            await session.delete("text")
+            await session.set("number", Numeric(1))
+
+    asyncio.run(fill())
+    assert 1 <= len(snapshots_in(tmp_path)) <= 3
+    with snapshots_in(tmp_path)[-1].open("rb") as file:
+        assert Reader(file).load() == {"set": {1, 2}, "bytes": [b"x", (1, 2)], "short": "x", "number": 1}
+
+    async def look() -> None:
+        cache = PyCache(InMemory(snapshot=True, snapshot_config=config))
+        async with cache.session() as session:
+            assert sorted(await session.keys()) == ["bytes", "number", "set", "short"]
+            assert 90 < (await session.get_expire("short") or 0) <= 100
+
+    asyncio.run(look())
+    gc.collect()
+    program = (
+        "import asyncio\n"
+        "from flexcache_rs.pycache.adapters import InMemory\n"
+        "from flexcache_rs.pycache.py_cache import PyCache\n"
+        "from flexcache_rs.pycache.snapshot import SnapshotConfig\n"
+        f"config = SnapshotConfig(dir={str(tmp_path)!r})\n"
+        "async def main():\n"
+        "    async with PyCache(InMemory(snapshot=True, snapshot_config=config)).session() as session:\n"
+        "        print(await session.get('number'))\n"
+        "asyncio.run(main())\n"
+    )
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert other.stdout == "1\n"
+    with pytest.raises(TypeError, match="snapshot_config"):
+        InMemory(snapshot=True, snapshot_config={})  # type: ignore[arg-type]
+    assert SnapshotConfig(dir="d", auto=False).options()["snapshot_after"] == 0
+
+
+PROCESS = """
+import asyncio, sys
+from flexcache_rs.pycache.adapters import SQLite
+from flexcache_rs.pycache.decorators import cache, rate_limit
+place = SQLite(sys.argv[1])
+
+@rate_limit(limit=10, ttl=3600, adapter=place, get_key=lambda: "api")
+async def limited():
+    return 1
+
+@cache(adapter=place)
+async def computed(key):
+    with open(sys.argv[2], "a") as file:
+        file.write("x")
+    await asyncio.sleep(0.05)
+    return None
+
+async def main():
+    results = await asyncio.gather(*(limited() for _ in range(20)), return_exceptions=True)
+    await asyncio.gather(*(computed("key") for _ in range(10)))
+    print(results.count(1))
+asyncio.run(main())
+"""
+
+
+def test_processes_compute_once_and_count_together(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    program = tmp_path / "program.py"
+    program.write_text(PROCESS)
+    command = [sys.executable, str(program), str(tmp_path / "cache.db"), str(calls)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert sum(int(process.communicate()[0]) for process in processes) == 10
+    assert calls.read_text() == "x"
 
 
 def test_the_sql_builder() -> None:

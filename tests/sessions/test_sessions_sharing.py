@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from session_places import advance
 
+from flexcache_rs import CircularLoadError
 from flexcache_rs.sessions import RateLimitExceeded
 
 if TYPE_CHECKING:
@@ -120,6 +122,75 @@ def test_a_computation_that_fails_leaves_no_lease(session: Session) -> None:
             session.get_or_set("key", lambda: 1 // 0)
     assert session.get_or_set("key", lambda: 7) == 7
     assert session.get_or_set("key", lambda: 8) == 7
+
+
+def test_those_who_wait_get_the_failure_or_a_value_of_their_own(session: Session, place: Place) -> None:
+    calls: list[int] = []
+    raised: list[BaseException] = []
+    waiting = threading.Barrier(4)
+
+    def fail() -> None:
+        calls.append(1)
+        # Long enough for the others to come.
+        time.sleep(0.05)
+        raise ZeroDivisionError
+
+    def ask() -> None:
+        waiting.wait()
+        try:
+            session.get_or_set("key", fail)
+        except ZeroDivisionError as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(raised), len({id(error) for error in raised})) == (4, 4)
+    assert len(calls) < 4, "those who waited did not compute"
+    calls.clear()
+
+    async def main() -> None:
+        awaited = place.awaited()
+
+        async def compute() -> list[int]:
+            calls.append(2)
+            await asyncio.sleep(0.01)
+            return [1]
+
+        results = await asyncio.gather(*(awaited.get_or_set("list", compute) for _ in range(20)))
+        assert results == [[1]] * 20
+        results[0].append(2)
+        assert results[1] == await awaited.get("list") == [1], "a list that was returned is nobody else's"
+        assert calls == [2]
+        await awaited.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_factory_that_waits_for_itself(session: Session) -> None:
+    with pytest.raises(CircularLoadError):
+        session.get_or_set("key", lambda: session.get_or_set("key", lambda: 1))
+    assert session.get_or_set("key", lambda: 2) == 2
+
+
+def test_a_value_that_is_computed_in_a_transaction_is_part_of_it(place: Place) -> None:
+    session, other = place.open[0], place.sync()
+    with pytest.raises(ZeroDivisionError), session.transaction():
+        assert session.get_or_set("key", lambda: [1]) == [1]
+        assert session.get("key") == [1]
+        assert other.get("key") is None
+        raise ZeroDivisionError
+    assert session.get("key") is None
+
+    async def main() -> None:
+        async with place.awaited() as awaited, awaited.transaction():
+            assert await awaited.get_or_set("key", lambda: 1) == 1
+
+    asyncio.run(main())
+    assert session.get("key") == 1
+    other.close()
 
 
 def test_memoized_functions(place: Place) -> None:

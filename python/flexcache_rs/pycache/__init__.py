@@ -17,5 +17,6 @@ Ann ['reading']
 from __future__ import annotations
 
 from flexcache_rs.pycache.py_cache import PyCache
+from flexcache_rs.pycache.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
-__all__ = ["PyCache"]
+__all__ = ["SQL", "Composable", "Composed", "Identifier", "Literal", "Placeholder", "PyCache"]

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Datatype", "List", "Map", "Numeric", "Queue", "Set", "Streams", "String"]
+from flexcache_rs.pycache.collections import bitarray, bloomfilters
+
+__all__ = ["BitArray", "BloomFilter", "Datatype", "List", "Map", "Numeric", "Queue", "Set", "Streams", "String"]
 
 
 def _as(kind: Any, value: Any) -> Any:
@@ -128,3 +131,26 @@ class Streams(Datatype):
     def __init__(self, value: Any) -> None:
         super().__init__(value)
         self._value = _as(list, value.items() if isinstance(value, dict) else value)
+
+
+class BloomFilter(Datatype):
+    """A filter of `flexcache_rs.pycache.collections.bloomfilters`. What is stored is a copy of it."""
+
+    _allowed_classes = (bloomfilters.BloomFilter,)
+
+
+class BitArray(Datatype):
+    """Bits of `flexcache_rs.pycache.collections.bitarray`. What is stored is a copy of them."""
+
+    _allowed_classes = (bitarray.BitArray,)
+
+
+def by_name(name: str) -> type[Datatype] | None:
+    """Return the datatype whose `get_name` is this."""
+    known = (BitArray, BloomFilter, List, Map, Numeric, Queue, Set, Streams, String)
+    return next((datatype for datatype in known if datatype.get_name() == name), None)
+
+
+# The original has each in a module of its name.
+for _name in __all__:
+    sys.modules[f"{__name__}.{_name}"] = sys.modules[__name__]

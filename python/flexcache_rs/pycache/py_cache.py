@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs.pycache import datatypes
+from flexcache_rs.pycache._cells import loaded, stored
 from flexcache_rs.pycache.adapters import Adapter
 from flexcache_rs.pycache.datatypes import Datatype
 from flexcache_rs.sessions import KindError
@@ -31,7 +33,16 @@ def _values(entries: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(entries, dict) or not all(isinstance(value, Datatype) for value in entries.values()):
         message = "Value must be a dictionary of string → Datatype"
         raise TypeError(message)
-    return {key: value.value for key, value in entries.items()}
+    return {key: stored(value.value) for key, value in entries.items()}
+
+
+def _datatype(named: Any) -> type[Datatype]:
+    """A datatype that is named by its class, an instance or its name."""
+    found = datatypes.by_name(named) if isinstance(named, str) else named if isinstance(named, type) else type(named)
+    if found is None or not issubclass(found, Datatype):
+        message = f"a datatype must be one of {', '.join(datatypes.__all__)}, not {named!r}"
+        raise TypeError(message)
+    return found
 
 
 class PyCacheSession:
@@ -47,7 +58,7 @@ class PyCacheSession:
         if not isinstance(value, Datatype):
             message = "Value must be a Datatype or a dictionary of string → Datatype"
             raise TypeError(message)
-        return int(await self._session.set(key, value.value))
+        return int(await self._session.set(key, stored(value.value)))
 
     async def batch_set(self, value: dict[str, Datatype]) -> int:
         """Store several values, all or nothing. Returns how many."""
@@ -67,11 +78,11 @@ class PyCacheSession:
         if not isinstance(keys, (list, dict)):
             message = "keys must be a list of strings"
             raise TypeError(message)
-        found = await self._session.get_many(keys)
+        found = {key: loaded(value) for key, value in (await self._session.get_many(keys)).items()}
         if isinstance(keys, dict):
             for key, value in found.items():
                 named: Any = keys[key]
-                wanted: type[Datatype] = named if isinstance(named, type) else type(named)
+                wanted = _datatype(named)
                 kind = await self._session.kind(key) or "scalar"
                 if not wanted.accepts(kind, value):
                     message = f"{key!r} holds a {type(value).__name__}, not a {wanted.__name__}"
@@ -141,12 +152,16 @@ class PyCache(PyCacheSession):
 
     async def __aexit__(self, *raised: object) -> None:
         await self._session.aclose()
+        await asyncio.to_thread(self.adapter.save)
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[PyCacheSession]:
         """Return a session, which is independent of others."""
-        async with self.adapter.session() as session:
-            yield PyCacheSession(session)
+        try:
+            async with self.adapter.session() as session:
+                yield PyCacheSession(session)
+        finally:
+            await asyncio.to_thread(self.adapter.save)
 
     def _start(self, interval: float) -> None:
         if self._worker is None:

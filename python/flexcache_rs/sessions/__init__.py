@@ -19,6 +19,7 @@ a
 from __future__ import annotations
 
 from flexcache_rs.sessions._arguments import KEEP
+from flexcache_rs.sessions._batch import Pending
 from flexcache_rs.sessions._containers import Bits, Bloom, Handle, Job, List, Map, Queue, SetOf, Sorted, Stream
 from flexcache_rs.sessions._errors import (
     ClosedError,
@@ -51,6 +52,7 @@ __all__ = [
     "Lock",
     "Map",
     "OutcomeUnknown",
+    "Pending",
     "Queue",
     "RateLimitExceeded",
     "Session",

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from asyncio import sleep
-from typing import TYPE_CHECKING
+from asyncio import to_thread as in_thread
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._core import _load_in_task as load
+from flexcache_rs.sessions._errors import UnsupportedError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Block", "sleep"]
+    from flexcache_rs.sessions._store import SessionStore
+
+__all__ = ["Block", "in_thread", "load", "sleep", "store"]
+
+
+def store(_: Any) -> SessionStore:
+    """Refuse: a cache's threads cannot await."""
+    raise UnsupportedError("a store is used by threads; open the session by flexcache_rs.sessions.sync.connect")
 
 
 class Block:

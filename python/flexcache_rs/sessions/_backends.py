@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -13,6 +15,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 from flexcache_rs._core import MemoryKeys, SessionCodec
 from flexcache_rs.sessions._arguments import MISSING, Url, check_options, int_option, one_of, parse_url, seconds
 from flexcache_rs.sessions._errors import ClosedError
+from flexcache_rs.sessions._snapshots import MemoryPlace, SnapshotOptions
 from flexcache_rs.sessions._terms import Terms
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from flexcache_rs._core import MemorySession, MemorySessionTransaction, SessionCall
     from flexcache_rs.sessions._protocol import Backend
+    from flexcache_rs.sessions._snapshots import Snapshots
 
 
 class MemoryBackend:
@@ -28,10 +32,10 @@ class MemoryBackend:
     name = "memory"
     page = 2**63 - 1
 
-    def __init__(self, keys: MemoryKeys, terms: Terms) -> None:
+    def __init__(self, place: MemoryPlace, terms: Terms) -> None:
         self.codec = SessionCodec(terms.serializer, MISSING)
-        self._keys: MemoryKeys | None = keys
-        self._session: MemorySession | None = keys.session(terms.namespace, self.codec)
+        self._place: MemoryPlace | None = place
+        self._session: MemorySession | None = place.keys.session(terms.namespace, self.codec)
 
     def _open(self) -> MemorySession:
         if self._session is None:
@@ -43,6 +47,11 @@ class MemoryBackend:
         """What gets and sets without a call object."""
         return self._session
 
+    @property
+    def snapshots(self) -> Snapshots | None:
+        """The snapshots of the store, if it has any."""
+        return None if self._place is None else self._place.snapshots
+
     def run(self, call: SessionCall) -> Any:
         """Make a call."""
         return self._open().execute(call)
@@ -50,6 +59,20 @@ class MemoryBackend:
     async def arun(self, call: SessionCall) -> Any:
         """Make a call."""
         return self._open().execute(call)
+
+    def version(self) -> int:
+        """Return a number that is another one after each write."""
+        if self._place is None:
+            raise ClosedError("the session is closed")
+        return self._place.keys.writes
+
+    def run_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+        """Make several calls at once. Each has its result, or what it raised."""
+        return self._open().execute_many(calls)
+
+    async def arun_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+        """Make several calls at once."""
+        return self._open().execute_many(calls)
 
     def begin(self) -> MemoryTransaction:
         """Begin a transaction."""
@@ -61,14 +84,14 @@ class MemoryBackend:
 
     def stats(self) -> dict[str, Any]:
         """Say what is known of the store."""
-        keys = self._keys
-        if keys is None:
+        if self._place is None:
             raise ClosedError("the session is closed")
+        keys = self._place.keys
         return {"backend": self.name, "keys": len(keys), "evictions": keys.evictions}
 
     def close(self) -> None:
         """Leave the keys; those of `memory://` go with their last session."""
-        self._session = self._keys = None
+        self._session = self._place = None
 
     async def aclose(self) -> None:
         """Leave the keys."""
@@ -124,23 +147,46 @@ class MemoryTransaction:
         self.end(level)
 
 
-_shared: weakref.WeakValueDictionary[str, MemoryKeys] = weakref.WeakValueDictionary()
-_sharing = threading.Lock()
+_shared: weakref.WeakValueDictionary[str, MemoryPlace] = weakref.WeakValueDictionary()
+# A thread may open another store while one loads its snapshot.
+_sharing = threading.RLock()
+_SNAPSHOT_OPTIONS = ("snapshot_every", "snapshot_after", "keep")
+
+
+def _snapshot_options(options: dict[str, Any]) -> SnapshotOptions | None:
+    directory: object = options.get("snapshot")
+    if directory is None:
+        for name in _SNAPSHOT_OPTIONS:
+            if name in options:
+                raise ValueError(f"{name} needs snapshot, the directory of the snapshots")
+        return None
+    if not isinstance(directory, (str, os.PathLike)) or not directory:
+        raise TypeError(f"snapshot must be the name of a directory, not {directory!r}")
+    every: object = options.get("snapshot_every", 300)
+    if isinstance(every, str) and every.isascii() and every.isdigit():
+        every = int(every)
+    return SnapshotOptions(
+        Path(os.fsdecode(os.fspath(directory))),  # pyright: ignore[reportUnknownArgumentType]
+        math.inf if every == 0 else seconds("snapshot_every", every),
+        int_option("snapshot_after", options.get("snapshot_after", 1000)),
+        int_option("keep", options.get("keep", 4), 1),
+    )
 
 
 def _memory(url: Url, options: dict[str, Any], terms: Terms) -> MemoryBackend:
-    check_options(options, ("max_items", "policy"), url.scheme)
+    check_options(options, ("max_items", "policy", "snapshot", *_SNAPSHOT_OPTIONS), url.scheme)
     one_of("policy", options.get("policy", "lru"), ("lru",))
     max_items = int_option("max_items", options.get("max_items", 0))
+    snapshots = _snapshot_options(options)
     if not url.place:
-        return MemoryBackend(MemoryKeys(max_items), terms)
+        return MemoryBackend(MemoryPlace(MemoryKeys(max_items), snapshots), terms)
     with _sharing:
-        keys = _shared.get(url.place)
-        if keys is None:
-            keys = _shared[url.place] = MemoryKeys(max_items)
+        place = _shared.get(url.place)
+        if place is None:
+            place = _shared[url.place] = MemoryPlace(MemoryKeys(max_items), snapshots)
         elif options:
             raise ValueError(f"memory://{url.place} is there already: only its first session may have options")
-    return MemoryBackend(keys, terms)
+    return MemoryBackend(place, terms)
 
 
 def _disk(url: Url, options: dict[str, Any], terms: Terms) -> Backend:

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._core import DiskSession, SessionCodec
@@ -201,6 +201,27 @@ class DiskBackend:
     async def arun(self, call: SessionCall) -> Any:
         """Make a call together with those of other tasks."""
         return await self._gather().submit(call)
+
+    def run_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+        """Make several calls in one transaction. Each has its result, or what it raised."""
+        native, deadline, pause = self._open(), monotonic() + self._timeout, _SHORTEST_PAUSE
+        writes = any(call.writes for call in calls)
+        while True:
+            try:
+                return native.execute_many(calls, writes)
+            except TimedOut:
+                if monotonic() >= deadline:
+                    raise
+            sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def arun_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+        """Make several calls in one transaction, in a thread."""
+        return await asyncio.to_thread(self.run_many, calls)
+
+    def version(self) -> int:
+        """Return a number that is another one after anybody has written."""
+        return self._open().version()
 
     def begin(self) -> DiskTransaction:
         """Begin a transaction of the calling thread. Other writers wait until it ends."""

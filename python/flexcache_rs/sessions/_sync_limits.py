@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._sync_session import Session
 
 _LONGEST_PAUSE = 0.05
+_LONGEST_LOG = 1000
 
 
 def new_token() -> bytes:
@@ -47,11 +48,14 @@ class Hit(NamedTuple):
 class Limiter:
     """Lets so many calls through in each period, for all who use the store.
 
-    It keeps one number for each key (GCRA): calls are let through at an even rate, and up to `burst` at once after a
-    pause.
+    With `algorithm="gcra"` it keeps one number for each key: calls are let through at an even rate, and up to `burst`
+    at once after a pause. With `"log"` it keeps the time of each call that counts: in no period, wherever it begins,
+    are more than `limit` let through.
     """
 
-    def __init__(self, session: Session, name: str, limit: int, period: Ttl, burst: int | None) -> None:
+    def __init__(
+        self, session: Session, name: str, limit: int, period: Ttl, burst: int | None, algorithm: str = "gcra"
+    ) -> None:
         self._session = session
         self._name = name
         self._limit = arguments.whole_number("limit", limit)
@@ -60,6 +64,11 @@ class Limiter:
         if not self._period:
             raise ValueError("period must end")
         self._interval = max(1, self._period // self._limit) if self._limit else 0
+        self._is_log = arguments.one_of("algorithm", algorithm, ("gcra", "log")) == "log"
+        if self._is_log and burst is not None:
+            raise ValueError('burst is for algorithm="gcra"')
+        if self._is_log and self._limit > _LONGEST_LOG:
+            raise ValueError(f'limit must be at most {_LONGEST_LOG} with algorithm="log", not {limit}')
 
     def hit(self, key: str = "", cost: int = 1) -> Hit:
         """Count a call. Only calls that are let through count.
@@ -73,7 +82,10 @@ class Limiter:
             return Hit(False, 0, math.inf)
         session = self._session
         name = f"{self._name}:{key}"
-        gate = session._codec.call("gate", name, self._interval, self._interval * self._burst, price)
+        if self._is_log:
+            gate = session._codec.call("log", name, self._limit, self._period, price)
+        else:
+            gate = session._codec.call("gate", name, self._interval, self._interval * self._burst, price)
         allowed, retry_after, remaining = session._run_outside(gate)
         return Hit(allowed, remaining, retry_after)
 

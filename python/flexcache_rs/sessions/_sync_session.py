@@ -11,14 +11,16 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._core import _canonical_key
+from flexcache_rs._core import FlexCache, _canonical_key
 from flexcache_rs._function_name import stable_name
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _sync_side as side
 from flexcache_rs.sessions._arguments import KEEP, MISSING
 from flexcache_rs.sessions._backends import open_backend
+from flexcache_rs.sessions._batch import SyncBatch
 from flexcache_rs.sessions._sync_calls import Calls, KeyspaceCalls
-from flexcache_rs.sessions._errors import ClosedError, ConflictError
+from flexcache_rs.sessions._errors import ClosedError, ConflictError, UnsupportedError
+from flexcache_rs.sessions._forgiving import ForgivingBackend
 from flexcache_rs.sessions._sync_limits import Limiter, Lock, new_token
 
 if TYPE_CHECKING:
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flexcache_rs._core import SessionCall
-    from flexcache_rs.sessions._arguments import KeepType, Ttl
+    from flexcache_rs.sessions._arguments import KeepType, Touch, Ttl
     from flexcache_rs.sessions._protocol import Backend, BackendTransaction
+    from flexcache_rs.sessions._store import SessionStore
 
 _open: ContextVar[tuple[Transaction, ...]] = ContextVar("flexcache_rs sessions", default=())
 _LEASE = 30.0
 _LONGEST_PAUSE = 0.05
+_UNCHANGING = (str, bytes, int, float, type(None))
 
 
 def connect(
@@ -42,6 +46,7 @@ def connect(
     namespace: str = "",
     serializer: Any = None,
     timeout: float = 2.0,
+    on_unavailable: str = "raise",
     **options: Any,
 ) -> Session:
     """Open a session: a connection to data, which `url` names.
@@ -53,6 +58,8 @@ def connect(
         serializer: What stores objects of other types: something with `dumps` and `loads`, such as the classes of
             `flexcache_rs.disk.serializers`.
         timeout: How many seconds a call waits for the store.
+        on_unavailable: "raise", or "miss": while the store is unavailable, reads answer as if there were nothing, and
+            writes store nothing. Transactions, limiters, locks, and calls with no such answer, as `incr`, raise.
         **options: Options of the backend, which may also stand in the URL, as `memory://?max_items=1000`.
 
     Returns:
@@ -62,7 +69,9 @@ def connect(
         ValueError: The scheme or an option is unknown; the message says which were allowed.
         NotImplementedError: The backend does not exist yet.
     """
-    return Session(open_backend(url, namespace, serializer, timeout, options))
+    forgives = arguments.one_of("on_unavailable", on_unavailable, ("raise", "miss")) == "miss"
+    backend = open_backend(url, namespace, serializer, timeout, options)
+    return Session(ForgivingBackend(backend) if forgives else backend)
 
 
 class Session(KeyspaceCalls):
@@ -78,6 +87,8 @@ class Session(KeyspaceCalls):
         self._fast = backend.fast
         # Whether there ever was one.
         self._has_transactions = False
+        # The computations of `get_or_set` in progress. It keeps no values.
+        self._loads: FlexCache[str, Any] = FlexCache(max_items=1)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._backend.name}://>"
@@ -174,35 +185,66 @@ class Session(KeyspaceCalls):
             side.sleep(random.uniform(0, pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
+    def batch(self) -> SyncBatch:
+        """Return a batch, to be used as a context manager: calls that are made together at the end of the block.
+
+        Each call of it returns a `Pending`, whose `result()` is there after the block. The calls are made in their
+        order, on disk in one transaction; each that fails undoes only itself, and the block raises what the first of
+        them raised. If the block itself raises, no call is made.
+        """
+        return SyncBatch(self)
+
     def get_or_set(self, key: str, factory: Callable[[], Any], ttl: Ttl = None) -> Any:
         """Return the value of a key; where it has none, that which `factory()` returns, which is stored.
 
-        However many ask at once, in all processes that use the store, one of them calls its factory, and the others
-        wait. If it
-        raises, the exception is its caller's, and another one calls its own factory. A caller that dies, or computes
-        for longer
-        than 30 seconds, is replaced.
+        However many callers ask at once, one of them calls its factory, and the others wait. Callers of this session
+        that wait get what it raised, each its own copy. Another session or process computes anew then. A process that
+        dies, or computes for longer than 30 seconds, is replaced. In a transaction the caller computes alone, and the
+        value is stored with the transaction.
+
+        Args:
+            key: The key.
+            factory: What computes the value. It is called without arguments.
+            ttl: The time to live of the value; None for ever.
+
+        Raises:
+            CircularLoadError: The factory would have to wait for itself.
+            CodecError: The value cannot be stored.
         """
         touch = arguments.touch_of_set(ttl)
+        found = self.get(key, MISSING)
+        if found is not MISSING:
+            return found
+        if self._current() is not None:
+            return self._compute(key, factory, touch)
+
+        def compute(_: object) -> Any:
+            return self._compute_once(key, factory, touch)
+
+        value = side.load(self._loads, key, compute)
+        # What may be changed is not shared with those who wait.
+        return value if isinstance(value, _UNCHANGING) else self._codec.decode(self._codec.encode(value))
+
+    def _compute(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
+        value = factory()
+        self._run(self._codec.call("set", {key: value}, touch, "always"))
+        return value
+
+    def _compute_once(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
+        """Compute while this session has the lease of the key, unless another one has stored a value."""
         pause = 0.001
         token = new_token()
-        while True:
-            found = self.get(key, MISSING)
-            if found is not MISSING:
-                return found
-            lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
-            if self._backend.run(lease) is None:
-                break
+        lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
+        while self._backend.run(lease) is not None:
             side.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-        try:
-            # Somebody may have stored one between the look and the lease.
             found = self.get(key, MISSING)
             if found is not MISSING:
                 return found
-            value = factory()
-            self._run(self._codec.call("set", {key: value}, touch, "always"))
-            return value
+        try:
+            # Another session may have stored one between the look and the lease.
+            found = self.get(key, MISSING)
+            return self._compute(key, factory, touch) if found is MISSING else found
         finally:
             self._backend.run(self._codec.call("release", "load:" + key, token))
 
@@ -238,7 +280,9 @@ class Session(KeyspaceCalls):
 
         return decorate
 
-    def limiter(self, name: str, limit: int, period: Ttl, *, burst: int | None = None) -> Limiter:
+    def limiter(
+        self, name: str, limit: int, period: Ttl, *, burst: int | None = None, algorithm: str = "gcra"
+    ) -> Limiter:
         """Return a limiter, which lets `limit` calls through in each `period`, evenly, and up to `burst` at once.
 
         Args:
@@ -246,8 +290,10 @@ class Session(KeyspaceCalls):
             limit: How many calls; 0 for none.
             period: In how long.
             burst: How many at once; by default `limit`.
+            algorithm: "gcra", or "log": exactly `limit` at most in any period, wherever it begins. "log" remembers each
+                call, and so has a `limit` of at most 1000. Calls count together where their algorithm is the same.
         """
-        return Limiter(self, name, limit, period, burst)
+        return Limiter(self, name, limit, period, burst, algorithm)
 
     def lock(self, name: str, ttl: Ttl = 30) -> Lock:
         """Return a lock, to be used as a context manager. It ends after `ttl`: nobody waits for a holder that died."""
@@ -256,6 +302,30 @@ class Session(KeyspaceCalls):
     def _run_outside(self, call: SessionCall) -> Any:
         """Make a call outside any transaction."""
         return self._backend.run(call)
+
+    def snapshot(self) -> str:
+        """Write what is in memory to a file, all namespaces as of one moment. Returns the file's name.
+
+        Raises:
+            UnsupportedError: The session was not opened with `snapshot=`, the directory of snapshots.
+            OSError: The file cannot be written.
+        """
+        snapshots: Any = getattr(self._backend, "snapshots", None)
+        if snapshots is None:
+            raise UnsupportedError(f"{self._backend.name}:// has no snapshots here; open memory:// with snapshot=")
+        return str(side.in_thread(snapshots.take))
+
+    def store(self) -> SessionStore:
+        """Return what `FlexCache(store=...)` takes: copies in memory in front of the session.
+
+        A store is used by threads, so a session that is awaited has none: open one of `flexcache_rs.sessions.sync`.
+        With `coherence="strict"` a hit is looked up in the store only if anybody has written since, and with a number
+        of seconds only after these. Tags are refused.
+
+        Raises:
+            UnsupportedError: The session is awaited.
+        """
+        return side.store(self)
 
     def stats(self) -> dict[str, Any]:
         """Return what is known of the store: its backend, and numbers."""

@@ -8,7 +8,7 @@ use flexcache_core::{Cause, Clock, Nanos, Slot};
 use super::{Entry, Held, MemoryStore, MemoryTransaction, Seen, Touched, Value, deadline_after, micros};
 use crate::container::{Container, Moment, sum};
 use crate::error::{Error, Result};
-use crate::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, Reply, Touch};
+use crate::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, Reply, Touch, logged};
 
 /// Where the entries of one namespace are looked up and changed: in the store, or in a transaction.
 pub(super) struct Space<'a, V, C> {
@@ -176,6 +176,7 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
             Op::On { key, kind, touch, act } => self.act(key, *kind, *touch, act)?,
             Op::Combine { keys, how } => Reply::Cells(self.combine(keys, *how)?),
             Op::Gate { name, interval, burst, cost } => self.gate(name, *interval, *burst, *cost),
+            Op::Log { name, limit, window, cost } => self.log(name, *limit, *window, *cost),
             Op::Lease { name, token, micros } => self.lease(name, token, *micros),
             Op::Release { name, token } => {
                 let full = (Arc::clone(self.namespace), Box::from(name.as_slice()));
@@ -219,6 +220,7 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
             Op::Clear => {
                 let all: Vec<Slot> = own().collect();
                 let gone = live().count();
+                self.store.next_version();
                 for slot in all {
                     self.store.entries.remove(slot, Cause::Cleared, &mut Vec::new());
                 }
@@ -304,6 +306,25 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
         }
         self.store.gates.insert(full, next);
         Reply::Gate { allowed: true, micros: 0, remaining: (burst - (next - now)) / interval.max(1) }
+    }
+
+    fn log(&mut self, name: &[u8], limit: u64, window: u64, cost: u64) -> Reply {
+        let now = micros(self.clock.now());
+        let full = (Arc::clone(self.namespace), Box::from(name));
+        // Logs whose calls count no more tell nothing.
+        if self.store.logs.len() >= 1024 && self.store.logs.len().is_power_of_two() {
+            self.store.logs.retain(|_, log| log.back().is_some_and(|(until, _)| *until > now));
+        }
+        let log = self.store.logs.entry(full).or_default();
+        while log.front().is_some_and(|(until, _)| *until <= now) {
+            log.pop_front();
+        }
+        let counting = log.iter().copied().filter(|(until, _)| *until > now);
+        let reply = logged(counting, now, limit, cost);
+        if matches!(reply, Reply::Gate { allowed: true, .. }) {
+            log.push_back((now.saturating_add(window), cost));
+        }
+        reply
     }
 
     fn lease(&mut self, name: &[u8], token: &Cell, for_micros: u64) -> Reply {

@@ -99,6 +99,7 @@ impl Asked<'_> {
             Op::On { key, kind, touch, act } => self.act(key, *kind, *touch, act)?,
             Op::Combine { keys, how } => Reply::Cells(self.combine(keys, *how)?),
             Op::Gate { name, interval, burst, cost } => self.gate(name, *interval, *burst, *cost)?,
+            Op::Log { name, limit, window, cost } => self.log(name, *limit, *window, *cost)?,
             Op::Lease { name, token, micros } => self.lease(name, token, *micros)?,
             Op::Release { name, token } => self.release(name, token)?,
             Op::Keys { .. } | Op::Expiring | Op::Count | Op::CountExpired | Op::Clear | Op::Purge(_) => {

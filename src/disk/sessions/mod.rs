@@ -26,6 +26,7 @@ use crate::patience::Patience;
 use crate::pool::{Checkout, Pool, roll_back};
 use crate::store::execute;
 use crate::thread_end::OnThreadEnd;
+use crate::version::Version;
 
 /// The name of the database in its directory.
 pub const SESSIONS_DATABASE: &str = "sessions.db";
@@ -115,6 +116,18 @@ impl SessionStore {
             schema::VERSION => Ok(()),
             other => Err(SessionError::Version(other)),
         }
+    }
+
+    /// The version of the database: another one after anybody has written.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn version(&self, patience: Duration) -> Outcome<Version> {
+        let _patience = Patience::of(patience);
+        let checkout = self.pool.reader(|| self.connect())?;
+        let version = checkout.connection().version();
+        version.ok_or_else(|| Error::Sqlite(rusqlite::Error::QueryReturnedNoRows).into())
     }
 
     /// Does what is asked, in the thread's transaction if it is in one.

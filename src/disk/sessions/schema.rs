@@ -9,7 +9,7 @@ use crate::pool::roll_back;
 use crate::store::{execute, retry_while_busy};
 
 /// The version of the tables, which the database carries.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// One row of `fx_key` for each key. Its elements lie in the table for its kind, under an `id` that is never given twice.
 /// `lo` and `hi` are the positions of a list, or the last id of a stream; `seq` numbers jobs. Times are microseconds
@@ -33,6 +33,11 @@ const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS fx_lease (k BLOB PRIMARY KEY, token BLOB NOT NULL, expire INTEGER NOT NULL) WITHOUT ROWID; \
     CREATE TABLE IF NOT EXISTS fx_garbage (id INTEGER PRIMARY KEY, kind INTEGER NOT NULL)";
 
+/// What each version added to the tables of the one before: first that of version 2. `TABLES` are those of version 1.
+const UPGRADES: [&str; 1] =
+    ["CREATE TABLE IF NOT EXISTS fx_log (k BLOB, until INTEGER, n INTEGER NOT NULL, \
+    PRIMARY KEY (k, until)) WITHOUT ROWID"];
+
 /// Marks a database as one of sessions: "fxcs".
 const APPLICATION: i32 = 0x6678_6373;
 
@@ -51,20 +56,19 @@ fn version(connection: &Connection) -> Result<i32> {
     Ok(if number(connection, "SELECT COUNT(*) FROM sqlite_master")? == 0 { 0 } else { FOREIGN })
 }
 
-/// Makes the tables if nobody has. Returns the version of those that are there.
+/// Makes the tables if nobody has, and adds what those of an earlier version lack. Returns the version of those that are
+/// there.
 pub(super) fn create(connection: &Connection, patience: Duration) -> Result<i32> {
     retry_while_busy(patience, || {
         let found = version(connection)?;
-        if found != 0 {
+        if !(0..VERSION).contains(&found) {
             return Ok(found);
         }
         connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         execute(connection, "BEGIN IMMEDIATE")?;
         let made = version(connection).and_then(|found| {
-            if found == 0 {
-                connection.execute_batch(TABLES)?;
-                connection.pragma_update(None, "application_id", APPLICATION)?;
-                connection.pragma_update(None, "user_version", VERSION)?;
+            if (0..VERSION).contains(&found) {
+                upgrade(connection, found)?;
             }
             execute(connection, "COMMIT")
         });
@@ -74,4 +78,18 @@ pub(super) fn create(connection: &Connection, patience: Duration) -> Result<i32>
         made?;
         version(connection)
     })
+}
+
+/// Makes the tables of this version of those of another, in a transaction.
+fn upgrade(connection: &Connection, found: i32) -> Result<()> {
+    if found == 0 {
+        connection.execute_batch(TABLES)?;
+        connection.pragma_update(None, "application_id", APPLICATION)?;
+    }
+    let done = usize::try_from(found.max(1) - 1).unwrap_or(0);
+    for statements in UPGRADES.iter().skip(done) {
+        connection.execute_batch(statements)?;
+    }
+    connection.pragma_update(None, "user_version", VERSION)?;
+    Ok(())
 }

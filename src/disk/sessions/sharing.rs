@@ -1,6 +1,6 @@
 //! Gates and leases.
 
-use flexcache_containers::operation::{Cell, Reply};
+use flexcache_containers::operation::{Cell, Reply, logged};
 use rusqlite::{OptionalExtension, params};
 
 use super::head::signed;
@@ -44,6 +44,29 @@ impl Asked<'_> {
         Ok(Reply::Gate { allowed: false, micros: u64::try_from(wait).unwrap_or(0), remaining: 0 })
     }
 
+    pub(super) fn log(&self, name: &[u8], limit: u64, window: u64, cost: u64) -> Outcome<Reply> {
+        let name = self.full(name);
+        let end = self.now.saturating_add(signed(window));
+        // A call that would count for longer than those of now was counted before the clock was set back.
+        let mut forget = self
+            .connection
+            .prepare_cached("DELETE FROM fx_log WHERE k = ?1 AND (until <= ?2 OR until > ?3)")?;
+        forget.execute(params![name, self.now, end])?;
+        let mut select =
+            self.connection.prepare_cached("SELECT until, n FROM fx_log WHERE k = ?1 ORDER BY until")?;
+        let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+        let rows = select.query_map([&name], |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))))?;
+        let log: Vec<(u64, u64)> = rows.collect::<rusqlite::Result<_>>()?;
+        let reply = logged(log.iter().copied(), unsigned(self.now), limit, cost);
+        if matches!(reply, Reply::Gate { allowed: true, .. }) {
+            let mut insert = self.connection.prepare_cached(
+                "INSERT INTO fx_log (k, until, n) VALUES (?1, ?2, ?3) ON CONFLICT (k, until) DO UPDATE SET n = n + ?3",
+            )?;
+            insert.execute(params![name, end, signed(cost)])?;
+        }
+        Ok(reply)
+    }
+
     pub(super) fn lease(&self, name: &[u8], token: &Cell, micros: u64) -> Outcome<Reply> {
         let name = self.full(name);
         let mut take = self.connection.prepare_cached(
@@ -65,9 +88,10 @@ impl Asked<'_> {
         Ok(Reply::Bool(delete.execute(params![self.full(name), token])? == 1))
     }
 
-    /// Forgets gates and leases whose time is over.
+    /// Forgets gates, logged calls and leases whose time is over.
     pub(super) fn forget_gates(&self) -> Outcome<()> {
         self.connection.prepare_cached("DELETE FROM fx_gate WHERE tat <= ?1")?.execute([self.now])?;
+        self.connection.prepare_cached("DELETE FROM fx_log WHERE until <= ?1")?.execute([self.now])?;
         self.connection.prepare_cached("DELETE FROM fx_lease WHERE expire <= ?1")?.execute([self.now])?;
         Ok(())
     }

@@ -31,6 +31,11 @@ impl SessionCall {
     fn writes(&self) -> bool {
         self.op.writes()
     }
+
+    /// What a store answers that has nothing and stores nothing, in a tuple; None if there is no such answer.
+    fn nothing<'py>(&self, py: Python<'py>, codec: &SessionCodec) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+        self.op.nothing().map(|reply| Ok((codec.reply(py, &reply)?,))).transpose()
+    }
 }
 
 /// The arguments of a call, in their order.
@@ -251,6 +256,7 @@ pub(super) fn operation(codec: &SessionCodec, name: &str, tuple: &Bound<'_, PyTu
         "clear" => Op::Clear,
         "purge" => Op::Purge(a.take()?),
         "gate" => Op::Gate { name: a.key()?, interval: a.take()?, burst: a.take()?, cost: a.take()? },
+        "log" => Op::Log { name: a.key()?, limit: a.take()?, window: a.take()?, cost: a.take()? },
         "lease" => Op::Lease { name: a.key()?, token: a.take()?, micros: a.take()? },
         "release" => Op::Release { name: a.key()?, token: a.take()? },
         _ => return Err(PyValueError::new_err(format!("no such call: {name}"))),

@@ -169,6 +169,12 @@ impl DiskSession {
         Ok(session)
     }
 
+    /// A number that is another one after anybody has written to the database.
+    fn version(&self, py: Python<'_>) -> PyResult<u64> {
+        let version = self.wait(py, SessionStore::version)?;
+        Ok(u64::from(version.count) << 32 | u64::from(version.sum))
+    }
+
     /// Makes a call, in the thread's transaction if it is in one.
     fn execute<'py>(&self, py: Python<'py>, call: &Bound<'py, SessionCall>) -> PyResult<Bound<'py, PyAny>> {
         let op = &call.get().op;

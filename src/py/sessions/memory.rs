@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flexcache_containers::Number;
+use flexcache_containers::image::{self, ImageEntry, Times};
 use flexcache_containers::memory::{Held, Lookup, MemoryStore, MemoryTransaction};
 use flexcache_containers::operation::Cell;
+use flexcache_core::Clock;
 use parking_lot::Mutex;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyBytes, PyList, PyString};
 
 use super::call::SessionCall;
 use super::codec::SessionCodec;
 use super::errors::raised;
-use crate::py::process::clock::SystemClock;
+use crate::py::process::clock::{SystemClock, ahead};
 
 /// A str whose cell is its UTF-8.
 struct HeldText(Py<PyString>);
@@ -61,6 +63,38 @@ impl MemoryKeys {
         self.0.lock().evictions()
     }
 
+    /// The number of the last write.
+    #[getter]
+    fn writes(&self) -> u64 {
+        self.0.lock().writes()
+    }
+
+    /// All live entries as of one moment, in blocks of bytes of about `size`; how many they are; and the number of the
+    /// last write before.
+    fn image<'py>(&self, py: Python<'py>, size: usize) -> (Vec<Bound<'py, PyBytes>>, usize, u64) {
+        let times = times();
+        let (entries, writes) = {
+            let keys = self.0.lock();
+            (keys.image(&SystemClock), keys.writes())
+        };
+        let entries: Vec<_> = entries.into_iter().map(ImageEntry::settled).collect();
+        let blocks = py.detach(|| image::blocks(&entries, times, size));
+        (blocks.iter().map(|block| PyBytes::new(py, block)).collect(), entries.len(), writes)
+    }
+
+    /// Stores the entries of blocks, all or none. Returns how many there were that have not expired.
+    fn restore(&self, py: Python<'_>, blocks: Vec<Bound<'_, PyBytes>>) -> PyResult<usize> {
+        let times = times();
+        let mut entries = Vec::new();
+        for block in &blocks {
+            let damaged = |_| PyValueError::new_err("the image is damaged");
+            entries.extend(image::entries(block.as_bytes(), times).map_err(damaged)?);
+        }
+        let count = entries.len();
+        let restored = self.0.lock().restore(entries, &SystemClock);
+        restored.map(|()| count).map_err(|error| raised(py, &error))
+    }
+
     /// Recounts the structure.
     fn check(&self) -> PyResult<()> {
         self.0.lock().check().map_err(pyo3::exceptions::PyAssertionError::new_err)
@@ -78,6 +112,13 @@ pub(crate) struct MemorySession {
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// This moment, moved ahead by tests.
+fn times() -> Times {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    Times { clock: SystemClock.now() / 1000, wall: wall.saturating_add(ahead() / 1000) }
 }
 
 #[pymethods]

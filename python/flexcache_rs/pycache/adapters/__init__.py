@@ -1,16 +1,16 @@
 """PyCache's adapters: where the data lie.
 
 `from flexcache_rs.pycache.adapters import InMemory` and `from flexcache_rs.pycache.adapters.InMemory import InMemory`
-both work. Redis, MySQL and Sharded do not exist yet.
+both work.
 """
 
 from __future__ import annotations
 
 import sys
 
-from flexcache_rs.pycache.adapters._adapters import Adapter, InMemory, SQLite
+from flexcache_rs.pycache.adapters._adapters import Adapter, InMemory, MySQL, Redis, Sharded, SQLite
 
-__all__ = ["Adapter", "InMemory", "SQLite"]
+__all__ = ["Adapter", "InMemory", "MySQL", "Redis", "SQLite", "Sharded"]
 
 # The modules of these names. They are there before anybody imports them, so that the import leaves the classes alone.
 for _name in __all__:

@@ -6,17 +6,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+from weakref import WeakValueDictionary
 
-from flexcache_rs.sessions import connect
+from flexcache_rs.pycache.migrate import tables_of
+from flexcache_rs.pycache.snapshot import SnapshotConfig, default_config
+from flexcache_rs.sessions import SessionError, connect
 from flexcache_rs.sessions.sync import connect as connect_now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flexcache_rs.sessions import Session
     from flexcache_rs.sessions.sync import Session as SessionNow
 
-__all__ = ["Adapter", "InMemory", "SQLite"]
+__all__ = ["Adapter", "InMemory", "MySQL", "Redis", "SQLite", "Sharded"]
 
 _TABLE = "kv-store"
 _numbers = itertools.count()
@@ -34,13 +42,14 @@ class Adapter:
         if not isinstance(tablename, str):
             message = f"tablename must be a str, not {type(tablename).__name__}"
             raise TypeError(message)
-        self._url = self._url_of(connection_uri)
+        self._url: Any = self._url_of(connection_uri)
+        self._options: dict[str, Any] = {}
         self._namespace = "" if tablename == _TABLE else tablename
         self._lock = threading.Lock()
         self._now: SessionNow | None = None
 
-    def _url_of(self, connection_uri: Any) -> str:
-        message = "an adapter is InMemory or SQLite"
+    def _url_of(self, connection_uri: Any) -> Any:
+        message = "an adapter is InMemory, SQLite, Redis, MySQL or Sharded"
         raise NotImplementedError(message)
 
     def session(self) -> Session:
@@ -51,31 +60,75 @@ class Adapter:
         """Return the session of the calls that are not awaited."""
         with self._lock:
             if self._now is None:
-                self._now = connect_now(self._url, namespace=self._namespace, timeout=30)
+                self._now = connect_now(self._url, namespace=self._namespace, timeout=30, **self._options)
             return self._now
+
+    def save(self) -> None:
+        """Take a snapshot, if the adapter has them and there was a change."""
 
     def get_support_transactions(self) -> bool:
         """Whether there are transactions."""
         return True
 
 
-class InMemory(Adapter):
-    """Keys in this process. Two adapters are two stores."""
+# By their directory: the sessions that keep the stores which have snapshots.
+_with_snapshots: WeakValueDictionary[str, SessionNow] = WeakValueDictionary()
+_opening = threading.RLock()
 
-    def __init__(self, connection_uri: str = "", tablename: str = _TABLE) -> None:
+
+class InMemory(Adapter):
+    """Keys in this process. Two adapters are two stores, but for those with the same directory of snapshots.
+
+    Args:
+        connection_uri: Nothing, or "memory://".
+        tablename: What keeps the keys of adapters with one directory apart.
+        snapshot: Whether snapshots are loaded and taken: by `snapshot_config`, and when a session ends.
+        snapshot_config: Where and when. The first adapter of a directory decides.
+    """
+
+    def __init__(
+        self,
+        connection_uri: str = "",
+        tablename: str = _TABLE,
+        snapshot: bool = False,
+        snapshot_config: SnapshotConfig | None = None,
+    ) -> None:
         super().__init__(connection_uri, tablename)
+        if snapshot_config is not None and not isinstance(snapshot_config, SnapshotConfig):
+            message = f"snapshot_config must be a SnapshotConfig, not {type(snapshot_config).__name__}"
+            raise TypeError(message)
+        self.snapshots_enabled = bool(snapshot)
         # The store lives as long as the adapter.
-        self.now()
+        if snapshot:
+            self._keeper = self._open_with_snapshots(snapshot_config or default_config)
+        else:
+            self._keeper = self.now()
+
+    def _open_with_snapshots(self, config: SnapshotConfig) -> SessionNow:
+        directory = str(Path(config.dir).resolve())
+        self._url = f"memory://pycache-{os.getpid()}{quote(directory)}"
+        with _opening:
+            keeper = _with_snapshots.get(directory)
+            if keeper is None:
+                keeper = connect_now(self._url, timeout=30, **config.options())
+                _with_snapshots[directory] = keeper
+        return keeper
+
+    def save(self) -> None:
+        """Take a snapshot, if the adapter has them and there was a change."""
+        snapshots: Any = getattr(self._keeper._backend, "snapshots", None)
+        if snapshots is not None:
+            snapshots.save()
 
     def _url_of(self, connection_uri: Any) -> str:
-        if connection_uri:
-            message = f"InMemory takes no connection_uri, not {connection_uri!r}"
+        if connection_uri not in ("", "memory://", None):
+            message = f"InMemory takes no connection_uri but 'memory://', not {connection_uri!r}"
             raise ValueError(message)
         return f"memory://pycache-{os.getpid()}-{next(_numbers)}"
 
 
 class SQLite(Adapter):
-    """Keys in a file, which is made if there is none. Files that PyCache itself has written are refused."""
+    """Keys in a file, which is made if there is none. A file that PyCache itself has written must be migrated."""
 
     def __init__(self, connection_uri: str, tablename: str = _TABLE) -> None:
         super().__init__(connection_uri, tablename)
@@ -87,6 +140,108 @@ class SQLite(Adapter):
             message = f"connection_uri must be the name of a file, not {connection_uri!r}"
             raise TypeError(message)
         place = os.fsdecode(os.fspath(connection_uri))  # pyright: ignore[reportUnknownArgumentType]
+        self._file = place
         if place == ":memory:":
             return f"memory://pycache-{os.getpid()}-{next(_numbers)}"
         return "sqlite://" + "".join(f"%{ord(letter):02X}" if letter in "%?#" else letter for letter in place)
+
+    def session(self) -> Session:
+        """Return a session of its own, to be awaited."""
+        try:
+            return super().session()
+        except SessionError as error:
+            self._explain(error)
+            raise
+
+    def now(self) -> SessionNow:
+        """Return the session of the calls that are not awaited."""
+        try:
+            return super().now()
+        except SessionError as error:
+            self._explain(error)
+            raise
+
+    def _explain(self, error: SessionError) -> None:
+        if tables_of(self._file):
+            message = (
+                f"{self._file} was written by PyCache, whose pickles are not loaded; migrate it by "
+                f"flexcache sessions migrate {shlex.quote(self._file)}"
+            )
+            raise SessionError(message) from error
+
+
+class _OnServer(Adapter):
+    """Keys on a server, which a URL names."""
+
+    _schemes: tuple[str, ...] = ()
+
+    def _url_of(self, connection_uri: Any) -> str:
+        if not isinstance(connection_uri, str):
+            message = f"connection_uri must be a str, not {type(connection_uri).__name__}"
+            raise TypeError(message)
+        if urlsplit(connection_uri).scheme not in self._schemes:
+            allowed = " or ".join(f"{scheme}://" for scheme in self._schemes)
+            # Whatever it is, it may have a password.
+            message = f"the connection_uri of {type(self).__name__} must begin with {allowed}"
+            raise ValueError(message)
+        return connection_uri
+
+
+class Redis(_OnServer):
+    """Keys on a server of Redis or Valkey.
+
+    Args:
+        connection_uri: Such as "redis://localhost:6379/0".
+        pool_size: Has no effect: a session shares its connections as it needs.
+        tablename: What keeps the keys of adapters of one server apart.
+
+    Raises:
+        NotImplementedError: By the first call, if sessions have no such backend.
+    """
+
+    _schemes = ("redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix")
+
+    def __init__(self, connection_uri: str, pool_size: int = 5, tablename: str = _TABLE) -> None:
+        del pool_size
+        super().__init__(connection_uri, tablename)
+        # What PyCache has stored there has other types.
+        self._namespace = tablename
+
+
+class MySQL(_OnServer):
+    """Keys in a database of MySQL or MariaDB, such as "mysql://user:password@localhost/cache".
+
+    Raises:
+        NotImplementedError: By the first call, if sessions have no such backend.
+    """
+
+    _schemes = ("mysql", "mariadb")
+
+
+class Sharded(Adapter):
+    """Keys over several adapters, each key on one of them.
+
+    Args:
+        adapters: The adapters, or URLs of sessions.
+        tablename: What keeps the keys of adapters of one place apart.
+
+    Raises:
+        NotImplementedError: By the first call, if sessions have no shards.
+    """
+
+    def __init__(self, adapters: Iterable[Adapter | str], tablename: str = _TABLE) -> None:
+        super().__init__(adapters, tablename)  # type: ignore[arg-type]
+
+    def _url_of(self, connection_uri: Any) -> list[str]:
+        if isinstance(connection_uri, str):
+            message = "adapters must be several adapters or URLs, not one str"
+            raise TypeError(message)
+        self._adapters: list[Any] = list(connection_uri)
+        for adapter in self._adapters:
+            if not isinstance(adapter, (Adapter, str)):
+                message = f"adapters must be adapters or URLs, not {type(adapter).__name__}"
+                raise TypeError(message)
+        if not self._adapters:
+            message = "adapters must not be empty"
+            raise ValueError(message)
+        return [adapter if isinstance(adapter, str) else adapter._url for adapter in self._adapters]

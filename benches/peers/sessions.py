@@ -1,0 +1,301 @@
+"""Measures sessions beside their peers: `python -m benches.peers.sessions --help`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import import_module, metadata
+from io import StringIO
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+from . import disk_report
+from .disk import Figure
+
+OURS = "sessions"
+VALUE = "v" * 100
+KEYS = 1000
+TOGETHER = 100
+TASKS = 50
+LENGTHS = (10, 1_000, 100_000)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    rounds: int = 9
+    calls: int = 2_000
+    slow_calls: int = 100
+
+    @classmethod
+    def quick(cls) -> Settings:
+        """Some seconds, for a first look."""
+        return cls(3, 300, 20)
+
+
+@dataclass
+class Opened:
+    """A store that is open: its calls, each awaited."""
+
+    get: Callable[[str], Awaitable[Any]]
+    set: Callable[[str, str], Awaitable[Any]]
+    end: Callable[[], Awaitable[Any]]
+
+
+@dataclass
+class Run:
+    """What every figure needs."""
+
+    settings: Settings
+    random: Random
+    say: Callable[[str], None]
+    directory: Path
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+async def _session(url: str) -> Opened:
+    from flexcache_rs.sessions import connect
+
+    session = connect(url)
+    return Opened(session.get, session.set, session.aclose)
+
+
+async def _pycache(adapter: Any) -> Opened:
+    text = import_module("pycache.datatypes").String
+    block = import_module("pycache.py_cache").PyCache(adapter).session()
+    session: Any = await block.__aenter__()
+
+    async def put(key: str, value: str) -> None:
+        # It prints the store at each call, which is not measured.
+        with redirect_stdout(StringIO()):
+            await session.set(key, text(value))
+
+    async def end() -> None:
+        await block.__aexit__(None, None, None)
+
+    return Opened(session.get, put, end)
+
+
+async def _in_memory(name: str) -> Opened:
+    if name == "PyCache":
+        return await _pycache(import_module("pycache.adapters.InMemory").InMemory())
+    if name == "cashews":
+        cashews = import_module("cashews").Cache()
+        cashews.setup("mem://")
+        return Opened(cashews.get, cashews.set, cashews.close)
+    if name == "aiocache":
+        memory = import_module("aiocache").SimpleMemoryCache()
+        return Opened(memory.get, memory.set, memory.close)
+    return await _session("memory://")
+
+
+async def _on_disk(name: str, directory: Path) -> Opened:
+    if name == "PyCache":
+        return await _pycache(import_module("pycache.adapters.SQLite").SQLite(str(directory / "pycache.db")))
+    return await _session(f"disk://{directory}")
+
+
+async def _one_by_one(call: Callable[[int], Awaitable[Any]], count: int) -> float:
+    began = perf_counter()
+    for number in range(count):
+        await call(number)
+    return (perf_counter() - began) / count * 1e6
+
+
+async def _at_once(call: Callable[[int], Awaitable[Any]], tasks: int, turns: int) -> float:
+    """Microseconds for all tasks together."""
+    began = perf_counter()
+    for _ in range(turns):
+        await asyncio.gather(*(call(number) for number in range(tasks)))
+    return (perf_counter() - began) / turns * 1e6
+
+
+async def _compare(
+    run: Run, title: str, names: list[str], open_one: Callable[[str], Awaitable[Opened]], count: int
+) -> list[Figure]:
+    """One call after the other, and many at once, in turns."""
+    text = "Awaited calls, strs of 100 characters, 1,000 keys; microseconds a call."
+    single = Figure(title, text)
+    together = Figure(f"{title}, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
+    opened: dict[str, Opened] = {}
+    for name in names:
+        try:
+            store = await open_one(name)
+            for number in range(KEYS):
+                await store.set(str(number), VALUE)
+            assert await store.get("1") == VALUE
+        except Exception as error:  # noqa: BLE001 - a peer that does not work here is left out, whatever it raises.
+            run.left_out[name] = f"left out: {type(error).__name__}: {error}".splitlines()[0]
+            run.say(f"{name} is {run.left_out[name]}")
+            continue
+        opened[name] = store
+    for number in range(run.settings.rounds + 1):
+        for name in run.random.sample(list(opened), k=len(opened)):
+            store = opened[name]
+
+            async def get(key: int, store: Opened = store) -> Any:
+                return await store.get(str(key % KEYS))
+
+            async def put(key: int, store: Opened = store) -> Any:
+                return await store.set(str(key % KEYS), VALUE)
+
+            taken = [
+                ("get", single, await _one_by_one(get, count)),
+                ("set", single, await _one_by_one(put, count)),
+                ("get", together, await _at_once(get, TOGETHER, max(1, count // TOGETHER))),
+                ("set", together, await _at_once(put, TOGETHER, max(1, count // TOGETHER))),
+            ]
+            for operation, figure, sample in taken if number else ():
+                figure.cell(operation, name).samples.append(sample)
+    for store in opened.values():
+        await store.end()
+    return [single, together]
+
+
+def memory(run: Run) -> list[Figure]:
+    """In memory, beside PyCache, cashews and aiocache."""
+    names = [OURS, "PyCache", "cashews", "aiocache"]
+    return asyncio.run(_compare(run, "In memory", names, _in_memory, run.settings.calls))
+
+
+def disk(run: Run) -> list[Figure]:
+    """In a directory, beside PyCache's SQLite and a thread hop."""
+    figures = asyncio.run(
+        _compare(
+            run, "On disk", [OURS, "PyCache"], lambda name: _on_disk(name, run.directory / "a"), run.settings.slow_calls
+        )
+    )
+    return [*figures, asyncio.run(_hops(run)), _sync(run)]
+
+
+async def _hops(run: Run) -> Figure:
+    """What an awaited call takes beside a hop to a thread and back."""
+    figure = Figure("On disk, beside a thread hop", f"Microseconds a call: one task, and each of {TASKS} at once.")
+    store = await _session(f"disk://{run.directory / 'b'}")
+    await store.set("key", VALUE)
+    calls: dict[str, Callable[[int], Awaitable[Any]]] = {
+        OURS: lambda _: store.get("key"),
+        "thread hop": lambda _: asyncio.to_thread(int),
+    }
+    for number in range(run.settings.rounds + 1):
+        for name in run.random.sample(list(calls), k=len(calls)):
+            one = await _one_by_one(calls[name], run.settings.slow_calls)
+            many = await _at_once(calls[name], TASKS, max(1, run.settings.slow_calls // 10)) / TASKS
+            if number:
+                figure.cell("one task", name).samples.append(one)
+                figure.cell(f"{TASKS} tasks, each", name).samples.append(many)
+    await store.end()
+    return figure
+
+
+def _sync(run: Run) -> Figure:
+    """Calls without await: keys, lists of several lengths, limiters."""
+    from flexcache_rs.sessions.sync import connect
+
+    figure = Figure("Without await", "Microseconds a call.", compared=False)
+    places = {"memory": "memory://", "disk": f"disk://{run.directory / 'c'}"}
+    for place, url in places.items():
+        with connect(url) as session:
+            gcra, log = session.limiter("api", 10**9, 1), session.limiter("api", 100, 1, algorithm="log")
+            calls: dict[str, Any] = {
+                "get": lambda number, session=session: session.get(str(number % KEYS)),
+                "set": lambda number, session=session: session.set(str(number % KEYS), VALUE),
+                "incr": lambda _, session=session: session.incr("number"),
+                "limiter": lambda number, gcra=gcra: gcra.hit(str(number % 10)),
+                "limiter, log": lambda number, log=log: log.hit(str(number)),
+            }
+            for length in LENGTHS:
+                jobs = session.list(f"list of {length}")
+                jobs.extend(VALUE for _ in range(length))
+                calls[f"push and pop, {length:,} elements"] = lambda _, jobs=jobs: (jobs.push(VALUE), jobs.pop())
+            for number in range(run.settings.rounds + 1):
+                for name in run.random.sample(list(calls), k=len(calls)):
+                    count = run.settings.calls if place == "memory" else run.settings.slow_calls
+                    call = calls[name]
+                    began = perf_counter()
+                    for turn in range(count):
+                        call(turn)
+                    if number:
+                        figure.cell(name, place).samples.append((perf_counter() - began) / count * 1e6)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Run], list[Figure]]] = {"memory": memory, "disk": disk}
+
+HEAD = (
+    "Generated by `make bench-sessions`; how it is measured is told in "
+    "[benches/README.md](../../benches/README.md#sessions). The libraries take turns in random order, round by round. "
+    "A cell is the median and, after the slash, what one round in a hundred exceeds. The last columns say how many "
+    "times as fast as the others sessions are."
+)
+
+
+def machine(run: Run) -> dict[str, str]:
+    """What the numbers depend on."""
+    described = disk_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
+    for name in ("cashews", "aiocache"):
+        described[name] = run.left_out.get(name) or metadata.version(name)
+    if "PyCache" in run.left_out:
+        described["PyCache"] = run.left_out["PyCache"]
+    return described
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benches.peers.sessions", description="Sessions beside their peers."
+    )
+    parser.add_argument("--quick", action="store_true", help="some seconds: fewer rounds and calls")
+    parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
+    parser.add_argument("--pycache", type=Path, metavar="DIR", help="the folder `src` of a copy of PyCache")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write sessions.md and sessions.json there")
+    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, then prints the report or writes it."""
+    chosen = options(arguments)
+    if chosen.pycache is not None:
+        sys.path.insert(0, str(chosen.pycache))
+    started = perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-"))
+    settings = Settings.quick() if chosen.quick else Settings()
+    run = Run(settings, Random(chosen.seed), say, directory)
+    try:
+        figures = []
+        for name in chosen.only or FIGURES:
+            say(name)
+            figures += FIGURES[name](run)
+        described = machine(run)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    names = [OURS, "PyCache", "cashews", "aiocache", "thread hop", "memory", "disk"]
+    report = disk_report.as_markdown(
+        described, figures, names, title="Sessions, beside their peers", head=HEAD, ours=OURS
+    )
+    if chosen.output is None:
+        print(report, end="")
+    else:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        (chosen.output / "sessions.md").write_text(report, encoding="utf-8")
+        (chosen.output / "sessions.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    say("done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""PyCache's collections: bits and Bloom filters in memory, which the datatypes of these names store."""

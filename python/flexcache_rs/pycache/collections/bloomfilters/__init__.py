@@ -1,0 +1,216 @@
+"""Bloom filters in memory: `exists` never says no for what was added, and seldom yes for what was not."""
+
+# pyright: reportUnnecessaryIsInstance=false
+
+from __future__ import annotations
+
+import math
+import sys
+from hashlib import blake2b
+
+from flexcache_rs.pycache.collections.bitarray import BitArray
+
+__all__ = ["BloomFilter", "RationalBloomFilter", "ScalableBloomFilter"]
+
+
+def _hashes(key: str) -> tuple[int, int, int]:
+    """Two numbers that give the places of a key, and one that is independent of them: the same in every process."""
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=24).digest()
+    first, step, third = (int.from_bytes(digest[start : start + 8], "little") for start in (0, 8, 16))
+    return first, step | 1, third
+
+
+class BloomFilter:
+    """A filter of one size.
+
+    >>> seen = BloomFilter(1000, 0.01)
+    >>> seen.add("a"), seen.add("a"), seen.exists("a"), len(seen)
+    (True, False, True, 1)
+
+    Args:
+        number_of_elements: For how many elements the rate holds.
+        false_positive_rate: How often `exists` may say yes for what was never added. Without a rate, that is for 0 or
+            less, there is one bit for each element.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: There is no element, or the rate is not less than 1.
+    """
+
+    def __init__(self, number_of_elements: int, false_positive_rate: float) -> None:
+        if isinstance(number_of_elements, bool) or not isinstance(number_of_elements, int):
+            message = f"number_of_elements must be an int, not {type(number_of_elements).__name__}"
+            raise TypeError(message)
+        if number_of_elements < 1:
+            message = f"number_of_elements must be at least 1, not {number_of_elements}"
+            raise ValueError(message)
+        if not isinstance(false_positive_rate, (int, float)):
+            message = f"false_positive_rate must be a number, not {type(false_positive_rate).__name__}"
+            raise TypeError(message)
+        if not false_positive_rate < 1:
+            message = f"false_positive_rate must be less than 1, not {false_positive_rate}"
+            raise ValueError(message)
+        self.number_of_elements = number_of_elements
+        self.false_positive_rate = false_positive_rate
+        bits = number_of_elements
+        if false_positive_rate > 0:
+            bits = math.ceil(-number_of_elements * math.log(false_positive_rate) / math.log(2) ** 2)
+        # How many bits each key has; for rational filters not a whole number.
+        self._rational_hashes = bits / number_of_elements * math.log(2)
+        self._bit_array = BitArray(bits)
+        self._added = 0
+
+    def _places(self, key: str) -> list[int]:
+        first, step, _ = _hashes(key)
+        return [(first + i * step) % self.size for i in range(max(1, round(self._rational_hashes)))]
+
+    def add(self, key: str) -> bool:
+        """Add a key. Returns whether it was surely new."""
+        bits = self._bit_array
+        new = [place for place in self._places(key) if not bits[place]]
+        for place in new:
+            bits[place] = 1
+        self._added += bool(new)
+        return bool(new)
+
+    def exists(self, key: str) -> bool:
+        """Whether a key was probably added."""
+        bits = self._bit_array
+        return all(bits[place] for place in self._places(key))
+
+    def __len__(self) -> int:
+        """How many keys were added that were surely new."""
+        return self._added
+
+    @property
+    def size(self) -> int:
+        """How many bits there are."""
+        return self._bit_array.size
+
+    @property
+    def value(self) -> bytearray:
+        """The bytes of the bits."""
+        return self._bit_array.value
+
+    @value.setter
+    def value(self, new_value: bytes | bytearray) -> None:
+        self._bit_array.value = new_value
+
+    @property
+    def chains(self) -> int:
+        """Of how many filters it consists."""
+        return 1
+
+    @property
+    def active(self) -> BloomFilter:
+        """The filter that keys are added to."""
+        return self
+
+
+class RationalBloomFilter(BloomFilter):
+    """A filter whose keys have not all the same number of bits, so that the mean is the best one exactly."""
+
+    @property
+    def floor_k(self) -> int:
+        """How many bits each key has at least."""
+        return math.floor(self._rational_hashes)
+
+    def _places(self, key: str) -> list[int]:
+        first, step, third = _hashes(key)
+        more = third / 2**64 < self._rational_hashes - self.floor_k
+        return [(first + i * step) % self.size for i in range(max(1, self.floor_k + more))]
+
+
+class ScalableBloomFilter(BloomFilter):
+    """Filters one after the other, each larger and stricter than the one before, for any number of keys.
+
+    >>> seen = ScalableBloomFilter(10, 0.01)
+    >>> sum(seen.add(str(number)) for number in range(100)) > 95, seen.chains
+    (True, 4)
+
+    Args:
+        expected_number_of_elements: For how many elements the first filter is made.
+        false_positive_rate: Its rate. All of them together have at most twice as much.
+        tightening: By how much the rate of the next one is multiplied.
+        growth: By how much its elements are multiplied.
+
+    Raises:
+        ValueError: `tightening` is not between 0 and 1, or `growth` is less than 1.
+    """
+
+    TIGHTENING = 0.5
+    GROWTH = 2
+
+    def __init__(
+        self,
+        expected_number_of_elements: int,
+        false_positive_rate: float,
+        tightening: float = TIGHTENING,
+        growth: int = GROWTH,
+    ) -> None:
+        if not 0 < tightening < 1:
+            message = f"tightening must be between 0 and 1, not {tightening!r}"
+            raise ValueError(message)
+        if isinstance(growth, bool) or not isinstance(growth, int) or growth < 1:
+            message = f"growth must be an int of at least 1, not {growth!r}"
+            raise ValueError(message)
+        self._filters = [BloomFilter(expected_number_of_elements, false_positive_rate)]
+        self.tightening = tightening
+        self.growth = growth
+        self._added = 0
+
+    def add(self, key: str) -> bool:  # noqa: D102
+        if self.exists(key):
+            return False
+        if not self.check_size(self.active):
+            last = self.active
+            self._filters.append(
+                BloomFilter(last.number_of_elements * self.growth, last.false_positive_rate * self.tightening)
+            )
+        self.active.add(key)
+        self._added += 1
+        return True
+
+    def exists(self, key: str) -> bool:  # noqa: D102
+        return any(filter_.exists(key) for filter_ in self._filters)
+
+    def check_size(self, filter: BloomFilter) -> bool:  # noqa: A002
+        """Whether a filter may take another key."""
+        return len(filter) < filter.number_of_elements
+
+    @property
+    def number_of_elements(self) -> int:  # type: ignore[override]
+        """For how many elements there is room."""
+        return sum(filter_.number_of_elements for filter_ in self._filters)
+
+    @property
+    def size(self) -> int:  # noqa: D102
+        return sum(filter_.size for filter_ in self._filters)
+
+    @property
+    def value(self) -> bytearray:
+        """A chain of filters has no bits of its own.
+
+        Raises:
+            NotImplementedError: By each call.
+        """
+        message = "a ScalableBloomFilter has several filters; see `active`"
+        raise NotImplementedError(message)
+
+    @value.setter
+    def value(self, new_value: bytes | bytearray) -> None:
+        message = "a ScalableBloomFilter has several filters; see `active`"
+        raise NotImplementedError(message)
+
+    @property
+    def chains(self) -> int:  # noqa: D102
+        return len(self._filters)
+
+    @property
+    def active(self) -> BloomFilter:  # noqa: D102
+        return self._filters[-1]
+
+
+# The original has each in a module of its name.
+for _name in __all__:
+    sys.modules[f"{__name__}.{_name}"] = sys.modules[__name__]

@@ -1,0 +1,81 @@
+"""PyCache's snapshots: when an `InMemory` adapter takes them, and what is in a file."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from flexcache_rs._core import MemoryKeys
+from flexcache_rs.pycache._cells import loaded
+from flexcache_rs.sessions._backends import MemoryBackend
+from flexcache_rs.sessions._snapshots import MemoryPlace, read_file
+from flexcache_rs.sessions._terms import Terms
+from flexcache_rs.sessions.sync import Session
+
+__all__ = ["Reader", "SnapshotConfig", "default_config"]
+
+
+@dataclass
+class SnapshotConfig:
+    """Where snapshots are kept, and when they are taken.
+
+    Attributes:
+        dir: The directory, which is made if there is none.
+        min_changes: After how many changes.
+        interval_hours: After how many hours, if there was a change; 0 for never.
+        auto: Whether they are taken at all but by the end of a session.
+        max_snapshots: How many files there are at most.
+    """
+
+    dir: str = "./snapshot"
+    min_changes: int = 1
+    interval_hours: float = 1
+    auto: bool = True
+    max_snapshots: int = 4
+
+    def options(self) -> dict[str, Any]:
+        """The same as options of `flexcache_rs.sessions.connect`."""
+        return {
+            "snapshot": self.dir,
+            "snapshot_every": self.interval_hours * 3600 if self.auto else 0,
+            "snapshot_after": self.min_changes if self.auto else 0,
+            "keep": self.max_snapshots,
+        }
+
+
+default_config = SnapshotConfig(min_changes=100, interval_hours=1)
+
+
+class Reader:
+    """The entries of a snapshot.
+
+    Args:
+        source_buffer: The file, open for reading bytes.
+        tablename: The table of the adapter that had them.
+    """
+
+    def __init__(self, source_buffer: BinaryIO, tablename: str = "kv-store") -> None:
+        self.buffer = source_buffer
+        self._namespace = "" if tablename == "kv-store" else tablename
+        self.data: dict[str, Any] = {}
+
+    def load(self) -> dict[str, Any]:
+        """Return the values by key, but for those that have expired.
+
+        Raises:
+            ValueError: The file is damaged, or no snapshot.
+        """
+        blocks, _ = read_file(self.buffer.read())
+        keys = MemoryKeys(0)
+        keys.restore(blocks)
+        with Session(MemoryBackend(MemoryPlace(keys, None), Terms(self._namespace, None, 1.0))) as session:
+            self.data = {key: loaded(value) for key, value in session.get_many(session.keys()).items()}
+        return self.data
+
+
+# The original has them in modules of these names.
+for _name in ("Snapshot", "Reader"):
+    sys.modules[f"{__name__}.{_name}"] = sys.modules[__name__]

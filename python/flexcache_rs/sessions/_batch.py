@@ -1,0 +1,218 @@
+"""Batches: calls that are gathered and made together, and their results."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flexcache_rs.sessions._calls import Calls
+from flexcache_rs.sessions._containers import Handle
+from flexcache_rs.sessions._errors import ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from flexcache_rs._core import SessionCall, SessionCodec
+
+
+_NOTHING: Any = object()
+
+
+class Pending:
+    """What a call of a batch returns when the batch has been made."""
+
+    def __init__(self) -> None:
+        self._value: Any = _NOTHING
+        self._raised: BaseException | None = None
+
+    def result(self) -> Any:
+        """Return what the call returned, or raise what it raised.
+
+        Raises:
+            ClosedError: The batch has not been made.
+        """
+        if self._raised is not None:
+            raise self._raised
+        if self._value is _NOTHING:
+            raise ClosedError("the batch has not been made")
+        return self._value
+
+
+class _Asked(NamedTuple):
+    """A call that was gathered, up to its question."""
+
+    pending: Pending
+    coroutine: Coroutine[Any, Any, Any]
+    call: SessionCall
+
+
+class _Ask:
+    """Suspends the coroutine of a call until there is an answer to what it asks."""
+
+    def __init__(self, call: SessionCall) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[SessionCall, Any, Any]:
+        return (yield self._call)
+
+
+class _Gathering(Calls):
+    """The calls as coroutines that ask, and are answered by whoever makes the batch."""
+
+    def __init__(self, codec: SessionCodec) -> None:
+        self._codec = codec
+
+    async def _run(self, call: SessionCall) -> Any:
+        return await _Ask(call)
+
+
+class _Gathered:
+    """The calls of a session, or of a handle, which are made later."""
+
+    def __init__(self, target: Any, batch: Batch) -> None:
+        self._target = target
+        self._batch = batch
+
+    def __repr__(self) -> str:
+        return f"<{self._target!r} in a batch>"
+
+    def __getattr__(self, name: str) -> Any:
+        kind: Any = self._target.__class__
+        found: Any = None if name.startswith("_") else getattr(kind, name, None)
+        if not callable(found):
+            raise AttributeError(f"a batch has no call {name!r}")
+
+        def gather(*arguments: Any, **options: Any) -> Any:
+            made: Any = found(self._target, *arguments, **options)
+            if isinstance(made, Handle):
+                return _Gathered(made, self._batch)
+            if not hasattr(made, "send"):
+                raise TypeError(f"{name} asks for pages, which a batch cannot")
+            return self._batch._gather(made)
+
+        return gather
+
+
+class Batch(_Gathered):
+    """Calls that are made together at the end of the block, in their order.
+
+    Each call returns a `Pending`, whose `result()` is there after the block. On disk they share one transaction. A call
+    that fails undoes only itself, and the block raises what the first of them raised. If the block raises itself, no
+    call is made.
+    """
+
+    def __init__(self, session: Any) -> None:
+        super().__init__(_Gathering(session._codec), self)
+        self._session = session
+        self._asking: list[_Asked] = []
+        self._first: Exception | None = None
+
+    def _gather(self, coroutine: Coroutine[Any, Any, Any]) -> Pending:
+        pending = Pending()
+        try:
+            # Up to its question. An argument that is wrong is told at once.
+            call: SessionCall = coroutine.send(None)
+        except StopIteration as done:
+            pending._value = done.value
+        else:
+            self._asking.append(_Asked(pending, coroutine, call))
+        return pending
+
+    def _take(self) -> list[_Asked]:
+        """What is asked now."""
+        asking, self._asking = self._asking, []
+        return asking
+
+    def _answer(self, asking: list[_Asked], answers: list[tuple[Any, BaseException | None]]) -> None:
+        """Go on with calls until they ask again or are done."""
+        for (pending, coroutine, _), answer in zip(asking, answers, strict=True):
+            self._go_on(pending, coroutine, *answer)
+
+    def _go_on(
+        self, pending: Pending, coroutine: Coroutine[Any, Any, Any], answer: Any, raised: BaseException | None
+    ) -> None:
+        try:
+            call: SessionCall = coroutine.send(answer) if raised is None else coroutine.throw(raised)
+        except StopIteration as done:
+            pending._value = done.value
+        except Exception as error:  # noqa: BLE001 - it is told at the end
+            pending._raised = error
+            self._first = self._first or error
+        else:
+            self._asking.append(_Asked(pending, coroutine, call))
+
+    def _drop(self) -> None:
+        for _, coroutine, _ in self._take():
+            coroutine.close()
+
+    def _raise_first(self) -> None:
+        if self._first is not None:
+            raise self._first
+
+
+class AwaitedBatch(Batch):
+    """A batch of a session that is awaited."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            while kind is None and (asking := self._take()):
+                self._answer(asking, await self._make([call for *_, call in asking]))
+        finally:
+            self._drop()
+        if kind is None:
+            self._raise_first()
+
+    async def _make(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+        session = self._session
+        many = getattr(session._backend, "arun_many", None)
+        if many is not None and session._current() is None:
+            answers: list[tuple[Any, BaseException | None]] = await many(calls)
+            return answers
+        return [await self._attempt(call) for call in calls]
+
+    async def _attempt(self, call: SessionCall) -> tuple[Any, BaseException | None]:
+        try:
+            return await self._session._run(call), None
+        except Exception as error:  # noqa: BLE001 - it is that call's
+            return None, error
+
+
+class SyncBatch(Batch):
+    """A batch of a session without `await`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            while kind is None and (asking := self._take()):
+                self._answer(asking, self._make([call for *_, call in asking]))
+        finally:
+            self._drop()
+        if kind is None:
+            self._raise_first()
+
+    def _make(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+        session = self._session
+        many = getattr(session._backend, "run_many", None)
+        if many is not None and session._current() is None:
+            answers: list[tuple[Any, BaseException | None]] = many(calls)
+            return answers
+        return [self._attempt(call) for call in calls]
+
+    def _attempt(self, call: SessionCall) -> tuple[Any, BaseException | None]:
+        try:
+            return self._session._run(call), None
+        except Exception as error:  # noqa: BLE001 - it is that call's
+            return None, error

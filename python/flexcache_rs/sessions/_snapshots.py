@@ -1,0 +1,269 @@
+"""Snapshots of what is in memory: files that a later process loads.
+
+A file has blocks, each with its length and CRC-32, and at its end the number of entries and a CRC-32 of all. It is
+written under another name, synced, and renamed, so that a file with its own name is whole.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+import tempfile
+import threading
+import time
+import warnings
+import weakref
+import zlib
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from flexcache_rs.sessions._errors import Unavailable, UnsupportedError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - other systems
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flexcache_rs._core import MemoryKeys
+
+_MAGIC = b"fxsnap1\n"
+_BLOCK = struct.Struct("<III")
+_TRAILER = struct.Struct("<QI")
+_BLOCK_SIZE = 1 << 20
+_SUFFIX = ".snapshot"
+_POLL = 0.25
+_PAUSE_AFTER_FAILURE = 5.0
+
+_log = logging.getLogger("flexcache_rs")
+
+_used_here: set[str] = set()
+# As a garbage collection may end a store anywhere, all locks here may be taken again by the thread that has them.
+_choosing = threading.RLock()
+
+
+class SnapshotOptions(NamedTuple):
+    """Where snapshots are kept, and when they are taken."""
+
+    directory: Path
+    every: float
+    """After how many seconds with a change; infinity for never."""
+    after: int
+    """After how many changes; 0 for no such number."""
+    keep: int
+    """How many files there are at most."""
+
+
+def write_file(file: BinaryIO, blocks: list[bytes], count: int) -> None:
+    """Write a snapshot of `count` entries."""
+    crc = 0
+
+    def put(data: bytes) -> None:
+        nonlocal crc
+        crc = zlib.crc32(data, crc)
+        file.write(data)
+
+    put(_MAGIC)
+    for block in blocks:
+        packed = zlib.compress(block, 1)
+        put(_BLOCK.pack(len(block), len(packed), zlib.crc32(packed)))
+        put(packed)
+    put(_BLOCK.pack(0, 0, 0))
+    put(struct.pack("<Q", count))
+    file.write(struct.pack("<I", crc))
+
+
+def read_file(data: bytes) -> tuple[list[bytes], int]:
+    """Return the blocks of a snapshot and the number of entries.
+
+    Raises:
+        ValueError: It is damaged, or no snapshot.
+    """
+    end = len(data) - _TRAILER.size
+    if not data.startswith(_MAGIC) or end < len(_MAGIC) + _BLOCK.size:
+        raise ValueError("it is no snapshot, or is cut off")
+    count, crc = _TRAILER.unpack_from(data, end)
+    if zlib.crc32(memoryview(data)[:-4]) != crc:
+        raise ValueError("its checksum is wrong")
+    return list(_blocks(data, end)), count
+
+
+def _blocks(data: bytes, end: int) -> Iterator[bytes]:
+    place = len(_MAGIC)
+    while place + _BLOCK.size <= end:
+        length, packed_length, crc = _BLOCK.unpack_from(data, place)
+        place += _BLOCK.size
+        if not packed_length and place == end:
+            return
+        packed = data[place : place + packed_length]
+        place += packed_length
+        if place > end or zlib.crc32(packed) != crc:
+            break
+        # Never more memory than is claimed, nor than is there.
+        try:
+            block = zlib.decompressobj().decompress(packed, length + 1)
+        except zlib.error:
+            break
+        if len(block) != length:
+            break
+        yield block
+    raise ValueError("a block of it is damaged")
+
+
+def files(directory: Path) -> list[Path]:
+    """The snapshots of a directory, the newest first."""
+    return sorted(directory.glob(f"*{_SUFFIX}"), key=_number, reverse=True)
+
+
+def _number(path: Path) -> int:
+    first = path.name.partition("-")[0]
+    return int(first) if first.isascii() and first.isdigit() else -1
+
+
+class Snapshots:
+    """The snapshots of one store in memory: of a thread, of the program, and one more when the store ends."""
+
+    def __init__(self, keys: MemoryKeys, options: SnapshotOptions) -> None:
+        self._keys = keys
+        self._options = options
+        self._process = os.getpid()
+        self._taking = threading.RLock()
+        self._ends = threading.Event()
+        self._lock_file: BinaryIO | None = None
+        options.directory.mkdir(parents=True, exist_ok=True)
+        self._place = str(options.directory.resolve())
+        with _choosing:
+            if self._place in _used_here:
+                raise Unavailable(f"{self._place} has the snapshots of another store of this process")
+            _used_here.add(self._place)
+        try:
+            self._lock()
+            self._load()
+        except BaseException:
+            self._unlock()
+            raise
+        self._saved = keys.writes
+        self._thread = threading.Thread(target=self._run, name="flexcache snapshots", daemon=True)
+        self._thread.start()
+
+    def _lock(self) -> None:
+        self._lock_file = (self._options.directory / "lock").open("ab")
+        if fcntl is not None:
+            try:
+                fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise Unavailable(f"{self._place} has the snapshots of another process") from None
+
+    def _unlock(self) -> None:
+        if self._lock_file is not None:
+            self._lock_file.close()
+        with _choosing:
+            _used_here.discard(self._place)
+
+    def _load(self) -> None:
+        """Load the newest snapshot that is whole."""
+        for leftover in self._options.directory.glob("*.tmp"):
+            leftover.unlink(missing_ok=True)
+        for path in files(self._options.directory):
+            try:
+                blocks, _ = read_file(path.read_bytes())
+                self._keys.restore(blocks)
+            except ValueError as damage:
+                warnings.warn(f"the snapshot {path} is damaged: {damage}", RuntimeWarning, stacklevel=2)
+                continue
+            return
+
+    def take(self) -> Path:
+        """Write a snapshot of all live entries as of one moment. Returns the file.
+
+        Raises:
+            OSError: It cannot be written. Those before are there.
+            UnsupportedError: The store is that of a parent process.
+        """
+        if self._process != os.getpid():
+            raise UnsupportedError("the snapshots are those of the parent process; open a session here")
+        directory = self._options.directory
+        with self._taking:
+            blocks, count, writes = self._keys.image(_BLOCK_SIZE)
+            older = files(directory)
+            number = max(map(_number, older), default=0) + 1
+            path = directory / f"{number:09d}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}{_SUFFIX}"
+            handle, name = tempfile.mkstemp(".tmp", dir=directory)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    write_file(file, blocks, count)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(name).replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    Path(name).unlink()
+                raise
+            _sync_directory(directory)
+            self._saved = writes
+            for old in older[self._options.keep - 1 :]:
+                old.unlink(missing_ok=True)
+        return path
+
+    def save(self) -> bool:
+        """Take a snapshot if there was a change since the last one. Returns False if it failed, which is logged."""
+        if self._keys.writes != self._saved:
+            try:
+                self.take()
+            except OSError as error:
+                _log.warning("a snapshot could not be written to %s: %s", self._place, error)
+                return False
+        return True
+
+    def _run(self) -> None:
+        options = self._options
+        poll = _POLL if options.after else min(_POLL * 4, options.every)
+        last = time.monotonic()
+        while not self._ends.wait(poll):
+            changes = self._keys.writes - self._saved
+            if not changes:
+                continue
+            now = time.monotonic()
+            if (options.after and changes >= options.after) or now - last >= options.every:
+                last = now
+                if not self.save() and self._ends.wait(_PAUSE_AFTER_FAILURE):
+                    return
+
+    def end(self) -> None:
+        """Take the last snapshot, and let others use the directory."""
+        if self._process != os.getpid() or self._ends.is_set():
+            return
+        self._ends.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        try:
+            self.save()
+        finally:
+            self._unlock()
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class MemoryPlace:
+    """A store in memory and its snapshots. It ends with the last session that has it, or with the process."""
+
+    def __init__(self, keys: MemoryKeys, options: SnapshotOptions | None) -> None:
+        self.keys = keys
+        self.snapshots: Snapshots | None = None
+        if options is not None:
+            self.snapshots = Snapshots(keys, options)
+            weakref.finalize(self, self.snapshots.end)

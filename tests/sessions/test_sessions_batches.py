@@ -1,0 +1,223 @@
+"""Calls that are made together, sessions behind a cache, and backends that are unavailable."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flexcache_rs import FlexCache
+from flexcache_rs.sessions import ClosedError, KindError, Pending, TimedOut, UnsupportedError
+from flexcache_rs.sessions import connect as awaited_connect
+from flexcache_rs.sessions.sync import connect
+from flexcache_rs.testing import advance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from session_places import Place
+
+    from flexcache_rs.sessions.sync import Session
+
+
+def test_a_batch_is_made_in_its_order(session: Session) -> None:
+    with session.batch() as batch:
+        before = batch.get("a", "nothing")
+        batch.set("a", 1, ttl=60)
+        after = batch.get("a")
+        length = batch.list("list").push("x", "y")
+        popped = batch.list("list").pop()
+        many = batch.get_many(["a", "none"])
+        assert isinstance(before, Pending)
+        with pytest.raises(ClosedError, match="has not been made"):
+            before.result()
+        assert session.get("a") is None, "nothing is made before the end"
+    results = [pending.result() for pending in (before, after, length, popped, many)]
+    assert results == ["nothing", 1, 2, "y", {"a": 1}]
+    assert session.list("list").range() == ["x"]
+
+
+def test_a_call_of_a_batch_that_fails_undoes_only_itself(session: Session) -> None:
+    session.set("text", "x")
+    with pytest.raises(KindError), session.batch() as batch:
+        first = batch.set("a", 1)
+        wrong = batch.list("text").push(1)
+        last = batch.set("b", 2)
+    assert (first.result(), last.result(), session.get_many(["a", "b"])) == (True, True, {"a": 1, "b": 2})
+    with pytest.raises(KindError):
+        wrong.result()
+    with pytest.raises(ValueError, match="ttl"), session.batch() as batch:
+        batch.set("c", 1)
+        batch.set("d", 1, ttl=-1)
+    assert not session.exists("c"), "the block raised: no call is made"
+    with session.batch() as batch:
+        with pytest.raises(AttributeError, match="no call"):
+            batch.transaction()
+        with pytest.raises(TypeError, match="pages"):
+            batch.list("a").pages()
+
+
+def test_a_batch_in_a_transaction_is_part_of_it(session: Session) -> None:
+    with pytest.raises(ZeroDivisionError), session.transaction():
+        with session.batch() as batch:
+            batch.set("a", 1)
+            seen = batch.get("a")
+        assert seen.result() == 1
+        raise ZeroDivisionError
+    assert session.get("a") is None
+
+
+def test_awaited_batches(place: Place) -> None:
+    async def main() -> None:
+        async with place.awaited() as session:
+            async with session.batch() as batch:
+                numbers = [batch.incr("n") for _ in range(100)]
+                found = batch.map("map").all()
+            assert [number.result() for number in numbers] == list(range(1, 101))
+            assert found.result() == {}
+            with pytest.raises(UnsupportedError, match="sync"):
+                session.store()
+
+    asyncio.run(main())
+
+
+def test_on_disk_a_batch_is_one_transaction(tmp_path: Path) -> None:
+    with connect(f"disk://{tmp_path}") as session:
+        before = session._backend.version()  # type: ignore[attr-defined]
+        with session.batch() as batch:
+            for number in range(50):
+                batch.set(str(number), number)
+        after = session._backend.version()  # type: ignore[attr-defined]
+        assert (after >> 32) - (before >> 32) == 1
+        assert session.count() == 50
+
+
+@pytest.mark.parametrize("coherence", ["strict", None])
+def test_a_session_behind_a_cache(place: Place, coherence: Any) -> None:
+    session, other = place.open[0], place.sync()
+    cache: FlexCache[Any, Any] = FlexCache(max_items=10, store=session.store(), coherence=coherence)
+    cache.put("a", [1], ttl=10)
+    cache[("tuple", 1)] = "b"
+    assert (session.get("a"), session.kind("a")) == ([1], "list")
+    assert 9 < (session.ttl("a") or 0) <= 10
+    assert (cache["a"], cache[("tuple", 1)], cache.get("none")) == ([1], "b", None)
+    if coherence == "strict":
+        other.set("a", "of another session")
+        assert cache["a"] == "of another session"
+        other.delete("a")
+        assert "a" not in cache
+    cache.put("c", 1, ttl=5)
+    advance(6)
+    assert cache.get("c") is None
+    assert cache.get_or_set("d", lambda: 7) == session.get("d") == 7
+    with pytest.raises(UnsupportedError, match="tags"):
+        cache.put("e", 1, tags=["tag"])
+    cache.clear()
+    assert session.count() == 0
+
+    @cache.memoize(name="double")
+    def double(number: int) -> int:
+        return number * 2
+
+    assert [double(4), double(4)] == [8, 8]
+    assert 8 in session.get_many(session.keys()).values()
+    other.close()
+
+
+def test_the_log_lets_exactly_the_limit_through_in_any_window(place: Place) -> None:
+    session, other = place.open[0], place.sync()
+    limiter, same = (one.limiter("api", 3, 10, algorithm="log") for one in (session, other))
+    assert [limiter.hit("u").remaining, same.hit("u").remaining] == [2, 1]
+    advance(6)
+    assert limiter.hit("u").allowed
+    refused = same.hit("u")
+    assert (refused.allowed, refused.remaining) == (False, 0)
+    assert 3 < refused.retry_after <= 4
+    advance(4.1)
+    assert [limiter.hit("u").allowed for _ in range(3)] == [True, True, False], "only those of 10 s ago count no more"
+    assert limiter.hit("another").allowed
+    assert limiter.hit("costly", cost=3).allowed
+    assert not limiter.hit("costly").allowed
+    assert limiter.hit("costly", cost=4).retry_after == float("inf")
+    advance(20)
+    session.purge()
+    assert limiter.hit("u", cost=2).remaining == 1
+    for options, message in (
+        ({"burst": 2}, "burst"),
+        ({"limit": 1001}, "1000"),
+        ({"algorithm": "lag"}, "did you mean"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            session.limiter("x", **{"limit": 1, "period": 1, "algorithm": "log", **options})  # type: ignore[arg-type]
+    other.close()
+
+
+def test_an_earlier_version_of_the_tables_is_upgraded(tmp_path: Path) -> None:
+    with connect(f"disk://{tmp_path}") as session:
+        session.set("key", 1)
+    file = tmp_path / "sessions.db"
+    database = sqlite3.connect(file)
+    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    database.execute("DROP TABLE fx_log")
+    database.execute("PRAGMA user_version = 1")
+    database.commit()
+    database.close()
+    with connect(f"disk://{tmp_path}") as session:
+        assert session.get("key") == 1
+        assert session.limiter("api", 1, 10, algorithm="log").hit().allowed
+    database = sqlite3.connect(file)
+    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    database.close()
+
+
+def test_an_unavailable_backend_has_nothing_and_stores_nothing(tmp_path: Path) -> None:
+    url = f"disk://{tmp_path}"
+    with connect(url) as session, connect(url, timeout=0.01, on_unavailable="miss") as forgiving:
+        session.set_many({"text": "x", "list": [1]})
+        assert forgiving.set("a", 1)
+        with session.transaction():
+            session.set("b", 1)
+            # Another thread, since this one is in the transaction.
+            results: list[Any] = []
+
+            def ask() -> None:
+                results.append(forgiving.set("a", 2))
+                results.append(forgiving.list("list").push(1))
+                results.append(forgiving.get("text", "nothing"))
+                results.append(forgiving.get_or_set("computed", lambda: 5))
+                for call in (lambda: forgiving.incr("n"), lambda: forgiving.lock("l").acquire(0)):
+                    try:
+                        call()
+                    except ConnectionError as error:
+                        results.append(type(error))
+
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+        assert results[:2] == [False, 0]
+        assert results[3] == 5
+        assert len(results) == 6
+        while not forgiving.set("a", 3):
+            threading.Event().wait(0.01)
+        assert session.get("a") == 3
+        assert session.list("list").range() == [1]
+    with pytest.raises(ValueError, match="did you mean 'miss'"):
+        connect(url, on_unavailable="mis")
+
+    async def main() -> None:
+        async with awaited_connect(url, timeout=0.01, on_unavailable="miss") as forgiving:
+            with connect(url) as session, session.transaction():
+                session.set("b", 1)
+                assert await forgiving.set("a", 4) is False
+            await asyncio.sleep(0.06)
+            assert await forgiving.get("a") == 3
+        async with awaited_connect(url, timeout=0.01) as strict:
+            with connect(url) as session, session.transaction():
+                session.set("b", 1)
+                with pytest.raises(TimedOut):
+                    await strict.set("a", 4)
+
+    asyncio.run(main())
