@@ -71,15 +71,15 @@ bench: $(released) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers --output docs/benchmarks --readme README.md
 	$(run) -m benches.peers.disk --output docs/benchmarks
-	$(run) -m benches.peers.shared --output docs/benchmarks
+	$(run) -m benches.peers.shared --output docs/benchmarks $(if $(TRACES),--traces $(TRACES))
 
 bench-disk: $(released) ## The caches on disk alone
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers.disk --output docs/benchmarks
 
-bench-shared: $(released) ## The cache in shared memory alone
+bench-shared: $(released) ## The cache in shared memory alone; TRACES=DIR for hit ratios
 	$(run) -m benches.peers.install
-	$(run) -m benches.peers.shared --output docs/benchmarks
+	$(run) -m benches.peers.shared --output docs/benchmarks $(if $(TRACES),--traces $(TRACES))
 
 bench-sessions: $(released) ## Sessions alone; PyCache too with BENCH="--pycache DIRECTORY/src"
 	$(run) -m benches.peers.install
@@ -93,8 +93,9 @@ fuzz: ## Compare random operations on the core with a model for SECONDS, under A
 	cd fuzz && RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address $(coverage)" cargo run --release \
 		--target x86_64-unknown-linux-gnu --bin operations -- -max_total_time=$(SECONDS) -artifact_prefix=artifacts/ corpus
 
-sanitize: ## The tests of both crates under AddressSanitizer and LeakSanitizer
-	$(sanitized) -p flexcache-core -p flexcache-disk --lib --tests
+sanitize: ## The tests of all crates under AddressSanitizer and LeakSanitizer
+	$(sanitized) -p flexcache-core -p flexcache-containers -p flexcache-disk --lib --tests
+	$(sanitized) -p flexcache-shared --features stall-points --lib --tests
 
 # The interpreter is not built with the sanitizer, so gcc's runtime is loaded before it, and objects come from malloc. Tests
 # that limit the address space are left out, since the sanitizer reserves terabytes of it.

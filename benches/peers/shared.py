@@ -21,7 +21,21 @@ from typing import Any
 from . import disk_report
 from .disk import Cell, Figure
 from .measure import ROOT
-from .shared_child import CONTESTANTS, Contestant, Opened, Servers, fill, key_of, per_call, samples, value_of
+from .shared_beside import beside_a_dict
+from .shared_child import (
+    ALONE,
+    CONTESTANTS,
+    Contestant,
+    Opened,
+    Servers,
+    fill,
+    key_of,
+    per_call,
+    per_call_with,
+    samples,
+    value_of,
+)
+from .shared_sizes import hit_ratios, overhead
 
 OPERATIONS = ("get", "get, miss", "set over", "set", "delete")
 SIZES = {"20 B": 20, "1 KiB": 2**10, "64 KiB": 2**16}
@@ -32,22 +46,26 @@ OURS = "SharedCache"
 class Settings:
     """How much is measured."""
 
-    rounds: int = 9
-    seconds_a_round: float = 0.05
+    runs: int = 5
+    windows: int = 8
+    """Of 2,000 calls each, in a run beside a dict; the fastest counts."""
+    rounds: int = 5
+    seconds_a_round: float = 0.03
     entries: tuple[int, ...] = (1_000, 100_000, 1_000_000)
-    workers: tuple[int, ...] = (1, 2, 4, 8)
-    seconds: float = 1.0
+    workers: tuple[int, ...] = (1, 2, 8)
+    seconds: float = 0.4
     load_rounds: int = 3
-    lil_calls: int = 1_000
+    """Of SharedCache and the dict; all others have one."""
     lil_workers: tuple[int, ...] = (1, 5, 10, 20)
-    patience: float = 120.0
+    lil_rounds: int = 3
+    patience: float = 4.0
     """Seconds after which a cache that is still being filled is left out of a row."""
     seed: int | None = None
 
     @classmethod
     def quick(cls, seed: int | None = None) -> Settings:
         """About a minute, for a first look."""
-        return cls(3, 0.01, (1_000, 10_000), (1, 2), 0.2, 1, 200, (1, 5), 3.0, seed)
+        return cls(2, 4, 2, 0.01, (1_000, 10_000), (1, 2), 0.2, 1, (1, 5), 1, 2.0, seed)
 
 
 @dataclass
@@ -58,6 +76,7 @@ class Run:
     random: Random
     say: Callable[[str], None]
     directory: Path
+    traces: Path | None = None
     there: list[Contestant] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     servers: Servers = field(default_factory=Servers)
@@ -155,11 +174,29 @@ def _measure_dict(run: Run, figures: dict[str, Figure], label: str, entries: int
     taken = {
         "get": per_call(plain.get, there),
         "get, miss": per_call(plain.get, absent),
-        "set over": per_call(lambda key: plain.__setitem__(key, value), there),
+        "set over": per_call_with(plain.__setitem__, there, value),
     }
     if is_warm:
         for operation, nanoseconds in taken.items():
             figures[operation].cell(label, "dict").samples.append(nanoseconds)
+
+
+@figure("beside")
+def beside(run: Run) -> list[Figure]:
+    """SharedCache beside a dict, call by call."""
+    run.say("beside a dict")
+    settings = run.settings
+    return [beside_a_dict(settings.entries, settings.runs, settings.windows, run.random)]
+
+
+@figure("sizes")
+def sizes(run: Run) -> list[Figure]:
+    """What does not depend on the machine: hit ratios, and bytes an entry."""
+    figures = [overhead()]
+    if run.traces is None:
+        run.say("hit ratios are left out: --traces DIR names the traces")
+        return figures
+    return [*figures, hit_ratios(run.traces, run.say)]
 
 
 @figure("calls")
@@ -208,6 +245,13 @@ def _together(contestant: Contestant, directory: Path, workers: int, options: di
     return rate, failures
 
 
+def _mean_response(contestant: Contestant, directory: Path, workers: int) -> tuple[float, int]:
+    """Microseconds of a call, the mean of all processes, which share 1,000 calls; and failures."""
+    calls = 1_000 // workers
+    rate, failures = _together(contestant, directory, workers, {"calls": calls, "seconds": 0})
+    return (workers / rate * 1e6 if rate else float("inf")), failures
+
+
 @figure("processes")
 def processes(run: Run) -> list[Figure]:
     """Processes that use one cache at once."""
@@ -224,8 +268,9 @@ def processes(run: Run) -> list[Figure]:
         run.say(result.title)
         for contestant in run.there:
             fill(run.open(contestant, "load"), contestant, 1_000, 20, run.settings.patience)
-        for _ in range(run.settings.load_rounds):
-            for contestant in run.random.sample(run.there, k=len(run.there)):
+        for number in range(run.settings.load_rounds):
+            turn = [it for it in (*run.there, ALONE) if number == 0 or it.name in (OURS, ALONE.name)]
+            for contestant in run.random.sample(turn, k=len(turn)):
                 for workers in run.settings.workers:
                     options = {"keys": 1_000, "size": 20, "writes": writes, "seconds": run.settings.seconds}
                     rate, failed = _together(contestant, run.place(contestant, "load"), workers, options)
@@ -241,16 +286,18 @@ def lilcache(run: Run) -> list[Figure]:
     """The benchmark that lilcache has: the mean time of random calls by several processes."""
     result = Figure(
         "the benchmark of lilcache",
-        "Each process does random gets and sets of 1,000 keys; the mean time of a call in µs.",
+        "1,000 random calls, a third each get, set and pop of 500 keys, divided among 1, 5, 10 and 20 processes: the "
+        "mean time of a call. The median of the rounds and, after the slash, the slowest.",
     )
     run.say(result.title)
     for contestant in run.there:
-        for workers in run.settings.lil_workers:
-            options = {"keys": 1_000, "size": 20, "writes": 0.5, "seconds": run.settings.lil_calls / 1000}
-            rate, failed = _together(contestant, run.place(contestant, "load"), workers, options)
-            cell = result.cell(f"{workers}", contestant.name)
-            cell.samples.append(workers / rate * 1e6 if rate else float("inf"))
-            cell.failures += failed
+        run.open(contestant, "load")
+        for _ in range(run.settings.lil_rounds):
+            for workers in run.settings.lil_workers:
+                mean, failed = _mean_response(contestant, run.place(contestant, "load"), workers)
+                cell = result.cell(str(workers), contestant.name)
+                cell.samples.append(mean)
+                cell.failures += failed
     return [result]
 
 
@@ -282,6 +329,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, no million of entries")
     parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
     parser.add_argument("--output", type=Path, metavar="DIR", help="write shared.md and shared.json there")
+    parser.add_argument("--traces", type=Path, metavar="DIR", help="traces of keys, a line each, as NAME.txt.gz")
     parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
     return parser.parse_args(arguments)
 
@@ -297,7 +345,7 @@ def main(arguments: list[str]) -> None:
 
     # In memory, where all of them that use files are fastest.
     directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-", dir="/dev/shm"))
-    run = Run(settings, Random(settings.seed), say, directory)
+    run = Run(settings, Random(settings.seed), say, directory, chosen.traces)
     try:
         begin(run)
         figures = [made for name in chosen.only or FIGURES for made in FIGURES[name](run)]
@@ -306,7 +354,12 @@ def main(arguments: list[str]) -> None:
         run.end()
     names = [contestant.name for contestant in run.there]
     report = disk_report.as_markdown(
-        described, figures, [*names, "dict"], title="The cache in shared memory, beside its peers", head=HEAD, ours=OURS
+        described,
+        figures,
+        [*names, "dict", ALONE.name, "s3fifo"],
+        title="The cache in shared memory, beside its peers",
+        head=HEAD,
+        ours=OURS,
     )
     if chosen.output is None:
         print(report, end="")

@@ -226,9 +226,18 @@ CONTESTANTS = (
 )
 
 
+def _dict(_directory: Path) -> Opened:
+    entries: dict[str, Any] = {}
+    return Opened(entries.get, entries.__setitem__, lambda key: entries.pop(key, None), entries)
+
+
+ALONE = Contestant("a dict each", "", _dict)
+"""What the machine gives to processes that share nothing."""
+
+
 def named(name: str) -> Contestant:
     """The contestant of a name."""
-    return next(contestant for contestant in CONTESTANTS if contestant.name == name)
+    return next(contestant for contestant in (*CONTESTANTS, ALONE) if contestant.name == name)
 
 
 def key_of(number: int) -> str:
@@ -264,6 +273,18 @@ def per_call(call: Callable[[str], Any], keys: list[str]) -> float:
     return max(perf_counter_ns() - begin - loop, 0) / len(keys)
 
 
+def per_call_with(call: Callable[[str, Any], Any], keys: list[str], value: Any) -> float:
+    """The same for calls with a value."""
+    begin = perf_counter_ns()
+    for _ in keys:
+        pass
+    loop = perf_counter_ns() - begin
+    begin = perf_counter_ns()
+    for key in keys:
+        call(key, value)
+    return max(perf_counter_ns() - begin - loop, 0) / len(keys)
+
+
 def samples(
     opened: Opened, contestant: Contestant, entries: int, size: int, calls: int, random: Random
 ) -> dict[str, float]:
@@ -274,24 +295,67 @@ def samples(
     taken = {
         "get": per_call(opened.get, there),
         "get, miss": per_call(opened.get, absent),
-        "set over": per_call(lambda key: opened.set(key, value), there),
-        "set": per_call(lambda key: opened.set(key, value), absent),
+        "set over": per_call_with(opened.set, there, value),
+        "set": per_call_with(opened.set, absent, value),
     }
     taken["delete"] = per_call(opened.delete, absent)
     return taken
 
 
 def work(name: str, directory: str, options: dict[str, Any]) -> None:
-    """Calls at random among some keys for so long; prints how many calls there were, and their seconds."""
+    """Calls at random; prints how many calls there were, how many failed, and their seconds."""
     contestant = named(name)
     opened = contestant.open(Path(directory))
+    if "calls" in options:
+        some_calls(contestant, opened, options["calls"])
+    else:
+        for_so_long(contestant, opened, options)
+    # Some libraries raise while they are taken apart.
+    with suppress(Exception):
+        sys.stdout.flush()
+    os._exit(0)
+
+
+def ready() -> None:
+    """Waits for the others."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def some_calls(contestant: Contestant, opened: Opened, count: int) -> None:
+    """So many calls, each timed by itself: a third each get, set and pop of 500 keys."""
+    random = Random(os.getpid())
+    value = value_of(contestant, 20)
+    keys = [key_of(random.randrange(500)) for _ in range(count)]
+    kinds = [random.randrange(3) for _ in keys]
+    opened.get(keys[0])
+    ready()
+    failures = nanoseconds = 0
+    for key, kind in zip(keys, kinds, strict=True):
+        begin = perf_counter_ns()
+        try:
+            if kind == 0:
+                opened.get(key)
+            elif kind == 1:
+                opened.set(key, value)
+            else:
+                opened.delete(key)
+        except KeyError:
+            pass  # There was nothing to pop.
+        except Exception:  # noqa: BLE001 - whatever a library raises under load is counted.
+            failures += 1
+        nanoseconds += perf_counter_ns() - begin
+    print(json.dumps([count, failures, nanoseconds / 1e9]), flush=True)
+
+
+def for_so_long(contestant: Contestant, opened: Opened, options: dict[str, Any]) -> None:
+    """Gets and sets of some keys for some seconds."""
     random = Random(os.getpid())
     keys = [key_of(random.randrange(options["keys"])) for _ in range(5000)]
     writes = [random.random() < options["writes"] for _ in keys]
     value = value_of(contestant, options["size"])
     opened.get(keys[0])
-    print("ready", flush=True)
-    sys.stdin.readline()
+    ready()
     calls = failures = 0
     begin = perf_counter()
     end = begin + options["seconds"]
@@ -308,10 +372,6 @@ def work(name: str, directory: str, options: dict[str, Any]) -> None:
             if calls % 64 == 0 and perf_counter() >= end:
                 break
     print(json.dumps([calls, failures, perf_counter() - begin]), flush=True)
-    # Some libraries raise while they are taken apart.
-    with suppress(Exception):
-        sys.stdout.flush()
-    os._exit(0)
 
 
 if __name__ == "__main__":

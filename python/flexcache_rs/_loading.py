@@ -65,7 +65,7 @@ async def aget_or_set(  # noqa: D417
     if names:
         self._check_tags(names)
 
-    look = self.peek if self.store is None else self.get
+    look = self.peek if self.store is None else self._get_in_turn
 
     async def compute(load: _core._Load) -> Any:  # pyright: ignore[reportPrivateUsage]
         if names:

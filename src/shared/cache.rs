@@ -71,8 +71,26 @@ impl SharedCache {
     }
 
     /// Calls `act` with the segment that has the name, and again with its successor if it is retired meanwhile.
-    #[inline]
+    #[inline(always)]
     fn with<R>(&self, patience: Patience, mut act: impl FnMut(&Segment, usize) -> Result<R>) -> Result<R> {
+        let link = self.link();
+        if !link.segment.is_retired() {
+            match act(&link.segment, link.number) {
+                Err(Error::Retired) => {}
+                result => return result,
+            }
+        }
+        self.with_successor(patience, &mut act)
+    }
+
+    /// The same where the segment was retired. Apart, since the compiler makes a call that may be repeated slower.
+    #[cold]
+    #[inline(never)]
+    fn with_successor<R>(
+        &self,
+        patience: Patience,
+        act: &mut dyn FnMut(&Segment, usize) -> Result<R>,
+    ) -> Result<R> {
         for _ in 0..8 {
             let link = self.link();
             if !link.segment.is_retired() {
@@ -104,6 +122,7 @@ impl SharedCache {
     }
 
     /// Does something under the lock of a key's stripe.
+    #[inline]
     pub(crate) fn write<R>(
         &self,
         key: Key<'_>,
@@ -193,9 +212,16 @@ impl SharedCache {
     /// # Errors
     ///
     /// [`Error::TooLarge`]; [`Error::Busy`] or [`Error::Timeout`] for the lock.
+    #[inline]
     pub fn put(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
-        let put = self.put_if(key, entry, &Condition::default(), patience)?;
-        Ok(Written { result: put.result == Put::Replaced, stamp: put.stamp })
+        entry.check()?;
+        self.with(patience, |segment, number| {
+            let key = segment.hashed(key);
+            let (replaces, version) = segment
+                .write(key.hash, patience, |held| entry.with_content(|content| held.store(&key, content)))?;
+            let stamp = Self::stamp_of_entry(segment, number, key.hash, entry, version);
+            Ok(Written { result: replaces, stamp })
+        })
     }
 
     /// Stores an entry under a condition, which is looked at under the lock.
@@ -320,6 +346,7 @@ impl SharedCache {
     /// # Errors
     ///
     /// [`Error::NotANumber`]; [`Error::Overflow`]; as `put`.
+    #[inline]
     pub fn increment(
         &self,
         key: Key<'_>,

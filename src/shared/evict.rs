@@ -53,6 +53,7 @@ impl<'a> Held<'a> {
     }
 
     /// The record at a place that a slot names.
+    #[inline]
     pub(crate) fn record_at(&self, log: usize, place: u64) -> Result<Record<'a>, Fault> {
         if place >= self.stripe.place(head::HEAD + log) {
             return Err(Fault::Damaged);
@@ -61,6 +62,7 @@ impl<'a> Held<'a> {
     }
 
     /// Whether the record holds a value that reads return.
+    #[inline]
     pub(crate) fn is_live(&self, record: &Record<'_>) -> bool {
         record.kind() != kind::LEASE
             && !self.now.is_past(record.deadline())
@@ -79,6 +81,7 @@ impl<'a> Held<'a> {
     }
 
     /// Adds a record to the sums.
+    #[inline]
     pub(crate) fn add_to_sums(&self, log: usize, words: usize, is_lease: bool, is_leased: bool) {
         self.count(head::LIVE + log, words as u64);
         self.count(if is_lease { head::LEASES } else { head::ENTRIES }, 1);
@@ -88,12 +91,28 @@ impl<'a> Held<'a> {
     }
 
     /// Takes a record out of the sums.
+    #[inline]
     pub(crate) fn take_from_sums(&self, log: usize, record: &Record<'_>) {
         self.uncount(head::LIVE + log, record.len() as u64);
         self.uncount(if record.kind() == kind::LEASE { head::LEASES } else { head::ENTRIES }, 1);
         if record.is_leased() {
             self.uncount(head::LEASED, record.len() as u64);
         }
+    }
+
+    /// The same for a record that was found before something else was done, which may have moved or evicted it.
+    #[inline]
+    pub(crate) fn forget_found(&mut self, found: &Found<'_>) -> Result<(), Fault> {
+        let (log, place) = named(found.word);
+        let is_same = (self.stripe.index[found.slot].load(Relaxed) ^ found.word) & !USED == 0;
+        if !is_same {
+            return self.forget(found.slot);
+        }
+        if place >= self.stripe.place(head::TAIL + log) {
+            self.wakes |= found.record.is_leased();
+            self.take_from_sums(log, &found.record);
+        }
+        Ok(())
     }
 
     /// Takes the record that a slot still names out of the sums.
@@ -108,6 +127,7 @@ impl<'a> Held<'a> {
     }
 
     /// Evicts until `words` words fit at the head, and the largest record besides, so that records can be moved.
+    #[inline]
     pub(crate) fn make_room(&mut self, log: usize, words: usize, budget: &mut Budget) -> Result<(), Fault> {
         let size = self.stripe.logs[log].len();
         let largest = self.load(head::LARGEST + log).max(self.load(head::LARGEST_BEFORE + log));
@@ -122,6 +142,7 @@ impl<'a> Held<'a> {
     }
 
     /// Moves the tail past one record. The record moves to the main log's head, or is evicted.
+    #[inline(never)]
     fn advance(&mut self, log: usize, budget: &mut Budget) -> Result<(), Fault> {
         let place = self.stripe.place(head::TAIL + log);
         let words = self.stripe.from(log, place).ok_or(Fault::Damaged)?;

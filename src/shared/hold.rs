@@ -120,9 +120,10 @@ impl<'a> Held<'a> {
         Ok(())
     }
 
-    /// Releases the lock. Returns whether waiters are to be woken, and the version that was written.
+    /// Ends the section: dropped now, it releases the lock and does nothing else. Returns whether waiters are to be woken then,
+    /// and the version that was written.
     #[inline(always)]
-    pub(crate) fn finish(mut self) -> (bool, Option<u64>) {
+    pub(crate) fn finish(&mut self) -> (bool, Option<u64>) {
         stall::at(Point::BeforeEven);
         let version = self.make_even();
         self.is_finished = true;
@@ -132,46 +133,53 @@ impl<'a> Held<'a> {
         (self.wakes, version)
     }
 
-    /// Releases the lock of a segment that is retired, without looking at anything.
-    pub(crate) fn abort(mut self) {
+    /// The same for the lock of a segment that is retired, without looking at anything.
+    pub(crate) fn abort(&mut self) {
         self.is_finished = true;
     }
 
+    #[inline(always)]
     pub(crate) fn load(&self, word: usize) -> u64 {
         self.stripe.head[word].load(Relaxed)
     }
 
     /// Adds to a sum or a counter of the head.
+    #[inline(always)]
     pub(crate) fn count(&self, word: usize, by: u64) {
         self.stripe.head[word].store(self.load(word).wrapping_add(by), Relaxed);
     }
 
+    #[inline(always)]
     pub(crate) fn uncount(&self, word: usize, by: u64) {
         self.count(word, by.wrapping_neg());
     }
 
     /// The words in use between tail and head, `None` if the two make no sense.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn used(&self, log: usize) -> Option<usize> {
         let stripe = &self.stripe;
         let (tail, head) = (stripe.place(head::TAIL + log), stripe.place(head::HEAD + log));
         let size = stripe.logs[log].len();
         let (from, to) = (stripe.offset(log, tail), stripe.offset(log, head));
-        let laps = stripe.lap(log, head).checked_sub(stripe.lap(log, tail))?;
-        if from >= size || to >= size || laps > 1 || head > PLACE {
+        // Where the tail is larger, the difference is enormous. One lap apart, `to` is at most `from`.
+        let (apart, lap) = (head.wrapping_sub(tail), stripe.lap_size(log));
+        if from >= size || to >= size || apart > lap || head > PLACE {
             return None;
         }
-        let used = (to + usize::from(laps == 1) * size).checked_sub(from)?;
-        (used <= size).then_some(used)
+        // Between the end of the log and the next lap lie places that are no words.
+        let gap = if stripe.lap(log, head) == stripe.lap(log, tail) { 0 } else { lap as usize - size };
+        Some(apart as usize - gap)
     }
 
     /// The words from the head to the end of the lap, if `words` do not fit there.
+    #[inline(always)]
     pub(crate) fn pad_before(&self, log: usize, words: usize) -> usize {
         let left = self.stripe.logs[log].len() - self.stripe.offset(log, self.stripe.place(head::HEAD + log));
         if words > left { left } else { 0 }
     }
 
     /// The place after a record.
+    #[inline(always)]
     pub(crate) fn after(&self, log: usize, place: u64, words: usize) -> u64 {
         if self.stripe.offset(log, place) + words >= self.stripe.logs[log].len() {
             self.stripe.next_lap(log, place)
@@ -187,6 +195,7 @@ impl<'a> Held<'a> {
     }
 
     /// The place at the head for `words` words, after a pad if the lap has not enough left. There must be room.
+    #[inline]
     pub(crate) fn reserve(&mut self, log: usize, words: usize) -> Result<u64, Fault> {
         let stripe = self.stripe;
         // Between the store of the tail, whoever made it, and the first word that is written over, be it a pad's: this is
@@ -214,6 +223,7 @@ impl<'a> Held<'a> {
     }
 
     /// Moves the head past a complete record, and has a slot name it. First the head: what is not in the log has no slot.
+    #[inline]
     pub(crate) fn publish(
         &mut self,
         log: usize,
@@ -245,6 +255,7 @@ impl<'a> Held<'a> {
     }
 
     /// Makes the version word of a key odd, before the first store that a reader of the key could see.
+    #[inline]
     pub(crate) fn make_odd(&mut self, hash: u64) {
         self.make_even();
         let at = (hash >> 20) as usize & (self.versions.len() - 1);
@@ -256,6 +267,7 @@ impl<'a> Held<'a> {
     }
 
     /// Makes it even, after the last such store. Returns what it then is.
+    #[inline]
     pub(crate) fn make_even(&mut self) -> Option<u64> {
         let at = self.odd.take()?;
         let word = &self.versions[at];

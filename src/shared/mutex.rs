@@ -41,10 +41,12 @@ pub(crate) struct Mutex<'a>(&'a [AtomicU64; WORDS]);
 
 impl<'a> Mutex<'a> {
     /// The mutex that lies in these words.
+    #[inline]
     pub(crate) fn new(words: &'a [AtomicU64; WORDS]) -> Self {
         Self(words)
     }
 
+    #[inline]
     fn raw(self) -> *mut pthread_mutex_t {
         self.0.as_ptr().cast_mut().cast()
     }
@@ -72,6 +74,7 @@ impl<'a> Mutex<'a> {
         }
     }
 
+    #[inline]
     fn result(code: c_int) -> Result<Acquired, NotAcquired> {
         match code {
             0 => Ok(Acquired::Clean),
@@ -82,6 +85,7 @@ impl<'a> Mutex<'a> {
     }
 
     /// Acquires it if it is free.
+    #[inline]
     pub(crate) fn try_lock(self) -> Result<Acquired, NotAcquired> {
         // SAFETY: the words were made a mutex before the file had a name. If they were damaged since, the C library
         // reports an error or waits: it follows no pointer out of a robust mutex that nobody in this process holds.
@@ -123,6 +127,7 @@ impl<'a> Mutex<'a> {
     }
 
     /// Releases it. The calling thread must have it.
+    #[inline]
     pub(crate) fn unlock(self) {
         // SAFETY: the calling thread has it: `Held`, which calls this, cannot be sent to another. The C library keeps the
         // links of the thread's list of robust mutexes in the words. Only it writes them, and whoever can write to the

@@ -96,13 +96,15 @@ pub(crate) fn words_of(key: usize, value: usize, tags: usize, is_leased: bool) -
 
 impl Content<'_> {
     /// The words of the record.
+    #[inline]
     pub(crate) fn words(&self, key: &Key<'_>) -> usize {
         words_of(key.bytes.len(), self.value.bytes(), self.tags.len(), self.lease.is_some())
     }
 
-    /// The record's first word.
-    pub(crate) fn meta(&self, key: &Key<'_>) -> u64 {
-        self.words(key) as u64
+    /// The first word of the record, which has so many.
+    #[inline]
+    fn meta(&self, key: &Key<'_>, words: usize) -> u64 {
+        words as u64
             | u64::from(key.kind) << 32
             | u64::from(self.kind) << 40
             | (self.tags.len() as u64) << 48
@@ -110,18 +112,22 @@ impl Content<'_> {
     }
 
     /// Writes the record to `to`, which is exactly as long.
+    #[inline]
     pub(crate) fn write(&self, key: &HashedKey<'_>, to: &[AtomicU64]) {
-        to[META].store(self.meta(&key.key), Relaxed);
+        to[META].store(self.meta(&key.key, to.len()), Relaxed);
         to[HASH].store(key.hash, Relaxed);
         to[LENGTHS].store((key.key.bytes.len() as u64) << 32 | self.value.bytes() as u64, Relaxed);
         to[DEADLINE].store(self.deadline, Relaxed);
-        let extra = self.tags.iter().map(|tag| &tag.0).chain(self.lease.iter().flatten());
-        for (word, value) in to[RECORD_HEAD..].iter().zip(extra) {
-            word.store(*value, Relaxed);
+        let mut rest = &to[RECORD_HEAD..];
+        if !self.tags.is_empty() || self.lease.is_some() {
+            let extra = self.tags.iter().map(|tag| &tag.0).chain(self.lease.iter().flatten());
+            for (word, value) in rest.iter().zip(extra) {
+                word.store(*value, Relaxed);
+            }
+            rest = &to[words_of(0, 0, self.tags.len(), self.lease.is_some())..];
         }
-        let at = words_of(0, 0, self.tags.len(), self.lease.is_some());
-        store_bytes(&to[at..], key.key.bytes);
-        let value = &to[at + words_for(key.key.bytes.len())..];
+        store_bytes(rest, key.key.bytes);
+        let value = &rest[words_for(key.key.bytes.len())..];
         match self.value {
             ValueRef::Bytes(bytes) => store_bytes(value, bytes),
             ValueRef::Word(word) => value[0].store(word, Relaxed),

@@ -14,7 +14,7 @@ use crate::hold::{Fault, Held, next_even};
 use crate::layout::{Geometry, TAGS, head, header};
 use crate::lookup::{Looked, Seen};
 use crate::mapping::Mapping;
-use crate::mutex::{Acquired, NotAcquired};
+use crate::mutex::{Acquired, Mutex, NotAcquired};
 use crate::process::Process;
 use crate::record::{HashedKey, Key, Value};
 use crate::stripe::{Parts, Stripe};
@@ -156,6 +156,7 @@ impl Segment {
     }
 
     /// The version words of a stripe's keys.
+    #[inline]
     fn versions(&self, number: usize) -> &[AtomicU64] {
         let each = self.geometry.versions_each();
         &self.words()[header::WORDS + number * each..][..each]
@@ -180,8 +181,8 @@ impl Segment {
     }
 
     #[inline(always)]
-    fn acquire(&self, number: usize, patience: Patience) -> Result<Acquired> {
-        match self.stripe(number).mutex().try_lock() {
+    fn acquire(&self, mutex: Mutex<'_>, number: usize, patience: Patience) -> Result<Acquired> {
+        match mutex.try_lock() {
             Ok(acquired) => Ok(acquired),
             Err(NotAcquired::Busy) => self.acquire_busy(number, patience),
             Err(NotAcquired::Unusable) => Err(self.abandon()),
@@ -235,11 +236,17 @@ impl Segment {
     pub(crate) fn hold<'a>(&'a self, number: usize, patience: Patience, now: &'a Now) -> Result<Held<'a>> {
         // The first time this reads a file, which must not happen under the lock.
         let this = Process::this();
-        let acquired = self.acquire(number, patience)?;
+        let (stripe, versions, tags) = (self.stripe(number), self.versions(number), self.tags());
+        let acquired = self.acquire(stripe.mutex(), number, patience)?;
         // The guard exists before anything else happens.
-        let versions = self.versions(number);
-        let mut held =
-            Held::new(self.stripe(number), versions, acquired, self.tags(), now, self.geometry.largest, this);
+        let mut held = Held::new(stripe, versions, acquired, tags, now, self.geometry.largest, this);
+        self.begin(number, &mut held)?;
+        Ok(held)
+    }
+
+    /// Looks whether a lock that was just acquired is of use, and repairs what a dead owner left.
+    #[inline(always)]
+    fn begin(&self, number: usize, held: &mut Held<'_>) -> Result<()> {
         if self.is_retired() {
             held.abort();
             return Err(Error::Retired);
@@ -247,18 +254,21 @@ impl Segment {
         if held.recover().is_err() {
             return Err(self.abandon());
         }
-        let generation = self.generation().load(Relaxed);
-        if number == 0 && generation & 1 == 1 {
-            // Whoever was evicting a tag died, and the lock is this thread's now.
-            self.generation().store(next_even(generation), Release);
+        if number == 0 {
+            let generation = self.generation().load(Relaxed);
+            if generation & 1 == 1 {
+                // Whoever was evicting a tag died, and the lock is this thread's now.
+                self.generation().store(next_even(generation), Release);
+            }
         }
-        Ok(held)
+        Ok(())
     }
 
     /// Releases a lock, and wakes waiters afterwards. Returns the version that was written.
     #[inline(always)]
-    pub(crate) fn release(&self, number: usize, held: Held<'_>) -> Option<u64> {
+    pub(crate) fn release(&self, number: usize, mut held: Held<'_>) -> Option<u64> {
         let (wakes, version) = held.finish();
+        drop(held);
         if wakes {
             futex::wake_all(&self.stripe(number).head[head::WAKE]);
         }
@@ -278,28 +288,60 @@ impl Segment {
     }
 
     /// The same for a stripe.
+    #[inline]
     pub(crate) fn write_stripe<R>(
         &self,
         number: usize,
         patience: Patience,
         mut act: impl FnMut(&mut Held<'_>) -> std::result::Result<R, Fault>,
     ) -> Result<(R, Option<u64>)> {
-        for _ in 0..2 {
-            let now = Now::default();
-            // Before the lock, so that a tag which is evicted from now on ends the copies.
-            let generation = self.steady_generation();
-            let mut held = self.hold(number, patience, &now)?;
-            match act(&mut held) {
-                Ok(result) => {
-                    let version = self.release(number, held);
-                    let version =
-                        version.zip(generation).map(|(word, generation)| word.wrapping_add(generation));
-                    return Ok((result, version));
-                }
-                Err(fault) => self.mend(number, held, fault)?,
-            }
+        match self.write_once(number, patience, &mut act)? {
+            Some(written) => Ok(written),
+            None => self.write_again(number, patience, &mut act),
         }
-        Err(Error::Damaged)
+    }
+
+    /// One attempt. Returns `None` if there was damage, which is mended now.
+    ///
+    /// The guard stays where it was made: moving it costs as much as the lock.
+    #[inline(always)]
+    fn write_once<R>(
+        &self,
+        number: usize,
+        patience: Patience,
+        act: &mut (impl FnMut(&mut Held<'_>) -> std::result::Result<R, Fault> + ?Sized),
+    ) -> Result<Option<(R, Option<u64>)>> {
+        let now = Now::default();
+        // Before the lock, so that a tag which is evicted from now on ends the copies.
+        let generation = self.steady_generation();
+        let this = Process::this();
+        let (stripe, versions, tags) = (self.stripe(number), self.versions(number), self.tags());
+        let acquired = self.acquire(stripe.mutex(), number, patience)?;
+        let mut held = Held::new(stripe, versions, acquired, tags, &now, self.geometry.largest, this);
+        self.begin(number, &mut held)?;
+        match act(&mut held) {
+            Ok(result) => {
+                let (wakes, version) = held.finish();
+                drop(held);
+                if wakes {
+                    futex::wake_all(&stripe.head[head::WAKE]);
+                }
+                let version = version.zip(generation).map(|(word, generation)| word.wrapping_add(generation));
+                Ok(Some((result, version)))
+            }
+            Err(fault) => self.mend(number, held, fault).map(|()| None),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_again<R>(
+        &self,
+        number: usize,
+        patience: Patience,
+        act: &mut dyn FnMut(&mut Held<'_>) -> std::result::Result<R, Fault>,
+    ) -> Result<(R, Option<u64>)> {
+        self.write_once(number, patience, act)?.ok_or(Error::Damaged)
     }
 
     /// What follows from a fault, and the release. Returns where the call may be tried again.

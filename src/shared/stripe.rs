@@ -106,6 +106,7 @@ impl<'a> Stripe<'a> {
         self.mutex().init()
     }
 
+    #[inline]
     pub(crate) fn mutex(&self) -> Mutex<'a> {
         let words: &'a [AtomicU64] = &self.head[head::MUTEX..head::MUTEX + mutex::WORDS];
         Mutex::new(words.try_into().expect("the slice has that length"))
@@ -114,7 +115,7 @@ impl<'a> Stripe<'a> {
     /// The word of a log that a place is. It may lie beyond the log's end where a slot is damaged.
     #[inline(always)]
     pub(crate) fn offset(&self, log: usize, place: u64) -> usize {
-        (place & 1_u64.wrapping_shl(self.bits[log]).wrapping_sub(1)) as usize
+        (place & self.lap_size(log).wrapping_sub(1)) as usize
     }
 
     /// The first place of the lap after that of `place`.
@@ -123,9 +124,16 @@ impl<'a> Stripe<'a> {
         ((place >> self.bits[log]) + 1) << self.bits[log]
     }
 
+    /// The places of a lap, of which the log has fewer words.
+    #[inline(always)]
+    pub(crate) fn lap_size(&self, log: usize) -> u64 {
+        1_u64.wrapping_shl(self.bits[log])
+    }
+
     /// The lap of a place.
+    #[inline(always)]
     pub(crate) fn lap(&self, log: usize, place: u64) -> u64 {
-        place >> self.bits[log]
+        place.wrapping_shr(self.bits[log])
     }
 
     /// The words of a log from a place to the log's end.
@@ -141,6 +149,7 @@ impl<'a> Stripe<'a> {
     }
 
     /// A word of the head which only the holder of the lock changes, as a number of places.
+    #[inline(always)]
     pub(crate) fn place(&self, word: usize) -> u64 {
         self.head[word].load(Relaxed)
     }

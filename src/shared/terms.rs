@@ -163,6 +163,7 @@ pub struct Stats {
 }
 
 /// Refuses more tags than a record can count.
+#[inline]
 pub(crate) fn check_tags(tags: &[Tag]) -> Result<()> {
     if tags.len() > MOST_TAGS {
         return Err(Error::OutOfRange {
@@ -176,10 +177,10 @@ pub(crate) fn check_tags(tags: &[Tag]) -> Result<()> {
 
 impl Entry<'_> {
     /// Refuses what is no entry. Whether it is too large, the segment says.
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         check_tags(self.tags)?;
-        let is_integer = self.kind == kind::INTEGER;
-        if (self.kind >= kind::FIRST_RESERVED && !is_integer) || (is_integer && self.value.len() != 8) {
+        if self.kind >= kind::FIRST_RESERVED && !(self.kind == kind::INTEGER && self.value.len() == 8) {
             return Err(Error::OutOfRange {
                 argument: "kind",
                 value: self.kind.to_string(),
@@ -190,6 +191,7 @@ impl Entry<'_> {
     }
 
     /// Calls `act` with the record that this entry is stored as.
+    #[inline]
     pub(crate) fn with_content<R>(&self, act: impl FnOnce(&Content<'_>) -> R) -> R {
         act(&Content {
             kind: self.kind,

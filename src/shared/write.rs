@@ -19,11 +19,13 @@ pub(crate) enum NotCounted {
 
 impl<'a> Held<'a> {
     /// The key's record, if it holds a value that reads return.
+    #[inline]
     pub(crate) fn find_live(&self, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
         Ok(self.find(key)?.filter(|found| self.is_live(&found.record)))
     }
 
     /// Stores a record, in place of whatever the key has. Returns whether that was a live value.
+    #[inline]
     pub(crate) fn store(&mut self, key: &HashedKey<'_>, content: &Content<'_>) -> Result<bool, Fault> {
         let words = content.words(&key.key);
         if words > self.largest {
@@ -47,9 +49,8 @@ impl<'a> Held<'a> {
         let to = self.stripe.from(log, place).and_then(|to| to.get(..words)).ok_or(Fault::Damaged)?;
         stall::at(Point::HalfWritten);
         content.write(key, to);
-        if old.is_some() {
-            // Making room may have moved the old record, or evicted it.
-            self.forget(slot)?;
+        if let Some(old) = &old {
+            self.forget_found(old)?;
         }
         if !is_lease {
             self.make_odd(key.hash);
@@ -82,6 +83,7 @@ impl<'a> Held<'a> {
     }
 
     /// Notes that an entry was used, as a reader does.
+    #[inline]
     pub(crate) fn note_use(&self, found: &Found<'_>) {
         if found.word & USED != USED {
             let slot = &self.stripe.index[found.slot];
@@ -107,6 +109,7 @@ impl<'a> Held<'a> {
     }
 
     /// Adds to the key's number, in place. `None` if there is none.
+    #[inline]
     pub(crate) fn increment_present(
         &mut self,
         key: &HashedKey<'_>,

@@ -341,12 +341,15 @@ def test_threads_share_it(cache: SharedCache) -> None:
 
 
 def test_a_process_that_is_killed_harms_nobody(cache: SharedCache) -> None:
-    """Whatever it was doing."""
+    """Whatever it was doing. It goes on until one was killed while it had the lock."""
     cache["kept"] = 1
-    loop = "cache['x'] = list(range(100)); cache.delete('x'); cache.incr('n')"
-    program = f"print('ready', flush=True)\nwhile True: {loop}"
+    loop = "put('x', value); delete('x'); incr('n'); incr('n')"
+    names = "put, delete, incr, value = cache.put, cache.delete, cache.incr, 'v' * 20_000"
+    program = f"{names}\nprint('ready', flush=True)\nwhile True: {loop}"
     start = f"import pickle; cache = pickle.loads({pickle.dumps(cache)!r})\n"
-    for _ in range(5):
+    kills = 0
+    while kills < 5 or (cache.stats().resets == 0 and kills < 200):
+        kills += 1
         with subprocess.Popen([sys.executable, "-c", start + program], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
@@ -354,6 +357,7 @@ def test_a_process_that_is_killed_harms_nobody(cache: SharedCache) -> None:
         cache["next"] = 2
         assert cache["next"] == 2
         cache._check()
+    assert cache.stats().resets > 0, f"none of {kills} kills met a writer that had the lock"
 
 
 def test_close_and_unlink(cache: SharedCache) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,6 +67,37 @@ def test_more_tags_than_an_entry_can_have(cache: SharedCache) -> None:
             front.get_or_set("key", lambda: 1, tags=tags)
     assert len(cache) == 1000
     assert cache.stats().resets == 0
+
+
+ENDS = """
+import sys, threading
+from flexcache_rs.shared import SharedCache
+cache = SharedCache(sys.argv[1])
+began = threading.Barrier(5)
+def work(number):
+    began.wait()
+    while True:
+        cache.incr("n")
+        cache[number] = ["value"] * 10
+        assert cache.get(number) in (None, ["value"] * 10)
+        cache.get_or_set("computed", list)
+        cache.delete("computed")
+for number in range(4):
+    threading.Thread(target=work, args=(number,), daemon=True).start()
+began.wait()
+"""
+
+
+def test_a_program_that_ends_during_calls(cache: SharedCache) -> None:
+    """Its threads are somewhere in a call, with the interpreter or without."""
+    for _ in range(5):
+        ended = subprocess.run(
+            [sys.executable, "-c", ENDS, str(cache.path)], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+        cache["next"] = 1
+        assert cache["next"] == 1
+        cache._check()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,6 +57,67 @@ def test_hits_and_misses(cache: SharedCache) -> None:
     for _ in range(1000):
         cache.get("a")
     assert counted(cache) == (1004, 4)
+
+
+def test_a_computation_is_one_miss(cache: SharedCache) -> None:
+    """However often and by however many the value was looked for. Those that wait for it miss nothing."""
+    assert cache.get_or_set("a", lambda: 1) == 1
+    assert counted(cache) == (0, 1)
+    front: FlexCache[str, int] = FlexCache(store=cache)
+    assert front.get_or_set("b", lambda: 2) == 2
+    assert counted(cache) == (0, 2)
+
+    @cache.memoize(name="squared")
+    def squared(number: int) -> int:
+        return number * number
+
+    assert squared(3) == 9
+    assert counted(cache) == (0, 3)
+    assert front.peek("c") is None
+    with pytest.raises(KeyError):
+        front.ttl("c")
+    assert counted(cache) == (0, 3), "what only looks does not count"
+
+    async def several() -> list[int]:
+        async def compute() -> int:
+            await asyncio.sleep(0.05)
+            return 5
+
+        return await asyncio.gather(*(cache.aget_or_set("d", compute) for _ in range(5)))
+
+    assert asyncio.run(several()) == [5] * 5
+    assert counted(cache) == (0, 4)
+
+
+def test_waiters_miss_nothing(cache: SharedCache) -> None:
+    """Threads join the computation, and another process waits for the lease: it finds the value, which is a hit."""
+    inside, go = threading.Event(), threading.Event()
+
+    def compute() -> int:
+        inside.set()
+        assert go.wait(30)
+        return 7
+
+    with ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(cache.get_or_set, "a", compute)]
+        assert inside.wait(30)
+        loads += [pool.submit(cache.get_or_set, "a", compute) for _ in range(3)]
+        program = (
+            "import sys; from flexcache_rs.shared import SharedCache\n"
+            "with SharedCache(sys.argv[1]) as cache:\n"
+            "    print('asks', flush=True)\n"
+            "    assert cache.get_or_set('a', lambda: 8) == 7"
+        )
+        command = [sys.executable, "-c", program, str(cache.path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "asks\n"
+            go.set()
+            assert other.wait(30) == 0
+        assert [load.result() for load in loads] == [7] * 4
+    hits, misses = counted(cache)
+    assert misses == 1
+    assert hits >= 1
 
 
 def test_hits_behind_a_cache_in_front(cache: SharedCache) -> None:

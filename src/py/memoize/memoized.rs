@@ -374,7 +374,7 @@ impl Memoized {
                 .read_if_plain::<{ site::OTHER }>(wanted.key.as_borrowed(), wanted.hash)
                 .unwrap_or(None)
         } else {
-            cache.get().read(wanted.key.as_borrowed(), wanted.hash)?
+            cache.get().read_to_load(wanted.key.as_borrowed(), wanted.hash)?
         };
         match found {
             Some(value) => self.hit(this, value, call, |_| Ok(wanted.key)),

@@ -160,7 +160,7 @@ unsafe fn read<const SITE: u8>(
     let hash = cache.get().hash(key)?;
     match cache.get().read_if_plain::<SITE>(key, hash) {
         Ok(value) => Ok(value),
-        Err(Complicated) => read_slowly(cache, key, hash),
+        Err(Complicated) => read_slowly(cache, key, hash, SITE == site::GET_OR_SET),
     }
 }
 
@@ -170,8 +170,10 @@ fn read_slowly(
     cache: Borrowed<'_, '_, FlexCache>,
     key: Borrowed<'_, '_, PyAny>,
     hash: u64,
+    loads: bool,
 ) -> PyResult<Option<Py<PyAny>>> {
-    attached(key.py(), |_| cache.get().read(key, hash))
+    let cache = cache.get();
+    attached(key.py(), |_| if loads { cache.read_to_load(key, hash) } else { cache.read(key, hash) })
 }
 
 /// Stores or replaces a value: on the fast path, or, where that does not do, on the slow one.

@@ -39,8 +39,31 @@ pub(super) enum Asks {
     ToTakeOver,
 }
 
-/// Takes the next step of a load towards computing. `look` returns a value that makes computing needless.
+/// Takes the next step of a load towards computing. `look` returns a value that makes computing needless. What that comes to is
+/// one hit or one miss of the store, but for a refresh.
 pub(super) fn take_turn(
+    cache: &Bound<'_, FlexCache>,
+    load: &Arc<Load>,
+    asks: Asks,
+    look: &dyn Fn() -> PyResult<Option<Py<PyAny>>>,
+) -> PyResult<Turn> {
+    if let LoadLease::Held(_) | LoadLease::Elsewhere = load.lease() {
+        return Ok(Turn::Computes);
+    }
+    let turn = next_turn(cache, load, asks, look)?;
+    if asks == Asks::Patiently
+        && let Some(tier) = &cache.get().tier
+    {
+        match turn {
+            Turn::Found(_) => tier.store.count_lookup(cache.py(), true),
+            Turn::Computes => tier.store.count_lookup(cache.py(), false),
+            Turn::Waits(_) => {}
+        }
+    }
+    Ok(turn)
+}
+
+fn next_turn(
     cache: &Bound<'_, FlexCache>,
     load: &Arc<Load>,
     asks: Asks,

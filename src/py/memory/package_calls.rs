@@ -21,6 +21,12 @@ impl FlexCache {
         Ok(self.read_if_plain::<{ site::OTHER }>(key.as_borrowed(), hash).ok().flatten().unwrap_or(default))
     }
 
+    /// The same as `get`, for a load that looks whether it has to compute.
+    fn _get_in_turn(&self, key: &Bound<'_, PyAny>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let hash = self.hash(key.as_borrowed())?;
+        Ok(self.read_in_turn(key.as_borrowed(), hash)?.unwrap_or(default))
+    }
+
     /// The seconds that an entry lives where nothing else is said; None for ever.
     #[getter]
     fn _default_ttl(&self) -> Option<f64> {

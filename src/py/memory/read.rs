@@ -11,6 +11,18 @@ use crate::py::object::key::native_eq;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::store::seam::{Equality, StoredEntry};
 
+/// What an entry is looked for: what a store behind the cache counts. One computation is one miss of the store, however often
+/// and by however many the value was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A hit or a miss.
+    Read,
+    /// A hit. Where there is none, the caller computes the value or waits for whoever does, which counts.
+    Load,
+    /// Nothing: what comes of the look counts.
+    Turn,
+}
+
 /// The calls that share a fast path. Each gets code of its own: of code that is shared, the compiler keeps the parts apart
 /// instead of making one piece of them, which costs a sixth of a hit.
 pub(crate) mod site {
@@ -33,7 +45,26 @@ impl FlexCache {
     /// The value of a live entry; counts a hit or a miss and an access.
     #[inline(never)]
     pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
-        Ok(self.read_any::<false>(key, hash)?.map(|entry| entry.value))
+        Ok(self.read_any::<false>(key, hash, Purpose::Read)?.map(|entry| entry.value))
+    }
+
+    /// The same for a caller that computes the value if it is absent.
+    #[inline(never)]
+    pub(crate) fn read_to_load(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.read_any::<false>(key, hash, Purpose::Load)?.map(|entry| entry.value))
+    }
+
+    /// The same for [`take_turn`](super::leasing::take_turn).
+    pub(super) fn read_in_turn(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.read_any::<false>(key, hash, Purpose::Turn)?.map(|entry| entry.value))
     }
 
     /// A live entry with its time to live and tags, which are read together; counts as [`read`](Self::read) does.
@@ -42,7 +73,7 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> PyResult<Option<StoredEntry>> {
-        self.read_any::<true>(key, hash)
+        self.read_any::<true>(key, hash, Purpose::Read)
     }
 
     #[inline(always)]
@@ -50,10 +81,11 @@ impl FlexCache {
         &self,
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
+        purpose: Purpose,
     ) -> PyResult<Option<StoredEntry>> {
         self.read_clock(key.py())?;
         let entry = if let Some(tier) = &self.tier {
-            self.read_through::<WHOLE>(tier, key, hash)?
+            self.read_through::<WHOLE>(tier, key, hash, purpose)?
         } else if self.gate.is_some() {
             self.read_by_custom_policy::<WHOLE>(key, hash)?
         } else {

@@ -13,6 +13,7 @@ use pyo3::pybacked::PyBackedStr;
 use super::any_store::AnyStore;
 use super::core_errors::{out_of_memory, refused};
 use super::entries::missing;
+use super::read::Purpose;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::tier::{Freshness, Tier};
@@ -74,12 +75,14 @@ impl FlexCache {
         })
     }
 
-    /// An entry from memory, or else from the store; counts a hit or a miss of memory.
+    /// An entry from memory, or else from the store; counts a hit or a miss of memory, and of the store what its
+    /// purpose says.
     pub(super) fn read_through<const WHOLE: bool>(
         &self,
         tier: &Tier,
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
+        purpose: Purpose,
     ) -> PyResult<Option<StoredEntry>> {
         let py = key.py();
         let bypassed = tier.store.bypasses_memory(py)?;
@@ -93,6 +96,10 @@ impl FlexCache {
             }
         }
         let loaded = tier.load(key)?;
+        match (purpose, loaded.entry.is_some()) {
+            (Purpose::Read, found) | (Purpose::Load, found @ true) => tier.store.count_lookup(py, found),
+            (Purpose::Load, false) | (Purpose::Turn, _) => {}
+        }
         let Some(entry) = loaded.entry else {
             if !bypassed {
                 self.remove_copy(tier, &place)?;

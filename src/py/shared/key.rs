@@ -237,6 +237,17 @@ fn decode_at<'py>(py: Python<'py>, kind: u8, bytes: &[u8], depth: u32) -> PyResu
 
 /// The text of such bytes, lone surrogates included.
 pub(super) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    // The interpreter keeps those of one character, and would look at every byte twice.
+    if bytes.len() > 1 && bytes.is_ascii() {
+        // SAFETY: this thread is attached. The new object is nobody else's yet, and has room for so many characters of one byte.
+        return unsafe {
+            let text = ffi::PyUnicode_New(bytes.len().cast_signed(), 127);
+            let text = Bound::from_owned_ptr_or_err(py, text)?;
+            let data = ffi::PyUnicode_DATA(text.as_ptr()).cast::<u8>();
+            data.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            Ok(text)
+        };
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(PyString::new(py, text).into_any()),
         Err(_) => PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogatepass")),

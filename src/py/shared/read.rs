@@ -1,10 +1,57 @@
 //! Reading a value, which is counted.
 
-use flexcache_shared::{Key, Patience};
+use std::mem::MaybeUninit;
+use std::slice;
+
+use flexcache_shared::{Key, Patience, Value};
 use pyo3::prelude::*;
 
+use super::decode::{RawValue, object_of, simple};
 use super::segment::{Opened, run};
-use super::value::{self, RawValue};
+use super::value::Serializer;
+
+/// Values of so many bytes are copied without taking memory for them.
+const SHORT: usize = 256;
+
+/// A value that was copied, as no object could be made of it where it lay. A short one lies here.
+struct Copied {
+    short: [MaybeUninit<u8>; SHORT],
+    /// The bytes there that are initialized.
+    length: usize,
+    kind: u8,
+    long: Option<RawValue>,
+}
+
+impl Copied {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { short: [MaybeUninit::uninit(); SHORT], length: 0, kind: 0, long: None }
+    }
+
+    /// Copies a value. Apart, since it would make the reading of simple ones slower.
+    #[inline(never)]
+    fn take(&mut self, value: Value<'_>) -> flexcache_shared::Result<()> {
+        match self.short.get_mut(..value.len()) {
+            Some(short) => {
+                value.copy_to(short);
+                (self.length, self.kind, self.long) = (value.len(), value.kind, None);
+            }
+            None => self.long = Some(RawValue::copy(value)?),
+        }
+        Ok(())
+    }
+
+    /// The object.
+    #[inline(never)]
+    fn finish<'py>(&mut self, py: Python<'py>, serializer: &Serializer) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(long) = self.long.take() {
+            return long.into_object(py, serializer);
+        }
+        // SAFETY: `take` has written so many.
+        let bytes = unsafe { slice::from_raw_parts(self.short.as_ptr().cast::<u8>(), self.length) };
+        object_of(py, self.kind, bytes, serializer)
+    }
+}
 
 /// Reads a value. Simple ones become objects where they lie. A hit is counted, and a miss unless the caller looks again.
 #[inline(always)]
@@ -14,21 +61,20 @@ pub(super) fn read<'py, const COUNTS_MISSES: bool>(
     key: Key<'_>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let mut object = None;
-    let mut raw = None;
+    let mut copied = Copied::new();
     let found = opened.cache.get(key, Patience::Try, |value| {
-        object = value::simple(py, value);
-        raw = if object.is_none() { Some(RawValue::copy(value)?) } else { None };
-        Ok(())
+        object = simple(py, value);
+        if object.is_none() { copied.take(value) } else { Ok(()) }
     });
     let is_hit = matches!(found, Ok(Some(())));
     if is_hit || COUNTS_MISSES {
         opened.counts.count(&opened.cache, is_hit);
     }
-    match (found, raw) {
-        (Ok(None), _) => Ok(None),
-        (Ok(Some(())), None) => Ok(object),
-        (Ok(Some(())), Some(raw)) => raw.into_object(py, &opened.serializer).map(Some),
-        (Err(_), _) => read_slowly(py, opened, key),
+    match found {
+        Ok(None) => Ok(None),
+        Ok(Some(())) if object.is_some() => Ok(object),
+        Ok(Some(())) => copied.finish(py, &opened.serializer).map(Some),
+        Err(_) => read_slowly(py, opened, key),
     }
 }
 

@@ -19,8 +19,9 @@ use pyo3::types::{PyDict, PyList};
 
 use super::arguments::deadline;
 use super::counts::Counts;
+use super::decode::RawValue;
 use super::key::own_kind;
-use super::value::{RawValue, Serializer};
+use super::value::Serializer;
 use super::{errors, key, value};
 use crate::py::object::did_you_mean;
 use crate::py::object::duration::{Ttl, interval, ttl};

@@ -15,11 +15,12 @@ use flexcache_shared::{
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 
+use super::decode::{RawValue, Read};
 use super::errors;
 use super::key::{self, own_kind};
 use super::segment::{self, Opened, SharedSegment, run};
 use super::shared_lease::{AwaitedSharedLease, OwnedKey, SharedLease, failure_key};
-use super::value::{self, RawValue, Read};
+use super::value;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::lease_failure;
@@ -92,6 +93,13 @@ impl Store for SharedStore {
         Ok(false)
     }
 
+    fn count_lookup(&self, _py: Python<'_>, found: bool) {
+        // What is closed meanwhile has nothing to be counted for.
+        if let Ok(opened) = self.opened() {
+            opened.counts.count(&opened.cache, found);
+        }
+    }
+
     fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
         let py = key.py();
         let opened = self.opened()?;
@@ -106,7 +114,6 @@ impl Store for SharedStore {
                 (found.map(|(raw, deadline)| (Read::Raw(raw), deadline)), stamp)
             }
         };
-        opened.counts.count(&opened.cache, found.is_some());
         let entry = found
             .map(|(read, deadline)| {
                 let value = read.finish(py, &opened.serializer)?.unbind();

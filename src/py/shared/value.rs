@@ -1,41 +1,38 @@
-//! Values as bytes, and back. What consists of Python's own plain types has a form of its own; pickle does the rest.
+//! Values as bytes; `decode` has the way back. What consists of Python's own plain types has a form of its own; pickle does the rest.
 //!
 //! Only exact types have such a form: an instance of a subclass is pickled. So is what refers to itself, what lies too
 //! deep, and what would be larger than pickle makes it because parts of it are one object.
 
-use std::mem::MaybeUninit;
-
 use flexcache_shared::kind::INTEGER;
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-use super::key::{Encoded, ascii, bytes_of_long, damaged, long_of_bytes, text};
+use super::key::{Encoded, ascii, bytes_of_long};
 use crate::py::object::running_python;
 
 /// Kinds of values. They are part of the layout.
-mod kind {
-    pub(super) const NONE: u8 = 0;
-    pub(super) const FALSE: u8 = 1;
-    pub(super) const TRUE: u8 = 2;
-    pub(super) const LONG: u8 = 3;
-    pub(super) const FLOAT: u8 = 4;
-    pub(super) const TEXT: u8 = 5;
-    pub(super) const BYTES: u8 = 6;
-    pub(super) const TUPLE: u8 = 7;
-    pub(super) const LIST: u8 = 8;
-    pub(super) const DICT: u8 = 9;
-    pub(super) const PICKLE: u8 = 10;
+pub(super) mod kind {
+    pub(in super::super) const NONE: u8 = 0;
+    pub(in super::super) const FALSE: u8 = 1;
+    pub(in super::super) const TRUE: u8 = 2;
+    pub(in super::super) const LONG: u8 = 3;
+    pub(in super::super) const FLOAT: u8 = 4;
+    pub(in super::super) const TEXT: u8 = 5;
+    pub(in super::super) const BYTES: u8 = 6;
+    pub(in super::super) const TUPLE: u8 = 7;
+    pub(in super::super) const LIST: u8 = 8;
+    pub(in super::super) const DICT: u8 = 9;
+    pub(in super::super) const PICKLE: u8 = 10;
     /// An int of 64 bits inside a container. By itself it is an `INTEGER`, which can be counted with.
-    pub(super) const INT: u8 = 11;
+    pub(in super::super) const INT: u8 = 11;
     /// A str of nothing but ASCII, which is copied straight into the new object. Only by itself.
-    pub(super) const ASCII: u8 = 12;
+    pub(in super::super) const ASCII: u8 = 12;
 }
 
 /// Containers in containers. Deeper ones are pickled.
-const DEEPEST: u32 = 50;
+pub(super) const DEEPEST: u32 = 50;
 /// A container's bytes. Larger ones are pickled: parts that are one object would be written again and again.
 const LARGEST: usize = 1 << 20;
 
@@ -85,7 +82,7 @@ impl Serializer {
     }
 }
 
-fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let object = PyBytes::new_with(py, bytes.len(), |to| {
         to.copy_from_slice(bytes);
         Ok(())
@@ -123,14 +120,48 @@ pub(super) fn encode<'a>(value: &'a Bound<'_, PyAny>, serializer: &Serializer) -
     {
         return Ok(EncodedValue { kind: INTEGER, bytes: Encoded::Word(int.to_le_bytes()) });
     }
-    let mut bytes = Vec::new();
-    if append(value, &mut bytes, 0)? {
-        let kind = bytes.remove(0);
-        // By itself a text or a long int needs no length.
-        let from = if matches!(kind, kind::TEXT | kind::BYTES | kind::LONG) { 4 } else { 0 };
-        return owned(kind, bytes.split_off(from));
+    if let Some(plain) = encode_word(value) {
+        return Ok(plain);
+    }
+    if value.is_exact_instance_of::<PyInt>() {
+        return owned(kind::LONG, bytes_of_long(value)?);
+    }
+    if let Some(encoded) = encode_container(value)? {
+        return Ok(encoded);
     }
     owned(kind::PICKLE, serializer.dumps(value)?.as_bytes().to_vec())
+}
+
+/// The form of what takes a word at most.
+fn encode_word<'a>(value: &'a Bound<'_, PyAny>) -> Option<EncodedValue<'a>> {
+    if value.is_none() {
+        return Some(EncodedValue { kind: kind::NONE, bytes: Encoded::Borrowed(&[]) });
+    }
+    if let Ok(truth) = value.cast_exact::<PyBool>() {
+        let kind = if truth.is_true() { kind::TRUE } else { kind::FALSE };
+        return Some(EncodedValue { kind, bytes: Encoded::Borrowed(&[]) });
+    }
+    let float = value.cast_exact::<PyFloat>().ok()?;
+    let bytes = Encoded::Word(float.value().to_bits().to_le_bytes());
+    Some(EncodedValue { kind: kind::FLOAT, bytes })
+}
+
+fn kind_of_container(value: &Bound<'_, PyAny>) -> Option<u8> {
+    if value.is_exact_instance_of::<PyDict>() {
+        Some(kind::DICT)
+    } else if value.is_exact_instance_of::<PyList>() {
+        Some(kind::LIST)
+    } else {
+        value.is_exact_instance_of::<PyTuple>().then_some(kind::TUPLE)
+    }
+}
+
+/// The form of a tuple, a list or a dict, if all in it has one.
+fn encode_container<'a>(value: &Bound<'_, PyAny>) -> PyResult<Option<EncodedValue<'a>>> {
+    let Some(kind) = kind_of_container(value) else { return Ok(None) };
+    let mut bytes = Vec::with_capacity(128);
+    let is_plain = append_parts(value, &mut bytes, 0)?;
+    Ok(is_plain.then_some(EncodedValue { kind, bytes: Encoded::Owned(bytes) }))
 }
 
 /// Appends a kind, and what it needs: nothing, eight bytes, or a length and so many bytes or parts. Returns false for what is
@@ -176,17 +207,23 @@ fn append(value: &Bound<'_, PyAny>, to: &mut Vec<u8>, depth: u32) -> PyResult<bo
     if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         return sized(to, kind::BYTES, bytes.as_bytes());
     }
+    let Some(kind) = kind_of_container(value) else { return Ok(false) };
     if depth == DEEPEST {
         return Ok(false);
     }
-    let count = |to: &mut Vec<u8>, kind, parts: usize| {
+    to.push(kind);
+    append_parts(value, to, depth)
+}
+
+/// Appends the number of a container's parts, and the parts.
+fn append_parts(value: &Bound<'_, PyAny>, to: &mut Vec<u8>, depth: u32) -> PyResult<bool> {
+    let count = |to: &mut Vec<u8>, parts: usize| {
         let Ok(parts) = u32::try_from(parts) else { return false };
-        to.push(kind);
         to.extend_from_slice(&parts.to_le_bytes());
         true
     };
     if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        if !count(to, kind::TUPLE, tuple.len()) {
+        if !count(to, tuple.len()) {
             return Ok(false);
         }
         for part in tuple.iter() {
@@ -198,7 +235,7 @@ fn append(value: &Bound<'_, PyAny>, to: &mut Vec<u8>, depth: u32) -> PyResult<bo
     }
     if let Ok(list) = value.cast_exact::<PyList>() {
         let parts = list.len();
-        if !count(to, kind::LIST, parts) {
+        if !count(to, parts) {
             return Ok(false);
         }
         let mut done = 0;
@@ -213,7 +250,7 @@ fn append(value: &Bound<'_, PyAny>, to: &mut Vec<u8>, depth: u32) -> PyResult<bo
     }
     if let Ok(dict) = value.cast_exact::<PyDict>() {
         let parts = dict.len();
-        if !count(to, kind::DICT, parts) {
+        if !count(to, parts) {
             return Ok(false);
         }
         // A copy, as what appends a long int calls into the interpreter, where other threads may change the dict.
@@ -229,200 +266,4 @@ fn append(value: &Bound<'_, PyAny>, to: &mut Vec<u8>, depth: u32) -> PyResult<bo
         return Ok(items.len() == parts);
     }
     Ok(false)
-}
-
-/// A value as it was copied out of the segment, before an object is made of it.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) enum RawValue {
-    Integer(i64),
-    Other(u8, Vec<u8>),
-}
-
-impl RawValue {
-    /// Copies a value. It may be nonsense, so nothing is made of it yet.
-    #[inline]
-    pub(super) fn copy(value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
-        if value.kind == INTEGER {
-            return Ok(Self::Integer(value.word().cast_signed()));
-        }
-        let mut bytes = Vec::new();
-        value.append_to(&mut bytes)?;
-        Ok(Self::Other(value.kind, bytes))
-    }
-
-    /// The object.
-    ///
-    /// # Errors
-    ///
-    /// Those of pickle; `RuntimeError` if the bytes are no value's.
-    pub(super) fn into_object<'py>(
-        self,
-        py: Python<'py>,
-        serializer: &Serializer,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match self {
-            Self::Integer(int) => Ok(int.into_pyobject(py)?.into_any()),
-            Self::Other(kind::PICKLE, bytes) => serializer.loads(py, &bytes),
-            Self::Other(kind::TEXT | kind::ASCII, bytes) => text(py, &bytes),
-            Self::Other(kind::BYTES, bytes) => bytes_object(py, &bytes),
-            Self::Other(kind::LONG, bytes) => long_of_bytes(py, &bytes),
-            Self::Other(kind, bytes) => {
-                let mut rest = &bytes[..];
-                let object = make(py, kind, &mut rest, 0)?;
-                if rest.is_empty() { Ok(object) } else { Err(damaged()) }
-            }
-        }
-    }
-}
-
-/// What became of a value while it was read.
-pub(super) enum Read<'py> {
-    Object(Bound<'py, PyAny>),
-    /// It is copied. The object is made later, as that may run Python code.
-    Raw(RawValue),
-}
-
-impl<'py> Read<'py> {
-    /// Makes the object of a value where it lies, if it is of a simple kind, or copies it.
-    #[inline]
-    pub(super) fn of(py: Python<'py>, value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
-        match simple(py, value) {
-            Some(object) => Ok(Self::Object(object)),
-            None => RawValue::copy(value).map(Self::Raw),
-        }
-    }
-
-    /// The object.
-    ///
-    /// # Errors
-    ///
-    /// As [`RawValue::into_object`].
-    #[inline]
-    pub(super) fn finish(self, py: Python<'py>, serializer: &Serializer) -> PyResult<Bound<'py, PyAny>> {
-        match self {
-            Self::Object(object) => Ok(object),
-            Self::Raw(raw) => raw.into_object(py, serializer),
-        }
-    }
-}
-
-/// The object of a value where it lies, if it is of a simple kind and there is memory for it. Another process may be writing over
-/// the value, so the object may be nonsense, but is a sound one; whoever reads looks afterwards.
-#[inline(always)]
-pub(super) fn simple<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Option<Bound<'py, PyAny>> {
-    match value.kind {
-        kind::ASCII => ascii_text(py, value),
-        INTEGER => Some(value.word().cast_signed().into_pyobject(py).ok()?.into_any()),
-        kind::FLOAT => Some(PyFloat::new(py, f64::from_bits(value.word())).into_any()),
-        kind::NONE => Some(py.None().into_bound(py)),
-        kind::FALSE | kind::TRUE => Some(PyBool::new(py, value.kind == kind::TRUE).to_owned().into_any()),
-        kind::BYTES => bytes_where_they_lie(py, value),
-        _ => None,
-    }
-}
-
-#[inline]
-fn bytes_where_they_lie<'py>(
-    py: Python<'py>,
-    value: flexcache_shared::Value<'_>,
-) -> Option<Bound<'py, PyAny>> {
-    let made = PyBytes::new_with(py, value.len(), |to| {
-        // SAFETY: bytes that are initialized may be taken for such that need not be, and only bytes that are initialized
-        // are written.
-        let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<u8>]) };
-        value.copy_to(to);
-        Ok(())
-    });
-    Some(made.ok()?.into_any())
-}
-
-/// A str of a value that is ASCII, if that is what its bytes are.
-#[inline(always)]
-fn ascii_text<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Option<Bound<'py, PyAny>> {
-    if value.is_empty() {
-        return Some(PyString::new(py, "").into_any());
-    }
-    // SAFETY: this thread is attached. The new object is nobody else's yet; it has room for so many characters of one byte,
-    // all of which `copy_to` writes.
-    let (text, all) = unsafe {
-        let text = ffi::PyUnicode_New(value.len().cast_signed(), 127);
-        let Some(text) = Bound::from_owned_ptr_or_opt(py, text) else {
-            drop(PyErr::take(py));
-            return None;
-        };
-        let data = ffi::PyUnicode_DATA(text.as_ptr()).cast::<MaybeUninit<u8>>();
-        let all = value.copy_to(std::slice::from_raw_parts_mut(data, value.len()));
-        (text, all)
-    };
-    if all & 0x8080_8080_8080_8080 == 0 {
-        return Some(text);
-    }
-    // Torn or damaged. The str must not be let go with characters that it cannot have.
-    // SAFETY: as above.
-    unsafe {
-        ffi::PyUnicode_DATA(text.as_ptr()).cast::<u8>().write_bytes(b'?', value.len());
-    }
-    None
-}
-
-/// Makes an object of a kind and what follows it. No memory is taken for a number of parts that the bytes do not hold.
-fn make<'py>(py: Python<'py>, kind: u8, rest: &mut &[u8], depth: u32) -> PyResult<Bound<'py, PyAny>> {
-    fn taken<'a>(rest: &mut &'a [u8], bytes: usize) -> PyResult<&'a [u8]> {
-        let (taken, after) = rest.split_at_checked(bytes).ok_or_else(damaged)?;
-        *rest = after;
-        Ok(taken)
-    }
-    fn word<const BYTES: usize>(rest: &mut &[u8]) -> PyResult<[u8; BYTES]> {
-        taken(rest, BYTES)?.try_into().map_err(|_| damaged())
-    }
-    fn length(rest: &mut &[u8]) -> PyResult<usize> {
-        let length = u32::from_le_bytes(word(rest)?) as usize;
-        // A part takes a byte at least.
-        if length > rest.len() { Err(damaged()) } else { Ok(length) }
-    }
-    let part = |rest: &mut &[u8]| {
-        let [kind] = word(rest)?;
-        make(py, kind, rest, depth + 1)
-    };
-    if depth > DEEPEST {
-        return Err(damaged());
-    }
-    match kind {
-        kind::NONE => Ok(py.None().into_bound(py)),
-        kind::FALSE | kind::TRUE => Ok(PyBool::new(py, kind == kind::TRUE).to_owned().into_any()),
-        kind::INT => Ok(i64::from_le_bytes(word(rest)?).into_pyobject(py)?.into_any()),
-        kind::FLOAT => Ok(f64::from_le_bytes(word(rest)?).into_pyobject(py)?.into_any()),
-        kind::TEXT | kind::BYTES | kind::LONG => {
-            let length = length(rest)?;
-            let bytes = taken(rest, length)?;
-            match kind {
-                kind::TEXT => text(py, bytes),
-                kind::BYTES => bytes_object(py, bytes),
-                _ => long_of_bytes(py, bytes),
-            }
-        }
-        kind::TUPLE => {
-            let length = length(rest)?;
-            let parts = (0..length).map(|_| part(rest)).collect::<PyResult<Vec<_>>>()?;
-            Ok(PyTuple::new(py, parts)?.into_any())
-        }
-        kind::LIST => {
-            let length = length(rest)?;
-            let list = PyList::empty(py);
-            for _ in 0..length {
-                list.append(part(rest)?)?;
-            }
-            Ok(list.into_any())
-        }
-        kind::DICT => {
-            let length = length(rest)?;
-            let dict = PyDict::new(py);
-            for _ in 0..length {
-                let key = part(rest)?;
-                dict.set_item(key, part(rest)?)?;
-            }
-            Ok(dict.into_any())
-        }
-        _ => Err(damaged()),
-    }
 }

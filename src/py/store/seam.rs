@@ -103,6 +103,9 @@ pub(crate) trait Store: Send + Sync {
     /// store, sees its own writes, and may yet undo them.
     fn bypasses_memory(&self, py: Python<'_>) -> PyResult<bool>;
 
+    /// Counts a lookup, where the store has counts of its own: the callers of `load` know which of their looks are one.
+    fn count_lookup(&self, _py: Python<'_>, _found: bool) {}
+
     /// A live entry.
     fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded>;
 

@@ -275,6 +275,8 @@ fn nothing_is_lost_before_the_cache_is_80_percent_full() {
 #[test]
 fn overwriting_a_third_five_times_loses_little() {
     let (cache, _directory) = new(&Options { expected_item: 72, ..sized(4 << 20) });
+    let length = || std::fs::metadata(cache.path()).expect("it is there").len();
+    let before = length();
     let count = cache.stats().capacity * 80 / 100 / 72;
     let store = |n: u64| put(&cache, format!("key-{n:06}").as_bytes(), b"a value of 20 bytes.");
     for n in 0..count {
@@ -287,6 +289,7 @@ fn overwriting_a_third_five_times_loses_little() {
     }
     let lost = count - cache.len();
     assert!(lost * 100 < count, "{lost} of {count}");
+    assert_eq!(length(), before, "a file never changes its size");
 }
 
 #[test]

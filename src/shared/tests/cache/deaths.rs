@@ -7,7 +7,7 @@ use flexcache_shared::{Error, Options, Patience};
 
 use crate::peer::Peer;
 use crate::support::{
-    Random, entry, get, key, marked, new, number_of, open, path_in, put, scaled, small, wait_until,
+    Random, entry, get, key, marked, new, number_of, open, path_in, put, scaled, sized, small, wait_until,
 };
 
 /// How often a put of the churn passes a point before the one that is its last. Some points lie before any others.
@@ -47,6 +47,31 @@ fn a_death_at_any_point_leaves_a_sound_cache() {
 }
 
 #[test]
+fn a_death_costs_the_other_stripes_nothing() {
+    let options = sized(4 << 20);
+    for point in Point::OF_A_PUT {
+        let (cache, directory) = new(&options);
+        let stripes = cache.stats().stripes;
+        assert!(stripes > 1);
+        for name in 1000..1400_u64 {
+            put(&cache, &name.to_le_bytes(), &marked(name, 1, 10));
+        }
+        let mut peer = Peer::new(&path_in(&directory));
+        assert_eq!(peer.ask(&format!("arm {} 0 0", point as u32)), "armed");
+        peer.tell("churn 5 50 4000");
+        while peer.answer() != "dead" {}
+        // Every stripe is locked by some of these.
+        for name in 0..50_u64 {
+            put(&cache, &name.to_le_bytes(), &marked(name, 1, 10));
+        }
+        assert_eq!(cache.stats().resets, 1, "{point:?}");
+        all_is_sound(&cache, 50);
+        let left = (1000..1400_u64).filter(|name| get(&cache, &name.to_le_bytes()).is_some()).count() as u64;
+        assert!(left >= 400 / stripes / 2, "{point:?}: {left} of 400 are left");
+    }
+}
+
+#[test]
 fn a_death_while_another_death_is_mended_is_mended_too() {
     let (cache, directory) = new(&small());
     for point in [Point::Locked, Point::Reset] {
@@ -81,8 +106,9 @@ fn reads_of_a_stopped_writers_stripe_succeed() {
     for name in 0..100_u64 {
         put(&cache, &name.to_le_bytes(), &marked(name, 1, 10));
     }
-    for point in [Point::Locked, Point::HalfWritten, Point::BeforeSlot, Point::BeforeSums, Point::VersionOdd]
-    {
+    // Two of the points lie where something makes room, which the first put does not.
+    let of_a_first_put = |point: &Point| !matches!(point, Point::BeforeTail | Point::AfterTail);
+    for point in Point::OF_A_PUT.into_iter().filter(of_a_first_put) {
         // A handle of its own: one that met a timeout does not wait again for a while.
         let cache = open(&path_in(&directory), &options);
         let mut peer = Peer::new(&path_in(&directory));
@@ -121,19 +147,23 @@ fn reads_of_a_stopped_writers_stripe_succeed() {
 
 #[test]
 fn a_stopped_writer_that_is_killed_lets_the_next_one_in() {
-    let (cache, directory) = new(&small());
-    let mut peer = Peer::new(&path_in(&directory));
-    peer.ask(&format!("arm {} 0 1", Point::BeforeSlot as u32));
-    peer.tell("put written slowly");
-    wait_until("the writer stops", || peer.state() == 'T');
-    std::thread::scope(|scope| {
-        let next = scope.spawn(|| put(&cache, b"next", b"value"));
-        peer.kill();
-        assert!(!next.join().expect("no panic"));
-    });
-    assert_eq!(cache.stats().resets, 1);
-    assert_eq!((get(&cache, b"written"), get(&cache, b"next").is_some()), (None, true));
-    cache.check().expect("a sound cache");
+    for point in Point::OF_A_PUT {
+        let (cache, directory) = new(&small());
+        let mut peer = Peer::new(&path_in(&directory));
+        peer.ask(&format!("arm {} 3 1", point as u32));
+        peer.tell("churn 5 50 400");
+        wait_until("the writer stops", || peer.state() == 'T');
+        let before: Vec<_> = (0..50_u64).map(|name| get(&cache, &name.to_le_bytes())).collect();
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| put(&cache, b"next", b"value"));
+            peer.kill();
+            assert!(!next.join().expect("no panic"));
+        });
+        assert_eq!(cache.stats().resets, 1, "{point:?}");
+        assert!(before.iter().any(Option::is_some), "{point:?}: there was something to lose");
+        all_is_sound(&cache, 50);
+        assert!(get(&cache, b"next").is_some());
+    }
 }
 
 /// Where the word of a small cache's holder lies in its file: after the header, the version words and the tag words.
@@ -223,6 +253,23 @@ fn a_creator_that_dies_leaves_nothing() {
         assert!(!path.exists());
         let cache = open(&path, &small());
         put(&cache, b"k", b"v");
+        let names: Vec<_> = std::fs::read_dir(directory.path()).expect("it is there").collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+}
+
+#[test]
+fn creators_that_are_killed_at_any_moment_leave_nothing() {
+    let mut random = Random(17);
+    for round in 0..scaled(100) {
+        let directory = crate::support::directory();
+        let path = path_in(&directory);
+        let mut peer = Peer::silent(&path, &format!("create-and-die {} {}", u32::MAX, round % 2));
+        std::thread::sleep(Duration::from_micros(random.below(8000)));
+        peer.kill();
+        let cache = open(&path, &small());
+        put(&cache, b"k", b"v");
+        cache.check().expect("a sound cache");
         let names: Vec<_> = std::fs::read_dir(directory.path()).expect("it is there").collect();
         assert_eq!(names.len(), 1, "{names:?}");
     }

@@ -1,0 +1,158 @@
+//! Objects of the bytes that `value` makes. Only what is of a simple kind is made where it lies.
+
+use std::mem::MaybeUninit;
+
+use flexcache_shared::kind::INTEGER;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyString};
+
+use super::container;
+use super::key::{long_of_bytes, text};
+use super::value::{Serializer, bytes_object, kind};
+
+/// A value as it was copied out of the segment, before an object is made of it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum RawValue {
+    Integer(i64),
+    Other(u8, Vec<u8>),
+}
+
+impl RawValue {
+    /// Copies a value. It may be nonsense, so nothing is made of it yet.
+    #[inline]
+    pub(super) fn copy(value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
+        if value.kind == INTEGER {
+            return Ok(Self::Integer(value.word().cast_signed()));
+        }
+        let mut bytes = Vec::new();
+        value.append_to(&mut bytes)?;
+        Ok(Self::Other(value.kind, bytes))
+    }
+
+    /// The object.
+    ///
+    /// # Errors
+    ///
+    /// Those of pickle; `RuntimeError` if the bytes are no value's.
+    pub(super) fn into_object<'py>(
+        self,
+        py: Python<'py>,
+        serializer: &Serializer,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Integer(int) => Ok(int.into_pyobject(py)?.into_any()),
+            Self::Other(kind, bytes) => object_of(py, kind, &bytes, serializer),
+        }
+    }
+}
+
+/// The object of a value's kind and bytes, which were copied.
+///
+/// # Errors
+///
+/// As [`RawValue::into_object`].
+pub(super) fn object_of<'py>(
+    py: Python<'py>,
+    kind: u8,
+    bytes: &[u8],
+    serializer: &Serializer,
+) -> PyResult<Bound<'py, PyAny>> {
+    match kind {
+        kind::PICKLE => serializer.loads(py, bytes),
+        kind::TEXT | kind::ASCII => text(py, bytes),
+        kind::BYTES => bytes_object(py, bytes),
+        kind::LONG => long_of_bytes(py, bytes),
+        kind => container::make_whole(py, kind, bytes),
+    }
+}
+
+/// What became of a value while it was read.
+pub(super) enum Read<'py> {
+    Object(Bound<'py, PyAny>),
+    /// It is copied. The object is made later, as that may run Python code.
+    Raw(RawValue),
+}
+
+impl<'py> Read<'py> {
+    /// Makes the object of a value where it lies, if it is of a simple kind, or copies it.
+    #[inline]
+    pub(super) fn of(py: Python<'py>, value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
+        match simple(py, value) {
+            Some(object) => Ok(Self::Object(object)),
+            None => RawValue::copy(value).map(Self::Raw),
+        }
+    }
+
+    /// The object.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawValue::into_object`].
+    #[inline]
+    pub(super) fn finish(self, py: Python<'py>, serializer: &Serializer) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Object(object) => Ok(object),
+            Self::Raw(raw) => raw.into_object(py, serializer),
+        }
+    }
+}
+
+/// The object of a value where it lies, if it is of a simple kind and there is memory for it. Another process may be writing over
+/// the value, so the object may be nonsense, but is a sound one; whoever reads looks afterwards.
+#[inline(always)]
+pub(super) fn simple<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Option<Bound<'py, PyAny>> {
+    match value.kind {
+        kind::ASCII => ascii_text(py, value),
+        INTEGER => Some(value.word().cast_signed().into_pyobject(py).ok()?.into_any()),
+        kind::FLOAT => Some(PyFloat::new(py, f64::from_bits(value.word())).into_any()),
+        kind::NONE => Some(py.None().into_bound(py)),
+        kind::FALSE | kind::TRUE => Some(PyBool::new(py, value.kind == kind::TRUE).to_owned().into_any()),
+        kind::BYTES => bytes_where_they_lie(py, value),
+        _ => None,
+    }
+}
+
+#[inline]
+fn bytes_where_they_lie<'py>(
+    py: Python<'py>,
+    value: flexcache_shared::Value<'_>,
+) -> Option<Bound<'py, PyAny>> {
+    let made = PyBytes::new_with(py, value.len(), |to| {
+        // SAFETY: bytes that are initialized may be taken for such that need not be, and only bytes that are initialized
+        // are written.
+        let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<u8>]) };
+        value.copy_to(to);
+        Ok(())
+    });
+    Some(made.ok()?.into_any())
+}
+
+/// A str of a value that is ASCII, if that is what its bytes are.
+#[inline(always)]
+fn ascii_text<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Option<Bound<'py, PyAny>> {
+    if value.is_empty() {
+        return Some(PyString::new(py, "").into_any());
+    }
+    // SAFETY: this thread is attached. The new object is nobody else's yet; it has room for so many characters of one byte,
+    // all of which `copy_to` writes.
+    let (text, all) = unsafe {
+        let text = ffi::PyUnicode_New(value.len().cast_signed(), 127);
+        let Some(text) = Bound::from_owned_ptr_or_opt(py, text) else {
+            drop(PyErr::take(py));
+            return None;
+        };
+        let data = ffi::PyUnicode_DATA(text.as_ptr()).cast::<MaybeUninit<u8>>();
+        let all = value.copy_to(std::slice::from_raw_parts_mut(data, value.len()));
+        (text, all)
+    };
+    if all & 0x8080_8080_8080_8080 == 0 {
+        return Some(text);
+    }
+    // Torn or damaged. The str must not be let go with characters that it cannot have.
+    // SAFETY: as above.
+    unsafe {
+        ffi::PyUnicode_DATA(text.as_ptr()).cast::<u8>().write_bytes(b'?', value.len());
+    }
+    None
+}
