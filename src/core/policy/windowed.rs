@@ -265,7 +265,10 @@ impl<C: Configurations> Policy for Windowed<C> {
         if total.abs_diff(self.full) > self.full / 8 && total <= self.bound {
             self.adapt(total);
         }
-        self.ghosts.remember(hash, usize::MAX);
+        // Those from the main space had their time: if they came back to it at once, they would push out others.
+        if self.slru.segment(slot) == Segment::Window {
+            self.ghosts.remember(hash, usize::MAX);
+        }
         self.slru.remove(slot);
         self.hand += SLOTS_COMPARED;
         if self.hand >= self.slru.slots() {
