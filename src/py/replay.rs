@@ -32,8 +32,9 @@ enum Pass {
     Optimum(u64),
 }
 
-/// What came of a policy at a size: both, hits, their weight, accesses refused, entries, bytes, seconds.
-type Row = (&'static str, u64, u64, u64, u64, usize, usize, f64);
+/// What came of a policy at a size: both, hits, their weight, accesses refused, entries, bytes, and seconds, where one
+/// pass was for this size alone.
+type Row = (&'static str, u64, u64, u64, u64, usize, usize, Option<f64>);
 
 struct Trace<'a> {
     keys: &'a [u32],
@@ -93,26 +94,24 @@ impl Trace<'_> {
             Pass::Policy(policy, size) => {
                 let Some(outcome) = self.replay(policy, size, go_on)? else { return Ok(None) };
                 let Outcome { hits, weight_hit, refused, entries, allocated_bytes } = outcome;
-                let seconds = began.elapsed().as_secs_f64();
+                let seconds = Some(began.elapsed().as_secs_f64());
                 vec![(policy.as_str(), size, hits, weight_hit, refused, entries, allocated_bytes, seconds)]
             }
             Pass::Recency(ref sizes) => {
                 let limits: Vec<_> = sizes.iter().map(|&size| most(size)).collect();
                 let Some(hits) = lru_hits(self.keys, &limits, go_on)? else { return Ok(None) };
-                #[expect(clippy::cast_precision_loss, reason = "there are not so many sizes")]
-                let seconds = began.elapsed().as_secs_f64() / sizes.len() as f64;
                 let row = |(&size, hits)| {
                     let entries = most(size).min(self.distinct);
                     let misses = self.keys.len() - usize::try_from(hits).unwrap_or(0);
                     let bytes = self.recency_bytes(entries, misses)?;
-                    Ok((PolicyName::Lru.as_str(), size, hits, 0, 0, entries, bytes, seconds))
+                    Ok((PolicyName::Lru.as_str(), size, hits, 0, 0, entries, bytes, None))
                 };
                 sizes.iter().zip(hits).map(row).collect::<Result<_, OutOfMemory>>()?
             }
             Pass::Optimum(size) => {
                 let Some(hits) = optimum(self.keys, most(size), go_on)? else { return Ok(None) };
                 let entries = most(size).min(self.distinct);
-                vec![(OPTIMUM, size, hits, 0, 0, entries, 0, began.elapsed().as_secs_f64())]
+                vec![(OPTIMUM, size, hits, 0, 0, entries, 0, Some(began.elapsed().as_secs_f64()))]
             }
         }))
     }

@@ -62,6 +62,28 @@ def test_json(capsys: Capture) -> None:
     assert trace["recommendation"]["size"] in (5, 10, 1000)
 
 
+def test_one_pass_for_all_sizes_shows_no_speed(capsys: Capture) -> None:
+    """What one pass for several sizes took says nothing of any one of them; all other rows have a speed."""
+    shown = {}
+    for sizes in ("5,10,20", "5,10,20,40"):
+        assert main([*SMALL, "--sizes", sizes, "--policies", "lru,fifo"]) == 0
+        shown[sizes] = capsys.readouterr().out
+        assert main([*SMALL, "--sizes", sizes, "--policies", "lru,fifo", "--json"]) == 0
+        for result in json.loads(capsys.readouterr().out)["traces"][0]["results"]:
+            shared = sizes == "5,10,20,40" and result["policy"] == "lru"
+            assert (result["operations_per_second"] is None) == shared
+    assert [text.count("lru: one pass for all sizes") for text in shown.values()] == [0, 1]
+    assert [len([row for row in text.splitlines() if " - " in row]) for text in shown.values()] == [0, 4]
+
+
+def test_the_largest_numbers(capsys: Capture) -> None:
+    """What is allowed works."""
+    largest = [*SMALL, "--seed", str(2**64 - 1), "--sizes", str(2**32 - 1), "--threads", "1024"]
+    assert main([*largest, "--policies", "auto,lru", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["traces"][0]["results"]
+    assert {(result["size"], result["hits"]) for result in results} == {(2**32 - 1, 1900)}
+
+
 def test_a_file_a_folder_and_standard_input(tmp_path: Path, capsys: Capture) -> None:
     """Any number of traces, one after the other."""
     (tmp_path / "one.txt").write_text("a\nb\na\n", encoding="utf-8")
@@ -91,17 +113,17 @@ def test_malformed_lines(tmp_path: Path, capsys: Capture, on_error: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["absent.txt"], "absent.txt: No such file"),
-        ([""], "No such file"),
-        (["--plot", "no/such/folder.svg"], "no/such: no such folder"),
-        (["--by-size"], "needs a trace with sizes"),
+        (["replay", "absent.txt"], "absent.txt: No such file"),
+        (["replay", ""], "No such file"),
+        ([*SMALL, "--plot", "no/such/folder.svg"], "no/such: no such folder"),
+        ([*SMALL, "--by-size"], "needs a trace with sizes"),
     ],
 )
 def test_what_cannot_be_done(capsys: Capture, arguments: list[str], complaint: str) -> None:
     """One line on standard error, exit status 1."""
-    if arguments[0] == "--plot" and find_spec("matplotlib") is None:
+    if "--plot" in arguments and find_spec("matplotlib") is None:
         complaint = "pip install 'flexcache-rs[plot]'"
-    assert main([*SMALL, *arguments]) == 1
+    assert main(arguments) == 1
     out, err = capsys.readouterr()
     assert complaint in err
     assert (err.count("\n"), out) == (1, "")
@@ -116,8 +138,18 @@ def test_what_cannot_be_done(capsys: Capture, arguments: list[str], complaint: s
         (["--sizes", "18446744073709551615k"], "is no size"),
         (["--sizes", "1,,2"], "'' is no size"),
         (["--policies", "lru,mru"], "'mru' is no policy"),
-        (["--requests", "0"], "'0' is not a number of at least 1"),
+        (["--sizes", "4294967296"], "--sizes: 4,294,967,296 is too large: no trace has more than 4,294,967,295 keys"),
+        (["--sizes", "9223372036854775808", "--by-size"], "is no size"),
+        (["--requests", "0"], "'0' is not a number from 1 to 100,000,000"),
+        (["--requests", "1000000000"], "'1000000000' is not a number from 1 to 100,000,000"),
+        (["--keys", "1000000000"], "argument --keys: '1000000000' is not a number from 1 to"),
         (["--skew", "nan"], "'nan' is not a number"),
+        (["--skew", "inf"], "'inf' is not a number from 0 to 100"),
+        (["--seed", "-1"], "--seed: '-1' is not a number from 0 to 18,446,744,073,709,551,615"),
+        (["--seed", "18446744073709551616"], "--seed: '18446744073709551616' is not a number"),
+        (["--threads", "1000000"], "--threads: '1000000' is not a number from 1 to 1,024"),
+        (["trace.txt", "--requests", "5"], "--requests: only for the made-up workload"),
+        (["--skew", "1", "trace.txt", "--keys", "9"], "--keys, --skew: only for the made-up workload"),
         (["--plot", "curve.pdf"], "'curve.pdf' must end in .png or .svg"),
         (["--on-error", "panic"], "invalid choice"),
         (["--nonsense"], "--nonsense"),
@@ -150,7 +182,7 @@ def test_the_plot(tmp_path: Path, name: str, begins: bytes) -> None:
     """A file of the kind its name says; what the trace is called is no mathematics."""
     trace = tmp_path / "a$_{$.txt"
     trace.write_text("a\nb\na\n", encoding="utf-8")
-    assert main([*SMALL, str(trace), "--plot", str(tmp_path / name)]) == 0
+    assert main(["replay", "--sizes", "1,2", str(trace), "--plot", str(tmp_path / name)]) == 0
     assert (tmp_path / name).read_bytes().startswith(begins)
 
 

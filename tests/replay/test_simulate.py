@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -56,7 +56,8 @@ def test_every_policy_reports(threads: int) -> None:
         most = next(other.hits for other in results if (other.policy, other.size) == ("opt", result.size))
         assert 0 < result.hits <= most
         assert result.entries == result.size
-        assert result.operations_per_second > 0
+        speed = result.operations_per_second
+        assert result.policy == "lru" if speed is None else speed > 0
         assert result.byte_hit_ratio is None
         assert (result.memory > result.size * 24) == (result.policy != "opt")
 
@@ -89,13 +90,30 @@ def test_what_a_report_raises_ends_it() -> None:
 
 @pytest.mark.parametrize(
     ("policies", "sizes", "complaint"),
-    [(["mru"], [1], "no policy"), (["lru"], [0], "positive"), (["lru", "opt"], [5], "not known")],
+    [(["mru"], [1], "no policy"), (["lru"], [0], "must be from 1"), (["lru", "opt"], [5], "not known")],
 )
 def test_what_cannot_be_compared(policies: list[str], sizes: list[int], complaint: str) -> None:
     """An exception says why."""
     trace = Trace("sized", [0, 1], [1, 1], 2, 2)
     with pytest.raises(ValueError, match=complaint):
         compare(trace, policies, sizes, by_size=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"sizes": [5, -1]}, "sizes must be from 1 to 9,223,372,036,854,775,807, not -1"),
+        ({"sizes": [2**64]}, "sizes must be"),
+        ({"seed": -1}, "seed must be from 0 to 18,446,744,073,709,551,615, not -1"),
+        ({"seed": 2**64}, "seed must be"),
+        ({"threads": 0}, "threads must be from 1 to 1,024, not 0"),
+        ({"threads": 2**70}, "threads must be"),
+    ],
+)
+def test_numbers_that_make_no_sense(arguments: dict[str, Any], complaint: str) -> None:
+    """An exception names the argument, the value and what is allowed."""
+    with pytest.raises(ValueError, match=complaint):
+        compare(Trace("two", [0, 1], None, 2, 2), **{"policies": ["lru"], "sizes": [1], **arguments})
 
 
 def curve(policy: str, ratios: dict[int, float]) -> list[Result]:

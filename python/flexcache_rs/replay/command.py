@@ -6,18 +6,31 @@ import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._terminal import Progress, wants_colour
 from flexcache_rs.replay import plot, report
-from flexcache_rs.replay.simulate import OPTIMUM, POLICIES, Policy, Result, compare
-from flexcache_rs.replay.trace import FORMATS, LARGEST_SIZE, SUFFIXES, Format, Trace, TraceError, read, zipf
+from flexcache_rs.replay.simulate import LARGEST_SEED, MOST_THREADS, OPTIMUM, POLICIES, Policy, Result, compare
+from flexcache_rs.replay.trace import (
+    FORMATS,
+    LARGEST_SIZE,
+    MOST_ENTRIES,
+    MOST_MADE_UP,
+    SUFFIXES,
+    Format,
+    Trace,
+    TraceError,
+    read,
+    zipf,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SIZES = "1%,5%,10%,25%,50%"
 UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
+MADE_UP = {"requests": 1_000_000, "keys": 100_000, "skew": 0.9}
+"""The options of the made-up workload, and what they are by default."""
 
 DESCRIPTION = """\
 Replay a trace through each eviction policy at several sizes, beside the best
@@ -70,14 +83,14 @@ def _policies(text: str) -> list[Policy]:
     return [policy for policy in POLICIES if policy in wanted]
 
 
-def _number(kind: type[int | float], least: int) -> Callable[[str], float]:
+def _number(kind: type[int | float], least: int, most: float) -> Callable[[str], float]:
     def convert(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
             value = -1
-        if not least <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {least}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most:,}")
         return value
 
     return convert
@@ -119,28 +132,45 @@ def add_to(
     parser.add_argument("--plot", type=_plot_file, metavar="FILE", help="draw hit ratio against size: .png or .svg")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar on standard error")
-    parser.add_argument("--threads", type=_number(int, 1), metavar="N", help="runs at once (default: one a core)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="for chance (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=_number(int, 1, MOST_THREADS), metavar="N", help="runs at once (default: one a core)"
+    )
+    parser.add_argument(
+        "--seed", type=_number(int, 0, LARGEST_SEED), default=1, metavar="N", help="for chance (default: %(default)s)"
+    )
     formats = parser.add_argument_group("the trace's format")
     formats.add_argument(
         "--format", choices=("auto", *FORMATS), default="auto", help="by default what the file's name says"
     )
     formats.add_argument("--key-column", default="key", metavar="NAME", help="of a CSV file (default: %(default)s)")
     formats.add_argument("--size-column", metavar="NAME", help="of a CSV file (default: size, if there is one)")
-    made_up = parser.add_argument_group("the made-up workload")
-    made_up.add_argument("--requests", type=_number(int, 1), default=1_000_000, metavar="N", help="default: 1,000,000")
-    made_up.add_argument("--keys", type=_number(int, 1), default=100_000, metavar="N", help="default: 100,000")
-    made_up.add_argument("--skew", type=_number(float, 0), default=0.9, metavar="X", help="default: %(default)s")
+    made_up = parser.add_argument_group("the made-up workload (without a TRACE)")
+    count = _number(int, 1, MOST_MADE_UP)
+    made_up.add_argument("--requests", type=count, metavar="N", help=f"default: {MADE_UP['requests']:,}")
+    made_up.add_argument("--keys", type=count, metavar="N", help=f"default: {MADE_UP['keys']:,}")
+    made_up.add_argument("--skew", type=_number(float, 0, 100), metavar="X", help=f"default: {MADE_UP['skew']}")
+    parser.set_defaults(refuse=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
     """Replays, and prints what came of it; the exit status."""
+    _refuse_what_does_not_fit(options)
     try:
         _run(options)
     except (_UnusableError, TraceError) as fault:
         print(f"flexcache: {fault}", file=sys.stderr)
         return 1
     return 0
+
+
+def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
+    """Ends the program where an option would be ignored, or a size is beyond what any trace has."""
+    given = [f"--{name}" for name in MADE_UP if getattr(options, name) is not None]
+    if options.traces and given:
+        options.refuse(f"{', '.join(given)}: only for the made-up workload, which there is without a TRACE")
+    beyond = [size for size in options.sizes if size > MOST_ENTRIES and not options.by_size]
+    if beyond:
+        options.refuse(f"argument --sizes: {beyond[0]:,} is too large: no trace has more than {MOST_ENTRIES:,} keys")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -186,7 +216,9 @@ def _check_plot(path: Path) -> None:
 
 def _traces(options: argparse.Namespace) -> Iterable[Trace]:
     if not options.traces:
-        yield zipf(options.requests, options.keys, options.skew, options.seed)
+        given = {name: getattr(options, name) for name in MADE_UP}
+        made_up: dict[str, Any] = {name: MADE_UP[name] if value is None else value for name, value in given.items()}
+        yield zipf(seed=options.seed, **made_up)
     for path in options.traces:
         files = [path]
         # pathlib takes "" for the current folder.
@@ -220,7 +252,7 @@ def _replay(trace: Trace, options: argparse.Namespace) -> list[Result]:
             policies,
             sizes,
             by_size=options.by_size,
-            seed=options.seed % 2**64,
+            seed=options.seed,
             threads=options.threads,
             report=progress.show,
         )

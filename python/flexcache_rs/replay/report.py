@@ -43,7 +43,7 @@ def table(results: Sequence[Result], *, colour: bool, by_size: bool) -> str:
                     result.policy,
                     f"{100 * result.hit_ratio:.2f} %{'*' if is_best else ' '}",
                     *([f"{100 * (ratio or 0):.2f} %"] if by_size else []),
-                    f"{result.operations_per_second / 1e6:.1f} M",
+                    "-" if (speed := result.operations_per_second) is None else f"{speed / 1e6:.1f} M",
                     bytes_shown(result.memory) if result.memory else "-",
                     f"{result.memory / result.entries:.0f} B" if result.memory and result.entries else "-",
                 ]
@@ -59,6 +59,9 @@ def table(results: Sequence[Result], *, colour: bool, by_size: bool) -> str:
         return "  ".join(aligned).rstrip()
 
     lines = [line(heads), *(line(row) for row in rows)]
+    if any(result.seconds is None for result in results):
+        marks.append(False)
+        lines.append("lru: one pass for all sizes, so none of them has a speed of its own; give one size to measure it")
     if colour:
         lines[0] = BOLD + lines[0] + PLAIN
         lines[1:] = [GREEN + text + PLAIN if best else text for text, best in zip(lines[1:], marks, strict=True)]
@@ -78,7 +81,7 @@ def as_json(replayed: Sequence[tuple[Trace, Sequence[Result]]]) -> str:
                 "byte_hit_ratio": result.byte_hit_ratio,
                 "refused": result.refused,
                 "entries": result.entries,
-                "operations_per_second": round(result.operations_per_second),
+                "operations_per_second": None if (speed := result.operations_per_second) is None else round(speed),
                 "memory_bytes": result.memory,
             }
             for result in results

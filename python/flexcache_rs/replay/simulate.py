@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from flexcache_rs import _core
+from flexcache_rs.replay.trace import LARGEST_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ Policy = Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 OPTIMUM: Policy = "opt"
 """Belady's optimum: what nobody can beat who does not see the future."""
+LARGEST_SEED = 2**64 - 1
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Result:
         bytes_requested, bytes_hit: the same as sums of sizes; 0 where sizes were not counted.
         refused: accesses of what is larger than the whole cache.
         entries: how many entries were there at the end.
-        seconds: how long it took.
+        seconds: how long it took; None where one pass over the trace was for several sizes.
         memory: bytes of the cache itself at the end, without keys and values.
     """
 
@@ -44,7 +47,7 @@ class Result:
     bytes_hit: int
     refused: int
     entries: int
-    seconds: float
+    seconds: float | None
     memory: int
 
     @property
@@ -58,8 +61,10 @@ class Result:
         return self.bytes_hit / self.bytes_requested if self.bytes_requested else None
 
     @property
-    def operations_per_second(self) -> float:
-        """Accesses a second, each a `get` and, where it misses, a `put`."""
+    def operations_per_second(self) -> float | None:
+        """Accesses a second, each a `get` and, where it misses, a `put`; None where that was not measured."""
+        if self.seconds is None:
+            return None
         # A clock may be too coarse for a handful of requests.
         return self.requests / max(self.seconds, 1e-9)
 
@@ -86,17 +91,28 @@ def compare(
     Args:
         trace: the accesses.
         policies: the eviction policies; "opt" is not known by_size.
-        sizes: the cache's limits; positive.
+        sizes: the cache's limits; from 1 to 2**63 - 1.
         by_size: whether these limit the sum of sizes rather than the number of entries.
-        seed: for whatever policies leave to chance.
-        threads: how many to run at once; by default one a core.
+        seed: for whatever policies leave to chance; from 0 to 2**64 - 1.
+        threads: how many to run at once, from 1 to 1024; by default one a core.
         report: called with the part that is done, from 0 to 1, now and then.
 
     Returns:
         The results, ordered by size and then as the policies were named.
 
+    Raises:
+        ValueError: where a policy is not known, or a number is beyond what is allowed.
+
     O(n) for each policy and size; O(n log n) for the optimum.
     """
+    threads = cores() if threads is None else threads
+    for name, value, least, most in (
+        *(("sizes", size, 1, LARGEST_SIZE) for size in sizes),
+        ("seed", seed, 0, LARGEST_SEED),
+        ("threads", threads, 1, MOST_THREADS),
+    ):
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be from {least} to {most:,}, not {value:,}")
     weights = array("Q", trace.sizes) if by_size and trace.sizes is not None else None
     rows = _core._replay(  # noqa: SLF001 - this is the package it is for
         array("I", trace.keys),
@@ -104,7 +120,7 @@ def compare(
         policies,
         sizes,
         seed,
-        cores() if threads is None else threads,
+        threads,
         report or (lambda _: None),
     )
     requested = sum(weights) if weights else 0

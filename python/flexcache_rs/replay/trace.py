@@ -33,6 +33,10 @@ RECORD = struct.Struct("<IQIq")
 """Of libCacheSim's oracleGeneral: time, key, size, and when the key comes next."""
 LARGEST_SIZE = 2**63 - 1
 """Of an entry and of a cache, so that both together fit the 64 bits in which a cache adds up."""
+MOST_ENTRIES = 2**32 - 1
+"""No trace has more different keys: they are numbered in 32 bits."""
+MOST_MADE_UP = 10**8
+"""Requests or keys of a made-up workload, which lies in memory as a whole."""
 MOST_BLOCKS = 1 << 20
 """So many blocks a line of a `.lis` trace may name."""
 PIECE = 1 << 20
@@ -304,8 +308,18 @@ def zipf(requests: int, keys: int, skew: float, seed: int) -> Trace:
         skew: 0 for all keys alike; larger for a few favourites.
         seed: the same seed makes the same workload.
 
+    Raises:
+        TraceError: where the workload does not fit into memory.
+
     O(requests * log(keys)).
     """
+    try:
+        return _zipf(requests, keys, skew, seed)
+    except MemoryError as error:
+        raise TraceError(f"there is not enough memory for {requests:,} requests among {keys:,} keys") from error
+
+
+def _zipf(requests: int, keys: int, skew: float, seed: int) -> Trace:
     weights = list(accumulate(rank**-skew for rank in range(1, keys + 1)))
     drawn = random.Random(seed).choices(range(keys), cum_weights=weights, k=requests)
     numbers: dict[int, int] = {}

@@ -6,8 +6,10 @@
 //! After five increments an entry all counters are halved; a block does so when it is next looked at,
 //! so that no call waits for all of them.
 
+use std::ops::Range;
+
 use super::seed::{Seed, place};
-use crate::memory::{OutOfMemory, TryClone, copied, filled};
+use crate::memory::{OutOfMemory, TryClone, copied};
 
 /// Words in a block; a hash has a counter in each pair of words.
 const BLOCK: usize = 8;
@@ -18,13 +20,113 @@ const INCREMENTS_PER_ENTRY: usize = 5;
 /// The most a counter can count.
 pub(super) const TOP: u8 = 15;
 
+/// Blocks that a growing sketch gets in a step, and slots whose entries it takes over in one.
+const BLOCKS_A_STEP: usize = 64;
+const SLOTS_A_STEP: usize = 32;
+
+/// The counters, and the halvings that each block has been through, modulo 256.
+#[derive(Debug, Default)]
+struct Counters {
+    blocks: Vec<[u64; BLOCK]>,
+    halved: Vec<u8>,
+}
+
+impl Counters {
+    fn try_with_capacity(blocks: usize) -> Result<Self, OutOfMemory> {
+        let mut counters = Self::default();
+        counters.blocks.try_reserve_exact(blocks)?;
+        counters.halved.try_reserve_exact(blocks)?;
+        Ok(counters)
+    }
+
+    /// Word and shift of a row's counter.
+    #[inline(always)]
+    fn place_in_block(mixed: u64, row: usize) -> (usize, u32) {
+        #[expect(clippy::cast_possible_truncation, reason = "five bits are wanted")]
+        let bits = (mixed >> (20 + 5 * row)) as u32;
+        (2 * row + (bits & 1) as usize, (bits >> 1 & 15) * 4)
+    }
+
+    /// The block of a hash, after so many halvings.
+    #[inline(always)]
+    fn block(&mut self, mixed: u64, halvings: u8) -> Option<&mut [u64; BLOCK]> {
+        let at = place(mixed, self.blocks.len());
+        if self.halved.get(at).is_some_and(|&halved| halved != halvings) {
+            self.catch_up(at, halvings);
+        }
+        self.blocks.get_mut(at)
+    }
+
+    #[cold]
+    fn catch_up(&mut self, at: usize, halvings: u8) {
+        let behind = self.behind(at, halvings);
+        for word in &mut self.blocks[at] {
+            *word = halved(*word, behind);
+        }
+        self.halved[at] = halvings;
+    }
+
+    /// How often a block is still to be halved, as far as that matters.
+    #[inline]
+    fn behind(&self, at: usize, halvings: u8) -> u8 {
+        halvings.wrapping_sub(self.halved[at]).min(4)
+    }
+
+    /// Returns whether there are counters.
+    #[inline(always)]
+    fn increment(&mut self, mixed: u64, halvings: u8) -> bool {
+        let Some(block) = self.block(mixed, halvings) else { return false };
+        for row in 0..ROWS {
+            let (word, shift) = Self::place_in_block(mixed, row);
+            if block[word] >> shift & 15 != u64::from(TOP) {
+                block[word] += 1 << shift;
+            }
+        }
+        true
+    }
+
+    /// Lets the estimate of a hash be at least this.
+    fn raise(&mut self, mixed: u64, count: u8, halvings: u8) {
+        let Some(block) = self.block(mixed, halvings) else { return };
+        for row in 0..ROWS {
+            let (word, shift) = Self::place_in_block(mixed, row);
+            let counted = block[word] >> shift & u64::from(TOP);
+            block[word] += u64::from(count).saturating_sub(counted) << shift;
+        }
+    }
+
+    #[inline]
+    fn estimate(&self, mixed: u64, halvings: u8) -> u8 {
+        let at = place(mixed, self.blocks.len());
+        let Some(block) = self.blocks.get(at) else { return 0 };
+        let least = (0..ROWS).map(|row| {
+            let (word, shift) = Self::place_in_block(mixed, row);
+            (block[word] >> shift & 15) as u8
+        });
+        least.fold(TOP, u8::min) >> self.behind(at, halvings)
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.blocks.capacity() * size_of::<[u64; BLOCK]>() + self.halved.capacity()
+    }
+}
+
+/// A larger sketch that is being made, a step at a time.
+#[derive(Debug, Default)]
+struct Successor {
+    counters: Counters,
+    /// The blocks it will have; 0 while none is being made.
+    blocks: usize,
+    /// The slots up to which entries have been taken over.
+    slots: usize,
+}
+
 /// Counts nothing until it has been given a [size](Self::try_resize).
 #[derive(Debug)]
 pub(super) struct Sketch {
     seed: Seed,
-    blocks: Box<[[u64; BLOCK]]>,
-    /// Halvings each block has been through, modulo 256.
-    halved: Box<[u8]>,
+    counters: Counters,
+    successor: Successor,
     halvings: u8,
     increments: usize,
     period: usize,
@@ -35,8 +137,8 @@ impl Sketch {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             seed: Seed::new(seed),
-            blocks: Box::default(),
-            halved: Box::default(),
+            counters: Counters::default(),
+            successor: Successor::default(),
             halvings: 0,
             increments: 0,
             period: INCREMENTS_PER_ENTRY,
@@ -54,17 +156,18 @@ impl Sketch {
     /// A hash has the same counters in whatever block it is. A block that takes the place of several
     /// has the largest of their counts, so that no estimate falls.
     pub(super) fn try_resize(&mut self, entries: usize) -> Result<(), OutOfMemory> {
-        let (from, to) = (self.blocks.len(), entries.div_ceil(ENTRIES_PER_BLOCK).max(1));
+        let (from, to) = (self.counters.blocks.len(), blocks_for(entries));
         if from == to {
             return Ok(());
         }
-        let mut blocks = filled([0; BLOCK], to)?;
-        let halved_before = std::mem::replace(&mut self.halved, filled(self.halvings, to)?);
+        let mut resized = Counters::try_with_capacity(to)?;
+        resized.blocks.resize(to, [0; BLOCK]);
+        resized.halved.resize(to, self.halvings);
         let old = |at: usize| {
-            let behind = self.halvings.wrapping_sub(halved_before[at]).min(4);
-            self.blocks[at].map(|counted| halved(counted, behind))
+            let behind = self.counters.behind(at, self.halvings);
+            self.counters.blocks[at].map(|counted| halved(counted, behind))
         };
-        for (at, block) in blocks.iter_mut().enumerate().filter(|_| from > 0) {
+        for (at, block) in resized.blocks.iter_mut().enumerate().filter(|_| from > 0) {
             let mut covered = at * from / to..((at + 1) * from).div_ceil(to);
             *block = covered.next().map_or([0; BLOCK], old);
             for other in covered.map(old) {
@@ -73,40 +176,59 @@ impl Sketch {
                 }
             }
         }
-        self.blocks = blocks;
+        self.counters = resized;
+        self.abandon_growth();
         Ok(())
     }
 
-    /// Makes the sketch as large as so many entries need, with the counts of these hashes alone. O(n).
-    pub(super) fn try_rebuild(
+    /// Begins to make the sketch as large as so many entries need. O(1).
+    pub(super) fn try_begin_growth(&mut self, entries: usize) -> Result<(), OutOfMemory> {
+        let blocks = blocks_for(entries);
+        self.successor = Successor { counters: Counters::try_with_capacity(blocks)?, blocks, slots: 0 };
+        Ok(())
+    }
+
+    /// Gives up what was made of a larger sketch.
+    pub(super) fn abandon_growth(&mut self) {
+        self.successor = Successor::default();
+    }
+
+    #[inline]
+    pub(super) fn is_growing(&self) -> bool {
+        self.successor.blocks > 0
+    }
+
+    /// Goes on with making the sketch larger, with the counts of those present alone, and returns whether it has
+    /// grown. A step is O(1), so that no insertion waits for all of them. `hashes` has those of the entries in a
+    /// range of slots, of which there are `slots`.
+    pub(super) fn grow_on<H: Iterator<Item = u64>>(
         &mut self,
-        entries: usize,
-        hashes: impl Iterator<Item = u64>,
-    ) -> Result<(), OutOfMemory> {
-        let count = entries.div_ceil(ENTRIES_PER_BLOCK).max(1);
-        let (blocks, halved) = (filled([0; BLOCK], count)?, filled(self.halvings, count)?);
-        let mut other = Self { blocks, halved, ..*self };
-        for mixed in hashes.map(|hash| self.mix(hash)) {
-            other.raise(mixed, self.estimate(mixed));
+        slots: usize,
+        hashes: impl FnOnce(Range<usize>) -> H,
+    ) -> bool {
+        let Self { seed, counters, successor, halvings, .. } = self;
+        let made = successor.counters.blocks.len();
+        if made < successor.blocks {
+            let more = (made + BLOCKS_A_STEP).min(successor.blocks);
+            successor.counters.blocks.resize(more, [0; BLOCK]);
+            successor.counters.halved.resize(more, *halvings);
+            return false;
         }
-        *self = other;
-        Ok(())
-    }
-
-    /// Lets the estimate of a hash be at least this.
-    fn raise(&mut self, mixed: u64, count: u8) {
-        let at = place(mixed, self.blocks.len());
-        let Some(block) = self.blocks.get_mut(at) else { return };
-        for row in 0..ROWS {
-            let (word, shift) = Self::counter(mixed, row);
-            let counted = block[word] >> shift & u64::from(TOP);
-            block[word] += u64::from(count).saturating_sub(counted) << shift;
+        let end = (successor.slots + SLOTS_A_STEP).min(slots);
+        for mixed in hashes(successor.slots.min(end)..end).map(|hash| seed.mix(hash)) {
+            successor.counters.raise(mixed, counters.estimate(mixed, *halvings), *halvings);
         }
+        successor.slots = end;
+        if end < slots {
+            return false;
+        }
+        *counters = std::mem::take(successor).counters;
+        true
     }
 
     /// How many entries this is made for, in whole blocks.
     pub(super) fn entries(&self) -> usize {
-        self.blocks.len() * ENTRIES_PER_BLOCK
+        self.counters.blocks.len() * ENTRIES_PER_BLOCK
     }
 
     /// The hash as the other methods want it.
@@ -115,27 +237,14 @@ impl Sketch {
         self.seed.mix(hash)
     }
 
-    /// Word and shift of a row's counter.
-    #[inline(always)]
-    fn counter(mixed: u64, row: usize) -> (usize, u32) {
-        #[expect(clippy::cast_possible_truncation, reason = "five bits are wanted")]
-        let bits = (mixed >> (20 + 5 * row)) as u32;
-        (2 * row + (bits & 1) as usize, (bits >> 1 & 15) * 4)
-    }
-
     /// Counts a hash. O(1).
     #[inline(always)]
     pub(super) fn increment(&mut self, mixed: u64) {
-        let at = place(mixed, self.blocks.len());
-        if self.halved.get(at).is_some_and(|&halved| halved != self.halvings) {
-            self.catch_up(at);
+        if !self.counters.increment(mixed, self.halvings) {
+            return;
         }
-        let Some(block) = self.blocks.get_mut(at) else { return };
-        for row in 0..ROWS {
-            let (word, shift) = Self::counter(mixed, row);
-            if block[word] >> shift & 15 != u64::from(TOP) {
-                block[word] += 1 << shift;
-            }
+        if self.is_growing() {
+            self.increment_in_successor(mixed);
         }
         self.increments += 1;
         if self.increments >= self.period {
@@ -144,49 +253,37 @@ impl Sketch {
         }
     }
 
+    /// What is counted before all blocks are there is taken over with the entry.
     #[cold]
-    fn catch_up(&mut self, at: usize) {
-        let behind = self.behind(at);
-        for word in &mut self.blocks[at] {
-            *word = halved(*word, behind);
+    fn increment_in_successor(&mut self, mixed: u64) {
+        if self.successor.counters.blocks.len() == self.successor.blocks {
+            self.successor.counters.increment(mixed, self.halvings);
         }
-        self.halved[at] = self.halvings;
-    }
-
-    /// How often a block is still to be halved, as far as that matters.
-    #[inline]
-    fn behind(&self, at: usize) -> u8 {
-        self.halvings.wrapping_sub(self.halved[at]).min(4)
     }
 
     /// About how often a hash was counted. O(1).
     #[inline]
     pub(super) fn estimate(&self, mixed: u64) -> u8 {
-        let at = place(mixed, self.blocks.len());
-        let Some(block) = self.blocks.get(at) else { return 0 };
-        let least = (0..ROWS).map(|row| {
-            let (word, shift) = Self::counter(mixed, row);
-            (block[word] >> shift & 15) as u8
-        });
-        least.fold(TOP, u8::min) >> self.behind(at)
+        self.counters.estimate(mixed, self.halvings)
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.blocks.len() * (size_of::<[u64; BLOCK]>() + 1)
+        self.counters.allocated_bytes() + self.successor.counters.allocated_bytes()
     }
 }
 
 impl TryClone for Sketch {
+    /// A copy begins anew to grow.
     fn try_clone(&self) -> Result<Self, OutOfMemory> {
-        Ok(Self {
-            blocks: copied(&self.blocks)?.into_boxed_slice(),
-            halved: copied(&self.halved)?.into_boxed_slice(),
-            seed: self.seed,
-            halvings: self.halvings,
-            increments: self.increments,
-            period: self.period,
-        })
+        let Counters { blocks, halved } = &self.counters;
+        let counters = Counters { blocks: copied(blocks)?, halved: copied(halved)? };
+        Ok(Self { counters, successor: Successor::default(), ..*self })
     }
+}
+
+/// The blocks that so many entries need.
+fn blocks_for(entries: usize) -> usize {
+    entries.div_ceil(ENTRIES_PER_BLOCK).max(1)
 }
 
 /// Sixteen counters, each halved so often.
@@ -252,13 +349,18 @@ mod tests {
         let (mut grown, mut large) = (sized(500), sized(20_000));
         grown.age_after(20_000);
         for key in 0..KEYS {
-            if grown.entries() < 20_000 && key >= grown.entries() as u64 / 2 {
-                let entries = (2 * grown.entries()).min(20_000);
-                grown.try_rebuild(entries, (0..key).map(hash)).expect("there is memory");
+            if grown.is_growing() {
+                // A key a slot.
+                grown.grow_on(usize::try_from(key).expect("small"), |slots| {
+                    slots.map(|slot| hash(slot as u64))
+                });
+            } else if grown.entries() < 20_000 && key >= grown.entries() as u64 / 2 {
+                grown.try_begin_growth((2 * grown.entries()).min(20_000)).expect("there is memory");
             }
             (0..=key % 7).for_each(|_| grown.increment(grown.mix(hash(key))));
             (0..=key % 7).for_each(|_| large.increment(large.mix(hash(key))));
         }
+        assert!(!grown.is_growing() && grown.entries() >= 20_000);
         let above =
             |sketch: &Sketch, key: u64| u64::from(sketch.estimate(sketch.mix(hash(key)))) - key % 7 - 1;
         let wrong = |sketch: &Sketch| (0..KEYS).map(|key| above(sketch, key)).sum::<u64>();

@@ -100,7 +100,12 @@ impl Slru {
     /// So many slots from a place on, those among them that have entries. Slots come in a circle.
     pub(super) fn sweep(&self, from: usize, slots: usize) -> impl Iterator<Item = Slot> + '_ {
         let around = (from..self.slots).chain(0..from.min(self.slots));
-        around.take(slots).map(Slot::new).filter(|&slot| self.marks.get(slot) & SEGMENT != ABSENT)
+        self.present(around.take(slots))
+    }
+
+    /// Those of the slots that have entries.
+    pub(super) fn present(&self, slots: impl Iterator<Item = usize>) -> impl Iterator<Item = Slot> {
+        slots.map(Slot::new).filter(|&slot| self.marks.get(slot) & SEGMENT != ABSENT)
     }
 
     #[inline]

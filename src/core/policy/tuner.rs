@@ -73,17 +73,19 @@ const WARM: u8 = 6;
 
 /// The most entries of a miniature. Eight times as many choose no better.
 const LARGEST_MINIATURE: usize = 128;
-/// The least number of requests between two decisions.
+/// The number of sampled requests between two decisions.
+const SAMPLED_BETWEEN: u32 = 64;
+/// The least number of requests from one settlement of the credit to the next.
 const LEAST_BETWEEN: usize = 500;
 /// What part of a score is kept from one decision to the next.
-const KEPT: f64 = 0.9;
+const KEPT: f64 = 0.95;
 /// The same of a score in the long run.
-const KEPT_LONG: f64 = 0.98;
+const KEPT_LONG: f64 = 0.99;
 /// By which part of the sampled requests a configuration must be ahead to be taken.
 const MARGIN: f64 = 0.0025;
 /// And by how many hits for each entry of a miniature: after a change some of the contents must be
 /// fetched again before the new configuration pays.
-const COST: f64 = 0.2;
+const COST: f64 = 0.1;
 
 /// A miniature: the cache in one configuration, of hashes only.
 #[derive(Debug)]
@@ -154,7 +156,9 @@ impl Miniature {
             if let Ok(entry) = self.index.find_entry(gone, |&other| other == slot) {
                 entry.remove();
             }
-            self.ghosts.remember(gone, usize::MAX);
+            if self.slru.segment(slot) == Segment::Window {
+                self.ghosts.remember(gone, usize::MAX);
+            }
             self.slru.remove(slot);
             slot
         };
@@ -231,16 +235,18 @@ pub(super) struct Tuner {
     sampled_below: u64,
     /// The same, or 0 while the miniatures rest.
     feeding_below: u64,
-    /// Requests until the next decision.
+    /// Requests until the credit is settled.
     remaining: usize,
     between: usize,
+    /// What was sampled since then, and since the last decision.
     sampled: u32,
+    undecided: u32,
     /// Sampled requests, as far as they still count.
     lately: f64,
     in_the_long_run: f64,
     /// Sampled requests that may still be simulated.
     credit: usize,
-    /// What was missed since the last decision.
+    /// What was missed since the credit was settled.
     misses: usize,
 }
 
@@ -272,6 +278,7 @@ impl Tuner {
             remaining: between,
             between,
             sampled: 0,
+            undecided: 0,
             lately: 0.0,
             in_the_long_run: 0.0,
             credit: MOST_CREDIT,
@@ -334,38 +341,41 @@ impl Tuner {
     /// while the miniatures rest.
     #[inline(always)]
     pub(super) fn request(&mut self, mixed: u64, sketch: &Sketch) -> bool {
-        if mixed & SAMPLING < self.feeding_below {
-            self.simulate(mixed, sketch);
-        }
         self.remaining -= 1;
-        self.remaining == 0 && self.decide()
+        if self.remaining == 0 {
+            self.settle();
+        }
+        mixed & SAMPLING < self.feeding_below && self.simulate(mixed, sketch)
     }
 
+    /// Returns whether the configuration changed.
     #[inline(never)]
-    fn simulate(&mut self, mixed: u64, sketch: &Sketch) {
-        self.sampled += 1;
+    fn simulate(&mut self, mixed: u64, sketch: &Sketch) -> bool {
         for miniature in &mut self.miniatures {
             miniature.request(mixed, sketch);
         }
+        self.sampled += 1;
+        self.undecided += 1;
+        self.undecided == SAMPLED_BETWEEN && self.choose()
     }
 
-    /// Takes the best configuration, and decides whether the miniatures are fed until the next decision.
+    /// Settles the credit, and with it whether the miniatures are fed until it is settled again.
     #[cold]
-    fn decide(&mut self) -> bool {
+    fn settle(&mut self) {
         self.remaining = self.between;
         let sampled = std::mem::take(&mut self.sampled);
         let misses = std::mem::take(&mut self.misses);
         let earned = misses / MISSES_PER_CREDIT + self.between / REQUESTS_PER_CREDIT;
         self.credit = (self.credit + earned).min(MOST_CREDIT).saturating_sub(sampled as usize);
-        let fed = self.feeding_below > 0;
         // About as many as the next requests will cost.
         let expected = (self.between as u64).saturating_mul(self.sampled_below) / (SAMPLING + 1);
         let affordable = self.credit as u64 >= expected || expected <= earned as u64;
         self.feeding_below = if misses > 0 && affordable { self.sampled_below } else { 0 };
-        fed && self.choose(sampled)
     }
 
-    fn choose(&mut self, sampled: u32) -> bool {
+    /// Takes the best configuration, and returns whether it is another one.
+    fn choose(&mut self) -> bool {
+        let sampled = std::mem::take(&mut self.undecided);
         self.lately = self.lately * KEPT + f64::from(sampled);
         self.in_the_long_run = self.in_the_long_run * KEPT_LONG + f64::from(sampled);
         for miniature in &mut self.miniatures {

@@ -63,6 +63,7 @@ impl<C: Configurations> Windowed<C> {
     fn make_for(&mut self, full: usize) {
         (self.full, self.made_for) = (full, full);
         let most = full.saturating_add(MORE_IN_SKETCH);
+        self.sketch.abandon_growth();
         self.sketch.age_after(most);
         if self.sketch.entries() > most {
             // Without memory it stays larger than it has to be.
@@ -75,9 +76,13 @@ impl<C: Configurations> Windowed<C> {
         self.follow_configuration();
     }
 
-    /// Makes the sketch larger, as there are more entries than it is made for. O(n).
+    /// Makes the sketch larger, as there are more entries than it is made for: a step at each insertion.
     #[cold]
     fn grow(&mut self, present: &impl Entries) {
+        if self.sketch.is_growing() {
+            self.go_on_growing(present);
+            return;
+        }
         let (total, entries) = (self.slru.total(), self.sketch.entries());
         if self.bound == usize::MAX && entries > 0 {
             self.make_for(total);
@@ -85,13 +90,21 @@ impl<C: Configurations> Windowed<C> {
         let least = LEAST_ENTRIES + MORE_IN_SKETCH;
         let most = self.made_for.saturating_add(MORE_IN_SKETCH);
         let wanted = if self.bound == usize::MAX { most } else { 2 * entries };
-        let all = self.slru.main().chain(self.slru.iter(Segment::Window));
-        let hashes = all.map(|slot| present.hash(slot));
-        if self.sketch.try_rebuild(wanted.max(least).min(most), hashes).is_ok() {
-            self.plan_growth();
-        } else {
+        if self.sketch.try_begin_growth(wanted.max(least).min(most)).is_err() {
             // Without memory the counters are shared by more.
             self.grows_at = total + total / 2 + 1;
+            return;
+        }
+        // The first one counts from the first entry on.
+        while entries == 0 && total <= LEAST_ENTRIES && self.sketch.is_growing() {
+            self.go_on_growing(present);
+        }
+    }
+
+    fn go_on_growing(&mut self, present: &impl Entries) {
+        let Self { slru, sketch, .. } = self;
+        if sketch.grow_on(slru.slots(), |slots| slru.present(slots).map(|slot| present.hash(slot))) {
+            self.plan_growth();
         }
     }
 
@@ -252,7 +265,10 @@ impl<C: Configurations> Policy for Windowed<C> {
         if total.abs_diff(self.full) > self.full / 8 && total <= self.bound {
             self.adapt(total);
         }
-        self.ghosts.remember(hash, usize::MAX);
+        // Those from the main space had their time: if they came back to it at once, they would push out others.
+        if self.slru.segment(slot) == Segment::Window {
+            self.ghosts.remember(hash, usize::MAX);
+        }
         self.slru.remove(slot);
         self.hand += SLOTS_COMPARED;
         if self.hand >= self.slru.slots() {
@@ -338,6 +354,8 @@ impl<C> TryClone for Windowed<C> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::super::tinylfu::Windows;
     use super::*;
 
@@ -372,10 +390,18 @@ mod tests {
             &[Configuration { window: 1, admission: Admission::Frequency }];
     }
 
-    struct Present(Vec<u64>);
+    /// Hashes by slot, and how often one was asked for.
+    struct Present(Vec<u64>, Cell<usize>);
+
+    impl Present {
+        fn new() -> Self {
+            Self(Vec::new(), Cell::new(0))
+        }
+    }
 
     impl Entries for Present {
         fn hash(&self, slot: Slot) -> u64 {
+            self.1.set(self.1.get() + 1);
             self.0[slot.index()]
         }
 
@@ -394,7 +420,7 @@ mod tests {
         const ROUNDS: u64 = 2_000;
         let mut policy = Windowed::<OneWindow>::new(0, 1);
         policy.set_bound(100);
-        let mut present = Present(Vec::new());
+        let mut present = Present::new();
         let mut request = |key: u64| {
             let found = present.0.iter().position(|&other| other == key).map(Slot::new);
             if let Some(slot) = found {
@@ -420,6 +446,30 @@ mod tests {
             hit
         };
         (0..ROUNDS).filter(|&step| round(step)).count()
+    }
+
+    /// The sketch grows a little with each insertion, rather than with all entries at once.
+    #[test]
+    fn no_insertion_looks_at_many_entries() {
+        const ENTRIES: usize = 40_000;
+        for bound in [ENTRIES, 50 * ENTRIES, usize::MAX] {
+            let mut policy = Windowed::<Windows>::new(0, 1);
+            policy.set_bound(bound);
+            let mut present = Present::new();
+            let mut most = 0;
+            for at in 0..ENTRIES {
+                present.1.set(0);
+                policy.try_reserve(Slot::new(at), &present).expect("there is memory");
+                policy.on_insert(Slot::new(at), at as u64);
+                present.0.push(at as u64);
+                most = most.max(present.1.get());
+                assert!(policy.seen(Slot::new(at), &present) > 0, "{at} was counted");
+            }
+            assert!((1..100).contains(&most), "{most} entries at once, bound {bound}");
+            let known = (0..ENTRIES).filter(|&at| policy.seen(Slot::new(at), &present) > 0).count();
+            assert!(known == ENTRIES && policy.sketch.entries() >= ENTRIES / 2, "bound {bound}");
+            assert!(policy.sketch.entries() <= 4 * ENTRIES, "bound {bound}");
+        }
     }
 
     #[test]
