@@ -90,7 +90,7 @@ def test_migrate_what_cannot_be_read(tmp_path: Path) -> None:
     next(path for path in (tmp_path / "one").rglob("*-*-*") if path.is_file() and "db" not in path.name).unlink()
     done = flexcache("migrate", tmp_path / "one", tmp_path / "new", "--shards", 2)
     assert "migrated  6\n  skipped   1\n  errors    3\n" in done.stdout
-    for reason in ("damaged pickle: 1", "a key that needs a class; --trust", "a file of a value is missing", "expired: 1"):
+    for reason in ("damaged pickle: 1", "a key that needs a class; --trust", "of a value is missing", "expired: 1"):
         assert reason in done.stderr
     assert json.loads(flexcache("stats", tmp_path / "new", "--json").stdout)["caches"][0]["shards"] == 2
     flexcache("check", tmp_path / "new")

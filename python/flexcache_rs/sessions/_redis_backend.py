@@ -13,8 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.client import Client
-from flexcache_rs.remote.given import Given
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.given import Given
 from flexcache_rs.sessions._cells import Codec
 from flexcache_rs.sessions._errors import (
     ClosedError,
@@ -149,9 +149,7 @@ class RedisBackend:
         self.codec: Any = Codec(terms.serializer)
         self._names = Names(terms.namespace)
         self._timeout = terms.timeout
-        self._sender: _Sender | None = _Sender(
-            Client(Given(url), terms.timeout, "flexcache-sessions"), terms.timeout
-        )
+        self._sender: _Sender | None = _Sender(Client(Given(url), terms.timeout, "flexcache-sessions"), terms.timeout)
         self._plans = Plans(self._names, self.codec, self._names.data)
         self._checked = 0
         self._gatherer: Gatherer | None = None

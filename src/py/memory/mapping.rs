@@ -8,8 +8,8 @@ use pyo3::types::PyList;
 
 use super::any_store::AnyStore;
 use super::core_errors::try_with_capacity;
-use super::entries::missing;
 use super::detours::Detours;
+use super::entries::missing;
 use super::state::{self, FlexCache};
 use crate::py::object::fallible;
 use crate::py::object::running_python::call;

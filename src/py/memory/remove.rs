@@ -1,15 +1,15 @@
 //! Removing entries: one by its key, the next victim, those with a tag, or all.
 
-use std::sync::Arc;
 use flexcache_core::{Cause, OutOfMemory};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
+use std::sync::Arc;
 
 use super::any_store::{AnyStore, Complicated};
 use super::core_errors::out_of_memory;
+use super::detours::Detours;
 use super::entries::missing;
 use super::expiry::BATCH;
-use super::detours::Detours;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq;
 use crate::py::object::running_python::attached;
