@@ -23,7 +23,7 @@ from flexcache_rs.pycache.decorators import cache, rate_limit
 from flexcache_rs.pycache.py_cache import PyCache
 from flexcache_rs.pycache.snapshot import Reader, SnapshotConfig
 from flexcache_rs.pycache.sql import SQL, Composed, Identifier, Literal, Placeholder
-from flexcache_rs.sessions import KindError, SessionError
+from flexcache_rs.sessions import ConflictError, KindError, SessionError
 from flexcache_rs.testing import advance
 
 
@@ -179,6 +179,52 @@ def test_transactions(adapter: Adapter) -> None:
                     await session.set("a", Numeric(2))
                     raise ZeroDivisionError
             assert await session.get("a") == 1
+
+    asyncio.run(main())
+
+
+def test_tasks_that_read_add_and_write_lose_nothing(adapter: Adapter) -> None:
+    async def main() -> None:
+        cache = PyCache(adapter)
+        async with cache.session() as session:
+            await session.set("n", Numeric(0))
+
+            async def add() -> None:
+                while True:
+                    try:
+                        async with session.with_transaction():
+                            value = await session.get("n")
+                            await asyncio.sleep(0)
+                            await session.set("n", Numeric(value + 1))
+                    except ConflictError:
+                        continue
+                    return
+
+            await asyncio.gather(*(add() for _ in range(10)))
+            assert await session.get("n") == 10
+            # One that is cancelled leaves nothing, and others' writes stay.
+            begun = asyncio.Event()
+
+            async def hang() -> None:
+                async with session.with_transaction():
+                    await session.set("n", Numeric(99))
+                    begun.set()
+                    await asyncio.sleep(3600)
+
+            task = asyncio.create_task(hang())
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await session.get("n") == 10
+            async with session.with_transaction():
+                await session.set("n", Numeric(11))
+                with pytest.raises(KeyError):
+                    async with session.with_transaction():
+                        await session.set("n", Numeric(12))
+                        raise KeyError
+                assert await session.get("n") == 11
+            assert await session.get("n") == 11
 
     asyncio.run(main())
 

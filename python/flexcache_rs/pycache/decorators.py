@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,7 @@ def cache(
                 async def compute() -> Any:
                     return stored(await function(*args, **kwargs))
 
-                async with place.session() as session:
-                    return await session.get_or_set(key_of(*args, **kwargs), compute, lives)
+                return await place.kept().get_or_set(key_of(*args, **kwargs), compute, lives)
 
             return call
 
@@ -124,10 +124,13 @@ def rate_limit(
             async def call(*args: Any, **kwargs: Any) -> Any:
                 if limit >= 0:
                     key = key_of(args, kwargs)
-                    async with place.session() as session:
-                        if limit == 0 or await session.incr(key, ttl_if_new=lives) > limit:
-                            left = await session.ttl(key) if await session.exists(key) else None
-                            raise _another(exception, left)
+                    session = place.kept()
+                    if limit == 0 or await session.incr(key, ttl_if_new=lives) > limit:
+                        # A key that has just expired has no time left.
+                        left: float | None = None
+                        with suppress(KeyError):
+                            left = await session.ttl(key)
+                        raise _another(exception, left)
                 return await function(*args, **kwargs)
 
             return call
@@ -138,7 +141,9 @@ def rate_limit(
                 key = key_of(args, kwargs)
                 session = place.now()
                 if limit == 0 or session.incr(key, ttl_if_new=lives) > limit:
-                    left = session.ttl(key) if session.exists(key) else None
+                    left: float | None = None
+                    with suppress(KeyError):
+                        left = session.ttl(key)
                     raise _another(exception, left)
             return function(*args, **kwargs)
 

@@ -152,7 +152,11 @@ class PyCache(PyCacheSession):
 
     async def __aexit__(self, *raised: object) -> None:
         await self._session.aclose()
-        await asyncio.to_thread(self.adapter.save)
+        await self._save()
+
+    async def _save(self) -> None:
+        if self.adapter.snapshots_enabled:
+            await asyncio.to_thread(self.adapter.save)
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[PyCacheSession]:
@@ -161,7 +165,7 @@ class PyCache(PyCacheSession):
             async with self.adapter.session() as session:
                 yield PyCacheSession(session)
         finally:
-            await asyncio.to_thread(self.adapter.save)
+            await self._save()
 
     def _start(self, interval: float) -> None:
         if self._worker is None:

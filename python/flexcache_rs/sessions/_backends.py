@@ -31,6 +31,7 @@ class MemoryBackend:
 
     name = "memory"
     page = 2**63 - 1
+    has_log = True
 
     def __init__(self, place: MemoryPlace, terms: Terms) -> None:
         self.codec = SessionCodec(terms.serializer, MISSING)

@@ -46,7 +46,8 @@ class ForgivingBackend:
 
     def _answer(self, call: SessionCall, error: Unavailable | None) -> Any:
         """What is answered to a call that was not made. Raises if there is nothing to answer."""
-        answer = None if isinstance(error, OutcomeUnknown) else call.nothing(self.codec)
+        nothing = None if isinstance(error, OutcomeUnknown) else getattr(call, "nothing", None)
+        answer = None if nothing is None else nothing(self.codec)
         if answer is None:
             raise error or Unavailable(f"{self.name}:// was unavailable less than {_OPEN_FOR:g} seconds ago")
         return answer[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
-from flexcache_rs.sessions._errors import RateLimitExceeded, TimedOut
+from flexcache_rs.sessions._errors import RateLimitExceeded, TimedOut, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,8 @@ class Limiter:
             raise ValueError("period must end")
         self._interval = max(1, self._period // self._limit) if self._limit else 0
         self._is_log = arguments.one_of("algorithm", algorithm, ("gcra", "log")) == "log"
+        if self._is_log and not getattr(session._backend, "has_log", False):
+            raise UnsupportedError(f'{session._backend.name}:// has no limiters with algorithm="log"; "gcra" is there')
         if self._is_log and burst is not None:
             raise ValueError('burst is for algorithm="gcra"')
         if self._is_log and self._limit > _LONGEST_LOG:

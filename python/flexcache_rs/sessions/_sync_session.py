@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from contextvars import ContextVar
 from functools import wraps
@@ -223,7 +224,7 @@ class Session(KeyspaceCalls):
 
         value = side.load(self._loads, key, compute)
         # What may be changed is not shared with those who wait.
-        return value if isinstance(value, _UNCHANGING) else self._codec.decode(self._codec.encode(value))
+        return value if isinstance(value, _UNCHANGING) else copy.deepcopy(value)
 
     def _compute(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
         value = factory()

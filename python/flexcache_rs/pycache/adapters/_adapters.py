@@ -38,15 +38,18 @@ class Adapter:
         tablename: What keeps the keys of adapters of one file apart.
     """
 
-    def __init__(self, connection_uri: str = "", tablename: str = _TABLE) -> None:
+    snapshots_enabled = False
+    """Whether a snapshot is taken at the end of a session."""
+
+    def __init__(self, connection_uri: str | os.PathLike[str] = "", tablename: str = _TABLE) -> None:
         if not isinstance(tablename, str):
             message = f"tablename must be a str, not {type(tablename).__name__}"
             raise TypeError(message)
         self._url: Any = self._url_of(connection_uri)
-        self._options: dict[str, Any] = {}
         self._namespace = "" if tablename == _TABLE else tablename
         self._lock = threading.Lock()
         self._now: SessionNow | None = None
+        self._kept: Session | None = None
 
     def _url_of(self, connection_uri: Any) -> Any:
         message = "an adapter is InMemory, SQLite, Redis, MySQL or Sharded"
@@ -60,8 +63,15 @@ class Adapter:
         """Return the session of the calls that are not awaited."""
         with self._lock:
             if self._now is None:
-                self._now = connect_now(self._url, namespace=self._namespace, timeout=30, **self._options)
+                self._now = connect_now(self._url, namespace=self._namespace, timeout=30)
             return self._now
+
+    def kept(self) -> Session:
+        """Return the session of decorated functions that are awaited: their calls share computations."""
+        with self._lock:
+            if self._kept is None:
+                self._kept = self.session()
+            return self._kept
 
     def save(self) -> None:
         """Take a snapshot, if the adapter has them and there was a change."""
@@ -130,7 +140,7 @@ class InMemory(Adapter):
 class SQLite(Adapter):
     """Keys in a file, which is made if there is none. A file that PyCache itself has written must be migrated."""
 
-    def __init__(self, connection_uri: str, tablename: str = _TABLE) -> None:
+    def __init__(self, connection_uri: str | os.PathLike[str], tablename: str = _TABLE) -> None:
         super().__init__(connection_uri, tablename)
         if self._url.startswith("memory:"):
             self.now()
