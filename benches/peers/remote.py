@@ -340,7 +340,7 @@ async def _quarrel(run: Run, contestant: Contestant, name: str) -> tuple[int, in
         for opened in caches:
             try:
                 found.append(await opened.get(key))
-            except Exception as error:  # noqa: BLE001, PERF203 - one that cannot read any more differs.
+            except Exception as error:  # noqa: BLE001 - one that cannot read any more differs.
                 found.append(error)
         differ += sum(value != found[-1] for value in found[:-1])
     for opened in caches:
