@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from flexcache_rs.remote.given import Given
 
-    Address = tuple[str, int]
+Address = tuple[str, int]
+"""A host and a port."""
 
 _SLOTS = 16384
 
