@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexcache_rs._registry import caches, shared_caches
+from flexcache_rs._registry import caches, remote_caches, shared_caches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +41,13 @@ def _shared(name: str, about: str, counts: bool, field: str) -> Metric:
     return Metric(f"shared_{name}", f"{about} By all processes together.", counts, of, shared_caches)
 
 
+def _remote(name: str, about: str, counts: bool, field: str) -> Metric:
+    def of(cache: Any) -> float:
+        return float(getattr(cache.stats(), field))
+
+    return Metric(f"remote_{name}", about, counts, of, remote_caches)
+
+
 METRICS = (
     _counter("hits", "Lookups that found a value."),
     _counter("misses", "Lookups that found none."),
@@ -63,6 +70,20 @@ METRICS = (
     _shared("items", "Entries stored.", False, "entries"),
     _shared("size", "Bytes that entries take.", False, "live_bytes"),
     _shared("max_size", "Bytes that entries can take.", False, "capacity"),
+    _remote("memory_hits", "Reads that were answered from memory.", True, "l1_hits"),
+    _remote("reads", "Values that the server was asked for.", True, "l2_reads"),
+    _remote("hits", "Those that it had.", True, "l2_hits"),
+    _remote("loads", "Values that were computed.", True, "loads"),
+    _remote("stale", "Old values served while the server could not be asked.", True, "stale_served"),
+    _remote("errors", "Commands that were not answered, or whose connection was lost.", True, "errors"),
+    _remote("failed_writes", "Writes that failed for that reason.", True, "failed_writes"),
+    _remote("unreadable", "Values on the server that were none of the cache.", True, "unreadable"),
+    _remote("invalidations", "Keys that the server said were written.", True, "invalidations"),
+    _remote("flushes", "How often no copy of before was served any more.", True, "flushes"),
+    _remote("reconnects", "How often listening began anew.", True, "reconnects"),
+    _remote("live", "Whether copies in memory are served: 1 or 0.", False, "is_live"),
+    _remote("refusing", "Whether calls fail at once, as the server does not answer: 1 or 0.", False, "is_breaker_open"),
+    _remote("staleness_bound", "Seconds for which a replaced value may be served.", False, "staleness_bound"),
 )
 
 

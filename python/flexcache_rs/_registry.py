@@ -54,3 +54,19 @@ def shared_caches() -> dict[str, Any]:
     """Every `SharedCache` that this process has open, by name."""
     found = [reference() for reference in list(_shared.values())]
     return {cache.name: cache for cache in found if cache is not None and not cache.closed}
+
+
+# The near caches on servers, likewise.
+_remote: dict[int, ref[Any]] = {}
+
+
+def register_remote(cache: Any) -> None:
+    """Makes a `RemoteCache` known, which has a name."""
+    number = next(_numbers)
+    _remote[number] = ref(cache, lambda _: _remote.pop(number, None))
+
+
+def remote_caches() -> dict[str, Any]:
+    """Every `RemoteCache` of this process that is not closed, by name, which is its namespace where it has none."""
+    found = [reference() for reference in list(_remote.values())]
+    return {cache.name or cache.namespace: cache for cache in found if cache is not None and not cache.closed}

@@ -3,6 +3,8 @@
 Those of each `SharedCache` that this process has open are called flexcache.shared_hits and so on. They are sums over
 all processes, so do not add up what several of them report.
 
+Those of each `RemoteCache`, which are of this process alone, are called flexcache.remote_hits and so on.
+
 Needs the package opentelemetry-api: `pip install 'flexcache-rs[opentelemetry]'`.
 
 >>> from opentelemetry.sdk.metrics import MeterProvider

@@ -3,6 +3,8 @@
 Those of each `SharedCache` that this process has open are called flexcache_shared_hits_total and so on. They are sums
 over all processes, so do not add up what several of them report.
 
+Those of each `RemoteCache`, which are of this process alone, are called flexcache_remote_hits_total and so on.
+
 Needs the package prometheus-client: `pip install 'flexcache-rs[prometheus]'`.
 
 >>> from prometheus_client import CollectorRegistry, generate_latest

@@ -14,6 +14,7 @@ import redis
 import valkey
 from waiting import until
 
+from flexcache_rs._metrics import METRICS, readings
 from flexcache_rs.remote import RemoteError
 
 if TYPE_CHECKING:
@@ -214,3 +215,18 @@ def test_the_example(server: Server) -> None:
     run = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
     assert "a limit of two: [True, True, False]" in run.stdout, run.stderr
     assert run.returncode == 0, run.stderr
+
+
+def test_statistics_are_exported(make: Make) -> None:
+    cache, unnamed = make(name="named"), make(namespace="unnamed")
+    assert (cache.name, unnamed.name) == ("named", None)
+    cache["key"] = 1
+    assert cache.fresh("key") == 1
+    until(lambda: cache.stats().is_live and unnamed.stats().is_live)
+    found = {(metric.name, name): value for metric in METRICS for name, value in readings(metric)}
+    assert found["remote_hits", "named"] == 1
+    assert found["remote_live", "named"] == found["remote_live", "unnamed"] == 1
+    assert found["remote_staleness_bound", "unnamed"] == 1
+    cache.close()
+    assert cache.closed
+    assert "named" not in {name for metric in METRICS if metric.name == "remote_live" for name, _ in readings(metric)}

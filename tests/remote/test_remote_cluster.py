@@ -201,6 +201,56 @@ def test_slots_that_move(make: Make, cluster: OwnCluster) -> None:
             written_and_seen(6)
 
 
+def test_many_slots_that_move_under_writes(make: Make, cluster: OwnCluster) -> None:
+    """Nothing that is read goes back, and in the end all agree."""
+    cache, other = make(l1_ttl=3600), make()
+    source, target = cluster.servers[1], cluster.servers[2]
+    keys = [f"many {number}" for number in range(scaled(900))]
+    keys = [key for key in keys if primary_of(cluster, cache, key) is source]
+    other.set_many(dict.fromkeys(keys, 0))
+    ids = {server.port: cluster.id(place) for place, server in enumerate(cluster.servers)}
+    is_over, failed = threading.Event(), []
+
+    def write() -> None:
+        count = 0
+        while not is_over.is_set():
+            count += 1
+            for key in keys:
+                with contextlib.suppress(RemoteError):
+                    other[key] = count
+
+    def read() -> None:
+        last = dict.fromkeys(keys, 0)
+        while not is_over.is_set():
+            for key in keys:
+                with contextlib.suppress(RemoteError):
+                    found = cache.get(key)
+                    if found is None or found < last[key]:
+                        failed.append((key, last[key], found))
+                    last[key] = found or 0
+
+    threads = [threading.Thread(target=work) for work in (write, read)]
+    for thread in threads:
+        thread.start()
+    with contextlib.ExitStack() as stack:
+        raw = {s.port: stack.enter_context(contextlib.closing(s.client())) for s in cluster.servers}
+        for key in keys:
+            slot = cache._client._slot_of(cache._store.keys.value(key))
+            raw[target.port].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source.port])
+            raw[source.port].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target.port])
+            while left := raw[source.port].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                command = ("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *left)
+                raw[source.port].execute_command(*command)
+            for server in (target, source, cluster.servers[0]):
+                raw[server.port].execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    until(lambda: cache.stats().is_live)
+    until(lambda: all(cache.get(key) == cache.fresh(key) for key in keys))
+
+
 def test_a_child_listens_on_its_own(make: Make) -> None:
     parent = make()
     parent["child"] = 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,3 +86,23 @@ def test_a_failover_while_the_old_primary_runs_on(make: Any, sentinel: OwnSentin
         until(lambda: (other.put("key", value), other.fresh("key") == value)[1])
         until(lambda: cache.get("key") == value)
     until(lambda: cache.get("key") == 19 and in_memory(cache, "key"))
+
+
+def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> None:
+    """While none says otherwise, the primary is the one that it was."""
+    cache, other = make(timeout=0.5), make(timeout=0.5)
+    other["quiet"] = 0
+    until(lambda: cache.get("quiet") == 0 and in_memory(cache, "quiet"))
+    assert sentinel.process is not None
+    os.kill(sentinel.process.pid, signal.SIGSTOP)
+    try:
+        address, end = cache._client._address, time.monotonic() + 3 * STALENESS
+        value = 0
+        while time.monotonic() < end:
+            value += 1
+            other["quiet"] = value
+            until(lambda: cache.get("quiet") == value)
+        assert cache._client._address == address
+        until(lambda: cache.stats().is_live)
+    finally:
+        os.kill(sentinel.process.pid, signal.SIGCONT)

@@ -74,9 +74,12 @@ def hear() -> None:
         if store.life.is_closed:
             continue
         place = store.keys.limiter("heard")
-        stamp = store.tracker.stamp(place)
-        store.client.execute("SET", place, "")
-        until(functools.partial(_is_heard, store.tracker, stamp))
+        # News of a tag make the listener ask a question. When the first of these is heard it has been asked, when the
+        # second is, the server has read it, and the third comes after the answer.
+        for _ in range(3):
+            stamp = store.tracker.stamp(place)
+            store.client.execute("SET", place, "")
+            until(functools.partial(_is_heard, store.tracker, stamp))
 
 
 def _is_heard(tracker: Any, stamp: int) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from flexcache_rs import FlexCache
 from flexcache_rs._arguments import check_callable
 from flexcache_rs._core import PushTracker
+from flexcache_rs._registry import register_remote
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.aio import Awaited
@@ -165,6 +166,7 @@ class RemoteCache(Awaited):
         listener = listener_of(self._client, terms)
         self._listener = listener
         self._start(on_error)
+        register_remote(self)
         # As long as anything uses the store: also a memoized function whose cache nobody has any more.
         weakref.finalize(self._store.life, listener.stop)
 
@@ -539,6 +541,16 @@ class RemoteCache(Awaited):
         return RemoteLimiter(self._store, name, limit, positive("per", per), algorithm)
 
     # About the cache
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._store.life.is_closed
+
+    @property
+    def name(self) -> str | None:
+        """What the cache was called when it was made."""
+        return self._near.name
 
     @property
     def client(self) -> Any:

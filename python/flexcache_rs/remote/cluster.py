@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from flexcache_rs.remote.given import Given
 
-    Address = tuple[str, int]
+Address = tuple[str, int]
+"""A host and a port."""
 
 _SLOTS = 16384
 
@@ -54,7 +55,7 @@ class ClusterClient(Client):
         self._owners: list[Address] = []
         self._is_known = False
         self._failed: Address | None = None
-        self._learning = threading.Lock()
+        self._learning = threading.RLock()
         self.on_redirection: Callable[[Address], object] = lambda address: None  # noqa: ARG005
         """Called with the address that a command was sent on to, before it is sent there."""
         self.on_primaries: Callable[[set[Address]], object] = lambda addresses: None  # noqa: ARG005
@@ -62,7 +63,7 @@ class ClusterClient(Client):
 
     def after_fork(self) -> None:
         """Start over in a child. A thread of the parent may have held the lock."""
-        self._learning = threading.Lock()
+        self._learning = threading.RLock()
 
     # Where things are
 

@@ -115,7 +115,8 @@ class Listener:
         _LISTENERS.add(self)
 
     def _begin(self) -> None:
-        self._starting = threading.Lock()
+        # A handler of a signal may use the cache while its thread has it.
+        self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._changed = threading.Event()
 
@@ -132,9 +133,12 @@ class Listener:
             return
         with self._starting:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="flexcache-remote", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._thread = threading.Thread(target=self._run, name="flexcache-remote", daemon=True)
+                try:
+                    self._thread.start()
+                except BaseException:
+                    self._thread = None
+                    raise
 
     def wait(self, timeout: float) -> bool:
         """Wait until copies may be served, or it is known why not. Whether they may."""
@@ -160,7 +164,7 @@ class Listener:
         """End the thread."""
         self.stop_soon()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(2)
 
     def _run(self) -> None:

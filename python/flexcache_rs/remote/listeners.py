@@ -66,7 +66,8 @@ class ClusterListener:
 
     def __init__(self, client: ClusterClient, terms: Terms) -> None:
         self._client, self._terms = client, terms
-        self._lock = threading.Lock()
+        # A handler of a signal may use the cache while its thread has it.
+        self._lock = threading.RLock()
         self._members: dict[Address, Listener] = {}
         self._until: dict[Listener, int] = {}
         """Until when copies may be served, by each of them."""
@@ -81,7 +82,7 @@ class ClusterListener:
 
     def after_fork(self) -> None:
         """Start over in a child. A thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._members, self._until, self._said, self._sent_on = {}, {}, {}, {}
         self._client.after_fork()
         self._terms.tracker.doubt()

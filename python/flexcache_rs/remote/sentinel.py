@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ class SentinelClient(Client):
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
         self._address: tuple[str, int] | None = None
+        """Of the pool's connections."""
+        self._is_known = False
         module = given.module
         self._sentinel: Any = module.sentinel.Sentinel([], min_other_sentinels=given.sentinel.min_other_sentinels)
         self._sentinel._force_master_ip = getattr(given.sentinel, "_force_master_ip", None)
@@ -38,46 +41,51 @@ class SentinelClient(Client):
             self._sentinel.sentinels.append(client(connection_pool=connections))
 
     def _ask(self) -> tuple[str, int]:
-        """The address of the primary."""
+        """The address of the primary.
+
+        Raises:
+            RemoteConnectionError: No Sentinel names one.
+        """
+        # Of its own: it puts the one that answered in front.
+        sentinel = copy.copy(self._sentinel)
+        sentinel.sentinels = list(self._sentinel.sentinels)
+        kinds = self.exceptions
         try:
-            host, port = self._sentinel.discover_master(self._given.service)
-        except Exception as error:
-            translated = self.translated(error)
-            if translated is error:
-                raise
+            host, port = sentinel.discover_master(self._given.service)
+        except (kinds.ConnectionError, kinds.TimeoutError, kinds.ResponseError, OSError) as error:
             message = f"Sentinel names no primary of {self._given.service!r}: {error}"
             raise RemoteConnectionError(message) from error
         return host, int(port)
 
-    def _move(self, address: tuple[str, int] | None) -> None:
-        """Use another address from now on. Nothing that is read of the old one counts."""
+    def _move(self, address: tuple[str, int]) -> None:
+        """Use an address from now on. Nothing that is read of another one counts."""
+        self._is_known = True
         if address == self._address:
             return
         old = self._pool
-        if address is not None:
-            self._arguments |= {"host": address[0], "port": address[1]}
-            self._pool = self._make_pool()
+        self._arguments |= {"host": address[0], "port": address[1]}
+        self._pool = self._make_pool()
         self._address = address
         # Those in use as well: calls to the old primary fail instead of succeeding there.
         old.disconnect()
 
     def _get(self) -> tuple[Any, Any]:
-        if self._address is None:
+        if not self._is_known:
             self._move(self._ask())
         try:
             return super()._get()
         except Exception:
             # The next call asks Sentinel.
-            self._address = None
+            self._is_known = False
             raise
 
     def translated(self, error: Exception) -> Exception:
         """The error of the package as one of ours. That a server is no primary any more is a lost connection."""
         if isinstance(error, self.exceptions.ReadOnlyError):
-            self._address = None
+            self._is_known = False
             return RemoteConnectionError(f"the server is no primary any more: {error}")
         if isinstance(error, self.exceptions.ConnectionError):
-            self._address = None
+            self._is_known = False
         return super().translated(error)
 
     def connect(self, timeout: float) -> Any:

@@ -1,0 +1,453 @@
+"""Measures the near cache on a server beside its peers: `python -m benches.peers.remote --help`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import import_module, metadata
+from pathlib import Path
+from random import Random
+from time import perf_counter, perf_counter_ns, sleep
+from typing import Any
+
+from . import disk_report
+from .disk import Figure
+from .remote_peers import AWAITED, NAMESPACE, OURS, SYNC, Contestant, Opened, Server
+from .shared_child import per_call
+
+VALUE = b"v" * 32
+MEMORY = f"{OURS}, in memory"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    rounds: int = 15
+    calls: int = 2_000
+    keys: int = 1_000
+    seconds: float = 1.0
+    entries: tuple[int, ...] = (1_000, 100_000)
+    writes: int = 300
+    quarrel: float = 4.0
+    """Seconds for which the writers of the last figure write."""
+    seed: int | None = None
+
+    @classmethod
+    def quick(cls, seed: int | None = None) -> Settings:
+        """Less than a minute, for a first look."""
+        return cls(5, 300, 200, 0.2, (1_000, 10_000), 50, 1.0, seed)
+
+
+@dataclass
+class Run:
+    """What every figure needs."""
+
+    settings: Settings
+    random: Random
+    say: Callable[[str], None]
+    server: Server
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def order(self, contestants: list[Any]) -> list[Any]:
+        """Another order each round."""
+        return self.random.sample(contestants, k=len(contestants))
+
+
+def key_of(number: int) -> str:
+    """A key, which is a new object each time."""
+    return f"{NAMESPACE}:key:{number:06d}"
+
+
+FIGURES: dict[str, Callable[[Run], list[Figure]]] = {}
+
+
+def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run], list[Figure]]]:
+    """Registers figures under the name that `--only` takes."""
+
+    def register(function: Callable[[Run], list[Figure]]) -> Callable[[Run], list[Figure]]:
+        FIGURES[name] = function
+        return function
+
+    return register
+
+
+def _left_out(run: Run, contestant: Contestant, error: Exception) -> None:
+    run.left_out[contestant.name] = f"left out: {type(error).__name__}: {error}".splitlines()[0][:200]
+    run.say(f"{contestant.name} is {run.left_out[contestant.name]}")
+
+
+def _same(value: Any) -> bool:
+    return value in (VALUE, VALUE.decode())
+
+
+def _open(run: Run) -> dict[str, Opened]:
+    """All that work here, with the keys stored, and in memory where there is one."""
+    there: dict[str, Opened] = {}
+    for contestant in SYNC:
+        try:
+            opened = contestant.open(run.server)
+            for number in range(run.settings.keys):
+                opened.set(key_of(number), VALUE)
+            for number in range(run.settings.keys):
+                if not _same(opened.get(key_of(number))) and contestant.name != "socket":
+                    raise ValueError("what was stored does not come back")
+        except Exception as error:  # noqa: BLE001 - a peer that does not work here is left out, whatever it raises.
+            _left_out(run, contestant, error)
+            continue
+        there[contestant.name] = opened
+    return there
+
+
+def _known(opened: Opened, keys: int) -> None:
+    """Read until memory has everything: what was written is heard of a little later."""
+    for _ in range(3):
+        for number in range(keys):
+            opened.get(key_of(number))
+        sleep(0.05)
+
+
+def _turns(run: Run, names: list[str], measured: Callable[[str], float], *results: tuple[Figure, str, float]) -> None:
+    """Measures all in turns. What each took is added to the figures, divided by their units, but the first round's."""
+    for count in range(run.settings.rounds + 1):
+        for name in run.order(names):
+            taken = measured(name)
+            if count:
+                for result, condition, unit in results:
+                    result.cell(condition, name).samples.append(taken / unit)
+
+
+@figure("calls")
+def calls(run: Run) -> list[Figure]:
+    """One thread."""
+    settings = run.settings
+    text = "Microseconds a call of one thread, values of 32 bytes, the loop subtracted. A bare socket is the floor."
+    reads, writes = Figure("get, one thread", text), Figure("set, one thread", text)
+    many = Figure("100 values at a time", "Microseconds for all of them, in one thread.")
+    hits = Figure(
+        "a hit in memory",
+        "Nanoseconds, the loop subtracted. `FlexCache` is a cache without a server.",
+        "ns",
+        compared=False,
+    )
+    there = _open(run)
+    memory = import_module("flexcache_rs").FlexCache(max_items=200_000)
+    for number in range(settings.keys):
+        memory.put(key_of(number), VALUE)
+    _known(there[MEMORY], settings.keys)
+
+    def some(calls: int) -> list[str]:
+        return [key_of(run.random.randrange(settings.keys)) for _ in range(calls)]
+
+    def hit(name: str) -> float:
+        return per_call(memory.get if name == "FlexCache" else there[name].get, some(settings.calls))
+
+    def read(name: str) -> float:
+        return per_call(there[name].get, some(settings.calls))
+
+    def write(name: str) -> float:
+        set_ = there[name].set
+        return per_call(lambda key: set_(key, VALUE), some(settings.calls // 4))
+
+    def read_many(name: str) -> float:
+        get_many = there[name].get_many
+        assert get_many is not None
+        keys = [key_of(number) for number in run.random.sample(range(settings.keys), 100)]
+        began = perf_counter_ns()
+        get_many(keys)
+        return float(perf_counter_ns() - began)
+
+    with_memory = [contestant.name for contestant in SYNC if contestant.has_memory and contestant.name in there]
+    _turns(run, [*with_memory, "FlexCache"], hit, (hits, "get", 1))
+    _turns(run, list(there), read, (reads, "get", 1000))
+    _turns(run, list(there), write, (writes, "set", 1000))
+    _turns(run, [name for name, opened in there.items() if opened.get_many], read_many, (many, "get", 1000))
+    for opened in there.values():
+        opened.close()
+    return [reads, hits, writes, many]
+
+
+@figure("threads")
+def threads(run: Run) -> list[Figure]:
+    """Eight threads."""
+    result = Figure("eight threads", "Thousands of gets a second of eight threads together.", "k/s", more=True)
+    there = _open(run)
+    there.pop("socket", None)
+    if MEMORY in there:
+        _known(there[MEMORY], run.settings.keys)
+    for _ in range(max(run.settings.rounds // 3, 1)):
+        for name in run.order(list(there)):
+            get = there[name].get
+            barrier, counts = threading.Barrier(9), [0] * 8
+
+            def work(place: int, get: Any = get, barrier: Any = barrier, counts: Any = counts) -> None:
+                keys = [key_of(number % run.settings.keys) for number in range(500)]
+                barrier.wait()
+                end = perf_counter() + run.settings.seconds
+                while perf_counter() < end:
+                    for key in keys[:50]:
+                        get(key)
+                    counts[place] += 50
+
+            workers = [threading.Thread(target=work, args=(place,)) for place in range(8)]
+            for worker in workers:
+                worker.start()
+            barrier.wait()
+            began = perf_counter()
+            for worker in workers:
+                worker.join()
+            result.cell("get", name).samples.append(sum(counts) / (perf_counter() - began) / 1000)
+    for opened in there.values():
+        opened.close()
+    return [result]
+
+
+async def _gets(opened: Opened, keys: list[str], at_a_time: int) -> float:
+    """Nanoseconds a get, with so many at a time."""
+    began = perf_counter_ns()
+    if at_a_time == 1:
+        for key in keys:
+            await opened.get(key)
+    else:
+
+        async def some(own: list[str]) -> None:
+            for key in own:
+                await opened.get(key)
+
+        await asyncio.gather(*(some(keys[start::at_a_time]) for start in range(at_a_time)))
+    return (perf_counter_ns() - began) / len(keys)
+
+
+async def _open_awaited(run: Run) -> dict[str, Opened]:
+    """The same as `_open` for awaited calls."""
+    there: dict[str, Opened] = {}
+    for contestant in AWAITED:
+        try:
+            opened = await contestant.open(run.server)
+            for number in range(run.settings.keys):
+                await opened.set(key_of(number), VALUE)
+            for _ in range(3):
+                for number in range(run.settings.keys):
+                    found = await opened.get(key_of(number))
+                await asyncio.sleep(0.05)
+            if not _same(found):
+                raise ValueError("what was stored does not come back")
+        except Exception as error:  # noqa: BLE001 - as above.
+            _left_out(run, contestant, error)
+            continue
+        there[contestant.name] = opened
+    return there
+
+
+async def _close(opened: Opened) -> None:
+    """Closes one, whatever it raises."""
+    with suppress(Exception):
+        closing = opened.close()
+        if hasattr(closing, "__await__"):
+            await closing
+
+
+@figure("asyncio")
+def awaited(run: Run) -> list[Figure]:
+    """One event loop."""
+    result = Figure("asyncio", "Microseconds a get in one event loop.")
+
+    async def measure() -> None:
+        there = await _open_awaited(run)
+        for count in range(run.settings.rounds + 1):
+            for name in run.order(list(there)):
+                for at_a_time in (1, 50):
+                    keys = [key_of(run.random.randrange(run.settings.keys)) for _ in range(run.settings.calls // 2)]
+                    taken = await _gets(there[name], keys, at_a_time)
+                    if count:
+                        result.cell(f"{at_a_time} at a time", name).samples.append(taken / 1000)
+        for opened in there.values():
+            await _close(opened)
+
+    asyncio.run(measure())
+    return [result]
+
+
+@figure("invalidations")
+def invalidations(run: Run) -> list[Figure]:
+    """From the write of another client to the new value."""
+    result = Figure(
+        "a write of another client, by the number of copies in memory",
+        "Microseconds from a `set` of redis-py to the new value in the cache, with so many entries in its memory.",
+    )
+    near = next(contestant for contestant in SYNC if contestant.name == MEMORY)
+    other = import_module("redis").Redis(host=run.server.host, port=run.server.port)
+    for entries in run.settings.entries:
+        opened = near.open(run.server)
+        cache = opened.keep
+        cache.set_many({key_of(number): VALUE for number in range(entries)})
+        cache.get_many([key_of(number) for number in range(entries)])
+        _known(opened, 100)
+        place = cache._store.keys.value(key_of(0))
+        for number in range(run.settings.writes):
+            cache.get(key_of(0))
+            raw, _ = cache._store.encoded(number, None, ())
+            began = perf_counter_ns()
+            other.set(place, raw)
+            while cache.get(key_of(0)) != number:
+                pass
+            result.cell(f"{entries:,}", MEMORY).samples.append((perf_counter_ns() - began) / 1000)
+        opened.close()
+    return [result]
+
+
+async def _quarrel(run: Run, contestant: Contestant, name: str) -> tuple[int, int]:
+    """How many copies of three caches differ from the server after they have written and read, and were cut off."""
+    caches = [await contestant.open(run.server) for _ in range(3)]
+    raw = import_module("redis.asyncio").Redis(host=run.server.host, port=run.server.port)
+    keys = [f"{NAMESPACE}:quarrel:{name}:{number}" for number in range(50)]
+    end = perf_counter() + run.settings.quarrel
+
+    async def work(number: int, opened: Opened) -> None:
+        random = Random(number)
+        count = 0
+        while perf_counter() < end:
+            with suppress(Exception):
+                if random.random() < 0.1:
+                    await opened.set(random.choice(keys), b"%d %d" % (number, count))
+                else:
+                    await opened.get(random.choice(keys))
+            count += 1
+            await asyncio.sleep(0)
+
+    async def cut() -> None:
+        while perf_counter() < end:
+            await raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            with suppress(Exception):
+                await raw.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await asyncio.sleep(0.3)
+
+    await asyncio.gather(cut(), *(work(number, opened) for number, opened in enumerate(caches)))
+    await asyncio.sleep(2)
+    # One that has nothing in memory yet reads what the server has.
+    caches.append(await contestant.open(run.server))
+    differ = 0
+    for key in keys:
+        found = []
+        for opened in caches:
+            try:
+                found.append(await opened.get(key))
+            except Exception as error:  # noqa: BLE001 - one that cannot read any more differs.
+                found.append(error)
+        differ += sum(value != found[-1] for value in found[:-1])
+    for opened in caches:
+        await _close(opened)
+    return differ, len(keys) * len(caches)
+
+
+@figure("coherence")
+def coherence(run: Run) -> list[Figure]:
+    """Writers that are cut off."""
+    result = Figure(
+        "copies that differ",
+        "Three caches write and read 50 keys while their connections are ended every 0.3 seconds. Two seconds later: "
+        "how many of the 150 copies are not what the server has.",
+        "copies",
+        compared=False,
+    )
+    for contestant in AWAITED:
+        if contestant.has_memory and contestant.name not in run.left_out:
+            try:
+                differ, _ = asyncio.run(_quarrel(run, contestant, contestant.distribution))
+            except Exception as error:  # noqa: BLE001 - as above.
+                result.remarks.append(f"{contestant.name}: {type(error).__name__}: {error}".splitlines()[0][:200])
+                continue
+            result.cell("differ", contestant.name).samples.append(float(differ))
+    return [result] if result.rows else []
+
+
+def machine(run: Run) -> dict[str, str]:
+    """What the numbers depend on."""
+    described = disk_report.machine() | {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "server": f"{run.server.version}, on this machine, by TCP",
+    }
+    for contestant in (*SYNC, *AWAITED):
+        if contestant.name in run.left_out:
+            described[contestant.name] = run.left_out[contestant.name]
+        elif contestant.distribution:
+            with suppress(metadata.PackageNotFoundError):
+                described[contestant.name] = f"{contestant.distribution} {metadata.version(contestant.distribution)}"
+    for parser in ("hiredis", "libvalkey"):
+        with suppress(metadata.PackageNotFoundError):
+            described[parser] = metadata.version(parser)
+    return described
+
+
+HEAD = (
+    "Generated by `make bench-remote`; how it is measured, and what to beware of, is told in "
+    "[benches/README.md](../../benches/README.md#the-near-cache-on-a-server). The server is on this machine, so what a "
+    "network takes is to be added to all that ask it. Contestants take turns in random order, round by round. A cell "
+    "is the median and, after the slash, what one round in a hundred exceeds. The last columns say how many times as "
+    "fast as the others RemoteCache is where it asks the server; its hits in memory have a table of their own."
+)
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benches.peers.remote", description="The near cache on a server beside its peers."
+    )
+    parser.add_argument("--quick", action="store_true", help="less than a minute: fewer rounds and entries")
+    parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write remote.md and remote.json there")
+    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, then prints the report or writes it."""
+    chosen = options(arguments)
+    settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
+    started = perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-"))
+    try:
+        server = Server.start(directory)
+        try:
+            run = Run(settings, Random(settings.seed), say, server)
+            figures: list[Figure] = []
+            for name in chosen.only or FIGURES:
+                say(name)
+                figures += FIGURES[name](run)
+            described = machine(run)
+        finally:
+            server.end()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    names = list(dict.fromkeys(contestant.name for contestant in (*SYNC, *AWAITED)))
+    report = disk_report.as_markdown(
+        described,
+        figures,
+        [*names, "FlexCache"],
+        title="The near cache on a server, beside its peers",
+        head=HEAD,
+        ours=OURS,
+    )
+    if chosen.output is None:
+        print(report, end="")
+    else:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        (chosen.output / "remote.md").write_text(report, encoding="utf-8")
+        (chosen.output / "remote.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    say("done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

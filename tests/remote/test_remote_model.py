@@ -1,0 +1,161 @@
+"""The protocol of the tracker, step by step: whatever their order, no copy of what was replaced is served for good.
+
+The server, its news and the copies are a model. The tracker is the one that caches use.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from scale import SCALE, SEED, scaled
+
+from flexcache_rs._core import PushTracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KEY = b"key"
+
+Steps = "list[Callable[[], None]]"
+
+
+class Model:
+    """One key of a server, one connection that listens, and one copy in memory."""
+
+    def __init__(self, is_late: bool, heeds: bool) -> None:
+        self.tracker = PushTracker(1)
+        self.is_late, self.heeds = is_late, heeds
+        self.value = 0
+        self.news = 0
+        """Pushes that are on their way."""
+        self.is_told = True
+        self.copy: tuple[int, int] | None = None
+        """A value and its stamp."""
+        self.believe()
+
+    def believe(self) -> None:
+        self.tracker.believe_until(self.tracker.now() + 10**15)
+
+    def written(self) -> None:
+        """The server executes a write of anybody."""
+        self.value += 1
+        self.news += self.is_told
+
+    def heard(self) -> None:
+        """What is on its way arrives, all of it."""
+        if self.news and self.heeds:
+            self.tracker.invalidate([KEY])
+        self.news = 0
+
+    def read(self) -> Steps:
+        """A read that finds nothing in memory: stamp, reply, copy."""
+        found: list[int] = []
+        stamps: list[int] = []
+
+        def stamp() -> None:
+            stamps.append(self.tracker.stamp(KEY))
+
+        def ask() -> None:
+            found.append(self.value)
+
+        def keep() -> None:
+            if self.tracker.is_unchanged(stamps[0]):
+                self.copy = found[0], stamps[0]
+
+        return [ask, stamp, keep] if self.is_late else [stamp, ask, keep]
+
+    def own_write(self) -> Steps:
+        """A write of this process, whose copy ends before and after."""
+
+        def end() -> None:
+            self.tracker.invalidate([KEY])
+
+        return [end, self.written, end] if self.heeds else [self.written]
+
+    def foreign_write(self) -> Steps:
+        """A write of another process, and the news of it."""
+        return [self.written, self.heard]
+
+    def reconnect(self) -> Steps:
+        """The connection ends, with what was on its way; later it is there again, and then believed."""
+
+        def lose() -> None:
+            self.is_told, self.news = False, 0
+            self.tracker.doubt()
+
+        def listen() -> None:
+            self.is_told = True
+            self.tracker.start_generation()
+
+        return [lose, listen, self.believe]
+
+    def is_stale(self) -> bool:
+        """Whether a copy is served that is not what the server has, after all news were heard."""
+        self.heard()
+        return self.copy is not None and self.tracker.is_live(self.copy[1]) and self.copy[0] != self.value
+
+
+ACTORS: dict[str, Callable[[Model], Steps]] = {
+    "read": Model.read,
+    "own write": Model.own_write,
+    "foreign write": Model.foreign_write,
+    "reconnect": Model.reconnect,
+}
+
+
+def orders(lengths: list[int]) -> Iterator[tuple[int, ...]]:
+    """All orders of the steps of actors; a share of them, at random, where not everything runs."""
+    turns = [number for number, length in enumerate(lengths) for _ in range(length)]
+    if SCALE >= 1:
+
+        def rest(left: list[int], before: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+            if not any(left):
+                yield before
+            for number, count in enumerate(left):
+                if count:
+                    yield from rest([*left[:number], count - 1, *left[number + 1 :]], (*before, number))
+
+        yield from rest(lengths, ())
+        return
+    chance = random.Random(SEED)
+    for _ in range(scaled(20_000)):
+        chance.shuffle(turns)
+        yield tuple(turns)
+
+
+def stale_orders(names: tuple[str, ...], is_late: bool = False, heeds: bool = True) -> Iterator[tuple[int, ...]]:
+    """The orders of steps after which an old copy is served for good."""
+    lengths = [len(ACTORS[name](Model(is_late, heeds))) for name in names]
+    for order in orders(lengths):
+        model = Model(is_late, heeds)
+        steps = [iter(ACTORS[name](model)) for name in names]
+        for number in order:
+            next(steps[number])()
+        if model.is_stale():
+            yield order
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *itertools.combinations(ACTORS, 2),
+        *itertools.combinations(ACTORS, 3),
+        ("read", "read", "foreign write"),
+        ("read", "foreign write", "foreign write"),
+        ("read", "own write", "foreign write", "reconnect"),
+    ],
+    ids=", ".join,
+)
+def test_no_order_of_steps_leaves_an_old_copy(names: tuple[str, ...]) -> None:
+    assert list(stale_orders(names)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "names"), [({"is_late": True}, ("read", "foreign write")), ({"heeds": False}, ("read", "own write"))]
+)
+def test_orders_are_found_where_a_rule_is_broken(options: dict[str, bool], names: tuple[str, ...]) -> None:
+    """A test of the model: with stamps that are taken after the read, or news that nobody heeds, there are some."""
+    assert next(stale_orders(names, **options), None) is not None
