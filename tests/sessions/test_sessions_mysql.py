@@ -9,9 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from own_mariadb import LEFT_OUT
-from pymysql.err import OperationalError
-from session_places import URLS, mariadb_server
+from session_places import SERVERS, URLS, mariadb_server
 
 from flexcache_rs.sessions import (
     ClosedError,
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-if LEFT_OUT:
+if "mysql" not in SERVERS:
     pytest.skip("there is no mariadbd", allow_module_level=True)
 
 
@@ -257,6 +255,8 @@ def test_transactions_that_wait_for_each_other(url: str) -> None:
 # PyMySQL leaves the socket to the collector with which it could not connect.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_failures_of_the_server(url: str, tmp_path: Path) -> None:
+    from pymysql.err import OperationalError
+
     server = mariadb_server()
     elsewhere = f"mysql://root@localhost/flexcache?unix_socket={tmp_path}/none"
     with now.connect(elsewhere) as none, pytest.raises(Unavailable):

@@ -9,8 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from own_server import LEFT_OUT
-from session_places import URLS, redis_server
+from session_places import SERVERS, URLS, redis_server
 
 from flexcache_rs.sessions import (
     ConflictError,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-if LEFT_OUT:
+if "redis" not in SERVERS:
     pytest.skip("there is no redis-server", allow_module_level=True)
 
 
