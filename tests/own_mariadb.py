@@ -87,13 +87,17 @@ class MariaDB:
         return pymysql.connect(unix_socket=self.path, user="root", autocommit=True, **options)
 
     def execute(self, *statements: str) -> list[Any]:
-        """Run statements and return the rows of each."""
+        """Run statements in one round trip and return the rows of each."""
+        from pymysql.constants import CLIENT
+
         found = []
-        with contextlib.closing(self.client(database="flexcache")) as client, client.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
+        connection = self.client(database="flexcache", client_flag=CLIENT.MULTI_STATEMENTS)
+        with contextlib.closing(connection) as client, client.cursor() as cursor:
+            cursor.execute(";".join(statements))
+            while True:
                 found.append(cursor.fetchall())
-        return found
+                if not cursor.nextset():
+                    return found
 
     def kill(self) -> None:
         assert self.process is not None
