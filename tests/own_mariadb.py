@@ -48,11 +48,27 @@ class MariaDB:
         command += ["--auth-root-authentication-method=normal", "--skip-test-db", f"--user={getpass.getuser()}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+        self._make_certificate()
+
+    @property
+    def certificate(self) -> Path:
+        """What vouches for the server, where there is openssl."""
+        return self.directory / "certificate"
+
+    def _make_certificate(self) -> None:
+        openssl = shutil.which("openssl")
+        if openssl is None:
+            return
+        command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+        command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(self.directory / "key")]
+        subprocess.run([*command, "-out", str(self.certificate)], check=True, capture_output=True)
 
     def start(self) -> None:
         assert SERVER is not None
         command = [SERVER, "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.path}"]
         command += ["--skip-networking", f"--pid-file={self.directory}/pid", f"--user={getpass.getuser()}", *_QUICK]
+        if self.certificate.exists():
+            command += [f"--ssl-cert={self.certificate}", f"--ssl-key={self.directory}/key"]
         with Path(self.directory, "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(3000):
@@ -71,13 +87,17 @@ class MariaDB:
         return pymysql.connect(unix_socket=self.path, user="root", autocommit=True, **options)
 
     def execute(self, *statements: str) -> list[Any]:
-        """Run statements and return the rows of each."""
+        """Run statements in one round trip and return the rows of each."""
+        from pymysql.constants import CLIENT
+
         found = []
-        with contextlib.closing(self.client(database="flexcache")) as client, client.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
+        connection = self.client(database="flexcache", client_flag=CLIENT.MULTI_STATEMENTS)
+        with contextlib.closing(connection) as client, client.cursor() as cursor:
+            cursor.execute(";".join(statements))
+            while True:
                 found.append(cursor.fetchall())
-        return found
+                if not cursor.nextset():
+                    return found
 
     def kill(self) -> None:
         assert self.process is not None

@@ -146,7 +146,6 @@ _LATER = {
     "postgres": "PostgreSQL",
     "postgresql": "PostgreSQL",
     "shm": "shared memory",
-    "shards": "shards",
 }
 
 
@@ -158,8 +157,6 @@ def parse_url(url: object, schemes: Iterable[str]) -> Url:
         ValueError: Its scheme is unknown.
         NotImplementedError: Its backend does not exist yet.
     """
-    if isinstance(url, (list, tuple)):
-        raise NotImplementedError("sessions over several URLs (shards) do not exist yet")
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
     parts = urlsplit(url)

@@ -263,6 +263,20 @@ def open_backend(
     Raises:
         ValueError, TypeError, ImportError, NotImplementedError: As `connect`.
     """
+    if not isinstance(url, str) or url.startswith("shards:"):
+        from flexcache_rs.sessions._sharded import ShardedBackend, urls_of
+
+        shards = urls_of(url)
+        if shards is not None:
+            opened: dict[str, Backend] = {}
+            try:
+                for name, one in shards.items():
+                    opened[name] = open_backend(one, namespace, serializer, timeout, options)
+            except BaseException:
+                for backend in opened.values():
+                    backend.close()
+                raise
+            return ShardedBackend(opened)
     parsed = parse_url(url, _BACKENDS)
     if not isinstance(namespace, str):
         raise TypeError(f"namespace must be a str, not {type(namespace).__name__}")

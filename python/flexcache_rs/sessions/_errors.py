@@ -25,6 +25,24 @@ class ConflictError(SessionError):
     """Another write changed what a transaction had read. Nothing of the transaction was stored."""
 
 
+class CrossShardError(SessionError, ValueError):
+    """A call or a transaction needs keys of several shards. Nothing of the call was made."""
+
+
+class ShardError(SessionError):
+    """A call that several shards took part in failed on some of them.
+
+    Attributes:
+        done: the keys for which it was made; of calls on all keys the names of the shards.
+        failed: for each other key, or shard, what was raised.
+    """
+
+    def __init__(self, message: str, done: list[str], failed: dict[str, BaseException]) -> None:
+        super().__init__(message)
+        self.done = done
+        self.failed = failed
+
+
 class UnsupportedError(SessionError, NotImplementedError):
     """The backend cannot do this."""
 

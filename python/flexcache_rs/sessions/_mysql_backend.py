@@ -153,16 +153,22 @@ def _text(error: BaseException) -> str:
     return ": ".join(map(str, error.args)) or type(error).__name__
 
 
+def _next(plan: Plan, results: list[Result] | None) -> tuple[Any, list[Statement] | None]:
+    """The next statements of a plan, or what it returns."""
+    try:
+        return None, (next(plan) if results is None else plan.send(results))
+    except StopIteration as stop:
+        return stop.value, None
+
+
 def _follow(link: Link, plan: Plan, begin: list[Statement]) -> tuple[Any, list[Statement]]:
     """Follow a plan but for its last statements. Returns what it returns, and what was not sent of `begin`."""
-    try:
-        statements = next(plan)
-        while True:
-            results = link.send([*begin, *statements])[len(begin) :]
-            begin = []
-            statements = plan.send(results)
-    except StopIteration as stop:
-        return stop.value, begin
+    reply, statements = _next(plan, None)
+    while statements is not None:
+        results = link.send([*begin, *statements])[len(begin) :]
+        begin = []
+        reply, statements = _next(plan, results)
+    return reply, begin
 
 
 class MysqlBackend:
@@ -175,6 +181,7 @@ class MysqlBackend:
     def __init__(self, arguments: dict[str, Any], connections: int, terms: Terms) -> None:
         self.codec: Any = Codec(terms.serializer)
         self._driver = _driver()
+        self.errors = self._driver.err
         self._timeout = terms.timeout
         self._namespace = terms.namespace
         self._database = arguments.get("database", "")
@@ -230,7 +237,7 @@ class MysqlBackend:
         try:
             try:
                 (found,) = link.send([("SELECT version FROM fx_meta", ())])
-            except self._driver.err.MySQLError as error:
+            except self.errors.MySQLError as error:
                 if link.is_lost(error) or error.args[0] != 1146:
                     raise
                 found = None
@@ -238,7 +245,7 @@ class MysqlBackend:
                 for table in TABLES:
                     link.send([(table, ())])
                 (found,) = link.send([("SELECT version FROM fx_meta", ())])
-        except self._driver.err.MySQLError as error:
+        except self.errors.MySQLError as error:
             raise self.failed(error, link, False) from error
         version = found.rows[0][0]
         if version != VERSION:
@@ -267,7 +274,7 @@ class MysqlBackend:
             commits = [False]
             try:
                 return self._make(link, call, commits)
-            except self._driver.err.MySQLError as error:
+            except self.errors.MySQLError as error:
                 link.roll_back()
                 lost = link.is_lost(error)
                 if lost and not call.writes and is_first:
@@ -319,7 +326,7 @@ class MysqlBackend:
         transaction = MysqlTransaction(self, link, Plans(self._namespace, self.codec, locks=True))
         try:
             link.send(_BEGIN_SERIALIZABLE)
-        except self._driver.err.MySQLError as error:
+        except self.errors.MySQLError as error:
             link.close()
             raise self.failed(error, link, False) from error
         except BaseException:
@@ -416,19 +423,36 @@ class MysqlTransaction:
         """Make a call in it. If it fails, only this call is undone."""
         with self._lock:
             link = self._open()
+            plan = self._plans.plan(call)
+            errors = self._backend.errors
+            # Not sent before the call has something to send: an older one of that name would be rolled back to.
+            before: list[Statement] = [("SAVEPOINT fx_call", ())]
             try:
-                plan = self._plans.plan(call)
-                reply, _ = _follow(link, plan, [("SAVEPOINT fx_call", ())])
-                if isinstance(reply, Last):
-                    return reply.answer(link.send(reply.statements))
-            except self._backend._driver.err.MySQLError as error:
-                raise self._failed(error, link, False) from error
+                reply, statements = _next(plan, None)
+                while statements is not None:
+                    results = link.send([*before, *statements])[len(before) :]
+                    before = []
+                    reply, statements = _next(plan, results)
+                if isinstance(reply, Last) and reply.statements:
+                    results = link.send([*before, *reply.statements])[len(before) :]
+                    before = []
+                    return reply.answer(results)
+                return reply.answer([]) if isinstance(reply, Last) else reply
+            except errors.MySQLError as error:
+                failed = self._failed(error, link, False)
+                self._undo(link, not before)
+                raise failed from error
             except Exception:
-                if link.is_whole and link.in_transaction:
-                    with contextlib.suppress(self._backend._driver.err.MySQLError):
-                        link.send([("ROLLBACK TO SAVEPOINT fx_call", ())])
+                self._undo(link, not before)
                 raise
-            return reply
+            except BaseException:
+                # Nobody knows how much of the call was made.
+                link.is_whole = False
+                raise
+
+    def _undo(self, link: Link, was_sent: bool) -> None:
+        if was_sent and self._link is not None and link.is_whole and link.in_transaction:
+            self._send([("ROLLBACK TO SAVEPOINT fx_call", ())])
 
     async def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)

@@ -24,7 +24,7 @@ from flexcache_rs.sessions._forgiving import ForgivingBackend
 from flexcache_rs.sessions._limits import Limiter, Lock, new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -41,7 +41,7 @@ _UNCHANGING = (str, bytes, int, float, type(None))
 
 
 def connect(
-    url: str,
+    url: str | Sequence[str] | Mapping[str, str],
     *,
     namespace: str = "",
     serializer: Any = None,
@@ -53,7 +53,8 @@ def connect(
 
     Args:
         url: `memory://` for a store of its own in this process, `memory://name` for one that all sessions of that name
-        share.
+            share, and as docs/sessions.md says `disk://`, `redis://`, `mysql://` and others. Several of them, as a list
+            or by names, are shards.
         namespace: What separates the keys of this session from those of others. At most 64 bytes.
         serializer: What stores objects of other types: something with `dumps` and `loads`, such as the classes of
             `flexcache_rs.disk.serializers`.

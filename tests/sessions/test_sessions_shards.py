@@ -1,0 +1,180 @@
+"""Shards: which of them has a key, and what several of them do together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from session_places import SERVERS, URLS
+
+from flexcache_rs.sessions import CodecError, CrossShardError, KindError, ShardError, Unavailable, connect
+from flexcache_rs.sessions import sync as now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def urls() -> list[str]:
+    return [f"memory://shard-{next(_numbers)}" for _ in range(3)]
+
+
+@pytest.fixture
+def session(urls: list[str]) -> Iterator[now.Session]:
+    with now.connect(urls) as session:
+        yield session
+
+
+def test_keys_lie_on_all_shards_and_are_found(session: now.Session, urls: list[str]) -> None:
+    keys = [f"key:{number}" for number in range(300)]
+    assert session.set_many({key: key for key in keys}) == 300
+    counts = []
+    for url in urls:
+        with now.connect(url) as one:
+            counts.append(one.count())
+    assert sum(counts) == session.count() == 300
+    assert min(counts) > 60
+    assert session.get_many(["none", *keys]) == {key: key for key in keys}
+    assert list(session.keys()) == sorted(keys)
+    assert [len(page) for page in session.scan(count=100)] == [100, 100, 100]
+    assert session.delete(*keys[:10], "none") == 10
+    # The order of the URLs does not matter.
+    with now.connect(urls[::-1]) as other, now.connect("shards://?to=" + "&to=".join(urls)) as third:
+        assert other.get_many(keys) == third.get_many(keys) == {key: key for key in keys[10:]}
+    assert session.clear() == 290
+    assert session.stats()["backend"] == "shards"
+
+
+def test_another_shard_takes_its_share_and_nothing_else_moves(urls: list[str]) -> None:
+    keys = [f"key:{number}" for number in range(2000)]
+
+    def places(several: list[str]) -> dict[str, str]:
+        with now.connect(several) as session:
+            backend: Any = session._backend
+            return {key: backend.shard_of(key) for key in keys}
+
+    before, after = places(urls), places([*urls, "memory://one-more"])
+    moved = {key for key in keys if before[key] != after[key]}
+    assert {after[key] for key in moved} == {"memory://one-more"}
+    assert 0.7 / 4 < len(moved) / len(keys) < 1.3 / 4
+
+
+def test_a_name_does_not_depend_on_the_password() -> None:
+    from flexcache_rs.sessions._sharded import name_of
+
+    assert name_of("redis://user:secret@host:1/2?ssl_ca_certs=x") == "redis://host:1/2"
+    assert name_of("mysql://a:b@host/db?unix_socket=%2Fs") == "mysql://host/db?unix_socket=%2Fs"
+
+
+def apart(session: now.Session) -> tuple[str, str]:
+    """Two keys of different shards."""
+    backend: Any = session._backend
+    return "a", next(key for key in map(str, range(100)) if backend.shard_of(key) != backend.shard_of("a"))
+
+
+def test_a_transaction_belongs_to_one_shard(session: now.Session) -> None:
+    one, other = apart(session)
+    with session.transaction() as t:
+        t.set(one, 1)
+        with pytest.raises(CrossShardError, match="belongs to the shard"):
+            t.set(other, 1)
+        with pytest.raises(CrossShardError):
+            session.get_many([one, other])
+        with pytest.raises(CrossShardError, match="count"):
+            session.count()
+    assert session.get_many([one, other]) == {one: 1}
+    with session.transaction() as outer, session.transaction() as inner:
+        inner.set("{tag}:1", 1)
+        outer.set("{tag}:2", 2)
+    assert session.get_many(["{tag}:1", "{tag}:2"]) == {"{tag}:1": 1, "{tag}:2": 2}
+    with pytest.raises(ZeroDivisionError), session.transaction() as t:
+        t.incr("{tag}:1")
+        with pytest.raises(KeyError), session.transaction() as inner:
+            inner.set("{tag}:2", 0)
+            raise KeyError
+        assert t.get("{tag}:2") == 2
+        raise ZeroDivisionError
+    assert session.get("{tag}:1") == 1
+    with session.transaction():
+        pass
+
+
+def test_calls_that_need_keys_of_several_shards(session: now.Session) -> None:
+    one, other = apart(session)
+    session.set_many({one: {1}, other: {2}})
+    for call in (lambda: session.rename(one, other), lambda: session.set_of(one).union(other)):
+        with pytest.raises(CrossShardError, match="on different shards"):
+            call()
+    assert session.get_many([one, other]) == {one: {1}, other: {2}}
+    assert session.rename("x", "x") is False
+    session.set_many({"{s}1": {1}, "{s}2": {2}})
+    assert session.set_of("{s}1").union("{s}2") == {1, 2}
+    with pytest.raises(CodecError):
+        session.set_many({one: 1, other: object()})
+    assert session.get(one) == {1}
+    with pytest.raises(KindError):
+        session.list(one).push(1)
+
+
+def test_handles_limits_and_values_computed_once(session: now.Session) -> None:
+    jobs = session.queue("jobs")
+    jobs.push(1, 2, 3)
+    job = jobs.reserve()
+    assert job is not None
+    assert job.ack()
+    assert list(jobs.pages(1)) == [[2], [3]]
+    assert [session.limiter("api", 2, 60).hit(str(n % 2)).allowed for n in range(6)] == [True] * 4 + [False] * 2
+    with session.lock("lock"):
+        assert session.get_or_set("page", lambda: 7) == 7
+
+
+def test_shards_of_which_one_fails(tmp_path: Path, urls: list[str]) -> None:
+    pytest.importorskip("redis")
+    broken = f"unix://{tmp_path}/none"
+    with now.connect({"well": urls[0], "broken": broken}) as session:
+        backend: Any = session._backend
+        keys = [f"key:{number}" for number in range(20)]
+        well = [key for key in keys if backend.shard_of(key) == "well"]
+        with pytest.raises(ShardError) as raised:
+            session.set_many(dict.fromkeys(keys, 1))
+        assert sorted(raised.value.done) == sorted(well)
+        assert sorted(raised.value.failed) == sorted(set(keys) - set(well))
+        assert all(isinstance(error, Unavailable) for error in raised.value.failed.values())
+        assert session.get_many(well) == dict.fromkeys(well, 1)
+        with pytest.raises(ShardError) as raised:
+            session.count()
+        assert (raised.value.done, list(raised.value.failed)) == (["well"], ["broken"])
+        with pytest.raises(Unavailable):
+            session.get(next(iter(set(keys) - set(well))))
+
+    async def main() -> None:
+        async with connect({"well": urls[0], "broken": broken}) as awaited:
+            with pytest.raises(ShardError) as raised:
+                await awaited.get_many(keys)
+            assert sorted(raised.value.done) == sorted(well)
+
+    asyncio.run(main())
+
+
+def test_shards_of_different_backends(tmp_path: Path, urls: list[str]) -> None:
+    places = [urls[0], f"disk://{tmp_path}/data", *(URLS[name](tmp_path) for name in SERVERS)]
+
+    async def main() -> None:
+        async with connect(places) as session:
+            await session.set_many({str(number): [number] for number in range(60)}, ttl=60)
+            found = await session.get_many([str(number) for number in range(60)])
+            assert found == {str(number): [number] for number in range(60)}
+            assert [key async for key in session.keys()] == sorted(map(str, range(60)))
+            async with session.transaction() as t:
+                await t.list("7").push(8)
+                async with session.transaction():
+                    await t.list("7").push(9)
+            assert await session.get("7") == [7, 8, 9]
+            assert await session.clear() == 60
+
+    asyncio.run(main())
