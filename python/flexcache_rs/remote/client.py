@@ -114,7 +114,7 @@ class Client:
             return RemoteConnectionError(f"no connection to the server: {text}")
         return error
 
-    def execute(self, *command: Any) -> Any:
+    def execute(self, *parts: Any) -> Any:
         """Send one command and return its reply.
 
         Raises:
@@ -123,7 +123,8 @@ class Client:
         try:
             pool, connection = self._get()
             try:
-                connection.send_command(*command)
+                # Not packed by hiredis, which crashes where a handler of a signal raises meanwhile.
+                connection.send_packed_command([command(*parts)])
                 return connection.read_response()
             except self.exceptions.ResponseError:
                 raise
