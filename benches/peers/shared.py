@@ -57,7 +57,7 @@ class Settings:
     load_rounds: int = 3
     """Of SharedCache and the dict; all others have one."""
     lil_workers: tuple[int, ...] = (1, 5, 10, 20)
-    lil_rounds: int = 3
+    lil_rounds: int = 2
     patience: float = 4.0
     """Seconds after which a cache that is still being filled is left out of a row."""
     seed: int | None = None
@@ -80,17 +80,17 @@ class Run:
     there: list[Contestant] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     servers: Servers = field(default_factory=Servers)
-    opened: list[Opened] = field(default_factory=list)
+    opened: dict[tuple[str, str], Opened] = field(default_factory=dict)
 
     def open(self, contestant: Contestant, what: str) -> Opened:
-        """Opens a cache, which is removed at the end."""
-        opened = contestant.open(self.place(contestant, what))
-        self.opened.append(opened)
-        return opened
+        """Opens a cache, which is removed at the end. Some libraries open a directory only once in a process."""
+        if (contestant.name, what) not in self.opened:
+            self.opened[contestant.name, what] = contestant.open(self.place(contestant, what))
+        return self.opened[contestant.name, what]
 
     def end(self) -> None:
         """Removes all caches, and ends the servers."""
-        for opened in self.opened:
+        for opened in self.opened.values():
             # Whatever a library raises: another process may have removed it.
             with suppress(Exception):
                 opened.remove()

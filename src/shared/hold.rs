@@ -161,14 +161,14 @@ impl<'a> Held<'a> {
         let (tail, head) = (stripe.place(head::TAIL + log), stripe.place(head::HEAD + log));
         let size = stripe.logs[log].len();
         let (from, to) = (stripe.offset(log, tail), stripe.offset(log, head));
-        // Where the tail is larger, the difference is enormous. One lap apart, `to` is at most `from`.
+        // Where the tail is larger, the difference is enormous.
         let (apart, lap) = (head.wrapping_sub(tail), stripe.lap_size(log));
         if from >= size || to >= size || apart > lap || head > PLACE {
             return None;
         }
-        // Between the end of the log and the next lap lie places that are no words.
-        let gap = if stripe.lap(log, head) == stripe.lap(log, tail) { 0 } else { lap as usize - size };
-        Some(apart as usize - gap)
+        // In the next lap `to` is at most `from`. Between the end of the log and that lap lie places that are no words.
+        let is_same_lap = apart < lap && to >= from;
+        Some(apart as usize - if is_same_lap { 0 } else { lap as usize - size })
     }
 
     /// The words from the head to the end of the lap, if `words` do not fit there.

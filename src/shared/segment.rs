@@ -158,8 +158,8 @@ impl Segment {
     /// The version words of a stripe's keys.
     #[inline]
     fn versions(&self, number: usize) -> &[AtomicU64] {
-        let each = self.geometry.versions_each();
-        &self.words()[header::WORDS + number * each..][..each]
+        let each = self.parts.versions;
+        &self.words()[header::WORDS + number.wrapping_mul(each)..][..each]
     }
 
     /// The version word of a hash.

@@ -50,7 +50,8 @@ pub(crate) struct Stripe<'a> {
     pub(crate) head: &'a [AtomicU64; head::WORDS],
     pub(crate) index: &'a [AtomicU64],
     pub(crate) logs: [&'a [AtomicU64]; 2],
-    bits: [u32; 2],
+    /// The places of a lap, powers of two: the log has fewer words.
+    laps: [u64; 2],
     buckets: u64,
 }
 
@@ -59,9 +60,11 @@ pub(crate) struct Stripe<'a> {
 pub(crate) struct Parts {
     first: usize,
     size: usize,
+    /// The version words of each.
+    pub(crate) versions: usize,
     index: usize,
     logs: [usize; 2],
-    bits: [u32; 2],
+    laps: [u64; 2],
     buckets: u64,
 }
 
@@ -70,9 +73,10 @@ impl Parts {
         Self {
             first: geometry.first_stripe(),
             size: geometry.stripe_words(),
+            versions: geometry.versions_each(),
             index: geometry.buckets * WAYS,
             logs: geometry.logs,
-            bits: geometry.logs.map(|words| usize::BITS - words.leading_zeros()),
+            laps: geometry.logs.map(|words| 1 << (usize::BITS - words.leading_zeros())),
             buckets: geometry.buckets as u64,
         }
     }
@@ -90,7 +94,7 @@ impl<'a> Stripe<'a> {
             head,
             index,
             logs: [probation, &rest[..parts.logs[1]]],
-            bits: parts.bits,
+            laps: parts.laps,
             buckets: parts.buckets,
         }
     }
@@ -99,7 +103,7 @@ impl<'a> Stripe<'a> {
     pub(crate) fn init(&self) -> Result<(), i32> {
         for log in 0..2 {
             // The first lap is lap 1, so that place 0 never names a record.
-            let start = 1 << self.bits[log];
+            let start = self.laps[log];
             self.head[head::TAIL + log].store(start, Relaxed);
             self.head[head::HEAD + log].store(start, Relaxed);
         }
@@ -115,25 +119,19 @@ impl<'a> Stripe<'a> {
     /// The word of a log that a place is. It may lie beyond the log's end where a slot is damaged.
     #[inline(always)]
     pub(crate) fn offset(&self, log: usize, place: u64) -> usize {
-        (place & self.lap_size(log).wrapping_sub(1)) as usize
+        (place & self.laps[log].wrapping_sub(1)) as usize
     }
 
     /// The first place of the lap after that of `place`.
     #[inline(always)]
     pub(crate) fn next_lap(&self, log: usize, place: u64) -> u64 {
-        ((place >> self.bits[log]) + 1) << self.bits[log]
+        (place | self.laps[log].wrapping_sub(1)).wrapping_add(1)
     }
 
     /// The places of a lap, of which the log has fewer words.
     #[inline(always)]
     pub(crate) fn lap_size(&self, log: usize) -> u64 {
-        1_u64.wrapping_shl(self.bits[log])
-    }
-
-    /// The lap of a place.
-    #[inline(always)]
-    pub(crate) fn lap(&self, log: usize, place: u64) -> u64 {
-        place.wrapping_shr(self.bits[log])
+        self.laps[log]
     }
 
     /// The words of a log from a place to the log's end.

@@ -7,6 +7,7 @@ use flexcache_shared::{Key, Patience, Value};
 use pyo3::prelude::*;
 
 use super::decode::{RawValue, object_of, simple};
+use super::errors;
 use super::segment::{Opened, run};
 use super::value::Serializer;
 
@@ -19,7 +20,7 @@ struct Copied {
     /// The bytes there that are initialized.
     length: usize,
     kind: u8,
-    long: Option<RawValue>,
+    long: Option<flexcache_shared::Result<RawValue>>,
 }
 
 impl Copied {
@@ -28,24 +29,23 @@ impl Copied {
         Self { short: [MaybeUninit::uninit(); SHORT], length: 0, kind: 0, long: None }
     }
 
-    /// Copies a value. Apart, since it would make the reading of simple ones slower.
+    /// Copies a value. Apart, since it would make the reading of simple ones slower, as would an error that they had to ask for.
     #[inline(never)]
-    fn take(&mut self, value: Value<'_>) -> flexcache_shared::Result<()> {
+    fn take(&mut self, value: Value<'_>) {
         match self.short.get_mut(..value.len()) {
             Some(short) => {
                 value.copy_to(short);
                 (self.length, self.kind, self.long) = (value.len(), value.kind, None);
             }
-            None => self.long = Some(RawValue::copy(value)?),
+            None => self.long = Some(RawValue::copy(value)),
         }
-        Ok(())
     }
 
     /// The object.
     #[inline(never)]
     fn finish<'py>(&mut self, py: Python<'py>, serializer: &Serializer) -> PyResult<Bound<'py, PyAny>> {
         if let Some(long) = self.long.take() {
-            return long.into_object(py, serializer);
+            return long.map_err(|error| errors::raised(py, error))?.into_object(py, serializer);
         }
         // SAFETY: `take` has written so many.
         let bytes = unsafe { slice::from_raw_parts(self.short.as_ptr().cast::<u8>(), self.length) };
@@ -64,7 +64,10 @@ pub(super) fn read<'py, const COUNTS_MISSES: bool>(
     let mut copied = Copied::new();
     let found = opened.cache.get(key, Patience::Try, |value| {
         object = simple(py, value);
-        if object.is_none() { copied.take(value) } else { Ok(()) }
+        if object.is_none() {
+            copied.take(value);
+        }
+        Ok(())
     });
     let is_hit = matches!(found, Ok(Some(())));
     if is_hit || COUNTS_MISSES {
