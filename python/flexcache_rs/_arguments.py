@@ -24,7 +24,7 @@ def check_callable(name: str, value: Any) -> None:
 
 def described(value: Any) -> str:
     """The type of an object, and the object itself where it is a number or text."""
-    kind = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind not in (str, bytes, int, float, bool) or (kind in (str, bytes) and len(value) > _LONGEST):
         return kind.__name__
     try:
