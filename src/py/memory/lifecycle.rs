@@ -16,7 +16,7 @@ use super::expiry;
 use super::lookup::Shards;
 use super::options::{Options, Recording};
 use super::policy_turn::Gate;
-use super::state::{Callbacks, FlexCache, Setup};
+use super::state::{Callbacks, FlexCache, Functions, Setup};
 use super::weight;
 use crate::py::object::running_python::decref;
 use crate::py::process::background::Watch;
@@ -59,7 +59,7 @@ impl FlexCache {
             plain_writes: AtomicBool::new(false),
             weighed_by: AtomicU8::new(weight::NOBODY),
             in_python: AtomicBool::new(false),
-            last_scan: AtomicU64::new(setup.clock.now()),
+            last_scan: AtomicU64::new(setup.clock().now()),
             finalized: AtomicBool::new(false),
             slow_path: AtomicBool::new(true),
             is_provisional: AtomicBool::new(false),
@@ -170,8 +170,10 @@ impl FlexCache {
             }
             setup.notifier.clear(py);
             drop(setup.policy.with(py, Option::take));
-            drop(setup.weigher.with(py, Option::take));
-            drop(setup.clock_function.with(py, Option::take));
+            if let Some(functions) = &setup.functions {
+                drop(functions.weigher.with(py, Option::take));
+                drop(functions.clock_function.with(py, Option::take));
+            }
         }
     }
 
@@ -244,6 +246,15 @@ impl Setup {
                 "clock must be None with background_expiry=, since nothing tells the background thread when it moves",
             ));
         }
+        let has_functions = callbacks.weigher.is_some() || clock.is_given();
+        let functions = has_functions.then(|| {
+            TryBox::new(Functions {
+                weigher: Guard::new(callbacks.weigher.map(|weigher| weigher.function), true),
+                clock_function: Guard::new(clock_function, true),
+                clock,
+            })
+        });
+        let functions = functions.transpose();
         let waits = options.thread_safe || options.background.is_some();
         let count = usize::try_from(options.shards).unwrap_or(1);
         let absent =
@@ -256,9 +267,7 @@ impl Setup {
             notifier: RemovalNotifier::new(callbacks.on_evict, closes),
             tier: callbacks.tier.map(TryBox::new).transpose().map_err(out_of_memory)?,
             recorder: OnceLock::new(),
-            weigher: Guard::new(callbacks.weigher.map(|weigher| weigher.function), true),
-            clock,
-            clock_function: Guard::new(clock_function, true),
+            functions: functions.map_err(out_of_memory)?,
             policy: Guard::new(callbacks.policy, true),
             options,
         })
@@ -286,8 +295,10 @@ impl Setup {
             visited.unwrap_or(Ok(()))?;
         }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
-        self.weigher.try_with(py, |weigher| visit.call(&*weigher)).unwrap_or(Ok(()))?;
-        self.clock_function.try_with(py, |function| visit.call(&*function)).unwrap_or(Ok(()))?;
+        if let Some(functions) = &self.functions {
+            functions.weigher.try_with(py, |weigher| visit.call(&*weigher)).unwrap_or(Ok(()))?;
+            functions.clock_function.try_with(py, |function| visit.call(&*function)).unwrap_or(Ok(()))?;
+        }
         self.tier.as_ref().map_or(Ok(()), |tier| tier.traverse(visit))?;
         self.notifier.traverse(py, visit)
     }
