@@ -50,6 +50,7 @@ FITTING: dict[str, Any] = {
     "iterable": (),
     "directory": None,
     "limit": 1,
+    "sql": "SELECT 1",
 }
 """Arguments for the other parameters, where a text will not do."""
 

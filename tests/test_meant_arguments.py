@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import flexcache_rs
-from flexcache_rs import FlexCache, disk, lru_cache, memoize
+from flexcache_rs import FlexCache, cachetools, disk, lru_cache, memoize
 from flexcache_rs.disk import recipes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MEMORY = {
     "FlexCache": {
@@ -140,3 +143,101 @@ def test_positional_mistakes() -> None:
     with pytest.raises(TypeError, match="multiple values for argument 'eviction_policy'"):
         FlexCache("lru", eviction_policy="lfu")  # type: ignore[misc]
     assert flexcache_rs.FlexCache("lru", 0, 10).max_items == 10
+
+
+DROPINS = [
+    ("sciqlop", "Cache.set", "ttl", "expire"),
+    ("sciqlop", "Cache.add", "tags", "tag"),
+    ("sciqlop", "Cache.memoize", "ttl", "expire"),
+    ("sciqlop", "Cache", "max_items", "max_size"),
+    ("diskcache_rs", "Cache.set", "ttl", "expire"),
+    ("diskcache_rs", "FanoutCache.push", "tags", "tag"),
+    ("diskcache_rs", "FanoutCache.touch", "ttl", "expire"),
+    ("cachetools", "LRUCache", "max_items", "maxsize"),
+    ("cachetools", "RRCache", "capacity", "maxsize"),
+    ("cachetools", "TTLCache", "expire", "ttl"),
+    ("cachetools", "TTLCache", "size_of", "getsizeof"),
+    ("cachetools", "cached", "keyfunc", "key"),
+    ("cachetools.func", "ttl_cache", "timeout", "ttl"),
+    ("cachetools.func", "lru_cache", "max_items", "maxsize"),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "given", "meant"), DROPINS)
+def test_in_dropins(module: str, name: str, given: str, meant: str, tmp_path: Path) -> None:
+    of: Any = importlib.import_module(f"flexcache_rs.{module}")
+    kind, _, method = name.partition(".")
+    call = getattr(of, kind)
+    if method:
+        call = getattr(call(tmp_path), method)
+    arguments = {"set": ("a", 1), "add": ("a", 1), "push": (1,), "touch": ("a",), "TTLCache": (1, 1), "cached": ({},)}
+    with pytest.raises(TypeError, match=rf"'{given}'; did you mean {meant}=\?"):
+        call(*arguments.get(method or kind, ()), **{given: 1})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: cachetools.LRUCache("10"), r"maxsize must be a number, not str \('10'\)"),
+        (lambda: cachetools.LRUCache(None), "maxsize must be a number, not NoneType"),
+        (lambda: cachetools.LRUCache(3, 60), r"getsizeof must be callable, not int \(60\)"),
+        (lambda: cachetools.TTLCache(3, "60"), r"ttl must be a number of seconds, not str \('60'\)"),
+        (lambda: cachetools.TTLCache(3, 60, 5), r"timer must be callable, not int \(5\)"),
+        (lambda: cachetools.TLRUCache(3, 60), r"ttu must be callable, not int \(60\)"),
+        (lambda: cachetools.RRCache(3, 60), r"choice must be callable, not int \(60\)"),
+        (lambda: FlexCache(max_items=None), r"max_items must be an integer \(0 for no limit\), not NoneType"),
+        (lambda: FlexCache(max_items="10"), r"max_items must be an integer, not str \('10'\)"),
+        (lambda: FlexCache(default_ttl="60"), r"default_ttl must be .* not str \('60'\); did you mean 60\?"),
+        (lambda: FlexCache().put("a", 1, "1.5"), r"ttl must be .* not str \('1.5'\); did you mean 1.5\?"),
+        (lambda: FlexCache().get_or_set("a", 3), r"factory must be callable, not int \(3\)"),
+        (lambda: FlexCache().set_many([1]), "mapping must be a mapping or an iterable of pairs: dictionary update"),
+        (lambda: disk.Deque(3), r"iterable must be an iterable, not int \(3\)"),
+        (lambda: disk.Averager(disk.Cache(), "a").add("x"), "value must be a number, not 'x'"),
+    ],
+)
+def test_values_are_named(make: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make()
+    with pytest.raises(ValueError, match="did you mean 'lru'"):
+        FlexCache("LRU")  # type: ignore[arg-type]
+
+
+SINGLE = {
+    "delete": ("keyy", "key"),
+    "ttl": ("keyy", "key"),
+    "tags": ("keyy", "key"),
+    "get_many": ("key", "keys"),
+    "delete_many": ("key", "keys"),
+    "evict_tag": ("tags", "tag"),
+}
+
+
+@pytest.mark.parametrize(("name", "given", "meant"), [(name, *names) for name, names in SINGLE.items()])
+def test_calls_with_one_argument(name: str, given: str, meant: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}\(\) .*'{given}'; did you mean {meant}=\?"):
+        getattr(FlexCache(), name)("a", **{given: 1})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="shared memory is Linux's")
+def test_shared(tmp_path: Path) -> None:
+    from flexcache_rs.shared import SharedCache
+
+    with SharedCache(tmp_path / "cache", max_bytes=1 << 20) as cache:
+        rows: list[tuple[Any, tuple[Any, ...], str, str]] = [
+            (cache.add, ("a", 1), "expire", "ttl"),
+            (cache.touch, ("a",), "timeout", "ttl"),
+            (cache.delete, ("a",), "keyy", "key"),
+            (cache.evict_tag, ("a",), "tags", "tag"),
+            (cache.set_many, ({},), "expire", "ttl"),
+            (cache.get_or_set, ("a", int), "expire", "ttl"),
+            (cache.pop, ("a",), "defualt", "default"),
+            (cache.lock, ("a",), "expire", "ttl"),
+        ]
+        for call, arguments, given, meant in rows:
+            with pytest.raises(TypeError, match=rf"'{given}'; did you mean {meant}=\?"):
+                call(*arguments, **{given: 1})
+        with pytest.raises(TypeError, match="factory must be callable"):
+            cache.get_or_set("a", 3)  # type: ignore[arg-type]
+        for wrong, error in (("x", TypeError), (0, ValueError), (float("nan"), ValueError)):
+            with pytest.raises(error, match=r"^ttl must"):
+                cache.lock("a", ttl=wrong)  # type: ignore[arg-type]

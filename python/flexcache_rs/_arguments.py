@@ -24,14 +24,15 @@ def check_callable(name: str, value: Any) -> None:
 
 def described(value: Any) -> str:
     """The type of an object, and the object itself where it is a number or text."""
-    kind = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    name: str = kind.__name__
     if kind not in (str, bytes, int, float, bool) or (kind in (str, bytes) and len(value) > _LONGEST):
-        return kind.__name__
+        return name
     try:
-        return f"{kind.__name__} ({value!r})"
+        return f"{name} ({value!r})"
     except ValueError:
         # An int of too many digits.
-        return kind.__name__
+        return name
 
 
 def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:

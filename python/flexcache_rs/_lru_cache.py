@@ -14,6 +14,9 @@ _CacheInfo = functools._CacheInfo
 class _LruCacheWrapper(_core.Memoized):
     """A function that lru_cache() has wrapped."""
 
+    # Libraries know the wrappers of functools by this: pydantic takes them for methods of a model, not for fields.
+    __module__ = "functools"
+
     # Not in __dict__, which update_wrapper() fills with the attributes of the function.
     __slots__ = ("_maxsize", "_typed")
 

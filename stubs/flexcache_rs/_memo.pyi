@@ -3,7 +3,7 @@ from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload, type_check_only
 
 from flexcache_rs import _core
-from flexcache_rs._lru_cache import _Parameters
+from flexcache_rs._lru_cache import _Parameters  # pyright: ignore[reportPrivateUsage]
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")

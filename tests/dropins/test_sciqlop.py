@@ -41,7 +41,7 @@ def test_a_directory_of_the_other_library_is_refused(kind: type, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_sise": 5}, "did you mean 'max_size'"),
+        ({"max_sise": 5}, r"did you mean max_size=\?"),
         ({"disk": object}, "serializer="),
         ({"max_size": -1}, "max_size must be at least 0"),
         ({"timeout": "a while"}, "timeout must be a number of seconds"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
+import pickle
 from typing import Any
 
 import pytest
@@ -70,3 +73,13 @@ def test_what_is_no_function() -> None:
 
 def test_lru_cache_takes_any_truth_value() -> None:
     assert lru_cache(typed=1)(double).cache_parameters() == {"maxsize": 128, "typed": 1}  # type: ignore[arg-type]
+
+
+def test_lru_cache_is_known_as_one_of_functools() -> None:
+    """As pydantic does, which takes such an attribute of a model for a method."""
+    assert type(lru_cache(double)).__module__ == type(functools.lru_cache(double)).__module__ == "functools"
+    assert pickle.loads(pickle.dumps(remembered)) is copy.deepcopy(remembered) is remembered
+
+
+remembered = lru_cache(double)
+remembered.__qualname__ = "remembered"

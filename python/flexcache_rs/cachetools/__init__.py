@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools import keys
 from flexcache_rs.cachetools.caches import Cache, FIFOCache, LFUCache, LRUCache, RRCache
 from flexcache_rs.cachetools.methods import wrapped_method
@@ -54,6 +55,7 @@ def _info(cache: Any, hits: int, misses: int) -> CacheInfo:
     return CacheInfo(hits, misses, None, len(cache))
 
 
+@suggesting
 def cached(cache: Any, key: Any = keys.hashkey, lock: Any = None, condition: Any = None, info: bool = False) -> Any:
     """Remember a function's results in a cache.
 

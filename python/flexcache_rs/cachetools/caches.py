@@ -379,20 +379,16 @@ class RRCache(Cache):
             keys[place] = last
             places[last] = place
 
-    def _forget(self, key: Any) -> None:
-        """Take a key out of the sequence: the last one takes its place."""
-        place = self.__places.pop(key)
-        last = self.__keys.pop()
-        if place < len(self.__keys):
-            self.__keys[place] = last
-            self.__places[last] = place
-
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
         """Remove an entry and return its value, or the default where the key is absent."""
         if key in self.__places:
             if self._simple:
                 value = _pop(self, key)
-                self._forget(key)
+                places, keys = self.__places, self.__keys
+                place, last = places.pop(key), keys.pop()
+                if place < len(keys):
+                    keys[place] = last
+                    places[last] = place
                 return value
             value = _peek(self, key)
             del self[key]

@@ -7,6 +7,7 @@ import random
 import time
 from threading import Condition
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools import FIFOCache, LFUCache, LRUCache, RRCache, TTLCache, cached, keys
 
 TYPE_CHECKING = False
@@ -36,6 +37,7 @@ def _of(make: Callable[[Any], Any], maxsize: Any, typed: bool) -> Any:
     return _decorator({} if maxsize is None else make(maxsize), maxsize, typed)
 
 
+@suggesting
 def fifo_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
     """Remember a function's results; the first one leaves first.
 
@@ -44,16 +46,19 @@ def fifo_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
     return _of(FIFOCache, maxsize, typed)
 
 
+@suggesting
 def lfu_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
     """Remember a function's results; the least often used one leaves first. As `fifo_cache` otherwise."""
     return _of(LFUCache, maxsize, typed)
 
 
+@suggesting
 def lru_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
     """Remember a function's results; the least recently used one leaves first. As `fifo_cache` otherwise."""
     return _of(LRUCache, maxsize, typed)
 
 
+@suggesting
 def rr_cache(maxsize: Any = _MAXSIZE, choice: Any = random.choice, typed: bool = False) -> Any:
     """Remember a function's results; one of the keys that `choice` chooses leaves. As `fifo_cache` otherwise."""
     return _of(lambda size: RRCache(size, choice), maxsize, typed)
@@ -67,6 +72,7 @@ class _Unlimited(TTLCache):
         return None
 
 
+@suggesting
 def ttl_cache(maxsize: Any = _MAXSIZE, ttl: Any = 600, timer: Any = time.monotonic, typed: bool = False) -> Any:
     """Remember a function's results for `ttl` seconds; the least recently used one leaves first.
 

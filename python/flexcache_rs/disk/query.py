@@ -58,7 +58,7 @@ class Connection:
     def __init__(self, query: Callable[..., Any], run: Callable[..., Any], retry: bool) -> None:
         self._query = query
         self._run = run
-        self._retry = retry
+        self._retry = bool(retry)
 
     def execute(self, sql: str, parameters: Iterable[Any] | Mapping[str, Any] = (), /) -> Rows:
         """Runs a statement."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs import disk
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import expiry, ignored, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import args_to_key, full_name, memoizing
@@ -120,6 +121,7 @@ class Calls:
         if stored:
             self._counted.count("sets")
 
+    @suggesting
     def set(
         self: Any,
         key: Any,
@@ -146,6 +148,7 @@ class Calls:
         self._note_stored(stored)
         return stored
 
+    @suggesting
     def add(
         self: Any,
         key: Any,
@@ -160,6 +163,7 @@ class Calls:
         self._note_stored(stored)
         return stored
 
+    @suggesting
     def touch(self: Any, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """Give a live entry another time to live, as for `set`. Returns True if it was there."""
         found: bool = self._plain.touch(self, key, lifetime(expire), retry)
@@ -187,6 +191,7 @@ class Calls:
         found = self._plain.get(self, key, ENOVAL, read, True, True, retry)
         return self._counted_and_shaped(found, default, read, expire_time, tag)
 
+    @suggesting
     def delete(self: Any, key: Any, retry: bool = False) -> bool:
         """Remove a key. Returns True if it was there."""
         removed: bool = self._plain.delete(self, key, retry)
@@ -194,6 +199,7 @@ class Calls:
             self._counted.count("deletes")
         return removed
 
+    @suggesting
     def push(
         self: Any,
         value: Any,
@@ -208,6 +214,7 @@ class Calls:
         key = self._plain.push(self, value, prefix, checked_side(side), lifetime(expire), read, tag, retry)
         return None if key is None else number_of(key)
 
+    @suggesting
     def pull(
         self: Any,
         prefix: str | None = None,
@@ -220,6 +227,7 @@ class Calls:
         """Take the value at an end of a queue. Returns its number and it."""
         return numbered_or(self._plain.pull(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
 
+    @suggesting
     def peek(
         self: Any,
         prefix: str | None = None,
@@ -294,6 +302,7 @@ class Calls:
             raise KeyError(key)
         return found
 
+    @suggesting
     def set_many(
         self: Any,
         items: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
@@ -318,6 +327,7 @@ class Calls:
             _logger.warning("set_many stored nothing: %s", error)
             return 0
 
+    @suggesting
     def memoize(
         self: Any,
         name: str | None = None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import disk
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.sciqlop.directory import UNLIMITED
 
@@ -132,6 +133,7 @@ class StoreBase:
         if not self.delete(key):
             raise KeyError(key)
 
+    @suggesting
     def delete(self, key: Any, retry: bool = False) -> bool:
         """Remove a key.
 
@@ -149,6 +151,7 @@ class StoreBase:
         key = plain_key(key)
         return self.shard_of(key).delete(key)
 
+    @suggesting
     def incr(self, key: Any, delta: int = 1, default: int = 0, retry: bool = False) -> Any:
         """Add to a number, in one step.
 
@@ -168,6 +171,7 @@ class StoreBase:
         key = plain_key(key)
         return self.shard_of(key).incr(key, delta, default)
 
+    @suggesting
     def decr(self, key: Any, delta: int = 1, default: int = 0, retry: bool = False) -> Any:
         """Subtract from a number, in one step. As `incr`."""
         return self.incr(key, -delta, default, retry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flexcache_rs import disk
+from flexcache_rs import _core, disk
 from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.sciqlop.serializers import READS_ALSO, DiskSerializer, PickleSerializer, get_serializer_by_name
 
@@ -38,12 +38,10 @@ def refuse_settings(kind: str, given: object, settings: dict[str, Any]) -> None:
     for name in settings:
         if name in _IGNORED:
             continue
-        import difflib
-
-        known = ("directory", "max_size", "size_limit", "serializer", "cache_path", "timeout", "shard_count", "shards")
-        near = difflib.get_close_matches(name, known, 1, 0.6)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise TypeError(f"{kind}() got an unexpected keyword argument {name!r}{hint}")
+        known = ["cache_path", "max_size", "size_limit", "serializer", "timeout"]
+        if kind.startswith("Fanout"):
+            known.append("shard_count")
+        raise TypeError(_core._unexpected_argument(kind, name, known))  # pyright: ignore[reportPrivateUsage]
 
 
 class Shard(disk.Cache):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import disk
 from flexcache_rs._core import DiskTransaction
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import expiry, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import memoizing
@@ -38,6 +39,7 @@ class CacheBase(StoreBase):
             else:
                 self._misses += 1
 
+    @suggesting
     def set(
         self,
         key: Any,
@@ -72,6 +74,7 @@ class CacheBase(StoreBase):
     def __setitem__(self, key: Any, value: Any) -> None:
         self.set(key, value)
 
+    @suggesting
     def add(
         self,
         key: Any,
@@ -126,6 +129,7 @@ class CacheBase(StoreBase):
             raise KeyError(key)
         return value
 
+    @suggesting
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
@@ -135,6 +139,7 @@ class CacheBase(StoreBase):
         value, expires, tagged = self.shard_of(key).pop(key, ENOVAL, expire_time=True, tag=True)
         return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
 
+    @suggesting
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """Give a live entry another time to live.
 
@@ -199,6 +204,7 @@ class CacheBase(StoreBase):
         with self._counting:
             self._hits = self._misses = 0
 
+    @suggesting
     def memoize(
         self,
         expire: float | timedelta | None = None,
@@ -233,6 +239,7 @@ class CacheBase(StoreBase):
         store = functools.partial(self.set, expire=lifetime, tag=tag)
         return memoizing(None, typed, (), get, store, key_of_call)
 
+    @suggesting
     def lock(self, key: Any, expire: float | timedelta | None = None, tag: str | None = None) -> Lock:
         """A lock for all processes that use the directory, as a context manager.
 

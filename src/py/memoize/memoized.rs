@@ -453,6 +453,9 @@ impl Memoized {
         result: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let (key, value) = (wanted.key.as_borrowed(), result.as_borrowed());
+        if cache.get().insert_if_plain(key, value, wanted.hash).is_ok() {
+            return Ok(());
+        }
         FlexCache::write_weighed(&cache, key, value, wanted.hash, None, Terms::new(1, IfPresent::Keep))
             .map(drop)
     }

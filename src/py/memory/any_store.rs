@@ -243,6 +243,25 @@ impl AnyStore {
         })
     }
 
+    /// Stores an entry anew, in one; `Err` where that is not all there is to do, as where the key is there. Returns the
+    /// entry that made room.
+    #[inline(always)]
+    pub(crate) fn insert_if_plain(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>) -> Result<bool, Complicated>,
+        key: impl FnOnce() -> Py<PyAny>,
+        value: impl FnOnce() -> Py<PyAny>,
+    ) -> Result<Option<RemovedEntry>, Complicated> {
+        on_store!(self, store => {
+            if !store.is_plain() || store.find(hash, eq)?.is_some() {
+                return Err(Complicated);
+            }
+            let place = store.reserve_plain(hash).map_err(|OutOfMemory| Complicated)?;
+            Ok(store.insert_plain(place, hash, key(), value()))
+        })
+    }
+
     /// Finds a live entry and removes it, in one; `Err` where that is not all there is to do.
     #[inline(always)]
     pub(crate) fn remove_if_plain(

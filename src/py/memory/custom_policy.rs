@@ -69,7 +69,7 @@ impl FlexCache {
         for _ in 0..MOST_VICTIMS {
             let mut removed = RemovedEntries::new();
             let room = self.shards.find(&key, hash, |store, found| {
-                let live = store.live(found, &self.clock, &mut removed);
+                let live = store.live(found, self.clock(), &mut removed);
                 present = live.is_some();
                 store.admit(live, weight).map(|()| {
                     let freed = live.map_or(0, |slot| store.weight_of(slot));

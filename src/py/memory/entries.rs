@@ -49,7 +49,7 @@ impl FlexCache {
         let mut removed = RemovedEntries::new();
         let read = self.shards.find(&key, hash, |store, found| {
             let chosen = choose(store, found);
-            let value = store.get(chosen, &self.clock, &mut removed)?.clone_ref(py);
+            let value = store.get(chosen, self.clock(), &mut removed)?.clone_ref(py);
             let slot = chosen.filter(|_| WHOLE);
             Some((value, slot.and_then(|slot| store.deadline(slot)), slot.map(|slot| store.tags(slot))))
         })?;
@@ -61,7 +61,7 @@ impl FlexCache {
         for name in names.transpose().map_err(out_of_memory)?.unwrap_or_default() {
             tags.push(PyBackedStr::try_from(PyString::new(py, &name))?);
         }
-        let seconds = deadline.map(|deadline| duration::seconds_until_by(deadline, &self.clock));
+        let seconds = deadline.map(|deadline| duration::seconds_until_by(deadline, self.clock()));
         Ok(Some(StoredEntry { value, seconds, tags }))
     }
 
@@ -76,7 +76,7 @@ impl FlexCache {
         self.read_clock(key.py())?;
         self.shards.find(&key, hash, |store, found| {
             let slot = found?;
-            if store.has_expired_by(slot, &self.clock) { None } else { Some(step(store, slot)) }
+            if store.has_expired_by(slot, self.clock()) { None } else { Some(step(store, slot)) }
         })
     }
 
@@ -95,7 +95,7 @@ impl FlexCache {
         let mut discarded = Vec::new();
         let mut unstamped = Ok(());
         let stored = self.shards.find(&key, hash, |store, found| {
-            let clock = self.clock.of_section();
+            let clock = self.clock().of_section();
             let present = found.is_some_and(|slot| !store.has_expired_by(slot, &clock));
             if present && if_present != IfPresent::Replace {
                 return Ok(WriteOutcome::AlreadyPresent);
@@ -179,7 +179,7 @@ impl FlexCache {
         let (mut expired, mut removed) = (RemovedEntries::new(), RemovedEntries::new());
         let discarded = self.shards.find(&key, hash, |store, found| {
             let discarded = discard(&mut store.loads, hash)?;
-            if let Some(slot) = store.live(found, &self.clock, &mut expired) {
+            if let Some(slot) = store.live(found, self.clock(), &mut expired) {
                 store.remove(slot, cause, &mut removed);
             }
             Some(discarded)

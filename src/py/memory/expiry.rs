@@ -51,10 +51,10 @@ impl FlexCache {
         self.read_clock(py)?;
         for shard in self.shards.iter() {
             let due =
-                shard.with(py, |store| store.has_deadlines() && self.scan_is_due(store, &self.clock))?;
+                shard.with(py, |store| store.has_deadlines() && self.scan_is_due(store, self.clock()))?;
             if due {
                 self.remove_expired(py)?;
-                self.last_scan.store(self.clock.now(), Ordering::Relaxed);
+                self.last_scan.store(self.clock().now(), Ordering::Relaxed);
                 break;
             }
         }
@@ -64,7 +64,7 @@ impl FlexCache {
     /// Removes all that has expired; how many entries that were.
     pub(crate) fn remove_expired(&self, py: Python<'_>) -> PyResult<usize> {
         self.read_clock(py)?;
-        let now = self.clock.now();
+        let now = self.clock().now();
         let mut count = 0;
         for shard in self.shards.iter() {
             loop {
@@ -89,7 +89,7 @@ impl FlexCache {
         for shard in self.shards.iter() {
             let mut removed = RemovedEntries::new();
             count += shard.with(py, |store| {
-                if store.has_deadlines() { store.expire(self.clock.now(), BATCH, &mut removed) } else { 0 }
+                if store.has_deadlines() { store.expire(self.clock().now(), BATCH, &mut removed) } else { 0 }
             })?;
             self.finish_removals(py, removed)?;
         }
@@ -132,7 +132,7 @@ impl FlexCache {
 
     /// Removes what has expired now, and notes that a scan took place; how many entries that were.
     pub(super) fn scan_now(&self, py: Python<'_>) -> PyResult<usize> {
-        self.last_scan.store(self.clock.now(), Ordering::Relaxed);
+        self.last_scan.store(self.clock().now(), Ordering::Relaxed);
         self.remove_expired(py)
     }
 }

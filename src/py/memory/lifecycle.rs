@@ -17,7 +17,7 @@ use super::expiry;
 use super::lookup::Shards;
 use super::options::{Options, Recording};
 use super::policy_turn::Gate;
-use super::state::{Callbacks, FlexCache, Setup};
+use super::state::{Callbacks, FlexCache, Functions, Setup};
 use crate::py::object::running_python::decref;
 use crate::py::process::background::Watch;
 use crate::py::process::clock::CacheClock;
@@ -57,7 +57,7 @@ impl FlexCache {
             shards: Shards::new(stores, first, setup.waits()),
             seed,
             detours: Detours::new(Detours::SLOW_PATH),
-            last_scan: AtomicU64::new(setup.clock.now()),
+            last_scan: AtomicU64::new(setup.clock().now()),
             finalized: AtomicBool::new(false),
             is_provisional: AtomicBool::new(false),
             is_initialized: AtomicBool::new(false),
@@ -160,8 +160,10 @@ impl FlexCache {
             }
             setup.notifier.clear(py);
             drop(setup.policy.with(py, Option::take));
-            drop(setup.weigher.with(py, Option::take));
-            drop(setup.clock_function.with(py, Option::take));
+            if let Some(functions) = &setup.functions {
+                drop(functions.weigher.with(py, Option::take));
+                drop(functions.clock_function.with(py, Option::take));
+            }
         }
     }
 
@@ -234,6 +236,15 @@ impl Setup {
                 "clock must be None with background_expiry=, since nothing tells the background thread when it moves",
             ));
         }
+        let has_functions = callbacks.weigher.is_some() || clock.is_given();
+        let functions = has_functions.then(|| {
+            TryBox::new(Functions {
+                weigher: Guard::new(callbacks.weigher.map(|weigher| weigher.function), true),
+                clock_function: Guard::new(clock_function, true),
+                clock,
+            })
+        });
+        let functions = functions.transpose();
         let waits = options.thread_safe || options.background.is_some();
         let count = usize::try_from(options.shards).unwrap_or(1);
         let absent =
@@ -246,9 +257,7 @@ impl Setup {
             notifier: RemovalNotifier::new(callbacks.on_evict, closes),
             tier: callbacks.tier.map(TryBox::new).transpose().map_err(out_of_memory)?,
             recorder: OnceLock::new(),
-            weigher: Guard::new(callbacks.weigher.map(|weigher| weigher.function), true),
-            clock,
-            clock_function: Guard::new(clock_function, true),
+            functions: functions.map_err(out_of_memory)?,
             policy: Guard::new(callbacks.policy, true),
             options,
         })
@@ -276,8 +285,10 @@ impl Setup {
             visited.unwrap_or(Ok(()))?;
         }
         self.policy.try_with(py, |policy| visit.call(&*policy)).unwrap_or(Ok(()))?;
-        self.weigher.try_with(py, |weigher| visit.call(&*weigher)).unwrap_or(Ok(()))?;
-        self.clock_function.try_with(py, |function| visit.call(&*function)).unwrap_or(Ok(()))?;
+        if let Some(functions) = &self.functions {
+            functions.weigher.try_with(py, |weigher| visit.call(&*weigher)).unwrap_or(Ok(()))?;
+            functions.clock_function.try_with(py, |function| visit.call(&*function)).unwrap_or(Ok(()))?;
+        }
         self.tier.as_ref().map_or(Ok(()), |tier| tier.traverse(visit))?;
         self.notifier.traverse(py, visit)
     }

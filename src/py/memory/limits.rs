@@ -41,7 +41,7 @@ impl FlexCache {
         for shard in self.shards.iter() {
             loop {
                 let mut removed = RemovedEntries::new();
-                let more = shard.with(py, |store| store.shrink(BATCH, &self.clock, &mut removed))?;
+                let more = shard.with(py, |store| store.shrink(BATCH, self.clock(), &mut removed))?;
                 self.finish_removals(py, removed)?;
                 if !more {
                     break;

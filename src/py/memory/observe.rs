@@ -66,7 +66,7 @@ impl FlexCache {
 
     /// Whether the fast path does not do for lookups and writes.
     pub(super) fn needs_slow_path(&self) -> bool {
-        self.is_observed() || self.tier.is_some() || self.gate.is_some() || self.clock.is_given()
+        self.is_observed() || self.tier.is_some() || self.gate.is_some() || self.clock().is_given()
     }
 
     /// Whether anybody wants to be told of lookups and writes.

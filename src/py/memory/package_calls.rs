@@ -35,6 +35,7 @@ impl FlexCache {
 
     /// A result and how long it can be used, by the clock of this cache.
     #[pyo3(signature = (value, raised, fresh, good, cost, results=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are those of `Remembered`")]
     fn _remember(
         &self,
         py: Python<'_>,
@@ -45,7 +46,7 @@ impl FlexCache {
         cost: f64,
         results: Option<&Bound<'_, InstanceResults>>,
     ) -> PyResult<CachedResult> {
-        CachedResult::made(py, value, [fresh, good], raised, cost, results, self.clock.clone())
+        CachedResult::made(py, value, [fresh, good], raised, cost, results, self.clock().clone())
     }
 
     /// A value was computed.

@@ -51,7 +51,7 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
     match options.default_ttl {
         Some(Ttl::After(nanos)) => arguments.set_item("default_ttl", seconds(nanos))?,
         Some(Ttl::At(deadline)) => {
-            arguments.set_item("default_ttl", datetime(py, timestamp(seconds_until(deadline)))?)?
+            arguments.set_item("default_ttl", datetime(py, timestamp(seconds_until(deadline)))?)?;
         }
         Some(Ttl::Never) | None => {}
     }
@@ -110,7 +110,7 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
     }
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
     cache.get().read_clock(py)?;
-    let clock = &cache.get().clock;
+    let clock = cache.get().clock();
     let entries = PyList::empty(py);
     // Each name is one object, which is pickled once.
     let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
@@ -128,7 +128,7 @@ pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, 
             let key = EncodedKey::unwrap(py, key);
             let moment = match deadline {
                 Some(deadline) => {
-                    fallible::float(py, timestamp(seconds_until_by(deadline, &cache.get().clock)))?.unbind()
+                    fallible::float(py, timestamp(seconds_until_by(deadline, cache.get().clock())))?.unbind()
                 }
                 None => py.None(),
             };
@@ -188,8 +188,9 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         }
         if ttl.is_none() {
             // What had no deadline gets none, whatever the default.
-            let set =
-                cache.get().find_live(borrowed, |store, slot| store.set_deadline(slot, None, &this.clock))?;
+            let set = cache
+                .get()
+                .find_live(borrowed, |store, slot| store.set_deadline(slot, None, this.clock()))?;
             set.transpose().map_err(out_of_memory)?;
         }
         cache.get().find_live(borrowed, |store, slot| store.restore(slot, rank))?;
@@ -252,7 +253,7 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let made = FlexCache::build(py, options, callbacks, stores, first, original.seed())?;
     let made = Bound::new(py, made)?;
     if let Some(next) = next {
-        made.get().expect_expiry(&made, next.max(original.clock.now()))?;
+        made.get().expect_expiry(&made, next.max(original.clock().now()))?;
     }
     Ok(made.into_any().unbind())
 }

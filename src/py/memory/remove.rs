@@ -157,7 +157,7 @@ impl FlexCache {
             drop(discarded);
             while rest > 0 {
                 let most = rest.min(BATCH);
-                let count = shard.with(py, |store| store.evict_tag(tag, most, &self.clock, removed))?;
+                let count = shard.with(py, |store| store.evict_tag(tag, most, self.clock(), removed))?;
                 rest = if count < most { 0 } else { rest - count };
             }
         }

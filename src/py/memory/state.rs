@@ -137,16 +137,33 @@ pub(crate) struct Setup {
     pub(super) gate: Option<Gate>,
     pub(crate) options: Options,
     pub(super) policy: Guard<Option<Py<PyAny>>>,
-    pub(super) weigher: Guard<Option<Py<PyAny>>>,
-    pub(crate) clock: CacheClock,
-    /// The function of the user's that tells `clock` the time.
-    pub(super) clock_function: Guard<Option<Py<PyAny>>>,
+    /// What few caches have.
+    pub(super) functions: Option<TryBox<Functions>>,
     pub(super) notifier: Arc<RemovalNotifier>,
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) recorder: OnceLock<Arc<Recorder>>,
     pub(crate) tier: Option<TryBox<Tier>>,
     /// Keys that the store behind the tier was found not to have, where such are remembered.
     pub(super) absent: Option<TryBox<AbsentKeys>>,
+}
+
+/// Functions of the user's that say what entries weigh and what time it is.
+pub(crate) struct Functions {
+    pub(super) weigher: Guard<Option<Py<PyAny>>>,
+    /// What tells `clock` the time.
+    pub(super) clock_function: Guard<Option<Py<PyAny>>>,
+    pub(super) clock: CacheClock,
+}
+
+/// The clock of a cache that was given none.
+static SYSTEM: CacheClock = CacheClock::System;
+
+impl Setup {
+    /// The clock that the cache goes by.
+    #[inline]
+    pub(crate) fn clock(&self) -> &CacheClock {
+        self.functions.as_ref().map_or(&SYSTEM, |functions| &functions.clock)
+    }
 }
 
 impl Deref for FlexCache {

@@ -495,7 +495,7 @@ impl FlexCache {
             is_set = self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
                 let copy = found.filter(|&slot| Some(store.freshness(slot)) == before);
                 copy.is_some_and(|slot| {
-                    store.set_deadline(slot, deadline, &self.clock).is_ok()
+                    store.set_deadline(slot, deadline, self.clock()).is_ok()
                         && store.set_freshness(slot, now).is_ok()
                 })
             })?;

@@ -22,7 +22,7 @@ impl FlexCache {
             Some(ttl) if !ttl.is_none() => Some(duration::ttl("ttl", ttl)?),
             _ => self.options.default_ttl,
         };
-        if let CacheClock::Given(_) = &self.clock {
+        if let CacheClock::Given(_) = self.clock() {
             Python::attach(|py| self.read_clock(py))?;
         }
         Ok(self.moment(ttl))
@@ -31,7 +31,7 @@ impl FlexCache {
     /// When an entry that is stored now with this time to live expires.
     #[inline]
     pub(super) fn moment(&self, ttl: Option<Ttl>) -> Option<Nanos> {
-        ttl.and_then(|ttl| ttl.deadline_by(&self.clock))
+        ttl.and_then(|ttl| ttl.deadline_by(self.clock()))
     }
 
     /// Gives an entry another time to live, from now on; whether it is there.
@@ -57,7 +57,7 @@ impl FlexCache {
             Some(tier) => cache.touch_through(tier, key, deadline)?,
             None => {
                 let set =
-                    cache.find_live(key, |store, slot| store.set_deadline(slot, deadline, &cache.clock))?;
+                    cache.find_live(key, |store, slot| store.set_deadline(slot, deadline, cache.clock()))?;
                 set.transpose().map_err(out_of_memory)?.is_some()
             }
         };
@@ -75,19 +75,19 @@ impl FlexCache {
         let deadline = self.find_live(key.as_borrowed(), |store, slot| store.deadline(slot))?;
         Ok(deadline
             .ok_or_else(|| missing(key))?
-            .map(|deadline| duration::seconds_until_by(deadline, &self.clock)))
+            .map(|deadline| duration::seconds_until_by(deadline, self.clock())))
     }
 
     /// The seconds that an entry lives where nothing else is said; `None` for ever.
     pub(super) fn default_seconds(&self) -> Option<f64> {
         self.moment(self.options.default_ttl)
-            .map(|deadline| duration::seconds_until_by(deadline, &self.clock))
+            .map(|deadline| duration::seconds_until_by(deadline, self.clock()))
     }
 
     /// Asks the function that tells the time, if the cache has one. Runs Python code.
     #[inline]
     pub(super) fn read_clock(&self, py: Python<'_>) -> PyResult<()> {
-        if self.clock.is_given() { self.ask_clock(py) } else { Ok(()) }
+        if self.clock().is_given() { self.ask_clock(py) } else { Ok(()) }
     }
 
     #[cold]
@@ -101,9 +101,10 @@ impl FlexCache {
 
     /// The clock that the cache was given.
     pub(super) fn own_clock(&self, py: Python<'_>) -> PyResult<Option<GivenClock>> {
-        let CacheClock::Given(time) = &self.clock else { return Ok(None) };
+        let CacheClock::Given(time) = self.clock() else { return Ok(None) };
+        let Some(functions) = &self.functions else { return Ok(None) };
         let function =
-            self.clock_function.with(py, |function| function.as_ref().map(|one| one.clone_ref(py)))?;
+            functions.clock_function.with(py, |function| function.as_ref().map(|one| one.clone_ref(py)))?;
         Ok(function.map(|function| GivenClock { function, time: Arc::clone(time) }))
     }
 }

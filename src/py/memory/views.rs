@@ -80,7 +80,7 @@ fn value_of(py: Python<'_>, cache: &FlexCache, entry: &IterEntry) -> PyResult<Op
     let Some(shard) = cache.shards.iter().nth(entry.shard) else { return Ok(None) };
     Ok(shard.with(py, |store| {
         let same = store.key_at(entry.slot).is_some_and(|key| key.is(&entry.key));
-        (same && !store.has_expired_by(entry.slot, &cache.clock))
+        (same && !store.has_expired_by(entry.slot, cache.clock()))
             .then(|| store.value(entry.slot).clone_ref(py))
     })?)
 }

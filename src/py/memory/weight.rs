@@ -26,7 +26,9 @@ impl FlexCache {
     /// The weigher that the cache was given.
     pub(super) fn own_weigher(&self, py: Python<'_>) -> PyResult<Option<Weigher>> {
         let Some(of) = self.options.weigher else { return Ok(None) };
-        let function = self.weigher.with(py, |function| function.as_ref().map(|one| one.clone_ref(py)))?;
+        let Some(functions) = &self.functions else { return Ok(None) };
+        let function =
+            functions.weigher.with(py, |function| function.as_ref().map(|one| one.clone_ref(py)))?;
         Ok(function.map(|function| Weigher { function, of }))
     }
 

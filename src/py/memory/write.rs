@@ -68,6 +68,34 @@ impl FlexCache {
         Ok(())
     }
 
+    /// Stores what was computed under a key that is absent; `Err` where that is not all there is to do, with nothing
+    /// changed.
+    #[inline]
+    pub(crate) fn insert_if_plain(
+        &self,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+        hash: u64,
+    ) -> Result<(), Complicated> {
+        if !self.plain_writes.load(Ordering::Relaxed) || self.slow_path.load(Ordering::Relaxed) {
+            return Err(Complicated);
+        }
+        let py = key.py();
+        let evicted = {
+            let Ok(mut shard) = self.shards.of(hash).lock(py) else { return Err(Complicated) };
+            if !shard.loads.is_empty() {
+                return Err(Complicated);
+            }
+            let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
+            shard.insert_if_plain(hash, eq, || key.to_owned().unbind(), || value.to_owned().unbind())?
+        };
+        if let Some(entry) = evicted {
+            decref(py, entry.key);
+            self.finish_value(py, entry.value);
+        }
+        Ok(())
+    }
+
     /// Stores an entry; whether it was stored.
     pub(crate) fn write(
         this: &Borrowed<'_, '_, Self>,
