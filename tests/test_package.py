@@ -71,7 +71,7 @@ def test_signatures_can_be_inspected() -> None:
         "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, "
         "shards=1, background_expiry=False, on_evict=None, weigher=None, clock=None, close_values=True, store=None, "
         "coherence='strict', lease=30.0, lease_wait=30.0, negative_ttl=None, name=None, record=None, "
-        "record_limit=10000000)"
+        "record_limit=10000000, optimize='hits')"
     )
     for name in public(FlexCache):
         member = inspect.getattr_static(FlexCache, name)

@@ -19,7 +19,7 @@ _OPTIONS = (
 _OPTIONS_OF_CACHES = (
     *("eviction_policy", "scan_interval", "max_items", "max_bytes", "default_ttl", "thread_safe", "shards"),
     *("background_expiry", "on_evict", "weigher", "clock", "close_values", "store", "coherence", "lease", "lease_wait"),
-    *("negative_ttl", "name", "record", "record_limit"),
+    *("negative_ttl", "name", "record", "record_limit", "optimize"),
 )
 
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200

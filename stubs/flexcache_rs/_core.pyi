@@ -173,6 +173,7 @@ class FlexCache(MutableMapping[_K, _V]):
         name: str | None = None,
         record: str | PathLike[str] | None = None,
         record_limit: SupportsIndex = 10000000,
+        optimize: Literal["hits", "bytes"] = "hits",
     ) -> None: ...
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     @overload

@@ -86,6 +86,7 @@ def memoize(
     negative_ttl: _Seconds | None = None,
     record: str | PathLike[str] | None = None,
     record_limit: SupportsIndex = 10000000,
+    optimize: Literal["hits", "bytes"] = "hits",
 ) -> Memoizer: ...
 
 # What stands as a method on FlexCache.

@@ -51,6 +51,16 @@ pub trait Entries {
     fn are_weighted(&self) -> bool;
 }
 
+/// What a policy makes the most of, where weights limit the store and entries differ in theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    /// The number of hits: many light entries rather than few heavy ones.
+    #[default]
+    Hits,
+    /// The sum of the weights of what is hit.
+    Bytes,
+}
+
 /// Decides which entry is evicted next.
 ///
 /// The store promises that every slot it names is present, that [`on_insert`](Self::on_insert)
@@ -78,6 +88,11 @@ pub trait Policy {
     /// The store holds at most `entries` from now on (`usize::MAX`: any number).
     fn set_bound(&mut self, entries: usize) {
         let _ = entries;
+    }
+
+    /// What to make the most of; most policies know nothing of weights, and ignore it.
+    fn set_goal(&mut self, goal: Goal) {
+        let _ = goal;
     }
 
     /// An entry came in. *Policy leaves:* `slot` known.

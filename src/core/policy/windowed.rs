@@ -10,7 +10,7 @@ use super::ghosts::Ghosts;
 use super::sketch::{Sketch, TOP};
 use super::slru::{Segment, Slru};
 use super::tuner::{Admission, Configuration, Tuner, outweighs};
-use super::{Entries, Policy};
+use super::{Entries, Goal, Policy};
 use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
@@ -55,6 +55,8 @@ pub struct Windowed<C> {
     lucky: bool,
     /// Where weights differ, the slot from which on the next victim is looked for, too.
     hand: usize,
+    /// Where weights differ, what counts.
+    goal: Goal,
     configurations: PhantomData<C>,
 }
 
@@ -168,7 +170,12 @@ impl<C: Configurations> Windowed<C> {
     fn least_worth(&self, entries: &impl Entries) -> Option<Slot> {
         let value = |slot: Slot| {
             let seen = u128::from(self.seen(slot, entries)) + 1;
-            (seen * seen, u128::from(entries.weight(slot).max(1)))
+            let weight = match self.goal {
+                Goal::Hits => u128::from(entries.weight(slot).max(1)),
+                // Of a heavy entry as many bytes are hit as of all the light ones that would fit in its place.
+                Goal::Bytes => 1,
+            };
+            (seen * seen, weight)
         };
         let window = if self.window_is_over() { COLDEST_COMPARED } else { 0 };
         let mut least: Option<(Slot, (u128, u128))> = None;
@@ -210,6 +217,7 @@ impl<C: Configurations> Policy for Windowed<C> {
             rng,
             lucky: false,
             hand: 0,
+            goal: Goal::Hits,
             configurations: PhantomData,
         };
         policy.make_for(LEAST_ENTRIES);
@@ -222,6 +230,10 @@ impl<C: Configurations> Policy for Windowed<C> {
             self.make_for(entries.max(1));
         }
         self.plan_growth();
+    }
+
+    fn set_goal(&mut self, goal: Goal) {
+        self.goal = goal;
     }
 
     #[inline]

@@ -26,7 +26,7 @@ use crate::column::Column;
 use crate::index::Index;
 use crate::memory::{OutOfMemory, TryBox, TryClone};
 use crate::node::Node;
-use crate::policy::{Entries, Policy};
+use crate::policy::{Entries, Goal, Policy};
 use crate::slot::Slot;
 use crate::stats::Stats;
 use crate::tags::Tags;
@@ -135,6 +135,11 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     #[must_use]
     pub fn weight(&self) -> u64 {
         self.weights.total()
+    }
+
+    /// Says what the policy is to make the most of, where it can choose.
+    pub fn set_goal(&mut self, goal: Goal) {
+        self.policy.set_goal(goal);
     }
 
     /// How much the store may hold.

@@ -4,9 +4,11 @@
 //! Everything is made up here and replayed with fixed seeds, so that hit ratios are always the same. They are
 //! compared with those of LRU and of the optimum, in percent of all requests.
 
-use flexcache_core::Limits;
+use std::convert::Infallible;
+
 use flexcache_core::policy::{Auto, Policy, S3Fifo, TinyLfu};
 use flexcache_core::replay::{lru_hits, optimum, replay};
+use flexcache_core::{EntryStore, Limits};
 
 /// A recount after every operation takes its time.
 const SIZES: &[usize] = if cfg!(feature = "strict") { &[60] } else { &[60, 300, 2_000] };
@@ -166,5 +168,31 @@ fn keeps_favourites_through_scans() {
         let keys = &workload.keys;
         let (auto, lru) = (reached::<Auto>(keys, entries), recency(keys, entries));
         assert!(auto > lru + 5.0, "{entries} entries: {auto}, LRU {lru}");
+    }
+}
+
+/// What is written and read once, a little later, by a program that does not write what it does not find: the policy
+/// hears of those reads that hit, and of no others.
+#[test]
+fn newcomers_are_found_again_though_misses_are_not_stored() {
+    const KEYS: u64 = if cfg!(feature = "strict") { 0 } else { 200_000 };
+    let hash = |key: u64| {
+        let mixed = key.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ mixed >> 31).wrapping_mul(0xe703_7ed1_a0b4_28db)
+    };
+    for seed in 0..10 {
+        let mut store = EntryStore::<u64, (), Auto>::new(Limits::new(100, 0), seed);
+        let mut hits = 0;
+        for key in 30..KEYS {
+            let place = store.reserve_plain(hash(key)).expect("there is memory");
+            store.insert_plain(place, hash(key), key, ());
+            let read = key - 30;
+            let Ok(found) = store.find(hash(read), |&other| Ok::<_, Infallible>(other == read));
+            if let Some(slot) = found {
+                store.hit(slot);
+                hits += 1;
+            }
+        }
+        assert!(hits >= KEYS / 2, "seed {seed}: {hits} of {KEYS}");
     }
 }

@@ -1,7 +1,7 @@
 //! One store, whatever its policy: the only place that names all policies.
 
 use flexcache_core::policy::{
-    Auto, ExactLfu, Fifo, Lfu, Listed, Lru, Policy, Random, Requeue, S3Fifo, Sieve, TinyLfu,
+    Auto, ExactLfu, Fifo, Goal, Lfu, Listed, Lru, Policy, Random, Requeue, S3Fifo, Sieve, TinyLfu,
 };
 use flexcache_core::{
     Cause, Clock, EntryStore, Error, Limits, Lookup, Nanos, New, OutOfMemory, Slot, Stamp, Stats, TryBox,
@@ -152,6 +152,11 @@ impl AnyStore {
             PolicyName::ListedFifo => Self::ListedFifo(boxed(limits, seed)?),
             PolicyName::ListedLru => Self::ListedLru(boxed(limits, seed)?),
         })
+    }
+
+    /// What is to be optimized where sizes limit the cache.
+    pub(crate) fn set_goal(&mut self, goal: Goal) {
+        on_store!(self, store => store.set_goal(goal));
     }
 
     #[inline(always)]

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use flexcache_core::Limits;
+use flexcache_core::policy::Goal;
+use flexcache_core::{Limits, OutOfMemory};
 use pyo3::exceptions::{PyException, PyRuntimeWarning, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -30,7 +31,7 @@ const LEASE_SECONDS: f64 = 30.0;
 const LEASE_WAIT: Duration = Duration::from_secs(30);
 
 /// What the constructor takes, the first ones also by position.
-const OPTIONS: [&str; 20] = [
+const OPTIONS: [&str; 21] = [
     "eviction_policy",
     "scan_interval",
     "max_items",
@@ -51,6 +52,7 @@ const OPTIONS: [&str; 20] = [
     "name",
     "record",
     "record_limit",
+    "optimize",
 ];
 
 /// How many may be given by position.
@@ -169,6 +171,7 @@ struct ConstructorArguments<'py> {
     name: OptionalArgument<'py>,
     record: OptionalArgument<'py>,
     record_limit: OptionalArgument<'py>,
+    optimize: OptionalArgument<'py>,
 }
 
 /// What a cache is made of.
@@ -233,6 +236,7 @@ impl<'py> ConstructorArguments<'py> {
             name,
             record,
             record_limit,
+            optimize,
         ] = given;
         Ok(Self {
             eviction_policy,
@@ -255,6 +259,7 @@ impl<'py> ConstructorArguments<'py> {
             name,
             record,
             record_limit,
+            optimize,
         })
     }
 
@@ -276,6 +281,7 @@ impl<'py> ConstructorArguments<'py> {
         let options = Options {
             // A policy of the user's keeps its own order; ours is only that of iteration.
             policy: named.unwrap_or(PolicyName::Fifo),
+            goal: self.optimize.or(Goal::Hits, |goal| options::goal(goal, named))?,
             scan_interval: self
                 .scan_interval
                 .or(0, |interval| duration::interval("scan_interval", interval))?,
@@ -312,7 +318,10 @@ impl<'py> ConstructorArguments<'py> {
             },
         };
         let store = |shard| {
-            AnyStore::new(options.policy, options::share(limits, shard, options.shards), rand::random())
+            let limits = options::share(limits, shard, options.shards);
+            let mut store = AnyStore::new(options.policy, limits, rand::random())?;
+            store.set_goal(options.goal);
+            Ok::<_, OutOfMemory>(store)
         };
         let first = store(0).map_err(out_of_memory)?;
         let rest = (1..options.shards).map(store).collect::<Result<Vec<_>, _>>().map_err(out_of_memory)?;

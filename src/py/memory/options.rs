@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use flexcache_core::policy::Goal;
 use flexcache_core::{Limits, Nanos};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -40,6 +41,7 @@ pub(crate) struct Recording {
 /// What a cache was asked to be.
 pub(crate) struct Options {
     pub(crate) policy: PolicyName,
+    pub(crate) goal: Goal,
     pub(crate) scan_interval: Nanos,
     pub(crate) default_ttl: Option<Ttl>,
     pub(crate) thread_safe: bool,
@@ -63,6 +65,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             policy: PolicyName::Lru,
+            goal: Goal::Hits,
             scan_interval: 0,
             default_ttl: None,
             thread_safe: true,
@@ -197,6 +200,19 @@ pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
         value.repr()?,
         did_you_mean::suggestion(name, &PolicyName::ALL.map(PolicyName::as_str)),
     )))
+}
+
+/// What `optimize` asks for, of the policies that can be asked.
+pub(crate) fn goal(value: &Bound<'_, PyAny>, policy: Option<PolicyName>) -> PyResult<Goal> {
+    let name = value.cast::<PyString>().map_err(|_| wrong_type("optimize", "'hits' or 'bytes'", value))?;
+    match &*name.to_cow()? {
+        "hits" => Ok(Goal::Hits),
+        "bytes" if matches!(policy, Some(PolicyName::TinyLfu | PolicyName::Auto)) => Ok(Goal::Bytes),
+        "bytes" => Err(PyValueError::new_err(
+            "optimize must be 'hits', not 'bytes', unless eviction_policy is 'auto' or 'tinylfu': others do not choose by size",
+        )),
+        _ => Err(PyValueError::new_err(format!("optimize must be 'hits' or 'bytes', not {}", value.repr()?))),
+    }
 }
 
 /// Refuses a number in place of the policy, which comes first.

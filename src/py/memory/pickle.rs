@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flexcache_core::Clock;
+use flexcache_core::policy::Goal;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -44,6 +45,9 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
     match policy {
         Some(policy) => arguments.set_item("eviction_policy", policy)?,
         None => arguments.set_item("eviction_policy", options.policy.as_str())?,
+    }
+    if options.goal == Goal::Bytes {
+        arguments.set_item("optimize", "bytes")?;
     }
     arguments.set_item("scan_interval", seconds(options.scan_interval))?;
     arguments.set_item("max_items", limits.items.map_or(0, std::num::NonZeroU64::get))?;

@@ -87,6 +87,8 @@ pub(crate) struct Callbacks {
 ///         ends in ".gz"; complete when the cache is closed or the program ends. It costs a lookup
 ///         about as much again.
 ///     record_limit: after how many lookups recording ends; 0 for no limit.
+///     optimize: what "auto" and "tinylfu" make the most of where max_bytes limits the cache and sizes differ: "hits"
+///         (the default), for which they prefer to keep small entries, or "bytes", the sum of the sizes of what is found.
 ///
 /// Values may have methods of their own, looked up on their type: item_size(), and close() or
 /// aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,

@@ -77,7 +77,7 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<(), Complicated> {
-        if !self.plain_writes.load(Ordering::Relaxed) || self.slow_path.load(Ordering::Relaxed) {
+        if self.detours.have(Detours::SLOW_PATH | Detours::WRITES | Detours::WEIGHER) {
             return Err(Complicated);
         }
         let py = key.py();
