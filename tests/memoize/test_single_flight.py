@@ -156,7 +156,7 @@ def test_get_or_set_takes_ttl_and_tags() -> None:
     assert cache.evict_tag("t") == 1
     with pytest.raises(TypeError, match="missing required argument: 'factory'"):
         cache.get_or_set("c")  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="not callable"):
+    with pytest.raises(TypeError, match="factory must be callable"):
         cache.get_or_set("c", 3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unhashable"):
         cache.get_or_set([], lambda: 1)  # type: ignore[arg-type]

@@ -371,7 +371,7 @@ def test_a_failure_that_cannot_be_made_again(tmp_path: Path) -> None:
     [
         ({"lease": 0}, "lease must be None, or more than 0 seconds and at most a day, not 0"),
         ({"lease": -1}, "lease must be 0 or more seconds, not -1"),
-        ({"lease": "1"}, "lease must be a number of seconds or a timedelta, not str"),
+        ({"lease": "1"}, "lease must be a number of seconds or a timedelta, not str ('1'); did you mean 1?"),
         ({"lease": float("inf")}, "lease must be None, or more than 0 seconds and at most a day, not inf"),
         ({"lease_wait": -1}, "lease_wait must be 0 or more seconds, not -1"),
         ({"lease_wait": None}, "lease_wait must be a number of seconds or a timedelta, not NoneType"),

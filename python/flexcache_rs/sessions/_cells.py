@@ -223,11 +223,11 @@ def _score(value: object) -> float:
 
 def _number(value: object) -> Number:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"a number must be an int or a float, not {type(value).__name__}")
+        raise TypeError(f"by must be an int or a float, not {type(value).__name__}")
     if value != value:
-        raise ValueError("a number that is added must not be NaN")
+        raise ValueError("by must be an int or a float, not NaN")
     if isinstance(value, int) and not -_MOST - 1 <= value <= _MOST:
-        raise OverflowError(f"a number that is added must fit 64 bits, unlike {value}")
+        raise ValueError(f"by must be from -2**63 to 2**63 - 1, not {value}")
     return value
 
 
