@@ -276,6 +276,8 @@ def test_a_limiter(make: Make) -> None:
     assert (first.allowed, first.remaining, second.allowed, second.remaining) == (True, 2, True, 0)
     refused = limiter.hit()
     assert not refused.allowed
+    assert first
+    assert not refused
     assert 90 < refused.retry_after <= 100
     assert not limiter.acquire(timeout=0)
     quick = make().limiter("quick", 1, per=0.01)

@@ -148,7 +148,7 @@ class RemoteLock:
 
 
 class Hit(NamedTuple):
-    """What a limiter said."""
+    """What a limiter said. It is true where the uses were taken."""
 
     allowed: bool
     """Whether the uses were taken."""
@@ -156,6 +156,10 @@ class Hit(NamedTuple):
     """How many uses are left at once."""
     retry_after: float
     """In how many seconds so many uses can be taken; 0 if they were."""
+
+    def __bool__(self) -> bool:
+        """Whether the uses were taken, so that `if limiter.hit()` means what it says."""
+        return self.allowed
 
 
 class RemoteLimiter:

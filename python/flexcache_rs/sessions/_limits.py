@@ -33,7 +33,7 @@ def new_token() -> bytes:
 
 
 class Hit(NamedTuple):
-    """What a limiter says of a call."""
+    """What a limiter says of a call. It is true where the call may go on."""
 
     allowed: bool
     """Whether the call may go on."""
@@ -41,6 +41,10 @@ class Hit(NamedTuple):
     """How many more may go on at once now."""
     retry_after: float
     """After how many seconds the call would be let through; 0 if it is, infinity if it never will."""
+
+    def __bool__(self) -> bool:
+        """Whether the call may go on, so that `if limiter.hit(...)` means what it says."""
+        return self.allowed
 
 
 class Limiter:
