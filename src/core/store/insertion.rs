@@ -331,7 +331,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         value: V,
     ) -> Option<Removed<K, V>> {
         debug_assert!(self.is_plain());
-        self.stats.insertions += 1;
+        // Nobody lives to see them overflow.
+        self.stats.insertions = self.stats.insertions.wrapping_add(1);
         let new = Node { key, value, hash };
         if vacant {
             self.nodes.fill(slot, new);
@@ -349,7 +350,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
         self.policy.on_reuse(slot, node.hash, hash);
         self.remove_tags(slot);
-        self.stats.evictions += 1;
+        self.stats.evictions = self.stats.evictions.wrapping_add(1);
         self.recount();
         Some(Removed { key: node.key, value: node.value, cause: Cause::Evicted })
     }

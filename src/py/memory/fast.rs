@@ -213,6 +213,18 @@ fn write_slowly(
     FlexCache::write_weighed(&cache, key, value, hash, ttl, terms).map(drop)
 }
 
+/// Apart for the same reason.
+#[inline(never)]
+fn write_tagged(
+    cache: Borrowed<'_, '_, FlexCache>,
+    key: Borrowed<'_, '_, PyAny>,
+    value: Borrowed<'_, '_, PyAny>,
+    ttl: Option<Borrowed<'_, '_, PyAny>>,
+    tags: Option<Borrowed<'_, '_, PyAny>>,
+) -> PyResult<()> {
+    attached(key.py(), |_| FlexCache::write(&cache, key, value, ttl, tags, IfPresent::Replace)).map(drop)
+}
+
 pub(super) unsafe extern "C" fn get(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -245,9 +257,13 @@ unsafe extern "C" fn put(
             if tags.is_null() {
                 write::<{ site::PUT }>(py, this, key, value, ttl)?;
             } else {
-                let (cache, key, value) = (cache_of(py, this), object(py, key), object(py, value));
-                let (ttl, tags) = (given(py, ttl), given(py, tags));
-                attached(py, |_| FlexCache::write(&cache, key, value, ttl, tags, IfPresent::Replace))?;
+                write_tagged(
+                    cache_of(py, this),
+                    object(py, key),
+                    object(py, value),
+                    given(py, ttl),
+                    given(py, tags),
+                )?;
             }
             Ok(py.None().into_ptr())
         })

@@ -103,9 +103,17 @@ impl FlexCache {
     /// Does what is due to a removed value of which nobody has to be told but itself.
     #[inline(always)]
     pub(super) fn finish_value(&self, py: Python<'_>, value: Py<PyAny>) {
-        if hooks::may_act_on_removal(&value.bind_borrowed(py)) && self.notifier.runs_hooks {
-            attached(py, |py| self.notifier.close_value(py, &value));
+        if hooks::may_act_on_removal(&value.bind_borrowed(py)) {
+            self.close_value(py, &value);
         }
         decref(py, value);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_value(&self, py: Python<'_>, value: &Py<PyAny>) {
+        if self.notifier.runs_hooks {
+            attached(py, |py| self.notifier.close_value(py, value));
+        }
     }
 }
