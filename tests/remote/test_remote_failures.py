@@ -464,3 +464,33 @@ def test_no_copies_differ_fails_where_nothing_is_heard(make: Make, raw: Any, mon
     """A test of the test: it fails where what is written is not heard of."""
     monkeypatch.setattr(Listener, "_invalidate", lambda *_: None)
     assert differing([make() for _ in range(3)], raw, 2000, kills=False) > 0
+
+
+def test_connections_that_are_closed_while_the_server_is_asked(make: Make) -> None:
+    """A call whose connection another thread takes away has a RemoteError, whatever the package raises there."""
+    cache = make()
+    cache["key"] = 1
+    seen: list[object] = []
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            try:
+                seen.append(cache.fresh("key"))
+            except RemoteError:
+                seen.append(RemoteError)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(scaled(2000)):
+            before = len(seen)
+            cache._client.close()
+            until(lambda before=before: len(seen) > before or not all(map(threading.Thread.is_alive, threads)))
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    # A thread that had another exception has ended with it, and the test with it.
+    assert set(seen) <= {1, RemoteError}

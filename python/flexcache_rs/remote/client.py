@@ -114,17 +114,27 @@ class Client:
             return RemoteConnectionError(f"no connection to the server: {text}")
         return error
 
+    def interrupted(self, error: Exception) -> Exception:
+        """The error of an exchange as one of ours.
+
+        Where another thread closes the connection meanwhile, the package fails wherever it is.
+        """
+        if isinstance(error, (AttributeError, TypeError, ValueError)):
+            return RemoteConnectionError(f"the connection was closed while the server was asked: {error}")
+        return self.translated(error)
+
     def execute(self, *parts: Any) -> Any:
         """Send one command and return its reply.
 
         Raises:
             RemoteError: It was refused, not answered in time, or the connection was lost.
         """
+        # Not packed by hiredis, which crashes where a handler of a signal raises meanwhile.
+        packed = command(*parts)
         try:
             pool, connection = self._get()
             try:
-                # Not packed by hiredis, which crashes where a handler of a signal raises meanwhile.
-                connection.send_packed_command([command(*parts)])
+                connection.send_packed_command([packed])
                 return connection.read_response()
             except self.exceptions.ResponseError:
                 raise
@@ -137,7 +147,7 @@ class Client:
         except RemoteError:
             raise
         except Exception as error:
-            raise self.translated(error) from error
+            raise self.interrupted(error) from error
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time and return their replies, an exception for each that was refused.
@@ -152,7 +162,7 @@ class Client:
         except RemoteError:
             raise
         except Exception as error:
-            raise self.translated(error) from error
+            raise self.interrupted(error) from error
         try:
             return self.exchange(connection, commands)
         finally:
@@ -161,10 +171,11 @@ class Client:
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
         replies: list[Any] = []
+        # Not packed by hiredis, as in `execute`.
+        packed = b"".join(command(*parts) for parts in commands)
         try:
             try:
-                # Not packed by hiredis, which crashes where a handler of a signal raises meanwhile.
-                connection.send_packed_command([b"".join(command(*parts) for parts in commands)])
+                connection.send_packed_command([packed])
                 for _ in commands:
                     try:
                         replies.append(connection.read_response())
@@ -179,7 +190,7 @@ class Client:
         except RemoteError:
             raise
         except Exception as error:
-            raise self.translated(error) from error
+            raise self.interrupted(error) from error
         return replies
 
     def transaction(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
