@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from flexcache_rs.remote.given import Given
 
+CLOSED_MEANWHILE = (AttributeError, TypeError, ValueError)
+"""What redis-py and valkey-py raise, wherever they are, where another thread closes the connection that they use."""
+
 
 class Client:
     """Commands to one server.
@@ -115,11 +118,8 @@ class Client:
         return error
 
     def interrupted(self, error: Exception) -> Exception:
-        """The error of an exchange as one of ours.
-
-        Where another thread closes the connection meanwhile, the package fails wherever it is.
-        """
-        if isinstance(error, (AttributeError, TypeError, ValueError)):
+        """The error of an exchange as one of ours, also where another thread has closed the connection."""
+        if isinstance(error, CLOSED_MEANWHILE):
             return RemoteConnectionError(f"the connection was closed while the server was asked: {error}")
         return self.translated(error)
 

@@ -7,7 +7,7 @@ import copy
 import threading
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.client import CLOSED_MEANWHILE, Client
 from flexcache_rs.remote.errors import RemoteConnectionError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SentinelClient(Client):
         kinds = self.exceptions
         try:
             host, port = sentinel.discover_master(self._given.service)
-        except (kinds.ConnectionError, kinds.TimeoutError, kinds.ResponseError, OSError) as error:
+        except (kinds.ConnectionError, kinds.TimeoutError, kinds.ResponseError, OSError, *CLOSED_MEANWHILE) as error:
             message = f"Sentinel names no primary of {self._given.service!r}: {error}"
             raise RemoteConnectionError(message) from error
         return host, int(port)
@@ -106,7 +106,8 @@ class SentinelClient(Client):
                     named = self._ask()
                     if named != address and not ended.is_set():
                         self._move(named)
-                        with contextlib.suppress(OSError):
+                        # It may be closed by now.
+                        with contextlib.suppress(OSError, AttributeError):
                             connection._sock.shutdown(2)
                         return
 
