@@ -20,7 +20,7 @@ pub(crate) enum Call {
     Any,
 }
 
-/// So many bytes are kept back, or a quarter of the stack where that is less.
+/// So many bytes are kept back, or half of the stack where that is less.
 const RESERVE: usize = 256 << 10;
 
 /// A thread's stack, as far as it is known.
@@ -54,7 +54,7 @@ pub(crate) fn check(call: Call) -> PyResult<()> {
 fn check_closely(here: usize, call: Call) -> PyResult<()> {
     if STACK.get().limit == usize::MAX {
         STACK.set(bounds().map_or(Stack { limit: 0, last: 0, low: 0 }, |(low, size)| {
-            let reserve = RESERVE.min(size / 4);
+            let reserve = RESERVE.min(size / 2);
             Stack { limit: low + reserve, last: low + reserve / 2, low }
         }));
     }
