@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import random
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -53,6 +55,15 @@ async def acompute(*_: Any) -> str:
 
 
 USERS = {compute.__code__, acompute.__code__}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _interrupted_coroutines_are_collected() -> Iterator[None]:
+    """They were never awaited, of which the collector would tell another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 class Scenario(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import store_remote
 from store_kinds import KINDS, Kind
 from store_process import OtherProcess
 
@@ -34,6 +35,13 @@ def store(kind: Kind, tmp_path: Path) -> Iterator[Any]:
     made = kind.make(tmp_path)
     yield made
     kind.close(made)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_open() -> Iterator[None]:
+    """A cache that a test leaves open has sockets, of which the collector would tell another test."""
+    yield
+    store_remote.close_all()
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,13 @@ def make(path: Path, timeout: float = 10.0) -> Any:
     return cache
 
 
+def close_all() -> None:
+    """Close the caches of this process that are open."""
+    for cache in list(_OPEN):
+        if not cache.closed:
+            cache.close()
+
+
 def disconnect(cache: RemoteCache) -> None:
     """Have a cache make connections anew, and wait until it listens again."""
     connects = cache._listener.connects
