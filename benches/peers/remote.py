@@ -211,7 +211,7 @@ def threads(run: Run) -> list[Figure]:
 
 
 async def _gets(opened: Opened, keys: list[str], at_a_time: int) -> float:
-    """Nanoseconds a get, with so many at a time."""
+    """The time of a get in nanoseconds, where `at_a_time` of them run at once."""
     began = perf_counter_ns()
     if at_a_time == 1:
         for key in keys:
@@ -281,7 +281,7 @@ def invalidations(run: Run) -> list[Figure]:
     """From the write of another client to the new value."""
     result = Figure(
         "a write of another client, by the number of copies in memory",
-        "Microseconds from a `set` of redis-py to the new value in the cache, with so many entries in its memory.",
+        "Microseconds from a `set` of redis-py until the cache returns the new value, by the entries in memory.",
     )
     near = next(contestant for contestant in SYNC if contestant.name == MEMORY)
     other = import_module("redis").Redis(host=run.server.host, port=run.server.port)

@@ -323,7 +323,7 @@ def ready() -> None:
 
 
 def some_calls(contestant: Contestant, opened: Opened, count: int) -> None:
-    """So many calls, each timed by itself: a third each get, set and pop of 500 keys."""
+    """Times each of `count` calls by itself. A third each are get, set and pop, of 500 keys."""
     random = Random(os.getpid())
     value = value_of(contestant, 20)
     keys = [key_of(random.randrange(500)) for _ in range(count)]
