@@ -19,10 +19,9 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from random import Random
-from time import perf_counter
 from typing import Any
 
-from . import disk_report
+from . import command_line, disk_report
 from .disk_child import CONTESTANTS, Contestant
 from .measure import ROOT
 
@@ -463,14 +462,14 @@ def machine(run: Run) -> dict[str, str]:
 
 def options(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benches.peers.disk", description="Caches on disk beside their peers."
+    parser = command_line.parser_of(
+        "disk",
+        "Caches on disk beside their peers.",
+        FIGURES,
+        "about a minute: fewer rounds, no million of entries",
+        "disk.md, disk.json and plots",
     )
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, no million of entries")
-    parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write disk.md, disk.json and plots there")
     parser.add_argument("--directory", type=Path, metavar="DIR", help="where the caches lie; default: a temporary one")
-    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
     return parser.parse_args(arguments)
 
 
@@ -478,11 +477,7 @@ def main(arguments: list[str]) -> None:
     """Measures, then prints the report or writes it."""
     chosen = options(arguments)
     settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
-    started = perf_counter()
-
-    def say(text: str) -> None:
-        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
-
+    say = command_line.progress()
     directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-", dir=chosen.directory))
     run = Run(settings, Random(settings.seed), say, directory, [])
     try:
@@ -494,18 +489,15 @@ def main(arguments: list[str]) -> None:
             library.end()
         shutil.rmtree(directory, ignore_errors=True)
     names = [library.name for library in run.libraries]
-    if chosen.output is None:
-        print(disk_report.as_markdown(described, figures, names), end="")
-    else:
+    drawn: list[tuple[str, str]] = []
+    if chosen.output is not None:
         chosen.output.mkdir(parents=True, exist_ok=True)
         try:
             drawn = disk_report.draw(figures, names, chosen.output)
         except ImportError as error:
             say(f"no plots: {error}")
-            drawn = []
-        report = disk_report.as_markdown(described, figures, names, drawn)
-        (chosen.output / "disk.md").write_text(report, encoding="utf-8")
-        (chosen.output / "disk.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    report = disk_report.as_markdown(described, figures, names, drawn)
+    command_line.publish("disk", report, described, figures, chosen.output)
     say("done")
 
 

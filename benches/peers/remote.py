@@ -18,7 +18,7 @@ from random import Random
 from time import perf_counter, perf_counter_ns, sleep
 from typing import Any
 
-from . import disk_report
+from . import command_line, disk_report
 from .disk import Figure
 from .remote_peers import AWAITED, NAMESPACE, OURS, SYNC, Contestant, Opened, Server
 from .shared_child import per_call
@@ -398,13 +398,13 @@ HEAD = (
 
 def options(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benches.peers.remote", description="The near cache on a server beside its peers."
+    parser = command_line.parser_of(
+        "remote",
+        "The near cache on a server beside its peers.",
+        FIGURES,
+        "less than a minute: fewer rounds and entries",
+        "remote.md and remote.json",
     )
-    parser.add_argument("--quick", action="store_true", help="less than a minute: fewer rounds and entries")
-    parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write remote.md and remote.json there")
-    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
     return parser.parse_args(arguments)
 
 
@@ -412,11 +412,7 @@ def main(arguments: list[str]) -> None:
     """Measures, then prints the report or writes it."""
     chosen = options(arguments)
     settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
-    started = perf_counter()
-
-    def say(text: str) -> None:
-        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
-
+    say = command_line.progress()
     directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-"))
     try:
         server = Server.start(directory)
@@ -440,12 +436,7 @@ def main(arguments: list[str]) -> None:
         head=HEAD,
         ours=OURS,
     )
-    if chosen.output is None:
-        print(report, end="")
-    else:
-        chosen.output.mkdir(parents=True, exist_ok=True)
-        (chosen.output / "remote.md").write_text(report, encoding="utf-8")
-        (chosen.output / "remote.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    command_line.publish("remote", report, described, figures, chosen.output)
     say("done")
 
 

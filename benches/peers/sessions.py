@@ -18,7 +18,7 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-from . import disk_report
+from . import command_line, disk_report
 from .disk import Figure
 
 OURS = "sessions"
@@ -252,14 +252,14 @@ def machine(run: Run) -> dict[str, str]:
 
 def options(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benches.peers.sessions", description="Sessions beside their peers."
+    parser = command_line.parser_of(
+        "sessions",
+        "Sessions beside their peers.",
+        FIGURES,
+        "some seconds: fewer rounds and calls",
+        "sessions.md and sessions.json",
     )
-    parser.add_argument("--quick", action="store_true", help="some seconds: fewer rounds and calls")
-    parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
     parser.add_argument("--pycache", type=Path, metavar="DIR", help="the folder `src` of a copy of PyCache")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write sessions.md and sessions.json there")
-    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
     return parser.parse_args(arguments)
 
 
@@ -268,11 +268,7 @@ def main(arguments: list[str]) -> None:
     chosen = options(arguments)
     if chosen.pycache is not None:
         sys.path.insert(0, str(chosen.pycache))
-    started = perf_counter()
-
-    def say(text: str) -> None:
-        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
-
+    say = command_line.progress()
     directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-"))
     settings = Settings.quick() if chosen.quick else Settings()
     run = Run(settings, Random(chosen.seed), say, directory)
@@ -288,12 +284,7 @@ def main(arguments: list[str]) -> None:
     report = disk_report.as_markdown(
         described, figures, names, title="Sessions, beside their peers", head=HEAD, ours=OURS
     )
-    if chosen.output is None:
-        print(report, end="")
-    else:
-        chosen.output.mkdir(parents=True, exist_ok=True)
-        (chosen.output / "sessions.md").write_text(report, encoding="utf-8")
-        (chosen.output / "sessions.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    command_line.publish("sessions", report, described, figures, chosen.output)
     say("done")
 
 

@@ -18,7 +18,7 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-from . import disk_report
+from . import command_line, disk_report
 from .disk import Cell, Figure
 from .measure import ROOT
 from .shared_beside import beside_a_dict
@@ -323,14 +323,14 @@ HEAD = (
 
 def options(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benches.peers.shared", description="The cache in shared memory beside its peers."
+    parser = command_line.parser_of(
+        "shared",
+        "The cache in shared memory beside its peers.",
+        FIGURES,
+        "about a minute: fewer rounds, no million of entries",
+        "shared.md and shared.json",
     )
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, no million of entries")
-    parser.add_argument("--only", action="append", choices=list(FIGURES), metavar="NAME", help=", ".join(FIGURES))
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write shared.md and shared.json there")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="traces of keys, a line each, as NAME.txt.gz")
-    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
     return parser.parse_args(arguments)
 
 
@@ -338,11 +338,7 @@ def main(arguments: list[str]) -> None:
     """Measures, then prints the report or writes it."""
     chosen = options(arguments)
     settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
-    started = perf_counter()
-
-    def say(text: str) -> None:
-        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
-
+    say = command_line.progress()
     # In memory, where all of them that use files are fastest.
     directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-", dir="/dev/shm"))
     run = Run(settings, Random(settings.seed), say, directory, chosen.traces)
@@ -361,12 +357,7 @@ def main(arguments: list[str]) -> None:
         head=HEAD,
         ours=OURS,
     )
-    if chosen.output is None:
-        print(report, end="")
-    else:
-        chosen.output.mkdir(parents=True, exist_ok=True)
-        (chosen.output / "shared.md").write_text(report, encoding="utf-8")
-        (chosen.output / "shared.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    command_line.publish("shared", report, described, figures, chosen.output)
     say("done")
 
 

@@ -1,0 +1,55 @@
+"""What the programs that measure a part beside its peers share: their options, progress and output."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from . import disk_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .disk import Figure
+
+
+def parser_of(name: str, description: str, figures: Iterable[str], quick: str, writes: str) -> argparse.ArgumentParser:
+    """The options that all of them have.
+
+    Args:
+        name: The module in this folder, after which the files are called.
+        description: What is measured, as a sentence.
+        figures: The names of all figures.
+        quick: What `--quick` leaves out.
+        writes: What `--output` writes.
+    """
+    names = list(figures)
+    parser = argparse.ArgumentParser(prog=f"python -m benches.peers.{name}", description=description)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--output", type=Path, metavar="DIR", help=f"write {writes} there")
+    parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
+    return parser
+
+
+def progress() -> Callable[[str], None]:
+    """A function that says on stderr what is done, and how many seconds after now."""
+    started = perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def publish(name: str, report: str, described: dict[str, str], figures: list[Figure], output: Path | None) -> None:
+    """Prints a report, or writes it with its figures to a folder."""
+    if output is None:
+        print(report, end="")
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    (output / f"{name}.md").write_text(report, encoding="utf-8")
+    (output / f"{name}.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
