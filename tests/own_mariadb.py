@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scale import may_skip
+from waiting import stop
 
 SERVER = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin:/usr/local/sbin")
 """The program."""
@@ -106,7 +107,7 @@ class MariaDB:
 
     def pause(self) -> None:
         assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
+        stop(self.process.pid)
 
     def go_on(self) -> None:
         assert self.process is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scale import may_skip
+from waiting import stop
 
 ENGINES = {
     "redis": shutil.which("redis-server"),
@@ -65,7 +66,7 @@ class Server:
 
     def pause(self) -> None:
         assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
+        stop(self.process.pid)
 
     def go_on(self) -> None:
         assert self.process is not None

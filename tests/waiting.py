@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,3 +24,13 @@ def until(condition: Callable[[], object]) -> None:
             return
         waiter.wait(0.001)
     pytest.fail("what was waited for did not happen")
+
+
+def stop(process: int) -> None:
+    """Stops a child process, and waits until all its threads have stopped.
+
+    A signal is sent before it acts: a thread that runs on another core may still answer a request meanwhile.
+    """
+    os.kill(process, signal.SIGSTOP)
+    _, status = os.waitpid(process, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), "it ended instead"

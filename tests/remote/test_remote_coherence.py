@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from scale import scaled
-from waiting import until
+from waiting import stop, until
 
 from flexcache_rs import FlexCache
 from flexcache_rs.remote import RemoteCache, RemoteError, RemoteTimeoutError
@@ -137,7 +137,7 @@ def test_a_process_that_was_stopped(make: Make, server: Server) -> None:
         for value in range(1, 4):
             other["key"] = value
             until(lambda: ask() == (value, True))
-            os.kill(process.pid, signal.SIGSTOP)
+            stop(process.pid)
             other["key"] = -value
             time.sleep(STALENESS + 0.05)
             questions.put(True)

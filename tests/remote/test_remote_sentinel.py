@@ -14,7 +14,7 @@ import redis.asyncio.sentinel
 import valkey
 import valkey.asyncio.sentinel
 from own_cluster import OwnSentinel
-from waiting import until
+from waiting import stop, until
 
 from flexcache_rs.remote import RemoteCache, RemoteError
 
@@ -94,7 +94,7 @@ def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> No
     other["quiet"] = 0
     until(lambda: cache.get("quiet") == 0 and in_memory(cache, "quiet"))
     assert sentinel.process is not None
-    os.kill(sentinel.process.pid, signal.SIGSTOP)
+    stop(sentinel.process.pid)
     try:
         address, end = cache._client._address, time.monotonic() + 3 * STALENESS
         value = 0

@@ -46,6 +46,8 @@ def _nothing_is_left_open() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _process() -> Iterator[OtherProcess]:
+    if not store_remote.LEFT_OUT:
+        store_remote.address()
     process = OtherProcess()
     yield process
     process.stop()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import store_remote
+from waiting import stop
 
 if TYPE_CHECKING:
     from store_kinds import Kind
@@ -79,10 +80,14 @@ class OtherProcess:
         if self._process is not None:
             self.ask("close")
 
-    def signal(self, number: int) -> None:
-        """Send the process a signal."""
+    def pause(self) -> None:
+        """Stop the process until `go_on`."""
         assert self._process is not None
-        self._process.send_signal(number)
+        stop(self._process.pid)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End the process without notice. The next request starts another one."""

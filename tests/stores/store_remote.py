@@ -29,8 +29,8 @@ _ADDRESS = "FLEXCACHE_TESTS_OF_STORES_SERVER"
 _OPEN: weakref.WeakSet[RemoteCache] = weakref.WeakSet()
 
 
-def _address() -> str:
-    """The socket of the server, which the first call starts."""
+def address() -> str:
+    """The socket of the server, which the first call starts. Processes that start later use the same server."""
     if _ADDRESS not in os.environ:
         server = Server(Path(tempfile.mkdtemp(prefix="flexcache-")))
         server.start()
@@ -53,7 +53,7 @@ def make(path: Path, timeout: float = 10.0) -> Any:
     from flexcache_rs.remote import RemoteCache
 
     namespace = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    cache = RemoteCache(redis.Redis(unix_socket_path=_address()), namespace, timeout=timeout, max_staleness=30)
+    cache = RemoteCache(redis.Redis(unix_socket_path=address()), namespace, timeout=timeout, max_staleness=30)
     _OPEN.add(cache)
     until(lambda: cache.stats().is_live)
     return cache

@@ -116,13 +116,13 @@ def test_a_holder_that_does_not_end_costs_its_lease(
         if ends == "killed":
             other.kill()
         else:
-            other.signal(signal.SIGSTOP)
+            other.pause()
         try:
             assert call(cache, how, lambda: "ours") == "ours"
         finally:
             if ends == "stopped":
                 slow.go.touch()
-                other.signal(signal.SIGCONT)
+                other.go_on()
                 assert other.end() == "theirs"
     assert kind.read(store, "a") == "ours"
     assert cache.get("a") == "ours"
