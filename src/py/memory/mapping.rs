@@ -72,7 +72,7 @@ impl FlexCache {
             })??;
             for (key, uses) in found {
                 let uses = fallible::int(py, uses)?.into_any().unbind();
-                victims.append(fallible::tuple(py, [key, uses].into_iter())?)?;
+                victims.append(fallible::pair(py, key, uses)?)?;
             }
         }
         Ok(victims)

@@ -115,7 +115,7 @@ impl CacheIterator {
                 What::Values => value,
                 What::Entries => {
                     let key = self.key_of(py, entry);
-                    fallible::tuple(py, [key, value].into_iter())?.into_any().unbind()
+                    fallible::pair(py, key, value)?.into_any().unbind()
                 }
             }));
         }

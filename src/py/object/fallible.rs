@@ -18,6 +18,18 @@ pub(crate) fn int(py: Python<'_>, value: u64) -> PyResult<Bound<'_, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromUnsignedLongLong(value)) }
 }
 
+/// A tuple of two objects: what an iteration makes one of for each entry.
+#[inline]
+pub(crate) fn pair(py: Python<'_>, first: Py<PyAny>, second: Py<PyAny>) -> PyResult<Bound<'_, PyTuple>> {
+    // SAFETY: as for `tuple`, with a place for each.
+    unsafe {
+        let tuple = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(2))?;
+        ffi::PyTuple_SET_ITEM(tuple.as_ptr(), 0, first.into_ptr());
+        ffi::PyTuple_SET_ITEM(tuple.as_ptr(), 1, second.into_ptr());
+        Ok(tuple.cast_into_unchecked())
+    }
+}
+
 /// A tuple of objects.
 pub(crate) fn tuple<'py>(
     py: Python<'py>,
