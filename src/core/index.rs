@@ -4,6 +4,9 @@
 //! hashing: one more segment at a time takes over half of the entries of the segment whose turn
 //! it is, so that an insertion rehashes a few thousand entries at most, never all of them.
 //!
+//! A hash has 32 bits, so that a store keeps few bytes of it. [`spread`] makes the bits of it that tell segments,
+//! buckets and tags apart.
+//!
 //! Invariant: an entry is in the segment that [`Index::segment_of`] names for its hash.
 
 use hashbrown::HashTable;
@@ -17,6 +20,20 @@ const SEGMENT: usize = 3400;
 
 /// The index of a store of at most so many entries is one table.
 const LARGEST_TABLE: usize = 1 << 16;
+
+/// What is kept of a hash: its lowest bits.
+#[inline(always)]
+pub(crate) fn short(hash: u64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
+    let short = hash as u32;
+    short
+}
+
+/// A hash as the tables want it: the lowest bits choose the bucket, the highest ones are the tag.
+#[inline(always)]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
 
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -97,7 +114,8 @@ impl Index {
 
     /// The first slot under `hash` that `eq` accepts. O(1).
     #[inline(always)]
-    pub(crate) fn find(&self, hash: u64, mut eq: impl FnMut(Slot) -> bool) -> Option<Slot> {
+    pub(crate) fn find(&self, hash: u32, mut eq: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        let hash = spread(hash);
         self.table(hash).find(hash, |&slot| eq(slot)).copied()
     }
 
@@ -106,26 +124,28 @@ impl Index {
     #[inline(always)]
     pub(crate) fn try_reserve(
         &mut self,
-        hash: u64,
-        hash_of: impl Fn(Slot) -> u64,
+        hash: u32,
+        hash_of: impl Fn(Slot) -> u32,
     ) -> Result<(), OutOfMemory> {
         if self.len >= self.split_at {
             self.try_split(&hash_of)?;
         }
-        Ok(self.table_mut(hash).try_reserve(1, |&moved| hash_of(moved))?)
+        Ok(self.table_mut(spread(hash)).try_reserve(1, |&moved| spread(hash_of(moved)))?)
     }
 
     /// Adds a slot that is not present. O(1); `hash_of` is asked for the hashes of slots that
     /// have to move, which is never after [`try_reserve`](Self::try_reserve).
     #[inline(always)]
-    pub(crate) fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
+    pub(crate) fn insert(&mut self, hash: u32, slot: Slot, hash_of: impl Fn(Slot) -> u32) {
         self.len += 1;
-        self.table_mut(hash).insert_unique(hash, slot, |&moved| hash_of(moved));
+        let hash = spread(hash);
+        self.table_mut(hash).insert_unique(hash, slot, |&moved| spread(hash_of(moved)));
     }
 
     /// Removes a slot that is present. O(1).
     #[inline(always)]
-    pub(crate) fn remove(&mut self, hash: u64, slot: Slot) {
+    pub(crate) fn remove(&mut self, hash: u32, slot: Slot) {
+        let hash = spread(hash);
         if let Ok(found) = self.table_mut(hash).find_entry(hash, |&other| other == slot) {
             found.remove();
             self.len -= 1;
@@ -135,19 +155,19 @@ impl Index {
     }
 
     #[cold]
-    fn try_split(&mut self, hash_of: &impl Fn(Slot) -> u64) -> Result<(), OutOfMemory> {
+    fn try_split(&mut self, hash_of: &impl Fn(Slot) -> u32) -> Result<(), OutOfMemory> {
         let before = self.tail.len() + 1;
         // The largest power of two not above `before`: where this round of splits began.
         let round = (before + 1).next_power_of_two() / 2;
         let source = before - round;
-        let hasher = |&slot: &Slot| hash_of(slot);
+        let hasher = |&slot: &Slot| spread(hash_of(slot));
         let (mut kept, mut moved) = (HashTable::new(), HashTable::new());
         kept.try_reserve(SEGMENT, hasher)?;
         moved.try_reserve(SEGMENT, hasher)?;
         self.tail.try_reserve(1)?;
         let split = if source == 0 { &mut self.head } else { &mut self.tail[source - 1] };
         for &slot in &*split {
-            let hash = hash_of(slot);
+            let hash = hasher(&slot);
             let target = if Self::segment_of(hash, before + 1) == source { &mut kept } else { &mut moved };
             target.try_reserve(1, hasher)?;
             target.insert_unique(hash, slot, hasher);
@@ -160,22 +180,22 @@ impl Index {
 
     /// Fits the index to another bound. O(n) where segments become one table again, if there is memory;
     /// otherwise O(1).
-    pub(crate) fn set_bound(&mut self, bound: usize, hash_of: impl Fn(Slot) -> u64) {
+    pub(crate) fn set_bound(&mut self, bound: usize, hash_of: impl Fn(Slot) -> u32) {
         if self.tail.is_empty() {
             self.split_at = Self::first_split(bound);
         } else if (self.len..=LARGEST_TABLE).contains(&bound) {
-            let hasher = |&slot: &Slot| hash_of(slot);
+            let hasher = |&slot: &Slot| spread(hash_of(slot));
             let mut table = HashTable::new();
             if table.try_reserve(self.len, hasher).is_ok() {
-                self.iter().for_each(|slot| _ = table.insert_unique(hash_of(slot), slot, hasher));
+                self.iter().for_each(|slot| _ = table.insert_unique(hasher(&slot), slot, hasher));
                 *self = Self { head: table, len: self.len, ..Self::new(bound) };
             }
         }
     }
 
     /// A copy of the index of a store whose slots are the same.
-    pub(crate) fn try_clone(&self, hash_of: impl Fn(Slot) -> u64) -> Result<Self, OutOfMemory> {
-        let hasher = |&slot: &Slot| hash_of(slot);
+    pub(crate) fn try_clone(&self, hash_of: impl Fn(Slot) -> u32) -> Result<Self, OutOfMemory> {
+        let hasher = |&slot: &Slot| spread(hash_of(slot));
         let copy = |table: &HashTable<Slot>| {
             let mut copy = HashTable::new();
             copy.try_reserve(table.len(), hasher)?;
@@ -196,13 +216,13 @@ impl Index {
     }
 
     /// Whether every slot is in the segment its hash names.
-    pub(crate) fn is_sound(&self, hash_of: impl Fn(Slot) -> u64) -> bool {
+    pub(crate) fn is_sound(&self, hash_of: impl Fn(Slot) -> u32) -> bool {
         let count = self.tail.len() + 1;
         self.len == self.segments().map(HashTable::len).sum::<usize>()
             && self
                 .segments()
                 .enumerate()
-                .all(|(at, table)| table.iter().all(|&slot| Self::segment_of(hash_of(slot), count) == at))
+                .all(|(at, table)| table.iter().all(|&slot| Self::segment_of(spread(hash_of(slot)), count) == at))
     }
 }
 
@@ -210,8 +230,8 @@ impl Index {
 mod tests {
     use super::*;
 
-    fn mixed(slot: Slot) -> u64 {
-        (slot.index() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    fn mixed(slot: Slot) -> u32 {
+        ((slot.index() as u64).wrapping_mul(0xa076_1d64_78bd_642f) >> 32) as u32
     }
 
     #[test]

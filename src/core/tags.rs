@@ -14,7 +14,7 @@ use std::iter;
 
 use crate::arena::Arena;
 use crate::column::Column;
-use crate::index::Index;
+use crate::index::{Index, short};
 use crate::list::{Links, List};
 use crate::memory::{OutOfMemory, TryClone, copied_str};
 use crate::slot::Slot;
@@ -28,7 +28,7 @@ type MembershipId = Slot;
 #[derive(Debug)]
 struct Tag {
     name: Box<str>,
-    hash: u64,
+    hash: u32,
     /// The first to join is the first in the list.
     members: List,
     len: u32,
@@ -81,10 +81,10 @@ impl Tags {
 
     /// The tag of this name, if any entry has it. O(1).
     pub(crate) fn find(&self, name: &str) -> Option<TagId> {
-        self.find_hashed(self.hasher.hash_one(name), name)
+        self.find_hashed(short(self.hasher.hash_one(name)), name)
     }
 
-    fn find_hashed(&self, hash: u64, name: &str) -> Option<TagId> {
+    fn find_hashed(&self, hash: u32, name: &str) -> Option<TagId> {
         self.index.find(hash, |id| {
             let tag = self.interned.get(id);
             tag.hash == hash && *tag.name == *name
@@ -180,7 +180,7 @@ impl Tags {
 
     /// The tag of this name, which is to have a member.
     fn try_intern(&mut self, name: &str) -> Result<TagId, OutOfMemory> {
-        let hash = self.hasher.hash_one(name);
+        let hash = short(self.hasher.hash_one(name));
         if let Some(id) = self.find_hashed(hash, name) {
             return Ok(id);
         }

@@ -25,7 +25,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
                 self.index.len()
             ));
         }
-        if !self.index.is_sound(|slot| self.nodes.get(slot).hash) {
+        if !self.index.is_sound(|slot| self.hashes.get(slot)) {
             return Err("an entry is in the wrong segment of the index".into());
         }
         if let Some(slot) = self.index.iter().find(|&slot| self.nodes.try_get(slot).is_none()) {

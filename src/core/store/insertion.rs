@@ -3,6 +3,7 @@
 use super::{Cause, EntryStore, Present, RemovalSink, Removed};
 use crate::clock::{Clock, Nanos};
 use crate::error::Error;
+use crate::index::short;
 use crate::memory::{OutOfMemory, TryBox};
 use crate::node::Node;
 use crate::policy::Policy;
@@ -203,11 +204,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     #[inline]
     fn claim(&mut self, hash: u64) -> Result<Slot, OutOfMemory> {
         let slot = self.nodes.try_claim()?;
-        let reserved = match self.policy.try_reserve(slot, &Present(&self.nodes, &self.weights)) {
-            Ok(()) => self.reserve_in_index(hash),
-            failed => failed,
-        };
-        match reserved {
+        match self.reserve_for(slot, hash) {
             Ok(()) => Ok(slot),
             Err(error) => {
                 self.nodes.give_back(slot);
@@ -217,18 +214,32 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     }
 
     #[inline(always)]
+    fn reserve_for(&mut self, slot: Slot, hash: u64) -> Result<(), OutOfMemory> {
+        self.hashes.try_reserve(slot)?;
+        self.policy.try_reserve(slot, &Present(&self.hashes, &self.weights))?;
+        self.reserve_in_index(hash)
+    }
+
+    #[inline(always)]
     fn reserve_in_index(&mut self, hash: u64) -> Result<(), OutOfMemory> {
-        let nodes = &self.nodes;
-        self.index.try_reserve(hash, |moved| nodes.get(moved).hash)
+        let hashes = &self.hashes;
+        self.index.try_reserve(short(hash), |moved| hashes.get(moved))
+    }
+
+    /// Adds a slot under a hash, for which there is room.
+    #[inline(always)]
+    fn insert_in_index(&mut self, slot: Slot, hash: u64) {
+        self.hashes.set(slot, short(hash));
+        let hashes = &self.hashes;
+        self.index.insert(short(hash), slot, |moved| hashes.get(moved));
     }
 
     #[inline]
     fn insert(&mut self, slot: Slot, hash: u64, new: New<K, V>) {
-        self.nodes.fill(slot, Node { key: new.key, value: new.value, hash });
-        let nodes = &self.nodes;
-        self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
+        self.nodes.fill(slot, Node { key: new.key, value: new.value });
+        self.insert_in_index(slot, hash);
         self.weights.add(slot, new.weight);
-        self.policy.on_insert(slot, hash);
+        self.policy.on_insert(slot, u64::from(short(hash)));
         if new.deadline.is_some() {
             self.change_deadline(slot, new.deadline);
         }
@@ -244,7 +255,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         clock: &impl Clock,
         sink: &mut impl RemovalSink<K, V>,
     ) -> Result<(), OutOfMemory> {
-        self.policy.on_replace(slot, self.nodes.get(slot).hash);
+        self.policy.on_replace(slot, self.hash(slot));
         if self.weights.get(slot) == weight { Ok(()) } else { self.reweigh(slot, weight, clock, sink) }
     }
 
@@ -287,10 +298,9 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         // Nobody lives to see it overflow.
         self.stats.updates = self.stats.updates.wrapping_add(1);
         self.remove_tags(slot);
-        let node = self.nodes.get_mut(slot);
-        debug_assert_eq!(node.hash, hash);
-        self.policy.on_replace(slot, hash);
-        std::mem::replace(&mut node.value, value)
+        debug_assert_eq!(self.hashes.get(slot), short(hash));
+        self.policy.on_replace(slot, u64::from(short(hash)));
+        std::mem::replace(&mut self.nodes.get_mut(slot).value, value)
     }
 
     /// Whether no entry has had a deadline or a weight other than 1, so that
@@ -313,7 +323,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             return Ok(PlainPlace(self.claim(hash)?, true));
         }
         self.reserve_in_index(hash)?;
-        let victim = self.policy.victim(&Present(&self.nodes, &self.weights));
+        let victim = self.policy.victim(&Present(&self.hashes, &self.weights));
         match victim {
             Some(slot) => Ok(PlainPlace(slot, false)),
             None => unreachable!("a full store has a victim"),
@@ -333,22 +343,21 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         debug_assert!(self.is_plain());
         // Nobody lives to see them overflow.
         self.stats.insertions = self.stats.insertions.wrapping_add(1);
-        let new = Node { key, value, hash };
+        let new = Node { key, value };
         if vacant {
             self.nodes.fill(slot, new);
-            let nodes = &self.nodes;
-            self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
+            self.insert_in_index(slot, hash);
             self.weights.add(slot, 1);
-            self.policy.on_insert(slot, hash);
+            self.policy.on_insert(slot, u64::from(short(hash)));
             self.recount();
             return None;
         }
         // The new entry takes the victim's slot, and its weight of 1.
         let node = std::mem::replace(self.nodes.get_mut(slot), new);
-        self.index.remove(node.hash, slot);
-        let nodes = &self.nodes;
-        self.index.insert(hash, slot, |moved| nodes.get(moved).hash);
-        self.policy.on_reuse(slot, node.hash, hash);
+        let evicted = self.hashes.get(slot);
+        self.index.remove(evicted, slot);
+        self.insert_in_index(slot, hash);
+        self.policy.on_reuse(slot, u64::from(evicted), u64::from(short(hash)));
         self.remove_tags(slot);
         self.stats.evictions = self.stats.evictions.wrapping_add(1);
         self.recount();
@@ -402,7 +411,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             if now.is_some_and(|now| self.expire(now, 1, sink) > 0) {
                 continue;
             }
-            let present = Present(&self.nodes, &self.weights);
+            let present = Present(&self.hashes, &self.weights);
             let victim = match self.policy.victim(&present) {
                 Some(victim) if Some(victim) == kept => self.slots().find(|&slot| slot != victim),
                 victim => victim,

@@ -2,8 +2,8 @@
 //!
 //! # How it works
 //!
-//! *Lookup.* The caller brings the hash, and decides equality in a closure that may fail with an
-//! error of its own. [`EntryStore::find`] returns a [`Slot`]. All calls that change something take that
+//! *Lookup.* The caller brings the hash, of which the lowest 32 bits count, and decides equality in a closure that
+//! may fail with an error of its own. [`EntryStore::find`] returns a [`Slot`]. All calls that change something take that
 //! slot, so an error in a comparison leaves the store unchanged.
 //!
 //! *Removal.* One private function, `remove_entry`, removes entries. It keeps the counters and pushes the
@@ -23,7 +23,7 @@ mod removal;
 use crate::arena::Arena;
 use crate::clock::{Clock, Nanos};
 use crate::column::Column;
-use crate::index::Index;
+use crate::index::{Index, short};
 use crate::memory::{OutOfMemory, TryBox, TryClone};
 use crate::node::Node;
 use crate::policy::{Entries, Goal, Policy};
@@ -50,13 +50,13 @@ pub enum Lookup<'a, V> {
     Absent,
 }
 
-/// What a policy may ask about: the nodes and weights of a store.
-struct Present<'a, K, V>(&'a Arena<Node<K, V>>, &'a Weights);
+/// What a policy may ask about: the hashes and weights of a store.
+struct Present<'a>(&'a Column<u32>, &'a Weights);
 
-impl<K, V> Entries for Present<'_, K, V> {
+impl Entries for Present<'_> {
     #[inline]
     fn hash(&self, slot: Slot) -> u64 {
-        self.0.get(slot).hash
+        u64::from(self.0.get(slot))
     }
 
     #[inline]
@@ -74,6 +74,8 @@ impl<K, V> Entries for Present<'_, K, V> {
 #[derive(Debug)]
 pub struct EntryStore<K, V, P: Policy> {
     nodes: Arena<Node<K, V>>,
+    /// What is kept of the hash of each entry's key.
+    hashes: Column<u32>,
     index: Index,
     policy: P,
     most_items: usize,
@@ -102,6 +104,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         policy.set_bound(limits.bound());
         Self {
             nodes: Arena::new(limits.capacity()),
+            hashes: Column::new(limits.capacity()),
             index: Index::new(limits.bound_of_index()),
             policy,
             most_items: limits.most_items(),
@@ -163,6 +166,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
         self.nodes.allocated_bytes()
+            + self.hashes.allocated_bytes()
             + self.index.allocated_bytes()
             + self.policy.allocated_bytes()
             + self.weights.allocated_bytes()
@@ -181,25 +185,40 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     ///
     /// The first that `eq` returns.
     #[inline(always)]
-    pub fn find<E>(&self, hash: u64, eq: impl FnMut(&K) -> Result<bool, E>) -> Result<Option<Slot>, E> {
+    pub fn find<E>(&self, hash: u64, mut eq: impl FnMut(&K) -> Result<bool, E>) -> Result<Option<Slot>, E> {
+        let hash = short(hash);
+        let eq = |slot, key: &K| if self.hashes.get(slot) == hash { eq(key) } else { Ok(false) };
         Ok(Self::find_node(&self.index, &self.nodes, hash, eq)?.map(|(slot, _)| slot))
     }
 
-    /// [`find`](Self::find), with the node: all of the store but these two can be changed while that is borrowed.
+    /// Like [`find`](Self::find), for an `eq` that is as quick as comparing hashes: of the keys that it is asked about, one
+    /// in a hundred has another hash. O(1).
+    ///
+    /// # Errors
+    ///
+    /// The first that `eq` returns.
+    #[inline(always)]
+    pub fn find_by_key<E>(
+        &self,
+        hash: u64,
+        mut eq: impl FnMut(&K) -> Result<bool, E>,
+    ) -> Result<Option<Slot>, E> {
+        let found = Self::find_node(&self.index, &self.nodes, short(hash), |_, key| eq(key))?;
+        Ok(found.map(|(slot, _)| slot))
+    }
+
+    /// What both find, with the node: all of the store but these two can be changed while that is borrowed.
     #[inline(always)]
     fn find_node<'a, E>(
         index: &Index,
         nodes: &'a Arena<Node<K, V>>,
-        hash: u64,
-        mut eq: impl FnMut(&K) -> Result<bool, E>,
+        hash: u32,
+        mut eq: impl FnMut(Slot, &K) -> Result<bool, E>,
     ) -> Result<Option<FoundNode<'a, K, V>>, E> {
         let (mut found, mut failure) = (None, None);
         index.find(hash, |slot| {
             let node = nodes.get(slot);
-            if node.hash != hash {
-                return false;
-            }
-            match eq(&node.key) {
+            match eq(slot, &node.key) {
                 Ok(false) => return false,
                 Ok(true) => found = Some((slot, node)),
                 Err(error) => failure = Some(error),
@@ -210,6 +229,11 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             Some(error) => Err(error),
             None => Ok(found),
         }
+    }
+
+    #[inline(always)]
+    fn hash(&self, slot: Slot) -> u64 {
+        u64::from(self.hashes.get(slot))
     }
 
     /// The key of an entry.
@@ -286,17 +310,12 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     #[inline(always)]
     pub fn hit(&mut self, slot: Slot) -> &V {
         self.stats.hits += 1;
-        let node = self.nodes.get(slot);
-        self.policy.on_access(slot, node.hash);
-        #[cfg(feature = "strict")]
-        let node = {
-            self.recount();
-            self.nodes.get(slot)
-        };
-        &node.value
+        self.policy.on_access(slot, self.hash(slot));
+        self.recount();
+        self.value(slot)
     }
 
-    /// Finds an entry and counts a hit if it may be served, in one: [`find`](Self::find) and [`hit`](Self::hit), where
+    /// Finds an entry and counts a hit if it may be served, in one: [`find_by_key`](Self::find_by_key) and [`hit`](Self::hit), where
     /// `is_live` says of the slot that was found what [`has_expired`](Self::has_expired) and others say. Counts a miss,
     /// too, if `counts_misses`. O(1).
     ///
@@ -307,11 +326,11 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     pub fn hit_if<E>(
         &mut self,
         hash: u64,
-        eq: impl FnMut(&K) -> Result<bool, E>,
+        mut eq: impl FnMut(&K) -> Result<bool, E>,
         is_live: impl FnOnce(&Self, Slot) -> bool,
         counts_misses: bool,
     ) -> Result<Lookup<'_, V>, E> {
-        let found = Self::find_node(&self.index, &self.nodes, hash, eq)?;
+        let found = Self::find_node(&self.index, &self.nodes, short(hash), |_, key| eq(key))?;
         let Some((slot, node)) = found else {
             self.stats.misses += u64::from(counts_misses);
             return Ok(Lookup::Absent);
@@ -319,10 +338,10 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         if !is_live(self, slot) {
             return Ok(Lookup::NotServed);
         }
-        debug_assert_eq!(node.hash, hash);
+        debug_assert_eq!(self.hashes.get(slot), short(hash));
         // Nobody lives to see it overflow.
         self.stats.hits = self.stats.hits.wrapping_add(1);
-        self.policy.on_access(slot, hash);
+        self.policy.on_access(slot, u64::from(short(hash)));
         #[cfg(feature = "strict")]
         let node = {
             self.recount();
@@ -381,29 +400,29 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     /// The next victim, the first of [`slots`](Self::slots). O(1), over many calls.
     #[must_use]
     pub fn victim(&mut self) -> Option<Slot> {
-        self.policy.victim(&Present(&self.nodes, &self.weights))
+        self.policy.victim(&Present(&self.hashes, &self.weights))
     }
 
     /// The slots of all entries, the next victim first. O(n) in all.
     pub fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.policy.order(Present(&self.nodes, &self.weights))
+        self.policy.order(Present(&self.hashes, &self.weights))
     }
 
     /// The slots of all entries in the order in which they are shown: that of [`slots`](Self::slots), unless
     /// the policy keeps another. O(n) in all.
     pub fn listing(&self) -> impl Iterator<Item = Slot> {
-        self.policy.listing(Present(&self.nodes, &self.weights))
+        self.policy.listing(Present(&self.hashes, &self.weights))
     }
 
     /// How well established an entry is, for [`restore`](Self::restore).
     #[must_use]
     pub fn rank(&self, slot: Slot) -> u64 {
-        self.policy.rank(slot, self.nodes.get(slot).hash)
+        self.policy.rank(slot, self.hash(slot))
     }
 
     /// Gives the newest entry the rank it had in another store.
     pub fn restore(&mut self, slot: Slot, rank: u64) {
-        self.policy.restore(slot, self.nodes.get(slot).hash, rank);
+        self.policy.restore(slot, self.hash(slot), rank);
     }
 
     /// The number that the owner keeps with an entry; 0 where there is none. O(1).
@@ -470,7 +489,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         P: TryClone,
     {
         Ok(EntryStore {
-            index: self.index.try_clone(|slot| self.nodes.get(slot).hash)?,
+            index: self.index.try_clone(|slot| self.hashes.get(slot))?,
+            hashes: self.hashes.try_clone()?,
             policy: self.policy.try_clone()?,
             most_items: self.most_items,
             most_weight: self.most_weight,
@@ -486,7 +506,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             // Last, so that what was made is not dropped for want of memory elsewhere.
             nodes: self.nodes.try_map(|node| {
                 let (key, value) = convert(&node.key, &node.value);
-                Ok(Node { key, value, hash: node.hash })
+                Ok(Node { key, value })
             })?,
         })
     }

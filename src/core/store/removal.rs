@@ -96,10 +96,10 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.remove_tags(slot);
         let node = self.nodes.remove(slot);
         match cause {
-            Cause::Evicted => self.policy.on_evict(slot, node.hash),
+            Cause::Evicted => self.policy.on_evict(slot, self.hash(slot)),
             _ => self.policy.on_remove(slot),
         }
-        self.index.remove(node.hash, slot);
+        self.index.remove(self.hashes.get(slot), slot);
         match cause {
             Cause::Evicted => self.stats.evictions += 1,
             Cause::Expired => self.stats.expirations += 1,
@@ -159,8 +159,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.most_items = limits.most_items();
         self.most_weight = limits.most_weight();
         self.policy.set_bound(limits.bound());
-        let nodes = &self.nodes;
-        self.index.set_bound(limits.bound_of_index(), |slot| nodes.get(slot).hash);
+        let hashes = &self.hashes;
+        self.index.set_bound(limits.bound_of_index(), |slot| hashes.get(slot));
         self.shrinking = self.is_over();
     }
 
@@ -182,7 +182,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             if self.wheel.is_some() && self.expire(clock.now(), 1, sink) > 0 {
                 continue;
             }
-            let present = Present(&self.nodes, &self.weights);
+            let present = Present(&self.hashes, &self.weights);
             let Some(victim) = self.policy.victim(&present) else { return false };
             self.remove_entry(victim, Cause::Evicted, sink);
         }

@@ -235,7 +235,7 @@ impl AnyStore {
             if !store.is_plain() {
                 return Err(Complicated);
             }
-            Ok(match store.find(hash, eq)? {
+            Ok(match store.find_by_key(hash, eq)? {
                 Some(slot) => PlainPut::Replaced(store.exchange(slot, hash, value())),
                 None => {
                     let place = store.reserve_plain(hash).map_err(|OutOfMemory| Complicated)?;
@@ -259,7 +259,7 @@ impl AnyStore {
         value: impl FnOnce() -> Py<PyAny>,
     ) -> Result<Option<RemovedEntry>, Complicated> {
         on_store!(self, store => {
-            if !store.is_plain() || store.find(hash, eq)?.is_some() {
+            if !store.is_plain() || store.find_by_key(hash, eq)?.is_some() {
                 return Err(Complicated);
             }
             let place = store.reserve_plain(hash).map_err(|OutOfMemory| Complicated)?;
@@ -276,7 +276,7 @@ impl AnyStore {
     ) -> Result<Option<RemovedEntry>, Complicated> {
         on_store!(self, store => {
             let mut removed = None;
-            if let Some(slot) = store.find(hash, eq)? {
+            if let Some(slot) = store.find_by_key(hash, eq)? {
                 if store.has_expired(slot, &SystemClock) {
                     return Err(Complicated);
                 }

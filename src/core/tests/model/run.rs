@@ -39,7 +39,7 @@ pub(crate) enum Hashing {
     AllAlike,
     /// Only the lowest bits differ.
     Low,
-    /// Only the highest bits differ.
+    /// Only the highest of the bits that count differ.
     High,
 }
 
@@ -50,7 +50,7 @@ impl Hashing {
             Self::Spread => (key + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29),
             Self::AllAlike => 7,
             Self::Low => key,
-            Self::High => key << 57,
+            Self::High => key << 25,
         }
     }
 }
