@@ -219,10 +219,9 @@ impl Index {
     pub(crate) fn is_sound(&self, hash_of: impl Fn(Slot) -> u32) -> bool {
         let count = self.tail.len() + 1;
         self.len == self.segments().map(HashTable::len).sum::<usize>()
-            && self
-                .segments()
-                .enumerate()
-                .all(|(at, table)| table.iter().all(|&slot| Self::segment_of(spread(hash_of(slot)), count) == at))
+            && self.segments().enumerate().all(|(at, table)| {
+                table.iter().all(|&slot| Self::segment_of(spread(hash_of(slot)), count) == at)
+            })
     }
 }
 

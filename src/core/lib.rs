@@ -28,5 +28,5 @@ pub use memory::{OutOfMemory, TryBox, TryClone};
 pub use push_tracker::PushTracker;
 pub use slot::Slot;
 pub use stats::Stats;
-pub use store::{Cause, EntryStore, Limits, Lookup, New, PlainPlace, RemovalSink, Removed};
+pub use store::{Cause, EntryStore, HashCheck, Limits, Lookup, New, PlainPlace, RemovalSink, Removed};
 pub use tracker::{Stamp, Tracker};

@@ -15,7 +15,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::py::memory::any_store::PolicyName;
+use crate::py::memory::any_policy::PolicyName;
 use crate::py::memory::core_errors::{out_of_memory, try_with_capacity};
 
 /// How often progress is reported, and Ctrl-C noticed.

@@ -2,7 +2,7 @@
 //!
 //! A policy sees slots and hashes, never keys or values, and keeps what it has to know of each
 //! entry in columns of its own. Every call is O(1). Each policy has a file. The store is generic over
-//! the policy, so nothing is dispatched at run time. Several policies share parts, which have files of their
+//! the policy; a program that chooses one at run time makes a policy of several. Several policies share parts, which have files of their
 //! own: [`ghosts`] and [`sketch`] remember keys that are not present, [`slru`] is a window before a
 //! segmented main space, [`tuner`] finds the best size of the window by miniature simulations.
 
@@ -72,6 +72,14 @@ pub trait Policy {
     /// A policy for an empty store. What it keeps of each entry may be contiguous for up to `capacity`
     /// entries (0: none); `seed` feeds its random choices. Allocates nothing: memory grows with the entries.
     fn new(capacity: usize, seed: u64) -> Self;
+
+    /// Forgets everything: it is the policy of an empty store again, as [`new`](Self::new) makes it.
+    fn reset(&mut self, capacity: usize, seed: u64)
+    where
+        Self: Sized,
+    {
+        *self = Self::new(capacity, seed);
+    }
 
     /// Makes room for what the policy keeps of an entry at `slot`, so that [`on_insert`](Self::on_insert)
     /// cannot fail. What a policy remembers of keys that are not present is not included: without

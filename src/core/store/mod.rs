@@ -39,6 +39,23 @@ pub use removal::{Cause, Drained, RemovalSink, Removed};
 
 type FoundNode<'a, K, V> = (Slot, &'a Node<K, V>);
 
+/// Whether the hash of a key that was found is the one that is looked for.
+#[derive(Debug)]
+pub struct HashCheck<'a> {
+    hashes: &'a Column<u32>,
+    slot: Slot,
+    hash: u32,
+}
+
+impl HashCheck<'_> {
+    /// Looks at the hash. O(1).
+    #[inline(always)]
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        self.hashes.get(self.slot) == self.hash
+    }
+}
+
 /// What [`EntryStore::hit_if`] found.
 #[derive(Debug)]
 pub enum Lookup<'a, V> {
@@ -91,6 +108,7 @@ pub struct EntryStore<K, V, P: Policy> {
     fetched: Option<TryBox<Column<Nanos>>>,
     stats: Stats,
     limits: Limits,
+    goal: Goal,
     /// Whether the limits were lowered and do not hold yet.
     shrinking: bool,
     seed: u64,
@@ -100,7 +118,13 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     /// An empty store. O(1). Allocates nothing: memory grows with what is stored, whatever the limits are.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
-        let mut policy = P::new(limits.capacity(), seed);
+        Self::with_policy(limits, seed, P::new(limits.capacity(), seed))
+    }
+
+    /// An empty store with a policy that is [made anew](Policy::reset) for it. O(1).
+    #[must_use]
+    pub fn with_policy(limits: Limits, seed: u64, mut policy: P) -> Self {
+        policy.reset(limits.capacity(), seed);
         policy.set_bound(limits.bound());
         Self {
             nodes: Arena::new(limits.capacity()),
@@ -116,6 +140,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             fetched: None,
             stats: Stats::default(),
             limits,
+            goal: Goal::default(),
             shrinking: false,
             seed,
         }
@@ -142,6 +167,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
 
     /// Says what the policy is to make the most of, where it can choose.
     pub fn set_goal(&mut self, goal: Goal) {
+        self.goal = goal;
         self.policy.set_goal(goal);
     }
 
@@ -186,13 +212,11 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     /// The first that `eq` returns.
     #[inline(always)]
     pub fn find<E>(&self, hash: u64, mut eq: impl FnMut(&K) -> Result<bool, E>) -> Result<Option<Slot>, E> {
-        let hash = short(hash);
-        let eq = |slot, key: &K| if self.hashes.get(slot) == hash { eq(key) } else { Ok(false) };
-        Ok(Self::find_node(&self.index, &self.nodes, hash, eq)?.map(|(slot, _)| slot))
+        self.find_by_key(hash, |key, hash| if hash.agrees() { eq(key) } else { Ok(false) })
     }
 
-    /// Like [`find`](Self::find), for an `eq` that is as quick as comparing hashes: of the keys that it is asked about, one
-    /// in a hundred has another hash. O(1).
+    /// Like [`find`](Self::find), for an `eq` that is as quick as a look at the hash: of the keys that it is asked about,
+    /// one in a hundred has another hash. It looks at the hash where equal keys may have different ones. O(1).
     ///
     /// # Errors
     ///
@@ -201,24 +225,27 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     pub fn find_by_key<E>(
         &self,
         hash: u64,
-        mut eq: impl FnMut(&K) -> Result<bool, E>,
+        eq: impl FnMut(&K, HashCheck<'_>) -> Result<bool, E>,
     ) -> Result<Option<Slot>, E> {
-        let found = Self::find_node(&self.index, &self.nodes, short(hash), |_, key| eq(key))?;
+        let found = Self::find_node(&self.index, &self.nodes, &self.hashes, hash, eq)?;
         Ok(found.map(|(slot, _)| slot))
     }
 
-    /// What both find, with the node: all of the store but these two can be changed while that is borrowed.
+    /// [`find_by_key`](Self::find_by_key), with the node: all of the store but these three can be changed while that is
+    /// borrowed.
     #[inline(always)]
     fn find_node<'a, E>(
         index: &Index,
         nodes: &'a Arena<Node<K, V>>,
-        hash: u32,
-        mut eq: impl FnMut(Slot, &K) -> Result<bool, E>,
+        hashes: &Column<u32>,
+        hash: u64,
+        mut eq: impl FnMut(&K, HashCheck<'_>) -> Result<bool, E>,
     ) -> Result<Option<FoundNode<'a, K, V>>, E> {
+        let hash = short(hash);
         let (mut found, mut failure) = (None, None);
         index.find(hash, |slot| {
             let node = nodes.get(slot);
-            match eq(slot, &node.key) {
+            match eq(&node.key, HashCheck { hashes, slot, hash }) {
                 Ok(false) => return false,
                 Ok(true) => found = Some((slot, node)),
                 Err(error) => failure = Some(error),
@@ -326,11 +353,11 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     pub fn hit_if<E>(
         &mut self,
         hash: u64,
-        mut eq: impl FnMut(&K) -> Result<bool, E>,
+        eq: impl FnMut(&K, HashCheck<'_>) -> Result<bool, E>,
         is_live: impl FnOnce(&Self, Slot) -> bool,
         counts_misses: bool,
     ) -> Result<Lookup<'_, V>, E> {
-        let found = Self::find_node(&self.index, &self.nodes, short(hash), |_, key| eq(key))?;
+        let found = Self::find_node(&self.index, &self.nodes, &self.hashes, hash, eq)?;
         let Some((slot, node)) = found else {
             self.stats.misses += u64::from(counts_misses);
             return Ok(Lookup::Absent);
@@ -501,6 +528,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             fetched: self.fetched.try_clone()?,
             stats: self.stats,
             limits: self.limits,
+            goal: self.goal,
             shrinking: self.shrinking,
             seed: self.seed,
             // Last, so that what was made is not dropped for want of memory elsewhere.

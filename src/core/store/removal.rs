@@ -3,11 +3,14 @@
 use super::{EntryStore, Limits, Present};
 use crate::arena::Arena;
 use crate::clock::{Clock, Nanos};
+use crate::column::Column;
+use crate::index::Index;
 use crate::memory::{OutOfMemory, TryBox};
 use crate::node::Node;
 use crate::policy::Policy;
 use crate::slot::Slot;
 use crate::tags::Tags;
+use crate::weights::Weights;
 
 /// Why an entry was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,11 +195,18 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     /// Empties the store and returns its contents, for the caller to drop. O(1).
     #[must_use]
     pub fn drain(&mut self) -> Drained<K, V> {
-        let empty = Self::new(self.limits, self.seed.wrapping_add(1));
-        let full = std::mem::replace(self, empty);
-        self.stats = full.stats;
-        self.stats.removals += full.len() as u64;
-        Drained { nodes: full.nodes, _tags: full.tags }
+        let capacity = self.limits.capacity();
+        self.stats.removals += self.len() as u64;
+        self.seed = self.seed.wrapping_add(1);
+        self.policy.reset(capacity, self.seed);
+        self.policy.set_bound(self.limits.bound());
+        self.policy.set_goal(self.goal);
+        self.hashes = Column::new(capacity);
+        self.index = Index::new(self.limits.bound_of_index());
+        self.weights = Weights::new();
+        (self.wheel, self.stamps, self.fetched, self.shrinking) = (None, None, None, false);
+        let nodes = std::mem::replace(&mut self.nodes, Arena::new(capacity));
+        Drained { nodes, _tags: self.tags.take() }
     }
 }
 

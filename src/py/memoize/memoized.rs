@@ -20,7 +20,8 @@ use pyo3::{PyTypeInfo, ffi};
 
 use super::bound_method::{self, BoundMemoized};
 use super::call_key::{self, Arguments, Call};
-use crate::py::memory::any_store::{AnyStore, Complicated, PolicyName};
+use crate::py::memory::any_policy::PolicyName;
+use crate::py::memory::any_store::{AnyStore, Complicated};
 use crate::py::memory::core_errors::out_of_memory;
 use crate::py::memory::options::{self, Options};
 use crate::py::memory::read::site;
@@ -29,7 +30,7 @@ use crate::py::memory::terms::{IfPresent, Terms};
 use crate::py::memory::tier::Freshness;
 use crate::py::object::entered::entered;
 use crate::py::object::int_hash;
-use crate::py::object::key::native_eq;
+use crate::py::object::key::native_eq_by_hash;
 use crate::py::object::running_python::{attached, call as call_python};
 use crate::py::process::guard::Guard;
 use crate::py::store::cached_result::CachedResult;
@@ -282,7 +283,7 @@ impl Memoized {
         let cache = self.plain.as_ref()?.bind_borrowed(call.py());
         let key = call.single()?;
         let hash = cache.get().hash(key).ok()?;
-        cache.get().hit_if_plain(call.py(), hash, |stored| native_eq(stored, &key))
+        cache.get().hit_if_plain(call.py(), hash, |stored, hash| native_eq_by_hash(stored, &key, &hash))
     }
 
     /// Answers a call.

@@ -6,7 +6,8 @@
 use flexcache_core::{Cause, Limits, Nanos, OutOfMemory};
 use pyo3::prelude::*;
 
-use super::any_store::{AnyStore, PolicyName};
+use super::any_policy::PolicyName;
+use super::any_store::AnyStore;
 use super::lookup::Shards;
 use crate::py::object::running_python::decref;
 

@@ -10,7 +10,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::any_store::AnyStore;
 use super::constructor;
 use super::entries::missing;
 use super::options::{OptionalArgument, OrRaise};
@@ -430,7 +429,7 @@ impl FlexCache {
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
         self.scan_if_due(py)?;
-        self.sum(py, AnyStore::len)
+        self.sum(py, |store| store.len())
     }
 
     fn __iter__(this: &Bound<'_, Self>) -> PyResult<CacheIterator> {
@@ -547,7 +546,7 @@ impl FlexCache {
     }
 
     fn __sizeof__(&self, py: Python<'_>) -> PyResult<usize> {
-        let stores = self.sum(py, AnyStore::allocated_bytes)? + self.bytes_of_absent(py)?;
+        let stores = self.sum(py, |store| store.allocated_bytes())? + self.bytes_of_absent(py)?;
         Ok(size_of::<Self>() + size_of::<RemovalNotifier>() + self.shards.allocated_bytes() + stores)
     }
 

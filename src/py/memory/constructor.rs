@@ -11,7 +11,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use super::any_store::{AnyStore, PolicyName};
+use super::any_policy::PolicyName;
+use super::any_store::AnyStore;
 use super::clock::GivenClock;
 use super::core_errors::out_of_memory;
 use super::detours::Detours;

@@ -178,7 +178,7 @@ impl FlexCache {
             if let Err(error) = self.remove_all(py, Cause::Closed) {
                 logging::error(py, &format_args!("a cache that ended:\n{}", logging::describe(py, &error)));
             }
-            if self.sum(py, AnyStore::len).is_ok_and(|len| len == 0) {
+            if self.sum(py, |store| store.len()).is_ok_and(|len| len == 0) {
                 break;
             }
         }
@@ -301,7 +301,7 @@ impl Drop for FlexCache {
             None => &mut self.initial,
         };
         let has_absent = setup.absent.as_mut().is_some_and(|absent| !absent.is_empty());
-        if !has_absent && self.shards.iter_mut().all(|shard| shard.get_mut().len() == 0) {
+        if !has_absent && self.shards.iter_mut().all(|shard| shard.get_mut().is_empty()) {
             return;
         }
         // Where the interpreter has ended there is nobody left to run a hook.

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 
 use super::any_store::AnyStore;
 use super::core_errors::out_of_memory;
-use crate::py::object::key::native_eq;
+use crate::py::object::key::{native_eq, native_eq_by_hash};
 use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
 use crate::py::store::shard_loads::ShardLoads;
@@ -91,7 +91,7 @@ impl Shards {
         agree: impl FnOnce() -> bool,
     ) -> PyResult<bool> {
         let replaced = self.first.with(py, |shard| {
-            let unused = shard.len() == 0 && shard.loads.is_empty() && self.rest.get().is_none();
+            let unused = shard.is_empty() && shard.loads.is_empty() && self.rest.get().is_none();
             (unused && agree()).then(|| {
                 self.add(stores, waits);
                 mem::replace(shard, Shard::new(first))
@@ -141,7 +141,9 @@ impl Shards {
         let shard = self.of(hash);
         let mut step = Some(step);
         let done = shard.with(key.py(), |store| {
-            let found = store.find(hash, |stored| native_eq(stored, key).ok_or(())).ok()?;
+            let found = store
+                .find_by_key(hash, |stored, hash| native_eq_by_hash(stored, key, &hash).ok_or(()))
+                .ok()?;
             step.take().map(|step| step(store, found))
         })?;
         match (done, step) {

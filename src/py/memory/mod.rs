@@ -1,6 +1,7 @@
 //! `FlexCache`: the cache in memory.
 
 pub(crate) mod absent;
+pub(crate) mod any_policy;
 pub(crate) mod any_store;
 pub(crate) mod cache;
 pub(crate) mod clock;

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString, PyTuple};
 
-use super::any_store::PolicyName;
+use super::any_policy::PolicyName;
 use crate::py::object::argument::wrong_type;
 use crate::py::object::did_you_mean;
 use crate::py::object::duration::{self, Ttl};

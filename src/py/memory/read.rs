@@ -1,5 +1,6 @@
 //! Reading a cache: hits, misses and look-ups that count as neither.
 
+use flexcache_core::HashCheck;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -7,7 +8,7 @@ use super::any_store::Complicated;
 use super::core_errors::out_of_memory;
 use super::detours::Detours;
 use super::state::FlexCache;
-use crate::py::object::key::native_eq;
+use crate::py::object::key::native_eq_by_hash;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::store::seam::{Equality, StoredEntry};
 
@@ -115,11 +116,11 @@ impl FlexCache {
                 return Err(Complicated);
             }
             return self
-                .hit_in_front::<SITE>(key.py(), hash, |stored| native_eq(stored, &key))
+                .hit_in_front::<SITE>(key.py(), hash, |stored, hash| native_eq_by_hash(stored, &key, &hash))
                 .map(Some)
                 .ok_or(Complicated);
         }
-        self.read_memory(key.py(), hash, |stored| native_eq(stored, &key))
+        self.read_memory(key.py(), hash, |stored, hash| native_eq_by_hash(stored, &key, &hash))
     }
 
     /// [`read_if_plain`](Self::read_if_plain) of a key that is not there as an object.
@@ -130,6 +131,7 @@ impl FlexCache {
         hash: u64,
         eq: impl Fn(&Py<PyAny>) -> Option<bool>,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
+        let eq = |stored: &Py<PyAny>, hash: HashCheck<'_>| Some(eq(stored)? && hash.agrees());
         if self.detours.have(Detours::SLOW_PATH) {
             return self.hit_in_front::<{ site::MEMOIZED }>(py, hash, eq).map(Some).ok_or(Complicated);
         }
@@ -141,10 +143,10 @@ impl FlexCache {
         &self,
         py: Python<'_>,
         hash: u64,
-        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+        eq: impl Fn(&Py<PyAny>, HashCheck<'_>) -> Option<bool>,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
         let Ok(mut store) = self.shards.of(hash).lock(py) else { return Err(Complicated) };
-        let value = store.get_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+        let value = store.get_if_plain(hash, |stored, hash| eq(stored, hash).ok_or(Complicated))?;
         Ok(value.map(|value| value.clone_ref(py)))
     }
 
@@ -155,13 +157,13 @@ impl FlexCache {
         &self,
         py: Python<'_>,
         hash: u64,
-        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+        eq: impl Fn(&Py<PyAny>, HashCheck<'_>) -> Option<bool>,
     ) -> Option<Py<PyAny>> {
         if self.detours.have(Detours::SLOW_PATH) {
             return self.hit_in_front::<{ site::OTHER }>(py, hash, eq);
         }
         let mut store = self.shards.of(hash).lock(py).ok()?;
-        let value = store.hit_if_plain(hash, |stored| eq(stored).ok_or(Complicated))?;
+        let value = store.hit_if_plain(hash, |stored, hash| eq(stored, hash).ok_or(Complicated))?;
         Some(value.clone_ref(py))
     }
 
@@ -172,7 +174,7 @@ impl FlexCache {
         &self,
         py: Python<'_>,
         hash: u64,
-        eq: impl Fn(&Py<PyAny>) -> Option<bool>,
+        eq: impl Fn(&Py<PyAny>, HashCheck<'_>) -> Option<bool>,
     ) -> Option<Py<PyAny>> {
         let tier = self.tier.as_ref()?;
         if self.is_observed() {
@@ -181,7 +183,8 @@ impl FlexCache {
         let mut store = self.shards.of(hash).lock(py).ok()?;
         let clock = ClockOfSection::default();
         let is_live = |of| tier.is_live_natively(py, of, &clock) == Some(true);
-        let value = store.hit_if_live(hash, |stored| eq(stored).ok_or(Complicated), is_live, &clock)?;
+        let value =
+            store.hit_if_live(hash, |stored, hash| eq(stored, hash).ok_or(Complicated), is_live, &clock)?;
         Some(value.clone_ref(py))
     }
 

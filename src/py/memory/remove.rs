@@ -5,13 +5,13 @@ use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
-use super::any_store::{AnyStore, Complicated};
+use super::any_store::Complicated;
 use super::core_errors::out_of_memory;
 use super::detours::Detours;
 use super::entries::missing;
 use super::expiry::BATCH;
 use super::state::FlexCache;
-use crate::py::object::key::native_eq;
+use crate::py::object::key::native_eq_by_hash;
 use crate::py::object::running_python::attached;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, LoadLease};
@@ -23,7 +23,7 @@ impl FlexCache {
         self.remove_expired(py)?;
         let turn = self.turn(py)?;
         let popped = if turn.is_some() {
-            if self.sum(py, AnyStore::len)? == 0 {
+            if self.sum(py, |store| store.len())? == 0 {
                 return Ok(None);
             }
             self.remove_custom_victim(py, turn.as_ref(), Cause::Popped)?
@@ -89,7 +89,7 @@ impl FlexCache {
         if !shard.loads.is_empty() {
             return Err(Complicated);
         }
-        shard.remove_if_plain(hash, |stored| native_eq(stored, &key).ok_or(Complicated))
+        shard.remove_if_plain(hash, |stored, hash| native_eq_by_hash(stored, &key, &hash).ok_or(Complicated))
     }
 
     /// Removes an entry; whether it was there.

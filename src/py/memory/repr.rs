@@ -3,7 +3,6 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::any_store::AnyStore;
 use super::state::FlexCache;
 
 /// The cache's class, name, policy, limits and length.
@@ -25,6 +24,6 @@ pub(super) fn of(this: &Bound<'_, FlexCache>) -> PyResult<String> {
             text += &format!(", {argument}={limit}");
         }
     }
-    text += &format!("; {} items)", cache.sum(py, AnyStore::len)?);
+    text += &format!("; {} items)", cache.sum(py, |store| store.len())?);
     Ok(text)
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use flexcache_core::Stats;
 use pyo3::prelude::*;
 
-use super::any_store::AnyStore;
 use super::state::FlexCache;
 
 /// What a cache has counted at one moment, since it was made or `reset_stats()`. All exact.
@@ -97,7 +96,7 @@ impl FlexCache {
             counted,
             self.computed.load(Ordering::Relaxed),
             self.notifier.hook_errors.count(),
-            self.sum(py, AnyStore::len)?,
+            self.sum(py, |store| store.len())?,
             self.sum(py, |store| u128::from(store.weight()))?,
         ))
     }

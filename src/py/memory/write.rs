@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use flexcache_core::Error;
+use flexcache_core::{Error, HashCheck};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -15,7 +15,7 @@ use super::terms::{IfPresent, Terms, WriteOutcome};
 use super::through::Weighed;
 use crate::py::object::argument::wrong_type;
 use crate::py::object::hooks;
-use crate::py::object::key::native_eq;
+use crate::py::object::key::native_eq_by_hash;
 use crate::py::object::running_python::{call, decref, next};
 use crate::py::object::tags;
 
@@ -53,7 +53,9 @@ impl FlexCache {
             if !shard.loads.is_empty() {
                 return Err(Complicated);
             }
-            let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
+            let eq = |stored: &Py<PyAny>, hash: HashCheck<'_>| {
+                native_eq_by_hash(stored, &key, &hash).ok_or(Complicated)
+            };
             shard.put_if_plain(hash, eq, || key.to_owned().unbind(), || value.to_owned().unbind())?
         };
         match put {
@@ -86,7 +88,9 @@ impl FlexCache {
             if !shard.loads.is_empty() {
                 return Err(Complicated);
             }
-            let eq = |stored: &Py<PyAny>| native_eq(stored, &key).ok_or(Complicated);
+            let eq = |stored: &Py<PyAny>, hash: HashCheck<'_>| {
+                native_eq_by_hash(stored, &key, &hash).ok_or(Complicated)
+            };
             shard.insert_if_plain(hash, eq, || key.to_owned().unbind(), || value.to_owned().unbind())?
         };
         if let Some(entry) = evicted {

@@ -1,5 +1,6 @@
 //! Keys: hashing before the lock, and equality that runs no Python code under it.
 
+use flexcache_core::HashCheck;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyInt, PyString};
@@ -69,6 +70,25 @@ pub(crate) fn native_eq(stored: &Py<PyAny>, key: &Borrowed<'_, '_, PyAny>) -> Op
     // SAFETY: both are valid objects, the first owned by the table that is locked or by the
     // caller, the second borrowed, and this thread is attached.
     unsafe { compare(stored, key, DEEPEST_TUPLE) }
+}
+
+/// [`native_eq`] of a stored key that may have another hash: equal keys are the same key only where their hashes agree,
+/// as in a dict. Those of text and ints always do, so that nothing need be looked at.
+#[inline(always)]
+pub(crate) fn native_eq_by_hash(
+    stored: &Py<PyAny>,
+    key: &Borrowed<'_, '_, PyAny>,
+    hash: &HashCheck<'_>,
+) -> Option<bool> {
+    let equal = native_eq(stored, key)?;
+    Some(equal && (has_lasting_hash(key) || hash.agrees()))
+}
+
+#[inline(always)]
+fn has_lasting_hash(key: &Borrowed<'_, '_, PyAny>) -> bool {
+    let pointer = key.as_ptr();
+    // SAFETY: the object is valid and this thread is attached, as the borrow proves.
+    unsafe { ffi::PyUnicode_CheckExact(pointer) != 0 || ffi::PyLong_CheckExact(pointer) != 0 }
 }
 
 /// Tuples with more text and bytes than this are not plain.

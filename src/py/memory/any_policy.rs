@@ -1,0 +1,303 @@
+//! One policy, whichever it is: the only place that names all policies.
+//!
+//! A cache has one store, whose code is there once; what depends on the policy is chosen where the store asks it.
+
+use flexcache_core::policy::{
+    Auto, Entries, ExactLfu, Fifo, Goal, Lfu, Listed, Lru, Policy, Random, Requeue, S3Fifo, Sieve, TinyLfu,
+};
+use flexcache_core::{OutOfMemory, Slot, TryBox, TryClone};
+
+/// The built-in policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PolicyName {
+    Lru,
+    Fifo,
+    Lfu,
+    Random,
+    Sieve,
+    S3Fifo,
+    TinyLfu,
+    Auto,
+    /// Those of the classes that stand in for cachetools': iteration is in order of insertion.
+    Listed,
+    ListedLru,
+    ListedFifo,
+    ListedLfu,
+}
+
+impl PolicyName {
+    /// Those that a user may name.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Lru,
+        Self::Fifo,
+        Self::Lfu,
+        Self::Random,
+        Self::Sieve,
+        Self::S3Fifo,
+        Self::TinyLfu,
+        Self::Auto,
+    ];
+
+    /// Those for mappings, whose values are only kept: they are neither weighed nor closed.
+    pub(crate) const OF_MAPPINGS: [Self; 4] =
+        [Self::Listed, Self::ListedLru, Self::ListedFifo, Self::ListedLfu];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+            Self::Fifo => "fifo",
+            Self::Lfu => "lfu",
+            Self::Random => "random",
+            Self::Sieve => "sieve",
+            Self::S3Fifo => "s3fifo",
+            Self::TinyLfu => "tinylfu",
+            Self::Auto => "auto",
+            Self::Listed => "listed",
+            Self::ListedLru => "listed-lru",
+            Self::ListedFifo => "listed-fifo",
+            Self::ListedLfu => "listed-lfu",
+        }
+    }
+}
+
+/// A policy. All have the size of the largest that is not in a box, so the larger ones are.
+pub(crate) enum AnyPolicy {
+    Lru(Lru),
+    Fifo(Fifo),
+    Lfu(TryBox<Lfu>),
+    Random(TryBox<Random>),
+    Sieve(TryBox<Sieve>),
+    S3Fifo(TryBox<S3Fifo>),
+    TinyLfu(TryBox<TinyLfu>),
+    Auto(TryBox<Auto>),
+    ListedLru(TryBox<Listed<Lru>>),
+    ListedFifo(TryBox<Listed<Requeue>>),
+    ListedLfu(TryBox<Listed<ExactLfu>>),
+}
+
+/// Runs one expression with the policy, whichever it is.
+macro_rules! on_policy {
+    ($any:expr, $policy:ident => $call:expr) => {
+        match $any {
+            AnyPolicy::Lru($policy) => $call,
+            AnyPolicy::Fifo($policy) => $call,
+            AnyPolicy::Lfu($policy) => $call,
+            AnyPolicy::Random($policy) => $call,
+            AnyPolicy::Sieve($policy) => $call,
+            AnyPolicy::S3Fifo($policy) => $call,
+            AnyPolicy::TinyLfu($policy) => $call,
+            AnyPolicy::Auto($policy) => $call,
+            AnyPolicy::ListedLru($policy) => $call,
+            AnyPolicy::ListedFifo($policy) => $call,
+            AnyPolicy::ListedLfu($policy) => $call,
+        }
+    };
+}
+
+/// The order of a policy's entries, whichever it is.
+enum AnyOrder<Lru, Fifo, Lfu, Random, Sieve, S3Fifo, TinyLfu, Auto, ListedLru, ListedFifo, ListedLfu> {
+    Lru(Lru),
+    Fifo(Fifo),
+    Lfu(Lfu),
+    Random(Random),
+    Sieve(Sieve),
+    S3Fifo(S3Fifo),
+    TinyLfu(TinyLfu),
+    Auto(Auto),
+    ListedLru(ListedLru),
+    ListedFifo(ListedFifo),
+    ListedLfu(ListedLfu),
+}
+
+impl<A, B, C, D, E, F, G, H, I, J, K> Iterator for AnyOrder<A, B, C, D, E, F, G, H, I, J, K>
+where
+    A: Iterator<Item = Slot>,
+    B: Iterator<Item = Slot>,
+    C: Iterator<Item = Slot>,
+    D: Iterator<Item = Slot>,
+    E: Iterator<Item = Slot>,
+    F: Iterator<Item = Slot>,
+    G: Iterator<Item = Slot>,
+    H: Iterator<Item = Slot>,
+    I: Iterator<Item = Slot>,
+    J: Iterator<Item = Slot>,
+    K: Iterator<Item = Slot>,
+{
+    type Item = Slot;
+
+    #[inline]
+    fn next(&mut self) -> Option<Slot> {
+        match self {
+            Self::Lru(order) => order.next(),
+            Self::Fifo(order) => order.next(),
+            Self::Lfu(order) => order.next(),
+            Self::Random(order) => order.next(),
+            Self::Sieve(order) => order.next(),
+            Self::S3Fifo(order) => order.next(),
+            Self::TinyLfu(order) => order.next(),
+            Self::Auto(order) => order.next(),
+            Self::ListedLru(order) => order.next(),
+            Self::ListedFifo(order) => order.next(),
+            Self::ListedLfu(order) => order.next(),
+        }
+    }
+}
+
+/// The same expression of each policy, each as its variant of [`AnyOrder`].
+macro_rules! any_order {
+    ($any:expr, $policy:ident => $call:expr) => {
+        match $any {
+            AnyPolicy::Lru($policy) => AnyOrder::Lru($call),
+            AnyPolicy::Fifo($policy) => AnyOrder::Fifo($call),
+            AnyPolicy::Lfu($policy) => AnyOrder::Lfu($call),
+            AnyPolicy::Random($policy) => AnyOrder::Random($call),
+            AnyPolicy::Sieve($policy) => AnyOrder::Sieve($call),
+            AnyPolicy::S3Fifo($policy) => AnyOrder::S3Fifo($call),
+            AnyPolicy::TinyLfu($policy) => AnyOrder::TinyLfu($call),
+            AnyPolicy::Auto($policy) => AnyOrder::Auto($call),
+            AnyPolicy::ListedLru($policy) => AnyOrder::ListedLru($call),
+            AnyPolicy::ListedFifo($policy) => AnyOrder::ListedFifo($call),
+            AnyPolicy::ListedLfu($policy) => AnyOrder::ListedLfu($call),
+        }
+    };
+}
+
+/// A policy in a box, for a store to make anew.
+fn boxed<P: Policy>() -> Result<TryBox<P>, OutOfMemory> {
+    TryBox::new(P::new(0, 0))
+}
+
+impl AnyPolicy {
+    /// The policy of a name, for a store to make anew.
+    pub(crate) fn named(name: PolicyName) -> Result<Self, OutOfMemory> {
+        Ok(match name {
+            PolicyName::Lru => Self::Lru(Lru::new(0, 0)),
+            PolicyName::Fifo | PolicyName::Listed => Self::Fifo(Fifo::new(0, 0)),
+            PolicyName::Lfu => Self::Lfu(boxed()?),
+            PolicyName::Random => Self::Random(boxed()?),
+            PolicyName::Sieve => Self::Sieve(boxed()?),
+            PolicyName::S3Fifo => Self::S3Fifo(boxed()?),
+            PolicyName::TinyLfu => Self::TinyLfu(boxed()?),
+            PolicyName::Auto => Self::Auto(boxed()?),
+            PolicyName::ListedLru => Self::ListedLru(boxed()?),
+            PolicyName::ListedFifo => Self::ListedFifo(boxed()?),
+            PolicyName::ListedLfu => Self::ListedLfu(boxed()?),
+        })
+    }
+}
+
+impl Policy for AnyPolicy {
+    /// The default policy.
+    fn new(capacity: usize, seed: u64) -> Self {
+        Self::Lru(Lru::new(capacity, seed))
+    }
+
+    fn reset(&mut self, capacity: usize, seed: u64) {
+        on_policy!(self, policy => policy.reset(capacity, seed));
+    }
+
+    #[inline(always)]
+    fn try_reserve(&mut self, slot: Slot, entries: &impl Entries) -> Result<(), OutOfMemory> {
+        on_policy!(self, policy => policy.try_reserve(slot, entries))
+    }
+
+    fn set_bound(&mut self, entries: usize) {
+        on_policy!(self, policy => policy.set_bound(entries));
+    }
+
+    fn set_goal(&mut self, goal: Goal) {
+        on_policy!(self, policy => policy.set_goal(goal));
+    }
+
+    #[inline(always)]
+    fn on_insert(&mut self, slot: Slot, hash: u64) {
+        on_policy!(self, policy => policy.on_insert(slot, hash));
+    }
+
+    #[inline(always)]
+    fn on_access(&mut self, slot: Slot, hash: u64) {
+        on_policy!(self, policy => policy.on_access(slot, hash));
+    }
+
+    #[inline(always)]
+    fn on_replace(&mut self, slot: Slot, hash: u64) {
+        on_policy!(self, policy => policy.on_replace(slot, hash));
+    }
+
+    #[inline]
+    fn on_remove(&mut self, slot: Slot) {
+        on_policy!(self, policy => policy.on_remove(slot));
+    }
+
+    #[inline]
+    fn on_evict(&mut self, slot: Slot, hash: u64) {
+        on_policy!(self, policy => policy.on_evict(slot, hash));
+    }
+
+    #[inline(always)]
+    fn on_reuse(&mut self, slot: Slot, evicted: u64, hash: u64) {
+        on_policy!(self, policy => policy.on_reuse(slot, evicted, hash));
+    }
+
+    #[inline(always)]
+    fn victim(&mut self, entries: &impl Entries) -> Option<Slot> {
+        on_policy!(self, policy => policy.victim(entries))
+    }
+
+    fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
+        any_order!(self, policy => policy.order(entries))
+    }
+
+    fn listing(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
+        any_order!(self, policy => policy.listing(entries))
+    }
+
+    fn rank(&self, slot: Slot, hash: u64) -> u64 {
+        on_policy!(self, policy => policy.rank(slot, hash))
+    }
+
+    fn restore(&mut self, slot: Slot, hash: u64, rank: u64) {
+        on_policy!(self, policy => policy.restore(slot, hash, rank));
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        fn of<P: Policy>(policy: &P) -> usize {
+            size_of::<P>() + policy.allocated_bytes()
+        }
+        match self {
+            Self::Lru(policy) => policy.allocated_bytes(),
+            Self::Fifo(policy) => policy.allocated_bytes(),
+            Self::Lfu(policy) => of(&**policy),
+            Self::Random(policy) => of(&**policy),
+            Self::Sieve(policy) => of(&**policy),
+            Self::S3Fifo(policy) => of(&**policy),
+            Self::TinyLfu(policy) => of(&**policy),
+            Self::Auto(policy) => of(&**policy),
+            Self::ListedLru(policy) => of(&**policy),
+            Self::ListedFifo(policy) => of(&**policy),
+            Self::ListedLfu(policy) => of(&**policy),
+        }
+    }
+
+    fn check(&self, len: usize) -> Result<(), String> {
+        on_policy!(self, policy => policy.check(len))
+    }
+}
+
+impl TryClone for AnyPolicy {
+    fn try_clone(&self) -> Result<Self, OutOfMemory> {
+        Ok(match self {
+            Self::Lru(policy) => Self::Lru(policy.try_clone()?),
+            Self::Fifo(policy) => Self::Fifo(policy.try_clone()?),
+            Self::Lfu(policy) => Self::Lfu(policy.try_clone()?),
+            Self::Random(policy) => Self::Random(policy.try_clone()?),
+            Self::Sieve(policy) => Self::Sieve(policy.try_clone()?),
+            Self::S3Fifo(policy) => Self::S3Fifo(policy.try_clone()?),
+            Self::TinyLfu(policy) => Self::TinyLfu(policy.try_clone()?),
+            Self::Auto(policy) => Self::Auto(policy.try_clone()?),
+            Self::ListedLru(policy) => Self::ListedLru(policy.try_clone()?),
+            Self::ListedFifo(policy) => Self::ListedFifo(policy.try_clone()?),
+            Self::ListedLfu(policy) => Self::ListedLfu(policy.try_clone()?),
+        })
+    }
+}
