@@ -72,7 +72,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::store::loads::{CircularLoadError, LoadCancelled, LoadFailedElsewhere};
     #[pymodule_export]
-    use crate::py::store::push_tracker::TrackerHandle;
+    use crate::py::store::push_tracker::{TrackerHandle, WriteInFlight};
     #[pymodule_export]
     use crate::py::testing::{_advance_clock, _check, _has_negative_controls};
 

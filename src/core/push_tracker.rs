@@ -12,6 +12,11 @@
 //! invalidates its keys before it sends a write and after, and keeps no copy: only the server knows the order of its
 //! write among others.
 //!
+//! A thread that has read what another thread of the process is writing must not meet an older copy later, whose push is
+//! still on its way. So what is read of a key between [`begin_write`](PushTracker::begin_write) and
+//! [`end_write`](PushTracker::end_write) has no stamp. Each is one addition to the word that a reader loads once, so a reader
+//! that sees the epoch of a write sees that it is in flight.
+//!
 //! While no pushes come, stamps mean nothing. [`doubt`](PushTracker::doubt) ends all copies when the pushes stop, and
 //! another generation begins when they have started again, so no stamp from in between is live.
 //!
@@ -26,6 +31,11 @@ use crate::tracker::Stamp;
 const STRIPE_BITS: u32 = 20;
 const EPOCH_BITS: u32 = 24;
 
+/// The word of a stripe: its epoch above, and how many writes of this process are in flight below. Where more are than fit,
+/// the word still comes out right when they have ended.
+const WRITES_BITS: u32 = 32 - EPOCH_BITS;
+const EPOCH: u32 = 1 << WRITES_BITS;
+
 /// An epoch that has advanced this far starts a generation, long before its bits in a stamp repeat.
 const LONG_EPOCH: u32 = 1 << (EPOCH_BITS - 2);
 
@@ -39,7 +49,7 @@ pub struct PushTracker {
     generation: AtomicU64,
     /// Copies are served before this moment; 0 while nothing is known.
     valid_until: AtomicU64,
-    epochs: Box<[AtomicU32]>,
+    stripes: Box<[AtomicU32]>,
 }
 
 impl PushTracker {
@@ -52,7 +62,7 @@ impl PushTracker {
         Self {
             generation: AtomicU64::new(1),
             valid_until: AtomicU64::new(0),
-            epochs: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
+            stripes: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
@@ -61,20 +71,20 @@ impl PushTracker {
         // FNV-1a. Whoever makes keys collide ends copies too early, and never serves one too long.
         let mix = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, mix);
-        (hash ^ hash >> 32) as usize & (self.epochs.len() - 1)
+        (hash ^ hash >> 32) as usize & (self.stripes.len() - 1)
     }
 
-    /// The stamp of what is read of a key after this.
+    /// The stamp of what is read of a key after this: none while this process writes the key.
     #[must_use]
     pub fn stamp(&self, key: &[u8]) -> Stamp {
         let stripe = self.stripe_of(key);
         let generation = self.generation.load(Ordering::Acquire);
-        let epoch = u64::from(self.epochs[stripe].load(Ordering::Acquire));
-        Stamp::from_bits(
-            generation << (EPOCH_BITS + STRIPE_BITS)
-                | (epoch & low(EPOCH_BITS)) << STRIPE_BITS
-                | stripe as u64,
-        )
+        let word = self.stripes[stripe].load(Ordering::Acquire);
+        if word % EPOCH != 0 {
+            return Stamp::NONE;
+        }
+        let epoch = u64::from(word / EPOCH);
+        Stamp::from_bits(generation << (EPOCH_BITS + STRIPE_BITS) | epoch << STRIPE_BITS | stripe as u64)
     }
 
     /// Whether nothing was written since the stamp was taken, as far as is known.
@@ -83,9 +93,9 @@ impl PushTracker {
     #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
     pub fn is_unchanged(&self, stamp: Stamp) -> bool {
         let bits = stamp.bits();
-        let Some(epoch) = self.epochs.get((bits & low(STRIPE_BITS)) as usize) else { return false };
+        let Some(word) = self.stripes.get((bits & low(STRIPE_BITS)) as usize) else { return false };
         let now = self.generation.load(Ordering::Acquire) << EPOCH_BITS
-            | u64::from(epoch.load(Ordering::Acquire)) & low(EPOCH_BITS);
+            | u64::from(word.load(Ordering::Acquire) / EPOCH);
         now & low(64 - STRIPE_BITS) == bits >> STRIPE_BITS && stamp != Stamp::NONE
     }
 
@@ -105,8 +115,22 @@ impl PushTracker {
 
     /// Something was written to a key.
     pub fn invalidate(&self, key: &[u8]) {
-        let epoch = self.epochs[self.stripe_of(key)].fetch_add(1, Ordering::AcqRel).wrapping_add(1);
-        if epoch.is_multiple_of(LONG_EPOCH) {
+        self.advance(key, EPOCH);
+    }
+
+    /// This process writes a key. Call [`end_write`](Self::end_write) as often, whatever comes of it.
+    pub fn begin_write(&self, key: &[u8]) {
+        self.advance(key, EPOCH + 1);
+    }
+
+    /// The write of a key has ended, or what comes of it is unknown.
+    pub fn end_write(&self, key: &[u8]) {
+        self.advance(key, EPOCH - 1);
+    }
+
+    fn advance(&self, key: &[u8], by: u32) {
+        let word = self.stripes[self.stripe_of(key)].fetch_add(by, Ordering::AcqRel).wrapping_add(by);
+        if (word / EPOCH).is_multiple_of(LONG_EPOCH) {
             self.start_generation();
         }
     }
@@ -146,6 +170,25 @@ mod tests {
         tracker.invalidate(b"one");
         assert!(!tracker.is_live(one, &clock) && tracker.is_live(other, &clock));
         assert!(tracker.is_live(tracker.stamp(b"one"), &clock));
+    }
+
+    #[test]
+    fn what_is_read_during_a_write_is_not_kept() {
+        let (tracker, clock) = believing();
+        let before = tracker.stamp(b"one");
+        for _ in 0..1000 {
+            tracker.begin_write(b"one");
+        }
+        assert!(!tracker.is_live(before, &clock));
+        for _ in 0..999 {
+            tracker.end_write(b"one");
+            tracker.invalidate(b"one");
+        }
+        assert_eq!(tracker.stamp(b"one"), Stamp::NONE, "one writes it still");
+        assert!(tracker.is_live(tracker.stamp(b"other"), &clock));
+        tracker.end_write(b"one");
+        assert!(tracker.is_live(tracker.stamp(b"one"), &clock));
+        assert!(!tracker.is_live(before, &clock));
     }
 
     #[test]

@@ -119,15 +119,13 @@ class Commands:
     def writing(self, *places: bytes) -> Generator[None]:
         """Around a write of keys. What comes of it may be unknown; then they are invalidated too."""
         self.begin()
-        self.tracker.invalidate(list(places))
-        try:
-            yield
-        except (RemoteTimeoutError, RemoteConnectionError) as error:
-            self.counts.errors += 1
-            self.breaker.open(error)
-            raise
-        finally:
-            self.tracker.invalidate(list(places))
+        with self.tracker.write(list(places)):
+            try:
+                yield
+            except (RemoteTimeoutError, RemoteConnectionError) as error:
+                self.counts.errors += 1
+                self.breaker.open(error)
+                raise
 
     def server_ms(self) -> float:
         """The server's clock, in milliseconds since 1970."""

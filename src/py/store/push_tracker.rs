@@ -1,6 +1,7 @@
 //! `Tracker`: the core's tracker of pushes, for a store that is written in Python.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flexcache_core::{Clock, PushTracker, Stamp};
 use pyo3::prelude::*;
@@ -54,6 +55,14 @@ impl TrackerHandle {
         }
     }
 
+    /// Around a write of these keys: what is read of them meanwhile is not kept.
+    fn write(&self, keys: Vec<PyBackedBytes>) -> WriteInFlight {
+        for key in &keys {
+            self.0.begin_write(key);
+        }
+        WriteInFlight { tracker: Arc::clone(&self.0), keys, has_ended: AtomicBool::new(false) }
+    }
+
     /// Something was written to any number of keys.
     fn start_generation(&self) {
         self.0.start_generation();
@@ -67,5 +76,38 @@ impl TrackerHandle {
     /// What is written from now on is not known. No copy of before is served again.
     fn doubt(&self) {
         self.0.doubt();
+    }
+}
+
+/// Keys that this process is writing, until the end of a `with` statement, or until nobody has this any more.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct WriteInFlight {
+    tracker: Arc<PushTracker>,
+    keys: Vec<PyBackedBytes>,
+    has_ended: AtomicBool,
+}
+
+impl WriteInFlight {
+    fn end(&self) {
+        if !self.has_ended.swap(true, Ordering::Relaxed) {
+            self.keys.iter().for_each(|key| self.tracker.end_write(key));
+        }
+    }
+}
+
+#[pymethods]
+impl WriteInFlight {
+    fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __exit__(&self, _type: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _traceback: &Bound<'_, PyAny>) {
+        self.end();
+    }
+}
+
+impl Drop for WriteInFlight {
+    fn drop(&mut self) {
+        self.end();
     }
 }
