@@ -11,7 +11,7 @@ FEATURES ?= negative-controls
 export UNSAFE_PYO3_SKIP_VERSION_CHECK ?=
 
 run := $(VENV)/bin/python
-sources := Cargo.toml Cargo.lock pyproject.toml build.rs README.md LICENSE $(shell find src python stubs -type f)
+sources := Cargo.toml Cargo.lock pyproject.toml build.rs README.md LICENSE $(shell find src python -type f)
 # The package as users get it, and the same built without the optimisation that takes most of the time.
 released := $(VENV)/.installed-release
 installed := $(VENV)/.installed-ci

@@ -42,7 +42,7 @@ def public(of: type) -> list[str]:
 
 def test_every_public_name_is_documented_and_typed() -> None:
     """Docstrings on all calls, and each in the stub."""
-    stub = ast.parse((ROOT / "stubs" / "flexcache_rs" / "_core.pyi").read_text(encoding="utf-8"))
+    stub = ast.parse((ROOT / "python" / "flexcache_rs" / "_core.pyi").read_text(encoding="utf-8"))
     classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
     for of in (FlexCache, flexcache_rs.CacheStats):
         typed = {
