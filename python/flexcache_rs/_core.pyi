@@ -152,7 +152,7 @@ class FlexCache(MutableMapping[_K, _V]):
     """An in-process cache with a policy, limits, expiry and hooks.
 
     Args:
-        eviction_policy: who leaves when there is no room: "lru" (the default: least recently
+        eviction_policy: which entry is evicted when there is no room: "lru" (the default: least recently
             used), "fifo" (first in, first out), "lfu" (least frequently used, with aging),
             "random", "sieve", "s3fifo", "tinylfu" (windowed), "auto" (finds out by itself what suits
             the workload), or an object with the methods on_insert(key), on_access(key),
@@ -248,7 +248,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     @overload
     def get(self, key: _K, default: None = None) -> _V | None:
-        """The value of a key, or `default` where it is absent or has expired.
+        """Return the value of a key, or `default` if it is absent or has expired.
 
         Counts as an access and as a hit or a miss.
 
@@ -312,7 +312,7 @@ class FlexCache(MutableMapping[_K, _V]):
         KeyError: 'a'
         """
     def add(self, key: _K, value: _V, ttl: _Ttl | None = None, *, tags: Iterable[str] | None = None) -> bool:
-        """Store a value unless the key is present; whether it was stored.
+        """Store a value only if the key is absent. Returns True if it was stored.
 
         Args:
             key: any hashable.
@@ -333,7 +333,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def get_or_set(
         self, key: _K, factory: Callable[[], _V], ttl: _Ttl | None = None, tags: Iterable[str] | None = None
     ) -> _V:
-        """The value of a key; where it is absent, the value that factory() returns, which is stored.
+        """Return the value of a key. If it is absent, store and return what factory() returns.
 
         However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
         others wait and share what it returns or raises. An exception is not stored: the next call tries
@@ -464,14 +464,14 @@ class FlexCache(MutableMapping[_K, _V]):
         evict a 1
         """
     def unlisten(self, listener: Callable[[_Event, Any, Any], object]) -> bool:
-        """Remove a listener that listen() added; whether it was there. O(listeners)."""
+        """Remove a listener that listen() added. Returns True if it was there. O(listeners)."""
     def _count_load(self) -> None: ...
     def _loaded(self, key: object, value: object) -> None: ...
     def _remember(
         self, value: Any, raised: bool, fresh: float, good: float, cost: float, results: Any = None
     ) -> Remembered: ...
     def describe(self) -> str:
-        """What the cache holds and how it does, as text for people. Print it.
+        """Return a report for people, as text: what the cache holds and what it counted. Print it.
 
         O(1) beside removing what has expired.
 
@@ -485,7 +485,7 @@ class FlexCache(MutableMapping[_K, _V]):
         """
     def _repr_html_(self) -> str: ...
     def evict_tag(self, tag: str) -> int:
-        """Remove all entries that have a tag; how many. Their values are closed.
+        """Remove all entries that have a tag, and close their values. Returns how many.
 
         All of them have left before the first hook runs.
 
@@ -504,7 +504,7 @@ class FlexCache(MutableMapping[_K, _V]):
         (1, False, 0)
         """
     def tags(self, key: _K) -> tuple[str, ...]:
-        """The tags of an entry, as a tuple; empty where the key is absent. Counts as no access.
+        """Return the tags of an entry, as a tuple; empty if the key is absent. Does not count as an access.
 
         Raises:
             TypeError: where the key is not hashable.
@@ -546,7 +546,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def __delitem__(self, key: _K, /) -> None: ...
     def __contains__(self, key: object, /) -> bool: ...
     def delete(self, key: _K) -> bool:
-        """Remove an entry; whether it was there. Its value is closed. O(1).
+        """Remove an entry and close its value. Returns True if it was there. O(1).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
@@ -590,7 +590,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def clear(self) -> None:
         """Remove every entry. O(n), but the cache is free for others again at once."""
     def touch(self, key: _K, ttl: _Ttl | None) -> bool:
-        """Give an entry another time to live, from now on; whether it is there.
+        """Give an entry another time to live, from now on. Returns True if it is there.
 
         Args:
             key: any hashable.
@@ -605,7 +605,7 @@ class FlexCache(MutableMapping[_K, _V]):
         (True, None)
         """
     def ttl(self, key: _K) -> float | None:
-        """The seconds an entry has left to live, None where it does not expire.
+        """Return the seconds that an entry has left to live; None if it does not expire.
 
         Raises:
             KeyError: where the key is absent.
@@ -644,7 +644,7 @@ class FlexCache(MutableMapping[_K, _V]):
         {'a': 1, 'b': 2}
         """
     def get_many(self, keys: Iterable[_K]) -> dict[_K, _V]:
-        """The values of those keys that are present, as a dict. Counts as an access of each.
+        """Return the values of those keys that are present, as a dict. Counts as an access of each.
 
         Raises:
             TypeError: where a key is not hashable, before any is looked up.
@@ -652,7 +652,7 @@ class FlexCache(MutableMapping[_K, _V]):
         O(1) for each key.
         """
     def delete_many(self, keys: Iterable[_K]) -> int:
-        """Remove the entries of these keys; how many were there.
+        """Remove the entries of these keys. Returns how many were there.
 
         Raises:
             TypeError: where a key is not hashable, before any is removed.
@@ -666,7 +666,7 @@ class FlexCache(MutableMapping[_K, _V]):
         1
         """
     def scan(self) -> int:
-        """Remove what has expired now; how many entries that were.
+        """Remove what has expired by now. Returns how many entries that were.
 
         There is seldom a need for it: an expired entry is never returned, and calls that store or
         count remove expired entries by themselves, at most every `scan_interval` seconds.
@@ -730,11 +730,11 @@ class FlexCache(MutableMapping[_K, _V]):
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[_K]: ...
     def keys(self) -> CacheKeysView[_K]:
-        """A view of the keys, the next victim first. O(1); iterating is O(n) and survives changes."""
+        """Return a view of the keys, the next victim first. O(1); iterating is O(n) and survives changes."""
     def values(self) -> CacheValuesView[_V]:
-        """A view of the values, in the order of :meth:`keys`. O(1)."""
+        """Return a view of the values, in the order of :meth:`keys`. O(1)."""
     def entries(self) -> CacheItemsView[_K, _V]:
-        """A view of the pairs of key and value, in the order of :meth:`keys`. O(1).
+        """Return a view of the pairs of key and value, in the order of :meth:`keys`. O(1).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache("lru")
@@ -745,7 +745,7 @@ class FlexCache(MutableMapping[_K, _V]):
         """
     @overload
     def setdefault(self: FlexCache[_K, _T | None], key: _K, default: None = None, /) -> _T | None:
-        """The value of a key; where it is absent, the default, which is stored.
+        """Return the value of a key. If it is absent, store and return the default.
 
         In one step: of several threads one stores its default, and all get that one. get_or_set() computes a value
         only where it is needed.
@@ -801,7 +801,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def stats(self) -> CacheStats:
-        """What the cache has counted so far, as a :class:`CacheStats`. O(1).
+        """Return what the cache has counted so far, as a :class:`CacheStats`. O(1).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
@@ -811,7 +811,7 @@ class FlexCache(MutableMapping[_K, _V]):
         (1, 0.5)
         """
     def reset_stats(self) -> None:
-        """Start counting anew. O(1)."""
+        """Reset the counts of `stats`. O(1)."""
     def close(self) -> None:
         """Remove every entry, close the values, and wait for what `aclose` hooks were handed to the
         background thread. Leaving a `with` block does the same.
@@ -872,25 +872,25 @@ class CacheStats:
         """Values replaced."""
     @property
     def evictions(self) -> int:
-        """Entries that left to make room."""
+        """Entries that were evicted to make room."""
     @property
     def expirations(self) -> int:
-        """Entries that left because their time had come."""
+        """Entries that were removed because they had expired."""
     @property
     def removals(self) -> int:
-        """Entries that left because a call said so: deleted, popped, cleared, closed."""
+        """Entries that a call removed: deleted, popped, cleared, closed."""
     @property
     def hook_errors(self) -> int:
         """Exceptions that hooks raised; each was logged."""
     @property
     def items(self) -> int:
-        """Entries there were, those included that had expired and were not removed yet."""
+        """Entries in the cache, with those that have expired and are not removed yet."""
     @property
     def bytes(self) -> int:
         """The sum of their sizes."""
     @property
     def hit_ratio(self) -> float:
-        """Hits in all reads, 0.0 where nothing was read."""
+        """Hits divided by reads; 0.0 if nothing was read."""
 
 @disjoint_base
 class CacheView(Generic[_T_co]):
@@ -1155,7 +1155,7 @@ def disk_remove_value(directory: str | PathLike[str], name: str) -> None:
     """Removes a value's file, and the directories that are empty without it, where its name leads to one inside the directory."""
 
 class Timeout(RuntimeError):  # noqa: N818
-    """Others were writing for longer than `timeout`, and `retry` was not given. Nothing has changed."""
+    """The write lock was not acquired within `timeout` seconds, and `retry` was not given. Nothing was changed."""
 
 _Tag: TypeAlias = float | str | bytes | None
 _Side: TypeAlias = Literal["front", "back"]
@@ -1202,18 +1202,18 @@ class Disk:
     def serializer(self) -> Any:
         """What stands in for pickle, or None."""
     def hash(self, key: Any, /) -> int:
-        """A number for a key that is the same in every process: FanoutCache chooses a shard by it.
+        """Return a number for a key that is the same in every process: FanoutCache chooses a shard by it.
 
         >>> from flexcache_rs.disk import Disk
         >>> Disk("/tmp").hash("key")
         42402122
         """
     def put(self, key: Any, /) -> tuple[Any, bool]:
-        """A key as the table has it, and whether it is the key itself."""
+        """Return a key as the table has it, and whether it is the key itself."""
     def get(self, key: Any, raw: bool, /) -> Any:
-        """A key from what the table has."""
+        """Return a key from what the table has."""
     def store(self, value: Any, read: bool = False, key: Any = None) -> tuple[int, int, str | None, Any]:
-        """Prepares a value and writes its file, if it gets one: (size, mode, filename, value)."""
+        """Prepare a value and write its file, if it gets one. Returns (size, mode, filename, value)."""
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool = False, /) -> Any:
         """A value from what [`store`] returned; an open file where it has one and `read` is true.
 
@@ -1221,9 +1221,9 @@ class Disk:
             OSError: The file is gone.
         """
     def filename(self, key: Any = None, value: Any = None) -> tuple[str, str]:
-        """A name for a new file: relative to the directory, and in full."""
+        """Return a name for a new file: relative to the directory, and in full."""
     def remove(self, file_path: str, /) -> None:
-        """Removes a file inside the directory, and the directories that are empty without it. No error if it is gone; a file
+        """Remove a file inside the directory, and the directories that are empty without it. No error if it is gone; a file
         outside is left alone.
         """
 
@@ -1323,7 +1323,7 @@ class DiskCache:
         tag: _Tag = None,
         retry: bool = False,
     ) -> bool:
-        """Stores a value, or replaces the one that is there. Then, as `cull_limit` says, some of what
+        """Store a value, or replace the one that is there. Then, as `cull_limit` says, some of what
         has expired is removed, and some of the rest if the directory is too large.
 
         Args:
@@ -1339,7 +1339,7 @@ class DiskCache:
             True.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1355,14 +1355,14 @@ class DiskCache:
         tag: _Tag = None,
         retry: bool = False,
     ) -> bool:
-        """Stores a value where there is none that is live. Of several processes that try at a time,
+        """Store a value only if the key has none that is live. Of several processes that try at a time,
         one succeeds. Arguments are those of `set`.
 
         Returns:
             Whether it was stored.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1378,7 +1378,7 @@ class DiskCache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """The value of a key. Writes only with `statistics`, or where the policy evicts by use.
+        """Return the value of a key. Writes only with `statistics`, or if the policy evicts by use.
 
         Args:
             key: The key.
@@ -1389,7 +1389,7 @@ class DiskCache:
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Raises:
-            Timeout: Others were writing all the time, and this read had to.
+            Timeout: The write lock was not acquired within `timeout` seconds, and this read needed it.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1405,7 +1405,7 @@ class DiskCache:
     def __iter__(self) -> DiskKeys: ...
     def __reversed__(self) -> DiskKeys: ...
     def iterkeys(self, reverse: bool = False) -> DiskKeys:
-        """An iterator over the keys in their own order: numbers, then text, then bytes, which pickled
+        """Return an iterator over the keys in their own order: numbers, then text, then bytes, which pickled
         keys are. Changes meanwhile do no harm.
 
         Args:
@@ -1418,7 +1418,7 @@ class DiskCache:
         ([1, 'a', 'b'], ['b', 1, 'a'])
         """
     def read(self, key: Any, retry: bool = False) -> Any:
-        """A value as an open file, if it has one of bytes; else the value.
+        """Return a value as an open file if it has one of bytes, else the value.
 
         Raises:
             KeyError: There is no live value.
@@ -1434,13 +1434,13 @@ class DiskCache:
         b'hello'
         """
     def delete(self, key: Any, retry: bool = False) -> bool:
-        """Deletes a key. An expired one counts as missing.
+        """Delete a key. An expired one counts as missing.
 
         Returns:
             Whether it was there.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1451,7 +1451,7 @@ class DiskCache:
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
-        """Takes a value out. Of several processes that try at a time, one gets it.
+        """Remove a key and return its value. Of several processes that try at a time, one gets it.
 
         Args:
             key: The key.
@@ -1461,7 +1461,7 @@ class DiskCache:
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1470,7 +1470,7 @@ class DiskCache:
         (1, 'gone')
         """
     def touch(self, key: Any, expire: _Seconds | None = None, retry: bool = False) -> bool:
-        """Gives a key another time to live.
+        """Give a key another time to live.
 
         Args:
             key: The key.
@@ -1481,7 +1481,7 @@ class DiskCache:
             Whether it was there.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1490,7 +1490,7 @@ class DiskCache:
         (True, False)
         """
     def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
-        """Adds to a number. Counts right with any number of processes.
+        """Add to a number, in one step for all processes.
 
         Args:
             key: The key.
@@ -1505,7 +1505,7 @@ class DiskCache:
             KeyError: There is no live value, and `default` is None.
             TypeError: The value is not a number, or one beyond 64 bits.
             OverflowError: The sum is beyond 64 bits.
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1513,7 +1513,7 @@ class DiskCache:
         (1, 11)
         """
     def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
-        """Subtracts from a number. Arguments, result and errors are those of `incr`.
+        """Subtract from a number. Arguments, result and errors are those of `incr`.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1521,7 +1521,7 @@ class DiskCache:
         9
         """
     def transact(self, retry: bool = False) -> DiskTransaction:
-        """Begins a transaction of this thread: what is done inside is done all or nothing, other
+        """Begin a transaction of this thread: what is done inside is done all or nothing, other
         writers wait, and writing many values takes a fraction of the time. May be nested; the
         outermost counts. An exception undoes all of it.
 
@@ -1529,7 +1529,7 @@ class DiskCache:
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Raises:
-            Timeout: Others were writing all the time; raised where the block is entered.
+            Timeout: The write lock was not acquired within `timeout` seconds. Raised where the block is entered.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1549,7 +1549,7 @@ class DiskCache:
         tag: _Tag = None,
         retry: bool = False,
     ) -> Any:
-        """Puts a value at an end of a queue, under a key of its own.
+        """Add a value at an end of a queue, under a key of its own.
 
         Args:
             value: As for `set`.
@@ -1561,7 +1561,7 @@ class DiskCache:
             The key.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
             KeyError: `side` is neither "back" nor "front".
 
         >>> from flexcache_rs.disk import Cache
@@ -1578,7 +1578,7 @@ class DiskCache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Takes a value out of a queue.
+        """Remove a value from an end of a queue and return it.
 
         Args:
             prefix: The name of the queue. None is the queue of all keys that are numbers.
@@ -1591,7 +1591,7 @@ class DiskCache:
             (key, value)
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
             KeyError: `side` is neither "back" nor "front".
 
         >>> from flexcache_rs.disk import Cache
@@ -1609,10 +1609,10 @@ class DiskCache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Looks at a value at the end of a queue, without taking it. Arguments are those of `pull`.
+        """Return a value at an end of a queue, without removing it. Arguments are those of `pull`.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
             KeyError: `side` is neither "back" nor "front".
 
         >>> from flexcache_rs.disk import Cache
@@ -1622,7 +1622,7 @@ class DiskCache:
         (500000000000001, 'dry')
         """
     def peekitem(self, last: bool = True, expire_time: bool = False, tag: bool = False, retry: bool = False) -> Any:
-        """The entry that came last (or first), without taking it. Expired ones on the way are deleted.
+        """Return the entry that was stored last (or first), without removing it. Expired ones on the way are deleted.
 
         Args:
             last: Whether to look at the last.
@@ -1634,7 +1634,7 @@ class DiskCache:
 
         Raises:
             KeyError: There is none.
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1643,7 +1643,7 @@ class DiskCache:
         (('b', 2), ('a', 1))
         """
     def expire(self, now: float | None = None, retry: bool = False) -> int:
-        """Removes what has expired.
+        """Remove expired entries.
 
         Args:
             now: Before when, in seconds since the epoch; None is now.
@@ -1653,7 +1653,7 @@ class DiskCache:
             How many entries.
 
         Raises:
-            Timeout: Others were writing all the time; its argument is the number so far.
+            Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1662,7 +1662,7 @@ class DiskCache:
         (1, 1, 0)
         """
     def evict(self, tag: _Tag, retry: bool = False) -> int:
-        """Removes all entries with a tag. Costs a look at every entry unless the cache has
+        """Remove all entries with a tag. Costs a look at every entry unless the cache has
         `tag_index`.
 
         Args:
@@ -1673,7 +1673,7 @@ class DiskCache:
             How many entries.
 
         Raises:
-            Timeout: Others were writing all the time; its argument is the number so far.
+            Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache(tag_index=True)
@@ -1682,7 +1682,7 @@ class DiskCache:
         (1, 0)
         """
     def clear(self, retry: bool = False) -> int:
-        """Removes everything.
+        """Remove everything.
 
         Args:
             retry: Whether to wait for other writers for longer than `timeout`.
@@ -1691,7 +1691,7 @@ class DiskCache:
             How many entries.
 
         Raises:
-            Timeout: Others were writing all the time; its argument is the number so far.
+            Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1700,7 +1700,7 @@ class DiskCache:
         (2, 0)
         """
     def cull(self, retry: bool = False) -> int:
-        """Removes what has expired, then evicts until the directory is within `size_limit`.
+        """Remove expired entries, then evict until the directory is within `size_limit`.
 
         Args:
             retry: Whether to wait for other writers for longer than `timeout`.
@@ -1709,7 +1709,7 @@ class DiskCache:
             How many entries.
 
         Raises:
-            Timeout: Others were writing all the time; its argument is the number so far.
+            Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache(size_limit=100_000, cull_limit=0)
@@ -1718,14 +1718,14 @@ class DiskCache:
         10
         """
     def volume(self) -> int:
-        """Bytes on disk: the database and the files of values.
+        """Return the bytes on disk: the database and the files of values.
 
         >>> from flexcache_rs.disk import Cache
         >>> Cache().volume() < 100_000
         True
         """
     def close(self) -> None:
-        """Closes what this process has open; the next call opens it again.
+        """Close what this process has open. The next call opens it again.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -2022,7 +2022,7 @@ class SharedSegment:
             True if it was stored.
 
         Raises:
-            As `put`.
+            TooLargeError, TimeoutError, TypeError: As `put`.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-add", max_bytes=1 << 20) as cache:

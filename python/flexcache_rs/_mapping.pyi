@@ -17,7 +17,7 @@ class EntryCount(int, Generic[_K, _V]):
     def __deepcopy__(self, memo: object) -> int: ...
 
 def setdefault(self: Any, key: Any, default: Any = None) -> Any:
-    """The value of a key; where it is absent, the default, which is stored.
+    """Return the value of a key. If it is absent, store and return the default.
 
     In one step: of several threads one stores its default, and all get that one. get_or_set() computes a value
     only where it is needed.
