@@ -25,6 +25,7 @@ coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
 
 .PHONY: fuzz sanitize sanitize-python valgrind bench-baseline
+.PHONY: docs look
 .PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-remote bench-sessions bench-core wheel clean
 
 help: ## Say what can be made
@@ -37,7 +38,8 @@ test: lint types test-rust test-python ## Everything that must pass, with a tent
 
 # A test that takes seconds with a tenth of the counts may take minutes with all of them.
 soak: ## The same with the full counts: kills, examples, rounds
-	FLEXCACHE_TEST_SCALE=1 $(MAKE) test PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
+	FLEXCACHE_TEST_SCALE=1 $(MAKE) test GROUP=soak PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
+	$(MAKE) look
 
 lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	cargo fmt --all --check
@@ -66,6 +68,13 @@ test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST h
 
 test-controls: $(installed) $(tools) ## Each rule of the seam switched off: a test of it must fail. Part of test-python
 	$(run) -m pytest tests/stores/test_negative_controls.py
+
+# What the pages are made of is text; the package need not be built. The variable silences an advertisement.
+docs: $(VENV)/.docs ## The site, in target/site: README, docs, and the reference from docstrings and stubs
+	NO_MKDOCS_2_WARNING=1 $(run) -m mkdocs build --quiet
+
+look: docs $(VENV)/.soak ## Search the site in a headless Chromium and take screenshots of it, into target/site-look
+	$(run) scripts/look_at_site.py
 
 bench: $(released) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install
@@ -135,8 +144,9 @@ $(VENV)/.installed-%: $(sources) | $(VENV)/bin/python
 	rm -f $(VENV)/.installed-*
 	touch $@
 
-$(tools): pyproject.toml | $(VENV)/bin/python
-	$(run) -m pip install --quiet --group $(GROUP)
+# What a group of dependencies installs.
+$(VENV)/.dev $(VENV)/.test $(VENV)/.docs $(VENV)/.soak: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(run) -m pip install --quiet --group $*
 	touch $@
 
 clean: ## Remove what was built
