@@ -31,8 +31,8 @@ coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(released) ## Replay a workload through every policy at several sizes
-	$(run) -m flexcache_rs replay
+demo: $(released) ## The main job in a few seconds: memoizing, one computation, disk, processes, policies
+	$(run) -m flexcache_rs demo
 
 test: lint types test-rust test-python ## Everything that must pass, with a tenth of the full counts
 
@@ -139,7 +139,7 @@ $(VENV)/bin/python:
 	$@ -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed-%: $(sources) | $(VENV)/bin/python
-	$(run) -m pip install --quiet --config-settings \
+	$(run) scripts/install_shown.py --config-settings \
 		'build-args=--profile $*$(if $(filter ci,$*),$(if $(FEATURES), --features $(FEATURES)))' .
 	rm -f $(VENV)/.installed-*
 	touch $@
