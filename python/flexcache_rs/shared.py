@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import errno
 import os
-from asyncio import to_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flexcache_rs import FlexCache
 from flexcache_rs._arguments import each, pairs
+from flexcache_rs._asyncio_calls import to_thread
 from flexcache_rs._registry import register_shared
 from flexcache_rs._suggest import suggesting
 
