@@ -25,7 +25,7 @@ coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
 
 .PHONY: fuzz sanitize sanitize-python valgrind bench-baseline
-.PHONY: docs look
+.PHONY: docs look crates
 .PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-remote bench-sessions bench-core wheel clean
 
 help: ## Say what can be made
@@ -39,7 +39,7 @@ test: lint types test-rust test-python ## Everything that must pass, with a tent
 # A test that takes seconds with a tenth of the counts may take minutes with all of them.
 soak: ## The same with the full counts: kills, examples, rounds
 	FLEXCACHE_TEST_SCALE=1 $(MAKE) test GROUP=soak PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
-	$(MAKE) look
+	$(MAKE) crates look
 
 lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	cargo fmt --all --check
@@ -68,6 +68,12 @@ test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST h
 
 test-controls: $(installed) $(tools) ## Each rule of the seam switched off: a test of it must fail. Part of test-python
 	$(run) -m pytest tests/stores/test_negative_controls.py
+
+published := -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-shared
+
+crates: ## The crates as they would be published: documentation without warnings, and packages that build by themselves
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked $(published)
+	cargo package --locked --allow-dirty $(published)
 
 # What the pages are made of is text; the package need not be built. The variable silences an advertisement.
 docs: $(VENV)/.docs ## The site, in target/site: README, docs, and the reference from docstrings and stubs
