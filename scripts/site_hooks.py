@@ -38,6 +38,7 @@ _SOURCES = {page: file for file, page in PAGES.items()}
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s]+)(?=\))")
 _EXAMPLE = re.compile(r"^(>>> .*(?:\n.+)*)", re.MULTILINE)
+_STAR = re.compile(r"(?<=[( ])\*{1,2}(?=\w+[),])")
 _ROLE = re.compile(r":(?:meth|func|class|exc|attr|mod):`([^`]+)`")
 _FENCE = re.compile(r"^(```.*?^```[ \t]*$|~~~.*?^~~~[ \t]*$)", re.MULTILINE | re.DOTALL)
 
@@ -80,7 +81,7 @@ class Docstrings(griffe.Extension):
         """Do so with the docstring of an object."""
         if obj.docstring is not None:
             text = _EXAMPLE.sub(r"```pycon\n\1\n```", obj.docstring.value)
-            obj.docstring.value = _ROLE.sub(r"`\1`", text)
+            obj.docstring.value = _STAR.sub(lambda stars: stars.group().replace("*", r"\*"), _ROLE.sub(r"`\1`", text))
 
 
 class OverloadedCalls(griffe.Extension):
