@@ -96,6 +96,32 @@ class OverloadedCalls(griffe.Extension):
         _add_overloaded(cls)
 
 
+class AwaitedCalls(griffe.Extension):
+    """Shows `aget = awaitable(Cache.get)` as a coroutine function with the parameters of `get`."""
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Do so in all classes, when everything is loaded and bases can be found."""
+        for module in [pkg, *pkg.modules.values()]:
+            self._visit(module)
+
+    def _visit(self, of: griffe.Module) -> None:
+        for module in of.modules.values():
+            if not module.is_alias:
+                self._visit(module)
+        for class_ in of.classes.values():
+            if not class_.is_alias:
+                for name, member in list(class_.members.items()):
+                    if not member.is_alias and member.is_attribute and str(member.value).startswith("awaitable("):
+                        self._replace(class_, name)
+
+    def _replace(self, class_: griffe.Class, name: str) -> None:
+        awaited = class_.all_members[name[1:]]
+        call = griffe.Function(name, parameters=awaited.parameters, returns=awaited.returns, lineno=class_.lineno)
+        call.labels.add("async")
+        call.docstring = griffe.Docstring(f"As `{name[1:]}`, without blocking the event loop.", parent=call)
+        class_.set_member(name, call)
+
+
 def _add_overloaded(of: griffe.Module | griffe.Class) -> None:
     for name, overloads in list(of.overloads.items()):
         if name in of.members or not overloads:
