@@ -32,6 +32,13 @@ QUESTIONS = {
 }
 """What is asked, and the pages that answer it."""
 
+DESCRIBED = {
+    "reference/flexcache.html": ("flexcache_rs.FlexCache.get", "flexcache_rs.FlexCache.update"),
+    "reference/disk.html": ("flexcache_rs.disk.Cache.set", "flexcache_rs.disk.Cache.aget"),
+    "reference/remote.html": ("flexcache_rs.remote.RemoteCache.get",),
+}
+"""Calls that the reference has: with overloads, awaited, inherited from the extension module."""
+
 PAGES = ("index", "which", "start", "cost", "reference/flexcache", "howto/gunicorn", "moving/cachetools", "peers")
 """What is photographed, wide and as on a telephone."""
 
@@ -78,6 +85,9 @@ def main() -> int:
                 wrong.append(f"{question!r} is not answered")
             print(f"{question!r}: {', '.join(found)}")
         page.screenshot(path=PICTURES / "search.png")
+        for name, calls in DESCRIBED.items():
+            page.goto(f"{base}{name}")
+            wrong += [f"{call} is not in {name}" for call in calls if page.locator(f'[id="{call}"]').count() != 1]
         for name in PAGES:
             for kind, width, height in (("wide", 1360, 1700), ("narrow", 420, 1200)):
                 page.set_viewport_size({"width": width, "height": height})
