@@ -11,7 +11,7 @@ FEATURES ?= negative-controls
 export UNSAFE_PYO3_SKIP_VERSION_CHECK ?=
 
 run := $(VENV)/bin/python
-sources := Cargo.toml Cargo.lock pyproject.toml build.rs README.md LICENSE $(shell find src python stubs -type f)
+sources := Cargo.toml Cargo.lock pyproject.toml build.rs README.md LICENSE $(shell find src python -type f)
 # The package as users get it, and the same built without the optimisation that takes most of the time.
 released := $(VENV)/.installed-release
 installed := $(VENV)/.installed-ci
@@ -25,19 +25,21 @@ coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
 
 .PHONY: fuzz sanitize sanitize-python valgrind bench-baseline
+.PHONY: docs look crates
 .PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-remote bench-sessions bench-core wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(released) ## Replay a workload through every policy at several sizes
-	$(run) -m flexcache_rs replay
+demo: $(released) ## The main job in a few seconds: memoizing, one computation, disk, processes, policies
+	$(run) -m flexcache_rs demo
 
 test: lint types test-rust test-python ## Everything that must pass, with a tenth of the full counts
 
 # A test that takes seconds with a tenth of the counts may take minutes with all of them.
 soak: ## The same with the full counts: kills, examples, rounds
-	FLEXCACHE_TEST_SCALE=1 $(MAKE) test PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
+	FLEXCACHE_TEST_SCALE=1 $(MAKE) test GROUP=soak PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
+	$(MAKE) crates look
 
 lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	cargo fmt --all --check
@@ -66,6 +68,19 @@ test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST h
 
 test-controls: $(installed) $(tools) ## Each rule of the seam switched off: a test of it must fail. Part of test-python
 	$(run) -m pytest tests/stores/test_negative_controls.py
+
+published := -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-shared
+
+crates: ## The crates as they would be published: documentation without warnings, and packages that build by themselves
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked $(published)
+	cargo package --locked --allow-dirty $(published)
+
+# What the pages are made of is text; the package need not be built. The variable silences an advertisement.
+docs: $(VENV)/.docs ## The site, in target/site: README, docs, and the reference from docstrings and stubs
+	NO_MKDOCS_2_WARNING=1 $(run) -m mkdocs build --quiet
+
+look: docs $(VENV)/.soak ## Search the site in a headless Chromium and take screenshots of it, into target/site-look
+	$(run) scripts/look_at_site.py
 
 bench: $(released) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.install
@@ -124,19 +139,21 @@ bench-baseline: $(installed) ## Compare with another build: WHEEL=dist/....whl
 wheel: | $(VENV)/bin/python ## A wheel and a source distribution in dist/
 	$(run) -m pip install --quiet 'maturin>=1.9,<2'
 	$(VENV)/bin/maturin build --release --sdist --out dist --interpreter $(run)
+	$(run) scripts/check_wheel.py dist/*.whl
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$@ -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed-%: $(sources) | $(VENV)/bin/python
-	$(run) -m pip install --quiet --config-settings \
+	$(run) scripts/install_shown.py --config-settings \
 		'build-args=--profile $*$(if $(filter ci,$*),$(if $(FEATURES), --features $(FEATURES)))' .
 	rm -f $(VENV)/.installed-*
 	touch $@
 
-$(tools): pyproject.toml | $(VENV)/bin/python
-	$(run) -m pip install --quiet --group $(GROUP)
+# What a group of dependencies installs.
+$(VENV)/.dev $(VENV)/.test $(VENV)/.docs $(VENV)/.soak: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(run) -m pip install --quiet --group $*
 	touch $@
 
 clean: ## Remove what was built

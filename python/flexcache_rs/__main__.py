@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from flexcache_rs import __version__
+from flexcache_rs import _demo_command as demo
 from flexcache_rs import _sessions_command as sessions
 from flexcache_rs import _shared_command as shared
 from flexcache_rs.disk import command as disk
@@ -62,6 +63,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"flexcache-rs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    demo.add_to(commands)
     replay.add_to(commands)
     disk.add_to(commands)
     sessions.add_to(commands)

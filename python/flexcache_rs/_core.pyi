@@ -1,1 +1,2134 @@
-../../stubs/flexcache_rs/_core.pyi
+from array import array
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    Sequence,
+    ValuesView,
+)
+from datetime import datetime, timedelta
+from io import BufferedReader
+from os import PathLike
+from pathlib import Path
+from types import GenericAlias, TracebackType
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+    final,
+    overload,
+    type_check_only,
+)
+
+from _typeshed import SupportsKeysAndGetItem
+from typing_extensions import Self, disjoint_base
+
+from flexcache_rs._mapping import EntryCount
+from flexcache_rs._memo import AsyncMemo, SyncMemo
+from flexcache_rs._memoize import Memoizer
+from flexcache_rs._store import Store
+from flexcache_rs.disk import Cache, FanoutCache
+
+__all__ = [
+    "_DISK_EVICTION_POLICIES",
+    "_DISK_PRAGMAS",
+    "_KEYWORDS",
+    "BoundMemoized",
+    "CacheItemsView",
+    "CacheIterator",
+    "CacheKeysView",
+    "CacheStats",
+    "CacheValuesView",
+    "CacheView",
+    "CircularLoadError",
+    "Disk",
+    "DiskCache",
+    "DiskHold",
+    "DiskKeys",
+    "DiskSession",
+    "DiskTransaction",
+    "FlexCache",
+    "LoadCancelled",
+    "LoadFailedElsewhere",
+    "Memoized",
+    "MemoryKeys",
+    "MemorySession",
+    "MemorySessionTransaction",
+    "NearCache",
+    "PushTracker",
+    "Remembered",
+    "SessionBlock",
+    "SessionCall",
+    "SessionCodec",
+    "SharedSegment",
+    "SharedToken",
+    "SharedVersion",
+    "SqliteFinder",
+    "Timeout",
+    "TooLargeError",
+    "_InstanceResults",
+    "__version__",
+    "_advance_clock",
+    "_cache_of_results",
+    "_call_directly",
+    "_canonical_key",
+    "_check",
+    "_compress",
+    "_copy_of_exception",
+    "_decompress",
+    "_discard_loads_of",
+    "_discard_void_loads",
+    "_has_leased_load",
+    "_has_negative_controls",
+    "_load",
+    "_load_in_task",
+    "_loads_in_progress",
+    "_loads_that_wait",
+    "_panics",
+    "_parse_plain",
+    "_random",
+    "_refresh_in_task",
+    "_refresh_in_thread",
+    "_replay",
+    "_restore",
+    "_set_registrar",
+    "_tags",
+    "_unexpected_argument",
+    "after_fork_in_child",
+    "disk_after_fork_in_child",
+    "disk_after_fork_in_parent",
+    "disk_before_fork",
+    "disk_decompress_lz4",
+    "disk_open_value",
+    "disk_remove_value",
+    "guard_sqlite3",
+    "reset_logging",
+    "scan_pickle",
+    "sessions_after_fork_in_child",
+    "sessions_after_fork_in_parent",
+    "sessions_before_fork",
+]
+
+__version__: str
+_DISK_EVICTION_POLICIES: dict[str, dict[str, str | None]]
+_DISK_PRAGMAS: frozenset[str]
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+_R_co = TypeVar("_R_co", covariant=True)
+_T_co = TypeVar("_T_co", covariant=True)
+_K_co = TypeVar("_K_co", covariant=True)
+_K_contra = TypeVar("_K_contra", contravariant=True)
+
+_Seconds: TypeAlias = float | timedelta
+_Ttl: TypeAlias = _Seconds | datetime
+_PolicyName: TypeAlias = Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto"]
+_Event: TypeAlias = Literal["hit", "miss", "insert", "update", "evict", "expire", "remove", "load"]
+_Reason: TypeAlias = Literal["evicted", "expired", "deleted", "popped", "replaced", "cleared", "closed"]
+
+@type_check_only
+class EvictionPolicy(Protocol[_K_contra]):
+    def on_insert(self, key: _K_contra, /) -> object: ...
+    def on_access(self, key: _K_contra, /) -> object: ...
+    def on_remove(self, key: _K_contra, /) -> object: ...
+    def victim(self) -> object: ...
+
+@disjoint_base
+class FlexCache(MutableMapping[_K, _V]):
+    """An in-process cache with a policy, limits, expiry and hooks.
+
+    Args:
+        eviction_policy: which entry is evicted when there is no room: "lru" (the default: least recently
+            used), "fifo" (first in, first out), "lfu" (least frequently used, with aging),
+            "random", "sieve", "s3fifo", "tinylfu" (windowed), "auto" (finds out by itself what suits
+            the workload), or an object with the methods on_insert(key), on_access(key),
+            on_remove(key) and victim(). docs/policies.md says which suits what.
+        scan_interval: least seconds between two automatic removals of all that has expired; 0.0
+            (the default) removes it whenever something is stored or counted.
+        max_items: the largest number of entries; 0 (the default) for no limit.
+        max_bytes: the largest sum of sizes; 0 (the default) for no limit. An entry's size is what
+            the weigher or its value's method item_size() returns, or 1.
+        default_ttl: how long an entry lives where put() says nothing else: seconds as int or
+            float, a timedelta, or a datetime (a naive one in local time); None or float("inf") for ever.
+        thread_safe: False leaves out the waiting on builds without a GIL; two threads that meet
+            then get a RuntimeError. With a GIL it makes no difference.
+        shards: into how many parts, each with its own lock and its own order of eviction, the
+            cache is divided; more than 1 lets threads run at once on builds without a GIL.
+        background_expiry: True for a thread that removes what expires when it expires, without
+            anyone touching the cache, or the least seconds between two such removals.
+        on_evict: called as on_evict(key, value, reason) after an entry left, with a reason of
+            "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
+        weigher: called with a value, or with a key and a value, to get the entry's size, an integer
+            from 0; None (the default) for what the value's method item_size() returns, or 1.
+            flexcache_rs.size_of estimates bytes.
+        clock: called without arguments to get the time in seconds, as time.monotonic is, which times to
+            live are counted by: for tests, simulations and replays. The cache asks it at each call; where it
+            goes back, time stands still until it has caught up. None (the default) for the system's
+            monotonic clock. It goes with neither store nor background_expiry.
+        close_values: False leaves values alone when their entries leave: close() and aclose() are not
+            called.
+        store: what the cache is to be in front of: a `Cache` or `FanoutCache` of
+            `flexcache_rs.disk`, or an object of your own with the methods of `flexcache_rs.Store`.
+            What is not in memory is looked up there, a write goes to both, and what is evicted from
+            memory stays there. Length and iteration are those of memory. None for no store.
+        coherence: how others' writes to the store are seen: "strict" (the default) at once, or a
+            number of seconds after which an entry in memory is fetched anew, or None where nobody
+            else writes to it.
+        negative_ttl: for how many seconds at most a key that the store does not have is not looked up
+            there again; None (the default) to look it up each time. Others' writes are seen as
+            `coherence` says. Such a key takes a place and a size of 1, and is no entry otherwise.
+        name: what to call the cache, for people and in the registry of caches().
+        record: a file to write a trace of all lookups to, as hashes of the keys, with the sizes if
+            there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
+            ends in ".gz"; complete when the cache is closed or the program ends. It costs a lookup
+            about as much again.
+        record_limit: after how many lookups recording ends; 0 for no limit.
+        optimize: what "auto" and "tinylfu" make the most of where max_bytes limits the cache and sizes differ: "hits"
+            (the default), for which they prefer to keep small entries, or "bytes", the sum of the sizes of what is found.
+
+    Values may have methods of their own, looked up on their type: item_size(), and close() or
+    aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,
+    unless the caller took the value out with pop() or popitem(). What a hook raises is logged to
+    the logger "flexcache_rs" and counted.
+
+    Every call is O(1) unless it says otherwise.
+
+    Raises:
+        TypeError, ValueError, OverflowError: for an argument that makes no sense.
+
+    >>> from flexcache_rs import FlexCache
+    >>> cache = FlexCache("lru", max_items=2)
+    >>> cache["a"], cache["b"] = 1, 2
+    >>> cache.get("a")
+    1
+    >>> cache.put("c", 3, ttl=60)
+    >>> "b" in cache, cache.items
+    (False, 2)
+    """
+    def __new__(cls, *args: Any, **options: Any) -> Self: ...
+    def __init__(
+        self,
+        eviction_policy: _PolicyName | EvictionPolicy[_K] = "lru",
+        scan_interval: _Seconds = 0.0,
+        max_items: SupportsIndex = 0,
+        max_bytes: SupportsIndex = 0,
+        *,
+        default_ttl: _Ttl | None = None,
+        thread_safe: bool = True,
+        shards: SupportsIndex = 1,
+        background_expiry: bool | _Seconds = False,
+        on_evict: Callable[[_K, _V, _Reason], object] | None = None,
+        weigher: Callable[[_V], int] | Callable[[_K, _V], int] | None = None,
+        clock: Callable[[], float] | None = None,
+        close_values: bool = True,
+        store: Store | Cache | FanoutCache | SharedSegment | None = None,
+        coherence: Literal["strict"] | _Seconds | None = "strict",
+        lease: _Seconds | None = 30.0,
+        lease_wait: _Seconds = 30.0,
+        negative_ttl: _Seconds | None = None,
+        name: str | None = None,
+        record: str | PathLike[str] | None = None,
+        record_limit: SupportsIndex = 10000000,
+        optimize: Literal["hits", "bytes"] = "hits",
+    ) -> None: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+    @overload
+    def get(self, key: _K, default: None = None) -> _V | None:
+        """Return the value of a key, or `default` if it is absent or has expired.
+
+        Counts as an access and as a hit or a miss.
+
+        Raises:
+            TypeError: where the key is not hashable.
+
+        O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache["a"] = 1
+        >>> cache.get("a"), cache.get("b"), cache.get("b", 0)
+        (1, None, 0)
+        """
+    @overload
+    def get(self, key: _K, default: _V | _T) -> _V | _T: ...
+    def put(self, key: _K, value: _V, ttl: _Ttl | None = None, tags: Iterable[str] | None = None) -> None:
+        """Store a value, or replace the one there is; the same as `cache[key] = value`.
+
+        Args:
+            key: any hashable.
+            value: any object; see FlexCache for the methods it may have.
+            ttl: how long the entry lives: seconds as int or float, a timedelta, or a datetime (a naive
+                one in local time). What is not after now has expired already. float("inf") is for ever,
+                None the cache's default_ttl.
+            tags: what evict_tag() knows the entry by: an iterable of str; None for nothing. A value that
+                replaces another has only the tags it came with.
+
+        Raises:
+            TypeError: for a key that is not hashable, a ttl that is no time, an item_size() that is no
+                integer, or tags that are no iterable of str: a single one is written ("user:1",).
+            ValueError: for a ttl of NaN, a negative item_size(), one larger than max_bytes, or a tag with
+                lone surrogates.
+            OverflowError: for a ttl of more than 292 years, or a sum of sizes beyond 64 bits.
+
+        When it raises, the cache is as it was. O(1) for each entry that leaves.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.put("a", 1)
+        >>> cache.put("a", 2, ttl=60)
+        >>> cache["a"]
+        2
+        """
+    def set(self, key: _K, value: _V, ttl: _Ttl | None = None, tags: Iterable[str] | None = None) -> None:
+        """Store a value under a key that is absent or has expired.
+
+        Args and exceptions are those of put().
+
+        Raises:
+            KeyError: where the key is present.
+
+        O(1) for each entry that leaves.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.set("a", 1)
+        >>> cache.set("a", 2)
+        Traceback (most recent call last):
+            ...
+        KeyError: 'a'
+        """
+    def add(self, key: _K, value: _V, ttl: _Ttl | None = None, *, tags: Iterable[str] | None = None) -> bool:
+        """Store a value only if the key is absent. Returns True if it was stored.
+
+        Args:
+            key: any hashable.
+            value: any object.
+            ttl: how long the entry lives, as for :meth:`put`.
+            tags: what :meth:`evict_tag` knows the entry by.
+
+        Raises:
+            TypeError, ValueError, OverflowError: as for :meth:`put`.
+
+        O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.add("a", 1), cache.add("a", 2), cache["a"]
+        (True, False, 1)
+        """
+    def get_or_set(
+        self, key: _K, factory: Callable[[], _V], ttl: _Ttl | None = None, tags: Iterable[str] | None = None
+    ) -> _V:
+        """Return the value of a key. If it is absent, store and return what factory() returns.
+
+        However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
+        others wait and share what it returns or raises. An exception is not stored: the next call tries
+        again. A write to the key while the factory runs comes after it: the callers that wait get the
+        value, and the cache does not keep it. In front of a directory all that holds for the callers and
+        writes of other caches and processes as well, which wait for `lease_wait` seconds at most.
+
+        Args:
+            key: any hashable.
+            factory: called without arguments; not a coroutine function, for which there is aget_or_set().
+            ttl: how long the entry lives, as for put().
+            tags: what evict_tag() knows the entry by.
+
+        Raises:
+            CircularLoadError: where the factory would have to wait for itself.
+            LoadCancelled: where the factory that another caller waits for raised asyncio.CancelledError.
+            LoadFailedElsewhere: where the factory of another process raised what cannot be made again here.
+            TypeError, ValueError, OverflowError: as for put().
+
+        Whatever the factory raises is raised. O(1) beside the factory.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.get_or_set("a", lambda: 1), cache.get_or_set("a", lambda: 2)
+        (1, 1)
+        """
+    async def aget_or_set(
+        self,
+        key: _K,
+        factory: Callable[[], _V | Awaitable[_V]],
+        ttl: _Ttl | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> _V:
+        """get_or_set() for asyncio: awaits what the factory returns, if that can be awaited.
+
+        Tasks of all event loops share one computation, with threads in get_or_set() as well. A caller
+        that is cancelled cancels nobody else; the computation is cancelled when nobody waits for it any
+        more. A write to the key while the factory runs comes after it: the callers that wait get the
+        value, and the cache does not keep it. In front of a directory all that holds for the callers and
+        writes of other caches and processes as well, which wait for `lease_wait` seconds at most.
+
+        Args:
+            key: any hashable.
+            factory: called without arguments; a coroutine function, or a plain one.
+            ttl: how long the entry lives, as for put().
+            tags: what evict_tag() knows the entry by.
+
+        Raises:
+            CircularLoadError: where the factory would have to wait for itself.
+            LoadCancelled: where the factory itself raised asyncio.CancelledError.
+            LoadFailedElsewhere: where the factory of another process raised what cannot be made again here.
+            TypeError, ValueError, OverflowError: as for put().
+
+        Whatever the factory raises is raised. O(1) beside the factory.
+
+        >>> import asyncio
+        >>> from flexcache_rs import FlexCache
+        >>> async def load():
+        ...     return 1
+        >>> async def main():
+        ...     cache = FlexCache()
+        ...     return await cache.aget_or_set("a", load), cache["a"]
+        >>> asyncio.run(main())
+        (1, 1)
+        """
+    @overload
+    def memoize(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[_P, Coroutine[Any, Any, _T]], /
+    ) -> AsyncMemo[_P, _T]:
+        """Remember a function's results in this cache: memoize() with cache=self.
+
+        Raises:
+            TypeError, ValueError: as memoize().
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache(max_items=1000)
+        >>> @cache.memoize(ttl=60)
+        ... def double(number):
+        ...     return 2 * number
+        >>> double(4), cache.items
+        (8, 1)
+        """
+    @overload
+    def memoize(self, function: Callable[_P, _T], /) -> SyncMemo[_P, _T]: ...
+    @overload
+    def memoize(
+        self,
+        function: None = None,
+        /,
+        *,
+        ttl: _Ttl | Callable[[Any], _Ttl] | None = None,
+        soft_ttl: _Seconds | None = None,
+        early_refresh: float = 0.0,
+        stale_if_error: _Seconds | None = None,
+        jitter: float = 0.0,
+        typed: bool = False,
+        key: Callable[..., Any] | None = None,
+        ignore: Iterable[str] = (),
+        condition: Callable[[Any], object] | None = None,
+        cache_exceptions: bool | type[Exception] | Iterable[type[Exception]] = False,
+        exception_ttl: _Ttl | None = None,
+        tags: str | Iterable[str] | Callable[..., str | Iterable[str]] | None = None,
+        copy: bool | Callable[[Any], Any] = False,
+        normalize: bool = False,
+        name: str | None = None,
+        version: str | None = None,
+    ) -> Memoizer: ...
+    def listen(self, listener: Callable[[_Event, Any, Any], object], *events: _Event) -> None:
+        """Call a function with what happens in the cache, until it is removed by unlisten().
+
+        Args:
+            listener: called as listener(event, key, value) after each event, in the thread that
+                caused it; the value of a miss is None. What it raises is logged and counted.
+            *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and
+                "load" (computed by get_or_set() or a memoized function); none for all of them.
+
+        Raises:
+            TypeError, ValueError: for what is not callable, or no event.
+
+        While there is a listener, lookups and writes take a longer way. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache(max_items=1)
+        >>> cache.listen(print, "miss", "evict")
+        >>> cache.get("a")
+        miss a None
+        >>> cache["a"], cache["b"] = 1, 2
+        evict a 1
+        """
+    def unlisten(self, listener: Callable[[_Event, Any, Any], object]) -> bool:
+        """Remove a listener that listen() added. Returns True if it was there. O(listeners)."""
+    def _count_load(self) -> None: ...
+    def _loaded(self, key: object, value: object) -> None: ...
+    def _remember(
+        self, value: Any, raised: bool, fresh: float, good: float, cost: float, results: Any = None
+    ) -> Remembered: ...
+    def describe(self) -> str:
+        """Return a report for people, as text: what the cache holds and what it counted. Print it.
+
+        O(1) beside removing what has expired.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache(max_items=10, name="users")
+        >>> cache["a"] = 1
+        >>> _ = cache.get("a"), cache.get("b")
+        >>> lines = cache.describe().splitlines()
+        >>> lines[0], lines[2]
+        ("FlexCache 'users'", '  entries      1 of at most 10 (10%)')
+        """
+    def _repr_html_(self) -> str: ...
+    def evict_tag(self, tag: str) -> int:
+        """Remove all entries that have a tag, and close their values. Returns how many.
+
+        All of them have left before the first hook runs.
+
+        Args:
+            tag: one of those an entry got with put(), set() or add().
+
+        Raises:
+            TypeError: where the tag is no str.
+
+        O(1) for each entry that has the tag.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.put("page", "<html>", tags=("user:1", "site"))
+        >>> cache.evict_tag("user:1"), "page" in cache, cache.evict_tag("site")
+        (1, False, 0)
+        """
+    def tags(self, key: _K) -> tuple[str, ...]:
+        """Return the tags of an entry, as a tuple; empty if the key is absent. Does not count as an access.
+
+        Raises:
+            TypeError: where the key is not hashable.
+
+        O(1) beside the tags.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.put("page", "<html>", tags=("user:1",))
+        >>> cache.tags("page")
+        ('user:1',)
+        """
+    @property
+    def _default_ttl(self) -> float | None: ...
+    def _check_tags(self, tags: Iterable[str]) -> None: ...
+    def _get_from_memory(self, key: Any, default: Any) -> Any: ...
+    def _get_in_turn(self, key: Any, default: Any) -> Any: ...
+    # For the subclasses that stand in for cachetools'.
+    def _listed_keys(self) -> list[_K]: ...
+    def _next_victim(self) -> _K: ...
+    def _next_victims(self) -> list[tuple[_K, int]]: ...
+    def _restore_use(self, key: _K, uses: int) -> None: ...
+    def _store_in_python(self, in_python: bool) -> None: ...
+    @overload
+    def peek(self, key: _K, default: None = None) -> _V | None:
+        """Like :meth:`get`, but without counting as an access: the order of eviction and the
+        statistics stay as they are. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache(max_items=2)
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> cache.peek("a"), cache.peek("c", 0), next(iter(cache))
+        (1, 0, 'a')
+        """
+    @overload
+    def peek(self, key: _K, default: _V | _T) -> _V | _T: ...
+    def __getitem__(self, key: _K, /) -> _V: ...
+    def __setitem__(self, key: _K, value: _V, /) -> None: ...
+    def __delitem__(self, key: _K, /) -> None: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def delete(self, key: _K) -> bool:
+        """Remove an entry and close its value. Returns True if it was there. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache["a"] = 1
+        >>> cache.delete("a"), cache.delete("a")
+        (True, False)
+        """
+    @overload
+    def pop(self, key: _K) -> _V:
+        """Remove an entry and return its value, which is not closed: it is the caller's now.
+
+        Raises:
+            KeyError: where the key is absent and no default is given.
+
+        O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache["a"] = 1
+        >>> cache.pop("a"), cache.pop("a", None)
+        (1, None)
+        """
+    @overload
+    def pop(self, key: _K, default: _V | _T = ...) -> _V | _T: ...
+    def popitem(self) -> tuple[_K, _V]:
+        """Remove the next victim and return its key and value, which is not closed.
+
+        With shards, it is the next victim of the fullest one.
+
+        Raises:
+            KeyError: where the cache is empty.
+
+        O(1), and O(1) more for each entry that has expired.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache("lru")
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> cache.popitem()
+        ('a', 1)
+        """
+    def clear(self) -> None:
+        """Remove every entry. O(n), but the cache is free for others again at once."""
+    def touch(self, key: _K, ttl: _Ttl | None) -> bool:
+        """Give an entry another time to live, from now on. Returns True if it is there.
+
+        Args:
+            key: any hashable.
+            ttl: as for :meth:`put`, but None means that the entry does not expire.
+
+        Counts as no access. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache(default_ttl=60)
+        >>> cache["a"] = 1
+        >>> cache.touch("a", None), cache.ttl("a")
+        (True, None)
+        """
+    def ttl(self, key: _K) -> float | None:
+        """Return the seconds that an entry has left to live; None if it does not expire.
+
+        Raises:
+            KeyError: where the key is absent.
+
+        O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.put("a", 1, ttl=60)
+        >>> 59 < cache.ttl("a") <= 60
+        True
+        """
+    def set_many(
+        self,
+        mapping: Mapping[_K, _V] | Iterable[tuple[_K, _V]],
+        ttl: _Ttl | None = None,
+        *,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """Store or replace many values.
+
+        Args:
+            mapping: a mapping, or an iterable of pairs of key and value.
+            ttl: as for :meth:`put`, for all of them.
+            tags: as for :meth:`put`, for all of them.
+
+        Raises:
+            TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
+
+        O(1) for each entry.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.set_many({"a": 1, "b": 2}, ttl=60)
+        >>> cache.get_many(["a", "b", "c"])
+        {'a': 1, 'b': 2}
+        """
+    def get_many(self, keys: Iterable[_K]) -> dict[_K, _V]:
+        """Return the values of those keys that are present, as a dict. Counts as an access of each.
+
+        Raises:
+            TypeError: where a key is not hashable, before any is looked up.
+
+        O(1) for each key.
+        """
+    def delete_many(self, keys: Iterable[_K]) -> int:
+        """Remove the entries of these keys. Returns how many were there.
+
+        Raises:
+            TypeError: where a key is not hashable, before any is removed.
+
+        O(1) for each key.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.set_many({"a": 1, "b": 2})
+        >>> cache.delete_many(["a", "c"])
+        1
+        """
+    def scan(self) -> int:
+        """Remove what has expired by now. Returns how many entries that were.
+
+        There is seldom a need for it: an expired entry is never returned, and calls that store or
+        count remove expired entries by themselves, at most every `scan_interval` seconds.
+
+        O(1) for each entry that has expired.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache(scan_interval=3600)
+        >>> cache.put("a", 1, ttl=0)
+        >>> cache.scan(), cache.items
+        (1, 0)
+        """
+    def resize(self, *, max_items: SupportsIndex | None = None, max_bytes: SupportsIndex | None = None) -> None:
+        """Change the limits; what no longer fits is evicted before the call returns.
+
+        Args:
+            max_items: the largest number of entries, 0 for no limit; None leaves it as it is.
+            max_bytes: the largest sum of sizes, 0 for no limit; None leaves it as it is.
+
+        Raises:
+            TypeError, ValueError: where a limit is no integer, or negative.
+
+        O(n).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache(max_items=3)
+        >>> cache.set_many({"a": 1, "b": 2, "c": 3})
+        >>> cache.resize(max_items=1)
+        >>> list(cache)
+        ['c']
+        """
+    def copy(self) -> Self:
+        """A cache with the same configuration and the same keys and values, in the same order of
+        eviction, with the same time left to live. Its statistics begin anew.
+
+        Values with hooks are then in two caches and will be closed by each. Pickling does the same,
+        but divides keys among shards anew, where those of a full shard may not find room.
+
+        O(n).
+        """
+    def __copy__(self) -> Self: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+    def __setstate__(self, state: Any) -> None: ...
+    @property
+    def items(self) -> EntryCount[_K, _V]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The number of entries, the same as len(cache); called, a view of the pairs of key and value.
+
+        O(1), and O(1) more for each entry that has expired.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> cache.items, list(cache.items())
+        (2, [('a', 1), ('b', 2)])
+        """
+    @property
+    def bytes(self) -> int:
+        """The sum of the sizes of all entries: of 1 each, or what `item_size` or the weigher said. O(1), and O(1)
+        more for each entry that has expired.
+        """
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[_K]: ...
+    def keys(self) -> CacheKeysView[_K]:
+        """Return a view of the keys, the next victim first. O(1); iterating is O(n) and survives changes."""
+    def values(self) -> CacheValuesView[_V]:
+        """Return a view of the values, in the order of :meth:`keys`. O(1)."""
+    def entries(self) -> CacheItemsView[_K, _V]:
+        """Return a view of the pairs of key and value, in the order of :meth:`keys`. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache("lru")
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> _ = cache["a"]
+        >>> list(cache.entries())
+        [('b', 2), ('a', 1)]
+        """
+    @overload
+    def setdefault(self: FlexCache[_K, _T | None], key: _K, default: None = None, /) -> _T | None:
+        """Return the value of a key. If it is absent, store and return the default.
+
+        In one step: of several threads one stores its default, and all get that one. get_or_set() computes a value
+        only where it is needed.
+
+        Args:
+            self: the cache.
+            key: any hashable.
+            default: what to store where the key is absent.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`add`.
+
+        Counts as an access. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.setdefault("a", 1), cache.setdefault("a", 2)
+        (1, 1)
+        """
+    @overload
+    def setdefault(self, key: _K, default: _V) -> _V: ...
+    @overload
+    def update(self, other: SupportsKeysAndGetItem[_K, _V], /) -> None:
+        """Store or replace the entries of a mapping, of an iterable of pairs, and of keyword arguments.
+
+        Args:
+            self: the cache.
+            other: a mapping, another cache, or an iterable of pairs of key and value.
+            **entries: more of them, with str keys.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`put`, before anything is stored.
+
+        The same as set_many(), which takes a ttl and tags. O(1) for each entry.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.update({"a": 1}, b=2)
+        >>> dict(cache)
+        {'a': 1, 'b': 2}
+        """
+    @overload
+    def update(self: FlexCache[str, _V], other: SupportsKeysAndGetItem[str, _V], /, **entries: _V) -> None: ...
+    @overload
+    def update(self, other: Iterable[tuple[_K, _V]], /) -> None: ...
+    @overload
+    def update(self: FlexCache[str, _V], other: Iterable[tuple[str, _V]], /, **entries: _V) -> None: ...
+    @overload
+    def update(self: FlexCache[str, _V], **entries: _V) -> None: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __or__(self, other: Mapping[_K, _V], /) -> Self: ...
+    def __ror__(self, other: Mapping[_K, _V], /) -> dict[_K, _V]: ...
+    def __ior__(self, other: SupportsKeysAndGetItem[_K, _V] | Iterable[tuple[_K, _V]], /) -> Self: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def stats(self) -> CacheStats:
+        """Return what the cache has counted so far, as a :class:`CacheStats`. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache["a"] = 1
+        >>> _ = cache.get("a"), cache.get("b")
+        >>> cache.stats().hits, cache.stats().hit_ratio
+        (1, 0.5)
+        """
+    def reset_stats(self) -> None:
+        """Reset the counts of `stats`. O(1)."""
+    def close(self) -> None:
+        """Remove every entry, close the values, and wait for what `aclose` hooks were handed to the
+        background thread. Leaving a `with` block does the same.
+
+        In a thread whose event loop runs, `aclose` hooks are scheduled there and not waited for:
+        use `async with`, or await :meth:`aclose`. The cache may be used again afterwards. O(n).
+        """
+    def aclose(self) -> Awaitable[None]:
+        """Like :meth:`close`, but awaitable: done when the `aclose` hooks that were scheduled on the
+        running event loop have finished. Leaving an `async with` block does the same.
+        """
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+    ) -> None: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+    ) -> Awaitable[None]: ...
+    @property
+    def eviction_policy(self) -> _PolicyName | EvictionPolicy[_K]:
+        """The name of the policy, or the policy object that was given."""
+    @property
+    def max_items(self) -> int:
+        """The largest number of entries, 0 for no limit."""
+    @property
+    def max_bytes(self) -> int:
+        """The largest sum of sizes, 0 for no limit."""
+    @property
+    def store(self) -> Store | Cache | FanoutCache | SharedSegment | None:
+        """The store that the cache is in front of, or None."""
+    @property
+    def name(self) -> str | None:
+        """The name that the cache was given, or None."""
+    def __sizeof__(self) -> int: ...
+    def __del__(self) -> None: ...
+
+@final
+class CacheStats:
+    """What a cache has counted at one moment, since it was made or `reset_stats()`. All exact."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: None  # type: ignore[assignment]
+    @property
+    def hits(self) -> int:
+        """Reads that found a live entry, or got what another call was computing."""
+    @property
+    def misses(self) -> int:
+        """Reads that found none."""
+    @property
+    def loads(self) -> int:
+        """Values that get_or_set(), aget_or_set() and memoized functions computed, kept or not."""
+    @property
+    def insertions(self) -> int:
+        """Entries stored under a key that had none."""
+    @property
+    def updates(self) -> int:
+        """Values replaced."""
+    @property
+    def evictions(self) -> int:
+        """Entries that were evicted to make room."""
+    @property
+    def expirations(self) -> int:
+        """Entries that were removed because they had expired."""
+    @property
+    def removals(self) -> int:
+        """Entries that a call removed: deleted, popped, cleared, closed."""
+    @property
+    def hook_errors(self) -> int:
+        """Exceptions that hooks raised; each was logged."""
+    @property
+    def items(self) -> int:
+        """Entries in the cache, with those that have expired and are not removed yet."""
+    @property
+    def bytes(self) -> int:
+        """The sum of their sizes."""
+    @property
+    def hit_ratio(self) -> float:
+        """Hits divided by reads; 0.0 if nothing was read."""
+
+@disjoint_base
+class CacheView(Generic[_T_co]):
+    """The keys, values or entries of a cache, as it is whenever the view is asked."""
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> CacheIterator[_T_co]: ...
+    def __contains__(self, wanted: object, /) -> bool: ...
+
+@final
+class CacheKeysView(CacheView[_T_co], KeysView[_T_co]):  # pyright: ignore[reportGeneralTypeIssues]
+    """The keys of a cache: a `KeysView`, with the operations of a set."""
+    def __iter__(self) -> CacheIterator[_T_co]: ...
+    def isdisjoint(self, other: Iterable[Any]) -> bool:
+        """Return True if two sets have a null intersection."""
+    __hash__: None  # type: ignore[assignment]
+
+@final
+class CacheValuesView(CacheView[_T_co], ValuesView[_T_co]):  # pyright: ignore[reportGeneralTypeIssues]
+    """The values of a cache: a `ValuesView`."""
+    def __iter__(self) -> CacheIterator[_T_co]: ...
+
+@final
+class CacheItemsView(CacheView[tuple[_K_co, _T_co]], ItemsView[_K_co, _T_co]):  # pyright: ignore[reportGeneralTypeIssues]
+    """The pairs of key and value of a cache: an `ItemsView`, with the operations of a set."""
+    def __iter__(self) -> CacheIterator[tuple[_K_co, _T_co]]: ...
+    def isdisjoint(self, other: Iterable[Any]) -> bool:
+        """Return True if two sets have a null intersection."""
+    __hash__: None  # type: ignore[assignment]
+
+@final
+class CacheIterator(Generic[_T_co]):
+    """Iterates over a cache as it was, without what has left since."""
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> _T_co: ...
+    def __length_hint__(self) -> int: ...
+
+def reset_logging() -> None:
+    """Forget the log levels seen so far.
+
+    The levels of the logger ``flexcache_rs`` are looked up once and then remembered, so that a
+    record nobody wants costs nothing. Call this after changing them. O(1).
+
+    >>> import logging, flexcache_rs
+    >>> logging.getLogger("flexcache_rs").setLevel(logging.DEBUG)
+    >>> flexcache_rs.reset_logging()
+    >>> logging.getLogger("flexcache_rs").setLevel(logging.NOTSET)
+    >>> flexcache_rs.reset_logging()
+    """
+
+def _unexpected_argument(callable_: str, given: str, allowed: Sequence[str]) -> str: ...
+def after_fork_in_child() -> None:
+    """In a fork's child there is no thread, whatever the parent had."""
+
+def _advance_clock(seconds: _Seconds) -> None: ...
+def _check(cache: FlexCache[Any, Any]) -> None: ...
+def _has_negative_controls() -> bool: ...
+def _panics() -> int: ...
+def _restore(class_: type[FlexCache[Any, Any]], configuration: dict[str, Any]) -> FlexCache[Any, Any]: ...
+
+@disjoint_base
+class Memoized(Generic[_P, _R_co]):
+    """A function whose results are remembered in a cache.
+
+    Args:
+        function: what computes a result.
+        cache: where results are kept; None for nowhere.
+        typed: whether arguments of different types are different even where they are equal.
+        prefix: begins every key, where functions share a cache.
+        in_store: whether keys are texts for a store, in which a nonce comes after the prefix, which
+            the method _read_nonce() knows.
+        ignored_positions: bits of the positional arguments that do not matter.
+        ignored_names: the keyword arguments that do not matter.
+        key: called with a call's arguments to get its key, instead of all the above.
+        ready: called with a result that is there to get what the caller gets: something that can be awaited, or a
+            copy.
+        awaited: whether calls are awaited, so that none may wait for a store.
+        normalize: called with a call's arguments, a tuple and a dict, to get those that the same call has however
+            it is written.
+        loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
+        examines: whether what is in the cache may be of the class Remembered, which goes to the
+            method _reconsider(key, remembered, args, kwargs) where it is not fresh.
+
+    Not for use by itself: lru_cache and memoize make what a user wants of it.
+    """
+
+    __wrapped__: Callable[_P, _R_co]
+    __name__: str
+    __qualname__: str
+    def __new__(
+        cls,
+        function: Callable[_P, _R_co],
+        cache: FlexCache[Any, Any] | None,
+        *,
+        typed: bool = False,
+        prefix: object = None,
+        ignored_positions: int = 0,
+        ignored_names: list[str] = ...,
+        key: Callable[..., Any] | None = None,
+        ready: Callable[[Any], Any] | None = None,
+        awaited: bool = False,
+        normalize: Callable[[Any, Any], Any] | None = None,
+        loads: bool = False,
+        examines: bool = False,
+        in_store: bool = False,
+    ) -> Self: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any: ...
+    def __reduce__(self) -> str: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: Any, /) -> Self: ...
+    @property
+    def cache(self) -> FlexCache[Any, Any] | None:
+        """The cache in which results are kept; None where they are not."""
+    def cache_key(self, *args: _P.args, **kwargs: _P.kwargs) -> Any:
+        """The key of a call with these arguments."""
+    @property
+    def _uncached(self) -> int: ...
+    def _forget_uncached(self) -> None: ...
+    @property
+    def _function(self) -> Any: ...
+    def _may_be_method(self, instances: dict[int, Any]) -> None: ...
+    def _forget_nonce(self) -> None: ...
+
+@final
+class Remembered:
+    """A result, or what the function raised, and how long it can be used without a second thought.
+
+    Args:
+        value: the result, or the exception.
+        raised: whether it was raised.
+        fresh: for how many seconds the result is simply returned.
+        good: for how many seconds it is as good as asked for; later it only replaces an error.
+        cost: how many seconds it took to compute.
+        results: where the value is kept, if that is not here.
+    """
+    def __new__(
+        cls,
+        value: object,
+        raised: bool,
+        fresh: float,
+        good: float,
+        cost: float,
+        results: _InstanceResults | None = None,
+    ) -> Self: ...
+    @property
+    def value(self) -> Any:
+        """The result, or the exception; None where it is lost."""
+    @property
+    def lost(self) -> bool:
+        """Whether the instance that kept the result has it no more."""
+    @property
+    def raised(self) -> bool: ...
+    @property
+    def cost(self) -> float: ...
+    @property
+    def good_for(self) -> float:
+        """For how many seconds the result is still as good as asked for; negative afterwards."""
+    @property
+    def fresh(self) -> bool:
+        """Whether the result is simply returned."""
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class _InstanceResults:
+    def __new__(cls) -> Self: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class BoundMemoized:
+    """A memoized function bound to an instance, which all its calls are about."""
+    @property
+    def __self__(self) -> Any: ...
+    @property
+    def __func__(self) -> Memoized[..., Any]: ...
+    @property
+    def __signature__(self) -> Any: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def cache_key(self, *args: Any, **kwargs: Any) -> Any:
+        """The key of a call with these arguments."""
+    def invalidate(self, *args: Any, **kwargs: Any) -> bool:
+        """Forget the result of a call with these arguments; whether there was one."""
+    def peek(self, *args: Any, **kwargs: Any) -> Any:
+        """The result of a call with these arguments if it is there, else None; no access."""
+    def refresh(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method now, whatever is remembered, and remember what it returns."""
+
+_Look: TypeAlias = Callable[[], Any]
+_AnyCache: TypeAlias = FlexCache[Any, Any]
+_Compute: TypeAlias = Callable[[_Load], Coroutine[Any, Any, _V]]
+
+# A load as its computation sees it.
+@final
+@type_check_only
+class _Load:
+    def store(
+        self, cache: _AnyCache, value: object, ttl: _Ttl | None = None, tags: Iterable[str] | None = None
+    ) -> bool: ...
+    def declare(self, cache: _AnyCache, tags: Iterable[str]) -> None: ...
+    def do_not_share(self) -> None: ...
+    def lease(self, cache: _AnyCache, look: _Look, nothing: Any, blocks: bool = True, patient: bool = True) -> Any: ...
+    def take_lease(self, cache: FlexCache[Any, Any]) -> None: ...
+
+class TooLargeError(ValueError):
+    """An entry is larger than the whole cache may be."""
+
+class CircularLoadError(RuntimeError):
+    """A computation would have to wait for itself."""
+
+class LoadCancelled(Exception):  # noqa: N818
+    """A computation that others wait for was cancelled from inside: it raised CancelledError."""
+
+class LoadFailedElsewhere(Exception):  # noqa: N818
+    """The computation of a value failed in another process, with an exception that cannot be made again here."""
+
+_KEYWORDS: Any
+
+def _cache_of_results(most: int | None) -> FlexCache[Any, Any]: ...
+def _call_directly(class_: type) -> None: ...
+def _set_registrar(registrar: Callable[[FlexCache[Any, Any]], object]) -> None: ...
+def _tags(tags: Iterable[str]) -> tuple[str, ...]: ...
+def _random() -> float: ...
+def _load(cache: _AnyCache, key: object, compute: Callable[[_Load], _V], refresh: bool = False) -> _V: ...
+def _load_in_task(cache: _AnyCache, key: object, compute: _Compute[_V], refresh: bool = False) -> Awaitable[_V]: ...
+def _refresh_in_thread(cache: FlexCache[Any, Any], key: object, compute: Callable[[_Load], object]) -> bool: ...
+def _refresh_in_task(cache: _AnyCache, key: object, compute: _Compute[Any]) -> bool: ...
+def _has_leased_load(cache: FlexCache[Any, Any], key: object) -> bool: ...
+def _discard_void_loads(cache: FlexCache[Any, Any], key: object) -> None: ...
+def _canonical_key(parts: tuple[Any, ...]) -> str: ...
+def _discard_loads_of(cache: FlexCache[Any, Any], prefix: str) -> None: ...
+def _loads_that_wait(cache: _AnyCache) -> list[Any]: ...
+def _loads_in_progress(cache: _AnyCache) -> list[tuple[Any, int]]: ...
+def _compress(data: bytes, name: str) -> bytes | None: ...
+def _decompress(data: bytes, name: str) -> bytes: ...
+def _copy_of_exception(error: BaseException) -> BaseException: ...
+def _parse_plain(text: bytes) -> tuple[bytes, bytes | None, int] | None: ...
+def _replay(
+    keys: array[int],
+    weights: array[int] | None,
+    policies: Sequence[str],
+    sizes: Sequence[int],
+    seed: int,
+    threads: int,
+    report: Callable[[float], object],
+) -> list[tuple[str, int, int, int, int, int, int, float | None]]: ...
+def disk_before_fork() -> None: ...
+def disk_after_fork_in_parent() -> None: ...
+def disk_after_fork_in_child() -> None: ...
+def disk_decompress_lz4(data: bytes) -> bytes:
+    """The content of a block of LZ4, whose length is in front of it, as four bytes."""
+
+def disk_open_value(directory: str | PathLike[str], name: str) -> BufferedReader | None:
+    """Opens a value's file: a file object of the mode "rb", or None where a row's name does not lead to a regular file inside
+    the directory.
+    """
+
+def disk_remove_value(directory: str | PathLike[str], name: str) -> None:
+    """Removes a value's file, and the directories that are empty without it, where its name leads to one inside the directory."""
+
+class Timeout(RuntimeError):  # noqa: N818
+    """The write lock was not acquired within `timeout` seconds, and `retry` was not given. Nothing was changed."""
+
+_Tag: TypeAlias = float | str | bytes | None
+_Side: TypeAlias = Literal["front", "back"]
+
+@disjoint_base
+class Disk:
+    """How keys and values become what the table and files hold, and back.
+
+    A subclass may replace `put` and `get` (keys), `store` and `fetch` (values), `filename` and
+    `remove` (files); a cache is given the class: `Cache(directory, disk=MyDisk)`. Settings of a
+    cache that begin with `disk_` are passed to the class without it.
+
+    Args:
+        directory: The cache's directory.
+        min_file_size: Values of so many bytes (characters of a `str`) get a file of their own.
+        pickle_protocol: With which objects are pickled.
+        serializer: Turns objects into bytes and back in place of pickle; it has `dumps(object,
+            protocol)` and `loads(data)`, and for keys, if they are to be treated in another way,
+            `dumps_key` and `loads_key`.
+        compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed where it
+            makes them smaller.
+        whole_files: Whether a file appears only when it is complete on the disk, with a checksum in
+            its name, as other machines may look at the directory.
+
+    >>> from flexcache_rs.disk import Disk
+    >>> Disk("/tmp").put("a string is a key as it is")
+    ('a string is a key as it is', True)
+    """
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(
+        self,
+        directory: str | PathLike[str],
+        min_file_size: int = 0,
+        pickle_protocol: int = 0,
+        serializer: Any = None,
+        compression: Literal["lz4", "zstd"] | None = None,
+        whole_files: bool = False,
+    ) -> None: ...
+    @property
+    def _directory(self) -> str: ...
+    min_file_size: int
+    pickle_protocol: int
+    @property
+    def serializer(self) -> Any:
+        """What stands in for pickle, or None."""
+    def hash(self, key: Any, /) -> int:
+        """Return a number for a key that is the same in every process: FanoutCache chooses a shard by it.
+
+        >>> from flexcache_rs.disk import Disk
+        >>> Disk("/tmp").hash("key")
+        42402122
+        """
+    def put(self, key: Any, /) -> tuple[Any, bool]:
+        """Return a key as the table has it, and whether it is the key itself."""
+    def get(self, key: Any, raw: bool, /) -> Any:
+        """Return a key from what the table has."""
+    def store(self, value: Any, read: bool = False, key: Any = None) -> tuple[int, int, str | None, Any]:
+        """Prepare a value and write its file, if it gets one. Returns (size, mode, filename, value)."""
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool = False, /) -> Any:
+        """A value from what [`store`] returned; an open file where it has one and `read` is true.
+
+        Raises:
+            OSError: The file is gone.
+        """
+    def filename(self, key: Any = None, value: Any = None) -> tuple[str, str]:
+        """Return a name for a new file: relative to the directory, and in full."""
+    def remove(self, file_path: str, /) -> None:
+        """Remove a file inside the directory, and the directories that are empty without it. No error if it is gone; a file
+        outside is left alone.
+        """
+
+@final
+class DiskKeys:
+    """An iterator over the keys of a cache."""
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
+class DiskTransaction:
+    """A transaction of the calling thread, from `__enter__` to `__exit__`, in one cache or in each of several.
+
+    Entering and leaving are native calls: a signal handler that raises finds all of them begun, or none. A block that
+    is left on another thread, as a generator is by whoever collects it, is undone; so is one that is dropped without
+    being left. The blocks around it find their transaction lost.
+    """
+    def __new__(cls, caches: Sequence[DiskCache], retry: bool, target: Any = None) -> Self: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None: ...
+
+def guard_sqlite3(wanted: bool) -> None:
+    """Sets whether `sqlite3` is kept away from databases that are open here."""
+
+@final
+class SqliteFinder:
+    """Finds nothing; learns that the module is imported."""
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None: ...
+
+def scan_pickle(data: bytes) -> tuple[bool, bool]:
+    """Looks through a pickle. Whether it sets the state of objects that classes have made, and of ones that calls have
+    returned.
+
+    Raises:
+        MemoryError: There is no memory to look through it.
+        pickle.UnpicklingError: It is damaged, claims more memory than it has bytes for, changes what it finds by name,
+            or goes around the choice of what may be found.
+    """
+
+@disjoint_base
+class DiskHold:
+    """What the locks of `flexcache_rs.disk.recipes` inherit."""
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
+    def _make(self, cache: DiskCache, key: Any, expire: _Seconds | None, tag: Any, kind: str, places: int) -> None: ...
+    def _take(self) -> None: ...
+    def _give_back(self) -> bool: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_raised: object) -> None: ...
+
+@disjoint_base
+class DiskCache:
+    """What `flexcache_rs.disk.Cache` inherits."""
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
+    def _set_unreadable_is_missing(self, is_missing: bool) -> None: ...
+    def _connect(self, directory: str, timeout: float) -> dict[str, Any]: ...
+    def _use_disk(self, disk: Disk) -> None: ...
+    def _create(self, settings: dict[str, Any], init: str | None) -> None: ...
+    def _set_rules(
+        self, get: str | None, cull: str | None, size_limit: float, cull_limit: int, statistics: bool
+    ) -> None: ...
+    def _setting(self, key: str) -> Any: ...
+    def _change_setting(self, key: str, value: Any, update: bool) -> None: ...
+    def _index_tags(self, wanted: bool) -> None: ...
+    def _warn_not_stored(self) -> None: ...
+    def _query(self, sql: str, given: Any, retry: bool) -> tuple[list[str], list[tuple[Any, ...]], int, int] | None: ...
+    def _run(self, sql: str, given: Any, retry: bool) -> tuple[list[str], list[tuple[Any, ...]], int, int]: ...
+    @property
+    def read_only(self) -> bool:
+        """Whether the directory can be read and not written, for want of permission or because its file system is mounted
+        so. Calls that only read work then, and write no statistics and access times; memoized functions compute and do
+        not store; calls that write raise `PermissionError`.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> Cache().read_only
+        False
+        """
+    def _stats(self, reset: bool) -> tuple[int, int]: ...
+    def _check(self, fix: bool, retry: bool) -> list[tuple[str, str]]: ...
+    @property
+    def _disk(self) -> Disk: ...
+    @property
+    def disk(self) -> Disk:
+        """What turns keys and values into what the directory holds."""
+    @property
+    def directory(self) -> str:
+        """The directory, as an absolute path."""
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        expire: _Seconds | None = None,
+        read: bool = False,
+        tag: _Tag = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store a value, or replace the one that is there. Then, as `cull_limit` says, some of what
+        has expired is removed, and some of the rest if the directory is too large.
+
+        Args:
+            key: Any object that can be pickled. Strings, bytes, floats and 64-bit integers are
+                stored as they are; other keys are the same if their pickles are.
+            value: Any object that can be pickled, or a file with `read`.
+            expire: Expire to live; None is for ever.
+            read: Whether to store what `value.read()` returns.
+            tag: A group for `evict`: None, a number, text or bytes.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            True.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.set("answer", 42, expire=60, tag="numbers")
+        True
+        """
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        expire: _Seconds | None = None,
+        read: bool = False,
+        tag: _Tag = None,
+        retry: bool = False,
+    ) -> bool:
+        """Store a value only if the key has none that is live. Of several processes that try at a time,
+        one succeeds. Arguments are those of `set`.
+
+        Returns:
+            Whether it was stored.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.add("answer", 42), cache.add("answer", 43), cache["answer"]
+        (True, False, 42)
+        """
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Return the value of a key. Writes only with `statistics`, or if the policy evicts by use.
+
+        Args:
+            key: The key.
+            default: What to return where there is no live value.
+            read: Whether to return an open file, if the value has one of bytes.
+            expire_time: Whether to return (value, seconds since the epoch at which it expires).
+            tag: Whether to return (value, tag); with `expire_time` all three.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds, and this read needed it.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache["answer"] = 42
+        >>> cache.get("answer"), cache.get("question", "what?"), cache.get("answer", expire_time=True)
+        (42, 'what?', (42, None))
+        """
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
+    def __contains__(self, key: Any, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> DiskKeys: ...
+    def __reversed__(self) -> DiskKeys: ...
+    def iterkeys(self, reverse: bool = False) -> DiskKeys:
+        """Return an iterator over the keys in their own order: numbers, then text, then bytes, which pickled
+        keys are. Changes meanwhile do no harm.
+
+        Args:
+            reverse: Whether to begin with the largest.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> for key in "b", 1, "a": cache[key] = None
+        >>> list(cache.iterkeys()), list(cache)
+        ([1, 'a', 'b'], ['b', 1, 'a'])
+        """
+    def read(self, key: Any, retry: bool = False) -> Any:
+        """Return a value as an open file if it has one of bytes, else the value.
+
+        Raises:
+            KeyError: There is no live value.
+            Timeout: As for `get`.
+
+        >>> import io
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.set("page", io.BytesIO(b"hello"), read=True)
+        True
+        >>> with cache.read("page") as file:
+        ...     file.read()
+        b'hello'
+        """
+    def delete(self, key: Any, retry: bool = False) -> bool:
+        """Delete a key. An expired one counts as missing.
+
+        Returns:
+            Whether it was there.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache["a"] = 1
+        >>> cache.delete("a"), cache.delete("a")
+        (True, False)
+        """
+    def pop(
+        self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
+    ) -> Any:
+        """Remove a key and return its value. Of several processes that try at a time, one gets it.
+
+        Args:
+            key: The key.
+            default: What to return where there is no live value.
+            expire_time: As for `get`.
+            tag: As for `get`.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache["a"] = 1
+        >>> cache.pop("a"), cache.pop("a", default="gone")
+        (1, 'gone')
+        """
+    def touch(self, key: Any, expire: _Seconds | None = None, retry: bool = False) -> bool:
+        """Give a key another time to live.
+
+        Args:
+            key: The key.
+            expire: Expire from now; None is for ever.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            Whether it was there.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache["a"] = 1
+        >>> cache.touch("a", expire=60), cache.touch("b")
+        (True, False)
+        """
+    def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
+        """Add to a number, in one step for all processes.
+
+        Args:
+            key: The key.
+            delta: What to add, an int or a float.
+            default: What to begin with where there is no live value; None is to raise.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            The sum.
+
+        Raises:
+            KeyError: There is no live value, and `default` is None.
+            TypeError: The value is not a number, or one beyond 64 bits.
+            OverflowError: The sum is beyond 64 bits.
+            Timeout: The write lock was not acquired within `timeout` seconds.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.incr("visits"), cache.incr("visits", 10)
+        (1, 11)
+        """
+    def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
+        """Subtract from a number. Arguments, result and errors are those of `incr`.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.decr("left", default=10)
+        9
+        """
+    def transact(self, retry: bool = False) -> DiskTransaction:
+        """Begin a transaction of this thread: what is done inside is done all or nothing, other
+        writers wait, and writing many values takes a fraction of the time. May be nested; the
+        outermost counts. An exception undoes all of it.
+
+        Args:
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds. Raised where the block is entered.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> with cache.transact():
+        ...     total = cache.incr("total", 3)
+        ...     count = cache.incr("count")
+        >>> total, count
+        (3, 1)
+        """
+    def push(
+        self,
+        value: Any,
+        prefix: str | None = None,
+        side: _Side = "back",
+        expire: _Seconds | None = None,
+        read: bool = False,
+        tag: _Tag = None,
+        retry: bool = False,
+    ) -> Any:
+        """Add a value at an end of a queue, under a key of its own.
+
+        Args:
+            value: As for `set`.
+            prefix: The name of the queue. None is the queue of all keys that are numbers.
+            side: "back" or "front".
+            expire: As for `set`; so are `read`, `tag` and `retry`.
+
+        Returns:
+            The key.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds.
+            KeyError: `side` is neither "back" nor "front".
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache.push("first"), cache.push("job", prefix="jobs")
+        (500000000000000, 'jobs-500000000000000')
+        """
+    def pull(
+        self,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: _Side = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Remove a value from an end of a queue and return it.
+
+        Args:
+            prefix: The name of the queue. None is the queue of all keys that are numbers.
+            default: What to return where the queue is empty.
+            side: "front" or "back".
+            expire_time: As for `get`, around (key, value); so is `tag`.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            (key, value)
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds.
+            KeyError: `side` is neither "back" nor "front".
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> for job in "wash", "dry": _ = cache.push(job)
+        >>> cache.pull(), cache.pull(), cache.pull()
+        ((500000000000000, 'wash'), (500000000000001, 'dry'), (None, None))
+        """
+    def peek(
+        self,
+        prefix: str | None = None,
+        default: Any = (None, None),
+        side: _Side = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Return a value at an end of a queue, without removing it. Arguments are those of `pull`.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds.
+            KeyError: `side` is neither "back" nor "front".
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> for job in "wash", "dry": _ = cache.push(job)
+        >>> cache.peek(side="back")
+        (500000000000001, 'dry')
+        """
+    def peekitem(self, last: bool = True, expire_time: bool = False, tag: bool = False, retry: bool = False) -> Any:
+        """Return the entry that was stored last (or first), without removing it. Expired ones on the way are deleted.
+
+        Args:
+            last: Whether to look at the last.
+            expire_time: As for `get`, around (key, value); so is `tag`.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            (key, value)
+
+        Raises:
+            KeyError: There is none.
+            Timeout: The write lock was not acquired within `timeout` seconds.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> cache.peekitem(), cache.peekitem(last=False)
+        (('b', 2), ('a', 1))
+        """
+    def expire(self, now: float | None = None, retry: bool = False) -> int:
+        """Remove expired entries.
+
+        Args:
+            now: Before when, in seconds since the epoch; None is now.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            How many entries.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> _ = cache.set("a", 1, expire=-1)
+        >>> len(cache), cache.expire(), len(cache)
+        (1, 1, 0)
+        """
+    def evict(self, tag: _Tag, retry: bool = False) -> int:
+        """Remove all entries with a tag. Costs a look at every entry unless the cache has
+        `tag_index`.
+
+        Args:
+            tag: The tag. None has no entries.
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            How many entries.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache(tag_index=True)
+        >>> _ = cache.set("a", 1, tag="letters")
+        >>> cache.evict("letters"), len(cache)
+        (1, 0)
+        """
+    def clear(self, retry: bool = False) -> int:
+        """Remove everything.
+
+        Args:
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            How many entries.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> cache.clear(), len(cache)
+        (2, 0)
+        """
+    def cull(self, retry: bool = False) -> int:
+        """Remove expired entries, then evict until the directory is within `size_limit`.
+
+        Args:
+            retry: Whether to wait for other writers for longer than `timeout`.
+
+        Returns:
+            How many entries.
+
+        Raises:
+            Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache(size_limit=100_000, cull_limit=0)
+        >>> for number in range(10): cache[number] = b"x" * 40_000
+        >>> cache.cull()
+        10
+        """
+    def volume(self) -> int:
+        """Return the bytes on disk: the database and the files of values.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> Cache().volume() < 100_000
+        True
+        """
+    def close(self) -> None:
+        """Close what this process has open. The next call opens it again.
+
+        >>> from flexcache_rs.disk import Cache
+        >>> cache = Cache()
+        >>> cache["a"] = 1
+        >>> cache.close()
+        >>> cache["a"]
+        1
+        """
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_raised: object) -> None: ...
+
+class SessionBlock:
+    """What the transactions without `await` stand on.
+
+    A handler that raises as `__exit__` begins would leave the transaction open if that were a function of Python's: it has
+    not run a single line then. So the first lines are these.
+    """
+    def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
+    def __exit__(self, kind: Any, _raised: Any, _traceback: Any) -> None: ...
+
+@final
+class SessionCall:
+    """A call that is ready to be made."""
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+    def nothing(self, codec: SessionCodec) -> tuple[Any] | None:
+        """What a store answers that has nothing and stores nothing, in a tuple; None if there is no such answer."""
+
+@final
+class SessionCodec:
+    """What encodes and decodes for one session.
+
+    The serializer is asked for objects that have no cell. `missing` is what calls answer where there is nothing.
+    """
+    def __new__(cls, serializer: Any, missing: Any) -> Self: ...
+    def call(self, name: str, *arguments: Any) -> SessionCall:
+        """A call that is ready to be made."""
+    def act(self, kind: str, key: str, touch: tuple[str, int], name: str, *arguments: Any) -> SessionCall:
+        """The same, of what is done to the container of one key."""
+    def encode(self, object: Any, is_member: bool = False) -> bytes:
+        """An object as a cell."""
+    def decode(self, cell: bytes) -> Any:
+        """The object of a cell."""
+
+@final
+class DiskSession:
+    """The typed values of a directory, in one namespace, with the codec of one session."""
+    def __new__(cls, database: str | PathLike[str], namespace: str, codec: SessionCodec, timeout: float) -> Self: ...
+    def execute(self, call: SessionCall) -> Any:
+        """Makes a call, in the thread's transaction if it is in one."""
+    def version(self) -> int:
+        """A number that is another one after anybody has written to the database."""
+    def execute_many(self, calls: list[SessionCall], writes: bool) -> list[tuple[Any, BaseException | None]]:
+        """Makes several calls that all write, in one transaction, or that all read. Each has its result, or the exception
+        that it raised. It does not wait for other writers.
+        """
+    def begin(self) -> None:
+        """Begins a transaction of the calling thread, or one in it."""
+    def commit(self) -> None:
+        """Commits the thread's transaction, or leaves what the inner one did to the outer one."""
+    def roll_back(self) -> None:
+        """Rolls the thread's transaction back, or what the inner one did."""
+    def depth(self) -> int:
+        """In how many transactions, one in the other, the calling thread is."""
+    def close(self) -> None:
+        """Closes the database. The next call opens it again."""
+
+def sessions_before_fork() -> None: ...
+def sessions_after_fork_in_parent() -> None: ...
+def sessions_after_fork_in_child() -> None: ...
+
+@final
+class MemoryKeys:
+    """Keys in memory, of all namespaces. Sessions of one URL share it."""
+    def __new__(cls, max_items: int) -> Self: ...
+    def session(self, namespace: str, codec: SessionCodec) -> MemorySession:
+        """What is used of it by one session."""
+    @property
+    def evictions(self) -> int:
+        """How many keys were evicted."""
+    @property
+    def writes(self) -> int:
+        """The number of the last write."""
+    def image(self, size: int) -> tuple[list[bytes], int, int]:
+        """All live entries as of one moment, in blocks of bytes of about `size`; how many they are; and the number of the
+        last write before.
+        """
+    def restore(self, blocks: list[bytes]) -> int:
+        """Stores the entries of blocks, all or none. Returns how many there were that have not expired."""
+    def check(self) -> None:
+        """Recounts the structure."""
+    def __len__(self) -> int: ...
+
+@final
+class MemorySession:
+    """The keys of one namespace, with the codec of one session."""
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or `default`."""
+    def set_text(self, key: str, value: Any, micros: int | None) -> bool:
+        """Stores a str for so many microseconds, or for ever. Returns false if the value needs the long way."""
+    def execute(self, call: SessionCall) -> Any:
+        """Makes a call."""
+    def execute_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+        """Makes several calls at once. Each has its result, or the exception that it raised."""
+    def begin(self) -> MemorySessionTransaction:
+        """Begins a transaction."""
+
+@final
+class MemorySessionTransaction:
+    """A transaction on private copies."""
+    def execute(self, call: SessionCall) -> Any:
+        """Makes a call in the transaction."""
+    def begin_inner(self) -> None:
+        """Begins a transaction in the transaction."""
+    def depth(self) -> int:
+        """How many transactions are open, one in the other."""
+    def commit(self) -> None:
+        """Stores all of it, or leaves it to the outer transaction."""
+    def roll_back(self) -> None:
+        """Forgets all of it."""
+
+@disjoint_base
+class NearCache:
+    """What `flexcache_rs.remote.RemoteCache` inherits."""
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init_subclass__(cls, **_options: Any) -> None: ...
+    def _set_near(self, near: FlexCache[Any, Any]) -> None: ...
+    @property
+    def _near(self) -> FlexCache[Any, Any]: ...
+    @overload
+    def get(self, key: Any, default: None = None) -> Any:
+        """Return the value of a key, or `default` if there is none.
+
+        Raises:
+            TypeError: The key is not a str, bytes, int, float, bool, None or a tuple of these.
+            RemoteError: With `on_error="raise"`: the server cannot be asked.
+            RemoteValueError: What the server has there is no value of this cache.
+
+        A copy in memory costs little more than in a `FlexCache`, anything else one command.
+        """
+    @overload
+    def get(self, key: Any, default: _T) -> Any | _T: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __contains__(self, key: Any, /) -> bool: ...
+
+@final
+class PushTracker:
+    """Which copies of a server's entries may still be served.
+
+    A thread that listens to the server calls it. Caches in memory ask it at every hit, without Python.
+    """
+    def __new__(cls, copies: int) -> Self: ...
+    @staticmethod
+    def now() -> int:
+        """The time in nanoseconds, as `believe_until` takes it."""
+    def stamp(self, key: bytes) -> int:
+        """The stamp of what is read of a key after this."""
+    def is_live(self, stamp: int) -> bool:
+        """Whether a copy with this stamp may be served."""
+    def is_unchanged(self, stamp: int) -> bool:
+        """Whether nothing was written since the stamp was taken, as far as is known."""
+    def is_believed(self) -> bool:
+        """Whether copies may be served at all."""
+    def invalidate(self, keys: Sequence[bytes]) -> None:
+        """Something was written to these keys."""
+    def write(self, keys: Sequence[bytes]) -> WriteInFlight:
+        """Around a write of these keys: what is read of them meanwhile is not kept."""
+    def start_generation(self) -> None:
+        """Something was written to any number of keys."""
+    def believe_until(self, moment: int) -> None:
+        """Everything written before now is known, and copies may be served until a moment."""
+    def doubt(self) -> None:
+        """What is written from now on is not known. No copy of before is served again."""
+
+@final
+class WriteInFlight:
+    """Keys that this process is writing, until the end of a `with` statement, or until nobody has this any more."""
+    def __enter__(self) -> Self: ...
+    def __exit__(self, _type: object, _value: object, _traceback: object) -> None: ...
+
+@final
+class SharedToken:
+    """Says that a lock is the caller's."""
+
+@final
+class SharedVersion:
+    """A value that was read, as `_replace` recognizes it."""
+
+@disjoint_base
+class SharedSegment:
+    """What `flexcache_rs.shared.SharedCache` inherits."""
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def _open(
+        self,
+        place: str | PathLike[str],
+        is_path: bool,
+        max_bytes: int,
+        expected_item: int,
+        max_item: int | None,
+        default_ttl: _Seconds | datetime | None,
+        lock_timeout: _Seconds,
+        resize: bool,
+        serializer: Any,
+    ) -> None: ...
+    def close(self) -> None:
+        """Leave the cache. Its entries stay for other processes. Later calls raise `ValueError`.
+
+        The memory stays mapped as long as this object is alive, so that no call in another thread can outlive it.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> cache = SharedCache("example-close", max_bytes=1 << 20)
+        >>> cache.close()
+        >>> cache.get("key")
+        Traceback (most recent call last):
+        ValueError: the cache is closed
+        >>> with SharedCache("example-close") as cache:
+        ...     cache.unlink()
+        True
+        """
+    def unlink(self) -> bool:
+        """Remove the cache and all its entries, for all processes. A process that has it open starts a new, empty one
+        with its next call. The memory is free when all have left.
+
+        Returns:
+            True, or False if it had been removed or replaced before.
+        """
+    @property
+    def path(self) -> Path:
+        """The path of the cache's file."""
+    @property
+    def closed(self) -> bool:
+        """Whether this process has left the cache."""
+    @overload
+    def get(self, key: object) -> Any:
+        """Return the value of a key, or `default` if there is none. Takes no lock.
+
+        Every call makes a new object.
+
+        Raises:
+            TypeError: The key is not a str, bytes, int, float, bool, None or a tuple of these.
+
+        O(1), and the copy of the value.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-get", max_bytes=1 << 20) as cache:
+        ...     cache["answer"] = {"value": 42}
+        ...     print(cache.get("answer"), cache.get("question", "unknown"))
+        ...     _ = cache.unlink()
+        {'value': 42} unknown
+        """
+    @overload
+    def get(self, key: object, default: _T) -> Any | _T: ...
+    def __getitem__(self, key: object, /) -> Any: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def put(
+        self,
+        key: object,
+        value: Any,
+        ttl: _Seconds | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """Store a value, or replace the one that is there.
+
+        Args:
+            key: A str, bytes, int, float, bool, None, or a tuple of these. 1, 1.0 and True are one key, as in a dict.
+            value: Anything that can be pickled. Plain types, and tuples, lists and dicts of them, are stored without pickle.
+            ttl: Seconds as int or float, a `timedelta` or a `datetime`; None for `default_ttl`, `float("inf")` for ever.
+            tags: What `evict_tag` knows the entry by: an iterable of str.
+
+        Raises:
+            TooLargeError: The entry is larger than `stats().largest_item`.
+            TimeoutError: Another process did not release the lock within `lock_timeout`. Nothing was changed.
+            TypeError: The key or the tags are of another type.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-put", max_bytes=1 << 20) as cache:
+        ...     cache.put("session", ["a", "list"], ttl=60)
+        ...     print(cache["session"])
+        ...     _ = cache.unlink()
+        ['a', 'list']
+        """
+    def set(
+        self,
+        key: object,
+        value: Any,
+        ttl: _Seconds | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """The same as `put`."""
+    def __setitem__(self, key: object, value: Any, /) -> None: ...
+    def add(
+        self,
+        key: object,
+        value: Any,
+        ttl: _Seconds | datetime | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> bool:
+        """Store a value only if the key has none. Of several processes exactly one succeeds.
+
+        Returns:
+            True if it was stored.
+
+        Raises:
+            TooLargeError, TimeoutError, TypeError: As `put`.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-add", max_bytes=1 << 20) as cache:
+        ...     print(cache.add("leader", 1), cache.add("leader", 2), cache["leader"])
+        ...     _ = cache.unlink()
+        True False 1
+        """
+    def evict_tag(self, tag: str) -> int:
+        """Remove every entry with a tag.
+
+        Now and then an entry with another tag is removed as well: a tag is one of 4,096 numbers. Looks at every entry, without a lock, to
+        count them.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            TimeoutError: Another process did not release a lock within `lock_timeout`. Nothing was changed.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-tags", max_bytes=1 << 20) as cache:
+        ...     cache.put("a", 1, tags=("user:1",))
+        ...     print(cache.evict_tag("user:1"), "a" in cache)
+        ...     _ = cache.unlink()
+        1 False
+        """
+    def _take_lock(self, key: object, seconds: _Seconds, wait: float) -> SharedToken | None: ...
+    def _release_lock(self, key: object, token: SharedToken) -> bool: ...
+    def _renew_lock(self, key: object, token: SharedToken, seconds: _Seconds) -> bool: ...
+    def _take_use(self, key: object, limit: int, period: _Seconds) -> float: ...
+    def delete(self, key: object) -> bool:
+        """Remove a key.
+
+        Returns:
+            True if it had a value.
+
+        Raises:
+            TimeoutError: The lock was not free within `lock_timeout`. The value may still be there.
+        """
+    def __delitem__(self, key: object, /) -> None: ...
+    def _pop(self, key: object) -> tuple[Any] | None: ...
+    def touch(self, key: object, ttl: _Seconds | datetime | None = None) -> bool:
+        """Give the value of a key another time to live.
+
+        Args:
+            key: The key.
+            ttl: As for `put`, from now.
+
+        Returns:
+            True if there was a value.
+
+        Raises:
+            TimeoutError: As `put`.
+        """
+    def ttl(self, key: object) -> float | None:
+        """Return how long the value of a key still lives.
+
+        Returns:
+            Seconds, or None if it never expires.
+
+        Raises:
+            KeyError: There is no value.
+        """
+    def incr(self, key: object, by: int = 1, initial: int = 0, ttl: _Seconds | datetime | None = None) -> int:
+        """Add to the int of a key, in one step for all processes.
+
+        Args:
+            key: The key.
+            by: What is added.
+            initial: What a key without a value starts from.
+            ttl: The time to live of a new value. One that is there keeps its own.
+
+        Returns:
+            The sum.
+
+        Raises:
+            TypeError: The value, `by` or `initial` is not an int.
+            ValueError: `by` or `initial` does not fit 64 bits.
+            OverflowError: The sum does not fit 64 bits.
+            TimeoutError: As `put`.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-incr", max_bytes=1 << 20) as cache:
+        ...     print(cache.incr("visits"), cache.incr("visits", 10))
+        ...     _ = cache.unlink()
+        1 11
+        """
+    def clear(self) -> int:
+        """Remove everything. Returns how many entries there were.
+
+        Raises:
+            TimeoutError: Part of the cache was not free within `lock_timeout`. The rest is empty.
+        """
+    def __len__(self) -> int: ...
+    def _keys(self) -> list[Any]: ...
+    def _find(self, key: object, default: Any = None) -> Any: ...
+    def _incr_present(self, key: object, by: int) -> int | None: ...
+    def _read_version(self, key: object) -> tuple[Any, SharedVersion] | None: ...
+    def _replace(self, key: object, version: SharedVersion, value: Any, ttl: _Seconds | datetime | None) -> bool: ...
+    def _stats(self) -> dict[str, int]: ...
+    def _check(self) -> None: ...

@@ -1,1 +1,77 @@
-../../stubs/flexcache_rs/_lru_cache.pyi
+from collections.abc import Callable
+from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
+from typing import Any, Concatenate, Generic, ParamSpec, TypedDict, TypeVar, overload, type_check_only
+
+from flexcache_rs import _core
+
+_P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
+_R = TypeVar("_R")
+
+@type_check_only
+class _Parameters(TypedDict):
+    maxsize: int | None
+    typed: bool
+
+@type_check_only
+class _BoundWrapper(Generic[_P, _R]):
+    __self__: Any
+    __func__: Any
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def cache_info(self) -> _CacheInfo: ...
+    def cache_clear(self) -> None: ...
+    def cache_parameters(self) -> _Parameters: ...
+
+class _LruCacheWrapper(_core.Memoized[_P, _R], Generic[_P, _R]):
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> _LruCacheWrapper[_P, _R]: ...
+    @overload
+    def __get__(
+        self: _LruCacheWrapper[Concatenate[Any, _Q], _R], instance: object, owner: type | None = None, /
+    ) -> _BoundWrapper[_Q, _R]: ...
+    def cache_info(self) -> _CacheInfo: ...
+    def cache_clear(self) -> None: ...
+    def cache_parameters(self) -> _Parameters: ...
+
+@overload
+def lru_cache(maxsize: int | None = 128, typed: bool = False) -> Callable[[Callable[_P, _R]], _LruCacheWrapper[_P, _R]]:
+    """Remember a function's most recent results: functools.lru_cache, faster.
+
+    Used bare or with arguments. What is returned has cache_info(), cache_clear(),
+    cache_parameters() and __wrapped__, works as a method, and can be pickled, copied and weakly
+    referenced. It may be called from many threads; calls that miss the same key at once each
+    compute it, as functools' do (memoize() lets one of them do it for all).
+
+    Args:
+        maxsize: the largest number of results; None for no limit, 0 or less for none at all.
+        typed: whether equal arguments of different types are different, as in f(3) and f(3.0).
+        **unknown: refused, with the name that was meant.
+
+    Raises:
+        TypeError: where maxsize is neither an integer, None nor a callable.
+
+    A call that is remembered is O(1) and cheaper than functools'. Results are not closed when they
+    leave, whatever methods they have.
+
+    >>> from flexcache_rs import lru_cache
+    >>> @lru_cache(maxsize=32)
+    ... def square(number):
+    ...     return number * number
+    >>> square(3), square(3)
+    (9, 9)
+    >>> square.cache_info()
+    CacheInfo(hits=1, misses=1, maxsize=32, currsize=1)
+    """
+
+@overload
+def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _LruCacheWrapper[_P, _R]: ...
+def cache(function: Callable[_P, _R], /) -> _LruCacheWrapper[_P, _R]:
+    """Remember all of a function's results: functools.cache, faster. The same as lru_cache(None).
+
+    >>> from flexcache_rs import cache
+    >>> @cache
+    ... def factorial(number):
+    ...     return number * factorial(number - 1) if number else 1
+    >>> factorial(5)
+    120
+    """

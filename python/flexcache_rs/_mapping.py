@@ -50,7 +50,7 @@ def _items(self):
 
 
 def setdefault(self, key, default=None):
-    """The value of a key; where it is absent, the default, which is stored.
+    """Return the value of a key. If it is absent, store and return the default.
 
     In one step: of several threads one stores its default, and all get that one. get_or_set() computes a value
     only where it is needed.

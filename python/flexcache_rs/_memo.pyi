@@ -1,1 +1,86 @@
-../../stubs/flexcache_rs/_memo.pyi
+from collections.abc import Coroutine
+from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload, type_check_only
+
+from flexcache_rs import _core
+from flexcache_rs._lru_cache import _Parameters  # pyright: ignore[reportPrivateUsage]
+
+_P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
+# What memoize() makes of a function, by what calling it returns (_R) and what is remembered (_V).
+_R = TypeVar("_R")
+_V = TypeVar("_V")
+
+class Memo(_core.Memoized[_P, _R], Generic[_P, _R, _V]):
+    """A function that memoize() has wrapped."""
+    def __set_name__(self, owner: type, name: str) -> None: ...
+    def _meet(self, instance: object) -> Any: ...
+    def _read_nonce(self) -> str: ...
+    def cache_key(self, /, *args: _P.args, **kwargs: _P.kwargs) -> Any:
+        """The key of a call with these arguments."""
+    def invalidate(self, /, *args: _P.args, **kwargs: _P.kwargs) -> bool:
+        """Forget the result of a call with these arguments; whether there was one."""
+    def peek(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V | None:
+        """The result of a call with these arguments if it is there, else None; no access."""
+    def clear(self) -> None:
+        """Forget all results of this function, and nothing else. O(n) in a cache that is shared."""
+    def stats(self) -> _core.CacheStats:
+        """Statistics of the cache."""
+    def cache_info(self) -> _CacheInfo:
+        """The statistics of the cache as functools.lru_cache tells them: hits, misses, maxsize, currsize.
+
+        The maxsize is None for no limit. In a cache that others use as well, they are those of all of them.
+        """
+    def cache_clear(self) -> None:
+        """Do what clear() does, and start counting anew unless others use the cache as well."""
+    def cache_parameters(self) -> _Parameters:
+        """The largest number of results (None for no limit) and whether types make a difference, as a new dict."""
+    @property
+    def cache(self) -> _core.FlexCache[Any, Any]: ...
+
+@type_check_only
+class _Bound(Generic[_P, _R, _V]):
+    __self__: Any
+    __func__: Any
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def cache_key(self, *args: _P.args, **kwargs: _P.kwargs) -> Any: ...
+    def invalidate(self, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
+    def peek(self, *args: _P.args, **kwargs: _P.kwargs) -> _V | None: ...
+    def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def clear(self) -> None: ...
+    def stats(self) -> _core.CacheStats: ...
+    def cache_info(self) -> _CacheInfo: ...
+    def cache_clear(self) -> None: ...
+    def cache_parameters(self) -> _Parameters: ...
+    @property
+    def cache(self) -> _core.FlexCache[Any, Any]: ...
+
+class SyncMemo(Memo[_P, _V, _V], Generic[_P, _V]):
+    """A memoized function."""
+    def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V:
+        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> SyncMemo[_P, _V]: ...
+    @overload
+    def __get__(
+        self: SyncMemo[Concatenate[Any, _Q], _V], instance: object, owner: type | None = None, /
+    ) -> _Bound[_Q, _V, _V]: ...
+
+class AsyncMemo(Memo[_P, Coroutine[Any, Any, _V], _V], Generic[_P, _V]):
+    """A memoized coroutine function."""
+    async def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V:
+        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> AsyncMemo[_P, _V]: ...
+    @overload
+    def __get__(
+        self: AsyncMemo[Concatenate[Any, _Q], _V], instance: object, owner: type | None = None, /
+    ) -> _Bound[_Q, Coroutine[Any, Any, _V], _V]: ...
+
+def class_method(kind: type[classmethod[Any, ..., Any]], memo: Memo[..., Any, Any]) -> classmethod[Any, ..., Any]:
+    """A class method of some kind around a memoized function, whose attributes get the class as well."""
+
+def is_in_class_body(function: object) -> bool:
+    """Whether a function is written in the body of a class, as far as its name tells, and not bound yet."""
+
+async def ready(value: _V) -> _V: ...

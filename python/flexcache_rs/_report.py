@@ -56,7 +56,7 @@ def _title(cache: _core.FlexCache[Any, Any]) -> str:
 
 
 def describe(self: _core.FlexCache[Any, Any]) -> str:
-    """What the cache holds and how it does, as text for people. Print it.
+    """Return a report for people, as text: what the cache holds and what it counted. Print it.
 
     O(1) beside removing what has expired.
 

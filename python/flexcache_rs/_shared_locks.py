@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from asyncio import sleep
 from typing import TYPE_CHECKING
 
+from flexcache_rs._asyncio_calls import sleep
 from flexcache_rs._seconds import seconds_in
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import errno
 import os
-from asyncio import to_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flexcache_rs import FlexCache
 from flexcache_rs._arguments import each, pairs
+from flexcache_rs._asyncio_calls import to_thread
 from flexcache_rs._registry import register_shared
 from flexcache_rs._suggest import suggesting
 
@@ -229,7 +229,7 @@ class SharedCache(SharedSegment):
             True if it was replaced.
 
         Raises:
-            As `put`, and what `==` raises.
+            TooLargeError, TimeoutError, TypeError: As `put`. What `==` raises goes on to the caller.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-cas", max_bytes=1 << 20) as cache:
@@ -277,7 +277,7 @@ class SharedCache(SharedSegment):
         """Store the values of several keys, one after the other.
 
         Raises:
-            As `put`. Entries before the one that failed are stored.
+            TooLargeError, TimeoutError, TypeError: As `put`. Entries before the one that failed are stored.
         """
         known = None if tags is None or isinstance(tags, str) else tuple(each("tags", tags, "an iterable of str"))
         for key, value in pairs("entries", entries):

@@ -43,7 +43,7 @@ const fn low(bits: u32) -> u64 {
     (1 << bits) - 1
 }
 
-/// Decides whether a copy may still be served. See the [module](self).
+/// Decides whether a copy may still be served.
 #[derive(Debug)]
 pub struct PushTracker {
     generation: AtomicU64,

@@ -66,7 +66,7 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] where they are reset; the database cannot be read or written.
+    /// [`Error::Busy`](crate::Error::Busy) where they are reset; the database cannot be read or written.
     pub fn stats(&self, reset: bool, patience: Duration) -> Result<(i64, i64)> {
         let both =
             |connection: &Connection| Ok((counter(connection, "hits")?, counter(connection, "misses")?));

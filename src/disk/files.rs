@@ -117,7 +117,7 @@ pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 ///
-/// As for [`write`].
+/// As for [`write()`].
 pub fn write_whole(
     directory: &Path,
     name: String,

@@ -86,7 +86,7 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`]; the database cannot be written.
+    /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn change_setting(&self, key: &str, value: &Value, update: bool, patience: Duration) -> Result<()> {
         if update {
             self.write(patience, |connection, _| {
@@ -111,7 +111,7 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`]; the database cannot be written.
+    /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn index_tags(&self, wanted: bool, patience: Duration) -> Result<()> {
         self.write(patience, |connection, _| index_tags(connection, wanted)).map(|written| written.result)
     }

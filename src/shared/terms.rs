@@ -63,7 +63,7 @@ pub struct Entry<'a> {
     pub value: &'a [u8],
     /// The time at which it expires, in terms of [`now`](crate::now). 0: never.
     pub deadline: u64,
-    /// What [`SharedCache::tag`] said before the value was made.
+    /// What [`SharedCache::tag`](crate::SharedCache::tag) said before the value was made.
     pub tags: &'a [Tag],
 }
 
@@ -117,7 +117,7 @@ pub struct Written<T> {
 /// What was read, with its deadline, and the stamp under which it may be kept.
 pub type Stamped<R> = (Option<(R, u64)>, Option<Stamp>);
 
-/// A value that was read, as [`SharedCache::replace`] recognizes it.
+/// A value that was read, as [`SharedCache::replace`](crate::SharedCache::replace) recognizes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     pub(crate) segment: usize,
@@ -138,7 +138,7 @@ pub struct Stats {
     pub capacity: u64,
     /// Bytes of the segment.
     pub bytes: u64,
-    /// Hits and misses that were reported by [`SharedCache::count`].
+    /// Hits and misses that were reported by [`SharedCache::count`](crate::SharedCache::count).
     pub hits: u64,
     /// See `hits`.
     pub misses: u64,

@@ -1,1 +1,290 @@
-../../../stubs/flexcache_rs/cachetools/__init__.pyi
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload, type_check_only
+
+from typing_extensions import Self
+from typing_extensions import TypeVar as TypeVarWithDefault
+
+from flexcache_rs.cachetools import keys
+
+__all__ = (
+    "Cache",
+    "CacheInfo",
+    "FIFOCache",
+    "LFUCache",
+    "LRUCache",
+    "RRCache",
+    "TLRUCache",
+    "TTLCache",
+    "cached",
+    "cachedmethod",
+    "keys",
+)
+
+__version__: str
+
+_P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
+_R = TypeVar("_R")
+_S = TypeVar("_S")
+_T = TypeVar("_T")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+_Time = TypeVarWithDefault("_Time", default=float)
+
+class Cache(MutableMapping[_K, _V]):
+    """A mapping of limited size, the base of the others: where it is full, the entry that was inserted first leaves.
+
+    Args:
+        maxsize: The largest size of the cache, a number. `math.inf` for no limit, and 0 for nothing at all.
+        getsizeof: Called with a value to get its size. Without it each value counts as 1.
+
+    Raises:
+        ValueError: If `maxsize` is negative. From `cache[key] = value`, if the value is larger than the cache.
+
+    With `getsizeof`, in a subclass that overrides calls, and in caches with times, several threads need a lock.
+
+    >>> from flexcache_rs.cachetools import LRUCache
+    >>> cache = LRUCache(maxsize=2)
+    >>> cache["a"], cache["b"] = 1, 2
+    >>> cache["a"]
+    1
+    >>> cache["c"] = 3
+    >>> cache
+    LRUCache({'a': 1, 'c': 3}, maxsize=2, currsize=2)
+    """
+
+    def __init__(self, maxsize: float, getsizeof: Callable[[_V], float] | None = None) -> None: ...
+    def __getitem__(self, key: _K, /) -> _V: ...
+    def __setitem__(self, key: _K, value: _V, /) -> None: ...
+    def __delitem__(self, key: _K, /) -> None: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __missing__(self, key: _K) -> _V:
+        """Return what `cache[key]` is for a key that is absent; a subclass may compute and store it."""
+    def __iter__(self) -> Iterator[_K]: ...
+    def __len__(self) -> int: ...
+    def __copy__(self) -> Self: ...
+    @overload
+    def get(self, key: _K, default: None = None) -> _V | None: ...
+    @overload
+    def get(self, key: _K, default: _V | _T) -> _V | _T: ...
+    @overload
+    def pop(self, key: _K) -> _V:
+        """Remove an entry and return its value, or the default where the key is absent."""
+    @overload
+    def pop(self, key: _K, default: _V | _T) -> _V | _T: ...
+    @overload
+    def setdefault(self: Cache[_K, _T | None], key: _K, default: None = None) -> _T | None:
+        """Return the value of a key; where it is absent, store the default."""
+    @overload
+    def setdefault(self, key: _K, default: _V) -> _V: ...
+    def popitem(self) -> tuple[_K, _V]:
+        """Remove and return the key and value that leave next."""
+    def clear(self) -> None:
+        """Remove every entry."""
+    @property
+    def maxsize(self) -> float:
+        """The largest size of the cache."""
+    @property
+    def currsize(self) -> float:
+        """The sum of the sizes of all values."""
+    @staticmethod
+    def getsizeof(value: Any) -> float:
+        """Return the size of a value: 1."""
+
+class FIFOCache(Cache[_K, _V]):
+    """A cache whose entries leave in the order in which they were stored; storing another value renews an entry."""
+
+class LFUCache(Cache[_K, _V]):
+    """A cache whose least often used entry leaves first; among those, the one that has been so for the longest time."""
+
+class LRUCache(Cache[_K, _V]):
+    """A cache whose least recently used entry leaves first."""
+
+class RRCache(Cache[_K, _V]):
+    """A cache whose entries leave at random.
+
+    Args:
+        maxsize: As for `Cache`.
+        choice: Called with a sequence of the keys to choose the one which leaves; `random.choice` by default.
+        getsizeof: As for `Cache`.
+    """
+
+    @overload
+    def __init__(self, maxsize: float, *, getsizeof: Callable[[_V], float] | None = None) -> None: ...
+    @overload
+    def __init__(
+        self, maxsize: float, choice: Callable[[Sequence[_K]], _K], getsizeof: Callable[[_V], float] | None = None
+    ) -> None: ...
+    @property
+    def choice(self) -> Callable[[Sequence[_K]], _K]:
+        """What chooses the key which leaves."""
+
+@type_check_only
+class _Timer(AbstractContextManager[_T], Generic[_T]):
+    def __call__(self) -> _T: ...
+    def __enter__(self) -> _T: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def __getattr__(self, name: str) -> Any: ...
+
+@type_check_only
+class _TimedCache(Cache[_K, _V], Generic[_K, _V, _Time]):
+    @property
+    def timer(self) -> _Timer[_Time]: ...
+    def expire(self, time: _Time | None = None) -> list[tuple[_K, _V]]: ...
+
+class TTLCache(_TimedCache[_K, _V, _Time]):
+    """A cache whose entries live for a time, and whose least recently used entry leaves first.
+
+    Args:
+        maxsize: As for `Cache`.
+        ttl: How long an entry lives: what the timer's times are added to.
+        timer: Called without arguments to get the time; `time.monotonic` by default.
+        getsizeof: As for `Cache`.
+
+    >>> from flexcache_rs.cachetools import TTLCache
+    >>> cache = TTLCache(maxsize=10, ttl=60)
+    >>> cache["a"] = 1
+    >>> "a" in cache, cache.ttl
+    (True, 60)
+    """
+
+    @overload
+    def __init__(self, maxsize: float, ttl: float, *, getsizeof: Callable[[_V], float] | None = None) -> None: ...
+    @overload
+    def __init__(
+        self, maxsize: float, ttl: Any, timer: Callable[[], _Time], getsizeof: Callable[[_V], float] | None = None
+    ) -> None: ...
+    @property
+    def ttl(self) -> Any:
+        """How long an entry lives."""
+
+class TLRUCache(_TimedCache[_K, _V, _Time]):
+    """A cache in which each entry has an end of its own, and whose least recently used entry leaves first.
+
+    Args:
+        maxsize: As for `Cache`.
+        ttu: Called with key, value and the time to get when the entry expires.
+        timer: Called without arguments to get the time; `time.monotonic` by default.
+        getsizeof: As for `Cache`.
+
+    >>> from flexcache_rs.cachetools import TLRUCache
+    >>> cache = TLRUCache(maxsize=10, ttu=lambda key, value, now: now + value)
+    >>> cache["a"] = 60
+    >>> cache["b"] = 0
+    >>> list(cache)
+    ['a']
+    """
+
+    @overload
+    def __init__(
+        self,
+        maxsize: float,
+        ttu: Callable[[_K, _V, float], float],
+        *,
+        getsizeof: Callable[[_V], float] | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        maxsize: float,
+        ttu: Callable[[_K, _V, _Time], _Time],
+        timer: Callable[[], _Time],
+        getsizeof: Callable[[_V], float] | None = None,
+    ) -> None: ...
+    @property
+    def ttu(self) -> Callable[[_K, _V, _Time], _Time]:
+        """What says when an entry expires."""
+
+class CacheInfo(NamedTuple):
+    """What `cache_info()` returns: hits, misses, the largest and the current size."""
+
+    hits: int
+    misses: int
+    maxsize: float | None
+    currsize: float
+
+@type_check_only
+class _Condition(AbstractContextManager[Any], Protocol):
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def notify_all(self) -> None: ...
+
+@type_check_only
+class _CachedFunction(Generic[_P, _R]):
+    __wrapped__: Callable[_P, _R]
+    __name__: str
+    __qualname__: str
+    cache: Any
+    cache_key: Callable[..., Any]
+    cache_lock: AbstractContextManager[Any] | None
+    cache_condition: _Condition | None
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: _CachedFunction[Concatenate[_S, _Q], _R], instance: _S, owner: type | None = None
+    ) -> _CachedFunction[_Q, _R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Any: ...
+    def cache_clear(self) -> None: ...
+    def cache_info(self) -> CacheInfo: ...
+
+@type_check_only
+class _CachedMethod(Generic[_S, _P, _R]):
+    __wrapped__: Callable[Concatenate[_S, _P], _R]
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Callable[Concatenate[_S, _P], _R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> _CachedFunction[_P, _R]: ...
+
+@type_check_only
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[_P, _R], /) -> _CachedFunction[_P, _R]: ...
+
+@type_check_only
+class _MethodDecorator(Protocol):
+    def __call__(self, method: Callable[Concatenate[_S, _P], _R], /) -> _CachedMethod[_S, _P, _R]: ...
+
+def cached(
+    cache: MutableMapping[Any, Any] | Any,
+    key: Callable[..., Any] = ...,
+    lock: AbstractContextManager[Any] | None = None,
+    condition: _Condition | None = None,
+    info: bool = False,
+) -> _Decorator:
+    """Remember a function's results in a cache.
+
+    Args:
+        cache: A cache of this module, or any mapping.
+        key: Called with the arguments to get the key.
+        lock: What is entered to use the cache; not while the function runs.
+        condition: The same, by which one thread computes a result for all that ask for it.
+        info: Whether hits and misses are counted, for `cache_info()`.
+
+    Raises:
+        TypeError: If the cache is None.
+
+    The function it makes has `cache`, `cache_key`, `cache_lock`, `cache_condition`, `cache_clear()` and, with `info`,
+    `cache_info()`.
+    """
+
+def cachedmethod(
+    cache: Callable[[Any], Any],
+    key: Callable[..., Any] = ...,
+    lock: Callable[[Any], AbstractContextManager[Any]] | None = None,
+    condition: Callable[[Any], _Condition] | None = None,
+    info: bool = False,
+) -> _MethodDecorator:
+    """Remember a method's results in a cache of the instance's.
+
+    Args:
+        cache: Called with the instance to get the cache.
+        key: Called with the instance and the arguments to get the key.
+        lock: Called with the instance to get the lock.
+        condition: Called with the instance to get the condition.
+        info: As for `cached`.
+
+    Raises:
+        TypeError: If `cache` cannot be called.
+    """

@@ -1,1 +1,62 @@
-../../../stubs/flexcache_rs/cachetools/func.pyi
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, overload, type_check_only
+
+from flexcache_rs.cachetools import _CachedFunction  # pyright: ignore[reportPrivateUsage]
+
+__all__ = ("fifo_cache", "lfu_cache", "lru_cache", "rr_cache", "ttl_cache")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+@type_check_only
+class _Function(_CachedFunction[_P, _R]):
+    def cache_parameters(self) -> dict[str, Any]: ...
+
+@type_check_only
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[_P, _R], /) -> _Function[_P, _R]: ...
+
+@overload
+def fifo_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
+    """Remember a function's results; the first one leaves first.
+
+    Used bare or with arguments. `maxsize=None` is no limit, and with `typed`, 3 and 3.0 are different.
+    """
+
+@overload
+def fifo_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
+@overload
+def lfu_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
+    """Remember a function's results; the least often used one leaves first. As `fifo_cache` otherwise."""
+
+@overload
+def lfu_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
+@overload
+def lru_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
+    """Remember a function's results; the least recently used one leaves first. As `fifo_cache` otherwise."""
+
+@overload
+def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
+@overload
+def rr_cache(
+    maxsize: float | None = 128, choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
+) -> _Decorator:
+    """Remember a function's results; one of the keys that `choice` chooses leaves. As `fifo_cache` otherwise."""
+
+@overload
+def rr_cache(
+    maxsize: Callable[_P, _R], choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
+) -> _Function[_P, _R]: ...
+@overload
+def ttl_cache(
+    maxsize: float | None = 128, ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
+) -> _Decorator:
+    """Remember a function's results for `ttl` seconds; the least recently used one leaves first.
+
+    As `fifo_cache` otherwise; `timer` is called to get the time.
+    """
+
+@overload
+def ttl_cache(
+    maxsize: Callable[_P, _R], ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
+) -> _Function[_P, _R]: ...

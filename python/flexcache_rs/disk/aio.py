@@ -98,6 +98,8 @@ def awaitable(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C,
     call.__name__ = f"a{name}"
     call.__qualname__ = f"{method.__qualname__.rpartition('.')[0]}.a{name}"
     call.__doc__ = f"As `{name}`, without blocking the event loop."
+    # Shows the parameters to `inspect.signature` and to editors.
+    call.__wrapped__ = method  # type: ignore[attr-defined]
     return call
 
 

@@ -34,7 +34,7 @@ class CheckReport(list[warnings.WarningMessage]):
         return [text for other, text in self._findings if other == kind]
 
     def extend_from(self, other: CheckReport) -> None:
-        """Adds the findings of another report."""
+        """Add the findings of another report."""
         self._findings += other._findings
         self.extend(other)
 

@@ -297,7 +297,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         return self._timeout
 
     def reset(self, key: str, value: Any = ENOVAL, update: bool = True) -> Any:
-        """Reads a setting or counter again, or changes a setting.
+        """Read a setting or counter again, or change a setting.
 
         Args:
             key: Its name.
@@ -311,7 +311,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             ValueError: There is none of that name, or the value makes no sense.
             TypeError: There is none of that name to change, or the value is of a wrong type.
             KeyError: There is no such eviction policy.
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> cache = Cache()
         >>> cache.reset("cull_limit", 3), cache.reset("cull_limit"), cache.cull_limit
@@ -342,7 +342,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         return value
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
-        """Hits and misses, and whether to count them from now on.
+        """Return hits and misses, and say whether to count them from now on.
 
         Args:
             enable: Whether to count.
@@ -352,7 +352,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             (hits, misses) before that.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> cache = Cache()
         >>> cache.stats()
@@ -368,15 +368,15 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         return counted
 
     def reset_stats(self) -> None:
-        """Lets hits and misses begin at 0.
+        """Reset the hit and miss counters.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
         """
         self._stats(reset=True)
 
     def check(self, fix: bool = False, retry: bool = False) -> CheckReport:
-        """Compares database, files and counters.
+        """Compare database, files and counters.
 
         Others cannot write meanwhile. With `fix`, a file that another process has just written, and not entered
         yet, counts as unknown.
@@ -389,7 +389,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             A list of warnings, empty if all is well, with attributes for each kind.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
             sqlite3.DatabaseError: The database is too damaged to be checked.
 
         >>> Cache().check()
@@ -398,19 +398,19 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         return CheckReport(self._check(bool(fix), bool(retry)))
 
     def create_tag_index(self) -> None:
-        """Makes the index that makes `evict` fast.
+        """Create the index that makes `evict` fast.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
         """
         self._index_tags(True)
         self.reset("tag_index", 1)
 
     def drop_tag_index(self) -> None:
-        """Drops the index that makes `evict` fast.
+        """Drop the index that makes `evict` fast.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
         """
         self._index_tags(False)
         self.reset("tag_index", 0)

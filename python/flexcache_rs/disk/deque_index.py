@@ -188,7 +188,7 @@ class Deque(Sequence[Any]):
         return self
 
     def append(self, value: Any) -> None:
-        """Adds at the right end; beyond `maxlen` the left one leaves.
+        """Add a value at the right end. Beyond `maxlen` the leftmost one is removed.
 
         >>> deque = Deque()
         >>> deque.append("a")
@@ -202,34 +202,34 @@ class Deque(Sequence[Any]):
                 self._popleft()
 
     def appendleft(self, value: Any) -> None:
-        """Adds at the left end; beyond `maxlen` the right one leaves."""
+        """Add a value at the left end. Beyond `maxlen` the rightmost one is removed."""
         with self._cache.transact(retry=True):
             self._cache.push(value, side="front", retry=True)
             if len(self._cache) > self._maxlen:
                 self._pop()
 
     def extend(self, iterable: Iterable[Any]) -> None:
-        """Adds each at the right end."""
+        """Add each value at the right end."""
         for value in each("iterable", iterable, "an iterable"):
             self.append(value)
 
     def extendleft(self, iterable: Iterable[Any]) -> None:
-        """Adds each at the left end, so they come to stand in reverse."""
+        """Add each value at the left end, so that they stand in reverse order."""
         for value in each("iterable", iterable, "an iterable"):
             self.appendleft(value)
 
     def clear(self) -> None:
-        """Removes everything."""
+        """Remove everything."""
         self._cache.clear(retry=True)
 
     def copy(self) -> Self:
-        """Another object over the same directory."""
+        """Return another object over the same directory."""
         return type(self)(directory=self.directory, maxlen=self.maxlen)
 
     __copy__ = copy
 
     def count(self, value: Any) -> int:
-        """How many are equal to a value.
+        """Return how many values are equal to a value.
 
         >>> Deque("banana").count("a")
         3
@@ -249,7 +249,7 @@ class Deque(Sequence[Any]):
         return self._end(self._cache.pull, "front", "pop from an empty deque")
 
     def pop(self) -> Any:
-        """Takes the value at the right end.
+        """Remove and return the value at the right end.
 
         Raises:
             IndexError: There is none.
@@ -257,7 +257,7 @@ class Deque(Sequence[Any]):
         return self._pop()
 
     def popleft(self) -> Any:
-        """Takes the value at the left end.
+        """Remove and return the value at the left end.
 
         Raises:
             IndexError: There is none.
@@ -265,7 +265,7 @@ class Deque(Sequence[Any]):
         return self._popleft()
 
     def peek(self) -> Any:
-        """The value at the right end.
+        """Return the value at the right end.
 
         Raises:
             IndexError: There is none.
@@ -273,7 +273,7 @@ class Deque(Sequence[Any]):
         return self._end(self._cache.peek, "back", "peek from an empty deque")
 
     def peekleft(self) -> Any:
-        """The value at the left end.
+        """Return the value at the left end.
 
         Raises:
             IndexError: There is none.
@@ -281,7 +281,7 @@ class Deque(Sequence[Any]):
         return self._end(self._cache.peek, "front", "peek from an empty deque")
 
     def remove(self, value: Any) -> None:
-        """Removes the first that is equal to a value.
+        """Remove the first value that is equal to a value.
 
         Raises:
             ValueError: There is none.
@@ -294,14 +294,14 @@ class Deque(Sequence[Any]):
         raise ValueError("deque.remove(value): value not in deque")
 
     def reverse(self) -> None:
-        """Reverses the order."""
+        """Reverse the order."""
         with self._cache.transact(retry=True):
             values = list(reversed(self))
             self.clear()
             self.extend(values)
 
     def rotate(self, steps: Any = 1) -> None:
-        """Moves so many from the right end to the left one; with a negative number the other way.
+        """Move so many values from the right end to the left one; with a negative number the other way.
 
         Raises:
             TypeError: `steps` is no int.
@@ -325,11 +325,11 @@ class Deque(Sequence[Any]):
             give(value)
 
     def transact(self) -> DiskTransaction:
-        """Begins a transaction of this thread, see `Cache.transact`."""
+        """Begin a transaction of this thread, see `Cache.transact`."""
         return self._cache.transact(retry=True)
 
     def close(self) -> None:
-        """Closes what this process has open; the next call opens it again. The entries stay."""
+        """Close what this process has open. The next call opens it again. The entries stay."""
         self._cache.close()
 
     def __enter__(self) -> Self:
@@ -396,7 +396,7 @@ class StoredMapping(MutableMapping[Any, Any]):
         return value
 
     def clear(self) -> None:
-        """Removes everything."""
+        """Remove everything."""
         self._cache.clear(retry=True)
 
     def keys(self) -> KeysView[Any]:
@@ -427,12 +427,12 @@ class StoredMapping(MutableMapping[Any, Any]):
         return self._cache.memoize(name, typed, ignore=ignore)  # type: ignore[no-any-return]
 
     def transact(self) -> DiskTransaction:
-        """Begins a transaction of this thread, see `Cache.transact`."""
+        """Begin a transaction of this thread, see `Cache.transact`."""
         begun: DiskTransaction = self._cache.transact(retry=True)
         return begun
 
     def close(self) -> None:
-        """Closes what this process has open; the next call opens it again. The entries stay."""
+        """Close what this process has open. The next call opens it again. The entries stay."""
         self._cache.close()
 
     def __enter__(self) -> Self:
@@ -486,7 +486,7 @@ class Index(StoredMapping):
         return self._cache
 
     def peekitem(self, last: bool = True) -> tuple[Any, Any]:
-        """The item that came last, or first.
+        """Return the item that was stored last, or first.
 
         Raises:
             KeyError: There is none.
@@ -495,7 +495,7 @@ class Index(StoredMapping):
         return item
 
     def popitem(self, last: bool = True) -> tuple[Any, Any]:
-        """Takes the item out that came last, or first.
+        """Remove and return the item that was stored last, or first.
 
         Raises:
             KeyError: There is none.
@@ -506,13 +506,13 @@ class Index(StoredMapping):
         return key, value
 
     def push(self, value: Any, prefix: str | None = None, side: Literal["front", "back"] = "back") -> Any:
-        """Puts a value at an end of a queue, see `Cache.push`. Its key."""
+        """Add a value at an end of a queue, see `Cache.push`. Returns its key."""
         return self._cache.push(value, prefix, side, retry=True)
 
     def pull(
         self, prefix: str | None = None, default: Any = (None, None), side: Literal["front", "back"] = "front"
     ) -> Any:
-        """Takes a key and value out of a queue, see `Cache.pull`."""
+        """Remove and return a key and value of a queue, see `Cache.pull`."""
         return self._cache.pull(prefix, default, side, retry=True)
 
     def __eq__(self, other: object) -> bool:

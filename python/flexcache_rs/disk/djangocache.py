@@ -140,7 +140,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return self._cache.set(key, value, self.get_backend_timeout(timeout), read, tag, retry)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None, retry: bool = True) -> bool:
-        """Gives a key another time to live. Whether it was there."""
+        """Give a key another time to live. Whether it was there."""
         key = self.make_key(key, version=version)
         return self._cache.touch(key, self.get_backend_timeout(timeout), retry)
 
@@ -188,23 +188,23 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return self.make_key(key, version=version) in self._cache
 
     def expire(self) -> int:
-        """Removes what has expired. How many entries."""
+        """Remove expired entries. How many entries."""
         return self._cache.expire()
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
-        """Hits and misses, and whether to count them from now on."""
+        """Return hits and misses, and say whether to count them from now on."""
         return self._cache.stats(enable=enable, reset=reset)
 
     def create_tag_index(self) -> None:
-        """Makes the index that makes `evict` fast."""
+        """Create the index that makes `evict` fast."""
         self._cache.create_tag_index()
 
     def drop_tag_index(self) -> None:
-        """Drops the index that makes `evict` fast."""
+        """Drop the index that makes `evict` fast."""
         self._cache.drop_tag_index()
 
     def evict(self, tag: Any) -> int:
-        """Removes all entries with a tag. How many."""
+        """Remove all entries with a tag. Returns how many."""
         return self._cache.evict(tag)
 
     def cull(self) -> int:
@@ -212,7 +212,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return self._cache.cull()
 
     def clear(self) -> int:
-        """Removes everything. How many entries."""
+        """Remove everything. How many entries."""
         return self._cache.clear()
 
     def close(self, **kwargs: Any) -> None:

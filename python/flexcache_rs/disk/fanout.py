@@ -139,7 +139,7 @@ class FanoutCache(CacheMixin):
         return self._shards[self._hash(key) % self._count]
 
     def transact(self, retry: bool = True) -> DiskTransaction:
-        """Begins a transaction of this thread in every shard.
+        """Begin a transaction of this thread in every shard.
 
         Args:
             retry: Must be True: half of the shards would be of no use.
@@ -163,7 +163,7 @@ class FanoutCache(CacheMixin):
         tag: Any = None,
         retry: bool = False,
     ) -> bool:
-        """As `Cache.set`. False where others were writing all the time."""
+        """As `Cache.set`. Returns False if the write lock was not acquired in time."""
         try:
             return self._shard(key).set(key, value, expire, read, tag, retry)
         except Timeout:
@@ -179,7 +179,7 @@ class FanoutCache(CacheMixin):
 
     @suggesting
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
-        """As `Cache.touch`. False where others were writing all the time."""
+        """As `Cache.touch`. Returns False if the write lock was not acquired in time."""
         try:
             return self._shard(key).touch(key, expire, retry)
         except Timeout:
@@ -195,7 +195,7 @@ class FanoutCache(CacheMixin):
         tag: Any = None,
         retry: bool = False,
     ) -> bool:
-        """As `Cache.add`. False where others were writing all the time."""
+        """As `Cache.add`. Returns False if the write lock was not acquired in time."""
         try:
             return self._shard(key).add(key, value, expire, read, tag, retry)
         except Timeout:
@@ -203,7 +203,7 @@ class FanoutCache(CacheMixin):
 
     @suggesting
     def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
-        """As `Cache.incr`. None where others were writing all the time."""
+        """As `Cache.incr`. Returns None if the write lock was not acquired in time."""
         try:
             return self._shard(key).incr(key, delta, default, retry)
         except Timeout:
@@ -211,7 +211,7 @@ class FanoutCache(CacheMixin):
 
     @suggesting
     def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
-        """As `Cache.decr`. None where others were writing all the time."""
+        """As `Cache.decr`. Returns None if the write lock was not acquired in time."""
         try:
             return self._shard(key).decr(key, delta, default, retry)
         except Timeout:
@@ -227,7 +227,7 @@ class FanoutCache(CacheMixin):
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """As `Cache.get`. The default where others were writing all the time, or the shard cannot be read."""
+        """As `Cache.get`. Returns the default if the lock was not acquired in time, or if the shard cannot be read."""
         try:
             return self._shard(key).get(key, default, read, expire_time, tag, retry)
         except (Timeout, operational_error()):
@@ -247,7 +247,7 @@ class FanoutCache(CacheMixin):
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
-        """As `Cache.pop`. The default where others were writing all the time."""
+        """As `Cache.pop`. Returns the default if the write lock was not acquired in time."""
         try:
             return self._shard(key).pop(key, default, expire_time, tag, retry)
         except Timeout:
@@ -255,7 +255,7 @@ class FanoutCache(CacheMixin):
 
     @suggesting
     def delete(self, key: Any, retry: bool = False) -> bool:
-        """As `Cache.delete`. False where others were writing all the time."""
+        """As `Cache.delete`. Returns False if the write lock was not acquired in time."""
         try:
             return self._shard(key).delete(key, retry)
         except Timeout:
@@ -272,19 +272,19 @@ class FanoutCache(CacheMixin):
         return report
 
     def expire(self, retry: bool = False) -> int:
-        """Removes what has expired. How many entries."""
+        """Remove expired entries. How many entries."""
         return self._until_done("expire", retry=retry)
 
     def evict(self, tag: Any, retry: bool = False) -> int:
-        """Removes all entries with a tag. How many."""
+        """Remove all entries with a tag. Returns how many."""
         return self._until_done("evict", tag, retry=retry)
 
     def cull(self, retry: bool = False) -> int:
-        """Removes what has expired, then evicts until each shard is within its limit. How many entries."""
+        """Remove expired entries, then evict until each shard is within its limit. Returns how many."""
         return self._until_done("cull", retry=retry)
 
     def clear(self, retry: bool = False) -> int:
-        """Removes everything. How many entries."""
+        """Remove everything. How many entries."""
         return self._until_done("clear", retry=retry)
 
     def _until_done(self, remove: str, *args: Any, retry: bool) -> int:
@@ -300,12 +300,12 @@ class FanoutCache(CacheMixin):
         return total
 
     def create_tag_index(self) -> None:
-        """Makes the index that makes `evict` fast, in every shard."""
+        """Create the index that makes `evict` fast, in every shard."""
         for shard in self._shards:
             shard.create_tag_index()
 
     def drop_tag_index(self) -> None:
-        """Drops the index that makes `evict` fast, in every shard."""
+        """Drop the index that makes `evict` fast, in every shard."""
         for shard in self._shards:
             shard.drop_tag_index()
 
@@ -349,7 +349,7 @@ class FanoutCache(CacheMixin):
         tag: Any = None,
         retry: bool = False,
     ) -> Any:
-        """As `Cache.push`. None where others were writing all the time. It locks every shard.
+        """As `Cache.push`. Returns None if the write lock was not acquired in time. It locks every shard.
 
         >>> cache = FanoutCache()
         >>> cache.push("first"), cache.push("job", prefix="jobs")
@@ -379,7 +379,7 @@ class FanoutCache(CacheMixin):
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """As `Cache.pull`. The default where others were writing all the time. It locks every shard.
+        """As `Cache.pull`. Returns the default if the write lock was not acquired in time. It locks every shard.
 
         >>> cache = FanoutCache()
         >>> for job in "wash", "dry": _ = cache.push(job)
@@ -398,7 +398,7 @@ class FanoutCache(CacheMixin):
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """As `Cache.peek`. The default where others were writing all the time. It locks every shard.
+        """As `Cache.peek`. Returns the default if the write lock was not acquired in time. It locks every shard.
 
         >>> cache = FanoutCache()
         >>> _ = cache.push("wash")
@@ -433,16 +433,16 @@ class FanoutCache(CacheMixin):
         return sum(hits for hits, _ in counted), sum(misses for _, misses in counted)
 
     def reset_stats(self) -> None:
-        """Lets hits and misses begin at 0."""
+        """Reset the hit and miss counters."""
         for shard in self._shards:
             shard.reset_stats()
 
     def volume(self) -> int:
-        """Bytes on disk, of every shard."""
+        """Return the bytes on disk, of every shard."""
         return sum(shard.volume() for shard in self._shards)
 
     def close(self) -> None:
-        """Closes what this process has open; the next call opens it again."""
+        """Close what this process has open. The next call opens it again."""
         for shard in self._shards:
             shard.close()
         for opened in (self._caches, self._deques, self._indexes):
@@ -478,7 +478,7 @@ class FanoutCache(CacheMixin):
         return sum(map(len, self._shards))
 
     def reset(self, key: str, value: Any = ENOVAL) -> Any:
-        """As `Cache.reset`, in every shard. The last one's value."""
+        """As `Cache.reset`, in every shard. Returns the last one's value."""
         result = None
         for shard in self._shards:
             while True:
@@ -524,7 +524,7 @@ class FanoutCache(CacheMixin):
         return os.path.join(self._directory, kind, *name.split("/"))  # noqa: PTH118
 
     def cache(self, name: str, timeout: float = 60, disk: type[Disk] | None = None, **settings: Any) -> Cache:
-        """A cache of its own in the directory; the same one for the same name.
+        """Return a cache of its own in the directory; the same one for the same name.
 
         >>> fanout = FanoutCache()
         >>> fanout.cache("pages") is fanout.cache("pages")
@@ -538,14 +538,14 @@ class FanoutCache(CacheMixin):
 
     @suggesting
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
-        """A deque of its own in the directory; the same one for the same name."""
+        """Return a deque of its own in the directory; the same one for the same name."""
         if name not in self._deques:
             cache = Cache(self._below("deque", name), disk=self._disk_class, eviction_policy="none", **self._options)
             self._deques[name] = Deque.fromcache(cache, maxlen=maxlen)
         return self._deques[name]
 
     def index(self, name: str) -> Index:
-        """An index of its own in the directory; the same one for the same name."""
+        """Return an index of its own in the directory; the same one for the same name."""
         if name not in self._indexes:
             cache = Cache(self._below("index", name), disk=self._disk_class, eviction_policy="none", **self._options)
             self._indexes[name] = Index.fromcache(cache)

@@ -52,7 +52,7 @@ class FanoutIndex(StoredMapping):
         return self._cache
 
     def popitem(self) -> tuple[Any, Any]:
-        """Takes any item out.
+        """Remove and return any item.
 
         Raises:
             KeyError: There is none.

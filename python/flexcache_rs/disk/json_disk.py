@@ -63,22 +63,22 @@ class JSONDisk(Disk):
         return json.loads(text)
 
     def put(self, key: Any, /) -> tuple[Any, bool]:
-        """A key as the table has it."""
+        """Return a key as the table has it."""
         return super().put(self._compress(key, "the key"))
 
     def get(self, key: Any, raw: bool, /) -> Any:
-        """A key from what the table has."""
+        """Return a key from what the table has."""
         data = super().get(key, raw)
         return self._decompress(data, f"the key {data[:20]!r}")
 
     def store(self, value: Any, read: bool = False, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:
-        """Prepares a value."""
+        """Prepare a value."""
         if not read:
             value = self._compress(value, "the value" if key is UNKNOWN else f"the value of the key {key!r:.100}")
         return super().store(value, read, key=key)
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool = False, /) -> Any:
-        """A value from what `store` returned."""
+        """Return a value from what `store` returned."""
         data = super().fetch(mode, filename, value, read)
         if read:
             return data

@@ -129,7 +129,7 @@ class CacheMixin:
             How many were stored. In a `FanoutCache` 0 where others were writing all the time.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
             TypeError, ValueError: As `set`; nothing is stored then.
 
         >>> from flexcache_rs.disk import Cache
@@ -162,7 +162,7 @@ class CacheMixin:
             How many were there. In a `FanoutCache` 0 where others were writing all the time.
 
         Raises:
-            Timeout: Others were writing all the time.
+            Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()

@@ -111,19 +111,19 @@ class Averager(_Recipe):
     """
 
     def add(self, value: float) -> None:
-        """Adds a number."""
+        """Add a number."""
         number("value", value)
         with self._cache.transact(retry=True):
             total, count = self._cache.get(self._key, default=(0.0, 0))
             self._store((total + value, count + 1))
 
     def get(self) -> float | None:
-        """The average of what was added, None if nothing was."""
+        """Return the average of what was added; None if nothing was."""
         total, count = self._cache.get(self._key, default=(0.0, 0), retry=True)
         return total / count if count else None
 
     def pop(self) -> float | None:
-        """The average of what was added, and begins anew."""
+        """Return the average of what was added, and begin anew."""
         total, count = self._cache.pop(self._key, default=(0.0, 0), retry=True)
         return total / count if count else None
 
@@ -180,11 +180,11 @@ class Lock(_Hold):
     """
 
     def acquire(self) -> None:
-        """Takes the lock; waits for it."""
+        """Take the lock, and wait for it."""
         self._take()
 
     def release(self) -> None:
-        """Frees the lock.
+        """Release the lock.
 
         What was taken through this object is freed only as long as it is held: after `expire` seconds another may
         have taken it, and keeps it. An object through which it was never taken frees it, whoever holds it.
@@ -192,7 +192,7 @@ class Lock(_Hold):
         self._give_back()
 
     def locked(self) -> bool:
-        """Whether anyone holds it."""
+        """Whether it is held."""
         return self._key in self._cache
 
 
@@ -211,11 +211,11 @@ class RLock(_Hold):
     _kind = "reentrant"
 
     def acquire(self) -> None:
-        """Takes the lock, once more if this thread has it; waits for it."""
+        """Take the lock, and wait for it. A thread that has it takes it once more."""
         self._take()
 
     def release(self) -> None:
-        """Gives the lock back, once.
+        """Release the lock, once.
 
         Raises:
             AssertionError: This thread does not hold it.
@@ -259,11 +259,11 @@ class BoundedSemaphore(_Hold):
         super().__init__(cache, key, expire, tag, value=whole("value", value, least=1, most=2**62))
 
     def acquire(self) -> None:
-        """Takes a place; waits for one."""
+        """Take a place, and wait for one."""
         self._take()
 
     def release(self) -> None:
-        """Gives a place back.
+        """Give a place back.
 
         Raises:
             AssertionError: All are free, or have been since this one was taken.

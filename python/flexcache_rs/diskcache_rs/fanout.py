@@ -107,19 +107,19 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         self.__init__(*state)  # type: ignore[misc]
 
     def cache(self, name: str, timeout: float = 60, **settings: Any) -> Cache:  # type: ignore[override]
-        """A cache of its own in the directory; the same one for the same name."""
+        """Return a cache of its own in the directory; the same one for the same name."""
         if name not in self._caches:
             self._caches[name] = Cache(self._below("cache", name), timeout, **settings)
         return self._caches[name]  # type: ignore[return-value]
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
-        """A deque of its own in the directory; the same one for the same name."""
+        """Return a deque of its own in the directory; the same one for the same name."""
         if name not in self._deques:
             self._deques[name] = Deque(directory=self._below("deque", name), maxlen=maxlen)
         return self._deques[name]  # type: ignore[return-value]
 
     def index(self, name: str) -> Index:
-        """An index of its own in the directory; the same one for the same name."""
+        """Return an index of its own in the directory; the same one for the same name."""
         if name not in self._indexes:
             self._indexes[name] = Index(directory=self._below("index", name))
         return self._indexes[name]  # type: ignore[return-value]

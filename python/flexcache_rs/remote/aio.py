@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import to_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flexcache_rs._asyncio_calls import to_thread
 from flexcache_rs._core import NearCache
 from flexcache_rs.remote.store import LENIENT
 

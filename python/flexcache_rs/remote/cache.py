@@ -71,12 +71,10 @@ class RemoteCache(Awaited):
             value is served while the server cannot be asked.
         timeout: How many seconds one command may take.
         on_error: What calls do while the server cannot be asked. "raise" raises a `RemoteError`. With "miss", reads
-        find
-            nothing and writes do nothing. "stale" is the same, but reads find the last value that this process knows.
-            `delete`, `pop`, `clear` and `evict_tag` raise in any case, and `get_or_set` and `memoize` compute.
+            find nothing and writes do nothing. "stale" is the same, but reads find the last value that this process
+            knows. `delete`, `pop`, `clear` and `evict_tag` raise in any case, and `get_or_set` and `memoize` compute.
         serializer: "pickle", "json", "msgspec", or one of `flexcache_rs.disk.serializers`. All caches of a namespace
-        give
-            the same. Whoever can write to the server can run code in a process that reads pickles.
+            give the same. Whoever can write to the server can run code in a process that reads pickles.
         compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed where that
             makes them smaller. Every cache of the namespace reads them, whatever its own compression is.
         lease: How many seconds other processes wait for a computation that says nothing more; None for no leases.

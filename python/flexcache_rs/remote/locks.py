@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from asyncio import sleep, to_thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs._asyncio_calls import sleep, to_thread
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs.remote import scripts
 

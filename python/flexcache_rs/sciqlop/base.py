@@ -145,7 +145,7 @@ class StoreBase:
             True if it was there.
 
         Raises:
-            Timeout: Others were writing for `timeout` seconds.
+            Timeout: The write lock was not acquired within `timeout` seconds.
         """
         del retry
         key = plain_key(key)

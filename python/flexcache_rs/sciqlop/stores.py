@@ -64,7 +64,7 @@ class CacheBase(StoreBase):
 
         Raises:
             NotImplementedError: `read` is True.
-            Timeout: Others were writing for `timeout` seconds.
+            Timeout: The write lock was not acquired within `timeout` seconds.
         """
         _refuse_read(read)
         del retry
@@ -200,7 +200,7 @@ class CacheBase(StoreBase):
             return {"hits": self._hits, "misses": self._misses}
 
     def reset_stats(self) -> None:
-        """Let hits and misses begin at 0."""
+        """Reset the hit and miss counters."""
         with self._counting:
             self._hits = self._misses = 0
 

@@ -64,8 +64,7 @@ class Calls:
             key: The key.
             value: The value.
             ttl: The time to live: seconds, a timedelta, a datetime, or text such as "1h30m". None for ever; `KEEP`
-            leaves the
-                deadline as it was.
+                leaves the deadline as it was.
             if_absent: Store only if the key is absent.
             if_present: Store only if the key is present.
 

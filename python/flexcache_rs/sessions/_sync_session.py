@@ -164,7 +164,7 @@ class Session(KeyspaceCalls):
 
         Raises:
             ConflictError: At the end of the block: somebody else has changed what it had read. Nothing was stored.
-            `run` repeats.
+                `run` repeats.
         """
         return Transaction(self)
 
@@ -258,8 +258,7 @@ class Session(KeyspaceCalls):
         Args:
             ttl: How long a result is kept; None for ever.
             name: What begins the keys of its results. By default the function's module and qualified name; a function
-            that has no
-                name of its own, such as a lambda, needs one.
+                that has no name of its own, such as a lambda, needs one.
 
         Raises:
             ValueError: The function needs a name.

@@ -2,9 +2,9 @@
 //!
 //! A policy sees slots and hashes, never keys or values, and keeps what it has to know of each
 //! entry in columns of its own. Every call is O(1). Each policy has a file. The store is generic over
-//! the policy; a program that chooses one at run time makes a policy of several. Several policies share parts, which have files of their
-//! own: [`ghosts`] and [`sketch`] remember keys that are not present, [`slru`] is a window before a
-//! segmented main space, [`tuner`] finds the best size of the window by miniature simulations.
+//! the policy; a program that chooses one at run time makes a policy of several. Several policies share parts, which have
+//! files of their own: `ghosts` and `sketch` remember keys that are not present, `slru` is a window before a
+//! segmented main space, `tuner` finds the best size of the window by miniature simulations.
 
 mod auto;
 mod exact_lfu;

@@ -462,7 +462,7 @@ impl DiskCache {
         Ok(self.opened()?.directory.to_string_lossy().into_owned())
     }
 
-    /// Begins a transaction of this thread: what is done inside is done all or nothing, other
+    /// Begin a transaction of this thread: what is done inside is done all or nothing, other
     /// writers wait, and writing many values takes a fraction of the time. May be nested; the
     /// outermost counts. An exception undoes all of it.
     ///
@@ -470,7 +470,7 @@ impl DiskCache {
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time; raised where the block is entered.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds. Raised where the block is entered.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -500,7 +500,7 @@ impl DiskCache {
         self.warn_not_stored(py)
     }
 
-    /// Bytes on disk: the database and the files of values.
+    /// Return the bytes on disk: the database and the files of values.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> Cache().volume() < 100_000
@@ -509,7 +509,7 @@ impl DiskCache {
         self.wait(py, true, DiskStore::volume)
     }
 
-    /// Closes what this process has open; the next call opens it again.
+    /// Close what this process has open. The next call opens it again.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()

@@ -466,7 +466,7 @@ impl Disk {
         self.made().serializer.as_ref().map(|serializer| serializer.object.clone_ref(py))
     }
 
-    /// A number for a key that is the same in every process: FanoutCache chooses a shard by it.
+    /// Return a number for a key that is the same in every process: FanoutCache chooses a shard by it.
     ///
     /// >>> from flexcache_rs.disk import Disk
     /// >>> Disk("/tmp").hash("key")
@@ -477,20 +477,20 @@ impl Disk {
         datum.shard_hash()
     }
 
-    /// A key as the table has it, and whether it is the key itself.
+    /// Return a key as the table has it, and whether it is the key itself.
     #[pyo3(signature = (key, /))]
     fn put<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, bool)> {
         let (datum, raw) = self.put_key(key)?;
         Ok((datum.into_object(key.py()), raw))
     }
 
-    /// A key from what the table has.
+    /// Return a key from what the table has.
     #[pyo3(signature = (key, raw, /))]
     fn get<'py>(&self, key: &Bound<'py, PyAny>, raw: bool) -> PyResult<Bound<'py, PyAny>> {
         if raw { Ok(key.clone()) } else { self.loads(key.py(), key, true) }
     }
 
-    /// Prepares a value and writes its file, if it gets one: (size, mode, filename, value).
+    /// Prepare a value and write its file, if it gets one. Returns (size, mode, filename, value).
     #[pyo3(signature = (value, read=false, key=None))]
     fn store<'py>(
         slf: &Bound<'py, Self>,
@@ -549,7 +549,7 @@ impl Disk {
             .ok_or_else(|| PyFileNotFoundError::new_err((2, "No such file or directory", path)))
     }
 
-    /// A name for a new file: relative to the directory, and in full.
+    /// Return a name for a new file: relative to the directory, and in full.
     #[pyo3(signature = (key=None, value=None))]
     fn filename(
         &self,
@@ -563,7 +563,7 @@ impl Disk {
         Ok((name, full))
     }
 
-    /// Removes a file inside the directory, and the directories that are empty without it. No error if it is gone; a file
+    /// Remove a file inside the directory, and the directories that are empty without it. No error if it is gone; a file
     /// outside is left alone.
     #[pyo3(signature = (file_path, /))]
     fn remove(&self, py: Python<'_>, file_path: PathBuf) {

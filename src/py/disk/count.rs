@@ -57,7 +57,7 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Adds to a number. Counts right with any number of processes.
+    /// Add to a number, in one step for all processes.
     ///
     /// Args:
     ///     key: The key.
@@ -72,7 +72,7 @@ impl DiskCache {
     ///     KeyError: There is no live value, and `default` is None.
     ///     TypeError: The value is not a number, or one beyond 64 bits.
     ///     OverflowError: The sum is beyond 64 bits.
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -93,7 +93,7 @@ impl DiskCache {
         self.add_up(key, &delta.or(|| integer(py, 1)), 1, &default.or(|| integer(py, 0)), retry)
     }
 
-    /// Subtracts from a number. Arguments, result and errors are those of `incr`.
+    /// Subtract from a number. Arguments, result and errors are those of `incr`.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()

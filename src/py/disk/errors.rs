@@ -13,7 +13,7 @@ pyo3::create_exception!(
     flexcache_rs.disk,
     Timeout,
     PyRuntimeError,
-    "Others were writing for longer than `timeout`, and `retry` was not given. Nothing has changed."
+    "The write lock was not acquired within `timeout` seconds, and `retry` was not given. Nothing was changed."
 );
 
 /// How many bytes of a key a message shows.

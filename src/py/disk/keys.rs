@@ -111,7 +111,7 @@ impl DiskCache {
         Self::keys(slf, Order::Descending)
     }
 
-    /// An iterator over the keys in their own order: numbers, then text, then bytes, which pickled
+    /// Return an iterator over the keys in their own order: numbers, then text, then bytes, which pickled
     /// keys are. Changes meanwhile do no harm.
     ///
     /// Args:

@@ -64,7 +64,7 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Puts a value at an end of a queue, under a key of its own.
+    /// Add a value at an end of a queue, under a key of its own.
     ///
     /// Args:
     ///     value: As for `set`.
@@ -76,7 +76,7 @@ impl DiskCache {
     ///     The key.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///     KeyError: `side` is neither "back" nor "front".
     ///
     /// >>> from flexcache_rs.disk import Cache
@@ -111,7 +111,7 @@ impl DiskCache {
         to_object(py, &key)
     }
 
-    /// Takes a value out of a queue.
+    /// Remove a value from an end of a queue and return it.
     ///
     /// Args:
     ///     prefix: The name of the queue. None is the queue of all keys that are numbers.
@@ -124,7 +124,7 @@ impl DiskCache {
     ///     (key, value)
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///     KeyError: `side` is neither "back" nor "front".
     ///
     /// >>> from flexcache_rs.disk import Cache
@@ -152,10 +152,10 @@ impl DiskCache {
         self.end_of_queue(py, prefix, default, side, &WithDetails { expire_time, tag }, retry, true)
     }
 
-    /// Looks at a value at the end of a queue, without taking it. Arguments are those of `pull`.
+    /// Return a value at an end of a queue, without removing it. Arguments are those of `pull`.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///     KeyError: `side` is neither "back" nor "front".
     ///
     /// >>> from flexcache_rs.disk import Cache
@@ -183,7 +183,7 @@ impl DiskCache {
         self.end_of_queue(py, prefix, default, side, &WithDetails { expire_time, tag }, retry, false)
     }
 
-    /// The entry that came last (or first), without taking it. Expired ones on the way are deleted.
+    /// Return the entry that was stored last (or first), without removing it. Expired ones on the way are deleted.
     ///
     /// Args:
     ///     last: Whether to look at the last.
@@ -195,7 +195,7 @@ impl DiskCache {
     ///
     /// Raises:
     ///     KeyError: There is none.
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()

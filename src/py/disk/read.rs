@@ -86,7 +86,7 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// The value of a key. Writes only with `statistics`, or where the policy evicts by use.
+    /// Return the value of a key. Writes only with `statistics`, or if the policy evicts by use.
     ///
     /// Args:
     ///     key: The key.
@@ -97,7 +97,7 @@ impl DiskCache {
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time, and this read had to.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds, and this read needed it.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -136,7 +136,7 @@ impl DiskCache {
         self.has_key(key)
     }
 
-    /// A value as an open file, if it has one of bytes; else the value.
+    /// Return a value as an open file if it has one of bytes, else the value.
     ///
     /// Raises:
     ///     KeyError: There is no live value.

@@ -39,7 +39,7 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Removes what has expired.
+    /// Remove expired entries.
     ///
     /// Args:
     ///     now: Before when, in seconds since the epoch; None is now.
@@ -49,7 +49,7 @@ impl DiskCache {
     ///     How many entries.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time; its argument is the number so far.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -78,7 +78,7 @@ impl DiskCache {
         self.until_none(py, retry, |store, patience| store.expire_some(now, patience))
     }
 
-    /// Removes all entries with a tag. Costs a look at every entry unless the cache has
+    /// Remove all entries with a tag. Costs a look at every entry unless the cache has
     /// `tag_index`.
     ///
     /// Args:
@@ -89,7 +89,7 @@ impl DiskCache {
     ///     How many entries.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time; its argument is the number so far.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache(tag_index=True)
@@ -112,7 +112,7 @@ impl DiskCache {
         self.until_none(py, retry, |store, patience| store.evict_tag_some(tag, last, patience))
     }
 
-    /// Removes everything.
+    /// Remove everything.
     ///
     /// Args:
     ///     retry: Whether to wait for other writers for longer than `timeout`.
@@ -121,7 +121,7 @@ impl DiskCache {
     ///     How many entries.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time; its argument is the number so far.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -141,7 +141,7 @@ impl DiskCache {
         self.until_none(py, retry, |store, patience| store.clear_some(last, patience))
     }
 
-    /// Removes what has expired, then evicts until the directory is within `size_limit`.
+    /// Remove expired entries, then evict until the directory is within `size_limit`.
     ///
     /// Args:
     ///     retry: Whether to wait for other writers for longer than `timeout`.
@@ -150,7 +150,7 @@ impl DiskCache {
     ///     How many entries.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time; its argument is the number so far.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache(size_limit=100_000, cull_limit=0)

@@ -58,7 +58,7 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Stores a value, or replaces the one that is there. Then, as `cull_limit` says, some of what
+    /// Store a value, or replace the one that is there. Then, as `cull_limit` says, some of what
     /// has expired is removed, and some of the rest if the directory is too large.
     ///
     /// Args:
@@ -74,7 +74,7 @@ impl DiskCache {
     ///     True.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -97,14 +97,14 @@ impl DiskCache {
         self.put(key, value, expire, read, tag, retry, false)
     }
 
-    /// Stores a value where there is none that is live. Of several processes that try at a time,
+    /// Store a value only if the key has none that is live. Of several processes that try at a time,
     /// one succeeds. Arguments are those of `set`.
     ///
     /// Returns:
     ///     Whether it was stored.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -135,13 +135,13 @@ impl DiskCache {
         if self.remove_key(key, true)? { Ok(()) } else { Err(PyKeyError::new_err((key.clone().unbind(),))) }
     }
 
-    /// Deletes a key. An expired one counts as missing.
+    /// Delete a key. An expired one counts as missing.
     ///
     /// Returns:
     ///     Whether it was there.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -159,7 +159,7 @@ impl DiskCache {
         self.remove_key(key, retry)
     }
 
-    /// Takes a value out. Of several processes that try at a time, one gets it.
+    /// Remove a key and return its value. Of several processes that try at a time, one gets it.
     ///
     /// Args:
     ///     key: The key.
@@ -169,7 +169,7 @@ impl DiskCache {
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -209,7 +209,7 @@ impl DiskCache {
         wanted.shape(default.unwrap_or_else(|| py.None().into_bound(py)), None)
     }
 
-    /// Gives a key another time to live.
+    /// Give a key another time to live.
     ///
     /// Args:
     ///     key: The key.
@@ -220,7 +220,7 @@ impl DiskCache {
     ///     Whether it was there.
     ///
     /// Raises:
-    ///     Timeout: Others were writing all the time.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()

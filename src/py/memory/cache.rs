@@ -80,7 +80,7 @@ impl FlexCache {
         self.has(key.as_borrowed())
     }
 
-    /// Store a value unless the key is present; whether it was stored.
+    /// Store a value only if the key is absent. Returns True if it was stored.
     ///
     /// Args:
     ///     key: any hashable.
@@ -132,7 +132,7 @@ impl FlexCache {
         Ok(self.peek_at(key.as_borrowed())?.or(default))
     }
 
-    /// Remove an entry; whether it was there. Its value is closed. O(1).
+    /// Remove an entry and close its value. Returns True if it was there. O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
@@ -195,7 +195,7 @@ impl FlexCache {
         self.clear_through(py)
     }
 
-    /// Give an entry another time to live, from now on; whether it is there.
+    /// Give an entry another time to live, from now on. Returns True if it is there.
     ///
     /// Args:
     ///     key: any hashable.
@@ -222,7 +222,7 @@ impl FlexCache {
         Self::set_ttl(this, key.as_borrowed(), ttl.as_borrowed())
     }
 
-    /// The seconds an entry has left to live, None where it does not expire.
+    /// Return the seconds that an entry has left to live; None if it does not expire.
     ///
     /// Raises:
     ///     KeyError: where the key is absent.
@@ -270,7 +270,7 @@ impl FlexCache {
         Self::write_many(this, mapping, ttl, tags)
     }
 
-    /// The values of those keys that are present, as a dict. Counts as an access of each.
+    /// Return the values of those keys that are present, as a dict. Counts as an access of each.
     ///
     /// Raises:
     ///     TypeError: where a key is not hashable, before any is looked up.
@@ -286,7 +286,7 @@ impl FlexCache {
         self.read_many(keys)
     }
 
-    /// Remove the entries of these keys; how many were there.
+    /// Remove the entries of these keys. Returns how many were there.
     ///
     /// Raises:
     ///     TypeError: where a key is not hashable, before any is removed.
@@ -304,7 +304,7 @@ impl FlexCache {
         self.remove_many(keys)
     }
 
-    /// Remove all entries that have a tag; how many. Their values are closed.
+    /// Remove all entries that have a tag, and close their values. Returns how many.
     ///
     /// All of them have left before the first hook runs.
     ///
@@ -327,7 +327,7 @@ impl FlexCache {
         self.remove_tagged_through(tag)
     }
 
-    /// The tags of an entry, as a tuple; empty where the key is absent. Counts as no access.
+    /// Return the tags of an entry, as a tuple; empty if the key is absent. Does not count as an access.
     ///
     /// Raises:
     ///     TypeError: where the key is not hashable.
@@ -350,7 +350,7 @@ impl FlexCache {
         PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
     }
 
-    /// Remove what has expired now; how many entries that were.
+    /// Remove what has expired by now. Returns how many entries that were.
     ///
     /// There is seldom a need for it: an expired entry is never returned, and calls that store or
     /// count remove expired entries by themselves, at most every `scan_interval` seconds.
@@ -436,17 +436,17 @@ impl FlexCache {
         CacheIterator::new(this, What::Keys)
     }
 
-    /// A view of the keys, the next victim first. O(1); iterating is O(n) and survives changes.
+    /// Return a view of the keys, the next victim first. O(1); iterating is O(n) and survives changes.
     fn keys(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         CacheView::of(this, What::Keys)
     }
 
-    /// A view of the values, in the order of :meth:`keys`. O(1).
+    /// Return a view of the values, in the order of :meth:`keys`. O(1).
     fn values(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         CacheView::of(this, What::Values)
     }
 
-    /// A view of the pairs of key and value, in the order of :meth:`keys`. O(1).
+    /// Return a view of the pairs of key and value, in the order of :meth:`keys`. O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache("lru")
@@ -458,7 +458,7 @@ impl FlexCache {
         CacheView::of(this, What::Entries)
     }
 
-    /// What the cache has counted so far, as a :class:`CacheStats`. O(1).
+    /// Return what the cache has counted so far, as a :class:`CacheStats`. O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
@@ -470,7 +470,7 @@ impl FlexCache {
         self.counted(py)
     }
 
-    /// Start counting anew. O(1).
+    /// Reset the counts of `stats`. O(1).
     fn reset_stats(&self, py: Python<'_>) -> PyResult<()> {
         self.count_anew(py)
     }
@@ -575,7 +575,7 @@ impl FlexCache {
         self.add_listener(listener, events)
     }
 
-    /// Remove a listener that listen() added; whether it was there. O(listeners).
+    /// Remove a listener that listen() added. Returns True if it was there. O(listeners).
     fn unlisten(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.remove_listener(listener)
     }

@@ -34,7 +34,7 @@ const GET_OR_SET: Parameters<4> =
 const GET_DOC: &CStr = c"get($self, key, default=None)
 --
 
-The value of a key, or `default` where it is absent or has expired.
+Return the value of a key, or `default` if it is absent or has expired.
 
 Counts as an access and as a hit or a miss.
 
@@ -105,7 +105,7 @@ KeyError: 'a'
 const GET_OR_SET_DOC: &CStr = c"get_or_set($self, key, factory, ttl=None, tags=None)
 --
 
-The value of a key; where it is absent, the value that factory() returns, which is stored.
+Return the value of a key. If it is absent, store and return what factory() returns.
 
 However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
 others wait and share what it returns or raises. An exception is not stored: the next call tries

@@ -42,7 +42,7 @@ pub(crate) struct Callbacks {
 /// An in-process cache with a policy, limits, expiry and hooks.
 ///
 /// Args:
-///     eviction_policy: who leaves when there is no room: "lru" (the default: least recently
+///     eviction_policy: which entry is evicted when there is no room: "lru" (the default: least recently
 ///         used), "fifo" (first in, first out), "lfu" (least frequently used, with aging),
 ///         "random", "sieve", "s3fifo", "tinylfu" (windowed), "auto" (finds out by itself what suits
 ///         the workload), or an object with the methods on_insert(key), on_access(key),

@@ -21,15 +21,15 @@ pub(crate) struct CacheStats {
     insertions: u64,
     /// Values replaced.
     updates: u64,
-    /// Entries that left to make room.
+    /// Entries that were evicted to make room.
     evictions: u64,
-    /// Entries that left because their time had come.
+    /// Entries that were removed because they had expired.
     expirations: u64,
-    /// Entries that left because a call said so: deleted, popped, cleared, closed.
+    /// Entries that a call removed: deleted, popped, cleared, closed.
     removals: u64,
     /// Exceptions that hooks raised; each was logged.
     hook_errors: u64,
-    /// Entries there were, those included that had expired and were not removed yet.
+    /// Entries in the cache, with those that have expired and are not removed yet.
     items: usize,
     /// The sum of their sizes.
     bytes: u128,
@@ -55,7 +55,7 @@ impl CacheStats {
 
 #[pymethods]
 impl CacheStats {
-    /// Hits in all reads, 0.0 where nothing was read.
+    /// Hits divided by reads; 0.0 if nothing was read.
     #[getter]
     #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than a float holds")]
     fn hit_ratio(&self) -> f64 {

@@ -193,7 +193,7 @@ impl SharedSegment {
     ///     True if it was stored.
     ///
     /// Raises:
-    ///     As `put`.
+    ///     TooLargeError, TimeoutError, TypeError: As `put`.
     ///
     /// >>> from flexcache_rs.shared import SharedCache
     /// >>> with SharedCache("example-add", max_bytes=1 << 20) as cache:

@@ -1,0 +1,49 @@
+"""Install the package with pip, and show which crate is being compiled: `python scripts/install_shown.py ARGUMENTS`.
+
+pip shows nothing of a build until it has ended, and this one takes minutes. If it fails, all that it said is printed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+
+CRATE = re.compile(r"\s*(Compiling|Finished|Building|Downloading) (\S+ ?v?[\d.]*)")
+BETWEEN = 5.0
+"""Seconds between two lines where nobody sees one line change."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run pip; its exit status."""
+    command = [sys.executable, "-m", "pip", "install", "--verbose", *arguments]
+    on_terminal = sys.stdout.isatty()
+    said: list[str] = []
+    compiled, shown = 0, time.monotonic()
+    print("building the package: it takes minutes the first time", flush=True)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as pip:
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            said.append(line)
+            match = CRATE.match(line)
+            if match is None:
+                continue
+            compiled += match.group(1) == "Compiling"
+            now = time.monotonic()
+            if on_terminal:
+                print(f"\r{compiled:4} crates, {match.group(1).lower()} {match.group(2)}\x1b[K", end="", flush=True)
+            elif now - shown >= BETWEEN:
+                print(f"{compiled:4} crates, {match.group(1).lower()} {match.group(2)}", flush=True)
+                shown = now
+    if on_terminal:
+        print("\r\x1b[K", end="")
+    if pip.returncode:
+        sys.stdout.writelines(said)
+    return pip.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,210 @@
+"""The pages: examples do what they show, links lead somewhere, and figures are those of the benchmarks.
+
+There are three kinds of examples. A session (`>>>`) is a doctest. A block that is followed by its output is a whole
+program. All else is a fragment: those of a page run one after the other, on stand-ins for what the page does not
+define.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import doctest
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from own_server import LEFT_OUT, Server
+from scale import may_skip
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = [*PAGES, *ROOT.glob("*.md"), ROOT / "benches" / "README.md", *(ROOT / "src").rglob("README.md")]
+
+BLOCK = re.compile(r"^```python\n(?!>>>)((?:(?!```).*\n)*)```\n(?:\n```text\n((?:(?!```).*\n)*)```)?", re.MULTILINE)
+CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?![a-z]+:)([^)\s]*)\)")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# Examples
+
+BLOCKS = {name_of(page): BLOCK.findall(page.read_text("utf-8")) for page in PAGES}
+PROGRAMS = [
+    pytest.param(program, output, id=f"{page}-{number}")
+    for page, blocks in BLOCKS.items()
+    for number, (program, output) in enumerate(blocks)
+    if output
+]
+FRAGMENTS = {
+    page: fragments
+    for page, blocks in BLOCKS.items()
+    if (fragments := [fragment for fragment, output in blocks if not output])
+}
+
+
+def is_absent(module: str) -> bool:
+    return importlib.util.find_spec(module) is None
+
+
+def imported(program: str) -> set[str]:
+    """The packages that a program imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.read_text("utf-8")], ids=name_of)
+def test_sessions(page: Path) -> None:
+    assert doctest.testfile(str(page), module_relative=False).failed == 0
+
+
+@pytest.mark.parametrize(("program", "output"), PROGRAMS)
+def test_programs(program: str, output: str, tmp_path: Path) -> None:
+    """In a file of its own, as workers that are spawned import it."""
+    absent = sorted(filter(is_absent, imported(program)))
+    if absent and all(may_skip(package, available=False) for package in absent):
+        pytest.skip(f"needs {', '.join(absent)}")
+    file = tmp_path / "program.py"
+    file.write_text(program, "utf-8")
+    command = [sys.executable, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path)
+    assert (done.stdout, done.returncode) == (output, 0), done.stderr
+
+
+def test_most_pages_have_programs() -> None:
+    assert len(PROGRAMS) > 10
+
+
+async def user_of(number: int) -> dict[str, int]:
+    return {"number": number}
+
+
+def registers(*_: Any, **__: Any) -> Any:
+    """A framework's decorator."""
+    return lambda function: function
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """Any function."""
+
+
+STAND_INS: dict[str, dict[str, Any]] = {
+    "docs/async_lru.md": {"fetch": user_of},
+    "docs/cachetools.md": {"fetch": nothing},
+    "docs/remote.md": {
+        "app": SimpleNamespace(get=registers, route=registers),
+        "worker": SimpleNamespace(task=lambda function: function),
+        "read_user": user_of,
+        **dict.fromkeys(("make_report", "save", "save_report"), nothing),
+        "report": "a report",
+    },
+}
+"""What the fragments of a page use and do not define."""
+
+
+@pytest.mark.parametrize("page", FRAGMENTS)
+def test_fragments(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fragments = "\n\n".join(FRAGMENTS[page])
+    server = None
+    if "6379" in fragments or "redis.Redis()" in fragments:
+        if LEFT_OUT:
+            pytest.skip("needs valkey-server or redis-server")
+        server = Server(tmp_path)
+        server.start()
+        url = f"unix://{server.path}"
+        fragments = fragments.replace("redis.Redis()", f"redis.Redis.from_url({url!r})")
+        fragments = re.sub(r"\w+://localhost:6379/0", url, fragments)
+    names = dict(STAND_INS.get(page, {}))
+    try:
+        code = compile(fragments, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        # A function that was compiled so gives a coroutine, if there is an `await`.
+        result = eval(code, names)
+        if inspect.isawaitable(result):
+
+            async def finished() -> None:
+                await result
+
+            asyncio.run(finished())
+        if hasattr(names.get("cache"), "close"):
+            names["cache"].close()
+    finally:
+        if server is not None:
+            server.kill()
+
+
+# Links
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = [re.sub(r"\]\([^)]*\)", "]", heading) for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
+def test_links(page: Path) -> None:
+    """Each leads to a file of the tree, and to a heading of that file."""
+    wrong = []
+    for link in LINK.findall(CODE.sub("", page.read_text("utf-8"))):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_file() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            wrong.append(link)
+    assert wrong == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = set(re.findall(r"\S+\.md", (ROOT / "mkdocs.yml").read_text("utf-8")))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]}
+    assert pages - listed == set()
+
+
+# Figures
+
+
+def section(page: Path, anchor: str) -> str:
+    """What stands under a heading of a page."""
+    parts = re.split(r"^(## .+)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+        if re.sub(r"[^\w\- ]", "", heading[3:]).strip().lower().replace(" ", "-") == anchor:
+            return text
+    raise AssertionError(f"{page.name} has no section {anchor}")
+
+
+FIGURE = re.compile(r"(?<![\w.,/])\d[\d,]*(?:\.\d+)?(?![\w.])")
+TABLE = re.compile(r"\((?:docs/)?(benchmarks/\w+\.md)#([\w-]+)\)")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cost.md", "docs/peers.md"])
+def test_figures_are_those_of_the_tables(page: str) -> None:
+    """Each row that refers to a table of the benchmarks has figures of that table alone."""
+    rows = [row for row in (ROOT / page).read_text("utf-8").splitlines() if row.startswith("|")]
+    rows = [row for row in rows if TABLE.search(row)]
+    assert len(rows) >= 8
+    for row in rows:
+        match = TABLE.search(row)
+        assert match is not None
+        figures = set(FIGURE.findall(section(ROOT / "docs" / match.group(1), match.group(2))))
+        # The first cell says what was measured, and a link where.
+        given = [
+            figure for cell in row.split("|")[2:] for figure in FIGURE.findall(re.sub(r"\[.*?\]\(.*?\)", "", cell))
+        ]
+        assert given, row
+        assert set(given) <= figures, row
