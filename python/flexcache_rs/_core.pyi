@@ -78,6 +78,7 @@ __all__ = [
     "SqliteFinder",
     "Timeout",
     "TooLargeError",
+    "WriteInFlight",
     "_InstanceResults",
     "__version__",
     "_advance_clock",
