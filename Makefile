@@ -55,11 +55,12 @@ types: $(installed) $(tools) ## Type checks, and the stubs against the built mod
 faults := cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults
 
 # The failing files take one core for as long as all others together.
-test-rust: ## The tests of the crates: the core's also with a recount after every operation, the disk's also with failing files
+test-rust: ## The tests of the crates: the core's and the shared one's also with a recount after every operation, the disk's also with failing files
 	$(faults) --no-run
 	$(faults) >target/faults.log 2>&1 & faults=$$!; \
 	cargo test --profile ci --locked -p flexcache-core -p flexcache-containers -p flexcache-disk && \
 	cargo test --profile ci --locked -p flexcache-shared --features stall-points && \
+	cargo test --profile ci --locked -p flexcache-shared --features strict --test cache && \
 	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests; others=$$?; \
 	wait $$faults; failed=$$?; cat target/faults.log; exit $$((others | failed))
 

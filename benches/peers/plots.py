@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from .figures import DICT, LOOP_ALONE, Figure
 
 OURS, PEER, REFERENCE, TEXT = "#c2410c", "#94a3b8", "#334155", "#1f2937"
+OTHERS = (
+    *("#0f766e", "#6d28d9", "#0369a1", "#a16207", "#be185d", "#4d7c0f"),
+    *("#475569", "#0891b2", "#9333ea", "#b45309", "#65a30d", "#94a3b8"),
+)
 LONGEST_BAR = 8.0
 """Bars beyond this many times the reference are cut off, with the number beside them."""
 
@@ -45,6 +50,13 @@ def draw(figures: Mapping[str, Figure], directory: Path) -> list[tuple[str, str]
         ("get-hit.svg", _bars(figure, "n = 10,000", directory / "get-hit.svg")),
         ("get-hit-by-size.svg", _lines(figure, directory / "get-hit-by-size.svg")),
     ]
+
+
+def colours(names: Sequence[str], ours: str, reference: str) -> Iterator[str]:
+    """A colour for each name."""
+    others = cycle(OTHERS)
+    for name in names:
+        yield OURS if name == ours else REFERENCE if name == reference else next(others)
 
 
 def _colour(name: str) -> str:
@@ -110,12 +122,11 @@ def _lines(figure: Figure, path: Path) -> str:
     canvas, axes = pyplot.subplots(figsize=(8, 4.6))
     axes.axhline(1.0, color=REFERENCE, linewidth=0.8, linestyle=(0, (4, 3)))
     markers = "osD^vPX<>*"
-    greys = ("#0f766e", "#6d28d9", "#0369a1", "#a16207", "#be185d", "#4d7c0f", "#475569")
     peers = [name for name in names if not name.startswith("FlexCache")]
     for index, name in enumerate(names):
         ratios = [figure.ratio(condition, name) or float("nan") for condition in sizes]
         ours = name.startswith("FlexCache")
-        colour = OURS if ours else greys[peers.index(name) % len(greys)]
+        colour = OURS if ours else OTHERS[peers.index(name) % len(OTHERS)]
         axes.plot(
             list(sizes.values()),
             ratios,

@@ -328,7 +328,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         "The cache in shared memory beside its peers.",
         FIGURES,
         "about a minute: fewer rounds, no million of entries",
-        "shared.md and shared.json",
+        "shared.md, shared.json and plots",
     )
     parser.add_argument("--traces", type=Path, metavar="DIR", help="traces of keys, a line each, as NAME.txt.gz")
     return parser.parse_args(arguments)
@@ -349,10 +349,20 @@ def main(arguments: list[str]) -> None:
     finally:
         run.end()
     names = [contestant.name for contestant in run.there]
+    drawn: list[tuple[str, str]] = []
+    if chosen.output is not None:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        try:
+            drawn = disk_report.draw(
+                figures, [*names, "dict"], chosen.output, prefix="shared", ours=OURS, reference="dict"
+            )
+        except ImportError as error:
+            say(f"no plots: {error}")
     report = disk_report.as_markdown(
         described,
         figures,
         [*names, "dict", ALONE.name, "s3fifo"],
+        drawn,
         title="The cache in shared memory, beside its peers",
         head=HEAD,
         ours=OURS,

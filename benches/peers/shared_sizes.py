@@ -26,7 +26,7 @@ def _replayed(keys: list[str], max_bytes: int, size: int) -> tuple[float, int]:
     shared = import_module("flexcache_rs.shared")
     value = b"v" * size
     hits = 0
-    with shared.SharedCache(f"bench-{getpid()}", max_bytes, expected_item=size + 48) as cache:
+    with shared.SharedCache(f"bench-{getpid()}", max_bytes, expected_item=size + 40) as cache:
         get, put = cache.get, cache.put
         for key in keys:
             if get(key) is None:
@@ -99,7 +99,7 @@ def overhead() -> Figure:
         compared=False,
     )
     for size in (20, 100, 1024):
-        with shared.SharedCache(f"bench-{getpid()}", 64 << 20, expected_item=size + 10 + 32) as cache:
+        with shared.SharedCache(f"bench-{getpid()}", 64 << 20, expected_item=size + 10 + 24) as cache:
             value = "v" * size
             number = 0
             while (stats := cache.stats()).evicted <= stats.entries // 4:

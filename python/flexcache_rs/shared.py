@@ -60,7 +60,7 @@ class SharedStats(NamedTuple):
     capacity: int
     """Bytes that entries can take."""
     largest_item: int
-    """Bytes of the largest possible entry: its key and value as stored, and 32."""
+    """Bytes of the largest possible entry: its key and value as stored, and 24."""
     evicted: int
     """Entries that were removed to make room, expired ones included."""
     crowded: int
@@ -83,7 +83,7 @@ class SharedCache(SharedSegment):
         name: A name of letters, digits, "_", "-" and ".", or the path of a file: a `PathLike`, or a str with a "/". A
             name stands for a file in a directory of the user's own under /dev/shm.
         max_bytes: The bytes of the file. They are allocated at once. A cache that is already there keeps its size.
-        expected_item: The bytes of an average entry: key, value and 32. Half of it or twice as much costs little.
+        expected_item: The bytes of an average entry: key, value and 24. Half of it or twice as much costs little.
         max_item: The bytes of the largest entry. By default a quarter of a part of the cache, at most 1 MiB.
         default_ttl: The time to live of entries for which none is given; None for ever.
         lock_timeout: How many seconds a write waits for another process's.

@@ -41,7 +41,7 @@ impl<'a> Held<'a> {
                     continue;
                 }
                 let record = self.record_at(log, place)?;
-                if record.hash() == key.hash && record.is_of(&key.key) {
+                if record.is_of(key) {
                     return Ok(Some(Found { slot: bucket + at, word, record }));
                 }
             }
@@ -149,7 +149,7 @@ impl<'a> Held<'a> {
         let (meta, length) = Held::length_at(words)?;
         if meta & PAD == 0 {
             let record = Record::read(words).ok_or(Fault::Damaged)?;
-            if let Some(slot) = self.stripe.slot_of(record.hash(), log, place) {
+            if let Some(slot) = self.stripe.slot_of(record.half_hash(), log, place) {
                 let used = self.stripe.index[slot].load(Relaxed) & USED;
                 if !(self.is_worth_keeping(log, &record, used)?
                     && self.keep(log, &record, slot, used, budget)?)
@@ -213,7 +213,7 @@ impl<'a> Held<'a> {
         }
         // One use is used up in the main log. Coming from log 0, all are.
         let left = if log == 1 { used.saturating_sub(USE) } else { 0 };
-        self.publish(1, place, words, slot, record.hash(), left);
+        self.publish(1, place, words, slot, self.stripe.index[slot].load(Relaxed) >> TAG_SHIFT, left);
         self.uncount(head::LIVE + log, words as u64);
         self.count(head::LIVE + 1, words as u64);
         self.count(if log == 0 { head::PROMOTED } else { head::MOVED }, 1);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicU64, fence};
 
 use crate::clock::Now;
-use crate::layout::{LOG_BIT, PLACE, TAG_SHIFT, head, tag_of};
+use crate::layout::{LOG_BIT, PLACE, TAG_SHIFT, head};
 use crate::mutex::Acquired;
 use crate::process::Process;
 use crate::record::{PAD, length_of};
@@ -224,18 +224,10 @@ impl<'a> Held<'a> {
 
     /// Moves the head past a complete record, and has a slot name it. First the head: what is not in the log has no slot.
     #[inline]
-    pub(crate) fn publish(
-        &mut self,
-        log: usize,
-        place: u64,
-        words: usize,
-        slot: usize,
-        hash: u64,
-        used: u64,
-    ) {
+    pub(crate) fn publish(&mut self, log: usize, place: u64, words: usize, slot: usize, tag: u64, used: u64) {
         self.stripe.head[head::HEAD + log].store(self.after(log, place, words), Release);
         stall::at(Point::BeforeSlot);
-        let word = tag_of(hash) << TAG_SHIFT | (log as u64) << LOG_BIT | used | place;
+        let word = tag << TAG_SHIFT | (log as u64) << LOG_BIT | used | place;
         self.stripe.index[slot].store(word, Release);
         stall::at(Point::BeforeSums);
     }

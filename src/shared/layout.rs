@@ -16,8 +16,8 @@
 //!   log 1        main
 //!
 //! slot           tag of the hash 12 (never 0) | log 1 | used 2 | place 49            0: never used
-//! record         meta (words 32 | key kind 8 | value kind 8 | tags 8 | leased 1 | – 6 | pad 1), hash,
-//!                lengths (key 32 | value 32), deadline, then for each tag a word (tag 12 | version 52), then for a lease
+//! record         meta (words 32 | key kind 8 | value kind 8 | tags 8 | leased 1 | bytes that fill up the value's last word 3 |
+//!                – 3 | pad 1), key (half of its hash 32 | length 32), deadline, then for each tag a word (tag 12 | version 52), then for a lease
 //!                three (owner, number, deadline), then key and value, each filled up to a word
 //! ```
 //!
@@ -26,13 +26,14 @@
 
 use crate::error::{Error, Result};
 use crate::mutex;
+use crate::record::LARGEST_LENGTH;
 
 /// The first word of every segment.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"flexshm\x01");
 
 /// The layout's number; the size of a mutex and the C library's name are part of it.
 pub(crate) const LAYOUT: u64 =
-    2 | (mutex::WORDS as u64) << 16 | if cfg!(target_env = "musl") { 1 << 24 } else { 0 };
+    3 | (mutex::WORDS as u64) << 16 | if cfg!(target_env = "musl") { 1 << 24 } else { 0 };
 
 /// The words of a page.
 pub(crate) const PAGE: usize = 512;
@@ -168,14 +169,14 @@ impl Geometry {
             let geometry = Self::with_stripes(words, stripes, versions, expected_item);
             let Some(max_item) = max_item else { return Ok(geometry) };
             let largest = max_item.div_ceil(8);
-            if largest <= geometry.logs[1] / 4 {
+            if largest <= geometry.most() {
                 return Ok(Self { largest: largest.max(64), ..geometry });
             }
             if stripes == 1 {
                 return Err(Error::OutOfRange {
                     argument: "max_item",
                     value: max_item.to_string(),
-                    allowed: format!("at most {} for max_bytes={max_bytes}", geometry.logs[1] / 4 * 8),
+                    allowed: format!("at most {} for max_bytes={max_bytes}", geometry.most() * 8),
                 });
             }
             stripes /= 2;
@@ -185,13 +186,18 @@ impl Geometry {
     fn with_stripes(words: usize, stripes: usize, versions: usize, expected_item: usize) -> Self {
         let stripe = words / stripes / PAGE * PAGE;
         // Half of the slots name evicted keys: fewer cost hits, and entries that find no slot.
-        let expected = expected_item.clamp(64, stripe * 8 / 8);
+        let expected = expected_item.clamp(48, stripe * 8 / 8);
         let entries = stripe * 8 / (expected + 16);
         let buckets = (entries * 2).div_ceil(WAYS).max(4);
         let logs = stripe - head::WORDS - buckets * WAYS;
         let probation = logs / 10;
         let main = logs - probation;
         Self { stripes, buckets, logs: [probation, main], versions, largest: USUAL_LARGEST.min(main / 4) }
+    }
+
+    /// The words that the largest record may have.
+    fn most(&self) -> usize {
+        (self.logs[1] / 4).min(LARGEST_LENGTH / 8)
     }
 
     /// The words of a stripe, with what fills its last page.
@@ -228,7 +234,7 @@ impl Geometry {
             && (geometry.stripes..=MOST_VERSIONS).contains(&geometry.versions)
             && geometry.logs[0] >= 16
             && geometry.logs[1] >= 64
-            && (16..=geometry.logs[1] / 4).contains(&geometry.largest);
+            && (16..=geometry.most()).contains(&geometry.largest);
         sane.then_some(geometry)
     }
 
@@ -285,6 +291,9 @@ mod tests {
         assert!(large.stripes < usual.stripes && large.largest * 8 >= 4 << 20, "{large:?}");
         let error = Geometry::new(64 << 20, 128, Some(60 << 20)).expect_err("larger than a log");
         assert!(error.to_string().contains("max_item is 62914560"), "{error}");
+        // The length of a record's parts has 32 bits.
+        let error = Geometry::new(64 << 30, 128, Some(4 << 30)).expect_err("too large for a length");
+        assert!(error.to_string().contains("at most 4294967288"), "{error}");
         assert!(Geometry::new(1000, 128, None).is_err() && Geometry::new(usize::MAX, 128, None).is_err());
     }
 

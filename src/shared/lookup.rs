@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, fence};
 use crate::clock::Now;
 use crate::error::Error;
 use crate::layout::{TAG_SHIFT, USE, USED, WAYS, head, named, tag_of};
-use crate::record::{HASH, HashedKey, Record, Tag, Value, kind};
+use crate::record::{HashedKey, KEY, Record, Tag, Value, kind};
 use crate::stripe::{Stripe, is_used};
 
 /// A read is tried so often before it asks for the lock.
@@ -131,12 +131,12 @@ impl Stripe<'_> {
         }
         let settled = |attempt| if self.is_intact(log, place) { attempt } else { Attempt::Again };
         let Some(words) = self.from(log, place) else { return settled(Attempt::Done(Looked::Damaged)) };
-        let Some(hash) = words.get(HASH) else { return settled(Attempt::Done(Looked::Damaged)) };
-        if hash.load(Relaxed) != key.hash {
+        let Some(key_word) = words.get(KEY) else { return settled(Attempt::Done(Looked::Damaged)) };
+        if key_word.load(Relaxed) != key.word() {
             return settled(Attempt::NotHere);
         }
         let Some(record) = Record::read(words) else { return settled(Attempt::Done(Looked::Damaged)) };
-        if !record.is_of(&key.key) {
+        if !record.is_of(key) {
             return settled(Attempt::NotHere);
         }
         let deadline = record.deadline();

@@ -7,21 +7,23 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::words::{equal_bytes, store_bytes, words_for};
 
 /// Words before the tags.
-pub(crate) const RECORD_HEAD: usize = 4;
+pub(crate) const RECORD_HEAD: usize = 3;
 /// The words of a lease: its owner, its number, its deadline.
 pub(crate) const LEASE_WORDS: usize = 3;
 /// The most tags of a record.
 pub(crate) const MOST_TAGS: usize = 255;
 
 const LEASED: u64 = 1 << 56;
+/// The bytes that fill up the value's last word.
+const FILL_SHIFT: u32 = 57;
 /// The rest of the lap is empty. The low half of the word is its length, as in a record.
 pub(crate) const PAD: u64 = 1 << 63;
 
 /// Positions in the head.
 pub(crate) const META: usize = 0;
-pub(crate) const HASH: usize = 1;
-pub(crate) const LENGTHS: usize = 2;
-pub(crate) const DEADLINE: usize = 3;
+/// The length of the key and half of its hash: most other keys differ in this word.
+pub(crate) const KEY: usize = 1;
+pub(crate) const DEADLINE: usize = 2;
 
 /// The kinds of values which the crate itself knows. All others are the caller's, and mean nothing here.
 pub mod kind {
@@ -54,6 +56,17 @@ pub(crate) struct HashedKey<'a> {
     pub(crate) key: Key<'a>,
     pub(crate) hash: u64,
 }
+
+impl HashedKey<'_> {
+    /// What a record of the key has in its second word. No record is so large that its key has more bytes than this can say.
+    #[inline(always)]
+    pub(crate) fn word(&self) -> u64 {
+        (self.key.bytes.len().min(LARGEST_LENGTH) as u64) << 32 | self.hash & 0xFFFF_FFFF
+    }
+}
+
+/// No record has so many bytes, so that their number fits half a word.
+pub(crate) const LARGEST_LENGTH: usize = 0xFFFF_FFFF;
 
 /// The number of words of a meta word's record or pad.
 #[inline(always)]
@@ -109,14 +122,14 @@ impl Content<'_> {
             | u64::from(self.kind) << 40
             | (self.tags.len() as u64) << 48
             | if self.lease.is_some() { LEASED } else { 0 }
+            | (self.value.bytes().wrapping_neg() as u64 & 7) << FILL_SHIFT
     }
 
     /// Writes the record to `to`, which is exactly as long.
     #[inline]
     pub(crate) fn write(&self, key: &HashedKey<'_>, to: &[AtomicU64]) {
         to[META].store(self.meta(&key.key, to.len()), Relaxed);
-        to[HASH].store(key.hash, Relaxed);
-        to[LENGTHS].store((key.key.bytes.len() as u64) << 32 | self.value.bytes() as u64, Relaxed);
+        to[KEY].store(key.word(), Relaxed);
         to[DEADLINE].store(self.deadline, Relaxed);
         let mut rest = &to[RECORD_HEAD..];
         if !self.tags.is_empty() || self.lease.is_some() {
@@ -140,7 +153,9 @@ impl Content<'_> {
 pub(crate) struct Record<'a> {
     words: &'a [AtomicU64],
     meta: u64,
-    lengths: u64,
+    key_word: u64,
+    /// Where the value begins.
+    value_at: usize,
 }
 
 impl<'a> Record<'a> {
@@ -148,11 +163,12 @@ impl<'a> Record<'a> {
     #[inline(always)]
     pub(crate) fn read(log: &'a [AtomicU64]) -> Option<Self> {
         let meta = log.get(META)?.load(Relaxed);
-        let lengths = log.get(LENGTHS)?.load(Relaxed);
-        let record = Self { words: log.get(..length_of(meta))?, meta, lengths };
-        let words =
-            words_of(record.key_bytes(), record.value_bytes(), record.tag_count(), record.is_leased());
-        (words == record.words.len() && meta & PAD == 0).then_some(record)
+        let key_word = log.get(KEY)?.load(Relaxed);
+        let mut record = Self { words: log.get(..length_of(meta))?, meta, key_word, value_at: 0 };
+        record.value_at = record.key_at() + words_for(record.key_bytes());
+        let value_words = record.words.len().checked_sub(record.value_at)?;
+        // A value of no bytes has none that fill up a word.
+        (record.fill() <= value_words * 8 && meta & PAD == 0).then_some(record)
     }
 
     #[inline(always)]
@@ -160,19 +176,26 @@ impl<'a> Record<'a> {
         self.words.len()
     }
 
+    /// Half of the key's hash: what its buckets follow from.
     #[inline(always)]
-    pub(crate) fn hash(&self) -> u64 {
-        self.words[HASH].load(Relaxed)
+    pub(crate) fn half_hash(&self) -> u64 {
+        self.key_word & 0xFFFF_FFFF
     }
 
     #[inline(always)]
     fn key_bytes(&self) -> usize {
-        (self.lengths >> 32) as usize
+        (self.key_word >> 32) as usize
+    }
+
+    #[inline(always)]
+    fn fill(&self) -> usize {
+        (self.meta >> FILL_SHIFT & 7) as usize
     }
 
     #[inline(always)]
     fn value_bytes(&self) -> usize {
-        (self.lengths & 0xFFFF_FFFF) as usize
+        // `read` has compared them.
+        (self.words.len() - self.value_at) * 8 - self.fill()
     }
 
     #[inline(always)]
@@ -243,17 +266,16 @@ impl<'a> Record<'a> {
 
     /// Whether it is the key's.
     #[inline(always)]
-    pub(crate) fn is_of(&self, key: &Key<'_>) -> bool {
-        self.key_bytes() == key.bytes.len()
-            && self.key_kind() == key.kind
-            && equal_bytes(&self.words[self.key_at()..], key.bytes)
+    pub(crate) fn is_of(&self, key: &HashedKey<'_>) -> bool {
+        self.key_word == key.word()
+            && self.key_kind() == key.key.kind
+            && equal_bytes(&self.words[self.key_at()..], key.key.bytes)
     }
 
     /// The value.
     #[inline(always)]
     pub(crate) fn value(&self) -> Value<'a> {
-        let at = self.key_at() + words_for(self.key_bytes());
-        Value { kind: self.kind(), words: &self.words[at..], bytes: self.value_bytes() }
+        Value { kind: self.kind(), words: &self.words[self.value_at..], bytes: self.value_bytes() }
     }
 
     /// The value's word, if it is of this kind.

@@ -321,6 +321,8 @@ impl Segment {
         self.begin(number, &mut held)?;
         match act(&mut held) {
             Ok(result) => {
+                #[cfg(feature = "strict")]
+                recount(&held);
                 let (wakes, version) = held.finish();
                 drop(held);
                 if wakes {
@@ -437,5 +439,18 @@ impl Segment {
     pub(crate) fn count(&self, hits: u64, misses: u64) {
         self.words()[header::HITS].fetch_add(hits, AcqRel);
         self.words()[header::MISSES].fetch_add(misses, AcqRel);
+    }
+}
+
+/// Compares a stripe with its sums, after every write to a small one, and now and then after one to a large one. A difference is
+/// a bug of ours, unless somebody damages the file.
+#[cfg(feature = "strict")]
+fn recount(held: &Held<'_>) {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let every = if held.stripe.index.len() <= 8192 { 1 } else { 1009 };
+    if WRITES.fetch_add(1, Relaxed).is_multiple_of(every)
+        && let Err(difference) = held.check()
+    {
+        panic!("the recount of a stripe: {difference}");
     }
 }

@@ -41,7 +41,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use crate::layout::{Geometry, PLACE, WAYS, head, named, tag_of};
+use crate::layout::{Geometry, PLACE, WAYS, head, named};
 use crate::mutex::{self, Mutex};
 
 /// The words of one stripe.
@@ -152,13 +152,13 @@ impl<'a> Stripe<'a> {
         self.head[word].load(Relaxed)
     }
 
-    /// The first slots of both buckets of a hash.
+    /// The first slots of both buckets of a hash, of which only the lower half counts: a record has no more of it.
     #[inline(always)]
     pub(crate) fn buckets(&self, hash: u64) -> [usize; 2] {
         // There are fewer than 2^32 buckets.
-        let first_slot = |half: u64| (half.wrapping_mul(self.buckets) >> 32) as usize * WAYS;
-        let other = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        [first_slot(hash & 0xFFFF_FFFF), first_slot(other)]
+        let first_slot = |half: u32| (u64::from(half).wrapping_mul(self.buckets) >> 32) as usize * WAYS;
+        let half = hash as u32;
+        [first_slot(half), first_slot(half.wrapping_mul(0x9E37_79B9))]
     }
 
     /// The numbers of all slots in which a hash may be.
@@ -172,11 +172,7 @@ impl<'a> Stripe<'a> {
 
     /// The slot that names exactly this place.
     pub(crate) fn slot_of(&self, hash: u64, log: usize, place: u64) -> Option<usize> {
-        let tag = tag_of(hash);
-        self.slots(hash).find(|&slot| {
-            let word = self.index[slot].load(Relaxed);
-            word >> crate::layout::TAG_SHIFT == tag && named(word) == (log, place)
-        })
+        self.slots(hash).find(|&slot| named(self.index[slot].load(Relaxed)) == (log, place))
     }
 }
 

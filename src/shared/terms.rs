@@ -27,7 +27,7 @@ pub enum Location {
 pub struct Options {
     /// The bytes of the segment, all included. A segment that is already there keeps its size.
     pub max_bytes: usize,
-    /// The bytes of an average entry: key, value and 32. Half of it or twice as much costs little.
+    /// The bytes of an average entry: key, value and 24. Half of it or twice as much costs little.
     pub expected_item: usize,
     /// The bytes of the largest entry. `None`: a quarter of a stripe's main log, at most 1 MiB.
     pub max_item: Option<usize>,

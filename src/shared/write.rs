@@ -55,7 +55,7 @@ impl<'a> Held<'a> {
         if !is_lease {
             self.make_odd(key.hash);
         }
-        self.publish(log, place, words, slot, key.hash, used);
+        self.publish(log, place, words, slot, tag_of(key.hash), used);
         self.add_to_sums(log, words, is_lease, content.lease.is_some());
         Ok(replaces)
     }
@@ -272,17 +272,17 @@ impl<'a> Held<'a> {
         }
         self.make_room(1, words, &mut Budget::new())?;
         // Making room may have moved the record, or evicted it.
-        let (log, place) = named(self.stripe.index[found.slot].load(Relaxed));
+        let word = self.stripe.index[found.slot].load(Relaxed);
+        let (log, place) = named(word);
         if place < self.stripe.place(head::TAIL + log) {
             return Ok(false);
         }
         let record = self.record_at(log, place)?;
-        let hash = record.hash();
         let to = self.reserve(1, words)?;
         let copy = self.stripe.from(1, to).and_then(|copy| copy.get(..words)).ok_or(Fault::Damaged)?;
         record.copy_with_lease(lease, copy);
         self.take_from_sums(log, &record);
-        self.publish(1, to, words, found.slot, hash, USED);
+        self.publish(1, to, words, found.slot, word >> TAG_SHIFT, USED);
         self.add_to_sums(1, words, false, true);
         Ok(true)
     }
@@ -376,8 +376,7 @@ impl<'a> Held<'a> {
                 continue;
             }
             let record = self.record_at(log, place).map_err(|_| format!("slot {slot} names no record"))?;
-            let hash = record.hash();
-            if word >> TAG_SHIFT != tag_of(hash) || !stripe.slots(hash).any(|own| own == slot) {
+            if word >> TAG_SHIFT == 0 || !stripe.slots(record.half_hash()).any(|own| own == slot) {
                 return Err(format!("slot {slot} names a record of another hash"));
             }
             live[log] += record.len() as u64;

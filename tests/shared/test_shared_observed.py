@@ -21,7 +21,7 @@ from flexcache_rs._registry import shared_caches
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NUMBERS = itertools.count()
 
@@ -118,6 +118,16 @@ def test_waiters_miss_nothing(cache: SharedCache) -> None:
     hits, misses = counted(cache)
     assert misses == 1
     assert hits >= 1
+
+
+@pytest.mark.parametrize("test", [test_a_computation_is_one_miss, test_waiters_miss_nothing])
+def test_of_misses_fails_where_a_look_counts(
+    test: Callable[[SharedCache], None], cache: SharedCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test of the tests: without the rule that the look before a computation is no miss, each of them must fail."""
+    monkeypatch.setattr(SharedCache, "_find", SharedCache.get)
+    with pytest.raises(AssertionError, match=r"assert (\(0, 2\) == \(0, 1\)|[2-9] == 1)"):
+        test(cache)
 
 
 def test_hits_behind_a_cache_in_front(cache: SharedCache) -> None:

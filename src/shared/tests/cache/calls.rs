@@ -248,12 +248,17 @@ fn one_cache_may_be_open_several_times() {
     assert_eq!((cache.stats().hits, cache.stats().misses), (3, 4));
 }
 
-/// Keys of 10 bytes and values of 20: records of 72 bytes.
-fn fill(options: &Options, share: u64) -> (u64, flexcache_shared::Stats) {
-    let (cache, _directory) = new(options);
-    let count = cache.stats().capacity * share / 100 / 72;
+/// The bytes of a record with a key of 10 bytes and a value of so many.
+fn record_of(value: usize) -> u64 {
+    (24 + 16 + value.next_multiple_of(8)) as u64
+}
+
+/// Keys of 10 bytes and values of so many.
+fn fill(max_bytes: usize, value: usize, share: u64) -> (u64, flexcache_shared::Stats) {
+    let (cache, _directory) = new(&Options { expected_item: value + 40, ..sized(max_bytes) });
+    let count = cache.stats().capacity * share / 100 / record_of(value);
     for n in 0..count {
-        put(&cache, format!("key-{n:06}").as_bytes(), b"a value of 20 bytes.");
+        put(&cache, format!("key-{n:06}").as_bytes(), &vec![b'v'; value]);
     }
     cache.check().expect("a sound cache");
     (count, cache.stats())
@@ -261,23 +266,25 @@ fn fill(options: &Options, share: u64) -> (u64, flexcache_shared::Stats) {
 
 #[test]
 fn an_entry_costs_at_most_60_bytes() {
-    let (_, stats) = fill(&Options { expected_item: 72, ..sized(64 << 20) }, 105);
-    let overhead = stats.bytes as f64 / stats.entries as f64 - 30.0;
-    assert!(overhead <= 60.0, "{overhead} bytes for each of {} entries", stats.entries);
+    for value in [20, 100, 1024] {
+        let (_, stats) = fill(64 << 20, value, 105);
+        let overhead = stats.bytes as f64 / stats.entries as f64 - 10.0 - value as f64;
+        assert!(overhead <= 60.0, "{overhead} bytes for each of {} values of {value}", stats.entries);
+    }
 }
 
 #[test]
 fn nothing_is_lost_before_the_cache_is_80_percent_full() {
-    let (count, stats) = fill(&Options { expected_item: 72, ..sized(16 << 20) }, 80);
+    let (count, stats) = fill(16 << 20, 20, 80);
     assert_eq!((stats.entries, stats.evicted, stats.crowded), (count, 0, 0));
 }
 
 #[test]
 fn overwriting_a_third_five_times_loses_little() {
-    let (cache, _directory) = new(&Options { expected_item: 72, ..sized(4 << 20) });
+    let (cache, _directory) = new(&Options { expected_item: 64, ..sized(4 << 20) });
     let length = || std::fs::metadata(cache.path()).expect("it is there").len();
     let before = length();
-    let count = cache.stats().capacity * 80 / 100 / 72;
+    let count = cache.stats().capacity * 80 / 100 / record_of(20);
     let store = |n: u64| put(&cache, format!("key-{n:06}").as_bytes(), b"a value of 20 bytes.");
     for n in 0..count {
         store(n);

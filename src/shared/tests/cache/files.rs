@@ -13,7 +13,7 @@ fn try_open(path: &Path) -> flexcache_shared::Result<SharedCache> {
     SharedCache::open(&Location::Path(path.to_owned()), small())
 }
 
-fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+pub(crate) fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     OpenOptions::new()
         .write(true)
         .open(path)
@@ -338,6 +338,7 @@ fn creators_in_several_processes_make_one_cache() {
 }
 
 #[test]
+#[cfg_attr(feature = "strict", ignore = "a recount finds the damage first")]
 fn random_damage_while_it_is_open_is_found_or_harmless() {
     let mut random = Random(3);
     let mut resets = 0;
@@ -384,7 +385,7 @@ fn random_damage_while_it_is_open_is_found_or_harmless() {
 }
 
 /// The bytes of version words and tag words of a small cache of this length.
-fn cache_versions_and_tags(length: u64) -> u64 {
+pub(crate) fn cache_versions_and_tags(length: u64) -> u64 {
     let words = length / 8;
     let versions = 1_u64 << (words / 32).ilog2();
     (versions + 4096) * 8

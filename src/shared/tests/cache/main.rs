@@ -16,6 +16,8 @@ mod model;
 mod numbers;
 mod peer;
 mod policy;
+#[cfg(feature = "strict")]
+mod recount;
 mod stress;
 mod support;
 mod versions;

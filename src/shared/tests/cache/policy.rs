@@ -71,7 +71,7 @@ fn the_hit_ratio_is_within_a_point_of_s3_fifo() {
         [("scans", trace(300_000)), ("drifting", drifting(200_000)), ("looping", looping(200_000))]
     {
         for bytes in [400 << 10, 1 << 20] {
-            let (ratio, entries) = replay(&trace, &Options { expected_item: 64, ..sized(bytes) });
+            let (ratio, entries) = replay(&trace, &Options { expected_item: 56, ..sized(bytes) });
             let of_the_core = core(&trace, entries as usize);
             writeln!(report, "{name}, {entries} entries: {ratio:.4}, S3-FIFO {of_the_core:.4}")
                 .expect("a string");
@@ -90,7 +90,7 @@ fn measure() {
     let hash = |text: &str| text.bytes().fold(0_u64, |sum, byte| Random(sum ^ u64::from(byte)).next());
     let trace: Vec<u64> = text.lines().filter_map(|line| line.split_whitespace().next()).map(hash).collect();
     for bytes in [512 << 10, 1 << 20, 2 << 20, 4 << 20] {
-        let (ratio, entries) = replay(&trace, &Options { expected_item: 64, ..sized(bytes) });
+        let (ratio, entries) = replay(&trace, &Options { expected_item: 56, ..sized(bytes) });
         println!(
             "{entries} entries: {:.2} %, S3-FIFO {:.2} %",
             ratio * 100.0,
