@@ -26,6 +26,7 @@ NAMES = {
     "acommit": "commit",
     "aroll_back": "roll_back",
     "aend": "end",
+    "arest": "rest",
     "AsyncIterator": "Iterator",
     "AwaitedBatch": "SyncBatch",
     "_async_side": "_sync_side",

@@ -206,13 +206,14 @@ def _sync(run: Run) -> Figure:
     places = {"memory": "memory://", "disk": f"disk://{run.directory / 'c'}"}
     for place, url in places.items():
         with connect(url) as session:
-            gcra, log = session.limiter("api", 10**9, 1), session.limiter("api", 100, 1, algorithm="log")
+            gcra = session.limiter("api", 10**9, 1)
+            window = session.limiter("api", 100, 1, algorithm="sliding_window")
             calls: dict[str, Any] = {
                 "get": lambda number, session=session: session.get(str(number % KEYS)),
                 "set": lambda number, session=session: session.set(str(number % KEYS), VALUE),
                 "incr": lambda _, session=session: session.incr("number"),
                 "limiter": lambda number, gcra=gcra: gcra.hit(str(number % 10)),
-                "limiter, log": lambda number, log=log: log.hit(str(number)),
+                "limiter, sliding window": lambda number, window=window: window.hit(str(number)),
             }
             for length in LENGTHS:
                 jobs = session.list(f"list of {length}")

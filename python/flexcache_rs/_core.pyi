@@ -1809,6 +1809,8 @@ class MemoryKeys:
     def evictions(self) -> int:
         """How many keys were evicted."""
     @property
+    def timed(self) -> tuple[int, int]: ...
+    @property
     def writes(self) -> int:
         """The number of the last write."""
     def image(self, size: int) -> tuple[list[bytes], int, int]:
@@ -1828,6 +1830,7 @@ class MemorySession:
         """The value of a key, or `default`."""
     def set_text(self, key: str, value: Any, micros: int | None) -> bool:
         """Stores a str for so many microseconds, or for ever. Returns false if the value needs the long way."""
+    def gate(self, name: str, interval: int, burst: int, cost: int) -> tuple[bool, int, float]: ...
     def execute(self, call: SessionCall) -> Any:
         """Makes a call."""
     def execute_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:

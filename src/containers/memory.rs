@@ -4,6 +4,7 @@
 //! Each write gives its key a new number, by which a commit finds out whether anybody else has written since.
 
 mod space;
+mod timed;
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -14,6 +15,7 @@ use flexcache_core::policy::Lru;
 use flexcache_core::{Cause, Clock, EntryStore, Limits, Nanos, New, Slot};
 
 use self::space::Space;
+use self::timed::Timed;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::image::{ImageEntry, Never};
@@ -54,11 +56,11 @@ pub struct MemoryStore<V> {
     /// The number of the last write.
     version: u64,
     /// By name: when the gate would have let the next call through at its rate, in microseconds.
-    gates: HashMap<FullKey, u64>,
+    gates: Timed<u64>,
     /// By name: until when calls count that were let through, and for how many each.
-    logs: HashMap<FullKey, VecDeque<(u64, u64)>>,
+    logs: Timed<VecDeque<(u64, u64)>>,
     /// By name: who has the lease, and until when.
-    leases: HashMap<FullKey, (Cell, u64)>,
+    leases: Timed<(Cell, u64)>,
 }
 
 /// What a transaction has read and written.
@@ -172,9 +174,9 @@ impl<V: Held> MemoryStore<V> {
             entries: EntryStore::new(Limits::new(max_items, 0), seed),
             hasher,
             version: 0,
-            gates: HashMap::new(),
-            logs: HashMap::new(),
-            leases: HashMap::new(),
+            gates: Timed::default(),
+            logs: Timed::default(),
+            leases: Timed::default(),
         }
     }
 
@@ -248,6 +250,21 @@ impl<V: Held> MemoryStore<V> {
             self.entries.expire(clock.now(), EXPIRED_PER_WRITE, &mut Vec::new());
         }
         Space { store: self, transaction: None, namespace, clock, wall }.apply(op)
+    }
+
+    /// Lets `cost` calls through the gate of a name, as [`Op::Gate`].
+    pub fn gate(
+        &mut self,
+        namespace: &Arc<[u8]>,
+        name: &[u8],
+        (interval, burst, cost): (u64, u64, u64),
+        clock: &impl Clock,
+    ) -> Reply {
+        if self.entries.has_deadlines() {
+            self.entries.expire(clock.now(), EXPIRED_PER_WRITE, &mut Vec::new());
+        }
+        // A gate looks at no entry, and at no time of day.
+        Space { store: self, transaction: None, namespace, clock, wall: 0 }.gate(name, interval, burst, cost)
     }
 
     /// The same in a transaction, of which the store shows nothing before it is committed.
@@ -353,6 +370,13 @@ impl<V: Held> MemoryStore<V> {
     #[must_use]
     pub fn evictions(&self) -> u64 {
         self.entries.stats().evictions
+    }
+
+    /// How many keys of limiters are remembered, and how many leases, those included whose time is over and that were not
+    /// removed yet.
+    #[must_use]
+    pub fn timed(&self) -> (usize, usize) {
+        (self.gates.len() + self.logs.len(), self.leases.len())
     }
 
     /// Recounts the structure.

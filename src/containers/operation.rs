@@ -142,6 +142,19 @@ impl Whole {
             Self::Positions(kind, _) => *kind,
         }
     }
+
+    /// How many elements it has; 0 for a single value.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        match self {
+            Self::Scalar(_) => 0,
+            Self::List(cells) | Self::Queue(cells) | Self::Set(cells) => cells.len(),
+            Self::Map(pairs) => pairs.len(),
+            Self::Sorted(members) => members.len(),
+            Self::Stream(entries) => entries.len(),
+            Self::Positions(_, positions) => positions.len(),
+        }
+    }
 }
 
 /// What is done to the container of one key.
@@ -280,6 +293,18 @@ impl Act {
         )
     }
 
+    /// How many elements it stores at most.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        match self {
+            Self::ListPush { cells, .. } | Self::SetAdd(cells) => cells.len(),
+            Self::MapSet(pairs) => pairs.len(),
+            Self::SortedAdd { members, .. } => members.len(),
+            Self::BloomAdd { items, .. } => items.len(),
+            _ => usize::from(self.creates()),
+        }
+    }
+
     /// Whether it makes a key that is absent.
     #[must_use]
     pub fn creates(&self) -> bool {
@@ -387,6 +412,16 @@ impl Op {
 }
 
 impl Op {
+    /// How many elements of containers it stores at most.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        match self {
+            Self::Set { items, .. } => items.iter().map(|(_, whole)| whole.elements()).sum(),
+            Self::On { act, .. } => act.elements(),
+            _ => 0,
+        }
+    }
+
     /// The answer of a store that has nothing and stores nothing; `None` if there is no such answer.
     #[must_use]
     pub fn nothing(&self) -> Option<Reply> {

@@ -7,6 +7,9 @@ import contextlib
 import functools
 import itertools
 import shutil
+import struct
+import subprocess
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +40,10 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   if string.find(key, '#gate:', 1, true) then
     redis.call('SET', key, string.format('%.0f', redis.call('GET', key) - millis * 1000), 'KEEPTTL')
   end
+  if string.find(key, '#log:', 1, true) then
+    local log = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for i = 1, #log, 2 do redis.call('ZINCRBY', key, string.format('%.0f', -millis * 1000), log[i]) end
+  end
   if redis.call('TYPE', key).ok == 'list' and redis.call('LINDEX', key, 0) == '\\255K3' then
     local state = redis.call('LINDEX', key, 1)
     if state ~= '' then
@@ -53,7 +60,7 @@ end
 
 _TABLES = (
     *("fx_key", "fx_list", "fx_job", "fx_map", "fx_set", "fx_sorted", "fx_stream", "fx_page", "fx_gate", "fx_lease"),
-    "fx_garbage",
+    *("fx_log", "fx_garbage"),
 )
 
 
@@ -120,7 +127,30 @@ def advance(seconds: float) -> None:
     if mariadb_server.cache_info().currsize:
         micros = round(seconds * 1e6)
         columns = {"fx_key": "expire", "fx_lease": "expire", "fx_job": "until", "fx_gate": "tat"}
-        mariadb_server().execute(*(f"UPDATE {table} SET {name} = {name} - {micros}" for table, name in columns.items()))
+        server = mariadb_server()
+        server.execute(*(f"UPDATE {table} SET {name} = {name} - {micros}" for table, name in columns.items()))
+        for name, cell in server.execute("SELECT k, v FROM fx_log")[0]:
+            log = [(until - micros, count) for until, count in struct.iter_unpack("<qq", cell)]
+            aged = b"".join(struct.pack("<qq", max(until, 0), count) for until, count in log)
+            last = max((until for until, _ in log), default=0)
+            server.execute(f"UPDATE fx_log SET until = {last}, v = x'{aged.hex()}' WHERE k = x'{name.hex()}'")
+
+
+_COUNT = """
+import sqlite3, sys
+
+database = sqlite3.connect(sys.argv[1])
+print(sum(database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in sys.argv[2:]))
+"""
+
+
+def rows(file: Path, *tables: str) -> int:
+    """How many rows tables have.
+
+    Another process counts them: a second library of SQLite in this one would take the locks of the first one away.
+    """
+    counted = subprocess.run([sys.executable, "-c", _COUNT, file, *tables], capture_output=True, check=True, text=True)
+    return int(counted.stdout)
 
 
 class Place:

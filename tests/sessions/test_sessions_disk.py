@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from session_places import rows
 
 from flexcache_rs.sessions import SessionError, TimedOut, connect
 from flexcache_rs.sessions import sync as now
@@ -285,6 +286,31 @@ def test_the_work_of_a_call_does_not_grow_with_the_container(tmp_path: Path) -> 
             assert all(work[size])
         assert all(large <= 3 * small for small, large in zip(work[10], work[20_000], strict=True)), work
         assert work_of(file, lambda: session.delete("list")) < 20_000 * 8
+
+
+def test_what_is_left_of_a_large_container_does_not_slow_its_successors(tmp_path: Path) -> None:
+    """A write of one element costs about as much, in pages, where elements of old keys are to be removed."""
+    file = tmp_path / "data.db"
+    with now.connect(f"sqlite://{file}") as session:
+        small, large = session.list("small"), session.list("large")
+        small.extend(range(10))
+
+        def work(handle: Any) -> int:
+            return work_of(file, lambda: [(handle.push("x" * 100), handle.pop()) for _ in range(100)])
+
+        before = work(small)
+        large.extend(["x" * 100] * 30_000)
+        assert work(large) <= 1.5 * before
+        session.delete("large")
+        assert work(small) <= 3 * before
+        assert 25_000 < rows(file, "fx_list") < 30_000
+        # As much as a write of many elements stores it removes.
+        session.set("other", list(range(12_000)))
+        session.set("other", list(range(6_000)))
+        assert rows(file, "fx_list") < 18_500
+        for _ in range(5):
+            session.purge()
+        assert rows(file, "fx_list") == 6_010
 
 
 def test_old_elements_never_show(url: str) -> None:

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from session_places import SERVERS, URLS, mariadb_server
+from session_places import SERVERS, URLS, advance, mariadb_server
 
 from flexcache_rs.sessions import (
     ClosedError,
@@ -130,12 +130,50 @@ def test_more_than_a_packet_is_refused(session: now.Session) -> None:
 
 def test_tables_of_another_version_are_refused(url: str, session: now.Session) -> None:
     session.count()
-    mariadb_server().execute("UPDATE fx_meta SET version = 2")
+    mariadb_server().execute("UPDATE fx_meta SET version = 3")
     try:
-        with now.connect(url) as other, pytest.raises(SessionError, match="version 2"):
+        with now.connect(url) as other, pytest.raises(SessionError, match="version 3"):
             other.get("a")
     finally:
-        mariadb_server().execute("UPDATE fx_meta SET version = 1")
+        mariadb_server().execute("UPDATE fx_meta SET version = 2")
+
+
+def test_tables_of_an_earlier_version_are_upgraded(url: str, session: now.Session) -> None:
+    session.set("key", 1)
+    mariadb_server().execute("DROP TABLE fx_log", "UPDATE fx_meta SET version = 1")
+    sessions = [now.connect(url, timeout=30) for _ in range(4)]
+    threads = [threading.Thread(target=one.count) for one in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sessions[0].get("key") == 1
+    assert sessions[1].limiter("api", 1, 10, algorithm="sliding_window").hit().allowed
+    assert mariadb_server().execute("SELECT version FROM fx_meta")[0][0][0] == 2
+    for one in sessions:
+        one.close()
+
+
+def test_writes_remove_what_has_expired_and_what_is_left_of_keys(url: str, session: now.Session) -> None:
+    session.set_many({str(number): number for number in range(20)}, ttl=5)
+    session.set_many({"list": list(range(300)), "map": {str(number): 1 for number in range(300)}, "set": {1, 2}})
+    session.delete("list", "map", "set")
+    advance(6)
+
+    def left() -> int:
+        tables = ("fx_list", "fx_map", "fx_set", "fx_garbage", "fx_key WHERE expire IS NOT NULL")
+        return sum(rows[0][0] for rows in mariadb_server().execute(*(f"SELECT COUNT(*) FROM {one}" for one in tables)))
+
+    assert left() > 600
+    for number in range(150):
+        session.set("key", number)
+    assert left() == 0
+    # The first write of a session, too.
+    session.set("brief", 1, ttl=5)
+    advance(6)
+    with now.connect(url) as other:
+        other.set("key", 1)
+    assert left() == 0
 
 
 def test_many_first_sessions_at_once(url: str) -> None:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from session_places import advance
+from session_places import advance, mariadb_server, redis_server, rows
 
 from flexcache_rs import CircularLoadError
 from flexcache_rs.sessions import RateLimitExceeded
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from session_places import Place
 
     from flexcache_rs.sessions.sync import Session
 
 
-def test_a_limiter_lets_exactly_the_limit_through(place: Place) -> None:
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
+def test_a_limiter_lets_exactly_the_limit_through(place: Place, algorithm: str) -> None:
     allowed: list[bool] = []
 
     def work() -> None:
         session = place.sync(timeout=60)
-        limiter = session.limiter("api", 10, 3600)
+        limiter = session.limiter("api", 10, 3600, algorithm=algorithm)
         allowed.extend(limiter.hit("user").allowed for _ in range(20))
         session.close()
 
@@ -232,3 +236,35 @@ def test_memoized_functions(place: Place) -> None:
         await awaited.aclose()
 
     asyncio.run(main())
+
+
+def test_names_that_are_used_no_more_are_forgotten(place: Place, tmp_path: Path) -> None:
+    """What is kept of limiters and locks does not grow with each name that ever was."""
+    session = place.open[0]
+    # In memory, so many are kept in any case.
+    rounds, names = (4, 1100) if place.backend == "memory" else (6, 20)
+    for number in range(rounds):
+        for name in range(names):
+            session.limiter("api", 5, 10).hit(f"user:{number}:{name}")
+            if name % 4 == 0:
+                session.limiter("api", 5, 10, algorithm="sliding_window").hit(f"user:{number}:{name}")
+                assert session.lock(f"lock:{number}:{name}", ttl=10).acquire(0)
+        advance(11)
+    for number in range(60):
+        session.set("key", number)
+    assert kept(place, session, tmp_path) <= rounds * names
+
+
+def kept(place: Place, session: Session, folder: Path) -> int:
+    """How many names of limiters and locks are kept."""
+    if place.backend == "memory":
+        stats = session.stats()
+        return int(stats["limited"] + stats["leases"])
+    tables = ("fx_gate", "fx_log", "fx_lease")
+    if place.backend == "disk":
+        return rows(folder / "data" / "sessions.db", *tables)
+    if place.backend == "mysql":
+        found = mariadb_server().execute(*(f"SELECT COUNT(*) FROM {table}" for table in tables))
+        return sum(counted[0][0] for counted in found)
+    with contextlib.closing(redis_server().client()) as client:
+        return len(client.keys("*#*"))

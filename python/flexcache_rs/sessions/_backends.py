@@ -31,7 +31,6 @@ class MemoryBackend:
 
     name = "memory"
     page = 2**63 - 1
-    has_log = True
 
     def __init__(self, place: MemoryPlace, terms: Terms) -> None:
         self.codec = SessionCodec(terms.serializer, MISSING)
@@ -88,7 +87,14 @@ class MemoryBackend:
         if self._place is None:
             raise ClosedError("the session is closed")
         keys = self._place.keys
-        return {"backend": self.name, "keys": len(keys), "evictions": keys.evictions}
+        limited, leases = keys.timed
+        return {
+            "backend": self.name,
+            "keys": len(keys),
+            "evictions": keys.evictions,
+            "limited": limited,
+            "leases": leases,
+        }
 
     def close(self) -> None:
         """Leave the keys; those of `memory://` go with their last session."""

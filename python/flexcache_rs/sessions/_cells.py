@@ -13,7 +13,7 @@ from flexcache_rs.sessions._arguments import KEPT, MISSING
 from flexcache_rs.sessions._errors import KindError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from flexcache_rs.sessions._arguments import Touch
 
@@ -132,6 +132,37 @@ CREATING = frozenset(
 """The acts that make a key that is absent."""
 
 _READING = frozenset(("get", "kind", "ttl", "combine", "keys", "expiring", "count", "count_expired"))
+
+
+def logged(log: Sequence[tuple[int, int]], now: int, limit: int, cost: int) -> tuple[bool, float, int]:
+    """What the calls of a sliding window say of another one: whether it may go on, when it may, how many may after it.
+
+    Args:
+        log: Of each call that counts, until when, the oldest first, and for how many it counts.
+        now: The time of the call, in microseconds as those of the log.
+        limit: How many may count at once.
+        cost: For how many the call counts.
+    """
+    counted = sum(count for _, count in log)
+    excess = counted + cost - limit
+    if excess <= 0:
+        return True, 0.0, -excess
+    wait = 0
+    for until, count in log:
+        wait, excess = until - now, excess - count
+        if excess <= 0:
+            break
+    return False, wait / 1e6, max(0, limit - counted)
+
+
+def elements(call: Call) -> int:
+    """How many elements of containers a call stores at most."""
+    if call.kind:
+        first = call.arguments[0] if call.arguments else None
+        return len(first) if isinstance(first, (list, dict)) else 1
+    if call.name == "set":
+        return sum(len(whole.cells) for whole in call.arguments[0] if whole.kind != SCALAR)
+    return 0
 
 
 def key_cell(key: object) -> bytes:
@@ -307,7 +338,7 @@ class Codec:
         rest: tuple[Any, ...] = values
         if name in ("get", "delete", "combine"):
             keys, rest = tuple(map(key_cell, values[0])), values[1:]
-        elif name in ("pop", "kind", "expire", "persist", "ttl", "incr", "gate", "lease", "release"):
+        elif name in ("pop", "kind", "expire", "persist", "ttl", "incr", "gate", "log", "lease", "release"):
             keys, rest = (key_cell(values[0]),), values[1:]
         elif name == "rename":
             keys, rest = (key_cell(values[0]), key_cell(values[1])), ()

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.sessions import _arguments as arguments
-from flexcache_rs.sessions import _async_side as side
 from flexcache_rs.sessions._arguments import KEPT, MISSING
 from flexcache_rs.sessions._protocol import following
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._calls import Calls
 
 _ALL = 2**63 - 1
-_SHORTEST_PAUSE = 0.001
-_LONGEST_PAUSE = 0.05
 
 
 class Handle:
@@ -47,6 +44,19 @@ class Handle:
     async def _act(self, touch: Touch, name: str, *values: Any) -> Any:
         owner = self._owner
         return await owner._run(owner._codec.act(self._kind, self._key, touch, name, *values))
+
+    async def _wait(self, timeout: Ttl, name: str, *values: Any) -> Any:
+        """Make a call until it finds something, for at most so long."""
+        most = math.inf if timeout is None else 0.0 if timeout == 0 else arguments.seconds("timeout", timeout)
+        deadline = time.monotonic() + most
+        found = await self._act(KEPT, name, *values)
+        if found or not most:
+            return found
+        with self._owner._waiting(self._key) as waiting:
+            while not found and (left := deadline - time.monotonic()) > 0:
+                await waiting.arest(left)
+                found = await self._act(KEPT, name, *values)
+        return found
 
     async def len(self) -> int:
         """Return the number of elements. O(1)."""
@@ -94,20 +104,18 @@ class List(Handle):
         """Remove and return the first element, or None; with `n`, a list of up to so many."""
         return await self._pop(True, n)
 
-    async def wait_pop(self, timeout: float | None = None) -> Any:
+    async def wait_pop(self, timeout: Ttl = None) -> Any:
         """Remove and return the first element, as soon as there is one; None after `timeout` seconds.
 
-        It looks again after 1 ms at first, and after 50 ms at last.
+        On Valkey and Redis the server says when there is one. Elsewhere, and in a transaction, the call looks again
+        after 1 ms at first, and after 50 ms at last. If the call is interrupted as it looks, the element may be lost:
+        `reserve` of a queue loses none.
+
+        Args:
+            timeout: Seconds, or as a time to live is written; 0 for one look, None for any time.
         """
-        limit = math.inf if timeout is None else arguments.seconds("timeout", timeout)
-        deadline, pause = time.monotonic() + limit, _SHORTEST_PAUSE
-        while True:
-            found: list[Any] = await self._act(KEPT, "pop", True, 1)
-            left = deadline - time.monotonic()
-            if found or left <= 0:
-                return found[0] if found else None
-            await side.sleep(min(pause, left))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        found: list[Any] = await self._wait(timeout, "pop", True, 1)
+        return found[0] if found else None
 
     async def at(self, i: int, default: Any = None) -> Any:
         """Return the element at a place, or `default`. Negative places count from the end."""
@@ -193,13 +201,20 @@ class Queue(List):
 
     _kind = "queue"
 
-    async def reserve(self, visibility: Ttl = 30) -> Job | None:
+    async def reserve(self, visibility: Ttl = 30, timeout: Ttl = 0) -> Job | None:
         """Take the first job for a time. If it is not acknowledged by then, it comes back to the front.
 
         A job comes back when somebody next pops or reserves; until then `len` and `range` do not count it.
+
+        Args:
+            visibility: For how long; None for ever.
+            timeout: How long to wait for a job, as `wait_pop` does; 0 for one look, None for any time.
+
+        Returns:
+            The job; None if there was none.
         """
         micros = arguments.micros("visibility", visibility) or _ALL
-        found: tuple[int, Any] | None = await self._act(KEPT, "reserve", micros)
+        found: tuple[int, Any] | None = await self._wait(timeout, "reserve", micros)
         return None if found is None else Job(self, *found)
 
     async def ack(self, job: Job) -> bool:
@@ -463,17 +478,15 @@ class Stream(Handle):
         found: list[tuple[str, dict[str, Any]]] = await self._act(KEPT, "stream_range", first, last, most)
         return found
 
-    async def read(self, after: str | None = None, timeout: float | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Return the entries after an id, as soon as there are any; an empty list after `timeout` seconds."""
-        limit = math.inf if timeout is None else arguments.seconds("timeout", timeout)
-        deadline, pause = time.monotonic() + limit, _SHORTEST_PAUSE
-        while True:
-            found = await self.range(after)
-            left = deadline - time.monotonic()
-            if found or left <= 0:
-                return found
-            await side.sleep(min(pause, left))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+    async def read(self, after: str | None = None, timeout: Ttl = None) -> list[tuple[str, dict[str, Any]]]:
+        """Return the entries after an id, as soon as there are any; an empty list after `timeout` seconds.
+
+        It waits as `List.wait_pop` does.
+        """
+        found: list[tuple[str, dict[str, Any]]] = await self._wait(
+            timeout, "stream_range", _stream_id("after", after), None, _ALL
+        )
+        return found
 
     async def trim(self, maxlen: int) -> int:
         """Drop the first entries beyond a length. Returns how many."""

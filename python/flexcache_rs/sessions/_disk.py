@@ -170,7 +170,6 @@ class DiskBackend:
     name = "disk"
     page = 1000
     fast = None
-    has_log = True
 
     def __init__(self, database: Path, terms: Terms) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs.sessions import _arguments as arguments
-from flexcache_rs.sessions import _async_side as side
-from flexcache_rs.sessions._errors import RateLimitExceeded, TimedOut, UnsupportedError
+from flexcache_rs.sessions._errors import RateLimitExceeded, TimedOut
+from flexcache_rs.sessions._waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._arguments import Ttl
     from flexcache_rs.sessions._session import Session
 
-_LONGEST_PAUSE = 0.05
-_LONGEST_LOG = 1000
+_MOST_IN_WINDOW = 1000
 
 
 def new_token() -> bytes:
@@ -47,12 +46,16 @@ class Hit(NamedTuple):
         return self.allowed
 
 
+_tuple: Any = tuple
+_new_hit: Any = _tuple.__new__
+
+
 class Limiter:
     """Lets so many calls through in each period, for all who use the store.
 
     With `algorithm="gcra"` it keeps one number for each key: calls are let through at an even rate, and up to `burst`
-    at once after a pause. With `"log"` it keeps the time of each call that counts: in no period, wherever it begins,
-    are more than `limit` let through.
+    at once after a pause. With `"sliding_window"` it keeps the time of each call that counts: in no period,
+    wherever it begins, are more than `limit` let through.
     """
 
     def __init__(
@@ -66,13 +69,11 @@ class Limiter:
         if not self._period:
             raise ValueError("period must end")
         self._interval = max(1, self._period // self._limit) if self._limit else 0
-        self._is_log = arguments.one_of("algorithm", algorithm, ("gcra", "log")) == "log"
-        if self._is_log and not getattr(session._backend, "has_log", False):
-            raise UnsupportedError(f'{session._backend.name}:// has no limiters with algorithm="log"; "gcra" is there')
-        if self._is_log and burst is not None:
-            raise ValueError('burst is for algorithm="gcra"')
-        if self._is_log and self._limit > _LONGEST_LOG:
-            raise ValueError(f'limit must be at most {_LONGEST_LOG} with algorithm="log", not {limit}')
+        self._is_window = arguments.one_of("algorithm", algorithm, ("gcra", "sliding_window")) == "sliding_window"
+        if self._is_window and burst is not None:
+            raise ValueError(f'burst is for algorithm="gcra", not {burst} with "sliding_window"')
+        if self._is_window and self._limit > _MOST_IN_WINDOW:
+            raise ValueError(f'limit must be at most {_MOST_IN_WINDOW} with algorithm="sliding_window", not {limit}')
 
     async def hit(self, key: str = "", cost: int = 1) -> Hit:
         """Count a call. Only calls that are let through count.
@@ -81,12 +82,17 @@ class Limiter:
             key: Whose call it is: each key has a limit of its own.
             cost: For how many calls it counts.
         """
-        price = arguments.whole_number("cost", cost, 1)
+        price = 1 if cost == 1 and type(cost) is int else arguments.whole_number("cost", cost, 1)
         if price > self._burst or not self._limit:
             return Hit(False, 0, math.inf)
         session = self._session
         name = f"{self._name}:{key}"
-        if self._is_log:
+        fast = session._fast
+        if fast is not None and not self._is_window:
+            # As `Hit(...)`, without the arguments of its `__new__`.
+            hit: Hit = _new_hit(Hit, fast.gate(name, self._interval, self._interval * self._burst, price))
+            return hit
+        if self._is_window:
             gate = session._codec.call("log", name, self._limit, self._period, price)
         else:
             gate = session._codec.call("gate", name, self._interval, self._interval * self._burst, price)
@@ -124,17 +130,17 @@ class Lock:
     async def acquire(self, timeout: float | None = None) -> bool:
         """Acquire the lock. Returns False if others had it for `timeout` seconds; 0 for a single try."""
         limit = math.inf if timeout is None else 0.0 if timeout == 0 else arguments.seconds("timeout", timeout)
-        deadline, pause = time.monotonic() + limit, 0.001
+        deadline = time.monotonic() + limit
         session = self._session
-        while True:
-            lease = session._codec.call("lease", "lock:" + self._name, self._token, self._micros)
-            if await session._run_outside(lease) is None:
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            await side.sleep(min(pause, left))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        name = "lock:" + self._name
+        lease = session._codec.call("lease", name, self._token, self._micros)
+        with waiting(session._backend, name, True) as other:
+            while (held := await session._run_outside(lease)) is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                await other.arest(min(left, held))
+        return True
 
     async def release(self) -> bool:
         """Release the lock. Returns False if its time was over."""

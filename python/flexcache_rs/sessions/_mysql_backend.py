@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.sessions._cells import Codec
+from flexcache_rs.sessions._arguments import KEPT
+from flexcache_rs.sessions._cells import Call, Codec, elements
 from flexcache_rs.sessions._errors import (
     ClosedError,
     ConflictError,
@@ -25,13 +26,12 @@ from flexcache_rs.sessions._errors import (
     Unavailable,
 )
 from flexcache_rs.sessions._sql import Plans
-from flexcache_rs.sessions._sql_schema import TABLES, VERSION
+from flexcache_rs.sessions._sql_schema import TABLES, UPGRADES, VERSION
 from flexcache_rs.sessions._sql_statements import Last, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flexcache_rs.sessions._cells import Call
     from flexcache_rs.sessions._sql_statements import Plan, Statement
     from flexcache_rs.sessions._terms import Terms
 
@@ -51,6 +51,9 @@ _BEGIN_SERIALIZABLE: list[Statement] = [
 _COMMIT: Statement = ("COMMIT", ())
 _ROLL_BACK: Statement = ("ROLLBACK", ())
 _IN_TRANSACTION = 1
+_GARBAGE_PER_WRITE = 10
+_GARBAGE_PER_ELEMENT = 2
+_OWED_AT_MOST = 500
 _MOST_PACKET = 2**30
 
 
@@ -204,6 +207,9 @@ class MysqlBackend:
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         self._starting = threading.Lock()
+        # For how many elements of keys that are gone others have paid, and how far the names were looked through.
+        self._owed = _OWED_AT_MOST
+        self._places = {"fx_gate": b"", "fx_log": b"", "fx_lease": b""}
 
     def take(self) -> Link:
         """A connection to a database that has our tables."""
@@ -229,10 +235,10 @@ class MysqlBackend:
             link.close()
 
     def _check(self, link: Link) -> None:
-        """Makes the tables if nobody has.
+        """Makes the tables if nobody has, and adds what those of an earlier version lack.
 
         Raises:
-            SessionError: They are of another version.
+            SessionError: They are of a later version.
         """
         try:
             try:
@@ -242,8 +248,13 @@ class MysqlBackend:
                     raise
                 found = None
             if found is None or not found.rows:
-                for table in TABLES:
-                    link.send([(table, ())])
+                for statement in TABLES:
+                    link.send([(statement, ())])
+                (found,) = link.send([("SELECT version FROM fx_meta", ())])
+            if found.rows[0][0] in range(1, VERSION):
+                for statements in UPGRADES[found.rows[0][0] - 1 :]:
+                    for statement in statements:
+                        link.send([(statement, ())])
                 (found,) = link.send([("SELECT version FROM fx_meta", ())])
         except self.errors.MySQLError as error:
             raise self.failed(error, link, False) from error
@@ -268,6 +279,25 @@ class MysqlBackend:
 
     def run(self, call: Any) -> Any:
         """Make a call, again if others got in its way, and one that only reads also if its connection broke."""
+        reply = self._run(call)
+        if call.writes:
+            self.owe(elements(call))
+        return reply
+
+    def owe(self, stored: int) -> None:
+        """Some writes, each of which has stored so many elements, remove what has expired, and what is left of keys.
+
+        So does the first one of a session.
+        """
+        self._owed += _GARBAGE_PER_WRITE + stored * _GARBAGE_PER_ELEMENT
+        if self._owed < _OWED_AT_MOST:
+            return
+        most, self._owed = self._owed, 0
+        # What was asked for is done: if this fails, another write will try.
+        with contextlib.suppress(SessionError, ValueError):
+            self._run(Call("tidy", (), 0, KEPT, (most, self._places), True))
+
+    def _run(self, call: Any) -> Any:
         deadline, pause, is_first = monotonic() + self._timeout, 0.001, True
         while True:
             link = self.take()
@@ -388,6 +418,7 @@ class MysqlTransaction:
         self._backend, self._plans = backend, plans
         self._link: Link | None = link
         self._depth = 1
+        self._stored = 0
         self._lock = threading.RLock()
         self.threads: ThreadPoolExecutor | None = None
 
@@ -424,6 +455,7 @@ class MysqlTransaction:
         with self._lock:
             link = self._open()
             plan = self._plans.plan(call)
+            self._stored += elements(call) if call.writes else 0
             errors = self._backend.errors
             # Not sent before the call has something to send: an older one of that name would be rolled back to.
             before: list[Statement] = [("SAVEPOINT fx_call", ())]
@@ -484,6 +516,7 @@ class MysqlTransaction:
             self._depth = 0
             self._lose()
         self._rest()
+        self._backend.owe(self._stored)
 
     def roll_back(self) -> None:
         """Forget all of it."""

@@ -16,6 +16,7 @@ A plan is a generator: it yields commands, gets their replies, and returns the r
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
@@ -69,6 +70,10 @@ class Names:
         """Where the number of a limiter is."""
         return b"%b#gate:{%b}" % (self.base, name)
 
+    def log(self, name: bytes) -> bytes:
+        """Where the calls are that a sliding window counts."""
+        return b"%b#log:{%b}" % (self.base, name)
+
     def lease(self, name: bytes) -> bytes:
         """Where the holder of a lease is."""
         return b"%b#lease:{%b}" % (self.base, name)
@@ -81,6 +86,11 @@ class Names:
     def transactions(self) -> bytes:
         """Which transactions are open, and until when."""
         return self.base + b"#transactions"
+
+    @property
+    def wakes(self) -> bytes:
+        """The channel for the names of lists and queues that got an element, and of leases that were released."""
+        return self.base + b"#wakes"
 
     @property
     def version(self) -> bytes:
@@ -476,6 +486,11 @@ class Plans:
 
     def _gate(self, call: Call) -> Plan:
         (reply,) = yield [script("gate", [self._names.gate(call.keys[0])], *call.arguments)]
+        return bool(reply[0]), int(reply[1]) / 1e6, reply[2]
+
+    def _log(self, call: Call) -> Plan:
+        limit, window, cost = call.arguments
+        (reply,) = yield [script("log", [self._names.log(call.keys[0])], limit, window, cost, os.urandom(8))]
         return bool(reply[0]), int(reply[1]) / 1e6, reply[2]
 
     def _lease(self, call: Call) -> Plan:

@@ -28,6 +28,13 @@ local function kind_of(key)
   if t == 'zset' then return 6, false end
   return 7, false
 end
+-- Tells those who wait for an element of a key, or for a lease. Nobody waits for a transaction's copy.
+local function wake(name)
+  local base = string.match(name, '^sessions:[^:#]*')
+  if base and string.sub(name, #base + 1, #base + 6) ~= '#copy:' then
+    redis.pcall('PUBLISH', base .. '#wakes', name)
+  end
+end
 local function micros()
   local t = call('TIME')
   return t[1] * 1000000 + t[2]
@@ -211,6 +218,7 @@ return {1, found}
 _CHANGE = {
     "push": """
 local left, most = ARGV[4] == '1', ARGV[5]
+if length() == 0 then wake(K) end
 if heads == 2 and have == 0 then call('RPUSH', K, QUEUE, '') end
 if left or most ~= '' then heads_off() end
 for i = 6, #ARGV, 1000 do call(left and 'LPUSH' or 'RPUSH', K, unpack(ARGV, i, math.min(i + 999, #ARGV))) end
@@ -261,6 +269,7 @@ return finish(removed, false)
 if have == 0 then return {1, 1} end
 heads_off()
 local len = call('LLEN', K)
+if len == 0 then wake(K) end
 local first = bounds(tonumber(ARGV[4]), -1, len)
 local later = first < len and call('LRANGE', K, first, -1) or {}
 if first == 0 then call('DEL', K) elseif first < len then call('LTRIM', K, 0, first - 1) end
@@ -296,7 +305,9 @@ for i, job in ipairs(jobs[2]) do
     found = 1
     table.remove(jobs[2], i)
     state = cmsgpack.pack(jobs)
-    if ARGV[5] == '1' then call('LPUSH', K, job[3]) end
+    if ARGV[5] == '1' then
+      if call('LPUSH', K, job[3]) == 1 then wake(K) end
+    end
     break
   end
 end
@@ -363,6 +374,7 @@ if have ~= 0 then found = call(ARGV[5] == '1' and 'ZPOPMAX' or 'ZPOPMIN', K, ARG
 return finish(found, false)
 """,
     "stream_add": """
+wake(K)
 if ARGV[5] == '' then return finish(call('XADD', K, '*', 'v', ARGV[4]), true) end
 return finish(call('XADD', K, 'MAXLEN', ARGV[5], '*', 'v', ARGV[4]), true)
 """,

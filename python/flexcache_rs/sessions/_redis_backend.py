@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.given import Given
-from flexcache_rs.sessions._cells import Codec
+from flexcache_rs.sessions._cells import Codec, key_cell
 from flexcache_rs.sessions._errors import (
     ClosedError,
     ConflictError,
@@ -28,6 +28,7 @@ from flexcache_rs.sessions._errors import (
 from flexcache_rs.sessions._gathered import Gatherer
 from flexcache_rs.sessions._redis import Names, Plans
 from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script, with_text
+from flexcache_rs.sessions._redis_wakes import Waker, Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,6 +83,10 @@ class _Sender:
                 if not connection.can_read(0):
                     return connection
             connection.disconnect()
+        return self.connect()
+
+    def connect(self) -> Any:
+        """A new connection."""
         try:
             return self._client.connect(self._timeout)
         except RemoteError as error:
@@ -153,6 +158,7 @@ class RedisBackend:
         self._plans = Plans(self._names, self.codec, self._names.data)
         self._checked = 0
         self._gatherer: Gatherer | None = None
+        self._wakes: Wakes | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         self._starting = threading.Lock()
@@ -246,7 +252,7 @@ class RedisBackend:
     def _here(self) -> None:
         """Forget the threads of a parent process: they are not here."""
         if self._process != os.getpid():
-            self._gatherer = self._threads = None
+            self._gatherer = self._threads = self._wakes = None
             self._process = os.getpid()
 
     async def arun(self, call: Any) -> Any:
@@ -269,6 +275,16 @@ class RedisBackend:
             transaction.end(1)
             raise
         return transaction
+
+    def waiting(self, key: str, is_lease: bool) -> Waker:
+        """The waiting of a call for an element of a key, or for a lease. The server says when there is one."""
+        sender = self._open()
+        self._here()
+        wakes = self._wakes
+        if wakes is None:
+            with self._starting:
+                wakes = self._wakes = self._wakes or Wakes(sender.connect, self._names.wakes)
+        return Waker(wakes, (self._names.lease if is_lease else self._names.data)(key_cell(key)))
 
     async def abegin(self) -> RedisTransaction:
         """Begin a transaction. Its calls are made in threads."""
@@ -298,7 +314,10 @@ class RedisBackend:
         sender, self._sender = self._sender, None
         gatherer, self._gatherer = self._gatherer, None
         threads, self._threads = self._threads, None
+        wakes, self._wakes = self._wakes, None
         if self._process == os.getpid():
+            if wakes is not None:
+                wakes.close()
             if gatherer is not None:
                 gatherer.end()
             if threads is not None:

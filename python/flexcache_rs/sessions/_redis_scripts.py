@@ -55,6 +55,7 @@ for _, key in ipairs(KEYS) do
     if kind == 1 then call('SET', key, ARGV[first])
     elseif kind ~= 3 and count == 0 then call('SET', key, '\\255K' .. kind) end
     if kind == 3 then call('RPUSH', key, QUEUE, '') end
+    if count > 0 and (kind == 2 or kind == 3) then wake(key) end
     if kind ~= 1 then
       for i = first, last, 1000 do call(commands[kind], key, unpack(ARGV, i, math.min(i + 999, last))) end
     end
@@ -66,7 +67,11 @@ return stored
 """,
     "rename": """
 if call('EXISTS', KEYS[1]) == 0 then return 0 end
-if KEYS[1] ~= KEYS[2] then call('RENAME', KEYS[1], KEYS[2]) end
+if KEYS[1] ~= KEYS[2] then
+  call('RENAME', KEYS[1], KEYS[2])
+  local kind = kind_of(KEYS[2])
+  if kind == 2 or kind == 3 or kind == 7 then wake(KEYS[2]) end
+end
 return 1
 """,
     "expire": """
@@ -121,6 +126,28 @@ if following - now > burst then return {0, string.format('%.0f', following - now
 call('SET', KEYS[1], string.format('%.0f', following), 'PX', math.max(1, math.ceil((following - now) / 1000)))
 return {1, '0', math.floor((burst - (following - now)) / interval)}
 """,
+    # A sorted set: for each call that counts, until when, and as its member for how many it counts and what is its own.
+    # One that would count for longer than those of now was counted before the clock was set back.
+    "log": """
+local now, limit, window, cost = micros(), tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local last = string.format('%.0f', now + window)
+call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+call('ZREMRANGEBYSCORE', KEYS[1], '(' .. last, '+inf')
+local log, counted = call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), 0
+for i = 1, #log, 2 do counted = counted + tonumber(string.match(log[i], '^%d+')) end
+if counted + cost <= limit then
+  call('ZADD', KEYS[1], last, ARGV[3] .. ':' .. ARGV[4])
+  call('PEXPIRE', KEYS[1], math.ceil(window / 1000) + 1)
+  return {1, '0', limit - counted - cost}
+end
+local excess, wait = counted + cost - limit, 0
+for i = 1, #log, 2 do
+  excess = excess - tonumber(string.match(log[i], '^%d+'))
+  wait = tonumber(log[i + 1]) - now
+  if excess <= 0 then break end
+end
+return {0, string.format('%.0f', wait), math.max(0, limit - counted)}
+""",
     "lease": """
 local held = call('GET', KEYS[1])
 if held and held ~= ARGV[1] then return call('PTTL', KEYS[1]) end
@@ -128,8 +155,9 @@ call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return -1
 """,
     "release": """
-if call('GET', KEYS[1]) == ARGV[1] then return call('DEL', KEYS[1]) end
-return 0
+if call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+wake(KEYS[1])
+return call('DEL', KEYS[1])
 """,
 }
 
@@ -171,12 +199,16 @@ return 1
 """Goes on with a transaction for a minute, and copies keys for it. 0 if it was over."""
 
 COMMIT = (
-    _TRANSACTION
+    KIND
+    + _TRANSACTION
     + """
 local until_when = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not until_when or tonumber(until_when) <= now then return 0 end
 for i = 2, #KEYS, 2 do
-  if redis.call('EXISTS', KEYS[i + 1]) == 1 then redis.call('RENAME', KEYS[i + 1], KEYS[i])
+  if redis.call('EXISTS', KEYS[i + 1]) == 1 then
+    redis.call('RENAME', KEYS[i + 1], KEYS[i])
+    local kind = kind_of(KEYS[i])
+    if kind == 2 or kind == 3 or kind == 7 then wake(KEYS[i]) end
   else redis.call('UNLINK', KEYS[i]) end
 end
 forget(ARGV[1])

@@ -22,6 +22,7 @@ from flexcache_rs.sessions._calls import Calls, KeyspaceCalls
 from flexcache_rs.sessions._errors import ClosedError, ConflictError, UnsupportedError
 from flexcache_rs.sessions._forgiving import ForgivingBackend
 from flexcache_rs.sessions._limits import Limiter, Lock, new_token
+from flexcache_rs.sessions._waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._arguments import KeepType, Touch, Ttl
     from flexcache_rs.sessions._protocol import Backend, BackendTransaction
     from flexcache_rs.sessions._store import SessionStore
+    from flexcache_rs.sessions._waiting import Waiting
 
 _open: ContextVar[tuple[Transaction, ...]] = ContextVar("flexcache_rs sessions", default=())
 _LEASE = 30.0
@@ -124,6 +126,11 @@ class Session(KeyspaceCalls):
             if transaction is not None:
                 return await transaction._run(call)
         return await self._backend.arun(call)
+
+    def _waiting(self, key: str) -> Waiting:
+        if self._has_transactions and self._current() is not None:
+            return super()._waiting(key)
+        return waiting(self._backend, key, False)
 
     async def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default`. A container is returned as a new list, dict, set or deque."""
@@ -235,15 +242,14 @@ class Session(KeyspaceCalls):
 
     async def _compute_once(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
         """Compute while this session has the lease of the key, unless another one has stored a value."""
-        pause = 0.001
         token = new_token()
         lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
-        while await self._backend.arun(lease) is not None:
-            await side.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-            found = await self.get(key, MISSING)
-            if found is not MISSING:
-                return found
+        with waiting(self._backend, "load:" + key, True) as other:
+            while (left := await self._backend.arun(lease)) is not None:
+                await other.arest(left)
+                found = await self.get(key, MISSING)
+                if found is not MISSING:
+                    return found
         try:
             # Another session may have stored one between the look and the lease.
             found = await self.get(key, MISSING)
@@ -292,8 +298,9 @@ class Session(KeyspaceCalls):
             limit: How many calls; 0 for none.
             period: In how long.
             burst: How many at once; by default `limit`.
-            algorithm: "gcra", or "log": exactly `limit` at most in any period, wherever it begins. "log" remembers each
-                call, and so has a `limit` of at most 1000. Calls count together where their algorithm is the same.
+            algorithm: "gcra", or "sliding_window": exactly `limit` at most in any period, wherever it begins. A
+                sliding window remembers each call, and so has a `limit` of at most 1000. Calls count together where
+                their algorithm is the same.
         """
         return Limiter(self, name, limit, period, burst, algorithm)
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from flexcache_rs.sessions._errors import ClosedError, CrossShardError, ShardError
+from flexcache_rs.sessions._waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from flexcache_rs.sessions._protocol import Backend, BackendTransaction
+    from flexcache_rs.sessions._waiting import Waiting
 
 
 def urls_of(url: object) -> dict[str, str] | None:
@@ -207,6 +209,10 @@ class ShardedBackend:
             else:
                 failed.update(dict.fromkeys(part.keys, error))
         raise ShardError(f"{len(raised)} of {len(outcomes)} shards failed: {raised[0]}", done, failed) from raised[0]
+
+    def waiting(self, key: str, is_lease: bool) -> Waiting:
+        """The waiting of a call, on the shard of its key."""
+        return waiting(self._shards[self.shard_of(key)], key, is_lease)
 
     def run(self, call: Any) -> Any:
         """Make a call, on one shard after the other."""

@@ -8,6 +8,7 @@ result of the call, or a `Last`: statements that can be sent together with the c
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.sessions import _cells as cells
@@ -29,6 +30,13 @@ _SNAPSHOT: Statement = ("START TRANSACTION READ ONLY", ())
 _HEAD = "SELECT id, k, kind, v, n, lo, hi, seq, expire FROM fx_key WHERE ns = %s AND k"
 _NAMED = "ns = %s AND k = %s"
 _LONGEST = 2**61
+_LOGGED = struct.Struct("<qq")
+"""A call that a sliding window counts: until when, and for how many."""
+
+_TIMED = {"fx_gate": "tat", "fx_log": "until", "fx_lease": "expire"}
+"""What is kept by name until a time."""
+
+_NAMES_AT_ONCE = 100
 
 
 class Plans(Acts):
@@ -50,7 +58,7 @@ class Plans(Acts):
         Raises:
             ValueError: A key is longer than the server's index allows.
         """
-        if call.name not in ("gate", "lease", "release") or call.kind:
+        if call.name not in ("gate", "log", "lease", "release", "tidy") or call.kind:
             for key in call.keys:
                 if len(key) > MOST_KEY_BYTES:
                     raise ValueError(f"key must be at most {MOST_KEY_BYTES} bytes on this backend, not {len(key)}")
@@ -327,19 +335,52 @@ class Plans(Acts):
         heads = [Head(number, b"", kind) for number, kind in rows]
         yield self._removing(heads)
         (garbage,) = yield [("SELECT id, kind FROM fx_garbage LIMIT %s FOR UPDATE SKIP LOCKED", (max(limit, 1),))]
-        left = max(limit, 1) * 10
-        for number, kind in garbage.rows:
-            for table in OF_KIND[kind]:
-                (gone,) = yield [(f"DELETE FROM {table} WHERE id = %s LIMIT %s", (number, left))]
-                left -= gone.changed
-            if left <= 0:
-                break
-            yield [("DELETE FROM fx_garbage WHERE id = %s", (number,))]
+        yield from self._sweep(garbage.rows, max(limit, 1) * 10)
         old: list[Statement] = [
-            ("DELETE FROM fx_gate WHERE tat <= @fx_now LIMIT 1000", ()),
-            ("DELETE FROM fx_lease WHERE expire <= @fx_now LIMIT 1000", ()),
+            (f"DELETE FROM {table} WHERE {until} <= @fx_now LIMIT 1000", ()) for table, until in _TIMED.items()
         ]
         return Last(old, lambda _: len(heads))
+
+    def _sweep(self, garbage: Sequence[Any], left: int) -> Plan:
+        """Removes up to so many elements of keys that are gone."""
+        for number, kind in garbage:
+            for table in OF_KIND[kind]:
+                (gone,) = yield [(f"DELETE FROM {table} WHERE id = %s LIMIT %s", (number, max(left, 0)))]
+                left -= gone.changed
+            if left <= 0:
+                return
+            yield [("DELETE FROM fx_garbage WHERE id = %s", (number,))]
+
+    def _tidy(self, call: Call) -> Plan:
+        """What some writes do for those that come after them, in two round trips where there is nothing to do.
+
+        Whether what is kept by name is over is looked at by turns: there is no index of it, which each call would have
+        to change.
+        """
+        most, places = call.arguments
+        looks: list[Statement] = [
+            (
+                f"SELECT k, {until} <= @fx_now FROM {table} WHERE k > %s ORDER BY k LIMIT %s",
+                (places[table], _NAMES_AT_ONCE),
+            )
+            for table, until in _TIMED.items()
+        ]
+        _, expired, garbage, *named = yield [
+            SET_NOW,
+            ("SELECT id, kind FROM fx_key WHERE expire <= @fx_now LIMIT %s FOR UPDATE SKIP LOCKED", (_NAMES_AT_ONCE,)),
+            ("SELECT id, kind FROM fx_garbage LIMIT %s FOR UPDATE SKIP LOCKED", (_NAMES_AT_ONCE,)),
+            *looks,
+        ]
+        yield from self._sweep(garbage.rows, most)
+        last = self._removing([Head(number, b"", kind) for number, kind in expired.rows])
+        for (table, until), found in zip(_TIMED.items(), named, strict=True):
+            rows = [(bytes(name), is_over) for name, is_over in found.rows]
+            places[table] = rows[-1][0] if len(rows) == _NAMES_AT_ONCE else b""
+            over = [name for name, is_over in rows if is_over]
+            if over:
+                marks = ", ".join(["%s"] * len(over))
+                last.append((f"DELETE FROM {table} WHERE k IN ({marks}) AND {until} <= @fx_now", tuple(over)))
+        return self._last(last, None)
 
     # Limiters and leases.
 
@@ -377,6 +418,24 @@ class Plans(Acts):
             ("SELECT tat, @fx_now FROM fx_gate WHERE k = %s", (name,)),
         ]
         return Last(statements, answer)
+
+    def _log(self, call: Call) -> Plan:
+        limit, window, cost = call.arguments
+        name = self._full(call.keys[0])
+        # The row is there, and ours until the commit: others that call wait.
+        own = "INSERT INTO fx_log (k, until, v) VALUES (%s, 0, '') ON DUPLICATE KEY UPDATE k = VALUES(k)"
+        results = yield [SET_NOW, (own, (name,)), ("SELECT v, @fx_now FROM fx_log WHERE k = %s FOR UPDATE", (name,))]
+        cell, now = results[-1].rows[0]
+        now = int(now)
+        end = now + window
+        # A call that would count for longer than those of now was counted before the clock was set back.
+        log = [(until, count) for until, count in _LOGGED.iter_unpack(cell) if now < until <= end]
+        answer = cells.logged(log, now, limit, cost)
+        if not answer[0]:
+            return answer
+        log.append((end, cost))
+        text = b"".join([_LOGGED.pack(until, count) for until, count in log])
+        return self._last([("UPDATE fx_log SET until = %s, v = %s WHERE k = %s", (end, text, name))], answer)
 
     def _lease(self, call: Call) -> Plan:
         token, micros = call.arguments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """The version of the tables, which `fx_meta` has."""
 
 MOST_KEY_BYTES = 512
@@ -45,13 +45,24 @@ fx_lease (k VARBINARY({MOST_NAME_BYTES}) NOT NULL PRIMARY KEY, token VARBINARY(6
 fx_garbage (id BIGINT NOT NULL PRIMARY KEY, kind TINYINT NOT NULL)
 """
 
-TABLES = (
-    *(
-        f"CREATE TABLE IF NOT EXISTS fx_{table} ENGINE=InnoDB"
-        for table in _TABLES.strip().removeprefix("fx_").split("\nfx_")
+
+def _create(tables: str) -> tuple[str, ...]:
+    names = tables.strip().removeprefix("fx_").split("\nfx_")
+    return tuple(f"CREATE TABLE IF NOT EXISTS fx_{table} ENGINE=InnoDB" for table in names)
+
+
+TABLES = (*_create(_TABLES), "INSERT IGNORE INTO fx_meta (one, version) VALUES (1, 1)")
+"""Makes the tables of version 1. Each statement may be repeated, and sessions may run them at the same time."""
+
+UPGRADES = (
+    (
+        *_create(
+            f"fx_log (k VARBINARY({MOST_NAME_BYTES}) NOT NULL PRIMARY KEY, until BIGINT NOT NULL, v BLOB NOT NULL)"
+        ),
+        "UPDATE fx_meta SET version = 2 WHERE version = 1",
     ),
-    f"INSERT IGNORE INTO fx_meta (one, version) VALUES (1, {VERSION})",
 )
+"""What each version added to the tables of the one before, first version 2. The same holds for these."""
 
 OF_KIND = (
     *((), (), ("fx_list",), ("fx_list", "fx_job"), ("fx_map",), ("fx_set",), ("fx_sorted",), ("fx_stream",)),

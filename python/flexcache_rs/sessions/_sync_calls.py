@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._sync_containers import Bits, Bloom, List, Map, Queue, SetOf, Sorted, Stream
+from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from flexcache_rs._core import SessionCall, SessionCodec
     from flexcache_rs.sessions._arguments import KeepType, Ttl
+    from flexcache_rs.sessions._waiting import Waiting
 
 
 class Calls:
@@ -37,6 +39,10 @@ class Calls:
     @property
     def _page(self) -> int:
         raise NotImplementedError
+
+    def _waiting(self, key: str) -> Waiting:  # noqa: ARG002
+        """How a call waits for an element of a key."""
+        return Pauses()
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default`. A container is returned as a new list, dict, set or deque."""

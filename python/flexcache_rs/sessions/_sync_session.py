@@ -23,6 +23,7 @@ from flexcache_rs.sessions._sync_calls import Calls, KeyspaceCalls
 from flexcache_rs.sessions._errors import ClosedError, ConflictError, UnsupportedError
 from flexcache_rs.sessions._forgiving import ForgivingBackend
 from flexcache_rs.sessions._sync_limits import Limiter, Lock, new_token
+from flexcache_rs.sessions._waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._arguments import KeepType, Touch, Ttl
     from flexcache_rs.sessions._protocol import Backend, BackendTransaction
     from flexcache_rs.sessions._store import SessionStore
+    from flexcache_rs.sessions._waiting import Waiting
 
 _open: ContextVar[tuple[Transaction, ...]] = ContextVar("flexcache_rs sessions", default=())
 _LEASE = 30.0
@@ -125,6 +127,11 @@ class Session(KeyspaceCalls):
             if transaction is not None:
                 return transaction._run(call)
         return self._backend.run(call)
+
+    def _waiting(self, key: str) -> Waiting:
+        if self._has_transactions and self._current() is not None:
+            return super()._waiting(key)
+        return waiting(self._backend, key, False)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default`. A container is returned as a new list, dict, set or deque."""
@@ -234,15 +241,14 @@ class Session(KeyspaceCalls):
 
     def _compute_once(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
         """Compute while this session has the lease of the key, unless another one has stored a value."""
-        pause = 0.001
         token = new_token()
         lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
-        while self._backend.run(lease) is not None:
-            side.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-            found = self.get(key, MISSING)
-            if found is not MISSING:
-                return found
+        with waiting(self._backend, "load:" + key, True) as other:
+            while (left := self._backend.run(lease)) is not None:
+                other.rest(left)
+                found = self.get(key, MISSING)
+                if found is not MISSING:
+                    return found
         try:
             # Another session may have stored one between the look and the lease.
             found = self.get(key, MISSING)
@@ -291,8 +297,9 @@ class Session(KeyspaceCalls):
             limit: How many calls; 0 for none.
             period: In how long.
             burst: How many at once; by default `limit`.
-            algorithm: "gcra", or "log": exactly `limit` at most in any period, wherever it begins. "log" remembers each
-                call, and so has a `limit` of at most 1000. Calls count together where their algorithm is the same.
+            algorithm: "gcra", or "sliding_window": exactly `limit` at most in any period, wherever it begins. A
+                sliding window remembers each call, and so has a `limit` of at most 1000. Calls count together where
+                their algorithm is the same.
         """
         return Limiter(self, name, limit, period, burst, algorithm)
 

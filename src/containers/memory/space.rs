@@ -1,6 +1,6 @@
 //! Operations on the keys of one namespace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flexcache_core::{Cause, Clock, Nanos, Slot};
@@ -292,37 +292,44 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
         Ok(result.unwrap_or_default().into_iter().collect())
     }
 
-    fn gate(&mut self, name: &[u8], interval: u64, burst: u64, cost: u64) -> Reply {
+    pub(super) fn gate(&mut self, name: &[u8], interval: u64, burst: u64, cost: u64) -> Reply {
         let now = micros(self.clock.now());
         let full = (Arc::clone(self.namespace), Box::from(name));
-        // Gates that are as new tell nothing.
-        if self.store.gates.len() >= 1024 && self.store.gates.len().is_power_of_two() {
-            self.store.gates.retain(|_, next| *next > now);
-        }
-        let next = self.store.gates.get(&full).copied().unwrap_or(0).max(now);
-        let next = next.saturating_add(interval.saturating_mul(cost));
+        let price = interval.saturating_mul(cost);
+        let gate = self.store.gates.get_mut(&full);
+        let next = gate.as_deref().map_or(now, |next| now.max(*next)).saturating_add(price);
         if next - now > burst {
             return Reply::Gate { allowed: false, micros: next - now - burst, remaining: 0 };
         }
-        self.store.gates.insert(full, next);
+        match gate {
+            Some(gate) => *gate = next,
+            None => self.store.gates.insert(full, next, |next| *next <= now),
+        }
         Reply::Gate { allowed: true, micros: 0, remaining: (burst - (next - now)) / interval.max(1) }
     }
 
     fn log(&mut self, name: &[u8], limit: u64, window: u64, cost: u64) -> Reply {
         let now = micros(self.clock.now());
         let full = (Arc::clone(self.namespace), Box::from(name));
-        // Logs whose calls count no more tell nothing.
-        if self.store.logs.len() >= 1024 && self.store.logs.len().is_power_of_two() {
-            self.store.logs.retain(|_, log| log.back().is_some_and(|(until, _)| *until > now));
+        let found = self.store.logs.get_mut(&full);
+        let none = VecDeque::new();
+        let log = found.as_deref().unwrap_or(&none);
+        let reply = logged(log.iter().copied().filter(|(until, _)| *until > now), now, limit, cost);
+        if !matches!(reply, Reply::Gate { allowed: true, .. }) {
+            return reply;
         }
-        let log = self.store.logs.entry(full).or_default();
-        while log.front().is_some_and(|(until, _)| *until <= now) {
-            log.pop_front();
-        }
-        let counting = log.iter().copied().filter(|(until, _)| *until > now);
-        let reply = logged(counting, now, limit, cost);
-        if matches!(reply, Reply::Gate { allowed: true, .. }) {
-            log.push_back((now.saturating_add(window), cost));
+        let call = (now.saturating_add(window), cost);
+        match found {
+            Some(log) => {
+                while log.front().is_some_and(|(until, _)| *until <= now) {
+                    log.pop_front();
+                }
+                log.push_back(call);
+            }
+            None => {
+                let is_over = |log: &VecDeque<(u64, u64)>| log.back().is_none_or(|(until, _)| *until <= now);
+                self.store.logs.insert(full, VecDeque::from([call]), is_over);
+            }
         }
         reply
     }
@@ -330,13 +337,14 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
     fn lease(&mut self, name: &[u8], token: &Cell, for_micros: u64) -> Reply {
         let now = micros(self.clock.now());
         let full = (Arc::clone(self.namespace), Box::from(name));
-        if let Some((holder, until)) = self.store.leases.get(&full)
-            && holder != token
-            && *until > now
-        {
-            return Reply::Lease(Some(until - now));
+        let lease = (token.clone(), now.saturating_add(for_micros));
+        match self.store.leases.get_mut(&full) {
+            Some((holder, until)) if holder != token && *until > now => {
+                return Reply::Lease(Some(*until - now));
+            }
+            Some(found) => *found = lease,
+            None => self.store.leases.insert(full, lease, |(_, until)| *until <= now),
         }
-        self.store.leases.insert(full, (token.clone(), now.saturating_add(for_micros)));
         Reply::Lease(None)
     }
 }

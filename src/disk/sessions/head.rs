@@ -22,8 +22,10 @@ pub(super) struct Head {
 
 /// How many keys that have expired each write removes.
 const EXPIRED_PER_WRITE: i64 = 10;
-/// How many elements of keys that are gone each write removes.
-const GARBAGE_PER_WRITE: i64 = 100;
+/// How many elements of keys that are gone each write removes, and how many more for each element that it stores: so
+/// what is gone never outgrows what was stored, and a write of one element costs about as much as without.
+const GARBAGE_PER_WRITE: usize = 10;
+const GARBAGE_PER_ELEMENT: usize = 2;
 
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -143,7 +145,7 @@ impl Asked<'_> {
     }
 
     /// Removes up to `most` elements of one key that is gone. Returns how many, or `None` if there is no such key.
-    pub(super) fn sweep(&self, most: i64) -> Outcome<Option<i64>> {
+    fn sweep(&self, most: i64) -> Outcome<Option<i64>> {
         let mut select = self.connection.prepare_cached("SELECT id, kind FROM fx_garbage LIMIT 1")?;
         let found: Option<(i64, i64)> =
             select.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -156,10 +158,11 @@ impl Asked<'_> {
                 return Ok(Some(swept));
             }
             let mut delete = self.connection.prepare_cached(&format!(
-                "DELETE FROM {table} WHERE id = ?1 AND {column} IN \
-                 (SELECT {column} FROM {table} WHERE id = ?1 ORDER BY {column} LIMIT ?2)"
+                "DELETE FROM {table} WHERE id = ?1 AND {column} <= coalesce( \
+                 (SELECT {column} FROM {table} WHERE id = ?1 ORDER BY {column} LIMIT 1 OFFSET ?2), \
+                 (SELECT {column} FROM {table} WHERE id = ?1 ORDER BY {column} DESC LIMIT 1))"
             ))?;
-            swept += i64::try_from(delete.execute((id, left))?).unwrap_or(i64::MAX);
+            swept += i64::try_from(delete.execute((id, left - 1))?).unwrap_or(i64::MAX);
         }
         if swept < most {
             self.connection.prepare_cached("DELETE FROM fx_garbage WHERE id = ?1")?.execute([id])?;
@@ -167,10 +170,20 @@ impl Asked<'_> {
         Ok(Some(swept))
     }
 
-    /// What each write does for those that come after it.
-    pub(super) fn tidy(&self) -> Outcome<()> {
-        self.expire(EXPIRED_PER_WRITE)?;
-        self.sweep(GARBAGE_PER_WRITE)?;
+    /// Removes up to `most` elements of keys that are gone, and counts a key without elements as one.
+    pub(super) fn sweep_all(&self, mut most: i64) -> Outcome<()> {
+        while most > 0
+            && let Some(swept) = self.sweep(most)?
+        {
+            most -= swept.max(1);
+        }
         Ok(())
+    }
+
+    /// What a write, which has stored so many elements, does for those that come after it.
+    pub(super) fn tidy(&self, stored: usize) -> Outcome<()> {
+        self.expire(EXPIRED_PER_WRITE)?;
+        let garbage = GARBAGE_PER_WRITE.saturating_add(stored.saturating_mul(GARBAGE_PER_ELEMENT));
+        self.sweep_all(i64::try_from(garbage).unwrap_or(i64::MAX))
     }
 }

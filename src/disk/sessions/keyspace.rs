@@ -150,12 +150,7 @@ impl Asked<'_> {
             Op::Purge(most) => {
                 let most = signed(*most);
                 let purged = self.expire(most)?;
-                let mut left = most.saturating_mul(10);
-                while left > 0
-                    && let Some(swept) = self.sweep(left)?
-                {
-                    left -= swept.max(1);
-                }
+                self.sweep_all(most.saturating_mul(10))?;
                 self.forget_gates()?;
                 Reply::Int(purged)
             }

@@ -89,6 +89,14 @@ struct Asked<'a> {
     now: Micros,
 }
 
+impl Asked<'_> {
+    fn apply_and_tidy(&self, op: &Op) -> Outcome<Reply> {
+        let reply = self.apply(op)?;
+        self.tidy(op.elements())?;
+        Ok(reply)
+    }
+}
+
 impl SessionStore {
     /// The store of a database, which is made by the first call.
     #[must_use]
@@ -144,14 +152,9 @@ impl SessionStore {
         }
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if let Some((connection, _)) = checkout.transaction()? {
-            return alone(connection, || Asked { connection, namespace, now }.apply(op));
+            return alone(connection, || Asked { connection, namespace, now }.apply_and_tidy(op));
         }
-        in_transaction(&mut checkout, |connection| {
-            let asked = Asked { connection, namespace, now };
-            let reply = asked.apply(op)?;
-            asked.tidy()?;
-            Ok(reply)
-        })
+        in_transaction(&mut checkout, |connection| Asked { connection, namespace, now }.apply_and_tidy(op))
     }
 
     /// Does several operations, the writing ones in one transaction. Each that fails undoes only itself, unless the
@@ -184,7 +187,7 @@ impl SessionStore {
                 }
                 replies.push(reply);
             }
-            asked.tidy()?;
+            asked.tidy(ops.iter().map(|op| op.elements()).sum())?;
             Ok(replies)
         })
     }

@@ -30,6 +30,9 @@ impl Asked<'_> {
         let next: Option<i64> =
             pass.query_row(params![name, self.now, price, burst], |row| row.get(0)).optional()?;
         if let Some(next) = next {
+            if next <= self.now.saturating_add(price) {
+                self.forget_some("fx_gate", "tat", &name)?;
+            }
             let left = burst - (next - self.now);
             let remaining = left / signed(interval.max(1));
             return Ok(Reply::Gate {
@@ -63,6 +66,9 @@ impl Asked<'_> {
                 "INSERT INTO fx_log (k, until, n) VALUES (?1, ?2, ?3) ON CONFLICT (k, until) DO UPDATE SET n = n + ?3",
             )?;
             insert.execute(params![name, end, signed(cost)])?;
+            if log.is_empty() {
+                self.forget_some("fx_log", "until", &name)?;
+            }
         }
         Ok(reply)
     }
@@ -75,6 +81,7 @@ impl Asked<'_> {
         )?;
         let until = self.now.saturating_add(signed(micros));
         if take.execute(params![name, token, until, self.now])? == 1 {
+            self.forget_some("fx_lease", "expire", &name)?;
             return Ok(Reply::Lease(None));
         }
         let mut select = self.connection.prepare_cached("SELECT expire FROM fx_lease WHERE k = ?1")?;
@@ -86,6 +93,18 @@ impl Asked<'_> {
         let mut delete =
             self.connection.prepare_cached("DELETE FROM fx_lease WHERE k = ?1 AND token = ?2")?;
         Ok(Reply::Bool(delete.execute(params![self.full(name), token])? == 1))
+    }
+
+    /// Forgets, as a name comes, of the first name and the next two those whose time is over: so names that are never used
+    /// again are not there for ever.
+    fn forget_some(&self, table: &str, until: &str, name: &[u8]) -> Outcome<()> {
+        let mut forget = self.connection.prepare_cached(&format!(
+            "DELETE FROM {table} WHERE {until} <= ?2 AND k IN ( \
+             SELECT k FROM (SELECT DISTINCT k FROM {table} WHERE k > ?1 ORDER BY k LIMIT 2) \
+             UNION ALL SELECT k FROM (SELECT k FROM {table} ORDER BY k LIMIT 1))"
+        ))?;
+        forget.execute(params![name, self.now])?;
+        Ok(())
     }
 
     /// Forgets gates, logged calls and leases whose time is over.

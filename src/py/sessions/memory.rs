@@ -4,12 +4,12 @@
 //! looked at or dropped, so that may happen under the lock.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flexcache_containers::Number;
 use flexcache_containers::image::{self, ImageEntry, Times};
 use flexcache_containers::memory::{Held, Lookup, MemoryStore, MemoryTransaction};
-use flexcache_containers::operation::Cell;
+use flexcache_containers::operation::{Cell, Reply};
 use flexcache_core::Clock;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -61,6 +61,12 @@ impl MemoryKeys {
     #[getter]
     fn evictions(&self) -> u64 {
         self.0.lock().evictions()
+    }
+
+    /// How many keys of limiters are remembered, and how many leases.
+    #[getter]
+    fn timed(&self) -> (usize, usize) {
+        self.0.lock().timed()
     }
 
     /// The number of the last write.
@@ -161,6 +167,23 @@ impl MemorySession {
         let key = key.to_str()?.as_bytes();
         let stored = self.keys.lock().set_held(&self.namespace, key, held, micros, &SystemClock);
         stored.map(|()| true).map_err(|error| raised(value.py(), &error))
+    }
+
+    /// Lets calls through a gate: whether it did, how many more may go on, and the seconds until these may.
+    fn gate(
+        &self,
+        name: &Bound<'_, PyString>,
+        interval: u64,
+        burst: u64,
+        cost: u64,
+    ) -> PyResult<(bool, u64, f64)> {
+        let key = super::codec::key(name.as_any())?;
+        match self.keys.lock().gate(&self.namespace, &key, (interval, burst, cost), &SystemClock) {
+            Reply::Gate { allowed, micros, remaining } => {
+                Ok((allowed, remaining, Duration::from_micros(micros).as_secs_f64()))
+            }
+            _ => Err(PyRuntimeError::new_err("a gate answered something else")),
+        }
     }
 
     /// Makes a call.

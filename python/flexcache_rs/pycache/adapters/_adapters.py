@@ -204,12 +204,9 @@ class Redis(_OnServer):
         connection_uri: Such as "redis://localhost:6379/0".
         pool_size: Has no effect: a session shares its connections as it needs.
         tablename: What keeps the keys of adapters of one server apart.
-
-    Raises:
-        NotImplementedError: By the first call, if sessions have no such backend.
     """
 
-    _schemes = ("redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix")
+    _schemes = ("redis", "rediss", "valkey", "valkeys", "unix", "valkey+unix")
 
     def __init__(self, connection_uri: str, pool_size: int = 5, tablename: str = _TABLE) -> None:
         del pool_size
@@ -219,11 +216,7 @@ class Redis(_OnServer):
 
 
 class MySQL(_OnServer):
-    """Keys in a database of MySQL or MariaDB, such as "mysql://user:password@localhost/cache".
-
-    Raises:
-        NotImplementedError: By the first call, if sessions have no such backend.
-    """
+    """Keys in a database of MySQL or MariaDB, such as "mysql://user:password@localhost/cache"."""
 
     _schemes = ("mysql", "mariadb")
 

@@ -1,0 +1,179 @@
+"""Waiting on Valkey and Redis: the server says when a list or a queue gets its first element.
+
+The scripts that put one there publish the name of its value on the channel of the namespace. One connection and one
+thread of a session listen for all of its calls that wait. Where the server refuses that, calls look again by pauses.
+"""
+
+# pyright: basic
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.sessions._waiting import Pauses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+_LONGEST_REST = 1.0
+"""After so many seconds a call looks again unasked: jobs whose time is over come back without anybody writing."""
+
+_RETRIED_AFTER = 1.0
+
+
+class Wakes:
+    """What the server says of the keys of one namespace.
+
+    Args:
+        connect: Makes a connection of its own.
+        channel: Where the names of values are published that got an element.
+    """
+
+    def __init__(self, connect: Callable[[], Any], channel: bytes) -> None:
+        self._connect, self._channel = connect, channel
+        self._lock = threading.Lock()
+        self._waiting: dict[bytes, list[Callable[[], None]]] = {}
+        self._thread: threading.Thread | None = None
+        self._process = os.getpid()
+        self._connection: Any = None
+        self._failed_at = -_RETRIED_AFTER
+        self._is_closed = False
+        self.is_live = False
+
+    def add(self, name: bytes, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever the value of that name gets an element, and when this begins or ends to be heard."""
+        with self._lock:
+            self._waiting.setdefault(name, []).append(wake)
+        self.listen()
+
+    def remove(self, name: bytes, wake: Callable[[], None]) -> None:
+        """Call it no more."""
+        with self._lock:
+            wakes = self._waiting.get(name, [])
+            if wake in wakes:
+                wakes.remove(wake)
+            if not wakes:
+                self._waiting.pop(name, None)
+
+    def listen(self) -> None:
+        """Listen, unless that is done or has just failed."""
+        if self.is_live:
+            return
+        with self._lock:
+            if self._thread is not None or self._is_closed or monotonic() < self._failed_at + _RETRIED_AFTER:
+                return
+            self._thread = threading.Thread(target=self._run, name="flexcache wakes", daemon=True)
+            self._thread.start()
+
+    def _wake(self, name: bytes | None = None) -> None:
+        with self._lock:
+            names = list(self._waiting) if name is None else [name]
+            wakes = [wake for one in names for wake in self._waiting.get(one, ())]
+        for wake in wakes:
+            wake()
+
+    def _run(self) -> None:
+        connection = None
+        try:
+            connection = self._connect()
+            connection.send_command("SUBSCRIBE", self._channel)
+            connection.read_response()
+            connection._sock.settimeout(None)
+            with self._lock:
+                if self._is_closed:
+                    return
+                self._connection, self.is_live = connection, True
+            # What came before is looked for once more.
+            self._wake()
+            while True:
+                kind, _, name = connection.read_response()
+                if kind == b"message":
+                    self._wake(name)
+        except Exception:  # noqa: BLE001 - whatever it is, calls look by pauses until this is tried again
+            self._failed_at = monotonic()
+        finally:
+            with self._lock:
+                self._connection = self._thread = None
+                self.is_live = False
+            if connection is not None:
+                with contextlib.suppress(Exception):
+                    connection.disconnect()
+            self._wake()
+
+    def close(self) -> None:
+        """End the thread. Calls that wait look again."""
+        with self._lock:
+            self._is_closed = True
+            connection, thread = self._connection, self._thread
+        if self._process != os.getpid():
+            # The thread is the parent's, and so is the connection.
+            return
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection._sock.shutdown(socket.SHUT_RDWR)
+        if thread is not None:
+            thread.join(_LONGEST_REST)
+
+
+class Waker:
+    """The waiting of one call."""
+
+    def __init__(self, wakes: Wakes, name: bytes) -> None:
+        self._wakes, self._name = wakes, name
+        self._pauses = Pauses()
+        self._wake: Callable[[], None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._wake is not None:
+            self._wakes.remove(self._name, self._wake)
+
+    def _add(self, wake: Callable[[], None]) -> bool:
+        """Begin to be told. Returns True if that is so now: what came since the last look must be looked for first.
+
+        Where it is not so yet, there is a wake when it is.
+        """
+        self._wake = wake
+        self._wakes.add(self._name, wake)
+        return self._wakes.is_live
+
+    def _most(self, most: float) -> float:
+        self._wakes.listen()
+        return min(most, _LONGEST_REST if self._wakes.is_live else self._pauses.next())
+
+    def rest(self, most: float) -> None:
+        """Wait until it is worth another look, and at most so many seconds."""
+        if self._wake is None:
+            self._woken = threading.Event()
+            if self._add(self._woken.set):
+                return
+        self._woken.wait(self._most(most))
+        # Before the look: what comes after it wakes again.
+        self._woken.clear()
+
+    async def arest(self, most: float) -> None:
+        """Wait until it is worth another look, and at most so many seconds."""
+        if self._wake is None:
+            loop, event = asyncio.get_running_loop(), asyncio.Event()
+            self._awoken = event
+
+            def wake() -> None:
+                # The loop may be closed.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(event.set)
+
+            if self._add(wake):
+                return
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._awoken.wait(), self._most(most))
+        self._awoken.clear()

@@ -1,0 +1,53 @@
+"""How a call waits for others: for an element that they put under a key, or for a lease that they give back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_SHORTEST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.05
+
+
+class Waiting(Protocol):
+    """The waiting of one call, which looks at its key between two rests."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def rest(self, most: float) -> None: ...
+    async def arest(self, most: float) -> None: ...
+
+
+class Pauses:
+    """Waits by looking again, after 1 ms at first and after 50 ms at last."""
+
+    def __init__(self) -> None:
+        self._pause = _SHORTEST_PAUSE
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def next(self) -> float:
+        """How long to wait until the next look."""
+        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+        return pause
+
+    def rest(self, most: float) -> None:
+        """Wait until it is worth another look, and at most so many seconds."""
+        time.sleep(min(self.next(), most))
+
+    async def arest(self, most: float) -> None:
+        """Wait until it is worth another look, and at most so many seconds."""
+        await asyncio.sleep(min(self.next(), most))
+
+
+def waiting(backend: Any, name: str, is_lease: bool) -> Waiting:
+    """The waiting of a call for an element of a key, or for a lease: by what the backend says, if it says anything."""
+    made: Waiting = backend.waiting(name, is_lease) if hasattr(backend, "waiting") else Pauses()
+    return made

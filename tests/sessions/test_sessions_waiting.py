@@ -1,0 +1,229 @@
+"""Calls that wait for what others do: for an element, for an entry of a stream, for a lock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from session_places import SERVERS, URLS, redis_server
+
+from flexcache_rs.sessions import sync as now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from session_places import Place
+
+LONG = 60.0
+
+
+class Waiter(threading.Thread):
+    """A call in a thread that has begun to wait when this is made."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self.result: Any = "nothing yet"
+        self.start()
+
+    def run(self) -> None:
+        self.result = self._call()
+
+    def answer(self) -> Any:
+        self.join(LONG)
+        assert not self.is_alive()
+        return self.result
+
+
+def test_a_job_is_waited_for(place: Place) -> None:
+    with place.sync() as session, place.sync() as other:
+        jobs = session.queue("jobs")
+        assert jobs.reserve(timeout=0) is None
+        assert jobs.reserve(timeout=0.01) is None
+        assert jobs.wait_pop(0) is None
+        waiter = Waiter(lambda: jobs.reserve("1h", timeout=LONG).value)  # type: ignore[union-attr]
+        other.queue("jobs").push("job")
+        assert waiter.answer() == "job"
+        assert session.queue("jobs").len() == 0
+
+
+def test_a_job_that_comes_back_is_waited_for(place: Place) -> None:
+    with place.sync() as session, place.sync() as other:
+        session.queue("jobs").push("job")
+        job = other.queue("jobs").reserve(LONG)
+        assert job is not None
+        waiter = Waiter(lambda: session.queue("jobs").wait_pop(LONG))
+        assert job.release()
+        assert waiter.answer() == "job"
+        session.queue("jobs").push("job")
+        assert other.queue("jobs").reserve(0.2) is not None
+        # Nobody says that its time is over.
+        assert session.queue("jobs").wait_pop(LONG) == "job"
+
+
+def test_an_entry_is_waited_for(place: Place) -> None:
+    with place.sync() as session, place.sync() as other:
+        first = session.stream("log").add({"n": 1})
+        assert session.stream("log").read(first, timeout=0) == []
+        waiter = Waiter(lambda: session.stream("log").read(first, timeout=LONG))
+        second = other.stream("log").add({"n": 2})
+        assert waiter.answer() == [(second, {"n": 2})]
+
+
+def test_a_call_that_is_interrupted_as_it_waits_leaves_the_session_usable(place: Place) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with place.sync() as session:
+            session.count()
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                session.queue("jobs").wait_pop(LONG)
+            session.queue("jobs").push("job")
+            assert session.queue("jobs").wait_pop(LONG) == "job"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_task_that_is_cancelled_as_it_waits_takes_nothing(place: Place) -> None:
+    async def main() -> None:
+        async with place.awaited(timeout=LONG) as session:
+            jobs = session.queue("jobs")
+            await jobs.len()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.ensure_future(jobs.wait_pop()), 0.3)
+            waiting = [asyncio.ensure_future(jobs.wait_pop(LONG)) for _ in range(3)]
+            await asyncio.sleep(0)
+            await jobs.push(1, 2, 3)
+            assert sorted(await asyncio.gather(*waiting)) == [1, 2, 3]
+            assert await jobs.len() == 0
+
+    asyncio.run(main())
+
+
+needs_redis = pytest.mark.skipif("redis" not in SERVERS, reason="there is no redis-server")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return URLS["redis"](tmp_path)
+
+
+@pytest.fixture
+def raw(url: str) -> Iterator[Any]:
+    with contextlib.closing(redis_server().client()) as client:
+        yield client
+
+
+def until(condition: Callable[[], Any]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it never came")
+
+
+def listening(raw: Any) -> bool:
+    return bool(raw.pubsub_numsub("sessions:#wakes")[0][1])
+
+
+WAYS: dict[str, Callable[[now.Session], Any]] = {
+    "push": lambda session: session.list("key").push("x"),
+    "push_left": lambda session: session.list("key").push_left("x"),
+    "set": lambda session: session.set("key", ["x"]),
+    "set_many": lambda session: session.set_many({"other": 1, "key": ["x"]}),
+    "rename": lambda session: (session.set("other", ["x"]), session.rename("other", "key")),
+    "transaction": lambda session: session.run(lambda t: t.list("key").push("x")),
+    "insert": lambda session: session.list("key").insert(0, "x"),
+}
+
+
+@needs_redis
+def test_the_server_says_when_there_is_an_element(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It would take too long without being told.
+    monkeypatch.setattr("flexcache_rs.sessions._redis_wakes._LONGEST_REST", 10 * LONG)
+    with now.connect(url, timeout=LONG) as session, now.connect(url, timeout=LONG) as other:
+        for name, way in WAYS.items():
+            if name == "insert":
+                session.set("key", [])
+            waiter = Waiter(lambda: session.list("key").wait_pop(LONG))
+            until(lambda: listening(raw))
+            way(other)
+            assert waiter.answer() == "x", name
+            session.delete("key")
+        with other.lock("lock"):
+            waiter = Waiter(lambda: session.lock("lock").acquire(LONG))
+            until(lambda: session._backend._wakes._waiting)  # type: ignore[attr-defined]
+        assert waiter.answer() is True
+
+
+@needs_redis
+def test_what_comes_between_the_first_look_and_listening_is_not_missed(
+    url: str, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexcache_rs.sessions._redis_wakes._LONGEST_REST", 10 * LONG)
+    with now.connect(url, timeout=LONG) as session:
+        waiter = Waiter(lambda: session.list("key").wait_pop(0.1))
+        until(lambda: listening(raw))
+        assert waiter.answer() is None
+        with session._waiting("key") as waiting:
+            session.list("key").push("x")
+            assert Waiter(lambda: waiting.rest(10 * LONG)).answer() is None
+
+
+@needs_redis
+def test_a_call_that_waits_does_not_ask_all_the_time(url: str, raw: Any) -> None:
+    with now.connect(url, timeout=LONG) as session:
+        jobs = session.queue("jobs")
+        waiter = Waiter(lambda: jobs.wait_pop(LONG))
+        until(lambda: listening(raw))
+        jobs.push("first")
+        assert waiter.answer() == "first"
+        calls = raw.info("commandstats")["cmdstat_evalsha"]["calls"]
+        assert jobs.wait_pop(0.5) is None
+        assert raw.info("commandstats")["cmdstat_evalsha"]["calls"] - calls == 3, (
+            "before it listens, then, and at the end"
+        )
+
+
+@needs_redis
+def test_a_wait_outlives_the_connection_that_listens(url: str, raw: Any) -> None:
+    with now.connect(url, timeout=LONG) as session:
+        waiter = Waiter(lambda: session.queue("jobs").wait_pop(LONG))
+        until(lambda: listening(raw))
+        raw.client_kill_filter(_type="pubsub")
+        until(lambda: listening(raw))
+        session.queue("jobs").push("job")
+        assert waiter.answer() == "job"
+
+
+@needs_redis
+def test_where_the_server_refuses_to_say_it_is_looked_again(url: str, raw: Any) -> None:
+    raw.execute_command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all", "-subscribe", "-publish")
+    try:
+        with now.connect(url, username="worker", password="secret", timeout=LONG) as session:
+            waiter = Waiter(lambda: session.queue("jobs").wait_pop(LONG))
+            with now.connect(url, username="worker", password="secret") as other:
+                other.queue("jobs").push("job")
+            assert waiter.answer() == "job"
+    finally:
+        raw.execute_command("ACL", "DELUSER", "worker")
+
+
+@needs_redis
+def test_a_session_that_ends_lets_its_thread_end(url: str, raw: Any) -> None:
+    session = now.connect(url)
+    waiter = Waiter(lambda: session.queue("jobs").wait_pop(0.2))
+    until(lambda: listening(raw))
+    assert waiter.answer() is None
+    session.close()
+    until(lambda: not listening(raw))
+    assert not [thread for thread in threading.enumerate() if thread.name == "flexcache wakes"]
