@@ -62,6 +62,7 @@ def plain_key(key: Any) -> Any:
     return int(key) if isinstance(key, bool) else key
 
 
+@suggesting
 class StoreBase:
     """What all four kinds can do."""
 
@@ -133,7 +134,6 @@ class StoreBase:
         if not self.delete(key):
             raise KeyError(key)
 
-    @suggesting
     def delete(self, key: Any, retry: bool = False) -> bool:
         """Remove a key.
 
@@ -151,7 +151,6 @@ class StoreBase:
         key = plain_key(key)
         return self.shard_of(key).delete(key)
 
-    @suggesting
     def incr(self, key: Any, delta: int = 1, default: int = 0, retry: bool = False) -> Any:
         """Add to a number, in one step.
 
@@ -171,7 +170,6 @@ class StoreBase:
         key = plain_key(key)
         return self.shard_of(key).incr(key, delta, default)
 
-    @suggesting
     def decr(self, key: Any, delta: int = 1, default: int = 0, retry: bool = False) -> Any:
         """Subtract from a number, in one step. As `incr`."""
         return self.incr(key, -delta, default, retry)

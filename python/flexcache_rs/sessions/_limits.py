@@ -10,6 +10,7 @@ import time
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
 from flexcache_rs.sessions._errors import RateLimitExceeded, TimedOut, UnsupportedError
@@ -47,6 +48,7 @@ class Hit(NamedTuple):
         return self.allowed
 
 
+@suggesting
 class Limiter:
     """Lets so many calls through in each period, for all who use the store.
 
@@ -112,6 +114,7 @@ class Limiter:
         return call
 
 
+@suggesting
 class Lock:
     """A lock that all who use the store share. It is advisory, and ends after its time to live."""
 

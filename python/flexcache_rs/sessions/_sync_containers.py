@@ -10,6 +10,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _sync_side as side
 from flexcache_rs.sessions._arguments import KEPT, MISSING
@@ -26,6 +27,7 @@ _SHORTEST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
 
 
+@suggesting
 class Handle:
     """A key whose container is read and changed in place. Each call is atomic.
 
@@ -56,6 +58,7 @@ class Handle:
         return count
 
 
+@suggesting
 class List(Handle):
     """A list. Pushing and popping at both ends take the same time whatever its length."""
 
@@ -166,6 +169,7 @@ class List(Handle):
             after = found[-1][0]
 
 
+@suggesting
 class Job:
     """A job that was reserved.
 
@@ -190,6 +194,7 @@ class Job:
         return self._queue.release(self)
 
 
+@suggesting
 class Queue(List):
     """A queue: a list whose jobs can be reserved, so that the job of a worker that dies is not lost."""
 
@@ -215,6 +220,7 @@ class Queue(List):
         return done
 
 
+@suggesting
 class Map(Handle):
     """A map from fields to values. Fields that are equal in Python are one field: 1, 1.0 and True."""
 
@@ -278,6 +284,7 @@ class Map(Handle):
             after = following(found, found[-1][0])
 
 
+@suggesting
 class SetOf(Handle):
     """A set. Members that are equal in Python are one member: 1, 1.0 and True."""
 
@@ -345,6 +352,7 @@ class SetOf(Handle):
         return self._combine(keys, "difference")
 
 
+@suggesting
 class Sorted(Handle):
     """Members with scores, in the order of the scores, then of the members' bytes."""
 
@@ -442,6 +450,7 @@ def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
     return arguments.whole_number(argument, int(millis)), arguments.whole_number(argument, int(number))
 
 
+@suggesting
 class Stream(Handle):
     """Entries with ids "ms-n", which only grow: the time in milliseconds, and a number among those of the same one."""
 
@@ -483,6 +492,7 @@ class Stream(Handle):
         return removed
 
 
+@suggesting
 class Bits(Handle):
     """Bits, all of them 0 at first. Only pages of 4 KiB in which one was set take room."""
 
@@ -511,6 +521,7 @@ class Bits(Handle):
         return count
 
 
+@suggesting
 class Bloom(Handle):
     """A Bloom filter: `has` never says no for what was added, and seldom yes for what was not."""
 
