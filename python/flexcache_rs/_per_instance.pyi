@@ -1,0 +1,1 @@
+../../stubs/flexcache_rs/_per_instance.pyi
