@@ -186,6 +186,14 @@ class Calls:
             tag: Whether to return also the tag.
             retry: Whether to wait for other writers for longer than `timeout`.
         """
+        if not (read or expire_time or tag):
+            # Most calls: no tuple is made, and neither deadline nor tag are read.
+            value = self._plain.get(self, key, ENOVAL, False, False, False, retry)
+            if value is ENOVAL:
+                self._counted.count("misses")
+                return default
+            self._counted.count("hits")
+            return value
         found = self._plain.get(self, key, ENOVAL, read, True, True, retry)
         return self._counted_and_shaped(found, default, read, expire_time, tag)
 

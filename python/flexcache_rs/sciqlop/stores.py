@@ -115,10 +115,22 @@ class CacheBase(StoreBase):
         Returns:
             The value, or a tuple of it and what was asked for.
         """
-        _refuse_read(read)
         del retry
-        key = plain_key(key)
-        value, expires, tagged = self.shard_of(key).get(key, ENOVAL, expire_time=True, tag=True)
+        if key.__class__ is bool:
+            key = int(key)
+        files = self._files
+        shard = files if self._is_one else files._shard(key)
+        if not (read or expire_time or tag):
+            # Most calls: no tuple is made, and neither deadline nor tag are read.
+            value = shard.get(key, ENOVAL)
+            with self._counting:
+                if value is ENOVAL:
+                    self._misses += 1
+                    return default
+                self._hits += 1
+                return value
+        _refuse_read(read)
+        value, expires, tagged = shard.get(key, ENOVAL, expire_time=True, tag=True)
         self._count(value is not ENOVAL)
         return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
 
