@@ -26,7 +26,7 @@ coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 
 .PHONY: fuzz sanitize sanitize-python valgrind bench-baseline
 .PHONY: docs look crates
-.PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-remote bench-sessions bench-core wheel clean
+.PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-remote bench-sessions bench-dropins bench-core wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -89,6 +89,7 @@ bench: $(released) ## Measure beside the peers and write docs/benchmarks
 	$(run) -m benches.peers.disk --output docs/benchmarks
 	$(run) -m benches.peers.shared --output docs/benchmarks $(if $(TRACES),--traces $(TRACES))
 	$(run) -m benches.peers.remote --output docs/benchmarks
+	$(run) -m benches.peers.dropins --output docs/benchmarks
 
 bench-disk: $(released) ## The caches on disk alone
 	$(run) -m benches.peers.install
@@ -105,6 +106,10 @@ bench-sessions: $(released) ## Sessions alone; PyCache too with BENCH="--pycache
 bench-remote: $(released) ## The near cache on a server alone
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers.remote --output docs/benchmarks
+
+bench-dropins: $(released) ## The drop-ins beside the originals alone
+	$(run) -m benches.peers.install
+	$(run) -m benches.peers.dropins --output docs/benchmarks $(BENCH)
 
 bench-core: ## The core's own speed
 	cargo bench -p flexcache-core

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flexcache_rs import _core
 from flexcache_rs._arguments import check_callable
 from flexcache_rs._in_thread import before_joining, in_thread, lease
+from flexcache_rs._suggest import suggesting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 NOTHING = object()
 
 
+@suggesting
 async def aget_or_set(  # noqa: D417
     self: _core.FlexCache[Any, Any],
     key: Any,

@@ -8,6 +8,7 @@ Types are in the stub.
 from _collections_abc import ItemsView, KeysView, Mapping, MutableMapping, Set, ValuesView
 
 from flexcache_rs import _core
+from flexcache_rs._suggest import suggesting
 
 _ABSENT = object()
 
@@ -49,6 +50,7 @@ def _items(self):
     return count
 
 
+@suggesting
 def setdefault(self, key, default=None):
     """Return the value of a key. If it is absent, store and return the default.
 

@@ -9,12 +9,13 @@ import sys
 from flexcache_rs import _core, _function_name
 from flexcache_rs._arguments import each
 from flexcache_rs._memo import AsyncMemo, SyncMemo, class_method, is_in_class_body, ready
-from flexcache_rs._memoize_options import Plan, function_or_none, normalizer
+from flexcache_rs._memoize_options import Plan, flag, function_or_none, normalizer
+from flexcache_rs._per_instance import check_per_instance, per_instance_of, refuse_other_methods
 
 # What memoize() takes, and what it hands on to the cache that it makes.
 _OPTIONS = (
     *("cache", "ttl", "soft_ttl", "early_refresh", "stale_if_error", "jitter", "typed", "key", "ignore", "condition"),
-    *("cache_exceptions", "exception_ttl", "tags", "copy", "normalize", "name", "version"),
+    *("cache_exceptions", "exception_ttl", "tags", "copy", "normalize", "per_instance", "name", "version"),
 )
 _OPTIONS_OF_CACHES = (
     *("eviction_policy", "scan_interval", "max_items", "max_bytes", "default_ttl", "thread_safe", "shards"),
@@ -145,6 +146,17 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version, norm
     return _dress(memo, function, awaited)
 
 
+def _wrap_per_instance(function, options, plan, how):
+    def make():
+        return _wrap(function, _core.FlexCache(**options), False, plan, *how)
+
+    refuse_other_methods(function)
+    # What is wrong with the function is said where it is written.
+    first = make()
+    mark = _mark_as_coroutine_function if isinstance(first, AsyncMemo) else None
+    return per_instance_of(function, make, first.cache_parameters(), mark)
+
+
 def _kind_of(awaited, plan):
     """The class of a memoized function, and what makes of a result that is there what a caller gets."""
     if plan.copy is None:
@@ -184,6 +196,7 @@ def memoize(
     tags=None,
     copy=False,
     normalize=False,
+    per_instance=False,
     name=None,
     version=None,
     **options,
@@ -222,6 +235,8 @@ def memoize(
             copy.deepcopy, and a function is called with the result.
         normalize: whether f(1), f(number=1), and a call that leaves out the default 1, are one call.
             It costs each call a few microseconds.
+        per_instance: whether each instance has a cache of its own, with limits and statistics of its own: for methods.
+            It is dropped with the instance.
         name: what the function is called in a store, and its own cache in caches(); None for its module
             and qualified name. Lambdas, nested functions, partials, bound methods, instances, functions
             called _ and those of a script have no name that another process knows: in a store their
@@ -257,11 +272,10 @@ def memoize(
             raise TypeError(_core._unexpected_argument("memoize", option, [*_OPTIONS, *_OPTIONS_OF_CACHES]))
     if cache is not None and options:
         raise TypeError(f"memoize() takes {', '.join(options)} only without a cache, which has its own")
-    if not isinstance(typed, bool):
-        raise TypeError(f"typed must be True or False, not {typed!r}")
-    if not isinstance(normalize, bool):
-        raise TypeError(f"normalize must be True or False, not {normalize!r}")
+    flag("typed", typed)
+    flag("normalize", normalize)
     function_or_none("key", key)
+    check_per_instance(per_instance, cache, {"name": name, **options}, version)
     if cache is None and name is not None:
         options["name"] = name
     name, version = _function_name.text("name", name), _function_name.text("version", version)
@@ -280,6 +294,8 @@ def memoize(
     )
 
     def wrap(function):
+        if per_instance:
+            return _wrap_per_instance(function, options, plan, (typed, key, ignore, None, None, normalize))
         kept = _core.FlexCache(**options) if cache is None else cache
         return _wrap(function, kept, cache is not None, plan, typed, key, ignore, name, version, normalize)
 

@@ -127,6 +127,7 @@ def memoize(
     tags: str | Iterable[str] | Callable[..., str | Iterable[str]] | None = None,
     copy: bool | Callable[[Any], Any] = False,
     normalize: bool = False,
+    per_instance: bool = False,
     name: str | None = None,
     version: str | None = None,
     eviction_policy: Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto"]

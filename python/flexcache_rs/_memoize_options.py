@@ -81,6 +81,12 @@ def function_or_none(argument: str, value: Any) -> Any:
     return value
 
 
+def flag(argument: str, value: Any) -> None:
+    """Check that an argument is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False, not {value!r}")
+
+
 def normalizer(function: Any) -> Any:
     """What makes of a call's arguments those of the same call however it is written: by position where they can be.
 

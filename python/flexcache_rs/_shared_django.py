@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def _near(name: str, names: tuple[str, ...]) -> str | None:
     return next((repr(near) for near in difflib.get_close_matches(name, names, 1, 0.7)), None)
 
 
+@suggesting
 class DjangoCache(BaseCache):  # type: ignore[misc]
     """A cache backend on a `SharedCache`: one cache for all of a machine's workers.
 

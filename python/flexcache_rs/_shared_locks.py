@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flexcache_rs._asyncio_calls import sleep
 from flexcache_rs._seconds import seconds_in
+from flexcache_rs._suggest import suggesting
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -28,6 +29,7 @@ def _end(timeout: float | timedelta | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + seconds_in("timeout", timeout)
 
 
+@suggesting
 class SharedLock:
     """A lock; see `SharedCache.lock`. One object is used by one thread or task at a time."""
 
@@ -114,6 +116,7 @@ class SharedLock:
         self.release()
 
 
+@suggesting
 class SharedLimiter:
     """A limiter; see `SharedCache.limiter`. Any number of threads may use one object."""
 

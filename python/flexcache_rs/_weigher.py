@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from flexcache_rs._suggest import suggesting
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +57,7 @@ def _parts(value: Any) -> Iterator[Any]:
                     yield part
 
 
+@suggesting
 def size_of(value: object) -> int:
     """Estimate the bytes of memory that a value takes.
 

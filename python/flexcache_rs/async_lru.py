@@ -14,6 +14,7 @@ import warnings
 
 from flexcache_rs import _core
 from flexcache_rs._memoize import _mark_as_coroutine_function
+from flexcache_rs._suggest import suggesting
 
 __all__ = ("AlruCacheLoopResetWarning", "alru_cache")
 
@@ -224,6 +225,7 @@ def _wrap(function, maxsize, typed, ttl, jitter, key):
     return _LRUCacheWrapper(function, maxsize, typed, ttl, jitter, key)
 
 
+@suggesting
 def alru_cache(maxsize=_MAXSIZE, typed=False, *, ttl=None, jitter=None, key=None):
     """Remember the most recent results of a coroutine function.
 

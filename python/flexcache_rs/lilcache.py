@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._seconds import seconds_in
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _MAGIC = b"flexcache-lil\x01"
 _opened: SharedCache | None = None
 
 
+@suggesting
 def init(
     cache_name: str | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -125,6 +127,7 @@ def destroy() -> None:
     cache.close()
 
 
+@suggesting
 def snapshot(path: str | os.PathLike[str]) -> int:
     """Write all entries to a file, for `init(snapshot=path)` after a reboot. Returns how many there are.
 

@@ -73,6 +73,7 @@ class SharedStats(NamedTuple):
     """Damage that was found."""
 
 
+@suggesting
 class SharedCache(SharedSegment):
     """A bounded cache in memory which any number of processes share.
 
@@ -106,7 +107,6 @@ class SharedCache(SharedSegment):
     ('a', 'value')
     """
 
-    @suggesting
     def __init__(
         self,
         name: str | os.PathLike[str],
@@ -188,7 +188,6 @@ class SharedCache(SharedSegment):
     def pop(self, key: object) -> Any: ...
     @overload
     def pop(self, key: object, default: _T) -> Any | _T: ...
-    @suggesting
     def pop(self, key: object, default: Any = _MISSING) -> Any:
         """Remove a key and return its value. Of several processes exactly one gets it.
 
@@ -217,7 +216,6 @@ class SharedCache(SharedSegment):
             raise TypeError(message)
         return self.incr(key, -by, initial, ttl)
 
-    @suggesting
     def compare_and_set(
         self, key: object, old: object, new: object, ttl: float | timedelta | datetime | None = None
     ) -> bool:
@@ -249,7 +247,6 @@ class SharedCache(SharedSegment):
             if self._replace(key, version, new, ttl):
                 return True
 
-    @suggesting
     def get_many(self, keys: Iterable[object]) -> dict[Any, Any]:
         """Return the values of those keys that have one.
 
@@ -267,7 +264,6 @@ class SharedCache(SharedSegment):
                 found[key] = value
         return found
 
-    @suggesting
     def set_many(
         self,
         entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
@@ -283,7 +279,6 @@ class SharedCache(SharedSegment):
         for key, value in pairs("entries", entries):
             self.put(key, value, ttl, tags if known is None else known)
 
-    @suggesting
     def delete_many(self, keys: Iterable[object]) -> int:
         """Remove several keys, one after the other. Returns how many had a value."""
         return sum(self.delete(key) for key in each("keys", keys))
@@ -306,7 +301,6 @@ class SharedCache(SharedSegment):
     def __iter__(self) -> Iterator[Any]:
         return iter(self._keys())
 
-    @suggesting
     def setdefault(self, key: object, default: Any = None) -> Any:
         """Return the value of a key, after storing `default` if there is none."""
         while True:
@@ -336,7 +330,6 @@ class SharedCache(SharedSegment):
         message = "the cache is empty"
         raise KeyError(message)
 
-    @suggesting
     def get_or_set(
         self,
         key: object,
@@ -399,7 +392,6 @@ class SharedCache(SharedSegment):
         """
         return self._in_front().memoize(**options)
 
-    @suggesting
     def lock(self, name: object, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> SharedLock:
         """Return a lock which excludes other threads and processes.
 
@@ -421,7 +413,6 @@ class SharedCache(SharedSegment):
 
         return SharedLock(self, name, ttl, timeout)
 
-    @suggesting
     def limiter(self, name: object, limit: int, per: float | timedelta = 1.0) -> SharedLimiter:
         """Return a limiter of a rate, for all threads and processes together.
 

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import _advance_clock, _check
+from flexcache_rs._suggest import suggesting
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["advance", "check", "following"]
 
 
+@suggesting
 def advance(seconds: float | timedelta) -> None:
     """Move the clock of every cache in the process forward, so that no test has to sleep.
 
@@ -61,6 +63,7 @@ class _Followed:
         return moved
 
 
+@suggesting
 def following(frozen: Any) -> Any:
     """Take the caches of the process along when a frozen clock moves.
 
@@ -87,6 +90,7 @@ def following(frozen: Any) -> Any:
     return _Followed(frozen)
 
 
+@suggesting
 def check(cache: FlexCache[Any, Any]) -> None:
     """Recount a cache's whole structure.
 

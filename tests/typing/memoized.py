@@ -126,3 +126,21 @@ timed: FlexCache[str, int] = FlexCache(clock=lambda: 1.5)
 FlexCache[str, int](clock=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 copied = timed.memoize(copy=True, normalize=True)(len)
 assert_type(copied("a"), int)
+
+
+class Shop:
+    @memoize(per_instance=True, max_items=10)
+    def price(self, item: str) -> int:
+        return len(item)
+
+    @memoize(per_instance=True)
+    async def later(self, item: str) -> int:
+        return len(item)
+
+
+async def of_each_instance(shop: Shop) -> None:
+    assert_type(shop.price("a"), int)
+    assert_type(shop.price.peek("a"), int | None)
+    assert_type(shop.price.cache_info().hits, int)
+    assert_type(await shop.later("a"), int)
+    assert_type(shop.price.invalidate("a"), bool)

@@ -77,6 +77,7 @@ def cached(cache: Any, key: Any = keys.hashkey, lock: Any = None, condition: Any
     return lambda function: wrapped_function(function, cache, key, lock, condition, _info if info else None)
 
 
+@suggesting
 def cachedmethod(
     cache: Any, key: Any = keys.methodkey, lock: Any = None, condition: Any = None, info: bool = False
 ) -> Any:

@@ -40,6 +40,7 @@ class _NotHere:
         raise AttributeError("cachetools' caches have no such call")
 
 
+@suggesting
 class Cache(FlexCache):
     """A mapping of limited size, the base of the others: where it is full, the entry that was inserted first leaves.
 
@@ -72,7 +73,6 @@ class Cache(FlexCache):
         most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
         return FlexCache.__new__(cls, cls._policy, max_items=most)
 
-    @suggesting
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         try:
             is_size = maxsize >= 0
@@ -320,6 +320,7 @@ class LRUCache(Cache):
     _policy = "listed-lru"
 
 
+@suggesting
 class RRCache(Cache):
     """A cache whose entries leave at random.
 
@@ -331,7 +332,6 @@ class RRCache(Cache):
 
     _evicts_in_python = True
 
-    @suggesting
     def __init__(
         self,
         maxsize: float,

@@ -60,6 +60,7 @@ class _Timer:
         return getattr(self._clock, name)
 
 
+@suggesting
 class _TimedCache(Cache):
     """What `TTLCache` and `TLRUCache` have in common."""
 
@@ -138,6 +139,7 @@ class _TimedCache(Cache):
         return key, value
 
 
+@suggesting
 class TTLCache(_TimedCache):
     """A cache whose entries live for a time, and whose least recently used entry leaves first.
 
@@ -154,7 +156,6 @@ class TTLCache(_TimedCache):
     (True, 60)
     """
 
-    @suggesting
     def __init__(
         self,
         maxsize: float,
@@ -300,6 +301,7 @@ class TTLCache(_TimedCache):
         self.expire()
 
 
+@suggesting
 class TLRUCache(_TimedCache):
     """A cache in which each entry has an end of its own, and whose least recently used entry leaves first.
 
@@ -317,7 +319,6 @@ class TLRUCache(_TimedCache):
     ['a']
     """
 
-    @suggesting
     def __init__(
         self,
         maxsize: float,

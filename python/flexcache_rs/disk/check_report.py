@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from flexcache_rs._suggest import suggesting
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -20,6 +22,7 @@ class EmptyDirWarning(UserWarning):
 _CATEGORIES = {"unknown_file": UnknownFileWarning, "empty_directory": EmptyDirWarning}
 
 
+@suggesting
 class CheckReport(list[warnings.WarningMessage]):
     """What `check` found: a list of warnings, and the same by kind, as texts."""
 

@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, transaction
 from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
 from flexcache_rs.disk.checks import (
@@ -80,6 +81,7 @@ _RULES = frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit")
 PARAMETERS = ("directory", "timeout", "disk", "serializer", "compression", "network", "unreadable")
 
 
+@suggesting
 class Cache(CacheMixin, QueryMixin, DiskCache):
     """A cache in a directory, for any number of threads and processes.
 

@@ -42,6 +42,7 @@ def _length(maxlen: float | None) -> float:
     return math.inf if maxlen in (None, math.inf) else whole("maxlen", maxlen, least=0)
 
 
+@suggesting
 class Deque(Sequence[Any]):
     """A sequence with two ends, in a directory, for any number of threads and processes.
 
@@ -58,7 +59,6 @@ class Deque(Sequence[Any]):
     ('b', ['c', 'd'])
     """
 
-    @suggesting
     def __init__(
         self,
         iterable: Iterable[Any] = (),
@@ -339,6 +339,7 @@ class Deque(Sequence[Any]):
         self.close()
 
 
+@suggesting
 class StoredMapping(MutableMapping[Any, Any]):
     """What the mappings on disk have in common."""
 
@@ -419,7 +420,6 @@ class StoredMapping(MutableMapping[Any, Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    @suggesting
     def memoize(
         self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
@@ -442,6 +442,7 @@ class StoredMapping(MutableMapping[Any, Any]):
         self.close()
 
 
+@suggesting
 class Index(StoredMapping):
     """A mapping in a directory, for any number of threads and processes, in the order in which keys came.
 

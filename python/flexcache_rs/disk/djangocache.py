@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import PARAMETERS
@@ -60,6 +61,7 @@ def _refuse_misplaced(params: dict[str, Any]) -> None:
             raise TypeError(f"no such setting of the backend: {name!r}; did you mean {near[0]!r}?")
 
 
+@suggesting
 class DjangoCache(BaseCache):  # type: ignore[misc]
     """A cache backend on a `FanoutCache`.
 

@@ -43,6 +43,7 @@ class _InaccessibleError(AttributeError, AssertionError):
     """What Python expects of a name that is no attribute, and what python-diskcache raises."""
 
 
+@suggesting
 class FanoutCache(CacheMixin):
     """A cache of several shards in one directory. Those who write to different shards do not wait for each other.
 
@@ -153,7 +154,6 @@ class FanoutCache(CacheMixin):
             raise AssertionError("retry must be True in FanoutCache")
         return DiskTransaction(self._shards, True)
 
-    @suggesting
     def set(
         self,
         key: Any,
@@ -177,7 +177,6 @@ class FanoutCache(CacheMixin):
     def _transaction_of_many(self, retry: bool) -> DiskTransaction:
         return DiskTransaction(self._shards, retry)
 
-    @suggesting
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """As `Cache.touch`. Returns False if the write lock was not acquired in time."""
         try:
@@ -185,7 +184,6 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return False
 
-    @suggesting
     def add(
         self,
         key: Any,
@@ -201,7 +199,6 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return False
 
-    @suggesting
     def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
         """As `Cache.incr`. Returns None if the write lock was not acquired in time."""
         try:
@@ -209,7 +206,6 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
-    @suggesting
     def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
         """As `Cache.decr`. Returns None if the write lock was not acquired in time."""
         try:
@@ -217,7 +213,6 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
-    @suggesting
     def get(
         self,
         key: Any,
@@ -243,7 +238,6 @@ class FanoutCache(CacheMixin):
     def __contains__(self, key: Any) -> bool:
         return key in self._shard(key)
 
-    @suggesting
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
@@ -253,7 +247,6 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return _shaped(default, expire_time, tag)
 
-    @suggesting
     def delete(self, key: Any, retry: bool = False) -> bool:
         """As `Cache.delete`. Returns False if the write lock was not acquired in time."""
         try:
@@ -338,7 +331,6 @@ class FanoutCache(CacheMixin):
                 ends.append((key, shard))
         return sorted(ends, key=lambda end: self._place(end[0]), reverse=side == "back")
 
-    @suggesting
     def push(
         self,
         value: Any,
@@ -369,7 +361,6 @@ class FanoutCache(CacheMixin):
         except Timeout:
             return None
 
-    @suggesting
     def pull(
         self,
         prefix: str | None = None,
@@ -388,7 +379,6 @@ class FanoutCache(CacheMixin):
         """
         return self._end_of_queue("pull", prefix, default, side, expire_time, tag, retry)
 
-    @suggesting
     def peek(
         self,
         prefix: str | None = None,
@@ -536,7 +526,6 @@ class FanoutCache(CacheMixin):
             self._caches[name] = Cache(directory, timeout, disk, **self._options, **settings)
         return self._caches[name]
 
-    @suggesting
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
         """Return a deque of its own in the directory; the same one for the same name."""
         if name not in self._deques:

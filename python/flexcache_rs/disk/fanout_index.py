@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import os
 
 
+@suggesting
 class FanoutIndex(StoredMapping):
     """A mapping in a directory, in several shards: those who write to different ones do not wait for each other.
 
@@ -35,7 +36,6 @@ class FanoutIndex(StoredMapping):
 
     _cache: FanoutCache
 
-    @suggesting
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,

@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 from flexcache_rs._core import Disk
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import UNKNOWN
 
@@ -14,6 +15,7 @@ MOST_BYTES = 2**30
 """More bytes of JSON than this are refused, unless a cache says otherwise."""
 
 
+@suggesting
 class JSONDisk(Disk):
     """Stores keys and values as compressed JSON.
 

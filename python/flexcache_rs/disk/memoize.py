@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import in_thread
 from flexcache_rs.disk.constants import ENOVAL
 
@@ -30,6 +31,7 @@ class Memoized(Protocol[P, R_co]):
         ...
 
 
+@suggesting
 def full_name(function: Callable[..., Any]) -> str:
     """Module and qualified name."""
     return f"{function.__module__}.{function.__qualname__}"

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from flexcache_rs.disk.recipes import Lock
 
 
+@suggesting
 class CacheMixin:
     """What `Cache` and `FanoutCache` can do, in terms of `get`, `set` and the rest."""
 
-    @suggesting
     def memoize(
         self: Any,
         name: str | None = None,
@@ -109,7 +109,6 @@ class CacheMixin:
         found = ((key, self.get(key, ENOVAL, retry=True)) for key in wanted)
         return {key: value for key, value in found if value is not ENOVAL}
 
-    @suggesting
     def set_many(
         self: Any,
         mapping: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]],
@@ -190,7 +189,6 @@ class CacheMixin:
         """Another name for `evict`."""
         return self.evict(tag, retry)  # type: ignore[no-any-return]
 
-    @suggesting
     def lock(self: Any, name: Any, expire: float | timedelta | None = None) -> Lock:
         """A lock for all processes that use the directory.
 

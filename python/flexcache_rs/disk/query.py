@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import Timeout
+from flexcache_rs._suggest import suggesting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -71,6 +72,7 @@ class Connection:
         return Rows(*self._run(sql, parameters, self._retry))
 
 
+@suggesting
 class QueryMixin:
     """Statements on the tables of a `Cache`."""
 

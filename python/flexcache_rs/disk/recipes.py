@@ -80,10 +80,10 @@ class SharedCache(Protocol):
     def __contains__(self, key: Any) -> bool: ...
 
 
+@suggesting
 class _Recipe:
     """A key of a cache, and how to store under it."""
 
-    @suggesting
     def __init__(self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None) -> None:
         self._cache = cache
         self._key = key
@@ -94,6 +94,7 @@ class _Recipe:
         self._cache.set(self._key, value, expire=self._expire, tag=self._tag, retry=True)
 
 
+@suggesting
 class Averager(_Recipe):
     """An average that processes add to.
 
@@ -128,12 +129,12 @@ class Averager(_Recipe):
         return total / count if count else None
 
 
+@suggesting
 class _Hold(DiskHold):
     """Something to be held for the time of a `with`. Taking and giving back are one native call each."""
 
     _kind = "lock"
 
-    @suggesting
     def __init__(
         self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None, *, value: int = 1
     ) -> None:
@@ -223,6 +224,7 @@ class RLock(_Hold):
         self._give_back()
 
 
+@suggesting
 class BoundedSemaphore(_Hold):
     """Places of which a number may be held at a time.
 
@@ -247,7 +249,6 @@ class BoundedSemaphore(_Hold):
 
     _kind = "places"
 
-    @suggesting
     def __init__(
         self,
         cache: SharedCache,

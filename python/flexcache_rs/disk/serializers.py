@@ -26,6 +26,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flexcache_rs._core import scan_pickle
+from flexcache_rs._suggest import suggesting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -144,6 +145,7 @@ class PickleSerializer:
 
     name = "pickle"
 
+    @suggesting
     def __init__(self, allow: Iterable[str] = ()) -> None:
         if isinstance(allow, str | bytes):
             raise TypeError(f"allow must be a collection of names, not one: {allow!r}")
@@ -202,6 +204,7 @@ class SignedPickleSerializer:
 
     name = "signed-pickle"
 
+    @suggesting
     def __init__(self, key: bytes, old_keys: Iterable[bytes] = (), allow: Iterable[str] = ()) -> None:
         if isinstance(old_keys, str | bytes | bytearray):
             raise TypeError("old_keys must be a collection of keys, not one")
@@ -320,6 +323,7 @@ class MsgspecSerializer:
 
     name = "msgspec"
 
+    @suggesting
     def __init__(self, type: Any = None) -> None:  # noqa: A002
         try:
             from msgspec import msgpack

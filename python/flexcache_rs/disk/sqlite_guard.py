@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from flexcache_rs._core import guard_sqlite3 as _guard
+from flexcache_rs._suggest import suggesting
 
 
+@suggesting
 def guard_sqlite3(wanted: bool) -> None:
     """Sets whether `sqlite3` gets a RuntimeError for a database that is open here. It does unless told otherwise.
 

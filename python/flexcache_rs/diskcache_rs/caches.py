@@ -109,6 +109,7 @@ def key_of_call(typed: bool, ignore: Collection[int | str], name: str | None) ->
     return key
 
 
+@suggesting
 class Calls:
     """Calls that `Cache` and `FanoutCache` have beside those of `flexcache_rs.disk`."""
 
@@ -121,7 +122,6 @@ class Calls:
         if stored:
             self._counted.count("sets")
 
-    @suggesting
     def set(
         self: Any,
         key: Any,
@@ -148,7 +148,6 @@ class Calls:
         self._note_stored(stored)
         return stored
 
-    @suggesting
     def add(
         self: Any,
         key: Any,
@@ -163,7 +162,6 @@ class Calls:
         self._note_stored(stored)
         return stored
 
-    @suggesting
     def touch(self: Any, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """Give a live entry another time to live, as for `set`. Returns True if it was there."""
         found: bool = self._plain.touch(self, key, lifetime(expire), retry)
@@ -188,10 +186,17 @@ class Calls:
             tag: Whether to return also the tag.
             retry: Whether to wait for other writers for longer than `timeout`.
         """
+        if not (read or expire_time or tag):
+            # Most calls: no tuple is made, and neither deadline nor tag are read.
+            value = self._plain.get(self, key, ENOVAL, False, False, False, retry)
+            if value is ENOVAL:
+                self._counted.count("misses")
+                return default
+            self._counted.count("hits")
+            return value
         found = self._plain.get(self, key, ENOVAL, read, True, True, retry)
         return self._counted_and_shaped(found, default, read, expire_time, tag)
 
-    @suggesting
     def delete(self: Any, key: Any, retry: bool = False) -> bool:
         """Remove a key. Returns True if it was there."""
         removed: bool = self._plain.delete(self, key, retry)
@@ -199,7 +204,6 @@ class Calls:
             self._counted.count("deletes")
         return removed
 
-    @suggesting
     def push(
         self: Any,
         value: Any,
@@ -214,7 +218,6 @@ class Calls:
         key = self._plain.push(self, value, prefix, checked_side(side), lifetime(expire), read, tag, retry)
         return None if key is None else number_of(key)
 
-    @suggesting
     def pull(
         self: Any,
         prefix: str | None = None,
@@ -227,7 +230,6 @@ class Calls:
         """Take the value at an end of a queue. Returns its number and it."""
         return numbered_or(self._plain.pull(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
 
-    @suggesting
     def peek(
         self: Any,
         prefix: str | None = None,
@@ -302,7 +304,6 @@ class Calls:
             raise KeyError(key)
         return found
 
-    @suggesting
     def set_many(
         self: Any,
         items: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
@@ -327,7 +328,6 @@ class Calls:
             _logger.warning("set_many stored nothing: %s", error)
             return 0
 
-    @suggesting
     def memoize(
         self: Any,
         name: str | None = None,
@@ -357,6 +357,7 @@ def in_memory(value: Any) -> io.BytesIO:
     return io.BytesIO(value if isinstance(value, bytes) else pickle.dumps(value, 5))
 
 
+@suggesting
 class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their name of its argument.
     """A cache in a directory. As `flexcache_rs.disk.Cache`, with diskcache_rs's arguments and calls.
 
@@ -478,6 +479,7 @@ class Deque(disk.Deque):
         return Path(super().directory)
 
 
+@suggesting
 class Index(disk.Index):
     """A mapping in a directory. As `flexcache_rs.disk.Index`, with `directory` as a keyword.
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from django.core.cache.backends.base import BaseCache
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.djangocache import DjangoCache as DjangoCacheOfDisk
 from flexcache_rs.diskcache_rs.caches import Cache
 
 __all__ = ["DjangoCache"]
 
 
+@suggesting
 class DjangoCache(DjangoCacheOfDisk):
     """A cache backend on a `Cache`.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flexcache_rs import disk
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.diskcache_rs.caches import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+@suggesting
 class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
     """A cache in several databases. As `flexcache_rs.disk.FanoutCache`, with diskcache_rs's arguments and calls.
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import FlexCache, disk
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.diskcache_rs.caches import Statistics, lifetime
@@ -23,6 +24,7 @@ _IN_MEMORY = 100_000
 """Entries in memory where nothing is said."""
 
 
+@suggesting
 class FastCache:
     """A cache in memory; with a directory in front of it, which keeps everything.
 
@@ -230,6 +232,7 @@ class FastCache:
         self.close()
 
 
+@suggesting
 class FastFanoutCache(FastCache):
     """A `FastCache` whose directory has several databases.
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import disk
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.diskcache_rs.caches import Statistics
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 UNLIMITED = 2**62
 
 
+@suggesting
 class PickleCache:
     """Objects in a directory, by name, with a time to live.
 
@@ -140,6 +142,7 @@ def _seconds(name: str, value: float | timedelta | None) -> float | None:
     return None if value is None else duration(name, value)
 
 
+@suggesting
 def cache_object(
     directory: str | os.PathLike[str],
     key: str,
@@ -152,12 +155,14 @@ def cache_object(
         cache.set(key, value, ttl_seconds)
 
 
+@suggesting
 def get_cached_object(directory: str | os.PathLike[str], key: str, default: Any = None) -> Any:
     """Return an object of a directory, or the default."""
     with PickleCache(directory) as cache:
         return cache.get(key, default)
 
 
+@suggesting
 def clear_cache(directory: str | os.PathLike[str]) -> None:
     """Remove every object of a directory."""
     with PickleCache(directory) as cache:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.pycache import datatypes
 from flexcache_rs.pycache._cells import loaded, stored
 from flexcache_rs.pycache.adapters import Adapter
@@ -45,6 +46,7 @@ def _datatype(named: Any) -> type[Datatype]:
     return found
 
 
+@suggesting
 class PyCacheSession:
     """The calls of a session."""
 
@@ -126,6 +128,7 @@ class PyCacheSession:
             yield self
 
 
+@suggesting
 class PyCache(PyCacheSession):
     """A cache over an adapter.
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from string import Formatter
 from typing import Any
 
+from flexcache_rs._suggest import suggesting
+
 __all__ = ["SQL", "Composable", "Composed", "Identifier", "Literal", "Placeholder"]
 
 
@@ -28,6 +30,7 @@ class Composable:
         return Composed([self, other])
 
 
+@suggesting
 class Composed(Composable):
     """Parts, one after the other."""
 
@@ -43,6 +46,7 @@ class Composed(Composable):
         return "".join(fragment.to_string() for fragment in self._fragments)
 
 
+@suggesting
 class _Text(Composable):
     _message = ""
 
@@ -93,6 +97,7 @@ class Identifier(_Text):
         return "`" + self._text.replace("`", "``") + "`"
 
 
+@suggesting
 class Literal(Composable):
     """A value."""
 
@@ -110,6 +115,7 @@ class Literal(Composable):
         return str(self._value)
 
 
+@suggesting
 class Placeholder(_Text):
     """A place for a parameter."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flexcache_rs._asyncio_calls import to_thread
 from flexcache_rs._core import NearCache
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.store import LENIENT
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _T = TypeVar("_T")
 _MISSING: Any = object()
 
 
+@suggesting
 class Awaited(NearCache):
     """Calls with an `a` in front, for any number of event loops."""
 

@@ -46,6 +46,7 @@ _T = TypeVar("_T")
 _MISSING: Any = object()
 
 
+@suggesting
 class RemoteCache(Awaited):
     """A cache on a Valkey or Redis server, with copies of what is read in the memory of every process.
 
@@ -101,7 +102,6 @@ class RemoteCache(Awaited):
         *("_tracked_store", "namespace"),
     )
 
-    @suggesting
     def __init__(
         self,
         client: Any,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.cache import RemoteCache
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def _shared(location: str, options: dict[str, Any]) -> RemoteCache:
         return cache
 
 
+@suggesting
 class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
     """A backend for Django's cache framework.
 

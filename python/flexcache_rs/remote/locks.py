@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._asyncio_calls import sleep, to_thread
 from flexcache_rs._seconds import seconds_in
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote import scripts
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def _end(timeout: float | timedelta | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + seconds_in("timeout", timeout)
 
 
+@suggesting
 class RemoteLock:
     """A lock; see `RemoteCache.lock`. One object is used by one thread or task at a time."""
 
@@ -162,6 +164,7 @@ class Hit(NamedTuple):
         return self.allowed
 
 
+@suggesting
 class RemoteLimiter:
     """A limiter; see `RemoteCache.limiter`. Any number of threads and tasks may use one object."""
 

@@ -62,10 +62,12 @@ def plain_key(key: Any) -> Any:
     return int(key) if isinstance(key, bool) else key
 
 
+@suggesting
 class StoreBase:
     """What all four kinds can do."""
 
-    _files: Shard | Shards
+    _files: Any  # A Shard, or Shards, as `_is_one` says.
+    _is_one: bool
     _shards: tuple[Shard, ...]
 
     def _open(self, opened: Shard | Shards) -> None:
@@ -73,6 +75,7 @@ class StoreBase:
         shards: Any = opened.shards if isinstance(opened, disk.FanoutCache) else (opened,)
         self._shards = shards
         self._files = opened
+        self._is_one = isinstance(opened, disk.Cache)
         _opened[id(self)] = self
 
     def __getattr__(self, name: str) -> Any:
@@ -82,8 +85,8 @@ class StoreBase:
 
     def shard_of(self, key: Any) -> Shard:
         """The database of a key."""
-        files: Any = self._files
-        return files if isinstance(files, disk.Cache) else files._shard(key)  # type: ignore[return-value]
+        files = self._files
+        return files if self._is_one else files._shard(key)  # type: ignore[no-any-return]
 
     @property
     def serializer(self) -> Serializer:
@@ -115,8 +118,10 @@ class StoreBase:
         return len(self)
 
     def __contains__(self, key: object) -> bool:
-        key = plain_key(key)
-        return key in self.shard_of(key)
+        if key.__class__ is bool:
+            key = plain_key(key)
+        files = self._files
+        return key in (files if self._is_one else files._shard(key))
 
     def exists(self, key: Any) -> bool:
         """Whether a key has a live value."""
@@ -133,7 +138,6 @@ class StoreBase:
         if not self.delete(key):
             raise KeyError(key)
 
-    @suggesting
     def delete(self, key: Any, retry: bool = False) -> bool:
         """Remove a key.
 
@@ -151,7 +155,6 @@ class StoreBase:
         key = plain_key(key)
         return self.shard_of(key).delete(key)
 
-    @suggesting
     def incr(self, key: Any, delta: int = 1, default: int = 0, retry: bool = False) -> Any:
         """Add to a number, in one step.
 
@@ -171,7 +174,6 @@ class StoreBase:
         key = plain_key(key)
         return self.shard_of(key).incr(key, delta, default)
 
-    @suggesting
     def decr(self, key: Any, delta: int = 1, default: int = 0, retry: bool = False) -> Any:
         """Subtract from a number, in one step. As `incr`."""
         return self.incr(key, -delta, default, retry)

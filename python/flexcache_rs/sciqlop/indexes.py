@@ -7,6 +7,7 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMappi
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import DiskTransaction
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.sciqlop.base import StoreBase, plain_key
 from flexcache_rs.sciqlop.directory import open_shards
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sciqlop.serializers import Serializer
 
 
+@suggesting
 class IndexBase(StoreBase, MutableMapping[Any, Any]):
     """What both can do."""
 
@@ -98,6 +100,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
     __hash__ = None  # type: ignore[assignment]
 
 
+@suggesting
 class Index(IndexBase):
     """A mapping in a directory, for any number of threads and processes.
 
@@ -136,6 +139,7 @@ class Index(IndexBase):
         return f"Index({self._path!r}, count={len(self)})"
 
 
+@suggesting
 class FanoutIndex(IndexBase):
     """An `Index` in several databases, so that as many processes can write at a time.
 

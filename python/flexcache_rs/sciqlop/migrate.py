@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import disk
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.format import DBNAME
 from flexcache_rs.sciqlop.indexes import FanoutIndex, Index
@@ -137,6 +138,7 @@ def _entries_of(source: Path, *, drop: bool) -> _Entries:
     return _OfOthers(others)
 
 
+@suggesting
 def migrate(
     src_path: str | os.PathLike[str],
     dst_path: str | os.PathLike[str],
@@ -204,6 +206,7 @@ def migrate(
     return {**counts, "elapsed_secs": round(time.monotonic() - began, 2)}
 
 
+@suggesting
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command. Ends with 1 if an entry could not be stored, with 2 if nothing could be done."""
     parser = argparse.ArgumentParser(

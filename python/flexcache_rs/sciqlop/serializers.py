@@ -9,6 +9,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.serializers import load_allowed
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class PickleSerializer:
 
     name = "pickle"
 
+    @suggesting
     def __init__(self, protocol: int = pickle.HIGHEST_PROTOCOL) -> None:
         self.protocol = protocol
 
@@ -200,6 +202,7 @@ class PickleOOBSerializer:
     MIN_OOB_BUFFER = 64 * 1024
     """Bytes from which on the memory of an array lies beside the pickle."""
 
+    @suggesting
     def __init__(self, compress: bool = True, min_ratio: float = 2.0) -> None:
         self.compress = compress
         self.min_ratio = min_ratio

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sciqlop.serializers import Serializer
 
 
+@suggesting
 class CacheBase(StoreBase):
     """What `Cache` and `FanoutCache` have in common."""
 
@@ -39,7 +40,6 @@ class CacheBase(StoreBase):
             else:
                 self._misses += 1
 
-    @suggesting
     def set(
         self,
         key: Any,
@@ -74,7 +74,6 @@ class CacheBase(StoreBase):
     def __setitem__(self, key: Any, value: Any) -> None:
         self.set(key, value)
 
-    @suggesting
     def add(
         self,
         key: Any,
@@ -116,10 +115,22 @@ class CacheBase(StoreBase):
         Returns:
             The value, or a tuple of it and what was asked for.
         """
-        _refuse_read(read)
         del retry
-        key = plain_key(key)
-        value, expires, tagged = self.shard_of(key).get(key, ENOVAL, expire_time=True, tag=True)
+        if key.__class__ is bool:
+            key = int(key)
+        files = self._files
+        shard = files if self._is_one else files._shard(key)
+        if not (read or expire_time or tag):
+            # Most calls: no tuple is made, and neither deadline nor tag are read.
+            value = shard.get(key, ENOVAL)
+            with self._counting:
+                if value is ENOVAL:
+                    self._misses += 1
+                    return default
+                self._hits += 1
+                return value
+        _refuse_read(read)
+        value, expires, tagged = shard.get(key, ENOVAL, expire_time=True, tag=True)
         self._count(value is not ENOVAL)
         return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
 
@@ -129,7 +140,6 @@ class CacheBase(StoreBase):
             raise KeyError(key)
         return value
 
-    @suggesting
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
@@ -139,7 +149,6 @@ class CacheBase(StoreBase):
         value, expires, tagged = self.shard_of(key).pop(key, ENOVAL, expire_time=True, tag=True)
         return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
 
-    @suggesting
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """Give a live entry another time to live.
 
@@ -204,7 +213,6 @@ class CacheBase(StoreBase):
         with self._counting:
             self._hits = self._misses = 0
 
-    @suggesting
     def memoize(
         self,
         expire: float | timedelta | None = None,
@@ -239,7 +247,6 @@ class CacheBase(StoreBase):
         store = functools.partial(self.set, expire=lifetime, tag=tag)
         return memoizing(None, typed, (), get, store, key_of_call)
 
-    @suggesting
     def lock(self, key: Any, expire: float | timedelta | None = None, tag: str | None = None) -> Lock:
         """A lock for all processes that use the directory, as a context manager.
 
@@ -267,6 +274,7 @@ def _shaped(value: Any, *asked: tuple[bool, Any]) -> Any:
     return (value, *beside) if beside else value
 
 
+@suggesting
 class Lock(disk.Lock):
     """A lock for threads and processes, kept in a store.
 
@@ -295,6 +303,7 @@ class Lock(disk.Lock):
         return self._give_back()
 
 
+@suggesting
 class Cache(CacheBase):
     """A cache in a directory, for any number of threads and processes.
 
@@ -355,6 +364,7 @@ class Cache(CacheBase):
         return f"Cache({self._path!r}, count={len(self)})"
 
 
+@suggesting
 class FanoutCache(CacheBase):
     """A `Cache` in several databases, so that as many processes can write at a time.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions._calls import Calls
 from flexcache_rs.sessions._containers import Handle
 from flexcache_rs.sessions._errors import ClosedError
@@ -70,6 +71,7 @@ class _Gathering(Calls):
         return await _Ask(call)
 
 
+@suggesting
 class _Gathered:
     """The calls of a session, or of a handle, which are made later."""
 
@@ -97,6 +99,7 @@ class _Gathered:
         return gather
 
 
+@suggesting
 class Batch(_Gathered):
     """Calls that are made together at the end of the block, in their order.
 

@@ -8,6 +8,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions._arguments import KEPT, MISSING
 from flexcache_rs.sessions._protocol import following
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _ALL = 2**63 - 1
 
 
+@suggesting
 class Handle:
     """A key whose container is read and changed in place. Each call is atomic.
 
@@ -64,6 +66,7 @@ class Handle:
         return count
 
 
+@suggesting
 class List(Handle):
     """A list. Pushing and popping at both ends take the same time whatever its length."""
 
@@ -172,6 +175,7 @@ class List(Handle):
             after = found[-1][0]
 
 
+@suggesting
 class Job:
     """A job that was reserved.
 
@@ -196,6 +200,7 @@ class Job:
         return await self._queue.release(self)
 
 
+@suggesting
 class Queue(List):
     """A queue: a list whose jobs can be reserved, so that the job of a worker that dies is not lost."""
 
@@ -228,6 +233,7 @@ class Queue(List):
         return done
 
 
+@suggesting
 class Map(Handle):
     """A map from fields to values. Fields that are equal in Python are one field: 1, 1.0 and True."""
 
@@ -291,6 +297,7 @@ class Map(Handle):
             after = following(found, found[-1][0])
 
 
+@suggesting
 class SetOf(Handle):
     """A set. Members that are equal in Python are one member: 1, 1.0 and True."""
 
@@ -358,6 +365,7 @@ class SetOf(Handle):
         return await self._combine(keys, "difference")
 
 
+@suggesting
 class Sorted(Handle):
     """Members with scores, in the order of the scores, then of the members' bytes."""
 
@@ -455,6 +463,7 @@ def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
     return arguments.whole_number(argument, int(millis)), arguments.whole_number(argument, int(number))
 
 
+@suggesting
 class Stream(Handle):
     """Entries with ids "ms-n", which only grow: the time in milliseconds, and a number among those of the same one."""
 
@@ -494,6 +503,7 @@ class Stream(Handle):
         return removed
 
 
+@suggesting
 class Bits(Handle):
     """Bits, all of them 0 at first. Only pages of 4 KiB in which one was set take room."""
 
@@ -522,6 +532,7 @@ class Bits(Handle):
         return count
 
 
+@suggesting
 class Bloom(Handle):
     """A Bloom filter: `has` never says no for what was added, and seldom yes for what was not."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import FlexCache, _canonical_key
 from flexcache_rs._function_name import stable_name
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
 from flexcache_rs.sessions._arguments import KEEP, MISSING
@@ -77,6 +78,7 @@ def connect(
     return Session(ForgivingBackend(backend) if forgives else backend)
 
 
+@suggesting
 class Session(KeyspaceCalls):
     """A connection to data. Any number of tasks or threads may use it.
 
@@ -341,6 +343,7 @@ class Session(KeyspaceCalls):
         return self._backend.stats()
 
 
+@suggesting
 class Transaction(side.Block, Calls):
     """A transaction of a session: `async with session.transaction() as t`."""
 

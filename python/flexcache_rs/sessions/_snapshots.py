@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions._errors import Unavailable, UnsupportedError
 
 try:
@@ -127,6 +128,7 @@ def _number(path: Path) -> int:
     return int(first) if first.isascii() and first.isdigit() else -1
 
 
+@suggesting
 class Snapshots:
     """The snapshots of one store in memory: of a thread, of the program, and one more when the store ends."""
 
@@ -258,6 +260,7 @@ def _sync_directory(directory: Path) -> None:
             os.close(handle)
 
 
+@suggesting
 class MemoryPlace:
     """A store in memory and its snapshots. It ends with the last session that has it, or with the process."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._sync_containers import Bits, Bloom, List, Map, Queue, SetOf, Sorted, Stream
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._waiting import Waiting
 
 
+@suggesting
 class Calls:
     """Calls on keys. Each of them is atomic.
 
@@ -203,6 +205,7 @@ class Calls:
         return Bloom(self, key, capacity, error_rate)
 
 
+@suggesting
 class KeyspaceCalls(Calls):
     """The calls on all keys, which only sessions have."""
 

@@ -12,6 +12,7 @@ import time
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions._errors import RateLimitExceeded, TimedOut
 from flexcache_rs.sessions._waiting import waiting
@@ -52,6 +53,7 @@ _tuple: Any = tuple
 _new_hit: Any = _tuple.__new__
 
 
+@suggesting
 class Limiter:
     """Lets so many calls through in each period, for all who use the store.
 
@@ -120,6 +122,7 @@ class Limiter:
         return call
 
 
+@suggesting
 class Lock:
     """A lock that all who use the store share. It is advisory, and ends after its time to live."""
 

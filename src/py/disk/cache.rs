@@ -30,6 +30,7 @@ use super::uninterrupted::check_signals;
 use super::value_files::remove;
 use super::{audit_hook, errors};
 use crate::py::object::argument::truth;
+use crate::py::object::did_you_mean;
 use crate::py::process::clock::SystemClock;
 use crate::py::process::guard::Guard;
 use crate::py::process::per_process::PerProcess;
@@ -479,9 +480,14 @@ impl DiskCache {
     /// ...     count = cache.incr("count")
     /// >>> total, count
     /// (3, 1)
-    #[pyo3(signature = (retry=false))]
-    fn transact(slf: Py<Self>, #[pyo3(from_py_with = truth)] retry: bool) -> DiskTransaction {
-        DiskTransaction::of(vec![slf], retry)
+    #[pyo3(signature = (retry=false, **unknown), text_signature = "($self, /, retry=False)")]
+    fn transact(
+        slf: Py<Self>,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<DiskTransaction> {
+        did_you_mean::refuse("transact", unknown, &["retry"])?;
+        Ok(DiskTransaction::of(vec![slf], retry))
     }
 
     /// Whether the directory can be read and not written, for want of permission or because its file system is mounted

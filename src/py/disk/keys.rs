@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use flexcache_disk::{DiskStore, Order, OwnedKey};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::cache::DiskCache;
 use crate::py::object::argument::truth;
+use crate::py::object::did_you_mean;
 use crate::py::process::guard::Guard;
 
 /// Where an iteration is.
@@ -122,9 +124,14 @@ impl DiskCache {
     /// >>> for key in "b", 1, "a": cache[key] = None
     /// >>> list(cache.iterkeys()), list(cache)
     /// ([1, 'a', 'b'], ['b', 1, 'a'])
-    #[pyo3(signature = (reverse=false))]
-    fn iterkeys(slf: Py<Self>, #[pyo3(from_py_with = truth)] reverse: bool) -> DiskKeys {
+    #[pyo3(signature = (reverse=false, **unknown), text_signature = "($self, /, reverse=False)")]
+    fn iterkeys(
+        slf: Py<Self>,
+        #[pyo3(from_py_with = truth)] reverse: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<DiskKeys> {
+        did_you_mean::refuse("iterkeys", unknown, &["reverse"])?;
         let order = if reverse { Order::Descending } else { Order::Ascending };
-        DiskKeys::new(slf, Place::Key(None), order)
+        Ok(DiskKeys::new(slf, Place::Key(None), order))
     }
 }

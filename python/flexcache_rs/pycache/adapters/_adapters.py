@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.pycache.migrate import tables_of
 from flexcache_rs.pycache.snapshot import SnapshotConfig, default_config
 from flexcache_rs.sessions import SessionError, connect
@@ -30,6 +31,7 @@ _TABLE = "kv-store"
 _numbers = itertools.count()
 
 
+@suggesting
 class Adapter:
     """Where data lie.
 
@@ -86,6 +88,7 @@ _with_snapshots: WeakValueDictionary[str, SessionNow] = WeakValueDictionary()
 _opening = threading.RLock()
 
 
+@suggesting
 class InMemory(Adapter):
     """Keys in this process. Two adapters are two stores, but for those with the same directory of snapshots.
 
@@ -137,6 +140,7 @@ class InMemory(Adapter):
         return f"memory://pycache-{os.getpid()}-{next(_numbers)}"
 
 
+@suggesting
 class SQLite(Adapter):
     """Keys in a file, which is made if there is none. A file that PyCache itself has written must be migrated."""
 
@@ -197,6 +201,7 @@ class _OnServer(Adapter):
         return connection_uri
 
 
+@suggesting
 class Redis(_OnServer):
     """Keys on a server of Redis or Valkey.
 
@@ -221,6 +226,7 @@ class MySQL(_OnServer):
     _schemes = ("mysql", "mariadb")
 
 
+@suggesting
 class Sharded(Adapter):
     """Keys over several adapters, each key on one of them.
 

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import sys
 
+from flexcache_rs._suggest import suggesting
+
 __all__ = ["BitArray"]
 
 
+@suggesting
 class BitArray:
     """So many bits, all of them 0 at first.
 

@@ -8,6 +8,7 @@ import math
 import sys
 from hashlib import blake2b
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.pycache.collections.bitarray import BitArray
 
 __all__ = ["BloomFilter", "RationalBloomFilter", "ScalableBloomFilter"]
@@ -20,6 +21,7 @@ def _hashes(key: str) -> tuple[int, int, int]:
     return first, step | 1, third
 
 
+@suggesting
 class BloomFilter:
     """A filter of one size.
 
@@ -121,6 +123,7 @@ class RationalBloomFilter(BloomFilter):
         return [(first + i * step) % self.size for i in range(max(1, self.floor_k + more))]
 
 
+@suggesting
 class ScalableBloomFilter(BloomFilter):
     """Filters one after the other, each larger and stricter than the one before, for any number of keys.
 

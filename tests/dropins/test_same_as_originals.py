@@ -1,0 +1,168 @@
+"""Random programs do the same with a drop-in as with the original: results, exceptions, order, statistics."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scale import scaled
+
+import flexcache_rs
+from flexcache_rs import cachetools as ours
+
+
+class Hostile:
+    """A key that raises where it is hashed or compared, or lies there."""
+
+    def __init__(self, number: int, how: str) -> None:
+        self.number, self.how = number, how
+
+    def __repr__(self) -> str:
+        return f"Hostile({self.number}, {self.how!r})"
+
+    def __hash__(self) -> int:
+        if self.how == "hash":
+            raise RuntimeError("no hash")
+        return hash(self.number)
+
+    def __eq__(self, other: object) -> bool:
+        if self.how == "eq":
+            raise RuntimeError("no equality")
+        if self.how == "never":
+            return False
+        return self.number == (other.number if isinstance(other, Hostile) else other)
+
+
+TABLE: list[Any] = [
+    *(0, 1, 2, 3, 4, 1.0, True, "a", (1, 2), None, b"a", float("inf"), []),
+    *(Hostile(1, "plain"), Hostile(1, "hash"), Hostile(2, "eq"), Hostile(3, "never"), Hostile(7, "eq")),
+]
+# By their place: Hypothesis itself would hash and compare them.
+KEYS = st.integers(0, len(TABLE) - 1).map(TABLE.__getitem__)
+
+
+def outcome(call: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a call returns, as text, or the class of what it raises."""
+    try:
+        return repr(call(*args, **kwargs))
+    except Exception as error:  # Whatever it is, both must raise it.
+        return type(error)
+
+
+CALLS = st.one_of(
+    st.tuples(st.just("call"), KEYS),
+    st.tuples(st.just("two"), KEYS, KEYS),
+    st.tuples(st.just("keyword"), KEYS),
+    st.tuples(st.just("fail"), st.integers(0, 4)),
+    st.tuples(st.just("again"), st.integers(0, 4)),
+    st.tuples(st.just("clear")),
+    st.tuples(st.just("clear within"), st.integers(0, 4)),
+)
+
+
+def runs_of_lru_cache(decorate: Any, program: list[Any]) -> list[Any]:
+    told: list[Any] = []
+
+    @decorate
+    def function(*args: Any, how: str = "call", **kwargs: Any) -> Any:
+        told.append((how, repr(args), tuple(kwargs)))
+        if how == "fail":
+            raise KeyError(args)
+        if how == "again":
+            return [function(args[0] - 1, how="again")] if args[0] else []
+        if how == "clear within":
+            function.cache_clear()
+        return len(told)
+
+    for how, *args in program:
+        if how == "clear":
+            function.cache_clear()
+        elif how == "keyword":
+            told.append(outcome(function, key=args[0]))
+        elif how in ("call", "two"):
+            told.append(outcome(function, *args))
+        else:
+            told.append(outcome(function, *args, how=how))
+        told.append(tuple(function.cache_info()))
+    return told
+
+
+@given(st.lists(CALLS, max_size=30), st.sampled_from([None, 0, 1, 2, 5]), st.booleans())
+@settings(max_examples=scaled(2000), deadline=None)
+def test_lru_cache(program: list[Any], most: int | None, typed: bool) -> None:
+    ours_, theirs = (
+        runs_of_lru_cache(of.lru_cache(maxsize=most, typed=typed), program) for of in (flexcache_rs, functools)
+    )
+    assert ours_ == theirs
+
+
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(["get", "item", "in", "pop", "delete", "setdefault"]), KEYS),
+    st.tuples(st.just("set"), KEYS, st.integers(0, 4)),
+    st.tuples(st.sampled_from(["popitem", "clear", "list", "expire"])),
+    st.tuples(st.just("tick"), st.integers(1, 3)),
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+    def tick(self, seconds: int) -> None:
+        self.now += seconds
+
+
+def runs_of_cachetools(make: Any, program: list[Any]) -> list[Any]:
+    clock = Clock()
+    cache = make(clock)
+    calls: dict[str, Any] = {
+        "get": cache.get,
+        "item": cache.__getitem__,
+        "in": cache.__contains__,
+        "pop": lambda key: cache.pop(key, "absent"),
+        "delete": cache.__delitem__,
+        "setdefault": lambda key: cache.setdefault(key, 2),
+        "set": cache.__setitem__,
+        "popitem": cache.popitem,
+        "clear": cache.clear,
+        "expire": lambda: cache.expire(),
+        "tick": clock.tick,
+        "list": lambda: (list(cache), len(cache), cache.currsize),
+    }
+    return [(repr(step), outcome(calls[step[0]], *step[1:]), len(cache), cache.currsize) for step in program]
+
+
+@pytest.mark.parametrize("name", ["Cache", "FIFOCache", "LFUCache", "LRUCache", "TTLCache", "TLRUCache"])
+@pytest.mark.parametrize("weighs", [False, True])
+@pytest.mark.parametrize("computes", [False, True])
+def test_cachetools(name: str, weighs: bool, computes: bool) -> None:
+    originals = pytest.importorskip("cachetools")
+    if not hasattr(originals, name):
+        pytest.skip(f"this release of cachetools has no {name}")
+
+    def maker(of: Any, most: int) -> Any:
+        class Computing(getattr(of, name)):  # type: ignore[misc]
+            def __missing__(self, key: Any) -> Any:
+                self[key] = 1
+                return 1
+
+        kind = Computing if computes else getattr(of, name)
+        options: dict[str, Any] = {"getsizeof": lambda value: value} if weighs else {}
+        if name == "TTLCache":
+            return lambda clock: kind(most, 3, timer=clock, **options)
+        if name == "TLRUCache":
+            return lambda clock: kind(most, lambda _key, value, now: now + value, timer=clock, **options)
+        return lambda _: kind(most, **options)
+
+    @given(st.lists(STEPS, max_size=30), st.sampled_from([0, 1, 2, 5]))
+    @settings(max_examples=scaled(600), deadline=None)
+    def compare(program: list[Any], most: int) -> None:
+        assert runs_of_cachetools(maker(ours, most), program) == runs_of_cachetools(maker(originals, most), program)
+
+    compare()

@@ -1,0 +1,152 @@
+"""Every public callable says what it takes where it gets an argument that it does not have."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flexcache_rs import FlexCache, disk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MODULES = [
+    *("flexcache_rs", "flexcache_rs.async_lru", "flexcache_rs.cachetools", "flexcache_rs.cachetools.func"),
+    *("flexcache_rs.disk", "flexcache_rs.disk.recipes", "flexcache_rs.disk.djangocache"),
+    *("flexcache_rs.diskcache_rs", "flexcache_rs.diskcache_rs.djangocache", "flexcache_rs.lilcache"),
+    *("flexcache_rs.pycache", "flexcache_rs.pycache.adapters", "flexcache_rs.pycache.collections.bitarray"),
+    *("flexcache_rs.pycache.collections.bloomfilters", "flexcache_rs.remote", "flexcache_rs.remote.djangocache"),
+    *("flexcache_rs.sciqlop", "flexcache_rs.sciqlop.migrate", "flexcache_rs.sessions", "flexcache_rs.sessions.sync"),
+    *("flexcache_rs.testing",),
+    *(("flexcache_rs.shared",) if sys.platform == "linux" else ()),
+]
+
+# Calls that are called by caches alone, with arguments by position; that take any name, as a mapping does; or that are
+# another library's.
+EXEMPT = {
+    **dict.fromkeys(("Disk", "JSONDisk", "Store", "Serializer", "MsgspecSerializer", "PickleOOBSerializer"), "a part"),
+    **dict.fromkeys(("PickleSerializer", "SignedPickleSerializer"), "a part"),
+    **dict.fromkeys(("Index", "FanoutIndex", "Statistics"), "a mapping"),
+    **dict.fromkeys(("rust_pickle_dumps", "rust_pickle_loads"), "pickle's"),
+    **dict.fromkeys(("lilcache.get", "lilcache.set", "lilcache.pop", "lilcache.delete"), "of one way to be called"),
+    **dict.fromkeys(("FlexCache.listen", "FlexCache.unlisten", "RemoteCache.get"), "native, and called by position"),
+    **dict.fromkeys(("CheckResult", "EvictionPolicy"), "made by the library, or written by its users"),
+}
+
+
+def public() -> Iterator[tuple[str, Any, Any]]:
+    """The name of every public callable, the class which has it, and itself."""
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+        short = module_name.removeprefix("flexcache_rs.")
+        for name in names:
+            found = getattr(module, name)
+            home = getattr(found, "__module__", None) or ""
+            if not home.startswith("flexcache_rs") or name == "suggesting":
+                continue
+            if not isinstance(found, type):
+                if callable(found):
+                    yield f"{short}.{name}", None, found
+                continue
+            if issubclass(found, (BaseException, tuple)) or getattr(found, "_is_protocol", False):
+                continue
+            yield f"{short}.{name}", None, found
+            for attribute in dir(found):
+                value = inspect.getattr_static(found, attribute)
+                is_call = callable(value) or isinstance(value, classmethod | staticmethod)
+                if not attribute.startswith("_") and is_call and not isinstance(value, type):
+                    yield f"{short}.{name}.{attribute}", found, value
+
+
+def named_parameters(call: Any) -> list[inspect.Parameter] | None:
+    """The parameters that may be given by name, but for the instance; None where any name may."""
+    try:
+        parameters = list(inspect.signature(call).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [one for one in parameters if one.kind in kinds and one.name not in ("self", "cls")]
+
+
+def callables() -> list[Any]:
+    seen: set[int] = set()
+    rows: list[Any] = []
+    for name, owner, call in public():
+        parts = name.split(".")
+        exempt = {*parts, ".".join(parts[-2:])} & EXEMPT.keys() and not name.endswith((".fromcache", ".migrate"))
+        inner = call.__func__ if isinstance(call, classmethod | staticmethod) else call
+        if id(inner) in seen or exempt or isinstance(inner, functools.cached_property):
+            continue
+        seen.add(id(inner))
+        home = getattr(inner, "__module__", None) or getattr(getattr(inner, "__objclass__", None), "__module__", "")
+        if (home or "").startswith("flexcache_rs") and named_parameters(inner):
+            rows.append(pytest.param(owner, call, id=name))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """One object of each class whose calls are native."""
+    folder: Path = tmp_path_factory.mktemp("suggesting")
+    made: dict[str, Any] = {"FlexCache": FlexCache(), "Cache": disk.Cache(folder / "disk")}
+    if sys.platform == "linux":
+        from flexcache_rs.shared import SharedCache
+
+        made["SharedCache"] = SharedCache(folder / "shared", max_bytes=1 << 20)
+    yield made
+    for one in made.values():
+        one.close()
+
+
+@pytest.mark.parametrize(("owner", "call"), callables())
+def test_an_argument_that_is_not_there(owner: Any, call: Any, instances: dict[str, Any]) -> None:
+    inner = call.__func__ if isinstance(call, classmethod | staticmethod) else call
+    parameters = named_parameters(inner) or []
+    needed = [one for one in parameters if one.default is one.empty]
+    given = {one.name: None for one in needed}
+    if owner is None:
+        bound = inner
+    elif isinstance(call, classmethod | staticmethod):
+        bound = call.__get__(None, owner)
+    elif hasattr(inner, "__code__"):
+        # The name is refused before anything is done with the instance.
+        bound = functools.partial(inner, object.__new__(type("Nothing", (), {})))
+    else:
+        of = next((one for one in instances.values() if isinstance(one, inner.__objclass__)), None)
+        assert of is not None, f"no object for a call of {inner.__objclass__}"
+        bound = getattr(of, inner.__name__)
+
+    def attempt() -> None:
+        made = bound(**given, no_such_argument=1)
+        if inspect.iscoroutine(made):
+            made.send(None)
+
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'no_such_argument'; (there are|did you mean) "):
+        attempt()
+
+
+def test_it_finds_most_of_the_calls() -> None:
+    assert len(callables()) > 300
+
+
+def test_what_a_function_is_stays() -> None:
+    from flexcache_rs.sessions import Session
+    from flexcache_rs.sessions.sync import Session as SyncSession
+
+    assert inspect.iscoroutinefunction(Session.set)
+    assert not inspect.iscoroutinefunction(SyncSession.set)
+    assert str(inspect.signature(disk.FanoutCache.touch)).startswith("(self, key")
+    assert disk.FanoutCache.touch.__qualname__ == "FanoutCache.touch"
+    with pytest.raises(TypeError, match=r"touch\(\) missing 1 required positional argument: 'key'"):
+        disk.FanoutCache.touch(None)  # type: ignore[call-arg, arg-type]
+    with pytest.raises(TypeError, match="'expired'; did you mean expire="):
+        disk.FanoutCache.touch(None, expired=1)  # type: ignore[call-arg, arg-type]
