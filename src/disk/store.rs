@@ -14,11 +14,12 @@ use crate::error::{Error, Result};
 use crate::evict::Forecast;
 use crate::files;
 use crate::gates::Gates;
+use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
 use crate::pool::{Checkout, Pool, TransactionId, roll_back};
 use crate::read::Lookups;
 use crate::read_only::{self, Access, UNKNOWN};
-use crate::settings::{set_pragma, settings};
+use crate::settings::{set_safety, settings};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
@@ -89,7 +90,7 @@ impl DiskStore {
         Self {
             directory: directory.to_owned(),
             database: directory.join(DATABASE),
-            pool: Arc::default(),
+            pool: Arc::new(Pool::with_log(LogUpkeep::in_background(&directory.join(DATABASE), set_safety))),
             gates: Gates::beside(&directory.join(DATABASE)),
             access: AtomicU8::new(UNKNOWN),
             remove,
@@ -154,7 +155,7 @@ impl DiskStore {
         // `TransactionEffects` keeps the counters.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {
-            let set = set_pragma(&connection, &key, &value);
+            let set = self.apply(&connection, &key, &value);
             // Some of them write.
             if !is_read_only {
                 set?;

@@ -1,0 +1,159 @@
+//! The thread of a process for what no call has to wait for: writing logs back, for instance.
+//!
+//! It starts with the first chore, and ends when there has been none for a while or when the process is about to fork.
+//! A child starts one of its own. It holds its chores weakly, so what is closed is left alone, and the process may
+//! exit at any moment: a chore must not be one that has to be done.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long the thread waits for the next chore. To start another one costs about as much as ten system calls.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How many chores may wait. Whoever comes after them does his own.
+const MOST: usize = 1000;
+
+/// Something that the thread does.
+pub(crate) trait Chore: Send + Sync {
+    /// Does what there is to do, if there is still something.
+    fn run(&self);
+}
+
+#[derive(Default)]
+struct State {
+    chores: VecDeque<Weak<dyn Chore>>,
+    thread: Option<thread::JoinHandle<()>>,
+    is_running: bool,
+    is_asleep: bool,
+    /// Whether it is to end although there may be chores.
+    is_stopping: bool,
+}
+
+/// The thread of one process, or the place for it.
+struct Background {
+    process: u32,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// That of a process which was forked from this one, or from one after it.
+    next: OnceLock<Box<Background>>,
+}
+
+/// That of the first process which needed one.
+static FIRST: OnceLock<Box<Background>> = OnceLock::new();
+
+impl Background {
+    fn of_this_process() -> &'static Self {
+        let process = process::id();
+        // What another process has left may be locked by a thread that does not exist here.
+        let mut place = &FIRST;
+        loop {
+            let found = place.get_or_init(|| {
+                let (state, changed, next) = (Mutex::default(), Condvar::new(), OnceLock::new());
+                Box::new(Self { process, state, changed, next })
+            });
+            if found.process == process {
+                return found;
+            }
+            place = &found.next;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under this lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        while !state.is_stopping {
+            if let Some(chore) = state.chores.pop_front() {
+                drop(state);
+                if let Some(chore) = chore.upgrade() {
+                    let _ = catch_unwind(AssertUnwindSafe(|| chore.run()));
+                }
+                state = self.lock();
+                continue;
+            }
+            state.is_asleep = true;
+            let (woken, waited) =
+                self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.is_asleep = false;
+            if waited.timed_out() && state.chores.is_empty() {
+                break;
+            }
+        }
+        state.is_running = false;
+        self.changed.notify_all();
+    }
+}
+
+/// Hands a chore to the thread. Returns false where there is no thread, or too much for it to do already.
+pub(crate) fn hand<C: Chore + 'static>(chore: &Arc<C>) -> bool {
+    let background = Background::of_this_process();
+    let mut state = background.lock();
+    if state.is_stopping || state.chores.len() >= MOST {
+        return false;
+    }
+    if !state.is_running {
+        let thread = thread::Builder::new().name("flexcache-disk".into()).spawn(|| {
+            block_signals();
+            background.run();
+        });
+        let Ok(thread) = thread else { return false };
+        state.thread = Some(thread);
+        state.is_running = true;
+    }
+    let chore: Weak<C> = Arc::downgrade(chore);
+    state.chores.push_back(chore);
+    if std::mem::take(&mut state.is_asleep) {
+        background.changed.notify_all();
+    }
+    true
+}
+
+/// Ends the thread after what it is doing, for which this waits up to `patience`. The next chore starts it again.
+pub(crate) fn stop(patience: Duration) {
+    let background = Background::of_this_process();
+    let mut state = background.lock();
+    if !state.is_running {
+        return;
+    }
+    let deadline = Instant::now() + patience;
+    state.is_stopping = true;
+    background.changed.notify_all();
+    while state.is_running {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        state = background.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    state.is_stopping = false;
+    let over = if state.is_running { None } else { state.thread.take() };
+    drop(state);
+    if let Some(thread) = over {
+        // It has nothing left to do.
+        let _ = thread.join();
+    }
+}
+
+/// Signals are for the program's threads: one that waits for a signal must not miss it.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the system's interface is C")]
+fn block_signals() {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigfillset` writes the whole set, and `pthread_sigmask` only reads it.
+    unsafe {
+        if libc::sigfillset(all.as_mut_ptr()) == 0 {
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn block_signals() {}
