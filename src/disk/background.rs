@@ -1,10 +1,12 @@
-//! The thread of a process for what no call has to wait for: writing logs back, for instance.
+//! The thread of a process for what no call has to wait for: writing logs back, and giving back the room of files that have
+//! been removed.
 //!
 //! It starts with the first chore, and ends when there has been none for a while or when the process is about to fork.
 //! A child starts one of its own. It holds its chores weakly, so what is closed is left alone, and the process may
 //! exit at any moment: a chore must not be one that has to be done.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -17,6 +19,15 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How many chores may wait. Whoever comes after them does his own.
 const MOST: usize = 1000;
 
+/// How many files may wait to be closed. Each is a descriptor that the program cannot use for anything else.
+const MOST_FILES: usize = 64;
+
+/// The thread is started to close a file where another was closed so little before: one file now and then is not worth it.
+const SHORTLY: Duration = Duration::from_millis(10);
+
+/// How long a call without room waits for the file that the thread is closing.
+const PATIENCE_TO_CLOSE: Duration = Duration::from_secs(1);
+
 /// Something that the thread does.
 pub(crate) trait Chore: Send + Sync {
     /// Does what there is to do, if there is still something.
@@ -26,6 +37,13 @@ pub(crate) trait Chore: Send + Sync {
 #[derive(Default)]
 struct State {
     chores: VecDeque<Weak<dyn Chore>>,
+    /// Files to close.
+    files: Vec<File>,
+    /// When a file was last handed over.
+    handed: Option<Instant>,
+    /// Whether the thread is closing a file, and how many calls wait for that.
+    is_closing: bool,
+    waiting: usize,
     thread: Option<thread::JoinHandle<()>>,
     is_running: bool,
     is_asleep: bool,
@@ -70,6 +88,17 @@ impl Background {
     fn run(&self) {
         let mut state = self.lock();
         while !state.is_stopping {
+            if let Some(file) = state.files.pop() {
+                state.is_closing = true;
+                drop(state);
+                drop(file);
+                state = self.lock();
+                state.is_closing = false;
+                if state.waiting > 0 {
+                    self.changed.notify_all();
+                }
+                continue;
+            }
             if let Some(chore) = state.chores.pop_front() {
                 drop(state);
                 if let Some(chore) = chore.upgrade() {
@@ -83,7 +112,7 @@ impl Background {
                 self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.is_asleep = false;
-            if waited.timed_out() && state.chores.is_empty() {
+            if waited.timed_out() && state.chores.is_empty() && state.files.is_empty() {
                 break;
             }
         }
@@ -92,31 +121,81 @@ impl Background {
     }
 }
 
+impl State {
+    /// Makes sure that the thread is awake, and starts it if there is none. Returns false where there is none to be had.
+    fn wake(&mut self, background: &'static Background) -> bool {
+        if self.is_stopping {
+            return false;
+        }
+        if !self.is_running {
+            let thread = thread::Builder::new().name("flexcache-disk".into()).spawn(|| {
+                block_signals();
+                background.run();
+            });
+            let Ok(thread) = thread else { return false };
+            self.thread = Some(thread);
+            self.is_running = true;
+        }
+        if std::mem::take(&mut self.is_asleep) {
+            background.changed.notify_all();
+        }
+        true
+    }
+}
+
 /// Hands a chore to the thread. Returns false where there is no thread, or too much for it to do already.
 pub(crate) fn hand<C: Chore + 'static>(chore: &Arc<C>) -> bool {
     let background = Background::of_this_process();
     let mut state = background.lock();
-    if state.is_stopping || state.chores.len() >= MOST {
+    if state.chores.len() >= MOST || !state.wake(background) {
         return false;
-    }
-    if !state.is_running {
-        let thread = thread::Builder::new().name("flexcache-disk".into()).spawn(|| {
-            block_signals();
-            background.run();
-        });
-        let Ok(thread) = thread else { return false };
-        state.thread = Some(thread);
-        state.is_running = true;
     }
     let chore: Weak<C> = Arc::downgrade(chore);
     state.chores.push_back(chore);
-    if std::mem::take(&mut state.is_asleep) {
-        background.changed.notify_all();
-    }
     true
 }
 
-/// Ends the thread after what it is doing, for which this waits up to `patience`. The next chore starts it again.
+/// Closes a file, here or in the thread. To close a file that has no name any more gives back its room, which takes longer
+/// than to remove it.
+pub(crate) fn close_later(file: File) {
+    let background = Background::of_this_process();
+    let mut state = background.lock();
+    let now = Instant::now();
+    let is_frequent = state.handed.replace(now).is_some_and(|last| now.duration_since(last) < SHORTLY);
+    if state.files.len() < MOST_FILES && (state.is_running || is_frequent) && state.wake(background) {
+        state.files.push(file);
+    } else {
+        drop(state);
+        drop(file);
+    }
+}
+
+/// Closes the files that wait to be closed, for a call that finds no room. Returns whether there were any.
+pub fn free_room() -> bool {
+    let background = Background::of_this_process();
+    let mut state = background.lock();
+    let files = std::mem::take(&mut state.files);
+    let were_any = !files.is_empty() || state.is_closing;
+    if !files.is_empty() {
+        drop(state);
+        drop(files);
+        state = background.lock();
+    }
+    let deadline = Instant::now() + PATIENCE_TO_CLOSE;
+    state.waiting += 1;
+    while state.is_closing {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        state = background.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    state.waiting -= 1;
+    were_any
+}
+
+/// Ends the thread after what it is doing, for which this waits up to `patience`, and closes what it has not closed. The
+/// next chore starts it again.
 pub(crate) fn stop(patience: Duration) {
     let background = Background::of_this_process();
     let mut state = background.lock();
@@ -135,7 +214,9 @@ pub(crate) fn stop(patience: Duration) {
     }
     state.is_stopping = false;
     let over = if state.is_running { None } else { state.thread.take() };
+    let files = std::mem::take(&mut state.files);
     drop(state);
+    drop(files);
     if let Some(thread) = over {
         // It has nothing left to do.
         let _ = thread.join();

@@ -74,6 +74,8 @@ pub struct DiskStore {
     pub(crate) forecast: Mutex<Forecast>,
     /// Whether the key that was written last was a new one.
     pub(crate) new_keys: AtomicBool,
+    /// Whether the entry that was deleted last had a file.
+    pub(crate) files_deleted: AtomicBool,
 }
 
 impl DiskStore {
@@ -103,6 +105,7 @@ impl DiskStore {
             watch: Mutex::default(),
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
+            files_deleted: AtomicBool::new(false),
         }
     }
 
