@@ -9,7 +9,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, InterruptHandle};
 
@@ -33,6 +34,9 @@ const PATIENCE_TO_FINISH_LOG: Duration = Duration::from_millis(100);
 
 /// How long the thread waits for locks to open the database.
 const PATIENCE_TO_OPEN: Duration = Duration::from_millis(100);
+
+/// Between two looks whether the thread has stopped.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Sets what a connection must know to write the log back as carefully as the others.
 pub(crate) type Prepare = fn(&Connection) -> Result<()>;
@@ -141,7 +145,12 @@ impl LogUpkeep {
     /// Closes the thread's connection, and takes back what it was asked to do. What it is doing is interrupted, since that
     /// can be done later as well; this waits until it has stopped.
     pub(crate) fn close(&self) {
-        self.shared.close();
+        self.shared.close(None);
+    }
+
+    /// The same, but waits no longer than until `deadline`: a disk that hangs must not keep a fork waiting.
+    pub(crate) fn close_until(&self, deadline: Instant) {
+        self.shared.close(Some(deadline));
     }
 }
 
@@ -187,16 +196,29 @@ impl Shared {
         is_taken
     }
 
-    fn close(&self) {
+    fn close(&self, deadline: Option<Instant>) {
         self.is_wanted.store(false, Ordering::Release);
-        let mut link = self.link_if_free().unwrap_or_else(|| {
-            if let Some(handle) = &*self.interrupt() {
-                handle.interrupt();
+        let mut link = self.link_if_free();
+        if link.is_none()
+            && let Some(handle) = &*self.interrupt()
+        {
+            handle.interrupt();
+        }
+        while link.is_none() {
+            match deadline {
+                None => link = Some(self.link()),
+                Some(deadline) if Instant::now() < deadline => {
+                    thread::sleep(PAUSE);
+                    link = self.link_if_free();
+                }
+                Some(_) => return,
             }
-            self.link()
-        });
+        }
         *self.interrupt() = None;
-        drop(link.take());
+        if let Some(mut link) = link {
+            // Under the lock, so that whoever closes it as well returns after that.
+            drop(link.take());
+        }
     }
 
     /// The connection, opened if it is not, or opened anew if the file was replaced.

@@ -515,7 +515,7 @@ impl<C, T> Pool<C, T> {
         }
         let idle = std::mem::take(&mut state.idle);
         drop(state);
-        self.log.close();
+        self.log.close_until(deadline);
         drop(idle);
         background::stop(deadline.saturating_duration_since(Instant::now()));
     }

@@ -16,7 +16,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the program lo
 
 
 @needs_linux
-@pytest.mark.parametrize("way", ["reads", "writes", "shards", "closes", "forks", "bound", "never"])
+@pytest.mark.parametrize("way", ["reads", "writes", "shards", "closes", "forks", "files", "bound", "never"])
 def test_the_thread(tmp_path: Path, way: str) -> None:
     """What each of them means stands in the program."""
     command = [sys.executable, "-X", "faulthandler", str(PROGRAMS / "disk_thread.py"), str(tmp_path / "cache"), way]

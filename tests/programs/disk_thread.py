@@ -151,6 +151,32 @@ def bound():
     cache.close()
 
 
+def files():
+    """Names of files are gone when a call returns. What the thread is to close is closed soon, or before a fork."""
+
+    def value_files():
+        return [path for path in open_files() if ".val" in path]
+
+    cache = Cache(directory)
+    for turn in range(6):
+        for number in range(100):
+            cache[number] = bytes(40_000)
+        for number in range(100):
+            del cache[number]
+        assert not list(directory.rglob("*.val"))
+        assert cache.check() == []
+        if turn % 2:
+            pid = os.fork()
+            if pid == 0:
+                os._exit(len(value_files()))
+            _, status = os.waitpid(pid, 0)
+            assert status == 0, status
+        else:
+            wait_for(lambda: not value_files())
+    cache.close()
+    assert open_files() == []
+
+
 def never():
     """Who wants no write-back has none before the cache is closed."""
     cache = Cache(directory, sqlite_wal_autocheckpoint=0)
