@@ -34,6 +34,16 @@ pub(crate) trait Chore: Send + Sync {
     fn run(&self);
 }
 
+/// What the thread is doing.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// There is none.
+    #[default]
+    Absent,
+    Working,
+    Asleep,
+}
+
 #[derive(Default)]
 struct State {
     chores: VecDeque<Weak<dyn Chore>>,
@@ -45,8 +55,7 @@ struct State {
     is_closing: bool,
     waiting: usize,
     thread: Option<thread::JoinHandle<()>>,
-    is_running: bool,
-    is_asleep: bool,
+    phase: Phase,
     /// Whether it is to end although there may be chores.
     is_stopping: bool,
 }
@@ -107,16 +116,16 @@ impl Background {
                 state = self.lock();
                 continue;
             }
-            state.is_asleep = true;
+            state.phase = Phase::Asleep;
             let (woken, waited) =
                 self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            state.is_asleep = false;
+            state.phase = Phase::Working;
             if waited.timed_out() && state.chores.is_empty() && state.files.is_empty() {
                 break;
             }
         }
-        state.is_running = false;
+        state.phase = Phase::Absent;
         self.changed.notify_all();
     }
 }
@@ -127,18 +136,17 @@ impl State {
         if self.is_stopping {
             return false;
         }
-        if !self.is_running {
+        if self.phase == Phase::Absent {
             let thread = thread::Builder::new().name("flexcache-disk".into()).spawn(|| {
                 block_signals();
                 background.run();
             });
             let Ok(thread) = thread else { return false };
             self.thread = Some(thread);
-            self.is_running = true;
-        }
-        if std::mem::take(&mut self.is_asleep) {
+        } else if self.phase == Phase::Asleep {
             background.changed.notify_all();
         }
+        self.phase = Phase::Working;
         true
     }
 }
@@ -162,7 +170,10 @@ pub(crate) fn close_later(file: File) {
     let mut state = background.lock();
     let now = Instant::now();
     let is_frequent = state.handed.replace(now).is_some_and(|last| now.duration_since(last) < SHORTLY);
-    if state.files.len() < MOST_FILES && (state.is_running || is_frequent) && state.wake(background) {
+    if state.files.len() < MOST_FILES
+        && (state.phase != Phase::Absent || is_frequent)
+        && state.wake(background)
+    {
         state.files.push(file);
     } else {
         drop(state);
@@ -199,13 +210,13 @@ pub fn free_room() -> bool {
 pub(crate) fn stop(patience: Duration) {
     let background = Background::of_this_process();
     let mut state = background.lock();
-    if !state.is_running {
+    if state.phase == Phase::Absent {
         return;
     }
     let deadline = Instant::now() + patience;
     state.is_stopping = true;
     background.changed.notify_all();
-    while state.is_running {
+    while state.phase != Phase::Absent {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -213,7 +224,7 @@ pub(crate) fn stop(patience: Duration) {
         state = background.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     state.is_stopping = false;
-    let over = if state.is_running { None } else { state.thread.take() };
+    let over = if state.phase == Phase::Absent { state.thread.take() } else { None };
     let files = std::mem::take(&mut state.files);
     drop(state);
     drop(files);
