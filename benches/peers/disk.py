@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from . import command_line, disk_report
 from .disk_child import CONTESTANTS, Contestant
@@ -30,6 +30,8 @@ OPERATIONS = ("set", "set over", "get", "get, miss", "in", "delete")
 COUNTING = ("incr", "add", "add, there")
 VALUE = 256
 """Bytes of a value where nothing else is said."""
+SUSTAINED = 2_000
+"""Sets without a pause."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Cell:
         return statistics.median(self.samples)
 
     @property
+    def mean(self) -> float:
+        """All of them together, by their number."""
+        return statistics.fmean(self.samples)
+
+    @property
     def p99(self) -> float:
         """What one in a hundred exceeds."""
         return sorted(self.samples)[min(len(self.samples) - 1, len(self.samples) * 99 // 100)]
@@ -89,6 +96,10 @@ class Figure:
     unit: str = "µs"
     more: bool = False
     compared: bool = True
+    means: bool = False
+    """Whether the means are shown as well."""
+    by: Literal["median", "mean"] = "median"
+    """What libraries are compared by."""
     rows: dict[str, dict[str, Cell]] = field(default_factory=dict[str, dict[str, Cell]])
     remarks: list[str] = field(default_factory=list[str])
 
@@ -105,7 +116,7 @@ class Figure:
         row = self.rows[condition]
         if name not in row or reference not in row:
             return None
-        ours, theirs = row[name].median, row[reference].median
+        ours, theirs = ((cell.mean if self.by == "mean" else cell.median) for cell in (row[name], row[reference]))
         if not ours or not theirs:
             return None
         return ours / theirs if self.more else theirs / ours
@@ -224,6 +235,25 @@ def sizes(run: Run) -> list[Figure]:
                     figures[name].add(label, library.name, samples[name])
     run.everywhere("close", "@sizes")
     return list(figures.values())
+
+
+@figure("sustained")
+def sustained(run: Run) -> list[Figure]:
+    """Sets without a pause, by their means: what medians hide is paid by somebody."""
+    result = Figure(
+        "set, sustained",
+        f"{SUSTAINED:,} sets of {VALUE} B one after the other, with new keys; the libraries take turns. Here the last "
+        "columns go by the means.",
+        by="mean",
+    )
+    run.say("sustained")
+    run.everywhere("open", "@sustained")
+    for number, library in run.in_turns(run.settings.rounds):
+        samples = library.ask("sustained", library.path("sustained"), VALUE, SUSTAINED)
+        if number:
+            result.add(f"{VALUE} B", library.name, samples["set"])
+    run.everywhere("close", "@sustained")
+    return [result]
 
 
 @figure("entries")
@@ -483,6 +513,8 @@ def main(arguments: list[str]) -> None:
     try:
         begin(directory, run)
         figures = [made for name in chosen.only or FIGURES for made in FIGURES[name](run)]
+        for made in figures:
+            made.means = not made.more
         described = machine(run)
     finally:
         for library in run.libraries:

@@ -182,6 +182,11 @@ class Child:
         samples["delete"] = over(cache.delete, [(name,) for name in keys])
         return samples
 
+    def sustained(self, directory: str, size: int, count: int) -> Samples:
+        """Sets of new keys, and nothing else."""
+        keys = self._new(count)
+        return {"set": over(self.caches[directory].set, list(zip(keys, self._values(size, count), strict=True)))}
+
     def counting(self, directory: str, count: int) -> Samples:
         """`incr` of one key, and `add` of new ones and of one that is there."""
         cache = self.caches[directory]

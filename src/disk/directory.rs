@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use crate::background::close_later;
 use crate::faults::{Call, On, reach};
 use crate::store::DATABASE;
 
@@ -55,8 +56,13 @@ mod steps {
     const FILE: Mode = Mode::from_raw_mode(0o666);
     const DIRECTORY: Mode = Mode::from_raw_mode(0o777);
 
-    const TO_DIRECTORY: OFlags =
-        OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    /// How a directory is opened to start from it.
+    #[cfg(target_os = "linux")]
+    const ROOT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+    #[cfg(not(target_os = "linux"))]
+    const ROOT: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+    const TO_DIRECTORY: OFlags = ROOT.union(OFlags::NOFOLLOW);
 
     /// Opens the directory in which a file lies, and all on the way to it, the outermost first. The name of the file.
     pub(super) fn parents<'a>(
@@ -67,8 +73,7 @@ mod steps {
         let mut names: Vec<&str> = name.split('/').collect();
         let last = names.pop().into_iter().collect::<Vec<_>>();
         // The directory itself may be a link, which its user has chosen.
-        let root = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut opened = vec![open(directory, root, Mode::empty())?];
+        let mut opened = vec![open(directory, ROOT, Mode::empty())?];
         for step in &names {
             let from = &opened[opened.len() - 1];
             let next = match openat(from, *step, TO_DIRECTORY, Mode::empty()) {
@@ -97,7 +102,7 @@ mod steps {
     fn open_at_once(directory: &Path, name: &str) -> io::Result<Option<OwnedFd>> {
         use rustix::fs::{ResolveFlags, openat2};
 
-        let root = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let root = open(directory, ROOT, Mode::empty())?;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match openat2(&root, name, TO_READ, Mode::empty(), resolve) {
             Ok(file) => Ok(Some(file)),
@@ -150,10 +155,25 @@ mod steps {
         Ok(rustix::fs::renameat(source, last(&names), target, last(&new_names))?)
     }
 
-    /// Removes a file, and then up to `levels` directories that are empty without it.
-    pub(super) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<()> {
+    /// Keeps what a name leads to from being given back to the file system as soon as the name is gone.
+    #[cfg(target_os = "linux")]
+    fn hold(parent: &OwnedFd, name: &str) -> Option<File> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(parent, name, flags, Mode::empty()).ok().map(File::from)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn hold(_parent: &OwnedFd, _name: &str) -> Option<File> {
+        None
+    }
+
+    /// Removes a file, and then up to `levels` directories that are empty without it. Its room is given back when what
+    /// this returns is closed, if it returns something.
+    pub(super) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<Option<File>> {
         let (opened, names) = parents(directory, name, false)?;
-        unlinkat(&opened[opened.len() - 1], names[names.len() - 1], AtFlags::empty())?;
+        let (parent, last) = (&opened[opened.len() - 1], names[names.len() - 1]);
+        let held = hold(parent, last);
+        unlinkat(parent, last, AtFlags::empty())?;
         for level in (1..names.len()).rev().take(levels) {
             let removed = super::remove_directory(|| {
                 Ok(unlinkat(&opened[level - 1], names[level - 1], AtFlags::REMOVEDIR)?)
@@ -162,7 +182,7 @@ mod steps {
                 break;
             }
         }
-        Ok(())
+        Ok(held)
     }
 }
 
@@ -220,7 +240,7 @@ mod steps {
         fs::rename(path(directory, from, false)?, path(directory, to, false)?)
     }
 
-    pub(super) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<()> {
+    pub(super) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<Option<File>> {
         let path = path(directory, name, false)?;
         fs::remove_file(&path)?;
         let inside = name.split(['/', '\\']).count() - 1;
@@ -229,7 +249,7 @@ mod steps {
                 break;
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -264,11 +284,15 @@ pub(crate) fn rename_file(directory: &Path, from: &str, to: &str) -> io::Result<
     steps::rename_file(directory, from, to)
 }
 
-/// Removes a file, and then up to `levels` directories that are empty without it.
+/// Removes a file, and then up to `levels` directories that are empty without it. Its name is gone when this returns; its
+/// room may be given back a little later.
 pub(crate) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<()> {
     checked(name)?;
     reach(On::Value, Call::Unlink)?;
-    steps::remove_file(directory, name, levels)
+    if let Some(held) = steps::remove_file(directory, name, levels)? {
+        close_later(held);
+    }
+    Ok(())
 }
 
 /// Removes a directory, which stays where it is not empty.

@@ -69,7 +69,8 @@ impl Error {
     }
 
     /// Whether SQLite found the disk full.
-    pub(crate) fn is_disk_full(&self) -> bool {
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
     }
 

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use crate::background::free_room;
 pub use crate::directory::is_inside;
 use crate::directory::{create_file, file_size, is_missing, open_file, remove_file, rename_file};
 use crate::error::{Error, Result};
@@ -105,6 +106,16 @@ pub fn create(directory: &Path, name: &str) -> Result<File> {
 ///
 /// As for [`create`], and if the bytes cannot be written.
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    match write_once(directory, name, bytes) {
+        // Of files that have been removed.
+        Err(Error::File { source, .. }) if source.kind() == ErrorKind::StorageFull && free_room() => {
+            write_once(directory, name, bytes)
+        }
+        done => done,
+    }
+}
+
+fn write_once(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let written = faults::write_all(&mut create(directory, name)?, bytes);
     written.map_err(|error| {
         remove(directory, name);
@@ -123,6 +134,8 @@ pub fn write_whole(
     name: String,
     fill: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>,
 ) -> Result<(String, u64)> {
+    // It can be filled but once.
+    free_room();
     let partial = format!("{name}{PARTIAL}");
     let mut summing =
         Summing { file: create(directory, &partial)?, sum: crc32fast::Hasher::new(), length: 0 };

@@ -146,6 +146,9 @@ impl Gates {
             // Whoever may write entries may write leases. If this fails, the mode is what the umask says.
             let _ = fs::set_permissions(&self.database, entries.permissions());
         }
+        if is_new {
+            connection.pragma_update(None, "auto_vacuum", "none")?;
+        }
         if is_new && self.has_log.load(Ordering::Relaxed) {
             // Later it keeps its mode, by which others that have it open tell its version.
             connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;

@@ -1,8 +1,10 @@
 #![doc = include_str!("README.md")]
-// Exempt are `faulty_vfs`, which only tests have, `asymmetric_fence`, `lookup`, `tracker`, `version`, and one function of `store`.
+// Exempt are `faulty_vfs`, which only tests have, `asymmetric_fence`, `lookup`, `tracker`, `version`, and one function each of
+// `background` and `store`.
 #![deny(unsafe_code)]
 
 mod asymmetric_fence;
+mod background;
 mod check;
 pub mod compression;
 mod connection;

@@ -1,67 +1,277 @@
-//! Writing the log back to the database, at a time when no other writer waits for it.
+//! Writing the log back to the database, at a time when no writer waits for it.
+//!
+//! The thread of the process does it, with a connection of its own, whenever the log has grown by some pages. SQLite lets
+//! others write meanwhile, and begins the log anew when a transaction finds all of it written back. Where many write that
+//! does not happen by itself. So when the log has become long, a writer does the rest, which is little by then, before the
+//! next can add to it. A writer also does it all where there is no thread, or where the thread is far behind: thus the log
+//! has a bound.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, InterruptHandle};
 
+use crate::background::{self, Chore};
+use crate::connection::PooledConnection;
+use crate::error::Result;
 use crate::patience::Patience;
+use crate::sqlite_guard::identity;
 
 /// The log is written back whenever it has grown by this many pages, which is SQLite's own number.
 const LONG_LOG: i32 = 1000;
 
-/// The log should not grow longer than this many pages.
-const VERY_LONG_LOG: i32 = 4 * LONG_LOG;
+/// A log of so many times the pages is long: a writer writes back what the thread has left.
+const LONG: i32 = 8;
+
+/// A log of so many times the pages is too long: a writer waits for the thread.
+const TOO_LONG: i32 = 16;
 
 /// How long to wait for readers while no other writer may write.
 const PATIENCE_TO_FINISH_LOG: Duration = Duration::from_millis(100);
 
-/// What is known of the log.
-#[derive(Default)]
+/// How long the thread waits for locks to open the database.
+const PATIENCE_TO_OPEN: Duration = Duration::from_millis(100);
+
+/// Between two looks whether the thread has stopped.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Sets what a connection must know to write the log back as carefully as the others.
+pub(crate) type Prepare = fn(&Connection) -> Result<()>;
+
+/// The connection with which the thread writes the log back.
+type Link = PooledConnection<()>;
+
+/// What is known of a log.
 pub(crate) struct LogUpkeep {
-    /// Its length in pages when it was last written back.
+    shared: Arc<Shared>,
+    /// Its length in pages when it was last written back, or when the thread was last asked to.
     pages: AtomicI32,
+}
+
+/// What the thread knows of it.
+struct Shared {
+    /// How to open the database for the thread. `None` where it is not the thread's to write back.
+    open: Option<(PathBuf, Prepare)>,
+    /// Whether the thread is to write it back.
+    is_wanted: AtomicBool,
+    /// By how many pages it grows before it is written back; never, if this is not positive.
+    every: AtomicI32,
     /// Whether all of it has been written back, but for what was added during and after that.
     is_nearly_written_back: AtomicBool,
+    /// Locked while the thread uses it.
+    link: Mutex<Option<Link>>,
+    interrupt: Mutex<Option<InterruptHandle>>,
+}
+
+impl Default for LogUpkeep {
+    /// Upkeep by writers alone.
+    fn default() -> Self {
+        Self::of(None)
+    }
 }
 
 impl LogUpkeep {
+    /// Upkeep of the log of `database` by the thread of the process.
+    pub(crate) fn in_background(database: &Path, prepare: Prepare) -> Self {
+        Self::of(Some((database.to_owned(), prepare)))
+    }
+
+    fn of(open: Option<(PathBuf, Prepare)>) -> Self {
+        let shared = Shared {
+            open,
+            is_wanted: AtomicBool::new(false),
+            every: AtomicI32::new(LONG_LOG),
+            is_nearly_written_back: AtomicBool::new(false),
+            link: Mutex::default(),
+            interrupt: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), pages: AtomicI32::new(0) }
+    }
+
+    /// Has the log written back whenever it has grown by `pages`; never, if that is not positive.
+    pub(crate) fn set_interval(&self, pages: i64) {
+        let pages = i32::try_from(pages.max(0)).unwrap_or(i32::MAX);
+        self.shared.every.store(pages, Ordering::Relaxed);
+    }
+
     /// Runs after a transaction that left a log of `pages` pages, while its writer still has the turn.
-    ///
-    /// SQLite begins the log anew only when a transaction finds all of it written back, and where many write that does
-    /// not happen by itself. So if the log has become very long, what was added since it was last written back is
-    /// written back now, before another writer can add to it.
     pub(crate) fn before_turn_ends(&self, connection: &Connection, pages: i32) {
-        if pages >= VERY_LONG_LOG && self.is_nearly_written_back.swap(false, Ordering::Relaxed) {
+        let every = self.shared.every.load(Ordering::Relaxed);
+        if every <= 0 || pages < every.saturating_mul(LONG) {
+            if pages > 0 && self.shared.is_nearly_written_back.load(Ordering::Relaxed) {
+                // It was, and has been begun anew since.
+                self.shared.is_nearly_written_back.store(false, Ordering::Relaxed);
+            }
+            return;
+        }
+        let is_late = pages >= every.saturating_mul(TOO_LONG) && self.has_grown_to(pages, every);
+        if !self.shared.is_nearly_written_back.swap(false, Ordering::Relaxed) && !is_late {
+            return;
+        }
+        // SQLite would neither let the thread begin nor wait for it.
+        let thread = if is_late { Some(self.shared.link()) } else { self.shared.link_if_free() };
+        if thread.is_some() {
             let _patience = Patience::of(PATIENCE_TO_FINISH_LOG);
-            write_back(connection, "PRAGMA wal_checkpoint(FULL)");
+            let _ = write_back(connection, "PRAGMA wal_checkpoint(FULL)");
         }
     }
 
     /// Runs after the turn has ended. No other writer waits for it.
     pub(crate) fn after_turn(&self, connection: &Connection, pages: i32) {
-        if self.has_grown_to(pages) {
-            write_back(connection, "PRAGMA wal_checkpoint(PASSIVE)");
-            self.is_nearly_written_back.store(pages >= VERY_LONG_LOG, Ordering::Relaxed);
+        let every = self.shared.every.load(Ordering::Relaxed);
+        if every > 0 && self.has_grown_to(pages, every) && !self.shared.ask() {
+            let is_long = pages >= every.saturating_mul(LONG);
+            let done = write_back(connection, "PRAGMA wal_checkpoint(PASSIVE)");
+            self.shared.is_nearly_written_back.store(is_long && done.is_some(), Ordering::Relaxed);
         }
     }
 
     /// Whether it is time to write the log back, after a transaction that left `pages` pages, or 0 if it added nothing.
-    fn has_grown_to(&self, pages: i32) -> bool {
+    fn has_grown_to(&self, pages: i32, every: i32) -> bool {
         if pages == 0 {
             return false;
         }
         let last = self.pages.load(Ordering::Relaxed);
         // A shorter log has been begun anew.
         let last = if pages < last { 0 } else { last };
-        let is_time = pages - last >= LONG_LOG;
+        let is_time = pages - last >= every;
         self.pages.store(if is_time { pages } else { last }, Ordering::Relaxed);
         is_time
     }
+
+    /// Closes the thread's connection, and takes back what it was asked to do. What it is doing is interrupted, since that
+    /// can be done later as well; this waits until it has stopped.
+    pub(crate) fn close(&self) {
+        self.shared.close(None);
+    }
+
+    /// The same, but waits no longer than until `deadline`: a disk that hangs must not keep a fork waiting.
+    pub(crate) fn close_until(&self, deadline: Instant) {
+        self.shared.close(Some(deadline));
+    }
 }
 
-fn write_back(connection: &Connection, how: &str) {
-    let done = connection.query_row(how, [], |_| Ok(()));
-    // What fails is tried again when the log has grown.
-    drop(done);
+impl Drop for LogUpkeep {
+    fn drop(&mut self) {
+        // The thread must not be the one that closes the database, at a moment that nobody knows.
+        self.close();
+    }
+}
+
+impl Shared {
+    fn link(&self) -> MutexGuard<'_, Option<Link>> {
+        // A connection is as good after a panic as before it.
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, where the thread is not using it.
+    fn link_if_free(&self) -> Option<MutexGuard<'_, Option<Link>>> {
+        match self.link.try_lock() {
+            Ok(link) => Some(link),
+            Err(TryLockError::Poisoned(link)) => Some(link.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn interrupt(&self) -> MutexGuard<'_, Option<InterruptHandle>> {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the thread to write the log back. Returns false where it will not.
+    fn ask(self: &Arc<Self>) -> bool {
+        if self.open.is_none() {
+            return false;
+        }
+        if self.is_wanted.swap(true, Ordering::AcqRel) {
+            // It has not come to it yet.
+            return true;
+        }
+        let is_taken = background::hand(self);
+        if !is_taken {
+            self.is_wanted.store(false, Ordering::Release);
+        }
+        is_taken
+    }
+
+    fn close(&self, deadline: Option<Instant>) {
+        self.is_wanted.store(false, Ordering::Release);
+        let mut link = self.link_if_free();
+        if link.is_none()
+            && let Some(handle) = &*self.interrupt()
+        {
+            handle.interrupt();
+        }
+        while link.is_none() {
+            match deadline {
+                None => link = Some(self.link()),
+                Some(deadline) if Instant::now() < deadline => {
+                    thread::sleep(PAUSE);
+                    link = self.link_if_free();
+                }
+                Some(_) => return,
+            }
+        }
+        *self.interrupt() = None;
+        if let Some(mut link) = link {
+            // Under the lock, so that whoever closes it as well returns after that.
+            drop(link.take());
+        }
+    }
+
+    /// The connection, opened if it is not, or opened anew if the file was replaced.
+    fn connected<'a>(&self, link: &'a mut Option<Link>) -> Option<&'a Link> {
+        let (database, prepare) = self.open.as_ref()?;
+        if link.as_ref().is_some_and(|link| link.file() != identity(database)) {
+            *self.interrupt() = None;
+            drop(link.take());
+        }
+        if link.is_none() {
+            let _patience = Patience::of(PATIENCE_TO_OPEN);
+            let opened = Link::open_existing(database).ok()?;
+            prepare(&opened).ok()?;
+            // SQLite does not know of the log before it has read.
+            opened.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(())).ok()?;
+            *self.interrupt() = Some(opened.get_interrupt_handle());
+            *link = Some(opened);
+        }
+        link.as_ref()
+    }
+}
+
+impl Chore for Shared {
+    /// Writes the log back as far as nobody has to wait for it.
+    fn run(&self) {
+        let mut link = self.link();
+        // Where little is left, that is for a writer, who must find the log free.
+        if !self.is_wanted.swap(false, Ordering::AcqRel)
+            || self.is_nearly_written_back.load(Ordering::Relaxed)
+        {
+            return;
+        }
+        let Some(link) = self.connected(&mut link) else { return };
+        let every = self.every.load(Ordering::Relaxed);
+        let done = write_back(link, "PRAGMA wal_checkpoint(PASSIVE)");
+        let is_nearly = done.is_some_and(|done| {
+            done.pages >= every.saturating_mul(LONG) && done.pages - done.written_back <= every
+        });
+        self.is_nearly_written_back.store(is_nearly, Ordering::Relaxed);
+    }
+}
+
+/// How far a log has been written back.
+#[derive(Clone, Copy)]
+struct Done {
+    pages: i32,
+    written_back: i32,
+}
+
+/// `None` where somebody else does it, or where it fails. What fails is tried again when the log has grown.
+fn write_back(connection: &Connection, how: &str) -> Option<Done> {
+    let done = connection.query_row(how, [], |row| {
+        Ok((row.get::<_, bool>(0)?, Done { pages: row.get(1)?, written_back: row.get(2)? }))
+    });
+    done.ok().filter(|(is_busy, _)| !is_busy).map(|(_, done)| done)
 }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 
+use crate::background;
 use crate::connection::{PooledConnection, take_log_pages};
 use crate::error::{Error, Result};
 use crate::log_upkeep::LogUpkeep;
@@ -236,6 +237,12 @@ impl<C, T> State<C, T> {
 
 impl<C, T> Default for Pool<C, T> {
     fn default() -> Self {
+        Self::with_log(LogUpkeep::default())
+    }
+}
+
+impl<C, T> Pool<C, T> {
+    pub(crate) fn with_log(log: LogUpkeep) -> Self {
         let state = State {
             idle: Vec::new(),
             in_use: 0,
@@ -253,12 +260,15 @@ impl<C, T> Default for Pool<C, T> {
             state: Mutex::new(state),
             changed: Condvar::new(),
             has_transaction: AtomicBool::new(false),
-            log: LogUpkeep::default(),
+            log,
         }
     }
-}
 
-impl<C, T> Pool<C, T> {
+    /// Who writes the log back, and when.
+    pub(crate) fn log(&self) -> &LogUpkeep {
+        &self.log
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<C, T>> {
         // No code under this lock can panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -477,17 +487,21 @@ impl<C, T> Pool<C, T> {
             .partition(|connection| connection.file() == Some(file));
         state.idle = idle;
         drop(state);
+        self.log.close();
         drop(outdated);
     }
 
     /// Closes the idle connections.
     pub(crate) fn close(&self) {
+        // The last connection to be closed writes the log back, and removes it: that is for this thread to do.
+        self.log.close();
         let idle = std::mem::take(&mut self.lock().idle);
         drop(idle);
     }
 
     /// Runs before a fork: lets no call begin, waits up to `patience` for those under way, and closes the idle
-    /// connections. SQLite's connections must not be carried into another process.
+    /// connections. SQLite's connections must not be carried into another process. The thread of the process is not either:
+    /// it ends, and Python finds no thread to warn of.
     pub(crate) fn pause(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();
@@ -501,7 +515,9 @@ impl<C, T> Pool<C, T> {
         }
         let idle = std::mem::take(&mut state.idle);
         drop(state);
+        self.log.close_until(deadline);
         drop(idle);
+        background::stop(deadline.saturating_duration_since(Instant::now()));
     }
 
     /// Runs after a fork, in the parent.

@@ -39,7 +39,7 @@ impl DiskStore {
         retry_while_busy(patience, || {
             self.read(patience, |connection| {
                 for (key, value) in settings {
-                    set_pragma(connection, key, value)?;
+                    self.apply(connection, key, value)?;
                 }
                 Ok(())
             })?;
@@ -98,13 +98,21 @@ impl DiskStore {
         if key.starts_with("sqlite_") {
             // SQLite does not always wait by itself when it changes the kind of journal.
             retry_while_busy(patience, || {
-                self.read(patience, |connection| set_pragma(connection, key, value))
+                self.read(patience, |connection| self.apply(connection, key, value))
             })?;
             if update {
                 self.close();
             }
         }
         Ok(())
+    }
+
+    /// Applies a setting to a connection and, where it is not one of SQLite's, to the store.
+    pub(crate) fn apply(&self, connection: &Connection, key: &str, value: &Value) -> Result<()> {
+        if let Some(pages) = log_interval(key, value) {
+            self.pool.log().set_interval(pages);
+        }
+        set_pragma(connection, key, value)
     }
 
     /// Creates or drops the index of tags.
@@ -178,9 +186,34 @@ pub const PRAGMAS: &[&str] = &[
     "synchronous", "temp_store", "threads", "trusted_schema", "user_version", "wal_autocheckpoint",
 ];
 
+/// The setting that says how long the log grows before it is written back. SQLite would do that itself, in the writer's call
+/// and while others wait, so it is not told.
+const LOG_INTERVAL: &str = "sqlite_wal_autocheckpoint";
+
+/// By how many pages the log grows before it is written back, if the setting says so. Never, if that is not positive.
+fn log_interval(key: &str, value: &Value) -> Option<i64> {
+    match value {
+        Value::Integer(pages) if key == LOG_INTERVAL => Some(*pages),
+        _ => None,
+    }
+}
+
+/// Makes a connection wait for the disk as the directory's settings say.
+pub(crate) fn set_safety(connection: &Connection) -> Result<()> {
+    for (key, value) in settings(connection)? {
+        if matches!(&*key, "sqlite_synchronous" | "sqlite_fullfsync" | "sqlite_checkpoint_fullfsync") {
+            set_pragma(connection, &key, &value)?;
+        }
+    }
+    Ok(())
+}
+
 /// Applies a setting `sqlite_*` to a connection, unless it is in effect already. Ignores other settings, and what a
 /// directory says of pragmas that are not its own.
 pub(crate) fn set_pragma(connection: &Connection, key: &str, value: &Value) -> Result<()> {
+    if key == LOG_INTERVAL {
+        return Ok(());
+    }
     let Some(pragma) = key.strip_prefix("sqlite_").filter(|pragma| PRAGMAS.contains(pragma)) else {
         return Ok(());
     };

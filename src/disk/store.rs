@@ -14,11 +14,12 @@ use crate::error::{Error, Result};
 use crate::evict::Forecast;
 use crate::files;
 use crate::gates::Gates;
+use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
 use crate::pool::{Checkout, Pool, TransactionId, roll_back};
 use crate::read::Lookups;
 use crate::read_only::{self, Access, UNKNOWN};
-use crate::settings::{set_pragma, settings};
+use crate::settings::{set_safety, settings};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
@@ -73,6 +74,8 @@ pub struct DiskStore {
     pub(crate) forecast: Mutex<Forecast>,
     /// Whether the key that was written last was a new one.
     pub(crate) new_keys: AtomicBool,
+    /// Whether the entry that was deleted last had a file.
+    pub(crate) files_deleted: AtomicBool,
 }
 
 impl DiskStore {
@@ -89,7 +92,7 @@ impl DiskStore {
         Self {
             directory: directory.to_owned(),
             database: directory.join(DATABASE),
-            pool: Arc::default(),
+            pool: Arc::new(Pool::with_log(LogUpkeep::in_background(&directory.join(DATABASE), set_safety))),
             gates: Gates::beside(&directory.join(DATABASE)),
             access: AtomicU8::new(UNKNOWN),
             remove,
@@ -102,6 +105,7 @@ impl DiskStore {
             watch: Mutex::default(),
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
+            files_deleted: AtomicBool::new(false),
         }
     }
 
@@ -154,7 +158,7 @@ impl DiskStore {
         // `TransactionEffects` keeps the counters.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {
-            let set = set_pragma(&connection, &key, &value);
+            let set = self.apply(&connection, &key, &value);
             // Some of them write.
             if !is_read_only {
                 set?;

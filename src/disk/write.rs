@@ -47,9 +47,9 @@ const EXPIRY_OF: &str = "SELECT expire_time FROM Cache WHERE key = ?1 AND raw = 
 const NUMBER_OF: &str = "SELECT rowid, expire_time, filename, value FROM Cache WHERE key = ?1 AND raw = ?2";
 const TOUCH: &str = "UPDATE Cache SET expire_time = ?4 WHERE key = ?1 AND raw = ?2 \
                      AND (expire_time IS NULL OR expire_time > ?3)";
-/// Most entries have no file. To return what is deleted takes a temporary table.
+/// Most entries have no file. To return what a statement deletes would take a temporary table.
 const DELETE_INLINE: &str = concat!("DELETE", live!(), " AND filename IS NULL AND size = 0");
-const DELETE: &str = concat!("DELETE", live!(), " RETURNING size, filename");
+const TO_DELETE: &str = concat!("SELECT rowid, size, filename", live!());
 
 /// A number that `increment` adds, or the sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -398,16 +398,20 @@ impl DiskStore {
         self.write(patience, |connection, effects| {
             self.void(effects, key)?;
             let columns = params![bind(key.datum), key.raw, now];
-            if connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
+            // An entry with a file is likely to follow another one.
+            let may_be_inline = !self.files_deleted.load(Ordering::Relaxed);
+            if may_be_inline && connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
                 effects.written.add(key);
                 effects.taken(0);
                 return Ok(true);
             }
-            let deleted: Option<(StoredSize, FileName)> = connection
-                .prepare_cached(DELETE)?
-                .query_row(columns, |row| Ok((row.get(0)?, row.get(1)?)))
+            let found: Option<(i64, StoredSize, FileName)> = connection
+                .prepare_cached(TO_DELETE)?
+                .query_row(columns, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()?;
-            let Some((StoredSize(size), FileName(filename))) = deleted else { return Ok(false) };
+            let Some((rowid, StoredSize(size), FileName(filename))) = found else { return Ok(false) };
+            delete_row(connection, rowid)?;
+            self.files_deleted.store(filename.is_some(), Ordering::Relaxed);
             effects.written.add(key);
             effects.deleted(size, filename);
             Ok(true)

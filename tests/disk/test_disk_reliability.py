@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from drivers import NEEDS_THEIRS, PROGRAMS, THEIRS
+from scale import scaled
 
 from flexcache_rs.disk import Cache, Disk, FanoutCache
 
@@ -38,12 +39,20 @@ def run(name: str, *arguments: object) -> str:
 
 
 @needs_fork
+@pytest.mark.parametrize("every", [None, 1])
 @pytest.mark.parametrize("way", ["writes", "transactions", "queue"])
-def test_killed_writers(tmp_path: Path, way: str) -> None:
-    """A hundred times in all: what was written is there, transactions are whole, and the next one may write."""
+def test_killed_writers(tmp_path: Path, way: str, every: int | None) -> None:
+    """What was written is there, transactions are whole, and the next one may write.
+
+    So it is where a thread writes the log back all the time, and is killed as well.
+    """
     seed = random.randrange(10**6)
     print("seed", seed)
-    assert run("disk_killed_writers.py", tmp_path, way, 35, seed).startswith("done")
+    rounds = 35
+    if every is not None:
+        Cache(tmp_path, sqlite_wal_autocheckpoint=every).close()
+        rounds = scaled(200, least=10)
+    assert run("disk_killed_writers.py", tmp_path, way, rounds, seed).startswith("done")
 
 
 def test_a_killed_transaction_is_over(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ use rusqlite::Connection;
 
 use crate::connection::PooledConnection;
 use crate::error::{Error, Result};
+use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
 use crate::pool::{Checkout, Pool, roll_back};
 use crate::store::execute;
@@ -97,16 +98,22 @@ impl Asked<'_> {
     }
 }
 
+/// Makes a connection wait for the disk where the database could be damaged otherwise.
+fn set_safety(connection: &Connection) -> Result<()> {
+    Ok(connection.pragma_update(None, "synchronous", "normal")?)
+}
+
 impl SessionStore {
     /// The store of a database, which is made by the first call.
     #[must_use]
     pub fn of(database: &Path) -> Self {
-        Self { database: database.to_owned(), pool: Arc::default() }
+        let log = LogUpkeep::in_background(database, set_safety);
+        Self { database: database.to_owned(), pool: Arc::new(Pool::with_log(log)) }
     }
 
     fn connect(&self) -> Result<Link> {
         let connection = Link::open(&self.database)?;
-        connection.pragma_update(None, "synchronous", "normal")?;
+        set_safety(&connection)?;
         let _patience = Patience::of(PATIENCE_TO_OPEN);
         schema::create(&connection, PATIENCE_TO_OPEN)?;
         Ok(connection)

@@ -64,6 +64,8 @@ pub(super) fn create(connection: &Connection, patience: Duration) -> Result<i32>
         if !(0..VERSION).contains(&found) {
             return Ok(found);
         }
+        // Where the database is there already it keeps what it has.
+        connection.pragma_update(None, "auto_vacuum", "none")?;
         connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         execute(connection, "BEGIN IMMEDIATE")?;
         let made = version(connection).and_then(|found| {

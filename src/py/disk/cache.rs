@@ -172,7 +172,14 @@ impl DiskCache {
         retry: bool,
         call: impl Fn(&DiskStore, Duration) -> Result<Written<R>, Error> + Send + Sync,
     ) -> PyResult<R> {
-        Ok(self.wait(py, retry, call)?.result)
+        let written = self.wait(py, retry, |store, patience| match call(store, patience) {
+            // Of files that have been removed. In a transaction that is for its block to do again.
+            Err(error) if error.is_disk_full() && !store.in_transaction() && files::free_room() => {
+                call(store, patience)
+            }
+            done => done,
+        });
+        Ok(written?.result)
     }
 
     /// Whether the directory can be read and not written.

@@ -29,6 +29,8 @@ pub(crate) enum Journal {
     Wal,
     /// The log is not synchronized by every commit, as usual.
     QuickWal,
+    /// The same, and it is written back after every transaction, by the thread of the process.
+    BusyWal,
     /// The journal is deleted, as on network file systems.
     Delete,
     /// The journal is cut to nothing.
@@ -36,16 +38,21 @@ pub(crate) enum Journal {
 }
 
 impl Journal {
-    pub(crate) const ALL: [Self; 4] = [Self::Wal, Self::QuickWal, Self::Delete, Self::Truncate];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Wal, Self::QuickWal, Self::BusyWal, Self::Delete, Self::Truncate];
 
     fn pragma(self) -> &'static str {
-        if self == Self::QuickWal { "wal" } else { self.name() }
+        match self {
+            Self::Wal | Self::QuickWal | Self::BusyWal => "wal",
+            Self::Delete | Self::Truncate => self.name(),
+        }
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wal => "wal",
             Self::QuickWal => "quick-wal",
+            Self::BusyWal => "busy-wal",
             Self::Delete => "delete",
             Self::Truncate => "truncate",
         }
@@ -57,12 +64,17 @@ impl Journal {
             Self::Wal | Self::Truncate => 2,
             // Also the directory after the journal is deleted.
             Self::Delete => 3,
-            Self::QuickWal => 1,
+            Self::QuickWal | Self::BusyWal => 1,
         }
     }
 
-    fn settings(self) -> [(String, Value); 6] {
-        [
+    /// Whether the thread of the process changes files as well, so that no two runs have the same points.
+    pub(crate) fn is_busy(self) -> bool {
+        self == Self::BusyWal
+    }
+
+    fn settings(self) -> Vec<(String, Value)> {
+        let mut settings = vec![
             ("size_limit".to_owned(), Value::Integer(1 << 40)),
             ("sqlite_auto_vacuum".to_owned(), Value::Integer(1)),
             // Transactions spill.
@@ -70,7 +82,11 @@ impl Journal {
             ("sqlite_journal_mode".to_owned(), Value::Text(self.pragma().to_owned())),
             ("sqlite_synchronous".to_owned(), Value::Integer(self.synchronous())),
             ("tag_index".to_owned(), Value::Integer(1)),
-        ]
+        ];
+        if self.is_busy() {
+            settings.push(("sqlite_wal_autocheckpoint".to_owned(), Value::Integer(1)));
+        }
+        settings
     }
 }
 

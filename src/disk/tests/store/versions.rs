@@ -30,6 +30,25 @@ fn observe(store: &DiskStore) -> u64 {
 }
 
 #[test]
+fn own_commits_are_known_however_often_the_log_is_written_back() {
+    for pages in [0, 1, 500] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (first, rules) = open_with(directory.path(), "wal");
+        let every = Value::Integer(pages);
+        first
+            .create(&[("sqlite_wal_autocheckpoint".to_owned(), every)], &rules.policy, PATIENCE)
+            .expect("a setting");
+        for store in [first, DiskStore::new(directory.path())] {
+            let generation = observe(&store);
+            for value in 0..20 {
+                assert!(set(&store, &rules, "a", value).wrote, "{pages}");
+                assert_eq!(observe(&store), generation, "{pages}");
+            }
+        }
+    }
+}
+
+#[test]
 fn own_commits_keep_the_generation() {
     for journal in JOURNALS {
         let directory = tempfile::tempdir().expect("a directory");

@@ -1,0 +1,251 @@
+//! The thread of a process for what no call has to wait for: writing logs back, and giving back the room of files that have
+//! been removed.
+//!
+//! It starts with the first chore, and ends when there has been none for a while or when the process is about to fork.
+//! A child starts one of its own. It holds its chores weakly, so what is closed is left alone, and the process may
+//! exit at any moment: a chore must not be one that has to be done.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long the thread waits for the next chore. To start another one costs about as much as ten system calls.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How many chores may wait. Whoever comes after them does his own.
+const MOST: usize = 1000;
+
+/// How many files may wait to be closed. Each is a descriptor that the program cannot use for anything else.
+const MOST_FILES: usize = 64;
+
+/// The thread is started to close a file where another was closed so little before: one file now and then is not worth it.
+const SHORTLY: Duration = Duration::from_millis(10);
+
+/// How long a call without room waits for the file that the thread is closing.
+const PATIENCE_TO_CLOSE: Duration = Duration::from_secs(1);
+
+/// Something that the thread does.
+pub(crate) trait Chore: Send + Sync {
+    /// Does what there is to do, if there is still something.
+    fn run(&self);
+}
+
+/// What the thread is doing.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// There is none.
+    #[default]
+    Absent,
+    Working,
+    Asleep,
+}
+
+#[derive(Default)]
+struct State {
+    chores: VecDeque<Weak<dyn Chore>>,
+    /// Files to close.
+    files: Vec<File>,
+    /// When a file was last handed over.
+    handed: Option<Instant>,
+    /// Whether the thread is closing a file, and how many calls wait for that.
+    is_closing: bool,
+    waiting: usize,
+    thread: Option<thread::JoinHandle<()>>,
+    phase: Phase,
+    /// Whether it is to end although there may be chores.
+    is_stopping: bool,
+}
+
+/// The thread of one process, or the place for it.
+struct Background {
+    process: u32,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// That of a process which was forked from this one, or from one after it.
+    next: OnceLock<Box<Background>>,
+}
+
+/// That of the first process which needed one.
+static FIRST: OnceLock<Box<Background>> = OnceLock::new();
+
+impl Background {
+    fn of_this_process() -> &'static Self {
+        let process = process::id();
+        // What another process has left may be locked by a thread that does not exist here.
+        let mut place = &FIRST;
+        loop {
+            let found = place.get_or_init(|| {
+                let (state, changed, next) = (Mutex::default(), Condvar::new(), OnceLock::new());
+                Box::new(Self { process, state, changed, next })
+            });
+            if found.process == process {
+                return found;
+            }
+            place = &found.next;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under this lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        while !state.is_stopping {
+            if let Some(file) = state.files.pop() {
+                state.is_closing = true;
+                drop(state);
+                drop(file);
+                state = self.lock();
+                state.is_closing = false;
+                if state.waiting > 0 {
+                    self.changed.notify_all();
+                }
+                continue;
+            }
+            if let Some(chore) = state.chores.pop_front() {
+                drop(state);
+                if let Some(chore) = chore.upgrade() {
+                    let _ = catch_unwind(AssertUnwindSafe(|| chore.run()));
+                }
+                state = self.lock();
+                continue;
+            }
+            state.phase = Phase::Asleep;
+            let (woken, waited) =
+                self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.phase = Phase::Working;
+            if waited.timed_out() && state.chores.is_empty() && state.files.is_empty() {
+                break;
+            }
+        }
+        state.phase = Phase::Absent;
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    /// Makes sure that the thread is awake, and starts it if there is none. Returns false where there is none to be had.
+    fn wake(&mut self, background: &'static Background) -> bool {
+        if self.is_stopping {
+            return false;
+        }
+        if self.phase == Phase::Absent {
+            let thread = thread::Builder::new().name("flexcache-disk".into()).spawn(|| {
+                block_signals();
+                background.run();
+            });
+            let Ok(thread) = thread else { return false };
+            self.thread = Some(thread);
+        } else if self.phase == Phase::Asleep {
+            background.changed.notify_all();
+        }
+        self.phase = Phase::Working;
+        true
+    }
+}
+
+/// Hands a chore to the thread. Returns false where there is no thread, or too much for it to do already.
+pub(crate) fn hand<C: Chore + 'static>(chore: &Arc<C>) -> bool {
+    let background = Background::of_this_process();
+    let mut state = background.lock();
+    if state.chores.len() >= MOST || !state.wake(background) {
+        return false;
+    }
+    let chore: Weak<C> = Arc::downgrade(chore);
+    state.chores.push_back(chore);
+    true
+}
+
+/// Closes a file, here or in the thread. To close a file that has no name any more gives back its room, which takes longer
+/// than to remove it.
+pub(crate) fn close_later(file: File) {
+    let background = Background::of_this_process();
+    let mut state = background.lock();
+    let now = Instant::now();
+    let is_frequent = state.handed.replace(now).is_some_and(|last| now.duration_since(last) < SHORTLY);
+    if state.files.len() < MOST_FILES
+        && (state.phase != Phase::Absent || is_frequent)
+        && state.wake(background)
+    {
+        state.files.push(file);
+    } else {
+        drop(state);
+        drop(file);
+    }
+}
+
+/// Closes the files that wait to be closed, for a call that finds no room. Returns whether there were any.
+pub fn free_room() -> bool {
+    let background = Background::of_this_process();
+    let mut state = background.lock();
+    let files = std::mem::take(&mut state.files);
+    let were_any = !files.is_empty() || state.is_closing;
+    if !files.is_empty() {
+        drop(state);
+        drop(files);
+        state = background.lock();
+    }
+    let deadline = Instant::now() + PATIENCE_TO_CLOSE;
+    state.waiting += 1;
+    while state.is_closing {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        state = background.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    state.waiting -= 1;
+    were_any
+}
+
+/// Ends the thread after what it is doing, for which this waits up to `patience`, and closes what it has not closed. The
+/// next chore starts it again.
+pub(crate) fn stop(patience: Duration) {
+    let background = Background::of_this_process();
+    let mut state = background.lock();
+    if state.phase == Phase::Absent {
+        return;
+    }
+    let deadline = Instant::now() + patience;
+    state.is_stopping = true;
+    background.changed.notify_all();
+    while state.phase != Phase::Absent {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        state = background.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    state.is_stopping = false;
+    let over = if state.phase == Phase::Absent { state.thread.take() } else { None };
+    let files = std::mem::take(&mut state.files);
+    drop(state);
+    drop(files);
+    if let Some(thread) = over {
+        // It has nothing left to do.
+        let _ = thread.join();
+    }
+}
+
+/// Signals are for the program's threads: one that waits for a signal must not miss it.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the system's interface is C")]
+fn block_signals() {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigfillset` writes the whole set, and `pthread_sigmask` only reads it.
+    unsafe {
+        if libc::sigfillset(all.as_mut_ptr()) == 0 {
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn block_signals() {}

@@ -1,0 +1,25 @@
+"""The thread of the process that writes logs back: it comes when it is needed, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from drivers import PROGRAMS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the program looks at /proc")
+
+
+@needs_linux
+@pytest.mark.parametrize("way", ["reads", "writes", "shards", "closes", "forks", "files", "bound", "never"])
+def test_the_thread(tmp_path: Path, way: str) -> None:
+    """What each of them means stands in the program."""
+    command = [sys.executable, "-X", "faulthandler", str(PROGRAMS / "disk_thread.py"), str(tmp_path / "cache"), way]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "done\n"

@@ -1,0 +1,192 @@
+"""The thread that writes logs back: when there is one, what is left of it, and what a fork finds."""
+
+import contextlib
+import gc
+import os
+import shutil
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from flexcache_rs.disk import Cache, FanoutCache
+
+directory, way = Path(sys.argv[1]), sys.argv[2]
+signal.alarm(60)
+warnings.simplefilter("error")
+PATIENCE = 20
+"""Seconds."""
+
+
+def threads():
+    """How many threads of that name there are."""
+    count = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            count += (task / "comm").read_text() == "flexcache-disk\n"
+    return count
+
+
+def open_files():
+    """Which files in the directory are open."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(descriptor.readlink()))
+    return [path for path in found if path.startswith(str(directory))]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.001)
+
+
+def log_size():
+    try:
+        return (directory / "cache.db-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def write_until(cache, condition):
+    number = 0
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come"
+        cache[number % 500] = bytes(300)
+        number += 1
+
+
+def reads():
+    """A program that writes little and reads a lot has no thread."""
+    cache = Cache(directory)
+    cache["a"] = 1
+    for _ in range(3000):
+        assert cache["a"] == 1
+        assert "b" not in cache
+    assert threads() == 0
+    cache.close()
+
+
+def writes():
+    """One that writes has one, which ends when nothing is left to do; a close closes what it has open."""
+    cache = Cache(directory)
+    write_until(cache, lambda: threads() == 1)
+    cache.close()
+    assert open_files() == []
+    wait_for(lambda: threads() == 0)
+    write_until(cache, lambda: threads() == 1)
+    del cache
+    gc.collect()
+    assert open_files() == []
+
+
+def shards():
+    """The shards of a cache have one together."""
+    cache = FanoutCache(directory, shards=8, sqlite_wal_autocheckpoint=1)
+    for number in range(400):
+        cache[number] = number
+        assert threads() <= 1
+    assert threads() == 1
+    assert cache.check() == []
+    cache.close()
+    assert open_files() == []
+
+
+def closes():
+    """A cache that is closed while the thread is at work can be removed at once, and used again."""
+    for turn in range(60):
+        cache = Cache(directory, sqlite_wal_autocheckpoint=1)
+        for number in range(turn % 5 + 1):
+            cache[number] = turn
+        if turn % 3 == 0:
+            cache.close()
+            assert cache[0] == turn
+        cache.close()
+        assert open_files() == []
+        if turn % 2:
+            shutil.rmtree(directory)
+
+
+def forks():
+    """The thread is gone before a fork, so Python warns of none. Child and parent each have one when they need it."""
+    cache = Cache(directory, sqlite_wal_autocheckpoint=2)
+    for turn in range(10):
+        write_until(cache, lambda: threads() == 1)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.alarm(40)
+                assert threads() == 0
+                write_until(cache, lambda: threads() == 1)
+                cache.set(("child", turn), turn, retry=True)
+                if turn % 2:
+                    cache.close()
+            except BaseException as error:
+                print("child:", repr(error), file=sys.stderr)
+                os._exit(1)
+            os._exit(0)
+        cache.set(("parent", turn), turn, retry=True)
+        write_until(cache, lambda: threads() == 1)
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, status
+    for turn in range(10):
+        assert cache["child", turn] == cache["parent", turn] == turn
+    assert cache.check() == []
+
+
+def bound():
+    """The log has a bound however much is written, and begins anew without a pause of the writers."""
+    every, page = 50, 4096
+    cache = Cache(directory, sqlite_wal_autocheckpoint=every)
+    longest = 0
+    for number in range(6000):
+        cache[number % 3000] = number
+        longest = max(longest, log_size())
+    # What a writer adds while it is too long, and what a transaction adds at once.
+    assert longest < 20 * every * page, longest
+    cache.close()
+
+
+def files():
+    """Names of files are gone when a call returns. What the thread is to close is closed soon, or before a fork."""
+
+    def value_files():
+        return [path for path in open_files() if ".val" in path]
+
+    cache = Cache(directory)
+    for turn in range(6):
+        for number in range(100):
+            cache[number] = bytes(40_000)
+        for number in range(100):
+            del cache[number]
+        assert not list(directory.rglob("*.val"))
+        assert cache.check() == []
+        if turn % 2:
+            pid = os.fork()
+            if pid == 0:
+                os._exit(len(value_files()))
+            _, status = os.waitpid(pid, 0)
+            assert status == 0, status
+        else:
+            wait_for(lambda: not value_files())
+    cache.close()
+    assert open_files() == []
+
+
+def never():
+    """Who wants no write-back has none before the cache is closed."""
+    cache = Cache(directory, sqlite_wal_autocheckpoint=0)
+    for number in range(1500):
+        cache[number] = bytes(300)
+    assert threads() == 0
+    assert log_size() > 4 * 2**20
+    cache.close()
+    assert log_size() == 0
+
+
+globals()[way]()
+print("done")
