@@ -80,7 +80,7 @@ impl PushTracker {
         let stripe = self.stripe_of(key);
         let generation = self.generation.load(Ordering::Acquire);
         let word = self.stripes[stripe].load(Ordering::Acquire);
-        if word % EPOCH != 0 {
+        if !word.is_multiple_of(EPOCH) {
             return Stamp::NONE;
         }
         let epoch = u64::from(word / EPOCH);
