@@ -194,6 +194,18 @@ impl Lane {
         self.0.lock().connects
     }
 
+    /// Ends the connection. The next request makes another one.
+    pub fn disconnect(&self) {
+        let shared = &self.0;
+        if std::process::id() != shared.process {
+            return;
+        }
+        let connection = shared.lock().connection.take();
+        if let Some(connection) = connection {
+            connection.end(&Error::unknown(Kind::Lost, "the connection was closed"), &*shared.sink);
+        }
+    }
+
     /// Ends the connection. There is none from now on.
     pub fn close(&self) {
         if std::process::id() == self.0.process {

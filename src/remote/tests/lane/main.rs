@@ -214,6 +214,20 @@ fn a_caller_may_stop_waiting() {
 }
 
 #[test]
+fn a_lane_that_is_disconnected_connects_anew() {
+    let settings = start(|_, mut peer| {
+        peer.greet(1);
+        echo(&mut peer);
+    });
+    let lane = Lane::new(settings, Arc::new(NoSink));
+    for key in ["a", "b"] {
+        assert_eq!(call(&lane, get(key), LONG).unwrap(), [text(key)]);
+        lane.disconnect();
+    }
+    assert_eq!(lane.connects(), 2);
+}
+
+#[test]
 fn a_lane_that_is_closed_sends_nothing() {
     let (settings, closed) = start_noting(|_, mut peer, closed| {
         peer.greet(1);
