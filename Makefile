@@ -58,7 +58,7 @@ faults := cargo test --profile ci --locked -p flexcache-disk --features fault-in
 test-rust: ## The tests of the crates: the core's and the shared one's also with a recount after every operation, the disk's also with failing files
 	$(faults) --no-run
 	$(faults) >target/faults.log 2>&1 & faults=$$!; \
-	cargo test --profile ci --locked -p flexcache-core -p flexcache-containers -p flexcache-disk && \
+	cargo test --profile ci --locked -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-remote && \
 	cargo test --profile ci --locked -p flexcache-shared --features stall-points && \
 	cargo test --profile ci --locked -p flexcache-shared --features strict --test cache && \
 	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests; others=$$?; \
@@ -120,7 +120,7 @@ fuzz: ## Compare random operations on the core with a model for SECONDS, under A
 		--target x86_64-unknown-linux-gnu --bin operations -- -max_total_time=$(SECONDS) -artifact_prefix=artifacts/ corpus
 
 sanitize: ## The tests of all crates under AddressSanitizer and LeakSanitizer
-	$(sanitized) -p flexcache-core -p flexcache-containers -p flexcache-disk --lib --tests
+	$(sanitized) -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-remote --lib --tests
 	$(sanitized) -p flexcache-shared --features stall-points --lib --tests
 
 # The interpreter is not built with the sanitizer, so gcc's runtime is loaded before it, and objects come from malloc. Tests

@@ -56,6 +56,11 @@ mod _core {
     #[pymodule_export]
     use crate::py::process::panics::_panics;
     #[pymodule_export]
+    use crate::py::remote::RemoteLane;
+    #[cfg(unix)]
+    #[pymodule_export]
+    use crate::py::remote::{RemoteInbox, RemoteTicket};
+    #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]
     use crate::py::sessions::{

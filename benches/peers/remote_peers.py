@@ -95,6 +95,11 @@ def _from_server(server: Server) -> Opened:
     return Opened(cache.fresh, cache.put, None, cache.close, cache)
 
 
+def _direct(server: Server) -> Opened:
+    cache = _cache(server, lane="direct")
+    return Opened(cache.fresh, cache.put, None, cache.close, cache)
+
+
 def _socket(server: Server) -> Opened:
     """The floor: a blocking socket, and replies that are not looked at."""
     connection = socket.create_connection((server.host, server.port))
@@ -138,6 +143,7 @@ def _glide(server: Server) -> Opened:
 SYNC = (
     Contestant(f"{OURS}, in memory", "flexcache-rs", _near, has_memory=True),
     Contestant(OURS, "flexcache-rs", _from_server),
+    Contestant(f"{OURS}, direct lane", "flexcache-rs", _direct),
     Contestant("socket", "", _socket),
     Contestant("redis-py", "redis", _client("redis", "Redis")),
     Contestant("redis-py, its cache", "redis", _redis_cache, has_memory=True),
@@ -155,6 +161,11 @@ async def _anear(server: Server) -> Opened:
 
 async def _afrom_server(server: Server) -> Opened:
     cache = _cache(server)
+    return Opened(cache.afresh, cache.aput, None, cache.aclose, cache)
+
+
+async def _adirect(server: Server) -> Opened:
+    cache = _cache(server, lane="direct")
     return Opened(cache.afresh, cache.aput, None, cache.aclose, cache)
 
 
@@ -217,6 +228,7 @@ async def _cashews(server: Server) -> Opened:
 AWAITED = (
     Contestant(f"{OURS}, in memory", "flexcache-rs", _anear, has_memory=True),
     Contestant(OURS, "flexcache-rs", _afrom_server),
+    Contestant(f"{OURS}, direct lane", "flexcache-rs", _adirect),
     Contestant("redis.asyncio", "redis", _aclient("redis.asyncio", "Redis")),
     Contestant("valkey.asyncio", "valkey", _aclient("valkey.asyncio", "Valkey")),
     Contestant("coredis", "coredis", _coredis),

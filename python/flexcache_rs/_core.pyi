@@ -69,6 +69,9 @@ __all__ = [
     "NearCache",
     "PushTracker",
     "Remembered",
+    "RemoteInbox",
+    "RemoteLane",
+    "RemoteTicket",
     "SessionBlock",
     "SessionCall",
     "SessionCodec",
@@ -1904,6 +1907,36 @@ class PushTracker:
         """Everything written before now is known, and copies may be served until a moment."""
     def doubt(self) -> None:
         """What is written from now on is not known. No copy of before is served again."""
+
+@final
+class RemoteInbox:
+    def __new__(cls) -> Self: ...
+    def take_socket(self) -> int: ...
+    def drain(self) -> list[tuple[Any, Any]]: ...
+
+@final
+class RemoteLane:
+    def __new__(
+        cls,
+        address: tuple[str, int] | str,
+        timeout: float,
+        failed: Callable[[str, str], BaseException],
+        *,
+        name: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        database: int = 0,
+    ) -> Self: ...
+    def execute(self, *parts: object) -> Any: ...
+    def execute_many(self, commands: Sequence[Sequence[object]]) -> list[Any]: ...
+    def submit(self, inbox: RemoteInbox, waiter: object, *parts: object) -> RemoteTicket: ...
+    @property
+    def connects(self) -> int: ...
+    def disconnect(self) -> None: ...
+
+@final
+class RemoteTicket:
+    def give_up(self) -> None: ...
 
 @final
 class WriteInFlight:

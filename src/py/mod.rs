@@ -1,13 +1,14 @@
 //! The bindings: what Python sees of the core and of the disk store.
 //!
 //! Each folder imports only from those above it in this list: `process`, `object`, `removal`, `disk`, `shared`,
-//! `sessions`, `store`, `memory`, `memoize`. `tests/test_structure.py` checks that.
+//! `remote`, `sessions`, `store`, `memory`, `memoize`. `tests/test_structure.py` checks that.
 
 pub(crate) mod disk;
 pub(crate) mod memoize;
 pub(crate) mod memory;
 pub(crate) mod object;
 pub(crate) mod process;
+pub(crate) mod remote;
 mod removal;
 pub(crate) mod replay;
 pub(crate) mod sessions;

@@ -21,6 +21,12 @@ ON_EACH_ENGINE = frozenset(("test_remote_coherence.py", "test_remote_failures.py
 """Where a tenth of the full counts runs on each engine too; `make soak` runs everything on each."""
 
 
+LANES = ("client", "direct")
+
+ON_EACH_LANE = frozenset(("test_remote_calls.py", "test_remote_coherence.py", "test_remote_failures.py"))
+"""Where a tenth of the full counts runs on each lane."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests that need a server on each engine, or on one where that is enough."""
     if "engine" in metafunc.fixturenames:
@@ -31,6 +37,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for name in (ENGINES if on_each else [ENGINE])
         ]
         metafunc.parametrize("engine", engines, scope="session")
+    if "lane" in metafunc.fixturenames:
+        on_each = SCALE >= 1 or Path(metafunc.module.__file__).name in ON_EACH_LANE
+        metafunc.parametrize("lane", getattr(metafunc.module, "LANES", LANES if on_each else LANES[:1]))
 
 
 @pytest.fixture(scope="session")
@@ -67,15 +76,15 @@ def raw(server: Server) -> Iterator[Any]:
 
 
 @pytest.fixture
-def make(server: Server) -> Iterator[Callable[..., Any]]:
-    """Makes caches, as different processes have them, and closes them."""
+def make(server: Server, lane: str) -> Iterator[Callable[..., Any]]:
+    """Makes caches, as different processes have them, and closes them. Their commands take the lane of the test."""
     from flexcache_rs.remote import RemoteCache
 
     made: list[Any] = []
 
     def make(client: Any = None, namespace: str = "test", **options: Any) -> Any:
         client = server.client() if client is None else client
-        made.append(RemoteCache(client, namespace, **{"timeout": 2.0, **options}))
+        made.append(RemoteCache(client, namespace, **{"timeout": 2.0, "lane": lane, **options}))
         return made[-1]
 
     yield make

@@ -334,7 +334,8 @@ def test_a_password_that_changes(make: Make, server: Server, raw: Any) -> None:
     raw.config_set("requirepass", "first")
     try:
         provider = Provider()
-        cache = make(redis.Redis(unix_socket_path=server.path, credential_provider=provider))
+        # The direct lane takes no provider.
+        cache = make(redis.Redis(unix_socket_path=server.path, credential_provider=provider), lane="client")
         cache["key"] = 1
         warm(cache, ["key"])
         provider.password = "second"

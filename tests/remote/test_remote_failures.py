@@ -347,8 +347,8 @@ def test_what_is_computed_while_the_server_is_away_is_not_stored(make: Make, ser
 
 
 def test_an_interrupt_between_command_and_reply(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reply is not taken for that to another command."""
-    cache = make()
+    """The reply is not taken for that to another command. For the direct lane see `test_remote_direct.py`."""
+    cache = make(lane="client")
     cache["a"], cache["b"] = 1, 2
     pool, connection = cache._client._get()
     real = type(connection).read_response

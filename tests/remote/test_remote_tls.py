@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Make = "Callable[..., Any]"
 
+LANES = ("client",)
+"""The direct lane has no TLS."""
+
 
 @pytest.fixture
 def encrypted(server: Server, tmp_path: Path) -> Iterator[tuple[int, str]]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs.remote.client import Client
+    from flexcache_rs.remote.store import RemoteStore
 
 _T = TypeVar("_T")
 _MISSING: Any = object()
@@ -27,17 +29,40 @@ class Awaited(NearCache):
 
     __slots__ = ()
 
+    _client: Client
+    _store: RemoteStore
+
     async def aget(self, key: Any, default: Any = None) -> Any:
         """The same as `get`, awaited."""
-        value: Any = self._near._get_from_memory(key, _MISSING)
-        return await self._in_thread("get", key, default) if value is _MISSING else value
+        near = self._near
+        value: Any = near._get_from_memory(key, _MISSING)
+        if value is not _MISSING:
+            return value
+        found: Any = await self._awaited_load(key)
+        if found is None:
+            return await self._in_thread("get", key, default)
+        with self._store.prefetched({self._store.keys.value(key): found}):
+            return near.get(key, default)
+
+    async def _awaited_load(self, key: Any) -> Any:
+        """What the server has of a key, and the stamp of that, without a thread; None where that needs one."""
+        client = self._client
+        if not client.can_be_awaited:
+            return None
+        from flexcache_rs.remote.awaited_reads import UNKNOWN, load
+
+        found = await load(self._store, client, key)
+        return None if found is UNKNOWN else found
 
     async def _in_thread(self, name: str, *arguments: Any) -> Any:
         return await to_thread(getattr(self, name), *arguments)
 
     async def afresh(self, key: Any, default: Any = None) -> Any:
         """The same as `fresh`, awaited."""
-        return await self._in_thread("fresh", key, default)
+        found: Any = await self._awaited_load(key)
+        if found is None:
+            return await self._in_thread("fresh", key, default)
+        return default if found[0] is None else found[0][0]
 
     async def attl(self, key: Any) -> float | None:
         """The same as `ttl`, awaited."""

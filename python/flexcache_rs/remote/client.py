@@ -20,11 +20,38 @@ CLOSED_MEANWHILE = (AttributeError, TypeError, ValueError)
 """What redis-py and valkey-py raise, wherever they are, where another thread closes the connection that they use."""
 
 
+def translated(kinds: Any, error: Exception) -> Exception:
+    """An error of a package as one of ours; others as they are.
+
+    Args:
+        kinds: The package's module of exceptions.
+        error: The error.
+    """
+    text = str(error) or type(error).__name__
+    if isinstance(error, (kinds.TimeoutError, TimeoutError)):
+        return RemoteTimeoutError(f"the server did not answer in time: {text}")
+    if isinstance(error, kinds.AuthenticationError):
+        return RemoteError(f"the server refused the password: {text}")
+    if isinstance(error, kinds.ConnectionError):
+        return RemoteConnectionError(f"no connection to the server: {text}")
+    if isinstance(error, kinds.AskError):  # MovedError is one.
+        return RemoteError("the server is of a cluster: give a client for clusters, such as redis.cluster.RedisCluster")
+    if isinstance(error, kinds.ResponseError):
+        return RemoteError(f"the server refused a command: {text}")
+    if isinstance(error, kinds.RedisError if hasattr(kinds, "RedisError") else kinds.ValkeyError):
+        return RemoteError(text)
+    if isinstance(error, OSError):
+        return RemoteConnectionError(f"no connection to the server: {text}")
+    return error
+
+
 class Client:
     """Commands to one server.
 
     Attributes:
         is_divided: Whether keys are on several servers. While a slot moves, these refuse commands with two keys of it.
+        can_be_awaited: Whether it has `aexecute`.
+        lane: "client", where connections are the user's client's; "direct", where all threads share a native one.
 
     Args:
         given: What says how to connect.
@@ -34,6 +61,8 @@ class Client:
     """
 
     is_divided = False
+    lane = "client"
+    can_be_awaited = False
 
     def __init__(self, given: Given, timeout: float, name: str, address: tuple[str, int] | None = None) -> None:
         self.name, self._given, self._is_named = name, given, True
@@ -97,25 +126,7 @@ class Client:
 
     def translated(self, error: Exception) -> Exception:
         """The error of the package as one of ours; others as they are."""
-        kinds = self.exceptions
-        text = str(error) or type(error).__name__
-        if isinstance(error, (kinds.TimeoutError, TimeoutError)):
-            return RemoteTimeoutError(f"the server did not answer in time: {text}")
-        if isinstance(error, kinds.AuthenticationError):
-            return RemoteError(f"the server refused the password: {text}")
-        if isinstance(error, kinds.ConnectionError):
-            return RemoteConnectionError(f"no connection to the server: {text}")
-        if isinstance(error, kinds.AskError):  # MovedError is one.
-            return RemoteError(
-                "the server is of a cluster: give a client for clusters, such as redis.cluster.RedisCluster"
-            )
-        if isinstance(error, kinds.ResponseError):
-            return RemoteError(f"the server refused a command: {text}")
-        if isinstance(error, kinds.RedisError if hasattr(kinds, "RedisError") else kinds.ValkeyError):
-            return RemoteError(text)
-        if isinstance(error, OSError):
-            return RemoteConnectionError(f"no connection to the server: {text}")
-        return error
+        return translated(self.exceptions, error)
 
     def interrupted(self, error: Exception) -> Exception:
         """The error of an exchange as one of ours, also where another thread has closed the connection."""
@@ -148,6 +159,10 @@ class Client:
             raise
         except Exception as error:
             raise self.interrupted(error) from error
+
+    async def aexecute(self, *parts: Any) -> Any:
+        """Send one command and return its reply, awaited. Only where `can_be_awaited` is true."""
+        raise NotImplementedError
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time and return their replies, an exception for each that was refused.

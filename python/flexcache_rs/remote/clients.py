@@ -12,18 +12,33 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.listeners import Listening
 
 
-def client_of(given: Any, timeout: float, name: str) -> Client:
+LANES = ("client", "direct")
+
+
+def client_of(given: Any, timeout: float, name: str, lane: str | None = None) -> Client:
     """The client for what the user gave.
 
     Args:
         given: A URL, or a client of redis-py or valkey-py: of one server, Sentinel's or a cluster's.
         timeout: How many seconds a command or a connection attempt may take.
         name: What the connections are called in `CLIENT LIST`.
+        lane: "client" or "direct"; None for the one that fits.
 
     Raises:
-        TypeError, ValueError: It is none that can be used.
+        TypeError, ValueError: It is none that can be used, or not on this lane.
     """
+    if lane is not None and lane not in LANES:
+        message = f"lane must be 'client', 'direct' or None, not {lane!r}"
+        raise ValueError(message)
     read = Given(given)
+    if lane == "direct":
+        from flexcache_rs.remote.direct import DirectClient, why_not
+
+        reason = why_not(read)
+        if reason is not None:
+            message = f"lane cannot be 'direct' with this client: {reason}. Leave it out, or give 'client'"
+            raise ValueError(message)
+        return DirectClient(read, timeout, name)
     if read.manager is not None:
         from flexcache_rs.remote.cluster import ClusterClient
 

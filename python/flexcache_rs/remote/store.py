@@ -39,7 +39,7 @@ BATCH = 1000
 _DEADLINE = struct.Struct("<q")
 _LENGTH = struct.Struct("<I")
 
-_MARK = "t"
+MARK = "t"
 """Before the names of tags, so that none is the namespace's."""
 
 LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
@@ -181,7 +181,7 @@ class RemoteStore(Commands):
             return None, 0
         if entry is not None:
             self.counts.hits += 1
-        self._remember(place, entry)
+        self.remember(place, entry)
         return entry, stamp
 
     def _get(self, place: bytes) -> bytes | None:
@@ -205,7 +205,8 @@ class RemoteStore(Commands):
         self.counts.stale += 1
         return found[0], None, ()
 
-    def _remember(self, place: bytes, entry: _Entry | None) -> None:
+    def remember(self, place: bytes, entry: _Entry | None) -> None:
+        """Keep the last value of a key, where old ones are wanted."""
         if self.last is not None:
             if entry is None:
                 self.last.delete(place)
@@ -220,7 +221,7 @@ class RemoteStore(Commands):
         if head.deadline and head.deadline <= self.server_ms():
             return None
         if head.tags:
-            tags = {_MARK + name: nonce for name, nonce in head.tags}
+            tags = {MARK + name: nonce for name, nonce in head.tags}
             nonces = self.nonces.current((NAMESPACE, *tags))
             live = all(nonces[tag] == nonce for tag, nonce in tags.items())
         else:
@@ -294,8 +295,8 @@ class RemoteStore(Commands):
             if nonce is not None:
                 return nonce, ()
         names = tuple(dict.fromkeys(tags))
-        nonces = self.nonces.ensured((NAMESPACE, *(_MARK + name for name in names)))
-        return nonces[NAMESPACE], tuple((name, nonces[_MARK + name]) for name in names)
+        nonces = self.nonces.ensured((NAMESPACE, *(MARK + name for name in names)))
+        return nonces[NAMESPACE], tuple((name, nonces[MARK + name]) for name in names)
 
     def encoded(self, value: Any, seconds: float | None, tags: Sequence[str]) -> tuple[bytes, int]:
         """The bytes of a value, and its deadline."""
@@ -323,10 +324,10 @@ class RemoteStore(Commands):
                 self.client.execute("SET", place, raw, *(("PXAT", deadline) if deadline else ()))
         except RemoteError as error:
             # Nothing is known of it. What was last read is older than what was to be written.
-            self._remember(place, None)
+            self.remember(place, None)
             self._swallow(error)
             return
-        self._remember(place, (value, None, ()))
+        self.remember(place, (value, None, ()))
 
     def add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
         """Store an entry where there is none. Whether it did."""
@@ -350,7 +351,7 @@ class RemoteStore(Commands):
                 # What is there is dead: of a tag that was evicted, or of a namespace that was cleared.
                 added = there and self.replace(place, there, raw, deadline)
             if added:
-                self._remember(place, (value, None, ()))
+                self.remember(place, (value, None, ()))
                 return True
 
     def replace(self, place: bytes, there: bytes, raw: bytes, deadline: int) -> bool:
@@ -361,7 +362,7 @@ class RemoteStore(Commands):
     def _taken(self, key: Any, command: Sequence[Any]) -> Any:
         """Remove a value and the lease of its key. What the command returned."""
         place = self.keys.value(key)
-        self._remember(place, None)
+        self.remember(place, None)
         with self.writing(place):
             lease, ended = self.keys.lease_of(place), 0
             if self.client.is_divided:
@@ -428,11 +429,11 @@ class RemoteStore(Commands):
                 self._write_batch(places[start : start + BATCH], commands[start : start + BATCH])
         except RemoteError as error:
             for place in places:
-                self._remember(place, None)
+                self.remember(place, None)
             self._swallow(error)
             return
         for place, (_, value, *_) in zip(places, entries, strict=True):
-            self._remember(place, (value, None, ()))
+            self.remember(place, (value, None, ()))
 
     def _write_batch(self, places: Sequence[bytes], commands: Sequence[Sequence[Any]]) -> list[Any]:
         with self.writing(*places):
@@ -449,7 +450,7 @@ class RemoteStore(Commands):
             batch = keys[start : start + BATCH]
             places = [self.keys.value(key) for key in batch]
             for place in places:
-                self._remember(place, None)
+                self.remember(place, None)
             leases = [self.keys.lease_of(place) for place in places]
             ended = [0] * len(places)
             if self.client.is_divided:
@@ -481,7 +482,7 @@ class RemoteStore(Commands):
         with self.writing(place, self.keys.evictions):
             # First what loads compare that do not know their tags yet.
             self.client.in_order([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
-        self.nonces.replaced(_MARK + tag)
+        self.nonces.replaced(MARK + tag)
         return 0
 
     def incr(self, key: Any, by: int, initial: int, seconds: Callable[[], float | None]) -> int:
@@ -522,7 +523,7 @@ class RemoteStore(Commands):
         lease = Lease(self, place, at, os.urandom(_TOKEN_BYTES))
         try:
             self.begin()
-            names = (NAMESPACE, *(_MARK + tag for tag in tags))
+            names = (NAMESPACE, *(MARK + tag for tag in tags))
             # Before the value is computed.
             lease.nonces = self.send(lambda: self.nonces.ensured(names))
             lease.evictions = self.send(lambda: self.client.execute("GET", self.keys.evictions))
@@ -572,15 +573,15 @@ class RemoteStore(Commands):
             return False
         try:
             self.begin()
-            new = [name for name in names if _MARK + name not in lease.nonces]
+            new = [name for name in names if MARK + name not in lease.nonces]
             nonces = dict(lease.nonces)
             if new:
-                nonces |= self.send(lambda: self.nonces.ensured([_MARK + name for name in new]))
+                nonces |= self.send(lambda: self.nonces.ensured([MARK + name for name in new]))
                 # Any of them may have been evicted since the value began to be computed.
                 if self.client.execute("GET", self.keys.evictions) != lease.evictions:
                     return False
             deadline = self.deadline(self.jittered(seconds))
-            in_head = tuple((name, nonces[_MARK + name]) for name in names)
+            in_head = tuple((name, nonces[MARK + name]) for name in names)
             raw = self.values.write(value, deadline, nonces[NAMESPACE], in_head)
             with self.writing(place, lease.key):
                 stored = scripts.STORE_WITH_LEASE.run(
@@ -591,5 +592,5 @@ class RemoteStore(Commands):
             del error
             return False
         if stored:
-            self._remember(place, (value, None, ()))
+            self.remember(place, (value, None, ()))
         return bool(stored)

@@ -30,6 +30,12 @@ pub(crate) fn pair(py: Python<'_>, first: Py<PyAny>, second: Py<PyAny>) -> PyRes
     }
 }
 
+/// An int with a sign.
+pub(crate) fn signed_int(py: Python<'_>, value: i64) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: as for `float`.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromLongLong(value)) }
+}
+
 /// A tuple of objects.
 pub(crate) fn tuple<'py>(
     py: Python<'py>,

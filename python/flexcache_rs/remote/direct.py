@@ -1,0 +1,135 @@
+"""Commands to one server over one connection of all threads: the direct lane.
+
+The connection is native (`flexcache_rs._core.RemoteLane`). It is made of what the user's client says of address,
+password and database. What else the client may ask for, such as TLS, only its own connections do.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._core import RemoteLane
+from flexcache_rs.remote.client import Client, translated
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteTimeoutError
+
+if os.name == "posix":
+    from flexcache_rs.remote import awaiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flexcache_rs.remote.given import Given
+
+_CARRIED = frozenset(
+    (
+        *("host", "port", "path", "db", "username", "password"),
+        # About the client's own way with bytes.
+        *("encoding", "socket_read_size", "driver_info", "lib_name", "lib_version"),
+        *("orig_host_address", "orig_socket_timeout", "orig_socket_connect_timeout"),
+    )
+)
+"""Arguments of connections that the direct lane knows, or that mean nothing on it."""
+
+_UNNEEDED = frozenset(("socket_keepalive", "socket_keepalive_options"))
+"""Arguments that clients have unless told otherwise. Every call has a deadline, so the direct lane needs neither."""
+
+_CODES = {
+    "NOSCRIPT": "NoScriptError",
+    "NOAUTH": "AuthenticationError",
+    "WRONGPASS": "AuthenticationError",
+    "MOVED": "MovedError",
+    "ASK": "AskError",
+    "LOADING": "BusyLoadingError",
+}
+"""The first words of refusals about which more is known, and the packages' exceptions for them."""
+
+
+def why_not(given: Given) -> str | None:
+    """Why the direct lane cannot carry the commands of a client; None where it can."""
+    if given.manager is not None:
+        return "it is a client of a cluster"
+    if given.sentinel is not None:
+        return "it is a client of Sentinel"
+    plain = {"Connection", "UnixDomainSocketConnection"}
+    class_ = given.connection_class
+    if class_.__name__ not in plain or class_.__module__.partition(".")[0] != given.package:
+        return f"its connections are of the class {class_.__name__}"
+    unknown = [
+        name
+        for name, value in given.arguments.items()
+        if value and name not in _CARRIED | _UNNEEDED and not name.startswith("cache_")
+    ]
+    if unknown:
+        return f"it has the argument {unknown[0]!r}"
+    return None
+
+
+def _failed(kinds: Any, kind: str, text: str) -> Exception:
+    """The exception for a command that has no reply, or was refused.
+
+    Args:
+        kinds: The package's module of exceptions.
+        kind: "timeout", "lost", "unsent" or "refused".
+        text: What the connection or the server says.
+    """
+    if kind == "timeout":
+        return RemoteTimeoutError(text)
+    if kind in ("lost", "unsent"):
+        return RemoteConnectionError(text)
+    code, _, rest = text.partition(" ")
+    cause: Exception
+    if code in _CODES:
+        cause = getattr(kinds, _CODES[code])(rest)
+    elif "max number of clients" in text:
+        cause = kinds.ConnectionError(text)
+    else:
+        cause = kinds.ResponseError(rest if code == "ERR" else text)
+    error = translated(kinds, cause)
+    error.__cause__ = cause
+    return error
+
+
+class DirectClient(Client):
+    """Commands to one server, over one connection of all threads.
+
+    Other connections, such as the one that listens, are made as those of the client lane.
+    """
+
+    lane = "direct"
+    can_be_awaited = os.name == "posix"
+
+    def __init__(self, given: Given, timeout: float, name: str) -> None:
+        super().__init__(given, timeout, name)
+        arguments = given.arguments
+        path = arguments.get("path")
+        address = (arguments.get("host", "localhost"), int(arguments.get("port", 6379))) if path is None else str(path)
+        username, password = arguments.get("username"), arguments.get("password")
+        if username and password is None:
+            password = ""
+        self._timeout = timeout
+        self._native = RemoteLane(
+            address,
+            timeout,
+            functools.partial(_failed, self.exceptions),
+            name=name,
+            username=username or None,
+            password=password,
+            database=int(arguments.get("db") or 0),
+        )
+        # Every call goes through it.
+        self.execute = self._native.execute  # type: ignore[method-assign]
+
+    def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands at a time. See `Client`."""
+        return self._native.execute_many(commands)
+
+    async def aexecute(self, *parts: Any) -> Any:
+        """Send one command and return its reply, awaited. See `Client`."""
+        return await awaiting.execute(self._native, self._timeout, *parts)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._native.disconnect()
+        super().close()

@@ -1,0 +1,160 @@
+//! `RemoteLane`: one connection of a process, for callers in Python.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use flexcache_remote::{Address, Answer, Error, Kind, Lane, NoSink, Request, Settings};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use super::reply::object;
+use super::request::add;
+use crate::py::process::per_process::PerProcess;
+
+/// Where a server is, as Python says it.
+#[derive(FromPyObject)]
+enum Place {
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+/// One connection to a server for all threads of a process. A child of a fork has one of its own.
+///
+/// Calls wait without the interpreter's lock, and look for signals every 50 ms. `failed` makes the exceptions: of a word
+/// ("refused", "timeout", "lost" or "unsent") and a text.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct RemoteLane {
+    settings: Settings,
+    pub(super) timeout: Duration,
+    failed: Arc<Py<PyAny>>,
+    lane: PerProcess<OnceLock<Lane>>,
+}
+
+/// An error as an exception.
+pub(super) fn exception<'py>(error: &Error, failed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let word = match error.kind() {
+        Kind::Refused => "refused",
+        Kind::TimedOut => "timeout",
+        Kind::Lost if !error.may_be_executed() => "unsent",
+        Kind::Lost | Kind::Interrupted => "lost",
+    };
+    failed.call1((word, error.to_string()))
+}
+
+impl RemoteLane {
+    /// The lane of this process.
+    pub(super) fn lane(&self, py: Python<'_>) -> Arc<OnceLock<Lane>> {
+        let lane = self.lane.get(py);
+        lane.get_or_init(|| Lane::new(self.settings.clone(), Arc::new(NoSink)));
+        lane
+    }
+
+    pub(super) fn failed(&self) -> Arc<Py<PyAny>> {
+        Arc::clone(&self.failed)
+    }
+
+    fn call<'py>(&self, py: Python<'py>, request: Request) -> PyResult<Answer> {
+        let until = Instant::now() + self.timeout;
+        let place = self.lane(py);
+        let mut signal = None;
+        let answer = py.detach(|| {
+            let lane = place.get_or_init(|| Lane::new(self.settings.clone(), Arc::new(NoSink)));
+            lane.call(request, until, || {
+                // Where the interpreter ends, nobody waits any more.
+                match Python::try_attach(|py| py.check_signals()) {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(error)) => {
+                        signal = Some(error);
+                        Err(())
+                    }
+                    None => Err(()),
+                }
+            })
+        });
+        if let Some(error) = signal {
+            return Err(error);
+        }
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(PyErr::from_value(exception(&error, self.failed.bind(py))?)),
+        }
+    }
+}
+
+#[pymethods]
+impl RemoteLane {
+    #[new]
+    #[pyo3(signature = (address, timeout, failed, *, name = None, username = None, password = None, database = 0))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of one constructor")]
+    fn new(
+        address: Place,
+        timeout: f64,
+        failed: Py<PyAny>,
+        name: Option<String>,
+        username: Option<String>,
+        password: Option<String>,
+        database: u32,
+    ) -> PyResult<Self> {
+        let address = match address {
+            Place::Tcp(host, port) => Address::Tcp(host, port),
+            Place::Unix(path) => Address::Unix(path),
+        };
+        let seconds = Duration::try_from_secs_f64(timeout).ok().filter(|time| !time.is_zero());
+        let Some(timeout) = seconds.filter(|&time| Instant::now().checked_add(time).is_some()) else {
+            let message = format!("timeout must be a positive number of seconds, not {timeout}");
+            return Err(PyValueError::new_err(message));
+        };
+        let settings = Settings { name, username, password, database, ..Settings::new(address, timeout) };
+        Ok(Self { settings, timeout, failed: Arc::new(failed), lane: PerProcess::default() })
+    }
+
+    /// Send a command and return its reply.
+    #[pyo3(signature = (*parts))]
+    fn execute<'py>(&self, py: Python<'py>, parts: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let mut request = Request::new();
+        add(&mut request, parts)?;
+        let reply = self.call(py, request)?.replies.into_iter().next();
+        let Some(reply) = reply else { return Ok(py.None().into_bound(py)) };
+        let is_refused = matches!(reply, flexcache_remote::Value::Error(_));
+        let reply = object(py, reply, self.failed.bind(py))?;
+        if is_refused { Err(PyErr::from_value(reply)) } else { Ok(reply) }
+    }
+
+    /// Send commands without others in between, and return their replies: an exception for each that was refused.
+    fn execute_many<'py>(
+        &self,
+        py: Python<'py>,
+        commands: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let mut request = Request::new();
+        for command in commands.try_iter()? {
+            add(
+                &mut request,
+                &command?.extract::<Vec<Bound<'py, PyAny>>>().and_then(|parts| PyTuple::new(py, parts))?,
+            )?;
+        }
+        let replies = PyList::empty(py);
+        for reply in self.call(py, request)?.replies {
+            replies.append(object(py, reply, self.failed.bind(py))?)?;
+        }
+        Ok(replies)
+    }
+
+    /// How often this process has connected.
+    #[getter]
+    fn connects(&self, py: Python<'_>) -> u64 {
+        self.lane(py).get().map_or(0, Lane::connects)
+    }
+
+    /// End the connection. The next call makes another one.
+    fn disconnect(&self, py: Python<'_>) {
+        let lane = self.lane(py);
+        py.detach(|| {
+            if let Some(lane) = lane.get() {
+                lane.disconnect();
+            }
+        });
+    }
+}

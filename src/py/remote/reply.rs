@@ -1,0 +1,50 @@
+//! The server's answers as Python objects.
+
+use flexcache_remote::Value;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
+
+use crate::py::object::fallible;
+
+/// Bytes as an object; a `MemoryError` where there is no memory.
+fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let made = PyBytes::new_with(py, bytes.len(), |buffer| {
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    })?;
+    Ok(made.into_any())
+}
+
+fn list<'py>(py: Python<'py>, values: Vec<Value>, failed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let made = PyList::empty(py);
+    for value in values {
+        made.append(object(py, value, failed)?)?;
+    }
+    Ok(made.into_any())
+}
+
+/// A value as an object. A refusal is an exception, made by `failed`, which is returned.
+pub(super) fn object<'py>(
+    py: Python<'py>,
+    value: Value,
+    failed: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match value {
+        Value::Null => Ok(py.None().into_bound(py)),
+        Value::Bool(yes) => Ok(PyBool::new(py, yes).to_owned().into_any()),
+        Value::Int(number) => fallible::signed_int(py, number),
+        Value::Double(number) => fallible::float(py, number),
+        Value::BigNumber(digits) => py.get_type::<pyo3::types::PyInt>().call1((bytes(py, &digits)?,)),
+        Value::Bytes(text) => bytes(py, &text),
+        Value::Error(text) => failed.call1(("refused", String::from_utf8_lossy(&text))),
+        Value::Array(values) | Value::Set(values) | Value::Push(values) => list(py, values, failed),
+        Value::Map(values) => {
+            let made = PyDict::new(py);
+            let mut values = values.into_iter();
+            while let (Some(key), Some(value)) = (values.next(), values.next()) {
+                made.set_item(object(py, key, failed)?, object(py, value, failed)?)?;
+            }
+            Ok(made.into_any())
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Commands of Python objects as bytes.
+
+use flexcache_remote::Request;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+/// Adds a command to a request. Bytes are sent as they are, text as UTF-8, anything else as its text.
+pub(super) fn add(request: &mut Request, parts: &Bound<'_, PyTuple>) -> PyResult<()> {
+    if parts.is_empty() {
+        return Err(PyValueError::new_err("a command must have a name"));
+    }
+    request.begin(parts.len());
+    for part in parts.iter_borrowed() {
+        let added = if let Ok(bytes) = part.cast::<PyBytes>() {
+            request.try_part(bytes.as_bytes())
+        } else if let Ok(text) = part.cast::<PyString>() {
+            request.try_part(text.to_str()?.as_bytes())
+        } else {
+            request.try_part(part.str()?.to_str()?.as_bytes())
+        };
+        added.map_err(|_| PyMemoryError::new_err("there is no memory for a command"))?;
+    }
+    Ok(())
+}
