@@ -24,7 +24,7 @@ sanitized := RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test --lock
 coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
 
-.PHONY: fuzz sanitize sanitize-python valgrind bench-baseline
+.PHONY: fuzz sanitize sanitize-python valgrind bench-baseline check-other-systems
 .PHONY: docs look crates
 .PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-remote bench-sessions bench-dropins bench-core wheel clean
 
@@ -135,6 +135,12 @@ sanitize-python: $(installed) $(tools) ## The package's tests, but for kills, wi
 		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
 		$(run) -m pytest -o timeout=900 -o faulthandler_timeout=0 --ignore tests/disk/test_disk_crashes.py \
 		-k 'not larger_than_memory and not take_no_memory and not little_memory' $(PYTEST)
+
+# The standard library is compiled as well, so its source must be that of the compiler: Debian's rust-web-src with RUSTC=rustc of
+# its rustc-web, or what `rustup component add rust-src` brings. Crates that compile C are left out.
+check-other-systems: ## Compile what knows no system for macOS and Windows; nothing runs
+	RUSTC_BOOTSTRAP=1 cargo check --locked -Zbuild-std=std,panic_unwind --target-dir target/other-systems \
+		--target x86_64-apple-darwin --target x86_64-pc-windows-msvc -p flexcache-core -p flexcache-containers
 
 valgrind: $(installed) $(tools) ## Every fast call under valgrind: no leak and no invalid access of ours
 	$(run) -m pytest -m valgrind $(PYTEST)
