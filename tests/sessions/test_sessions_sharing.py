@@ -42,18 +42,18 @@ def test_a_limiter_lets_exactly_the_limit_through(place: Place, algorithm: str) 
 
 
 def test_a_limiter_refills_evenly(session: Session) -> None:
-    limiter = session.limiter("api", 2, 10)
+    limiter = session.limiter("api", 2, 1000)
     assert limiter.hit("a") == (True, 1, 0.0)
     assert limiter.hit("a") == (True, 0, 0.0)
     refused = limiter.hit("a")
     assert not refused.allowed
     assert not refused
-    assert 0 < refused.retry_after <= 5
+    assert 0 < refused.retry_after <= 500
     assert limiter.hit("b")
-    advance(5.001)
+    advance(500.1)
     assert limiter.hit("a").allowed
     assert not limiter.hit("a").allowed
-    advance(1000)
+    advance(100_000)
     assert [limiter.hit("a").allowed for _ in range(3)] == [True, True, False]
     assert session.count() == 0
 
