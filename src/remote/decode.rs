@@ -27,6 +27,16 @@ struct Open {
     parts: Vec<Value>,
 }
 
+/// What one step has found.
+enum Step {
+    /// More bytes have to come.
+    Incomplete,
+    /// The beginning of a value with parts, or what is no value of its own.
+    Begun,
+    /// A value.
+    Whole(Value),
+}
+
 /// Takes bytes as they come, and gives values when they are complete.
 #[derive(Default)]
 pub struct Decoder {
@@ -88,8 +98,11 @@ impl Decoder {
 
     fn complete(&mut self) -> Result<Option<Value>, String> {
         loop {
-            let Some(part) = self.part()? else { return Ok(None) };
-            let Some(mut value) = part else { continue };
+            let mut value = match self.part()? {
+                Step::Incomplete => return Ok(None),
+                Step::Begun => continue,
+                Step::Whole(value) => value,
+            };
             loop {
                 let Some(last) = self.open.last_mut() else {
                     self.parts = 0;
@@ -111,9 +124,8 @@ impl Decoder {
         }
     }
 
-    /// One step: nothing without more bytes; the beginning of a value with parts; or a value.
-    fn part(&mut self) -> Result<Option<Option<Value>>, String> {
-        let Some((start, end)) = self.line()? else { return Ok(None) };
+    fn part(&mut self) -> Result<Step, String> {
+        let Some((start, end)) = self.line()? else { return Ok(Step::Incomplete) };
         let Some((&mark, rest)) = self.buffer.get(start..end).and_then(<[u8]>::split_first) else {
             return Err("an empty line begins no answer".to_owned());
         };
@@ -147,10 +159,10 @@ impl Decoder {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "what its callers return")]
-    fn used(&mut self, end: usize, value: Value) -> Result<Option<Option<Value>>, String> {
+    fn used(&mut self, end: usize, value: Value) -> Result<Step, String> {
         self.at = end + 2;
         self.looked = self.at;
-        Ok(Some(Some(value)))
+        Ok(Step::Whole(value))
     }
 
     /// Where a line is.
@@ -173,7 +185,7 @@ impl Decoder {
         Ok(Some((self.at, end - 1)))
     }
 
-    fn text(&mut self, mark: u8, length: i64, line_end: usize) -> Result<Option<Option<Value>>, String> {
+    fn text(&mut self, mark: u8, length: i64, line_end: usize) -> Result<Step, String> {
         let length = usize::try_from(length).ok().filter(|&length| length <= MOST_BYTES);
         let Some(length) = length else { return Err("a text cannot be as long as it says".to_owned()) };
         let start = line_end + 2;
@@ -181,7 +193,7 @@ impl Decoder {
         if self.buffer.len() < end + 2 {
             // Counted anew when it has come.
             self.parts -= 1;
-            return Ok(None);
+            return Ok(Step::Incomplete);
         }
         if &self.buffer[end..end + 2] != b"\r\n" {
             return Err("a text does not end where it says".to_owned());
@@ -196,7 +208,7 @@ impl Decoder {
         self.used(end, value)
     }
 
-    fn many(&mut self, mark: u8, length: i64, line_end: usize) -> Result<Option<Option<Value>>, String> {
+    fn many(&mut self, mark: u8, length: i64, line_end: usize) -> Result<Step, String> {
         let each = if matches!(mark, b'%' | b'|') { 2 } else { 1 };
         let left = usize::try_from(length).ok().and_then(|length| length.checked_mul(each));
         let Some(left) = left.filter(|&left| left <= MOST_PARTS) else {
@@ -208,10 +220,10 @@ impl Decoder {
         self.at = line_end + 2;
         self.looked = self.at;
         if left == 0 {
-            return Ok(Some(closed(mark, Vec::new())));
+            return Ok(closed(mark, Vec::new()).map_or(Step::Begun, Step::Whole));
         }
         self.open.push(Open { mark, left, parts: Vec::new() });
-        Ok(Some(None))
+        Ok(Step::Begun)
     }
 }
 

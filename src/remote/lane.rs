@@ -132,6 +132,7 @@ impl Lane {
     /// Sends a request. What comes of it is told to `answered`, from another thread or from this one.
     ///
     /// Whoever waits and has waited until the moment calls [`give_up`](Self::give_up).
+    #[must_use]
     pub fn submit(&self, request: Request, until: Instant, answered: Answered) -> Ticket {
         let shared = &self.0;
         if std::process::id() != shared.process {

@@ -81,8 +81,8 @@ class RemoteCache(Awaited):
         lease: How many seconds other processes wait for a computation that says nothing more; None for no leases.
         lease_wait: How many seconds a caller waits for a computation of another process.
         lane: How commands reach the server. "client" sends them over connections of redis-py or valkey-py. "direct"
-            sends those of all threads over one native connection, which takes a third of the time or less. It connects
-            by TCP or a unix socket, without TLS, to one server. None for "client".
+            sends those of all threads over one native connection. It connects by TCP or a unix socket, without TLS, to
+            one server. None for "client".
         name: What to call the cache: in the registry of caches(), and in `CLIENT LIST`.
 
     Raises:

@@ -1,5 +1,7 @@
 //! A lane to a server that does what a test wants.
 
+#![expect(clippy::unwrap_used, reason = "a test fails there")]
+
 mod fake_server;
 
 use std::sync::{Arc, Mutex, PoisonError};
