@@ -74,7 +74,7 @@ impl RemoteInbox {
     }
 
     /// What has come: each with who waits for it. An exception is returned too.
-    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Py<PyAny>, Bound<'py, PyAny>)>> {
+    fn drain<'py>(&self, py: Python<'py>) -> Vec<(Py<PyAny>, Bound<'py, PyAny>)> {
         let answers =
             std::mem::take(&mut *self.arrived.answers.lock().unwrap_or_else(PoisonError::into_inner));
         let mut drained = Vec::with_capacity(answers.len());
@@ -93,7 +93,7 @@ impl RemoteInbox {
             let made = made.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             drained.push((waiter, made));
         }
-        Ok(drained)
+        drained
     }
 }
 

@@ -63,7 +63,11 @@ impl RemoteLane {
             let lane = place.get_or_init(|| Lane::new(self.settings.clone(), Arc::new(NoSink)));
             lane.call(request, until, || {
                 // Where the interpreter ends, nobody waits any more.
-                match Python::try_attach(|py| py.check_signals()) {
+                let looked = Python::try_attach(|py| {
+                    py.check_signals()?;
+                    Ok::<(), PyErr>(())
+                });
+                match looked {
                     Some(Ok(())) => Ok(()),
                     Some(Err(error)) => {
                         signal = Some(error);
@@ -87,7 +91,6 @@ impl RemoteLane {
 impl RemoteLane {
     #[new]
     #[pyo3(signature = (address, timeout, failed, *, name = None, username = None, password = None, database = 0))]
-    #[expect(clippy::too_many_arguments, reason = "keywords of one constructor")]
     fn new(
         address: Place,
         timeout: f64,
