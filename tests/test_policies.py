@@ -361,7 +361,7 @@ def found(cache: FlexCache[int, Weighed]) -> tuple[int, int]:
 
 @pytest.mark.parametrize("policy", ["auto", "tinylfu"])
 def test_hits_or_bytes(make_cache: MakeCache, policy: str) -> None:
-    """As the user chooses; hits by default. A copy, a pickle, a cache that was cleared and one with shards do as was chosen."""
+    """As the user chooses; hits by default. So do a copy, a pickle, a cache that was cleared and one with shards."""
     of_hits, of_bytes = {"optimize": "hits"}, {"optimize": "bytes"}
     by_default, for_hits, for_bytes = (
         found(make_cache(policy, max_bytes=600, **option)) for option in ({}, of_hits, of_bytes)

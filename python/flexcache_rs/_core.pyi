@@ -1812,7 +1812,8 @@ class MemoryKeys:
     def evictions(self) -> int:
         """How many keys were evicted."""
     @property
-    def timed(self) -> tuple[int, int]: ...
+    def timed(self) -> tuple[int, int]:
+        """How many keys of limiters are remembered, and how many leases."""
     @property
     def writes(self) -> int:
         """The number of the last write."""
@@ -1833,7 +1834,8 @@ class MemorySession:
         """The value of a key, or `default`."""
     def set_text(self, key: str, value: Any, micros: int | None) -> bool:
         """Stores a str for so many microseconds, or for ever. Returns false if the value needs the long way."""
-    def gate(self, name: str, interval: int, burst: int, cost: int) -> tuple[bool, int, float]: ...
+    def gate(self, name: str, interval: int, burst: int, cost: int) -> tuple[bool, int, float]:
+        """Lets calls through a gate: whether it did, how many more may go on, and the seconds until these may."""
     def execute(self, call: SessionCall) -> Any:
         """Makes a call."""
     def execute_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
@@ -1910,12 +1912,20 @@ class PushTracker:
 
 @final
 class RemoteInbox:
+    """Where the answers for one event loop come."""
     def __new__(cls) -> Self: ...
-    def take_socket(self) -> int: ...
-    def drain(self) -> list[tuple[Any, Any]]: ...
+    def take_socket(self) -> int:
+        """The number of a socket that can be read when something has come. It is the caller's."""
+    def drain(self) -> list[tuple[Any, Any]]:
+        """What has come: each with who waits for it. An exception is returned too."""
 
 @final
 class RemoteLane:
+    """One connection to a server for all threads of a process. A child of a fork has one of its own.
+
+    Calls wait without the interpreter's lock, and look for signals every 50 ms. `failed` makes the exceptions: of a word
+    ("refused", "timeout", "lost" or "unsent") and a text.
+    """
     def __new__(
         cls,
         address: tuple[str, int] | str,
@@ -1927,16 +1937,23 @@ class RemoteLane:
         password: str | None = None,
         database: int = 0,
     ) -> Self: ...
-    def execute(self, *parts: object) -> Any: ...
-    def execute_many(self, commands: Sequence[Sequence[object]]) -> list[Any]: ...
-    def submit(self, inbox: RemoteInbox, waiter: object, *parts: object) -> RemoteTicket: ...
+    def execute(self, *parts: object) -> Any:
+        """Send a command and return its reply."""
+    def execute_many(self, commands: Sequence[Sequence[object]]) -> list[Any]:
+        """Send commands without others in between, and return their replies: an exception for each that was refused."""
+    def submit(self, inbox: RemoteInbox, waiter: object, *parts: object) -> RemoteTicket:
+        """Send a command, whose reply comes to an inbox with what waits for it."""
     @property
-    def connects(self) -> int: ...
-    def disconnect(self) -> None: ...
+    def connects(self) -> int:
+        """How often this process has connected."""
+    def disconnect(self) -> None:
+        """End the connection. The next call makes another one."""
 
 @final
 class RemoteTicket:
-    def give_up(self) -> None: ...
+    """A request that was submitted."""
+    def give_up(self) -> None:
+        """Say that the time of the request is over. A connection on which nothing has come since is ended."""
 
 @final
 class WriteInFlight:

@@ -72,6 +72,8 @@ def memoize(function: classmethod[_S, _P, _V], /) -> classmethod[_S, _P, _V]:
             copy.deepcopy, and a function is called with the result.
         normalize: whether f(1), f(number=1), and a call that leaves out the default 1, are one call.
             It costs each call a few microseconds.
+        per_instance: whether each instance has a cache of its own, with limits and statistics of its own: for methods.
+            It is dropped with the instance.
         name: what the function is called in a store, and its own cache in caches(); None for its module
             and qualified name. Lambdas, nested functions, partials, bound methods, instances, functions
             called _ and those of a script have no name that another process knows: in a store their

@@ -6,29 +6,52 @@ from flexcache_rs._lru_cache import _Parameters  # pyright: ignore[reportPrivate
 from flexcache_rs._memo import Memo
 
 class PerInstance:
+    """A method that memoize() has wrapped: `instance.method` is one with the instance's own cache."""
     def __init__(
         self, function: Callable[..., Any], make: Callable[[], Memo[..., Any, Any]], parameters: Any
     ) -> None: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def __call__(self, instance: object, /, *args: Any, **kwargs: Any) -> Any: ...
-    def cache_key(self, instance: object, /, *args: Any, **kwargs: Any) -> Any: ...
-    def invalidate(self, instance: object, /, *args: Any, **kwargs: Any) -> bool: ...
-    def peek(self, instance: object, /, *args: Any, **kwargs: Any) -> Any: ...
-    def refresh(self, instance: object, /, *args: Any, **kwargs: Any) -> Any: ...
-    def clear(self) -> None: ...
-    def cache_clear(self) -> None: ...
-    def cache_info(self) -> _CacheInfo: ...
-    def cache_parameters(self) -> _Parameters: ...
+    def cache_key(self, instance: object, /, *args: Any, **kwargs: Any) -> Any:
+        """The key of a call with these arguments, in the cache of the instance."""
+    def invalidate(self, instance: object, /, *args: Any, **kwargs: Any) -> bool:
+        """Forget the instance's result of a call with these arguments; whether there was one."""
+    def peek(self, instance: object, /, *args: Any, **kwargs: Any) -> Any:
+        """The instance's result of a call with these arguments if it is there, else None; no access."""
+    def refresh(self, instance: object, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the method of an instance now, whatever is remembered, and remember what it returns."""
+    def clear(self) -> None:
+        """Forget the results of all instances. O(n)."""
+    def cache_clear(self) -> None:
+        """Do what clear() does, and start counting anew."""
+    def cache_info(self) -> _CacheInfo:
+        """The statistics of all instances alive, as functools.lru_cache tells them; maxsize is that of one instance."""
+    def cache_parameters(self) -> _Parameters:
+        """The largest number of results of an instance (None for no limit) and whether types make a difference."""
     @property
-    def cache(self) -> Any: ...
+    def cache(self) -> Any:
+        """Raises: there is none of the function. `instance.method.cache` is that of an instance."""
     def __copy__(self) -> PerInstance: ...
     def __deepcopy__(self, memo: Any) -> PerInstance: ...
 
-def refuse_other_methods(function: object) -> None: ...
+def refuse_other_methods(function: object) -> None:
+    """Check that a function is no class method, which has no instances, and no static method.
+
+    Raises:
+        TypeError: It is one.
+    """
+
 def per_instance_of(
     function: Callable[..., Any],
     make: Callable[[], Memo[..., Any, Any]],
     parameters: Any,
     mark: Callable[[Any], None] | None,
-) -> PerInstance: ...
-def check_per_instance(wanted: object, cache: object, options: Mapping[str, Any], version: str | None) -> None: ...
+) -> PerInstance:
+    """A method of which each instance has a memoized function of its own, which `make` makes."""
+
+def check_per_instance(wanted: object, cache: object, options: Mapping[str, Any], version: str | None) -> None:
+    """Check what stands beside `per_instance`.
+
+    Raises:
+        TypeError: It is no bool; or with it stands a cache, or what only one cache can have.
+    """
