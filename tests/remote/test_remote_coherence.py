@@ -63,7 +63,8 @@ def test_many_writes_at_once(make: Make, raw: Any) -> None:
     cache, other = make(near={"max_items": 2 * count}), make()
     keys = range(count)
     other.set_many(dict.fromkeys(keys, 1))
-    warm(cache, keys)
+    other["last"] = 1
+    warm(cache, [*keys, "last"])
     other.set_many(dict.fromkeys(keys, 2))
     other["last"] = 2
     until(lambda: cache.get("last") == 2)
@@ -347,3 +348,21 @@ def test_a_password_that_changes(make: Make, server: Server, raw: Any) -> None:
     finally:
         with contextlib.closing(server.client(password="second")) as client:
             client.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_fresh_does_not_wait_for_news(make: Make, monkeypatch: pytest.MonkeyPatch, awaited: bool) -> None:
+    """Of a tag that was evicted, or a namespace that was cleared: `fresh` asks the server for these too."""
+    cache, other = make(), make()
+
+    def fresh(key: str) -> Any:
+        return asyncio.run(cache.afresh(key)) if awaited else cache.fresh(key)
+
+    until(lambda: cache.stats().is_live)
+    monkeypatch.setattr(Listener, "_invalidate", lambda *_: None)
+    for end, left in ((lambda: other.evict_tag("tag"), (None, 2)), (other.clear, (None, None))):
+        other.put("tagged", 1, tags=("tag",))
+        other.put("plain", 2)
+        assert (fresh("tagged"), fresh("plain")) == (1, 2)
+        end()
+        assert (fresh("tagged"), fresh("plain")) == left

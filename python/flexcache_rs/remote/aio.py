@@ -44,14 +44,14 @@ class Awaited(NearCache):
         with self._store.prefetched({self._store.keys.value(key): found}):
             return near.get(key, default)
 
-    async def _awaited_load(self, key: Any) -> Any:
+    async def _awaited_load(self, key: Any, *, anew: bool = False) -> Any:
         """What the server has of a key, and the stamp of that, without a thread; None where that needs one."""
         client = self._client
         if not client.can_be_awaited:
             return None
         from flexcache_rs.remote.awaited_reads import UNKNOWN, load
 
-        found = await load(self._store, client, key)
+        found = await load(self._store, client, key, anew=anew)
         return None if found is UNKNOWN else found
 
     async def _in_thread(self, name: str, *arguments: Any) -> Any:
@@ -59,7 +59,7 @@ class Awaited(NearCache):
 
     async def afresh(self, key: Any, default: Any = None) -> Any:
         """The same as `fresh`, awaited."""
-        found: Any = await self._awaited_load(key)
+        found: Any = await self._awaited_load(key, anew=True)
         if found is None:
             return await self._in_thread("fresh", key, default)
         return default if found[0] is None else found[0][0]

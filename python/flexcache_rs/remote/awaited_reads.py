@@ -18,7 +18,7 @@ UNKNOWN: Final[Any] = object()
 """A thread must find out."""
 
 
-async def load(store: RemoteStore, client: Client, key: Any) -> Any:
+async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = False) -> Any:
     """What `RemoteStore.load` returns of a key, or UNKNOWN.
 
     Errors are for the thread, too: it asks once more, or does what `on_error` says. Only a server that was silent for
@@ -37,7 +37,12 @@ async def load(store: RemoteStore, client: Client, key: Any) -> Any:
         return UNKNOWN
     stamp = store.tracker.stamp(place)
     try:
-        raw = await client.aexecute("GET", place)
+        if anew:
+            watched = store.nonces.watch(NAMESPACE)
+            raw, nonce = await client.aexecute("MGET", place, store.keys.epoch)
+            store.nonces.learn(NAMESPACE, nonce, watched)
+        else:
+            raw = await client.aexecute("GET", place)
     except RemoteConnectionError:
         return UNKNOWN
     except RemoteTimeoutError as error:
@@ -46,7 +51,7 @@ async def load(store: RemoteStore, client: Client, key: Any) -> Any:
         if store.on_error == "raise":
             raise
         return UNKNOWN
-    entry = _entry(store, key, raw)
+    entry = _entry(store, key, raw, anew=anew)
     if entry is UNKNOWN:
         return UNKNOWN
     store.counts.loads += 1
@@ -55,14 +60,14 @@ async def load(store: RemoteStore, client: Client, key: Any) -> Any:
     return entry, stamp
 
 
-def _entry(store: RemoteStore, key: Any, raw: bytes | None) -> Any:
+def _entry(store: RemoteStore, key: Any, raw: bytes | None, *, anew: bool) -> Any:
     """An entry of its bytes, None where it is dead; UNKNOWN where its nonces would have to be asked for."""
     if not raw:
         return None
     try:
         head = read_head(key, raw)
         nonces = [store.nonces.known(tag) for tag in (NAMESPACE, *(MARK + name for name, _ in head.tags))]
-        if None in nonces:
+        if None in nonces or (anew and head.tags):
             return UNKNOWN
         if nonces != [head.epoch, *(nonce for _, nonce in head.tags)]:
             return None

@@ -192,8 +192,8 @@ class RemoteCache(Awaited):
     # Reading
 
     def fresh(self, key: Any, default: Any = None) -> Any:
-        """Return the value that the server has now, whatever memory has. See `get`."""
-        found, _ = self._store.load(key)
+        """Return the value that the server has now, whatever memory has. A value with tags costs two round trips."""
+        found, _ = self._store.load(key, anew=True)
         return default if found is None else found[0]
 
     def ttl(self, key: Any) -> float | None:

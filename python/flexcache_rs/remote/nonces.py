@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.remote.values import NONCE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from flexcache_rs._core import PushTracker
     from flexcache_rs.remote.client import Client
@@ -99,12 +99,12 @@ class Nonces:
         self._seen.clear()
         self._tracker.start_generation()
 
-    def current(self, tags: Iterable[str]) -> dict[str, bytes | None]:
-        """The nonces of tags, None for those that have none."""
+    def current(self, tags: Iterable[str], *, anew: Container[str] = ()) -> dict[str, bytes | None]:
+        """The nonces of tags, None for those that have none. Of those in `anew`, what is known does not count."""
         nonces: dict[str, bytes | None] = {}
         asked: list[tuple[str, int]] = []
         for tag in tags:
-            nonces[tag] = self.known(tag)
+            nonces[tag] = None if tag in anew else self.known(tag)
             if nonces[tag] is None:
                 asked.append((tag, self.watch(tag)))
         if asked:

@@ -160,8 +160,8 @@ class RemoteStore(Commands):
         """The stamp of what is read of a key after this."""
         return self.tracker.stamp(self.keys.value(key))
 
-    def load(self, key: Any) -> tuple[_Entry | None, int]:
-        """A live entry, and the stamp of that."""
+    def load(self, key: Any, *, anew: bool = False) -> tuple[_Entry | None, int]:
+        """A live entry, and the stamp of that. With `anew`, nothing that is known of nonces counts."""
         place = self.keys.value(key)
         prefetched: dict[bytes, tuple[_Entry | None, int]] | None = getattr(self._prefetched, "entries", None)
         if prefetched is not None and place in prefetched:
@@ -169,7 +169,7 @@ class RemoteStore(Commands):
         self.counts.loads += 1
         try:
             stamp = self.tracker.stamp(place)
-            entry = self._entry(key, self._get(place))
+            entry = self._entry(key, self._get(place, anew=anew), anew=anew)
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
                 raise
@@ -184,10 +184,10 @@ class RemoteStore(Commands):
         self.remember(place, entry)
         return entry, stamp
 
-    def _get(self, place: bytes) -> bytes | None:
-        """A value's bytes, and in passing the namespace's nonce where it is not known."""
+    def _get(self, place: bytes, *, anew: bool = False) -> bytes | None:
+        """A value's bytes, and in passing the namespace's nonce where it is not known or is wanted anew."""
         raw: bytes | None
-        if self.nonces.known(NAMESPACE) is not None:
+        if not anew and self.nonces.known(NAMESPACE) is not None:
             raw = self.read(lambda: self.client.execute("GET", place))
             return raw
         stamp = self.nonces.watch(NAMESPACE)
@@ -213,8 +213,8 @@ class RemoteStore(Commands):
             else:
                 self.last.put(place, (entry[0],))
 
-    def _live(self, key: Any, raw: bytes | None) -> Head | None:
-        """The header of a value that is live."""
+    def _live(self, key: Any, raw: bytes | None, *, anew: bool = False) -> Head | None:
+        """The header of a value that is live. With `anew`, the server is asked for the nonces of its tags."""
         if not raw:
             return None
         head = read_head(key, raw)
@@ -222,15 +222,15 @@ class RemoteStore(Commands):
             return None
         if head.tags:
             tags = {MARK + name: nonce for name, nonce in head.tags}
-            nonces = self.nonces.current((NAMESPACE, *tags))
+            nonces = self.nonces.current((NAMESPACE, *tags), anew=tags if anew else ())
             live = all(nonces[tag] == nonce for tag, nonce in tags.items())
         else:
             nonces = self.nonces.current((NAMESPACE,))
             live = True
         return head if live and nonces[NAMESPACE] == head.epoch else None
 
-    def _entry(self, key: Any, raw: bytes | None) -> _Entry | None:
-        head = self._live(key, raw)
+    def _entry(self, key: Any, raw: bytes | None, *, anew: bool = False) -> _Entry | None:
+        head = self._live(key, raw, anew=anew)
         if head is None or raw is None:
             return None
         seconds = (head.deadline - self.server_ms()) / 1000 if head.deadline else None
