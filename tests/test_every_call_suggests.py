@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import inspect
@@ -95,9 +96,10 @@ def callables() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """One object of each class whose calls are native."""
+    """One object of each class whose calls are native, or call such ones."""
     folder: Path = tmp_path_factory.mktemp("suggesting")
     made: dict[str, Any] = {"FlexCache": FlexCache(), "Cache": disk.Cache(folder / "disk")}
+    made["FanoutCache"] = disk.FanoutCache(folder / "fanout", shards=2)
     if sys.platform == "linux":
         from flexcache_rs.shared import SharedCache
 
@@ -117,18 +119,18 @@ def test_an_argument_that_is_not_there(owner: Any, call: Any, instances: dict[st
         bound = inner
     elif isinstance(call, classmethod | staticmethod):
         bound = call.__get__(None, owner)
-    elif hasattr(inner, "__code__"):
-        # The name is refused before anything is done with the instance.
-        bound = functools.partial(inner, object.__new__(type("Nothing", (), {})))
     else:
-        of = next((one for one in instances.values() if isinstance(one, inner.__objclass__)), None)
-        assert of is not None, f"no object for a call of {inner.__objclass__}"
-        bound = getattr(of, inner.__name__)
+        of = next((one for one in instances.values() if isinstance(one, getattr(inner, "__objclass__", owner))), None)
+        if of is None:
+            # The name is refused before anything is done with the instance.
+            assert hasattr(inner, "__code__"), f"no object for a call of {inner.__objclass__}"
+            of = object.__new__(type("Nothing", (), {}))
+        bound = functools.partial(inner, of)
 
     def attempt() -> None:
         made = bound(**given, no_such_argument=1)
         if inspect.iscoroutine(made):
-            made.send(None)
+            asyncio.run(made)
 
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'no_such_argument'; (there are|did you mean) "):
         attempt()
