@@ -7,7 +7,7 @@ import pickle
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,26 @@ POLICY = sys.argv[1]
 MANY = 400_000
 KEYS = list(range(MANY))
 TAGS = [(f"tag {key % 1000}", f"own {key}") for key in range(MANY // 4)]
-SPARE = 1 << 20
+BLOCK = 1 << 16
+SPARE = 16
+"""So many blocks."""
 
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """Lets the process have a little more memory than it has."""
+    """Lets the process have a little memory.
+
+    The allocator keeps some of what was freed, how much depends on what ran out before. All of that is taken first.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + SPARE, hard))
+    taken: list[bytearray] = []
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + SPARE * BLOCK, hard))
     try:
+        with suppress(MemoryError):
+            while True:
+                taken.append(bytearray(BLOCK))
+        del taken[-SPARE:]
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
