@@ -65,16 +65,17 @@ fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
     let mut kinds = vec![(Database, Write), (Database, Sync)];
     kinds.extend([(Value, Create), (Value, Write), (Value, Sync), (Value, Rename), (Value, Unlink)]);
     kinds.extend([(Directory, Create), (Directory, Unlink), (Database, Truncate)]);
-    // A new database has this journal until its settings say otherwise.
-    kinds.extend([(On::Journal, Write), (On::Journal, Sync), (On::Journal, Unlink)]);
+    kinds.extend([(On::Journal, Write), (On::Journal, Sync)]);
     match journal {
         Journal::Wal | Journal::QuickWal | Journal::BusyWal => {
+            // A new database has a rollback journal until its log begins.
+            kinds.push((On::Journal, Unlink));
             kinds.extend([(Log, Write), (Log, Sync), (Log, Unlink), (Index, Map), (Index, Lock)]);
             if name == "steps" {
                 kinds.extend([(Gates, Map), (Gates, Lock)]);
             }
         }
-        Journal::Delete => kinds.push((Directory, Sync)),
+        Journal::Delete => kinds.extend([(On::Journal, Unlink), (Directory, Sync)]),
         Journal::Truncate => kinds.push((On::Journal, Truncate)),
     }
     if name == "steps" {
