@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import pickle
+import sys
 import threading
 import weakref
 from typing import Any
@@ -91,7 +92,8 @@ def test_through_the_class() -> None:
 def test_properties_and_coroutine_functions() -> None:
     one = Shop()
     assert (one.size, one.size, one.calls) == (3, 3, ["size"])
-    assert inspect.iscoroutinefunction(Shop.later)
+    is_awaited = inspect.iscoroutinefunction if sys.version_info >= (3, 12) else asyncio.iscoroutinefunction
+    assert is_awaited(Shop.later)
 
     async def main() -> None:
         assert [await one.later(1), await one.later(1), await Shop.later(one, 1)] == [1, 1, 1]

@@ -422,9 +422,10 @@ class Plans(Acts):
     def _log(self, call: Call) -> Plan:
         limit, window, cost = call.arguments
         name = self._full(call.keys[0])
-        # The row is there, and ours until the commit: others that call wait.
+        # The row is there, and ours until the commit: others that call wait. The time is read after that, or what was
+        # counted meanwhile would look like what was counted before the clock was set back.
         own = "INSERT INTO fx_log (k, until, v) VALUES (%s, 0, '') ON DUPLICATE KEY UPDATE k = VALUES(k)"
-        results = yield [SET_NOW, (own, (name,)), ("SELECT v, @fx_now FROM fx_log WHERE k = %s FOR UPDATE", (name,))]
+        results = yield [(own, (name,)), SET_NOW, ("SELECT v, @fx_now FROM fx_log WHERE k = %s FOR UPDATE", (name,))]
         cell, now = results[-1].rows[0]
         now = int(now)
         end = now + window
