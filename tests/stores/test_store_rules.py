@@ -22,6 +22,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import store_remote
 from scale import scaled
 from store_kinds import ABSENT, EQUAL, KEYS, SAME, Kind
 
@@ -226,6 +227,7 @@ def test_a_fork(kind: Kind, store: Any) -> None:
             assert cache["a"] == 1
             os.write(from_child, b".")
             assert os.read(to_child, 1)
+            store_remote.hear()
             assert cache["a"] == 2
             cache["a"] = 3
             status = 0
@@ -235,6 +237,7 @@ def test_a_fork(kind: Kind, store: Any) -> None:
     os.close(from_child)
     try:
         assert os.read(to_parent, 1)
+        store_remote.hear()
         assert cache["a"] == 1
         cache["a"] = 2
         os.write(from_parent, b".")
