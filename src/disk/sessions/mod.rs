@@ -145,23 +145,32 @@ impl SessionStore {
         version.ok_or_else(|| Error::Sqlite(rusqlite::Error::QueryReturnedNoRows).into())
     }
 
-    /// Does what is asked, in the thread's transaction if it is in one.
+    /// Does what is asked, in the thread's transaction if it is in one. The clock is read when the database is this call's to
+    /// write, so that calls which wait for each other agree on their order.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] after `patience`, and other [`SessionError`]s; nothing has changed then, except as
     /// [`Error::InDoubt`] says.
-    pub fn apply(&self, namespace: &[u8], op: &Op, now: Micros, patience: Duration) -> Outcome<Reply> {
+    pub fn apply(
+        &self,
+        namespace: &[u8],
+        op: &Op,
+        clock: fn() -> Micros,
+        patience: Duration,
+    ) -> Outcome<Reply> {
         let _patience = Patience::of(patience);
         if !op.writes() {
             let checkout = self.pool.reader(|| self.connect())?;
-            return read(checkout.connection(), namespace, op, now);
+            return read(checkout.connection(), namespace, op, clock());
         }
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if let Some((connection, _)) = checkout.transaction()? {
-            return alone(connection, || Asked { connection, namespace, now }.apply_and_tidy(op));
+            return alone(connection, || Asked { connection, namespace, now: clock() }.apply_and_tidy(op));
         }
-        in_transaction(&mut checkout, |connection| Asked { connection, namespace, now }.apply_and_tidy(op))
+        in_transaction(&mut checkout, |connection| {
+            Asked { connection, namespace, now: clock() }.apply_and_tidy(op)
+        })
     }
 
     /// Does several operations, the writing ones in one transaction. Each that fails undoes only itself, unless the
@@ -175,7 +184,7 @@ impl SessionStore {
         &self,
         namespace: &[u8],
         ops: &[&Op],
-        now: Micros,
+        clock: fn() -> Micros,
         patience: Duration,
     ) -> Outcome<Vec<Outcome<Reply>>> {
         let _patience = Patience::of(patience);
@@ -184,7 +193,7 @@ impl SessionStore {
             return Err(Error::Busy.into());
         }
         in_transaction(&mut checkout, |connection| {
-            let asked = Asked { connection, namespace, now };
+            let asked = Asked { connection, namespace, now: clock() };
             let mut replies = Vec::with_capacity(ops.len());
             for op in ops {
                 let reply = alone(connection, || asked.apply(op));

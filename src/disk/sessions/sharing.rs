@@ -5,10 +5,6 @@ use rusqlite::{OptionalExtension, params};
 
 use super::head::signed;
 use super::{Asked, Outcome};
-use crate::Micros;
-
-/// In microseconds: longer than a call waits for its turn.
-const LONGEST_WAIT: Micros = 120_000_000;
 
 /// When the gate would let the next call through at its rate. Where the clock was set back by more than a gate can owe, it
 /// begins anew.
@@ -54,13 +50,11 @@ impl Asked<'_> {
     pub(super) fn log(&self, name: &[u8], limit: u64, window: u64, cost: u64) -> Outcome<Reply> {
         let name = self.full(name);
         let end = self.now.saturating_add(signed(window));
-        // A call that would count for longer than those of now was counted before the clock was set back. Not where others were
-        // counted while this one waited for its turn, whose time is from before that.
-        let latest = end.saturating_add(LONGEST_WAIT);
+        // A call that would count for longer than those of now was counted before the clock was set back.
         let mut forget = self
             .connection
             .prepare_cached("DELETE FROM fx_log WHERE k = ?1 AND (until <= ?2 OR until > ?3)")?;
-        forget.execute(params![name, self.now, latest])?;
+        forget.execute(params![name, self.now, end])?;
         let mut select =
             self.connection.prepare_cached("SELECT until, n FROM fx_log WHERE k = ?1 ORDER BY until")?;
         let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use flexcache_core::{
-    Cause, Clock, EntryStore, Error, HashCheck, Limits, Lookup, New, OutOfMemory, Slot, Stamp, store::Drained,
+    Cause, Clock, EntryStore, Error, HashCheck, Limits, Lookup, New, OutOfMemory, Slot, Stamp,
 };
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -252,11 +252,6 @@ impl AnyStore {
             visit(key)?;
             visit(value)
         })
-    }
-
-    /// Empties the store. O(1): the contents are dropped by the caller, after the lock.
-    pub(crate) fn drain(&mut self) -> Drained<Py<PyAny>, Py<PyAny>> {
-        self.0.drain()
     }
 
     /// The same store with references of its own.

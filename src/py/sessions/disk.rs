@@ -178,7 +178,7 @@ impl DiskSession {
     /// Makes a call, in the thread's transaction if it is in one.
     fn execute<'py>(&self, py: Python<'py>, call: &Bound<'py, SessionCall>) -> PyResult<Bound<'py, PyAny>> {
         let op = &call.get().op;
-        let reply = self.wait(py, |store, patience| store.apply(&self.namespace, op, now(), patience))?;
+        let reply = self.wait(py, |store, patience| store.apply(&self.namespace, op, now, patience))?;
         self.codec.get().reply(py, &reply)
     }
 
@@ -194,9 +194,9 @@ impl DiskSession {
         let store = self.store();
         let replies = py.detach(|| {
             if writes {
-                return store.apply_writes(&self.namespace, &ops, now(), Duration::ZERO);
+                return store.apply_writes(&self.namespace, &ops, now, Duration::ZERO);
             }
-            Ok(ops.iter().map(|op| store.apply(&self.namespace, op, now(), self.timeout)).collect())
+            Ok(ops.iter().map(|op| store.apply(&self.namespace, op, now, self.timeout)).collect())
         });
         let results = PyList::empty(py);
         for reply in replies.map_err(|error| self.failed(py, error))? {
