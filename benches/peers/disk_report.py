@@ -134,8 +134,8 @@ def draw(
         names: Who may be drawn; those that a figure does not have are left out.
         directory: Where the files are written.
         prefix: The beginning of their names.
-        ours: Who has the thick line.
-        reference: Who has the dark one.
+        ours: The library whose line is thick.
+        reference: The library whose line is dark.
     """
     plots.style()
     by_title = {figure.title: figure for figure in figures}

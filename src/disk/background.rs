@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// How long the thread waits for the next chore. To start another one costs about as much as ten system calls.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How many chores may wait. Whoever comes after them does his own.
+/// How many chores may wait. A call that finds as many does its own.
 const MOST: usize = 1000;
 
 /// How many files may wait to be closed. Each is a descriptor that the program cannot use for anything else.

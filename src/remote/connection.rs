@@ -1,7 +1,7 @@
 //! One connection: callers put requests in line, and one thread reads the answers.
 //!
-//! A caller puts its bytes behind those of others. Whoever finds nobody writing writes for all, so that requests of many
-//! threads go out together, and nobody waits for a lock while another writes.
+//! A caller puts its bytes behind those of others. The first one writes the bytes of all, so that requests of many
+//! threads go out together, and no thread waits for a lock while another writes.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

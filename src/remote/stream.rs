@@ -100,7 +100,7 @@ impl Stream {
     }
 
     pub(crate) fn shut_down(&self) {
-        // Whoever is there has closed it too.
+        // An error means that the server has closed it already.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
             #[cfg(unix)]

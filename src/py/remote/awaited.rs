@@ -89,7 +89,7 @@ impl RemoteInbox {
                 },
                 Err(error) => exception(&error, failed),
             };
-            // Whoever waits for it must learn of it, and the others of theirs.
+            // The task that waits for it gets the error, and the others get their answers.
             let made = made.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             drained.push((waiter, made));
         }
