@@ -131,7 +131,7 @@ impl Lane {
 
     /// Sends a request. What comes of it is told to `answered`, from another thread or from this one.
     ///
-    /// A caller that has waited until the moment calls [`Ticket::give_up`].
+    /// A caller that has waited until the moment calls [`give_up`](Self::give_up).
     #[must_use]
     pub fn submit(&self, request: Request, until: Instant, answered: Answered) -> Ticket {
         let shared = &self.0;
