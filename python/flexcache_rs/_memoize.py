@@ -68,17 +68,17 @@ def _ignored(function, ignore):
     bits = 0
     for name in ignore:
         if not isinstance(name, str):
-            raise TypeError(f"ignore must hold names of parameters, not {name!r}")
+            raise TypeError(f"ignore must contain names of parameters, not {name!r}")
         if name not in names:
             if by_keyword:
                 continue
-            raise ValueError(f"ignore names {name!r}, which {function.__name__}() has no parameter of")
+            raise ValueError(f"ignore must name parameters of {function.__name__}(), which has no parameter {name!r}")
         at = names.index(name)
         if parameters[at].kind in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
-            raise ValueError(f"ignore names {name!r}, which stands for many arguments")
+            raise ValueError(f"ignore must not name {name!r}, which takes any number of arguments")
         if parameters[at].kind is not Parameter.KEYWORD_ONLY:
             if at > 63:
-                raise ValueError(f"ignore names {name!r}, which is not among the first 64 parameters")
+                raise ValueError(f"ignore must name parameters among the first 64, and {name!r} is not among them")
             bits |= 1 << at
     return bits, [sys.intern(name) for name in ignore]
 
@@ -108,12 +108,12 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version, norm
     label = getattr(function, "__qualname__", None) or type(function).__qualname__
     flags = _flags_of(function)
     if flags & _ASYNC_GENERATOR:
-        raise TypeError(f"{label}() is an async generator function: what it yields can be gone through only once")
+        raise TypeError(f"{label}() is an async generator function, whose items can be read only once")
     if flags & _GENERATOR:
-        raise TypeError(f"{label}() is a generator function: what it yields can be gone through only once")
+        raise TypeError(f"{label}() is a generator function, whose items can be read only once")
     in_class_body = is_in_class_body(function)
     if cache.store is not None and key is None and in_class_body and _first_parameter(function) == "self":
-        raise TypeError(f"{label}() is a method: an instance has no name in a store; give memoize() a key")
+        raise TypeError(f"{label}() is a method, and its instance has no name in a store: give memoize() a key=")
     prefix, names = _function_name.names_in(cache, shared, function, name, version, key)
     _function_name.refuse_stacked(function, label, cache, prefix)
     if not callable(plan.tags):

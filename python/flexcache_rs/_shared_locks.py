@@ -75,7 +75,7 @@ class SharedLock:
     def _refuse_twice(self) -> None:
         self._forget_after_fork()
         if self._token is not None:
-            message = "the lock is held already by this object"
+            message = "this object already holds the lock"
             raise RuntimeError(message)
 
     def _forget_after_fork(self) -> None:

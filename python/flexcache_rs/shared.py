@@ -25,7 +25,7 @@ from flexcache_rs._suggest import suggesting
 try:
     from flexcache_rs._core import SharedSegment
 except ImportError:  # Other systems.
-    raise ImportError("flexcache_rs.shared needs Linux on 64 bits") from None
+    raise ImportError("flexcache_rs.shared needs 64-bit Linux") from None
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping

@@ -94,7 +94,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed where it
             makes them smaller. It is recorded in the directory, and holds when that is opened without it.
             python-diskcache cannot read such values.
-        network: Whether the directory lies on a network filesystem (NFS, SMB, FUSE and the like): then SQLite works
+        network: Whether the directory is on a network filesystem (NFS, SMB, FUSE and the like): then SQLite works
             without its shared log and without memory maps, locks that fail are tried again, and files are written
             whole, with a checksum. None finds out, where the system tells, and warns. It is recorded in the
             directory.
@@ -111,7 +111,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             directory was made with another serializer or compression.
         KeyError: There is no such eviction policy.
         UserWarning: A warning: other users can write to the directory.
-        NetworkFilesystemWarning: A warning: the directory lies on a network filesystem.
+        NetworkFilesystemWarning: A warning: the directory is on a network filesystem.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged or is none.
         Timeout: Others were setting up the directory for a minute.
@@ -203,8 +203,8 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         kind = None if "sqlite_journal_mode" in settings else filesystem_of(directory)
         if kind is not None:
             message = (
-                f"{directory} lies on a network filesystem ({kind}): the cache works without SQLite's shared log, "
-                "which is slower. Give network=True to say that it should, or network=False if it is local after all"
+                f"{directory} is on a network filesystem ({kind}): the cache works without SQLite's shared log, "
+                "which is slower. Give network=True to confirm this, or network=False if the file system is local"
             )
             warnings.warn(message, NetworkFilesystemWarning, stacklevel=3)
         return kind is not None
@@ -327,7 +327,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             if not is_known(key) and self._setting(key) is None:
                 refuse_setting(key)
             if key in ("compression", "serializer"):
-                raise TypeError(f"{key} is what the directory was made with: its values would not be read any more")
+                raise TypeError(f"{key} cannot be changed: the existing values could not be read any more")
             value = checked_setting(key, value, plain_disk=type(self.disk) is Disk)
             if key.startswith("disk_"):
                 before = getattr(self._disk, key[5:], value)

@@ -508,7 +508,7 @@ class FanoutCache(CacheMixin):
 
     def _below(self, kind: str, name: Any) -> str:
         if not isinstance(name, str) or {"", ".", ".."} & set(name.split("/")) or "\0" in name:
-            raise ValueError(f"name must be a path inside the directory, as 'jobs' or 'jobs/first', not {name!r:.100}")
+            raise ValueError(f"name must be a path inside the directory, such as 'jobs/first', not {name!r:.100}")
         if os.name == "nt" and any(separator in name for separator in ":\\"):
             raise ValueError(f"name must have no drive and no backslash, not {name!r:.100}")
         return os.path.join(self._directory, kind, *name.split("/"))  # noqa: PTH118

@@ -148,14 +148,14 @@ class PickleSerializer:
     @suggesting
     def __init__(self, allow: Iterable[str] = ()) -> None:
         if isinstance(allow, str | bytes):
-            raise TypeError(f"allow must be a collection of names, not one: {allow!r}")
+            raise TypeError(f"allow must be a collection of names, not the single name {allow!r}")
         self.allowed = frozenset(allow)
         names: frozenset[Any] = self.allowed
         for name in names:
             if not isinstance(name, str):
-                raise TypeError(f"allow must have full names of classes, as 'datetime.date', not {name!r}")
+                raise TypeError(f"allow must contain full names of classes, such as 'datetime.date', not {name!r}")
             if "." not in name:
-                raise ValueError(f"allow must have full names, with their module, as 'datetime.date', not {name!r}")
+                raise ValueError(f"allow must contain names with their module, such as 'datetime.date', not {name!r}")
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
         """The pickle of an object."""
@@ -207,7 +207,7 @@ class SignedPickleSerializer:
     @suggesting
     def __init__(self, key: bytes, old_keys: Iterable[bytes] = (), allow: Iterable[str] = ()) -> None:
         if isinstance(old_keys, str | bytes | bytearray):
-            raise TypeError("old_keys must be a collection of keys, not one")
+            raise TypeError("old_keys must be a collection of keys, not a single key")
         self._keys = (key, *old_keys)
         self._of_keys = PickleSerializer(allow)
         secrets: tuple[Any, ...] = self._keys
@@ -248,7 +248,7 @@ def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type])
         kind: Any = type(part)  # pyright: ignore[reportUnknownVariableType]
         if kind in scalars:
             if isinstance(part, datetime) and part.tzinfo is None:
-                raise TypeError("a datetime without a time zone would come back as a str")
+                raise TypeError("a datetime without a time zone would be read as a str")
         elif kind in (list, tuple, dict):
             # Whatever refers to itself is refused by the encoder.
             if id(part) in seen:
@@ -257,9 +257,9 @@ def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type])
             pending.extend(part.values() if kind is dict else part)
             for key in part if kind is dict else ():
                 if type(key) not in keys:
-                    raise TypeError(f"a dict with a key of type {type(key).__name__} would come back as another")
+                    raise TypeError(f"a dict with a key of type {type(key).__name__} would be read as a different dict")
         else:
-            raise TypeError(f"{kind.__module__}.{kind.__qualname__} would come back as another type")
+            raise TypeError(f"{kind.__module__}.{kind.__qualname__} would be read as another type")
 
 
 _JSON_SCALARS = frozenset((type(None), bool, int, float, str))
@@ -269,10 +269,10 @@ _MSGPACK_SCALARS = _JSON_SCALARS | {bytes, datetime}
 class JSONSerializer:
     """JSON: None, bool, numbers, text, lists and dicts with keys of text.
 
-    Tuples come back as lists, except as keys of the cache. What else would come back as another type is refused.
+    Tuples come back as lists, except as keys of the cache. What else would be read as another type is refused.
 
     Raises:
-        TypeError: By `dumps`, for an object that JSON has no form for, or one that would come back as another type:
+        TypeError: By `dumps`, for an object that JSON has no form for, or one that would be read as another type:
             a dict with keys that are not text, an enum, a subclass of these types.
 
     >>> JSONSerializer().loads(JSONSerializer().dumps({"a": [1, None]}, 0))

@@ -71,11 +71,11 @@ class Limiter:
         self._burst = self._limit if burst is None else arguments.whole_number("burst", burst)
         self._period = arguments.micros("period", period)
         if not self._period:
-            raise ValueError("period must end")
+            raise ValueError(f"period must be a finite time, not {period!r}")
         self._interval = max(1, self._period // self._limit) if self._limit else 0
         self._is_window = arguments.one_of("algorithm", algorithm, ("gcra", "sliding_window")) == "sliding_window"
         if self._is_window and burst is not None:
-            raise ValueError(f'burst is for algorithm="gcra", not {burst} with "sliding_window"')
+            raise ValueError(f'burst must be None with algorithm="sliding_window", not {burst}')
         if self._is_window and self._limit > _MOST_IN_WINDOW:
             raise ValueError(f'limit must be at most {_MOST_IN_WINDOW} with algorithm="sliding_window", not {limit}')
 
@@ -155,7 +155,7 @@ class Lock:
 
     def __enter__(self) -> Self:
         if not self.acquire():
-            raise TimedOut(f"the lock {self._name!r} was not acquired")
+            raise TimedOut(f"the lock {self._name!r} was not acquired in time")
         return self
 
     def __exit__(

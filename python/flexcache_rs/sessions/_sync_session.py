@@ -395,7 +395,7 @@ class Transaction(side.Block, Calls):
 
     def _begun(self) -> BackendTransaction:
         if self._native is None or not (self._is_open):
-            raise ClosedError("the transaction is over, or has not begun")
+            raise ClosedError("the transaction has ended, or it has not begun")
         return self._native
 
     def _run(self, call: SessionCall) -> Any:
