@@ -136,7 +136,9 @@ fn passes(policies: &[String], sizes: &[u64], weighted: bool) -> PyResult<Vec<Pa
             continue;
         }
         let Some(name) = PolicyName::ALL.into_iter().find(|name| name.as_str() == policy) else {
-            return Err(PyValueError::new_err(format!("policies must not contain {policy:?}, which is no policy")));
+            return Err(PyValueError::new_err(format!(
+                "policies must not contain {policy:?}, which is no policy"
+            )));
         };
         if name == PolicyName::Lru && !weighted && sizes.len() >= WORTH_ONE_PASS {
             passes.push(Pass::Recency(sizes.to_vec()));

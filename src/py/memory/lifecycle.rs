@@ -227,9 +227,7 @@ impl Setup {
             None => (CacheClock::System, None),
         };
         if clock.is_given() && callbacks.tier.is_some() {
-            return Err(PyValueError::new_err(
-                "clock must be None with store=, which has its own clock",
-            ));
+            return Err(PyValueError::new_err("clock must be None with store=, which has its own clock"));
         }
         if clock.is_given() && options.background.is_some() {
             return Err(PyValueError::new_err(

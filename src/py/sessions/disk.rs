@@ -116,9 +116,11 @@ impl DiskSession {
             SessionError::Disk(Error::NoTransaction) => {
                 of_sessions(py, "ClosedError", "this thread has no transaction".into())
             }
-            SessionError::Disk(Error::InDoubt(error)) => {
-                of_sessions(py, "OutcomeUnknown", format!("{database}: {error}; the write may have been stored"))
-            }
+            SessionError::Disk(Error::InDoubt(error)) => of_sessions(
+                py,
+                "OutcomeUnknown",
+                format!("{database}: {error}; the write may have been stored"),
+            ),
             SessionError::Disk(error) => of_sessions(py, "Unavailable", format!("{database}: {error}")),
         }
     }
