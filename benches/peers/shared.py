@@ -204,9 +204,12 @@ def calls(run: Run) -> list[Figure]:
     """Every call, by the number of entries and by the size of the value."""
     text = "Nanoseconds per call, without the loop. The table also shows a dict, which only one process uses."
     by_entries = {
-        name: Figure(f"{name}, by number of entries", f"{text} The values have 20 characters.", "ns") for name in OPERATIONS
+        name: Figure(f"{name}, by number of entries", f"{text} The values have 20 characters.", "ns")
+        for name in OPERATIONS
     }
-    by_size = {name: Figure(f"{name}, by size of the value", f"{text} The cache has 100 entries.", "ns") for name in OPERATIONS}
+    by_size = {
+        name: Figure(f"{name}, by size of the value", f"{text} The cache has 100 entries.", "ns") for name in OPERATIONS
+    }
     for entries in run.settings.entries:
         run.say(f"by entries: {entries:,}")
         _measure(run, by_entries, f"{entries:,}", entries, 20)

@@ -320,8 +320,7 @@ class Memo(_core.Memoized):
             self.cache.reset_stats()
 
     def cache_parameters(self):
-        """Return a new dict with the largest number of results (None for no limit) and whether
-        types make a difference."""
+        """Return a new dict with the largest number of results and whether types make a difference."""
         return {"maxsize": self.cache.max_items or None, "typed": self._typed}
 
     def _still(self, key):

@@ -45,8 +45,9 @@ class SharedLock:
         self._process = os.getpid()
 
     def acquire(self, timeout: float | timedelta | None = -1) -> bool:
-        """Wait for the lock for `timeout` seconds. None means for ever. The default is the timeout of
-        `SharedCache.lock`.
+        """Wait for the lock for `timeout` seconds.
+
+        None means for ever. The default is the timeout of `SharedCache.lock`.
 
         Returns:
             True if the lock was acquired.
@@ -89,8 +90,10 @@ class SharedLock:
         return self._token is not None and self._cache._renew_lock(self._name, self._token, self._ttl)
 
     def release(self) -> bool:
-        """Release the lock. Returns False if it was lost or not held. A forked child does not hold the lock of its
-        parent."""
+        """Release the lock.
+
+        Returns False if it was lost or not held. A forked child does not hold the lock of its parent.
+        """
         self._forget_after_fork()
         token, self._token = self._token, None
         return token is not None and self._cache._release_lock(self._name, token)

@@ -52,8 +52,7 @@ class Store(Protocol):
     """
 
     def load(self, key: Any) -> tuple[Any, float | None, tuple[str, ...]] | None:
-        """Return the value, the seconds left (None means for ever) and the tags of a live entry, or None if there is
-        none."""
+        """Return value, seconds left (None means for ever) and tags of a live entry, or None if there is none."""
         ...
 
     def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> object:

@@ -379,8 +379,9 @@ class SharedCache(SharedSegment):
         return value
 
     def memoize(self, **options: Any) -> Any:
-        """Return a decorator that keeps the results of a function. All processes with a function of this name share
-        them.
+        """Return a decorator that keeps the results of a function.
+
+        All processes with a function of this name share them.
 
         It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. To also keep
         results in the memory of the process, use the `memoize` of a `FlexCache(store=cache)`.

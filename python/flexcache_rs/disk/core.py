@@ -444,8 +444,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     aclose = awaitable(DiskCache.close)
 
     def atransact(self, retry: bool = False) -> AbstractAsyncContextManager[None]:
-        """The same as `transact`, for `async with`. It covers the awaited calls of this task and of the tasks that it
-        starts.
+        """The same as `transact`, for `async with`.
+
+        It covers the awaited calls of this task and of the tasks that it starts.
 
         >>> import asyncio
         >>> async def main():

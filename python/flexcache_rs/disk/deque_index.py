@@ -302,8 +302,9 @@ class Deque(Sequence[Any]):
             self.extend(values)
 
     def rotate(self, steps: Any = 1) -> None:
-        """Move this number of values from the right end to the left end. A negative number moves them in the other
-        direction.
+        """Move this number of values from the right end to the left end.
+
+        A negative number moves them in the other direction.
 
         Raises:
             TypeError: `steps` is no int.

@@ -504,8 +504,10 @@ class FanoutCache(CacheMixin):
     aclose = awaitable(close)
 
     def atransact(self, retry: bool = True) -> AbstractAsyncContextManager[None]:
-        """The same as `transact`, for `async with`. It covers the awaited calls of this task and of the tasks that it
-        starts."""
+        """The same as `transact`, for `async with`.
+
+        It covers the awaited calls of this task and of the tasks that it starts.
+        """
         return transaction(self, retry)
 
     def _below(self, kind: str, name: Any) -> str:

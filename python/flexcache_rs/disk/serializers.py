@@ -302,8 +302,7 @@ class JSONSerializer:
 
 
 class MsgspecSerializer:
-    """A MessagePack serializer (msgspec) for None, bool, numbers, str, bytes, lists, dicts and datetimes with a time
-    zone.
+    """A MessagePack serializer for None, bool, numbers, str, bytes, lists, dicts and aware datetimes.
 
     With `type`, it also stores the described type. It needs the package msgspec. Tuples are read as lists, except in
     keys of the cache. Datetimes are read in UTC.

@@ -359,8 +359,10 @@ class RemoteCache(Awaited):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """Store the values of several keys, 1000 at a time. If it fails, some of them may have been stored. See
-        `put`."""
+        """Store the values of several keys, 1000 at a time.
+
+        If it fails, some of them may have been stored. See `put`.
+        """
         self._near.set_many(dict(entries), ttl=ttl, tags=tags)
 
     def delete_many(self, keys: Iterable[Any]) -> int:
@@ -492,8 +494,9 @@ class RemoteCache(Awaited):
         return value
 
     def memoize(self, **options: Any) -> Any:
-        """Return a decorator that keeps the results of a function. All processes with a function of this name share
-        them.
+        """Return a decorator that keeps the results of a function.
+
+        All processes with a function of this name share them.
 
         It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. The results
         have a separate memory in each process, with the options `near`. While the server cannot be reached, calls

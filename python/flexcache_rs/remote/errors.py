@@ -12,8 +12,10 @@ class RemoteTimeoutError(RemoteError, TimeoutError):
 
 
 class RemoteConnectionError(RemoteError, ConnectionError):
-    """There is no connection to the server, or it was lost. If the command was sent, the server may have executed
-    it."""
+    """There is no connection to the server, or it was lost.
+
+    If the command was sent, the server may have executed it.
+    """
 
 
 class RemoteValueError(ValueError):

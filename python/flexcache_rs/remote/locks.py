@@ -74,8 +74,9 @@ class RemoteLock:
             self._token, self.fence, self._process = None, None, os.getpid()
 
     def acquire(self, timeout: float | timedelta | None = -1) -> bool:
-        """Wait for the lock for `timeout` seconds. None means for ever. The default is the timeout of
-        `RemoteCache.lock`.
+        """Wait for the lock for `timeout` seconds.
+
+        None means for ever. The default is the timeout of `RemoteCache.lock`.
 
         Returns:
             True if the lock was acquired.
@@ -116,8 +117,9 @@ class RemoteLock:
         return bool(scripts.RENEW.run(self._store.client, self._places[0], self._token, self._milliseconds))
 
     def release(self) -> bool:
-        """Release the lock. Returns False if it was lost or not held. A forked child does not hold the lock of its
-        parent.
+        """Release the lock.
+
+        Returns False if it was lost or not held. A forked child does not hold the lock of its parent.
 
         Raises:
             RemoteError: The server cannot be reached. The lock becomes free when `ttl` is over.
