@@ -87,7 +87,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
         named = {name: one for name, one in zip(all_names, given, strict=True) if one is not _MISSING}
         first = [named.pop(name) for name in all_names[: code.co_posonlyargcount] if name in named]
         function(*first, *beyond, **named)
-        raise AssertionError(f"{function.__qualname__}() was called without an argument that it needs")
+        raise AssertionError(f"{function.__qualname__}() was called without a required argument")
 
     call: Any = template(function, refuse, _MISSING)
     made = call.__code__

@@ -193,7 +193,7 @@ def test_help() -> None:
 def test_no_cache_there(tmp_path: Path, action: str) -> None:
     """One line, and none is made."""
     assert "no such directory" in flexcache(action, tmp_path / "absent", status=1).stderr
-    assert "no cache in it" in flexcache(action, tmp_path, status=1).stderr
+    assert "this directory has no cache" in flexcache(action, tmp_path, status=1).stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -37,7 +37,7 @@ class _NotHere:
     """A call of FlexCache that a mapping of this kind does not have."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        raise AttributeError("cachetools' caches have no such call")
+        raise AttributeError("caches of cachetools do not have this method")
 
 
 @suggesting

@@ -156,7 +156,7 @@ class _Silent:
 
     @property
     def cache_info(self) -> Any:
-        raise AttributeError("cache_info is there with info=True")
+        raise AttributeError("cache_info is available only with info=True")
 
 
 def class_for(lock: Any, condition: Any, info: Any) -> tuple[type, ...]:

@@ -171,7 +171,7 @@ def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
         TypeError: Always.
     """
     if name in METADATA:
-        raise TypeError(f"{name!r} is counted by the directory, and cannot be set")
+        raise TypeError(f"{name!r} is a counter of the directory and cannot be set")
     import difflib
 
     known = sorted({*_KNOWN, *parameters})
@@ -183,7 +183,7 @@ def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
     elif meant not in known:
         near = difflib.get_close_matches(name, known, 1, 0.7)
         meant = near[0] if near else None
-    hint = f"; did you mean {meant!r}?" if meant else f"; there are {', '.join(known)}"
+    hint = f"; did you mean {meant!r}?" if meant else f"; the settings are {', '.join(known)}"
     raise TypeError(f"no such setting: {name!r}{hint}")
 
 
@@ -226,7 +226,7 @@ def policy_of(name: Any) -> dict[str, str | None]:
     """
     if not isinstance(name, str) or name not in EVICTION_POLICY:
         meant = _POLICIES_MEANT.get(name.lower()) if isinstance(name, str) else None
-        hint = f"; did you mean {meant!r}?" if meant else f"; there are {', '.join(EVICTION_POLICY)}"
+        hint = f"; did you mean {meant!r}?" if meant else f"; the policies are {', '.join(EVICTION_POLICY)}"
         raise KeyError(f"no such eviction policy: {shown(name)}{hint}")
     return EVICTION_POLICY[name]
 
@@ -310,9 +310,9 @@ def check_serializer(serializer: Any) -> None:
         raise TypeError(f"serializer must be an instance, not the class: {serializer.__name__}()")
     for name in ("dumps", "loads"):
         if not callable(getattr(serializer, name, None)):
-            raise TypeError(f"serializer must have a method {name}, which {type(serializer).__name__} has not")
+            raise TypeError(f"serializer must have a method {name}, and {type(serializer).__name__} has none")
     if not isinstance(getattr(serializer, "name", None), str):
-        raise TypeError(f"serializer must have a name that is a str, which {type(serializer).__name__} has not")
+        raise TypeError(f"serializer must have a name that is a str, and {type(serializer).__name__} has none")
 
 
 _CHECKED = (

@@ -155,7 +155,7 @@ class _Worker:
         """Tell those whose time is over, and return the others."""
         now = monotonic()
         late = [asked for asked in writes if asked.deadline <= now]
-        message = f"others were writing for {self._timeout:g} seconds; nothing has changed"
+        message = f"the write lock was not acquired within {self._timeout:g} seconds; nothing was changed"
         _hand_over([(asked, None, TimedOut(message)) for asked in late])
         return [asked for asked in writes if asked.deadline > now]
 

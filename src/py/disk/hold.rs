@@ -385,7 +385,7 @@ fn pair(value: &Bound<'_, PyAny>) -> PyResult<(Option<String>, i64)> {
 }
 
 fn wrong_value(value: &Bound<'_, PyAny>) -> PyErr {
-    PyTypeError::new_err(format!("the key of the lock has a value that is none of a lock's: {value:?}"))
+    PyTypeError::new_err(format!("the key of the lock has a value that no lock has stored: {value:?}"))
 }
 
 #[pymethods]
@@ -414,7 +414,7 @@ impl DiskHold {
             "lock" => Kind::Lock,
             "reentrant" => Kind::Reentrant,
             "places" => Kind::Places(places),
-            _ => return Err(PyValueError::new_err(format!("no such kind of lock: {kind}"))),
+            _ => return Err(PyValueError::new_err(format!("kind must be a kind of lock, not {kind}"))),
         };
         let made = Made { cache, key, expire, tag, kind };
         self.made.set(made).map_err(|_| PyRuntimeError::new_err("a lock is made once"))

@@ -338,7 +338,7 @@ impl Memoized {
                 return error;
             };
             let told = PyTypeError::new_err(format!(
-                "{name}() got an argument that cannot be in a key: {}",
+                "{name}() got an argument that cannot be part of a key: {}",
                 error.value(py)
             ));
             told.set_cause(py, Some(error));

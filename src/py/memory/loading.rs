@@ -68,7 +68,7 @@ impl FlexCache {
             }
         }
         Err(PyRuntimeError::new_err(format!(
-            "gave up after {MOST_PASSES} lookups of one key, during each of which others began to compute"
+            "gave up after {MOST_PASSES} lookups of one key, during each of which another caller began to compute"
         )))
     }
 
