@@ -79,9 +79,7 @@ def add_to(
 
 def run(_options: argparse.Namespace) -> int:
     """Show everything, a line as soon as it is known. Returns the exit status."""
-    print(
-        f"flexcache-rs {__version__}, Python {sys.version.partition(' ')[0]}: all results are measured now\n"
-    )
+    print(f"flexcache-rs {__version__}, Python {sys.version.partition(' ')[0]}: all results are measured now\n")
     for step in (_slow_function, _hits, _many_callers, _restart, _many_processes, _policies):
         step()
         sys.stdout.flush()
