@@ -61,7 +61,7 @@ def cached(cache: Any, key: Any = keys.hashkey, lock: Any = None, condition: Any
 
     Args:
         cache: A cache of this module, or any mapping.
-        key: Called with the arguments to get the key.
+        key: A function of the arguments that returns the key.
         lock: What is entered to use the cache; not while the function runs.
         condition: The same, by which one thread computes a result for all that ask for it.
         info: Whether hits and misses are counted, for `cache_info()`.

@@ -131,7 +131,7 @@ class Index(IndexBase):
         self._fill(mappings, items)
 
     def transact(self, retry: bool = False) -> DiskTransaction:
-        """A transaction of this thread, for `with`: all of its writes take effect, or none. It may be nested."""
+        """Begin a transaction of this thread, for `with`. All of its writes take effect, or none. It may be nested."""
         del retry
         return DiskTransaction(self._shards, False, self)
 
@@ -146,7 +146,7 @@ class FanoutIndex(IndexBase):
     Args:
         directory: As for `Index`.
         *mappings: Items to store.
-        shard_count: The number of databases. It must be the same every time.
+        shard_count: The number of databases. It must be the same each time.
         serializer: As for `Cache`.
         path: Another name for `directory`.
         shards: Another name for `shard_count`.
@@ -184,7 +184,10 @@ class FanoutIndex(IndexBase):
         return len(self._shards)
 
     def transact(self, key: Any, retry: bool = False) -> DiskTransaction:
-        """A transaction of this thread on the shard of a key, for `with`. There is none across shards."""
+        """Begin a transaction of this thread on the shard of a key, for `with`.
+
+        There are no transactions across shards.
+        """
         del retry
         return DiskTransaction((self.shard_of(plain_key(key)),), False, self)
 
