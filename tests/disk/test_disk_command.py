@@ -53,7 +53,7 @@ def test_check_spares_caches_inside(tmp_path: Path) -> None:
     before = content(tmp_path / "cache" / "inner")
     done = flexcache("check", tmp_path, "--fix", status=1)
     assert "unknown file" in done.stdout
-    assert f"{tmp_path}: not mended: other caches lie inside this one" in done.stdout
+    assert f"{tmp_path}: not repaired: there are other caches inside this one" in done.stdout
     assert content(tmp_path / "cache" / "inner") == before
 
 

@@ -1,7 +1,7 @@
 """Caches on disk: python-diskcache's API on its own directories.
 
-`import flexcache_rs.disk as diskcache` is the whole change in a program. A directory may be used by both
-libraries at the same time, from different processes.
+`import flexcache_rs.disk as diskcache` is the only change to a program. A directory may be used by both libraries at
+the same time, from different processes.
 
 >>> from flexcache_rs.disk import Cache
 >>> cache = Cache()  # a temporary directory; give one to find it again
@@ -81,7 +81,7 @@ _OF_SERIALIZERS = frozenset(
 
 
 def __getattr__(name: str) -> object:
-    """What few programs use, or what needs Django, is imported when asked for."""
+    """Import names that few programs use, or that need Django, on first use."""
     if name == "DjangoCache":
         from flexcache_rs.disk.djangocache import DjangoCache
 

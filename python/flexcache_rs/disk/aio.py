@@ -37,7 +37,7 @@ _PAGE = 100
 """Keys that an iteration takes at a time."""
 
 _LOOK = 0.25
-"""Seconds between two looks of a transaction's thread for whether anybody is left who could end it."""
+"""Seconds between two checks of a transaction's thread whether a task is left that could end it."""
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -223,7 +223,7 @@ class _Worker:
         return True
 
     def _roll_back(self) -> None:
-        error = RuntimeError("nobody is left who could end the transaction")
+        error = RuntimeError("no task is left that could end the transaction")
         try:
             self._end(type(error), error, None)
         except Exception:

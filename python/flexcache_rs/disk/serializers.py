@@ -56,7 +56,7 @@ class _NotPlainError(Exception):
 
 
 def _is_shared(found: Any) -> bool:
-    """Whether an object belongs to the process rather than to who unpickles it."""
+    """Whether an object belongs to the process rather than to the caller that unpickles it."""
     return isinstance(found, type | ModuleType | FunctionType | BuiltinFunctionType | MethodType | enum.Enum)
 
 

@@ -47,7 +47,7 @@ _LEFTOVERS = ("-journal", "-wal")
 
 
 class Migrated(NamedTuple):
-    """What came of a migration."""
+    """The result of a migration."""
 
     keys: int
     """How many keys are in the new database."""
@@ -97,7 +97,7 @@ def migrate(
     allow: Iterable[str] = (),
     skip_unreadable: bool = False,
 ) -> Migrated:
-    """Make a database of sessions from one that PyCache has written.
+    """Convert a database that PyCache has written to a database of sessions.
 
     While it runs, others can read the old database but not write. If it is interrupted, nothing has changed, and the
     next call goes on where it was. Each table becomes the namespace of its name, "kv-store" that without a name.

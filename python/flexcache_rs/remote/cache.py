@@ -55,7 +55,7 @@ class RemoteCache(Awaited):
 
     Args:
         client: A URL (`valkey://`, `valkeys://`, `redis://`, `rediss://` or `unix://`), or a client of redis-py or
-            valkey-py, which may be for asyncio. It determines how to connect. The cache makes its own connections.
+            valkey-py, which may be for asyncio.
         namespace: The prefix of the keys on the server. Caches with the same namespace share their entries.
         near: Options of the `FlexCache` in memory, such as `{"max_items": 10_000, "eviction_policy": "sieve"}`; by
             default at most 100,000 entries. None means almost no memory.
@@ -63,13 +63,10 @@ class RemoteCache(Awaited):
         ttl_jitter: The largest share, from 0 to 1, by which a time to live is reduced at random. Entries that were
             stored together then do not expire together.
         l1_ttl: The largest number of seconds for which memory keeps a copy. None means 60. A server that does not
-            announce writes is refused unless this is given. It is then the largest number of seconds for which a
-            replaced value may be returned.
-        negative_ttl: The number of seconds for which memory remembers that the server does not have a key. None means
-            not at all.
+            announce writes is refused unless this is given. It then bounds the age of a replaced value.
+        negative_ttl: The seconds for which memory remembers that a key is absent. None means not at all.
         max_staleness: The number of seconds for which copies are returned while the server does not respond.
-        max_stale: With `on_error="stale"`: the number of seconds for which a value is returned, after it was last
-            read from the server or written, while the server cannot be reached.
+        max_stale: With `on_error="stale"`: the largest age in seconds of a value, since it was last read or written.
         timeout: The largest number of seconds for one command.
         on_error: What calls do while the server cannot be reached. "raise" raises a `RemoteError`. With "miss", reads
             find nothing and writes do nothing. "stale" is the same, but reads return the last value that this process
@@ -81,8 +78,7 @@ class RemoteCache(Awaited):
         lease: The number of seconds for which other processes wait for a computation. None means no leases.
         lease_wait: The number of seconds for which a caller waits for a computation of another process.
         lane: How commands reach the server. "client" uses connections of redis-py or valkey-py. "direct" uses one
-            native connection for all threads. It connects by TCP or a unix socket, without TLS, to one server. None
-            means "client".
+            native connection for all threads, by TCP or a unix socket without TLS. None means "client".
         name: The name of the cache in caches() and in `CLIENT LIST`.
 
     Raises:
@@ -359,10 +355,7 @@ class RemoteCache(Awaited):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """Store the values of several keys, 1000 at a time.
-
-        If it fails, some of them may have been stored. See `put`.
-        """
+        """Store the values of several keys, 1000 at a time. If it fails, some may have been stored. See `put`."""
         self._near.set_many(dict(entries), ttl=ttl, tags=tags)
 
     def delete_many(self, keys: Iterable[Any]) -> int:
@@ -494,9 +487,7 @@ class RemoteCache(Awaited):
         return value
 
     def memoize(self, **options: Any) -> Any:
-        """Return a decorator that keeps the results of a function.
-
-        All processes with a function of this name share them.
+        """Return a decorator that keeps the results of a function for all processes.
 
         It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. The results
         have a separate memory in each process, with the options `near`. While the server cannot be reached, calls

@@ -62,7 +62,7 @@ class _Ask:
 
 
 class _Gathering(Calls):
-    """The calls as coroutines that ask, and are answered by whoever makes the batch."""
+    """The calls as coroutines that request, and get their replies from the code that makes the batch."""
 
     def __init__(self, codec: SessionCodec) -> None:
         self._codec = codec

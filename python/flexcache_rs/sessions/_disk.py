@@ -55,7 +55,7 @@ def _hand_over(answers: Answers) -> None:
     for answer in answers:
         by_loop.setdefault(answer[0].loop, []).append(answer)
     for loop, of_loop in by_loop.items():
-        # A loop that was closed has nobody who waits.
+        # A closed event loop has no task that waits.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_deliver, of_loop)
 

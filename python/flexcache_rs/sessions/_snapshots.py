@@ -51,7 +51,7 @@ _choosing = threading.RLock()
 
 
 class SnapshotOptions(NamedTuple):
-    """Where snapshots are kept, and when they are taken."""
+    """The directory and the times of snapshots."""
 
     directory: Path
     every: float

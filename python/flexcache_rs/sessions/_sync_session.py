@@ -232,7 +232,7 @@ class Session(KeyspaceCalls):
             return self._compute_once(key, factory, touch)
 
         value = side.load(self._loads, key, compute)
-        # What may be changed is not shared with those who wait.
+        # A value that may be changed is not shared with callers that wait.
         return value if isinstance(value, _UNCHANGING) else copy.deepcopy(value)
 
     def _compute(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:

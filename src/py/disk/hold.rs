@@ -348,7 +348,7 @@ impl Made {
         let token = due.token.as_ref();
         match self.kind {
             Kind::Lock => match token {
-                // As in python-diskcache: who has not taken it frees it, whoever holds it.
+                // As in python-diskcache: an object that has not taken it frees it, whichever holder has it.
                 None if !due.was_taken => self.cache.get().remove_key(key, true),
                 None => Ok(false),
                 Some(token) => {

@@ -433,7 +433,7 @@ impl Memoized {
 
     // These two are functions of their own so that a call that recurs takes less of the stack.
 
-    /// Lets one call compute for all who wait.
+    /// Lets one call compute for all callers that wait.
     #[inline(never)]
     fn load<'py>(
         this: Borrowed<'_, 'py, Self>,

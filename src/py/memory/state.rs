@@ -174,7 +174,7 @@ impl Deref for FlexCache {
     }
 }
 
-/// The type object, for those who change its slots.
+/// The type object, for code that changes its slots.
 pub(crate) fn type_of(py: Python<'_>) -> Bound<'_, PyType> {
     py.get_type::<FlexCache>()
 }

@@ -29,7 +29,7 @@ pub(super) mod own_kind {
     pub(in super::super) const FIRST: u8 = 248;
     pub(in super::super) const LIMITER: u8 = 248;
     pub(in super::super) const LOCK: u8 = 249;
-    /// What a computation that failed leaves for those who waited for it.
+    /// The failure of a computation, for the callers that waited for it.
     pub(in super::super) const FAILURE: u8 = 250;
 }
 

@@ -28,7 +28,7 @@ SPARE = 1.1
 
 @dataclass
 class Summary:
-    """What came of a migration."""
+    """The result of a migration."""
 
     source: str
     total: int
