@@ -16,10 +16,11 @@ from flexcache_rs.sessions._arguments import KEPT, MISSING
 from flexcache_rs.sessions._protocol import following
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flexcache_rs.sessions._arguments import Touch, Ttl
     from flexcache_rs.sessions._sync_calls import Calls
+    from flexcache_rs.sessions._taking import Undo
 
 _ALL = 2**63 - 1
 
@@ -49,17 +50,26 @@ class Handle:
         owner = self._owner
         return owner._run(owner._codec.act(self._kind, self._key, touch, name, *values))
 
-    def _wait(self, timeout: Ttl, name: str, *values: Any) -> Any:
-        """Make a call until it finds something, for at most so long."""
+    def _undo(self, taken: Any, name: str, *values: Any) -> Any:
+        """The call that gives back what another one has taken; None if that was nothing."""
+        return self._owner._codec.act(self._kind, self._key, KEPT, name, *values) if taken else None
+
+    def _take(self, undo: Undo, name: str, *values: Any) -> Any:
+        """Make a call that takes something. A task that is cancelled before it has it gives it back."""
+        owner = self._owner
+        return owner._take(owner._codec.act(self._kind, self._key, KEPT, name, *values), undo)
+
+    def _wait(self, timeout: Ttl, look: Callable[[], Any]) -> Any:
+        """Look until something is found, for at most so long."""
         most = math.inf if timeout is None else 0.0 if timeout == 0 else arguments.seconds("timeout", timeout)
         deadline = time.monotonic() + most
-        found = self._act(KEPT, name, *values)
+        found = look()
         if found or not most:
             return found
         with self._owner._waiting(self._key) as waiting:
             while not found and (left := deadline - time.monotonic()) > 0:
                 waiting.rest(left)
-                found = self._act(KEPT, name, *values)
+                found = look()
         return found
 
     def len(self) -> int:
@@ -96,9 +106,16 @@ class List(Handle):
 
     def _pop(self, left: bool, n: int | None) -> Any:
         count = 1 if n is None else arguments.whole_number("n", n)
-        found: list[Any] = self._act(KEPT, "pop", left, count)
+        found: list[Any] = self._take_elements(left, count)
         if n is None:
             return found[0] if found else None
+        return found
+
+    def _take_elements(self, left: bool, count: int) -> list[Any]:
+        def undo(found: list[Any] | None) -> Any:
+            return self._undo(found, "push", list(reversed(found or ())), left, None)
+
+        found: list[Any] = self._take(undo, "pop", left, count)
         return found
 
     def pop(self, n: int | None = None) -> Any:
@@ -113,13 +130,14 @@ class List(Handle):
         """Remove and return the first element, as soon as there is one; None after `timeout` seconds.
 
         On Valkey and Redis the server says when there is one. Elsewhere, and in a transaction, the call looks again
-        after 1 ms at first, and after 50 ms at last. If the call is interrupted as it looks, the element may be lost:
-        `reserve` of a queue loses none.
+        after 1 ms at first, and after 50 ms at last. A task that is cancelled as it looks gives the element back to
+        where it was. If a signal's handler raises as it looks, the element may be lost: `reserve` of a queue loses
+        none.
 
         Args:
             timeout: Seconds, or as a time to live is written; 0 for one look, None for any time.
         """
-        found: list[Any] = self._wait(timeout, "pop", True, 1)
+        found: list[Any] = self._wait(timeout, lambda: self._take_elements(True, 1))
         return found[0] if found else None
 
     def at(self, i: int, default: Any = None) -> Any:
@@ -136,7 +154,7 @@ class List(Handle):
         self._act(KEPT, "put", arguments.index("i", i), value)
 
     def insert(self, i: int, value: Any) -> int:
-        """Insert an element before a place, at the end if there is none. Returns the length. O(n)."""
+        """Insert an element before a place, at the end if there is no such place. Returns the length. O(n)."""
         count: int = self._act(KEPT, "insert", arguments.index("i", i), value)
         return count
 
@@ -220,18 +238,29 @@ class Queue(List):
         Returns:
             The job; None if there was none.
         """
-        micros = arguments.micros("visibility", visibility) or _ALL
-        found: tuple[int, Any] | None = self._wait(timeout, "reserve", micros)
+        micros = _ALL if visibility is None else arguments.micros("visibility", visibility) or _ALL
+
+        def undo(found: tuple[int, Any] | None) -> Any:
+            return self._undo(found, "release", None if found is None else found[0])
+
+        found: tuple[int, Any] | None = self._wait(timeout, lambda: self._take(undo, "reserve", micros))
         return None if found is None else Job(self, *found)
+
+    def _number(self, job: Job) -> int:
+        if not isinstance(job, Job):
+            raise TypeError(f"job must be a Job, as reserve() returns, not {type(job).__name__}")
+        if job._queue._key != self._key:
+            raise ValueError(f"job must be one of the queue {self._key!r}, not of {job._queue._key!r}")
+        return job._number
 
     def ack(self, job: Job) -> bool:
         """Remove a reserved job for good. Returns False if its time was over."""
-        done: bool = self._act(KEPT, "ack", job._number)
+        done: bool = self._act(KEPT, "ack", self._number(job))
         return done
 
     def release(self, job: Job) -> bool:
         """Put a reserved job back to the front. Returns False if its time was over."""
-        done: bool = self._act(KEPT, "release", job._number)
+        done: bool = self._act(KEPT, "release", self._number(job))
         return done
 
 
@@ -248,7 +277,7 @@ class Map(Handle):
 
     def get_many(self, fields: Iterable[Any]) -> dict[Any, Any]:
         """Return the values of those fields that have one."""
-        names = list(fields)
+        names = arguments.several("fields", fields)
         found = self._act(KEPT, "map_get", names)
         return {name: value for name, value in zip(names, found, strict=True) if value is not MISSING}
 
@@ -264,9 +293,10 @@ class Map(Handle):
     def update(self, fields: Mapping[Any, Any], *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
         """Set the values of several fields at once. Returns how many are new."""
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        if not fields:
+        pairs = arguments.mapping("fields", fields)
+        if not pairs:
             return 0
-        added: int = self._act(touch, "map_set", dict(fields))
+        added: int = self._act(touch, "map_set", pairs)
         return added
 
     def setdefault(self, field: Any, default: Any = None, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> Any:
@@ -330,7 +360,11 @@ class SetOf(Handle):
 
     def pop(self, n: int = 1) -> list[Any]:
         """Remove and return up to `n` members, in no order that means anything."""
-        found: list[Any] = self._act(KEPT, "set_pop", arguments.whole_number("n", n))
+
+        def undo(found: list[Any] | None) -> Any:
+            return self._undo(found, "set_add", found)
+
+        found: list[Any] = self._take(undo, "set_pop", arguments.whole_number("n", n))
         return found
 
     def all(self) -> set[Any]:
@@ -395,9 +429,10 @@ class Sorted(Handle):
             ValueError: A score is no number, or NaN.
         """
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        if not members:
+        scores = arguments.mapping("members", members)
+        if not scores:
             return 0
-        added: int = self._act(touch, "sorted_add", dict(members), bool(if_absent), bool(greater))
+        added: int = self._act(touch, "sorted_add", scores, bool(if_absent), bool(greater))
         return added
 
     def incr(self, member: Any, by: float = 1, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> float:
@@ -434,15 +469,21 @@ class Sorted(Handle):
         removed: int = self._act(KEPT, "sorted_remove", members)
         return removed
 
+    def _pop(self, n: int, largest: bool) -> list[tuple[Any, float]]:
+        def undo(found: list[tuple[Any, float]] | None) -> Any:
+            # A score that somebody has given it meanwhile stays.
+            return self._undo(found, "sorted_add", dict(found or ()), True, False)
+
+        found: list[tuple[Any, float]] = self._take(undo, "sorted_pop", arguments.whole_number("n", n), largest)
+        return found
+
     def pop_min(self, n: int = 1) -> list[tuple[Any, float]]:
         """Remove and return up to `n` members with the smallest scores."""
-        found: list[tuple[Any, float]] = self._act(KEPT, "sorted_pop", arguments.whole_number("n", n), False)
-        return found
+        return self._pop(n, False)
 
     def pop_max(self, n: int = 1) -> list[tuple[Any, float]]:
         """Remove and return up to `n` members with the largest scores, the largest first."""
-        found: list[tuple[Any, float]] = self._act(KEPT, "sorted_pop", arguments.whole_number("n", n), True)
-        return found
+        return self._pop(n, True)
 
     def pages(self, size: int = 1000) -> Iterator[list[tuple[Any, float]]]:
         """Iterate over all members with their scores, up to `size` at a time."""
@@ -459,6 +500,8 @@ class Sorted(Handle):
 def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
+    if not isinstance(text, str):
+        raise TypeError(f"{argument} must be an id, a str, not {type(text).__name__}")
     millis, _, number = text.partition("-")
     if not (millis.isascii() and millis.isdigit() and number.isascii() and number.isdigit()):
         raise ValueError(f'{argument} must be an id such as "1700000000000-0", not {text!r}')
@@ -477,7 +520,7 @@ class Stream(Handle):
         """Append an entry, a dict. With `maxlen`, drop the first ones beyond that length. Returns its id."""
         most = None if maxlen is None else arguments.whole_number("maxlen", maxlen)
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        added: str = self._act(touch, "stream_add", dict(fields), most)
+        added: str = self._act(touch, "stream_add", arguments.mapping("fields", fields), most)
         return added
 
     def range(
@@ -494,8 +537,9 @@ class Stream(Handle):
 
         It waits as `List.wait_pop` does.
         """
+        first = _stream_id("after", after)
         found: list[tuple[str, dict[str, Any]]] = self._wait(
-            timeout, "stream_range", _stream_id("after", after), None, _ALL
+            timeout, lambda: self._act(KEPT, "stream_range", first, None, _ALL)
         )
         return found
 
@@ -503,67 +547,3 @@ class Stream(Handle):
         """Drop the first entries beyond a length. Returns how many."""
         removed: int = self._act(KEPT, "stream_trim", arguments.whole_number("maxlen", maxlen))
         return removed
-
-
-@suggesting
-class Bits(Handle):
-    """Bits, all of them 0 at first. Only pages of 4 KiB in which one was set take room."""
-
-    _kind = "bits"
-
-    def get(self, i: int) -> bool:
-        """Return a bit."""
-        bit: bool = self._act(KEPT, "bits_get", arguments.whole_number("i", i))
-        return bit
-
-    def set(self, i: int, value: bool = True, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
-        """Set a bit. Returns what it was."""
-        touch = arguments.touch_of_write(ttl, ttl_if_new)
-        bit: bool = self._act(touch, "bits_set", arguments.whole_number("i", i), bool(value))
-        return bit
-
-    def toggle(self, i: int, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
-        """Change a bit. Returns what it is now."""
-        touch = arguments.touch_of_write(ttl, ttl_if_new)
-        bit: bool = self._act(touch, "bits_toggle", arguments.whole_number("i", i))
-        return bit
-
-    def count(self) -> int:
-        """Return how many bits are 1."""
-        count: int = self._act(KEPT, "bits_count")
-        return count
-
-
-@suggesting
-class Bloom(Handle):
-    """A Bloom filter: `has` never says no for what was added, and seldom yes for what was not."""
-
-    _kind = "bloom"
-
-    def __init__(self, owner: Calls, key: str, capacity: int, error_rate: float) -> None:
-        super().__init__(owner, key)
-        items = arguments.whole_number("capacity", capacity, 1)
-        if isinstance(error_rate, bool) or not isinstance(error_rate, (int, float)) or not 0 < error_rate < 1:
-            raise ValueError(f"error_rate must be between 0 and 1, not {error_rate!r}")
-        self._bits = max(64, math.ceil(-items * math.log(error_rate) / math.log(2) ** 2))
-        self._hashes = max(1, min(64, round(self._bits / items * math.log(2))))
-
-    def add(self, *items: Any, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
-        """Add items. Returns how many were surely new.
-
-        Raises:
-            ValueError: The filter was made with another capacity or error rate.
-        """
-        touch = arguments.touch_of_write(ttl, ttl_if_new)
-        added: int = self._act(touch, "bloom_add", items, self._bits, self._hashes)
-        return added
-
-    def has(self, item: Any) -> bool:
-        """Whether an item was probably added."""
-        found: list[bool] = self._act(KEPT, "bloom_has", (item,), self._bits, self._hashes)
-        return found[0]
-
-    def has_many(self, items: Iterable[Any]) -> list[bool]:
-        """Whether each of several items was probably added."""
-        found: list[bool] = self._act(KEPT, "bloom_has", list(items), self._bits, self._hashes)
-        return found
