@@ -21,7 +21,7 @@ from typing import Any
 from . import command_line, disk_report
 from .disk import Figure
 from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, Settings, at_once, one_by_one
-from .sessions_servers import ONE_STATEMENT, SAME_SQL, mariadb, valkey
+from .sessions_servers import IN_A_THREAD, ONE_STATEMENT, SAME_SQL, mariadb, valkey
 
 TASKS = 50
 LENGTHS = (10, 1_000, 100_000)
@@ -247,7 +247,7 @@ def main(arguments: list[str]) -> None:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     names = [OURS, "PyCache", "cashews", "aiocache", "thread hop", "memory", "disk", "redis-py", "redis.asyncio"]
-    names += [SAME_SQL, ONE_STATEMENT, "PyMySQL in a thread"]
+    names += [SAME_SQL, ONE_STATEMENT, IN_A_THREAD]
     report = disk_report.as_markdown(
         described, figures, names, title="Sessions, beside their peers", head=HEAD, ours=OURS
     )

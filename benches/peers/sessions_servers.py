@@ -25,6 +25,7 @@ Calls = dict[str, Callable[[int], Any]]
 
 SAME_SQL = "PyMySQL, the same SQL"
 ONE_STATEMENT = "PyMySQL, one statement"
+IN_A_THREAD = "PyMySQL in a thread"
 
 
 @dataclass
@@ -130,8 +131,10 @@ def _measure(run: Run, figure: Figure, contestants: dict[str, Calls], prepare: C
                     figure.cell(operation, name).samples.append(taken)
 
 
-async def _measure_awaited(run: Run, single: Figure, together: Figure, contestants: dict[str, Calls]) -> None:
-    """The same for awaited calls, and many of them at once."""
+async def _measure_awaited(
+    run: Run, single: Figure, together: Figure, contestants: dict[str, Calls], alone: str = ""
+) -> None:
+    """The same for awaited calls, and many of them at once, but for one contestant that has a single connection."""
     settings = run.settings
     turns = max(1, settings.server_calls // TOGETHER)
     for number in range(settings.rounds + 1):
@@ -140,7 +143,7 @@ async def _measure_awaited(run: Run, single: Figure, together: Figure, contestan
             for name in run.random.sample(there, k=len(there)):
                 call: Callable[[int], Awaitable[Any]] = contestants[name][operation]
                 samples = [(single, await one_by_one(call, settings.server_calls))]
-                if operation in ("get", "set"):
+                if operation in ("get", "set") and name != alone:
                     samples.append((together, await at_once(call, TOGETHER, turns)))
                 for figure, sample in samples if number else ():
                     figure.cell(operation, name).samples.append(sample)
@@ -319,10 +322,7 @@ async def _mariadb_awaited(run: Run, server: Database) -> list[Figure]:
 
     async with connect(server.url) as session:
         threaded: Calls = {"get": lambda number: asyncio.to_thread(select, number)}
-        peer = {"PyMySQL in a thread": threaded}
-        await _measure_awaited(run, single, Figure("", ""), {OURS: _of_session(session), **peer})
-        everything = _of_session(session)
-        both = {name: everything[name] for name in ("get", "set")}
-        await _measure_awaited(run, Figure("", ""), together, {OURS: both})
+        contestants = {OURS: _of_session(session), IN_A_THREAD: threaded}
+        await _measure_awaited(run, single, together, contestants, IN_A_THREAD)
     client.close()
     return [single, together]
