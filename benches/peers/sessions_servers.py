@@ -222,11 +222,20 @@ class _Recorder:
         plain, self.sent = link.send, []
 
         def send(statements: Any) -> Any:
-            if statements:
-                cursor = link._connection.cursor()
-                texts = [cursor.mogrify(sql, values) if values else sql for sql, values in statements]
-                self.sent.append(";".join(texts).encode("utf-8", "surrogateescape"))
-            return plain(statements)
+            if not statements:
+                return []
+            connection = link._connection
+            query = connection.query
+
+            def recorded(text: bytes) -> Any:
+                self.sent.append(text)
+                return query(text)
+
+            connection.query = recorded
+            try:
+                return plain(statements)
+            finally:
+                del connection.query
 
         link.send = send
         try:

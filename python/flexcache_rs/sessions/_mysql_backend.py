@@ -105,15 +105,14 @@ class Link:
         """
         if not statements:
             return []
-        cursor = self._connection.cursor()
-        text = ";".join([cursor.mogrify(sql, values) if values else sql for sql, values in statements])
-        data = text.encode("utf-8", "surrogateescape")
+        data = ";".join([sql % tuple(map(_literal, values)) if values else sql for sql, values in statements]).encode()
         if len(data) >= getattr(self, "most", _MOST_PACKET):
             raise ValueError(
                 f"the values have {len(data)} bytes, more than the server's max_allowed_packet, {self.most}"
             )
         self.is_whole = False
         try:
+            cursor = self._connection.cursor()
             cursor.execute(data)
             results = []
             while True:
@@ -158,6 +157,13 @@ class Link:
         """Close it without a word: the server rolls back."""
         with contextlib.suppress(Exception):
             self._connection._force_close()
+
+
+def _literal(value: bytes | int | None) -> str:
+    """A value as SQL. Bytes are digits: whatever they are, and whatever the server's settings, they end nothing."""
+    if value is None:
+        return "NULL"
+    return str(value) if isinstance(value, int) else f"X'{value.hex()}'"
 
 
 def _text(error: BaseException) -> str:
@@ -207,7 +213,6 @@ class MysqlBackend:
         self._arguments = {
             **arguments,
             "charset": "utf8mb4",
-            "binary_prefix": True,
             "autocommit": True,
             "client_flag": self._driver.constants.CLIENT.MULTI_STATEMENTS,
             "connect_timeout": max(1, math.ceil(terms.timeout)),
