@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flexcache_rs.sessions._arguments import Ttl
-    from flexcache_rs.sessions._calls import Calls
+    from flexcache_rs.sessions._protocol import Owner
 
 
 _MOST_BITS = 2**63 - 1
@@ -57,7 +57,7 @@ class Bloom(Handle):
 
     _kind = "bloom"
 
-    def __init__(self, owner: Calls, key: str, capacity: int, error_rate: float) -> None:
+    def __init__(self, owner: Owner, key: str, capacity: int, error_rate: float) -> None:
         super().__init__(owner, key)
         items = arguments.whole_number("capacity", capacity, 1)
         if isinstance(error_rate, bool) or not isinstance(error_rate, (int, float)) or not 0 < error_rate < 1:

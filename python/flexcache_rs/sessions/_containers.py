@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from flexcache_rs.sessions._arguments import Touch, Ttl
-    from flexcache_rs.sessions._calls import Calls
+    from flexcache_rs.sessions._protocol import Owner
     from flexcache_rs.sessions._taking import Undo
 
 _ALL = 2**63 - 1
@@ -37,7 +37,7 @@ class Handle:
 
     _kind = ""
 
-    def __init__(self, owner: Calls, key: str) -> None:
+    def __init__(self, owner: Owner, key: str) -> None:
         self._owner = owner
         self._key = key
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from flexcache_rs._core import MemorySession, SessionCall, SessionCodec
     from flexcache_rs.sessions._taking import Undo
+    from flexcache_rs.sessions._waiting import Waiting
 
 
 def following(page: Any, last: Any) -> Any:
@@ -29,6 +30,16 @@ class BackendTransaction(Protocol):
     async def aroll_back(self) -> None: ...
     def end(self, level: int) -> None: ...
     async def aend(self, level: int) -> None: ...
+
+
+class Owner(Protocol):
+    """What makes the calls of handles: a session, a transaction or a batch. Of those that are awaited the calls are."""
+
+    _codec: SessionCodec
+
+    def _run(self, call: SessionCall) -> Any: ...
+    def _take(self, call: SessionCall, undo: Undo) -> Any: ...
+    def _waiting(self, key: str) -> Waiting: ...
 
 
 class Backend(Protocol):

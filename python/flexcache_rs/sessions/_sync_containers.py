@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flexcache_rs.sessions._arguments import Touch, Ttl
-    from flexcache_rs.sessions._sync_calls import Calls
+    from flexcache_rs.sessions._protocol import Owner
     from flexcache_rs.sessions._taking import Undo
 
 _ALL = 2**63 - 1
@@ -39,7 +39,7 @@ class Handle:
 
     _kind = ""
 
-    def __init__(self, owner: Calls, key: str) -> None:
+    def __init__(self, owner: Owner, key: str) -> None:
         self._owner = owner
         self._key = key
 
