@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import shutil
 import socket
 import subprocess
@@ -46,7 +47,8 @@ class Database:
         log = "--innodb-log-file-size=32M"
         install = ["mariadb-install-db", "--no-defaults", data, log, user, "--skip-test-db"]
         install += ["--auth-root-authentication-method=normal"]
-        subprocess.run(install, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
+        own = {**os.environ, "TMPDIR": str(directory)}
+        subprocess.run(install, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120, env=own)
         place = str(directory / "s")
         command = [program, "--no-defaults", data, f"--socket={place}", "--skip-networking", user, log]
         # The log is flushed once a second, or the disk would be measured.
