@@ -89,7 +89,8 @@ class Link:
             )
             self.most = int(packet[-1].rows[0][0])
         except self._errors.MySQLError as error:
-            raise Unavailable(f"no connection to the server: {_text(error)}") from error
+            kind = TimedOut if _is_late(error) else Unavailable
+            raise kind(f"no connection to the server: {_text(error)}") from error
 
     @property
     def in_transaction(self) -> bool:
@@ -168,6 +169,11 @@ def _literal(value: bytes | int | None) -> str:
 
 def _text(error: BaseException) -> str:
     return ": ".join(map(str, error.args)) or type(error).__name__
+
+
+def _is_late(error: BaseException) -> bool:
+    """Whether the driver gave up waiting."""
+    return "timed out" in _text(error)
 
 
 def _next(plan: Plan, results: list[Result] | None) -> tuple[Any, list[Statement] | None]:
@@ -299,7 +305,7 @@ class MysqlBackend:
         if link.is_lost(error):
             if is_sent_write:
                 return OutcomeUnknown(f"the connection was lost: {text}; the call may have been made")
-            return (TimedOut if "timed out" in text else Unavailable)(f"the connection was lost: {text}")
+            return (TimedOut if _is_late(error) else Unavailable)(f"the connection was lost: {text}")
         if error.args[0] == _LOCK_TIMEOUT:
             return TimedOut(_NO_WAIT.format(self._timeout))
         return SessionError(f"the server refused a statement: {text}")
@@ -334,7 +340,8 @@ class MysqlBackend:
             except self.errors.MySQLError as error:
                 link.roll_back()
                 lost = link.is_lost(error)
-                if lost and not call.writes and is_first:
+                # Who waited once for an answer does not wait again.
+                if lost and not call.writes and is_first and not _is_late(error):
                     is_first = False
                     continue
                 if lost or error.args[0] not in _AGAIN:
