@@ -33,7 +33,7 @@ def holder() -> int:
 
 def store(_: Any) -> SessionStore:
     """Refuse: a cache's threads cannot await."""
-    raise UnsupportedError("a store is used by threads; open the session by flexcache_rs.sessions.sync.connect")
+    raise UnsupportedError("only threads can use a store: open the session with flexcache_rs.sessions.sync.connect")
 
 
 class Block:

@@ -24,7 +24,7 @@ _MOST_BITS = 2**63 - 1
 
 @suggesting
 class Bits(Handle):
-    """Bits, all of them 0 at first. Only pages of 4 KiB in which one was set take room."""
+    """Bits, which are all 0 at first. Only pages of 4 KiB with a bit that was set take space."""
 
     _kind = "bits"
 
@@ -34,26 +34,26 @@ class Bits(Handle):
         return bit
 
     async def set(self, i: int, value: bool = True, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
-        """Set a bit. Returns what it was."""
+        """Set a bit. Returns its old value."""
         touch = arguments.touch_of_write(ttl, ttl_if_new)
         bit: bool = await self._act(touch, "bits_set", arguments.whole_number("i", i), bool(value))
         return bit
 
     async def toggle(self, i: int, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
-        """Change a bit. Returns what it is now."""
+        """Invert a bit. Returns its new value."""
         touch = arguments.touch_of_write(ttl, ttl_if_new)
         bit: bool = await self._act(touch, "bits_toggle", arguments.whole_number("i", i))
         return bit
 
     async def count(self) -> int:
-        """Return how many bits are 1."""
+        """Return the number of bits that are 1."""
         count: int = await self._act(KEPT, "bits_count")
         return count
 
 
 @suggesting
 class Bloom(Handle):
-    """A Bloom filter: `has` never says no for what was added, and seldom yes for what was not."""
+    """A Bloom filter. `has` never returns False for an added item, and seldom returns True for another item."""
 
     _kind = "bloom"
 
@@ -68,21 +68,21 @@ class Bloom(Handle):
         self._hashes = max(1, min(64, round(self._bits / items * math.log(2))))
 
     async def add(self, *items: Any, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
-        """Add items. Returns how many were surely new.
+        """Add items. Returns how many were certainly new.
 
         Raises:
-            ValueError: The filter was made with another capacity or error rate.
+            ValueError: The filter was created with another capacity or error rate.
         """
         touch = arguments.touch_of_write(ttl, ttl_if_new)
         added: int = await self._act(touch, "bloom_add", items, self._bits, self._hashes)
         return added
 
     async def has(self, item: Any) -> bool:
-        """Whether an item was probably added."""
+        """Return whether an item was probably added."""
         found: list[bool] = await self._act(KEPT, "bloom_has", (item,), self._bits, self._hashes)
         return found[0]
 
     async def has_many(self, items: Iterable[Any]) -> list[bool]:
-        """Whether each of several items was probably added."""
+        """Return for each of several items whether it was probably added."""
         found: list[bool] = await self._act(KEPT, "bloom_has", list(items), self._bits, self._hashes)
         return found
