@@ -15,7 +15,7 @@ import tokenize
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "python" / "flexcache_rs" / "sessions"
-FILES = ("_calls", "_containers", "_limits", "_session")
+FILES = ("_bits", "_calls", "_containers", "_limits", "_session")
 NAMES = {
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
@@ -37,6 +37,11 @@ HEADER = (
 )
 
 
+def _imported(names: str) -> str:
+    """Names in their order, without what is awaited."""
+    return ", ".join(sorted(set(names.split(", ")) - {"Awaitable"}))
+
+
 def without_await(source: str) -> str:
     """The same program text for callers that do not await."""
     lines = source.splitlines(keepends=True)
@@ -55,10 +60,9 @@ def without_await(source: str) -> str:
         line = lines[row - 1]
         lines[row - 1] = line[:start] + text + line[end:]
     text = "".join(lines)
-    text = text.replace("Awaitable[Any]", "Any").replace("import Awaitable, Callable", "import Callable")
-    text = text.replace("async with session", "with session").replace(
-        "import Iterator, Iterable", "import Iterable, Iterator"
-    )
+    text = text.replace("Awaitable[Any]", "Any")
+    text = text.replace("async with session", "with session")
+    text = re.sub(r"(?<=from collections\.abc import )[\w, ]+", lambda found: _imported(found[0]), text)
     text = re.sub(r" +if inspect\.isawaitable\(value\):\n +value = value\n", "", text)
     return text.replace("import inspect\n", "")
 

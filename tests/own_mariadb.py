@@ -47,7 +47,9 @@ class MariaDB:
         """Make an empty database."""
         command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.directory}/data", *_QUICK[:2]]
         command += ["--auth-root-authentication-method=normal", "--skip-test-db", f"--user={getpass.getuser()}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        # Others that install at the same time have files of the same names.
+        own = {**os.environ, "TMPDIR": str(self.directory)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=own)
         assert done.returncode == 0, done.stdout + done.stderr
         self._make_certificate()
 

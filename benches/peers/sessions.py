@@ -8,8 +8,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
-from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import import_module, metadata
 from io import StringIO
@@ -20,27 +20,11 @@ from typing import Any
 
 from . import command_line, disk_report
 from .disk import Figure
+from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, Settings, at_once, one_by_one
+from .sessions_servers import IN_A_THREAD, ONE_STATEMENT, SAME_SQL, mariadb, valkey
 
-OURS = "sessions"
-VALUE = "v" * 100
-KEYS = 1000
-TOGETHER = 100
 TASKS = 50
 LENGTHS = (10, 1_000, 100_000)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is measured."""
-
-    rounds: int = 9
-    calls: int = 2_000
-    slow_calls: int = 100
-
-    @classmethod
-    def quick(cls) -> Settings:
-        """Some seconds, for a first look."""
-        return cls(3, 300, 20)
 
 
 @dataclass
@@ -50,17 +34,6 @@ class Opened:
     get: Callable[[str], Awaitable[Any]]
     set: Callable[[str, str], Awaitable[Any]]
     end: Callable[[], Awaitable[Any]]
-
-
-@dataclass
-class Run:
-    """What every figure needs."""
-
-    settings: Settings
-    random: Random
-    say: Callable[[str], None]
-    directory: Path
-    left_out: dict[str, str] = field(default_factory=dict)
 
 
 async def _session(url: str) -> Opened:
@@ -105,21 +78,6 @@ async def _on_disk(name: str, directory: Path) -> Opened:
     return await _session(f"disk://{directory}")
 
 
-async def _one_by_one(call: Callable[[int], Awaitable[Any]], count: int) -> float:
-    began = perf_counter()
-    for number in range(count):
-        await call(number)
-    return (perf_counter() - began) / count * 1e6
-
-
-async def _at_once(call: Callable[[int], Awaitable[Any]], tasks: int, turns: int) -> float:
-    """Microseconds for all tasks together."""
-    began = perf_counter()
-    for _ in range(turns):
-        await asyncio.gather(*(call(number) for number in range(tasks)))
-    return (perf_counter() - began) / turns * 1e6
-
-
 async def _compare(
     run: Run, title: str, names: list[str], open_one: Callable[[str], Awaitable[Opened]], count: int
 ) -> list[Figure]:
@@ -135,8 +93,8 @@ async def _compare(
                 await store.set(str(number), VALUE)
             assert await store.get("1") == VALUE
         except Exception as error:  # noqa: BLE001 - a peer that does not work here is left out, whatever it raises.
-            run.left_out[name] = f"left out: {type(error).__name__}: {error}".splitlines()[0]
-            run.say(f"{name} is {run.left_out[name]}")
+            run.told[name] = f"left out: {type(error).__name__}: {error}".splitlines()[0]
+            run.say(f"{name} is {run.told[name]}")
             continue
         opened[name] = store
     for number in range(run.settings.rounds + 1):
@@ -149,11 +107,14 @@ async def _compare(
             async def put(key: int, store: Opened = store) -> Any:
                 return await store.set(str(key % KEYS), VALUE)
 
+            # PyCache prints its store at each set, which takes milliseconds.
+            calls = run.settings.slow_calls if name == "PyCache" else count
+            turns = max(1, calls // TOGETHER)
             taken = [
-                ("get", single, await _one_by_one(get, count)),
-                ("set", single, await _one_by_one(put, count)),
-                ("get", together, await _at_once(get, TOGETHER, max(1, count // TOGETHER))),
-                ("set", together, await _at_once(put, TOGETHER, max(1, count // TOGETHER))),
+                ("get", single, await one_by_one(get, calls)),
+                ("set", single, await one_by_one(put, calls)),
+                ("get", together, await at_once(get, TOGETHER, turns)),
+                ("set", together, await at_once(put, TOGETHER, turns)),
             ]
             for operation, figure, sample in taken if number else ():
                 figure.cell(operation, name).samples.append(sample)
@@ -189,8 +150,8 @@ async def _hops(run: Run) -> Figure:
     }
     for number in range(run.settings.rounds + 1):
         for name in run.random.sample(list(calls), k=len(calls)):
-            one = await _one_by_one(calls[name], run.settings.slow_calls)
-            many = await _at_once(calls[name], TASKS, max(1, run.settings.slow_calls // 10)) / TASKS
+            one = await one_by_one(calls[name], run.settings.slow_calls)
+            many = await at_once(calls[name], TASKS, max(1, run.settings.slow_calls // 10)) / TASKS
             if number:
                 figure.cell("one task", name).samples.append(one)
                 figure.cell(f"{TASKS} tasks, each", name).samples.append(many)
@@ -231,7 +192,12 @@ def _sync(run: Run) -> Figure:
     return figure
 
 
-FIGURES: dict[str, Callable[[Run], list[Figure]]] = {"memory": memory, "disk": disk}
+FIGURES: dict[str, Callable[[Run], list[Figure]]] = {
+    "memory": memory,
+    "disk": disk,
+    "valkey": valkey,
+    "mariadb": mariadb,
+}
 
 HEAD = (
     "`make bench-sessions` generates this page. [benches/README.md](../../benches/README.md#sessions) describes the "
@@ -244,10 +210,12 @@ def machine(run: Run) -> dict[str, str]:
     """What the numbers depend on."""
     described = disk_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
     for name in ("cashews", "aiocache"):
-        described[name] = run.left_out.get(name) or metadata.version(name)
-    if "PyCache" in run.left_out:
-        described["PyCache"] = run.left_out["PyCache"]
-    return described
+        with suppress(metadata.PackageNotFoundError):
+            described[name] = run.told.get(name) or metadata.version(name)
+    for name in ("redis", "pymysql"):
+        with suppress(metadata.PackageNotFoundError):
+            described[name] = metadata.version(name)
+    return described | {name: text for name, text in run.told.items() if name not in described}
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
@@ -280,7 +248,8 @@ def main(arguments: list[str]) -> None:
         described = machine(run)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    names = [OURS, "PyCache", "cashews", "aiocache", "thread hop", "memory", "disk"]
+    names = [OURS, "PyCache", "cashews", "aiocache", "thread hop", "memory", "disk", "redis-py", "redis.asyncio"]
+    names += [SAME_SQL, ONE_STATEMENT, IN_A_THREAD]
     report = disk_report.as_markdown(
         described, figures, names, title="Sessions, beside their peers", head=HEAD, ours=OURS
     )

@@ -311,6 +311,7 @@ impl Act {
         matches!(
             self,
             Self::ListPush { .. }
+                | Self::ListInsert(..)
                 | Self::MapSet(_)
                 | Self::MapDefault(..)
                 | Self::MapIncr { .. }

@@ -174,6 +174,25 @@ def test_the_removal_of_what_has_expired(adapter: Adapter) -> None:
         PyCache(adapter, ttl_interval=0)
 
 
+def test_the_removal_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    went_on = threading.Event()
+
+    class Failing(PyCache):
+        calls = 0
+
+        def delete_expired_attributes(self) -> int:
+            self.calls += 1
+            if self.calls == 1:
+                raise SessionError("not now")
+            went_on.set()
+            return 0
+
+    cache = Failing(InMemory(), ttl_interval=0.001)
+    assert went_on.wait(60)
+    asyncio.run(cache.stop_ttl_deletion())
+    assert "what has expired could not be removed: not now" in caplog.text
+
+
 def test_transactions(adapter: Adapter) -> None:
     async def main() -> None:
         cache = PyCache(adapter)

@@ -11,6 +11,8 @@ from flexcache_rs import sessions
 from flexcache_rs.sessions import sync
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flexcache_rs.sessions.sync import Session
 
 URLS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
@@ -39,6 +41,9 @@ URLS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ("memory://", {"max_items": 1.5}, TypeError, "max_items must be an int, not float"),
     ("memory://?max_items=1&max_items=2", {}, ValueError, "twice"),
     ("memory://?max_items=1", {"max_items": 2}, ValueError, "twice"),
+    ("memory://", {"max_bytes": 100}, ValueError, "memory:// counts keys: see max_items"),
+    ("memory://", {"codec": "json"}, ValueError, "see serializer="),
+    ("disk:///tmp/x", {"tier": True}, ValueError, "put FlexCache(store=session.store()"),
     ("memory://?policy=mru", {}, ValueError, "policy must be one of lru"),
     ("memory://", {"namespace": 1}, TypeError, "namespace must be a str"),
     ("memory://", {"namespace": "x" * 65}, ValueError, "at most 64 bytes, not 65"),
@@ -141,3 +146,41 @@ def test_stores_without_a_name_are_several() -> None:
     one.close()
     two.set("key", 2)
     two.close()
+
+
+CALLS: list[tuple[str, Callable[[Session], Any], type[Exception], str]] = [
+    ("key", lambda s: s.get("\ud800"), ValueError, "key must be text without surrogates, not '\\ud800'"),
+    ("set", lambda s: s.set("\ud800", "x"), ValueError, "key must be text without surrogates"),
+    ("incr", lambda s: s.incr("n", initial="x"), TypeError, "initial must be an int or a float, not str"),
+    ("get_many", lambda s: s.get_many("abc"), TypeError, "keys must be several, as a list, not str"),
+    ("fields", lambda s: s.map("m").get_many("abc"), TypeError, "fields must be several, as a list, not str"),
+    ("set_many", lambda s: s.set_many(5), TypeError, "entries must be a mapping, not int"),
+    ("update", lambda s: s.map("m").update(5), TypeError, "fields must be a mapping, not int"),
+    ("scores", lambda s: s.sorted("z").add("ab"), TypeError, "members must be a mapping, not str"),
+    ("stream", lambda s: s.stream("t").add([1]), TypeError, "fields must be a mapping, not list"),
+    ("id", lambda s: s.stream("t").range(5), TypeError, "after must be an id, a str, not int"),
+    ("ack", lambda s: s.queue("q").ack(5), TypeError, "job must be a Job, as reserve() returns, not int"),
+    ("bloom", lambda s: s.bloom("f", 2**62).add("x"), ValueError, "capacity must be smaller, not 4611686018427387904"),
+]
+
+
+@pytest.mark.parametrize("case", CALLS, ids=lambda case: case[0])
+def test_arguments_that_a_call_refuses(session: Session, case: Any) -> None:
+    _, call, kind, message = case
+    with pytest.raises(kind) as raised:
+        call(session)
+    assert message in str(raised.value)
+    assert session.count() == 0
+
+
+def test_a_job_of_another_queue_is_refused(session: Session) -> None:
+    for name in "ab":
+        session.queue(name).push(name)
+    job, other = session.queue("a").reserve(), session.queue("b").reserve()
+    assert job is not None
+    assert other is not None
+    for call in (session.queue("b").ack, session.queue("b").release):
+        with pytest.raises(ValueError, match="job must be one of the queue 'b', not of 'a'"):
+            call(job)
+    assert job.ack()
+    assert other.ack()

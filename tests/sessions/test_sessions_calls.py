@@ -497,3 +497,40 @@ def test_the_awaited_face(place: Place) -> None:
 
     asyncio.run(main())
     assert place.open[0].map("user").all() == {"name": "Ann"}
+
+
+def test_inserting_makes_the_list(session: Session) -> None:
+    for number, handle in enumerate((session.list, session.queue)):
+        key = str(number)
+        assert handle(key).insert(5, "b") == 1
+        assert handle(key).insert(0, "a") == 2
+        assert handle(key).range() == ["a", "b"]
+
+
+def test_what_is_asked_for_nothing_of(session: Session) -> None:
+    session.stream("stream").add({"a": 1})
+    session.sorted("sorted").add({"a": 1})
+    session.list("list").push(1)
+    assert session.stream("stream").range(count=0) == []
+    assert session.sorted("sorted").by_score(limit=0) == []
+    assert session.sorted("sorted").pop_min(0) == []
+    assert session.list("list").pop(0) == []
+    assert session.set_of("set").pop(0) == []
+
+
+def test_keeping_a_deadline(session: Session) -> None:
+    session.set("key", 1, ttl=100)
+    assert session.expire("key", KEEP)  # type: ignore[arg-type]
+    assert 90 < (session.ttl("key") or 0) <= 100
+    assert not session.expire("absent", KEEP)  # type: ignore[arg-type]
+
+
+def test_a_job_is_reserved_for_ever(session: Session) -> None:
+    jobs = session.queue("jobs")
+    jobs.push("job")
+    job = jobs.reserve(visibility=None)
+    assert job is not None
+    advance(10**8)
+    assert jobs.reserve() is None
+    assert job.release()
+    assert jobs.pop_left() == "job"

@@ -200,8 +200,7 @@ class Machine(RuleBasedStateMachine):
                 del held[place]
             return len(places)
 
-        if key in self.model:
-            self.check(key, "list", [], lambda: jobs.insert(i, value), insert)
+        self.check(key, "list", [], lambda: jobs.insert(i, value), insert, True)
         self.check(
             key, "list", [], lambda: jobs.at(i, "no"), lambda held: held[i] if -len(held) <= i < len(held) else "no"
         )

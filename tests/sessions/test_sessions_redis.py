@@ -335,3 +335,25 @@ def test_bits_beyond_the_servers_limit_are_refused(session: now.Session) -> None
     with pytest.raises(ValueError, match="capacity must be smaller"):
         session.bloom("bloom", capacity=10**9, error_rate=1e-6).add(1)
     assert session.count() == 0
+
+
+def test_reads_that_were_sent_together_are_made_again(url: str, raw: Any) -> None:
+    """Where a connection breaks under several calls, those that only read are repeated, as a single one is."""
+    with now.connect(url, timeout=60) as session:
+        session.set_many({"a": 1, "b": 2})
+        backend: Any = session._backend
+        calls = [backend.codec.call("get", (key,)) for key in "ab"]
+        calls.append(backend.codec.call("incr", "n", 1, 0, ("keep", 0)))
+        results: list[Any] = []
+        raw.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+        try:
+            asking = threading.Thread(target=lambda: results.extend(backend._run_all(calls)))
+            asking.start()
+            while not raw.info("clients")["blocked_clients"]:
+                threading.Event().wait(0.01)
+            raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        finally:
+            raw.execute_command("CLIENT", "UNPAUSE")
+        asking.join()
+        assert results[:2] == [([1], None), ([2], None)]
+        assert isinstance(results[2][1], OutcomeUnknown)

@@ -268,3 +268,24 @@ def kept(place: Place, session: Session, folder: Path) -> int:
         return sum(counted[0][0] for counted in found)
     with contextlib.closing(redis_server().client()) as client:
         return len(client.keys("*#*"))
+
+
+def test_names_of_limiters_and_their_keys_are_told_apart(session: Session) -> None:
+    assert session.limiter("api", 1, 60).hit("login:5")
+    assert session.limiter("api:login", 1, 60).hit("5")
+    assert session.limiter("api%3Alogin", 1, 60).hit("5")
+    assert not session.limiter("api:login", 1, 60).hit("5")
+
+
+def test_long_arguments_are_memoized_on_every_backend(session: Session) -> None:
+    calls: list[str] = []
+
+    @session.memoize(name="length")
+    def length(text: str) -> int:
+        calls.append(text)
+        return len(text)
+
+    texts = ["x" * 5000, "x" * 5000 + "y", "é" * 300]
+    assert [length(text) for text in texts for _ in range(2)] == [5000, 5000, 5001, 5001, 300, 300]
+    assert calls == texts
+    assert all(len(key.encode()) <= 512 for key in session.keys())

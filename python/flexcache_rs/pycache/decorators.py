@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs._core import _canonical_key
 from flexcache_rs.pycache.adapters import Adapter, InMemory
 from flexcache_rs.pycache.datatypes import Datatype
+from flexcache_rs.sessions._arguments import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def _keys(prefix: str, function: Callable[..., Any], adapter: Adapter) -> Callab
     name = f"{prefix}:{function.__module__}.{function.__qualname__}"
     if isinstance(adapter, InMemory):
         name += f":{next(_numbers)}"
-    return lambda *args, **kwargs: _canonical_key((name, args, tuple(sorted(kwargs.items()))))
+    return lambda *args, **kwargs: short(_canonical_key((name, args, tuple(sorted(kwargs.items())))))
 
 
 def cache(

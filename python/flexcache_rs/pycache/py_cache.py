@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 from contextlib import asynccontextmanager
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["PyCache", "PyCacheSession"]
 
 _ALL = 2**62
+
+_log = logging.getLogger("flexcache_rs")
 
 
 def _values(entries: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +220,10 @@ class _TTLWorker(threading.Thread):
 
     def run(self) -> None:
         while not self._ends.wait(self._interval):
-            self._cache.delete_expired_attributes()
+            try:
+                self._cache.delete_expired_attributes()
+            except Exception as error:  # noqa: BLE001, PERF203 - what fails now, such as a server, may be there later
+                _log.warning("what has expired could not be removed: %s", error)
 
     def stop(self) -> None:
         self._ends.set()

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from flexcache_rs.sessions._arguments import KEEP
 from flexcache_rs.sessions._batch import Pending
-from flexcache_rs.sessions._containers import Bits, Bloom, Handle, Job, List, Map, Queue, SetOf, Sorted, Stream
+from flexcache_rs.sessions._bits import Bits, Bloom
+from flexcache_rs.sessions._containers import Handle, Job, List, Map, Queue, SetOf, Sorted, Stream
 from flexcache_rs.sessions._errors import (
     ClosedError,
     CodecError,

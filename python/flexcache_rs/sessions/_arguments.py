@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import hashlib
 import math
 import re
 from datetime import datetime, timedelta
@@ -40,6 +41,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6048
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _LONGEST = 292 * 365.25 * 86400
 _MOST = 2**63 - 1
+_LONGEST_NAME, _LONGEST_BEGINNING = 400, 200
 
 
 def seconds(argument: str, time: object) -> float:
@@ -99,6 +101,14 @@ def touch_of_write(ttl: Ttl, ttl_if_new: Ttl) -> Touch:
     return KEPT
 
 
+def short(name: str) -> str:
+    """A name that is made of a call's arguments, as a key that every backend takes: a long one ends with its hash."""
+    if len(name) <= _LONGEST_NAME // 4 or len(data := name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(data, digest_size=32).hexdigest()
+    return f"{data[:_LONGEST_BEGINNING].decode('utf-8', 'ignore')}#{digest}"
+
+
 def whole_number(argument: str, value: object, least: int = 0) -> int:
     """An int of at least so much.
 
@@ -111,6 +121,40 @@ def whole_number(argument: str, value: object, least: int = 0) -> int:
     if not least <= value <= _MOST:
         raise ValueError(f"{argument} must be from {least} to 2**63 - 1, not {value}")
     return value
+
+
+def number(argument: str, value: object) -> float:
+    """An int or a float.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{argument} must be an int or a float, not {type(value).__name__}")
+    return value
+
+
+def mapping(argument: str, value: Any) -> dict[Any, Any]:
+    """A mapping, or pairs, as a dict of its own.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    try:
+        return dict(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument} must be a mapping, not {type(value).__name__}") from None
+
+
+def several(argument: str, value: Any) -> list[Any]:
+    """Several names as a list.
+
+    Raises:
+        TypeError: It is a single text, whose letters would be taken for names.
+    """
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{argument} must be several, as a list, not {type(value).__name__}")
+    return list(value)
 
 
 def index(argument: str, value: object) -> int:
@@ -188,6 +232,14 @@ def int_option(name: str, value: object, least: int = 0) -> int:
     return whole_number(name, value, least)
 
 
+_INSTEAD = {
+    "max_bytes": "memory:// counts keys: see max_items",
+    "codec": "the form of values is fixed: see serializer= for those of other types",
+    "tier": "put FlexCache(store=session.store(), coherence=...) in front of a session",
+}
+"""What there is in place of some options that are looked for."""
+
+
 def check_options(options: Iterable[str], known: Iterable[str], scheme: str) -> None:
     """Refuse options that a backend does not have.
 
@@ -199,5 +251,6 @@ def check_options(options: Iterable[str], known: Iterable[str], scheme: str) -> 
         if name not in words:
             near = difflib.get_close_matches(name, words, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; {_INSTEAD[name]}" if name in _INSTEAD else hint
             allowed = ", ".join(words) or "none"
             raise ValueError(f"{scheme}:// has no option {name!r} (it has {allowed}){hint}")

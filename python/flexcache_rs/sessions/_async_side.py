@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import sleep
 from asyncio import to_thread as in_thread
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,22 @@ from flexcache_rs.sessions._errors import UnsupportedError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from flexcache_rs._core import SessionCall
+    from flexcache_rs.sessions._protocol import Backend
     from flexcache_rs.sessions._store import SessionStore
+    from flexcache_rs.sessions._taking import Undo
 
-__all__ = ["Block", "in_thread", "load", "sleep", "store"]
+__all__ = ["Block", "holder", "in_thread", "load", "sleep", "store", "take"]
+
+
+async def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
+    """Make a call that takes something. What it took is given back if the task is cancelled before it has it."""
+    return await backend.arun(call, undo)
+
+
+def holder() -> int:
+    """What tells apart who holds a lock: the task."""
+    return id(asyncio.current_task())
 
 
 def store(_: Any) -> SessionStore:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flexcache_rs._core import MemorySession, MemorySessionTransaction, SessionCall
     from flexcache_rs.sessions._protocol import Backend
     from flexcache_rs.sessions._snapshots import Snapshots
+    from flexcache_rs.sessions._taking import Undo
 
 
 class MemoryBackend:
@@ -56,8 +57,8 @@ class MemoryBackend:
         """Make a call."""
         return self._open().execute(call)
 
-    async def arun(self, call: SessionCall) -> Any:
-        """Make a call."""
+    async def arun(self, call: SessionCall, undo: Undo | None = None) -> Any:  # noqa: ARG002
+        """Make a call. It does not wait, so that nobody can cancel it."""
         return self._open().execute(call)
 
     def version(self) -> int:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions._arguments import MISSING
-from flexcache_rs.sessions._containers import Bits, Bloom, List, Map, Queue, SetOf, Sorted, Stream
+from flexcache_rs.sessions._bits import Bits, Bloom
+from flexcache_rs.sessions._containers import List, Map, Queue, SetOf, Sorted, Stream
 from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from flexcache_rs._core import SessionCall, SessionCodec
     from flexcache_rs.sessions._arguments import KeepType, Ttl
+    from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._waiting import Waiting
 
 
@@ -36,6 +38,10 @@ class Calls:
     async def _run(self, call: SessionCall) -> Any:
         raise NotImplementedError
 
+    async def _take(self, call: SessionCall, undo: Undo) -> Any:  # noqa: ARG002
+        """Make a call that takes something, which `undo` gives back if the task is cancelled before it has it."""
+        return await self._run(call)
+
     @property
     def _page(self) -> int:
         raise NotImplementedError
@@ -51,7 +57,7 @@ class Calls:
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return a dict with the values of the present keys."""
-        names = list(keys)
+        names = arguments.several("keys", keys)
         found = await self._run(self._codec.call("get", names))
         return {name: value for name, value in zip(names, found, strict=True) if value is not MISSING}
 
@@ -90,7 +96,9 @@ class Calls:
 
     async def set_many(self, entries: Mapping[str, Any], ttl: Ttl | KeepType = None) -> int:
         """Store the values of several keys, all of them or none. Returns how many."""
-        stored: int = await self._run(self._codec.call("set", dict(entries), arguments.touch_of_set(ttl), "always"))
+        stored: int = await self._run(
+            self._codec.call("set", arguments.mapping("entries", entries), arguments.touch_of_set(ttl), "always")
+        )
         return stored
 
     async def delete(self, *keys: str) -> int:
@@ -162,7 +170,8 @@ class Calls:
             OverflowError: The sum does not fit 64 bits.
         """
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        return await self._run(self._codec.call("incr", key, by, initial, touch))
+        first = arguments.number("initial", initial)
+        return await self._run(self._codec.call("incr", key, by, first, touch))
 
     def list(self, key: str) -> List:
         """Return a handle to the list of a key. This makes no call yet."""

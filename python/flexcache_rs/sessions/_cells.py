@@ -125,7 +125,7 @@ _ACTS: dict[str, tuple[str, bool]] = {
 
 CREATING = frozenset(
     (
-        *("push", "map_set", "map_default", "map_incr", "set_add", "sorted_add", "sorted_incr", "stream_add"),
+        *("push", "insert", "map_set", "map_default", "map_incr", "set_add", "sorted_add", "sorted_incr", "stream_add"),
         *("bits_set", "bits_toggle", "bloom_add"),
     )
 )
@@ -169,7 +169,10 @@ def key_cell(key: object) -> bytes:
     """The bytes of a key."""
     if not isinstance(key, str):
         raise TypeError(f"key must be a str, not {type(key).__name__}")
-    return key.encode()
+    try:
+        return key.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"key must be text without surrogates, not {key!r}") from None
 
 
 def parse_number(cell: Cell) -> Number | None:

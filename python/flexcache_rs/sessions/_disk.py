@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flexcache_rs._core import DiskSession, SessionCodec
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._errors import ClosedError, TimedOut
+from flexcache_rs.sessions._taking import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flexcache_rs._core import SessionCall
+    from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._terms import Terms
 
 _SHORTEST_PAUSE = 0.0005
@@ -84,7 +86,8 @@ class _Worker:
         self._threads = ThreadPoolExecutor(1, "flexcache sessions")
         self._process = os.getpid()
 
-    async def submit(self, call: SessionCall) -> Any:
+    def ask(self, call: SessionCall) -> asyncio.Future[Any]:
+        """Have a call made."""
         loop = asyncio.get_running_loop()
         asked = _Asked(call, loop.create_future(), loop, monotonic() + self._timeout)
         starts = False
@@ -101,7 +104,7 @@ class _Worker:
                 self._is_running = False
             raise
         self._came.set()
-        return await asked.future
+        return asked.future
 
     def _work(self) -> None:
         try:
@@ -198,9 +201,10 @@ class DiskBackend:
         """Make a call."""
         return self._open().execute(call)
 
-    async def arun(self, call: SessionCall) -> Any:
-        """Make a call together with those of other tasks."""
-        return await self._gather().submit(call)
+    async def arun(self, call: SessionCall, undo: Undo | None = None) -> Any:
+        """Make a call together with those of other tasks. `undo` gives back what it took if the task is cancelled."""
+        ask = self._gather().ask
+        return await taken(ask(call), undo, ask)
 
     def run_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
         """Make several calls in one transaction. Each has its result, or what it raised."""

@@ -12,6 +12,7 @@ from flexcache_rs.sessions._errors import OutcomeUnknown, Unavailable
 if TYPE_CHECKING:
     from flexcache_rs._core import SessionCall
     from flexcache_rs.sessions._protocol import Backend
+    from flexcache_rs.sessions._taking import Undo
 
 _OPEN_FOR = 0.05
 """For how many seconds nobody asks a backend that has failed."""
@@ -76,12 +77,12 @@ class ForgivingBackend:
         self._closed_until = 0.0
         return answer
 
-    async def arun(self, call: SessionCall) -> Any:
-        """Make a call."""
+    async def arun(self, call: SessionCall, undo: Undo | None = None) -> Any:
+        """Make a call. `undo` gives back what it took if the task is cancelled."""
         if not self._may_ask():
             return self._answer(call, None)
         try:
-            answer = await self._backend.arun(call)
+            answer = await self._backend.arun(call, undo)
         except Unavailable as error:
             return self._failed(error, call)
         self._closed_until = 0.0

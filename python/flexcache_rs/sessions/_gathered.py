@@ -41,8 +41,8 @@ class Gatherer:
         self._is_running = False
         self._threads = ThreadPoolExecutor(1, "flexcache sessions")
 
-    async def submit(self, call: Call) -> Any:
-        """Make a call. If the task is cancelled, the call may be made all the same."""
+    def ask(self, call: Call) -> asyncio.Future[Any]:
+        """Have a call made. If its task is cancelled, it may be made all the same."""
         loop = asyncio.get_running_loop()
         asked: _Asked = (call, loop.create_future(), loop)
         starts = False
@@ -58,7 +58,7 @@ class Gatherer:
             if starts:
                 self._is_running = False
             raise
-        return await asked[1]
+        return asked[1]
 
     def _work(self) -> None:
         while True:

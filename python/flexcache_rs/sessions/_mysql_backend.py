@@ -27,12 +27,14 @@ from flexcache_rs.sessions._errors import (
 )
 from flexcache_rs.sessions._sql import Plans
 from flexcache_rs.sessions._sql_schema import TABLES, UPGRADES, VERSION
-from flexcache_rs.sessions._sql_statements import Last, Result
+from flexcache_rs.sessions._sql_statements import Alone, Last, Result
+from flexcache_rs.sessions._taking import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flexcache_rs.sessions._sql_statements import Plan, Statement
+    from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._terms import Terms
 
 _NO_WAIT = "others were writing for {0:g} seconds; nothing has changed"
@@ -40,14 +42,15 @@ _LOCK_TIMEOUT = 1205
 _AGAIN = (1213, 1062, 1020)
 """A deadlock, a key that somebody else has made meanwhile, a row that somebody else has changed."""
 
-_BEGIN: list[Statement] = [
-    ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
-    ("START TRANSACTION", ()),
-]
+_BEGIN: list[Statement] = [("START TRANSACTION", ())]
 _BEGIN_SERIALIZABLE: list[Statement] = [
     ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", ()),
     ("START TRANSACTION", ()),
 ]
+_SETTINGS = (
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
+    "innodb_lock_wait_timeout = %s"
+)
 _COMMIT: Statement = ("COMMIT", ())
 _ROLL_BACK: Statement = ("ROLLBACK", ())
 _IN_TRANSACTION = 1
@@ -55,6 +58,8 @@ _GARBAGE_PER_WRITE = 10
 _GARBAGE_PER_ELEMENT = 2
 _OWED_AT_MOST = 500
 _MOST_PACKET = 2**30
+_LOST = frozenset((1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 4031))
+"""Errors of the server's that end the connection: it shuts down, somebody kills the connection, its network fails."""
 
 
 def _driver() -> Any:
@@ -74,15 +79,18 @@ class Link:
             self._connection = driver.connect(**arguments)
             self.is_whole = True
             wait = max(1, math.ceil(timeout))
-            setting: Statement = (
-                "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-                (),
+            # Whatever the server's own settings are: what is stored is what was sent, or it is refused.
+            packet = self.send(
+                [
+                    ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
+                    (_SETTINGS, (wait,)),
+                    ("SELECT @@max_allowed_packet", ()),
+                ]
             )
-            waiting: Statement = ("SET SESSION innodb_lock_wait_timeout = %s", (wait,))
-            packet = self.send([setting, waiting, ("SELECT @@max_allowed_packet", ())])
             self.most = int(packet[-1].rows[0][0])
         except self._errors.MySQLError as error:
-            raise Unavailable(f"no connection to the server: {_text(error)}") from error
+            kind = TimedOut if _is_late(error) else Unavailable
+            raise kind(f"no connection to the server: {_text(error)}") from error
 
     @property
     def in_transaction(self) -> bool:
@@ -98,15 +106,14 @@ class Link:
         """
         if not statements:
             return []
-        cursor = self._connection.cursor()
-        text = ";".join([cursor.mogrify(sql, values) if values else sql for sql, values in statements])
-        data = text.encode("utf-8", "surrogateescape")
+        data = ";".join([sql % tuple(map(_literal, values)) if values else sql for sql, values in statements]).encode()
         if len(data) >= getattr(self, "most", _MOST_PACKET):
             raise ValueError(
                 f"the values have {len(data)} bytes, more than the server's max_allowed_packet, {self.most}"
             )
         self.is_whole = False
         try:
+            cursor = self._connection.cursor()
             cursor.execute(data)
             results = []
             while True:
@@ -129,6 +136,7 @@ class Link:
             or not isinstance(code, int)
             or code == 0
             or 2000 <= code < 3000
+            or code in _LOST
         )
 
     def is_quiet(self) -> bool:
@@ -152,8 +160,20 @@ class Link:
             self._connection._force_close()
 
 
+def _literal(value: bytes | int | None) -> str:
+    """A value as SQL. Bytes are digits: whatever they are, and whatever the server's settings, they end nothing."""
+    if value is None:
+        return "NULL"
+    return str(value) if isinstance(value, int) else f"X'{value.hex()}'"
+
+
 def _text(error: BaseException) -> str:
     return ": ".join(map(str, error.args)) or type(error).__name__
+
+
+def _is_late(error: BaseException) -> bool:
+    """Whether the driver gave up waiting."""
+    return "timed out" in _text(error)
 
 
 def _next(plan: Plan, results: list[Result] | None) -> tuple[Any, list[Statement] | None]:
@@ -164,12 +184,20 @@ def _next(plan: Plan, results: list[Result] | None) -> tuple[Any, list[Statement
         return stop.value, None
 
 
-def _follow(link: Link, plan: Plan, begin: list[Statement]) -> tuple[Any, list[Statement]]:
-    """Follow a plan but for its last statements. Returns what it returns, and what was not sent of `begin`."""
+def _follow(link: Link, plan: Plan, begin: list[Statement], commits: list[bool]) -> tuple[Any, list[Statement]]:
+    """Follow a plan but for its last statements. Returns what it returns, and what was not sent of `begin`.
+
+    `commits` says whether what was sent may have stored something.
+    """
     reply, statements = _next(plan, None)
     while statements is not None:
-        results = link.send([*begin, *statements])[len(begin) :]
-        begin = []
+        if isinstance(statements, Alone):
+            commits[0] = bool(begin)
+            results = link.send(statements)
+            commits[0] = False
+        else:
+            results = link.send([*begin, *statements])[len(begin) :]
+            begin = []
         reply, statements = _next(plan, results)
     return reply, begin
 
@@ -191,7 +219,6 @@ class MysqlBackend:
         self._arguments = {
             **arguments,
             "charset": "utf8mb4",
-            "binary_prefix": True,
             "autocommit": True,
             "client_flag": self._driver.constants.CLIENT.MULTI_STATEMENTS,
             "connect_timeout": max(1, math.ceil(terms.timeout)),
@@ -215,17 +242,23 @@ class MysqlBackend:
         """A connection to a database that has our tables."""
         if not self._is_open:
             raise ClosedError("the session is closed")
-        while self._idle:
-            link = self._idle.pop()
-            if link.process == os.getpid() and link.is_quiet():
-                return link
-            if link.process == os.getpid():
-                link.close()
+        while (idle := self._pop_idle()) is not None:
+            if idle.process == os.getpid() and idle.is_quiet():
+                return idle
+            if idle.process == os.getpid():
+                idle.close()
         link = Link(self._driver, self._arguments, self._timeout)
         if self._checked != os.getpid():
             self._check(link)
             self._checked = os.getpid()
         return link
+
+    def _pop_idle(self) -> Link | None:
+        """A connection that nobody uses. Another thread may take the last one at any moment."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def give_back(self, link: Link) -> None:
         """Let others use a connection, unless it is in doubt."""
@@ -272,7 +305,7 @@ class MysqlBackend:
         if link.is_lost(error):
             if is_sent_write:
                 return OutcomeUnknown(f"the connection was lost: {text}; the call may have been made")
-            return (TimedOut if "timed out" in text else Unavailable)(f"the connection was lost: {text}")
+            return (TimedOut if _is_late(error) else Unavailable)(f"the connection was lost: {text}")
         if error.args[0] == _LOCK_TIMEOUT:
             return TimedOut(_NO_WAIT.format(self._timeout))
         return SessionError(f"the server refused a statement: {text}")
@@ -307,7 +340,8 @@ class MysqlBackend:
             except self.errors.MySQLError as error:
                 link.roll_back()
                 lost = link.is_lost(error)
-                if lost and not call.writes and is_first:
+                # Who waited once for an answer does not wait again.
+                if lost and not call.writes and is_first and not _is_late(error):
                     is_first = False
                     continue
                 if lost or error.args[0] not in _AGAIN:
@@ -324,7 +358,7 @@ class MysqlBackend:
 
     def _make(self, link: Link, call: Call, commits: list[bool]) -> Any:
         plan = Plans(self._namespace, self.codec).plan(call)
-        reply, begin = _follow(link, plan, _BEGIN if call.writes else [])
+        reply, begin = _follow(link, plan, _BEGIN if call.writes else [], commits)
         last = reply.statements if isinstance(reply, Last) else []
         ends = link.in_transaction or bool(begin and last)
         commits[0] = call.writes
@@ -344,11 +378,17 @@ class MysqlBackend:
                 self._threads = self._threads or ThreadPoolExecutor(self._connections, "flexcache sessions")
         return self._threads
 
-    async def arun(self, call: Any) -> Any:
-        """Make a call in one of some threads, which have a connection each."""
+    def _ask(self, call: Any) -> asyncio.Future[Any]:
         if not self._is_open:
             raise ClosedError("the session is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._executor(), self.run, call)
+        return asyncio.get_running_loop().run_in_executor(self._executor(), self.run, call)
+
+    async def arun(self, call: Any, undo: Undo | None = None) -> Any:
+        """Make a call in one of some threads, which have a connection each.
+
+        `undo` gives back what it took if the task is cancelled.
+        """
+        return await taken(self._ask(call), undo, self._ask)
 
     def begin(self) -> MysqlTransaction:
         """Begin a transaction, which has a connection of its own."""
@@ -395,8 +435,7 @@ class MysqlBackend:
         if threads is not None and self._process == os.getpid():
             threads.shutdown()
         self._is_open = False
-        while self._idle:
-            link = self._idle.pop()
+        while (link := self._pop_idle()) is not None:
             if link.process == os.getpid():
                 link.close()
 

@@ -198,7 +198,8 @@ end
 return {1, call('ZRANGE', K, first, first + tonumber(ARGV[4]) - 1, 'WITHSCORES')}
 """,
     "stream_range": """
-if have == 0 then return {1, {}} end
+-- For none the server answers null.
+if have == 0 or ARGV[6] == '0' then return {1, {}} end
 return {1, call('XRANGE', K, ARGV[4], ARGV[5], 'COUNT', ARGV[6])}
 """,
     "bits_get": "return {1, have == 0 and 0 or call('GETBIT', K, ARGV[4])}",
@@ -266,7 +267,7 @@ heads_on()
 return finish(removed, false)
 """,
     "insert": """
-if have == 0 then return {1, 1} end
+if heads == 2 and have == 0 then call('RPUSH', K, QUEUE, '') end
 heads_off()
 local len = call('LLEN', K)
 if len == 0 then wake(K) end
@@ -276,7 +277,7 @@ if first == 0 then call('DEL', K) elseif first < len then call('LTRIM', K, 0, fi
 call('RPUSH', K, ARGV[5])
 many('RPUSH', K, later, 1, 1000)
 heads_on()
-return finish(len + 1, false)
+return finish(len + 1, true)
 """,
     "reserve": """
 if have == 0 then return {1, false} end

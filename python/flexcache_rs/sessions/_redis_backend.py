@@ -29,6 +29,7 @@ from flexcache_rs.sessions._gathered import Gatherer
 from flexcache_rs.sessions._redis import Names, Plans
 from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script, with_text
 from flexcache_rs.sessions._redis_wakes import Waker, Wakes
+from flexcache_rs.sessions._taking import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._cells import Call
     from flexcache_rs.sessions._gathered import Result
     from flexcache_rs.sessions._redis import Command, Plan
+    from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._terms import Terms
 
 _VERSION = b"1"
@@ -72,10 +74,17 @@ class _Sender:
             return Unavailable(str(error))
         return SessionError(str(error)) if isinstance(error, RemoteError) else error
 
+    def _pop_idle(self) -> tuple[int, Any] | None:
+        """A connection that nobody uses. Another thread may take the last one at any moment."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
     def borrow(self) -> Any:
         """A connection, to which nothing was sent."""
-        while self._idle:
-            process, connection = self._idle.pop()
+        while (idle := self._pop_idle()) is not None:
+            process, connection = idle
             if process != os.getpid():
                 continue
             # What can be read, though nothing was asked, is the end.
@@ -99,8 +108,8 @@ class _Sender:
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        while self._idle:
-            self._idle.pop()[1].disconnect()
+        while (idle := self._pop_idle()) is not None:
+            idle[1].disconnect()
 
     def exchange(self, connection: Any, commands: Sequence[Command], writes: bool) -> list[Any]:
         """Send commands, those with a script again that the server does not have."""
@@ -231,7 +240,7 @@ class RedisBackend:
                     found = sender.exchange(connection, [command for _, some in asked for command in some], True)
                 except Unavailable as error:
                     for number, _ in asked:
-                        results[number] = (None, self._unknown(calls[number], error))
+                        results[number] = self._again(calls[number], error)
                     break
                 going = []
                 at = 0
@@ -242,12 +251,16 @@ class RedisBackend:
             sender.give_back(connection)
         return results
 
-    @staticmethod
-    def _unknown(call: Call, error: Unavailable) -> Exception:
-        cause = error.__cause__
+    def _again(self, call: Call, error: Unavailable) -> Result:
+        """The result of a call whose connection failed: one that only reads is made again, unless nobody answered."""
         if call.writes:
-            return OutcomeUnknown(*error.args)
-        return (TimedOut if isinstance(cause, RemoteTimeoutError) else Unavailable)(str(cause))
+            return None, OutcomeUnknown(*error.args)
+        if isinstance(error.__cause__, RemoteTimeoutError):
+            return None, TimedOut(str(error.__cause__))
+        try:
+            return self.run(call), None
+        except Exception as raised:  # noqa: BLE001 - it is its caller's
+            return None, raised
 
     def _here(self) -> None:
         """Forget the threads of a parent process: they are not here."""
@@ -255,15 +268,15 @@ class RedisBackend:
             self._gatherer = self._threads = self._wakes = None
             self._process = os.getpid()
 
-    async def arun(self, call: Any) -> Any:
-        """Make a call together with those of other tasks."""
+    async def arun(self, call: Any, undo: Undo | None = None) -> Any:
+        """Make a call together with those of other tasks. `undo` gives back what it took if the task is cancelled."""
         self._open()
         self._here()
         gatherer = self._gatherer
         if gatherer is None:
             with self._starting:
                 gatherer = self._gatherer = self._gatherer or Gatherer(self._run_all)
-        return await gatherer.submit(call)
+        return await taken(gatherer.ask(call), undo, gatherer.ask)
 
     def begin(self) -> RedisTransaction:
         """Begin a transaction, which has a connection of its own."""

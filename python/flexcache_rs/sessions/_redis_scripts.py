@@ -76,7 +76,7 @@ return 1
 """,
     "expire": """
 if ARGV[1] == 'after' then return call('PEXPIRE', KEYS[1], ARGV[2]) end
-call('PERSIST', KEYS[1])
+if ARGV[1] == 'never' then call('PERSIST', KEYS[1]) end
 return call('EXISTS', KEYS[1])
 """,
     # ARGV: change of the deadline, milliseconds, the int to add or '', what a new key becomes, and to store a sum of

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._arguments import KeepType, Touch, Ttl
     from flexcache_rs.sessions._protocol import Backend, BackendTransaction
     from flexcache_rs.sessions._store import SessionStore
+    from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._waiting import Waiting
 
 _open: ContextVar[tuple[Transaction, ...]] = ContextVar("flexcache_rs sessions", default=())
@@ -128,6 +129,12 @@ class Session(KeyspaceCalls):
             if transaction is not None:
                 return await transaction._run(call)
         return await self._backend.arun(call)
+
+    async def _take(self, call: SessionCall, undo: Undo) -> Any:
+        if self._has_transactions and self._current() is not None:
+            # What a transaction has taken goes back as it is rolled back.
+            return await self._run(call)
+        return await side.take(self._backend, call, undo)
 
     def _waiting(self, key: str) -> Waiting:
         if self._has_transactions and self._current() is not None:
@@ -245,8 +252,13 @@ class Session(KeyspaceCalls):
         """Compute while this session has the lease of the key, unless another one has stored a value."""
         token = new_token()
         lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
+        release = self._codec.call("release", "load:" + key, token)
+
+        def undo(left: object) -> Any:
+            return release if left is None else None
+
         with waiting(self._backend, "load:" + key, True) as other:
-            while (left := await self._backend.arun(lease)) is not None:
+            while (left := await side.take(self._backend, lease, undo)) is not None:
                 await other.arest(left)
                 found = await self.get(key, MISSING)
                 if found is not MISSING:
@@ -256,7 +268,7 @@ class Session(KeyspaceCalls):
             found = await self.get(key, MISSING)
             return await self._compute(key, factory, touch) if found is MISSING else found
         finally:
-            await self._backend.arun(self._codec.call("release", "load:" + key, token))
+            await self._backend.arun(release)
 
     def memoize(
         self, ttl: Ttl = None, *, name: str | None = None
@@ -283,7 +295,7 @@ class Session(KeyspaceCalls):
             @wraps(function)
             async def call(*args: Any, **kwargs: Any) -> Any:
                 key = _canonical_key((prefix, args, tuple(sorted(kwargs.items()))))
-                return await self.get_or_set("memo:" + key, lambda: function(*args, **kwargs), ttl)
+                return await self.get_or_set(arguments.short("memo:" + key), lambda: function(*args, **kwargs), ttl)
 
             return call
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from flexcache_rs.sessions._protocol import Backend, BackendTransaction
+    from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._waiting import Waiting
 
 
@@ -225,11 +226,18 @@ class ShardedBackend:
                 outcomes.append((None, error))
         return self._end(plan, outcomes)
 
-    async def arun(self, call: Any) -> Any:
-        """Make a call, on all its shards at once."""
+    async def arun(self, call: Any, undo: Undo | None = None) -> Any:
+        """Make a call, on all its shards at once. `undo` gives back what it took if the task is cancelled."""
         plan = self._plan(call)
         if len(plan.parts) == 1:
-            return plan.merge([await self._shards[plan.parts[0].shard].arun(plan.parts[0].call)])
+            shard = plan.parts[0].shard
+
+            def undo_there(found: Any) -> Any:
+                back = None if undo is None else undo(found)
+                return None if back is None else self.made(shard, back)
+
+            undone = None if undo is None else undo_there
+            return plan.merge([await self._shards[shard].arun(plan.parts[0].call, undone)])
         calls = [self._shards[part.shard].arun(part.call) for part in plan.parts]
         results = await asyncio.gather(*calls, return_exceptions=True)
         outcomes: list[tuple[Any, BaseException | None]] = [

@@ -14,21 +14,28 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.sessions import _cells as cells
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._cells import QUEUE, SCALAR, SET
-from flexcache_rs.sessions._sql_acts import Acts
-from flexcache_rs.sessions._sql_schema import MOST_KEY_BYTES, MOST_NAME_BYTES, NOW, OF_KIND
-from flexcache_rs.sessions._sql_statements import CHUNK, Head, Last, inserted
+from flexcache_rs.sessions._sql_acts import ASKING, OF_HEAD, ONE_QUESTION
+from flexcache_rs.sessions._sql_pages import PageActs
+from flexcache_rs.sessions._sql_schema import LATER, MOST_KEY_BYTES, MOST_NAME_BYTES, NOW, OF_KIND
+from flexcache_rs.sessions._sql_statements import CHUNK, Alone, Head, Last, Result, inserted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexcache_rs.sessions._arguments import Touch
     from flexcache_rs.sessions._cells import Call, Codec, Whole
-    from flexcache_rs.sessions._sql_statements import Plan, Result, Statement
+    from flexcache_rs.sessions._sql_statements import Plan, Statement
 
 SET_NOW: Statement = (f"SET @fx_now = {NOW}", ())
-_SNAPSHOT: Statement = ("START TRANSACTION READ ONLY", ())
-_HEAD = "SELECT id, k, kind, v, n, lo, hi, seq, expire FROM fx_key WHERE ns = %s AND k"
-_NAMED = "ns = %s AND k = %s"
+_SNAPSHOT: list[Statement] = [
+    ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", ()),
+    ("START TRANSACTION READ ONLY", ()),
+]
+# The driver takes longer for a column than for what is in it.
+_HEAD = "SELECT k, v, CONCAT_WS(' ', id, kind, n, lo, hi, seq, COALESCE(expire, '')"
+_OF_HEADS = "FROM fx_key WHERE ns = %s AND k"
+_ID = "SELECT id FROM fx_key WHERE ns = %s AND k = %s"
+_MOST = 2**63 - 1
 _LONGEST = 2**61
 _LOGGED = struct.Struct("<qq")
 """A call that a sliding window counts: until when, and for how many."""
@@ -39,7 +46,7 @@ _TIMED = {"fx_gate": "tat", "fx_log": "until", "fx_lease": "expire"}
 _NAMES_AT_ONCE = 100
 
 
-class Plans(Acts):
+class Plans(PageActs):
     """The plans of calls.
 
     Args:
@@ -51,6 +58,7 @@ class Plans(Acts):
     def __init__(self, namespace: str, codec: Codec, locks: bool = False) -> None:
         self._ns, self._codec, self._locks = namespace.encode(), codec, locks
         self.now = 0
+        self._begin_act()
 
     def plan(self, call: Call) -> Plan:
         """The plan of a call.
@@ -67,30 +75,70 @@ class Plans(Acts):
         plan: Plan = getattr(self, f"_{call.name}")(call)
         return plan
 
+    @staticmethod
+    def _last(statements: list[Statement], result: Any) -> Last:
+        return Last(statements, lambda _: result)
+
     # Heads.
 
-    def _heads(self, keys: Sequence[bytes], locks: bool, begins: bool = False) -> Plan:
-        """The heads of keys, those included that have expired. With `begins` what follows is of the same state."""
+    def _heads(
+        self,
+        keys: Sequence[bytes],
+        locks: bool,
+        begins: bool = False,
+        asks: Sequence[Statement] = (),
+        ends: bool = False,
+    ) -> Plan:
+        """The heads of keys, those included that have expired.
+
+        Args:
+            keys: The keys.
+            locks: Whether others that want to write them wait.
+            begins: Whether what follows is of the same state.
+            asks: Questions that are asked together with it. `_answers` has the answers then.
+            ends: Whether nothing follows.
+        """
         wanted = list(dict.fromkeys(keys))
-        lock = " FOR UPDATE" if locks or self._locks else ""
-        statements: list[Statement] = [SET_NOW, ("SELECT @fx_now", ())]
+        locks = locks or self._locks
+        what, lock = (f"{_HEAD})", " FOR UPDATE") if locks else (f"{_HEAD}, {NOW})", "")
+        statements: list[Statement] = []
         for start in range(0, len(wanted), CHUNK):
             some = wanted[start : start + CHUNK]
-            statements.append((f"{_HEAD} IN ({', '.join(['%s'] * len(some))}) ORDER BY k{lock}", (self._ns, *some)))
-        before = [_SNAPSHOT] if begins and not self._locks else []
-        results = (yield [*before, *statements])[len(before) :]
-        self.now = int(results[1].rows[0][0])
+            marks = ", ".join(["%s"] * len(some))
+            statements.append((f"{what} {_OF_HEADS} IN ({marks}) ORDER BY k{lock}", (self._ns, *some)))
+        count = len(statements)
+        statements += asks
+        if locks:
+            # The time is read once the rows are ours, for which others may have been waited.
+            statements.append((f"SELECT {NOW}", ()))
+        before = _SNAPSHOT if begins and not locks else []
+        after: list[Statement] = [("COMMIT", ())] if before and ends else []
+        results = (yield [*before, *statements, *after])[len(before) :]
+        if locks:
+            self.now = int(results.pop().rows[0][0])
+        self._answers = results[count : count + len(asks)]
         found: dict[bytes, Head] = {}
-        for result in results[2:]:
-            for number, key, *rest in result.rows:
-                found[bytes(key)] = Head(number, bytes(key), *rest)
+        for result in results[:count]:
+            for key, value, numbers in result.rows:
+                id_, kind, n, lo, hi, seq, expire, *now = numbers.split(" ")
+                if now:
+                    self.now = int(now[0])
+                deadline = int(expire) if expire else None
+                found[key] = Head(int(id_), key, int(kind), value, int(n), int(lo), int(hi), int(seq), deadline)
         return found
 
     def _is_live(self, head: Head | None) -> bool:
         return head is not None and (head.expire is None or head.expire > self.now)
 
-    def _live(self, keys: Sequence[bytes], locks: bool = False, begins: bool = False) -> Plan:
-        found = yield from self._heads(keys, locks, begins)
+    def _live(
+        self,
+        keys: Sequence[bytes],
+        locks: bool = False,
+        begins: bool = False,
+        asks: Sequence[Statement] = (),
+        ends: bool = False,
+    ) -> Plan:
+        found = yield from self._heads(keys, locks, begins, asks, ends)
         return {key: head for key, head in found.items() if self._is_live(head)}
 
     def _deadline(self, touch: Touch, head: Head | None) -> int | None:
@@ -115,10 +163,15 @@ class Plans(Acts):
 
     def _make(self, old: Head | None, key: bytes, kind: int, value: bytes | None, expire: int | None) -> Plan:
         """Makes a key in place of what it held, dead or alive. Its id is a new one."""
+        results = yield self._making(old, key, kind, value, expire)
+        return Head(results[-1].last_id, key, kind, value, expire=expire)
+
+    def _making(
+        self, old: Head | None, key: bytes, kind: int, value: bytes | None, expire: int | None
+    ) -> list[Statement]:
         insert = "INSERT INTO fx_key (ns, k, kind, v, expire) VALUES (%s, %s, %s, %s, %s)"
         statements = self._removing([old]) if old is not None else []
-        results = yield [*statements, (insert, (self._ns, key, kind, value, expire))]
-        return Head(results[-1].last_id, key, kind, value, expire=expire)
+        return [*statements, (insert, (self._ns, key, kind, value, expire))]
 
     @staticmethod
     def _saving(head: Head) -> Statement:
@@ -129,17 +182,21 @@ class Plans(Acts):
 
     def _act(self, call: Call) -> Plan:
         key = call.keys[0]
-        heads = yield from self._heads(call.keys, call.writes, begins=not call.writes)
+        act = getattr(self, f"_act_{call.name}", self._act_len)
+        questions, are_all = self._questions(call)
+        asks = [self._of_key(question, key) for question in questions]
+        begins = not call.writes and call.name not in OF_HEAD
+        heads = yield from self._heads(call.keys, call.writes, begins, asks, are_all)
         old = heads.get(key)
         head = old if self._is_live(old) else None
         if head is not None and head.kind != call.kind:
             raise cells.wrong_kind(key, head.kind, call.kind)
         self._check_members(call)
-        act = getattr(self, f"_act_{call.name}", self._act_len)
+        self._begin_act()
         if head is None and call.name not in cells.CREATING:
-            # An id that no key has: nothing is found, and nothing changes.
-            reply = yield from act(Head(-1, key, call.kind), *call.arguments)
-            return Last([], reply.answer) if isinstance(reply, Last) else reply
+            return self._of_nothing(act(Head(0, key, call.kind), *call.arguments))
+        if head is not None:
+            self._know(questions, self._answers)
         is_new = head is None
         if head is None:
             head = yield from self._make(old, key, call.kind, None, self._deadline(call.touch, None))
@@ -150,28 +207,80 @@ class Plans(Acts):
             return reply
         if not is_new:
             head.expire = self._deadline(call.touch, head)
-        if isinstance(reply, Last):
-            return Last([*reply.statements, self._saving(head)], reply.answer)
-        return Last([self._saving(head)], lambda _: reply)
+        return Last([*self._later, self._saving(head)], lambda _: reply)
+
+    def _questions(self, call: Call) -> tuple[list[Statement], bool]:
+        """What an act asks first if its key holds something, whatever that is, and whether it asks nothing else.
+
+        It is asked together with the head.
+        """
+        if call.name not in ASKING:
+            return [], False
+        self._begin_act()
+        self._check_members(call)
+        anything = Head(0, call.keys[0], call.kind, n=_MOST, hi=_MOST)
+        plan = getattr(self, f"_act_{call.name}")(anything, *call.arguments)
+        questions: list[Statement] = next(plan, [])
+        if call.name in ONE_QUESTION and questions:
+            try:
+                plan.send([Result((), 0, 0)])
+            except StopIteration:
+                return questions, True
+        if call.kind == QUEUE and call.writes:
+            questions = [*next(self._reclaim(anything)), *questions]
+        return questions, False
+
+    def _of_key(self, question: Statement, key: bytes) -> Statement:
+        """A question on what lies under an id, for the id of a key."""
+        sql, (_, *values) = question
+        return sql.replace("id = %s", f"id = ({_ID})", 1), (self._ns, key, *values)
+
+    @staticmethod
+    def _of_nothing(plan: Plan) -> Any:
+        """What a plan answers that finds nothing."""
+        try:
+            asked = next(plan)
+            while True:
+                asked = plan.send([Result((), 0, 0)] * len(asked))
+        except StopIteration as stop:
+            return stop.value.answer([]) if isinstance(stop.value, Last) else stop.value
 
     # Keys.
 
     def _get(self, call: Call) -> Plan:
         heads = yield from self._live(call.keys)
-        if any(head.kind != SCALAR for head in heads.values()) and not self._locks:
-            # From one state, with the elements.
-            heads = yield from self._live(call.keys, begins=True)
-        wholes = {}
-        for key, head in heads.items():
-            wholes[key] = yield from self._whole(head)
+        wholes = yield from self._wholes(heads)
+        while wholes is None:
+            # Somebody has put something else there meanwhile.
+            heads = yield from self._live(call.keys)
+            wholes = yield from self._wholes(heads)
         return [wholes.get(key, MISSING) for key in call.keys]
+
+    def _wholes(self, heads: dict[bytes, Head]) -> Plan:
+        """All of what some keys hold, of one state; None if they do not hold it any more."""
+        containers = [head for head in heads.values() if head.kind != SCALAR]
+        rows: dict[int, Any] = {}
+        if containers:
+            asks = [self._all_of(head) for head in containers]
+            if self._locks:
+                self._answers = yield asks
+            else:
+                there = yield from self._live([head.key for head in heads.values()], begins=True, asks=asks, ends=True)
+                if [head.id for head in heads.values()] != [head.id for head in there.values()]:
+                    return None
+                heads = there
+            rows = {head.id: answer.rows for head, answer in zip(containers, self._answers, strict=True)}
+        return {key: self._whole(head, rows.get(head.id, ())) for key, head in heads.items()}
 
     def _pop(self, call: Call) -> Plan:
         heads = yield from self._live(call.keys, True)
         if not heads:
             return [MISSING]
         (head,) = heads.values()
-        found = yield from self._whole(head)
+        rows: Sequence[Any] = ()
+        if head.kind != SCALAR:
+            ((rows, *_),) = yield [self._all_of(head)]
+        found = self._whole(head, rows)
         return Last(self._removing([head]), lambda _: [found])
 
     def _set(self, call: Call) -> Plan:
@@ -180,8 +289,10 @@ class Plans(Acts):
         for whole in wholes:
             self._check_whole(whole)
         if mode == "always" and call.touch[0] != "keep" and len(wholes) == 1 and wholes[0].kind == SCALAR:
-            yield from ()
-            return self._set_scalar(call.keys[0], wholes[0].cells[0], call.touch)
+            (result,) = yield self._set_scalar(call.keys[0], wholes[0].cells[0], call.touch)
+            if result.changed:
+                return 1
+            # The key holds a container, whose elements are to be removed.
         heads = yield from self._heads(call.keys, True)
         stored = 0
         statements: list[Statement] = []
@@ -198,20 +309,18 @@ class Plans(Acts):
             stored += 1
         return Last(statements, lambda _: stored)
 
-    def _set_scalar(self, key: bytes, cell: bytes, touch: Touch) -> Last:
-        """In one round trip."""
-        expire = "NULL" if touch[0] == "never" else f"@fx_now + {touch[1]}"
-        name = (self._ns, key)
-        statements: list[Statement] = [
-            SET_NOW,
-            (
-                "INSERT INTO fx_garbage (id, kind) SELECT id, kind FROM fx_key WHERE ns = %s AND k = %s AND kind <> 1",
-                name,
-            ),
-            (f"DELETE FROM fx_key WHERE {_NAMED}", name),
-            (f"INSERT INTO fx_key (ns, k, kind, v, expire) VALUES (%s, %s, 1, %s, {expire})", (*name, cell)),
-        ]
-        return Last(statements, lambda _: 1)
+    def _set_scalar(self, key: bytes, cell: bytes, touch: Touch) -> Alone:
+        """Stores a single value unless the key holds a container. It changes a row if it is stored.
+
+        `seq`, which single values do not need, changes even where the value and the deadline stay.
+        """
+        new, old = ("NULL", "NULL") if touch[0] == "never" else (f"{NOW} + {touch[1]}", f"{LATER} + {touch[1]}")
+        store = (
+            f"INSERT INTO fx_key (ns, k, kind, v, expire) VALUES (%s, %s, {SCALAR}, %s, {new}) ON DUPLICATE KEY UPDATE "
+            f"v = IF(kind = {SCALAR}, VALUES(v), v), expire = IF(kind = {SCALAR}, {old}, expire), "
+            f"seq = seq + (kind = {SCALAR})"
+        )
+        return Alone([(store, (self._ns, key, cell))])
 
     def _delete(self, call: Call) -> Plan:
         if not call.keys:
@@ -264,8 +373,8 @@ class Plans(Acts):
         old = heads.get(key)
         if not self._is_live(old):
             total = cells.add(cells.number_cell(initial), by)
-            yield from self._make(old, key, SCALAR, cells.number_cell(total), self._deadline(call.touch, None))
-            return total
+            expire = self._deadline(call.touch, None)
+            return Last(self._making(old, key, SCALAR, cells.number_cell(total), expire), lambda _: total)
         if old.kind != SCALAR:
             raise cells.wrong_kind(key, old.kind, SCALAR)
         total = cells.add(old.value, by)
@@ -273,17 +382,16 @@ class Plans(Acts):
         return Last([self._saving(old)], lambda _: total)
 
     def _combine(self, call: Call) -> Plan:
-        heads = yield from self._live(call.keys, begins=True)
+        names = list(dict.fromkeys(call.keys))
+        asks = [self._of_key(("SELECT m FROM fx_set WHERE id = %s", (0,)), key) for key in names]
+        heads = yield from self._live(names, begins=True, asks=asks, ends=True)
         for key, head in heads.items():
             if head.kind != SET:
                 raise cells.wrong_kind(key, head.kind, SET)
-        found: list[set[bytes]] = []
-        for key in call.keys:
-            rows: Sequence[Any] = ()
-            if key in heads:
-                (result,) = yield [("SELECT m FROM fx_set WHERE id = %s", (heads[key].id,))]
-                rows = result.rows
-            found.append({bytes(member) for (member,) in rows})
+        members: dict[bytes, set[bytes]] = {}
+        for key, answer in zip(names, self._answers, strict=True):
+            members[key] = {bytes(member) for (member,) in answer.rows} if key in heads else set()
+        found = [members[key] for key in call.keys]
         how: dict[str, Any] = {"union": set.union, "intersection": set.intersection, "difference": set.difference}
         combined: set[bytes] = how[call.arguments[0]](*found)
         return self._codec.objects(sorted(combined))
@@ -397,7 +505,7 @@ class Plans(Acts):
         interval, burst, cost = call.arguments
         name, price = self._full(call.keys[0]), interval * cost
         # Where the clock was set back by more than a gate can owe, it begins anew.
-        base = "IF(tat > @fx_now + %s, @fx_now, GREATEST(tat, @fx_now))"
+        base = f"IF(tat > {LATER} + %s, {LATER}, GREATEST(tat, {LATER}))"
         double = 2 * burst
         yield from ()
 
@@ -408,14 +516,15 @@ class Plans(Acts):
             start = now if tat > now + double else max(tat, now)
             return False, (start + price - now - burst) / 1e6, 0
 
+        # The time is read once the row is ours. A time from before others were waited for would be taken for that of
+        # a clock that was set back.
         let_through = (
-            "INSERT INTO fx_gate (k, tat) VALUES (%s, @fx_now + %s) ON DUPLICATE KEY UPDATE "
-            f"tat = IF({base} + %s - @fx_now <= %s, {base} + %s, tat)"
+            f"INSERT INTO fx_gate (k, tat) VALUES (%s, {NOW} + %s) ON DUPLICATE KEY UPDATE "
+            f"tat = IF({base} + %s - {LATER} <= %s, {base} + %s, tat)"
         )
         statements: list[Statement] = [
-            SET_NOW,
             (let_through, (name, price, double, price, burst, double, price)),
-            ("SELECT tat, @fx_now FROM fx_gate WHERE k = %s", (name,)),
+            (f"SELECT tat, {NOW} FROM fx_gate WHERE k = %s", (name,)),
         ]
         return Last(statements, answer)
 
@@ -449,14 +558,14 @@ class Plans(Acts):
 
         # The token is assigned before the deadline: the second looks at the first.
         take = (
-            "INSERT INTO fx_lease (k, token, expire) VALUES (%s, %s, @fx_now + %s) ON DUPLICATE KEY UPDATE "
-            "token = IF(expire <= @fx_now, VALUES(token), token), "
-            "expire = IF(token = VALUES(token), VALUES(expire), expire)"
+            f"INSERT INTO fx_lease (k, token, expire) VALUES (%s, %s, {NOW} + %s) ON DUPLICATE KEY UPDATE "
+            f"token = IF(expire <= {LATER}, VALUES(token), token), "
+            f"expire = IF(token = VALUES(token), {LATER} + %s, expire)"
         )
+        length = min(micros, _LONGEST)
         statements: list[Statement] = [
-            SET_NOW,
-            (take, (name, token, min(micros, _LONGEST))),
-            ("SELECT token, expire - @fx_now FROM fx_lease WHERE k = %s", (name,)),
+            (take, (name, token, length, length)),
+            (f"SELECT token, expire - {NOW} FROM fx_lease WHERE k = %s", (name,)),
         ]
         return Last(statements, answer)
 

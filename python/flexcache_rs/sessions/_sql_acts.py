@@ -10,19 +10,49 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.sessions import _cells as cells
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._cells import LIST, MAP, QUEUE, SCALAR, SET, SORTED, STREAM
-from flexcache_rs.sessions._sql_schema import MOST_MEMBER_BYTES
+from flexcache_rs.sessions._sql_schema import MOST_MEMBER_BYTES, NOW
 from flexcache_rs.sessions._sql_statements import CHUNK, Last, inserted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from flexcache_rs.sessions._cells import Call, Codec, Whole
-    from flexcache_rs.sessions._sql_statements import Head, Plan, Statement
+    from flexcache_rs.sessions._sql_statements import Head, Plan, Result, Statement
 
 _MOST = 2**63 - 1
-_PAGE = 4096
+PAGE_BITS = 4096 * 8
+ONE_QUESTION = frozenset(
+    (
+        *("list_page", "map_get", "map_page", "set_has", "set_page", "sorted_scores", "sorted_by_score", "sorted_page"),
+        *("stream_range", "bits_get", "bloom_has"),
+    )
+)
+"""The acts that only read, and whose answer follows from one question."""
+
+ASKING = ONE_QUESTION | frozenset(
+    (
+        *("index", "sorted_rank", "pop", "reserve", "map_set", "map_default", "map_incr", "map_delete"),
+        *("set_add", "set_discard", "set_pop", "sorted_add", "sorted_incr", "sorted_remove", "sorted_pop"),
+        *("bits_set", "bits_toggle", "bloom_add"),
+    )
+)
+"""The acts whose first question does not depend on what the key holds."""
+
+OF_HEAD = frozenset(("len", "bits_count"))
+"""The acts that the head answers."""
+
 _MANY = frozenset(("map_get", "map_delete", "set_add", "set_discard", "set_has", "sorted_scores", "sorted_remove"))
 _ONE = frozenset(("map_default", "map_incr", "sorted_incr", "sorted_rank"))
+
+
+_ALL_OF = (
+    *("", "", "SELECT v FROM fx_list WHERE id = %s ORDER BY pos", "SELECT v FROM fx_list WHERE id = %s ORDER BY pos"),
+    *("SELECT f, v FROM fx_map WHERE id = %s ORDER BY f", "SELECT m FROM fx_set WHERE id = %s"),
+    "SELECT m, score FROM fx_sorted WHERE id = %s ORDER BY score, m",
+    "SELECT ms, seq, v FROM fx_stream WHERE id = %s ORDER BY ms, seq",
+    *(("SELECT page, v FROM fx_page WHERE id = %s ORDER BY page",) * 2),
+)
+"""By kind: the question for all elements."""
 
 
 def score_cell(score: float) -> bytes:
@@ -39,7 +69,7 @@ def score_of(cell: bytes) -> float:
     return score
 
 
-def _marks(values: Sequence[Any]) -> str:
+def marks(values: Sequence[Any]) -> str:
     return ", ".join(["%s"] * len(values))
 
 
@@ -56,6 +86,16 @@ class Acts:
 
     _codec: Codec
     now: int
+
+    def _begin_act(self) -> None:
+        # Questions that were asked together with the head, by text and values but the id.
+        self._known: dict[tuple[Any, ...], Sequence[Any]] = {}
+        # What is sent with the last statements.
+        self._later: list[Statement] = []
+
+    def _know(self, questions: Sequence[Statement], answers: Sequence[Result]) -> None:
+        for (sql, (_, *values)), answer in zip(questions, answers, strict=True):
+            self._known[(sql, *values)] = answer.rows
 
     @staticmethod
     def _check_members(call: Call) -> None:
@@ -91,35 +131,35 @@ class Acts:
         rows = [(id_, m, score_cell(score)) for m, score in zip(elements, whole.scores, strict=True)]
         return inserted("INSERT INTO fx_sorted (id, m, score)", rows)
 
-    def _rows(self, sql: str, *values: Any) -> Plan:
-        (result,) = yield [(sql, values)]
+    def _rows(self, sql: str, id_: int, *values: Any) -> Plan:
+        known = self._known.pop((sql, *values), None)
+        if known is not None:
+            return known
+        (result,) = yield [(sql, (id_, *values))]
         return result.rows
 
-    def _whole(self, head: Head) -> Plan:
-        """All of what a key holds."""
-        kind, id_ = head.kind, head.id
+    @staticmethod
+    def _all_of(head: Head) -> Statement:
+        """The question for all elements of a container."""
+        return _ALL_OF[head.kind], (head.id,)
+
+    def _whole(self, head: Head, rows: Sequence[Any]) -> Any:
+        """All of what a key holds, whose elements are in these rows."""
+        kind = head.kind
         if kind == SCALAR:
             return self._codec.decode(head.value or b"")
-        if kind in (LIST, QUEUE):
-            rows = yield from self._rows("SELECT v FROM fx_list WHERE id = %s ORDER BY pos", id_)
+        if kind in (LIST, QUEUE, SET):
             return self._codec.whole(kind, [cell for (cell,) in rows])
         if kind == MAP:
-            rows = yield from self._rows("SELECT f, v FROM fx_map WHERE id = %s ORDER BY f", id_)
             return self._codec.whole(kind, rows)
-        if kind == SET:
-            rows = yield from self._rows("SELECT m FROM fx_set WHERE id = %s", id_)
-            return self._codec.whole(kind, [cell for (cell,) in rows])
         if kind == SORTED:
-            rows = yield from self._rows("SELECT m, score FROM fx_sorted WHERE id = %s ORDER BY score, m", id_)
             return self._codec.whole(kind, [(member, score_of(score)) for member, score in rows])
         if kind == STREAM:
-            rows = yield from self._rows("SELECT ms, seq, v FROM fx_stream WHERE id = %s ORDER BY ms, seq", id_)
             return self._codec.whole(kind, [(f"{ms}-{seq}", cell) for ms, seq, cell in rows])
-        rows = yield from self._rows("SELECT page, v FROM fx_page WHERE id = %s ORDER BY page", id_)
         return self._codec.whole(
             kind,
             [
-                page * _PAGE * 8 + at * 8 + bit
+                page * PAGE_BITS + at * 8 + bit
                 for page, text in rows
                 for at, byte in enumerate(text)
                 if byte
@@ -148,15 +188,16 @@ class Acts:
 
     def _drop(self, head: Head, left: bool, count: int) -> Plan:
         """Removes the first or the last elements, and returns them, those of the end first."""
-        count = min(count, head.n)
-        if count <= 0:
+        if count <= 0 or not head.n:
             return []
         order, compare = ("ASC", "<=") if left else ("DESC", ">=")
         rows = yield from self._rows(
             f"SELECT pos, v FROM fx_list WHERE id = %s ORDER BY pos {order} LIMIT %s", head.id, count
         )
+        if not rows:
+            return []
         end = rows[-1][0]
-        yield [(f"DELETE FROM fx_list WHERE id = %s AND pos {compare} %s", (head.id, end))]
+        self._later.append((f"DELETE FROM fx_list WHERE id = %s AND pos {compare} %s", (head.id, end)))
         head.n -= len(rows)
         if left:
             head.lo = end + 1
@@ -184,14 +225,15 @@ class Acts:
         statements = self._push_rows(head, elements, left)
         if most is not None and head.n > most:
             yield statements
-            statements = []
             yield from self._drop(head, not left, head.n - most)
-        count = head.n
-        return self._last(statements, count)
+        else:
+            self._later += statements
+        return head.n
 
     @staticmethod
-    def _last(statements: list[Statement], result: Any) -> Any:
-        return Last(statements, lambda _: result)
+    def _asking(answer: Callable[[Sequence[Any]], Any], sql: str, *values: Any) -> Last:
+        """The last question of an act that only reads."""
+        return Last([(sql, values)], lambda results: answer(results[0].rows))
 
     def _act_pop(self, head: Head, left: bool, count: int) -> Plan:
         found = yield from self._drop(head, left, count)
@@ -201,14 +243,14 @@ class Acts:
         position = yield from self._position_of(head, i)
         if position is None:
             return MISSING
-        rows = yield from self._rows("SELECT v FROM fx_list WHERE id = %s AND pos = %s", head.id, position)
-        return self._codec.decode(rows[0][0])
+        sql = "SELECT v FROM fx_list WHERE id = %s AND pos = %s"
+        return self._asking(lambda rows: self._codec.decode(rows[0][0]), sql, head.id, position)
 
     def _act_put(self, head: Head, i: int, cell: bytes) -> Plan:
         position = yield from self._position_of(head, i)
         if position is None:
             raise cells.no_element(i)
-        yield [("UPDATE fx_list SET v = %s WHERE id = %s AND pos = %s", (cell, head.id, position))]
+        self._later.append(("UPDATE fx_list SET v = %s WHERE id = %s AND pos = %s", (cell, head.id, position)))
         return True
 
     def _act_range(self, head: Head, start: int, stop: int) -> Plan:
@@ -216,10 +258,9 @@ class Acts:
         if first == end:
             return []
         position = yield from self._position(head, first)
-        rows = yield from self._rows(
-            "SELECT v FROM fx_list WHERE id = %s AND pos >= %s ORDER BY pos LIMIT %s", head.id, position, end - first
-        )
-        return self._codec.objects(cell for (cell,) in rows)
+        sql = "SELECT v FROM fx_list WHERE id = %s AND pos >= %s ORDER BY pos LIMIT %s"
+        objects = self._codec.objects
+        return self._asking(lambda rows: objects(cell for (cell,) in rows), sql, head.id, position, end - first)
 
     def _act_trim(self, head: Head, start: int, stop: int) -> Plan:
         first, end = cells.bounds(start, stop, head.n)
@@ -233,8 +274,8 @@ class Acts:
         )
         if not rows:
             return None
-        rows = yield from self._rows("SELECT COUNT(*) FROM fx_list WHERE id = %s AND pos < %s", head.id, rows[0][0])
-        return rows[0][0]
+        sql = "SELECT COUNT(*) FROM fx_list WHERE id = %s AND pos < %s"
+        return self._asking(lambda rows: rows[0][0], sql, head.id, rows[0][0])
 
     def _act_list_page(self, head: Head, after: int | None, count: int) -> Plan:
         first = -_MOST if after is None else after + 1
@@ -251,16 +292,14 @@ class Acts:
         )
         for start in range(0, len(rows), CHUNK):
             some = [position for (position,) in rows[start : start + CHUNK]]
-            yield [(f"DELETE FROM fx_list WHERE id = %s AND pos IN ({_marks(some)})", (head.id, *some))]
+            self._later.append((f"DELETE FROM fx_list WHERE id = %s AND pos IN ({marks(some)})", (head.id, *some)))
         head.n -= len(rows)
         return len(rows)
 
     def _act_insert(self, head: Head, i: int, cell: bytes) -> Plan:
-        if head.id < 0:
-            return 1
         place, _ = cells.bounds(i, -1, head.n)
         position = head.hi if place == head.n else (yield from self._position(head, place))
-        yield [
+        self._later += [
             ("UPDATE fx_list SET pos = pos + 1 WHERE id = %s AND pos >= %s ORDER BY pos DESC", (head.id, position)),
             ("INSERT INTO fx_list (id, pos, v) VALUES (%s, %s, %s)", (head.id, position, cell)),
         ]
@@ -273,13 +312,16 @@ class Acts:
     def _reclaim(self, head: Head) -> Plan:
         """Puts jobs back whose time is over, in their order, before those that wait."""
         rows = yield from self._rows(
-            "SELECT job, v FROM fx_job WHERE id = %s AND until <= %s ORDER BY job DESC", head.id, self.now
+            f"SELECT job, v FROM fx_job WHERE id = %s AND until <= {NOW} ORDER BY job DESC", head.id
         )
         if rows:
+            jobs = [job for job, _ in rows]
             yield [
-                ("DELETE FROM fx_job WHERE id = %s AND until <= %s", (head.id, self.now)),
+                (f"DELETE FROM fx_job WHERE id = %s AND job IN ({marks(jobs)})", (head.id, *jobs)),
                 *self._push_rows(head, [cell for _, cell in rows], True),
             ]
+            # What was asked before does not hold any more.
+            self._known.clear()
 
     def _act_reserve(self, head: Head, micros: int) -> Plan:
         found = yield from self._drop(head, True, 1)
@@ -287,13 +329,14 @@ class Acts:
             return None
         head.seq += 1
         until = min(self.now + micros, _MOST)
-        yield [("INSERT INTO fx_job (id, job, until, v) VALUES (%s, %s, %s, %s)", (head.id, head.seq, until, found[0]))]
+        values = (head.id, head.seq, until, found[0])
+        self._later.append(("INSERT INTO fx_job (id, job, until, v) VALUES (%s, %s, %s, %s)", values))
         return head.seq, self._codec.decode(found[0])
 
     def _end_job(self, head: Head, job: int) -> Plan:
         rows = yield from self._rows("SELECT v FROM fx_job WHERE id = %s AND job = %s", head.id, job)
         if rows:
-            yield [("DELETE FROM fx_job WHERE id = %s AND job = %s", (head.id, job))]
+            self._later.append(("DELETE FROM fx_job WHERE id = %s AND job = %s", (head.id, job)))
         return [cell for (cell,) in rows]
 
     def _act_ack(self, head: Head, job: int) -> Plan:
@@ -301,8 +344,7 @@ class Acts:
 
     def _act_release(self, head: Head, job: int) -> Plan:
         found = yield from self._end_job(head, job)
-        if found:
-            yield self._push_rows(head, found, True)
+        self._later += self._push_rows(head, found, True)
         return bool(found)
 
     # Maps.
@@ -312,45 +354,50 @@ class Acts:
         found: dict[bytes, Any] = {}
         for start in range(0, len(members), CHUNK):
             some = members[start : start + CHUNK]
-            sql = f"SELECT {column}, {wanted} FROM {table} WHERE id = %s AND {column} IN ({_marks(some)})"
+            sql = f"SELECT {column}, {wanted} FROM {table} WHERE id = %s AND {column} IN ({marks(some)})"
             found |= {bytes(name): value for name, value in (yield from self._rows(sql, head.id, *some))}
         return found
 
     def _remove(self, table: str, column: str, head: Head, members: Sequence[bytes]) -> Plan:
-        removed = 0
-        for start in range(0, len(members), CHUNK):
-            some = members[start : start + CHUNK]
-            sql = f"DELETE FROM {table} WHERE id = %s AND {column} IN ({_marks(some)})"
-            (result,) = yield [(sql, (head.id, *some))]
-            removed += result.changed
-        head.n -= removed
-        return removed
+        """Removes those members that are there. Returns how many."""
+        there = list((yield from self._fields(table, column, "1", head, members)))
+        self._remove_there(table, column, head, there)
+        return len(there)
+
+    def _remove_there(self, table: str, column: str, head: Head, there: Sequence[bytes]) -> None:
+        for start in range(0, len(there), CHUNK):
+            some = there[start : start + CHUNK]
+            sql = f"DELETE FROM {table} WHERE id = %s AND {column} IN ({marks(some)})"
+            self._later.append((sql, (head.id, *some)))
+        head.n -= len(there)
 
     def _act_map_get(self, head: Head, fields: list[bytes]) -> Plan:
         found = yield from self._fields("fx_map", "f", "v", head, fields)
         return [self._codec.optional(found.get(field)) for field in fields]
 
-    def _put_pairs(self, head: Head, pairs: dict[bytes, bytes]) -> Plan:
-        there = yield from self._fields("fx_map", "f", "1", head, list(pairs))
+    def _put_pairs(self, head: Head, pairs: dict[bytes, bytes], there: Sequence[bytes]) -> int:
+        """Puts pairs in a map, of whose fields some are there. Returns how many are new."""
         rows = [(head.id, field, value) for field, value in pairs.items()]
         head.n += len(pairs) - len(there)
-        yield inserted("INSERT INTO fx_map (id, f, v)", rows, " ON DUPLICATE KEY UPDATE v = VALUES(v)")
+        self._later += inserted("INSERT INTO fx_map (id, f, v)", rows, " ON DUPLICATE KEY UPDATE v = VALUES(v)")
         return len(pairs) - len(there)
 
     def _act_map_set(self, head: Head, pairs: list[bytes]) -> Plan:
-        return (yield from self._put_pairs(head, {pairs[i]: pairs[i + 1] for i in range(0, len(pairs), 2)}))
+        wanted = {pairs[i]: pairs[i + 1] for i in range(0, len(pairs), 2)}
+        there = yield from self._fields("fx_map", "f", "1", head, list(wanted))
+        return self._put_pairs(head, wanted, list(there))
 
     def _act_map_default(self, head: Head, field: bytes, cell: bytes) -> Plan:
         found = yield from self._fields("fx_map", "f", "v", head, [field])
         if field in found:
             return self._codec.decode(found[field])
-        yield from self._put_pairs(head, {field: cell})
+        self._put_pairs(head, {field: cell}, ())
         return self._codec.decode(cell)
 
     def _act_map_incr(self, head: Head, field: bytes, by: cells.Number) -> Plan:
         found = yield from self._fields("fx_map", "f", "v", head, [field])
         total = cells.add(found.get(field), by)
-        yield from self._put_pairs(head, {field: cells.number_cell(total)})
+        self._put_pairs(head, {field: cells.number_cell(total)}, list(found))
         return total
 
     def _act_map_delete(self, head: Head, fields: list[bytes]) -> Plan:
@@ -366,11 +413,11 @@ class Acts:
     # Sets.
 
     def _act_set_add(self, head: Head, members: list[bytes]) -> Plan:
-        rows = [(head.id, member) for member in dict.fromkeys(members)]
-        results = yield inserted("INSERT IGNORE INTO fx_set (id, m)", rows)
-        added = sum(result.changed for result in results)
-        head.n += added
-        return added
+        there = yield from self._fields("fx_set", "m", "1", head, members)
+        rows = [(head.id, member) for member in dict.fromkeys(members) if member not in there]
+        self._later += inserted("INSERT INTO fx_set (id, m)", rows)
+        head.n += len(rows)
+        return len(rows)
 
     def _act_set_discard(self, head: Head, members: list[bytes]) -> Plan:
         return (yield from self._remove("fx_set", "m", head, members))
@@ -382,7 +429,7 @@ class Acts:
     def _act_set_pop(self, head: Head, count: int) -> Plan:
         rows = yield from self._rows("SELECT m FROM fx_set WHERE id = %s ORDER BY m LIMIT %s", head.id, count)
         found = [cell for (cell,) in rows]
-        yield from self._remove("fx_set", "m", head, found)
+        self._remove_there("fx_set", "m", head, found)
         return self._codec.objects(found)
 
     def _act_set_page(self, head: Head, after: bytes | None, count: int) -> Plan:
@@ -394,14 +441,15 @@ class Acts:
 
     # Sorted sets.
 
-    def _scored(self, condition: str, *values: Any) -> Plan:
-        rows = yield from self._rows(f"SELECT m, score FROM fx_sorted WHERE id = %s {condition}", *values)
+    def _scored(self, condition: str, id_: int, *values: Any) -> Plan:
+        rows = yield from self._rows(f"SELECT m, score FROM fx_sorted WHERE id = %s {condition}", id_, *values)
         return [(self._codec.decode(member), score_of(score)) for member, score in rows]
 
-    def _put_scores(self, head: Head, scores: dict[bytes, float], added: int) -> list[Statement]:
+    def _put_scores(self, head: Head, scores: dict[bytes, float], added: int) -> None:
         head.n += added
         rows = [(head.id, member, score_cell(cells.plain_score(score))) for member, score in scores.items()]
-        return inserted("INSERT INTO fx_sorted (id, m, score)", rows, " ON DUPLICATE KEY UPDATE score = VALUES(score)")
+        update = " ON DUPLICATE KEY UPDATE score = VALUES(score)"
+        self._later += inserted("INSERT INTO fx_sorted (id, m, score)", rows, update)
 
     def _act_sorted_add(self, head: Head, scores: dict[bytes, float], if_absent: bool, greater: bool) -> Plan:
         there = yield from self._fields("fx_sorted", "m", "score", head, list(scores))
@@ -411,7 +459,8 @@ class Acts:
             if member not in there or not (if_absent or (greater and score <= score_of(there[member])))
         }
         added = len(scores) - len(there)
-        return self._last(self._put_scores(head, wanted, added), added)
+        self._put_scores(head, wanted, added)
+        return added
 
     def _act_sorted_incr(self, head: Head, member: bytes, by: float) -> Plan:
         there = yield from self._fields("fx_sorted", "m", "score", head, [member])
@@ -419,7 +468,8 @@ class Acts:
         if total != total:
             raise OverflowError("the sum is not a number (NaN) and cannot be stored")
         total = cells.plain_score(total)
-        return self._last(self._put_scores(head, {member: total}, 1 - len(there)), total)
+        self._put_scores(head, {member: total}, 1 - len(there))
+        return total
 
     def _act_sorted_scores(self, head: Head, members: list[bytes]) -> Plan:
         found = yield from self._fields("fx_sorted", "m", "score", head, members)
@@ -430,12 +480,14 @@ class Acts:
         if not found:
             return None
         score = found[member]
-        rows = yield from self._rows(
-            "SELECT COUNT(*) FROM fx_sorted WHERE id = %s AND (score < %s OR score = %s AND m < %s)",
-            *(head.id, score, score, member),
-        )
-        before: int = rows[0][0]
-        return head.n - 1 - before if reverse else before
+        sql = "SELECT COUNT(*) FROM fx_sorted WHERE id = %s AND (score < %s OR score = %s AND m < %s)"
+        last = head.n - 1
+
+        def answer(rows: Sequence[Any]) -> int:
+            before: int = rows[0][0]
+            return last - before if reverse else before
+
+        return self._asking(answer, sql, head.id, score, score, member)
 
     def _act_sorted_range(self, head: Head, start: int, stop: int, reverse: bool) -> Plan:
         first, end = cells.bounds(start, stop, head.n)
@@ -460,7 +512,7 @@ class Acts:
         rows = yield from self._rows(
             f"SELECT m, score FROM fx_sorted WHERE id = %s ORDER BY score {order}, m {order} LIMIT %s", head.id, count
         )
-        yield from self._remove("fx_sorted", "m", head, [bytes(member) for member, _ in rows])
+        self._remove_there("fx_sorted", "m", head, [bytes(member) for member, _ in rows])
         return [(self._codec.decode(member), score_of(score)) for member, score in rows]
 
     def _act_sorted_page(self, head: Head, after: tuple[float, bytes] | None, count: int) -> Plan:
@@ -477,7 +529,8 @@ class Acts:
         head.lo, head.hi = (millis, 0) if millis > head.lo else (head.lo, head.hi + 1)
         head.n += 1
         name = f"{head.lo}-{head.hi}"
-        yield [("INSERT INTO fx_stream (id, ms, seq, v) VALUES (%s, %s, %s, %s)", (head.id, head.lo, head.hi, fields))]
+        values = (head.id, head.lo, head.hi, fields)
+        self._later.append(("INSERT INTO fx_stream (id, ms, seq, v) VALUES (%s, %s, %s, %s)", values))
         if most is not None:
             yield from self._act_stream_trim(head, most)
         return name
@@ -494,77 +547,9 @@ class Acts:
         return self._codec.whole(STREAM, [(f"{ms}-{seq}", cell) for ms, seq, cell in rows])
 
     def _act_stream_trim(self, head: Head, most: int) -> Plan:
+        yield from ()
         extra = max(0, head.n - most)
         if extra:
-            yield [("DELETE FROM fx_stream WHERE id = %s ORDER BY ms, seq LIMIT %s", (head.id, extra))]
+            self._later.append(("DELETE FROM fx_stream WHERE id = %s ORDER BY ms, seq LIMIT %s", (head.id, extra)))
         head.n -= extra
         return extra
-
-    # Bits and Bloom filters: pages of 4 KiB.
-
-    def _pages(self, head: Head, bits: Iterable[int]) -> Plan:
-        numbers = sorted({bit // (_PAGE * 8) for bit in bits})
-        pages: dict[int, bytearray] = {}
-        for start in range(0, len(numbers), CHUNK):
-            some = numbers[start : start + CHUNK]
-            rows = yield from self._rows(
-                f"SELECT page, v FROM fx_page WHERE id = %s AND page IN ({_marks(some)})", head.id, *some
-            )
-            pages |= {number: bytearray(text) for number, text in rows}
-        return pages
-
-    def _store(self, head: Head, pages: dict[int, bytearray]) -> list[Statement]:
-        rows = [(head.id, number, bytes(page)) for number, page in pages.items()]
-        return inserted("INSERT INTO fx_page (id, page, v)", rows, " ON DUPLICATE KEY UPDATE v = VALUES(v)")
-
-    @staticmethod
-    def _bit(pages: dict[int, bytearray], bit: int) -> bool:
-        number, within = divmod(bit, _PAGE * 8)
-        return number in pages and bool(pages[number][within // 8] & 1 << within % 8)
-
-    @staticmethod
-    def _put_bit(pages: dict[int, bytearray], bit: int, value: bool) -> None:
-        number, within = divmod(bit, _PAGE * 8)
-        page = pages.setdefault(number, bytearray(_PAGE))
-        page[within // 8] = page[within // 8] & ~(1 << within % 8) | value << within % 8
-
-    def _act_bits_get(self, head: Head, bit: int) -> Plan:
-        return self._bit((yield from self._pages(head, (bit,))), bit)
-
-    def _act_bits_set(self, head: Head, bit: int, value: bool) -> Plan:
-        pages = yield from self._pages(head, (bit,))
-        was = self._bit(pages, bit)
-        self._put_bit(pages, bit, value)
-        head.n += value - was
-        return self._last(self._store(head, pages), was)
-
-    def _act_bits_toggle(self, head: Head, bit: int) -> Plan:
-        pages = yield from self._pages(head, (bit,))
-        value = not self._bit(pages, bit)
-        self._put_bit(pages, bit, value)
-        head.n += 1 if value else -1
-        return self._last(self._store(head, pages), value)
-
-    @staticmethod
-    def _check_shape(head: Head, bits: int, hashes: int) -> bytes:
-        shape = f"{bits} {hashes}".encode()
-        if head.value is not None and bytes(head.value) != shape:
-            raise cells.wrong_shape()
-        return shape
-
-    def _act_bloom_add(self, head: Head, items: list[list[int]], bits: int, hashes: int) -> Plan:
-        head.value = self._check_shape(head, bits, hashes)
-        pages = yield from self._pages(head, (bit for item in items for bit in item))
-        added = 0
-        for item in items:
-            if not all(self._bit(pages, bit) for bit in item):
-                added += 1
-                for bit in item:
-                    self._put_bit(pages, bit, True)
-        head.n += added
-        return self._last(self._store(head, pages), added)
-
-    def _act_bloom_has(self, head: Head, items: list[list[int]], bits: int, hashes: int) -> Plan:
-        self._check_shape(head, bits, hashes)
-        pages = yield from self._pages(head, (bit for item in items for bit in item))
-        return [all(self._bit(pages, bit) for bit in item) for item in items]

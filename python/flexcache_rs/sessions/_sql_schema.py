@@ -10,7 +10,10 @@ MOST_MEMBER_BYTES = 2048
 MOST_NAME_BYTES = 700
 
 NOW = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-"""Microseconds since 1970 on the server's clock, whatever its time zone does."""
+"""Microseconds since 1970 on the server's clock, when the statement began, whatever its time zone does."""
+
+LATER = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(6))"
+"""The same when it is computed: in what changes a row, once the row is ours. The session's time zone is UTC."""
 
 # One row of `fx_key` for each key; its elements lie in the table for its kind under an `id` that is never given twice.
 # Text is bytes everywhere: a collation would take different keys for one. Scores are bytes in the order of the numbers,

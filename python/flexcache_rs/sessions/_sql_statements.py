@@ -24,6 +24,10 @@ class Result(NamedTuple):
     last_id: int
 
 
+class Alone(list[Statement]):
+    """A statement that is a transaction of its own, outside of one that is open."""
+
+
 class Last(NamedTuple):
     """The last statements of a call, and what its result is, by their results."""
 

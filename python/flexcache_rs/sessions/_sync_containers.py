@@ -16,10 +16,11 @@ from flexcache_rs.sessions._arguments import KEPT, MISSING
 from flexcache_rs.sessions._protocol import following
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flexcache_rs.sessions._arguments import Touch, Ttl
-    from flexcache_rs.sessions._sync_calls import Calls
+    from flexcache_rs.sessions._protocol import Owner
+    from flexcache_rs.sessions._taking import Undo
 
 _ALL = 2**63 - 1
 
@@ -37,7 +38,7 @@ class Handle:
 
     _kind = ""
 
-    def __init__(self, owner: Calls, key: str) -> None:
+    def __init__(self, owner: Owner, key: str) -> None:
         self._owner = owner
         self._key = key
 
@@ -48,17 +49,26 @@ class Handle:
         owner = self._owner
         return owner._run(owner._codec.act(self._kind, self._key, touch, name, *values))
 
-    def _wait(self, timeout: Ttl, name: str, *values: Any) -> Any:
-        """Make a call until it finds something, for at most so long."""
+    def _undo(self, taken: Any, name: str, *values: Any) -> Any:
+        """The call that gives back what another one has taken; None if that was nothing."""
+        return self._owner._codec.act(self._kind, self._key, KEPT, name, *values) if taken else None
+
+    def _take(self, undo: Undo, name: str, *values: Any) -> Any:
+        """Make a call that takes something. A task that is cancelled before it has it gives it back."""
+        owner = self._owner
+        return owner._take(owner._codec.act(self._kind, self._key, KEPT, name, *values), undo)
+
+    def _wait(self, timeout: Ttl, look: Callable[[], Any]) -> Any:
+        """Look until something is found, for at most so long."""
         most = math.inf if timeout is None else 0.0 if timeout == 0 else arguments.seconds("timeout", timeout)
         deadline = time.monotonic() + most
-        found = self._act(KEPT, name, *values)
+        found = look()
         if found or not most:
             return found
         with self._owner._waiting(self._key) as waiting:
             while not found and (left := deadline - time.monotonic()) > 0:
                 waiting.rest(left)
-                found = self._act(KEPT, name, *values)
+                found = look()
         return found
 
     def len(self) -> int:
@@ -98,9 +108,16 @@ class List(Handle):
 
     def _pop(self, left: bool, n: int | None) -> Any:
         count = 1 if n is None else arguments.whole_number("n", n)
-        found: list[Any] = self._act(KEPT, "pop", left, count)
+        found: list[Any] = self._take_elements(left, count)
         if n is None:
             return found[0] if found else None
+        return found
+
+    def _take_elements(self, left: bool, count: int) -> list[Any]:
+        def undo(found: list[Any] | None) -> Any:
+            return self._undo(found, "push", list(reversed(found or ())), left, None)
+
+        found: list[Any] = self._take(undo, "pop", left, count)
         return found
 
     def pop(self, n: int | None = None) -> Any:
@@ -118,14 +135,15 @@ class List(Handle):
         """Wait for an element, remove and return the first one. Returns None after `timeout` seconds.
 
         On Valkey and Redis, the server notifies the call. Elsewhere, and in a transaction, the call looks again after
-        pauses that grow from 1 ms to 50 ms. If the call is interrupted while it looks, the element may be lost.
-        `reserve` of a queue loses none.
+        pauses that grow from 1 ms to 50 ms. If the task is cancelled while the call looks, the element is returned to
+        the front. If a signal handler raises while the call looks, the element may be lost. `reserve` of a queue loses
+        none.
 
         Args:
             timeout: A number of seconds, or a text as for a time to live. 0 means a single attempt, and None means
                 for ever.
         """
-        found: list[Any] = self._wait(timeout, "pop", True, 1)
+        found: list[Any] = self._wait(timeout, lambda: self._take_elements(True, 1))
         return found[0] if found else None
 
     def at(self, i: int, default: Any = None) -> Any:
@@ -225,18 +243,29 @@ class Queue(List):
         Returns:
             The job, or None if there was none.
         """
-        micros = arguments.micros("visibility", visibility) or _ALL
-        found: tuple[int, Any] | None = self._wait(timeout, "reserve", micros)
+        micros = _ALL if visibility is None else arguments.micros("visibility", visibility) or _ALL
+
+        def undo(found: tuple[int, Any] | None) -> Any:
+            return self._undo(found, "release", None if found is None else found[0])
+
+        found: tuple[int, Any] | None = self._wait(timeout, lambda: self._take(undo, "reserve", micros))
         return None if found is None else Job(self, *found)
+
+    def _number(self, job: Job) -> int:
+        if not isinstance(job, Job):
+            raise TypeError(f"job must be a Job, as reserve() returns, not {type(job).__name__}")
+        if job._queue._key != self._key:
+            raise ValueError(f"job must be one of the queue {self._key!r}, not of {job._queue._key!r}")
+        return job._number
 
     def ack(self, job: Job) -> bool:
         """Remove a reserved job permanently. Returns False if its time was over."""
-        done: bool = self._act(KEPT, "ack", job._number)
+        done: bool = self._act(KEPT, "ack", self._number(job))
         return done
 
     def release(self, job: Job) -> bool:
         """Return a reserved job to the front. Returns False if its time was over."""
-        done: bool = self._act(KEPT, "release", job._number)
+        done: bool = self._act(KEPT, "release", self._number(job))
         return done
 
 
@@ -253,7 +282,7 @@ class Map(Handle):
 
     def get_many(self, fields: Iterable[Any]) -> dict[Any, Any]:
         """Return a dict with the values of the present fields."""
-        names = list(fields)
+        names = arguments.several("fields", fields)
         found = self._act(KEPT, "map_get", names)
         return {name: value for name, value in zip(names, found, strict=True) if value is not MISSING}
 
@@ -269,9 +298,10 @@ class Map(Handle):
     def update(self, fields: Mapping[Any, Any], *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
         """Set the values of several fields at once. Returns how many are new."""
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        if not fields:
+        pairs = arguments.mapping("fields", fields)
+        if not pairs:
             return 0
-        added: int = self._act(touch, "map_set", dict(fields))
+        added: int = self._act(touch, "map_set", pairs)
         return added
 
     def setdefault(self, field: Any, default: Any = None, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> Any:
@@ -338,7 +368,11 @@ class SetOf(Handle):
 
     def pop(self, n: int = 1) -> list[Any]:
         """Remove and return up to `n` members, in no particular order."""
-        found: list[Any] = self._act(KEPT, "set_pop", arguments.whole_number("n", n))
+
+        def undo(found: list[Any] | None) -> Any:
+            return self._undo(found, "set_add", found)
+
+        found: list[Any] = self._take(undo, "set_pop", arguments.whole_number("n", n))
         return found
 
     def all(self) -> set[Any]:
@@ -406,9 +440,10 @@ class Sorted(Handle):
             ValueError: A score is no number, or it is NaN.
         """
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        if not members:
+        scores = arguments.mapping("members", members)
+        if not scores:
             return 0
-        added: int = self._act(touch, "sorted_add", dict(members), bool(if_absent), bool(greater))
+        added: int = self._act(touch, "sorted_add", scores, bool(if_absent), bool(greater))
         return added
 
     def incr(self, member: Any, by: float = 1, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> float:
@@ -445,15 +480,21 @@ class Sorted(Handle):
         removed: int = self._act(KEPT, "sorted_remove", members)
         return removed
 
+    def _pop(self, n: int, largest: bool) -> list[tuple[Any, float]]:
+        def undo(found: list[tuple[Any, float]] | None) -> Any:
+            # A score that somebody has given it meanwhile stays.
+            return self._undo(found, "sorted_add", dict(found or ()), True, False)
+
+        found: list[tuple[Any, float]] = self._take(undo, "sorted_pop", arguments.whole_number("n", n), largest)
+        return found
+
     def pop_min(self, n: int = 1) -> list[tuple[Any, float]]:
         """Remove and return up to `n` members with the smallest scores."""
-        found: list[tuple[Any, float]] = self._act(KEPT, "sorted_pop", arguments.whole_number("n", n), False)
-        return found
+        return self._pop(n, False)
 
     def pop_max(self, n: int = 1) -> list[tuple[Any, float]]:
         """Remove and return up to `n` members with the largest scores, the largest one first."""
-        found: list[tuple[Any, float]] = self._act(KEPT, "sorted_pop", arguments.whole_number("n", n), True)
-        return found
+        return self._pop(n, True)
 
     def pages(self, size: int = 1000) -> Iterator[list[tuple[Any, float]]]:
         """Iterate over all members with their scores, up to `size` at a time."""
@@ -470,6 +511,8 @@ class Sorted(Handle):
 def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
+    if not isinstance(text, str):
+        raise TypeError(f"{argument} must be an id, a str, not {type(text).__name__}")
     millis, _, number = text.partition("-")
     if not (millis.isascii() and millis.isdigit() and number.isascii() and number.isdigit()):
         raise ValueError(f'{argument} must be an id such as "1700000000000-0", not {text!r}')
@@ -494,7 +537,7 @@ class Stream(Handle):
         """
         most = None if maxlen is None else arguments.whole_number("maxlen", maxlen)
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        added: str = self._act(touch, "stream_add", dict(fields), most)
+        added: str = self._act(touch, "stream_add", arguments.mapping("fields", fields), most)
         return added
 
     def range(
@@ -511,8 +554,9 @@ class Stream(Handle):
 
         It waits as `List.wait_pop` does.
         """
+        first = _stream_id("after", after)
         found: list[tuple[str, dict[str, Any]]] = self._wait(
-            timeout, "stream_range", _stream_id("after", after), None, _ALL
+            timeout, lambda: self._act(KEPT, "stream_range", first, None, _ALL)
         )
         return found
 
@@ -520,67 +564,3 @@ class Stream(Handle):
         """Drop the first entries beyond a length. Returns how many."""
         removed: int = self._act(KEPT, "stream_trim", arguments.whole_number("maxlen", maxlen))
         return removed
-
-
-@suggesting
-class Bits(Handle):
-    """Bits, which are all 0 at first. Only pages of 4 KiB with a bit that was set take space."""
-
-    _kind = "bits"
-
-    def get(self, i: int) -> bool:
-        """Return a bit."""
-        bit: bool = self._act(KEPT, "bits_get", arguments.whole_number("i", i))
-        return bit
-
-    def set(self, i: int, value: bool = True, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
-        """Set a bit. Returns its old value."""
-        touch = arguments.touch_of_write(ttl, ttl_if_new)
-        bit: bool = self._act(touch, "bits_set", arguments.whole_number("i", i), bool(value))
-        return bit
-
-    def toggle(self, i: int, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
-        """Invert a bit. Returns its new value."""
-        touch = arguments.touch_of_write(ttl, ttl_if_new)
-        bit: bool = self._act(touch, "bits_toggle", arguments.whole_number("i", i))
-        return bit
-
-    def count(self) -> int:
-        """Return the number of bits that are 1."""
-        count: int = self._act(KEPT, "bits_count")
-        return count
-
-
-@suggesting
-class Bloom(Handle):
-    """A Bloom filter. `has` never returns False for an added item, and seldom returns True for another item."""
-
-    _kind = "bloom"
-
-    def __init__(self, owner: Calls, key: str, capacity: int, error_rate: float) -> None:
-        super().__init__(owner, key)
-        items = arguments.whole_number("capacity", capacity, 1)
-        if isinstance(error_rate, bool) or not isinstance(error_rate, (int, float)) or not 0 < error_rate < 1:
-            raise ValueError(f"error_rate must be between 0 and 1, not {error_rate!r}")
-        self._bits = max(64, math.ceil(-items * math.log(error_rate) / math.log(2) ** 2))
-        self._hashes = max(1, min(64, round(self._bits / items * math.log(2))))
-
-    def add(self, *items: Any, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
-        """Add items. Returns how many were certainly new.
-
-        Raises:
-            ValueError: The filter was created with another capacity or error rate.
-        """
-        touch = arguments.touch_of_write(ttl, ttl_if_new)
-        added: int = self._act(touch, "bloom_add", items, self._bits, self._hashes)
-        return added
-
-    def has(self, item: Any) -> bool:
-        """Return whether an item was probably added."""
-        found: list[bool] = self._act(KEPT, "bloom_has", (item,), self._bits, self._hashes)
-        return found[0]
-
-    def has_many(self, items: Iterable[Any]) -> list[bool]:
-        """Return for each of several items whether it was probably added."""
-        found: list[bool] = self._act(KEPT, "bloom_has", list(items), self._bits, self._hashes)
-        return found

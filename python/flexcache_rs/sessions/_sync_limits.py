@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
+from flexcache_rs.sessions import _sync_side as side
 from flexcache_rs.sessions._errors import RateLimitExceeded, TimedOut
 from flexcache_rs.sessions._waiting import waiting
 
@@ -67,6 +68,8 @@ class Limiter:
     ) -> None:
         self._session = session
         self._name = name
+        # Whatever is in the name and in the keys, two of them are never taken for two others.
+        self._prefix = name.replace("%", "%25").replace(":", "%3A") + ":"
         self._limit = arguments.whole_number("limit", limit)
         self._burst = self._limit if burst is None else arguments.whole_number("burst", burst)
         self._period = arguments.micros("period", period)
@@ -90,7 +93,7 @@ class Limiter:
         if price > self._burst or not self._limit:
             return Hit(False, 0, math.inf)
         session = self._session
-        name = f"{self._name}:{key}"
+        name = f"{self._prefix}{key}"
         fast = session._fast
         if fast is not None and not self._is_window:
             # As `Hit(...)`, without the arguments of its `__new__`.
@@ -124,33 +127,53 @@ class Limiter:
 
 @suggesting
 class Lock:
-    """A lock for all users of the store. It is advisory, and it ends after its time to live."""
+    """A lock for all users of the store. It is advisory, and it ends after its time to live.
+
+    Tasks or threads that share one object exclude each other, as with one object each. If the holder acquires the lock
+    again, its time begins again, and a single release ends it.
+    """
 
     def __init__(self, session: Session, name: str, ttl: Ttl) -> None:
         self._session = session
         self._name = name
         self._micros = arguments.micros("ttl", ttl) or 2**62
-        self._token = new_token()
+        # By holder: a token of its own for each.
+        self._tokens: dict[int, bytes] = {}
 
     def acquire(self, timeout: float | None = None) -> bool:
         """Acquire the lock. Returns False if it was not free within `timeout` seconds. 0 means a single attempt."""
         limit = math.inf if timeout is None else 0.0 if timeout == 0 else arguments.seconds("timeout", timeout)
         deadline = time.monotonic() + limit
         session = self._session
-        name = "lock:" + self._name
-        lease = session._codec.call("lease", name, self._token, self._micros)
+        name, own = "lock:" + self._name, self._tokens.get(side.holder())
+        token = own or new_token()
+        lease = session._codec.call("lease", name, token, self._micros)
+
+        def undo(held: object) -> Any:
+            return session._codec.call("release", name, token) if held is None and own is None else None
+
         with waiting(session._backend, name, True) as other:
-            while (held := session._run_outside(lease)) is not None:
+            while (held := side.take(session._backend, lease, undo)) is not None:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 other.rest(min(left, held))
+        self._tokens[side.holder()] = token
         return True
 
     def release(self) -> bool:
-        """Release the lock. Returns False if its time was over."""
+        """Release the lock. Returns False if its time was over, or if nobody had acquired it by this object.
+
+        A task or thread that has not acquired it releases it for one that has.
+        """
+        token = self._tokens.pop(side.holder(), None)
+        if token is None:
+            try:
+                _, token = self._tokens.popitem()
+            except KeyError:
+                return False
         session = self._session
-        released: bool = session._run_outside(session._codec.call("release", "lock:" + self._name, self._token))
+        released: bool = session._run_outside(session._codec.call("release", "lock:" + self._name, token))
         return released
 
     def __enter__(self) -> Self:

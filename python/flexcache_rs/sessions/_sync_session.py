@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._arguments import KeepType, Touch, Ttl
     from flexcache_rs.sessions._protocol import Backend, BackendTransaction
     from flexcache_rs.sessions._store import SessionStore
+    from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._waiting import Waiting
 
 _open: ContextVar[tuple[Transaction, ...]] = ContextVar("flexcache_rs sessions", default=())
@@ -129,6 +130,12 @@ class Session(KeyspaceCalls):
             if transaction is not None:
                 return transaction._run(call)
         return self._backend.run(call)
+
+    def _take(self, call: SessionCall, undo: Undo) -> Any:
+        if self._has_transactions and self._current() is not None:
+            # What a transaction has taken goes back as it is rolled back.
+            return self._run(call)
+        return side.take(self._backend, call, undo)
 
     def _waiting(self, key: str) -> Waiting:
         if self._has_transactions and self._current() is not None:
@@ -244,8 +251,13 @@ class Session(KeyspaceCalls):
         """Compute while this session has the lease of the key, unless another one has stored a value."""
         token = new_token()
         lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
+        release = self._codec.call("release", "load:" + key, token)
+
+        def undo(left: object) -> Any:
+            return release if left is None else None
+
         with waiting(self._backend, "load:" + key, True) as other:
-            while (left := self._backend.run(lease)) is not None:
+            while (left := side.take(self._backend, lease, undo)) is not None:
                 other.rest(left)
                 found = self.get(key, MISSING)
                 if found is not MISSING:
@@ -255,7 +267,7 @@ class Session(KeyspaceCalls):
             found = self.get(key, MISSING)
             return self._compute(key, factory, touch) if found is MISSING else found
         finally:
-            self._backend.run(self._codec.call("release", "load:" + key, token))
+            self._backend.run(release)
 
     def memoize(
         self, ttl: Ttl = None, *, name: str | None = None
@@ -282,7 +294,7 @@ class Session(KeyspaceCalls):
             @wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
                 key = _canonical_key((prefix, args, tuple(sorted(kwargs.items()))))
-                return self.get_or_set("memo:" + key, lambda: function(*args, **kwargs), ttl)
+                return self.get_or_set(arguments.short("memo:" + key), lambda: function(*args, **kwargs), ttl)
 
             return call
 

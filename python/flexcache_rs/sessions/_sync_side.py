@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,28 @@ from flexcache_rs._core import SessionBlock as Block
 from flexcache_rs._core import _load as load
 from flexcache_rs.sessions._store import SessionStore
 
-__all__ = ["Block", "in_thread", "load", "sleep", "store"]
+__all__ = ["Block", "holder", "in_thread", "load", "sleep", "store", "take"]
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from flexcache_rs._core import SessionCall
+    from flexcache_rs.sessions._protocol import Backend
+    from flexcache_rs.sessions._taking import Undo
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function here: nobody else waits for this thread."""
     return function(*arguments)
+
+
+def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:  # noqa: ARG001
+    """Make a call that takes something."""
+    return backend.run(call)
+
+
+def holder() -> int:
+    """What tells apart who holds a lock: the thread."""
+    return get_ident()
 
 
 def store(session: Any) -> SessionStore:

@@ -174,9 +174,6 @@ impl Asked<'_> {
                 counted(places.len())
             }
             Act::ListInsert(index, cell) => {
-                if head.id < 0 {
-                    return Ok(Reply::Int(1));
-                }
                 let place = Self::bounds(head, *index, -1).start;
                 let pos = if place == head.n { head.hi } else { self.position(head, place)? };
                 let mut select = self.connection.prepare_cached(

@@ -1,7 +1,7 @@
 //! `SessionCodec`: between Python's objects and what stores are asked and answer.
 
 use flexcache_containers::operation::{Cell, Key};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
@@ -37,7 +37,15 @@ pub(super) fn key(object: &Bound<'_, PyAny>) -> PyResult<Key> {
     let Ok(text) = object.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!("key must be a str, not {}", object.get_type().name()?)));
     };
-    Ok(text.to_str()?.as_bytes().to_vec())
+    Ok(text_of(text)?.as_bytes().to_vec())
+}
+
+/// The text of a key.
+pub(super) fn text_of<'a>(key: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    key.to_str().map_err(|_| match key.repr() {
+        Ok(shown) => PyValueError::new_err(format!("key must be text without surrogates, not {shown}")),
+        Err(error) => error,
+    })
 }
 
 #[pymethods]

@@ -138,8 +138,15 @@ impl MemorySession {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         let found = match key.cast_exact::<PyString>() {
-            Ok(text) => self.keys.lock().get(&self.namespace, text.to_str()?.as_bytes(), &SystemClock),
-            Err(_) => self.keys.lock().get(&self.namespace, &super::codec::key(key)?, &SystemClock),
+            Ok(text) => {
+                let name = super::codec::text_of(text)?.as_bytes();
+                self.keys.lock().get(&self.namespace, name, &SystemClock)
+            }
+            Err(_) => {
+                // Before the lock: what a key that is wrong looks like is Python code.
+                let name = super::codec::key(key)?;
+                self.keys.lock().get(&self.namespace, &name, &SystemClock)
+            }
         };
         match found {
             Lookup::Absent => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
@@ -164,7 +171,7 @@ impl MemorySession {
             return Ok(false);
         }
         let held = HeldText(value.clone().unbind());
-        let key = key.to_str()?.as_bytes();
+        let key = super::codec::text_of(key)?.as_bytes();
         let stored = self.keys.lock().set_held(&self.namespace, key, held, micros, &SystemClock);
         stored.map(|()| true).map_err(|error| raised(value.py(), &error))
     }

@@ -1,0 +1,59 @@
+"""What the figures of sessions share: how much is measured, and how awaited calls are timed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+OURS = "sessions"
+VALUE = "v" * 100
+KEYS = 1000
+TOGETHER = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    rounds: int = 9
+    calls: int = 2_000
+    slow_calls: int = 100
+    server_calls: int = 200
+
+    @classmethod
+    def quick(cls) -> Settings:
+        """Some seconds, for a first look."""
+        return cls(3, 300, 20, 30)
+
+
+@dataclass
+class Run:
+    """What every figure needs."""
+
+    settings: Settings
+    random: Random
+    say: Callable[[str], None]
+    directory: Path
+    told: dict[str, str] = field(default_factory=dict)
+    """By name: the version of a server, or why something is left out."""
+
+
+async def one_by_one(call: Callable[[int], Awaitable[Any]], count: int) -> float:
+    """Microseconds a call."""
+    began = perf_counter()
+    for number in range(count):
+        await call(number)
+    return (perf_counter() - began) / count * 1e6
+
+
+async def at_once(call: Callable[[int], Awaitable[Any]], tasks: int, turns: int) -> float:
+    """Microseconds for all tasks together."""
+    began = perf_counter()
+    for _ in range(turns):
+        await asyncio.gather(*(call(number) for number in range(tasks)))
+    return (perf_counter() - began) / turns * 1e6

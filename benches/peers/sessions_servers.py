@@ -1,0 +1,339 @@
+"""Sessions on servers, beside the clients that speak to them. `sessions.py` runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from .disk import Figure
+from .remote_peers import Server
+from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, at_once, one_by_one
+
+Calls = dict[str, Callable[[int], Any]]
+"""By what is done: a call, which gets its number."""
+
+SAME_SQL = "PyMySQL, the same SQL"
+ONE_STATEMENT = "PyMySQL, one statement"
+IN_A_THREAD = "PyMySQL in a thread"
+
+
+@dataclass
+class Database:
+    """A MariaDB server on a socket of its own."""
+
+    socket: str
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    def start(cls, directory: Path) -> Database:
+        """Starts one. Raises FileNotFoundError where none is installed."""
+        path = "/usr/sbin:/usr/local/sbin"
+        program = shutil.which("mariadbd") or shutil.which("mariadbd", path=path)
+        if program is None:
+            raise FileNotFoundError("mariadbd is not installed")
+        user, data = f"--user={getpass.getuser()}", f"--datadir={directory / 'data'}"
+        log = "--innodb-log-file-size=32M"
+        install = ["mariadb-install-db", "--no-defaults", data, log, user, "--skip-test-db"]
+        install += ["--auth-root-authentication-method=normal"]
+        own = {**os.environ, "TMPDIR": str(directory)}
+        subprocess.run(install, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120, env=own)
+        place = str(directory / "s")
+        command = [program, "--no-defaults", data, f"--socket={place}", "--skip-networking", user, log]
+        # The log is flushed once a second, or the disk would be measured.
+        command += ["--innodb-flush-log-at-trx-commit=2", f"--pid-file={directory / 'pid'}"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(3000):
+            with suppress(OSError), socket.socket(socket.AF_UNIX) as plain:
+                plain.connect(place)
+                break
+            time.sleep(0.01)
+        made = cls(place, process)
+        with made.client() as client:
+            client.cursor().execute("CREATE DATABASE bench")
+        return made
+
+    @property
+    def url(self) -> str:
+        """What a session is opened with."""
+        return f"mysql://root@localhost/bench?unix_socket={self.socket}"
+
+    def client(self, **options: Any) -> Any:
+        """A connection of PyMySQL's."""
+        return import_module("pymysql").connect(unix_socket=self.socket, user="root", autocommit=True, **options)
+
+    def version(self) -> str:
+        """What it calls itself."""
+        with self.client() as client, client.cursor() as cursor:
+            cursor.execute("SELECT VERSION()")
+            return str(cursor.fetchone()[0])
+
+    def end(self) -> None:
+        """Stops it."""
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def _of_session(session: Any) -> Calls:
+    """The calls of a session of either face."""
+    jobs, user, board = session.list("jobs"), session.map("user"), session.sorted("board")
+    limiter = session.limiter("api", 10**6, 1)
+    return {
+        "get": lambda number: session.get(str(number % KEYS)),
+        "set": lambda number: session.set(str(number % KEYS), VALUE),
+        "incr": lambda _: session.incr("number"),
+        "push": lambda _: jobs.push(VALUE),
+        "pop": lambda _: jobs.pop(),
+        "map get": lambda _: user.get("name"),
+        "map set": lambda _: user.set("name", VALUE),
+        "sorted add": lambda number: board.add({"ann": number}),
+        "limiter": lambda number: limiter.hit(str(number % 10)),
+    }
+
+
+def _of_redis(client: Any) -> Calls:
+    """The calls of redis-py of either face."""
+    return {
+        "get": lambda number: client.get(f"plain:{number % KEYS}"),
+        "set": lambda number: client.set(f"plain:{number % KEYS}", VALUE),
+        "incr": lambda _: client.incr("number"),
+        "push": lambda _: client.rpush("jobs", VALUE),
+        "pop": lambda _: client.rpop("jobs"),
+        "map get": lambda _: client.hget("user", "name"),
+        "map set": lambda _: client.hset("user", "name", VALUE),
+        "sorted add": lambda number: client.zadd("board", {"ann": number}),
+    }
+
+
+def _measure(run: Run, figure: Figure, contestants: dict[str, Calls], prepare: Callable[[str, str], None]) -> None:
+    """Calls one after the other, in turns."""
+    settings = run.settings
+    for number in range(settings.rounds + 1):
+        for operation in next(iter(contestants.values())):
+            there = [name for name, calls in contestants.items() if operation in calls]
+            for name in run.random.sample(there, k=len(there)):
+                prepare(operation, name)
+                call = contestants[name][operation]
+                began = perf_counter()
+                for turn in range(settings.server_calls):
+                    call(turn)
+                taken = (perf_counter() - began) / settings.server_calls * 1e6
+                if number:
+                    figure.cell(operation, name).samples.append(taken)
+
+
+async def _measure_awaited(
+    run: Run, single: Figure, together: Figure, contestants: dict[str, Calls], alone: str = ""
+) -> None:
+    """The same for awaited calls, and many of them at once, but for one contestant that has a single connection."""
+    settings = run.settings
+    turns = max(1, settings.server_calls // TOGETHER)
+    for number in range(settings.rounds + 1):
+        for operation in next(iter(contestants.values())):
+            there = [name for name, calls in contestants.items() if operation in calls]
+            for name in run.random.sample(there, k=len(there)):
+                call: Callable[[int], Awaitable[Any]] = contestants[name][operation]
+                samples = [(single, await one_by_one(call, settings.server_calls))]
+                if operation in ("get", "set") and name != alone:
+                    samples.append((together, await at_once(call, TOGETHER, turns)))
+                for figure, sample in samples if number else ():
+                    figure.cell(operation, name).samples.append(sample)
+
+
+def _nothing(_operation: str, _name: str) -> None:
+    """Nothing is to be prepared."""
+
+
+@contextmanager
+def _server(run: Run, name: str, start: Callable[[Path], Any]) -> Iterator[Any]:
+    """A server, or None where it cannot be had."""
+    directory = run.directory / name
+    directory.mkdir()
+    try:
+        server = start(directory)
+    except (OSError, subprocess.SubprocessError, ImportError) as error:
+        run.told[name] = f"left out: {error}"
+        run.say(f"{name} is {run.told[name]}")
+        yield None
+        return
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+def valkey(run: Run) -> list[Figure]:
+    """On a Valkey or Redis server, beside redis-py."""
+    with _server(run, "Valkey or Redis", Server.start) as server:
+        if server is None:
+            return []
+        run.told["Valkey or Redis"] = server.version
+        return [_valkey_now(run, server), *asyncio.run(_valkey_awaited(run, server))]
+
+
+def _valkey_now(run: Run, server: Server) -> Figure:
+    from flexcache_rs.sessions.sync import connect
+
+    figure = Figure("On Valkey or Redis, without await", "Microseconds a call, on one connection.")
+    client: Any = import_module("redis").Redis(host=server.host, port=server.port)
+    with connect(f"redis://{server.host}:{server.port}") as session:
+        contestants = {OURS: _of_session(session), "redis-py": _of_redis(client)}
+        for calls in contestants.values():
+            for number in range(KEYS):
+                calls["set"](number)
+        _measure(run, figure, contestants, _nothing)
+    client.close()
+    return figure
+
+
+async def _valkey_awaited(run: Run, server: Server) -> list[Figure]:
+    from flexcache_rs.sessions import connect
+
+    single = Figure("On Valkey or Redis, awaited", "Microseconds a call.")
+    together = Figure(f"On Valkey or Redis, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
+    client: Any = import_module("redis.asyncio").Redis(host=server.host, port=server.port)
+    async with connect(f"redis://{server.host}:{server.port}") as session:
+        contestants = {OURS: _of_session(session), "redis.asyncio": _of_redis(client)}
+        await _measure_awaited(run, single, together, contestants)
+    await client.aclose()
+    return [single, together]
+
+
+class _Recorder:
+    """The SQL of calls of a session, which a plain connection can send again."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.sent: list[bytes] = []
+
+    def record(self, call: Callable[[int], Any]) -> list[bytes]:
+        """What one call sends, round trip by round trip."""
+        link: Any = self._session._backend.take()
+        self._session._backend.give_back(link)
+        plain, self.sent = link.send, []
+
+        def send(statements: Any) -> Any:
+            if not statements:
+                return []
+            connection = link._connection
+            query = connection.query
+
+            def recorded(text: bytes) -> Any:
+                self.sent.append(text)
+                return query(text)
+
+            connection.query = recorded
+            try:
+                return plain(statements)
+            finally:
+                del connection.query
+
+        link.send = send
+        try:
+            call(1)
+        finally:
+            del link.send
+        return self.sent
+
+
+def _sent_again(client: Any, sent: list[bytes]) -> Callable[[int], None]:
+    cursor = client.cursor()
+
+    def call(_: int) -> None:
+        for text in sent:
+            cursor.execute(text)
+            while True:
+                cursor.fetchall()
+                if not cursor.nextset():
+                    break
+
+    return call
+
+
+def _one_statement(client: Any) -> Calls:
+    """What a program would send that has a table of its own."""
+    cursor = client.cursor()
+    cursor.execute("CREATE TABLE plain (k VARBINARY(512) PRIMARY KEY, v LONGBLOB, n BIGINT)")
+    upsert = "INSERT INTO plain (k, v) VALUES (%s, %s) ON DUPLICATE KEY UPDATE v = VALUES(v)"
+
+    def get(number: int) -> Any:
+        cursor.execute("SELECT v FROM plain WHERE k = %s", (str(number % KEYS),))
+        return cursor.fetchall()
+
+    return {
+        "get": get,
+        "set": lambda number: cursor.execute(upsert, (str(number % KEYS), VALUE)),
+        "incr": lambda _: cursor.execute("UPDATE plain SET n = n + 1 WHERE k = '1'"),
+    }
+
+
+def mariadb(run: Run) -> list[Figure]:
+    """On a MariaDB server, beside PyMySQL."""
+    with _server(run, "MariaDB", Database.start) as server:
+        if server is None:
+            return []
+        run.told["MariaDB"] = f"{server.version()}, its log flushed once a second"
+        return [*_mariadb_now(run, server), *asyncio.run(_mariadb_awaited(run, server))]
+
+
+def _mariadb_now(run: Run, server: Database) -> list[Figure]:
+    from flexcache_rs.sessions.sync import connect
+
+    figure = Figure(
+        "On MariaDB, without await",
+        "Microseconds a call, on one connection. The same SQL is that of a call, sent by the driver alone; calls whose "
+        "SQL cannot be repeated as it is have none. One statement is what a table of a program's own needs.",
+    )
+    trips = Figure("Round trips on MariaDB", "How often a call asks the server.", "round trips", compared=False)
+    many = import_module("pymysql").constants.CLIENT.MULTI_STATEMENTS
+    plain = server.client(database="bench")
+    again = server.client(database="bench", client_flag=many, charset="utf8mb4")
+    with connect(server.url) as session:
+        own = _of_session(session)
+        one = _one_statement(plain)
+        for number in range(KEYS):
+            own["set"](number)
+            one["set"](number)
+        for call in own.values():
+            call(1)
+        recorder, same = _Recorder(session), {}
+        for operation, call in own.items():
+            sent = recorder.record(call)
+            trips.cell(operation, OURS).samples.append(float(len(sent)))
+            if operation in ("get", "set", "map get", "map set", "limiter"):
+                same[operation] = _sent_again(again, sent)
+        _measure(run, figure, {OURS: own, SAME_SQL: same, ONE_STATEMENT: one}, _nothing)
+    plain.close()
+    again.close()
+    return [figure, trips]
+
+
+async def _mariadb_awaited(run: Run, server: Database) -> list[Figure]:
+    from flexcache_rs.sessions import connect
+
+    single = Figure("On MariaDB, awaited", "Microseconds a call. PyMySQL is called in a thread, as sessions do.")
+    together = Figure(f"On MariaDB, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
+    client = server.client(database="bench")
+    cursor = client.cursor()
+
+    def select(number: int) -> Any:
+        cursor.execute("SELECT v FROM plain WHERE k = %s", (str(number % KEYS),))
+        return cursor.fetchall()
+
+    async with connect(server.url) as session:
+        threaded: Calls = {"get": lambda number: asyncio.to_thread(select, number)}
+        contestants = {OURS: _of_session(session), IN_A_THREAD: threaded}
+        await _measure_awaited(run, single, together, contestants, IN_A_THREAD)
+    client.close()
+    return [single, together]

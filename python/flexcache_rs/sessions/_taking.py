@@ -1,0 +1,46 @@
+"""Awaited calls that take something: an element, a job, a lease. A task that is cancelled meanwhile gives it back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Undo: TypeAlias = "Callable[[Any], Any]"
+"""Of what a call has answered: the call that gives back what it took, or None if it took nothing."""
+
+
+async def _answer(future: asyncio.Future[Any]) -> Any:
+    """What a call answers, however often the task is cancelled meanwhile; None if it fails."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait((future,))
+    return None if future.cancelled() or future.exception() is not None else future.result()
+
+
+async def taken(asked: asyncio.Future[Any], undo: Undo | None, ask: Callable[[Any], asyncio.Future[Any]]) -> Any:
+    """Return the answer to a call that may take something.
+
+    If the task is cancelled, that goes on once the call is answered, and what it took is given back.
+
+    Args:
+        asked: The answer to the call. It must be no task: the end of an event loop cancels these.
+        undo: What gives back; None for a call that takes nothing.
+        ask: Makes a call.
+
+    Raises:
+        CancelledError: The task was cancelled. Nothing is lost, unless the store fails meanwhile.
+    """
+    if undo is None:
+        return await asked
+    try:
+        return await asyncio.shield(asked)
+    except asyncio.CancelledError:
+        found = await _answer(asked)
+        # A session that others close meanwhile takes nothing back.
+        with contextlib.suppress(Exception):
+            back = undo(found)
+            if back is not None:
+                await _answer(ask(back))
+        raise
