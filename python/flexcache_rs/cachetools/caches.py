@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import MutableMapping
+from reprlib import recursive_repr
 
 from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache
@@ -36,8 +37,15 @@ _LEAST_UNLIMITED = 2**63
 class _NotHere:
     """A call of FlexCache that a mapping of this kind does not have."""
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        raise AttributeError("cachetools' caches have no such call")
+        name = self._name
+        if instance is None and owner is not None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {name!r}", name=name, obj=owner)
+        kind = type(instance).__name__
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=instance)
 
 
 @suggesting
@@ -163,8 +171,13 @@ class Cache(FlexCache):
         raise KeyError(key)
 
     def __repr__(self) -> str:
-        entries = dict(FlexCache.entries(self))
-        return f"{type(self).__name__}({entries!r}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
+        entries = self._shown_entries()
+        return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
+
+    @recursive_repr("{...}")
+    def _shown_entries(self) -> str:
+        # A cache that holds itself is shown once more, as a dict is.
+        return repr(dict(FlexCache.entries(self)))
 
     __eq__ = MutableMapping.__eq__
     __hash__ = None
@@ -287,11 +300,21 @@ class Cache(FlexCache):
         elif self.__maxsize < _LEAST_UNLIMITED:
             FlexCache.resize(self, max_items=int(self.__maxsize))
 
-    # What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
-    put = set = add = touch = ttl = tags = delete = resize = copy = close = aclose = scan = _NotHere()
-    get_or_set = aget_or_set = set_many = get_many = delete_many = evict_tag = _NotHere()
-    memoize = listen = unlisten = entries = peek = bytes = stats = reset_stats = _NotHere()
-    max_items = max_bytes = eviction_policy = name = store = describe = _repr_html_ = _NotHere()
+    def __or__(self, _other: object) -> Any:
+        # FlexCache's would make copies that nothing limits, and `|=` is not cachetools'.
+        return NotImplemented
+
+    __ror__ = __ior__ = __or__
+
+
+# What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
+for _name in (
+    *("put", "set", "add", "touch", "ttl", "tags", "delete", "resize", "copy", "close", "aclose", "scan"),
+    *("get_or_set", "aget_or_set", "set_many", "get_many", "delete_many", "evict_tag"),
+    *("memoize", "listen", "unlisten", "entries", "peek", "bytes", "stats", "reset_stats"),
+    *("max_items", "max_bytes", "eviction_policy", "name", "store", "describe", "_repr_html_"),
+):
+    setattr(Cache, _name, _NotHere(_name))
 
 
 def _made_again(class_: type[Cache], maxsize: float) -> Cache:
