@@ -30,6 +30,9 @@ _get, _peek, _put = FlexCache.get, FlexCache.peek, FlexCache.put
 _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
 _contains, _length = FlexCache.__contains__, FlexCache.__len__
 
+# A cache that holds itself is shown once more, as a dict is.
+_shown_entries: Any = recursive_repr("{...}")(lambda cache: repr(dict(FlexCache.entries(cache))))
+
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
 
@@ -37,7 +40,7 @@ _LEAST_UNLIMITED = 2**63
 class _NotHere:
     """A call of FlexCache that a mapping of this kind does not have."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "") -> None:
         self._name = name
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -171,13 +174,8 @@ class Cache(FlexCache):
         raise KeyError(key)
 
     def __repr__(self) -> str:
-        entries = self._shown_entries()
+        entries = _shown_entries(self)
         return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
-
-    @recursive_repr("{...}")
-    def _shown_entries(self) -> str:
-        # A cache that holds itself is shown once more, as a dict is.
-        return repr(dict(FlexCache.entries(self)))
 
     __eq__ = MutableMapping.__eq__
     __hash__ = None
@@ -306,15 +304,17 @@ class Cache(FlexCache):
 
     __ror__ = __ior__ = __or__
 
+    # What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
+    put = set = add = touch = ttl = tags = delete = resize = copy = close = aclose = scan = _NotHere()
+    get_or_set = aget_or_set = set_many = get_many = delete_many = evict_tag = _NotHere()
+    memoize = listen = unlisten = entries = peek = bytes = stats = reset_stats = _NotHere()
+    max_items = max_bytes = eviction_policy = name = store = describe = _repr_html_ = _NotHere()
 
-# What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
-for _name in (
-    *("put", "set", "add", "touch", "ttl", "tags", "delete", "resize", "copy", "close", "aclose", "scan"),
-    *("get_or_set", "aget_or_set", "set_many", "get_many", "delete_many", "evict_tag"),
-    *("memoize", "listen", "unlisten", "entries", "peek", "bytes", "stats", "reset_stats"),
-    *("max_items", "max_bytes", "eviction_policy", "name", "store", "describe", "_repr_html_"),
-):
-    setattr(Cache, _name, _NotHere(_name))
+
+# Each says its own name.
+for _name, _value in list(vars(Cache).items()):
+    if isinstance(_value, _NotHere):
+        setattr(Cache, _name, _NotHere(_name))
 
 
 def _made_again(class_: type[Cache], maxsize: float) -> Cache:
