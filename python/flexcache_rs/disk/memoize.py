@@ -3,51 +3,52 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import in_thread
 from flexcache_rs.disk.constants import ENOVAL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-P = ParamSpec("P")
-Q = ParamSpec("Q")
-R_co = TypeVar("R_co", covariant=True)
+    P = ParamSpec("P")
+    Q = ParamSpec("Q")
+    R_co = TypeVar("R_co", covariant=True)
 
+    class Memoized(Protocol[P, R_co]):
+        """A function whose results are stored."""
 
-class Memoized(Protocol[P, R_co]):
-    """A function whose results are stored."""
+        @property
+        def __wrapped__(self) -> Callable[P, R_co]:
+            """The function."""
+            ...
 
-    @property
-    def __wrapped__(self) -> Callable[P, R_co]:
-        """The function."""
-        ...
+        __cache_key__: Callable[..., Any]
 
-    __cache_key__: Callable[..., Any]
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+            """The stored result, or that of the function."""
+            ...
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """The stored result, or that of the function."""
-        ...
+        @overload
+        def __get__(self, instance: None, owner: type | None = None, /) -> MemoizedOfClass[P, R_co]: ...
 
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> MemoizedOfClass[P, R_co]: ...
+        @overload
+        def __get__(
+            self: Memoized[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None, /
+        ) -> Memoized[Q, R_co]: ...
 
-    @overload
-    def __get__(
-        self: Memoized[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None, /
-    ) -> Memoized[Q, R_co]: ...
+    class MemoizedOfClass(Memoized[P, R_co], Protocol[P, R_co]):
+        """What a class has under the name. A class method gets the class, and the others all of their arguments."""
 
+        @overload
+        def __call__(
+            self: MemoizedOfClass[Concatenate[type[Any], Q], R_co], *args: Q.args, **kwargs: Q.kwargs
+        ) -> R_co: ...
 
-class MemoizedOfClass(Memoized[P, R_co], Protocol[P, R_co]):
-    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
-
-    @overload
-    def __call__(self: MemoizedOfClass[Concatenate[type[Any], Q], R_co], *args: Q.args, **kwargs: Q.kwargs) -> R_co: ...
-
-    @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 @suggesting
