@@ -1216,9 +1216,9 @@ class Disk:
         """Return the stored form of a key, and whether it is the key itself."""
     def get(self, key: Any, raw: bool, /) -> Any:
         """Return the key for a stored form."""
-    def store(self, value: Any, read: bool = False, key: Any = None) -> tuple[int, int, str | None, Any]:
+    def store(self, value: Any, read: bool, key: Any = None) -> tuple[int, int, str | None, Any]:
         """Prepare a value, and write its file if it gets one. Returns (size, mode, filename, value)."""
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool = False, /) -> Any:
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
         """A value from what [`store`] returned; an open file where it has one and `read` is true.
 
         Raises:

@@ -86,7 +86,8 @@ def lru_cache(maxsize=128, typed=False, **unknown):
         return _wrap(maxsize, 128, typed)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("Expected first argument to be an integer, a callable, or None")
-    most = None if maxsize is None else max(maxsize, 0)
+    # Of whatever subclass of int, as functools does.
+    most = None if maxsize is None else max(int(maxsize), 0)
 
     def wrap(function):
         if not callable(function):

@@ -24,7 +24,7 @@ class _BoundWrapper(Generic[_P, _R]):
 
 class _LruCacheWrapper(_core.Memoized[_P, _R], Generic[_P, _R]):
     @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> _LruCacheWrapper[_P, _R]: ...
+    def __get__(self, instance: None, owner: type | None = None, /) -> _OfClass[_P, _R]: ...
     @overload
     def __get__(
         self: _LruCacheWrapper[Concatenate[Any, _Q], _R], instance: object, owner: type | None = None, /
@@ -32,6 +32,14 @@ class _LruCacheWrapper(_core.Memoized[_P, _R], Generic[_P, _R]):
     def cache_info(self) -> _CacheInfo: ...
     def cache_clear(self) -> None: ...
     def cache_parameters(self) -> _Parameters: ...
+
+@type_check_only
+class _OfClass(_LruCacheWrapper[_P, _R], Generic[_P, _R]):
+    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+    @overload
+    def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
+    @overload
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
 @overload
 def lru_cache(maxsize: int | None = 128, typed: bool = False) -> Callable[[Callable[_P, _R]], _LruCacheWrapper[_P, _R]]:

@@ -56,27 +56,100 @@ class _Bound(Generic[_P, _R, _V]):
     @property
     def cache(self) -> _core.FlexCache[Any, Any]: ...
 
+@type_check_only
+class _AsyncBound(_Bound[_P, Coroutine[Any, Any, _V], _V], Generic[_P, _V]):
+    # As an async function, which mypy takes for less vague than one that returns a Coroutine[Any, Any, _V].
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
+    async def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
+
 class SyncMemo(Memo[_P, _V, _V], Generic[_P, _V]):
     """A memoized function."""
     def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V:
         """Call the function now, even if there is a result or a computation, and keep its result."""
     @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> SyncMemo[_P, _V]: ...
+    def __get__(self, instance: None, owner: type | None = None, /) -> _SyncMemoOfClass[_P, _V]: ...
     @overload
     def __get__(
         self: SyncMemo[Concatenate[Any, _Q], _V], instance: object, owner: type | None = None, /
     ) -> _Bound[_Q, _V, _V]: ...
 
+@type_check_only
+class _SyncMemoOfClass(SyncMemo[_P, _V], Generic[_P, _V]):
+    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+    @overload
+    def __call__(self: _SyncMemoOfClass[Concatenate[type[Any], _Q], _V], *args: _Q.args, **kwargs: _Q.kwargs) -> _V: ...
+    @overload
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
+    @overload
+    def cache_key(
+        self: _SyncMemoOfClass[Concatenate[type[Any], _Q], _V], /, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> Any: ...
+    @overload
+    def cache_key(self, /, *args: _P.args, **kwargs: _P.kwargs) -> Any: ...
+    @overload
+    def invalidate(
+        self: _SyncMemoOfClass[Concatenate[type[Any], _Q], _V], /, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> bool: ...
+    @overload
+    def invalidate(self, /, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
+    @overload
+    def peek(
+        self: _SyncMemoOfClass[Concatenate[type[Any], _Q], _V], /, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> _V | None: ...
+    @overload
+    def peek(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V | None: ...
+    @overload
+    def refresh(
+        self: _SyncMemoOfClass[Concatenate[type[Any], _Q], _V], /, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> _V: ...
+    @overload
+    def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
+
 class AsyncMemo(Memo[_P, Coroutine[Any, Any, _V], _V], Generic[_P, _V]):
     """A memoized coroutine function."""
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
     async def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V:
         """Call the function now, even if there is a result or a computation, and keep its result."""
     @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> AsyncMemo[_P, _V]: ...
+    def __get__(self, instance: None, owner: type | None = None, /) -> _AsyncMemoOfClass[_P, _V]: ...
     @overload
     def __get__(
         self: AsyncMemo[Concatenate[Any, _Q], _V], instance: object, owner: type | None = None, /
-    ) -> _Bound[_Q, Coroutine[Any, Any, _V], _V]: ...
+    ) -> _AsyncBound[_Q, _V]: ...
+
+@type_check_only
+class _AsyncMemoOfClass(AsyncMemo[_P, _V], Generic[_P, _V]):
+    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+    @overload
+    async def __call__(
+        self: _AsyncMemoOfClass[Concatenate[type[Any], _Q], _V], *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> _V: ...
+    @overload
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
+    @overload
+    def cache_key(
+        self: _AsyncMemoOfClass[Concatenate[type[Any], _Q], _V], /, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> Any: ...
+    @overload
+    def cache_key(self, /, *args: _P.args, **kwargs: _P.kwargs) -> Any: ...
+    @overload
+    def invalidate(
+        self: _AsyncMemoOfClass[Concatenate[type[Any], _Q], _V], /, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> bool: ...
+    @overload
+    def invalidate(self, /, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
+    @overload
+    def peek(
+        self: _AsyncMemoOfClass[Concatenate[type[Any], _Q], _V], /, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> _V | None: ...
+    @overload
+    def peek(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V | None: ...
+    @overload
+    async def refresh(
+        self: _AsyncMemoOfClass[Concatenate[type[Any], _Q], _V], /, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> _V: ...
+    @overload
+    async def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V: ...
 
 def class_method(kind: type[classmethod[Any, ..., Any]], memo: Memo[..., Any, Any]) -> classmethod[Any, ..., Any]:
     """A class method of some kind around a memoized function, whose attributes get the class as well."""

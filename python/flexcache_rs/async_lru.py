@@ -108,7 +108,7 @@ class _LRUCacheWrapper(_Calls):
 
     def _parameters(self):
         tasks = len(self.__tasks)
-        return {"typed": self._typed, "maxsize": self._maxsize, "tasks": tasks, "closed": self.__closed}
+        return {"maxsize": self._maxsize, "typed": self._typed, "tasks": tasks, "closed": self.__closed}
 
     def _cache_hit(self, key):
         self.__hits += 1

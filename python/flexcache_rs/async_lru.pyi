@@ -2,8 +2,6 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload, type_check_only
 
-from typing_extensions import Self
-
 __all__ = ("AlruCacheLoopResetWarning", "alru_cache")
 
 __version__: str
@@ -11,7 +9,6 @@ __version__: str
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
-_S = TypeVar("_S")
 
 class AlruCacheLoopResetWarning(UserWarning):
     """Another event loop uses the function, and its results were forgotten. Issued once for each function."""
@@ -28,12 +25,13 @@ class _CachedCoroutine(Generic[_P, _R]):
     __wrapped__: Callable[_P, Coroutine[Any, Any, _R]]
     __name__: str
     __qualname__: str
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> Coroutine[Any, Any, _R]: ...
+    # As an async function, which mypy takes for less vague than one that returns a Coroutine[Any, Any, _R].
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     @overload
-    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    def __get__(self, instance: None, owner: type | None = None) -> _OfClass[_P, _R]: ...
     @overload
     def __get__(
-        self: _CachedCoroutine[Concatenate[_S, _Q], _R], instance: _S, owner: type | None = None
+        self: _CachedCoroutine[Concatenate[Any, _Q], _R], instance: object, owner: type | None = None
     ) -> _CachedCoroutine[_Q, _R]: ...
     def cache_contains(self, *args: Hashable, **kwargs: Any) -> bool: ...
     def cache_invalidate(self, *args: Hashable, **kwargs: Any) -> bool: ...
@@ -41,6 +39,14 @@ class _CachedCoroutine(Generic[_P, _R]):
     def cache_info(self) -> _CacheInfo: ...
     def cache_parameters(self) -> _Parameters: ...
     async def cache_close(self, *, wait: bool = False) -> None: ...
+
+@type_check_only
+class _OfClass(_CachedCoroutine[_P, _R], Generic[_P, _R]):
+    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+    @overload
+    async def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
+    @overload
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
 @type_check_only
 class _Decorator(Protocol):

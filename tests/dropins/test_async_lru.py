@@ -82,3 +82,10 @@ def test_keys_of_equal_numbers() -> None:
 
     asyncio.run(main())
     assert load.cache_info().currsize == 3
+
+
+def test_parameters_are_told_in_their_order() -> None:
+    @alru_cache(maxsize=3)
+    async def function() -> None: ...
+
+    assert list(function.cache_parameters()) == ["maxsize", "typed", "tasks", "closed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import pickle
 import random
 import threading
@@ -241,3 +242,28 @@ def test_what_cached_refuses() -> None:
         cached(None)
     with pytest.raises(TypeError, match="dict"):
         cachetools.cachedmethod({})  # type: ignore[arg-type]
+
+
+def test_a_cache_that_holds_itself_can_be_shown(make: Any) -> None:
+    cache = make(3)
+    cache[1] = cache
+    assert repr(cache).count("{...}") == 1
+
+
+def test_caches_are_not_combined(make: Any) -> None:
+    """As cachetools' own, which are no dicts."""
+    cache = make(3)
+    for combine, left, right in [
+        (operator.or_, cache, {1: 1}),
+        (operator.or_, {1: 1}, cache),
+        (operator.ior, cache, {}),
+    ]:
+        with pytest.raises(TypeError, match="unsupported operand"):
+            combine(left, right)
+    assert not cache
+
+
+def test_what_is_not_there_is_named(make: Any) -> None:
+    for told in (make(3), type(make(3))):
+        with pytest.raises(AttributeError, match="'put'"):
+            told.put

@@ -86,11 +86,11 @@ def runs_of_lru_cache(decorate: Any, program: list[Any]) -> list[Any]:
             told.append(outcome(function, *args))
         else:
             told.append(outcome(function, *args, how=how))
-        told.append(tuple(function.cache_info()))
-    return told
+        told.append(repr(function.cache_info()))
+    return [*told, function.cache_parameters()]
 
 
-@given(st.lists(CALLS, max_size=30), st.sampled_from([None, 0, 1, 2, 5]), st.booleans())
+@given(st.lists(CALLS, max_size=30), st.sampled_from([None, 0, 1, 2, 5, True, -1]), st.booleans())
 @settings(max_examples=scaled(2000), deadline=None)
 def test_lru_cache(program: list[Any], most: int | None, typed: bool) -> None:
     ours_, theirs = (

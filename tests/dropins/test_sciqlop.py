@@ -178,3 +178,23 @@ def test_the_command(arguments: list[str], tmp_path: Path) -> None:
     )
     assert failed.returncode == 2
     assert "nowhere" in failed.stderr
+
+
+def test_what_calls_return(tmp_path: Path) -> None:
+    with Cache(tmp_path / "a", max_size=200_000) as cache, FanoutCache(tmp_path / "b", 2) as fanout:
+        for number in range(3):
+            cache.set(str(number), b"x" * 40_000)
+        cache.set_max_cache_size(100_000)
+        assert cache.evict() == 3 - len(cache) > 0
+        assert fanout.evict() == 0
+
+
+def test_a_decorator_without_parentheses(tmp_path: Path) -> None:
+    with Cache(tmp_path) as cache, pytest.raises(TypeError, match=r"write @cache\.memoize\(\)"):
+        cache.memoize(len)  # type: ignore[arg-type]
+
+
+def test_a_directory_that_is_none() -> None:
+    for kind in KINDS:
+        with pytest.raises(TypeError, match="directory must be a str or a path, not 5"):
+            kind(5)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Programs that use SciQLop-cache and diskcache_rs with the import changed, for the type checkers."""
+"""Programs that use python-diskcache, SciQLop-cache and diskcache_rs with the import changed, for the type checkers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
+from flexcache_rs import disk as diskcache
 from flexcache_rs import diskcache_rs, sciqlop
 
 with sciqlop.Cache("directory", size_limit=1 << 30) as cache:
@@ -69,3 +70,58 @@ triple("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 fast = diskcache_rs.FastCache("directory")
 assert_type(fast.exists("a"), bool)
+
+
+results = diskcache.Cache("directory", statistics=True)
+with diskcache.Lock(results, "lock", expire=60), diskcache.BoundedSemaphore(results, "few", value=2):
+    diskcache.Averager(results, "seconds").add(1.5)
+
+
+class Service:
+    """Has methods whose results are stored."""
+
+    @results.memoize(expire=60)
+    def load(self, number: int) -> str:
+        """Load something."""
+        return str(number)
+
+    @classmethod
+    @results.memoize()
+    def of_class(cls, number: int) -> str:
+        """Is asked for on the class and on an instance."""
+        return str(number)
+
+    @diskcache.memoize_stampede(results, expire=60)
+    def slow(self, number: int) -> str:
+        """Take a while."""
+        return str(number)
+
+    @diskcache.throttle(results, 1, 1)
+    def seldom(self, number: int) -> str:
+        """Be called once a second."""
+        return str(number)
+
+
+assert_type(Service().load(1), str)
+assert_type(Service.load(Service(), 1), str)
+assert_type(Service().of_class(1), str)
+assert_type(Service.of_class(1), str)
+assert_type(Service().slow(1), str)
+assert_type(Service().seldom(1), str)
+Service().load("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Reversing(diskcache.Disk):
+    """A disk as python-diskcache's documentation writes one."""
+
+    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
+        """Store a value."""
+        return super().store(value if read else value[::-1], read, key=key)
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        """Read it."""
+        found = super().fetch(mode, filename, value, read)
+        return found if read else found[::-1]
+
+
+diskcache.Cache("directory", disk=Reversing)

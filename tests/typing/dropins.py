@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import datetime, timedelta
 
 from typing_extensions import assert_type
@@ -23,13 +25,15 @@ assert_type(days.timer(), datetime)
 assert_type(days.expire(), "list[tuple[str, int]]")
 
 
-@cachetools.cached(sizes, key=keys.hashkey, info=True)
+@cachetools.cached(sizes, key=keys.hashkey, lock=threading.Lock(), info=True)
 def length(text: str) -> int:
     return len(text)
 
 
 assert_type(length("a"), int)
 assert_type(length.cache_info().hits, int)
+with length.cache_lock:
+    length.cache.clear()
 length(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -52,6 +56,24 @@ class Shop:
         """What an article costs."""
         return float(len(article))
 
+    @classmethod
+    @cachetools.cached(sizes)
+    def of_class(cls, number: int) -> str:
+        """Is asked for on the class and on an instance."""
+        return str(number)
+
+    @staticmethod
+    @cachetools.cached(sizes)
+    def static(number: int) -> str:
+        """Needs no instance."""
+        return str(number)
+
+    @classmethod
+    @alru_cache
+    async def awaited_of_class(cls, number: int) -> str:
+        """Is awaited."""
+        return str(number)
+
     @alru_cache(maxsize=10)
     async def stock(self, article: str) -> int:
         """How many there are."""
@@ -59,6 +81,11 @@ class Shop:
 
 
 assert_type(Shop().price("nail"), float)
+assert_type(Shop.price(Shop(), "nail"), float)
+assert_type(Shop.of_class(1), str)
+assert_type(Shop().of_class(1), str)
+assert_type(Shop.static(1), str)
+Shop.of_class("1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 Shop().price.cache_clear()
 
 
@@ -72,5 +99,9 @@ async def main() -> None:
     """Use what is awaited."""
     assert_type(await load(1), str)
     assert_type(await Shop().stock("nail"), int)
+    assert_type(await Shop.stock(Shop(), "nail"), int)
+    assert_type(await Shop.awaited_of_class(1), str)
+    assert_type(await Shop().awaited_of_class(1), str)
+    assert_type(await asyncio.gather(load(1), Shop().stock("nail")), tuple[str, int])
     assert_type(load.cache_invalidate(1), bool)
     await load("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -71,6 +72,16 @@ class Client:
     def of_class(cls, a: int) -> str:
         return str(a)
 
+    @classmethod
+    @memoize
+    async def awaited_of_class(cls, a: int) -> str:
+        return str(a)
+
+    @classmethod
+    @lru_cache
+    def once_of_class(cls, a: int) -> str:
+        return str(a)
+
     @staticmethod
     @memoize
     def static(a: int) -> str:
@@ -90,7 +101,14 @@ assert_type(memoized_with_arguments(1, "x"), float)
 assert_type(in_shared(1), str)
 assert_type(Client().load(1), str)
 assert_type(Client().once(1), str)
+assert_type(Client.load(Client(), 1), str)
+assert_type(Client.once(Client(), 1), str)
 assert_type(Client().of_class(1), str)
+assert_type(Client.of_class(1), str)
+assert_type(Client.of_class.invalidate(1), bool)
+assert_type(Client.once_of_class(1), str)
+assert_type(Client().once_of_class(1), str)
+Client.of_class("a")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 assert_type(Client.static(1), str)
 bare("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 memoized("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -108,6 +126,8 @@ async def main() -> None:
     assert_type(awaited.peek(1), str | None)
     assert_type(await awaited_in_shared(1), str)
     assert_type(await Client().aload(1), str)
+    assert_type(await Client.awaited_of_class(1), str)
+    assert_type(await asyncio.gather(awaited(1), Client().aload(1), asyncio.sleep(0, 1)), tuple[str, str, int])
     numbers: FlexCache[str, int] = FlexCache()
     assert_type(numbers.get_or_set("a", lambda: 1), int)
     assert_type(await numbers.aget_or_set("a", lambda: 1, ttl=1, tags=("t",)), int)

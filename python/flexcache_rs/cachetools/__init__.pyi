@@ -219,19 +219,25 @@ class _CachedFunction(Generic[_P, _R]):
     __qualname__: str
     cache: Any
     cache_key: Callable[..., Any]
-    cache_lock: AbstractContextManager[Any] | None
-    cache_condition: _Condition | None
+    cache_lock: Any
+    cache_condition: Any
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     @overload
-    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    def __get__(self, instance: None, owner: type | None = None) -> _OfClass[_P, _R]: ...
     @overload
     def __get__(
-        self: _CachedFunction[Concatenate[_S, _Q], _R], instance: _S, owner: type | None = None
+        self: _CachedFunction[Concatenate[Any, _Q], _R], instance: object, owner: type | None = None
     ) -> _CachedFunction[_Q, _R]: ...
-    @overload
-    def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def cache_clear(self) -> None: ...
     def cache_info(self) -> CacheInfo: ...
+
+@type_check_only
+class _OfClass(_CachedFunction[_P, _R], Generic[_P, _R]):
+    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+    @overload
+    def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
+    @overload
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
 @type_check_only
 class _CachedMethod(Generic[_S, _P, _R]):

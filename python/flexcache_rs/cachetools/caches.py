@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import MutableMapping
+from reprlib import recursive_repr
 
 from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache
@@ -29,6 +30,9 @@ _get, _peek, _put = FlexCache.get, FlexCache.peek, FlexCache.put
 _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
 _contains, _length = FlexCache.__contains__, FlexCache.__len__
 
+# A cache that holds itself is shown once more, as a dict is.
+_shown_entries: Any = recursive_repr("{...}")(lambda cache: repr(dict(FlexCache.entries(cache))))
+
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
 
@@ -36,8 +40,15 @@ _LEAST_UNLIMITED = 2**63
 class _NotHere:
     """A call of FlexCache that a mapping of this kind does not have."""
 
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        raise AttributeError("caches of cachetools do not have this method")
+        name = self._name
+        if instance is None and owner is not None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {name!r}", name=name, obj=owner)
+        kind = type(instance).__name__
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=instance)
 
 
 @suggesting
@@ -163,8 +174,8 @@ class Cache(FlexCache):
         raise KeyError(key)
 
     def __repr__(self) -> str:
-        entries = dict(FlexCache.entries(self))
-        return f"{type(self).__name__}({entries!r}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
+        entries = _shown_entries(self)
+        return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
 
     __eq__ = MutableMapping.__eq__
     __hash__ = None
@@ -287,11 +298,23 @@ class Cache(FlexCache):
         elif self.__maxsize < _LEAST_UNLIMITED:
             FlexCache.resize(self, max_items=int(self.__maxsize))
 
+    def __or__(self, _other: object) -> Any:
+        # FlexCache's would make copies that nothing limits, and `|=` is not cachetools'.
+        return NotImplemented
+
+    __ror__ = __ior__ = __or__
+
     # What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
     put = set = add = touch = ttl = tags = delete = resize = copy = close = aclose = scan = _NotHere()
     get_or_set = aget_or_set = set_many = get_many = delete_many = evict_tag = _NotHere()
     memoize = listen = unlisten = entries = peek = bytes = stats = reset_stats = _NotHere()
     max_items = max_bytes = eviction_policy = name = store = describe = _repr_html_ = _NotHere()
+
+
+# Each says its own name.
+for _name, _value in list(vars(Cache).items()):
+    if isinstance(_value, _NotHere):
+        setattr(Cache, _name, _NotHere(_name))
 
 
 def _made_again(class_: type[Cache], maxsize: float) -> Cache:

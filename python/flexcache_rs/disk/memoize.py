@@ -11,9 +11,10 @@ from flexcache_rs.disk.constants import ENOVAL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Any, ParamSpec, Protocol, TypeVar
+    from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
     P = ParamSpec("P")
+    Q = ParamSpec("Q")
     R_co = TypeVar("R_co", covariant=True)
 
     class Memoized(Protocol[P, R_co]):
@@ -29,6 +30,25 @@ if TYPE_CHECKING:
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
             """The stored result, or that of the function."""
             ...
+
+        @overload
+        def __get__(self, instance: None, owner: type | None = None, /) -> MemoizedOfClass[P, R_co]: ...
+
+        @overload
+        def __get__(
+            self: Memoized[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None, /
+        ) -> Memoized[Q, R_co]: ...
+
+    class MemoizedOfClass(Memoized[P, R_co], Protocol[P, R_co]):
+        """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+
+        @overload
+        def __call__(
+            self: MemoizedOfClass[Concatenate[type[Any], Q], R_co], *args: Q.args, **kwargs: Q.kwargs
+        ) -> R_co: ...
+
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 @suggesting

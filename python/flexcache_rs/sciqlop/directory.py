@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flexcache_rs import _core, disk
+from flexcache_rs.disk.directory import path_of
 from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.sciqlop.serializers import READS_ALSO, DiskSerializer, PickleSerializer, get_serializer_by_name
 
@@ -95,9 +96,10 @@ def open_shards(
     """Opens a directory; makes it if it is not there. None for `shards` is a single database.
 
     Raises:
+        TypeError: The directory is neither text nor a path.
         ValueError: The directory is SciQLop-cache's own, or was made with another serializer.
     """
-    place = os.fspath(directory)
+    place = path_of(directory)
     # With these names, SciQLop-cache has its shards.
     if any(os.path.exists(os.path.join(place, folder, DATABASE)) for folder in ("", "00")):  # noqa: PTH110, PTH118
         raise ValueError(

@@ -181,11 +181,10 @@ class CacheBase(StoreBase):
         for shard in self._shards:
             shard.expire()
 
-    def evict(self, retry: bool = False) -> None:
-        """Remove the least recently used entries until the store is within `max_size`."""
+    def evict(self, retry: bool = False) -> int:
+        """Remove the least recently used entries until the store is within `max_size`. Returns how many."""
         del retry
-        for shard in self._shards:
-            shard.cull()
+        return sum(shard.cull() for shard in self._shards)
 
     def evict_tag(self, tag: str) -> int:
         """Remove every entry with a tag. Returns how many."""
@@ -230,7 +229,14 @@ class CacheBase(StoreBase):
 
         Returns:
             The decorator. The function it makes has `__cache_key__(*args, **kwargs)` and `__wrapped__`.
+
+        Raises:
+            TypeError: `expire` is callable, since the decorator was written without its parentheses; or no number.
         """
+        if callable(expire):
+            raise TypeError(
+                f"memoize() takes no function: write @cache.memoize(), not @cache.memoize, above {expire!r}"
+            )
         lifetime = expiry(expire)
 
         def key_of_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
