@@ -32,6 +32,9 @@ const PATIENCE_TO_CLOSE: Duration = Duration::from_secs(1);
 pub(crate) trait Chore: Send + Sync {
     /// Does what there is to do, if there is still something.
     fn run(&self);
+
+    /// Takes note that it will not run, unless it is handed over again.
+    fn put_off(&self);
 }
 
 /// What the thread is doing.
@@ -205,8 +208,8 @@ pub fn free_room() -> bool {
     were_any
 }
 
-/// Ends the thread after what it is doing, for which this waits up to `patience`, and closes what it has not closed. The
-/// next chore starts it again.
+/// Ends the thread after what it is doing, for which this waits up to `patience`, puts off the chores that are left, and closes
+/// the files that are. The next chore starts it again.
 pub(crate) fn stop(patience: Duration) {
     let background = Background::of_this_process();
     let mut state = background.lock();
@@ -224,10 +227,16 @@ pub(crate) fn stop(patience: Duration) {
         state = background.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     state.is_stopping = false;
-    let over = if state.phase == Phase::Absent { state.thread.take() } else { None };
+    let (over, chores) = if state.phase == Phase::Absent {
+        (state.thread.take(), std::mem::take(&mut state.chores))
+    } else {
+        Default::default()
+    };
     let files = std::mem::take(&mut state.files);
     drop(state);
     drop(files);
+    // Who has handed one over would wait for it otherwise, and never hand it over again.
+    chores.iter().filter_map(Weak::upgrade).for_each(|chore| chore.put_off());
     if let Some(thread) = over {
         // It has nothing left to do.
         let _ = thread.join();
@@ -249,3 +258,60 @@ fn block_signals() {
 
 #[cfg(not(unix))]
 fn block_signals() {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// A chore that says when it begins, and ends when it is told to.
+    struct Slow {
+        begun: Sender<()>,
+        end: Mutex<Receiver<()>>,
+    }
+
+    impl Chore for Slow {
+        fn run(&self) {
+            self.begun.send(()).expect("the test waits for it");
+            let _ = self.end.lock().expect("nobody panics").recv();
+        }
+
+        fn put_off(&self) {}
+    }
+
+    #[derive(Default)]
+    struct Noting {
+        has_run: AtomicBool,
+        is_put_off: AtomicBool,
+    }
+
+    impl Chore for Noting {
+        fn run(&self) {
+            self.has_run.store(true, Ordering::SeqCst);
+        }
+
+        fn put_off(&self) {
+            self.is_put_off.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_has_handed_a_chore_over_learns_that_the_thread_has_ended_before_it() {
+        let ((begun, has_begun), (end, ends)) = (channel(), channel());
+        let (slow, noting) = (Arc::new(Slow { begun, end: Mutex::new(ends) }), Arc::new(Noting::default()));
+        assert!(hand(&slow));
+        has_begun.recv().expect("it begins");
+        assert!(hand(&noting));
+        thread::scope(|scope| {
+            scope.spawn(|| stop(Duration::from_secs(60)));
+            while !Background::of_this_process().lock().is_stopping {
+                thread::yield_now();
+            }
+            drop(end);
+        });
+        assert!(noting.is_put_off.load(Ordering::SeqCst) && !noting.has_run.load(Ordering::SeqCst));
+        assert!(Background::of_this_process().lock().chores.is_empty());
+    }
+}
