@@ -25,6 +25,16 @@ const MOST_FILES: usize = 64;
 /// The thread is started to close a file where another was closed so little before: one file now and then is not worth it.
 const SHORTLY: Duration = Duration::from_millis(10);
 
+/// How often the thread looks by itself after it had files to close, before it has to be woken: to wake it takes longer than
+/// to hand a file over.
+const LOOKS: u32 = 8;
+
+/// Between two looks.
+const NAP: Duration = Duration::from_millis(1);
+
+/// A thread that looks by itself is woken where so many files wait.
+const MANY_FILES: usize = MOST_FILES / 2;
+
 /// How long a call without room waits for the file that the thread is closing.
 const PATIENCE_TO_CLOSE: Duration = Duration::from_secs(1);
 
@@ -44,6 +54,8 @@ enum Phase {
     #[default]
     Absent,
     Working,
+    /// It looks by itself very soon.
+    Napping,
     Asleep,
 }
 
@@ -99,8 +111,10 @@ impl Background {
 
     fn run(&self) {
         let mut state = self.lock();
+        let mut looks = 0;
         while !state.is_stopping {
             if let Some(file) = state.files.pop() {
+                looks = LOOKS;
                 state.is_closing = true;
                 drop(state);
                 drop(file);
@@ -119,12 +133,15 @@ impl Background {
                 state = self.lock();
                 continue;
             }
-            state.phase = Phase::Asleep;
+            let is_napping = looks > 0;
+            let (phase, time) = if is_napping { (Phase::Napping, NAP) } else { (Phase::Asleep, IDLE) };
+            looks = looks.saturating_sub(1);
+            state.phase = phase;
             let (woken, waited) =
-                self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.phase = Phase::Working;
-            if waited.timed_out() && state.chores.is_empty() && state.files.is_empty() {
+            if !is_napping && waited.timed_out() && state.chores.is_empty() && state.files.is_empty() {
                 break;
             }
         }
@@ -146,7 +163,7 @@ impl State {
             });
             let Ok(thread) = thread else { return false };
             self.thread = Some(thread);
-        } else if self.phase == Phase::Asleep {
+        } else if self.phase != Phase::Working {
             background.changed.notify_all();
         }
         self.phase = Phase::Working;
@@ -173,9 +190,10 @@ pub(crate) fn close_later(file: File) {
     let mut state = background.lock();
     let now = Instant::now();
     let is_frequent = state.handed.replace(now).is_some_and(|last| now.duration_since(last) < SHORTLY);
+    let looks_soon = state.phase == Phase::Napping && state.files.len() < MANY_FILES && !state.is_stopping;
     if state.files.len() < MOST_FILES
         && (state.phase != Phase::Absent || is_frequent)
-        && state.wake(background)
+        && (looks_soon || state.wake(background))
     {
         state.files.push(file);
     } else {
@@ -230,7 +248,7 @@ pub(crate) fn stop(patience: Duration) {
     let (over, chores) = if state.phase == Phase::Absent {
         (state.thread.take(), std::mem::take(&mut state.chores))
     } else {
-        Default::default()
+        (None, VecDeque::new())
     };
     let files = std::mem::take(&mut state.files);
     drop(state);
