@@ -249,7 +249,7 @@ def test_times_to_live(tmp_path: Path, call: str, expire: Any) -> None:
     cache = Cache(tmp_path)
     cache.set("a", 1, expire=60)
     before = cache.get("a", expire_time=True)
-    with pytest.raises((TypeError, ValueError, OverflowError), match="^expire"):
+    with pytest.raises((TypeError, ValueError, OverflowError), match=r"^expire"):
         EXPIRING[call](cache, expire)
     assert cache.get("a", expire_time=True) == before
     assert list(cache) == ["a"]

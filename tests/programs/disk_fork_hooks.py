@@ -1,10 +1,11 @@
 """What other threads do between a fork's preparation and the fork: no child gets files that its parent has open.
 
-A hook that is registered before the package is imported runs after the package's own. Some modules of the interpreter keep
-forks apart, so they come first: then their hooks run last.
+A hook that is registered before the package is imported runs after the package's own. Some modules of the interpreter
+keep forks apart, so they come first: then their hooks run last.
 """
 
 import concurrent.futures.thread  # noqa: F401
+import contextlib
 import logging  # noqa: F401
 import os
 import signal
@@ -34,10 +35,8 @@ def open_files():
     """How many files in the directory are open."""
     found = 0
     for descriptor in Path("/proc/self/fd").iterdir():
-        try:
+        with contextlib.suppress(OSError):
             found += str(descriptor.readlink()).startswith(str(directory))
-        except OSError:
-            pass
     return found
 
 

@@ -12,8 +12,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from flexcache_rs._arguments import real
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Final
@@ -50,14 +48,14 @@ def seconds(argument: str, time: object) -> float:
     Raises:
         TypeError: It is no time.
         ValueError: It is NaN, not positive, or longer than 292 years.
-        OverflowError: It is an int that no float can hold.
     """
     if isinstance(time, timedelta):
         value = time.total_seconds()
     elif isinstance(time, datetime):
         value = (time - datetime.now(time.tzinfo)).total_seconds()
     elif isinstance(time, (int, float)) and not isinstance(time, bool):
-        value = real(argument, time)
+        # An int may be too large for a float.
+        value = float(max(-1, min(time, int(2 * _LONGEST)))) if isinstance(time, int) else time
     elif isinstance(time, str):
         parts = _PART.findall(time)
         if not parts or "".join(number + unit for number, unit in parts) != time:
