@@ -17,7 +17,7 @@ def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float
         if time != time:
             raise ValueError(f"{argument} must not be NaN")
         return real(argument, time)
-    # Whoever has one of its objects has imported it.
+    # A program with one of its objects has imported it.
     if "datetime" in sys.modules:
         import datetime as dt
 
