@@ -55,7 +55,9 @@ pub(crate) fn stores_before_fork(py: Python<'_>) {
 
 #[pyfunction]
 pub(crate) fn stores_after_fork_in_parent() {
-    told().iter().for_each(|store| store.after_fork_in_parent());
+    for store in told() {
+        store.after_fork_in_parent();
+    }
 }
 
 #[pyfunction]
