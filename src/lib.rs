@@ -12,8 +12,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::disk::{
         _compress, _decompress, Disk, DiskCache, DiskHold, DiskKeys, DiskTransaction, SqliteFinder, Timeout,
-        disk_after_fork_in_child, disk_after_fork_in_parent, disk_before_fork, disk_decompress_lz4,
-        disk_open_value, disk_remove_value, guard_sqlite3, scan_pickle,
+        disk_decompress_lz4, disk_open_value, disk_remove_value, guard_sqlite3, scan_pickle,
     };
     #[pymodule_export]
     use crate::py::memoize::bound_method::BoundMemoized;
@@ -52,6 +51,10 @@ mod _core {
     #[pymodule_export]
     use crate::py::process::background::after_fork_in_child;
     #[pymodule_export]
+    use crate::py::process::fork::{
+        stores_after_fork_in_child, stores_after_fork_in_parent, stores_before_fork,
+    };
+    #[pymodule_export]
     use crate::py::process::logging::reset_logging;
     #[pymodule_export]
     use crate::py::process::panics::_panics;
@@ -65,7 +68,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::sessions::{
         DiskSession, MemoryKeys, MemorySession, MemorySessionTransaction, SessionBlock, SessionCall,
-        SessionCodec, sessions_after_fork_in_child, sessions_after_fork_in_parent, sessions_before_fork,
+        SessionCodec,
     };
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     #[pymodule_export]
@@ -105,16 +108,11 @@ mod _core {
             let hook = PyDict::new(module.py());
             hook.set_item("after_in_child", module.getattr("after_fork_in_child")?)?;
             os.call_method("register_at_fork", (), Some(&hook))?;
-            let disk = PyDict::new(module.py());
-            disk.set_item("before", module.getattr("disk_before_fork")?)?;
-            disk.set_item("after_in_parent", module.getattr("disk_after_fork_in_parent")?)?;
-            disk.set_item("after_in_child", module.getattr("disk_after_fork_in_child")?)?;
-            os.call_method("register_at_fork", (), Some(&disk))?;
-            let sessions = PyDict::new(module.py());
-            sessions.set_item("before", module.getattr("sessions_before_fork")?)?;
-            sessions.set_item("after_in_parent", module.getattr("sessions_after_fork_in_parent")?)?;
-            sessions.set_item("after_in_child", module.getattr("sessions_after_fork_in_child")?)?;
-            os.call_method("register_at_fork", (), Some(&sessions))?;
+            let stores = PyDict::new(module.py());
+            stores.set_item("before", module.getattr("stores_before_fork")?)?;
+            stores.set_item("after_in_parent", module.getattr("stores_after_fork_in_parent")?)?;
+            stores.set_item("after_in_child", module.getattr("stores_after_fork_in_child")?)?;
+            os.call_method("register_at_fork", (), Some(&stores))?;
         }
         Ok(())
     }

@@ -35,6 +35,20 @@ def described(value: Any) -> str:
         return name
 
 
+def real(name: str, number: Any) -> float:
+    """A number as a float. A negative int that no float can hold is minus infinity.
+
+    Raises:
+        OverflowError: It is an int that no float can hold.
+    """
+    try:
+        return float(number)
+    except OverflowError:
+        if number < 0:
+            return -float("inf")
+    raise OverflowError(f"{name} must be a number that a float can hold, not {described(number)}")
+
+
 def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:
     """Goes through an argument. What its own `__iter__` raises is raised as it is.
 

@@ -111,18 +111,15 @@ __all__ = [
     "_tags",
     "_unexpected_argument",
     "after_fork_in_child",
-    "disk_after_fork_in_child",
-    "disk_after_fork_in_parent",
-    "disk_before_fork",
     "disk_decompress_lz4",
     "disk_open_value",
     "disk_remove_value",
     "guard_sqlite3",
     "reset_logging",
     "scan_pickle",
-    "sessions_after_fork_in_child",
-    "sessions_after_fork_in_parent",
-    "sessions_before_fork",
+    "stores_after_fork_in_child",
+    "stores_after_fork_in_parent",
+    "stores_before_fork",
 ]
 
 __version__: str
@@ -1144,9 +1141,6 @@ def _replay(
     threads: int,
     report: Callable[[float], object],
 ) -> list[tuple[str, int, int, int, int, int, int, float | None]]: ...
-def disk_before_fork() -> None: ...
-def disk_after_fork_in_parent() -> None: ...
-def disk_after_fork_in_child() -> None: ...
 def disk_decompress_lz4(data: bytes) -> bytes:
     """The content of a block of LZ4, whose length is in front of it, as four bytes."""
 
@@ -1797,9 +1791,9 @@ class DiskSession:
     def close(self) -> None:
         """Closes the database. The next call opens it again."""
 
-def sessions_before_fork() -> None: ...
-def sessions_after_fork_in_parent() -> None: ...
-def sessions_after_fork_in_child() -> None: ...
+def stores_before_fork() -> None: ...
+def stores_after_fork_in_parent() -> None: ...
+def stores_after_fork_in_child() -> None: ...
 
 @final
 class MemoryKeys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flexcache_rs import _core
+from flexcache_rs._arguments import real
 from flexcache_rs._seconds import seconds_in
 
 TYPE_CHECKING = False
@@ -138,7 +139,7 @@ def _number(argument: str, value: Any, most: float) -> float:
     if not 0 <= value <= most or value == INFINITY:
         limit = "0 or more" if most == INFINITY else f"between 0 and {most:g}"
         raise ValueError(f"{argument} must be {limit}, not {value!r}")
-    return float(value)
+    return real(argument, value)
 
 
 def _exceptions(classes: Any) -> tuple[type[Exception], ...]:

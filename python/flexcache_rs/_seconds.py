@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from flexcache_rs._arguments import real
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import datetime as dt
@@ -14,7 +16,7 @@ def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float
     if isinstance(time, (int, float)) and not isinstance(time, bool):
         if time != time:
             raise ValueError(f"{argument} must not be NaN")
-        return float(time)
+        return real(argument, time)
     # A program with one of its objects has imported it.
     if "datetime" in sys.modules:
         import datetime as dt

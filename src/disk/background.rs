@@ -25,6 +25,16 @@ const MOST_FILES: usize = 64;
 /// The thread is started to close a file where another was closed so little before: one file now and then is not worth it.
 const SHORTLY: Duration = Duration::from_millis(10);
 
+/// How often the thread looks by itself after it had files to close, before it has to be woken: to wake it takes longer than
+/// to hand a file over.
+const LOOKS: u32 = 8;
+
+/// Between two looks.
+const NAP: Duration = Duration::from_millis(1);
+
+/// A thread that looks by itself is woken where so many files wait.
+const MANY_FILES: usize = MOST_FILES / 2;
+
 /// How long a call without room waits for the file that the thread is closing.
 const PATIENCE_TO_CLOSE: Duration = Duration::from_secs(1);
 
@@ -32,6 +42,9 @@ const PATIENCE_TO_CLOSE: Duration = Duration::from_secs(1);
 pub(crate) trait Chore: Send + Sync {
     /// Does what there is to do, if there is still something.
     fn run(&self);
+
+    /// Takes note that it will not run, unless it is handed over again.
+    fn put_off(&self);
 }
 
 /// What the thread is doing.
@@ -41,6 +54,8 @@ enum Phase {
     #[default]
     Absent,
     Working,
+    /// It looks by itself very soon.
+    Napping,
     Asleep,
 }
 
@@ -96,8 +111,10 @@ impl Background {
 
     fn run(&self) {
         let mut state = self.lock();
+        let mut looks = 0;
         while !state.is_stopping {
             if let Some(file) = state.files.pop() {
+                looks = LOOKS;
                 state.is_closing = true;
                 drop(state);
                 drop(file);
@@ -116,12 +133,15 @@ impl Background {
                 state = self.lock();
                 continue;
             }
-            state.phase = Phase::Asleep;
+            let is_napping = looks > 0;
+            let (phase, time) = if is_napping { (Phase::Napping, NAP) } else { (Phase::Asleep, IDLE) };
+            looks = looks.saturating_sub(1);
+            state.phase = phase;
             let (woken, waited) =
-                self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.phase = Phase::Working;
-            if waited.timed_out() && state.chores.is_empty() && state.files.is_empty() {
+            if !is_napping && waited.timed_out() && state.chores.is_empty() && state.files.is_empty() {
                 break;
             }
         }
@@ -143,7 +163,7 @@ impl State {
             });
             let Ok(thread) = thread else { return false };
             self.thread = Some(thread);
-        } else if self.phase == Phase::Asleep {
+        } else if self.phase != Phase::Working {
             background.changed.notify_all();
         }
         self.phase = Phase::Working;
@@ -170,9 +190,10 @@ pub(crate) fn close_later(file: File) {
     let mut state = background.lock();
     let now = Instant::now();
     let is_frequent = state.handed.replace(now).is_some_and(|last| now.duration_since(last) < SHORTLY);
+    let looks_soon = state.phase == Phase::Napping && state.files.len() < MANY_FILES && !state.is_stopping;
     if state.files.len() < MOST_FILES
         && (state.phase != Phase::Absent || is_frequent)
-        && state.wake(background)
+        && (looks_soon || state.wake(background))
     {
         state.files.push(file);
     } else {
@@ -205,8 +226,8 @@ pub fn free_room() -> bool {
     were_any
 }
 
-/// Ends the thread after what it is doing, for which this waits up to `patience`, and closes what it has not closed. The
-/// next chore starts it again.
+/// Ends the thread after what it is doing, for which this waits up to `patience`, puts off the chores that are left, and closes
+/// the files that are. The next chore starts it again.
 pub(crate) fn stop(patience: Duration) {
     let background = Background::of_this_process();
     let mut state = background.lock();
@@ -224,10 +245,16 @@ pub(crate) fn stop(patience: Duration) {
         state = background.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     state.is_stopping = false;
-    let over = if state.phase == Phase::Absent { state.thread.take() } else { None };
+    let (over, chores) = if state.phase == Phase::Absent {
+        (state.thread.take(), std::mem::take(&mut state.chores))
+    } else {
+        (None, VecDeque::new())
+    };
     let files = std::mem::take(&mut state.files);
     drop(state);
     drop(files);
+    // Who has handed one over would wait for it otherwise, and never hand it over again.
+    chores.iter().filter_map(Weak::upgrade).for_each(|chore| chore.put_off());
     if let Some(thread) = over {
         // It has nothing left to do.
         let _ = thread.join();
@@ -249,3 +276,60 @@ fn block_signals() {
 
 #[cfg(not(unix))]
 fn block_signals() {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// A chore that says when it begins, and ends when it is told to.
+    struct Slow {
+        begun: Sender<()>,
+        end: Mutex<Receiver<()>>,
+    }
+
+    impl Chore for Slow {
+        fn run(&self) {
+            self.begun.send(()).expect("the test waits for it");
+            let _ = self.end.lock().expect("nobody panics").recv();
+        }
+
+        fn put_off(&self) {}
+    }
+
+    #[derive(Default)]
+    struct Noting {
+        has_run: AtomicBool,
+        is_put_off: AtomicBool,
+    }
+
+    impl Chore for Noting {
+        fn run(&self) {
+            self.has_run.store(true, Ordering::SeqCst);
+        }
+
+        fn put_off(&self) {
+            self.is_put_off.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_has_handed_a_chore_over_learns_that_the_thread_has_ended_before_it() {
+        let ((begun, has_begun), (end, ends)) = (channel(), channel());
+        let (slow, noting) = (Arc::new(Slow { begun, end: Mutex::new(ends) }), Arc::new(Noting::default()));
+        assert!(hand(&slow));
+        has_begun.recv().expect("it begins");
+        assert!(hand(&noting));
+        thread::scope(|scope| {
+            scope.spawn(|| stop(Duration::from_secs(60)));
+            while !Background::of_this_process().lock().is_stopping {
+                thread::yield_now();
+            }
+            drop(end);
+        });
+        assert!(noting.is_put_off.load(Ordering::SeqCst) && !noting.has_run.load(Ordering::SeqCst));
+        assert!(Background::of_this_process().lock().chores.is_empty());
+    }
+}

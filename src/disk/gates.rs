@@ -278,16 +278,17 @@ impl Gates {
 
     /// Closes the connections that no call is using.
     pub(crate) fn close(&self) {
+        let _in_use = self.pool.in_use();
         *lock(&self.known) = Known::default();
         self.pool.close();
     }
 
     pub(crate) fn before_fork(&self, patience: Duration) {
+        self.pool.pause(patience);
         // A call that has it after the wait for calls is stuck. The child forgets the store with it.
         if let Ok(mut known) = self.known.try_lock() {
             *known = Known::default();
         }
-        self.pool.pause(patience);
     }
 
     pub(crate) fn after_fork_in_parent(&self) {

@@ -259,6 +259,10 @@ impl Chore for Shared {
         });
         self.is_nearly_written_back.store(is_nearly, Ordering::Relaxed);
     }
+
+    fn put_off(&self) {
+        self.is_wanted.store(false, Ordering::Release);
+    }
 }
 
 /// How far a log has been written back.

@@ -97,8 +97,8 @@ struct State<C, T> {
     abandoned: Vec<T>,
     /// The file of the database. Connections to another one are closed: it was replaced while they were open.
     file: Option<File>,
-    /// Whether a fork is under way, so that no connection may be taken.
-    paused: bool,
+    /// How many forks are under way, so that no connection may be taken. Several threads may fork at once.
+    forks: usize,
 }
 
 /// The connections of one store.
@@ -208,12 +208,11 @@ impl<C, T> Drop for Checkout<'_, C, T> {
         let within = self.within.take();
         // A connection that a panic left in the middle of a transaction is closed, which rolls it back.
         let usable = within.is_some() || (connection.is_autocommit() && !connection.is_outdated());
-        let mut broken = None;
         let mut state = self.pool.lock();
         let usable = usable && (state.file.is_none() || connection.file() == state.file);
         if let Some(within) = within {
             let transaction = Transaction { owner: thread::current().id(), connection, within };
-            if state.dropped > 0 && !state.paused {
+            if state.dropped > 0 && state.forks == 0 {
                 drop(state);
                 return self.pool.undo(transaction, 0);
             }
@@ -221,10 +220,20 @@ impl<C, T> Drop for Checkout<'_, C, T> {
         } else if usable {
             state.idle.push(connection);
         } else {
-            broken = Some(connection);
+            drop(state);
+            drop(connection);
+            state = self.pool.lock();
         }
         self.pool.returned(state, self.writes);
-        drop(broken);
+    }
+}
+
+/// Something that is open beside the connections of a pool, see [`Pool::in_use`].
+pub(crate) struct InUse<'a, C, T>(&'a Pool<C, T>);
+
+impl<C, T> Drop for InUse<'_, C, T> {
+    fn drop(&mut self) {
+        self.0.returned(self.0.lock(), false);
     }
 }
 
@@ -254,7 +263,7 @@ impl<C, T> Pool<C, T> {
             dropped: 0,
             abandoned: Vec::new(),
             file: None,
-            paused: false,
+            forks: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -287,7 +296,7 @@ impl<C, T> Pool<C, T> {
     /// After a call has given back its connection, and with it the turn to write if it had it.
     fn returned(&self, mut state: MutexGuard<'_, State<C, T>>, had_turn: bool) {
         state.in_use -= 1;
-        if state.paused {
+        if state.forks > 0 {
             self.changed.notify_all();
         }
         if had_turn {
@@ -295,9 +304,9 @@ impl<C, T> Pool<C, T> {
         }
     }
 
-    fn lock_unless_paused(&self) -> MutexGuard<'_, State<C, T>> {
+    fn lock_outside_forks(&self) -> MutexGuard<'_, State<C, T>> {
         let mut state = self.lock();
-        while state.paused {
+        while state.forks > 0 {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state
@@ -334,7 +343,7 @@ impl<C, T> Pool<C, T> {
     ///
     /// [`Error::NoTransaction`].
     pub(crate) fn own_transaction(&self) -> Result<Checkout<'_, C, T>> {
-        self.own(&mut self.lock_unless_paused()).ok_or(Error::NoTransaction)
+        self.own(&mut self.lock_outside_forks()).ok_or(Error::NoTransaction)
     }
 
     /// A connection to read through.
@@ -342,7 +351,7 @@ impl<C, T> Pool<C, T> {
         &self,
         connect: impl FnOnce() -> Result<PooledConnection<C>>,
     ) -> Result<Checkout<'_, C, T>> {
-        let mut state = self.lock_unless_paused();
+        let mut state = self.lock_outside_forks();
         match self.own(&mut state) {
             Some(own) => Ok(own),
             None => self.check_out(state, false, connect),
@@ -359,7 +368,7 @@ impl<C, T> Pool<C, T> {
         patience: Duration,
         connect: impl FnOnce() -> Result<PooledConnection<C>>,
     ) -> Result<Checkout<'_, C, T>> {
-        let mut state = self.lock_unless_paused();
+        let mut state = self.lock_outside_forks();
         if let Some(own) = self.own(&mut state) {
             return Ok(own);
         }
@@ -383,7 +392,7 @@ impl<C, T> Pool<C, T> {
         state.queue.push_back(Waiting { number, since, thread: thread::current() });
         let is_first =
             |state: &State<C, T>| state.queue.front().is_some_and(|waiting| waiting.number == number);
-        while state.paused || state.writer.is_some() || !is_first(&state) {
+        while state.forks > 0 || state.writer.is_some() || !is_first(&state) {
             let left =
                 deadline.map_or(patience, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
@@ -435,7 +444,7 @@ impl<C, T> Pool<C, T> {
 
     /// Undoes the transaction that lies between two calls, if it is to be undone.
     fn undo_if_dropped(&self, mut state: MutexGuard<'_, State<C, T>>) {
-        if state.dropped == 0 || state.paused {
+        if state.dropped == 0 || state.forks > 0 {
             return;
         }
         if let Some(transaction) = state.transaction.take() {
@@ -451,7 +460,6 @@ impl<C, T> Pool<C, T> {
             let _patience = Patience::of(PATIENCE_TO_ROLL_BACK);
             roll_back(&transaction.connection);
         }
-        let mut broken = None;
         let mut state = self.lock();
         let levels = levels.saturating_add(std::mem::take(&mut state.dropped));
         transaction.within.depth = transaction.within.depth.saturating_sub(levels);
@@ -467,10 +475,11 @@ impl<C, T> Pool<C, T> {
         if connection.is_autocommit() && (state.file.is_none() || connection.file() == state.file) {
             state.idle.push(connection);
         } else {
-            broken = Some(connection);
+            drop(state);
+            drop(connection);
+            state = self.lock();
         }
         self.returned(state, true);
-        drop(broken);
     }
 
     /// Takes the data of transactions that were rolled back because their threads have ended.
@@ -480,6 +489,7 @@ impl<C, T> Pool<C, T> {
 
     /// Closes the connections to any other file than `file`: the idle ones now, the others when they come back.
     pub(crate) fn use_file(&self, file: File) {
+        let _in_use = self.in_use();
         let mut state = self.lock();
         state.file = Some(file);
         let (idle, outdated): (Vec<_>, _) = std::mem::take(&mut state.idle)
@@ -493,10 +503,24 @@ impl<C, T> Pool<C, T> {
 
     /// Closes the idle connections.
     pub(crate) fn close(&self) {
+        let _in_use = self.in_use();
         // The last connection to be closed writes the log back, and removes it: that is for this thread to do.
         self.log.close();
         let idle = std::mem::take(&mut self.lock().idle);
         drop(idle);
+    }
+
+    /// Counts what the caller closes as in use until this is dropped: a fork waits for it, or the child would have half
+    /// of a connection.
+    pub(crate) fn in_use(&self) -> InUse<'_, C, T> {
+        self.lock().in_use += 1;
+        InUse(self)
+    }
+
+    /// The same for what the caller opens, which nobody does during a fork.
+    pub(crate) fn in_use_outside_forks(&self) -> InUse<'_, C, T> {
+        self.lock_outside_forks().in_use += 1;
+        InUse(self)
     }
 
     /// Runs before a fork: lets no call begin, waits up to `patience` for those under way, and closes the idle
@@ -505,7 +529,7 @@ impl<C, T> Pool<C, T> {
     pub(crate) fn pause(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();
-        state.paused = true;
+        state.forks += 1;
         while state.in_use > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -520,10 +544,13 @@ impl<C, T> Pool<C, T> {
         background::stop(deadline.saturating_duration_since(Instant::now()));
     }
 
-    /// Runs after a fork, in the parent.
+    /// Runs after a fork, in the parent. The last of several forks at once lets calls go on.
     pub(crate) fn resume(&self) {
         let mut state = self.lock();
-        state.paused = false;
+        state.forks = state.forks.saturating_sub(1);
+        if state.forks > 0 {
+            return;
+        }
         self.changed.notify_all();
         if state.writer.is_none() {
             Self::wake_next_writer(state);
@@ -550,7 +577,7 @@ impl<C, T> Pool<C, T> {
 impl<C: Send, T: Send> OnThreadEnd for Pool<C, T> {
     /// Rolls back the transaction of a thread that ends, and frees its turn. Runs on that thread.
     fn thread_ends(&self, thread: ThreadId) {
-        let mut state = self.lock_unless_paused();
+        let mut state = self.lock_outside_forks();
         let Some(transaction) = state.transaction.take_if(|transaction| transaction.owner == thread) else {
             return;
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::connection::PooledConnection;
 use crate::error::Result;
 use crate::eviction_rules::Policy;
 use crate::row::Owned;
@@ -38,13 +39,18 @@ impl DiskStore {
         }
         retry_while_busy(patience, || {
             self.read(patience, |connection| {
+                self.begin_log(connection, settings)?;
                 for (key, value) in settings {
                     self.apply(connection, key, value)?;
                 }
                 Ok(())
             })?;
             if self.read(patience, |connection| is_current(connection, settings))? {
-                return Ok(());
+                // Writes nothing where it has been done.
+                return match &policy.init {
+                    Some(init) => self.read(patience, |connection| Ok(connection.execute_batch(init)?)),
+                    None => Ok(()),
+                };
             }
             self.write(patience, |connection, effects| {
                 effects.several(connection)?;
@@ -63,14 +69,34 @@ impl DiskStore {
                     write.execute([key])?;
                 }
                 schema::create(connection)?;
+                if let Some(init) = &policy.init {
+                    connection.execute_batch(init)?;
+                }
                 index_tags(connection, wants_tag_index(settings))
             })
             .map(|written| written.result)
-        })?;
-        match &policy.init {
-            Some(init) => self.read(patience, |connection| Ok(connection.execute_batch(init)?)),
-            None => Ok(()),
+        })
+    }
+
+    /// Writes the first page of a new database that is to have a log, without a journal on the disk: there is nothing to
+    /// go back to, and the journal would be synchronized three times. If this fails, [`DiskStore::apply`] does it.
+    fn begin_log(&self, connection: &Connection, settings: &[(String, Value)]) -> Result<()> {
+        let is_wanted = |(key, value): &(String, Value)| {
+            key == "sqlite_journal_mode"
+                && matches!(value, Value::Text(mode) if mode.eq_ignore_ascii_case("wal"))
+        };
+        if !settings.iter().any(is_wanted) {
+            return Ok(());
         }
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        if pages == 0 {
+            // The mode of the journal is the connection's: this one must not go on with it.
+            let _ = PooledConnection::<()>::open_existing(&self.database).and_then(|first| {
+                first.execute_batch("PRAGMA journal_mode = memory")?;
+                settings.iter().try_for_each(|(key, value)| set_pragma(&first, key, value))
+            });
+        }
+        Ok(())
     }
 
     /// The value of a setting or counter, or `None` if there is none.

@@ -490,6 +490,7 @@ impl DiskStore {
     /// Opens a connection that keeps the header of the log mapped. Returns false where there is no shared log.
     fn publish_header(&self, patience: Duration) -> Result<bool> {
         let _patience = Patience::of(patience);
+        let _in_use = self.pool.in_use_outside_forks();
         let mut watch = self.watch();
         if watch.as_ref().is_none_or(Link::is_outdated) {
             let connection = self.connect()?;
@@ -525,6 +526,7 @@ impl DiskStore {
     }
 
     pub(crate) fn stop_watching(&self) {
+        let _in_use = self.pool.in_use();
         let mut watch = self.watch();
         self.tracker.unpublish();
         drop(watch.take());
@@ -542,12 +544,16 @@ impl DiskStore {
     /// Runs before a fork: waits up to a second for the calls of other threads, and closes the idle connections.
     /// Calls that begin later wait for [`DiskStore::after_fork_in_parent`].
     pub fn before_fork(&self) {
-        self.stop_watching();
         self.pool.pause(PATIENCE_TO_FORK);
+        // Not before, or a reader would open it again. Whoever still has it is stuck: the child forgets the store with it.
+        if let Ok(mut watch) = self.watch.try_lock() {
+            self.tracker.unpublish();
+            drop(watch.take());
+        }
         self.gates.before_fork(PATIENCE_TO_FORK);
     }
 
-    /// Runs after a fork, in the parent: calls go on.
+    /// Runs after a fork, in the parent: calls go on, unless another thread is about to fork as well.
     pub fn after_fork_in_parent(&self) {
         self.gates.after_fork_in_parent();
         self.pool.resume();

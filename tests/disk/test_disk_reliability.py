@@ -82,6 +82,13 @@ def test_forks(tmp_path: Path, way: str) -> None:
     assert run("disk_forks.py", tmp_path, way) == "done\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the program looks at /proc")
+@pytest.mark.parametrize("way", ["hits", "two", "sessions"])
+def test_forks_beside_other_threads(tmp_path: Path, way: str) -> None:
+    """A hit while another thread forks, and two threads that fork at once: a child has no file of its parent's."""
+    assert run("disk_fork_hooks.py", tmp_path, way) == "done\n"
+
+
 @pytest.mark.timeout(120 + 3 * float(SECONDS))
 @pytest.mark.parametrize("kind", ["cache", "fanout"])
 def test_many_writers(tmp_path: Path, kind: str) -> None:

@@ -7,6 +7,7 @@ import operator
 import os
 import sys
 
+from flexcache_rs._arguments import real
 from flexcache_rs._core import _DISK_PRAGMAS
 from flexcache_rs.disk.directory import path_of, shown
 from flexcache_rs.disk.format import (
@@ -64,17 +65,18 @@ def number(name: str, value: Any, *, least: float = -math.inf, above: float = -m
     Raises:
         TypeError: It is none.
         ValueError: It is NaN, or too small.
+        OverflowError: It is an int that no float can hold.
     """
     if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise TypeError(f"{name} must be a number, not {shown(value)}")
-    real = float(value)
-    if math.isnan(real):
+    found = real(name, value)
+    if math.isnan(found):
         raise ValueError(f"{name} must be a number, not NaN")
-    if real < least:
+    if found < least:
         raise ValueError(f"{name} must be at least {least:g}, not {shown(value)}")
-    if real <= above and above > -math.inf:
+    if found <= above and above > -math.inf:
         raise ValueError(f"{name} must be more than {above:g}, not {shown(value)}")
-    return real
+    return found
 
 
 def duration(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:

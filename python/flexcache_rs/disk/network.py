@@ -35,9 +35,12 @@ def filesystem_of(directory: str) -> str | None:
     Known is what Linux says of its mounts. On other systems give `network=True` by hand.
     """
     try:
-        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
-            mounts = file.read()
+        with open(_MOUNTS, "rb", buffering=0) as file:  # noqa: PTH123
+            mounts = file.read().decode("utf-8", "surrogateescape")
     except OSError:
+        return None
+    # On most machines there is none at all.
+    if not any(f" - {kind}" in mounts for kind in _NETWORKED):
         return None
     path = os.path.realpath(directory)
     found, depth = None, -1

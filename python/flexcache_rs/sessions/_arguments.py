@@ -56,7 +56,8 @@ def seconds(argument: str, time: object) -> float:
     elif isinstance(time, datetime):
         value = (time - datetime.now(time.tzinfo)).total_seconds()
     elif isinstance(time, (int, float)) and not isinstance(time, bool):
-        value = float(time)
+        # An int may be too large for a float.
+        value = float(max(-1, min(time, int(2 * _LONGEST)))) if isinstance(time, int) else time
     elif isinstance(time, str):
         parts = _PART.findall(time)
         if not parts or "".join(number + unit for number, unit in parts) != time:

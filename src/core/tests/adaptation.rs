@@ -6,9 +6,9 @@
 
 use std::convert::Infallible;
 
-use flexcache_core::policy::{Auto, Policy, S3Fifo, TinyLfu};
+use flexcache_core::policy::{Auto, Goal, Policy, S3Fifo, TinyLfu};
 use flexcache_core::replay::{lru_hits, optimum, replay};
-use flexcache_core::{EntryStore, Limits};
+use flexcache_core::{EntryStore, Limits, ManualClock, New};
 
 /// A recount after every operation takes its time.
 const SIZES: &[usize] = if cfg!(feature = "strict") { &[60] } else { &[60, 300, 2_000] };
@@ -195,4 +195,37 @@ fn newcomers_are_found_again_though_misses_are_not_stored() {
         }
         assert!(hits >= KEYS / 2, "seed {seed}: {hits} of {KEYS}");
     }
+}
+
+/// The sum of the weights of the hits, where a few heavy entries are asked for twice as often as many light ones.
+fn weight_of_hits(store: &mut EntryStore<u32, (), TinyLfu>) -> u64 {
+    let weight = |key| if key < 8 { 100 } else { 1 };
+    let (mut draw, mut total) = (Workload::new(4), 0);
+    let (clock, mut removed) = (ManualClock::default(), Vec::new());
+    for _ in 0..12_000 {
+        let at = u32::try_from(draw.below(416)).expect("small");
+        let key = if at < 16 { at % 8 } else { at };
+        let hash = u64::from(key).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        let Ok(found) = store.find(hash, |&other| Ok::<_, Infallible>(other == key));
+        if store.get(found, &clock, &mut removed).is_some() {
+            total += weight(key);
+        } else {
+            let new = New { key, value: (), weight: weight(key), deadline: None };
+            store.put(found, hash, new, &clock, &mut removed).expect("there is room");
+        }
+    }
+    total
+}
+
+#[test]
+fn an_emptied_store_goes_on_with_its_goal() {
+    let with = |goal| {
+        let mut store = EntryStore::new(Limits::new(0, 600), 1);
+        store.set_goal(goal);
+        store
+    };
+    let mut emptied = with(Goal::Bytes);
+    assert!(emptied.drain().is_empty());
+    let (bytes, hits) = (weight_of_hits(&mut emptied), weight_of_hits(&mut with(Goal::Hits)));
+    assert!(bytes > hits, "{bytes} with the goal of bytes, {hits} with that of hits");
 }

@@ -3,13 +3,13 @@
 use std::ops::Deref;
 
 use flexcache_disk::{Entry, Side};
-use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBool, PyDelta, PyFloat, PyTuple};
 
 use super::datum::{Datum, to_object};
-use crate::py::object::argument::text;
+use crate::py::object::argument::{described, text};
 use crate::py::object::integer::shown;
 
 /// An argument for which None is not the same as nothing.
@@ -98,6 +98,24 @@ impl WithDetails {
     }
 }
 
+/// A number as a float; `None` for what is no number.
+///
+/// # Errors
+///
+/// `OverflowError`, which names the argument, for an int that no float can hold; what `__float__` raises.
+pub(super) fn real(argument: &str, object: &Borrowed<'_, '_, PyAny>) -> PyResult<Option<f64>> {
+    let py = object.py();
+    match object.extract::<f64>() {
+        Ok(number) => Ok(Some(number)),
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => Ok(None),
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => Err(PyOverflowError::new_err(format!(
+            "{argument} must be a number that a float can hold, not {}",
+            described(object)
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
 /// Seconds to live: a real number or a timedelta, no bool, and not NaN. What is 0 or less has expired at once.
 pub(super) struct Expire(pub(super) f64);
 
@@ -107,12 +125,10 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Expire {
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         let number = if object.is_instance_of::<PyBool>() {
             None
-        } else if let Ok(number) = object.extract::<f64>() {
-            Some(number)
         } else if object.is_instance_of::<PyDelta>() {
             Some(object.call_method0("total_seconds")?.extract()?)
         } else {
-            None
+            real("expire", &object)?
         };
         match number {
             Some(number) if number.is_nan() => {

@@ -24,7 +24,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::codec::Disk;
 use super::commit_tracker::DirectoryTracker;
 use super::datum::{setting, to_object};
-use super::fork::{Lazy, register};
+use super::fork::Lazy;
 use super::transaction::DiskTransaction;
 use super::uninterrupted::check_signals;
 use super::value_files::remove;
@@ -32,6 +32,7 @@ use super::{audit_hook, errors};
 use crate::py::object::argument::truth;
 use crate::py::object::did_you_mean;
 use crate::py::process::clock::SystemClock;
+use crate::py::process::fork;
 use crate::py::process::guard::Guard;
 use crate::py::process::per_process::PerProcess;
 use crate::py::process::stack;
@@ -98,7 +99,7 @@ impl DiskCache {
                 let store = DiskStore::with_remove(&open.directory, Box::new(remove));
                 store.observed_by(Arc::clone(&self.tracker) as Arc<dyn CommitObserver>)
             });
-            register(py, &lazy);
+            fork::register(py, &lazy);
             audit_hook::watch(py);
         }
         Ok(lazy)

@@ -1,50 +1,28 @@
-//! Stores and forks: SQLite's connections must not be carried into another process.
+//! Directories and forks: SQLite's connections must not be carried into another process.
 
-use std::sync::{Arc, LazyLock, OnceLock, Weak};
+use std::sync::OnceLock;
 
 use flexcache_disk::DiskStore;
-use pyo3::prelude::*;
 
-use crate::py::process::guard::Guard;
+use crate::py::process::fork::Forkable;
 
 /// A store that is made when it is first needed, in each process anew.
 pub(super) type Lazy = OnceLock<DiskStore>;
 
-/// Every store of this process.
-static STORES: LazyLock<Guard<Vec<Weak<Lazy>>>> = LazyLock::new(|| Guard::new(Vec::new(), true));
+impl Forkable for Lazy {
+    fn before_fork(&self) -> bool {
+        self.get().map(DiskStore::before_fork).is_some()
+    }
 
-/// Remembers a store for the time of a fork.
-pub(super) fn register(py: Python<'_>, store: &Arc<Lazy>) {
-    let store = Arc::downgrade(store);
-    let registered = STORES.with(py, |stores| {
-        stores.retain(|other| other.strong_count() > 0);
-        stores.push(store);
-    });
-    debug_assert!(registered.is_ok(), "nothing above comes back here");
-}
+    fn after_fork_in_parent(&self) {
+        if let Some(store) = self.get() {
+            store.after_fork_in_parent();
+        }
+    }
 
-fn living(py: Python<'_>) -> Vec<Arc<Lazy>> {
-    STORES.with(py, |stores| stores.iter().filter_map(Weak::upgrade).collect()).unwrap_or_default()
-}
-
-#[pyfunction]
-pub(crate) fn disk_before_fork(py: Python<'_>) {
-    let stores = living(py);
-    py.detach(|| stores.iter().filter_map(|store| store.get()).for_each(DiskStore::before_fork));
-}
-
-#[pyfunction]
-pub(crate) fn disk_after_fork_in_parent(py: Python<'_>) {
-    living(py).iter().filter_map(|store| store.get()).for_each(DiskStore::after_fork_in_parent);
-}
-
-#[pyfunction]
-pub(crate) fn disk_after_fork_in_child(py: Python<'_>) {
-    for store in living(py) {
-        if let Some(store) = store.get() {
+    fn after_fork_in_child(&self) {
+        if let Some(store) = self.get() {
             store.after_fork_in_child();
         }
-        // Its locks may be held by threads that are not here.
-        std::mem::forget(store);
     }
 }

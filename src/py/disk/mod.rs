@@ -33,7 +33,6 @@ pub(crate) use cache::DiskCache;
 pub(crate) use codec::Disk;
 pub(crate) use decompression::{_compress, _decompress, disk_decompress_lz4};
 pub(crate) use errors::Timeout;
-pub(crate) use fork::{disk_after_fork_in_child, disk_after_fork_in_parent, disk_before_fork};
 pub(crate) use hold::DiskHold;
 pub(crate) use keys::DiskKeys;
 pub(crate) use pickle_scan::scan_pickle;

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::Timeout;
-use super::arguments::encode_tag;
+use super::arguments::{encode_tag, real};
 use super::cache::DiskCache;
 use crate::py::object::argument::{truth, wrong_type};
 use crate::py::object::did_you_mean;
@@ -69,7 +69,7 @@ impl DiskCache {
             None => wall_clock::now(py)?,
             Some(now) => {
                 let allowed = "a number of seconds since the epoch or None";
-                now.extract::<f64>().map_err(|_| wrong_type("now", allowed, now))?
+                real("now", &now.as_borrowed())?.ok_or_else(|| wrong_type("now", allowed, now))?
             }
         };
         if now.is_nan() {

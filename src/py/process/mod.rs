@@ -2,6 +2,7 @@
 
 pub(crate) mod background;
 pub(crate) mod clock;
+pub(crate) mod fork;
 pub(crate) mod guard;
 pub(crate) mod logging;
 pub(crate) mod panics;

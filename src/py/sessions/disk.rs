@@ -1,7 +1,7 @@
 //! The backend in a directory: what one session does with `sessions.db`.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flexcache_disk::{Error, Micros, Outcome, SessionError, SessionStore};
@@ -14,40 +14,23 @@ use super::call::SessionCall;
 use super::codec::SessionCodec;
 use super::errors::{of_sessions, raised};
 use crate::py::process::clock::ahead;
+use crate::py::process::fork::{self, Forkable};
 
 /// A call that waits looks so often whether there is a signal.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Every store of this process, for the time of a fork. No Python runs under the lock.
-static STORES: Mutex<Vec<Weak<SessionStore>>> = Mutex::new(Vec::new());
-
-fn living() -> Vec<Arc<SessionStore>> {
-    STORES.lock().iter().filter_map(Weak::upgrade).collect()
-}
-
-#[pyfunction]
-pub(crate) fn sessions_before_fork(py: Python<'_>) {
-    let stores = living();
-    py.detach(|| {
-        for store in &stores {
-            store.before_fork();
-        }
-    });
-}
-
-#[pyfunction]
-pub(crate) fn sessions_after_fork_in_parent() {
-    for store in living() {
-        store.after_fork_in_parent();
+impl Forkable for SessionStore {
+    fn before_fork(&self) -> bool {
+        self.before_fork();
+        true
     }
-}
 
-#[pyfunction]
-pub(crate) fn sessions_after_fork_in_child() {
-    for store in living() {
-        store.after_fork_in_child();
-        // Its locks may be held by threads that are not here.
-        std::mem::forget(store);
+    fn after_fork_in_parent(&self) {
+        self.after_fork_in_parent();
+    }
+
+    fn after_fork_in_child(&self) {
+        self.after_fork_in_child();
     }
 }
 
@@ -68,19 +51,17 @@ fn now() -> Micros {
     Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX).saturating_add_unsigned(ahead() / 1000)
 }
 
-fn new_store(database: &Path) -> Arc<SessionStore> {
+fn new_store(py: Python<'_>, database: &Path) -> Arc<SessionStore> {
     let store = Arc::new(SessionStore::of(database));
-    let mut stores = STORES.lock();
-    stores.retain(|other| other.strong_count() > 0);
-    stores.push(Arc::downgrade(&store));
+    fork::register(py, &store);
     store
 }
 
 impl DiskSession {
-    fn store(&self) -> Arc<SessionStore> {
+    fn store(&self, py: Python<'_>) -> Arc<SessionStore> {
         let mut store = self.store.lock();
         if store.0 != std::process::id() {
-            let old = std::mem::replace(&mut *store, (std::process::id(), new_store(&self.database)));
+            let old = std::mem::replace(&mut *store, (std::process::id(), new_store(py, &self.database)));
             // It belongs to the parent.
             std::mem::forget(old);
         }
@@ -131,7 +112,7 @@ impl DiskSession {
         py: Python<'_>,
         call: impl Fn(&SessionStore, Duration) -> Outcome<R> + Send + Sync,
     ) -> PyResult<R> {
-        let store = self.store();
+        let store = self.store(py);
         let begin = Instant::now();
         let mut patience = SLICE.min(self.timeout);
         loop {
@@ -158,7 +139,7 @@ impl DiskSession {
         codec: Py<SessionCodec>,
         timeout: f64,
     ) -> PyResult<Self> {
-        let store = new_store(&database);
+        let store = new_store(py, &database);
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX);
         let session = Self {
             database,
@@ -193,7 +174,7 @@ impl DiskSession {
         writes: bool,
     ) -> PyResult<Bound<'py, PyList>> {
         let ops: Vec<_> = calls.iter().map(|call| &call.get().op).collect();
-        let store = self.store();
+        let store = self.store(py);
         let replies = py.detach(|| {
             if writes {
                 return store.apply_writes(&self.namespace, &ops, now, Duration::ZERO);
@@ -221,26 +202,26 @@ impl DiskSession {
 
     /// Commits the thread's transaction, or leaves what the inner one did to the outer one.
     fn commit(&self, py: Python<'_>) -> PyResult<()> {
-        let store = self.store();
+        let store = self.store(py);
         let committed = py.detach(|| store.commit(self.timeout));
         committed.map_err(|error| self.failed(py, error))
     }
 
     /// Rolls the thread's transaction back, or what the inner one did.
     fn roll_back(&self, py: Python<'_>) -> PyResult<()> {
-        let store = self.store();
+        let store = self.store(py);
         let done = py.detach(|| store.rollback());
         done.map_err(|error| self.failed(py, error))
     }
 
     /// In how many transactions, one in the other, the calling thread is.
-    fn depth(&self) -> usize {
-        self.store().depth()
+    fn depth(&self, py: Python<'_>) -> usize {
+        self.store(py).depth()
     }
 
     /// Closes the database. The next call opens it again.
     fn close(&self, py: Python<'_>) {
-        let store = self.store();
+        let store = self.store(py);
         py.detach(|| store.close());
     }
 

@@ -12,7 +12,5 @@ mod reply;
 pub(crate) use block::SessionBlock;
 pub(crate) use call::SessionCall;
 pub(crate) use codec::SessionCodec;
-pub(crate) use disk::{
-    DiskSession, sessions_after_fork_in_child, sessions_after_fork_in_parent, sessions_before_fork,
-};
+pub(crate) use disk::DiskSession;
 pub(crate) use memory::{MemoryKeys, MemorySession, MemorySessionTransaction};

@@ -65,11 +65,11 @@ fn kinds(name: &str, journal: Journal) -> BTreeSet<(On, Call)> {
     let mut kinds = vec![(Database, Write), (Database, Sync)];
     kinds.extend([(Value, Create), (Value, Write), (Value, Sync), (Value, Rename), (Value, Unlink)]);
     kinds.extend([(Directory, Create), (Directory, Unlink), (Database, Truncate)]);
-    kinds.extend([(On::Journal, Write), (On::Journal, Sync)]);
+    if matches!(journal, Journal::Delete | Journal::Truncate) {
+        kinds.extend([(On::Journal, Write), (On::Journal, Sync)]);
+    }
     match journal {
         Journal::Wal | Journal::QuickWal | Journal::BusyWal => {
-            // A new database has a rollback journal until its log begins.
-            kinds.push((On::Journal, Unlink));
             kinds.extend([(Log, Write), (Log, Sync), (Log, Unlink), (Index, Map), (Index, Lock)]);
             if name == "steps" {
                 kinds.extend([(Gates, Map), (Gates, Lock)]);

@@ -1,6 +1,7 @@
 //! The store through its public API.
 
 mod crash;
+mod forks;
 mod hostile;
 mod leases;
 mod transactions;
