@@ -240,6 +240,21 @@ fn a_lease_beside_a_value_leaves_it_readable() {
 }
 
 #[test]
+fn a_sum_made_during_a_refresh_wins() {
+    let (cache, _directory) = new(&small());
+    let add = |by| cache.increment(key(b"k"), by, 0, 0, Patience::Wait).expect("a number").result;
+    add(1);
+    let Ok(Lease::Got(token)) = cache.lease(key(b"k"), LONG, true, Patience::Wait) else {
+        panic!("nobody has it")
+    };
+    assert_eq!(add(1), 2);
+    assert!(!fill(&cache, b"k", &token, b"from before"));
+    assert!(!cache.has_lease(key(b"k"), &token, Patience::Wait).expect("a call"));
+    assert_eq!(add(1), 3);
+    cache.check().expect("a sound cache");
+}
+
+#[test]
 fn a_busy_cache_keeps_a_lease() {
     let (cache, _directory) = new(&small());
     let token = got(&cache, b"slow");
