@@ -31,7 +31,7 @@ def _end(timeout: float | timedelta | None) -> float:
 
 @suggesting
 class SharedLock:
-    """A lock; see `SharedCache.lock`. One object is used by one thread or task at a time."""
+    """A lock. See `SharedCache.lock`. Only one thread or task may use an object at a time."""
 
     def __init__(
         self, cache: SharedSegment, name: object, ttl: float | timedelta, timeout: float | timedelta | None
@@ -44,14 +44,16 @@ class SharedLock:
         self._hold = SharedHold()
 
     def acquire(self, timeout: float | timedelta | None = -1) -> bool:
-        """Wait for the lock, for `timeout` seconds (None: for ever; by default, what `SharedCache.lock` was given).
+        """Wait for the lock for `timeout` seconds.
+
+        None means for ever. The default is the timeout of `SharedCache.lock`.
 
         Returns:
-            True if it is held now.
+            True if the lock was acquired.
 
         Raises:
-            RuntimeError: This object holds it already.
-            TimeoutError: Another process did not release the cache's own lock in time.
+            RuntimeError: This object already holds the lock.
+            TimeoutError: Another process did not release the internal lock of the cache in time.
         """
         self._refuse_twice()
         end = _end(self._timeout if timeout == -1 else timeout)
@@ -75,18 +77,20 @@ class SharedLock:
 
     def _refuse_twice(self) -> None:
         if self._hold.is_held():
-            message = "the lock is held already by this object"
+            message = "this object already holds the lock"
             raise RuntimeError(message)
 
     def renew(self) -> bool:
-        """Hold the lock for `ttl` seconds from now. Returns False if it was lost."""
+        """Extend the lock to `ttl` seconds from now. Returns False if the lock was lost."""
         return self._cache._renew_lock(self._hold, self._name, self._ttl)
 
     def release(self) -> bool:
-        """Give the lock back. Returns False if it was lost, or not held. A forked child does not hold its parent's.
+        """Release the lock.
+
+        Returns False if it was lost or not held. A forked child does not hold the lock of its parent.
 
         Raises:
-            TimeoutError: Another process did not release the cache's own lock in time. This one is still held.
+            TimeoutError: Another process did not release the internal lock of the cache in time. This lock stays held.
         """
         return self._cache._release_lock(self._hold, self._name)
 
@@ -122,7 +126,7 @@ class SharedLock:
 
 @suggesting
 class SharedLimiter:
-    """A limiter; see `SharedCache.limiter`. Any number of threads may use one object."""
+    """A limiter. See `SharedCache.limiter`. Any number of threads may use an object."""
 
     def __init__(self, cache: SharedSegment, name: object, limit: int, per: float | timedelta) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -137,7 +141,7 @@ class SharedLimiter:
         self._cache, self._name, self._limit, self._per = cache, name, limit, per
 
     def acquire(self, timeout: float | timedelta | None = None) -> bool:
-        """Take a use, and wait for it for `timeout` seconds (None: for ever). Returns True if it was taken."""
+        """Take one use, and wait for it for `timeout` seconds. None means for ever. Returns True if a use was taken."""
         end = _end(timeout)
         while True:
             wait = self._cache._take_use(self._name, self._limit, self._per)

@@ -150,7 +150,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends it. Everybody who waits learns why.
+    /// Ends it. All waiting callers get the reason.
     pub(crate) fn end(&self, why: &Error, sink: &dyn Sink) {
         let (waiting, begun) = {
             let mut state = self.lock();

@@ -79,7 +79,7 @@ impl Settings {
     }
 }
 
-/// Connects, and says who we are.
+/// Connects and authenticates.
 pub(crate) fn open(settings: &Settings, sink: &dyn Sink) -> Result<(Stream, Decoder), Error> {
     let until = Instant::now() + settings.timeout;
     let failed = |error: std::io::Error| {

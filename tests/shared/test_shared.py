@@ -156,7 +156,7 @@ def test_a_key_of_too_many_tuples(cache: SharedCache) -> None:
     key: Any = ()
     for _ in range(10_000):
         key = (key,)
-    with pytest.raises(ValueError, match="tuples in one another"):
+    with pytest.raises(ValueError, match="nested more than"):
         cache.get(key)
 
 
@@ -224,7 +224,7 @@ def test_counting(cache: SharedCache) -> None:
     cache["n"] = 7
     assert cache.incr("n") == 8
     cache["text"] = "7"
-    with pytest.raises(TypeError, match="not an int"):
+    with pytest.raises(TypeError, match="not a 64-bit int"):
         cache.incr("text")
     cache["most"] = 2**63 - 1
     with pytest.raises(OverflowError):
