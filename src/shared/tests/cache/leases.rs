@@ -128,8 +128,15 @@ fn an_owner_that_died_or_is_a_zombie_is_replaced_at_once() {
             peer.signal("KILL");
             wait_until("the owner is a zombie", || peer.state() == 'Z');
         }
-        let token = got(&cache, b"k");
-        assert!(fill(&cache, b"k", &token, b"v"));
+        // Its first thread may end before the others.
+        let mut token = None;
+        wait_until("the owner is replaced", || {
+            if let Lease::Got(got) = lease(&cache, b"k") {
+                token = Some(got);
+            }
+            token.is_some()
+        });
+        assert!(fill(&cache, b"k", &token.expect("it was waited for"), b"v"));
     }
 }
 
