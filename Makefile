@@ -26,7 +26,7 @@ coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 
 .PHONY: fuzz sanitize sanitize-python valgrind bench-baseline check-other-systems
 .PHONY: docs look crates
-.PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-remote bench-sessions bench-dropins bench-core wheel clean
+.PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-lmdb bench-remote bench-sessions bench-dropins bench-core wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,12 +55,12 @@ types: $(installed) $(tools) ## Type checks, and the stubs against the built mod
 faults := cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults
 
 # The failing files take one core for as long as all others together.
-test-rust: ## The tests of the crates: the core's and the shared one's also with a recount after every operation, the disk's also with failing files
+test-rust: ## The tests of the crates: the core's and the shared one's also with a recount after every operation, the shared one's also with the other lock, the disk's also with failing files
 	$(faults) --no-run
 	$(faults) >target/faults.log 2>&1 & faults=$$!; \
 	cargo test --profile ci --locked -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-remote && \
 	cargo test --profile ci --locked -p flexcache-shared --features stall-points && \
-	cargo test --profile ci --locked -p flexcache-shared --features strict --test cache && \
+	cargo test --profile ci --locked -p flexcache-shared --features strict,owner-lock,stall-points --test cache && \
 	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests; others=$$?; \
 	wait $$faults; failed=$$?; cat target/faults.log; exit $$((others | failed))
 
@@ -98,6 +98,9 @@ bench-disk: $(released) ## The caches on disk alone
 bench-shared: $(released) ## The cache in shared memory alone; TRACES=DIR for hit ratios
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers.shared --output docs/benchmarks $(if $(TRACES),--traces $(TRACES))
+
+bench-lmdb: $(VENV)/bin/python ## LMDB through heed, which the two above then measure, too; a C compiler is needed
+	PYO3_PYTHON=$(abspath $(run)) PYO3_BUILD_EXTENSION_MODULE=1 cargo build --release --locked --manifest-path benches/lmdb/Cargo.toml
 
 bench-sessions: $(released) ## Sessions alone; PyCache too with BENCH="--pycache DIRECTORY/src"
 	$(run) -m benches.peers.install

@@ -72,7 +72,7 @@ mod _core {
     };
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     #[pymodule_export]
-    use crate::py::shared::{SharedSegment, SharedToken, SharedVersion};
+    use crate::py::shared::{SharedHold, SharedSegment, SharedVersion};
     #[pymodule_export]
     use crate::py::store::cached_result::{CachedResult, InstanceResults};
     #[pymodule_export]

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from random import Random
 from time import perf_counter, perf_counter_ns
@@ -107,6 +109,20 @@ def _lmdb(directory: Path) -> Opened:
             transaction.delete(key.encode())
 
     return Opened(get, set_, delete, environment)
+
+
+def _heed(directory: Path) -> Opened:
+    """LMDB in Rust, called as directly as SharedCache, with the same options. `make bench-lmdb` builds it."""
+    built = Path(__file__).parents[1] / "lmdb/target/release/libflexcache_bench_lmdb.so"
+    if not built.exists():
+        raise ImportError("`make bench-lmdb` has not built it")
+    loader = ExtensionFileLoader("flexcache_bench_lmdb", str(built))
+    specification = spec_from_file_location(loader.name, built, loader=loader)
+    assert specification is not None
+    module = module_from_spec(specification)
+    loader.exec_module(module)
+    database = module.Lmdb(directory, 4 * SIZE)
+    return Opened(database.get, database.set, database.delete, database)
 
 
 MANAGER = """
@@ -215,6 +231,7 @@ CONTESTANTS = (
     Contestant("SharedCache", "flexcache-rs", _flexcache),
     Contestant("FlexCache in front", "flexcache-rs", _flexcache_in_front),
     Contestant("flexcache_rs.disk", "flexcache-rs", _flexcache_disk),
+    Contestant("LMDB (heed)", "", _heed),
     Contestant("py-lmdb", "lmdb", _lmdb, values="bytes"),
     Contestant("diskcache", "diskcache", _diskcache),
     Contestant("UltraDict", "UltraDict", _ultra_dict),

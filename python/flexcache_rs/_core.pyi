@@ -75,8 +75,8 @@ __all__ = [
     "SessionBlock",
     "SessionCall",
     "SessionCodec",
+    "SharedHold",
     "SharedSegment",
-    "SharedToken",
     "SharedVersion",
     "SqliteFinder",
     "Timeout",
@@ -1955,8 +1955,11 @@ class WriteInFlight:
     def __exit__(self, _type: object, _value: object, _traceback: object) -> None: ...
 
 @final
-class SharedToken:
-    """Says that a lock is the caller's."""
+class SharedHold:
+    """Holds a lock or not. It knows so before the call that acquired the lock returns, so that no signal comes in between."""
+    def __new__(cls) -> Self: ...
+    def is_held(self) -> bool:
+        """Whether it holds the lock, as far as it knows."""
 
 @final
 class SharedVersion:
@@ -1976,6 +1979,7 @@ class SharedSegment:
         default_ttl: _Seconds | datetime | None,
         lock_timeout: _Seconds,
         resize: bool,
+        create: bool,
         serializer: Any,
     ) -> None: ...
     def close(self) -> None:
@@ -2092,7 +2096,7 @@ class SharedSegment:
         call checks every entry without a lock, to count them.
 
         Returns:
-            The number of entries.
+            The number of entries. Of several concurrent calls, one counts each entry.
 
         Raises:
             TimeoutError: Another process did not release a lock within `lock_timeout`. Nothing was changed.
@@ -2104,9 +2108,9 @@ class SharedSegment:
         ...     _ = cache.unlink()
         1 False
         """
-    def _take_lock(self, key: object, seconds: _Seconds, wait: float) -> SharedToken | None: ...
-    def _release_lock(self, key: object, token: SharedToken) -> bool: ...
-    def _renew_lock(self, key: object, token: SharedToken, seconds: _Seconds) -> bool: ...
+    def _take_lock(self, hold: SharedHold, key: object, seconds: _Seconds, wait: float) -> bool: ...
+    def _release_lock(self, hold: SharedHold, key: object) -> bool: ...
+    def _renew_lock(self, hold: SharedHold, key: object, seconds: _Seconds) -> bool: ...
     def _take_use(self, key: object, limit: int, period: _Seconds) -> float: ...
     def delete(self, key: object) -> bool:
         """Remove a key.

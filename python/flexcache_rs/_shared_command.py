@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._command_group import add_group
-from flexcache_rs._shared_files import directory, files, name_of, processes_of
+from flexcache_rs._shared_files import directory, files, name_of, processes_of, remove_left
 from flexcache_rs._terminal import bytes_shown
 
 if TYPE_CHECKING:
@@ -104,11 +104,20 @@ def _described() -> Iterator[dict[str, Any]]:
     for path in files():
         content: dict[str, Any] = {"name": name_of(path), "path": str(path), "processes": processes_of(path)}
         try:
-            with SharedCache(path) as cache:
+            # Who looks makes no cache in place of one that is gone.
+            with SharedCache(path, create=False) as cache:
                 content["stats"] = cache.stats()._asdict()
         except OSError as error:
-            content["error"] = str(error)
+            if not path.exists():
+                continue
+            content["error"] = _reason(error)
         yield content
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "it is being removed, or was left by a process that died while it removed it"
+    return str(error)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -149,7 +158,7 @@ def _with_cache(name: str, use: Callable[[SharedCache], None]) -> int:
     if path is None:
         return 1
     try:
-        with SharedCache(path) as cache:
+        with SharedCache(path, create=False) as cache:
             use(cache)
     except OSError as error:
         print(f"flexcache shared: {path}: {error.strerror or error}", file=sys.stderr)
@@ -181,7 +190,20 @@ def _clear(options: argparse.Namespace) -> int:
 
 
 def _unlink(options: argparse.Namespace) -> int:
-    def unlink(cache: SharedCache) -> None:
-        cache.unlink()
+    from flexcache_rs.shared import SharedCache
 
-    return _with_cache(options.name, unlink)
+    path = _path_of(options.name)
+    if path is None:
+        return 1
+    try:
+        try:
+            with SharedCache(path, create=False) as cache:
+                cache.unlink()
+        except OSError:
+            # Of another version or namespace, damaged, or half removed.
+            if not remove_left(path):
+                raise
+    except OSError as error:
+        print(f"flexcache shared: {path}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0

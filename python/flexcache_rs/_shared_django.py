@@ -21,7 +21,7 @@ __all__ = ["DjangoCache"]
 
 _MISSING: Any = object()
 
-_OPTIONS = ("max_bytes", "expected_item", "max_item", "lock_timeout", "resize", "serializer")
+_OPTIONS = ("max_bytes", "expected_item", "max_item", "lock_timeout", "resize", "create", "serializer")
 
 _OF_DJANGO = ("MAX_ENTRIES", "CULL_FREQUENCY")
 """Options that every backend of Django is given. What this one may take, `max_bytes` says."""

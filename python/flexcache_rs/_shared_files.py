@@ -23,9 +23,33 @@ def name_of(path: Path) -> str:
     return parts[0] if len(parts) == 3 else path.name
 
 
+def remove_left(path: Path) -> bool:
+    """Removes a file that cannot be opened as a cache, if no process has it open. Returns whether it did.
+
+    It may be of another version or another pid namespace: all lock it while they have it open. Only files in the
+    caches' own directory are removed.
+    """
+    import fcntl
+
+    if path.parent.resolve() != directory().resolve():
+        return False
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def processes_of(path: Path) -> list[int]:
-    """The processes that map a file, as far as this user may know."""
-    status = path.stat()
+    """The processes that map a file, as far as this user may know. None map one that is gone."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return []
     # Not by its path: a file that was made without a name has none in the list of its creator.
     mapped = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
     found: list[int] = []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
 from flexcache_rs._asyncio_calls import sleep
+from flexcache_rs._core import SharedHold
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from flexcache_rs._core import SharedSegment, SharedToken
+    from flexcache_rs._core import SharedSegment
 
 _SLICE = 0.05
 """Seconds after which a waiting thread looks at signals and at its own time."""
@@ -41,8 +41,7 @@ class SharedLock:
         if timeout is not None:
             seconds_in("timeout", timeout)
         self._cache, self._name, self._ttl, self._timeout = cache, name, ttl, timeout
-        self._token: SharedToken | None = None
-        self._process = os.getpid()
+        self._hold = SharedHold()
 
     def acquire(self, timeout: float | timedelta | None = -1) -> bool:
         """Wait for the lock for `timeout` seconds.
@@ -60,46 +59,50 @@ class SharedLock:
         end = _end(self._timeout if timeout == -1 else timeout)
         while True:
             left = end - time.monotonic()
-            self._token = self._cache._take_lock(self._name, self._ttl, min(max(left, 0.0), _SLICE))
-            if self._token is not None or left <= 0:
-                return self._token is not None
+            if self._cache._take_lock(self._hold, self._name, self._ttl, min(max(left, 0.0), _SLICE)):
+                return True
+            if left <= 0:
+                return False
 
     async def aacquire(self, timeout: float | timedelta | None = -1) -> bool:
         """The same as `acquire`. Other tasks run while it waits."""
         self._refuse_twice()
         end = _end(self._timeout if timeout == -1 else timeout)
         while True:
-            self._token = self._cache._take_lock(self._name, self._ttl, 0.0)
-            if self._token is not None or time.monotonic() >= end:
-                return self._token is not None
+            if self._cache._take_lock(self._hold, self._name, self._ttl, 0.0):
+                return True
+            if time.monotonic() >= end:
+                return False
             await sleep(_SLICE / 10)
 
     def _refuse_twice(self) -> None:
-        self._forget_after_fork()
-        if self._token is not None:
+        if self._hold.is_held():
             message = "this object already holds the lock"
             raise RuntimeError(message)
 
-    def _forget_after_fork(self) -> None:
-        if self._process != os.getpid():
-            self._token, self._process = None, os.getpid()
-
     def renew(self) -> bool:
         """Extend the lock to `ttl` seconds from now. Returns False if the lock was lost."""
-        self._forget_after_fork()
-        return self._token is not None and self._cache._renew_lock(self._name, self._token, self._ttl)
+        return self._cache._renew_lock(self._hold, self._name, self._ttl)
 
     def release(self) -> bool:
         """Release the lock.
 
         Returns False if it was lost or not held. A forked child does not hold the lock of its parent.
+
+        Raises:
+            TimeoutError: Another process did not release the internal lock of the cache in time. This lock stays held.
         """
-        self._forget_after_fork()
-        token, self._token = self._token, None
-        return token is not None and self._cache._release_lock(self._name, token)
+        return self._cache._release_lock(self._hold, self._name)
 
     def __enter__(self) -> Self:
-        if not self.acquire():
+        self._refuse_twice()
+        try:
+            acquired = self.acquire()
+        except BaseException:
+            # A signal may come after the lock did.
+            self.release()
+            raise
+        if not acquired:
             message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
             raise TimeoutError(message)
         return self

@@ -60,7 +60,7 @@ class Watch:
                 before = self._watched.get(path)
                 if before is None or before.inode != inode:
                     # Another file has the name: it was resized, or removed and made anew.
-                    cache, before = SharedCache(path), None
+                    cache, before = SharedCache(path, create=False), None
                 else:
                     cache = before.cache
                 sums, now = cache.stats(), time.monotonic()

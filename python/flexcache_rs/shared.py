@@ -89,6 +89,8 @@ class SharedCache(SharedSegment):
         default_ttl: The time to live of entries without one of their own. None means for ever.
         lock_timeout: The number of seconds for which a write waits for the write of another process.
         resize: Whether to replace a cache of another size by an empty one. All processes then use the new one.
+        create: Whether to create the cache if there is none. False raises `FileNotFoundError` instead, also in later
+            calls after the cache was removed.
         serializer: The serializer for values that are not plain: one of `flexcache_rs.disk.serializers`.
             `PickleSerializer(allow=[...])` loads only the named classes, and `JSONSerializer()` loads no pickles.
             None means pickle, which loads everything. All processes must use the same serializer.
@@ -117,6 +119,7 @@ class SharedCache(SharedSegment):
         default_ttl: float | timedelta | datetime | None = None,
         lock_timeout: float | timedelta = 1.0,
         resize: bool = False,
+        create: bool = True,
         serializer: Serializer | None = None,
     ) -> None:
         if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -145,14 +148,25 @@ class SharedCache(SharedSegment):
         if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
             message = f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}"
             raise TypeError(message)
-        resizes = bool(resize)
-        self._open(place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resizes, serializer)
+        self._open(
+            place,
+            is_path,
+            max_bytes,
+            expected_item,
+            max_item,
+            default_ttl,
+            lock_timeout,
+            bool(resize),
+            bool(create),
+            serializer,
+        )
         self._options: dict[str, Any] = {
             "max_bytes": max_bytes,
             "expected_item": expected_item,
             "max_item": max_item,
             "default_ttl": default_ttl,
             "lock_timeout": lock_timeout,
+            "create": create,
             "serializer": serializer,
         }
         self._front: FlexCache[Any, Any] | None = None

@@ -103,22 +103,35 @@ impl SharedCache {
                 // A new segment may have to be allocated.
                 return Err(Error::Busy);
             }
-            self.open_next(link)?;
+            self.open_next(link, self.options.create)?;
         }
         Err(Error::Retired)
     }
 
     #[cold]
-    fn open_next(&self, link: &Link) -> Result<()> {
+    fn open_next(&self, link: &Link, create: bool) -> Result<()> {
         if link.next.get().is_some() {
             return Ok(());
         }
         // The size that was asked for at first was granted or refused then.
-        let wanted = Wanted { resize: false, ..wanted(&self.options)? };
+        let wanted = Wanted { resize: false, create, ..wanted(&self.options)? };
         let (segment, _) = open::open(&self.place, &wanted)?;
         // If another thread was faster, its segment is the one.
         let _ = link.next.set(Box::new(Link { segment, number: link.number + 1, next: OnceLock::new() }));
         Ok(())
+    }
+
+    /// The segment that has the name. `None` where it was removed and nobody has made another one yet: those who only
+    /// look make none.
+    fn present(&self) -> Option<&Segment> {
+        for _ in 0..8 {
+            let link = self.link();
+            if !link.segment.is_retired() {
+                return Some(&link.segment);
+            }
+            self.open_next(link, false).ok()?;
+        }
+        None
     }
 
     /// Does something under the lock of a key's stripe.
@@ -385,11 +398,11 @@ impl SharedCache {
     pub fn limit(&self, key: Key<'_>, limit: u32, period: Duration, patience: Patience) -> Result<Duration> {
         let nanoseconds = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
         let cost = nanoseconds / u64::from(limit.max(1));
-        if limit == 0 || cost == 0 || nanoseconds > 1 << 60 {
+        if limit == 0 || cost == 0 || nanoseconds > 1 << 62 {
             return Err(Error::OutOfRange {
                 argument: "limit and period",
                 value: format!("{limit} in {period:?}"),
-                allowed: "at least 1, at most one a nanosecond, in at most 36 years".into(),
+                allowed: "at least 1, at most one a nanosecond, in at most 146 years".into(),
             });
         }
         let written = self.write(key, patience, |held, key| held.limit(key, cost, nanoseconds))?;
@@ -400,7 +413,8 @@ impl SharedCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] or [`Error::Timeout`] for a stripe's lock. The other stripes are empty then.
+    /// [`Error::Busy`] or [`Error::Timeout`] for a stripe's lock. The other stripes are empty then. After [`Error::Interrupted`]
+    /// some are.
     pub fn clear(&self, patience: Patience) -> Result<u64> {
         self.with(patience, |segment, _| {
             let mut removed = 0;
@@ -413,6 +427,7 @@ impl SharedCache {
                 });
                 match cleared {
                     Ok((entries, _)) => removed += entries,
+                    Err(error @ Error::Interrupted) => return Err(error),
                     Err(error) => failed = failed.or(Some(error)),
                 }
             }
@@ -434,10 +449,13 @@ impl SharedCache {
         })
     }
 
-    /// The number of entries, those included that have expired and were not met yet.
+    /// The number of entries, those included that have expired and were not met yet. May wait for a file, if the segment was
+    /// replaced.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.link().segment.stripes().map(|stripe| stripe.head[head::ENTRIES].load(Relaxed)).sum()
+        self.present().map_or(0, |segment| {
+            segment.stripes().map(|stripe| stripe.head[head::ENTRIES].load(Relaxed)).sum()
+        })
     }
 
     /// Whether there is no entry.
@@ -452,18 +470,16 @@ impl SharedCache {
         self.link().segment.count(hits, misses);
     }
 
-    /// Sums over all stripes. Each is right by itself; together they are of slightly different moments.
+    /// Sums over all stripes. Each is right by itself; together they are of slightly different moments. May wait as `len`.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let segment = &self.link().segment;
+        let Some(segment) = self.present() else { return Stats::of(self.link().segment.geometry()) };
         let geometry = segment.geometry();
         let sum = |word: usize| segment.stripes().map(|stripe| stripe.head[word].load(Relaxed)).sum();
         Stats {
             entries: sum(head::ENTRIES),
             leases: sum(head::LEASES),
             live_bytes: (sum(head::LIVE) + sum(head::LIVE + 1)) * 8,
-            capacity: (geometry.stripes * (geometry.logs[0] + geometry.logs[1]) * 8) as u64,
-            bytes: geometry.words() as u64 * 8,
             hits: segment.words()[header::HITS].load(Relaxed),
             misses: segment.words()[header::MISSES].load(Relaxed),
             evicted: sum(head::EVICTED),
@@ -473,8 +489,7 @@ impl SharedCache {
             forced: sum(head::FORCED),
             resets: sum(head::RESETS),
             damaged: sum(head::DAMAGED),
-            stripes: geometry.stripes as u64,
-            largest_item: geometry.largest as u64 * 8,
+            ..Stats::of(geometry)
         }
     }
 
@@ -494,7 +509,7 @@ impl SharedCache {
     ///
     /// What is wrong, or that a lock was not free.
     pub fn check(&self) -> std::result::Result<(), String> {
-        let segment = &self.link().segment;
+        let Some(segment) = self.present() else { return Ok(()) };
         for number in 0..segment.geometry().stripes {
             let now = Now::default();
             let held = segment.hold(number, Patience::Wait, &now).map_err(|error| error.to_string())?;

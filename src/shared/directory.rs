@@ -153,14 +153,17 @@ impl Directory {
         }
     }
 
-    /// Waits until no other process changes names in the directory.
-    pub(crate) fn lock(&self) -> Result<DirectoryLock<'_>> {
+    /// Waits until no other process changes names in the directory, for as long as `goes_on` says.
+    pub(crate) fn lock(&self, goes_on: fn() -> bool) -> Result<DirectoryLock<'_>> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_micros(200);
         loop {
             match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(DirectoryLock(self)),
                 Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                    if !goes_on() {
+                        return Err(Error::Interrupted);
+                    }
                     std::thread::sleep(pause);
                 }
                 Err(Errno::WOULDBLOCK | Errno::INTR) => return Err(Error::DirectoryBusy(self.path.clone())),

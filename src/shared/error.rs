@@ -17,6 +17,8 @@ pub enum Error {
         /// The process that holds the lock, where it is known.
         holder: Option<u32>,
     },
+    /// The caller's [`goes_on`](crate::Options::goes_on) said that the call must not wait any longer.
+    Interrupted,
     /// Another process is creating, replacing or removing a segment in the directory.
     DirectoryBusy(PathBuf),
     /// The entry is larger than the largest one that the segment takes.
@@ -139,6 +141,7 @@ impl fmt::Display for Error {
                     None => Ok(()),
                 }
             }
+            Self::Interrupted => write!(f, "the call was interrupted while it waited; nothing was changed"),
             Self::DirectoryBusy(path) => {
                 write!(f, "{}: another process is creating or removing a cache there", path.display())
             }

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use crate::clock::Now;
 use crate::layout::{LOG_BIT, PLACE, TAG_SHIFT, head};
-use crate::mutex::Acquired;
 use crate::process::Process;
 use crate::record::{PAD, length_of};
 use crate::stall::{self, Point};
 use crate::stripe::Stripe;
+use crate::writers_lock::{Acquired, WritersLock};
 
 /// Why a call cannot go on in this stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl<'a> Held<'a> {
     fn recover_stripe(&mut self) -> Result<(), Fault> {
         if self.must_mark {
             self.reset()?;
-            self.stripe.mutex().mark_consistent();
+            self.stripe.lock().mark_consistent();
             self.must_mark = false;
         }
         if (0..2).any(|log| self.used(log).is_none()) {
@@ -333,6 +333,6 @@ impl Drop for Held<'_> {
             let _ = self.reset();
         }
         self.stripe.head[head::HOLDER].store(0, Relaxed);
-        self.stripe.mutex().unlock();
+        self.stripe.lock().unlock();
     }
 }

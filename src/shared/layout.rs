@@ -5,7 +5,7 @@
 //! version words  65,536      one for the keys of some hashes: odd while one of them is written
 //! tag words      4,096       a tag's version, by the tag's hash
 //! stripe         repeated, each filled up to a page
-//!   head         64          line 0: mutex, holder
+//!   head         64          line 0: the writers' lock, holder
 //!                            line 1: the tails of both logs, the only words of the head that readers load
 //!                            line 2: the heads, and sums: live words, entries, leases
 //!                            line 3: the largest records of this lap and the one before, the last lease's number
@@ -25,15 +25,14 @@
 //! that the bindings write, and the C library, whose mutex the file holds.
 
 use crate::error::{Error, Result};
-use crate::mutex;
 use crate::record::LARGEST_LENGTH;
+use crate::writers_lock::{Lock, WritersLock};
 
 /// The first word of every segment.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"flexshm\x01");
 
-/// The layout's number; the size of a mutex and the C library's name are part of it.
-pub(crate) const LAYOUT: u64 =
-    3 | (mutex::WORDS as u64) << 16 | if cfg!(target_env = "musl") { 1 << 24 } else { 0 };
+/// The layout's number; the kind of lock is part of it, and so are its size and the C library whose it is.
+pub(crate) const LAYOUT: u64 = 3 | Lock::LAYOUT;
 
 /// The words of a page.
 pub(crate) const PAGE: usize = 512;
@@ -68,7 +67,7 @@ pub(crate) mod header {
 
 /// Words of a stripe's head.
 pub(crate) mod head {
-    pub(crate) const MUTEX: usize = 0;
+    pub(crate) const LOCK: usize = 0;
     pub(crate) const HOLDER: usize = 7;
     pub(crate) const TAIL: usize = 8;
     pub(crate) const HEAD: usize = 16;
@@ -90,7 +89,10 @@ pub(crate) mod head {
     pub(crate) const DAMAGED: usize = 38;
     pub(crate) const WAKE: usize = 40;
     pub(crate) const WORDS: usize = 64;
-    const _: () = assert!(crate::mutex::WORDS <= HOLDER, "the holder's word is none of the mutex's");
+    const _: () = assert!(
+        <super::Lock as super::WritersLock>::WORDS <= HOLDER,
+        "the holder's word is none of the lock's"
+    );
 }
 
 /// Slots of a bucket, which is a cache line. A key may be in two buckets.

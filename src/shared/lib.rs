@@ -19,8 +19,11 @@ mod lease;
 mod lookup;
 mod mapping;
 mod memory_limit;
+#[cfg(not(feature = "owner-lock"))]
 mod mutex;
 mod open;
+#[cfg(any(test, feature = "owner-lock"))]
+mod owner_lock;
 mod process;
 mod record;
 mod segment;
@@ -36,6 +39,7 @@ mod tags;
 mod terms;
 mod words;
 mod write;
+mod writers_lock;
 
 pub use cache::SharedCache;
 pub use clock::now;

@@ -166,8 +166,17 @@ impl Stripe<'_> {
         Attempt::Done(Looked::Hit(Seen { log, place, deadline, integer }))
     }
 
-    /// How many live entries have a tag with this place in the table.
-    pub(crate) fn count_tagged(&self, at: usize, tags: &[AtomicU64], now: &Now) -> u64 {
+    /// How many entries were live until this version of a tag ended.
+    pub(crate) fn count_ended(&self, ended: Tag, tags: &[AtomicU64], now: &Now) -> u64 {
+        let was_live = |record: &Record<'_>| {
+            let mut has_it = false;
+            let others_hold = record.tags().iter().all(|word| {
+                let tag = Tag(word.load(Relaxed));
+                has_it |= tag == ended;
+                tag == ended || is_current(tag, tags)
+            });
+            has_it && others_hold && record.kind() != kind::LEASE && !now.is_past(record.deadline())
+        };
         let mut count = 0;
         for slot in self.index {
             for _ in 0..ROUNDS {
@@ -177,12 +186,7 @@ impl Stripe<'_> {
                     break;
                 }
                 let record = self.from(log, place).and_then(Record::read);
-                let is_counted = record.is_some_and(|record| {
-                    record.tags().iter().any(|tag| tag_index(tag.load(Relaxed)) == at)
-                        && record.kind() != kind::LEASE
-                        && !now.is_past(record.deadline())
-                        && tags_hold(&record, tags)
-                });
+                let is_counted = record.is_some_and(|record| was_live(&record));
                 if self.is_intact(log, place) {
                     count += u64::from(is_counted);
                     break;

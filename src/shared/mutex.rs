@@ -12,49 +12,44 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, clockid_t, pthread_mutex_t, timespec};
 
+use crate::writers_lock::{Acquired, NotAcquired, WritersLock};
+
 /// The words of a mutex.
-pub(crate) const WORDS: usize = size_of::<pthread_mutex_t>().div_ceil(8);
+const WORDS: usize = size_of::<pthread_mutex_t>().div_ceil(8);
 
 const _: () = assert!(align_of::<pthread_mutex_t>() <= 8, "a mutex is aligned like a word");
 
-/// How a mutex was acquired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Acquired {
-    /// From a holder that had released it.
-    Clean,
-    /// From a thread that died with it. [`Mutex::mark_consistent`] must follow before it is released.
-    OwnerDied,
-}
-
-/// Why it was not acquired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotAcquired {
-    /// Another thread has it.
-    Busy,
-    /// It was released without being marked consistent, or the memory is no mutex. It cannot be used again.
-    Unusable,
-}
-
 /// The mutex in the given words.
 #[derive(Clone, Copy)]
-pub(crate) struct Mutex<'a>(&'a [AtomicU64; WORDS]);
+pub(crate) struct RobustMutex<'a>(&'a [AtomicU64; WORDS]);
 
-impl<'a> Mutex<'a> {
-    /// The mutex that lies in these words.
-    #[inline]
-    pub(crate) fn new(words: &'a [AtomicU64; WORDS]) -> Self {
-        Self(words)
-    }
-
+impl RobustMutex<'_> {
     #[inline]
     fn raw(self) -> *mut pthread_mutex_t {
         self.0.as_ptr().cast_mut().cast()
     }
 
-    /// Makes a mutex of the words. The result is the C library's error number.
-    ///
-    /// Nobody else may know the words yet.
-    pub(crate) fn init(self) -> Result<(), c_int> {
+    #[inline]
+    fn result(code: c_int) -> Result<Acquired, NotAcquired> {
+        match code {
+            0 => Ok(Acquired::Clean),
+            libc::EOWNERDEAD => Ok(Acquired::OwnerDied),
+            libc::EBUSY | libc::ETIMEDOUT => Err(NotAcquired::Busy),
+            _ => Err(NotAcquired::Unusable),
+        }
+    }
+}
+
+impl<'a> WritersLock<'a> for RobustMutex<'a> {
+    const WORDS: usize = WORDS;
+    const LAYOUT: u64 = (WORDS as u64) << 16 | if cfg!(target_env = "musl") { 1 << 24 } else { 0 };
+
+    #[inline]
+    fn at(words: &'a [AtomicU64]) -> Self {
+        Self(words.first_chunk().expect("there are enough"))
+    }
+
+    fn init(self) -> Result<(), c_int> {
         fn checked(code: c_int) -> Result<(), c_int> {
             if code == 0 { Ok(()) } else { Err(code) }
         }
@@ -75,25 +70,13 @@ impl<'a> Mutex<'a> {
     }
 
     #[inline]
-    fn result(code: c_int) -> Result<Acquired, NotAcquired> {
-        match code {
-            0 => Ok(Acquired::Clean),
-            libc::EOWNERDEAD => Ok(Acquired::OwnerDied),
-            libc::EBUSY | libc::ETIMEDOUT => Err(NotAcquired::Busy),
-            _ => Err(NotAcquired::Unusable),
-        }
-    }
-
-    /// Acquires it if it is free.
-    #[inline]
-    pub(crate) fn try_lock(self) -> Result<Acquired, NotAcquired> {
+    fn try_lock(self) -> Result<Acquired, NotAcquired> {
         // SAFETY: the words were made a mutex before the file had a name. If they were damaged since, the C library
         // reports an error or waits: it follows no pointer out of a robust mutex that nobody in this process holds.
         Self::result(unsafe { libc::pthread_mutex_trylock(self.raw()) })
     }
 
-    /// Acquires it, and waits at most until `deadline`.
-    pub(crate) fn lock_until(self, deadline: Instant) -> Result<Acquired, NotAcquired> {
+    fn lock_until(self, deadline: Instant) -> Result<Acquired, NotAcquired> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -120,15 +103,13 @@ impl<'a> Mutex<'a> {
         }
     }
 
-    /// Says that what the mutex guards is in order again, after [`Acquired::OwnerDied`].
-    pub(crate) fn mark_consistent(self) {
+    fn mark_consistent(self) {
         // SAFETY: the calling thread has it. It fails only where there is nothing to mark.
         unsafe { libc::pthread_mutex_consistent(self.raw()) };
     }
 
-    /// Releases it. The calling thread must have it.
     #[inline]
-    pub(crate) fn unlock(self) {
+    fn unlock(self) {
         // SAFETY: the calling thread has it: `Held`, which calls this, cannot be sent to another. The C library keeps the
         // links of the thread's list of robust mutexes in the words. Only it writes them, and whoever can write to the
         // file besides is this user, who can do anything to this process.

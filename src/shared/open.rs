@@ -22,6 +22,7 @@ use crate::mapping::Mapping;
 use crate::segment::{Segment, hash, secrets};
 use crate::stall::{self, Point};
 use crate::stripe::{Parts, Stripe};
+use crate::writers_lock::WritersLock;
 use crate::{memory_limit, system};
 
 /// A segment that was lost is opened anew so often before the call gives up.
@@ -64,6 +65,10 @@ pub(crate) struct Wanted {
     pub(crate) lock_timeout: Duration,
     /// Replace a segment of another geometry.
     pub(crate) resize: bool,
+    /// Create a segment where there is none.
+    pub(crate) create: bool,
+    /// Whether a call that waits may go on.
+    pub(crate) goes_on: fn() -> bool,
     /// Act as if the file system had no files without a name.
     pub(crate) named_files_only: bool,
 }
@@ -107,10 +112,23 @@ pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
             Present::ToReplace(segment) => Some((segment.identity, Some(segment))),
             Present::Remains(identity) => Some((identity, None)),
             Present::InMotion => {
+                if !(wanted.goes_on)() {
+                    return Err(Error::Interrupted);
+                }
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
         };
+        if !wanted.create {
+            let path = directory.path_of(&place.name);
+            return Err(match replaced {
+                Some((_, None)) => {
+                    Error::NotASegment { path, what: "it is damaged, or from before the last boot" }
+                }
+                // A file that is retired is as good as removed.
+                _ => Error::file(&path, Errno::NOENT),
+            });
+        }
         let creation = Creation { directory: &directory, place, wanted, surroundings: &surroundings };
         creation.check_room(in_memory)?;
         if let Some(segment) = creation.create(replaced)? {
@@ -123,7 +141,7 @@ pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
 /// Removes the segment's name, if it still has it, and makes all its users leave. Returns whether it had it.
 pub(crate) fn unlink(place: &Place, segment: &Segment) -> Result<bool> {
     let directory = Directory::open(&place.directory)?;
-    let lock = directory.lock()?;
+    let lock = directory.lock(segment.goes_on)?;
     match directory.status(&place.name)? {
         Some(status) if identity(&status) == segment.identity => {}
         // Its successor is not ours to remove.
@@ -138,8 +156,8 @@ fn retire(segment: &Segment) {
     segment.retire();
     for stripe in segment.stripes() {
         // A writer that is still inside, and slower than this, looks at the flag before it writes again.
-        if stripe.mutex().lock_until(Instant::now() + STRIPE_PATIENCE).is_ok() {
-            stripe.mutex().unlock();
+        if stripe.lock().lock_until(Instant::now() + STRIPE_PATIENCE).is_ok() {
+            stripe.lock().unlock();
         }
     }
     stall::at(Point::AfterRetired);
@@ -200,7 +218,11 @@ fn look(
     if read(header::NAMESPACE) != surroundings.namespace {
         return Err(Error::OtherNamespace(path()));
     }
-    let segment = Segment::new(mapping, geometry, wanted.lock_timeout, file, identity);
+    allocate_holes(&file, &status).map_err(|error| match error {
+        Errno::NOSPC | Errno::DQUOT => Error::NoSpace { path: path(), needed: size, free: directory.free() },
+        error => Error::file(&path(), error),
+    })?;
+    let segment = Segment::new(mapping, geometry, wanted, file, identity);
     if segment.is_retired() || (wanted.resize && geometry != wanted.geometry) {
         return Ok(Present::ToReplace(segment));
     }
@@ -254,9 +276,9 @@ impl Creation<'_> {
         let unnamed = if self.wanted.named_files_only { None } else { self.directory.unnamed_file()? };
         if let Some(file) = unnamed {
             // Nobody waits while this is allocated: others create their own, and lose.
-            let mapping = self.fill(&file)?;
+            let mapping = self.fill(&file, self.wanted.goes_on)?;
             stall::at(Point::BeforeLink);
-            let lock = self.directory.lock()?;
+            let lock = self.directory.lock(self.wanted.goes_on)?;
             lock.sweep()?;
             self.remove_other_layouts(&lock)?;
             if !self.clear_the_way(&lock, replaced.as_ref())? {
@@ -269,14 +291,15 @@ impl Creation<'_> {
             }
             return self.segment(file, mapping).map(Some);
         }
-        let lock = self.directory.lock()?;
+        let lock = self.directory.lock(self.wanted.goes_on)?;
         lock.sweep()?;
         self.remove_other_layouts(&lock)?;
         if !self.is_unchanged(replaced.as_ref())? {
             return Ok(None);
         }
         let (file, temporary) = lock.temporary_file()?;
-        let made = self.fill(&file).and_then(|mapping| {
+        // Nobody is asked while the directory is locked.
+        let made = self.fill(&file, || true).and_then(|mapping| {
             stall::at(Point::BeforeLink);
             self.clear_the_way(&lock, replaced.as_ref())?;
             lock.rename(&temporary, &self.place.name)?;
@@ -335,11 +358,11 @@ impl Creation<'_> {
         let status = rustix::fs::fstat(&file).map_err(|error| Error::file(&self.path(), error))?;
         // Its only use is to show a clean-up that the file is in use. No process can have locked it for that yet.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
-        Ok(Segment::new(mapping, self.wanted.geometry, self.wanted.lock_timeout, file, identity(&status)))
+        Ok(Segment::new(mapping, self.wanted.geometry, self.wanted, file, identity(&status)))
     }
 
-    /// Allocates the file, all of it, and makes it a segment.
-    fn fill(&self, file: &OwnedFd) -> Result<Mapping> {
+    /// Allocates the file, all of it, and makes it a segment, for as long as `goes_on` says.
+    fn fill(&self, file: &OwnedFd, goes_on: fn() -> bool) -> Result<Mapping> {
         let failed = |error: Errno| match error {
             Errno::NOSPC | Errno::DQUOT => self.no_space(),
             error => Error::file(&self.path(), error),
@@ -347,6 +370,9 @@ impl Creation<'_> {
         let bytes = self.bytes();
         let mut at = 0;
         while at < bytes {
+            if !goes_on() {
+                return Err(Error::Interrupted);
+            }
             let piece = CHUNK.min(bytes - at);
             match rustix::fs::fallocate(file, FallocateFlags::empty(), at, piece) {
                 Ok(()) => at += piece,
@@ -384,6 +410,23 @@ impl Creation<'_> {
         }
         words[header::CHECK].store(check_of(|word| words[word].load(Relaxed)), Release);
         Ok(mapping)
+    }
+}
+
+/// Allocates what a file lacks, as a copy of a segment may: programs that copy leave holes for zeros, and a store to a hole
+/// kills the process where the file system is full.
+fn allocate_holes(file: &OwnedFd, status: &Stat) -> std::result::Result<(), Errno> {
+    let size = u64::try_from(status.st_size).unwrap_or(0);
+    if u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(512) >= size {
+        return Ok(());
+    }
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+            Err(Errno::INTR) => {}
+            // A file system that cannot tell, since it compresses.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
 }
 

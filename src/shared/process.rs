@@ -106,11 +106,13 @@ fn parse(text: &[u8]) -> Option<Option<u64>> {
     let rest = std::str::from_utf8(text.get(end_of_name + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
+    // The state is field 3, the number of threads is field 20, and the start is field 22.
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    // A process whose first thread has ended looks like a zombie as long as its other threads run.
+    if matches!(state, "X" | "x") || state == "Z" && threads <= 1 {
         return Some(None);
     }
-    // The state is field 3 and the start is field 22.
-    let start = fields.nth(18)?.parse().ok()?;
+    let start = fields.nth(1)?.parse().ok()?;
     Some(Some(start))
 }
 
@@ -130,10 +132,12 @@ mod tests {
 
     #[test]
     fn a_name_may_contain_anything() {
-        let line = |state: &str| format!("12 (a) Z 0 (b) {state} {} 77 0", "1 ".repeat(18));
-        assert_eq!(parse(line("S").as_bytes()), Some(Some(77)));
-        assert_eq!(parse(line("Z").as_bytes()), Some(None));
-        assert_eq!(parse(line("X").as_bytes()), Some(None));
+        let line =
+            |state: &str, threads| format!("12 (a) Z 0 (b) {state} {} {threads} 0 77 0", "1 ".repeat(16));
+        assert_eq!(parse(line("S", 1).as_bytes()), Some(Some(77)));
+        assert_eq!(parse(line("Z", 1).as_bytes()), Some(None));
+        assert_eq!(parse(line("Z", 2).as_bytes()), Some(Some(77)), "its other thread runs");
+        assert_eq!(parse(line("X", 1).as_bytes()), Some(None));
         assert_eq!(parse(b"12 (a"), None);
         assert_eq!(parse(b"12 (a) S 1 2"), None);
     }

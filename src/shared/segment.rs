@@ -14,11 +14,12 @@ use crate::hold::{Fault, Held, next_even};
 use crate::layout::{Geometry, TAGS, head, header};
 use crate::lookup::{Looked, Seen};
 use crate::mapping::Mapping;
-use crate::mutex::{Acquired, Mutex, NotAcquired};
+use crate::open::Wanted;
 use crate::process::Process;
 use crate::record::{HashedKey, Key, Value};
 use crate::stripe::{Parts, Stripe};
 use crate::write::Copied;
+use crate::writers_lock::{Acquired, Lock, NotAcquired, WritersLock};
 
 /// Whether a call waits for a stripe's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Patience {
 
 /// The times the lock is tried before a thread sleeps: about as long as another writer needs.
 const SPINS: u32 = 100;
+/// How long a thread that waits for a lock sleeps before it is asked whether it may go on.
+const SLICE: Duration = Duration::from_millis(50);
 /// After a timeout, this process only tries that stripe's lock for so long.
 const REFUSAL: u64 = 1_000_000_000;
 
@@ -41,6 +44,8 @@ pub(crate) struct Segment {
     parts: Parts,
     secrets: RapidSecrets,
     lock_timeout: Duration,
+    /// Whether a call that waits may go on.
+    pub(crate) goes_on: fn() -> bool,
     /// For each stripe, until when a call does not wait for it.
     refused: Box<[AtomicU64]>,
     /// Keeps a shared lock on the file, which shows a clean-up that it is in use.
@@ -65,7 +70,7 @@ impl Segment {
     pub(crate) fn new(
         mapping: Mapping,
         geometry: Geometry,
-        lock_timeout: Duration,
+        wanted: &Wanted,
         file: OwnedFd,
         identity: (u64, u64),
     ) -> Self {
@@ -77,7 +82,8 @@ impl Segment {
             geometry,
             parts,
             secrets: secrets(keys),
-            lock_timeout,
+            lock_timeout: wanted.lock_timeout,
+            goes_on: wanted.goes_on,
             refused,
             _file: file,
             identity,
@@ -181,8 +187,8 @@ impl Segment {
     }
 
     #[inline(always)]
-    fn acquire(&self, mutex: Mutex<'_>, number: usize, patience: Patience) -> Result<Acquired> {
-        match mutex.try_lock() {
+    fn acquire(&self, lock: Lock<'_>, number: usize, patience: Patience) -> Result<Acquired> {
+        match lock.try_lock() {
             Ok(acquired) => Ok(acquired),
             Err(NotAcquired::Busy) => self.acquire_busy(number, patience),
             Err(NotAcquired::Unusable) => Err(self.abandon()),
@@ -191,9 +197,9 @@ impl Segment {
 
     #[cold]
     fn acquire_busy(&self, number: usize, patience: Patience) -> Result<Acquired> {
-        let mutex = self.stripe(number).mutex();
+        let lock = self.stripe(number).lock();
         for _ in 0..SPINS {
-            match mutex.try_lock() {
+            match lock.try_lock() {
                 Ok(acquired) => return Ok(acquired),
                 Err(NotAcquired::Busy) => std::hint::spin_loop(),
                 Err(NotAcquired::Unusable) => return Err(self.abandon()),
@@ -210,7 +216,18 @@ impl Segment {
         let started = Instant::now();
         let deadline =
             started.checked_add(self.lock_timeout).unwrap_or(started + Duration::from_secs(1 << 30));
-        match mutex.lock_until(deadline) {
+        let acquired = loop {
+            // In slices, between which the caller may be interrupted: nothing is held then.
+            match lock.lock_until(deadline.min(Instant::now() + SLICE)) {
+                Err(NotAcquired::Busy) if Instant::now() < deadline => {
+                    if !(self.goes_on)() {
+                        return Err(Error::Interrupted);
+                    }
+                }
+                acquired => break acquired,
+            }
+        };
+        match acquired {
             Ok(acquired) => Ok(acquired),
             Err(NotAcquired::Unusable) => Err(self.abandon()),
             Err(NotAcquired::Busy) => {
@@ -237,7 +254,7 @@ impl Segment {
         // The first time this reads a file, which must not happen under the lock.
         let this = Process::this();
         let (stripe, versions, tags) = (self.stripe(number), self.versions(number), self.tags());
-        let acquired = self.acquire(stripe.mutex(), number, patience)?;
+        let acquired = self.acquire(stripe.lock(), number, patience)?;
         // The guard exists before anything else happens.
         let mut held = Held::new(stripe, versions, acquired, tags, now, self.geometry.largest, this);
         self.begin(number, &mut held)?;
@@ -316,7 +333,7 @@ impl Segment {
         let generation = self.steady_generation();
         let this = Process::this();
         let (stripe, versions, tags) = (self.stripe(number), self.versions(number), self.tags());
-        let acquired = self.acquire(stripe.mutex(), number, patience)?;
+        let acquired = self.acquire(stripe.lock(), number, patience)?;
         let mut held = Held::new(stripe, versions, acquired, tags, &now, self.geometry.largest, this);
         self.begin(number, &mut held)?;
         match act(&mut held) {

@@ -42,7 +42,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::layout::{Geometry, PLACE, WAYS, head, named};
-use crate::mutex::{self, Mutex};
+use crate::writers_lock::{Lock, WritersLock};
 
 /// The words of one stripe.
 #[derive(Clone, Copy)]
@@ -107,13 +107,12 @@ impl<'a> Stripe<'a> {
             self.head[head::TAIL + log].store(start, Relaxed);
             self.head[head::HEAD + log].store(start, Relaxed);
         }
-        self.mutex().init()
+        self.lock().init()
     }
 
     #[inline]
-    pub(crate) fn mutex(&self) -> Mutex<'a> {
-        let words: &'a [AtomicU64] = &self.head[head::MUTEX..head::MUTEX + mutex::WORDS];
-        Mutex::new(words.try_into().expect("the slice has that length"))
+    pub(crate) fn lock(&self) -> Lock<'a> {
+        Lock::at(&self.head[head::LOCK..head::LOCK + Lock::WORDS])
     }
 
     /// The word of a log that a place is. It may lie beyond the log's end where a slot is damaged.

@@ -28,43 +28,35 @@ impl SharedCache {
     }
 
     /// Makes every entry that was stored with this tag absent. Now and then it meets entries of another tag, which share its
-    /// place among 4,096. Copies elsewhere are no longer current, whatever their tags.
+    /// place among 4,096. Copies elsewhere are no longer current, whatever their tags. Returns how many live entries it met.
     ///
-    /// Costs a few stores under the lock of the first stripe. A process that dies among them leaves no copy current.
+    /// Costs a few stores under the lock of the first stripe, and a look at every entry without a lock, to count them. A process
+    /// that dies among the stores leaves no copy current.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy) or [`Error::Timeout`](crate::Error::Timeout) for the lock. Nothing has changed then.
-    pub fn evict_tag(&self, name: &[u8], patience: Patience) -> Result<()> {
+    pub fn evict_tag(&self, name: &[u8], patience: Patience) -> Result<u64> {
         self.segment_with(patience, |segment, _| {
-            let tag = &segment.tags()[(segment.hash_of(name) >> 52) as usize];
+            let at = segment.hash_of(name) >> 52;
+            let tag = &segment.tags()[at as usize];
             let generation = segment.generation();
-            let (evicted, _) = segment.write_stripe(0, patience, |_| {
+            let (before, _) = segment.write_stripe(0, patience, |_| {
                 // The addition to the tag, which releases, keeps it before the tag's new version.
                 generation.store(generation.load(Relaxed) | 1, Relaxed);
                 stall::at(Point::EvictionBegun);
                 // The count comes first. A reader that sees the tag's new version then also sees that there was
                 // an eviction.
                 segment.words()[header::EVICTIONS].fetch_add(1, AcqRel);
-                tag.fetch_add(1, AcqRel);
+                let before = tag.fetch_add(1, AcqRel);
                 stall::at(Point::TagMoved);
                 generation.store(next_even(generation.load(Relaxed)), Release);
-                Ok(())
+                Ok(before)
             })?;
-            Ok(evicted)
-        })
-    }
-
-    /// How many live entries have the tag. Looks at every entry, without a lock.
-    ///
-    /// # Errors
-    ///
-    /// As `get`.
-    pub fn count_tagged(&self, name: &[u8], patience: Patience) -> Result<u64> {
-        self.segment_with(patience, |segment, _| {
-            let at = (segment.hash_of(name) >> 52) as usize;
+            // Counted afterwards, by the version that this call has ended: of several calls at once each counts its own.
+            let ended = Tag(at << 52 | before & lookup::TAG_VERSION);
             let now = Now::default();
-            Ok(segment.stripes().map(|stripe| stripe.count_tagged(at, segment.tags(), &now)).sum())
+            Ok(segment.stripes().map(|stripe| stripe.count_ended(ended, segment.tags(), &now)).sum())
         })
     }
 

@@ -23,7 +23,7 @@ pub enum Location {
 }
 
 /// How a cache is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The bytes of the segment, all included. A segment that is already there keeps its size.
     pub max_bytes: usize,
@@ -35,6 +35,11 @@ pub struct Options {
     pub lock_timeout: Duration,
     /// Replace a segment of another size by a new, empty one.
     pub resize: bool,
+    /// Create a segment where there is none. Otherwise opening fails, also later, after the segment was removed.
+    pub create: bool,
+    /// Asked every 50 ms while a call waits, with no lock held: whether it may go on. If not, it ends with
+    /// [`Error::Interrupted`], and nothing has changed.
+    pub goes_on: fn() -> bool,
     /// For tests: act as if the file system had no files without a name.
     #[doc(hidden)]
     pub named_files_only: bool,
@@ -48,6 +53,8 @@ impl Default for Options {
             max_item: None,
             lock_timeout: Duration::from_secs(1),
             resize: false,
+            create: true,
+            goes_on: || true,
             named_files_only: false,
         }
     }
@@ -162,6 +169,19 @@ pub struct Stats {
     pub largest_item: u64,
 }
 
+impl Stats {
+    /// What follows from the geometry alone, as of an empty segment.
+    pub(crate) fn of(geometry: &Geometry) -> Self {
+        Self {
+            capacity: (geometry.stripes * (geometry.logs[0] + geometry.logs[1]) * 8) as u64,
+            bytes: geometry.words() as u64 * 8,
+            stripes: geometry.stripes as u64,
+            largest_item: geometry.largest as u64 * 8,
+            ..Self::default()
+        }
+    }
+}
+
 /// Refuses more tags than a record can count.
 #[inline]
 pub(crate) fn check_tags(tags: &[Tag]) -> Result<()> {
@@ -208,6 +228,8 @@ pub(crate) fn wanted(options: &Options) -> Result<Wanted> {
         geometry: Geometry::new(options.max_bytes, options.expected_item, options.max_item)?,
         lock_timeout: options.lock_timeout,
         resize: options.resize,
+        create: options.create,
+        goes_on: options.goes_on,
         named_files_only: options.named_files_only,
     })
 }

@@ -124,6 +124,8 @@ impl<'a> Held<'a> {
         };
         self.make_odd(key.hash);
         word.store(sum.cast_unsigned(), Relaxed);
+        // A computation that began before must not be stored over the sum.
+        self.end_lease(&found);
         self.note_use(&found);
         Ok(Some(Ok(sum)))
     }
@@ -351,15 +353,21 @@ impl<'a> Held<'a> {
                 self.forget(found.slot)?;
                 self.stripe.index[found.slot].store(0, Release);
             }
-            None => {
-                // Nobody has number 0, and the deadline has passed.
-                lease[0].store(0, Relaxed);
-                lease[1].store(0, Relaxed);
-                lease[2].store(1, Relaxed);
-                self.wakes = true;
-            }
+            None => self.end_lease(&found),
         }
         Ok(holds)
+    }
+
+    /// Ends the lease beside a value, if it has one.
+    #[inline]
+    fn end_lease(&mut self, found: &Found<'_>) {
+        if let Some(lease) = found.record.lease() {
+            // Nobody has number 0, and the deadline has passed.
+            for (word, value) in lease.iter().zip([0, 0, 1]) {
+                word.store(value, Relaxed);
+            }
+            self.wakes = true;
+        }
     }
 
     // Everything

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import itertools
+import mmap
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flexcache_rs import FlexCache
+from flexcache_rs.__main__ import main
+from flexcache_rs._shared_files import directory
+from flexcache_rs._shared_locks import SharedLock
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NUMBERS = itertools.count()
 
@@ -112,3 +121,146 @@ def test_a_forked_child_does_not_hold_its_parents_lock(cache: SharedCache) -> No
         assert not cache.lock("name", ttl=60).acquire(timeout=0)
         assert lock.renew()
     assert cache.lock("name", ttl=60).acquire(timeout=0)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Fails after half a minute."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+WAITS = """
+import sys
+from flexcache_rs import FlexCache
+from flexcache_rs.shared import SharedCache
+cache = SharedCache(sys.argv[1], lock_timeout=3600)
+calls = {
+    "put": lambda: cache.put("key", 1),
+    "get_or_set": lambda: cache.get_or_set("absent", int),
+    "in front": lambda: FlexCache(store=cache).put("key", 1),
+    "clear": cache.clear,
+}
+print("ready", flush=True)
+try:
+    calls[sys.argv[2]]()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("call", ["put", "get_or_set", "in front", "clear"])
+def test_ctrl_c_ends_a_wait_for_a_writer(cache: SharedCache, call: str) -> None:
+    """However long it would wait, and whatever it waits to do."""
+    cache["key"] = 0
+    libc = ctypes.CDLL(None)
+    with cache.path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        # The mutex of the only stripe: behind the header, the version words and the tag words.
+        memory = (ctypes.c_char * len(mapped)).from_buffer(mapped)
+        mutex = ctypes.byref(memory, (512 + 4096 + 4096) * 8)
+        assert libc.pthread_mutex_trylock(mutex) == 0
+        try:
+            waiting = subprocess.Popen(
+                [sys.executable, "-c", WAITS, str(cache.path), call], stdout=subprocess.PIPE, text=True
+            )
+            try:
+                assert waiting.stdout is not None
+                assert waiting.stdout.readline() == "ready\n"
+                wait_until(lambda: ") S " in Path(f"/proc/{waiting.pid}/stat").read_text())
+                waiting.send_signal(signal.SIGINT)
+                assert waiting.communicate(timeout=30)[0] == "interrupted\n"
+            finally:
+                waiting.kill()
+                waiting.wait()
+        finally:
+            assert libc.pthread_mutex_unlock(mutex) == 0
+            del memory, mutex
+    assert cache["key"] == 0
+
+
+class InterruptedAfterwards:
+    """A cache of which the call that acquires a lock is followed by a signal at once."""
+
+    def __init__(self, cache: SharedCache) -> None:
+        self._cache = cache
+
+    def _take_lock(self, *args: Any) -> bool:
+        self._cache._take_lock(*args)
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+
+def test_a_lock_is_not_lost_to_a_signal(cache: SharedCache) -> None:
+    """It is given back, or its object knows that it has it."""
+    interrupted: Any = InterruptedAfterwards(cache)
+    with pytest.raises(KeyboardInterrupt), SharedLock(interrupted, "name", 60, None):
+        pass
+    lock = SharedLock(interrupted, "name", 60, None)
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire()
+    assert not cache.lock("name").acquire(timeout=0)
+    assert lock.release()
+    with cache.lock("name") as lock:
+        with pytest.raises(RuntimeError, match="already holds"), lock:
+            pass
+        assert lock.renew(), "the one who had it still does"
+
+
+def test_looking_creates_nothing(cache: SharedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache may be removed between two looks of whoever lists, watches or describes it."""
+    cache["key"] = 1
+    path = cache.path
+    assert cache.unlink()
+    assert (len(cache), cache.stats().entries, path.exists()) == (0, 0, False)
+    for module in ("_shared_command", "_shared_watch"):
+        monkeypatch.setattr(f"flexcache_rs.{module}.files", lambda: [path])
+    monkeypatch.setattr("flexcache_rs._shared_command._path_of", lambda _name: path)
+    assert main(["shared", "list"]) == 0
+    assert main(["shared", "watch", "--count", "1"]) == 0
+    for action in ("stats", "clear", "unlink"):
+        assert main(["shared", action, "any"]) == 1
+    assert not path.exists()
+    with pytest.raises(FileNotFoundError):
+        SharedCache(path, create=False)
+    cache["key"] = 2
+    with SharedCache(path, create=False) as other:
+        assert other["key"] == 2
+        assert cache.unlink()
+        with pytest.raises(FileNotFoundError):
+            other["key"] = 3
+    assert not path.exists()
+    cache["key"] = 4
+
+
+def test_what_cannot_be_opened_is_listed_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unless a process has it open: a file of another version or of another container."""
+    name = f"test-left-{os.getpid()}"
+    with SharedCache(name, max_bytes=1 << 20):
+        pass
+    retired = next(directory().glob(f"{name}.*"))
+    with retired.open("r+b") as file:
+        file.seek(16 * 8)
+        file.write(b"\x01")
+    other = directory() / f"{name}-other.ffff.1"
+    other.write_bytes(b"of another version" * 1000)
+    other.chmod(0o600)
+    assert main(["shared", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert f"{name}: it is being removed" in listed
+    assert f"{name}-other: " in listed
+    with other.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert main(["shared", "unlink", f"{name}-other"]) == 1
+        assert other.exists()
+    assert main(["shared", "unlink", f"{name}-other"]) == 0
+    assert main(["shared", "unlink", name]) == 0
+    assert not list(directory().glob(f"{name}*"))
+
+
+def test_a_limiter_takes_what_it_says_it_takes(cache: SharedCache) -> None:
+    """A period of a hundred years, too."""
+    assert cache.limiter("name", 1, per=36_525 * 86_400).acquire(timeout=0)
+    assert not cache.limiter("name", 1, per=36_525 * 86_400).acquire(timeout=0)

@@ -2,8 +2,8 @@
 
 use flexcache_shared::Error;
 use pyo3::exceptions::{
-    PyMemoryError, PyOSError, PyOverflowError, PyPermissionError, PyRuntimeError, PyTimeoutError,
-    PyTypeError, PyValueError,
+    PyKeyboardInterrupt, PyMemoryError, PyOSError, PyOverflowError, PyPermissionError, PyRuntimeError,
+    PyTimeoutError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 
@@ -27,6 +27,8 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
         Error::NotANumber => {
             PyTypeError::new_err("the stored value is not a 64-bit int and cannot be incremented")
         }
+        // Only where the interpreter ends: otherwise what the signal's handler raised is raised.
+        Error::Interrupted => PyKeyboardInterrupt::new_err(message),
         Error::Overflow => PyOverflowError::new_err(message),
         Error::OutOfMemory | Error::MemoryLimit { .. } => PyMemoryError::new_err(message),
         Error::NoSpace { path, .. } => PyOSError::new_err((NO_SPACE, message, path.into_os_string())),

@@ -8,12 +8,15 @@ mod errors;
 mod fast;
 mod key;
 mod known_keys;
+mod locks;
 mod mapping;
 mod read;
 mod segment;
 mod shared_lease;
 pub(crate) mod shared_store;
 mod value;
+mod waiting;
 
 pub(crate) use fast::install;
-pub(crate) use segment::{SharedSegment, SharedToken, SharedVersion};
+pub(crate) use locks::SharedHold;
+pub(crate) use segment::{SharedSegment, SharedVersion};

@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flexcache_shared::{
-    Entry, Error, Key, Lease, Location, Options, Patience, SharedCache, Tag, Token, Version,
-};
+use flexcache_shared::{Entry, Error, Key, Location, Options, Patience, SharedCache, Tag, Version};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -22,6 +20,7 @@ use super::counts::Counts;
 use super::decode::RawValue;
 use super::key::own_kind;
 use super::value::Serializer;
+use super::waiting::{goes_on, wait_for};
 use super::{errors, key, value};
 use crate::py::object::did_you_mean;
 use crate::py::object::duration::{Ttl, interval, ttl};
@@ -77,11 +76,10 @@ pub(super) fn run<R: Send>(
     opened: &Opened,
     call: impl Fn(&SharedCache, Patience) -> Result<R, Error> + Send + Sync,
 ) -> PyResult<R> {
-    let result = match call(&opened.cache, Patience::Try) {
-        Err(Error::Busy) => py.detach(|| call(&opened.cache, Patience::Wait)),
-        result => result,
-    };
-    result.map_err(|error| errors::raised(py, error))
+    match call(&opened.cache, Patience::Try) {
+        Err(Error::Busy) => wait_for(py, || call(&opened.cache, Patience::Wait)),
+        result => result.map_err(|error| errors::raised(py, error)),
+    }
 }
 
 /// Takes a value out. Its object is made before that, so that a value which cannot be read stays.
@@ -102,14 +100,10 @@ pub(super) fn pop<'py>(
     }
 }
 
-/// Says that a lock is the caller's.
-#[pyclass(frozen, module = "flexcache_rs._core")]
-pub(crate) struct SharedToken(Token);
-
 #[pymethods]
 impl SharedSegment {
     /// Opens a cache by its name or its path.
-    #[pyo3(signature = (place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resize, serializer))]
+    #[pyo3(signature = (place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resize, create, serializer))]
     #[expect(clippy::too_many_arguments, reason = "they are the class's")]
     fn _open(
         &self,
@@ -122,6 +116,7 @@ impl SharedSegment {
         default_ttl: Option<&Bound<'_, PyAny>>,
         lock_timeout: &Bound<'_, PyAny>,
         resize: bool,
+        create: bool,
         serializer: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let default_ttl = match default_ttl {
@@ -134,10 +129,17 @@ impl SharedSegment {
         } else {
             Location::Name(place.to_string_lossy().into_owned())
         };
-        let options =
-            Options { max_bytes, expected_item, max_item, lock_timeout, resize, ..Options::default() };
-        let opened = py.detach(|| SharedCache::open(&location, options));
-        let cache = opened.map_err(|error| errors::raised(py, error))?;
+        let options = Options {
+            max_bytes,
+            expected_item,
+            max_item,
+            lock_timeout,
+            resize,
+            create,
+            goes_on,
+            ..Options::default()
+        };
+        let cache = wait_for(py, || SharedCache::open(&location, options))?;
         let opened =
             Opened { cache, default_ttl, serializer: Serializer(serializer), counts: Counts::default() };
         let Err(second) = self.opened.set(Arc::new(opened)) else { return Ok(()) };
@@ -172,7 +174,7 @@ impl SharedSegment {
     ///     True, or False if it had been removed or replaced before.
     fn unlink(&self, py: Python<'_>) -> PyResult<bool> {
         let opened = self.opened()?;
-        py.detach(|| opened.cache.unlink()).map_err(|error| errors::raised(py, error))
+        wait_for(py, || opened.cache.unlink())
     }
 
     /// Whether the cache is closed in this process.
@@ -307,7 +309,7 @@ impl SharedSegment {
     /// call checks every entry without a lock, to count them.
     ///
     /// Returns:
-    ///     The number of entries.
+    ///     The number of entries. Of several concurrent calls, one counts each entry.
     ///
     /// Raises:
     ///     TimeoutError: Another process did not release a lock within `lock_timeout`. Nothing was changed.
@@ -330,65 +332,6 @@ impl SharedSegment {
         self.opened()?.evict_tag(py, &tag)
     }
 
-    /// The lock of a key, which is another process's for so many seconds at most, or None if it was not free for `wait` seconds.
-    fn _take_lock(
-        &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        seconds: &Bound<'_, PyAny>,
-        wait: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<SharedToken>> {
-        let opened = self.opened()?;
-        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
-        let key = Key { kind, bytes: &bytes };
-        let time = Duration::from_nanos(interval("ttl", seconds)?);
-        let limit = Duration::from_nanos(interval("timeout", wait)?);
-        match run(py, opened, |cache, patience| cache.lease(key, time, true, patience))? {
-            Lease::Got(token) => Ok(Some(SharedToken(token))),
-            Lease::Value => Ok(None),
-            Lease::Taken { wait, .. } => {
-                py.detach(|| opened.cache.wait_for_end(key, &wait, limit));
-                Ok(None)
-            }
-        }
-    }
-
-    /// Gives a lock back. Whether it was still held.
-    fn _release_lock(&self, py: Python<'_>, key: &Bound<'_, PyAny>, token: &SharedToken) -> PyResult<bool> {
-        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
-        let key = Key { kind, bytes: &bytes };
-        run(py, self.opened()?, |cache, patience| cache.release(key, &token.0, patience))
-    }
-
-    /// Has a lock hold for so many seconds from now. Whether it was still held.
-    fn _renew_lock(
-        &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        token: &SharedToken,
-        seconds: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
-        let key = Key { kind, bytes: &bytes };
-        let time = Duration::from_nanos(interval("ttl", seconds)?);
-        run(py, self.opened()?, |cache, patience| cache.renew(key, &token.0, time, patience))
-    }
-
-    /// Takes one of `limit` uses in `period` seconds. Returns 0, or the seconds after which there is one.
-    fn _take_use(
-        &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        limit: u32,
-        period: &Bound<'_, PyAny>,
-    ) -> PyResult<f64> {
-        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LIMITER);
-        let key = Key { kind, bytes: &bytes };
-        let period = Duration::from_nanos(interval("per", period)?);
-        let wait = run(py, self.opened()?, |cache, patience| cache.limit(key, limit, period, patience))?;
-        Ok(wait.as_secs_f64())
-    }
-
     /// Remove everything. Returns the number of entries.
     ///
     /// Raises:
@@ -396,17 +339,18 @@ impl SharedSegment {
     fn clear(&self, py: Python<'_>) -> PyResult<u64> {
         let opened = self.opened()?;
         // Some hundred microseconds for each stripe, so not attached.
-        py.detach(|| opened.cache.clear(Patience::Wait)).map_err(|error| errors::raised(py, error))
+        wait_for(py, || opened.cache.clear(Patience::Wait))
     }
 
-    fn __len__(&self) -> PyResult<usize> {
-        Ok(usize::try_from(self.opened()?.cache.len())?)
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        let opened = self.opened()?;
+        Ok(usize::try_from(py.detach(|| opened.cache.len()))?)
     }
 
     /// The keys of all values, each copied at a slightly different moment. A key that is there all the time occurs once.
     fn _keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let opened = self.opened()?;
-        let copied = py.detach(|| {
+        let copied = wait_for(py, || {
             let mut copied: Vec<(u8, Vec<u8>)> = Vec::new();
             let mut is_full = false;
             opened.cache.keys(Patience::Wait, |kind, bytes| {
@@ -422,9 +366,9 @@ impl SharedSegment {
                 copied.push((kind, key));
             })?;
             if is_full { Err(Error::OutOfMemory) } else { Ok(copied) }
-        });
+        })?;
         let keys = PyList::empty(py);
-        for (kind, bytes) in copied.map_err(|error| errors::raised(py, error))? {
+        for (kind, bytes) in copied {
             keys.append(key::decode(py, kind, &bytes)?)?;
         }
         Ok(keys)
@@ -472,7 +416,7 @@ impl SharedSegment {
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let opened = self.opened()?;
         opened.counts.add_to(&opened.cache);
-        let stats = opened.cache.stats();
+        let stats = py.detach(|| opened.cache.stats());
         let sums = PyDict::new(py);
         for (name, value) in [
             ("hits", stats.hits),
@@ -552,11 +496,6 @@ impl Opened {
     /// Removes the entries with a tag. How many.
     pub(super) fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<u64> {
         // Looks at every entry, so not attached.
-        let evicted = py.detach(|| {
-            let count = self.cache.count_tagged(tag.as_bytes(), Patience::Wait)?;
-            self.cache.evict_tag(tag.as_bytes(), Patience::Wait)?;
-            Ok(count)
-        });
-        evicted.map_err(|error| errors::raised(py, error))
+        wait_for(py, || self.cache.evict_tag(tag.as_bytes(), Patience::Wait))
     }
 }

@@ -21,6 +21,7 @@ use super::key::{self, own_kind};
 use super::segment::{self, Opened, SharedSegment, run};
 use super::shared_lease::{AwaitedSharedLease, OwnedKey, SharedLease, failure_key};
 use super::value;
+use super::waiting::{wait_for, wait_in};
 use crate::py::process::clock::ClockOfSection;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::lease_failure;
@@ -167,7 +168,7 @@ impl Store for SharedStore {
         let condition = Condition { if_absent: mode == PutMode::Add, lease: token, unless };
         let put = |patience| opened.cache.put_if(key.as_key(), &entry, &condition, patience);
         let written = match put(Patience::Try) {
-            Err(Error::Busy) => py.detach(|| put(Patience::Wait)),
+            Err(Error::Busy) => wait_in(py, || put(Patience::Wait))?,
             result => result,
         };
         match written {
@@ -228,7 +229,7 @@ impl Store for SharedStore {
         let terms = LeaseTerms { time, refresh: true, seizes: request.takes_over, tags: &versions };
         let lease = |patience| opened.cache.take_lease(owned.as_key(), &terms, patience);
         let leased = match lease(Patience::Try) {
-            Err(Error::Busy) => py.detach(|| lease(Patience::Wait)),
+            Err(Error::Busy) => wait_in(py, || lease(Patience::Wait))?,
             result => result,
         };
         let opened = Arc::clone(opened);
@@ -274,7 +275,7 @@ impl Store for SharedStore {
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let opened = self.opened()?;
-        py.detach(|| opened.cache.clear(Patience::Wait)).map(drop).map_err(|error| errors::raised(py, error))
+        wait_for(py, || opened.cache.clear(Patience::Wait)).map(drop)
     }
 
     fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {

@@ -310,9 +310,7 @@ fn the_eviction_of_a_tag_is_counted_and_ends_copies_elsewhere() {
     let bits = cache.bits(&stamp).expect("the first segment");
     let other = cache.put(key(b"other"), &entry(b"value"), Patience::Wait).expect("it fits").stamp;
     assert!(cache.is_current(&stamp) && cache.is_current_in_bits(bits) && !cache.is_current_in_bits(0));
-    assert_eq!(cache.count_tagged(b"t", Patience::Wait).expect("a call"), 1);
-    cache.evict_tag(b"t", Patience::Wait).expect("a call");
-    assert_eq!(cache.count_tagged(b"t", Patience::Wait).expect("a call"), 0);
+    assert_eq!(cache.evict_tag(b"t", Patience::Wait).expect("a call"), 1);
     assert!(!cache.is_current(&stamp) && !cache.is_current_in_bits(bits));
     assert!(!cache.is_current(&other.expect("it was stored")), "nobody knows which copies have the tag");
     assert_eq!(cache.evictions(Patience::Wait).expect("a call"), before + 1);
@@ -327,4 +325,27 @@ fn the_eviction_of_a_tag_is_counted_and_ends_copies_elsewhere() {
             .stamp
             .is_some()
     );
+}
+
+#[test]
+fn evictions_of_a_tag_at_once_count_each_entry_once() {
+    let (cache, _directory) = new(&sized(1 << 20));
+    let tag = || cache.tag(b"t", Patience::Wait).expect("a call");
+    for _ in 0..20 {
+        let tags = [tag(), cache.tag(b"another", Patience::Wait).expect("a call")];
+        for number in 0..500_u64 {
+            let entry = Entry { tags: &tags, deadline: u64::from(number < 100), ..entry(b"value") };
+            cache.put(key(&number.to_le_bytes()), &entry, Patience::Wait).expect("it fits");
+        }
+        let start = std::sync::Barrier::new(3);
+        let evict = || {
+            start.wait();
+            cache.evict_tag(b"t", Patience::Wait).expect("a call")
+        };
+        let counts = std::thread::scope(|scope| {
+            [0; 3].map(|_| scope.spawn(evict)).map(|call| call.join().expect("no panic"))
+        });
+        // A hundred had expired.
+        assert_eq!(counts.iter().sum::<u64>(), 400, "{counts:?}");
+    }
 }

@@ -146,6 +146,27 @@ fn reads_of_a_stopped_writers_stripe_succeed() {
 }
 
 #[test]
+fn a_wait_for_a_stopped_writer_can_be_interrupted() {
+    let (cache, directory) = new(&small());
+    put(&cache, b"k", b"v");
+    let mut peer = Peer::new(&path_in(&directory));
+    peer.ask(&format!("arm {} 0 1", Point::Locked as u32));
+    peer.tell("put written slowly");
+    wait_until("the writer stops", || peer.state() == 'T');
+    let options = Options { lock_timeout: Duration::from_secs(3600), goes_on: || false, ..small() };
+    let waiting = open(&path_in(&directory), &options);
+    let error = waiting.put(key(b"k"), &entry(b"w"), Patience::Wait).expect_err("the lock is taken");
+    assert!(matches!(error, Error::Interrupted), "{error}");
+    let error = waiting.clear(Patience::Wait).expect_err("the lock is taken");
+    assert!(matches!(error, Error::Interrupted), "{error}");
+    assert_eq!(get(&cache, b"k").as_deref(), Some(&b"v"[..]));
+    peer.signal("CONT");
+    assert_eq!(peer.answer(), "false");
+    // Nobody refuses to wait afterwards.
+    put(&waiting, b"k", b"w");
+}
+
+#[test]
 fn a_stopped_writer_that_is_killed_lets_the_next_one_in() {
     for point in Point::OF_A_PUT {
         let (cache, directory) = new(&small());

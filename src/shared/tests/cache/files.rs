@@ -289,6 +289,88 @@ fn unlink_removes_only_its_own_file() {
     assert!(!path.exists());
 }
 
+#[test]
+fn looking_at_a_cache_that_was_removed_makes_no_other_one() {
+    let (cache, directory) = new(&small());
+    let path = path_in(&directory);
+    let other = open(&path, &small());
+    put(&cache, b"k", b"v");
+    let before = cache.stats();
+    assert!(other.unlink().expect("a call"));
+    assert_eq!((cache.len(), cache.stats().entries), (0, 0), "nothing is there any more");
+    assert_eq!((cache.stats().bytes, cache.stats().capacity), (before.bytes, before.capacity));
+    assert!(!path.exists());
+    // Another one has the name: it is looked at, by all.
+    let fresh = open(&path, &sized(1 << 20));
+    put(&fresh, b"a", b"v");
+    put(&fresh, b"b", b"v");
+    assert_eq!((cache.len(), other.len()), (2, 2));
+    assert_eq!(cache.stats().bytes, fresh.stats().bytes);
+}
+
+#[test]
+fn a_cache_that_must_be_there_is_not_made() {
+    let directory = directory();
+    let path = path_in(&directory);
+    let existing = || {
+        let options = Options { create: false, ..small() };
+        SharedCache::open(&Location::Path(path.clone()), options)
+    };
+    let is_missing = |error: &Error| matches!(error, Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+    assert!(existing().is_err_and(|error| is_missing(&error)));
+    let cache = open(&path, &small());
+    put(&cache, b"k", b"v");
+    let found = existing().expect("it is there");
+    assert!(!found.is_new() && get(&found, b"k").is_some());
+    // Removed, or left by one who died while removing it.
+    overwrite(&path, 16 * 8, &1_u64.to_le_bytes());
+    assert!(existing().is_err_and(|error| is_missing(&error)));
+    let error = found.put(key(b"k"), &entry(b"v"), Patience::Wait).expect_err("it was removed");
+    assert!(is_missing(&error), "{error}");
+    let fresh = open(&path, &small());
+    put(&fresh, b"k", b"new");
+    assert_eq!(get(&found, b"k").as_deref(), Some(&b"new"[..]));
+    // What is damaged is said to be, and stays.
+    overwrite(&path, 12 * 8, &1_u64.to_le_bytes());
+    let error = existing().err().expect("it is damaged").to_string();
+    assert!(error.contains("damaged"), "{error}");
+    assert!(path.exists());
+}
+
+#[test]
+fn a_copy_with_holes_is_allocated_before_it_is_used() {
+    use std::os::unix::fs::MetadataExt;
+    let (cache, directory) = new(&small());
+    put(&cache, b"k", b"v");
+    let copy = directory.path().join("copy");
+    let bytes = fs::read(path_in(&directory)).expect("a file");
+    let file = File::create(&copy).expect("a directory");
+    file.set_permissions(fs::Permissions::from_mode(0o600)).expect("ours");
+    file.set_len(bytes.len() as u64).expect("a file");
+    for (page, bytes) in
+        bytes.chunks(4096).enumerate().filter(|(_, bytes)| bytes.iter().any(|&byte| byte != 0))
+    {
+        file.write_all_at(bytes, page as u64 * 4096).expect("a file");
+    }
+    let allocated = || fs::metadata(&copy).expect("a file").blocks() * 512;
+    assert!(allocated() < bytes.len() as u64, "the copy has holes");
+    let copied = open(&copy, &small());
+    assert!(!copied.is_new() && get(&copied, b"k").is_some());
+    assert!(allocated() >= bytes.len() as u64);
+}
+
+#[test]
+fn a_wait_for_the_directory_can_be_interrupted() {
+    let directory = directory();
+    let lock = File::open(directory.path()).expect("a directory");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("nobody else has it");
+    let interrupted = Options { goes_on: || false, ..small() };
+    let error = SharedCache::open(&Location::Path(path_in(&directory)), interrupted).err();
+    assert!(matches!(error, Some(Error::Interrupted)), "{error:?}");
+    drop(lock);
+    assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 0);
+}
+
 #[cfg(feature = "stall-points")]
 #[test]
 fn whoever_finds_a_retired_file_finishes_the_job() {

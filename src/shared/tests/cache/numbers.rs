@@ -81,6 +81,8 @@ fn a_limiter_refuses_what_makes_no_sense() {
     assert!(limit(0, Duration::from_secs(1)).is_err());
     assert!(limit(5, Duration::ZERO).is_err());
     assert!(limit(1, Duration::MAX).is_err());
+    assert!(limit(1, Duration::from_secs(100 * 365 * 86_400)).is_ok(), "a hundred years are not too long");
+    cache.delete(key(b"k"), Patience::Wait).expect("a call");
     cache.put(key(b"k"), &entry(b"12345678"), Patience::Wait).expect("it fits");
     assert!(matches!(limit(1, Duration::from_secs(1)), Err(Error::NotANumber)));
 }
