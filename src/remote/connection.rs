@@ -44,6 +44,16 @@ pub(crate) struct Waiting {
     is_again: bool,
 }
 
+/// What the connection's own thread looks at.
+#[derive(Default)]
+pub(crate) struct OwnThread {
+    pub(crate) waits: bool,
+    /// Whether anybody has called since it began to wait.
+    pub(crate) was_called: bool,
+    /// Whether a caller was answered since it began to read.
+    has_answered_caller: bool,
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     /// Bytes that nobody has begun to write, and until when they may be written.
@@ -56,11 +66,7 @@ pub(crate) struct State {
     pub(crate) waiting: VecDeque<Waiting>,
     /// How many of them have no caller that could read.
     pub(crate) posted: usize,
-    /// What the connection's own thread looks at: whether it waits, whether anybody has called since it began to, and whether
-    /// a caller was answered.
-    pub(crate) reader_waits: bool,
-    pub(crate) was_called: bool,
-    has_answered_caller: bool,
+    pub(crate) own_thread: OwnThread,
     pub(crate) is_retired: bool,
     pub(crate) end: Option<Error>,
 }
@@ -157,10 +163,10 @@ impl Connection {
         state.until = state.until.max(Some(until));
         let (left, replies) = (request.replies, Vec::new());
         if caller.is_some() {
-            state.was_called = true;
+            state.own_thread.was_called = true;
         } else {
             state.posted += 1;
-            if state.reader_waits {
+            if state.own_thread.waits {
                 self.is_wanted.notify_one();
             }
         }
@@ -276,7 +282,7 @@ impl State {
         }
         let done = self.waiting.pop_front()?;
         if done.caller.is_some() {
-            self.has_answered_caller = true;
+            self.own_thread.has_answered_caller = true;
         } else {
             self.posted = self.posted.saturating_sub(1);
         }
@@ -285,7 +291,7 @@ impl State {
 
     /// Whether callers read for themselves, and there is nothing to read for others.
     pub(crate) fn may_leave_reading(&mut self) -> bool {
-        self.posted == 0 && std::mem::take(&mut self.has_answered_caller)
+        self.posted == 0 && std::mem::take(&mut self.own_thread.has_answered_caller)
     }
 
     /// The first caller that waits.

@@ -80,13 +80,13 @@ impl Connection {
             if state.posted > 0 {
                 return true;
             }
-            state.was_called = false;
-            state.reader_waits = true;
+            state.own_thread.was_called = false;
+            state.own_thread.waits = true;
             let (after, waited) =
                 self.is_wanted.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = after;
-            state.reader_waits = false;
-            if waited.timed_out() && !state.was_called {
+            state.own_thread.waits = false;
+            if waited.timed_out() && !state.own_thread.was_called {
                 return true;
             }
         }
@@ -141,7 +141,7 @@ impl Connection {
     fn pass_on(&self) {
         let state = self.lock();
         if state.posted > 0 || state.end.is_some() {
-            if state.reader_waits {
+            if state.own_thread.waits {
                 self.is_wanted.notify_one();
             }
         } else if let Some(slot) = state.next_caller() {

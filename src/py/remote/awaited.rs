@@ -19,15 +19,17 @@ use super::reply::object;
 use super::request::add;
 use crate::py::process::guard::Guard;
 
+type Answer = Result<Vec<Value>, Error>;
+
 /// What has come, and nobody has taken yet.
 struct Arrived {
-    answers: Mutex<Vec<(u64, Result<Vec<Value>, Error>)>>,
+    answers: Mutex<Vec<(u64, Answer)>>,
     wake: UnixStream,
 }
 
 impl Arrived {
     /// Called by the reader of a connection, without Python.
-    fn put(&self, number: u64, answer: Result<Vec<Value>, Error>) {
+    fn put(&self, number: u64, answer: Answer) {
         let is_first = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             answers.push((number, answer));
@@ -52,7 +54,7 @@ impl Waiter {
     fn reply<'py>(
         &self,
         py: Python<'py>,
-        answer: Result<Vec<Value>, Error>,
+        answer: Answer,
     ) -> PyResult<Result<Bound<'py, PyAny>, Bound<'py, PyAny>>> {
         let failed = self.failed.bind(py);
         let reply = match answer {
@@ -67,7 +69,7 @@ impl Waiter {
     }
 
     /// Gives its task an answer. The task that waits for it gets the error where there is one, and the others get theirs.
-    fn answer(&self, py: Python<'_>, answer: Result<Vec<Value>, Error>) -> PyResult<()> {
+    fn answer(&self, py: Python<'_>, answer: Answer) -> PyResult<()> {
         let future = self.future.bind(py);
         if future.call_method0(intern!(py, "done"))?.is_truthy()? {
             // Nobody waits any more.
