@@ -13,7 +13,7 @@ from waiting import until
 
 from flexcache_rs import FlexCache
 from flexcache_rs.disk.serializers import SignedPickleSerializer
-from flexcache_rs.remote import RemoteValueError
+from flexcache_rs.remote import RemoteError, RemoteValueError
 from flexcache_rs.remote.keys import Keys, decode_key, encode_key
 from flexcache_rs.remote.resp import ErrorReply, ProtocolError, Push, ReplyReader
 
@@ -357,6 +357,8 @@ def test_what_is_of_another_type(make: Make, raw: Any) -> None:
         until(lambda: cache.fresh("other") is None and cache._store.nonces.known("") is not None)
         with pytest.raises(RemoteValueError, match="'key'"):
             call("key")
+    (refused,) = cache._client.transaction([("GET", "test:{key}")])
+    assert type(refused) is RemoteError
     assert cache.get_or_set("key", lambda: 5) == 5
     assert cache.delete("key")
     assert not raw.exists("test:{key}")

@@ -383,9 +383,12 @@ def test_a_child_does_not_end_its_parents_connection(server: Server) -> None:
     inbox.submit(lane, future, False, None, "ECHO", 2)  # type: ignore[arg-type]
     child = os.fork()
     if child == 0:
-        time.sleep(0.6)
-        inbox.expire()
-        os._exit(0)
+        try:
+            time.sleep(0.6)
+            inbox.expire()
+            os._exit(0)
+        finally:
+            os._exit(2)
     server.go_on()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     inbox.drain()

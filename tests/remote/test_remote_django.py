@@ -131,11 +131,15 @@ def test_a_fork_while_a_cache_is_made(backend: Any, server: Server) -> None:
     holds.wait()
     child = os.fork()
     if child == 0:
-        # Ends it where it waits for ever.
-        signal.alarm(20)
-        own = type(backend)(f"unix://{server.path}", {"OPTIONS": {"timeout": 2.0, "namespace": "child"}})
-        own.set("a", 1)
-        os._exit(own.get("a") != 1)
+        try:
+            # Ends it where it waits for ever.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            own = type(backend)(f"unix://{server.path}", {"OPTIONS": {"timeout": 2.0, "namespace": "child"}})
+            own.set("a", 1)
+            os._exit(own.get("a") != 1)
+        finally:
+            os._exit(2)
     ended.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
