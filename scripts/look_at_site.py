@@ -29,6 +29,9 @@ QUESTIONS = {
     "fastapi": {"howto/fastapi.html"},
     "ttl": {"guide.html", "memoize.html", "reference/flexcache.html", "meanings.html"},
     "which part": {"which.html"},
+    "invalidate": {"howto/invalidation.html", "faq.html", "remote.html", "memoize.html"},
+    "full disk": {"disk.html", "faq.html", "troubleshooting.html"},
+    "testing": {"howto/testing.html", "reference/testing.html", "faq.html"},
 }
 """What is asked, and the pages that answer it."""
 

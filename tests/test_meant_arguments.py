@@ -116,7 +116,7 @@ def test_on_disk(store: Any, name: str, given: str, meant: str | None) -> None:
         arguments += (1, 1) if name == "throttle" else (recipes.Lock,) if name == "barrier" else ()
     else:
         call, arguments = getattr(store, name), ARGUMENTS.get(name, ())
-    hint = f"; did you mean '?{meant}" if meant else "; there are "
+    hint = f"; did you mean '?{meant}" if meant else "; the arguments are "
     with pytest.raises(TypeError, match=f"'{given}'{hint}"):
         call(*arguments, **{given: 1})
     assert len(store) == 0

@@ -222,7 +222,7 @@ def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run
 @figure("sizes")
 def sizes(run: Run) -> list[Figure]:
     """Every call by the size of the value, in a cache with nothing else in it."""
-    text = "A cache with nothing else in it; values are random bytes, new ones each time."
+    text = "The cache is empty before. Each value consists of new random bytes."
     figures = {name: Figure(f"{name}, by size of the value", text) for name in OPERATIONS}
     run.everywhere("open", "@sizes")
     for label, size in SIZES.items():
@@ -242,8 +242,8 @@ def sustained(run: Run) -> list[Figure]:
     """Sets without a pause, by their means: what medians hide is paid by somebody."""
     result = Figure(
         "set, sustained",
-        f"{SUSTAINED:,} sets of {VALUE} B one after the other, with new keys; the libraries take turns. Here the last "
-        "columns go by the means.",
+        f"{SUSTAINED:,} sets of {VALUE} B one after the other, with new keys. The libraries take turns. In this table, "
+        "the last columns compare the means.",
         by="mean",
     )
     run.say("sustained")
@@ -259,7 +259,7 @@ def sustained(run: Run) -> list[Figure]:
 @figure("entries")
 def entries(run: Run) -> list[Figure]:
     """Every call by the number of entries."""
-    text = f"Values of {VALUE} B; the keys are anywhere among the entries."
+    text = f"The values have {VALUE} B. The keys are chosen at random among the entries."
     figures = {name: Figure(f"{name}, by number of entries", text) for name in (*OPERATIONS, *COUNTING)}
     for total in run.settings.entries:
         label, directory = f"{total:,}", f"@entries-{total}"
@@ -284,8 +284,10 @@ def batches(run: Run) -> list[Figure]:
     """Sets within a transaction."""
     result = Figure(
         "set in a transaction",
-        f"`with cache.transact()` around so many sets of {VALUE} B; what one of them takes, begin and commit included. "
-        "What diskcache_rs calls a transaction only keeps other threads out, so it is not here.",
+        f"A block `with cache.transact()` around this number of sets of {VALUE} B. The table shows the time of one "
+        "set, "
+        "including its share of begin and commit. A transaction of diskcache_rs only excludes other threads, so it is "
+        "not in this table.",
     )
     run.everywhere("open", "@batches")
     for batch in (10, 100):
@@ -304,7 +306,7 @@ def batches(run: Run) -> list[Figure]:
 def memoize(run: Run) -> list[Figure]:
     """A hit of a memoized function."""
     run.say("memoize")
-    result = Figure("memoized call, hit", "A function of one int with 100 remembered results.")
+    result = Figure("memoized call, hit", "A function of one int with 100 stored results.")
     run.everywhere("open", "@memoize")
     for number, library in run.in_turns(run.settings.rounds):
         samples = library.ask("memoized", library.path("memoize"), run.settings.operations)
@@ -321,8 +323,8 @@ def start(run: Run) -> list[Figure]:
     entries = 100_000
     result = Figure(
         "cold start",
-        "Opening a directory that is not there yet, with the first set; opening one with 100,000 entries that nobody "
-        "has open, with the first get; and the first import in a new interpreter.",
+        "The first row is opening a new directory, with the first set. The second is opening a directory with 100,000 "
+        "entries that no process has open, with the first get. The third is the first import in a new interpreter.",
         unit="ms",
     )
     run.everywhere("open", "@start")
@@ -352,14 +354,16 @@ def load(run: Run) -> list[Figure]:
     for kind in ("processes", "threads"):
         for title, writes in (("writing", 1.0), ("mixed", 0.1)):
             what = (
-                f"every call a set of {VALUE} B"
+                f"Every call is a set of {VALUE} B"
                 if writes == 1
-                else f"one call in ten a set of {VALUE} B, the others gets"
+                else f"One call in ten is a set of {VALUE} B, and the others are gets"
             )
             result = Figure(
                 f"{kind} {title}",
-                f"All of them on one directory with 1,000 keys, {what}; thousands of calls a second of all together, "
-                "with the defaults of each library. In brackets: calls that failed (a timeout, or another error).",
+                f"All {kind} use one directory with 1,000 keys. {what}. The table shows thousands of calls per second "
+                "of "
+                f"all {kind} together, with the defaults of each library. Numbers in brackets are calls that failed "
+                "(a timeout or another error).",
                 unit="k/s",
                 more=True,
             )
@@ -434,7 +438,7 @@ def kept(run: Run) -> list[Figure]:
     run.say("kill -9")
     result = Figure(
         "what is there after kill -9",
-        "A process stores 100 entries and is killed at once; how many another process finds then.",
+        "A process stores 100 entries and is killed immediately. The table shows how many another process finds then.",
         unit="of 100",
         more=True,
         compared=False,

@@ -273,7 +273,9 @@ def _hits_by_size(run: Run, kind: str, make: Callable[[int], Keys]) -> Figure:
     settings = run.settings
     result = Figure(
         f"get, hit, {kind} keys",
-        "`get(key)` on a bound method, LRU, bounded to n and holding n entries; the very key objects that were stored.",
+        "`get(key)` on a bound method. The policy is LRU. The cache is bounded to n and holds n entries. The keys are "
+        "the same "
+        "objects that were stored.",
     )
     for size, limit in ((1_000, 1.0), (10_000, 1.15), (settings.big, 1.15)):
         big = size == settings.big
@@ -302,7 +304,7 @@ def get_equal(run: Run) -> Figure:
     """`get` with keys that are equal to the stored ones, but other objects."""
     result = Figure(
         "get, hit, equal but distinct str keys",
-        "As above at n = 10,000, asked with copies of the stored keys.",
+        "The same as above with n = 10,000 and copies of the stored keys.",
     )
     keys, copies = str_keys(10_000), str_keys(10_000)
     order = anywhere(copies, run.settings.operations)
@@ -313,7 +315,7 @@ def get_equal(run: Run) -> Figure:
 @figure("policies")
 def policies(run: Run) -> Figure:
     """`get` for each policy of FlexCache."""
-    result = Figure("get, hit, by policy", "FlexCache's policies at n = 10,000, str keys.")
+    result = Figure("get, hit, by policy", "The policies of FlexCache with n = 10,000 and str keys.")
     keys = str_keys(10_000)
     order = anywhere(keys, run.settings.operations)
     contestants = named((caches.DICT, *caches.POLICIES))
@@ -324,7 +326,7 @@ def policies(run: Run) -> Figure:
 @figure("item")
 def item(run: Run) -> Figure:
     """`cache[key]` and `key in cache`."""
-    result = Figure("cache[key] and key in cache, hit", "str keys; beside `dict`'s own.")
+    result = Figure("cache[key] and key in cache, hit", "str keys, compared with the same operations of `dict`.")
     for size in (1_000, 10_000):
         keys = str_keys(size)
         order = anywhere(keys, run.settings.operations)
@@ -338,7 +340,7 @@ def item(run: Run) -> Figure:
 @figure("miss")
 def miss(run: Run) -> Figure:
     """`get` of keys that are not there."""
-    result = Figure("get, miss", "str keys, none of them stored; beside `dict.get`'s miss.")
+    result = Figure("get, miss", "str keys that are not stored, compared with a miss of `dict.get`.")
     for size in (1_000, 10_000):
         keys, others = str_keys(size), str_keys(size, "other")
         order = anywhere(others, run.settings.operations)
@@ -374,7 +376,8 @@ def put(run: Run) -> Figure:
     """Writes over keys that are there."""
     result = Figure(
         "put over an existing key",
-        "str keys, n = 10,000. A cache's own method for it (`put`, `insert`, `set`), and the assignment.",
+        "str keys with n = 10,000. The table shows the method of the cache (`put`, `insert`, `set`) and the "
+        "assignment.",
         reference=CACHEBOX,
     )
     keys = str_keys(10_000)
@@ -387,7 +390,7 @@ def evict(run: Run) -> Figure:
     """Writes of new keys into a full cache."""
     result = Figure(
         "put of a new key, with an eviction",
-        "str keys into a full cache of 10,000; the new keys are prepared and none is in the cache.",
+        "str keys in a full cache of 10,000 entries. The new keys exist before, and none is in the cache.",
         reference=CACHEBOX,
     )
     order = never_repeated(str_keys(2 * run.settings.operations, "new"))
@@ -400,7 +403,9 @@ def ttl(run: Run) -> Figure:
     plain, expiring = "without TTL", "with TTL"
     result = Figure(
         "get, hit, with a time to live",
-        "str keys, n = 10,000; one hour to live on every entry, and the same cache, or its LRU sibling, without.",
+        "str keys with n = 10,000. Every entry has a time to live of one hour. The table also shows the same cache, "
+        "or the LRU "
+        "cache of the same library, without a time to live.",
         reference=None,
         reference_condition=plain,
     )
@@ -461,8 +466,8 @@ def bytes_an_entry(run: Run) -> Figure:
     size = run.settings.big
     result = Figure(
         "bytes an entry",
-        f"Growth of the resident memory of a fresh process while {size:,} entries are stored, LRU bounded to that "
-        "many; keys and values exist before, so only the cache's own memory counts.",
+        f"Growth of the resident memory of a new process while {size:,} entries are stored in an LRU cache bounded to "
+        "this number. Keys and values exist before, so only the memory of the cache itself counts.",
         unit="bytes",
     )
     for kind in ("str", "int"):
@@ -487,9 +492,9 @@ def growth(run: Run) -> Figure:
     size = run.settings.grow
     result = Figure(
         "longest single insert while growing",
-        f"Each of {size:,} inserts into an unbounded cache is timed in a fresh process, str keys; the longest counts. "
-        f"{CLOCK_ALONE} shows the machine's own pauses; where the least over the processes lies far below the median, "
-        "such pauses are in the median.",
+        f"A new process times each of {size:,} inserts of str keys into an unbounded cache. The longest insert counts. "
+        f"{CLOCK_ALONE} shows the pauses of the machine itself. If the minimum over the processes is far below the "
+        "median, the median contains such pauses.",
         unit="µs",
     )
     names = [CLOCK_ALONE, *(contestant.name for contestant in caches.UNBOUNDED)]
@@ -514,7 +519,7 @@ def import_time(run: Run) -> Figure:
     """What the first `import` costs."""
     result = Figure(
         "import",
-        "The import statement in a fresh interpreter, everything compiled and in the file cache.",
+        "The import statement in a new interpreter. All files are compiled and in the file cache.",
         unit="ms",
         reference="cachetools",
     )
@@ -540,8 +545,8 @@ def threads(run: Run) -> Figure:
     one, two = "1 thread", "2 threads"
     result = Figure(
         "get from two threads",
-        "Millions of gets a second of all threads together, on a free-threaded interpreter; n = 10,000, str keys, each "
-        "thread with copies of the keys and a bound method of its own.",
+        "Millions of gets per second of all threads together, on a free-threaded interpreter, with n = 10,000 and str "
+        "keys. Each thread has its own copies of the keys and its own bound method.",
         unit="M/s",
         reference=None,
         reference_condition=one,

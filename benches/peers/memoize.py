@@ -140,7 +140,9 @@ def memoized(run: Run) -> Figure:
     """A memoized function's hit."""
     result = Figure(
         "memoized call, hit",
-        "A function with 1,000 remembered results, called at random; the first argument is the key, the rest constant.",
+        "A function with 1,000 stored results, which are requested at random. The first argument is the key, and the "
+        "others "
+        "are constant.",
         reference=LRU_CACHE,
     )
     loops: dict[str, Loop] = {
@@ -164,7 +166,7 @@ def awaited(run: Run) -> Figure:
     """Awaiting a memoized coroutine's hit."""
     result = Figure(
         "memoized coroutine, awaited, hit",
-        "A coroutine function with 1,000 remembered results, awaited at random within one task; one int argument.",
+        "A coroutine function of one int with 1,000 stored results, which one task awaits at random.",
         reference=ASYNC_LRU,
     )
     condition = "1 int"
@@ -179,7 +181,7 @@ def get_or_set(run: Run) -> Figure:
     """`get_or_set` of keys that are there."""
     import flexcache_rs
 
-    result = Figure("get_or_set, hit", "Beside `get`, n = 1,000, str keys.", reference=GET)
+    result = Figure("get_or_set, hit", "Compared with `get`, with n = 1,000 and str keys.", reference=GET)
     keys = str_keys(1_000)
     cache: flexcache_rs.FlexCache[Hashable, object] = flexcache_rs.FlexCache(max_items=len(keys))
     for key in keys:
@@ -241,8 +243,8 @@ def cold(run: Run) -> Figure:
     """How often a function is called when many miss at once."""
     result = Figure(
         "computations that 50 cold callers cause",
-        f"{CALLERS} threads, or {CALLERS} tasks, call a memoized function of 50 ms at once, with one argument that "
-        "none has seen. One computation is what is needed.",
+        f"{CALLERS} threads, or {CALLERS} tasks, call a memoized function that takes 50 ms at the same time. They use "
+        "the same new argument. One computation is enough.",
         unit="calls",
         reference=None,
     )

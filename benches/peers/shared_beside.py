@@ -19,10 +19,10 @@ VALUE = "v" * 20
 SMALL = {"id": 1, "name": "abc", "tags": ["a", "b"]}
 
 TEXT = (
-    "Nanoseconds a call, those of the loop subtracted. The fastest of some windows of 2,000 calls is a run. The first "
-    "number is the median of the runs, the second the slowest. Windows of both take turns. Keys are equal to the "
-    "stored ones, but other objects, whose hash is known. Both are called in one form: `put` beside "
-    "`dict.__setitem__`, `[]=` beside `[]=`, all else beside `dict.get` of a str."
+    "Nanoseconds per call, without the loop. A run is the fastest of several windows of 2,000 calls. The first number "
+    "is the median of the runs, and the second is the slowest run. Windows of both caches take turns. The keys are "
+    "equal to the stored keys, but they are other objects, whose hashes are known. Both caches are called in the same "
+    "form: `put` is compared with `dict.__setitem__`, `[]=` with `[]=`, and all other calls with `dict.get` of a str."
 )
 
 Call = Callable[[list[str]], None]
@@ -92,7 +92,7 @@ def beside_a_dict(entries: tuple[int, ...], runs: int, windows: int, random: Ran
                 _run(figure, pairs, count, absent, runs, windows, random)
     for condition, row in figure.rows.items():
         figure.remarks.append(
-            f"* {condition}: {row['SharedCache'].median / max(row['dict'].median, 0.1):.2f} × the dict's."
+            f"* {condition}: {row['SharedCache'].median / max(row['dict'].median, 0.1):.2f} × the time of the dict."
         )
     return figure
 

@@ -59,8 +59,8 @@ def hit_ratios(traces: Path, say: Callable[[str], None]) -> Figure:
     """Beside those of the policy S3-FIFO at the same number of entries."""
     figure = Figure(
         "hit ratios",
-        "Hits in a hundred calls, beside the policy `s3fifo` of `FlexCache` with as many entries as SharedCache had at "
-        "the end.",
+        "Hit ratios in percent. The table also shows the policy `s3fifo` of a `FlexCache` with as many entries as the "
+        "SharedCache had at the end.",
         "%",
         more=True,
         compared=False,
@@ -84,7 +84,7 @@ def hit_ratios(traces: Path, say: Callable[[str], None]) -> Figure:
             figure.cell(label, "SharedCache").samples.append(100 * ratio)
             figure.cell(label, "s3fifo").samples.append(100 * beside)
             worst = max(worst, 100 * (beside - ratio))
-    figure.remarks.append(f"At most {worst:.2f} points fewer.")
+    figure.remarks.append(f"The hit ratio of SharedCache is at most {worst:.2f} points lower.")
     return figure
 
 
@@ -93,7 +93,8 @@ def overhead() -> Figure:
     shared = import_module("flexcache_rs.shared")
     figure = Figure(
         "bytes an entry",
-        "Bytes of a full segment of 64 MiB for each entry, beyond those of key and value. `expected_item` was right.",
+        "Bytes of a full segment of 64 MiB for each entry, without those of its key and value. `expected_item` had the "
+        "right value.",
         "bytes",
         more=True,
         compared=False,

@@ -1,4 +1,4 @@
-"""An in-process cache as cheap as a dict.
+"""An in-process cache whose hits cost about as much as those of a dict.
 
 >>> from flexcache_rs import FlexCache
 >>> cache = FlexCache(max_items=2)
@@ -70,7 +70,7 @@ _OF_DISK = frozenset(("Cache", "Deque", "Disk", "FanoutCache", "FanoutIndex", "I
 
 
 def __getattr__(name: str) -> object:
-    """`Store`, and the names of `flexcache_rs.disk`, which are imported when the first of them is asked for."""
+    """Import `Store` and the names of `flexcache_rs.disk` on first use."""
     if name == "Store":
         from flexcache_rs._store import Store
 

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Keep the interpreter from flushing it again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
         if isinstance(error, BrokenPipeError):
-            # Whoever read the output has seen enough.
+            # The reader of the output has stopped reading.
             return 0
         print(f"flexcache: standard output: {error.strerror or error}", file=sys.stderr)
         return 1

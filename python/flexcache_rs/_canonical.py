@@ -81,7 +81,7 @@ def _decimal(value: Any) -> tuple[Any, ...]:
     return ("decimal", ("-" if sign else "") + significant, exponent + len(all_digits) - len(significant))
 
 
-# By module and name: whoever has such an object has imported the module, and others need not.
+# By module and name. A program with such an object has imported the module, and other programs need not import it.
 _EXACTLY: dict[tuple[str, str], Callable[[Any], tuple[Any, ...] | None]] = {
     ("datetime", "date"): lambda value: ("date", value.isoformat()),
     ("datetime", "datetime"): _datetime,

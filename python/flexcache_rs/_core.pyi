@@ -157,63 +157,60 @@ class FlexCache(MutableMapping[_K, _V]):
     """An in-process cache with a policy, limits, expiry and hooks.
 
     Args:
-        eviction_policy: which entry is evicted when there is no room: "lru" (the default: least recently
-            used), "fifo" (first in, first out), "lfu" (least frequently used, with aging),
-            "random", "sieve", "s3fifo", "tinylfu" (windowed), "auto" (finds out by itself what suits
-            the workload), or an object with the methods on_insert(key), on_access(key),
-            on_remove(key) and victim(). docs/policies.md says which suits what.
-        scan_interval: least seconds between two automatic removals of all that has expired; 0.0
-            (the default) removes it whenever something is stored or counted.
-        max_items: the largest number of entries; 0 (the default) for no limit.
-        max_bytes: the largest sum of sizes; 0 (the default) for no limit. An entry's size is what
-            the weigher or its value's method item_size() returns, or 1.
-        default_ttl: how long an entry lives where put() says nothing else: seconds as int or
-            float, a timedelta, or a datetime (a naive one in local time); None or float("inf") for ever.
-        thread_safe: False leaves out the waiting on builds without a GIL; two threads that meet
-            then get a RuntimeError. With a GIL it makes no difference.
-        shards: into how many parts, each with its own lock and its own order of eviction, the
-            cache is divided; more than 1 lets threads run at once on builds without a GIL.
-        background_expiry: True for a thread that removes what expires when it expires, without
-            anyone touching the cache, or the least seconds between two such removals.
-        on_evict: called as on_evict(key, value, reason) after an entry left, with a reason of
-            "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
-        weigher: called with a value, or with a key and a value, to get the entry's size, an integer
-            from 0; None (the default) for what the value's method item_size() returns, or 1.
-            flexcache_rs.size_of estimates bytes.
-        clock: called without arguments to get the time in seconds, as time.monotonic is, which times to
-            live are counted by: for tests, simulations and replays. The cache asks it at each call; where it
-            goes back, time stands still until it has caught up. None (the default) for the system's
-            monotonic clock. It goes with neither store nor background_expiry.
-        close_values: False leaves values alone when their entries leave: close() and aclose() are not
-            called.
-        store: what the cache is to be in front of: a `Cache` or `FanoutCache` of
-            `flexcache_rs.disk`, or an object of your own with the methods of `flexcache_rs.Store`.
-            What is not in memory is looked up there, a write goes to both, and what is evicted from
-            memory stays there. Length and iteration are those of memory. None for no store.
-        coherence: how others' writes to the store are seen: "strict" (the default) at once, or a
-            number of seconds after which an entry in memory is fetched anew, or None where nobody
-            else writes to it.
-        negative_ttl: for how many seconds at most a key that the store does not have is not looked up
-            there again; None (the default) to look it up each time. Others' writes are seen as
-            `coherence` says. Such a key takes a place and a size of 1, and is no entry otherwise.
-        name: what to call the cache, for people and in the registry of caches().
-        record: a file to write a trace of all lookups to, as hashes of the keys, with the sizes if
-            there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
-            ends in ".gz"; complete when the cache is closed or the program ends. It costs a lookup
-            about as much again.
-        record_limit: after how many lookups recording ends; 0 for no limit.
-        optimize: what "auto" and "tinylfu" make the most of where max_bytes limits the cache and sizes differ: "hits"
-            (the default), for which they prefer to keep small entries, or "bytes", the sum of the sizes of what is found.
+        eviction_policy: The policy that selects the entry to evict: "lru" (the default: least recently used),
+            "fifo" (first in, first out), "lfu" (least frequently used, with aging), "random", "sieve",
+            "s3fifo", "tinylfu" (windowed), "auto" (adapts to the workload), or an object with the methods
+            on_insert(key), on_access(key), on_remove(key) and victim(). docs/policies.md compares the policies.
+        scan_interval: The least number of seconds between two automatic removals of all expired entries. With
+            0.0 (the default), each write and each count removes them.
+        max_items: The largest number of entries. 0 (the default) means no limit.
+        max_bytes: The largest sum of sizes. 0 (the default) means no limit. The size of an entry is the result
+            of the weigher or of its value's method item_size(), or 1.
+        default_ttl: The time to live of entries without one of their own: seconds as int or float, a timedelta,
+            or a datetime (without a time zone in local time). None or float("inf") means for ever.
+        thread_safe: With False, threads do not wait for each other on builds without a GIL. Simultaneous calls
+            then raise RuntimeError. With a GIL it makes no difference.
+        shards: The number of parts of the cache. Each part has its own lock and its own order of eviction. With
+            more than 1, threads can run at the same time on builds without a GIL.
+        background_expiry: With True, a thread removes entries when they expire, even if no call uses the cache.
+            A number is the least number of seconds between two such removals.
+        on_evict: A function that is called as on_evict(key, value, reason) after an entry was removed. The
+            reason is "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
+        weigher: A function of a value, or of a key and a value, that returns the size of the entry as an
+            integer that is not negative. None (the default) means the result of the value's method item_size(),
+            or 1. flexcache_rs.size_of estimates bytes.
+        clock: A function without arguments that returns the time in seconds, like time.monotonic, for tests,
+            simulations and replays. The cache calls it at each call. If it goes back, time stands still until
+            it has caught up. None (the default) means the system's monotonic clock. It cannot be combined with
+            store or background_expiry.
+        close_values: With False, the cache does not call close() and aclose() of values.
+        store: The store behind the cache: a `Cache` or `FanoutCache` of `flexcache_rs.disk`, or an object of
+            your own with the methods of `flexcache_rs.Store`. A read looks in memory first and then in the
+            store. A write goes to both. An entry that is evicted from memory stays in the store. Length and
+            iteration are those of memory. None means no store.
+        coherence: How long a hit in memory is served without asking the store. "strict" (the default) means
+            until another process writes to the store. A number means that number of seconds. None means for
+            ever, if no other process writes to it.
+        negative_ttl: The largest number of seconds for which memory remembers that the store does not have a
+            key. With None (the default), each read asks the store. `coherence` applies to it too. Such a key
+            takes a place and a size of 1, and is no entry otherwise.
+        name: The name of the cache in its reports and in caches().
+        record: The file for a trace of all lookups, which `python -m flexcache_rs replay` reads. The trace has
+            hashes of the keys, and the sizes if there is a max_bytes. It is compressed if the name ends in
+            ".gz". It is complete when the cache is closed or the program ends. A lookup then takes about twice
+            as long.
+        record_limit: The number of lookups after which recording ends. 0 means no limit.
+        optimize: What "auto" and "tinylfu" maximize if max_bytes limits the cache and sizes differ. "hits" (the
+            default) prefers small entries. "bytes" maximizes the sum of the sizes of the hits.
 
-    Values may have methods of their own, looked up on their type: item_size(), and close() or
-    aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,
-    unless the caller took the value out with pop() or popitem(). What a hook raises is logged to
-    the logger "flexcache_rs" and counted.
+    Values may have the methods item_size(), close() and aclose(), which are looked up on their type. When an
+    entry is removed, close() runs exactly once, or aclose() if there is no close(). They do not run for pop()
+    and popitem(). An exception of a hook is logged to the logger "flexcache_rs" and counted.
 
-    Every call is O(1) unless it says otherwise.
+    Every call is O(1) unless its description says otherwise.
 
     Raises:
-        TypeError, ValueError, OverflowError: for an argument that makes no sense.
+        TypeError, ValueError, OverflowError: An argument is invalid.
 
     >>> from flexcache_rs import FlexCache
     >>> cache = FlexCache("lru", max_items=2)
@@ -258,7 +255,7 @@ class FlexCache(MutableMapping[_K, _V]):
         Counts as an access and as a hit or a miss.
 
         Raises:
-            TypeError: where the key is not hashable.
+            TypeError: The key is not hashable.
 
         O(1).
 
@@ -271,25 +268,25 @@ class FlexCache(MutableMapping[_K, _V]):
     @overload
     def get(self, key: _K, default: _V | _T) -> _V | _T: ...
     def put(self, key: _K, value: _V, ttl: _Ttl | None = None, tags: Iterable[str] | None = None) -> None:
-        """Store a value, or replace the one there is; the same as `cache[key] = value`.
+        """Store or replace a value. The same as `cache[key] = value`.
 
         Args:
-            key: any hashable.
-            value: any object; see FlexCache for the methods it may have.
-            ttl: how long the entry lives: seconds as int or float, a timedelta, or a datetime (a naive
-                one in local time). What is not after now has expired already. float("inf") is for ever,
-                None the cache's default_ttl.
-            tags: what evict_tag() knows the entry by: an iterable of str; None for nothing. A value that
-                replaces another has only the tags it came with.
+            key: Any hashable object.
+            value: Any object. See FlexCache for the methods that it may have.
+            ttl: The time to live: seconds as int or float, a timedelta, or a datetime (without a time
+                zone in local time). A time that is not in the future has already expired. float("inf")
+                means for ever, and None means the cache's default_ttl.
+            tags: The tags of the entry for evict_tag(): an iterable of str, or None for no tags. A value
+                that replaces another one has only the tags of this call.
 
         Raises:
-            TypeError: for a key that is not hashable, a ttl that is no time, an item_size() that is no
-                integer, or tags that are no iterable of str: a single one is written ("user:1",).
-            ValueError: for a ttl of NaN, a negative item_size(), one larger than max_bytes, or a tag with
+            TypeError: The key is not hashable, the ttl is no time, item_size() is no integer, or tags is
+                no iterable of str. A single tag is written ("user:1",).
+            ValueError: The ttl is NaN, item_size() is negative or larger than max_bytes, or a tag has
                 lone surrogates.
-            OverflowError: for a ttl of more than 292 years, or a sum of sizes beyond 64 bits.
+            OverflowError: The ttl is longer than 292 years, or the sum of sizes does not fit 64 bits.
 
-        When it raises, the cache is as it was. O(1) for each entry that leaves.
+        If it raises an exception, the cache is unchanged. O(1) for each removed entry.
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
@@ -301,12 +298,12 @@ class FlexCache(MutableMapping[_K, _V]):
     def set(self, key: _K, value: _V, ttl: _Ttl | None = None, tags: Iterable[str] | None = None) -> None:
         """Store a value under a key that is absent or has expired.
 
-        Args and exceptions are those of put().
+        The arguments and other exceptions are those of put().
 
         Raises:
-            KeyError: where the key is present.
+            KeyError: The key is present.
 
-        O(1) for each entry that leaves.
+        O(1) for each removed entry.
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
@@ -320,13 +317,13 @@ class FlexCache(MutableMapping[_K, _V]):
         """Store a value only if the key is absent. Returns True if it was stored.
 
         Args:
-            key: any hashable.
-            value: any object.
-            ttl: how long the entry lives, as for :meth:`put`.
-            tags: what :meth:`evict_tag` knows the entry by.
+            key: Any hashable object.
+            value: Any object.
+            ttl: The time to live, as for :meth:`put`.
+            tags: The tags of the entry for :meth:`evict_tag`.
 
         Raises:
-            TypeError, ValueError, OverflowError: as for :meth:`put`.
+            TypeError, ValueError, OverflowError: As for :meth:`put`.
 
         O(1).
 
@@ -338,27 +335,29 @@ class FlexCache(MutableMapping[_K, _V]):
     def get_or_set(
         self, key: _K, factory: Callable[[], _V], ttl: _Ttl | None = None, tags: Iterable[str] | None = None
     ) -> _V:
-        """Return the value of a key. If it is absent, store and return what factory() returns.
+        """Return the value of a key. If it is absent, call factory(), store its result and return it.
 
-        However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
-        others wait and share what it returns or raises. An exception is not stored: the next call tries
-        again. A write to the key while the factory runs comes after it: the callers that wait get the
-        value, and the cache does not keep it. In front of a directory all that holds for the callers and
-        writes of other caches and processes as well, which wait for `lease_wait` seconds at most.
+        If several threads and tasks ask for an absent key at the same time, one of them calls its factory.
+        The others wait, and share its result or its exception. An exception is not stored, so the next call
+        tries again. If a caller writes to the key while the factory runs, the callers that wait get the
+        result, and the cache does not keep it. In front of a directory, all of this includes the callers
+        and writes of other caches and processes. A caller waits for them for at most `lease_wait` seconds.
 
         Args:
-            key: any hashable.
-            factory: called without arguments; not a coroutine function, for which there is aget_or_set().
-            ttl: how long the entry lives, as for put().
-            tags: what evict_tag() knows the entry by.
+            key: Any hashable object.
+            factory: A function without arguments. It must not be a coroutine function; use aget_or_set()
+                for these.
+            ttl: The time to live, as for put().
+            tags: The tags of the entry for evict_tag().
 
         Raises:
-            CircularLoadError: where the factory would have to wait for itself.
-            LoadCancelled: where the factory that another caller waits for raised asyncio.CancelledError.
-            LoadFailedElsewhere: where the factory of another process raised what cannot be made again here.
-            TypeError, ValueError, OverflowError: as for put().
+            CircularLoadError: The factory would have to wait for itself.
+            LoadCancelled: The factory for which this call waited raised asyncio.CancelledError.
+            LoadFailedElsewhere: The factory of another process raised an exception that cannot be restored
+                here.
+            TypeError, ValueError, OverflowError: As for put().
 
-        Whatever the factory raises is raised. O(1) beside the factory.
+        An exception of the factory propagates. O(1), without the factory.
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
@@ -372,27 +371,28 @@ class FlexCache(MutableMapping[_K, _V]):
         ttl: _Ttl | None = None,
         tags: Iterable[str] | None = None,
     ) -> _V:
-        """get_or_set() for asyncio: awaits what the factory returns, if that can be awaited.
+        """The same as get_or_set(), for asyncio. It awaits the result of the factory if it is awaitable.
 
-        Tasks of all event loops share one computation, with threads in get_or_set() as well. A caller
-        that is cancelled cancels nobody else; the computation is cancelled when nobody waits for it any
-        more. A write to the key while the factory runs comes after it: the callers that wait get the
-        value, and the cache does not keep it. In front of a directory all that holds for the callers and
-        writes of other caches and processes as well, which wait for `lease_wait` seconds at most.
+        Tasks of all event loops, and threads in get_or_set(), share one computation. A caller that is
+        cancelled does not cancel other callers. The computation is cancelled when no caller waits for
+        it any more. If a caller writes to the key while the factory runs, the callers that wait get
+        the result, and the cache does not keep it. In front of a directory, all of this includes the
+        callers and writes of other caches and processes. A caller waits for them for at most
+        `lease_wait` seconds.
 
         Args:
-            key: any hashable.
-            factory: called without arguments; a coroutine function, or a plain one.
-            ttl: how long the entry lives, as for put().
-            tags: what evict_tag() knows the entry by.
+            key: Any hashable object.
+            factory: A function without arguments, which may be a coroutine function.
+            ttl: The time to live, as for put().
+            tags: The tags of the entry for evict_tag().
 
         Raises:
-            CircularLoadError: where the factory would have to wait for itself.
-            LoadCancelled: where the factory itself raised asyncio.CancelledError.
-            LoadFailedElsewhere: where the factory of another process raised what cannot be made again here.
-            TypeError, ValueError, OverflowError: as for put().
+            CircularLoadError: The factory would have to wait for itself.
+            LoadCancelled: The factory itself raised asyncio.CancelledError.
+            LoadFailedElsewhere: The factory of another process raised an exception that cannot be restored here.
+            TypeError, ValueError, OverflowError: As for put().
 
-        Whatever the factory raises is raised. O(1) beside the factory.
+        An exception of the factory propagates. O(1), without the factory.
 
         >>> import asyncio
         >>> from flexcache_rs import FlexCache
@@ -408,10 +408,10 @@ class FlexCache(MutableMapping[_K, _V]):
     def memoize(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
         self, function: Callable[_P, Coroutine[Any, Any, _T]], /
     ) -> AsyncMemo[_P, _T]:
-        """Remember a function's results in this cache: memoize() with cache=self.
+        """Keep a function's results in this cache. The same as memoize() with cache=self.
 
         Raises:
-            TypeError, ValueError: as memoize().
+            TypeError, ValueError: As for memoize().
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache(max_items=1000)
@@ -447,18 +447,18 @@ class FlexCache(MutableMapping[_K, _V]):
         version: str | None = None,
     ) -> Memoizer: ...
     def listen(self, listener: Callable[[_Event, Any, Any], object], *events: _Event) -> None:
-        """Call a function with what happens in the cache, until it is removed by unlisten().
+        """Call a function at each event of the cache, until unlisten() removes it.
 
         Args:
-            listener: called as listener(event, key, value) after each event, in the thread that
-                caused it; the value of a miss is None. What it raises is logged and counted.
-            *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and
-                "load" (computed by get_or_set() or a memoized function); none for all of them.
+            listener: A function that is called as listener(event, key, value) after each event, in the thread
+                that caused it. The value of a miss is None. An exception of the listener is logged and counted.
+            *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and "load"
+                (computed by get_or_set() or a memoized function). Without events, it is called for all of them.
 
         Raises:
-            TypeError, ValueError: for what is not callable, or no event.
+            TypeError, ValueError: The listener is not callable, or an event is unknown.
 
-        While there is a listener, lookups and writes take a longer way. O(1).
+        With a listener, lookups and writes use a slower path. O(1).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache(max_items=1)
@@ -469,7 +469,7 @@ class FlexCache(MutableMapping[_K, _V]):
         evict a 1
         """
     def unlisten(self, listener: Callable[[_Event, Any, Any], object]) -> bool:
-        """Remove a listener that listen() added. Returns True if it was there. O(listeners)."""
+        """Remove a listener that listen() added. Returns True if it was present. O(listeners)."""
     def _count_load(self) -> None: ...
     def _loaded(self, key: object, value: object) -> None: ...
     def _remember(
@@ -492,13 +492,13 @@ class FlexCache(MutableMapping[_K, _V]):
     def evict_tag(self, tag: str) -> int:
         """Remove all entries that have a tag, and close their values. Returns how many.
 
-        All of them have left before the first hook runs.
+        All of these entries are removed before the first hook runs.
 
         Args:
-            tag: one of those an entry got with put(), set() or add().
+            tag: A tag of put(), set() or add().
 
         Raises:
-            TypeError: where the tag is no str.
+            TypeError: The tag is no str.
 
         O(1) for each entry that has the tag.
 
@@ -509,12 +509,12 @@ class FlexCache(MutableMapping[_K, _V]):
         (1, False, 0)
         """
     def tags(self, key: _K) -> tuple[str, ...]:
-        """Return the tags of an entry, as a tuple; empty if the key is absent. Does not count as an access.
+        """Return a tuple with the tags of an entry. It is empty if the key is absent. Does not count as an access.
 
         Raises:
-            TypeError: where the key is not hashable.
+            TypeError: The key is not hashable.
 
-        O(1) beside the tags.
+        O(number of tags).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
@@ -535,8 +535,8 @@ class FlexCache(MutableMapping[_K, _V]):
     def _store_in_python(self, in_python: bool) -> None: ...
     @overload
     def peek(self, key: _K, default: None = None) -> _V | None:
-        """Like :meth:`get`, but without counting as an access: the order of eviction and the
-        statistics stay as they are. O(1).
+        """The same as :meth:`get`, but it does not count as an access. It does not change the order of eviction
+        and the statistics. O(1).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache(max_items=2)
@@ -551,7 +551,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def __delitem__(self, key: _K, /) -> None: ...
     def __contains__(self, key: object, /) -> bool: ...
     def delete(self, key: _K) -> bool:
-        """Remove an entry and close its value. Returns True if it was there. O(1).
+        """Remove an entry and close its value. Returns True if it was present. O(1).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
@@ -561,10 +561,10 @@ class FlexCache(MutableMapping[_K, _V]):
         """
     @overload
     def pop(self, key: _K) -> _V:
-        """Remove an entry and return its value, which is not closed: it is the caller's now.
+        """Remove an entry and return its value. The value is not closed, because it then belongs to the caller.
 
         Raises:
-            KeyError: where the key is absent and no default is given.
+            KeyError: The key is absent, and no default was given.
 
         O(1).
 
@@ -577,12 +577,12 @@ class FlexCache(MutableMapping[_K, _V]):
     @overload
     def pop(self, key: _K, default: _V | _T = ...) -> _V | _T: ...
     def popitem(self) -> tuple[_K, _V]:
-        """Remove the next victim and return its key and value, which is not closed.
+        """Remove the next victim and return its key and value. The value is not closed.
 
-        With shards, it is the next victim of the fullest one.
+        With shards, it is the next victim of the fullest shard.
 
         Raises:
-            KeyError: where the cache is empty.
+            KeyError: The cache is empty.
 
         O(1), and O(1) more for each entry that has expired.
 
@@ -593,15 +593,15 @@ class FlexCache(MutableMapping[_K, _V]):
         ('a', 1)
         """
     def clear(self) -> None:
-        """Remove every entry. O(n), but the cache is free for others again at once."""
+        """Remove every entry. O(n), but other threads can use the cache again at once."""
     def touch(self, key: _K, ttl: _Ttl | None) -> bool:
-        """Give an entry another time to live, from now on. Returns True if it is there.
+        """Give an entry another time to live, from now on. Returns True if it was present.
 
         Args:
-            key: any hashable.
-            ttl: as for :meth:`put`, but None means that the entry does not expire.
+            key: Any hashable object.
+            ttl: As for :meth:`put`, but None means that the entry does not expire.
 
-        Counts as no access. O(1).
+        Does not count as an access. O(1).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache(default_ttl=60)
@@ -610,10 +610,10 @@ class FlexCache(MutableMapping[_K, _V]):
         (True, None)
         """
     def ttl(self, key: _K) -> float | None:
-        """Return the seconds that an entry has left to live; None if it does not expire.
+        """Return the seconds that an entry has left, or None if it does not expire.
 
         Raises:
-            KeyError: where the key is absent.
+            KeyError: The key is absent.
 
         O(1).
 
@@ -633,12 +633,12 @@ class FlexCache(MutableMapping[_K, _V]):
         """Store or replace many values.
 
         Args:
-            mapping: a mapping, or an iterable of pairs of key and value.
-            ttl: as for :meth:`put`, for all of them.
-            tags: as for :meth:`put`, for all of them.
+            mapping: A mapping, or an iterable of pairs of key and value.
+            ttl: As for :meth:`put`, for all entries.
+            tags: As for :meth:`put`, for all entries.
 
         Raises:
-            TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
+            TypeError, ValueError, OverflowError: As for :meth:`put`. Nothing was stored.
 
         O(1) for each entry.
 
@@ -649,18 +649,18 @@ class FlexCache(MutableMapping[_K, _V]):
         {'a': 1, 'b': 2}
         """
     def get_many(self, keys: Iterable[_K]) -> dict[_K, _V]:
-        """Return the values of those keys that are present, as a dict. Counts as an access of each.
+        """Return a dict with the values of the keys that are present. Counts as an access of each key.
 
         Raises:
-            TypeError: where a key is not hashable, before any is looked up.
+            TypeError: A key is not hashable. Nothing was looked up.
 
         O(1) for each key.
         """
     def delete_many(self, keys: Iterable[_K]) -> int:
-        """Remove the entries of these keys. Returns how many were there.
+        """Remove the entries of these keys. Returns how many were present.
 
         Raises:
-            TypeError: where a key is not hashable, before any is removed.
+            TypeError: A key is not hashable. Nothing was removed.
 
         O(1) for each key.
 
@@ -671,10 +671,10 @@ class FlexCache(MutableMapping[_K, _V]):
         1
         """
     def scan(self) -> int:
-        """Remove what has expired by now. Returns how many entries that were.
+        """Remove all expired entries. Returns how many.
 
-        There is seldom a need for it: an expired entry is never returned, and calls that store or
-        count remove expired entries by themselves, at most every `scan_interval` seconds.
+        This call is rarely needed. No call returns an expired entry, and calls that store or count remove
+        expired entries, at most every `scan_interval` seconds.
 
         O(1) for each entry that has expired.
 
@@ -685,14 +685,14 @@ class FlexCache(MutableMapping[_K, _V]):
         (1, 0)
         """
     def resize(self, *, max_items: SupportsIndex | None = None, max_bytes: SupportsIndex | None = None) -> None:
-        """Change the limits; what no longer fits is evicted before the call returns.
+        """Change the limits. Entries that no longer fit are evicted before the call returns.
 
         Args:
-            max_items: the largest number of entries, 0 for no limit; None leaves it as it is.
-            max_bytes: the largest sum of sizes, 0 for no limit; None leaves it as it is.
+            max_items: The largest number of entries, or 0 for no limit. None does not change it.
+            max_bytes: The largest sum of sizes, or 0 for no limit. None does not change it.
 
         Raises:
-            TypeError, ValueError: where a limit is no integer, or negative.
+            TypeError, ValueError: A limit is no integer, or it is negative.
 
         O(n).
 
@@ -704,11 +704,11 @@ class FlexCache(MutableMapping[_K, _V]):
         ['c']
         """
     def copy(self) -> Self:
-        """A cache with the same configuration and the same keys and values, in the same order of
-        eviction, with the same time left to live. Its statistics begin anew.
+        """Return a cache with the same configuration, keys and values, order of eviction and times left to live.
+        Its statistics start at 0.
 
-        Values with hooks are then in two caches and will be closed by each. Pickling does the same,
-        but divides keys among shards anew, where those of a full shard may not find room.
+        Values with hooks are then in two caches, and each cache closes them. Pickling does the same, but it
+        divides the keys among the shards again. Keys of a full shard may then find no room.
 
         O(n).
         """
@@ -729,8 +729,8 @@ class FlexCache(MutableMapping[_K, _V]):
         """
     @property
     def bytes(self) -> int:
-        """The sum of the sizes of all entries: of 1 each, or what `item_size` or the weigher said. O(1), and O(1)
-        more for each entry that has expired.
+        """The sum of the sizes of all entries. The size of an entry is the result of `item_size` or of the
+        weigher, or 1. O(1), and O(1) more for each entry that has expired.
         """
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[_K]: ...
@@ -752,16 +752,16 @@ class FlexCache(MutableMapping[_K, _V]):
     def setdefault(self: FlexCache[_K, _T | None], key: _K, default: None = None, /) -> _T | None:
         """Return the value of a key. If it is absent, store and return the default.
 
-        In one step: of several threads one stores its default, and all get that one. get_or_set() computes a value
-        only where it is needed.
+        The call is atomic. If several threads do this, one stores its default, and all get it. get_or_set() computes a
+        value only if it is needed.
 
         Args:
-            self: the cache.
-            key: any hashable.
-            default: what to store where the key is absent.
+            self: The cache.
+            key: Any hashable object.
+            default: The value to store if the key is absent.
 
         Raises:
-            TypeError, ValueError: as for :meth:`add`.
+            TypeError, ValueError: As for :meth:`add`.
 
         Counts as an access. O(1).
 
@@ -777,12 +777,12 @@ class FlexCache(MutableMapping[_K, _V]):
         """Store or replace the entries of a mapping, of an iterable of pairs, and of keyword arguments.
 
         Args:
-            self: the cache.
-            other: a mapping, another cache, or an iterable of pairs of key and value.
-            **entries: more of them, with str keys.
+            self: The cache.
+            other: A mapping, another cache, or an iterable of pairs of key and value.
+            **entries: More entries, with str keys.
 
         Raises:
-            TypeError, ValueError: as for :meth:`put`, before anything is stored.
+            TypeError, ValueError: As for :meth:`put`. Nothing was stored.
 
         The same as set_many(), which takes a ttl and tags. O(1) for each entry.
 
@@ -806,7 +806,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def stats(self) -> CacheStats:
-        """Return what the cache has counted so far, as a :class:`CacheStats`. O(1).
+        """Return the statistics of the cache as a :class:`CacheStats`. O(1).
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
@@ -818,15 +818,15 @@ class FlexCache(MutableMapping[_K, _V]):
     def reset_stats(self) -> None:
         """Reset the counts of `stats`. O(1)."""
     def close(self) -> None:
-        """Remove every entry, close the values, and wait for what `aclose` hooks were handed to the
-        background thread. Leaving a `with` block does the same.
+        """Remove every entry, close the values, and wait for the `aclose` hooks in the background thread. The end
+        of a `with` block does the same.
 
-        In a thread whose event loop runs, `aclose` hooks are scheduled there and not waited for:
-        use `async with`, or await :meth:`aclose`. The cache may be used again afterwards. O(n).
+        In a thread with a running event loop, `aclose` hooks are scheduled there, and this call does not wait
+        for them. Use `async with`, or await :meth:`aclose`. The cache can be used again afterwards. O(n).
         """
     def aclose(self) -> Awaitable[None]:
-        """Like :meth:`close`, but awaitable: done when the `aclose` hooks that were scheduled on the
-        running event loop have finished. Leaving an `async with` block does the same.
+        """The same as :meth:`close`, but awaitable. It waits until the `aclose` hooks on the running event loop
+        have finished. The end of an `async with` block does the same.
         """
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -838,43 +838,43 @@ class FlexCache(MutableMapping[_K, _V]):
     ) -> Awaitable[None]: ...
     @property
     def eviction_policy(self) -> _PolicyName | EvictionPolicy[_K]:
-        """The name of the policy, or the policy object that was given."""
+        """The name of the policy, or the policy object."""
     @property
     def max_items(self) -> int:
-        """The largest number of entries, 0 for no limit."""
+        """The largest number of entries, or 0 for no limit."""
     @property
     def max_bytes(self) -> int:
-        """The largest sum of sizes, 0 for no limit."""
+        """The largest sum of sizes, or 0 for no limit."""
     @property
     def store(self) -> Store | Cache | FanoutCache | SharedSegment | None:
-        """The store that the cache is in front of, or None."""
+        """The store behind the cache, or None."""
     @property
     def name(self) -> str | None:
-        """The name that the cache was given, or None."""
+        """The name of the cache, or None."""
     def __sizeof__(self) -> int: ...
     def __del__(self) -> None: ...
 
 @final
 class CacheStats:
-    """What a cache has counted at one moment, since it was made or `reset_stats()`. All exact."""
+    """The exact statistics of a cache at one moment, since its creation or `reset_stats()`."""
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
     @property
     def hits(self) -> int:
-        """Reads that found a live entry, or got what another call was computing."""
+        """Reads that found a live entry, or got the result of a computation of another call."""
     @property
     def misses(self) -> int:
-        """Reads that found none."""
+        """Reads that found no live entry."""
     @property
     def loads(self) -> int:
         """Values that get_or_set(), aget_or_set() and memoized functions computed, kept or not."""
     @property
     def insertions(self) -> int:
-        """Entries stored under a key that had none."""
+        """Entries stored under a key that had no entry."""
     @property
     def updates(self) -> int:
-        """Values replaced."""
+        """Values that were replaced."""
     @property
     def evictions(self) -> int:
         """Entries that were evicted to make room."""
@@ -883,19 +883,19 @@ class CacheStats:
         """Entries that were removed because they had expired."""
     @property
     def removals(self) -> int:
-        """Entries that a call removed: deleted, popped, cleared, closed."""
+        """Entries that a call removed: deleted, popped, cleared or closed."""
     @property
     def hook_errors(self) -> int:
-        """Exceptions that hooks raised; each was logged."""
+        """Exceptions of hooks. Each was logged."""
     @property
     def items(self) -> int:
-        """Entries in the cache, with those that have expired and are not removed yet."""
+        """Entries in the cache, including expired ones that are not removed yet."""
     @property
     def bytes(self) -> int:
         """The sum of their sizes."""
     @property
     def hit_ratio(self) -> float:
-        """Hits divided by reads; 0.0 if nothing was read."""
+        """Hits divided by reads, or 0.0 without reads."""
 
 @disjoint_base
 class CacheView(Generic[_T_co]):
@@ -935,10 +935,10 @@ class CacheIterator(Generic[_T_co]):
     def __length_hint__(self) -> int: ...
 
 def reset_logging() -> None:
-    """Forget the log levels seen so far.
+    """Read the log levels again.
 
-    The levels of the logger ``flexcache_rs`` are looked up once and then remembered, so that a
-    record nobody wants costs nothing. Call this after changing them. O(1).
+    The library looks up the levels of the logger ``flexcache_rs`` once, so that a record below the level costs
+    nothing. Call this after you have changed the levels. O(1).
 
     >>> import logging, flexcache_rs
     >>> logging.getLogger("flexcache_rs").setLevel(logging.DEBUG)
@@ -1174,8 +1174,8 @@ class Disk:
     cache that begin with `disk_` are passed to the class without it.
 
     Args:
-        directory: The cache's directory.
-        min_file_size: Values of so many bytes (characters of a `str`) get a file of their own.
+        directory: The directory of the cache.
+        min_file_size: The number of bytes (characters of a `str`) from which a value gets its own file.
         pickle_protocol: With which objects are pickled.
         serializer: Turns objects into bytes and back in place of pickle; it has `dumps(object,
             protocol)` and `loads(data)`, and for keys, if they are to be treated in another way,
@@ -1205,31 +1205,31 @@ class Disk:
     pickle_protocol: int
     @property
     def serializer(self) -> Any:
-        """What stands in for pickle, or None."""
+        """The serializer that replaces pickle, or None."""
     def hash(self, key: Any, /) -> int:
-        """Return a number for a key that is the same in every process: FanoutCache chooses a shard by it.
+        """Return a number for a key that is the same in every process. FanoutCache uses it to choose a shard.
 
         >>> from flexcache_rs.disk import Disk
         >>> Disk("/tmp").hash("key")
         42402122
         """
     def put(self, key: Any, /) -> tuple[Any, bool]:
-        """Return a key as the table has it, and whether it is the key itself."""
+        """Return the stored form of a key, and whether it is the key itself."""
     def get(self, key: Any, raw: bool, /) -> Any:
-        """Return a key from what the table has."""
+        """Return the key for a stored form."""
     def store(self, value: Any, read: bool = False, key: Any = None) -> tuple[int, int, str | None, Any]:
-        """Prepare a value and write its file, if it gets one. Returns (size, mode, filename, value)."""
+        """Prepare a value, and write its file if it gets one. Returns (size, mode, filename, value)."""
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool = False, /) -> Any:
         """A value from what [`store`] returned; an open file where it has one and `read` is true.
 
         Raises:
-            OSError: The file is gone.
+            OSError: The file does not exist.
         """
     def filename(self, key: Any = None, value: Any = None) -> tuple[str, str]:
-        """Return a name for a new file: relative to the directory, and in full."""
+        """Return a name for a new file, relative to the directory and as a full path."""
     def remove(self, file_path: str, /) -> None:
-        """Remove a file inside the directory, and the directories that are empty without it. No error if it is gone; a file
-        outside is left alone.
+        """Remove a file inside the directory, and the directories that are then empty. It is no error if the file
+        does not exist. A file outside the directory is not removed.
         """
 
 @final
@@ -1301,9 +1301,9 @@ class DiskCache:
     def _run(self, sql: str, given: Any, retry: bool) -> tuple[list[str], list[tuple[Any, ...]], int, int]: ...
     @property
     def read_only(self) -> bool:
-        """Whether the directory can be read and not written, for want of permission or because its file system is mounted
-        so. Calls that only read work then, and write no statistics and access times; memoized functions compute and do
-        not store; calls that write raise `PermissionError`.
+        """Whether the directory can only be read, because of its permissions or because its file system is mounted
+        read-only. Calls that only read then work, and write no statistics and no access times. Memoized
+        functions compute and do not store. Calls that write raise `PermissionError`.
 
         >>> from flexcache_rs.disk import Cache
         >>> Cache().read_only
@@ -1328,16 +1328,16 @@ class DiskCache:
         tag: _Tag = None,
         retry: bool = False,
     ) -> bool:
-        """Store a value, or replace the one that is there. Then, as `cull_limit` says, some of what
-        has expired is removed, and some of the rest if the directory is too large.
+        """Store or replace a value. After that, up to `cull_limit` expired entries are removed. If the directory
+        is too large, further entries are evicted.
 
         Args:
-            key: Any object that can be pickled. Strings, bytes, floats and 64-bit integers are
-                stored as they are; other keys are the same if their pickles are.
+            key: Any object that can be pickled. Strings, bytes, floats and 64-bit integers are stored directly.
+                Other keys are equal if their pickles are equal.
             value: Any object that can be pickled, or a file with `read`.
-            expire: Expire to live; None is for ever.
-            read: Whether to store what `value.read()` returns.
-            tag: A group for `evict`: None, a number, text or bytes.
+            expire: The time to live in seconds or as a timedelta. None means for ever.
+            read: Whether to store the result of `value.read()`.
+            tag: The tag for `evict`: None, a number, text or bytes.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
@@ -1360,11 +1360,11 @@ class DiskCache:
         tag: _Tag = None,
         retry: bool = False,
     ) -> bool:
-        """Store a value only if the key has none that is live. Of several processes that try at a time,
-        one succeeds. Arguments are those of `set`.
+        """Store a value only if the key has no live value. If several processes do this at the same time, one
+        succeeds. The arguments are those of `set`.
 
         Returns:
-            Whether it was stored.
+            True if it was stored.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
@@ -1383,14 +1383,14 @@ class DiskCache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Return the value of a key. Writes only with `statistics`, or if the policy evicts by use.
+        """Return the value of a key. It writes only with `statistics`, or if the policy evicts by use.
 
         Args:
             key: The key.
-            default: What to return where there is no live value.
-            read: Whether to return an open file, if the value has one of bytes.
-            expire_time: Whether to return (value, seconds since the epoch at which it expires).
-            tag: Whether to return (value, tag); with `expire_time` all three.
+            default: The result if there is no live value.
+            read: Whether to return an open file if the value is stored in a file of bytes.
+            expire_time: Whether to return (value, time of expiry in seconds since the epoch).
+            tag: Whether to return (value, tag). With `expire_time`, the result has all three.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Raises:
@@ -1410,11 +1410,11 @@ class DiskCache:
     def __iter__(self) -> DiskKeys: ...
     def __reversed__(self) -> DiskKeys: ...
     def iterkeys(self, reverse: bool = False) -> DiskKeys:
-        """Return an iterator over the keys in their own order: numbers, then text, then bytes, which pickled
-        keys are. Changes meanwhile do no harm.
+        """Return an iterator over the keys in sorted order: numbers, then text, then bytes, including pickled
+            keys. Changes during the iteration are allowed.
 
         Args:
-            reverse: Whether to begin with the largest.
+            reverse: Whether to start with the largest key.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1423,7 +1423,7 @@ class DiskCache:
         ([1, 'a', 'b'], ['b', 1, 'a'])
         """
     def read(self, key: Any, retry: bool = False) -> Any:
-        """Return a value as an open file if it has one of bytes, else the value.
+        """Return a value as an open file if it is stored in a file of bytes, otherwise the value.
 
         Raises:
             KeyError: There is no live value.
@@ -1439,10 +1439,10 @@ class DiskCache:
         b'hello'
         """
     def delete(self, key: Any, retry: bool = False) -> bool:
-        """Delete a key. An expired one counts as missing.
+        """Delete a key. An expired key counts as absent.
 
         Returns:
-            Whether it was there.
+            True if it was present.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
@@ -1456,11 +1456,11 @@ class DiskCache:
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
-        """Remove a key and return its value. Of several processes that try at a time, one gets it.
+        """Remove a key and return its value. If several processes do this at the same time, one gets the value.
 
         Args:
             key: The key.
-            default: What to return where there is no live value.
+            default: The result if there is no live value.
             expire_time: As for `get`.
             tag: As for `get`.
             retry: Whether to wait for other writers for longer than `timeout`.
@@ -1479,11 +1479,11 @@ class DiskCache:
 
         Args:
             key: The key.
-            expire: Expire from now; None is for ever.
+            expire: The time to live from now, in seconds or as a timedelta. None means for ever.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            Whether it was there.
+            True if it was present.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
@@ -1495,12 +1495,12 @@ class DiskCache:
         (True, False)
         """
     def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
-        """Add to a number, in one step for all processes.
+        """Add to a number, atomically for all processes.
 
         Args:
             key: The key.
-            delta: What to add, an int or a float.
-            default: What to begin with where there is no live value; None is to raise.
+            delta: The int or float to add.
+            default: The initial value if there is no live value. None means to raise KeyError.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
@@ -1508,8 +1508,8 @@ class DiskCache:
 
         Raises:
             KeyError: There is no live value, and `default` is None.
-            TypeError: The value is not a number, or one beyond 64 bits.
-            OverflowError: The sum is beyond 64 bits.
+            TypeError: The value is no number, or it does not fit 64 bits.
+            OverflowError: The sum does not fit 64 bits.
             Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
@@ -1518,7 +1518,7 @@ class DiskCache:
         (1, 11)
         """
     def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
-        """Subtract from a number. Arguments, result and errors are those of `incr`.
+        """Subtract from a number. The arguments, the result and the errors are those of `incr`.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1526,15 +1526,15 @@ class DiskCache:
         9
         """
     def transact(self, retry: bool = False) -> DiskTransaction:
-        """Begin a transaction of this thread: what is done inside is done all or nothing, other
-        writers wait, and writing many values takes a fraction of the time. May be nested; the
-        outermost counts. An exception undoes all of it.
+        """Begin a transaction of this thread. All of the changes in the block take effect, or none of them. Other
+        writers wait, and writing many values takes a fraction of the time. Transactions may be nested, and the
+        outermost one decides. An exception undoes all changes.
 
         Args:
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Raises:
-            Timeout: The write lock was not acquired within `timeout` seconds. Raised where the block is entered.
+            Timeout: The write lock was not acquired within `timeout` seconds. It is raised at the start of the block.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -1554,13 +1554,13 @@ class DiskCache:
         tag: _Tag = None,
         retry: bool = False,
     ) -> Any:
-        """Add a value at an end of a queue, under a key of its own.
+        """Add a value at an end of a queue, under a new key.
 
         Args:
             value: As for `set`.
-            prefix: The name of the queue. None is the queue of all keys that are numbers.
+            prefix: The name of the queue. None means the queue of all keys that are numbers.
             side: "back" or "front".
-            expire: As for `set`; so are `read`, `tag` and `retry`.
+            expire: As for `set`, and also `read`, `tag` and `retry`.
 
         Returns:
             The key.
@@ -1586,10 +1586,10 @@ class DiskCache:
         """Remove a value from an end of a queue and return it.
 
         Args:
-            prefix: The name of the queue. None is the queue of all keys that are numbers.
-            default: What to return where the queue is empty.
+            prefix: The name of the queue. None means the queue of all keys that are numbers.
+            default: The result if the queue is empty.
             side: "front" or "back".
-            expire_time: As for `get`, around (key, value); so is `tag`.
+            expire_time: As for `get`, around (key, value), and also `tag`.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
@@ -1614,7 +1614,7 @@ class DiskCache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Return a value at an end of a queue, without removing it. Arguments are those of `pull`.
+        """Return a value at an end of a queue without removing it. The arguments are those of `pull`.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
@@ -1627,18 +1627,18 @@ class DiskCache:
         (500000000000001, 'dry')
         """
     def peekitem(self, last: bool = True, expire_time: bool = False, tag: bool = False, retry: bool = False) -> Any:
-        """Return the entry that was stored last (or first), without removing it. Expired ones on the way are deleted.
+        """Return the entry that was stored last (or first) without removing it. Expired entries that it meets are deleted.
 
         Args:
-            last: Whether to look at the last.
-            expire_time: As for `get`, around (key, value); so is `tag`.
+            last: Whether to return the last entry instead of the first.
+            expire_time: As for `get`, around (key, value), and also `tag`.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
             (key, value)
 
         Raises:
-            KeyError: There is none.
+            KeyError: The cache is empty.
             Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> from flexcache_rs.disk import Cache
@@ -1651,11 +1651,11 @@ class DiskCache:
         """Remove expired entries.
 
         Args:
-            now: Before when, in seconds since the epoch; None is now.
+            now: The time in seconds since the epoch before which entries have expired. None means the current time.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            How many entries.
+            The number of removed entries.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
@@ -1667,15 +1667,14 @@ class DiskCache:
         (1, 1, 0)
         """
     def evict(self, tag: _Tag, retry: bool = False) -> int:
-        """Remove all entries with a tag. Costs a look at every entry unless the cache has
-        `tag_index`.
+        """Remove all entries with a tag. It checks every entry unless the cache has `tag_index`.
 
         Args:
-            tag: The tag. None has no entries.
+            tag: The tag. No entry has the tag None.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            How many entries.
+            The number of removed entries.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
@@ -1693,7 +1692,7 @@ class DiskCache:
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            How many entries.
+            The number of removed entries.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
@@ -1711,7 +1710,7 @@ class DiskCache:
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            How many entries.
+            The number of removed entries.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
@@ -1723,14 +1722,14 @@ class DiskCache:
         10
         """
     def volume(self) -> int:
-        """Return the bytes on disk: the database and the files of values.
+        """Return the bytes on disk of the database and of the files of values.
 
         >>> from flexcache_rs.disk import Cache
         >>> Cache().volume() < 100_000
         True
         """
     def close(self) -> None:
-        """Close what this process has open. The next call opens it again.
+        """Close the connections of this process. The next call opens them again.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -2020,7 +2019,7 @@ class SharedSegment:
         serializer: Any,
     ) -> None: ...
     def close(self) -> None:
-        """Leave the cache. Its entries stay for other processes. Later calls raise `ValueError`.
+        """Close the cache in this process. Its entries stay for other processes. Later calls raise `ValueError`.
 
         The memory stays mapped as long as this object is alive, so that no call in another thread can outlive it.
 
@@ -2035,18 +2034,18 @@ class SharedSegment:
         True
         """
     def unlink(self) -> bool:
-        """Remove the cache and all its entries, for all processes. A process that has it open starts a new, empty one
-        with its next call. The memory is free when all have left.
+        """Remove the cache and all its entries, for all processes. The next call of a process that has it open
+        starts a new, empty cache. The memory is freed when all processes have closed the old one.
 
         Returns:
             True, or False if it had been removed or replaced before.
         """
     @property
     def path(self) -> Path:
-        """The path of the cache's file."""
+        """The path of the file of the cache."""
     @property
     def closed(self) -> bool:
-        """Whether this process has left the cache."""
+        """Whether the cache is closed in this process."""
     @overload
     def get(self, key: object) -> Any:
         """Return the value of a key, or `default` if there is none. Takes no lock.
@@ -2112,13 +2111,13 @@ class SharedSegment:
         ttl: _Seconds | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> bool:
-        """Store a value only if the key has none. Of several processes exactly one succeeds.
+        """Store a value only if the key has none. If several processes do this, exactly one succeeds.
 
         Returns:
             True if it was stored.
 
         Raises:
-            TooLargeError, TimeoutError, TypeError: As `put`.
+            TooLargeError, TimeoutError, TypeError: As for `put`.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-add", max_bytes=1 << 20) as cache:
@@ -2129,11 +2128,11 @@ class SharedSegment:
     def evict_tag(self, tag: str) -> int:
         """Remove every entry with a tag.
 
-        Now and then an entry with another tag is removed as well: a tag is one of 4,096 numbers. Looks at every entry, without a lock, to
-        count them.
+        A tag is stored as one of 4,096 numbers, so an entry with another tag is now and then removed too. The
+        call checks every entry without a lock, to count them.
 
         Returns:
-            How many there were.
+            The number of entries.
 
         Raises:
             TimeoutError: Another process did not release a lock within `lock_timeout`. Nothing was changed.
@@ -2171,16 +2170,16 @@ class SharedSegment:
             True if there was a value.
 
         Raises:
-            TimeoutError: As `put`.
+            TimeoutError: As for `put`.
         """
     def ttl(self, key: object) -> float | None:
-        """Return how long the value of a key still lives.
+        """Return the seconds that a key has left.
 
         Returns:
-            Seconds, or None if it never expires.
+            The seconds, or None if the key never expires.
 
         Raises:
-            KeyError: There is no value.
+            KeyError: The key has no value.
         """
     def incr(self, key: object, by: int = 1, initial: int = 0, ttl: _Seconds | datetime | None = None) -> int:
         """Add to the int of a key, in one step for all processes.
@@ -2207,10 +2206,10 @@ class SharedSegment:
         1 11
         """
     def clear(self) -> int:
-        """Remove everything. Returns how many entries there were.
+        """Remove everything. Returns the number of entries.
 
         Raises:
-            TimeoutError: Part of the cache was not free within `lock_timeout`. The rest is empty.
+            TimeoutError: A part of the cache was not free within `lock_timeout`. The rest was emptied.
         """
     def __len__(self) -> int: ...
     def _keys(self) -> list[Any]: ...

@@ -1,4 +1,4 @@
-"""The command ``demo``: the main job of the package in a few seconds and about twenty lines."""
+"""The command ``demo``, which shows the main features of the package in about twenty lines."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
 ) -> None:
     """Add the command to the program's."""
-    summary = "show the main job: memoizing, one computation, disk, processes, policies"
+    summary = "show the main features: memoizing, one computation, disk, processes, policies"
     commands.add_parser("demo", help=summary, description=__doc__, allow_abbrev=False).set_defaults(run=run)
 
 
 def run(_options: argparse.Namespace) -> int:
     """Show everything, a line as soon as it is known. Returns the exit status."""
-    print(f"flexcache-rs {__version__}, Python {sys.version.partition(' ')[0]}: everything below is done now, here\n")
+    print(f"flexcache-rs {__version__}, Python {sys.version.partition(' ')[0]}: all results are measured now\n")
     for step in (_slow_function, _hits, _many_callers, _restart, _many_processes, _policies):
         step()
         sys.stdout.flush()
@@ -154,7 +154,9 @@ def _many_callers() -> None:
     ours = _computations(lambda function: memoize(max_items=100)(function))
     theirs = _computations(lambda function: functools.lru_cache(maxsize=100)(function))
     computation = "computation" if ours == 1 else "computations"
-    _say(f"{CALLERS} threads ask for one result at once", f"{ours} {computation}; functools.lru_cache {theirs}")
+    _say(
+        f"{CALLERS} threads ask for one result at the same time", f"{ours} {computation}; functools.lru_cache {theirs}"
+    )
 
 
 def _start(program: str, *arguments: object) -> subprocess.Popen[str]:
@@ -174,7 +176,7 @@ def _restart() -> None:
     with tempfile.TemporaryDirectory() as directory:
         _number_from(_start(STORE, directory, STORED))
         found = _number_from(_start(FIND, directory, STORED))
-    _say(f"{STORED:,} entries on disk, after a restart", f"{found:,} are there")
+    _say(f"{STORED:,} entries on disk, after a restart", f"{found:,} entries found")
 
 
 def _share(place: object, kind: str) -> int:
@@ -198,7 +200,7 @@ def _many_processes() -> None:
 
 
 def workload() -> Trace:
-    """Make up requests for favourites, interrupted by loops over more than fits and by scans of what never returns."""
+    """Generate requests for popular keys, with loops over more keys than fit and scans of new keys."""
     favourites = zipf(120_000, 20_000, 1.0, seed=1).keys
     chance = random.Random(1)
     accesses: list[object] = []
@@ -210,17 +212,19 @@ def workload() -> Trace:
             accesses += [("scan", part, number) for number in range(chance.randrange(1_000, 3_000))]
     numbers: dict[object, int] = {}
     keys = [numbers.setdefault(access, len(numbers)) for access in accesses]
-    return Trace("favourites, loops and scans", keys, requests=len(keys), distinct=len(numbers))
+    return Trace("popular keys, loops and scans", keys, requests=len(keys), distinct=len(numbers))
 
 
 def _policies() -> None:
     trace = workload()
     results = compare(trace, SHOWN, SIZES)
-    print(f"\nhits in a hundred of {trace.requests:,} requests for {trace.name} ({trace.distinct:,} keys), by policy:")
+    print(
+        f"\nhit ratio in percent for {trace.requests:,} requests for {trace.name} ({trace.distinct:,} keys), by policy:"
+    )
     print("entries" + "".join(f"{'optimum' if policy == 'opt' else policy:>9}" for policy in SHOWN))
     for size in SIZES:
         ratios = {result.policy: result.hit_ratio for result in results if result.size == size}
         print(f"{size:>7,}" + "".join(f"{100 * ratios[policy]:>9.1f}" for policy in SHOWN))
     advice = recommend(results)
     assert advice is not None
-    print(f'recommended for these requests: FlexCache("{advice.policy}"); in general, if you do not know: "auto"')
+    print(f'recommended for these requests: FlexCache("{advice.policy}"); recommended in general: "auto"')

@@ -25,27 +25,28 @@ async def aget_or_set(  # noqa: D417
     ttl: Any = None,
     tags: Iterable[str] | None = None,
 ) -> Any:
-    """get_or_set() for asyncio: awaits what the factory returns, if that can be awaited.
+    """The same as get_or_set(), for asyncio. It awaits the result of the factory if it is awaitable.
 
-    Tasks of all event loops share one computation, with threads in get_or_set() as well. A caller
-    that is cancelled cancels nobody else; the computation is cancelled when nobody waits for it any
-    more. A write to the key while the factory runs comes after it: the callers that wait get the
-    value, and the cache does not keep it. In front of a directory all that holds for the callers and
-    writes of other caches and processes as well, which wait for `lease_wait` seconds at most.
+    Tasks of all event loops, and threads in get_or_set(), share one computation. A caller that is
+    cancelled does not cancel other callers. The computation is cancelled when no caller waits for
+    it any more. If a caller writes to the key while the factory runs, the callers that wait get
+    the result, and the cache does not keep it. In front of a directory, all of this includes the
+    callers and writes of other caches and processes. A caller waits for them for at most
+    `lease_wait` seconds.
 
     Args:
-        key: any hashable.
-        factory: called without arguments; a coroutine function, or a plain one.
-        ttl: how long the entry lives, as for put().
-        tags: what evict_tag() knows the entry by.
+        key: Any hashable object.
+        factory: A function without arguments, which may be a coroutine function.
+        ttl: The time to live, as for put().
+        tags: The tags of the entry for evict_tag().
 
     Raises:
-        CircularLoadError: where the factory would have to wait for itself.
-        LoadCancelled: where the factory itself raised asyncio.CancelledError.
-        LoadFailedElsewhere: where the factory of another process raised what cannot be made again here.
-        TypeError, ValueError, OverflowError: as for put().
+        CircularLoadError: The factory would have to wait for itself.
+        LoadCancelled: The factory itself raised asyncio.CancelledError.
+        LoadFailedElsewhere: The factory of another process raised an exception that cannot be restored here.
+        TypeError, ValueError, OverflowError: As for put().
 
-    Whatever the factory raises is raised. O(1) beside the factory.
+    An exception of the factory propagates. O(1), without the factory.
 
     >>> import asyncio
     >>> from flexcache_rs import FlexCache

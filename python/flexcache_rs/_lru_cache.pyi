@@ -35,23 +35,22 @@ class _LruCacheWrapper(_core.Memoized[_P, _R], Generic[_P, _R]):
 
 @overload
 def lru_cache(maxsize: int | None = 128, typed: bool = False) -> Callable[[Callable[_P, _R]], _LruCacheWrapper[_P, _R]]:
-    """Remember a function's most recent results: functools.lru_cache, faster.
+    """Keep the most recent results of a function, as functools.lru_cache does, but faster.
 
-    Used bare or with arguments. What is returned has cache_info(), cache_clear(),
-    cache_parameters() and __wrapped__, works as a method, and can be pickled, copied and weakly
-    referenced. It may be called from many threads; calls that miss the same key at once each
-    compute it, as functools' do (memoize() lets one of them do it for all).
+    Used with or without arguments. The result has cache_info(), cache_clear(), cache_parameters()
+    and __wrapped__. It works as a method, and can be pickled, copied and weakly referenced. Many
+    threads may call it. Calls that miss the same key at the same time each compute it, as with
+    functools. With memoize(), one of them computes for all.
 
     Args:
-        maxsize: the largest number of results; None for no limit, 0 or less for none at all.
-        typed: whether equal arguments of different types are different, as in f(3) and f(3.0).
-        **unknown: refused, with the name that was meant.
+        maxsize: The largest number of results. None means no limit, and 0 or less keeps no result.
+        typed: Whether equal arguments of different types have different keys, as in f(3) and f(3.0).
+        **unknown: Unknown arguments raise TypeError, which suggests the name that was meant.
 
     Raises:
-        TypeError: where maxsize is neither an integer, None nor a callable.
+        TypeError: maxsize is neither an integer nor None nor a callable.
 
-    A call that is remembered is O(1) and cheaper than functools'. Results are not closed when they
-    leave, whatever methods they have.
+    A hit is O(1) and takes less time than with functools. Results are never closed, whatever methods they have.
 
     >>> from flexcache_rs import lru_cache
     >>> @lru_cache(maxsize=32)
@@ -66,7 +65,7 @@ def lru_cache(maxsize: int | None = 128, typed: bool = False) -> Callable[[Calla
 @overload
 def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _LruCacheWrapper[_P, _R]: ...
 def cache(function: Callable[_P, _R], /) -> _LruCacheWrapper[_P, _R]:
-    """Remember all of a function's results: functools.cache, faster. The same as lru_cache(None).
+    """Keep all results of a function, as functools.cache does, but faster. The same as lru_cache(None).
 
     >>> from flexcache_rs import cache
     >>> @cache

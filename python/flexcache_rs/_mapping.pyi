@@ -6,7 +6,7 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 class EntryCount(int, Generic[_K, _V]):
-    """A number of entries that returns the entries where it is called.
+    """A number of entries, which returns the entries when it is called.
 
     `FlexCache.items` is one: `cache.items` is the number of entries, and `cache.items()` a view of the pairs of key and
     value, as of other mappings. It is an int in every other way. It keeps its cache alive.
@@ -19,16 +19,16 @@ class EntryCount(int, Generic[_K, _V]):
 def setdefault(self: Any, key: Any, default: Any = None) -> Any:
     """Return the value of a key. If it is absent, store and return the default.
 
-    In one step: of several threads one stores its default, and all get that one. get_or_set() computes a value
-    only where it is needed.
+    The call is atomic. If several threads do this, one stores its default, and all get it. get_or_set() computes a
+    value only if it is needed.
 
     Args:
-        self: the cache.
-        key: any hashable.
-        default: what to store where the key is absent.
+        self: The cache.
+        key: Any hashable object.
+        default: The value to store if the key is absent.
 
     Raises:
-        TypeError, ValueError: as for :meth:`add`.
+        TypeError, ValueError: As for :meth:`add`.
 
     Counts as an access. O(1).
 
@@ -42,12 +42,12 @@ def update(self: Any, other: Any = (), /, **entries: Any) -> None:
     """Store or replace the entries of a mapping, of an iterable of pairs, and of keyword arguments.
 
     Args:
-        self: the cache.
-        other: a mapping, another cache, or an iterable of pairs of key and value.
-        **entries: more of them, with str keys.
+        self: The cache.
+        other: A mapping, another cache, or an iterable of pairs of key and value.
+        **entries: More entries, with str keys.
 
     Raises:
-        TypeError, ValueError: as for :meth:`put`, before anything is stored.
+        TypeError, ValueError: As for :meth:`put`. Nothing was stored.
 
     The same as set_many(), which takes a ttl and tags. O(1) for each entry.
 

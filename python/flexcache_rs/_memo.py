@@ -1,4 +1,4 @@
-"""What memoize() makes of a function: an object that answers calls from a cache.
+"""Memoized functions: the objects that memoize() returns.
 
 Types are in the stub: `typing` takes longer to import than all of this package.
 """
@@ -251,19 +251,19 @@ class Memo(_core.Memoized):
     # What these do is in methods of their own, which methods of instances and classes call: they know whose call it is.
 
     def cache_key(self, /, *args, **kwargs):
-        """The key of a call with these arguments."""
+        """Return the key of a call with these arguments."""
         if _ATTRIBUTES_LACK_CLASS:
             self._refuse_without_class("cache_key")
         return self._key_of(*args, **kwargs)
 
     def invalidate(self, /, *args, **kwargs):
-        """Forget the result of a call with these arguments; whether there was one."""
+        """Forget the result of a call with these arguments. Returns True if there was one."""
         if _ATTRIBUTES_LACK_CLASS:
             self._refuse_without_class("invalidate")
         return self._invalidate(*args, **kwargs)
 
     def peek(self, /, *args, **kwargs):
-        """The result of a call with these arguments if it is there, else None; no access."""
+        """Return the stored result of a call with these arguments, or None. Does not count as an access."""
         if _ATTRIBUTES_LACK_CLASS:
             self._refuse_without_class("peek")
         return self._peek(*args, **kwargs)
@@ -278,7 +278,7 @@ class Memo(_core.Memoized):
         return found
 
     def clear(self):
-        """Forget all results of this function, and nothing else. O(n) in a cache that is shared."""
+        """Forget all results of this function and nothing else. O(n) in a cache that other functions use too."""
         names, prefix = self._names, self._prefix
         if prefix is None and names.tag is None:
             self.cache.clear()
@@ -301,25 +301,26 @@ class Memo(_core.Memoized):
         self.cache.delete_many(mine)
 
     def stats(self):
-        """Statistics of the cache."""
+        """Return the statistics of the cache."""
         return self.cache.stats()
 
     def cache_info(self):
-        """The statistics of the cache as functools.lru_cache tells them: hits, misses, maxsize, currsize.
+        """Return the statistics of the cache in the form of functools.lru_cache: hits, misses, maxsize, currsize.
 
-        The maxsize is None for no limit. In a cache that others use as well, they are those of all of them.
+        maxsize is None if there is no limit. If other functions use the cache too, the statistics
+        are those of all functions.
         """
         stats = self.cache.stats()
         return _CacheInfo(stats.hits, stats.misses, self.cache.max_items or None, len(self.cache))
 
     def cache_clear(self):
-        """Do what clear() does, and start counting anew unless others use the cache as well."""
+        """Do the same as clear(). Also reset the statistics, unless other functions use the cache too."""
         self.clear()
         if self._is_alone:
             self.cache.reset_stats()
 
     def cache_parameters(self):
-        """The largest number of results (None for no limit) and whether types make a difference, as a new dict."""
+        """Return a new dict with the largest number of results and whether types make a difference."""
         return {"maxsize": self.cache.max_items or None, "typed": self._typed}
 
     def _still(self, key):
@@ -434,7 +435,7 @@ class SyncMemo(Memo):
             self._log_refresh()
 
     def refresh(self, /, *args, **kwargs):
-        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+        """Call the function now, even if there is a result or a computation, and keep its result."""
         if _ATTRIBUTES_LACK_CLASS:
             self._refuse_without_class("refresh")
         return self._refresh(*args, **kwargs)
@@ -547,7 +548,7 @@ class AsyncMemo(Memo):
             self._log_refresh()
 
     async def refresh(self, /, *args, **kwargs):
-        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+        """Call the function now, even if there is a result or a computation, and keep its result."""
         if _ATTRIBUTES_LACK_CLASS:
             self._refuse_without_class("refresh")
         return await self._refresh(*args, **kwargs)

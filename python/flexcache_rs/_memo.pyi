@@ -17,24 +17,25 @@ class Memo(_core.Memoized[_P, _R], Generic[_P, _R, _V]):
     def _meet(self, instance: object) -> Any: ...
     def _read_nonce(self) -> str: ...
     def cache_key(self, /, *args: _P.args, **kwargs: _P.kwargs) -> Any:
-        """The key of a call with these arguments."""
+        """Return the key of a call with these arguments."""
     def invalidate(self, /, *args: _P.args, **kwargs: _P.kwargs) -> bool:
-        """Forget the result of a call with these arguments; whether there was one."""
+        """Forget the result of a call with these arguments. Returns True if there was one."""
     def peek(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V | None:
-        """The result of a call with these arguments if it is there, else None; no access."""
+        """Return the stored result of a call with these arguments, or None. Does not count as an access."""
     def clear(self) -> None:
-        """Forget all results of this function, and nothing else. O(n) in a cache that is shared."""
+        """Forget all results of this function and nothing else. O(n) in a cache that other functions use too."""
     def stats(self) -> _core.CacheStats:
-        """Statistics of the cache."""
+        """Return the statistics of the cache."""
     def cache_info(self) -> _CacheInfo:
-        """The statistics of the cache as functools.lru_cache tells them: hits, misses, maxsize, currsize.
+        """Return the statistics of the cache in the form of functools.lru_cache: hits, misses, maxsize, currsize.
 
-        The maxsize is None for no limit. In a cache that others use as well, they are those of all of them.
+        maxsize is None if there is no limit. If other functions use the cache too, the statistics
+        are those of all functions.
         """
     def cache_clear(self) -> None:
-        """Do what clear() does, and start counting anew unless others use the cache as well."""
+        """Do the same as clear(). Also reset the statistics, unless other functions use the cache too."""
     def cache_parameters(self) -> _Parameters:
-        """The largest number of results (None for no limit) and whether types make a difference, as a new dict."""
+        """Return a new dict with the largest number of results and whether types make a difference."""
     @property
     def cache(self) -> _core.FlexCache[Any, Any]: ...
 
@@ -58,7 +59,7 @@ class _Bound(Generic[_P, _R, _V]):
 class SyncMemo(Memo[_P, _V, _V], Generic[_P, _V]):
     """A memoized function."""
     def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V:
-        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+        """Call the function now, even if there is a result or a computation, and keep its result."""
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> SyncMemo[_P, _V]: ...
     @overload
@@ -69,7 +70,7 @@ class SyncMemo(Memo[_P, _V, _V], Generic[_P, _V]):
 class AsyncMemo(Memo[_P, Coroutine[Any, Any, _V], _V], Generic[_P, _V]):
     """A memoized coroutine function."""
     async def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _V:
-        """Call the function now, whatever is remembered or being computed, and remember what it returns."""
+        """Call the function now, even if there is a result or a computation, and keep its result."""
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> AsyncMemo[_P, _V]: ...
     @overload

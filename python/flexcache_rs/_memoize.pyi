@@ -38,58 +38,59 @@ class Memoizer(Protocol):
 
 @overload
 def memoize(function: classmethod[_S, _P, _V], /) -> classmethod[_S, _P, _V]:
-    """Remember a function's results: for functions, methods and coroutine functions.
+    """Keep the results of a function, a method or a coroutine function.
 
-    Used bare or with arguments. Threads and tasks that miss the same call at once wait for one of
-    them to compute it, and share what that returns or raises; in front of a directory, those of all
-    processes.
+    Used with or without arguments. If several threads and tasks miss the same call at the same
+    time, one of them computes and the others wait. They share its result or its exception. In
+    front of a directory, this includes the callers in all processes.
 
     The function gets cache_key(*args), invalidate(*args), peek(*args), refresh(*args), clear(),
-    stats(), cache_info(), cache_clear() and the attribute cache. A method's results are kept for each
-    instance, without keeping the instance alive.
+    stats(), cache_info(), cache_clear() and the attribute cache. The results of a method are kept
+    for each instance, and do not keep the instance alive.
 
     Args:
-        function: what computes a result; not a generator function.
-        cache: a FlexCache to keep results in, which others may use as well; None for one of the
-            function's own, made with the options.
-        ttl: how long a result lives, as for FlexCache.put(), or a function that says so of a result.
-        soft_ttl: after how long a result is still served, but refreshed in the background.
-        early_refresh: how eagerly single calls refresh a result shortly before it expires, so that
-            not all wait when it does: 1.0 is a good start, 0.0 (the default) is never. It is
-            likelier the nearer the end is and the longer the function takes.
-        stale_if_error: for how long after its ttl a result still replaces an exception.
-        jitter: by up to which part of it a ttl is cut at random, so that what was stored together
-            does not expire together: 0.0 (the default) to 1.0.
-        typed: whether equal arguments of different types are different.
-        key: called with the arguments to get the key, instead of making one of all arguments.
-        ignore: names of parameters that make no difference.
-        condition: called with a result; it is kept if that returns something true.
-        cache_exceptions: classes of exceptions to keep like results, or True for Exception.
-        exception_ttl: how long an exception lives; None for the same as a result.
-        tags: what FlexCache.evict_tag() knows the results by, one str or several, or a function that
-            says so of the arguments.
-        copy: whether each caller gets a copy of the result, which it may change: True is
-            copy.deepcopy, and a function is called with the result.
-        normalize: whether f(1), f(number=1), and a call that leaves out the default 1, are one call.
-            It costs each call a few microseconds.
-        per_instance: whether each instance has a cache of its own, with limits and statistics of its own: for methods.
-            It is dropped with the instance.
-        name: what the function is called in a store, and its own cache in caches(); None for its module
-            and qualified name. Lambdas, nested functions, partials, bound methods, instances, functions
-            called _ and those of a script have no name that another process knows: in a store their
-            results are found by nobody else without one, and a RuntimeWarning says so.
-        version: another text keeps the results of a function that has changed from the old ones.
-        **options: the others of FlexCache: max_items, max_bytes, eviction_policy and so on.
+        function: The function that computes a result. It must not be a generator function.
+        cache: The FlexCache that keeps the results, which other functions may use too. None
+            creates a separate cache with the options.
+        ttl: The time to live of a result, as for FlexCache.put(), or a function of the result that returns it.
+        soft_ttl: The time after which a result is still returned, but refreshed in the background.
+        early_refresh: How eagerly individual calls refresh a result near its expiry, so that not
+            all callers wait when it expires. 1.0 is a good start, and 0.0 (the default) means
+            never. The probability rises as expiry nears and with the time that the function
+            takes.
+        stale_if_error: For how long after its ttl a result is returned instead of raising an exception.
+        jitter: The largest share by which a ttl is reduced at random, from 0.0 (the default) to
+            1.0. Results that were stored together then do not expire together.
+        typed: Whether equal arguments of different types have different keys.
+        key: A function of the arguments that returns the key. By default, all arguments make the key.
+        ignore: The names of parameters that are not part of the key.
+        condition: A function of the result. The result is kept if it returns a true value.
+        cache_exceptions: The classes of exceptions to keep like results, or True for Exception.
+        exception_ttl: The time to live of an exception. None means that of a result.
+        tags: The tags of the results for FlexCache.evict_tag(): one str, several, or a function
+            of the arguments that returns them.
+        copy: Whether each caller gets its own copy of the result, which it may change. True means
+            copy.deepcopy. A function is called with the result.
+        normalize: Whether f(1), f(number=1), and a call that omits the default 1 have the same
+            key. It costs each call a few microseconds.
+        per_instance: For methods: whether each instance has its own cache, with its own limits
+            and statistics. The cache is dropped with the instance.
+        name: The name of the function in a store, and of its own cache in caches(). None means
+            its module and qualified name. Lambdas, nested functions, partials, bound methods,
+            instances, functions named _ and functions of a script have no name that is the same
+            in another process. In a store, no other process finds their results without a name,
+            and a RuntimeWarning is issued.
+        version: A text that separates the results of a changed function from the old results.
+        **options: The other options of FlexCache: max_items, max_bytes, eviction_policy and so on.
 
     Raises:
-        TypeError, ValueError: for a function that cannot be memoized, that is memoized in the cache
-            already, or that has the name of another one in the store; for an argument that makes no sense.
-        CircularLoadError: from a call that would have to wait for itself.
-        LoadCancelled: from a call whose computation itself raised asyncio.CancelledError.
-        LoadFailedElsewhere: from a call that another process computed, where that raised what cannot
-            be made again here.
+        TypeError, ValueError: The function cannot be memoized, it is already memoized in the
+            cache, it has the name of another function in the store, or an argument is invalid.
+        CircularLoadError: A call would have to wait for itself.
+        LoadCancelled: The computation itself raised asyncio.CancelledError.
+        LoadFailedElsewhere: The computation in another process raised an exception that cannot be restored here.
 
-    A call that is remembered costs O(1), and a fraction of what it costs with functools.lru_cache.
+    A hit costs O(1) and takes a fraction of the time of functools.lru_cache.
 
     >>> from flexcache_rs import memoize
     >>> @memoize(max_items=100, ttl=60)
@@ -160,10 +161,10 @@ def memoize(
 def memoize_in(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     self: _core.FlexCache[Any, Any], function: Callable[_P, Coroutine[Any, Any, _V]], /
 ) -> AsyncMemo[_P, _V]:
-    """Remember a function's results in this cache: memoize() with cache=self.
+    """Keep a function's results in this cache. The same as memoize() with cache=self.
 
     Raises:
-        TypeError, ValueError: as memoize().
+        TypeError, ValueError: As for memoize().
 
     >>> from flexcache_rs import FlexCache
     >>> cache = FlexCache(max_items=1000)

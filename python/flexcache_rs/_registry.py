@@ -26,10 +26,10 @@ _core._set_registrar(_register)
 
 
 def caches() -> dict[str, _core.FlexCache[Any, Any]]:
-    """All caches alive that were made with a name, by name, in the order they were made.
+    """Return all live caches that have a name, by name, in the order of their creation.
 
-    Of several with one name it is the last that is alive. Copies and unpickled caches are not among them. They are
-    not kept alive by this. O(caches).
+    If several caches have the same name, the last one is returned. Copies and unpickled caches are not included. This
+    does not keep the caches alive. O(caches).
 
     >>> from flexcache_rs import FlexCache, caches
     >>> users = FlexCache(name="users", max_items=100)

@@ -15,7 +15,7 @@ def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float
         if time != time:
             raise ValueError(f"{argument} must not be NaN")
         return float(time)
-    # Whoever has one of its objects has imported it.
+    # A program with one of its objects has imported it.
     if "datetime" in sys.modules:
         import datetime as dt
 

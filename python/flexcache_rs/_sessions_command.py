@@ -37,24 +37,30 @@ def add_to(
             "url", metavar="URL", help="such as disk:///directory, redis://host or mysql://host/database"
         )
         if name == "keys":
-            action.add_argument("--match", metavar="PATTERN", help="only keys like this, with *, ? and [...]")
+            action.add_argument("--match", metavar="PATTERN", help="only keys that match a pattern with *, ? and [...]")
         elif name in ("get", "ttl"):
             action.add_argument("key", metavar="KEY")
-        action.add_argument("--namespace", default="", help="of the session; by default none")
+        action.add_argument("--namespace", default="", help="namespace of the session (default: none)")
         action.set_defaults(run=_with_session, step=run)
     action = actions.add_parser(
         "migrate",
-        help="make a database of sessions from one that PyCache has written",
-        description="Makes a database of sessions from one that PyCache has written, in its place. The old one is kept "
+        help="convert a database that PyCache has written",
+        description="Replaces a database that PyCache has written by a database of sessions. The old one is kept "
         "beside it as FILE.pycache. If it is interrupted, nothing has changed, and the next call goes on where it was.",
         allow_abbrev=False,
     )
     action.add_argument("file", metavar="FILE", help="the database of PyCache")
-    action.add_argument("--to", metavar="FILE", help="make the new database here, and leave the old one alone")
     action.add_argument(
-        "--allow", metavar="CLASS", action="append", default=[], help="a class that pickles may use, with its module"
+        "--to", metavar="FILE", help="write the new database to this file, and do not change the old one"
     )
-    action.add_argument("--skip-unreadable", action="store_true", help="leave out keys that cannot be migrated")
+    action.add_argument(
+        "--allow",
+        metavar="CLASS",
+        action="append",
+        default=[],
+        help="a class that pickles may use, including its module",
+    )
+    action.add_argument("--skip-unreadable", action="store_true", help="skip keys that cannot be migrated")
     action.set_defaults(run=_migrate)
 
 
@@ -67,7 +73,7 @@ def _with_session(options: argparse.Namespace) -> int:
     try:
         url = parse_url(options.url, SCHEMES)
         if url.scheme == "memory":
-            print("flexcache sessions: no other process sees what memory:// keeps", file=sys.stderr)
+            print("flexcache sessions: the data of memory:// exists in one process only", file=sys.stderr)
             return 1
         if url.scheme in ("disk", "sqlite"):
             database = Path(url.place) / "sessions.db" if url.scheme == "disk" else Path(url.place)

@@ -28,20 +28,24 @@ def add_to(
         summary="list, describe, empty and remove caches in shared memory",
         description="Tools for the caches of flexcache_rs.shared that this user has under /dev/shm.",
     )
-    listing = actions.add_parser("list", help="the caches, and which processes have them open", allow_abbrev=False)
+    listing = actions.add_parser(
+        "list", help="list the caches and the processes that have them open", allow_abbrev=False
+    )
     listing.set_defaults(run=_where_there_is_one(_list))
-    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     watching = actions.add_parser(
         "watch",
-        help="what happens in the caches, over and over, until Ctrl-C",
-        description="Show what happens in the caches, over and over, until Ctrl-C. A process adds its hits and misses "
+        help="show the activity of the caches repeatedly, until Ctrl-C",
+        description="Show the activity of the caches repeatedly, until Ctrl-C. A process adds its hits and misses "
         "to the sums after 256 of a kind, and when it closes the cache.",
         allow_abbrev=False,
     )
-    watching.add_argument("name", metavar="NAME", nargs="?", help="one cache alone")
-    watching.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two looks (1)")
-    watching.add_argument("--count", type=_count, metavar="N", help="look so often, and end")
-    watching.add_argument("--json", action="store_true", help="for programs: a line for each look")
+    watching.add_argument("name", metavar="NAME", nargs="?", help="show only this cache")
+    watching.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="seconds between two reports (1)"
+    )
+    watching.add_argument("--count", type=_count, metavar="N", help="number of reports (default: no limit)")
+    watching.add_argument("--json", action="store_true", help="print JSON, one line for each report")
     watching.set_defaults(run=_where_there_is_one(_watch))
     for name, run, what in (
         ("stats", _stats, "the sums of a cache"),
@@ -52,7 +56,7 @@ def add_to(
         action.add_argument("name", metavar="NAME", help="a name, or the path of a file")
         action.set_defaults(run=_where_there_is_one(run))
         if name == "stats":
-            action.add_argument("--json", action="store_true", help="for programs")
+            action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _where_there_is_one(

@@ -55,7 +55,7 @@ def _near(name: str, names: tuple[str, ...]) -> str | None:
 
 @suggesting
 class DjangoCache(BaseCache):  # type: ignore[misc]
-    """A cache backend on a `SharedCache`: one cache for all of a machine's workers.
+    """A cache backend on a `SharedCache`, which is one cache for all workers of a machine.
 
     Args:
         location: `LOCATION` of the settings: a name or a path.
@@ -75,13 +75,13 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return made
 
     def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> float:
-        """Seconds to live, from what Django means: None is for ever, 0 not at all."""
+        """Return the time to live in seconds for a timeout of Django: None means for ever, and 0 not at all."""
         if timeout == DEFAULT_TIMEOUT:
             timeout = self.default_timeout
         return float("inf") if timeout is None else timeout
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Store where there is no live value. Returns True if it did. Of several processes exactly one does."""
+        """Store only if absent. Returns True if it was stored. Exactly one of several processes succeeds."""
         return self._cache.add(self._key(key, version), value, self.get_backend_timeout(timeout))
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
@@ -93,11 +93,11 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         self._cache.put(self._key(key, version), value, self.get_backend_timeout(timeout))
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Give a key another time to live. Returns True if it was there."""
+        """Give a key another time to live. Returns True if it was present."""
         return self._cache.touch(self._key(key, version), self.get_backend_timeout(timeout))
 
     def delete(self, key: Any, version: int | None = None) -> bool:
-        """Delete a key. Returns True if it was there."""
+        """Delete a key. Returns True if it was present."""
         return self._cache.delete(self._key(key, version))
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
@@ -105,7 +105,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return self._key(key, version) in self._cache
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> Any:
-        """Add to a number, in one step for all processes. Returns the sum. The time to live stays.
+        """Add to a number, atomically for all processes. Returns the sum. The time to live stays.
 
         Raises:
             ValueError: There is none.
@@ -126,7 +126,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
                     return value + delta
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
-        """Return the values of those keys that have one."""
+        """Return a dict with the values of the present keys."""
         found = {}
         for key in keys:
             value = self.get(key, _MISSING, version)

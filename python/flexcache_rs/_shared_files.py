@@ -1,4 +1,4 @@
-"""The files of this user's caches in shared memory, and who maps them."""
+"""The files of this user's caches in shared memory, and the processes that map them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def _end(timeout: float | timedelta | None) -> float:
 
 @suggesting
 class SharedLock:
-    """A lock; see `SharedCache.lock`. One object is used by one thread or task at a time."""
+    """A lock. See `SharedCache.lock`. Only one thread or task may use an object at a time."""
 
     def __init__(
         self, cache: SharedSegment, name: object, ttl: float | timedelta, timeout: float | timedelta | None
@@ -45,14 +45,16 @@ class SharedLock:
         self._process = os.getpid()
 
     def acquire(self, timeout: float | timedelta | None = -1) -> bool:
-        """Wait for the lock, for `timeout` seconds (None: for ever; by default, what `SharedCache.lock` was given).
+        """Wait for the lock for `timeout` seconds.
+
+        None means for ever. The default is the timeout of `SharedCache.lock`.
 
         Returns:
-            True if it is held now.
+            True if the lock was acquired.
 
         Raises:
-            RuntimeError: This object holds it already.
-            TimeoutError: Another process did not release the cache's own lock in time.
+            RuntimeError: This object already holds the lock.
+            TimeoutError: Another process did not release the internal lock of the cache in time.
         """
         self._refuse_twice()
         end = _end(self._timeout if timeout == -1 else timeout)
@@ -75,7 +77,7 @@ class SharedLock:
     def _refuse_twice(self) -> None:
         self._forget_after_fork()
         if self._token is not None:
-            message = "the lock is held already by this object"
+            message = "this object already holds the lock"
             raise RuntimeError(message)
 
     def _forget_after_fork(self) -> None:
@@ -83,12 +85,15 @@ class SharedLock:
             self._token, self._process = None, os.getpid()
 
     def renew(self) -> bool:
-        """Hold the lock for `ttl` seconds from now. Returns False if it was lost."""
+        """Extend the lock to `ttl` seconds from now. Returns False if the lock was lost."""
         self._forget_after_fork()
         return self._token is not None and self._cache._renew_lock(self._name, self._token, self._ttl)
 
     def release(self) -> bool:
-        """Give the lock back. Returns False if it was lost, or not held. A forked child does not hold its parent's."""
+        """Release the lock.
+
+        Returns False if it was lost or not held. A forked child does not hold the lock of its parent.
+        """
         self._forget_after_fork()
         token, self._token = self._token, None
         return token is not None and self._cache._release_lock(self._name, token)
@@ -118,7 +123,7 @@ class SharedLock:
 
 @suggesting
 class SharedLimiter:
-    """A limiter; see `SharedCache.limiter`. Any number of threads may use one object."""
+    """A limiter. See `SharedCache.limiter`. Any number of threads may use an object."""
 
     def __init__(self, cache: SharedSegment, name: object, limit: int, per: float | timedelta) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -133,7 +138,7 @@ class SharedLimiter:
         self._cache, self._name, self._limit, self._per = cache, name, limit, per
 
     def acquire(self, timeout: float | timedelta | None = None) -> bool:
-        """Take a use, and wait for it for `timeout` seconds (None: for ever). Returns True if it was taken."""
+        """Take one use, and wait for it for `timeout` seconds. None means for ever. Returns True if a use was taken."""
         end = _end(timeout)
         while True:
             wait = self._cache._take_use(self._name, self._limit, self._per)

@@ -1,4 +1,4 @@
-"""`Store`: what `FlexCache(store=...)` takes."""
+"""`Store`, the protocol of the objects that `FlexCache(store=...)` accepts."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from typing import Any, Protocol
 
 
 class Store(Protocol):
-    """What lasts, behind a cache in memory: any object with these methods.
+    """The store behind a cache in memory: any object with these methods.
 
-    Several threads may call them at a time, and never while the cache is locked. What they raise goes to the caller of
-    the cache, and memory then has nothing under the key. Awaited calls of the cache call them from a thread.
+    Several threads may call the methods at the same time, and never while the cache is locked. If a method raises an
+    exception, the caller of the cache gets it, and memory then has no entry under the key. Awaited calls of the cache
+    call the methods from a thread.
 
-    Caches in front of one object see each other's writes at once. Writes that overlap, of keys that share one of 64
-    stripes, leave nothing in memory, since nothing tells in which order the store took them.
+    Caches in front of one object see each other's writes at once. Overlapping writes to keys of the same stripe
+    (there are 64) leave no copy in memory, because the order in which the store made them is unknown.
 
-    A store may have more methods, which are used where they are there:
+    A store may have more methods, which the cache uses if they exist:
 
-    * `add(key, value, ttl, tags) -> bool` stores where there is no entry, and says whether it did;
+    * `add(key, value, ttl, tags) -> bool` stores only if absent, and returns True if it stored;
     * `pop(key)` is `load` and `remove` in one;
     * `contains(key) -> bool`;
-    * `touch(key, ttl) -> bool` gives an entry another time to live, and says whether there is one;
-    * `evict_tag(tag) -> int` removes the entries with a tag, and says how many;
-    * `transact()` is a context manager around many writes. The result of a computation is stored inside it, too: where
-      other writers wait meanwhile, none of them is overwritten by a value that was computed before;
-    * `version() -> int` is another number, from 0 to 2**64 - 1, after each write of anybody, and better one more than
-      the one before. `coherence="strict"` needs it, and asks for it at each hit. A write of the cache that returned
-      False or None must not have changed it.
+    * `touch(key, ttl) -> bool` gives an entry another time to live, and returns True if it exists;
+    * `evict_tag(tag) -> int` removes the entries with a tag, and returns how many;
+    * `transact()` is a context manager around several writes. The result of a computation is also stored inside it.
+      If other writers have to wait for it, a result that was computed before does not overwrite their writes;
+    * `version() -> int` returns a number from 0 to 2**64 - 1 that changes with each write of any program, preferably
+      by one. `coherence="strict"` needs it, and calls it at each hit. A write of the cache that returned False or
+      None must not change it.
 
     >>> class Dictionary:
     ...     def __init__(self):
@@ -51,17 +52,17 @@ class Store(Protocol):
     """
 
     def load(self, key: Any) -> tuple[Any, float | None, tuple[str, ...]] | None:
-        """Value, seconds left to live (None is for ever) and tags of a live entry; None where there is none."""
+        """Return value, seconds left (None means for ever) and tags of a live entry, or None if there is none."""
         ...
 
     def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> object:
-        """Stores or replaces an entry."""
+        """Store or replace an entry."""
         ...
 
     def remove(self, key: Any) -> bool:
-        """Removes an entry; whether it was there."""
+        """Remove an entry. Returns True if it was present."""
         ...
 
     def clear(self) -> object:
-        """Removes all entries."""
+        """Remove all entries."""
         ...

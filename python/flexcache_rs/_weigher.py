@@ -1,4 +1,4 @@
-"""How a weigher wants to be called, and a weigher that estimates bytes."""
+"""The arguments of a weigher, and a weigher that estimates bytes."""
 
 # Which looks at objects of any type.
 # pyright: basic
@@ -61,12 +61,12 @@ def _parts(value: Any) -> Iterator[Any]:
 def size_of(value: object) -> int:
     """Estimate the bytes of memory that a value takes.
 
-    Counts what `sys.getsizeof` says of the value, and of what it consists of: the entries of a list, tuple, set,
-    frozenset, deque and dict, their subclasses included, and an object's attributes, in its `__dict__` and its slots.
-    What occurs several times counts once. Classes, modules and functions count nothing, and None, True and False
-    neither: they are there anyway. What other values refer to as well counts as if this one had it alone. The buffer
-    behind a memoryview counts whole. What a type written in C refers to, and does not tell `sys.getsizeof`, is not
-    counted.
+    The estimate is the sum of `sys.getsizeof` over the value and its parts. Parts are the elements of a list, tuple,
+    set, frozenset, deque and dict, including their subclasses, and the attributes of an object in its `__dict__` and
+    its slots. An object that occurs several times counts once. Classes, modules and functions do not count, and
+    neither do None, True and False, because they exist anyway. Objects that other values share count in full. The
+    whole buffer behind a memoryview counts. Memory of a type written in C that `sys.getsizeof` does not report does
+    not count.
 
     Args:
         value: Any object.
@@ -75,7 +75,7 @@ def size_of(value: object) -> int:
         Bytes.
 
     Raises:
-        Exception: Whatever an attribute or a `__sizeof__` raises.
+        Exception: An attribute or a `__sizeof__` raised it.
 
     O(1) for str, bytes and numbers, O(n) for n objects otherwise.
 

@@ -24,7 +24,7 @@ _MAXSIZE = 128
 
 
 class AlruCacheLoopResetWarning(UserWarning):
-    """Another event loop uses the function than before, and its results were forgotten. Once for each function."""
+    """Another event loop uses the function, and its results were forgotten. Issued once for each function."""
 
 
 class _CacheItem:
@@ -41,25 +41,25 @@ class _Calls:
     """What the function and the methods that are bound to instances have in common."""
 
     def cache_contains(self, /, *args, **kwargs):
-        """Tell whether there is a result of a call, or it is being computed. Counts as no hit and no use."""
+        """Return whether there is a result or a computation of a call. Does not count as a hit or a use."""
         owner, first = self._owner()
         return owner._contains(owner._key(first + args, kwargs))
 
     def cache_invalidate(self, /, *args, **kwargs):
-        """Forget the result of a call; whether there was one."""
+        """Forget the result of a call. Returns True if there was one."""
         owner, first = self._owner()
         return owner._invalidate(owner._key(first + args, kwargs))
 
     def cache_clear(self):
-        """Forget all results, and start counting anew."""
+        """Forget all results and reset the statistics."""
         self._owner()[0]._clear()
 
     def cache_info(self):
-        """Return hits, misses, the largest and the present number of results."""
+        """Return hits, misses, and the largest and the current number of results."""
         return self._owner()[0]._info()
 
     def cache_parameters(self):
-        """Return what the cache was made with, how many calls are being computed, and whether it is closed."""
+        """Return the parameters of the cache, the number of running computations, and whether it is closed."""
         return self._owner()[0]._parameters()
 
 
@@ -179,7 +179,7 @@ class _LRUCacheWrapper(_Calls):
             item.waiters -= 1
 
     async def cache_close(self, *, wait=False):
-        """Refuse further calls, and end those that are being computed: cancel them, or wait for them."""
+        """Refuse further calls, and cancel the running computations or wait for them."""
         self.__closed = True
         tasks = self.__tasks
         if not wait:
@@ -207,7 +207,7 @@ class _Bound(_Calls):
         return await self._cached(self._instance, *args, **kwargs)
 
     async def cache_close(self, *, wait=False, cancel=False, return_exceptions=True):
-        """Refuse further calls, and end those that are being computed: cancel them, or wait for them."""
+        """Refuse further calls, and cancel the running computations or wait for them."""
         if cancel or return_exceptions is not True:
             message = "cancel and return_exceptions are deprecated: calls are cancelled, or awaited with wait=True"
             warnings.warn(message, DeprecationWarning, stacklevel=2)
@@ -227,18 +227,18 @@ def _wrap(function, maxsize, typed, ttl, jitter, key):
 
 @suggesting
 def alru_cache(maxsize=_MAXSIZE, typed=False, *, ttl=None, jitter=None, key=None):
-    """Remember the most recent results of a coroutine function.
+    """Keep the most recent results of a coroutine function.
 
     Used bare or with arguments. Tasks that miss the same call at once wait for one task which computes it. An
     exception is not kept. What is returned has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
     cache_info() and cache_parameters(), and works as a method.
 
     Args:
-        maxsize: The largest number of results; None for no limit.
-        typed: Whether equal arguments of different types are different.
-        ttl: After how many seconds a result is forgotten, from when it was computed; None for never.
-        jitter: Up to how many seconds are added at random to each ttl.
-        key: Called with the arguments to get the key.
+        maxsize: The largest number of results. None means no limit.
+        typed: Whether equal arguments of different types have different keys.
+        ttl: The number of seconds after its computation at which a result is forgotten. None means never.
+        jitter: The largest number of seconds that are added to each ttl at random.
+        key: A function of the arguments that returns the key.
 
     Raises:
         RuntimeError: If the function is no coroutine function. From a call, if the cache was closed.

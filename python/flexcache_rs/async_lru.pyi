@@ -14,7 +14,7 @@ _R = TypeVar("_R")
 _S = TypeVar("_S")
 
 class AlruCacheLoopResetWarning(UserWarning):
-    """Another event loop uses the function than before, and its results were forgotten. Once for each function."""
+    """Another event loop uses the function, and its results were forgotten. Issued once for each function."""
 
 @type_check_only
 class _Parameters(TypedDict):
@@ -55,18 +55,18 @@ def alru_cache(
     jitter: float | None = None,
     key: Callable[..., Hashable] | None = None,
 ) -> _Decorator:
-    """Remember the most recent results of a coroutine function.
+    """Keep the most recent results of a coroutine function.
 
     Used bare or with arguments. Tasks that miss the same call at once wait for one task which computes it. An
     exception is not kept. What is returned has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
     cache_info() and cache_parameters(), and works as a method.
 
     Args:
-        maxsize: The largest number of results; None for no limit.
-        typed: Whether equal arguments of different types are different.
-        ttl: After how many seconds a result is forgotten, from when it was computed; None for never.
-        jitter: Up to how many seconds are added at random to each ttl.
-        key: Called with the arguments to get the key.
+        maxsize: The largest number of results. None means no limit.
+        typed: Whether equal arguments of different types have different keys.
+        ttl: The number of seconds after its computation at which a result is forgotten. None means never.
+        jitter: The largest number of seconds that are added to each ttl at random.
+        key: A function of the arguments that returns the key.
 
     Raises:
         RuntimeError: If the function is no coroutine function. From a call, if the cache was closed.

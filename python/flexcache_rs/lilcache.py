@@ -1,7 +1,7 @@
-"""lilcache's functions over shared memory: `import flexcache_rs.lilcache as lilcache` is the only change in a program.
+"""lilcache's functions over shared memory: `import flexcache_rs.lilcache as lilcache` is the only change to a program.
 
-There is no socket and no process that owns the cache. Values are anything that can be pickled, bytes of any content
-included.
+There is no socket and no process that owns the cache. Values are any objects that can be pickled, including arbitrary
+bytes.
 
 >>> import flexcache_rs.lilcache as lilcache
 >>> lilcache.init("example-lilcache")
@@ -48,15 +48,15 @@ def init(
     """Open the cache of a name, and create it if there is none. All processes that do so share its entries.
 
     Args:
-        cache_name: The name; None for "lilcache".
-        root: The directory of the cache's file, which must be the user's alone; None for one in memory.
-        snapshot: A file that `snapshot()` wrote. If the cache is empty, it gets the entries of that file. A file
-            which is not there is no error.
-        expires: After how many seconds what is stored expires; None for never.
-        poolsize: Means nothing here: there are no connections.
+        cache_name: The name. None means "lilcache".
+        root: The directory of the file of the cache, which only the user may access. None means one in memory.
+        snapshot: A file that `snapshot()` wrote. If the cache is empty, it gets the entries of that file. It is no
+            error if the file does not exist.
+        expires: The time to live of the entries in seconds. None means for ever.
+        poolsize: Accepted without effect, because there are no connections.
 
     Raises:
-        TypeError: An argument is of a wrong type.
+        TypeError: An argument has a wrong type.
         ValueError: The snapshot is damaged. `expires` is not more than 0. The name has other characters
             than letters, digits, "_", "-" and ".".
         OSError: See `SharedCache`.
@@ -103,13 +103,13 @@ def get(key: str) -> Any:
 
 
 def set(key: str, value: Any) -> bool:  # noqa: A001
-    """Store a value, or replace the one that is there. Returns True."""
+    """Store or replace a value. Returns True."""
     _cache().put(key, value)
     return True
 
 
 def pop(key: str) -> Any:
-    """Remove a key and return its value, or None if there is none. Of several processes exactly one gets it."""
+    """Remove a key and return its value, or None if there is none. Exactly one of several processes gets it."""
     return _cache().pop(key, None)
 
 
@@ -119,7 +119,7 @@ def delete(key: str) -> bool:
 
 
 def destroy() -> None:
-    """Remove the cache and all its entries, for all processes. `init` creates it anew."""
+    """Remove the cache and all its entries, for all processes. `init` creates it again."""
     global _opened
     cache = _cache()
     _opened = None
@@ -129,10 +129,11 @@ def destroy() -> None:
 
 @suggesting
 def snapshot(path: str | os.PathLike[str]) -> int:
-    """Write all entries to a file, for `init(snapshot=path)` after a reboot. Returns how many there are.
+    """Write all entries to a file, for `init(snapshot=path)` after a reboot. Returns the number of entries.
 
-    The file appears under its name when it is complete, and replaces an earlier one. It has a checksum. Entries
-    that are written meanwhile may or may not be in it. Values are pickles: only load files that nobody else can write.
+    The file appears under its name when it is complete, and replaces an earlier one. It has a checksum. Entries that
+    are written during the call may or may not be in it. Values are pickles: only load files that nobody else can
+    write.
     """
     cache = _cache()
     entries: list[tuple[Any, Any, float | None]] = []

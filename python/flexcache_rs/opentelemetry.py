@@ -1,11 +1,11 @@
 """Statistics of all caches that have a name, as OpenTelemetry metrics.
 
-Those of each `SharedCache` that this process has open are called flexcache.shared_hits and so on. They are sums over
-all processes, so do not add up what several of them report.
+The statistics of each `SharedCache` that is open in this process have names such as flexcache.shared_hits. They are
+sums over all processes, so do not add up the reports of several processes.
 
-Those of each `RemoteCache`, which are of this process alone, are called flexcache.remote_hits and so on.
+The statistics of each `RemoteCache` have names such as flexcache.remote_hits. They are those of this process alone.
 
-Needs the package opentelemetry-api: `pip install 'flexcache-rs[opentelemetry]'`.
+This module needs the package opentelemetry-api: `pip install 'flexcache-rs[opentelemetry]'`.
 
 >>> from opentelemetry.sdk.metrics import MeterProvider
 >>> from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -45,12 +45,12 @@ def _callback(metric: Metric) -> Callable[[CallbackOptions], Iterator[Observatio
 
 @suggesting
 def instrument(meter_provider: MeterProvider | None = None) -> None:
-    """Create the metrics: flexcache.hits, flexcache.items and so on, with the attribute `cache`.
+    """Create the metrics, such as flexcache.hits and flexcache.items, with the attribute `cache`.
 
     Args:
-        meter_provider: where to; None for the global one.
+        meter_provider: The provider for the metrics. None means the global one.
 
-    Call it once. The caches are read when metrics are exported, O(caches) each time.
+    Call it once. The caches are read when the metrics are exported. Each export is O(caches).
     """
     meter = get_meter("flexcache_rs", __version__, meter_provider)
     for metric in METRICS:

@@ -1,11 +1,12 @@
 """Statistics of all caches that have a name, for Prometheus.
 
-Those of each `SharedCache` that this process has open are called flexcache_shared_hits_total and so on. They are sums
-over all processes, so do not add up what several of them report.
+The statistics of each `SharedCache` that is open in this process have names such as flexcache_shared_hits_total. They
+are sums over all processes, so do not add up the reports of several processes.
 
-Those of each `RemoteCache`, which are of this process alone, are called flexcache_remote_hits_total and so on.
+The statistics of each `RemoteCache` have names such as flexcache_remote_hits_total. They are those of this process
+alone.
 
-Needs the package prometheus-client: `pip install 'flexcache-rs[prometheus]'`.
+This module needs the package prometheus-client: `pip install 'flexcache-rs[prometheus]'`.
 
 >>> from prometheus_client import CollectorRegistry, generate_latest
 >>> from flexcache_rs import FlexCache
@@ -36,14 +37,14 @@ __all__ = ["CacheCollector"]
 
 
 class CacheCollector(Collector):
-    """Collects the statistics when Prometheus asks for them; costs the caches nothing otherwise.
+    """Collect the statistics when Prometheus requests them. At other times it costs the caches nothing.
 
-    Metrics are called flexcache_hits_total, flexcache_items and so on, with the label `cache`.
-    O(caches) a collection.
+    The metrics have names such as flexcache_hits_total and flexcache_items, and the label `cache`. A collection is
+    O(caches).
     """
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics at this moment."""
+        """Return the metrics at this moment."""
         for metric in METRICS:
             of = CounterMetricFamily if metric.counts else GaugeMetricFamily
             family = of(f"flexcache_{metric.name}", metric.about, labels=["cache"])

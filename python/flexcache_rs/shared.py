@@ -7,7 +7,7 @@
 ...     _ = cache.unlink()
 {'name': 'Ada', 'visits': 3}
 
-Linux only, on 64 bits. docs/shared.md says what it guarantees.
+This module needs 64-bit Linux. docs/shared.md describes its guarantees.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flexcache_rs._suggest import suggesting
 try:
     from flexcache_rs._core import SharedSegment
 except ImportError:  # Other systems.
-    raise ImportError("flexcache_rs.shared needs Linux on 64 bits") from None
+    raise ImportError("flexcache_rs.shared needs 64-bit Linux") from None
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -45,59 +45,59 @@ _MISSING: Any = object()
 
 
 class SharedStats(NamedTuple):
-    """Sums over a cache, by all processes, since it was created."""
+    """The sums of all processes since the cache was created."""
 
     hits: int
-    """Reads that found a value. Another process adds its own after 256 of them, and when it closes the cache."""
+    """Reads that found a value. Another process adds its counts after 256 reads, and when it closes the cache."""
     misses: int
-    """Reads that found none, counted likewise."""
+    """Reads that found no value, counted in the same way."""
     entries: int
-    """Entries, those included that have expired and were not met yet."""
+    """Entries, including expired ones that were not removed yet."""
     bytes: int
-    """Bytes of the cache's file, which never change."""
+    """Bytes of the file of the cache. They never change."""
     live_bytes: int
     """Bytes that entries take."""
     capacity: int
     """Bytes that entries can take."""
     largest_item: int
-    """Bytes of the largest possible entry: its key and value as stored, and 24."""
+    """Bytes of the largest possible entry: its stored key, its stored value and 24."""
     evicted: int
-    """Entries that were removed to make room, expired ones included."""
+    """Entries that were removed to make room, including expired ones."""
     crowded: int
-    """Entries that were removed because the index was full where they were: `expected_item` is too large."""
+    """Entries that were removed because their part of the index was full. `expected_item` is then too large."""
     forced: int
-    """Used entries that were removed because one call may not move more."""
+    """Used entries that were removed because one call may only move a limited number of entries."""
     resets: int
     """Parts of the cache that were emptied because a process died in them, or because of damage."""
     damaged: int
-    """Damage that was found."""
+    """Cases of damage that were found."""
 
 
 @suggesting
 class SharedCache(SharedSegment):
-    """A bounded cache in memory which any number of processes share.
+    """A bounded cache in memory that any number of processes share.
 
     Every process that opens the same name has the same entries. Reads take no lock. A process may be killed at any
-    moment: at worst a part of the cache is emptied then.
+    moment. In the worst case, a part of the cache is then emptied.
 
     Args:
         name: A name of letters, digits, "_", "-" and ".", or the path of a file: a `PathLike`, or a str with a "/". A
-            name stands for a file in a directory of the user's own under /dev/shm.
-        max_bytes: The bytes of the file. They are allocated at once. A cache that is already there keeps its size.
-        expected_item: The bytes of an average entry: key, value and 24. Half of it or twice as much costs little.
+            name stands for a file under /dev/shm, in a directory that belongs to the user.
+        max_bytes: The bytes of the file. They are allocated at once. An existing cache keeps its size.
+        expected_item: The bytes of an average entry: key, value and 24. An error by a factor of two costs little.
         max_item: The bytes of the largest entry. By default a quarter of a part of the cache, at most 1 MiB.
-        default_ttl: The time to live of entries for which none is given; None for ever.
-        lock_timeout: How many seconds a write waits for another process's.
-        resize: Replace a cache of another size by an empty one. All processes follow.
-        serializer: What stands in for pickle, for values that are not plain: one of `flexcache_rs.disk.serializers`.
-            `PickleSerializer(allow=[...])` loads nothing but what is named, `JSONSerializer()` knows no pickles. None
-            for pickle, which loads everything. All processes give the same.
+        default_ttl: The time to live of entries without one of their own. None means for ever.
+        lock_timeout: The number of seconds for which a write waits for the write of another process.
+        resize: Whether to replace a cache of another size by an empty one. All processes then use the new one.
+        serializer: The serializer for values that are not plain: one of `flexcache_rs.disk.serializers`.
+            `PickleSerializer(allow=[...])` loads only the named classes, and `JSONSerializer()` loads no pickles.
+            None means pickle, which loads everything. All processes must use the same serializer.
 
     Raises:
         ValueError: An argument is out of range.
         MemoryError: The memory limit of the container leaves less than `max_bytes`.
         OSError: The file system has no room, or the file is not a cache or belongs to another version or pid namespace.
-        PermissionError: The file or its directory is not this user's alone.
+        PermissionError: Other users have access to the file or its directory.
 
     >>> from flexcache_rs.shared import SharedCache
     >>> with SharedCache("example-class", max_bytes=1 << 20) as cache, SharedCache("example-class") as other:
@@ -157,7 +157,7 @@ class SharedCache(SharedSegment):
         }
         self._front: FlexCache[Any, Any] | None = None
         self.name: str = place
-        """What it was opened by, in this process or in the one that pickled it."""
+        """The name with which it was opened, in this process or in the process that pickled it."""
         register_shared(self)
 
     def _in_front(self) -> FlexCache[Any, Any]:
@@ -181,7 +181,7 @@ class SharedCache(SharedSegment):
             return f"<{type(self).__name__} closed>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the path: another process that unpickles it shares the entries."""
+        """Pickle the path. Another process that unpickles it shares the entries."""
         return _reopen, (type(self), str(self.path), self._options, self.name)
 
     @overload
@@ -189,11 +189,11 @@ class SharedCache(SharedSegment):
     @overload
     def pop(self, key: object, default: _T) -> Any | _T: ...
     def pop(self, key: object, default: Any = _MISSING) -> Any:
-        """Remove a key and return its value. Of several processes exactly one gets it.
+        """Remove a key and return its value. If several processes do this, exactly one gets the value.
 
         Raises:
-            KeyError: There is no value, and no default was given.
-            TimeoutError: As `delete`.
+            KeyError: The key has no value, and no default was given.
+            TimeoutError: As for `delete`.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-pop", max_bytes=1 << 20) as cache:
@@ -221,13 +221,14 @@ class SharedCache(SharedSegment):
     ) -> bool:
         """Replace the value of a key if it equals `old`.
 
-        `==` compares, outside all locks; the value is replaced only if nobody has written to the key meanwhile.
+        The comparison uses `==`, outside all locks. The value is replaced only if no other caller has written to the
+        key in the meantime.
 
         Returns:
             True if it was replaced.
 
         Raises:
-            TooLargeError, TimeoutError, TypeError: As `put`. What `==` raises goes on to the caller.
+            TooLargeError, TimeoutError, TypeError: As for `put`. An exception of `==` propagates to the caller.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-cas", max_bytes=1 << 20) as cache:
@@ -248,7 +249,7 @@ class SharedCache(SharedSegment):
                 return True
 
     def get_many(self, keys: Iterable[object]) -> dict[Any, Any]:
-        """Return the values of those keys that have one.
+        """Return a dict with the values of the present keys.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-many", max_bytes=1 << 20) as cache:
@@ -273,22 +274,22 @@ class SharedCache(SharedSegment):
         """Store the values of several keys, one after the other.
 
         Raises:
-            TooLargeError, TimeoutError, TypeError: As `put`. Entries before the one that failed are stored.
+            TooLargeError, TimeoutError, TypeError: As for `put`. The entries before the failed one are stored.
         """
         known = None if tags is None or isinstance(tags, str) else tuple(each("tags", tags, "an iterable of str"))
         for key, value in pairs("entries", entries):
             self.put(key, value, ttl, tags if known is None else known)
 
     def delete_many(self, keys: Iterable[object]) -> int:
-        """Remove several keys, one after the other. Returns how many had a value."""
+        """Remove several keys, one after the other. Returns the number of keys that had a value."""
         return sum(self.delete(key) for key in each("keys", keys))
 
     def keys(self) -> list[Any]:
-        """Return the keys of all values, in no order. A key that is there all the time occurs once."""
+        """Return the keys of all values, in no particular order. A key that is present all the time occurs once."""
         return self._keys()
 
     def items(self) -> Iterator[tuple[Any, Any]]:
-        """Iterate over keys and values. Values that are gone when their turn comes are left out."""
+        """Iterate over keys and values. Values that are removed during the iteration may be left out."""
         for key in self._keys():
             value = self.get(key, _MISSING)
             if value is not _MISSING:
@@ -302,7 +303,7 @@ class SharedCache(SharedSegment):
         return iter(self._keys())
 
     def setdefault(self, key: object, default: Any = None) -> Any:
-        """Return the value of a key, after storing `default` if there is none."""
+        """Return the value of a key. If there is none, store `default` first."""
         while True:
             value = self.get(key, _MISSING)
             if value is not _MISSING:
@@ -316,12 +317,12 @@ class SharedCache(SharedSegment):
         self.set_many(more)
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove a key and its value, whichever is found first, and return them.
+        """Remove the first key that is found, and return the key and its value.
 
-        Of several processes exactly one gets it.
+        If several processes do this, exactly one gets the entry.
 
         Raises:
-            KeyError: There is none.
+            KeyError: The cache is empty.
         """
         for key in self._keys():
             found = self._pop(key)
@@ -337,18 +338,19 @@ class SharedCache(SharedSegment):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> _T:
-        """Return the value of a key; where it has none, the value that `factory()` returns, which is stored.
+        """Return the value of a key. If it has none, call `factory()`, store its result and return it.
 
-        However many threads and processes ask at once, one of them calls its factory, and the others wait. What is
-        written to the key meanwhile comes after it: then the value is returned, but not stored. A process that dies, or
-        computes for longer than 30 seconds, is replaced.
+        If several threads and processes ask at the same time, one of them calls its factory, and the others wait. If
+        a caller writes to the key during the computation, the result is returned but not stored. If the process dies,
+        or computes for longer than 30 seconds, another caller computes.
 
         Raises:
             CircularLoadError: The factory would have to wait for itself.
-            LoadFailedElsewhere: The factory of another process raised what cannot be made again here.
+            LoadFailedElsewhere: The factory of another process raised an exception that cannot be restored here.
             TypeError: The key is of another type.
 
-        What the factory raises is raised. A value that is too large to be stored is returned, with a warning.
+        An exception of the factory propagates. A value that is too large is returned and not stored, and a warning is
+        issued.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-load", max_bytes=1 << 20) as cache:
@@ -369,7 +371,7 @@ class SharedCache(SharedSegment):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> _T:
-        """The same as `get_or_set`; `factory` may be a coroutine function. Other tasks run while it waits."""
+        """The same as `get_or_set`, and `factory` may be a coroutine function. Other tasks run while it waits."""
         found: Any = self._find(key, _MISSING)
         if found is _MISSING:
             found = await self._in_front().aget_or_set(key, factory, ttl, tags)
@@ -377,10 +379,12 @@ class SharedCache(SharedSegment):
         return value
 
     def memoize(self, **options: Any) -> Any:
-        """Return a decorator that keeps the results of a function, for all processes with a function of its name.
+        """Return a decorator that keeps the results of a function.
 
-        Takes the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once.
-        To keep results in the process's own memory, too, memoize through a `FlexCache(store=cache)`.
+        All processes with a function of this name share them.
+
+        It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. To also keep
+        results in the memory of the process, use the `memoize` of a `FlexCache(store=cache)`.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> cache = SharedCache("example-memoize", max_bytes=1 << 20)
@@ -393,14 +397,16 @@ class SharedCache(SharedSegment):
         return self._in_front().memoize(**options)
 
     def lock(self, name: object, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> SharedLock:
-        """Return a lock which excludes other threads and processes.
+        """Return a lock that excludes other threads and processes.
 
-        It is advisory: eviction, `clear` or a death inside the cache can free it, and so does `ttl`.
+        It is advisory. It becomes free when `ttl` is over. Eviction, `clear` or the death of a process inside the
+        cache can free it too.
 
         Args:
-            name: What is locked: a key. It is not the entry of that key.
-            ttl: For how many seconds it is held at most, unless `renew()` is called. A process that dies frees it.
-            timeout: How many seconds `with` and `acquire()` wait; None for ever.
+            name: The name of the lock, which is a key. The lock is independent of the entry of that key.
+            ttl: The largest number of seconds for which it is held, unless `renew()` is called. It becomes free when
+                its process dies.
+            timeout: The number of seconds for which `with` and `acquire()` wait. None means for ever.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-lock", max_bytes=1 << 20) as cache:
@@ -414,13 +420,13 @@ class SharedCache(SharedSegment):
         return SharedLock(self, name, ttl, timeout)
 
     def limiter(self, name: object, limit: int, per: float | timedelta = 1.0) -> SharedLimiter:
-        """Return a limiter of a rate, for all threads and processes together.
+        """Return a rate limiter for all threads and processes together.
 
         Args:
-            name: What is limited: a key. It is not the entry of that key.
-            limit: How many uses there are in each `per` seconds. They return at an even pace; after a pause, all may be
-                taken at once.
-            per: Seconds.
+            name: The name of the limiter, which is a key. The limiter is independent of the entry of that key.
+            limit: The number of uses in each `per` seconds. They return at an even rate. After a pause, a caller may
+                take all of them at once.
+            per: A number of seconds.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-limiter", max_bytes=1 << 20) as cache:
@@ -521,7 +527,7 @@ class SharedCache(SharedSegment):
         self.close()
 
     def stats(self) -> SharedStats:
-        """Return sums over the cache.
+        """Return the sums of all processes.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-stats", max_bytes=1 << 20) as cache:
@@ -540,7 +546,7 @@ def _reopen(class_: type[SharedCache], path: str, options: dict[str, Any], name:
 
 
 def __getattr__(name: str) -> object:
-    """What needs Django is imported when asked for."""
+    """Import the parts that need Django on first use."""
     if name == "DjangoCache":
         from flexcache_rs._shared_django import DjangoCache
 

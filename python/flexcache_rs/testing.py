@@ -1,4 +1,4 @@
-"""For the tests of programs that use a cache: move its clock, check its structure.
+"""Support for tests of programs that use a cache: move its clock, and check its structure.
 
 >>> from flexcache_rs import FlexCache
 >>> from flexcache_rs.testing import advance
@@ -27,15 +27,17 @@ __all__ = ["advance", "check", "following"]
 
 @suggesting
 def advance(seconds: float | timedelta) -> None:
-    """Move the clock of every cache in the process forward, so that no test has to sleep.
+    """Move the clock of the caches in memory forward, so that a test does not have to sleep.
 
     Args:
-        seconds: how far, as a number of seconds or a timedelta; not negative.
+        seconds: A number of seconds or a timedelta, which is not negative.
 
     Raises:
-        TypeError, ValueError, OverflowError: where that is no duration.
+        TypeError, ValueError, OverflowError: `seconds` is not a valid duration.
 
-    O(1); the background thread looks at its caches at once.
+    This moves the clock of every `FlexCache` and memoized function of the process, and of sessions in memory and on
+    disk. It does not move the clock of a `disk.Cache`, a `SharedCache` or a server. The background thread checks its
+    caches at once. O(1).
     """
     _advance_clock(seconds)
 
@@ -65,19 +67,19 @@ class _Followed:
 
 @suggesting
 def following(frozen: Any) -> Any:
-    """Take the caches of the process along when a frozen clock moves.
+    """Move the clock of the caches together with a frozen clock.
 
-    What freezegun and time_machine freeze is Python's; a cache in memory asks the system how late it is, which costs a
-    hit next to nothing. So time stands still for the program and goes on for its caches, unless a test moves both.
-    Caches on disk ask Python's `time.time()` and need no help.
+    freezegun and time_machine freeze Python's clock. A cache in memory reads the clock of the system, because this
+    costs a hit almost nothing. Time then stands still for the program and continues for its caches, unless a test
+    moves both. Caches on disk read Python's `time.time()` and need no help.
 
     Args:
-        frozen: What `freezegun.freeze_time` or `time_machine.travel` hands out: something with methods such as `tick`,
-            `move_to` or `shift`.
+        frozen: The object that `freezegun.freeze_time` or `time_machine.travel` provides. It has methods such as
+            `tick`, `move_to` or `shift`.
 
     Returns:
-        The same with the same methods. By as much as one of them moves `time.time()` forward, it advances the clock of
-        the caches; never back.
+        An object with the same methods. If one of them moves `time.time()` forward, it also advances the clock of the
+        caches by the same time. It never moves the clock back.
 
     O(1).
 
@@ -92,10 +94,10 @@ def following(frozen: Any) -> Any:
 
 @suggesting
 def check(cache: FlexCache[Any, Any]) -> None:
-    """Recount a cache's whole structure.
+    """Recount the whole structure of a cache.
 
     Raises:
-        AssertionError: where something is wrong, which is a bug in this library.
+        AssertionError: The structure is wrong, which is a bug in this library.
 
     O(n).
     """

@@ -59,7 +59,7 @@ pub struct MemoryStore<V> {
     gates: Timed<u64>,
     /// By name: until when calls count that were let through, and for how many each.
     logs: Timed<VecDeque<(u64, u64)>>,
-    /// By name: who has the lease, and until when.
+    /// By name: the holder of the lease, and its end.
     leases: Timed<(Cell, u64)>,
 }
 

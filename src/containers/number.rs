@@ -1,4 +1,4 @@
-//! Numbers as text: the form in which they are stored, so that others who read the store see them.
+//! Numbers as text, the form in which they are stored, so that other readers of the store can read them.
 //!
 //! There is one text for each number: decimal for 64-bit integers, and what Python's `repr` writes for floats. Other text,
 //! such as "007" or "1e5", is text.

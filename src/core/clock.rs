@@ -1,6 +1,6 @@
 //! Time as the core sees it: nanoseconds on a clock that never goes back.
 //!
-//! The core reads no clock of its own accord: whoever calls brings one.
+//! The core reads no clock by itself. The caller passes one.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -68,7 +68,7 @@ impl PushTracker {
 
     #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
     fn stripe_of(&self, key: &[u8]) -> usize {
-        // FNV-1a. Whoever makes keys collide ends copies too early, and never serves one too long.
+        // FNV-1a. Keys that collide invalidate copies too early, and never too late.
         let mix = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, mix);
         (hash ^ hash >> 32) as usize & (self.stripes.len() - 1)

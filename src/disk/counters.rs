@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::settings::setting;
 use crate::store::{DiskStore, execute};
 
-/// A count below this is believed: whoever makes room for as many entries does no harm.
+/// A count below this is trusted, because making room for that many entries does no harm.
 const COUNT_TO_DOUBT: i64 = 1_000_000;
 
 /// No row of the table is smaller, its indexes included.

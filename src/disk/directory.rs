@@ -1,6 +1,7 @@
 //! Files inside a cache's directory, and nothing outside it.
 //!
-//! Anybody who can write the directory can write any name into a row. A name is followed only if it is relative, made of
+//! Any user that can write to the directory can write any name into a row. A name is followed only if it is
+//! relative, made of
 //! plain components, and leads through real directories to a regular file: no `..`, no link. Each step is taken from the
 //! directory before it, so that nobody can put a link there in between.
 

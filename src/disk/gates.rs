@@ -34,7 +34,8 @@ use crate::version::Version;
 /// What comes after the name of the other database. python-diskcache leaves files alone whose names contain that name.
 const SUFFIX: &str = "-gates";
 
-/// A failure stays in the row after somebody else has got the lease, for those who waited for the one that failed.
+/// A failure stays in the row after another caller has got the lease, for callers that waited for the failed
+/// computation.
 pub(crate) const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS Lease (key, raw INTEGER, token BLOB, owner TEXT, expires REAL NOT NULL, \
         seconds REAL NOT NULL, tag, evictions INTEGER NOT NULL, failed BLOB, failure BLOB, failed_until REAL, \
@@ -143,7 +144,7 @@ impl Gates {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "synchronous", "off")?;
         if is_new && let Ok(entries) = fs::metadata(&self.entries) {
-            // Whoever may write entries may write leases. If this fails, the mode is what the umask says.
+            // A process that may write entries may write leases. If this fails, the mode is what the umask says.
             let _ = fs::set_permissions(&self.database, entries.permissions());
         }
         if is_new {

@@ -9,7 +9,7 @@
 //! * If leases cannot be voided, their database is removed before the write commits, so that nothing lands. If that is
 //!   impossible too, the write itself ends them, see [`Gates`](crate::gates::Gates): it does not fail because of leases.
 //!
-//! Lock order: entries first, then leases. Those who give a lease back take the second lock alone.
+//! Lock order: entries first, then leases. Returning a lease takes only the second lock.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -56,7 +56,7 @@ const CLOCKS: f64 = 60.0;
 /// Between two looks at a lease that is waited for.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(16)];
 
-/// How often one who waits looks whether the owner still lives.
+/// How often a waiting caller checks whether the owner still lives.
 const OWNER_CHECK: Duration = Duration::from_millis(50);
 
 /// How often the two databases may have to agree on a number anew while a lease is given.
@@ -74,7 +74,7 @@ pub struct LeaseTerms<'a> {
     pub tag: ValueRef<'a>,
     /// The lease that the caller has waited for.
     pub awaited: Option<LeaseToken>,
-    /// Whether it is taken from whoever has it.
+    /// Whether it is taken from its holder.
     pub takes_over: bool,
 }
 
@@ -129,13 +129,13 @@ impl Found {
         self.expires > now && self.expires - now <= 2.0 * self.seconds + CLOCKS
     }
 
-    /// The lease, if somebody has it who may still be computing.
+    /// The lease, if its holder may still be computing.
     fn held(&self, now: f64) -> Option<LeaseToken> {
         let token = LeaseToken::try_from(self.token.as_deref()?).ok()?;
         (self.in_time(now) && !self.owner.as_deref().is_some_and(has_ended)).then_some(token)
     }
 
-    /// What to say to who asks; `None` if the lease can be given to it.
+    /// The reply to a request; `None` if the lease can be granted.
     fn answer(&self, terms: &LeaseTerms<'_>, now: f64) -> Option<Leased> {
         if terms.takes_over {
             return None;

@@ -216,7 +216,7 @@ impl Shared {
         }
         *self.interrupt() = None;
         if let Some(mut link) = link {
-            // Under the lock, so that whoever closes it as well returns after that.
+            // Under the lock, so that another thread that closes it too returns after that.
             drop(link.take());
         }
     }
@@ -245,7 +245,7 @@ impl Chore for Shared {
     /// Writes the log back as far as nobody has to wait for it.
     fn run(&self) {
         let mut link = self.link();
-        // Where little is left, that is for a writer, who must find the log free.
+        // If little is left, a writer does it, which must find the log free.
         if !self.is_wanted.swap(false, Ordering::AcqRel)
             || self.is_nearly_written_back.load(Ordering::Relaxed)
         {

@@ -217,7 +217,7 @@ impl DiskStore {
             effects.old_files
         } else {
             roll_back(checkout.connection());
-            // The value's file is the caller's, who may try again.
+            // The file of the value belongs to the caller, which may try again.
             Vec::new()
         };
         self.after(checkout, &unneeded);

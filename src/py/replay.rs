@@ -129,14 +129,16 @@ fn passes(policies: &[String], sizes: &[u64], weighted: bool) -> PyResult<Vec<Pa
         if policy == OPTIMUM {
             if weighted {
                 return Err(PyValueError::new_err(
-                    "policies: \"opt\" is not known where sizes limit the cache",
+                    "policies must not contain \"opt\" if sizes limit the cache",
                 ));
             }
             passes.extend(sizes.iter().map(|&size| Pass::Optimum(size)));
             continue;
         }
         let Some(name) = PolicyName::ALL.into_iter().find(|name| name.as_str() == policy) else {
-            return Err(PyValueError::new_err(format!("policies: there is no policy {policy:?}")));
+            return Err(PyValueError::new_err(format!(
+                "policies must not contain {policy:?}, which is no policy"
+            )));
         };
         if name == PolicyName::Lru && !weighted && sizes.len() >= WORTH_ONE_PASS {
             passes.push(Pass::Recency(sizes.to_vec()));
@@ -168,7 +170,7 @@ pub(crate) fn replay_trace(
         return Err(PyValueError::new_err("sizes must be positive, not 0"));
     }
     if weights.as_ref().is_some_and(|weights| weights.len() != keys.len()) {
-        return Err(PyValueError::new_err("weights: there must be one for each key"));
+        return Err(PyValueError::new_err("weights must have one weight for each key"));
     }
     let passes = passes(&policies, &sizes, weights.is_some())?;
     let distinct = keys.iter().max().map_or(0, |&most| most as usize + 1);

@@ -205,7 +205,7 @@ impl Connection {
         if state.is_writing { Progress::More(state.unsent.len()) } else { Progress::Done }
     }
 
-    /// Ends it. Everybody who waits for an answer learns why. Returns the requests that were not sent.
+    /// Ends it. All waiting callers get the reason. Returns the requests that were not sent.
     ///
     /// While a thread writes, it is not known which these are; that thread returns them.
     pub(crate) fn end(&self, why: &Error) -> Vec<Pending> {

@@ -75,7 +75,7 @@ impl Settings {
     }
 }
 
-/// Connects, and says who we are.
+/// Connects and authenticates.
 pub(crate) fn open(settings: &Settings) -> Result<(Stream, Decoder), Error> {
     let until = Instant::now() + settings.timeout;
     let failed = |error: std::io::Error| {

@@ -379,7 +379,7 @@ impl Shared {
         }
     }
 
-    /// Tells all who wait for a connection that there is none.
+    /// Informs all callers that wait for a connection that there is none.
     fn fail(&self, why: &Error) {
         let early = {
             let mut state = self.lock();

@@ -17,7 +17,7 @@ const TEMPORARY: &str = ".flexcache-temporary-";
 /// How long a call waits for another one that creates or removes a segment. Allocating a large one takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// File systems on which locks or mappings do not reach all who have the file open.
+/// File systems on which locks or mappings do not reach all processes that have the file open.
 const NETWORK: [i64; 8] = [
     0x6969,      // NFS
     0xFF53_4D42, // CIFS
@@ -189,7 +189,7 @@ impl AsFd for Directory {
     }
 }
 
-/// The directory, locked against all who change names in it. Dropping it unlocks.
+/// The directory, locked against all processes that change names in it. Dropping it unlocks.
 pub(crate) struct DirectoryLock<'a>(&'a Directory);
 
 impl DirectoryLock<'_> {

@@ -43,7 +43,7 @@ pub struct LeaseTerms<'a> {
     pub time: Duration,
     /// Also where there is a live value, which stays readable meanwhile.
     pub refresh: bool,
-    /// From whoever has it.
+    /// From its holder.
     pub seizes: bool,
     /// The eviction of one of them ends the lease. Where it stands beside a value, which has tags of its own, only those end it
     /// for others at once; for its owner both do.
@@ -173,7 +173,7 @@ impl SharedCache {
         })
     }
 
-    /// Ends a lease without a value, and wakes who waits for it. Returns whether it still held.
+    /// Ends a lease without a value, and wakes the callers that wait for it. Returns whether it was still valid.
     ///
     /// # Errors
     ///

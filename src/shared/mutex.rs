@@ -20,7 +20,7 @@ const _: () = assert!(align_of::<pthread_mutex_t>() <= 8, "a mutex is aligned li
 /// How a mutex was acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acquired {
-    /// From someone who had released it.
+    /// From a holder that had released it.
     Clean,
     /// From a thread that died with it. [`Mutex::mark_consistent`] must follow before it is released.
     OwnerDied,

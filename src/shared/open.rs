@@ -120,7 +120,7 @@ pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
     Err(Error::Retired)
 }
 
-/// Removes the segment's name, if it still has it, and has all who use it leave. Returns whether it had it.
+/// Removes the segment's name, if it still has it, and makes all its users leave. Returns whether it had it.
 pub(crate) fn unlink(place: &Place, segment: &Segment) -> Result<bool> {
     let directory = Directory::open(&place.directory)?;
     let lock = directory.lock()?;
@@ -160,7 +160,7 @@ fn look(
         Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(Present::InMotion),
         Err(error) => return Err(Error::file(&path(), error)),
     }
-    // Whoever cleans up may have removed the name since it was opened.
+    // A clean-up may have removed the name since it was opened.
     if directory.status(&place.name)?.is_none_or(|status| self::identity(&status) != identity) {
         return Ok(Present::InMotion);
     }
@@ -333,7 +333,7 @@ impl Creation<'_> {
 
     fn segment(&self, file: OwnedFd, mapping: Mapping) -> Result<Segment> {
         let status = rustix::fs::fstat(&file).map_err(|error| Error::file(&self.path(), error))?;
-        // Its only use is to tell who cleans up that the file is in use. Nobody can have locked it for that yet.
+        // Its only use is to show a clean-up that the file is in use. No process can have locked it for that yet.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
         Ok(Segment::new(mapping, self.wanted.geometry, self.wanted.lock_timeout, file, identity(&status)))
     }

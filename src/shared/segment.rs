@@ -43,7 +43,7 @@ pub(crate) struct Segment {
     lock_timeout: Duration,
     /// For each stripe, until when a call does not wait for it.
     refused: Box<[AtomicU64]>,
-    /// Keeps a shared lock on the file, which tells who cleans up that it is in use.
+    /// Keeps a shared lock on the file, which shows a clean-up that it is in use.
     _file: OwnedFd,
     /// Device and inode.
     pub(crate) identity: (u64, u64),
@@ -110,7 +110,7 @@ impl Segment {
         self.words()[header::RETIRED].load(Acquire) != 0
     }
 
-    /// Has everybody leave the file. Whoever opens the name next finishes the job.
+    /// Makes all processes leave the file. The next process that opens the name finishes this.
     pub(crate) fn retire(&self) {
         self.words()[header::RETIRED].store(1, Release);
     }
@@ -257,7 +257,7 @@ impl Segment {
         if number == 0 {
             let generation = self.generation().load(Relaxed);
             if generation & 1 == 1 {
-                // Whoever was evicting a tag died, and the lock is this thread's now.
+                // The process that was evicting a tag died, and this thread has the lock now.
                 self.generation().store(next_even(generation), Release);
             }
         }

@@ -43,7 +43,8 @@ impl SharedCache {
                 // The addition to the tag, which releases, keeps it before the tag's new version.
                 generation.store(generation.load(Relaxed) | 1, Relaxed);
                 stall::at(Point::EvictionBegun);
-                // First the count: who sees the tag's new version sees that there was an eviction.
+                // The count comes first. A reader that sees the tag's new version then also sees that there was
+                // an eviction.
                 segment.words()[header::EVICTIONS].fetch_add(1, AcqRel);
                 tag.fetch_add(1, AcqRel);
                 stall::at(Point::TagMoved);

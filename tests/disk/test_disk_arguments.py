@@ -89,7 +89,7 @@ def test_settings_that_a_directory_has(tmp_path: Path) -> None:
 def test_counters_of_a_directory(tmp_path: Path, kind: type[Any], name: str) -> None:
     """Cannot be given, not even where there are some."""
     kind(tmp_path).close()
-    with pytest.raises(TypeError, match=f"'{name}' is counted by the directory"):
+    with pytest.raises(TypeError, match=f"'{name}' is a counter of the directory"):
         kind(tmp_path, **{name: 5})
 
 
@@ -98,7 +98,7 @@ def test_counters_of_a_directory(tmp_path: Path, kind: type[Any], name: str) -> 
 def test_what_values_are_written_with(tmp_path: Path, kind: type[Any], name: str) -> None:
     """Cannot be changed later: the directory could not be opened again."""
     cache = kind(tmp_path, serializer=diskcache.JSONSerializer(), compression="zstd")
-    with pytest.raises(TypeError, match=f"{name} is what the directory was made with"):
+    with pytest.raises(TypeError, match=f"{name} cannot be changed"):
         cache.reset(name, "lz4")
     cache.close()
     kind(tmp_path, serializer=diskcache.JSONSerializer()).close()

@@ -53,7 +53,7 @@ def test_check_spares_caches_inside(tmp_path: Path) -> None:
     before = content(tmp_path / "cache" / "inner")
     done = flexcache("check", tmp_path, "--fix", status=1)
     assert "unknown file" in done.stdout
-    assert f"{tmp_path}: not mended: other caches lie inside this one" in done.stdout
+    assert f"{tmp_path}: not repaired: there are other caches inside this one" in done.stdout
     assert content(tmp_path / "cache" / "inner") == before
 
 
@@ -193,7 +193,7 @@ def test_help() -> None:
 def test_no_cache_there(tmp_path: Path, action: str) -> None:
     """One line, and none is made."""
     assert "no such directory" in flexcache(action, tmp_path / "absent", status=1).stderr
-    assert "no cache in it" in flexcache(action, tmp_path, status=1).stderr
+    assert "this directory has no cache" in flexcache(action, tmp_path, status=1).stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -180,7 +180,7 @@ def test_migrate_to_where_it_cannot_be(cache: Path, tmp_path: Path) -> None:
     """Neither over a cache, nor into the source, nor from a directory that needs no migration."""
     program(DISKCACHE_RS, tmp_path / "x", tmp_path / "y", tmp_path / "z")
     for source, target, complaint in (
-        (tmp_path / "x", cache, "there is a cache already"),
+        (tmp_path / "x", cache, "already has a cache"),
         (tmp_path / "x", tmp_path / "x" / "new", "must be apart"),
         (tmp_path / "x", tmp_path / "x", "must be apart"),
         (cache, tmp_path / "new", "use export and import"),

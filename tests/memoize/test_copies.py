@@ -193,7 +193,7 @@ def test_a_wrong_call_raises_what_the_function_raises() -> None:
     for args, kwargs in [((1, 2), {}), ((), {"sise": 1}), ((1,), {"size": 1})]:
         with pytest.raises(TypeError, match="numbers"):
             memo(*args, **kwargs)
-    with pytest.raises(TypeError, match="cannot be in a key"):
+    with pytest.raises(TypeError, match="cannot be part of a key"):
         memo([])
 
 

@@ -478,7 +478,7 @@ async def async_generator() -> Any:
         ({"condition": 1}, TypeError, "condition must be callable or None, not int"),
         ({"ignore": "abc"}, TypeError, "ignore must be names in a tuple"),
         ({"ignore": ("abc",)}, ValueError, "ignore names 'abc'"),
-        ({"ignore": (1,)}, TypeError, "ignore must hold names of parameters, not 1"),
+        ({"ignore": (1,)}, TypeError, "ignore must contain names of parameters, not 1"),
         ({"cache_exceptions": 3}, TypeError, "cache_exceptions must be a bool or classes of exceptions, not 3"),
         ({"cache_exceptions": KeyboardInterrupt}, TypeError, "cache_exceptions must be"),
         ({"exception_ttl": 3}, ValueError, "exception_ttl needs cache_exceptions"),

@@ -90,7 +90,7 @@ def test_what_a_report_raises_ends_it() -> None:
 
 @pytest.mark.parametrize(
     ("policies", "sizes", "complaint"),
-    [(["mru"], [1], "no policy"), (["lru"], [0], "must be from 1"), (["lru", "opt"], [5], "not known")],
+    [(["mru"], [1], "no policy"), (["lru"], [0], "must be from 1"), (["lru", "opt"], [5], "must not contain")],
 )
 def test_what_cannot_be_compared(policies: list[str], sizes: list[int], complaint: str) -> None:
     """An exception says why."""

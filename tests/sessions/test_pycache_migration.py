@@ -162,7 +162,7 @@ def test_files_that_are_in_use_or_not_pycaches(tmp_path: Path) -> None:
     write(file, VALUES)
     backup = tmp_path / "cache.db.pycache"
     backup.write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         migrate(file)
     assert backup.read_bytes() == b"precious"
 

@@ -79,7 +79,7 @@ def test_other_writers_are_waited_for_and_no_longer_than_the_timeout(url: str) -
     try:
         with now.connect(url, timeout=0.1) as session:
             assert session.get("held") is None
-            with pytest.raises(TimedOut, match=r"others were writing to .* for 0.1 seconds; nothing has changed"):
+            with pytest.raises(TimedOut, match=r"write lock of .* was not acquired within 0.1 seconds; nothing"):
                 session.set("key", 1)
             with pytest.raises(TimedOut), session.transaction():
                 raise AssertionError

@@ -57,19 +57,19 @@ def _info(cache: Any, hits: int, misses: int) -> CacheInfo:
 
 @suggesting
 def cached(cache: Any, key: Any = keys.hashkey, lock: Any = None, condition: Any = None, info: bool = False) -> Any:
-    """Remember a function's results in a cache.
+    """Keep a function's results in a cache.
 
     Args:
         cache: A cache of this module, or any mapping.
-        key: Called with the arguments to get the key.
-        lock: What is entered to use the cache; not while the function runs.
-        condition: The same, by which one thread computes a result for all that ask for it.
-        info: Whether hits and misses are counted, for `cache_info()`.
+        key: A function of the arguments that returns the key.
+        lock: A context manager that is entered to use the cache, and not while the function runs.
+        condition: As `lock`. One thread then computes a result for all threads that ask for it.
+        info: Whether to count hits and misses for `cache_info()`.
 
     Raises:
         TypeError: If the cache is None.
 
-    The function it makes has `cache`, `cache_key`, `cache_lock`, `cache_condition`, `cache_clear()` and, with `info`,
+    The result has `cache`, `cache_key`, `cache_lock`, `cache_condition`, `cache_clear()` and, with `info`,
     `cache_info()`.
     """
     if cache is None:
@@ -81,17 +81,17 @@ def cached(cache: Any, key: Any = keys.hashkey, lock: Any = None, condition: Any
 def cachedmethod(
     cache: Any, key: Any = keys.methodkey, lock: Any = None, condition: Any = None, info: bool = False
 ) -> Any:
-    """Remember a method's results in a cache of the instance's.
+    """Keep a method's results in a cache of the instance.
 
     Args:
-        cache: Called with the instance to get the cache.
-        key: Called with the instance and the arguments to get the key.
-        lock: Called with the instance to get the lock.
-        condition: Called with the instance to get the condition.
+        cache: A function of the instance that returns the cache.
+        key: A function of the instance and the arguments that returns the key.
+        lock: A function of the instance that returns the lock.
+        condition: A function of the instance that returns the condition.
         info: As for `cached`.
 
     Raises:
-        TypeError: If `cache` cannot be called.
+        TypeError: `cache` is not callable.
     """
     if not callable(cache):
         raise TypeError(f"cache must be callable, such as lambda self: self.cache, not {type(cache).__name__}")

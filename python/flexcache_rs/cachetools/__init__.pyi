@@ -33,11 +33,11 @@ _V = TypeVar("_V")
 _Time = TypeVarWithDefault("_Time", default=float)
 
 class Cache(MutableMapping[_K, _V]):
-    """A mapping of limited size, the base of the others: where it is full, the entry that was inserted first leaves.
+    """A mapping of limited size, which is the base of the others. If it is full, the oldest entry is evicted.
 
     Args:
-        maxsize: The largest size of the cache, a number. `math.inf` for no limit, and 0 for nothing at all.
-        getsizeof: Called with a value to get its size. Without it each value counts as 1.
+        maxsize: The largest size of the cache. `math.inf` means no limit, and 0 stores nothing.
+        getsizeof: A function of a value that returns its size. Without it, each value has size 1.
 
     Raises:
         ValueError: If `maxsize` is negative. From `cache[key] = value`, if the value is larger than the cache.
@@ -70,16 +70,16 @@ class Cache(MutableMapping[_K, _V]):
     def get(self, key: _K, default: _V | _T) -> _V | _T: ...
     @overload
     def pop(self, key: _K) -> _V:
-        """Remove an entry and return its value, or the default where the key is absent."""
+        """Remove an entry and return its value, or the default if the key is absent."""
     @overload
     def pop(self, key: _K, default: _V | _T) -> _V | _T: ...
     @overload
     def setdefault(self: Cache[_K, _T | None], key: _K, default: None = None) -> _T | None:
-        """Return the value of a key; where it is absent, store the default."""
+        """Return the value of a key. If it is absent, store the default."""
     @overload
     def setdefault(self, key: _K, default: _V) -> _V: ...
     def popitem(self) -> tuple[_K, _V]:
-        """Remove and return the key and value that leave next."""
+        """Remove and return the key and value that would be evicted next."""
     def clear(self) -> None:
         """Remove every entry."""
     @property
@@ -93,20 +93,23 @@ class Cache(MutableMapping[_K, _V]):
         """Return the size of a value: 1."""
 
 class FIFOCache(Cache[_K, _V]):
-    """A cache whose entries leave in the order in which they were stored; storing another value renews an entry."""
+    """A cache that evicts entries in the order in which they were stored. Storing another value renews an entry."""
 
 class LFUCache(Cache[_K, _V]):
-    """A cache whose least often used entry leaves first; among those, the one that has been so for the longest time."""
+    """A cache that evicts the least often used entry.
+
+    Among equals, it evicts the one that has been so for the longest time.
+    """
 
 class LRUCache(Cache[_K, _V]):
-    """A cache whose least recently used entry leaves first."""
+    """A cache that evicts the least recently used entry."""
 
 class RRCache(Cache[_K, _V]):
-    """A cache whose entries leave at random.
+    """A cache that evicts a random entry.
 
     Args:
         maxsize: As for `Cache`.
-        choice: Called with a sequence of the keys to choose the one which leaves; `random.choice` by default.
+        choice: A function of a sequence of the keys that returns the key to evict. The default is `random.choice`.
         getsizeof: As for `Cache`.
     """
 
@@ -118,7 +121,7 @@ class RRCache(Cache[_K, _V]):
     ) -> None: ...
     @property
     def choice(self) -> Callable[[Sequence[_K]], _K]:
-        """What chooses the key which leaves."""
+        """The function that chooses the key to evict."""
 
 @type_check_only
 class _Timer(AbstractContextManager[_T], Generic[_T]):
@@ -134,12 +137,12 @@ class _TimedCache(Cache[_K, _V], Generic[_K, _V, _Time]):
     def expire(self, time: _Time | None = None) -> list[tuple[_K, _V]]: ...
 
 class TTLCache(_TimedCache[_K, _V, _Time]):
-    """A cache whose entries live for a time, and whose least recently used entry leaves first.
+    """A cache whose entries have a time to live. It evicts the least recently used entry.
 
     Args:
         maxsize: As for `Cache`.
-        ttl: How long an entry lives: what the timer's times are added to.
-        timer: Called without arguments to get the time; `time.monotonic` by default.
+        ttl: The time to live of an entry, which is added to the time of the timer.
+        timer: A function without arguments that returns the time. The default is `time.monotonic`.
         getsizeof: As for `Cache`.
 
     >>> from flexcache_rs.cachetools import TTLCache
@@ -157,15 +160,15 @@ class TTLCache(_TimedCache[_K, _V, _Time]):
     ) -> None: ...
     @property
     def ttl(self) -> Any:
-        """How long an entry lives."""
+        """The time to live of an entry."""
 
 class TLRUCache(_TimedCache[_K, _V, _Time]):
-    """A cache in which each entry has an end of its own, and whose least recently used entry leaves first.
+    """A cache in which each entry has its own time of expiry. It evicts the least recently used entry.
 
     Args:
         maxsize: As for `Cache`.
-        ttu: Called with key, value and the time to get when the entry expires.
-        timer: Called without arguments to get the time; `time.monotonic` by default.
+        ttu: A function of key, value and time that returns the time of expiry.
+        timer: A function without arguments that returns the time. The default is `time.monotonic`.
         getsizeof: As for `Cache`.
 
     >>> from flexcache_rs.cachetools import TLRUCache
@@ -194,7 +197,7 @@ class TLRUCache(_TimedCache[_K, _V, _Time]):
     ) -> None: ...
     @property
     def ttu(self) -> Callable[[_K, _V, _Time], _Time]:
-        """What says when an entry expires."""
+        """The function that returns the time of expiry."""
 
 class CacheInfo(NamedTuple):
     """What `cache_info()` returns: hits, misses, the largest and the current size."""
@@ -253,19 +256,19 @@ def cached(
     condition: _Condition | None = None,
     info: bool = False,
 ) -> _Decorator:
-    """Remember a function's results in a cache.
+    """Keep a function's results in a cache.
 
     Args:
         cache: A cache of this module, or any mapping.
-        key: Called with the arguments to get the key.
-        lock: What is entered to use the cache; not while the function runs.
-        condition: The same, by which one thread computes a result for all that ask for it.
-        info: Whether hits and misses are counted, for `cache_info()`.
+        key: A function of the arguments that returns the key.
+        lock: A context manager that is entered to use the cache, and not while the function runs.
+        condition: As `lock`. One thread then computes a result for all threads that ask for it.
+        info: Whether to count hits and misses for `cache_info()`.
 
     Raises:
         TypeError: If the cache is None.
 
-    The function it makes has `cache`, `cache_key`, `cache_lock`, `cache_condition`, `cache_clear()` and, with `info`,
+    The result has `cache`, `cache_key`, `cache_lock`, `cache_condition`, `cache_clear()` and, with `info`,
     `cache_info()`.
     """
 
@@ -276,15 +279,15 @@ def cachedmethod(
     condition: Callable[[Any], _Condition] | None = None,
     info: bool = False,
 ) -> _MethodDecorator:
-    """Remember a method's results in a cache of the instance's.
+    """Keep a method's results in a cache of the instance.
 
     Args:
-        cache: Called with the instance to get the cache.
-        key: Called with the instance and the arguments to get the key.
-        lock: Called with the instance to get the lock.
-        condition: Called with the instance to get the condition.
+        cache: A function of the instance that returns the cache.
+        key: A function of the instance and the arguments that returns the key.
+        lock: A function of the instance that returns the lock.
+        condition: A function of the instance that returns the condition.
         info: As for `cached`.
 
     Raises:
-        TypeError: If `cache` cannot be called.
+        TypeError: `cache` is not callable.
     """

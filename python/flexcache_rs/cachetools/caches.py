@@ -37,16 +37,16 @@ class _NotHere:
     """A call of FlexCache that a mapping of this kind does not have."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        raise AttributeError("cachetools' caches have no such call")
+        raise AttributeError("caches of cachetools do not have this method")
 
 
 @suggesting
 class Cache(FlexCache):
-    """A mapping of limited size, the base of the others: where it is full, the entry that was inserted first leaves.
+    """A mapping of limited size, which is the base of the others. If it is full, the oldest entry is evicted.
 
     Args:
-        maxsize: The largest size of the cache, a number. `math.inf` for no limit, and 0 for nothing at all.
-        getsizeof: Called with a value to get its size. Without it each value counts as 1.
+        maxsize: The largest size of the cache. `math.inf` means no limit, and 0 stores nothing.
+        getsizeof: A function of a value that returns its size. Without it, each value has size 1.
 
     Raises:
         ValueError: If `maxsize` is negative. From `cache[key] = value`, if the value is larger than the cache.
@@ -67,7 +67,7 @@ class Cache(FlexCache):
     _evicts_in_python = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make the cache; its size is what `__init__` says."""
+        """Create the cache. `__init__` sets its size."""
         # The size is known here in most cases, and memory is laid out for it.
         size = args[0] if args else kwargs.get("maxsize")
         most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
@@ -159,7 +159,7 @@ class Cache(FlexCache):
         self.__total = sum(sizes.values())
 
     def __missing__(self, key: Any) -> Any:
-        """Return what `cache[key]` is for a key that is absent; a subclass may compute and store it."""
+        """Return the value of `cache[key]` for an absent key. A subclass may compute and store it."""
         raise KeyError(key)
 
     def __repr__(self) -> str:
@@ -184,7 +184,7 @@ class Cache(FlexCache):
         return self[key] if key in self else default  # noqa: SIM401
 
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
-        """Remove an entry and return its value, or the default where the key is absent."""
+        """Remove an entry and return its value, or the default if the key is absent."""
         value = _pop(self, key, _ABSENT)
         if value is _ABSENT:
             if default is _ABSENT:
@@ -204,7 +204,7 @@ class Cache(FlexCache):
         return default
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key; where it is absent, store the default."""
+        """Return the value of a key. If it is absent, store the default."""
         value = _get(self, key, _ABSENT)
         if value is _ABSENT:
             self[key] = value = default
@@ -217,7 +217,7 @@ class Cache(FlexCache):
         return default
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove and return the key and value that leave next."""
+        """Remove and return the key and value that would be evicted next."""
         try:
             key, value = _popitem(self)
         except KeyError:
@@ -303,30 +303,33 @@ MutableMapping.register(Cache)
 
 
 class FIFOCache(Cache):
-    """A cache whose entries leave in the order in which they were stored; storing another value renews an entry."""
+    """A cache that evicts entries in the order in which they were stored. Storing another value renews an entry."""
 
     _policy = "listed-fifo"
 
 
 class LFUCache(Cache):
-    """A cache whose least often used entry leaves first; among those, the one that has been so for the longest time."""
+    """A cache that evicts the least often used entry.
+
+    Among equals, it evicts the one that has been so for the longest time.
+    """
 
     _policy = "listed-lfu"
 
 
 class LRUCache(Cache):
-    """A cache whose least recently used entry leaves first."""
+    """A cache that evicts the least recently used entry."""
 
     _policy = "listed-lru"
 
 
 @suggesting
 class RRCache(Cache):
-    """A cache whose entries leave at random.
+    """A cache that evicts a random entry.
 
     Args:
         maxsize: As for `Cache`.
-        choice: Called with a sequence of the keys to choose the one which leaves; `random.choice` by default.
+        choice: A function of a sequence of the keys that returns the key to evict. The default is `random.choice`.
         getsizeof: As for `Cache`.
     """
 
@@ -350,7 +353,7 @@ class RRCache(Cache):
 
     @property
     def choice(self) -> Callable[[Sequence[Any]], Any]:
-        """What chooses the key which leaves."""
+        """The function that chooses the key to evict."""
         return self.__choice
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -380,7 +383,7 @@ class RRCache(Cache):
             places[last] = place
 
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
-        """Remove an entry and return its value, or the default where the key is absent."""
+        """Remove an entry and return its value, or the default if the key is absent."""
         if key in self.__places:
             if self._simple:
                 value = _pop(self, key)
@@ -398,7 +401,7 @@ class RRCache(Cache):
         return default
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove and return a key that was chosen, and its value."""
+        """Remove a chosen key, and return the key and its value."""
         if not self.__keys:
             raise KeyError(f"{type(self).__name__} is empty") from None
         key = self.__choice(self.__keys)

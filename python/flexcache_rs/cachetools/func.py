@@ -39,28 +39,28 @@ def _of(make: Callable[[Any], Any], maxsize: Any, typed: bool) -> Any:
 
 @suggesting
 def fifo_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
-    """Remember a function's results; the first one leaves first.
+    """Keep a function's results and evict the oldest one.
 
-    Used bare or with arguments. `maxsize=None` is no limit, and with `typed`, 3 and 3.0 are different.
+    Used with or without arguments. `maxsize=None` means no limit. With `typed`, 3 and 3.0 have different keys.
     """
     return _of(FIFOCache, maxsize, typed)
 
 
 @suggesting
 def lfu_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
-    """Remember a function's results; the least often used one leaves first. As `fifo_cache` otherwise."""
+    """Keep a function's results and evict the least often used one. See `fifo_cache`."""
     return _of(LFUCache, maxsize, typed)
 
 
 @suggesting
 def lru_cache(maxsize: Any = _MAXSIZE, typed: bool = False) -> Any:
-    """Remember a function's results; the least recently used one leaves first. As `fifo_cache` otherwise."""
+    """Keep a function's results and evict the least recently used one. See `fifo_cache`."""
     return _of(LRUCache, maxsize, typed)
 
 
 @suggesting
 def rr_cache(maxsize: Any = _MAXSIZE, choice: Any = random.choice, typed: bool = False) -> Any:
-    """Remember a function's results; one of the keys that `choice` chooses leaves. As `fifo_cache` otherwise."""
+    """Keep a function's results and evict the key that `choice` returns. See `fifo_cache`."""
     return _of(lambda size: RRCache(size, choice), maxsize, typed)
 
 
@@ -74,9 +74,9 @@ class _Unlimited(TTLCache):
 
 @suggesting
 def ttl_cache(maxsize: Any = _MAXSIZE, ttl: Any = 600, timer: Any = time.monotonic, typed: bool = False) -> Any:
-    """Remember a function's results for `ttl` seconds; the least recently used one leaves first.
+    """Keep a function's results for `ttl` seconds and evict the least recently used one.
 
-    As `fifo_cache` otherwise; `timer` is called to get the time.
+    See `fifo_cache`. `timer` returns the time.
     """
     if maxsize is None:
         return _decorator(_Unlimited(math.inf, ttl, timer), None, typed)

@@ -18,22 +18,22 @@ class _Decorator(Protocol):
 
 @overload
 def fifo_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
-    """Remember a function's results; the first one leaves first.
+    """Keep a function's results and evict the oldest one.
 
-    Used bare or with arguments. `maxsize=None` is no limit, and with `typed`, 3 and 3.0 are different.
+    Used with or without arguments. `maxsize=None` means no limit. With `typed`, 3 and 3.0 have different keys.
     """
 
 @overload
 def fifo_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
 @overload
 def lfu_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
-    """Remember a function's results; the least often used one leaves first. As `fifo_cache` otherwise."""
+    """Keep a function's results and evict the least often used one. See `fifo_cache`."""
 
 @overload
 def lfu_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
 @overload
 def lru_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
-    """Remember a function's results; the least recently used one leaves first. As `fifo_cache` otherwise."""
+    """Keep a function's results and evict the least recently used one. See `fifo_cache`."""
 
 @overload
 def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
@@ -41,7 +41,7 @@ def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _
 def rr_cache(
     maxsize: float | None = 128, choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
 ) -> _Decorator:
-    """Remember a function's results; one of the keys that `choice` chooses leaves. As `fifo_cache` otherwise."""
+    """Keep a function's results and evict the key that `choice` returns. See `fifo_cache`."""
 
 @overload
 def rr_cache(
@@ -51,9 +51,9 @@ def rr_cache(
 def ttl_cache(
     maxsize: float | None = 128, ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
 ) -> _Decorator:
-    """Remember a function's results for `ttl` seconds; the least recently used one leaves first.
+    """Keep a function's results for `ttl` seconds and evict the least recently used one.
 
-    As `fifo_cache` otherwise; `timer` is called to get the time.
+    See `fifo_cache`. `timer` returns the time.
     """
 
 @overload

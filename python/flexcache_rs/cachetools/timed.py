@@ -93,7 +93,7 @@ class _TimedCache(Cache):
         return self._timer
 
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
-        """Remove what has expired."""
+        """Remove expired entries."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -114,17 +114,17 @@ class _TimedCache(Cache):
             return Cache.currsize.fget(self)
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key, or the default where it is absent or has expired."""
+        """Return the value of a key, or the default if it is absent or has expired."""
         with self._timer:
             return self[key] if key in self else default  # noqa: SIM401
 
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
-        """Remove an entry and return its value, or the default where the key is absent or has expired."""
+        """Remove an entry and return its value, or the default if the key is absent or has expired."""
         with self._timer:
             return Cache._plain_pop(self, key, default)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key; where it is absent or has expired, store the default."""
+        """Return the value of a key. If it is absent or has expired, store the default."""
         with self._timer:
             return Cache._plain_setdefault(self, key, default)
 
@@ -141,12 +141,12 @@ class _TimedCache(Cache):
 
 @suggesting
 class TTLCache(_TimedCache):
-    """A cache whose entries live for a time, and whose least recently used entry leaves first.
+    """A cache whose entries have a time to live. It evicts the least recently used entry.
 
     Args:
         maxsize: As for `Cache`.
-        ttl: How long an entry lives: what the timer's times are added to.
-        timer: Called without arguments to get the time; `time.monotonic` by default.
+        ttl: The time to live of an entry, which is added to the time of the timer.
+        timer: A function without arguments that returns the time. The default is `time.monotonic`.
         getsizeof: As for `Cache`.
 
     >>> from flexcache_rs.cachetools import TTLCache
@@ -177,7 +177,7 @@ class TTLCache(_TimedCache):
 
     @property
     def ttl(self) -> Any:
-        """How long an entry lives."""
+        """The time to live of an entry."""
         return self.__ttl
 
     def __contains__(self, key: object) -> bool:
@@ -198,7 +198,7 @@ class TTLCache(_TimedCache):
         return self.__missing__(key)
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key, or the default where it is absent or has expired."""
+        """Return the value of a key, or the default if it is absent or has expired."""
         end = self.__ends.get(key, _ABSENT)
         if end is not _ABSENT:
             timer = self._timer
@@ -253,7 +253,7 @@ class TTLCache(_TimedCache):
                     yield key
 
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
-        """Remove what has expired, at a time or now, and return the keys and values."""
+        """Remove the entries that have expired at a time or now, and return their keys and values."""
         if time is None:
             time = self._timer()
         if self.__next is None or time < self.__next:
@@ -303,12 +303,12 @@ class TTLCache(_TimedCache):
 
 @suggesting
 class TLRUCache(_TimedCache):
-    """A cache in which each entry has an end of its own, and whose least recently used entry leaves first.
+    """A cache in which each entry has its own time of expiry. It evicts the least recently used entry.
 
     Args:
         maxsize: As for `Cache`.
-        ttu: Called with key, value and the time to get when the entry expires.
-        timer: Called without arguments to get the time; `time.monotonic` by default.
+        ttu: A function of key, value and time that returns the time of expiry.
+        timer: A function without arguments that returns the time. The default is `time.monotonic`.
         getsizeof: As for `Cache`.
 
     >>> from flexcache_rs.cachetools import TLRUCache
@@ -337,7 +337,7 @@ class TLRUCache(_TimedCache):
 
     @property
     def ttu(self) -> Callable[[Any, Any, Any], Any]:
-        """What says when an entry expires."""
+        """The function that returns the time of expiry."""
         return self.__ttu
 
     def __contains__(self, key: object) -> bool:
@@ -358,7 +358,7 @@ class TLRUCache(_TimedCache):
         return self.__missing__(key)
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key, or the default where it is absent or has expired."""
+        """Return the value of a key, or the default if it is absent or has expired."""
         end = self.__ends.get(key)
         if end is not None:
             timer = self._timer
@@ -410,7 +410,7 @@ class TLRUCache(_TimedCache):
                     yield key
 
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
-        """Remove what has expired, at a time or now, and return the keys and values."""
+        """Remove the entries that have expired at a time or now, and return their keys and values."""
         if time is None:
             time = self._timer()
         ends, heap, expired = self.__ends, self.__heap, []

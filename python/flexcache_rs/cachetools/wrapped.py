@@ -70,7 +70,7 @@ class _Counting(_Plain):
         return value
 
     def cache_clear(self) -> None:
-        """Remove every result from the cache, and start counting anew."""
+        """Remove every result from the cache and reset the statistics."""
         self.cache.clear()
         self._hits = self._misses = 0
 
@@ -104,7 +104,7 @@ class _Locked(_Counting):
                 return value
 
     def cache_clear(self) -> None:
-        """Remove every result from the cache, and start counting anew."""
+        """Remove every result from the cache and reset the statistics."""
         with self.cache_lock:
             super().cache_clear()
 
@@ -156,7 +156,7 @@ class _Silent:
 
     @property
     def cache_info(self) -> Any:
-        raise AttributeError("cache_info is there with info=True")
+        raise AttributeError("cache_info is available only with info=True")
 
 
 def class_for(lock: Any, condition: Any, info: Any) -> tuple[type, ...]:

@@ -1,7 +1,7 @@
 """Caches on disk: python-diskcache's API on its own directories.
 
-`import flexcache_rs.disk as diskcache` is the whole change in a program. A directory may be used by both
-libraries at the same time, from different processes.
+`import flexcache_rs.disk as diskcache` is the only change to a program. A directory may be used by both libraries at
+the same time, from different processes.
 
 >>> from flexcache_rs.disk import Cache
 >>> cache = Cache()  # a temporary directory; give one to find it again
@@ -19,20 +19,20 @@ from flexcache_rs.disk.fanout import FanoutCache
 from flexcache_rs.disk.fanout_index import FanoutIndex
 from flexcache_rs.disk.format import DEFAULT_SETTINGS, EVICTION_POLICY
 from flexcache_rs.disk.network import NetworkFilesystemWarning
-from flexcache_rs.disk.recipes import (
-    Averager,
-    BoundedSemaphore,
-    Lock,
-    RLock,
-    barrier,
-    memoize_stampede,
-    throttle,
-)
 from flexcache_rs.disk.sqlite_guard import guard_sqlite3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flexcache_rs.disk.json_disk import JSONDisk
+    from flexcache_rs.disk.recipes import (
+        Averager,
+        BoundedSemaphore,
+        Lock,
+        RLock,
+        barrier,
+        memoize_stampede,
+        throttle,
+    )
     from flexcache_rs.disk.serializers import (
         JSONSerializer,
         MsgspecSerializer,
@@ -74,13 +74,14 @@ __all__ = [
 ]
 
 
+_OF_RECIPES = frozenset(("Averager", "BoundedSemaphore", "Lock", "RLock", "barrier", "memoize_stampede", "throttle"))
 _OF_SERIALIZERS = frozenset(
     ("JSONSerializer", "MsgspecSerializer", "PickleSerializer", "Serializer", "SignedPickleSerializer")
 )
 
 
 def __getattr__(name: str) -> object:
-    """What few programs use, or what needs Django, is imported when asked for."""
+    """Import names that few programs use, or that need Django, on first use."""
     if name == "DjangoCache":
         from flexcache_rs.disk.djangocache import DjangoCache
 
@@ -89,6 +90,10 @@ def __getattr__(name: str) -> object:
         from flexcache_rs.disk.json_disk import JSONDisk
 
         return JSONDisk
+    if name in _OF_RECIPES:
+        from flexcache_rs.disk import recipes
+
+        return getattr(recipes, name)
     if name in _OF_SERIALIZERS:
         from flexcache_rs.disk import serializers
 

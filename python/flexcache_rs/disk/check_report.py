@@ -1,18 +1,18 @@
-"""What `check` found."""
+"""The findings of `check`."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 from flexcache_rs._suggest import suggesting
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 class UnknownFileWarning(UserWarning):
-    """A file in the directory that no entry knows."""
+    """A file in the directory that belongs to no entry."""
 
 
 class EmptyDirWarning(UserWarning):
@@ -24,7 +24,7 @@ _CATEGORIES = {"unknown_file": UnknownFileWarning, "empty_directory": EmptyDirWa
 
 @suggesting
 class CheckReport(list[warnings.WarningMessage]):
-    """What `check` found: a list of warnings, and the same by kind, as texts."""
+    """The findings of `check`: a list of warnings, and the same findings by kind, as texts."""
 
     def __init__(self, findings: Iterable[tuple[str, str]] = ()) -> None:
         self._findings = list(findings)
@@ -43,40 +43,40 @@ class CheckReport(list[warnings.WarningMessage]):
 
     @property
     def ok(self) -> bool:
-        """Whether all is as it should be."""
+        """Whether there are no findings."""
         return not self
 
     @property
     def damaged(self) -> list[str]:
-        """What SQLite says about the database. Not mended; delete the database, or the directory."""
+        """SQLite's messages about the database. They are not repaired. Delete the database or the directory."""
         return self._of("damaged")
 
     @property
     def missing_files(self) -> list[str]:
-        """Entries whose file is gone. Mended by deleting them."""
+        """Entries whose file is missing. The repair deletes the entries."""
         return self._of("missing_file")
 
     @property
     def wrong_sizes(self) -> list[str]:
-        """Entries whose file has another size. Mended in the entry."""
+        """Entries whose file has another size. The repair corrects the entry."""
         return self._of("wrong_size")
 
     @property
     def damaged_values(self) -> list[str]:
-        """Entries whose value has lost a byte, as far as checksums tell. Mended by deleting them."""
+        """Entries with a damaged value, as far as checksums show this. The repair deletes the entries."""
         return self._of("damaged_value")
 
     @property
     def unknown_files(self) -> list[str]:
-        """Files that no entry knows. Mended by deleting them."""
+        """Files that belong to no entry. The repair deletes the files."""
         return self._of("unknown_file")
 
     @property
     def empty_directories(self) -> list[str]:
-        """Directories without files. Mended by deleting them."""
+        """Directories without files. The repair deletes them."""
         return self._of("empty_directory")
 
     @property
     def wrong_counters(self) -> list[str]:
-        """Counters that disagree with the entries. Mended."""
+        """Counters that disagree with the entries. The repair corrects them."""
         return self._of("wrong_counter")

@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 import operator
 import os
-import pickle
-import re
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from flexcache_rs._core import _DISK_PRAGMAS
 from flexcache_rs.disk.directory import path_of, shown
-from flexcache_rs.disk.format import COMPRESSED, DBNAME, DEFAULT_SETTINGS, EVICTION_POLICY, METADATA
+from flexcache_rs.disk.format import (
+    COMPRESSED,
+    DBNAME,
+    DEFAULT_SETTINGS,
+    EVICTION_POLICY,
+    HIGHEST_PICKLE_PROTOCOL,
+    METADATA,
+)
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from typing import Any, NoReturn
 
 OWN_SETTINGS = frozenset(("compression", "network", "serializer"))
 """Settings that python-diskcache does not have; each is an argument of the constructor."""
@@ -165,7 +171,7 @@ def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
         TypeError: Always.
     """
     if name in METADATA:
-        raise TypeError(f"{name!r} is counted by the directory, and cannot be set")
+        raise TypeError(f"{name!r} is a counter of the directory and cannot be set")
     import difflib
 
     known = sorted({*_KNOWN, *parameters})
@@ -177,7 +183,7 @@ def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
     elif meant not in known:
         near = difflib.get_close_matches(name, known, 1, 0.7)
         meant = near[0] if near else None
-    hint = f"; did you mean {meant!r}?" if meant else f"; there are {', '.join(known)}"
+    hint = f"; did you mean {meant!r}?" if meant else f"; the settings are {', '.join(known)}"
     raise TypeError(f"no such setting: {name!r}{hint}")
 
 
@@ -220,7 +226,7 @@ def policy_of(name: Any) -> dict[str, str | None]:
     """
     if not isinstance(name, str) or name not in EVICTION_POLICY:
         meant = _POLICIES_MEANT.get(name.lower()) if isinstance(name, str) else None
-        hint = f"; did you mean {meant!r}?" if meant else f"; there are {', '.join(EVICTION_POLICY)}"
+        hint = f"; did you mean {meant!r}?" if meant else f"; the policies are {', '.join(EVICTION_POLICY)}"
         raise KeyError(f"no such eviction policy: {shown(name)}{hint}")
     return EVICTION_POLICY[name]
 
@@ -248,7 +254,7 @@ def checked_setting(name: str, value: Any, *, plain_disk: bool = True) -> Any:
     elif name == "disk_min_file_size":
         return whole(name, value, least=0, most=2**63 - 1)
     elif name == "disk_pickle_protocol":
-        return whole(name, value, least=0, most=pickle.HIGHEST_PROTOCOL if plain_disk else None)
+        return whole(name, value, least=0, most=HIGHEST_PICKLE_PROTOCOL if plain_disk else None)
     elif name.startswith("sqlite_"):
         return _checked_pragma(name, value)
     return value
@@ -265,6 +271,8 @@ def _checked_pragma(name: str, value: Any) -> Any:
     elif name == "sqlite_synchronous" and isinstance(value, str):
         choices = _SYNCHRONOUS
     elif isinstance(value, str):
+        import re
+
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
             raise ValueError(f"{name} must be a number or a word, not {shown(value)}")
         return value
@@ -302,9 +310,9 @@ def check_serializer(serializer: Any) -> None:
         raise TypeError(f"serializer must be an instance, not the class: {serializer.__name__}()")
     for name in ("dumps", "loads"):
         if not callable(getattr(serializer, name, None)):
-            raise TypeError(f"serializer must have a method {name}, which {type(serializer).__name__} has not")
+            raise TypeError(f"serializer must have a method {name}, and {type(serializer).__name__} has none")
     if not isinstance(getattr(serializer, "name", None), str):
-        raise TypeError(f"serializer must have a name that is a str, which {type(serializer).__name__} has not")
+        raise TypeError(f"serializer must have a name that is a str, and {type(serializer).__name__} has none")
 
 
 _CHECKED = (

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from flexcache_rs.disk.raw_directory import Found
 
 DAMAGED = """\
-  The database is damaged. A cache may begin anew: stop the programs that use it, move the directory away, for example
+  The database is damaged. A cache can start empty: stop the programs that use it, move the directory away, for example
     mv {0} {0}.damaged
-  and start them again. What can still be read of it, `flexcache disk export {0}.damaged FILE` tries to save."""
+  and start them again. `flexcache disk export {0}.damaged FILE` saves the entries that can still be read."""
 
 
 def add_to(
@@ -50,7 +50,9 @@ def add_to(
 
     check = add("check", _check, "compare entries, files and counters of every cache in a directory")
     check.add_argument("directory", type=Path, metavar="DIR")
-    check.add_argument("--fix", action="store_true", help="mend what is found, while no other program uses it")
+    check.add_argument(
+        "--fix", action="store_true", help="repair the findings, while no other program uses the directory"
+    )
 
     stats = add("stats", _stats, "describe the caches in a directory")
     stats.add_argument("directory", type=Path, metavar="DIR")
@@ -64,17 +66,19 @@ def add_to(
     into.add_argument("directory", type=Path, metavar="DIR")
     into.add_argument("file", metavar="FILE")
     which = into.add_mutually_exclusive_group()
-    which.add_argument("--keep", action="store_true", help="leave entries as they are that are there (the default)")
-    which.add_argument("--replace", action="store_true", help="replace entries that are there")
+    which.add_argument("--keep", action="store_true", help="keep existing entries (the default)")
+    which.add_argument("--replace", action="store_true", help="replace existing entries")
     _add_shards(into, "the export's")
 
     migrate = add("migrate", _migrate, "copy a directory of SciQLop-cache or diskcache_rs into a new one")
     migrate.add_argument("source", type=Path, metavar="SOURCE")
     migrate.add_argument("directory", type=Path, metavar="DIR")
     _add_shards(migrate, "the source's")
-    migrate.add_argument("--size-limit", type=_at_least(1), metavar="BYTES", help="default: the source's, or enough")
+    migrate.add_argument(
+        "--size-limit", type=_at_least(1), metavar="BYTES", help="default: that of the source, or enough for its data"
+    )
     migrate.add_argument("--dry-run", action="store_true", help="read everything, write nothing")
-    migrate.add_argument("--trust", action="store_true", help="load pickled keys of any class; it may run code")
+    migrate.add_argument("--trust", action="store_true", help="load pickled keys of any class, which can run code")
     for action in (export, into, migrate):
         action.add_argument("--no-progress", action="store_true", help="no progress bar on standard error")
 
@@ -167,7 +171,7 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
         cache._connect(str(folder.absolute()), 60.0)  # noqa: SLF001
         findings: list[tuple[str, str]] = cache._check(fix, False)  # noqa: SLF001
     except Timeout:
-        print(f"{folder}: not checked: other programs were writing for a minute")
+        print(f"{folder}: not checked: the write lock was not acquired within a minute")
         return 1
     except sqlite3.OperationalError as error:
         print(f"{folder}: not checked: {error}")
@@ -186,7 +190,7 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
     if any(kind == "damaged" for kind, _ in findings):
         print(DAMAGED.format(folder))
     if options.fix and left and inside:
-        print(f"{folder}: not mended: other caches lie inside this one")
+        print(f"{folder}: not repaired: there are other caches inside this one")
     if not findings:
         print(f"{folder}: ok")
     return left

@@ -32,4 +32,4 @@ ENOVAL = Constant("ENOVAL")
 """No value was given or found; None is a value."""
 
 UNKNOWN = Constant("UNKNOWN")
-"""The key or value is not known to whoever chooses a file's name."""
+"""The code that chooses the name of a file does not know the key or the value."""

@@ -1,10 +1,9 @@
-"""`Cache`, and how a directory of it is set up."""
+"""`Cache`, and the set-up of its directory."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
 from flexcache_rs._suggest import suggesting
@@ -45,9 +44,11 @@ from flexcache_rs.disk.mixins import CacheMixin
 from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesystem_of
 from flexcache_rs.disk.query import QueryMixin
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
+    from typing import Any, ClassVar, Literal
 
     from flexcache_rs.disk.json_disk import JSONDisk
     from flexcache_rs.disk.serializers import Serializer
@@ -86,35 +87,37 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     """A cache in a directory, for any number of threads and processes.
 
     Args:
-        directory: Made if it is not there; None is a new temporary one, which stays.
-        timeout: Seconds to wait for other writers before `Timeout` is raised.
-        disk: The class that turns keys and values into what the directory holds.
-        serializer: What to use in place of pickle, see `flexcache_rs.disk.serializers`. Its name is recorded in
-            the directory.
-        compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed where it
-            makes them smaller. It is recorded in the directory, and holds when that is opened without it.
+        directory: The directory, which is created if it does not exist. None means a new temporary directory, which
+            is not removed.
+        timeout: The number of seconds to wait for other writers before `Timeout` is raised.
+        disk: The class that converts keys and values to the format of the directory.
+        serializer: The serializer to use instead of pickle. See `flexcache_rs.disk.serializers`. The directory
+            records its name.
+        compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed if that
+            makes them smaller. The directory records it, and it applies when the directory is opened without it.
             python-diskcache cannot read such values.
-        network: Whether the directory lies on a network filesystem (NFS, SMB, FUSE and the like): then SQLite works
-            without its shared log and without memory maps, locks that fail are tried again, and files are written
-            whole, with a checksum. None finds out, where the system tells, and warns. It is recorded in the
-            directory.
-        unreadable: What to do with a value that cannot be read, because it is damaged, its class is gone, or the
-            serializer refuses it: "raise" raises each time and leaves it there; "missing" logs it, and the key is as
-            one that is not there, so that a program computes it anew. It is not recorded in the directory.
-        **settings: See `DEFAULT_SETTINGS`. They are recorded in the directory, and there they stay when it is
-            opened without them. Each is an attribute of the cache; `reset` changes it.
+        network: Whether the directory is on a network file system (NFS, SMB, FUSE and similar). SQLite then works
+            without its shared log and without memory maps. Locks that fail are tried again. Files are written as a
+            whole, with a checksum. None detects this if the system allows it, and issues a warning. The directory
+            records it.
+        unreadable: What to do with a value that cannot be read because it is damaged, its class no longer exists, or
+            the serializer refuses it. "raise" raises an exception at each read and keeps the value. "missing" logs
+            the error and treats the key as absent, so that a program computes the value again. The directory does not
+            record it.
+        **settings: See `DEFAULT_SETTINGS`. The directory records them, and they also apply when it is opened without
+        them. Each setting is an attribute of the cache, and `reset` changes it.
 
     Raises:
-        OSError: The directory cannot be made.
-        TypeError: There is no such setting, or an argument is of a wrong type.
-        ValueError: An argument makes no sense; `disk` is no subclass of `Disk`; `compression` is unknown; or the
-            directory was made with another serializer or compression.
-        KeyError: There is no such eviction policy.
+        OSError: The directory cannot be created.
+        TypeError: A setting is unknown, or an argument has a wrong type.
+        ValueError: An argument is invalid, `disk` is no subclass of `Disk`, `compression` is unknown, or the
+            directory was created with another serializer or compression.
+        KeyError: The eviction policy is unknown.
         UserWarning: A warning: other users can write to the directory.
-        NetworkFilesystemWarning: A warning: the directory lies on a network filesystem.
-        RuntimeError: The database is open in this process through another SQLite library.
-        sqlite3.DatabaseError: The database is damaged or is none.
-        Timeout: Others were setting up the directory for a minute.
+        NetworkFilesystemWarning: A warning: the directory is on a network file system.
+        RuntimeError: The database is open in this process through another SQLite library. sqlite3.DatabaseError: The
+        database is damaged, or the file is no database.
+        Timeout: Other processes set up the directory for longer than a minute.
 
     >>> cache = Cache(size_limit=10**9, eviction_policy="least-recently-used")
     >>> cache["a"] = 1
@@ -203,8 +206,8 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         kind = None if "sqlite_journal_mode" in settings else filesystem_of(directory)
         if kind is not None:
             message = (
-                f"{directory} lies on a network filesystem ({kind}): the cache works without SQLite's shared log, "
-                "which is slower. Give network=True to say that it should, or network=False if it is local after all"
+                f"{directory} is on a network filesystem ({kind}): the cache works without SQLite's shared log, "
+                "which is slower. Give network=True to confirm this, or network=False if the file system is local"
             )
             warnings.warn(message, NetworkFilesystemWarning, stacklevel=3)
         return kind is not None
@@ -255,7 +258,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     @property
     def statistics(self) -> Any:
-        """Whether hits and misses are counted; each read is then a write."""
+        """Whether hits and misses are counted. Each read then also writes."""
         return self._rules["statistics"]
 
     @statistics.setter
@@ -264,7 +267,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     @property
     def eviction_policy(self) -> Any:
-        """Which entries leave first, a key of `EVICTION_POLICY`."""
+        """The eviction policy, a key of `EVICTION_POLICY`."""
         return self._rules["eviction_policy"]
 
     @eviction_policy.setter
@@ -273,7 +276,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     @property
     def size_limit(self) -> Any:
-        """Bytes on disk from which on writes evict."""
+        """The size on disk in bytes from which writes evict entries."""
         return self._rules["size_limit"]
 
     @size_limit.setter
@@ -282,7 +285,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     @property
     def cull_limit(self) -> Any:
-        """How many entries leave with one write at most; 0 is none, not even expired ones."""
+        """The largest number of entries that one write removes. With 0, a write removes none, not even expired ones."""
         return self._rules["cull_limit"]
 
     @cull_limit.setter
@@ -295,24 +298,24 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     @property
     def timeout(self) -> float:
-        """Seconds to wait for other writers."""
+        """The number of seconds to wait for other writers."""
         return self._timeout
 
     def reset(self, key: str, value: Any = ENOVAL, update: bool = True) -> Any:
-        """Read a setting or counter again, or change a setting.
+        """Read a setting or a counter from the directory, or change a setting.
 
         Args:
             key: Its name.
-            value: Its new value; without one it is read, for another process may have changed it.
-            update: Whether the directory is changed, or only this object.
+            value: Its new value. Without it, the current value is read, because another process may have changed it.
+            update: Whether to change the directory. False changes only this object.
 
         Returns:
             Its value.
 
         Raises:
-            ValueError: There is none of that name, or the value makes no sense.
-            TypeError: There is none of that name to change, or the value is of a wrong type.
-            KeyError: There is no such eviction policy.
+            ValueError: There is no setting or counter of this name, or the value is invalid.
+            TypeError: There is no setting of this name, or the value has a wrong type.
+            KeyError: The eviction policy is unknown.
             Timeout: The write lock was not acquired within `timeout` seconds.
 
         >>> cache = Cache()
@@ -327,7 +330,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             if not is_known(key) and self._setting(key) is None:
                 refuse_setting(key)
             if key in ("compression", "serializer"):
-                raise TypeError(f"{key} is what the directory was made with: its values would not be read any more")
+                raise TypeError(f"{key} cannot be changed: the existing values could not be read any more")
             value = checked_setting(key, value, plain_disk=type(self.disk) is Disk)
             if key.startswith("disk_"):
                 before = getattr(self._disk, key[5:], value)
@@ -344,14 +347,14 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         return value
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
-        """Return hits and misses, and say whether to count them from now on.
+        """Return hits and misses, and set whether to count them from now on.
 
         Args:
-            enable: Whether to count.
-            reset: Whether to begin at 0.
+            enable: Whether to count them from now on.
+            reset: Whether to reset both to 0.
 
         Returns:
-            (hits, misses) before that.
+            (hits, misses) before the call.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
@@ -380,15 +383,15 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     def check(self, fix: bool = False, retry: bool = False) -> CheckReport:
         """Compare database, files and counters.
 
-        Others cannot write meanwhile. With `fix`, a file that another process has just written, and not entered
-        yet, counts as unknown.
+        Other processes cannot write during the check. With `fix`, a file that another process has just written, and
+        whose entry is not yet stored, counts as unknown.
 
         Args:
-            fix: Whether to mend what is found; the database is also made as small as it can be.
+            fix: Whether to repair the findings. This also makes the database as small as possible.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            A list of warnings, empty if all is well, with attributes for each kind.
+            A list of warnings with attributes for each kind. It is empty if nothing is wrong.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
@@ -442,7 +445,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     aclose = awaitable(DiskCache.close)
 
     def atransact(self, retry: bool = False) -> AbstractAsyncContextManager[None]:
-        """As `transact`, for `async with`: for the awaited calls of this task, and of those it starts.
+        """The same as `transact`, for `async with`.
+
+        It covers the awaited calls of this task and of the tasks that it starts.
 
         >>> import asyncio
         >>> async def main():
@@ -469,7 +474,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
 
 def __getattr__(name: str) -> object:
-    """`JSONDisk`, which is imported when asked for."""
+    """Import `JSONDisk` on first use."""
     if name == "JSONDisk":
         from flexcache_rs.disk.json_disk import JSONDisk
 

@@ -18,7 +18,6 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._arguments import each
 from flexcache_rs._suggest import suggesting
@@ -26,8 +25,10 @@ from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import Cache
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from typing import Any, Literal
 
     from typing_extensions import Self
 
@@ -43,15 +44,16 @@ def _length(maxlen: float | None) -> float:
 
 
 @suggesting
-class Deque(Sequence[Any]):
+class Deque(Sequence["Any"]):
     """A sequence with two ends, in a directory, for any number of threads and processes.
 
-    Nothing is evicted, and all calls wait for other writers. The ends are cheap; `deque[i]` walks.
+    It evicts nothing, and all calls wait for other writers. Access to the ends is fast. `deque[i]` walks from an end.
 
     Args:
-        iterable: What to append at first.
-        directory: Made if it is not there; None is a new temporary one, which stays.
-        maxlen: At most so many; more push out those of the other end. None is any number.
+        iterable: The initial values.
+        directory: The directory, which is created if it does not exist. None means a new temporary directory, which
+            is not removed.
+        maxlen: The largest number of values. Further values remove values from the other end. None means no limit.
 
     >>> deque = Deque("abc", maxlen=3)
     >>> deque.append("d")
@@ -71,7 +73,7 @@ class Deque(Sequence[Any]):
 
     @classmethod
     def fromcache(cls, cache: Cache, iterable: Iterable[Any] = (), maxlen: float | None = None) -> Self:
-        """A deque over a cache, whose policy should be "none".
+        """Return a deque over a cache. The policy of the cache should be "none".
 
         >>> Deque.fromcache(Cache(eviction_policy="none"), "ab")[1]
         'b'
@@ -84,7 +86,7 @@ class Deque(Sequence[Any]):
 
     @property
     def cache(self) -> Cache:
-        """The cache it is kept in."""
+        """The cache that stores it."""
         return self._cache
 
     @property
@@ -94,7 +96,7 @@ class Deque(Sequence[Any]):
 
     @property
     def maxlen(self) -> float:
-        """At most so many; infinity is any number. Setting it removes from the left."""
+        """The largest number of values. Infinity means no limit. Setting it removes values from the left."""
         return self._maxlen
 
     @maxlen.setter
@@ -214,7 +216,7 @@ class Deque(Sequence[Any]):
             self.append(value)
 
     def extendleft(self, iterable: Iterable[Any]) -> None:
-        """Add each value at the left end, so that they stand in reverse order."""
+        """Add each value at the left end. The values are then in reverse order."""
         for value in each("iterable", iterable, "an iterable"):
             self.appendleft(value)
 
@@ -252,7 +254,7 @@ class Deque(Sequence[Any]):
         """Remove and return the value at the right end.
 
         Raises:
-            IndexError: There is none.
+            IndexError: The deque is empty.
         """
         return self._pop()
 
@@ -260,7 +262,7 @@ class Deque(Sequence[Any]):
         """Remove and return the value at the left end.
 
         Raises:
-            IndexError: There is none.
+            IndexError: The deque is empty.
         """
         return self._popleft()
 
@@ -268,7 +270,7 @@ class Deque(Sequence[Any]):
         """Return the value at the right end.
 
         Raises:
-            IndexError: There is none.
+            IndexError: The deque is empty.
         """
         return self._end(self._cache.peek, "back", "peek from an empty deque")
 
@@ -276,7 +278,7 @@ class Deque(Sequence[Any]):
         """Return the value at the left end.
 
         Raises:
-            IndexError: There is none.
+            IndexError: The deque is empty.
         """
         return self._end(self._cache.peek, "front", "peek from an empty deque")
 
@@ -284,7 +286,7 @@ class Deque(Sequence[Any]):
         """Remove the first value that is equal to a value.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is no such value.
         """
         for key in self._cache.iterkeys():
             with contextlib.suppress(KeyError):
@@ -301,7 +303,9 @@ class Deque(Sequence[Any]):
             self.extend(values)
 
     def rotate(self, steps: Any = 1) -> None:
-        """Move so many values from the right end to the left one; with a negative number the other way.
+        """Move this number of values from the right end to the left end.
+
+        A negative number moves them in the other direction.
 
         Raises:
             TypeError: `steps` is no int.
@@ -325,11 +329,11 @@ class Deque(Sequence[Any]):
             give(value)
 
     def transact(self) -> DiskTransaction:
-        """Begin a transaction of this thread, see `Cache.transact`."""
+        """Begin a transaction of this thread. See `Cache.transact`."""
         return self._cache.transact(retry=True)
 
     def close(self) -> None:
-        """Close what this process has open. The next call opens it again. The entries stay."""
+        """Close the connections of this process. The next call opens them again. The entries stay."""
         self._cache.close()
 
     def __enter__(self) -> Self:
@@ -340,12 +344,12 @@ class Deque(Sequence[Any]):
 
 
 @suggesting
-class StoredMapping(MutableMapping[Any, Any]):
-    """What the mappings on disk have in common."""
+class StoredMapping(MutableMapping["Any", "Any"]):
+    """The common base of the mappings on disk."""
 
     _cache: Any
 
-    _update = MutableMapping[Any, Any].update
+    _update = MutableMapping["Any", "Any"].update
 
     @property
     def directory(self) -> str:
@@ -374,7 +378,7 @@ class StoredMapping(MutableMapping[Any, Any]):
         return len(self._cache)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """The value of a key; stores the default where there is none."""
+        """Return the value of a key. If there is none, store the default first."""
         while True:
             found = self._cache.get(key, default=ENOVAL, retry=True)
             if found is not ENOVAL:
@@ -382,10 +386,10 @@ class StoredMapping(MutableMapping[Any, Any]):
             self._cache.add(key, default, retry=True)
 
     def pop(self, key: Any, default: Any = ENOVAL) -> Any:
-        """Takes a value out.
+        """Remove a key and return its value.
 
         Raises:
-            KeyError: There is none, and no default.
+            KeyError: The key has no value, and no default was given.
 
         >>> index = Index(a=1)
         >>> index.pop("a"), index.pop("a", "gone")
@@ -401,15 +405,15 @@ class StoredMapping(MutableMapping[Any, Any]):
         self._cache.clear(retry=True)
 
     def keys(self) -> KeysView[Any]:
-        """A live view of the keys."""
+        """Return a live view of the keys."""
         return KeysView(self)
 
     def values(self) -> ValuesView[Any]:
-        """A live view of the values."""
+        """Return a live view of the values."""
         return ValuesView(self)
 
     def items(self) -> ItemsView[Any, Any]:
-        """A live view of the items."""
+        """Return a live view of the items."""
         return ItemsView(self)
 
     def _has_items_of(self, other: Mapping[Any, Any]) -> bool:
@@ -423,16 +427,16 @@ class StoredMapping(MutableMapping[Any, Any]):
     def memoize(
         self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-        """As `Cache.memoize`; results stay for ever."""
+        """The same as `Cache.memoize`, but results never expire."""
         return self._cache.memoize(name, typed, ignore=ignore)  # type: ignore[no-any-return]
 
     def transact(self) -> DiskTransaction:
-        """Begin a transaction of this thread, see `Cache.transact`."""
+        """Begin a transaction of this thread. See `Cache.transact`."""
         begun: DiskTransaction = self._cache.transact(retry=True)
         return begun
 
     def close(self) -> None:
-        """Close what this process has open. The next call opens it again. The entries stay."""
+        """Close the connections of this process. The next call opens them again. The entries stay."""
         self._cache.close()
 
     def __enter__(self) -> Self:
@@ -444,12 +448,13 @@ class StoredMapping(MutableMapping[Any, Any]):
 
 @suggesting
 class Index(StoredMapping):
-    """A mapping in a directory, for any number of threads and processes, in the order in which keys came.
+    """A mapping in a directory, for any number of threads and processes, in the order of insertion.
 
-    Nothing is evicted, and all calls wait for other writers.
+    It evicts nothing, and all calls wait for other writers.
 
     Args:
-        *args: A directory (str or bytes; None is a new temporary one, which stays), then what `dict` takes.
+        *args: A directory (str or bytes; None means a new temporary directory, which is not removed), then the
+        arguments of `dict`.
         **kwargs: Items.
 
     >>> index = Index({"a": 1}, b=2)
@@ -471,7 +476,7 @@ class Index(StoredMapping):
 
     @classmethod
     def fromcache(cls, cache: Cache, *args: Any, **kwargs: Any) -> Self:
-        """An index over a cache, whose policy should be "none".
+        """Return an index over a cache. The policy of the cache should be "none".
 
         >>> Index.fromcache(Cache(eviction_policy="none"), a=1)["a"]
         1
@@ -483,14 +488,14 @@ class Index(StoredMapping):
 
     @property
     def cache(self) -> Cache:
-        """The cache it is kept in."""
+        """The cache that stores it."""
         return self._cache
 
     def peekitem(self, last: bool = True) -> tuple[Any, Any]:
         """Return the item that was stored last, or first.
 
         Raises:
-            KeyError: There is none.
+            KeyError: The mapping is empty.
         """
         item: tuple[Any, Any] = self._cache.peekitem(last, retry=True)
         return item
@@ -499,7 +504,7 @@ class Index(StoredMapping):
         """Remove and return the item that was stored last, or first.
 
         Raises:
-            KeyError: There is none.
+            KeyError: The mapping is empty.
         """
         with self._cache.transact(retry=True):
             key, value = self.peekitem(last)

@@ -84,15 +84,15 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return self._cache.directory
 
     def cache(self, name: str) -> Cache:
-        """A cache of its own in the directory."""
+        """Return a separate cache in the directory."""
         return self._cache.cache(name)
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
-        """A deque of its own in the directory."""
+        """Return a separate deque in the directory."""
         return self._cache.deque(name, maxlen=maxlen)
 
     def index(self, name: str) -> Index:
-        """An index of its own in the directory."""
+        """Return a separate index in the directory."""
         return self._cache.index(name)
 
     def add(
@@ -105,7 +105,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         tag: Any = None,
         retry: bool = True,
     ) -> bool:
-        """Stores where there is no live value. Whether it did."""
+        """Store only if absent. Returns True if it was stored."""
         key = self.make_key(key, version=version)
         return self._cache.add(key, value, self.get_backend_timeout(timeout), read, tag, retry)
 
@@ -137,12 +137,12 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         tag: Any = None,
         retry: bool = True,
     ) -> bool:
-        """Stores or replaces. Whether it did."""
+        """Store or replace a value. Returns True if it was stored."""
         key = self.make_key(key, version=version)
         return self._cache.set(key, value, self.get_backend_timeout(timeout), read, tag, retry)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None, retry: bool = True) -> bool:
-        """Give a key another time to live. Whether it was there."""
+        """Give a key another time to live. Returns True if it was present."""
         key = self.make_key(key, version=version)
         return self._cache.touch(key, self.get_backend_timeout(timeout), retry)
 
@@ -159,16 +159,16 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return self._cache.pop(self.make_key(key, version=version), default, expire_time, tag, retry)
 
     def delete(self, key: Any, version: int | None = None, retry: bool = True) -> bool:
-        """Deletes a key. Whether it was there."""
+        """Delete a key. Returns True if it was present."""
         return self._cache.delete(self.make_key(key, version=version), retry)
 
     def incr(
         self, key: Any, delta: int = 1, version: int | None = None, default: int | None = None, retry: bool = True
     ) -> Any:
-        """Adds to a number. The sum.
+        """Add to a number. Returns the sum.
 
         Raises:
-            ValueError: There is none, and no default.
+            ValueError: The key has no value, and no default was given.
         """
         try:
             return self._cache.incr(self.make_key(key, version=version), delta, default, retry)
@@ -178,10 +178,10 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
     def decr(
         self, key: Any, delta: int = 1, version: int | None = None, default: int | None = None, retry: bool = True
     ) -> Any:
-        """Subtracts from a number. The rest.
+        """Subtract from a number. Returns the difference.
 
         Raises:
-            ValueError: There is none, and no default.
+            ValueError: The key has no value, and no default was given.
         """
         return self.incr(key, -delta, version, default, retry)
 
@@ -190,11 +190,11 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return self.make_key(key, version=version) in self._cache
 
     def expire(self) -> int:
-        """Remove expired entries. How many entries."""
+        """Remove expired entries. Returns how many."""
         return self._cache.expire()
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
-        """Return hits and misses, and say whether to count them from now on."""
+        """Return hits and misses, and set whether to count them from now on."""
         return self._cache.stats(enable=enable, reset=reset)
 
     def create_tag_index(self) -> None:
@@ -210,20 +210,20 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         return self._cache.evict(tag)
 
     def cull(self) -> int:
-        """Removes what has expired, and evicts down to the limit. How many entries."""
+        """Remove expired entries, then evict until the limit holds. Returns how many."""
         return self._cache.cull()
 
     def clear(self) -> int:
-        """Remove everything. How many entries."""
+        """Remove everything. Returns how many."""
         return self._cache.clear()
 
     def close(self, **kwargs: Any) -> None:
-        """Closes what this process has open; Django calls it after each request."""
+        """Close the connections of this process. Django calls this after each request."""
         del kwargs
         self._cache.close()
 
     def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> float | None:
-        """Seconds to live, from what Django means: None is for ever, 0 not at all."""
+        """Return the time to live in seconds for a timeout of Django: None means for ever, and 0 not at all."""
         if timeout == DEFAULT_TIMEOUT:
             timeout = self.default_timeout
         timeout = expiry(timeout, name="timeout")
@@ -239,7 +239,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         tag: Any = None,
         ignore: Collection[int | str] = (),
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-        """A decorator that stores what a function returns, see `Cache.memoize`."""
+        """Return a decorator that stores the results of a function. See `Cache.memoize`."""
         if timeout != DEFAULT_TIMEOUT:
             timeout = expiry(timeout, name="timeout")
         store = functools.partial(self.set, timeout=timeout, version=version, tag=tag, retry=True)

@@ -1,4 +1,4 @@
-"""`FanoutCache`: several caches, among which the keys are divided, so that as many can write at a time."""
+"""`FanoutCache`: several caches that divide the keys, so that several writers can write at the same time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import heapq
 import itertools
 import operator
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs._core import DiskTransaction
 from flexcache_rs._suggest import suggesting
@@ -21,10 +20,12 @@ from flexcache_rs.disk.directory import path_of, prepare_directory
 from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.mixins import CacheMixin
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
+    from typing import Any, ClassVar, Literal
 
     from typing_extensions import Self
 
@@ -45,22 +46,23 @@ class _InaccessibleError(AttributeError, AssertionError):
 
 @suggesting
 class FanoutCache(CacheMixin):
-    """A cache of several shards in one directory. Those who write to different shards do not wait for each other.
+    """A cache of several shards in one directory. Writers of different shards do not wait for each other.
 
-    Calls are those of `Cache`, but a write that would raise `Timeout` returns False (or None), since a cache may
-    forget. Each shard has its own share of `size_limit`. The number of shards must be the same every time.
+    It has the calls of `Cache`. A write that would raise `Timeout` returns False (or None) instead, because a cache
+    may forget entries. Each shard has its own share of `size_limit`. The number of shards must be the same each time.
 
     Args:
-        directory: Made if it is not there; None is a new temporary one, which stays.
-        shards: Their number.
-        timeout: Seconds to wait for other writers.
+        directory: The directory, which is created if it does not exist. None means a new temporary directory, which
+            is not removed.
+        shards: The number of shards.
+        timeout: The number of seconds to wait for other writers.
         disk: As for `Cache`.
         serializer: As for `Cache`.
         unreadable: As for `Cache`.
-        **settings: As for `Cache`; `size_limit` is for all shards together.
+        **settings: As for `Cache`. `size_limit` applies to all shards together.
 
     Raises:
-        ValueError: `shards` is less than 1; and as `Cache`.
+        ValueError: `shards` is less than 1, or as for `Cache`.
 
     >>> cache = FanoutCache(shards=4, timeout=1)
     >>> cache.set("a", 1)
@@ -130,7 +132,7 @@ class FanoutCache(CacheMixin):
 
     @property
     def read_only(self) -> bool:
-        """As `Cache.read_only`, of any of the shards."""
+        """Whether any shard is read-only. See `Cache.read_only`."""
         return any(shard.read_only for shard in self._shards)
 
     def _warn_not_stored(self) -> None:
@@ -143,7 +145,7 @@ class FanoutCache(CacheMixin):
         """Begin a transaction of this thread in every shard.
 
         Args:
-            retry: Must be True: half of the shards would be of no use.
+            retry: Must be True, because a transaction in some of the shards would be useless.
 
         >>> cache = FanoutCache()
         >>> with cache.transact():
@@ -265,7 +267,7 @@ class FanoutCache(CacheMixin):
         return report
 
     def expire(self, retry: bool = False) -> int:
-        """Remove expired entries. How many entries."""
+        """Remove expired entries. Returns how many."""
         return self._until_done("expire", retry=retry)
 
     def evict(self, tag: Any, retry: bool = False) -> int:
@@ -277,7 +279,7 @@ class FanoutCache(CacheMixin):
         return self._until_done("cull", retry=retry)
 
     def clear(self, retry: bool = False) -> int:
-        """Remove everything. How many entries."""
+        """Remove everything. Returns how many."""
         return self._until_done("clear", retry=retry)
 
     def _until_done(self, remove: str, *args: Any, retry: bool) -> int:
@@ -428,11 +430,11 @@ class FanoutCache(CacheMixin):
             shard.reset_stats()
 
     def volume(self) -> int:
-        """Return the bytes on disk, of every shard."""
+        """Return the bytes on disk of all shards."""
         return sum(shard.volume() for shard in self._shards)
 
     def close(self) -> None:
-        """Close what this process has open. The next call opens it again."""
+        """Close the connections of this process. The next call opens them again."""
         for shard in self._shards:
             shard.close()
         for opened in (self._caches, self._deques, self._indexes):
@@ -468,7 +470,7 @@ class FanoutCache(CacheMixin):
         return sum(map(len, self._shards))
 
     def reset(self, key: str, value: Any = ENOVAL) -> Any:
-        """As `Cache.reset`, in every shard. Returns the last one's value."""
+        """As `Cache.reset`, in every shard. Returns the value of the last shard."""
         result = None
         for shard in self._shards:
             while True:
@@ -503,18 +505,21 @@ class FanoutCache(CacheMixin):
     aclose = awaitable(close)
 
     def atransact(self, retry: bool = True) -> AbstractAsyncContextManager[None]:
-        """As `transact`, for `async with`: for the awaited calls of this task, and of those it starts."""
+        """The same as `transact`, for `async with`.
+
+        It covers the awaited calls of this task and of the tasks that it starts.
+        """
         return transaction(self, retry)
 
     def _below(self, kind: str, name: Any) -> str:
         if not isinstance(name, str) or {"", ".", ".."} & set(name.split("/")) or "\0" in name:
-            raise ValueError(f"name must be a path inside the directory, as 'jobs' or 'jobs/first', not {name!r:.100}")
+            raise ValueError(f"name must be a path inside the directory, such as 'jobs/first', not {name!r:.100}")
         if os.name == "nt" and any(separator in name for separator in ":\\"):
             raise ValueError(f"name must have no drive and no backslash, not {name!r:.100}")
         return os.path.join(self._directory, kind, *name.split("/"))  # noqa: PTH118
 
     def cache(self, name: str, timeout: float = 60, disk: type[Disk] | None = None, **settings: Any) -> Cache:
-        """Return a cache of its own in the directory; the same one for the same name.
+        """Return a separate cache in the directory. The same name returns the same cache.
 
         >>> fanout = FanoutCache()
         >>> fanout.cache("pages") is fanout.cache("pages")
@@ -527,14 +532,14 @@ class FanoutCache(CacheMixin):
         return self._caches[name]
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
-        """Return a deque of its own in the directory; the same one for the same name."""
+        """Return a separate deque in the directory. The same name returns the same deque."""
         if name not in self._deques:
             cache = Cache(self._below("deque", name), disk=self._disk_class, eviction_policy="none", **self._options)
             self._deques[name] = Deque.fromcache(cache, maxlen=maxlen)
         return self._deques[name]
 
     def index(self, name: str) -> Index:
-        """Return an index of its own in the directory; the same one for the same name."""
+        """Return a separate index in the directory. The same name returns the same index."""
         if name not in self._indexes:
             cache = Cache(self._below("index", name), disk=self._disk_class, eviction_policy="none", **self._options)
             self._indexes[name] = Index.fromcache(cache)
@@ -542,7 +547,7 @@ class FanoutCache(CacheMixin):
 
 
 def operational_error() -> type[Exception]:
-    """What SQLite fails with; imported when something has failed."""
+    """Return SQLite's exception class, which is imported after a failure."""
     from sqlite3 import OperationalError
 
     return OperationalError

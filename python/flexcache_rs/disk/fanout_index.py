@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.deque_index import StoredMapping
 from flexcache_rs.disk.fanout import FanoutCache
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from typing import Any
 
 
 @suggesting
 class FanoutIndex(StoredMapping):
-    """A mapping in a directory, in several shards: those who write to different ones do not wait for each other.
+    """A mapping in several shards of a directory. Writers of different shards do not wait for each other.
 
-    Nothing is evicted, and all calls wait for other writers. Keys are in no particular order.
+    It evicts nothing, and all calls wait for other writers. Keys are in no particular order.
 
     Args:
-        directory: Made if it is not there; None is a new temporary one, which stays.
-        shards: Their number. It must be the same every time.
-        items: What `dict` takes, to begin with.
+        directory: The directory, which is created if it does not exist. None means a new temporary directory, which
+            is not removed.
+        shards: The number of shards. It must be the same each time.
+        items: The initial items, as for `dict`.
 
     Raises:
         ValueError: `shards` is less than 1.
@@ -48,14 +50,14 @@ class FanoutIndex(StoredMapping):
 
     @property
     def cache(self) -> FanoutCache:
-        """The cache it is kept in."""
+        """The cache that stores it."""
         return self._cache
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return any item.
 
         Raises:
-            KeyError: There is none.
+            KeyError: The mapping is empty.
         """
         for key in self:
             value = self._cache.pop(key, default=ENOVAL, retry=True)

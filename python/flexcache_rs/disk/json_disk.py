@@ -12,23 +12,23 @@ from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import UNKNOWN
 
 MOST_BYTES = 2**30
-"""More bytes of JSON than this are refused, unless a cache says otherwise."""
+"""The default limit of the bytes of JSON."""
 
 
 @suggesting
 class JSONDisk(Disk):
-    """Stores keys and values as compressed JSON.
+    """A disk that stores keys and values as compressed JSON.
 
     Args:
-        directory: The cache's directory.
-        compress_level: From 0 (none) to 9; part of the keys, so a cache must keep to one.
-        max_bytes: The most bytes of JSON that a key or a value may have. A few compressed bytes can hold a thousand
-            times as many, so what somebody else has written could otherwise take all memory.
-        **kwargs: What `Disk` takes.
+        directory: The directory of the cache.
+        compress_level: From 0 (none) to 9. It affects the stored keys, so a cache must always use the same level.
+        max_bytes: The largest number of bytes of JSON of a key or a value. A few compressed bytes can expand to a
+            thousand times as many. Without a limit, data from another program could take all memory.
+        **kwargs: The arguments of `Disk`.
 
     Raises:
-        ValueError: From calls that store or read: a key or value has more than `max_bytes`.
-        zlib.error: From calls that read: the compressed bytes are damaged.
+        ValueError: Calls that store or read raise it if a key or a value has more than `max_bytes`. zlib.error: Calls
+            that read raise it if the compressed bytes are damaged.
 
     >>> from flexcache_rs.disk import Cache, JSONDisk
     >>> cache = Cache(disk=JSONDisk, disk_compress_level=6)
@@ -65,11 +65,11 @@ class JSONDisk(Disk):
         return json.loads(text)
 
     def put(self, key: Any, /) -> tuple[Any, bool]:
-        """Return a key as the table has it."""
+        """Return a key in the form of the table."""
         return super().put(self._compress(key, "the key"))
 
     def get(self, key: Any, raw: bool, /) -> Any:
-        """Return a key from what the table has."""
+        """Return the key for a key of the table."""
         data = super().get(key, raw)
         return self._decompress(data, f"the key {data[:20]!r}")
 
@@ -80,7 +80,7 @@ class JSONDisk(Disk):
         return super().store(value, read, key=key)
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool = False, /) -> Any:
-        """Return a value from what `store` returned."""
+        """Return the value for a result of `store`."""
         data = super().fetch(mode, filename, value, read)
         if read:
             return data

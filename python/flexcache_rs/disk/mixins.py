@@ -1,9 +1,8 @@
-"""Calls of caches that are made of their others."""
+"""Calls of caches that combine other calls."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._arguments import each, pairs
 from flexcache_rs._core import Timeout
@@ -11,22 +10,25 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import keys
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
-from flexcache_rs.disk.memoize import Memoized, P, R_co, memoizing
+from flexcache_rs.disk.memoize import memoizing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable
     from datetime import timedelta
+    from typing import Any
 
     from _typeshed import SupportsKeysAndGetItem
     from typing_extensions import Self
 
     from flexcache_rs._core import DiskTransaction
+    from flexcache_rs.disk.memoize import Memoized, P, R_co
     from flexcache_rs.disk.recipes import Lock
 
 
 @suggesting
 class CacheMixin:
-    """What `Cache` and `FanoutCache` can do, in terms of `get`, `set` and the rest."""
+    """The calls of `Cache` and `FanoutCache` that are built on `get`, `set` and others."""
 
     def memoize(
         self: Any,
@@ -36,23 +38,23 @@ class CacheMixin:
         tag: Any = None,
         ignore: Collection[int | str] = (),
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-        """A decorator that stores what a function returns, by its arguments.
+        """Return a decorator that stores the results of a function by its arguments.
 
-        Two callers that miss at a time both call the function; `memoize_stampede` and `barrier` help against it.
+        Two callers that miss at the same time both call the function. `memoize_stampede` and `barrier` prevent this.
 
         Args:
-            name: Under which to store; None is the function's module and qualified name.
+            name: The name of the function in the keys. None means its module and qualified name.
             typed: Whether 1 and 1.0 are different arguments.
-            expire: Seconds to live; None is for ever, 0 or less stores nothing.
-            tag: A group for `evict`.
-            ignore: Places and names of arguments that do not count.
+            expire: The time to live in seconds. None means for ever, and 0 or less stores nothing.
+            tag: The tag of the results for `evict`.
+            ignore: The positions and names of arguments that are not part of the key.
 
         Returns:
-            The decorator. The function it makes has `__cache_key__(*args, **kwargs)` and `__wrapped__`.
+            The decorator. The decorated function has `__cache_key__(*args, **kwargs)` and `__wrapped__`.
 
         Raises:
-            TypeError: `name` is callable: the decorator was written without parentheses; `expire` is no number;
-                or `ignore` is a text.
+            TypeError: `name` is callable because the decorator was written without parentheses, `expire` is no
+                number, or `ignore` is a str.
             ValueError: `expire` is NaN.
 
         >>> from flexcache_rs.disk import Cache
@@ -85,18 +87,18 @@ class CacheMixin:
             self._warn_not_stored()
 
     def get_many(self: Any, keys: Iterable[Any]) -> dict[Any, Any]:
-        """Gets the values of those keys that are present.
+        """Return the values of the keys that are present.
 
         Args:
-            keys: The keys; each must be hashable, as it is one of the dict.
+            keys: The keys. Each must be hashable, because it becomes a key of the dict.
 
         Returns:
             A dict of the values, in the order of the keys.
 
         Raises:
-            TypeError: A key cannot be hashed; before any is looked up.
+            TypeError: A key is not hashable. Nothing was looked up.
 
-        O(log n) for each key; each is looked up by itself.
+        O(log n) for each key. Each key is looked up separately.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -116,7 +118,7 @@ class CacheMixin:
         tag: Any = None,
         retry: bool = False,
     ) -> int:
-        """Stores or replaces many values, all of them or none, in one transaction.
+        """Store or replace many values in one transaction, all of them or none.
 
         Args:
             mapping: A mapping, or an iterable of pairs of key and value.
@@ -125,11 +127,11 @@ class CacheMixin:
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            How many were stored. In a `FanoutCache` 0 where others were writing all the time.
+            The number of stored values. A `FanoutCache` returns 0 if it did not acquire the write lock in time.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
-            TypeError, ValueError: As `set`; nothing is stored then.
+            TypeError, ValueError: As for `set`. Nothing was stored.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -151,14 +153,14 @@ class CacheMixin:
         return len(entries)
 
     def delete_many(self: Any, keys: Iterable[Any], retry: bool = False) -> int:
-        """Removes the entries of many keys, all of them or none, in one transaction.
+        """Remove the entries of many keys in one transaction, all of them or none.
 
         Args:
             keys: The keys.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            How many were there. In a `FanoutCache` 0 where others were writing all the time.
+            The number of removed entries. A `FanoutCache` returns 0 if it did not acquire the write lock in time.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
@@ -190,11 +192,12 @@ class CacheMixin:
         return self.evict(tag, retry)  # type: ignore[no-any-return]
 
     def lock(self: Any, name: Any, expire: float | timedelta | None = None) -> Lock:
-        """A lock for all processes that use the directory.
+        """Return a lock for all processes that use the directory.
 
         Args:
-            name: A key of the cache, which is the lock.
-            expire: Seconds after which it is free, whatever became of its holder; None is never.
+            name: The key of the cache that stores the lock.
+            expire: The number of seconds after which the lock becomes free, even if its holder still holds it. None
+                means never.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()

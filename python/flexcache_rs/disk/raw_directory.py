@@ -116,7 +116,7 @@ def find(directory: Path) -> list[Found]:
                 path = Path(folder)
                 found.append(Found(path.relative_to(directory).as_posix(), (path,), None))
     if not found:
-        raise UnusableError(f"{directory}: no cache in it (no {DBNAME}, neither here nor in 000)")
+        raise UnusableError(f"{directory}: this directory has no cache (no {DBNAME} here or in 000)")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What can be built on a cache that processes share: locks, limits, averages."""
+"""Recipes on a cache that processes share: locks, limits and averages."""
 
 from __future__ import annotations
 
@@ -16,20 +16,14 @@ from flexcache_rs._core import DiskCache, DiskHold
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration, expiry, ignored, number, whole
 from flexcache_rs.disk.constants import ENOVAL
-from flexcache_rs.disk.memoize import (
-    Memoized,
-    P,
-    R_co,
-    args_to_key,
-    full_name,
-    named,
-    refuse_callable,
-)
+from flexcache_rs.disk.memoize import args_to_key, full_name, named, refuse_callable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
     from datetime import timedelta
+
+    from flexcache_rs.disk.memoize import Memoized, P, R_co
 
 __all__ = [
     "Averager",
@@ -47,34 +41,34 @@ _logger = logging.getLogger("flexcache_rs.disk")
 
 
 class SharedCache(Protocol):
-    """What recipes need of a cache."""
+    """The methods of a cache that recipes use."""
 
     def transact(self, retry: bool) -> AbstractContextManager[None]:
-        """A transaction of the calling thread."""
+        """Begin a transaction of the calling thread."""
         ...
 
     def get(self, key: Any, default: Any = ..., *, expire_time: bool = ..., retry: bool = ...) -> Any:
-        """The value of a key."""
+        """Return the value of a key."""
         ...
 
     def set(
         self, key: Any, value: Any, *, expire: float | timedelta | None = ..., tag: Any = ..., retry: bool = ...
     ) -> bool:
-        """Stores or replaces."""
+        """Store or replace a value."""
         ...
 
     def add(
         self, key: Any, value: Any, *, expire: float | timedelta | None = ..., tag: Any = ..., retry: bool = ...
     ) -> bool:
-        """Stores where there is no live value."""
+        """Store only if absent."""
         ...
 
     def pop(self, key: Any, default: Any = ..., *, retry: bool = ...) -> Any:
-        """Takes a value out."""
+        """Remove a key and return its value."""
         ...
 
     def delete(self, key: Any, retry: bool = ...) -> bool:
-        """Deletes a key."""
+        """Delete a key."""
         ...
 
     def __contains__(self, key: Any) -> bool: ...
@@ -96,13 +90,13 @@ class _Recipe:
 
 @suggesting
 class Averager(_Recipe):
-    """An average that processes add to.
+    """An average to which processes add numbers.
 
     Args:
-        cache: Where it is kept.
-        key: Under which key.
-        expire: Seconds to live after the last `add`; None is for ever.
-        tag: A group for `evict`.
+        cache: The cache that stores it.
+        key: The key under which it is stored.
+        expire: The time to live in seconds after the last `add`. None means for ever.
+        tag: A tag for `evict`.
 
     >>> from flexcache_rs.disk import Averager, Cache
     >>> latency = Averager(Cache(), "latency")
@@ -119,12 +113,12 @@ class Averager(_Recipe):
             self._store((total + value, count + 1))
 
     def get(self) -> float | None:
-        """Return the average of what was added; None if nothing was."""
+        """Return the average of the added numbers, or None if there are none."""
         total, count = self._cache.get(self._key, default=(0.0, 0), retry=True)
         return total / count if count else None
 
     def pop(self) -> float | None:
-        """Return the average of what was added, and begin anew."""
+        """Return the average of the added numbers, and start again."""
         total, count = self._cache.pop(self._key, default=(0.0, 0), retry=True)
         return total / count if count else None
 
@@ -164,13 +158,14 @@ class Lock(_Hold):
     """A lock for threads and processes.
 
     Args:
-        cache: Where it is kept.
-        key: Under which key.
-        expire: Seconds after which it is free, whatever became of its holder; None is never.
-        tag: A group for `evict`.
+        cache: The cache that stores it.
+        key: The key under which it is stored.
+        expire: The number of seconds after which the lock becomes free, even if its holder still holds it. None means
+            never.
+        tag: A tag for `evict`.
 
     Raises:
-        TypeError: `expire` is no number, or `cache` neither a `Cache` nor a `FanoutCache`.
+        TypeError: `expire` is no number, or `cache` is neither a `Cache` nor a `FanoutCache`.
         ValueError: `expire` is not more than 0.
 
     >>> from flexcache_rs.disk import Cache, Lock
@@ -181,24 +176,25 @@ class Lock(_Hold):
     """
 
     def acquire(self) -> None:
-        """Take the lock, and wait for it."""
+        """Acquire the lock, and wait until it is free."""
         self._take()
 
     def release(self) -> None:
         """Release the lock.
 
-        What was taken through this object is freed only as long as it is held: after `expire` seconds another may
-        have taken it, and keeps it. An object through which it was never taken frees it, whoever holds it.
+        If this object acquired the lock, this frees the lock only while this object still holds it. After `expire`
+        seconds, another holder may have acquired it, and keeps it. An object that never acquired the lock frees it,
+        whichever holder has it.
         """
         self._give_back()
 
     def locked(self) -> bool:
-        """Whether it is held."""
+        """Return whether the lock is held."""
         return self._key in self._cache
 
 
 class RLock(_Hold):
-    """A lock that its holder, a thread, may take again. Arguments are those of `Lock`.
+    """A lock that the thread that holds it may acquire again. The arguments are those of `Lock`.
 
     >>> from flexcache_rs.disk import Cache, RLock
     >>> lock = RLock(Cache(), "report")
@@ -212,7 +208,7 @@ class RLock(_Hold):
     _kind = "reentrant"
 
     def acquire(self) -> None:
-        """Take the lock, and wait for it. A thread that has it takes it once more."""
+        """Acquire the lock, and wait until it is free. A thread that holds it acquires it once more."""
         self._take()
 
     def release(self) -> None:
@@ -226,20 +222,20 @@ class RLock(_Hold):
 
 @suggesting
 class BoundedSemaphore(_Hold):
-    """Places of which a number may be held at a time.
+    """A semaphore with a limited number of places.
 
     Args:
-        cache: Where it is kept.
-        key: Under which key.
-        value: How many.
-        expire: Seconds after the last change after which all are free; None is never. Who is later than that gives
-            nothing back; that is known where python-diskcache does not use the same key. With a `tag` it takes another
-            entry, `(key, "held since")`, while places are taken.
-        tag: A group for `evict`.
+        cache: The cache that stores it.
+        key: The key under which it is stored.
+        value: The number of places.
+        expire: The number of seconds after the last change after which all places become free. None means never. A
+            later release gives nothing back. This is only detected if python-diskcache does not use the same key.
+            With a `tag`, the semaphore also stores an entry `(key, "held since")` while places are taken.
+        tag: A tag for `evict`.
 
     Raises:
         TypeError: `value` or `expire` is no number.
-        ValueError: `value` is less than 1, or `expire` not more than 0.
+        ValueError: `value` is less than 1, or `expire` is not more than 0.
 
     >>> from flexcache_rs.disk import BoundedSemaphore, Cache
     >>> places = BoundedSemaphore(Cache(), "places", value=2)
@@ -260,14 +256,14 @@ class BoundedSemaphore(_Hold):
         super().__init__(cache, key, expire, tag, value=whole("value", value, least=1, most=2**62))
 
     def acquire(self) -> None:
-        """Take a place, and wait for one."""
+        """Take a place, and wait until one is free."""
         self._take()
 
     def release(self) -> None:
         """Give a place back.
 
         Raises:
-            AssertionError: All are free, or have been since this one was taken.
+            AssertionError: All places are free, or they have been free since this place was taken.
         """
         self._give_back()
 
@@ -309,21 +305,21 @@ def throttle(
     time_func: Callable[[], float] = time.time,
     sleep_func: Callable[[float], object] = time.sleep,
 ) -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
-    """A decorator that lets a function run so many times in so many seconds, over all processes.
+    """Return a decorator that limits how often a function runs within a number of seconds, over all processes.
 
     Args:
-        cache: Where calls are counted.
-        count: How many times.
-        seconds: In how many seconds.
-        name: Under which key; None is the function's module and qualified name.
-        expire: Seconds for which the count is kept; None is for ever.
-        tag: A group for `evict`.
-        time_func: The clock.
-        sleep_func: Waits for so many seconds.
+        cache: The cache that stores the count.
+        count: The number of calls.
+        seconds: The number of seconds for `count` calls.
+        name: The key. None means the function's module and qualified name.
+        expire: The number of seconds for which the count is kept. None means for ever.
+        tag: A tag for `evict`.
+        time_func: A function that returns the time in seconds.
+        sleep_func: A function that waits for a number of seconds.
 
     Raises:
         TypeError: `count`, `seconds` or `expire` is no number.
-        ValueError: `count` is less than 1, `seconds` not more than 0, or one of them NaN.
+        ValueError: `count` is less than 1, `seconds` is not more than 0, or one of them is NaN.
 
     >>> from flexcache_rs.disk import Cache, throttle
     >>> @throttle(Cache(), count=2, seconds=1)
@@ -359,14 +355,14 @@ def barrier(
     expire: float | timedelta | None = None,
     tag: Any = None,
 ) -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
-    """A decorator that lets one call of a function run at a time, over all processes.
+    """Return a decorator that allows one call of a function at a time, over all processes.
 
     Args:
-        cache: Where the lock is kept.
+        cache: The cache that stores the lock.
         lock_factory: `Lock`, `RLock` or `BoundedSemaphore`.
-        name: Under which key; None is the function's module and qualified name.
+        name: The key. None means the function's module and qualified name.
         expire: As for `Lock`.
-        tag: A group for `evict`.
+        tag: A tag for `evict`.
 
     >>> from flexcache_rs.disk import Cache, Lock, barrier
     >>> cache = Cache()
@@ -416,22 +412,22 @@ def memoize_stampede(
     beta: float = 1,
     ignore: Collection[int | str] = (),
 ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-    """Memoizes, and computes a result anew, in a thread, before it expires: so not all callers miss at a time.
+    """Return a decorator that memoizes a function and refreshes results in a thread before they expire.
 
-    The nearer the end and the longer the computation took, the likelier ("Optimal Probabilistic Cache Stampede
-    Prevention", Vattani, Chierichetti, Lowenstein, 2015).
+    Not all callers then miss at the same time. The probability of a refresh rises as expiry nears and with the time
+    of the computation ("Optimal Probabilistic Cache Stampede Prevention", Vattani, Chierichetti, Lowenstein, 2015).
 
     Args:
-        cache: Where results are kept.
-        expire: Seconds for which they are.
-        name: Under which to store; None is the function's module and qualified name.
+        cache: The cache that stores the results.
+        expire: The time to live of the results in seconds.
+        name: The name of the function in the keys. None means its module and qualified name.
         typed: Whether 1 and 1.0 are different arguments.
-        tag: A group for `evict`.
-        beta: More than 1 computes earlier, less later.
-        ignore: Places and names of arguments that do not count.
+        tag: A tag for `evict`.
+        beta: With more than 1 refreshes are earlier, and with less than 1 later.
+        ignore: The positions and names of arguments that are not part of the key.
 
     Raises:
-        TypeError: `name` is callable, `expire` or `beta` no number, or `ignore` a text.
+        TypeError: `name` is callable, `expire` or `beta` is no number, or `ignore` is a str.
         ValueError: `beta` is less than 0, or a number is NaN.
 
     >>> from flexcache_rs.disk import Cache, memoize_stampede

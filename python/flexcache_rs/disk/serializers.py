@@ -1,13 +1,13 @@
-"""Turning objects into bytes and back, and how far to trust the bytes.
+"""Serializers, which convert objects to bytes and back, with different levels of trust.
 
-Whoever can write a cache's directory can put a pickle there that runs any code when it is read
-(CVE-2025-69872). Where others can, give a cache one of these:
+Anyone who can write to the directory of a cache can store a pickle that runs any code when it is read
+(CVE-2025-69872). If others can write there, give the cache one of these:
 
-* `PickleSerializer(allow=...)` loads nothing but the classes that are named;
-* `SignedPickleSerializer(key)` loads nothing but what somebody with the key has written;
-* `JSONSerializer()` and `MsgspecSerializer()` know no classes at all.
+* `PickleSerializer(allow=...)` loads only the named classes;
+* `SignedPickleSerializer(key)` loads only pickles that were written with the same key;
+* `JSONSerializer()` and `MsgspecSerializer()` load no classes.
 
-They stand between the cache and what is not stored as it is; str, bytes, int and float are.
+str, bytes, int and float are stored directly, without a serializer.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Serializer(Protocol):
-    """What a cache needs of a serializer. The name is recorded in the directory.
+    """The protocol of a serializer. The directory records its name.
 
-    If it has `dumps_key` and `loads_key` as well, these are used for keys. A key is found by its bytes, so the
-    same key must always give the same.
+    If it also has `dumps_key` and `loads_key`, these are used for keys. A key is found by its bytes, so the same key
+    must always give the same bytes.
     """
 
     name: str
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
-        """The bytes for an object."""
+        """Return the bytes for an object."""
         ...
 
     def loads(self, data: bytes, /) -> Any:
-        """The object for bytes."""
+        """Return the object for bytes."""
         ...
 
 
@@ -56,7 +56,7 @@ class _NotPlainError(Exception):
 
 
 def _is_shared(found: Any) -> bool:
-    """Whether an object belongs to the process rather than to who unpickles it."""
+    """Whether an object belongs to the process rather than to the caller that unpickles it."""
     return isinstance(found, type | ModuleType | FunctionType | BuiltinFunctionType | MethodType | enum.Enum)
 
 
@@ -106,10 +106,11 @@ class _Watching(_Finder, _InPython):  # type: ignore[misc]
 
 
 def load_allowed(data: bytes, allowed: frozenset[str]) -> Any:
-    """The object of a pickle that nobody vouches for.
+    """Load an untrusted pickle.
 
     Raises:
-        pickle.UnpicklingError: It is damaged, needs what is not allowed, or would change more than its own objects.
+        pickle.UnpicklingError: It is damaged, needs a class that is not allowed, or would change more than its own
+        objects.
     """
     builds_made, builds_returned = scan_pickle(data)
     if not builds_returned:
@@ -121,18 +122,17 @@ def load_allowed(data: bytes, allowed: frozenset[str]) -> Any:
 
 
 class PickleSerializer:
-    """Pickle, restricted to what is allowed.
+    """A pickle serializer that is restricted to allowed classes.
 
     Args:
-        allow: Full names of the classes and functions that pickles may use. Containers and values of
-            Python's own (lists, dicts, None, bool, complex int) need none. A function that is allowed can be
-            called with any arguments.
+        allow: Full names of the classes and functions that pickles may use. Containers and values of Python's own
+            (lists, dicts, None, bool, complex int) need none. An allowed function can be called with any arguments.
 
     Raises:
         TypeError: `allow` is no collection of names.
-        ValueError: A name in it has no module.
-        pickle.UnpicklingError: By `loads`, for anything else; for a pickle that would change a class, function or
-            module instead of its own objects; and for one that claims more memory than it has bytes for.
+        ValueError: A name in it has no module. pickle.UnpicklingError: `loads` raises it for all other classes, for a
+        pickle that would change a class, a function or a module instead of its own objects, and for a pickle that
+        claims more memory than it has bytes.
 
     >>> import datetime
     >>> only_dates = PickleSerializer(allow=["datetime.date"])
@@ -148,29 +148,29 @@ class PickleSerializer:
     @suggesting
     def __init__(self, allow: Iterable[str] = ()) -> None:
         if isinstance(allow, str | bytes):
-            raise TypeError(f"allow must be a collection of names, not one: {allow!r}")
+            raise TypeError(f"allow must be a collection of names, not the single name {allow!r}")
         self.allowed = frozenset(allow)
         names: frozenset[Any] = self.allowed
         for name in names:
             if not isinstance(name, str):
-                raise TypeError(f"allow must have full names of classes, as 'datetime.date', not {name!r}")
+                raise TypeError(f"allow must contain full names of classes, such as 'datetime.date', not {name!r}")
             if "." not in name:
-                raise ValueError(f"allow must have full names, with their module, as 'datetime.date', not {name!r}")
+                raise ValueError(f"allow must contain names with their module, such as 'datetime.date', not {name!r}")
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
-        """The pickle of an object."""
+        """Return the pickle of an object."""
         return pickle.dumps(value, protocol)
 
     def dumps_key(self, key: Any, protocol: int, /) -> bytes:
-        """The pickle of a key, as a cache without a serializer has it."""
+        """Return the pickle of a key, in the same form as without a serializer."""
         return pickletools.optimize(pickle.dumps(key, protocol))
 
     def loads_key(self, data: bytes, /) -> Any:
-        """The key of a pickle."""
+        """Return the key of a pickle."""
         return self.loads(data)
 
     def loads(self, data: bytes, /) -> Any:
-        """The object of a pickle."""
+        """Return the object of a pickle."""
         return load_allowed(data, self.allowed)
 
 
@@ -179,20 +179,21 @@ _SIGNATURE = hashlib.new(_DIGEST).digest_size
 
 
 class SignedPickleSerializer:
-    """Pickle, signed with a secret key (HMAC-SHA256): what others have written is not loaded.
+    """A pickle serializer with signatures (HMAC-SHA256). It loads only pickles that were signed with the secret key.
 
-    Keep the secret outside of the directory. Keys of the cache are not signed: they are found by their bytes, which
-    must not change with the secret. To go through keys loads them as `PickleSerializer(allow)` does.
+    Keep the secret outside the directory. Keys of the cache are not signed, because they are found by their bytes,
+    which must not change with the secret. Iteration over keys loads them as `PickleSerializer(allow)` does.
 
     Args:
         key: The secret, at least 16 bytes.
-        old_keys: Secrets of before: values signed with them are still read, and none are signed with them.
-        allow: Full names of what keys may be made of, beside Python's own containers and values.
+        old_keys: Former secrets. Values that were signed with them can still be read. New values are not signed with
+            them.
+        allow: The full names of the classes that keys may contain, in addition to Python's own containers and values.
 
     Raises:
         TypeError: A key is not bytes.
-        ValueError: A key is too short.
-        pickle.UnpicklingError: By `loads`, where the signature is not one of these keys'.
+        ValueError: A key is too short. pickle.UnpicklingError: `loads` raises it if the signature was made with none
+        of these keys.
 
     >>> signed = SignedPickleSerializer(b"a secret of 16 bytes or more")
     >>> signed.loads(signed.dumps({"a": 1}, 5))
@@ -207,7 +208,7 @@ class SignedPickleSerializer:
     @suggesting
     def __init__(self, key: bytes, old_keys: Iterable[bytes] = (), allow: Iterable[str] = ()) -> None:
         if isinstance(old_keys, str | bytes | bytearray):
-            raise TypeError("old_keys must be a collection of keys, not one")
+            raise TypeError("old_keys must be a collection of keys, not a single key")
         self._keys = (key, *old_keys)
         self._of_keys = PickleSerializer(allow)
         secrets: tuple[Any, ...] = self._keys
@@ -219,28 +220,28 @@ class SignedPickleSerializer:
                 raise ValueError(f"key must have at least 16 bytes, not {len(secret)}")
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
-        """Signature and pickle of an object."""
+        """Return the signature and the pickle of an object."""
         data = pickle.dumps(value, protocol)
         return hmac.digest(self._keys[0], data, _DIGEST) + data
 
     def loads(self, data: bytes, /) -> Any:
-        """The object, if the signature is right."""
+        """Return the object if the signature is valid."""
         signature, pickled = data[:_SIGNATURE], data[_SIGNATURE:]
         if any(hmac.compare_digest(hmac.digest(key, pickled, _DIGEST), signature) for key in self._keys):
             return pickle.loads(pickled)
         raise pickle.UnpicklingError("the signature is wrong: not written with this key")
 
     def dumps_key(self, key: Any, protocol: int, /) -> bytes:
-        """The pickle of a key, without a signature."""
+        """Return the pickle of a key, without a signature."""
         return pickletools.optimize(pickle.dumps(key, protocol))
 
     def loads_key(self, data: bytes, /) -> Any:
-        """The key of a pickle, made of what is allowed."""
+        """Return the key of a pickle, which may contain allowed classes only."""
         return self._of_keys.loads(data)
 
 
 def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type]) -> None:
-    """Raises TypeError for what would come back as something else. Only tuples may: as lists."""
+    """Raise TypeError for a value that would be read as another type. Only tuples may be read as lists."""
     pending: list[Any] = [value]
     seen: set[int] = set()
     while pending:
@@ -248,7 +249,7 @@ def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type])
         kind: Any = type(part)  # pyright: ignore[reportUnknownVariableType]
         if kind in scalars:
             if isinstance(part, datetime) and part.tzinfo is None:
-                raise TypeError("a datetime without a time zone would come back as a str")
+                raise TypeError("a datetime without a time zone would be read as a str")
         elif kind in (list, tuple, dict):
             # Whatever refers to itself is refused by the encoder.
             if id(part) in seen:
@@ -257,9 +258,9 @@ def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type])
             pending.extend(part.values() if kind is dict else part)
             for key in part if kind is dict else ():
                 if type(key) not in keys:
-                    raise TypeError(f"a dict with a key of type {type(key).__name__} would come back as another")
+                    raise TypeError(f"a dict with a key of type {type(key).__name__} would be read as a different dict")
         else:
-            raise TypeError(f"{kind.__module__}.{kind.__qualname__} would come back as another type")
+            raise TypeError(f"{kind.__module__}.{kind.__qualname__} would be read as another type")
 
 
 _JSON_SCALARS = frozenset((type(None), bool, int, float, str))
@@ -267,13 +268,13 @@ _MSGPACK_SCALARS = _JSON_SCALARS | {bytes, datetime}
 
 
 class JSONSerializer:
-    """JSON: None, bool, numbers, text, lists and dicts with keys of text.
+    """A JSON serializer for None, bool, numbers, str, lists and dicts with str keys.
 
-    Tuples come back as lists, except as keys of the cache. What else would come back as another type is refused.
+    Tuples are read as lists, except in keys of the cache. Other values that would be read as another type are refused.
 
     Raises:
-        TypeError: By `dumps`, for an object that JSON has no form for, or one that would come back as another type:
-            a dict with keys that are not text, an enum, a subclass of these types.
+        TypeError: `dumps` raises it for an object that JSON cannot represent, and for one that would be read as
+            another type: a dict with keys that are not str, an enum, or a subclass of these types.
 
     >>> JSONSerializer().loads(JSONSerializer().dumps({"a": [1, None]}, 0))
     {'a': [1, None]}
@@ -282,39 +283,39 @@ class JSONSerializer:
     name = "json"
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
-        """The UTF-8 text of an object."""
+        """Return the UTF-8 text of an object."""
         del protocol
         _refuse_changes(value, _JSON_SCALARS, frozenset((str,)))
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
     def loads(self, data: bytes, /) -> Any:
-        """The object of a text."""
+        """Return the object of a text."""
         return json.loads(data)
 
     def dumps_key(self, key: Any, protocol: int, /) -> bytes:
-        """The text of a key."""
+        """Return the text of a key."""
         return self.dumps(key, protocol)
 
     def loads_key(self, data: bytes, /) -> Any:
-        """The key of a text."""
+        """Return the key of a text."""
         return _hashable(json.loads(data))
 
 
 class MsgspecSerializer:
-    """MessagePack by msgspec: None, bool, numbers, text, bytes, lists, dicts, datetimes with a time zone.
+    """A MessagePack serializer for None, bool, numbers, str, bytes, lists, dicts and aware datetimes.
 
-    With `type` also whatever it describes. Needs the package msgspec. Tuples come back as lists, except as keys of
-    the cache, and datetimes in UTC.
+    With `type`, it also stores the described type. It needs the package msgspec. Tuples are read as lists, except in
+    keys of the cache. Datetimes are read in UTC.
 
     Args:
-        type: What values are, as an annotation: a `msgspec.Struct`, a dataclass, `dict[str, int]`. Values are
-            checked against it when they are read. None is whatever they turn out to be.
+        type: The type of the values, as an annotation: a `msgspec.Struct`, a dataclass, `dict[str, int]`. Values are
+            checked against it when they are read. None means any type.
 
     Raises:
         ImportError: msgspec is not installed.
-        TypeError: By `dumps`, for an object that MessagePack has no form for; without `type` also for one that would
-            come back as another type: a set, a date, an enum, a dataclass, a `Struct`.
-        msgspec.ValidationError: By `loads`, for a value that is not of the type.
+        TypeError: `dumps` raises it for an object that MessagePack cannot represent. Without `type`, it also raises
+        it for one that would be read as another type: a set, a date, an enum, a dataclass or a `Struct`.
+        msgspec.ValidationError: `loads` raises it for a value of another type.
 
     >>> serializer = MsgspecSerializer()
     >>> serializer.loads(serializer.dumps({"a": [1, None, b"bytes"]}, 0))
@@ -339,23 +340,23 @@ class MsgspecSerializer:
         return (MsgspecSerializer, (self._type,))
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
-        """The MessagePack of an object."""
+        """Return the MessagePack of an object."""
         del protocol
         if self._type is None:
             _refuse_changes(value, _MSGPACK_SCALARS, _MSGPACK_SCALARS)
         return self._encoder.encode(value)
 
     def loads(self, data: bytes, /) -> Any:
-        """The object of a MessagePack."""
+        """Return the object of a MessagePack."""
         return self._decoder.decode(data)
 
     def dumps_key(self, key: Any, protocol: int, /) -> bytes:
-        """The MessagePack of a key."""
+        """Return the MessagePack of a key."""
         del protocol
         return self._key_encoder.encode(key)
 
     def loads_key(self, data: bytes, /) -> Any:
-        """The key of a MessagePack."""
+        """Return the key of a MessagePack."""
         return _hashable(self._key_decoder.decode(data))
 
 

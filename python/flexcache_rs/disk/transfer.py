@@ -54,7 +54,7 @@ def decode(given: Any) -> Datum:
     """The datum. Raises ValueError where there is none."""
     if given is None or (isinstance(given, int | float | str) and not isinstance(given, bool)):
         if isinstance(given, int) and not -(2**63) <= given < 2**63:
-            raise ValueError("an int beyond 64 bits")
+            raise ValueError("an int that does not fit 64 bits")
         if isinstance(given, str):
             given.encode()
         return given
@@ -64,7 +64,7 @@ def decode(given: Any) -> Datum:
             return base64.b64decode(text, validate=True)
         if kind == "float" and text in ("inf", "-inf", "nan"):
             return float(text)
-    raise ValueError("no number, text, or base64")
+    raise ValueError("neither a number nor a text nor base64")
 
 
 def _count(connection: sqlite3.Connection) -> int:
@@ -169,7 +169,7 @@ class Importer:
         self._shards = shards
         head = next(self._lines, None)
         if head is None or FORMAT not in head:
-            raise UnusableError("the input is no export of a cache: its first line must say so")
+            raise UnusableError("the input is no export of a cache, as its first line shows")
         if head[FORMAT] != VERSION:
             raise UnusableError(f"the export has version {head[FORMAT]!r}; this flexcache-rs reads version {VERSION}")
 

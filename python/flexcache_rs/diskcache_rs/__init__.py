@@ -1,6 +1,6 @@
 """diskcache_rs's names on flexcache_rs's directories.
 
-`import flexcache_rs.diskcache_rs as diskcache_rs` is the whole change in a program. The directories are those of
+`import flexcache_rs.diskcache_rs as diskcache_rs` is the only change to a program. The directories are those of
 `flexcache_rs.disk`, so python-diskcache can use them as well. `flexcache disk migrate` copies existing ones.
 
 >>> import tempfile
@@ -80,7 +80,7 @@ rust_pickle_loads = pickle.loads
 
 
 def __getattr__(name: str) -> object:
-    """What few programs use, or what needs Django, is imported when asked for."""
+    """Import names that few programs use, or that need Django, on first use."""
     if name == "DjangoCache":
         from flexcache_rs.diskcache_rs.djangocache import DjangoCache
 

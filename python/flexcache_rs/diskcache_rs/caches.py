@@ -136,9 +136,9 @@ class Calls:
         Args:
             key: The key.
             value: Any value that can be pickled; with `read` a file.
-            expire: Seconds to live, or a timedelta, or the deadline in seconds since 1970. None is for ever.
+            expire: Seconds to live, or a timedelta, or the deadline in seconds since 1970. None means for ever.
             read: Whether `value` is a file, whose content is stored.
-            tag: A group for `evict`.
+            tag: The tag for `evict`.
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
@@ -157,13 +157,13 @@ class Calls:
         tag: Any = None,
         retry: bool = False,
     ) -> bool:
-        """Store a value only if the key has none. As `set`. Returns True if it was stored."""
+        """Store a value only if the key has none. The arguments are those of `set`. Returns True if it was stored."""
         stored: bool = self._plain.add(self, key, value, lifetime(expire), read, tag, retry)
         self._note_stored(stored)
         return stored
 
     def touch(self: Any, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
-        """Give a live entry another time to live, as for `set`. Returns True if it was there."""
+        """Give a live entry another time to live, as for `set`. Returns True if it was present."""
         found: bool = self._plain.touch(self, key, lifetime(expire), retry)
         return found
 
@@ -180,10 +180,10 @@ class Calls:
 
         Args:
             key: The key.
-            default: What to return where there is none.
+            default: The result if there is no value.
             read: Whether to return the value as a file in memory.
-            expire_time: Whether to return also when it expires, in seconds since 1970.
-            tag: Whether to return also the tag.
+            expire_time: Whether to also return the time of expiry in seconds since 1970.
+            tag: Whether to also return the tag.
             retry: Whether to wait for other writers for longer than `timeout`.
         """
         if not (read or expire_time or tag):
@@ -198,7 +198,7 @@ class Calls:
         return self._counted_and_shaped(found, default, read, expire_time, tag)
 
     def delete(self: Any, key: Any, retry: bool = False) -> bool:
-        """Remove a key. Returns True if it was there."""
+        """Remove a key. Returns True if it was present."""
         removed: bool = self._plain.delete(self, key, retry)
         if removed:
             self._counted.count("deletes")
@@ -214,7 +214,10 @@ class Calls:
         tag: Any = None,
         retry: bool = False,
     ) -> Any:
-        """Put a value at an end of a queue. Returns its number: 0 for the first, -1 for one in front of it."""
+        """Add a value at an end of a queue.
+
+        Returns its number: 0 for the first value, -1 for a value in front of it.
+        """
         key = self._plain.push(self, value, prefix, checked_side(side), lifetime(expire), read, tag, retry)
         return None if key is None else number_of(key)
 
@@ -227,7 +230,7 @@ class Calls:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Take the value at an end of a queue. Returns its number and it."""
+        """Remove the value at an end of a queue. Returns its number and the value."""
         return numbered_or(self._plain.pull(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
 
     def peek(
@@ -239,7 +242,7 @@ class Calls:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """The value at an end of a queue, which stays there. Returns its number and it."""
+        """Return the number and the value at an end of a queue, without removing it."""
         return numbered_or(self._plain.peek(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
 
     def __setitem__(self: Any, key: Any, value: Any) -> None:
@@ -263,38 +266,38 @@ class Calls:
         return (value, *asked) if asked else value
 
     def stats(self: Any, enable: bool = True, reset: bool = False) -> Statistics:
-        """Numbers of this object's calls, and the entries and bytes of the directory.
+        """Return the statistics of this object's calls, and the entries and bytes of the directory.
 
         Args:
-            enable: Accepted.
-            reset: Whether the numbers begin at 0.
+            enable: Accepted without effect.
+            reset: Whether to reset the numbers to 0.
         """
         del enable
         numbers = self._counted.read(reset=reset)
         return Statistics(**numbers, evictions=0, size=self.volume(), count=len(self))
 
     def exists(self: Any, key: Any) -> bool:
-        """Whether a key has a live value."""
+        """Return whether a key has a live value."""
         return key in self
 
     def keys(self: Any) -> list[Any]:
-        """The keys of live entries, as a list."""
+        """Return a list of the keys of live entries."""
         return [key for key in self.iterkeys() if key in self]
 
     def items(self: Any) -> list[tuple[Any, Any]]:
-        """The live entries, as a list of pairs."""
+        """Return a list of the live entries as pairs."""
         found = ((key, disk.Cache.get(self._cache_of(key), key, ENOVAL)) for key in self.iterkeys())
         return [(key, value) for key, value in found if value is not ENOVAL]
 
     def values(self: Any) -> list[Any]:
-        """The values of live entries, as a list."""
+        """Return a list of the values of live entries."""
         return [value for _, value in self.items()]
 
     def vacuum(self) -> None:
-        """Nothing: what a call has written is in the directory when it returns."""
+        """Do nothing. The directory has the data of each call when the call returns."""
 
     def read(self: Any, key: Any, retry: bool = False) -> io.BytesIO:
-        """The value of a key, as a file in memory.
+        """Return the value of a key as a file in memory.
 
         Raises:
             KeyError: There is none.
@@ -320,7 +323,7 @@ class Calls:
             retry: Whether to wait for other writers for longer than `timeout`.
 
         Returns:
-            How many were stored: 0 where a value cannot be pickled, which is logged.
+            The number of stored values. It is 0 if a value cannot be pickled, which is logged.
         """
         try:
             return CacheMixin.set_many(self, items, lifetime(expire), tag, retry)
@@ -336,7 +339,7 @@ class Calls:
         tag: Any = None,
         ignore: Collection[int | str] = (),
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-        """A decorator that stores what a function returns, by its arguments. As `flexcache_rs.disk.Cache.memoize`.
+        """Return a decorator that stores the results of a function. See `flexcache_rs.disk.Cache.memoize`.
 
         The keys are texts.
         """
@@ -362,9 +365,9 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
     """A cache in a directory. As `flexcache_rs.disk.Cache`, with diskcache_rs's arguments and calls.
 
     Args:
-        directory: Made if it is not there. None is `cache` in the current directory.
-        timeout: Seconds to wait for other writers before `Timeout` is raised.
-        disk_min_file_size: Bytes from which on a value lies in a file of its own.
+        directory: The directory, which is created if it does not exist. None means `cache` in the current directory.
+        timeout: The number of seconds to wait for other writers before `Timeout` is raised.
+        disk_min_file_size: The number of bytes from which a value has its own file.
         **settings: `max_size` or `size_limit`: bytes on disk. `max_entries` or `count_limit`: the most entries, none
             by default. `disk_write_threshold`: another name for `disk_min_file_size`. `use_file_locking`: whether the
             directory lies on a network filesystem. The rest is as for `flexcache_rs.disk.Cache`.
@@ -485,7 +488,8 @@ class Index(disk.Index):
 
     Args:
         *args: What `dict` takes.
-        directory: Made if it is not there; None is a new temporary one, which stays.
+        directory: The directory, which is created if it does not exist. None means a new temporary one, which is not
+            removed.
         **kwargs: Items.
 
     >>> import tempfile

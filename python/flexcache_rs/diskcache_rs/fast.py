@@ -26,14 +26,14 @@ _IN_MEMORY = 100_000
 
 @suggesting
 class FastCache:
-    """A cache in memory; with a directory in front of it, which keeps everything.
+    """A cache in memory, or in front of a directory, which keeps all entries.
 
     Args:
-        directory: Where entries are kept. None is nowhere but in memory.
+        directory: The directory of the entries. None means memory only.
         max_size: Bytes on disk; without a directory, the most entries, if `max_entries` is not given.
         max_entries: The most entries in memory. None is 100,000.
-        default_ttl_seconds: Seconds to live where `set` is not told; None is for ever.
-        shards: How many databases there are in the directory; None is a single one.
+        default_ttl_seconds: The default time to live in seconds. None means for ever.
+        shards: The number of databases in the directory. None means a single one.
 
     >>> cache = FastCache(max_size=1000)
     >>> cache["a"] = 1
@@ -80,9 +80,9 @@ class FastCache:
             value: The value.
             expire: Seconds to live, or a timedelta, or the deadline in seconds since 1970; None is
                 `default_ttl_seconds`.
-            read: Must be False: files are not taken.
-            tag: Accepted, and without effect, as in diskcache_rs.
-            retry: Accepted.
+            read: Must be False, because files are not accepted.
+            tag: Accepted without effect, as in diskcache_rs.
+            retry: Accepted without effect.
 
         Returns:
             True.
@@ -106,11 +106,11 @@ class FastCache:
 
         Args:
             key: The key.
-            default: What to return where there is none.
+            default: The result if there is no value.
             read: Must be False.
-            expire_time: Whether to return also when it expires, in seconds since 1970.
-            tag: Whether to return also the tag, which is None.
-            retry: Accepted.
+            expire_time: Whether to also return the time of expiry in seconds since 1970.
+            tag: Whether to also return the tag, which is None.
+            retry: Accepted without effect.
         """
         del retry
         if read:
@@ -131,15 +131,15 @@ class FastCache:
             return None
 
     def delete(self, key: Any) -> bool:
-        """Remove a key. Returns True if it was there."""
+        """Remove a key. Returns True if it was present."""
         return self._cache.delete(key)
 
     def exists(self, key: Any) -> bool:
-        """Whether a key has a live value."""
+        """Return whether a key has a live value."""
         return key in self._cache
 
     def keys(self) -> list[Any]:
-        """The keys of all live entries, as a list."""
+        """Return a list of the keys of all live entries."""
         every = self._cache if self._store is None else self._store
         return [key for key in every if key in self._cache]
 
@@ -148,20 +148,20 @@ class FastCache:
         self._cache.clear()
 
     def stats(self) -> Statistics:
-        """Numbers: `entries`, `size_bytes`, `hits` and `misses`."""
+        """Return the numbers `entries`, `size_bytes`, `hits` and `misses`."""
         counted = self._cache.stats()
         return Statistics(entries=len(self.keys()), size_bytes=self.volume(), hits=counted.hits, misses=counted.misses)
 
     def volume(self) -> int:
-        """Bytes on disk; without a directory, the number of entries."""
+        """Return the bytes on disk. Without a directory, return the number of entries."""
         return self._cache.bytes if self._store is None else self._store.volume()
 
     def expire(self, key: Any, ttl_seconds: float | timedelta) -> bool:
-        """Give a live entry another time to live. Returns True if it was there."""
+        """Give a live entry another time to live. Returns True if it was present."""
         return self._cache.touch(key, ttl_seconds)
 
     def ttl(self, key: Any) -> int | None:
-        """Seconds that an entry has left, rounded up; None for one that stays, and where there is none."""
+        """Return the seconds that an entry has left, rounded up. None means that it never expires or is absent."""
         left = self._left(key)
         return None if left is None else max(0, math.ceil(left))
 
@@ -170,7 +170,7 @@ class FastCache:
         return self._cache.add(key, value, ttl=lifetime(expire))
 
     def touch(self, key: Any, expire: float | timedelta | None = None) -> bool:
-        """Give a live entry another time to live; None leaves it. Returns True if it was there."""
+        """Give a live entry another time to live. None keeps it. Returns True if it was present."""
         return self.exists(key) if expire is None else self._cache.touch(key, lifetime(expire))
 
     def pop(self, key: Any, default: Any = None) -> Any:
@@ -195,11 +195,11 @@ class FastCache:
         return value + delta
 
     def decr(self, key: Any, delta: int = 1) -> Any:
-        """Subtract from a number. Returns the rest. As `incr`."""
+        """Subtract from a number. Returns the difference. See `incr`."""
         return self.incr(key, -delta)
 
     def close(self) -> None:
-        """Close what this process has open of the directory; the next call opens it again."""
+        """Close the directory in this process. The next call opens it again."""
         if self._store is not None:
             self._store.close()
 
@@ -238,7 +238,7 @@ class FastFanoutCache(FastCache):
 
     Args:
         directory: As for `FastCache`.
-        shards: Their number.
+        shards: The number of databases.
         max_size: As for `FastCache`, for all of them.
         max_entries: As for `FastCache`.
         default_ttl_seconds: As for `FastCache`.

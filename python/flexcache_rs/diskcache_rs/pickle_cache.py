@@ -29,7 +29,7 @@ class PickleCache:
     Args:
         directory: Made if it is not there.
         max_size: Bytes of the stored values, above which those that came first are removed; None is no limit.
-        default_ttl_seconds: Seconds to live where `set` is not told; None is for ever.
+        default_ttl_seconds: The default time to live in seconds. None means for ever.
 
     >>> import tempfile
     >>> cache = PickleCache(tempfile.mkdtemp(), default_ttl_seconds=60)
@@ -73,7 +73,7 @@ class PickleCache:
         return self._cache.get(key, default, retry=True)
 
     def delete(self, key: str) -> bool:
-        """Remove an object. Returns True if it was there."""
+        """Remove an object. Returns True if it was present."""
         return self._cache.delete(key, retry=True)
 
     def exists(self, key: str) -> bool:
@@ -97,7 +97,7 @@ class PickleCache:
         return numbers
 
     def expire(self, key: str, ttl_seconds: float | timedelta) -> bool:
-        """Give an object another time to live. Returns True if it was there."""
+        """Give an object another time to live. Returns True if it was present."""
         return self._cache.touch(key, _seconds("ttl_seconds", ttl_seconds), retry=True)
 
     def ttl(self, key: str) -> int | None:

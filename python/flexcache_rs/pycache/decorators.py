@@ -44,13 +44,13 @@ def cache(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that keeps the results of a function.
 
-    However many ask for the same result at once, one of them computes. None and other false values are results as well.
-    Every call returns the same, the one that computes included.
+    If several callers ask for the same result at the same time, one of them computes. None and other false values are
+    results too. Every call returns the same, including the one that computes.
 
     Args:
-        ttl: For how many seconds; -1 for ever.
-        adapter: Where; by default a store of the function's own in memory.
-        return_type: What results must be, such as `String`.
+        ttl: The time to live in seconds. -1 means for ever.
+        adapter: The adapter of the results. The default is a separate store in memory.
+        return_type: The datatype of the results, such as `String`.
     """
     place = _checked(adapter)
     if return_type is not None and not (inspect.isclass(return_type) and issubclass(return_type, Datatype)):
@@ -98,13 +98,13 @@ def rate_limit(
     exception: BaseException | type[BaseException] = Exception("Rate limit exceeded"),  # noqa: B008
     adapter: Adapter | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that lets `limit` calls through in each window of `ttl` seconds.
+    """Return a decorator that allows `limit` calls in each window of `ttl` seconds.
 
     A window begins with its first call.
 
     Args:
-        limit: How many calls; -1 for any number.
-        ttl: For how many seconds; -1 for ever.
+        limit: The number of calls. -1 means no limit.
+        ttl: The time to live in seconds. -1 means for ever.
         get_key: What calls count together; by default those of the function with equal arguments.
         exception: What calls raise that are refused. Each raises a new one like this, with `retry_after` in seconds.
         adapter: Where the calls are counted; by default in memory.

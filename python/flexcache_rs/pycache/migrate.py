@@ -47,7 +47,7 @@ _LEFTOVERS = ("-journal", "-wal")
 
 
 class Migrated(NamedTuple):
-    """What came of a migration."""
+    """The result of a migration."""
 
     keys: int
     """How many keys are in the new database."""
@@ -97,7 +97,7 @@ def migrate(
     allow: Iterable[str] = (),
     skip_unreadable: bool = False,
 ) -> Migrated:
-    """Make a database of sessions from one that PyCache has written.
+    """Convert a database that PyCache has written to a database of sessions.
 
     While it runs, others can read the old database but not write. If it is interrupted, nothing has changed, and the
     next call goes on where it was. Each table becomes the namespace of its name, "kv-store" that without a name.
@@ -123,10 +123,10 @@ def migrate(
     target = source if to is None else Path(to)
     backup = source.with_name(source.name + ".pycache") if to is None else None
     if backup is None and target.exists():
-        raise FileExistsError(f"{target} is there already")
+        raise FileExistsError(f"{target} exists already")
     # One that is the same file is of a migration that was interrupted at its end.
     if backup is not None and backup.exists() and not backup.samefile(source):
-        raise FileExistsError(f"{backup} is there already; it would be the name of the old database")
+        raise FileExistsError(f"{backup} exists already, and the old database would get this name")
     made = target.with_name(target.name + ".migrating")
     serializer = PickleSerializer([*_PLAIN, *allow])
     with _locked(source) as connection:

@@ -76,7 +76,7 @@ class PyCacheSession:
         return found.get(key)
 
     async def batch_get(self, keys: list[str] | dict[str, Any]) -> dict[str, Any]:
-        """Return the values of those keys that have one. A dict names the datatype of each key."""
+        """Return a dict with the values of the present keys. A dict names the datatype of each key."""
         if not isinstance(keys, (list, dict)):
             message = "keys must be a list of strings"
             raise TypeError(message)
@@ -133,8 +133,8 @@ class PyCache(PyCacheSession):
     """A cache over an adapter.
 
     Args:
-        adapter: Where the data lie.
-        ttl_interval: If given, what has expired is removed every so many seconds from now on.
+        adapter: The adapter that stores the data.
+        ttl_interval: The number of seconds between two removals of expired keys. None removes none.
     """
 
     def __init__(self, adapter: Adapter, ttl_interval: float = -1) -> None:
@@ -176,14 +176,14 @@ class PyCache(PyCacheSession):
             self._worker.start()
 
     async def start_ttl_deletion(self, delete_interval: float = 0.5) -> None:
-        """Remove what has expired every so many seconds. Does nothing if that is done already."""
+        """Remove expired keys at an interval of seconds. Does nothing if this is already running."""
         if not delete_interval > 0:
             message = "delete_interval must be more than 0 seconds"
             raise ValueError(message)
         self._start(delete_interval)
 
     async def stop_ttl_deletion(self) -> None:
-        """Stop removing what has expired. Nobody sees it in any case."""
+        """Stop removing expired keys. No call returns them in any case."""
         worker, self._worker = self._worker, None
         if worker is not None:
             await asyncio.to_thread(worker.stop)
@@ -191,7 +191,7 @@ class PyCache(PyCacheSession):
     stop_ttl = stop_ttl_deletion
 
     def delete_expired_attributes(self) -> int:
-        """Remove what has expired. Returns how many keys."""
+        """Remove expired keys. Returns how many."""
         return self.adapter.now().purge(_ALL)
 
     def count_expired_keys(self) -> int:

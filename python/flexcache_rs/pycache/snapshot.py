@@ -1,4 +1,4 @@
-"""PyCache's snapshots: when an `InMemory` adapter takes them, and what is in a file."""
+"""PyCache's snapshots: when an `InMemory` adapter takes them, and the contents of a file."""
 
 # pyright: reportPrivateUsage=false
 
@@ -20,14 +20,12 @@ __all__ = ["Reader", "SnapshotConfig", "default_config"]
 
 @dataclass
 class SnapshotConfig:
-    """Where snapshots are kept, and when they are taken.
+    """The directory and the times of snapshots.
 
-    Attributes:
-        dir: The directory, which is made if there is none.
-        min_changes: After how many changes.
-        interval_hours: After how many hours, if there was a change; 0 for never.
-        auto: Whether they are taken at all but by the end of a session.
-        max_snapshots: How many files there are at most.
+    Attributes: dir: The directory, which is created if it does not exist. min_changes: The number of changes after
+        which a snapshot is taken. interval_hours: The number of hours after which a snapshot is taken if there was a
+        change. 0 means never. auto: Whether snapshots are also taken before the end of a session. max_snapshots: The
+        largest number of files.
     """
 
     dir: str = "./snapshot"

@@ -1,4 +1,4 @@
-"""`RemoteCache`: a cache in memory in front of a Valkey or Redis server, which is never silently stale."""
+"""`RemoteCache`, a cache in memory in front of a Valkey or Redis server with bounded staleness."""
 
 from __future__ import annotations
 
@@ -48,49 +48,45 @@ _MISSING: Any = object()
 
 @suggesting
 class RemoteCache(Awaited):
-    """A cache on a Valkey or Redis server, with copies of what is read in the memory of every process.
+    """A cache on a Valkey or Redis server. Each process keeps copies of the entries that it reads in memory.
 
-    A hit in memory costs what it costs in a `FlexCache`. It never returns a value that was replaced more than
-    `max_staleness` seconds before, also while the network hangs. After this process has written, it reads its own write
-    or a newer one.
+    A hit in memory never returns a value that was replaced more than `max_staleness` seconds before. This also holds
+    while the network hangs. After this process has written a key, it reads its own write or a newer one.
 
     Args:
         client: A URL (`valkey://`, `valkeys://`, `redis://`, `rediss://` or `unix://`), or a client of redis-py or
-            valkey-py, also one for asyncio. It says how to connect; the cache has connections of its own.
-        namespace: What the keys on the server begin with. Caches with one namespace share their entries.
+            valkey-py, which may be for asyncio.
+        namespace: The prefix of the keys on the server. Caches with the same namespace share their entries.
         near: Options of the `FlexCache` in memory, such as `{"max_items": 10_000, "eviction_policy": "sieve"}`; by
-            default at most 100,000 entries. None for next to no memory.
-        default_ttl: The time to live of entries for which none is given; None for ever.
-        ttl_jitter: By up to which part of it, from 0 to 1, a time to live is cut at random, so that what was stored
-            together does not expire together.
-        l1_ttl: For how many seconds memory keeps a copy at most; None for 60. A server that does not tell what is
-            written is refused, unless this is given: then it is for how many seconds a value that was replaced may be
-            served.
-        negative_ttl: For how many seconds memory keeps that the server does not have a key; None for not at all.
-        max_staleness: For how many seconds copies are served while the server does not answer.
-        max_stale: With `on_error="stale"`: for how many seconds after it was last read from the server or written a
-            value is served while the server cannot be asked.
-        timeout: How many seconds one command may take.
-        on_error: What calls do while the server cannot be asked. "raise" raises a `RemoteError`. With "miss", reads
-            find nothing and writes do nothing. "stale" is the same, but reads find the last value that is known here.
-            `delete`, `pop`, `clear` and `evict_tag` raise in any case, and `get_or_set` and `memoize` compute.
+            default at most 100,000 entries. None means almost no memory.
+        default_ttl: The time to live of entries without one of their own. None means for ever.
+        ttl_jitter: The largest share, from 0 to 1, by which a time to live is reduced at random. Entries that were
+            stored together then do not expire together.
+        l1_ttl: The largest number of seconds for which memory keeps a copy. None means 60. A server that does not
+            announce writes is refused unless this is given. It then bounds the age of a replaced value.
+        negative_ttl: The seconds for which memory remembers that a key is absent. None means not at all.
+        max_staleness: The number of seconds for which copies are returned while the server does not respond.
+        max_stale: With `on_error="stale"`: the largest age in seconds of a value, since it was last read or written.
+        timeout: The largest number of seconds for one command.
+        on_error: What calls do while the server cannot be reached. "raise" raises a `RemoteError`. With "miss", reads
+            find nothing and writes do nothing. "stale" is the same, but reads return the last value that this process
+            knows. `delete`, `pop`, `clear` and `evict_tag` raise in every case. `get_or_set` and `memoize` compute.
         serializer: "pickle", "json", "msgspec", or one of `flexcache_rs.disk.serializers`. All caches of a namespace
-            give the same. Whoever can write to the server can run code in a process that reads pickles.
-        compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed where that
-            makes them smaller. Every cache of the namespace reads them, whatever its own compression is.
-        lease: How many seconds other processes wait for a computation that says nothing more; None for no leases.
-        lease_wait: How many seconds a caller waits for a computation of another process.
-        lane: How commands reach the server. "client" sends them over connections of redis-py or valkey-py. "direct"
-            sends those of all threads over one native connection. It connects by TCP or a unix socket, without TLS, to
-            one server. None for "client".
-        name: What to call the cache: in the registry of caches(), and in `CLIENT LIST`.
+            must use the same. Anyone who can write to the server can run code in a process that reads pickles.
+        compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed if that
+            makes them smaller. Every cache of the namespace can read them, whatever its own compression is.
+        lease: The number of seconds for which other processes wait for a computation. None means no leases.
+        lease_wait: The number of seconds for which a caller waits for a computation of another process.
+        lane: How commands reach the server. "client" uses connections of redis-py or valkey-py. "direct" uses one
+            native connection for all threads, by TCP or a unix socket without TLS. None means "client".
+        name: The name of the cache in caches() and in `CLIENT LIST`.
 
     Raises:
-        TypeError: An argument is of another type; `client` is no client.
-        ValueError: An argument is out of range; the client reads from replicas, has a cache of its own or is of a
-            cluster; the values of the namespace are written by another serializer.
-        RemoteError: With `on_error="raise"`: the server cannot be reached. In any case: it refused the password, or
-            cannot tell what is written.
+        TypeError: An argument has a wrong type, or `client` is no client.
+        ValueError: An argument is out of range, the client reads from replicas or has its own cache, or the values of
+            the namespace use another serializer.
+        RemoteError: With `on_error="raise"`, the server cannot be reached. In every case, it refused the password, or
+            it cannot announce writes.
 
     >>> from flexcache_rs.remote import RemoteCache
     >>> cache = RemoteCache("valkey://localhost:6379/0", namespace="shop")  # doctest: +SKIP
@@ -192,16 +188,16 @@ class RemoteCache(Awaited):
     # Reading
 
     def fresh(self, key: Any, default: Any = None) -> Any:
-        """Return the value that the server has now, whatever memory has. A value with tags costs two round trips."""
+        """Return the value that the server has now, without memory. A value with tags costs two round trips."""
         found, _ = self._store.load(key, anew=True)
         return default if found is None else found[0]
 
     def ttl(self, key: Any) -> float | None:
-        """Return the seconds that a key has left to live, None for ever. Asks the server.
+        """Return the seconds that a key has left, or None if it never expires. Asks the server.
 
         Raises:
-            KeyError: There is no value.
-            RemoteError: The server cannot be asked.
+            KeyError: The key has no value.
+            RemoteError: The server cannot be reached.
         """
         head, _ = self._store.head(key)
         if head is None:
@@ -212,8 +208,8 @@ class RemoteCache(Awaited):
         """Return the tags of a key. Asks the server.
 
         Raises:
-            KeyError: There is no value.
-            RemoteError: The server cannot be asked.
+            KeyError: The key has no value.
+            RemoteError: The server cannot be reached.
         """
         head, _ = self._store.head(key)
         if head is None:
@@ -221,7 +217,7 @@ class RemoteCache(Awaited):
         return tuple(name for name, _ in head.tags)
 
     def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
-        """Return the values of those keys that have one. What is not in memory is read in one command for 1000 keys.
+        """Return a dict with the values of the present keys. One command reads up to 1000 keys that are not in memory.
 
         Values that cannot be read count as absent.
         """
@@ -250,9 +246,9 @@ class RemoteCache(Awaited):
         return {key: found[key] for key in ordered if key in found}
 
     def scan(self, prefix: str = "") -> Iterator[Any]:
-        """Iterate over the keys that are on the server: those of text with the prefix, or all.
+        """Iterate over the keys on the server: the str keys with the prefix, or all keys.
 
-        A key that is there all the time occurs once at least, as the server's `SCAN` has it. O(keys of the database).
+        A key that is present all the time occurs at least once, as with the server's `SCAN`. O(keys of the database).
         """
         if not isinstance(prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"prefix must be a str, not {type(prefix).__name__}"
@@ -287,20 +283,21 @@ class RemoteCache(Awaited):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """Store a value, or replace the one that is there. All processes get it from now on.
+        """Store or replace a value, for all processes.
 
         Args:
             key: A str, bytes, int, float, bool, None, or a tuple of these. 1, 1.0 and True are one key, as in a dict.
-            value: Anything that the serializer takes. str, bytes, int, float and None are stored as they are.
-            ttl: Seconds as int or float, a `timedelta` or a `datetime`; None for `default_ttl`, `float("inf")` for
-                ever.
-            tags: What `evict_tag` knows the entry by: an iterable of str.
+            value: Any value that the serializer accepts. str, bytes, int, float and None are stored directly.
+            ttl: Seconds as int or float, a `timedelta` or a `datetime`; None means `default_ttl`, and `float("inf")`
+                means for ever.
+            tags: The tags of the entry for `evict_tag`: an iterable of str.
 
         Raises:
-            RemoteError: With `on_error="raise"`: the server cannot be asked. If it was, it may have stored the value.
-            TypeError: The key or the tags are of another type.
+            RemoteError: With `on_error="raise"`: the server cannot be reached. If the command was sent, the value may
+                have been stored.
+            TypeError: The key or the tags have a wrong type.
 
-        What the serializer raises is raised.
+        An exception of the serializer propagates.
         """
         self._near.put(key, value, ttl, tags)
 
@@ -323,7 +320,7 @@ class RemoteCache(Awaited):
         """Remove a key. Returns True if it had a value.
 
         Raises:
-            RemoteError: The server cannot be asked, whatever `on_error` is.
+            RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         return self._near.delete(key)
 
@@ -336,11 +333,11 @@ class RemoteCache(Awaited):
     @overload
     def pop(self, key: Any, default: _T) -> Any | _T: ...
     def pop(self, key: Any, default: Any = _MISSING) -> Any:
-        """Remove a key and return its value. Of several processes exactly one gets it.
+        """Remove a key and return its value. If several processes do this, exactly one gets the value.
 
         Raises:
-            KeyError: There is no value, and no default was given.
-            RemoteError: The server cannot be asked, whatever `on_error` is.
+            KeyError: The key has no value, and no default was given.
+            RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         return self._near.pop(key) if default is _MISSING else self._near.pop(key, default)
 
@@ -349,7 +346,7 @@ class RemoteCache(Awaited):
         return self._near.touch(key, ttl)
 
     def persist(self, key: Any) -> bool:
-        """Let a key live for ever. Returns True if it has a value."""
+        """Remove the time to live of a key. Returns True if it has a value."""
         return self._near.touch(key, float("inf"))
 
     def set_many(
@@ -358,28 +355,28 @@ class RemoteCache(Awaited):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """Store the values of several keys, 1000 at a time. Where it fails, some of them may be stored. See `put`."""
+        """Store the values of several keys, 1000 at a time. If it fails, some may have been stored. See `put`."""
         self._near.set_many(dict(entries), ttl=ttl, tags=tags)
 
     def delete_many(self, keys: Iterable[Any]) -> int:
-        """Remove several keys, 1000 at a time. Returns how many had a value. Raises as `delete`."""
+        """Remove several keys, 1000 at a time. Returns the number of keys that had a value. Raises as `delete` does."""
         return self._near.delete_many(keys)
 
     def incr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
-        """Add to the int of a key, in one step for all processes.
+        """Add to the int of a key, atomically for all processes.
 
         Args:
             key: The key.
-            by: What is added.
-            initial: What a key without a value starts from.
-            ttl: The time to live of a new value. One that is there keeps its own.
+            by: The number to add.
+            initial: The initial value of an absent key.
+            ttl: The time to live of a new value. An existing value keeps its own.
 
         Returns:
             The sum.
 
         Raises:
             TypeError: The value is not an int.
-            RemoteError: The server cannot be asked, whatever `on_error` is.
+            RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         for argument, number in (("by", by), ("initial", initial)):
             if isinstance(number, bool) or not isinstance(number, int):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -399,13 +396,14 @@ class RemoteCache(Awaited):
     def compare_and_set(self, key: Any, old: Any, new: Any, ttl: float | timedelta | datetime | None = None) -> bool:
         """Replace the value of a key if it equals `old`. It keeps its tags.
 
-        `==` compares here; the value is replaced only if nobody has written to the key meanwhile.
+        The comparison uses `==` in this process. The value is replaced only if no other caller has written to the key
+        in the meantime.
 
         Returns:
             True if it was replaced.
 
         Raises:
-            RemoteError: The server cannot be asked, whatever `on_error` is.
+            RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         store = self._store
         while True:
@@ -418,22 +416,22 @@ class RemoteCache(Awaited):
                 return True
 
     def clear(self) -> None:
-        """End all entries of the namespace, for all processes. O(1).
+        """Invalidate all entries of the namespace, for all processes. O(1).
 
-        What they take on the server is freed as they expire or are evicted there. `purge` frees it at once.
+        Their memory on the server is freed when they expire or are evicted there. `purge` frees it at once.
 
         Raises:
-            RemoteError: The server cannot be asked, whatever `on_error` is.
+            RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         self._near.clear()
 
     def purge(self) -> int:
         """Remove everything in the namespace from the server: values, tags, leases, locks and limiters.
 
-        Returns how many values there were. O(keys of the database).
+        Returns the number of values. O(keys of the database).
 
         Raises:
-            RemoteError: The server cannot be asked, whatever `on_error` is.
+            RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         self._near.clear()
         removed = 0
@@ -448,12 +446,12 @@ class RemoteCache(Awaited):
         return removed
 
     def evict_tag(self, tag: str) -> None:
-        """End all entries that have a tag, for all processes. O(1).
+        """Invalidate all entries that have a tag, for all processes. O(1).
 
-        How many there were is not known. Every process reads its copies anew.
+        The number of entries is not known. Every process reads its copies again.
 
         Raises:
-            RemoteError: The server cannot be asked, whatever `on_error` is.
+            RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         self._near.evict_tag(tag)
 
@@ -466,18 +464,19 @@ class RemoteCache(Awaited):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> _T:
-        """Return the value of a key; where it has none, the value that `factory()` returns, which is stored.
+        """Return the value of a key. If it has none, call `factory()`, store its result and return it.
 
-        However many threads, processes and machines ask at once, one of them calls its factory, and the others wait.
-        What is written to the key meanwhile comes after it: then the value is returned, but not stored. A process that
-        dies is replaced after `lease` seconds. While the server cannot be asked, every process computes for itself.
+        If several threads, processes and machines ask at the same time, one of them calls its factory, and the others
+        wait. If a caller writes to the key during the computation, the result is returned but not stored. If the
+        process dies, another caller computes after `lease` seconds. While the server cannot be reached, every process
+        computes for itself.
 
         Raises:
             CircularLoadError: The factory would have to wait for itself.
-            LoadFailedElsewhere: The factory of another process raised what cannot be made again here.
+            LoadFailedElsewhere: The factory of another process raised an exception that cannot be restored here.
             TypeError: The key is of another type.
 
-        What the factory raises is raised.
+        An exception of the factory propagates.
         """
         check_callable("factory", factory)
         token = LENIENT.set(True)
@@ -488,10 +487,10 @@ class RemoteCache(Awaited):
         return value
 
     def memoize(self, **options: Any) -> Any:
-        """Return a decorator that keeps the results of a function, for all processes with a function of its name.
+        """Return a decorator that keeps the results of a function for all processes.
 
-        Takes the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. Results have a
-        memory of their own in each process, with the options `near`. While the server cannot be asked, functions
+        It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. The results
+        have a separate memory in each process, with the options `near`. While the server cannot be reached, calls
         compute.
         """
         if self._front is None:
@@ -503,19 +502,18 @@ class RemoteCache(Awaited):
     # Locks and limiters
 
     def lock(self, name: Any, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> RemoteLock:
-        """Return a lock which excludes other threads, processes and machines.
+        """Return a lock that excludes other threads, processes and machines.
 
-        It is free when `ttl` is over, or when the server loses it. So whoever holds it may have lost it without
-        knowing. What it protects can refuse such a holder by the `fence` of the lock, which is greater for every later
-        holder.
+        It becomes free when `ttl` is over, or when the server loses it. Its holder does not notice this. Each later
+        holder has a larger `fence`. The resource that the lock protects can refuse a holder with a smaller `fence`.
 
         Args:
-            name: What is locked: a key. It is not the entry of that key.
-            ttl: For how many seconds it is held at most, unless `renew()` is called.
-            timeout: How many seconds `with` and `acquire()` wait; None for ever.
+            name: The name of the lock, which is a key. The lock is independent of the entry of that key.
+            ttl: The largest number of seconds for which it is held, unless `renew()` is called.
+            timeout: The number of seconds for which `with` and `acquire()` wait. None means for ever.
 
         Raises:
-            TypeError, ValueError: An argument makes no sense.
+            TypeError, ValueError: An argument is invalid.
         """
         return RemoteLock(self._store, name, positive("ttl", ttl), timeout)
 
@@ -527,18 +525,19 @@ class RemoteCache(Awaited):
         *,
         algorithm: Literal["gcra", "sliding_window"] = "gcra",
     ) -> RemoteLimiter:
-        """Return a limiter of a rate, for all processes and machines together.
+        """Return a rate limiter for all processes and machines together.
 
         Args:
-            name: What is limited: a key. It is not the entry of that key.
-            limit: How many uses there are in each `per` seconds.
-            per: Seconds.
-            algorithm: With "gcra" uses return at an even pace, and after a pause all may be taken at once; so within
-                `per` seconds there may be nearly twice as many. With "sliding_window" there are never more than `limit`
-                within any `per` seconds; the server keeps the time of each use, about 100 bytes.
+            name: The name of the limiter, which is a key. The limiter is independent of the entry of that key.
+            limit: The number of uses in each `per` seconds.
+            per: A number of seconds.
+            algorithm: With "gcra", uses return at an even rate, and after a pause a caller may take all of them at
+                once. Within `per` seconds, there may be nearly twice as many uses as `limit`. With "sliding_window",
+                there are never more than `limit` uses within any `per` seconds. The server keeps the time of each
+                use, which takes about 100 bytes.
 
         Raises:
-            TypeError, ValueError: An argument makes no sense.
+            TypeError, ValueError: An argument is invalid.
         """
         return RemoteLimiter(self._store, name, limit, positive("per", per), algorithm)
 
@@ -551,12 +550,12 @@ class RemoteCache(Awaited):
 
     @property
     def name(self) -> str | None:
-        """What the cache was called when it was made."""
+        """The name of the cache."""
         return self._near.name
 
     @property
     def client(self) -> Any:
-        """The user's client, for commands and pipelines of the user's own."""
+        """The user's client, for the user's own commands and pipelines."""
         return self._client.given
 
     @property
@@ -565,11 +564,11 @@ class RemoteCache(Awaited):
         return self._client.lane
 
     def stats(self) -> RemoteStats:
-        """Return what has happened in this process."""
+        """Return the statistics of this process."""
         return RemoteStats.of(self._near, self._store, self._listener, *self._bounds)
 
     def close(self) -> None:
-        """Close the connections. What is on the server stays. Later calls raise `ValueError`."""
+        """Close the connections. The data on the server stays. Later calls raise `ValueError`."""
         self._store.life.is_closed = True
         self._listener.stop()
         self._client.close()

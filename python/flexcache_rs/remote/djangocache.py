@@ -61,14 +61,14 @@ def _shared(location: str, options: dict[str, Any]) -> RemoteCache:
 class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
     """A backend for Django's cache framework.
 
-    It has what users of django-redis rely on: `delete_pattern`, `keys`, `ttl`, `expire`, `persist`, `lock`.
+    It has the additional calls of django-redis: `delete_pattern`, `keys`, `ttl`, `expire`, `persist`, `lock`.
 
     Args:
         server: The URL of the server, `LOCATION` in the settings.
         params: The settings of the backend.
 
     Raises:
-        TypeError: `OPTIONS` has what is no argument of `RemoteCache`.
+        TypeError: `OPTIONS` has a name that is no argument of `RemoteCache`.
         RemoteError: As `RemoteCache`.
     """
 
@@ -80,7 +80,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
 
     @functools.cached_property
     def cache(self) -> RemoteCache:
-        """The `RemoteCache`, for what Django's calls do not cover."""
+        """The `RemoteCache`, for calls that Django does not have."""
         return _shared(self._server, self._options)
 
     def _seconds(self, timeout: Any) -> float:
@@ -112,7 +112,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
         return self.make_key(key, version) in self.cache
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        """Add to the int of a key, in one step.
+        """Add to the int of a key, atomically.
 
         Raises:
             ValueError: The key has no value.
@@ -124,7 +124,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
         return self.cache.incr(name, delta)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
-        """Return the values of those keys that have one."""
+        """Return a dict with the values of the present keys."""
         names = {self.make_key(key, version): key for key in keys}
         return {names[name]: value for name, value in self.cache.get_many(names).items()}
 
@@ -141,7 +141,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
     def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> Any:
         """Return the value of a key; where it has none, `default`, or what it returns, which is stored.
 
-        However many processes ask at once, one of them computes.
+        If several processes ask at the same time, one of them computes.
         """
         factory: Callable[[], Any] = default if callable(default) else lambda: default
         return self.cache.get_or_set(self.make_key(key, version), factory, self._seconds(timeout))
@@ -164,16 +164,16 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
         return old + delta
 
     def clear(self) -> None:
-        """End everything in the namespace."""
+        """Invalidate everything in the namespace."""
         self.cache.clear()
 
     def close(self, **_signal: Any) -> None:
-        """Nothing: Django calls it after each request, and the process keeps its connections."""
+        """Do nothing. Django calls this after each request, and the process keeps its connections."""
 
     # What django-redis has besides.
 
     def ttl(self, key: Any, version: int | None = None) -> int | None:
-        """Return the whole seconds that a key has left; None for ever, 0 if it has no value."""
+        """Return the whole seconds that a key has left, None if it never expires, or 0 if it has no value."""
         try:
             seconds = self.cache.ttl(self.make_key(key, version))
         except KeyError:
@@ -185,7 +185,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
         return self.touch(key, timeout, version)
 
     def persist(self, key: Any, version: int | None = None) -> bool:
-        """Let a key live for ever. Returns True if it has a value."""
+        """Remove the time to live of a key. Returns True if it has a value."""
         return self.cache.persist(self.make_key(key, version))
 
     def iter_keys(self, search: str, version: int | None = None) -> Iterator[str]:
@@ -208,7 +208,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
     def lock(
         self, key: Any, version: int | None = None, timeout: float | None = 30.0, blocking_timeout: float | None = None
     ) -> RemoteLock:
-        """Return a lock. It is free after `timeout` seconds. See `RemoteCache.lock`."""
+        """Return a lock. It becomes free after `timeout` seconds. See `RemoteCache.lock`."""
         return self.cache.lock(self.make_key(key, version), 30.0 if timeout is None else timeout, blocking_timeout)
 
     def limiter(self, key: Any, limit: int, per: float = 1.0, version: int | None = None) -> RemoteLimiter:
@@ -216,5 +216,5 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
         return self.cache.limiter(self.make_key(key, version), limit, per)
 
     def evict_tag(self, tag: str) -> None:
-        """End all entries that have a tag."""
+        """Invalidate all entries that have a tag."""
         self.cache.evict_tag(tag)

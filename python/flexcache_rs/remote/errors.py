@@ -1,19 +1,22 @@
-"""What a `RemoteCache` raises."""
+"""The exceptions of a `RemoteCache`."""
 
 from __future__ import annotations
 
 
 class RemoteError(OSError):
-    """The server could not be asked, or refused what it was asked."""
+    """The server could not be reached, or it refused a command."""
 
 
 class RemoteTimeoutError(RemoteError, TimeoutError):
-    """The server did not answer in time. It may have done what it was asked."""
+    """The server did not respond in time. It may have executed the command."""
 
 
 class RemoteConnectionError(RemoteError, ConnectionError):
-    """There is no connection to the server, or it was lost. A server that was asked may have done what it was asked."""
+    """There is no connection to the server, or it was lost.
+
+    If the command was sent, the server may have executed it.
+    """
 
 
 class RemoteValueError(ValueError):
-    """What the server has under a key is no value of this cache, or of another serializer."""
+    """The data under a key on the server is no value of this cache, or it was written by another serializer."""

@@ -30,7 +30,7 @@ def encode_key(key: Any, depth: int = 0) -> bytes:
 
     Raises:
         TypeError: The key is of a type that other processes could not tell from another.
-        ValueError: It has too many tuples in one another.
+        ValueError: It is nested too deep.
     """
     kind: Any = type(key)  # pyright: ignore[reportUnknownVariableType]
     if kind is str:
@@ -49,7 +49,7 @@ def encode_key(key: Any, depth: int = 0) -> bytes:
         return b"~n"
     if kind is tuple:
         if depth == _DEEPEST:
-            message = f"a key must not have more than {_DEEPEST} tuples in one another"
+            message = f"a key must not be nested more than {_DEEPEST} tuples deep"
             raise ValueError(message)
         parts = [encode_key(part, depth + 1) for part in key]
         return b"~t" + b"".join(b"%d:%b" % (len(part), part) for part in parts)

@@ -66,7 +66,7 @@ class Lease:
         return is_there and head == self.head and nonces == [self.nonces[tag] for tag in tags]
 
     def dumps_failure(self, error: Any) -> bytes | None:
-        """An exception for those who wait elsewhere."""
+        """An exception for callers that wait in other processes."""
         return self.store.values.serializer.dumps(error, 5)
 
     def release(self, failure: bytes | None) -> None:
@@ -112,7 +112,8 @@ class Leases(Commands):
                 # What is computed with it is not stored: its tag was evicted, or the namespace cleared.
                 void = rest[1][:_TOKEN_BYTES]
         except RemoteError:
-            # What is computed now is for those who ask: nothing would tell that it was computed of older data.
+            # A value that is computed now is only for its callers, because nothing would show that it was computed
+            # from older data.
             return "held", lease, 0, stamps[:1]
         if answer == b"held":
             self.counts.leases += 1

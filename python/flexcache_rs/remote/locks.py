@@ -40,10 +40,10 @@ def _end(timeout: float | timedelta | None) -> float:
 
 @suggesting
 class RemoteLock:
-    """A lock; see `RemoteCache.lock`. One object is used by one thread or task at a time."""
+    """A lock. See `RemoteCache.lock`. Only one thread or task may use an object at a time."""
 
     fence: int | None = None
-    """A number that is greater for every later holder; None while the lock is not held."""
+    """A number that is larger for each later holder. None while the lock is not held."""
 
     def __init__(self, store: RemoteStore, name: Any, ttl: float, timeout: float | timedelta | None) -> None:
         _end(timeout)  # Refuses what is no time, before anybody waits.
@@ -73,14 +73,17 @@ class RemoteLock:
             self._token, self.fence, self._process = None, None, os.getpid()
 
     def acquire(self, timeout: float | timedelta | None = -1) -> bool:
-        """Wait for the lock, for `timeout` seconds (None: for ever; by default, what `RemoteCache.lock` was given).
+        """Wait for the lock for `timeout` seconds.
+
+        None means for ever. The default is the timeout of `RemoteCache.lock`.
 
         Returns:
-            True if it is held now.
+            True if the lock was acquired.
 
         Raises:
-            RuntimeError: This object holds it already.
-            RemoteError: The server cannot be asked. If it was asked, the lock may be held until `ttl` is over.
+            RuntimeError: This object already holds the lock.
+            RemoteError: The server cannot be reached. If the command was sent, the lock may be held until `ttl` is
+                over.
         """
         self._refuse_twice()
         end, pause = _end(self._timeout if timeout == -1 else timeout), _SHORTEST
@@ -105,17 +108,19 @@ class RemoteLock:
         return True
 
     def renew(self) -> bool:
-        """Hold the lock for `ttl` seconds from now. Returns False if it was lost."""
+        """Extend the lock to `ttl` seconds from now. Returns False if the lock was lost."""
         self._forget_after_fork()
         if self._token is None:
             return False
         return bool(self._store.run(scripts.RENEW, self._places[0], self._token, self._milliseconds))
 
     def release(self) -> bool:
-        """Give the lock back. Returns False if it was lost, or not held. A forked child does not hold its parent's.
+        """Release the lock.
+
+        Returns False if it was lost or not held. A forked child does not hold the lock of its parent.
 
         Raises:
-            RemoteError: The server cannot be asked. The lock is free when `ttl` is over.
+            RemoteError: The server cannot be reached. The lock becomes free when `ttl` is over.
         """
         self._forget_after_fork()
         token, self._token, self.fence = self._token, None, None
@@ -147,23 +152,23 @@ class RemoteLock:
 
 
 class Hit(NamedTuple):
-    """What a limiter said. It is true where the uses were taken."""
+    """The result of a limiter. It is true if the uses were taken."""
 
     allowed: bool
     """Whether the uses were taken."""
     remaining: int
-    """How many uses are left at once."""
+    """The number of uses that are available now."""
     retry_after: float
-    """In how many seconds so many uses can be taken; 0 if they were."""
+    """The number of seconds after which the uses can be taken; 0 if they were taken."""
 
     def __bool__(self) -> bool:
-        """Whether the uses were taken, so that `if limiter.hit()` means what it says."""
+        """Return whether the uses were taken, so that `if limiter.hit()` works."""
         return self.allowed
 
 
 @suggesting
 class RemoteLimiter:
-    """A limiter; see `RemoteCache.limiter`. Any number of threads and tasks may use one object."""
+    """A limiter. See `RemoteCache.limiter`. Any number of threads and tasks may use an object."""
 
     def __init__(self, store: RemoteStore, name: Any, limit: int, per: float, algorithm: str) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -184,12 +189,12 @@ class RemoteLimiter:
         self._place = store.keys.window(name) if self._is_window else store.keys.limiter(name)
 
     def hit(self, uses: int = 1) -> Hit:
-        """Take uses, if there are so many.
+        """Take uses if enough are available.
 
         Raises:
             TypeError: `uses` is not an int.
-            ValueError: There are never so many.
-            RemoteError: The server cannot be asked. If it was asked, it may have counted them.
+            ValueError: `uses` is larger than the limit.
+            RemoteError: The server cannot be reached. If the command was sent, the uses may have been counted.
         """
         if isinstance(uses, bool) or not isinstance(uses, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"uses must be an int, not {uses!r}; what is limited is the name that limiter() takes"
@@ -209,7 +214,7 @@ class RemoteLimiter:
         return await to_thread(self.hit, uses)
 
     def acquire(self, timeout: float | timedelta | None = None) -> bool:
-        """Take a use, and wait for it for `timeout` seconds (None: for ever). Returns True if it was taken."""
+        """Take one use, and wait for it for `timeout` seconds. None means for ever. Returns True if a use was taken."""
         end = _end(timeout)
         while not (hit := self.hit()).allowed:
             if time.monotonic() + hit.retry_after > end:

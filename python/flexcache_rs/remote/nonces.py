@@ -52,7 +52,7 @@ class Nonces:
         if keys is None:
             self.checked.clear()
             return []
-        # Whoever stores the first value with a tag writes one, too, by which no copy ends.
+        # A process that stores the first value with a tag also writes one, which invalidates no copy.
         return [] if self._places.keys().isdisjoint(keys) else [key for key in keys if key in self._places]
 
     def looked_at(self, place: bytes, nonce: bytes | None, stamp: int) -> None:

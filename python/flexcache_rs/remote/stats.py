@@ -1,4 +1,4 @@
-"""What a `RemoteCache` has counted in this process."""
+"""The statistics of a `RemoteCache` in this process."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ if TYPE_CHECKING:
 
 
 class RemoteStats(NamedTuple):
-    """What has happened in this process since the cache was made."""
+    """The statistics of this process since the cache was created."""
 
     l1_hits: int
     """Reads that were answered from memory."""
     l2_reads: int
-    """Values that the server was asked for."""
+    """Values that were requested from the server."""
     l2_hits: int
-    """Those that it had."""
+    """Requested values that the server had."""
     loads: int
     """Values that were computed."""
     leases: int
-    """Leases that this process got."""
+    """Leases that this process obtained."""
     lease_waits: int
-    """Answers that another process computes."""
+    """Replies that another process computes the value."""
     stale_served: int
-    """Old values that were served while the server could not be asked."""
+    """Old values that were returned while the server could not be reached."""
     errors: int
-    """Commands that were not answered, or whose connection was lost."""
+    """Commands without a response, or whose connection was lost."""
     failed_writes: int
     """Writes that failed for that reason."""
     unreadable: int
-    """Values on the server that were none of this cache."""
+    """Values on the server that do not belong to this cache."""
     invalidations: int
-    """Keys that the server said were written, by this process or another."""
+    """Keys whose writes the server announced, by this process or another."""
     flushes: int
-    """How often no copy of before was served any more."""
+    """How often all copies became invalid."""
     reconnects: int
-    """How often listening began anew."""
+    """How often the listening connection was made again."""
     breaker_opened: int
-    """How often the server stopped answering."""
+    """How often the server stopped responding."""
     is_live: bool
-    """Whether copies in memory are served now."""
+    """Whether copies in memory are valid now."""
     is_breaker_open: bool
-    """Whether calls fail at once, since the server does not answer."""
+    """Whether calls fail at once because the server does not respond."""
     is_told: bool
-    """Whether the server tells what is written."""
+    """Whether the server announces writes."""
     staleness_bound: float
-    """For how many seconds a copy in memory may be served after its value was replaced: `max_staleness`, or where the
-    server does not tell what is written, `l1_ttl`."""
+    """The number of seconds for which a copy in memory may be returned after its value was replaced: `max_staleness`,
+    or `l1_ttl` if the server does not announce writes."""
 
     @classmethod
     def of(

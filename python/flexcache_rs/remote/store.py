@@ -355,7 +355,7 @@ class RemoteStore(Leases):
     def _tell(self, place: bytes, found: Any, removed: int) -> None:
         """Tell of the removal of a key that had a lease alone: the server tells nothing of keys that are not there.
 
-        Whoever computes its value now would let callers that come after the removal wait for it.
+        Otherwise, callers that come after the removal would wait for a computation that began before it.
         """
         if removed and not found:
             scripts.TELL.run(self.client, place)

@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 SIZES = "1%,5%,10%,25%,50%"
 UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
 MADE_UP = {"requests": 1_000_000, "keys": 100_000, "skew": 0.9}
-"""The options of the made-up workload, and what they are by default."""
+"""The options of the generated workload, and their defaults."""
 
 DESCRIPTION = """\
-Replay a trace through each eviction policy at several sizes, beside the best
-that is possible (opt), print hit ratio, operations a second and memory, and
-recommend a policy and a size. For every request the key is looked up and,
-where it is missing, stored.
+Replay a trace through each eviction policy at several sizes, and compare with
+the best possible result (opt). Print hit ratio, operations per second and
+memory, and recommend a policy and a size. Each request looks up its key and
+stores it if it is missing.
 
-TRACE is a text file of one key a line, or of a key and a size separated by
-blanks, or in another --format; gzip is recognised, - is standard input, a
-folder stands for the traces in it. Without one, a workload with Zipf's
-distribution is made up.
+TRACE is a text file with one key in each line, or a key and a size separated
+by blanks, or a file in another --format. Gzip is recognised. - is standard
+input. A folder stands for the traces in it. Without a trace, a workload with
+Zipf's distribution is generated.
 """
 EXAMPLES = """\
 examples:
-  %(prog)s                                    made-up requests
+  %(prog)s                                    generated requests
   %(prog)s accesses.txt.gz --sizes 1k,10k,5%%  sizes of your own
   %(prog)s accesses.txt --plot curve.svg      and a plot
   %(prog)s sized.txt --by-size --sizes 64M    limits by size, not count
@@ -116,7 +116,9 @@ def add_to(
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("traces", nargs="*", metavar="TRACE", help="files, folders, or -; none for a made-up workload")
+    parser.add_argument(
+        "traces", nargs="*", metavar="TRACE", help="files, folders, or -; none for a generated workload"
+    )
     parser.add_argument("--policies", type=_policies, default=list(POLICIES), metavar="NAME,...", help="default: all")
     parser.add_argument(
         "--sizes",
@@ -127,24 +129,36 @@ def add_to(
     )
     parser.add_argument("--by-size", action="store_true", help="limit the sum of sizes, not the count of entries")
     parser.add_argument(
-        "--on-error", choices=("stop", "skip"), default="stop", help="at a malformed line (default: %(default)s)"
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do with a malformed line (default: %(default)s)",
     )
     parser.add_argument("--plot", type=_plot_file, metavar="FILE", help="draw hit ratio against size: .png or .svg")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar on standard error")
     parser.add_argument(
-        "--threads", type=_number(int, 1, MOST_THREADS), metavar="N", help="runs at once (default: one a core)"
+        "--threads",
+        type=_number(int, 1, MOST_THREADS),
+        metavar="N",
+        help="number of simultaneous runs (default: one per core)",
     )
     parser.add_argument(
-        "--seed", type=_number(int, 0, LARGEST_SEED), default=1, metavar="N", help="for chance (default: %(default)s)"
+        "--seed",
+        type=_number(int, 0, LARGEST_SEED),
+        default=1,
+        metavar="N",
+        help="seed of random numbers (default: %(default)s)",
     )
     formats = parser.add_argument_group("the trace's format")
     formats.add_argument(
-        "--format", choices=("auto", *FORMATS), default="auto", help="by default what the file's name says"
+        "--format", choices=("auto", *FORMATS), default="auto", help="default: according to the file's name"
     )
-    formats.add_argument("--key-column", default="key", metavar="NAME", help="of a CSV file (default: %(default)s)")
-    formats.add_argument("--size-column", metavar="NAME", help="of a CSV file (default: size, if there is one)")
-    made_up = parser.add_argument_group("the made-up workload (without a TRACE)")
+    formats.add_argument(
+        "--key-column", default="key", metavar="NAME", help="column of a CSV file (default: %(default)s)"
+    )
+    formats.add_argument("--size-column", metavar="NAME", help="column of a CSV file (default: size, if there is one)")
+    made_up = parser.add_argument_group("the generated workload (without a TRACE)")
     count = _number(int, 1, MOST_MADE_UP)
     made_up.add_argument("--requests", type=count, metavar="N", help=f"default: {MADE_UP['requests']:,}")
     made_up.add_argument("--keys", type=count, metavar="N", help=f"default: {MADE_UP['keys']:,}")
@@ -167,7 +181,7 @@ def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
     """Ends the program where an option would be ignored, or a size is beyond what any trace has."""
     given = [f"--{name}" for name in MADE_UP if getattr(options, name) is not None]
     if options.traces and given:
-        options.refuse(f"{', '.join(given)}: only for the made-up workload, which there is without a TRACE")
+        options.refuse(f"{', '.join(given)}: only for the generated workload, without a TRACE")
     beyond = [size for size in options.sizes if size > MOST_ENTRIES and not options.by_size]
     if beyond:
         options.refuse(f"argument --sizes: {beyond[0]:,} is too large: no trace has more than {MOST_ENTRIES:,} keys")

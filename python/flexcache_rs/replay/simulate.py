@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Policy = Literal["lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto", "opt"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 OPTIMUM: Policy = "opt"
-"""Belady's optimum: what nobody can beat who does not see the future."""
+"""Belady's optimum, which no policy can exceed without knowing the future."""
 LARGEST_SEED = 2**64 - 1
 MOST_THREADS = 1024
 

@@ -1,6 +1,6 @@
 """SciQLop-cache's names on flexcache_rs's directories.
 
-`from flexcache_rs.sciqlop import Cache` is the whole change in a program. The directories are those of
+`from flexcache_rs.sciqlop import Cache` is the only change to a program. The directories are those of
 `flexcache_rs.disk`, so python-diskcache can use them as well. `flexcache_rs.sciqlop.migrate` copies existing ones.
 
 >>> import tempfile

@@ -124,7 +124,7 @@ class StoreBase:
         return key in (files if self._is_one else files._shard(key))
 
     def exists(self, key: Any) -> bool:
-        """Whether a key has a live value."""
+        """Return whether a key has a live value."""
         return key in self
 
     def __getitem__(self, key: Any) -> Any:
@@ -143,10 +143,10 @@ class StoreBase:
 
         Args:
             key: The key.
-            retry: Accepted; every call waits for other writers, for `timeout` seconds.
+            retry: Accepted without effect. Every call waits for other writers for `timeout` seconds.
 
         Returns:
-            True if it was there.
+            True if it was present.
 
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
@@ -162,7 +162,7 @@ class StoreBase:
             key: The key.
             delta: What to add.
             default: What a key counts as that is not there.
-            retry: Accepted.
+            retry: Accepted without effect.
 
         Returns:
             The sum.
@@ -200,7 +200,7 @@ class StoreBase:
 
         Args:
             fix: Whether to mend what is found.
-            retry: Accepted.
+            retry: Accepted without effect.
         """
         del retry
         reports = [shard.check(fix) for shard in self._shards]

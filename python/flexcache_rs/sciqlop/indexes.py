@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @suggesting
 class IndexBase(StoreBase, MutableMapping[Any, Any]):
-    """What both can do."""
+    """The common base of both."""
 
     def _fill(self, mappings: Iterable[Mapping[Any, Any]], items: dict[str, Any]) -> None:
         for mapping in (*mappings, items):
@@ -61,11 +61,11 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         return value
 
     def items(self) -> ItemsView[Any, Any]:
-        """A live view of the pairs."""
+        """Return a live view of the pairs."""
         return ItemsView(self)
 
     def values(self) -> ValuesView[Any]:
-        """A live view of the values."""
+        """Return a live view of the values."""
         return ValuesView(self)
 
     def _from_end(self, last: bool) -> Iterator[Any]:
@@ -73,7 +73,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         return itertools.chain.from_iterable(shard.iterkeys(reverse=last) for shard in shards)
 
     def peekitem(self, last: bool = True) -> tuple[Any, Any]:
-        """The item with the last key, or the first: in the order of keys, not of insertion.
+        """Return the item with the last or the first key, in the order of keys and not of insertion.
 
         Raises:
             KeyError: There is none.
@@ -86,7 +86,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         raise KeyError("the index is empty")
 
     def popitem(self, last: bool = True) -> tuple[Any, Any]:
-        """Remove the item with the last key, or the first, and return it.
+        """Remove and return the item with the last or the first key.
 
         Raises:
             KeyError: There is none.
@@ -105,7 +105,7 @@ class Index(IndexBase):
     """A mapping in a directory, for any number of threads and processes.
 
     Args:
-        directory: Made if it is not there. None is `.index/`.
+        directory: The directory, which is created if it does not exist. None means `.index/`.
         *mappings: Items to store.
         serializer: As for `Cache`.
         path: Another name for `directory`.
@@ -131,7 +131,7 @@ class Index(IndexBase):
         self._fill(mappings, items)
 
     def transact(self, retry: bool = False) -> DiskTransaction:
-        """A transaction of this thread, for `with`: all of its writes take effect, or none. It may be nested."""
+        """Begin a transaction of this thread, for `with`. All of its writes take effect, or none. It may be nested."""
         del retry
         return DiskTransaction(self._shards, False, self)
 
@@ -141,12 +141,12 @@ class Index(IndexBase):
 
 @suggesting
 class FanoutIndex(IndexBase):
-    """An `Index` in several databases, so that as many processes can write at a time.
+    """An `Index` in several databases, so that several processes can write at the same time.
 
     Args:
         directory: As for `Index`.
         *mappings: Items to store.
-        shard_count: The number of databases. It must be the same every time.
+        shard_count: The number of databases. It must be the same each time.
         serializer: As for `Cache`.
         path: Another name for `directory`.
         shards: Another name for `shard_count`.
@@ -184,7 +184,10 @@ class FanoutIndex(IndexBase):
         return len(self._shards)
 
     def transact(self, key: Any, retry: bool = False) -> DiskTransaction:
-        """A transaction of this thread on the shard of a key, for `with`. There is none across shards."""
+        """Begin a transaction of this thread on the shard of a key, for `with`.
+
+        There are no transactions across shards.
+        """
         del retry
         return DiskTransaction((self.shard_of(plain_key(key)),), False, self)
 

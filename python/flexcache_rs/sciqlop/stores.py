@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @suggesting
 class CacheBase(StoreBase):
-    """What `Cache` and `FanoutCache` have in common."""
+    """The common base of `Cache` and `FanoutCache`."""
 
     def __init__(self) -> None:
         self._counting = threading.Lock()
@@ -53,11 +53,11 @@ class CacheBase(StoreBase):
 
         Args:
             key: Any key that can be pickled. True and 1 are one key.
-            value: Anything the serializer has a form for.
-            expire: Seconds to live, or a timedelta; None is for ever.
-            read: Must be False: files are not taken.
-            tag: A group for `evict_tag`.
-            retry: Accepted; every call waits for other writers, for `timeout` seconds.
+            value: Any value that the serializer accepts.
+            expire: Seconds to live, or a timedelta; None means for ever.
+            read: Must be False, because files are not accepted.
+            tag: The tag for `evict_tag`.
+            retry: Accepted without effect. Every call waits for other writers for `timeout` seconds.
 
         Returns:
             True.
@@ -83,7 +83,7 @@ class CacheBase(StoreBase):
         tag: str | None = None,
         retry: bool = False,
     ) -> bool:
-        """Store a value only if the key has none, in one step. As `set`.
+        """Store a value only if the key has none, atomically. The arguments are those of `set`.
 
         Returns:
             True if it was stored.
@@ -106,14 +106,14 @@ class CacheBase(StoreBase):
 
         Args:
             key: The key.
-            default: What to return where there is none.
-            read: Must be False: files are not returned.
-            expire_time: Whether to return also when the entry expires, in seconds since 1970.
-            tag: Whether to return also the tag.
-            retry: Accepted.
+            default: The result if there is no value.
+            read: Must be False, because files are not returned.
+            expire_time: Whether to also return the time of expiry in seconds since 1970.
+            tag: Whether to also return the tag.
+            retry: Accepted without effect.
 
         Returns:
-            The value, or a tuple of it and what was asked for.
+            The value, or a tuple of the value and the requested data.
         """
         del retry
         if key.__class__ is bool:
@@ -143,7 +143,7 @@ class CacheBase(StoreBase):
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
-        """Remove a key and return its value. As `get`."""
+        """Remove a key and return its value. The arguments are those of `get`."""
         del retry
         key = plain_key(key)
         value, expires, tagged = self.shard_of(key).pop(key, ENOVAL, expire_time=True, tag=True)
@@ -154,24 +154,24 @@ class CacheBase(StoreBase):
 
         Args:
             key: The key.
-            expire: Seconds, or a timedelta; None is for ever.
-            retry: Accepted.
+            expire: Seconds, or a timedelta; None means for ever.
+            retry: Accepted without effect.
 
         Returns:
-            True if it was there.
+            True if it was present.
         """
         del retry
         key = plain_key(key)
         return self.shard_of(key).touch(key, _lifetime(expire))
 
     def expire_and_tag(self, key: Any) -> tuple[float | None, str | None] | None:
-        """When an entry expires, in seconds since 1970, and its tag. None where there is none."""
+        """Return the time of expiry of an entry in seconds since 1970 and its tag, or None if it is absent."""
         key = plain_key(key)
         value, expires, tag = self.shard_of(key).get(key, ENOVAL, expire_time=True, tag=True)
         return None if value is ENOVAL else (expires, tag)
 
     def iterkeys(self) -> Iterator[Any]:
-        """The keys of live entries, one after another, in the order of each database's keys."""
+        """Iterate over the keys of live entries, in the order of the keys of each database."""
         for shard in self._shards:
             yield from (key for key in shard.iterkeys() if key in shard)
 
@@ -192,7 +192,7 @@ class CacheBase(StoreBase):
         return sum(shard.evict(tag) for shard in self._shards)
 
     def set_max_cache_size(self, value: int) -> None:
-        """Change `max_size`, and record it. 0 is no limit.
+        """Change `max_size` and record it. 0 means no limit.
 
         Raises:
             TypeError: It is no whole number.
@@ -204,7 +204,7 @@ class CacheBase(StoreBase):
             shard.reset("size_limit", limit or UNLIMITED)
 
     def stats(self) -> dict[str, int]:
-        """Hits and misses of this object's `get` and `[]`, in a dict."""
+        """Return a dict with the hits and misses of this object's `get` and `[]`."""
         with self._counting:
             return {"hits": self._hits, "misses": self._misses}
 
@@ -220,11 +220,11 @@ class CacheBase(StoreBase):
         typed: bool = False,
         version_aware: bool = False,
     ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
-        """A decorator that stores what a function returns, by its arguments.
+        """Return a decorator that stores the results of a function by its arguments.
 
         Args:
-            expire: Seconds to live, or a timedelta; None is for ever.
-            tag: A group for `evict_tag`.
+            expire: Seconds to live, or a timedelta; None means for ever.
+            tag: The tag for `evict_tag`.
             typed: Whether the arguments' types are part of the key.
             version_aware: Whether a function with other code has other results.
 
@@ -248,12 +248,12 @@ class CacheBase(StoreBase):
         return memoizing(None, typed, (), get, store, key_of_call)
 
     def lock(self, key: Any, expire: float | timedelta | None = None, tag: str | None = None) -> Lock:
-        """A lock for all processes that use the directory, as a context manager.
+        """Return a lock for all processes that use the directory. It is a context manager.
 
         Args:
-            key: A key of the store, which is the lock.
-            expire: Seconds after which it is free, whatever became of its holder; None is never.
-            tag: A group for `evict_tag`.
+            key: The key of the store that stores the lock.
+            expire: The number of seconds after which the lock becomes free. None means never.
+            tag: The tag for `evict_tag`.
         """
         return Lock(self, key, expire, tag)
 
@@ -276,13 +276,13 @@ def _shaped(value: Any, *asked: tuple[bool, Any]) -> Any:
 
 @suggesting
 class Lock(disk.Lock):
-    """A lock for threads and processes, kept in a store.
+    """A lock for threads and processes, which is stored in a store.
 
     Args:
         cache: The store, a `Cache` or a `FanoutCache`.
-        key: Under which key.
-        expire: Seconds after which it is free, whatever became of its holder; None is never.
-        tag: A group for `evict_tag`.
+        key: The key under which it is stored.
+        expire: The number of seconds after which the lock becomes free. None means never.
+        tag: The tag for `evict_tag`.
 
     >>> import tempfile
     >>> lock = Lock(Cache(tempfile.mkdtemp()), "report", expire=60)
@@ -299,7 +299,7 @@ class Lock(disk.Lock):
         super().__init__(shard, key, expire, tag)
 
     def release(self) -> bool:  # type: ignore[override]
-        """Free the lock. Returns True if it was there: another may have removed it, or its time was over."""
+        """Free the lock. Returns False if another caller has removed it, or if its time was over."""
         return self._give_back()
 
 
@@ -308,18 +308,18 @@ class Cache(CacheBase):
     """A cache in a directory, for any number of threads and processes.
 
     Args:
-        directory: Made if it is not there. None is `.cache/`.
+        directory: The directory, which is created if it does not exist. None means `.cache/`.
         max_size: Bytes on disk, above which the least recently used entries are removed; an empty database takes
             some 30,000 of them. 0 is no limit. Recorded in the directory, and holds when it is opened without it.
-        serializer: What turns values into bytes. Recorded in the directory.
+        serializer: The serializer of the values. The directory records it.
         cache_path: Another name for `directory`.
         size_limit: Another name for `max_size`.
-        timeout: Seconds to wait for other writers before `Timeout` is raised. None is 600.
+        timeout: The number of seconds to wait for other writers before `Timeout` is raised. None is 600.
         disk: Must be None.
-        **settings: python-diskcache's are accepted, and have no effect.
+        **settings: The settings of python-diskcache are accepted without effect.
 
     Raises:
-        TypeError: There is no such argument.
+        TypeError: An argument is unknown.
         ValueError: The directory was made with another serializer, or by SciQLop-cache itself.
 
     >>> import tempfile
@@ -356,7 +356,7 @@ class Cache(CacheBase):
         )
 
     def transact(self, retry: bool = False) -> DiskTransaction:
-        """A transaction of this thread, for `with`: all of its writes take effect, or none. It may be nested."""
+        """Begin a transaction of this thread, for `with`. All of its writes take effect, or none. It may be nested."""
         del retry
         return DiskTransaction(self._shards, False, self)
 
@@ -366,11 +366,11 @@ class Cache(CacheBase):
 
 @suggesting
 class FanoutCache(CacheBase):
-    """A `Cache` in several databases, so that as many processes can write at a time.
+    """A `Cache` in several databases, so that several processes can write at the same time.
 
     Args:
         directory: As for `Cache`.
-        shard_count: The number of databases. It must be the same every time.
+        shard_count: The number of databases. It must be the same each time.
         max_size: As for `Cache`, for each database.
         serializer: As for `Cache`.
         cache_path: Another name for `directory`.
@@ -419,7 +419,10 @@ class FanoutCache(CacheBase):
         return len(self._shards)
 
     def transact(self, key: Any, retry: bool = False) -> DiskTransaction:
-        """A transaction of this thread on the shard of a key, for `with`. There is none across shards."""
+        """Begin a transaction of this thread on the shard of a key, for `with`.
+
+        There are no transactions across shards.
+        """
         del retry
         return DiskTransaction((self.shard_of(plain_key(key)),), False, self)
 

@@ -163,7 +163,7 @@ def parse_url(url: object, schemes: Iterable[str]) -> Url:
     known = list(schemes)
     if parts.scheme in _LATER:
         raise NotImplementedError(
-            f"sessions over {_LATER[parts.scheme]} do not exist yet; there are {', '.join(known)}"
+            f"sessions over {_LATER[parts.scheme]} do not exist yet; the backends are {', '.join(known)}"
         )
     if parts.scheme not in known:
         near = difflib.get_close_matches(parts.scheme, known, 1)

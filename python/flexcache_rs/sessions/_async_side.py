@@ -19,7 +19,7 @@ __all__ = ["Block", "in_thread", "load", "sleep", "store"]
 
 def store(_: Any) -> SessionStore:
     """Refuse: a cache's threads cannot await."""
-    raise UnsupportedError("a store is used by threads; open the session by flexcache_rs.sessions.sync.connect")
+    raise UnsupportedError("only threads can use a store: open the session with flexcache_rs.sessions.sync.connect")
 
 
 class Block:

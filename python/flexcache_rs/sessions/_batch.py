@@ -24,17 +24,17 @@ _NOTHING: Any = object()
 
 
 class Pending:
-    """What a call of a batch returns when the batch has been made."""
+    """The result of a call of a batch."""
 
     def __init__(self) -> None:
         self._value: Any = _NOTHING
         self._raised: BaseException | None = None
 
     def result(self) -> Any:
-        """Return what the call returned, or raise what it raised.
+        """Return the result of the call, or raise its exception.
 
         Raises:
-            ClosedError: The batch has not been made.
+            ClosedError: The batch has not made its calls.
         """
         if self._raised is not None:
             raise self._raised
@@ -62,7 +62,7 @@ class _Ask:
 
 
 class _Gathering(Calls):
-    """The calls as coroutines that ask, and are answered by whoever makes the batch."""
+    """The calls as coroutines that request, and get their replies from the code that makes the batch."""
 
     def __init__(self, codec: SessionCodec) -> None:
         self._codec = codec
@@ -103,9 +103,9 @@ class _Gathered:
 class Batch(_Gathered):
     """Calls that are made together at the end of the block, in their order.
 
-    Each call returns a `Pending`, whose `result()` is there after the block. On disk they share one transaction. A call
-    that fails undoes only itself, and the block raises what the first of them raised. If the block raises itself, no
-    call is made.
+    Each call returns a `Pending`, whose `result()` is available after the block. On disk, the calls share one
+    transaction. A call that fails undoes only itself, and the block raises the exception of the first such call. If
+    the block itself raises an exception, no call is made.
     """
 
     def __init__(self, session: Any) -> None:
@@ -158,7 +158,7 @@ class Batch(_Gathered):
 
 
 class AwaitedBatch(Batch):
-    """A batch of a session that is awaited."""
+    """A batch of a session with awaited calls."""
 
     async def __aenter__(self) -> Self:
         return self

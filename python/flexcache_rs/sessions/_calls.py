@@ -1,4 +1,4 @@
-"""The calls on keys, which sessions and transactions have. scripts/make_sync.py makes `_sync_calls.py` of this file."""
+"""The calls on keys. scripts/make_sync.py generates `_sync_calls.py` from this file."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @suggesting
 class Calls:
-    """Calls on keys. Each of them is atomic.
+    """Calls on keys. Each call is atomic.
 
     A key is a str. Values are None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, deque, and of the
     standard library datetime, date, time, timedelta, Decimal and UUID; other objects need `serializer=`. A list, dict,
@@ -50,7 +50,7 @@ class Calls:
         return default if found is MISSING else found
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values of those keys that have one."""
+        """Return a dict with the values of the present keys."""
         names = list(keys)
         found = await self._run(self._codec.call("get", names))
         return {name: value for name, value in zip(names, found, strict=True) if value is not MISSING}
@@ -64,21 +64,21 @@ class Calls:
         if_absent: bool = False,
         if_present: bool = False,
     ) -> bool:
-        """Store a value, in place of what the key held, of whatever kind.
+        """Store or replace a value. The old value may be of any kind.
 
         Args:
             key: The key.
             value: The value.
-            ttl: The time to live: seconds, a timedelta, a datetime, or text such as "1h30m". None for ever; `KEEP`
-                leaves the deadline as it was.
+            ttl: The time to live: seconds, a timedelta, a datetime, or text such as "1h30m". None means for ever, and
+                `KEEP` keeps the deadline.
             if_absent: Store only if the key is absent.
             if_present: Store only if the key is present.
 
         Returns:
-            Whether it was stored.
+            True if it was stored.
 
         Raises:
-            CodecError: The value, or something in it, cannot be stored.
+            CodecError: The value, or a part of it, cannot be stored.
             ValueError: `ttl` is not positive, or both conditions are given.
         """
         if if_absent and if_present:
@@ -89,7 +89,7 @@ class Calls:
         return stored == 1
 
     async def set_many(self, entries: Mapping[str, Any], ttl: Ttl | KeepType = None) -> int:
-        """Store the values of several keys, all or nothing. Returns how many."""
+        """Store the values of several keys, all of them or none. Returns how many."""
         stored: int = await self._run(self._codec.call("set", dict(entries), arguments.touch_of_set(ttl), "always"))
         return stored
 
@@ -99,7 +99,7 @@ class Calls:
         return removed
 
     async def pop(self, key: str, default: Any = MISSING) -> Any:
-        """Remove a key and return its value. Of several callers exactly one gets it.
+        """Remove a key and return its value. If several callers do this, exactly one gets the value.
 
         Raises:
             KeyError: The key is absent, and no default was given.
@@ -112,34 +112,34 @@ class Calls:
         return default
 
     async def rename(self, key: str, to: str) -> bool:
-        """Give a key another name, in place of what had that name. Returns False if the key is absent."""
+        """Give a key another name, and replace a key of that name. Returns False if the key is absent."""
         renamed: bool = await self._run(self._codec.call("rename", key, to))
         return renamed
 
     async def exists(self, key: str) -> bool:
-        """Whether a key is present."""
+        """Return whether a key is present."""
         return await self.kind(key) is not None
 
     async def kind(self, key: str) -> str | None:
-        """Return what a key holds, or None.
+        """Return the kind of a key, or None if it is absent.
 
-        That is "scalar", "list", "queue", "map", "set", "sorted", "stream", "bloom" or "bits".
+        The kinds are "scalar", "list", "queue", "map", "set", "sorted", "stream", "bloom" and "bits".
         """
         found: str | None = await self._run(self._codec.call("kind", key))
         return found
 
     async def expire(self, key: str, ttl: Ttl) -> bool:
-        """Let a key expire after a time, or never if that is None. Returns False if the key is absent."""
+        """Set the time to live of a key. None means that it never expires. Returns False if the key is absent."""
         changed: bool = await self._run(self._codec.call("expire", key, arguments.touch_of_set(ttl)))
         return changed
 
     async def persist(self, key: str) -> bool:
-        """Remove the deadline of a key. Returns whether there was one."""
+        """Remove the deadline of a key. Returns True if there was one."""
         changed: bool = await self._run(self._codec.call("persist", key))
         return changed
 
     async def ttl(self, key: str) -> float | None:
-        """Return how many seconds a key has left, or None if it never expires.
+        """Return the seconds that a key has left, or None if it never expires.
 
         Raises:
             KeyError: The key is absent.
@@ -153,9 +153,9 @@ class Calls:
     async def incr(
         self, key: str, by: float = 1, *, initial: float = 0, ttl_if_new: Ttl = None, ttl: Ttl = None
     ) -> Any:
-        """Add to the number of a key, which begins as `initial`. Returns the sum.
+        """Add to the number of a key. An absent key starts as `initial`. Returns the sum.
 
-        The deadline stays; `ttl` sets it, `ttl_if_new` only where the call makes the key.
+        The call keeps the deadline. `ttl` sets it, and `ttl_if_new` sets it only if the call creates the key.
 
         Raises:
             TypeError: The value is not a number of 64 bits.
@@ -165,40 +165,40 @@ class Calls:
         return await self._run(self._codec.call("incr", key, by, initial, touch))
 
     def list(self, key: str) -> List:
-        """Return a handle to the list of a key. No call is made yet."""
+        """Return a handle to the list of a key. This makes no call yet."""
         return List(self, key)
 
     def queue(self, key: str) -> Queue:
-        """Return a handle to the queue of a key. No call is made yet."""
+        """Return a handle to the queue of a key. This makes no call yet."""
         return Queue(self, key)
 
     def map(self, key: str) -> Map:
-        """Return a handle to the map of a key. No call is made yet."""
+        """Return a handle to the map of a key. This makes no call yet."""
         return Map(self, key)
 
     def set_of(self, key: str) -> SetOf:
-        """Return a handle to the set of a key. No call is made yet."""
+        """Return a handle to the set of a key. This makes no call yet."""
         return SetOf(self, key)
 
     def sorted(self, key: str) -> Sorted:
-        """Return a handle to the sorted set of a key. No call is made yet."""
+        """Return a handle to the sorted set of a key. This makes no call yet."""
         return Sorted(self, key)
 
     def stream(self, key: str) -> Stream:
-        """Return a handle to the stream of a key. No call is made yet."""
+        """Return a handle to the stream of a key. This makes no call yet."""
         return Stream(self, key)
 
     def bits(self, key: str) -> Bits:
-        """Return a handle to the bits of a key. No call is made yet."""
+        """Return a handle to the bits of a key. This makes no call yet."""
         return Bits(self, key)
 
     def bloom(self, key: str, capacity: int = 10_000, error_rate: float = 0.01) -> Bloom:
-        """Return a handle to the Bloom filter of a key. No call is made yet.
+        """Return a handle to the Bloom filter of a key. This makes no call yet.
 
         Args:
             key: The key.
-            capacity: For how many items the error rate holds.
-            error_rate: How often `has` may say yes for what was never added.
+            capacity: The number of items for which the error rate holds.
+            error_rate: The share of items that were never added for which `has` may return True.
         """
         return Bloom(self, key, capacity, error_rate)
 
@@ -210,9 +210,8 @@ class KeyspaceCalls(Calls):
     async def scan(self, match: str | None = None, count: int = 1000) -> AsyncIterator[list[str]]:
         """Iterate over pages of keys, in the order of their bytes.
 
-        A key that is there all the time comes exactly once, whatever is stored or removed meanwhile. `match` is a
-        pattern with
-        `*`, `?` and `[...]`.
+        A key that is present all the time is returned exactly once, whatever is stored or removed in the meantime.
+        `match` is a pattern with `*`, `?` and `[...]`.
         """
         most = min(arguments.whole_number("count", count, 1), self._page)
         page: list[str] = await self._run(self._codec.call("keys", None, max(most, self._page)))
@@ -243,22 +242,22 @@ class KeyspaceCalls(Calls):
         return count
 
     async def expiring(self) -> dict[str, float]:
-        """Return the keys with a deadline, and how many seconds each has left.
+        """Return the keys with a deadline, and the seconds that each has left.
 
-        That is less than 0 if it was not removed yet.
+        The number is negative for an expired key that was not removed yet.
         """
         found: list[tuple[str, float]] = await self._run(self._codec.call("expiring"))
         return dict(found)
 
     async def clear(self) -> int:
-        """Remove all keys of the namespace. Returns how many there were."""
+        """Remove all keys of the namespace. Returns how many."""
         count: int = await self._run(self._codec.call("clear"))
         return count
 
     async def purge(self, limit: int = 1000) -> int:
-        """Remove what is left of keys that have expired, at most `limit`. Returns how many.
+        """Remove the data of expired keys, at most `limit`. Returns how many.
 
-        Nobody sees an expired key in any case: this only frees its place.
+        No call returns an expired key in any case. This only frees its space.
         """
         count: int = await self._run(self._codec.call("purge", arguments.whole_number("limit", limit)))
         return count

@@ -205,7 +205,7 @@ def add(cell: Cell | None, by: Number) -> Number:
     if isinstance(total, int) and not -_MOST - 1 <= total <= _MOST:
         raise OverflowError("the sum does not fit 64 bits")
     if total != total:
-        raise OverflowError("the sum is not a number (NaN), which cannot be counted with")
+        raise OverflowError("the sum is not a number (NaN) and cannot be stored")
     return total
 
 

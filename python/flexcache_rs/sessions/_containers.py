@@ -1,4 +1,4 @@
-"""Handles: the calls on lists, queues, maps, sets and the like. `_sync_containers.py` is made of this file."""
+"""Handles. scripts/make_sync.py generates `_sync_containers.py` from this file."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -26,12 +26,11 @@ _ALL = 2**63 - 1
 class Handle:
     """A key whose container is read and changed in place. Each call is atomic.
 
-    A key that is absent is an empty container. Writes that add make it. `ttl=` sets the deadline of the key,
-    `ttl_if_new=` only
-    where the call makes the key; without either the deadline stays.
+    An absent key is an empty container. Writes that add elements create the key. `ttl=` sets the deadline of the key,
+    `ttl_if_new=` only where the call makes the key; without either the deadline stays.
 
     Raises:
-        KindError: By each call, if the key holds something else.
+        KindError: Each call raises it if the key holds another kind.
     """
 
     _kind = ""
@@ -68,16 +67,19 @@ class Handle:
 
 @suggesting
 class List(Handle):
-    """A list. Pushing and popping at both ends take the same time whatever its length."""
+    """A list. The time of a push or a pop at either end does not depend on its length."""
 
     _kind = "list"
 
     async def push(self, *values: Any, maxlen: int | None = None, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
-        """Append values. With `maxlen`, drop the first ones beyond that length. Returns the length."""
+        """Append values. With `maxlen`, drop the first elements beyond that length. Returns the length."""
         return await self._push(values, False, maxlen, ttl, ttl_if_new)
 
     async def push_left(self, *values: Any, maxlen: int | None = None, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
-        """Put values in front, one after the other. With `maxlen`, drop the last ones. Returns the length."""
+        """Prepend values, one after the other.
+
+        With `maxlen`, drop the last elements beyond that length. Returns the length.
+        """
         return await self._push(values, True, maxlen, ttl, ttl_if_new)
 
     async def extend(self, values: Iterable[Any], *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
@@ -100,71 +102,75 @@ class List(Handle):
         return found
 
     async def pop(self, n: int | None = None) -> Any:
-        """Remove and return the last element, or None; with `n`, a list of up to so many, the last one first."""
+        """Remove and return the last element, or None.
+
+        With `n`, return a list of up to `n` elements, the last one first.
+        """
         return await self._pop(False, n)
 
     async def pop_left(self, n: int | None = None) -> Any:
-        """Remove and return the first element, or None; with `n`, a list of up to so many."""
+        """Remove and return the first element, or None. With `n`, return a list of up to `n` elements."""
         return await self._pop(True, n)
 
     async def wait_pop(self, timeout: Ttl = None) -> Any:
-        """Remove and return the first element, as soon as there is one; None after `timeout` seconds.
+        """Wait for an element, remove and return the first one. Returns None after `timeout` seconds.
 
-        On Valkey and Redis the server says when there is one. Elsewhere, and in a transaction, the call looks again
-        after 1 ms at first, and after 50 ms at last. If the call is interrupted as it looks, the element may be lost:
+        On Valkey and Redis, the server notifies the call. Elsewhere, and in a transaction, the call looks again after
+        pauses that grow from 1 ms to 50 ms. If the call is interrupted while it looks, the element may be lost.
         `reserve` of a queue loses none.
 
         Args:
-            timeout: Seconds, or as a time to live is written; 0 for one look, None for any time.
+            timeout: A number of seconds, or a text as for a time to live. 0 means a single attempt, and None means
+                for ever.
         """
         found: list[Any] = await self._wait(timeout, "pop", True, 1)
         return found[0] if found else None
 
     async def at(self, i: int, default: Any = None) -> Any:
-        """Return the element at a place, or `default`. Negative places count from the end."""
+        """Return the element at a position, or `default`. Negative positions count from the end."""
         found = await self._act(KEPT, "at", arguments.index("i", i))
         return default if found is MISSING else found
 
     async def put(self, i: int, value: Any) -> None:
-        """Replace the element at a place.
+        """Replace the element at a position.
 
         Raises:
-            IndexError: There is none.
+            IndexError: There is no such element.
         """
         await self._act(KEPT, "put", arguments.index("i", i), value)
 
     async def insert(self, i: int, value: Any) -> int:
-        """Insert an element before a place, at the end if there is none. Returns the length. O(n)."""
+        """Insert an element before a position, or at the end if there is no such position. Returns the length. O(n)."""
         count: int = await self._act(KEPT, "insert", arguments.index("i", i), value)
         return count
 
     async def index(self, value: Any) -> int | None:
-        """Return the first place of a value, or None. O(n)."""
+        """Return the first position of a value, or None. O(n)."""
         place: int | None = await self._act(KEPT, "index", value)
         return place
 
     async def range(self, start: int = 0, stop: int = -1) -> list[Any]:
-        """Return the elements from `start` to `stop`, both included. -1 is the last."""
+        """Return the elements from `start` to `stop`, including both. -1 is the last one."""
         found: list[Any] = await self._act(
             KEPT, "range", arguments.index("start", start), arguments.index("stop", stop)
         )
         return found
 
     async def trim(self, start: int, stop: int) -> int:
-        """Keep only the elements from `start` to `stop`, both included. Returns the length."""
+        """Keep only the elements from `start` to `stop`, including both. Returns the length."""
         count: int = await self._act(KEPT, "trim", arguments.index("start", start), arguments.index("stop", stop))
         return count
 
     async def remove(self, value: Any, count: int = 0) -> int:
-        """Remove elements that equal a value: the first `count`, or the last if it is negative; 0 for all.
+        """Remove elements that equal a value: the first `count`, the last ones if it is negative, or all if it is 0.
 
-        Returns how many there were.
+        Returns how many were present.
         """
         removed: int = await self._act(KEPT, "remove", value, arguments.index("count", count))
         return removed
 
     async def pages(self, size: int = 1000) -> AsyncIterator[list[Any]]:
-        """Iterate over the elements in lists of up to `size`, without ever holding all of them."""
+        """Iterate over the elements in lists of up to `size` elements."""
         most = arguments.whole_number("size", size, 1)
         after: int | None = None
         while True:
@@ -179,8 +185,7 @@ class List(Handle):
 class Job:
     """A job that was reserved.
 
-    Attributes:
-        value: What was pushed.
+    Attributes: value: The value that was pushed.
     """
 
     def __init__(self, queue: Queue, number: int, value: Any) -> None:
@@ -192,50 +197,50 @@ class Job:
         return f"<Job {self._number} of {self._queue!r}: {self.value!r}>"
 
     async def ack(self) -> bool:
-        """Say that the job is done. Returns False if its time was over, so that others may do it again."""
+        """Mark the job as done. Returns False if its time was over. Another worker may then do it again."""
         return await self._queue.ack(self)
 
     async def release(self) -> bool:
-        """Give the job back, to be reserved next. Returns False if its time was over."""
+        """Return the job to the front of the queue. Returns False if its time was over."""
         return await self._queue.release(self)
 
 
 @suggesting
 class Queue(List):
-    """A queue: a list whose jobs can be reserved, so that the job of a worker that dies is not lost."""
+    """A queue, which is a list whose jobs can be reserved. The job of a worker that dies is then not lost."""
 
     _kind = "queue"
 
     async def reserve(self, visibility: Ttl = 30, timeout: Ttl = 0) -> Job | None:
-        """Take the first job for a time. If it is not acknowledged by then, it comes back to the front.
+        """Take the first job for a limited time. If it is not acknowledged by then, it returns to the front.
 
-        A job comes back when somebody next pops or reserves; until then `len` and `range` do not count it.
+        The job returns at the next pop or reserve. Until then, `len` and `range` do not include it.
 
         Args:
-            visibility: For how long; None for ever.
-            timeout: How long to wait for a job, as `wait_pop` does; 0 for one look, None for any time.
+            visibility: The time for which the job is reserved. None means for ever.
+            timeout: The time to wait for a job, as for `wait_pop`. 0 means a single attempt, and None means for ever.
 
         Returns:
-            The job; None if there was none.
+            The job, or None if there was none.
         """
         micros = arguments.micros("visibility", visibility) or _ALL
         found: tuple[int, Any] | None = await self._wait(timeout, "reserve", micros)
         return None if found is None else Job(self, *found)
 
     async def ack(self, job: Job) -> bool:
-        """Remove a reserved job for good. Returns False if its time was over."""
+        """Remove a reserved job permanently. Returns False if its time was over."""
         done: bool = await self._act(KEPT, "ack", job._number)
         return done
 
     async def release(self, job: Job) -> bool:
-        """Put a reserved job back to the front. Returns False if its time was over."""
+        """Return a reserved job to the front. Returns False if its time was over."""
         done: bool = await self._act(KEPT, "release", job._number)
         return done
 
 
 @suggesting
 class Map(Handle):
-    """A map from fields to values. Fields that are equal in Python are one field: 1, 1.0 and True."""
+    """A map from fields to values. Fields that are equal in Python are the same field: 1, 1.0 and True."""
 
     _kind = "map"
 
@@ -245,13 +250,13 @@ class Map(Handle):
         return default if found is MISSING else found
 
     async def get_many(self, fields: Iterable[Any]) -> dict[Any, Any]:
-        """Return the values of those fields that have one."""
+        """Return a dict with the values of the present fields."""
         names = list(fields)
         found = await self._act(KEPT, "map_get", names)
         return {name: value for name, value in zip(names, found, strict=True) if value is not MISSING}
 
     async def has(self, field: Any) -> bool:
-        """Whether there is a field."""
+        """Return whether a field is present."""
         return (await self._act(KEPT, "map_get", (field,)))[0] is not MISSING
 
     async def set(self, field: Any, value: Any, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
@@ -268,15 +273,15 @@ class Map(Handle):
         return added
 
     async def setdefault(self, field: Any, default: Any = None, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> Any:
-        """Return the value of a field, which is `default` from now on if there was none."""
+        """Return the value of a field. If there is none, store `default` first."""
         return await self._act(arguments.touch_of_write(ttl, ttl_if_new), "map_default", field, default)
 
     async def incr(self, field: Any, by: float = 1, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> Any:
-        """Add to the number of a field, which begins as 0. Returns the sum."""
+        """Add to the number of a field. An absent field starts as 0. Returns the sum."""
         return await self._act(arguments.touch_of_write(ttl, ttl_if_new), "map_incr", field, by)
 
     async def delete(self, *fields: Any) -> int:
-        """Remove fields. Returns how many there were."""
+        """Remove fields. Returns how many were present."""
         removed: int = await self._act(KEPT, "map_delete", fields)
         return removed
 
@@ -286,7 +291,10 @@ class Map(Handle):
         return dict(found)
 
     async def pages(self, size: int = 1000) -> AsyncIterator[dict[Any, Any]]:
-        """Iterate over all fields, up to `size` at a time. A field that is there all the time comes exactly once."""
+        """Iterate over all fields, up to `size` at a time.
+
+        A field that is present all the time is returned exactly once.
+        """
         most = arguments.whole_number("size", size, 1)
         after = MISSING
         while True:
@@ -299,7 +307,7 @@ class Map(Handle):
 
 @suggesting
 class SetOf(Handle):
-    """A set. Members that are equal in Python are one member: 1, 1.0 and True."""
+    """A set. Members that are equal in Python are the same member: 1, 1.0 and True."""
 
     _kind = "set"
 
@@ -312,22 +320,22 @@ class SetOf(Handle):
         return added
 
     async def discard(self, *members: Any) -> int:
-        """Remove members. Returns how many there were."""
+        """Remove members. Returns how many were present."""
         removed: int = await self._act(KEPT, "set_discard", members)
         return removed
 
     async def has(self, member: Any) -> bool:
-        """Whether it is a member."""
+        """Return whether a value is a member."""
         found: list[bool] = await self._act(KEPT, "set_has", (member,))
         return found[0]
 
     async def has_many(self, members: Iterable[Any]) -> list[bool]:
-        """Whether each of several is a member."""
+        """Return for each of several values whether it is a member."""
         found: list[bool] = await self._act(KEPT, "set_has", list(members))
         return found
 
     async def pop(self, n: int = 1) -> list[Any]:
-        """Remove and return up to `n` members, in no order that means anything."""
+        """Remove and return up to `n` members, in no particular order."""
         found: list[Any] = await self._act(KEPT, "set_pop", arguments.whole_number("n", n))
         return found
 
@@ -337,7 +345,10 @@ class SetOf(Handle):
         return set(found)
 
     async def pages(self, size: int = 1000) -> AsyncIterator[list[Any]]:
-        """Iterate over all members, up to `size` at a time. A member that is there all the time comes exactly once."""
+        """Iterate over all members, up to `size` at a time.
+
+        A member that is present all the time is returned exactly once.
+        """
         most = arguments.whole_number("size", size, 1)
         after = MISSING
         while True:
@@ -357,7 +368,7 @@ class SetOf(Handle):
         return await self._combine(keys, "union")
 
     async def intersection(self, *keys: str) -> set[Any]:
-        """Return the members that the sets of other keys have as well."""
+        """Return the members that the sets of all other keys have too."""
         return await self._combine(keys, "intersection")
 
     async def difference(self, *keys: str) -> set[Any]:
@@ -367,7 +378,7 @@ class SetOf(Handle):
 
 @suggesting
 class Sorted(Handle):
-    """Members with scores, in the order of the scores, then of the members' bytes."""
+    """Members with scores, in the order of the scores and then of the bytes of the members."""
 
     _kind = "sorted"
 
@@ -380,17 +391,17 @@ class Sorted(Handle):
         ttl: Ttl = None,
         ttl_if_new: Ttl = None,
     ) -> int:
-        """Add members with their scores, or change the scores of those that are there. Returns how many are new.
+        """Add members with their scores, or change the scores of existing members. Returns how many are new.
 
         Args:
             members: A score for each member.
-            if_absent: Leave the scores of those that are there as they are.
-            greater: Change a score only to a greater one.
-            ttl: As in every writing call of a handle.
+            if_absent: Keep the scores of existing members.
+            greater: Change a score only to a larger one.
+            ttl: As in every call of a handle that writes.
             ttl_if_new: The same.
 
         Raises:
-            ValueError: A score is no number, or NaN.
+            ValueError: A score is no number, or it is NaN.
         """
         touch = arguments.touch_of_write(ttl, ttl_if_new)
         if not members:
@@ -399,7 +410,7 @@ class Sorted(Handle):
         return added
 
     async def incr(self, member: Any, by: float = 1, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> float:
-        """Add to the score of a member, which begins as 0. Returns the sum."""
+        """Add to the score of a member. An absent member starts as 0. Returns the sum."""
         score: float = await self._act(arguments.touch_of_write(ttl, ttl_if_new), "sorted_incr", member, by)
         return score
 
@@ -409,12 +420,12 @@ class Sorted(Handle):
         return found[0]
 
     async def rank(self, member: Any, *, reverse: bool = False) -> int | None:
-        """Return how many members come before this one, or None if it is not there. O(n)."""
+        """Return the number of members before this one, or None if it is absent. O(n)."""
         place: int | None = await self._act(KEPT, "sorted_rank", member, bool(reverse))
         return place
 
     async def range(self, start: int = 0, stop: int = -1, *, reverse: bool = False) -> list[tuple[Any, float]]:
-        """Return members with their scores, by rank, both ends included."""
+        """Return members with their scores by rank, including both ends."""
         first, last = arguments.index("start", start), arguments.index("stop", stop)
         found: list[tuple[Any, float]] = await self._act(KEPT, "sorted_range", first, last, bool(reverse))
         return found
@@ -422,13 +433,13 @@ class Sorted(Handle):
     async def by_score(
         self, low: float = -math.inf, high: float = math.inf, limit: int | None = None, *, reverse: bool = False
     ) -> list[tuple[Any, float]]:
-        """Return members whose scores lie from `low` to `high`, both included, at most `limit`."""
+        """Return up to `limit` members whose scores are from `low` to `high`, including both."""
         most = _ALL if limit is None else arguments.whole_number("limit", limit)
         found: list[tuple[Any, float]] = await self._act(KEPT, "sorted_by_score", low, high, most, bool(reverse))
         return found
 
     async def remove(self, *members: Any) -> int:
-        """Remove members. Returns how many there were."""
+        """Remove members. Returns how many were present."""
         removed: int = await self._act(KEPT, "sorted_remove", members)
         return removed
 
@@ -438,7 +449,7 @@ class Sorted(Handle):
         return found
 
     async def pop_max(self, n: int = 1) -> list[tuple[Any, float]]:
-        """Remove and return up to `n` members with the largest scores, the largest first."""
+        """Remove and return up to `n` members with the largest scores, the largest one first."""
         found: list[tuple[Any, float]] = await self._act(KEPT, "sorted_pop", arguments.whole_number("n", n), True)
         return found
 
@@ -465,14 +476,20 @@ def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
 
 @suggesting
 class Stream(Handle):
-    """Entries with ids "ms-n", which only grow: the time in milliseconds, and a number among those of the same one."""
+    """Entries with ids "ms-n", which only grow.
+
+    An id has the time in milliseconds and a number within the millisecond.
+    """
 
     _kind = "stream"
 
     async def add(
         self, fields: Mapping[str, Any], *, maxlen: int | None = None, ttl: Ttl = None, ttl_if_new: Ttl = None
     ) -> str:
-        """Append an entry, a dict. With `maxlen`, drop the first ones beyond that length. Returns its id."""
+        """Append an entry, which is a dict.
+
+        With `maxlen`, drop the first entries beyond that length. Returns its id.
+        """
         most = None if maxlen is None else arguments.whole_number("maxlen", maxlen)
         touch = arguments.touch_of_write(ttl, ttl_if_new)
         added: str = await self._act(touch, "stream_add", dict(fields), most)
@@ -481,14 +498,14 @@ class Stream(Handle):
     async def range(
         self, after: str | None = None, until: str | None = None, count: int | None = None
     ) -> list[tuple[str, dict[str, Any]]]:
-        """Return the entries after one id, up to another, at most `count`."""
+        """Return up to `count` entries after one id and up to another."""
         first, last = _stream_id("after", after), _stream_id("until", until)
         most = _ALL if count is None else arguments.whole_number("count", count)
         found: list[tuple[str, dict[str, Any]]] = await self._act(KEPT, "stream_range", first, last, most)
         return found
 
     async def read(self, after: str | None = None, timeout: Ttl = None) -> list[tuple[str, dict[str, Any]]]:
-        """Return the entries after an id, as soon as there are any; an empty list after `timeout` seconds.
+        """Wait for entries after an id, and return them. Returns an empty list after `timeout` seconds.
 
         It waits as `List.wait_pop` does.
         """
@@ -505,7 +522,7 @@ class Stream(Handle):
 
 @suggesting
 class Bits(Handle):
-    """Bits, all of them 0 at first. Only pages of 4 KiB in which one was set take room."""
+    """Bits, which are all 0 at first. Only pages of 4 KiB with a bit that was set take space."""
 
     _kind = "bits"
 
@@ -515,26 +532,26 @@ class Bits(Handle):
         return bit
 
     async def set(self, i: int, value: bool = True, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
-        """Set a bit. Returns what it was."""
+        """Set a bit. Returns its old value."""
         touch = arguments.touch_of_write(ttl, ttl_if_new)
         bit: bool = await self._act(touch, "bits_set", arguments.whole_number("i", i), bool(value))
         return bit
 
     async def toggle(self, i: int, *, ttl: Ttl = None, ttl_if_new: Ttl = None) -> bool:
-        """Change a bit. Returns what it is now."""
+        """Invert a bit. Returns its new value."""
         touch = arguments.touch_of_write(ttl, ttl_if_new)
         bit: bool = await self._act(touch, "bits_toggle", arguments.whole_number("i", i))
         return bit
 
     async def count(self) -> int:
-        """Return how many bits are 1."""
+        """Return the number of bits that are 1."""
         count: int = await self._act(KEPT, "bits_count")
         return count
 
 
 @suggesting
 class Bloom(Handle):
-    """A Bloom filter: `has` never says no for what was added, and seldom yes for what was not."""
+    """A Bloom filter. `has` never returns False for an added item, and seldom returns True for another item."""
 
     _kind = "bloom"
 
@@ -547,21 +564,21 @@ class Bloom(Handle):
         self._hashes = max(1, min(64, round(self._bits / items * math.log(2))))
 
     async def add(self, *items: Any, ttl: Ttl = None, ttl_if_new: Ttl = None) -> int:
-        """Add items. Returns how many were surely new.
+        """Add items. Returns how many were certainly new.
 
         Raises:
-            ValueError: The filter was made with another capacity or error rate.
+            ValueError: The filter was created with another capacity or error rate.
         """
         touch = arguments.touch_of_write(ttl, ttl_if_new)
         added: int = await self._act(touch, "bloom_add", items, self._bits, self._hashes)
         return added
 
     async def has(self, item: Any) -> bool:
-        """Whether an item was probably added."""
+        """Return whether an item was probably added."""
         found: list[bool] = await self._act(KEPT, "bloom_has", (item,), self._bits, self._hashes)
         return found[0]
 
     async def has_many(self, items: Iterable[Any]) -> list[bool]:
-        """Whether each of several items was probably added."""
+        """Return for each of several items whether it was probably added."""
         found: list[bool] = await self._act(KEPT, "bloom_has", list(items), self._bits, self._hashes)
         return found

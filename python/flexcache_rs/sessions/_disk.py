@@ -55,7 +55,7 @@ def _hand_over(answers: Answers) -> None:
     for answer in answers:
         by_loop.setdefault(answer[0].loop, []).append(answer)
     for loop, of_loop in by_loop.items():
-        # A loop that was closed has nobody who waits.
+        # A closed event loop has no task that waits.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_deliver, of_loop)
 
@@ -155,7 +155,7 @@ class _Worker:
         """Tell those whose time is over, and return the others."""
         now = monotonic()
         late = [asked for asked in writes if asked.deadline <= now]
-        message = f"others were writing for {self._timeout:g} seconds; nothing has changed"
+        message = f"the write lock was not acquired within {self._timeout:g} seconds; nothing was changed"
         _hand_over([(asked, None, TimedOut(message)) for asked in late])
         return [asked for asked in writes if asked.deadline > now]
 

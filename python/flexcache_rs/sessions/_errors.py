@@ -1,4 +1,4 @@
-"""What calls of sessions raise."""
+"""The exceptions of sessions."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -14,27 +14,26 @@ class ClosedError(SessionError, ValueError):
 
 
 class KindError(SessionError, TypeError):
-    """A key holds something of another kind than the call is for."""
+    """The key holds a value of another kind than the call needs."""
 
 
 class CodecError(SessionError, TypeError):
-    """A value cannot be stored, or what is stored cannot be read."""
+    """A value cannot be stored, or a stored value cannot be read."""
 
 
 class ConflictError(SessionError):
-    """Another write changed what a transaction had read. Nothing of the transaction was stored."""
+    """Another write changed a key that the transaction had read. Nothing of the transaction was stored."""
 
 
 class CrossShardError(SessionError, ValueError):
-    """A call or a transaction needs keys of several shards. Nothing of the call was made."""
+    """A call or a transaction needs keys of several shards. The call changed nothing."""
 
 
 class ShardError(SessionError):
-    """A call that several shards took part in failed on some of them.
+    """A call on several shards failed on some of them.
 
-    Attributes:
-        done: the keys for which it was made; of calls on all keys the names of the shards.
-        failed: for each other key, or shard, what was raised.
+    Attributes: done: The keys for which it succeeded. For calls on all keys, the names of the shards. failed: The
+        exception for each other key or shard.
     """
 
     def __init__(self, message: str, done: list[str], failed: dict[str, BaseException]) -> None:
@@ -52,18 +51,17 @@ class Unavailable(SessionError, ConnectionError):  # noqa: N818
 
 
 class TimedOut(Unavailable, TimeoutError):  # noqa: N818
-    """The backend did not answer, or give its lock, in time. Nothing has changed."""
+    """The backend did not respond, or its lock was not acquired, in time. Nothing was changed."""
 
 
 class OutcomeUnknown(Unavailable):
-    """The connection failed during a write: it may have been made."""
+    """The connection failed during a write, which may have taken place."""
 
 
 class RateLimitExceeded(SessionError):  # noqa: N818
     """A limiter refused a call.
 
-    Attributes:
-        retry_after: after how many seconds it would let the call through.
+    Attributes: retry_after: The number of seconds after which the call would be allowed.
     """
 
     def __init__(self, message: str, retry_after: float) -> None:

@@ -76,7 +76,7 @@ class Gatherer:
             for (_, future, loop), result in zip(batch, results, strict=True):
                 by_loop.setdefault(loop, []).append((future, result))
             for loop, answers in by_loop.items():
-                # A loop that was closed has nobody who waits.
+                # A closed event loop has no task that waits.
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(_deliver, answers)
 

@@ -1,4 +1,4 @@
-"""Limiters and locks. `_sync_limits.py` is made of this file: see scripts/make_sync.py."""
+"""Limiters and locks. scripts/make_sync.py generates `_sync_limits.py` from this file."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -28,22 +28,22 @@ _MOST_IN_WINDOW = 1000
 
 
 def new_token() -> bytes:
-    """Return what names one holder of a lease."""
+    """Return a new name for a holder of a lease."""
     return os.urandom(16)
 
 
 class Hit(NamedTuple):
-    """What a limiter says of a call. It is true where the call may go on."""
+    """The result of a limiter. It is true if the call is allowed."""
 
     allowed: bool
-    """Whether the call may go on."""
+    """Whether the call is allowed."""
     remaining: int
-    """How many more may go on at once now."""
+    """The number of further calls that are allowed now."""
     retry_after: float
-    """After how many seconds the call would be let through; 0 if it is, infinity if it never will."""
+    """The number of seconds after which the call would be allowed: 0 if it is allowed, infinity if it never is."""
 
     def __bool__(self) -> bool:
-        """Whether the call may go on, so that `if limiter.hit(...)` means what it says."""
+        """Return whether the call is allowed, so that `if limiter.hit(...)` works."""
         return self.allowed
 
 
@@ -53,11 +53,11 @@ _new_hit: Any = _tuple.__new__
 
 @suggesting
 class Limiter:
-    """Lets so many calls through in each period, for all who use the store.
+    """A limiter of the number of calls in each period, for all users of the store.
 
-    With `algorithm="gcra"` it keeps one number for each key: calls are let through at an even rate, and up to `burst`
-    at once after a pause. With `"sliding_window"` it keeps the time of each call that counts: in no period,
-    wherever it begins, are more than `limit` let through.
+    With `algorithm="gcra"`, it stores one number for each key. Calls are allowed at an even rate, and up to `burst`
+    at once after a pause. With `"sliding_window"`, it stores the time of each call that counts. No period, wherever
+    it begins, contains more than `limit` calls.
     """
 
     def __init__(
@@ -69,20 +69,20 @@ class Limiter:
         self._burst = self._limit if burst is None else arguments.whole_number("burst", burst)
         self._period = arguments.micros("period", period)
         if not self._period:
-            raise ValueError("period must end")
+            raise ValueError(f"period must be a finite time, not {period!r}")
         self._interval = max(1, self._period // self._limit) if self._limit else 0
         self._is_window = arguments.one_of("algorithm", algorithm, ("gcra", "sliding_window")) == "sliding_window"
         if self._is_window and burst is not None:
-            raise ValueError(f'burst is for algorithm="gcra", not {burst} with "sliding_window"')
+            raise ValueError(f'burst must be None with algorithm="sliding_window", not {burst}')
         if self._is_window and self._limit > _MOST_IN_WINDOW:
             raise ValueError(f'limit must be at most {_MOST_IN_WINDOW} with algorithm="sliding_window", not {limit}')
 
     async def hit(self, key: str = "", cost: int = 1) -> Hit:
-        """Count a call. Only calls that are let through count.
+        """Count a call. Only allowed calls count.
 
         Args:
-            key: Whose call it is: each key has a limit of its own.
-            cost: For how many calls it counts.
+            key: The key of the call. Each key has its own limit.
+            cost: The number of calls for which it counts.
         """
         price = 1 if cost == 1 and type(cost) is int else arguments.whole_number("cost", cost, 1)
         if price > self._burst or not self._limit:
@@ -105,7 +105,7 @@ class Limiter:
         """Limit the calls of a function.
 
         Raises:
-            RateLimitExceeded: By a call that is not let through. Each has an exception of its own.
+            RateLimitExceeded: A call that is not allowed raises it. Each call raises a new exception.
         """
 
         @wraps(function)
@@ -122,7 +122,7 @@ class Limiter:
 
 @suggesting
 class Lock:
-    """A lock that all who use the store share. It is advisory, and ends after its time to live."""
+    """A lock for all users of the store. It is advisory, and it ends after its time to live."""
 
     def __init__(self, session: Session, name: str, ttl: Ttl) -> None:
         self._session = session
@@ -131,7 +131,7 @@ class Lock:
         self._token = new_token()
 
     async def acquire(self, timeout: float | None = None) -> bool:
-        """Acquire the lock. Returns False if others had it for `timeout` seconds; 0 for a single try."""
+        """Acquire the lock. Returns False if it was not free within `timeout` seconds. 0 means a single attempt."""
         limit = math.inf if timeout is None else 0.0 if timeout == 0 else arguments.seconds("timeout", timeout)
         deadline = time.monotonic() + limit
         session = self._session
@@ -153,7 +153,7 @@ class Lock:
 
     async def __aenter__(self) -> Self:
         if not await self.acquire():
-            raise TimedOut(f"the lock {self._name!r} was not acquired")
+            raise TimedOut(f"the lock {self._name!r} was not acquired in time")
         return self
 
     async def __aexit__(

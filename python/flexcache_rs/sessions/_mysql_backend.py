@@ -262,7 +262,7 @@ class MysqlBackend:
         if version != VERSION:
             link.close()
             raise SessionError(
-                f"the tables of sessions in {self._database} are of version {version}, "
+                f"the tables of sessions in {self._database} have version {version}, "
                 "which this flexcache-rs does not know"
             )
 
@@ -424,7 +424,7 @@ class MysqlTransaction:
 
     def _open(self) -> Link:
         if self._link is None or not self._link.is_whole:
-            raise ClosedError("the transaction is over, or was interrupted")
+            raise ClosedError("the transaction has ended, or was interrupted")
         return self._link
 
     def _lose(self) -> None:

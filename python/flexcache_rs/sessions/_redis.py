@@ -268,7 +268,7 @@ class Plans:
         if reply[0] == 2:
             raise cells.no_element(call.arguments[0])
         if reply[0] == 3:
-            raise OverflowError("the sum is not a number (NaN), which cannot be counted with")
+            raise OverflowError("the sum is not a number (NaN) and cannot be stored")
         if reply[0] == 4:
             raise cells.wrong_shape()
         return reply[1]

@@ -191,7 +191,7 @@ class RedisBackend:
         if found != _VERSION:
             version = found.decode("ascii", "replace") if isinstance(found, bytes) else found
             raise SessionError(
-                f"the namespace is of version {version} of sessions, which this flexcache-rs does not know"
+                f"the namespace has version {version} of sessions, which this flexcache-rs does not support"
             )
 
     def run(self, call: Any) -> Any:
@@ -429,7 +429,7 @@ class RedisTransaction:
 
     def _check(self) -> None:
         if not self._levels or self._connection is None or not self._is_whole:
-            raise ClosedError("the transaction is over, or was interrupted")
+            raise ClosedError("the transaction has ended, or was interrupted")
 
     def _lose(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,4 +1,4 @@
-"""Sessions and transactions. `_sync_session.py` is made of this file: see scripts/make_sync.py."""
+"""Sessions and transactions. scripts/make_sync.py generates `_sync_session.py` from this file."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -52,25 +52,25 @@ def connect(
     on_unavailable: str = "raise",
     **options: Any,
 ) -> Session:
-    """Open a session: a connection to data, which `url` names.
+    """Open a session, which is a connection to the data at `url`.
 
     Args:
-        url: `memory://` for a store of its own in this process, `memory://name` for one that all sessions of that name
-            share, and as docs/sessions.md says `disk://`, `redis://`, `mysql://` and others. Several of them, as a list
-            or by names, are shards.
-        namespace: What separates the keys of this session from those of others. At most 64 bytes.
-        serializer: What stores objects of other types: something with `dumps` and `loads`, such as the classes of
+        url: `memory://` for a separate store in this process, `memory://name` for a store that all sessions of that
+            name share, or `disk://`, `redis://`, `mysql://` and others, which docs/sessions.md describes. A list or a
+            dict of several URLs means shards.
+        namespace: A text of at most 64 bytes that separates the keys of this session from the keys of others.
+        serializer: An object with `dumps` and `loads` that stores objects of other types, such as the classes of
             `flexcache_rs.disk.serializers`.
-        timeout: How many seconds a call waits for the store.
-        on_unavailable: "raise", or "miss": while the store is unavailable, reads answer as if there were nothing, and
-            writes store nothing. Transactions, limiters, locks, and calls with no such answer, as `incr`, raise.
-        **options: Options of the backend, which may also stand in the URL, as `memory://?max_items=1000`.
+        timeout: The number of seconds for which a call waits for the store.
+        on_unavailable: "raise" or "miss". With "miss", while the store is unavailable, reads find nothing and writes
+            store nothing. Transactions, limiters, locks, and calls without such a result, such as `incr`, raise.
+        **options: The options of the backend, which may also be part of the URL, as in `memory://?max_items=1000`.
 
     Returns:
         The session. Close it, or use it as a context manager.
 
     Raises:
-        ValueError: The scheme or an option is unknown; the message says which were allowed.
+        ValueError: The scheme or an option is unknown. The message lists the allowed ones.
         NotImplementedError: The backend does not exist yet.
     """
     forgives = arguments.one_of("on_unavailable", on_unavailable, ("raise", "miss")) == "miss"
@@ -83,7 +83,7 @@ class Session(KeyspaceCalls):
     """A connection to data. Any number of tasks or threads may use it.
 
     Raises:
-        ClosedError: By each call after the session was closed.
+        ClosedError: Each call raises it after the session was closed.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -107,7 +107,7 @@ class Session(KeyspaceCalls):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the session. The data stay, but for those of `memory://`."""
+        """Close the session. The data stays, except with `memory://`."""
         self._fast = None
         await self._backend.aclose()
 
@@ -150,7 +150,7 @@ class Session(KeyspaceCalls):
         if_absent: bool = False,
         if_present: bool = False,
     ) -> bool:
-        """Store a value, in place of what the key held. Returns whether it was stored. See `Calls.set`."""
+        """Store or replace a value. Returns True if it was stored. See `Calls.set`."""
         fast = self._fast
         if (
             fast is not None
@@ -162,25 +162,24 @@ class Session(KeyspaceCalls):
         return await super().set(key, value, ttl, if_absent=if_absent, if_present=if_present)
 
     def transaction(self) -> Transaction:
-        """Return a transaction, to be used as a context manager.
+        """Return a transaction, which is a context manager.
 
-        It is committed at the end of the block. If the block raises, whatever it is, it is rolled back, and the
-        exception goes on.
-        Inside the block the task sees what it has written, through the transaction and through the session; nobody
-        else does.
-        A transaction inside another one of the same session is part of it: rolled back, it undoes only itself.
+        It is committed at the end of the block. If the block raises any exception, it is rolled back, and the
+        exception propagates. Inside the block, the task sees its writes, through the transaction and through the
+        session. No other task sees them. A transaction inside another one of the same session is part of it. Its
+        rollback undoes only itself.
 
         Raises:
-            ConflictError: At the end of the block: somebody else has changed what it had read. Nothing was stored.
-                `run` repeats.
+            ConflictError: At the end of the block, if another write has changed a key that it had read. Nothing was
+                stored. `run` repeats the transaction.
         """
         return Transaction(self)
 
     async def run(self, function: Callable[[Transaction], Awaitable[Any]], attempts: int = 10) -> Any:
-        """Call a function with a transaction, again after each `ConflictError`. Returns what it returns.
+        """Call a function with a transaction, and again after each `ConflictError`. Returns the result of the function.
 
         Raises:
-            ConflictError: By the last attempt.
+            ConflictError: The last attempt raised it.
         """
         left = arguments.whole_number("attempts", attempts, 1)
         pause = 0.001
@@ -196,26 +195,26 @@ class Session(KeyspaceCalls):
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def batch(self) -> AwaitedBatch:
-        """Return a batch, to be used as a context manager: calls that are made together at the end of the block.
+        """Return a batch, which is a context manager that makes its calls together at the end of the block.
 
-        Each call of it returns a `Pending`, whose `result()` is there after the block. The calls are made in their
-        order, on disk in one transaction; each that fails undoes only itself, and the block raises what the first of
-        them raised. If the block itself raises, no call is made.
+        Each call returns a `Pending`, whose `result()` is available after the block. The calls are made in their
+        order, on disk in one transaction. A call that fails undoes only itself, and the block raises the exception of
+        the first such call. If the block itself raises an exception, no call is made.
         """
         return AwaitedBatch(self)
 
     async def get_or_set(self, key: str, factory: Callable[[], Any], ttl: Ttl = None) -> Any:
-        """Return the value of a key; where it has none, that which `factory()` returns, which is stored.
+        """Return the value of a key. If it has none, call `factory()`, store its result and return it.
 
-        However many callers ask at once, one of them calls its factory, and the others wait. Callers of this session
-        that wait get what it raised, each its own copy. Another session or process computes anew then. A process that
-        dies, or computes for longer than 30 seconds, is replaced. In a transaction the caller computes alone, and the
-        value is stored with the transaction.
+        If several callers ask at the same time, one of them calls its factory, and the others wait. Callers of this
+        session that wait get its exception, each their own copy. Other sessions and processes then compute again. If
+        the process dies, or computes for longer than 30 seconds, another caller computes. In a transaction, the
+        caller computes alone, and the value is stored with the transaction.
 
         Args:
             key: The key.
-            factory: What computes the value. It is called without arguments.
-            ttl: The time to live of the value; None for ever.
+            factory: The function without arguments that computes the value.
+            ttl: The time to live of the value. None means for ever.
 
         Raises:
             CircularLoadError: The factory would have to wait for itself.
@@ -232,7 +231,7 @@ class Session(KeyspaceCalls):
             return await self._compute_once(key, factory, touch)
 
         value = await side.load(self._loads, key, compute)
-        # What may be changed is not shared with those who wait.
+        # A value that may be changed is not shared with callers that wait.
         return value if isinstance(value, _UNCHANGING) else copy.deepcopy(value)
 
     async def _compute(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
@@ -265,13 +264,13 @@ class Session(KeyspaceCalls):
         """Return a decorator that keeps the results of a function in the session, as `get_or_set` does.
 
         Args:
-            ttl: How long a result is kept; None for ever.
-            name: What begins the keys of its results. By default the function's module and qualified name; a function
-                that has no name of its own, such as a lambda, needs one.
+            ttl: The time to live of a result. None means for ever.
+            name: The prefix of the keys of its results. The default is the function's module and qualified name. A
+                function without a name of its own, such as a lambda, needs one.
 
         Raises:
             ValueError: The function needs a name.
-            TypeError: By a call: an argument has no canonical key.
+            TypeError: A call raises it if an argument has no canonical key.
         """
         arguments.touch_of_set(ttl)
 
@@ -293,21 +292,21 @@ class Session(KeyspaceCalls):
     def limiter(
         self, name: str, limit: int, period: Ttl, *, burst: int | None = None, algorithm: str = "gcra"
     ) -> Limiter:
-        """Return a limiter, which lets `limit` calls through in each `period`, evenly, and up to `burst` at once.
+        """Return a limiter, which allows `limit` calls in each `period` at an even rate, and up to `burst` at once.
 
         Args:
-            name: What is limited. All limiters of the store with this name count together.
-            limit: How many calls; 0 for none.
-            period: In how long.
-            burst: How many at once; by default `limit`.
-            algorithm: "gcra", or "sliding_window": exactly `limit` at most in any period, wherever it begins. A
-                sliding window remembers each call, and so has a `limit` of at most 1000. Calls count together where
-                their algorithm is the same.
+            name: The name of the limiter. All limiters of the store with this name count together.
+            limit: The number of calls. 0 allows none.
+            period: The length of the period.
+            burst: The number of calls that are allowed at once. The default is `limit`.
+            algorithm: "gcra" or "sliding_window". With the latter, no period contains more than `limit` calls,
+                wherever it begins. A sliding window remembers each call, so `limit` is at most 1000. Calls count
+                together if their algorithm is the same.
         """
         return Limiter(self, name, limit, period, burst, algorithm)
 
     def lock(self, name: str, ttl: Ttl = 30) -> Lock:
-        """Return a lock, to be used as a context manager. It ends after `ttl`: nobody waits for a holder that died."""
+        """Return a lock, which is a context manager. It ends after `ttl`, so no caller waits for a dead holder."""
         return Lock(self, name, ttl)
 
     async def _run_outside(self, call: SessionCall) -> Any:
@@ -315,7 +314,7 @@ class Session(KeyspaceCalls):
         return await self._backend.arun(call)
 
     async def snapshot(self) -> str:
-        """Write what is in memory to a file, all namespaces as of one moment. Returns the file's name.
+        """Write the data of all namespaces at one moment from memory to a file. Returns the name of the file.
 
         Raises:
             UnsupportedError: The session was not opened with `snapshot=`, the directory of snapshots.
@@ -327,19 +326,19 @@ class Session(KeyspaceCalls):
         return str(await side.in_thread(snapshots.take))
 
     def store(self) -> SessionStore:
-        """Return what `FlexCache(store=...)` takes: copies in memory in front of the session.
+        """Return a store for `FlexCache(store=...)`, which keeps copies in memory in front of the session.
 
-        A store is used by threads, so a session that is awaited has none: open one of `flexcache_rs.sessions.sync`.
-        With `coherence="strict"` a hit is looked up in the store only if anybody has written since, and with a number
-        of seconds only after these. Tags are refused.
+        Only threads can use a store. A session with awaited calls has none, so open one of
+        `flexcache_rs.sessions.sync`. With `coherence="strict"`, a hit asks the store only if there was a write since.
+        With a number of seconds, it asks only after this time. Tags are refused.
 
         Raises:
-            UnsupportedError: The session is awaited.
+            UnsupportedError: The session has awaited calls.
         """
         return side.store(self)
 
     def stats(self) -> dict[str, Any]:
-        """Return what is known of the store: its backend, and numbers."""
+        """Return information about the store: its backend and numbers."""
         return self._backend.stats()
 
 
@@ -396,7 +395,7 @@ class Transaction(side.Block, Calls):
 
     def _begun(self) -> BackendTransaction:
         if self._native is None or not (self._is_open):
-            raise ClosedError("the transaction is over, or has not begun")
+            raise ClosedError("the transaction has ended, or it has not begun")
         return self._native
 
     async def _run(self, call: SessionCall) -> Any:

@@ -51,7 +51,7 @@ _choosing = threading.RLock()
 
 
 class SnapshotOptions(NamedTuple):
-    """Where snapshots are kept, and when they are taken."""
+    """The directory and the times of snapshots."""
 
     directory: Path
     every: float
@@ -89,10 +89,10 @@ def read_file(data: bytes) -> tuple[list[bytes], int]:
     """
     end = len(data) - _TRAILER.size
     if not data.startswith(_MAGIC) or end < len(_MAGIC) + _BLOCK.size:
-        raise ValueError("it is no snapshot, or is cut off")
+        raise ValueError("the file is no snapshot, or it is incomplete")
     count, crc = _TRAILER.unpack_from(data, end)
     if zlib.crc32(memoryview(data)[:-4]) != crc:
-        raise ValueError("its checksum is wrong")
+        raise ValueError("the checksum of the file is wrong")
     return list(_blocks(data, end)), count
 
 
@@ -115,7 +115,7 @@ def _blocks(data: bytes, end: int) -> Iterator[bytes]:
         if len(block) != length:
             break
         yield block
-    raise ValueError("a block of it is damaged")
+    raise ValueError("a block of the file is damaged")
 
 
 def files(directory: Path) -> list[Path]:
@@ -190,7 +190,7 @@ class Snapshots:
             UnsupportedError: The store is that of a parent process.
         """
         if self._process != os.getpid():
-            raise UnsupportedError("the snapshots are those of the parent process; open a session here")
+            raise UnsupportedError("the snapshots belong to the parent process: open a session in this process")
         directory = self._options.directory
         with self._taking:
             blocks, count, writes = self._keys.image(_BLOCK_SIZE)

@@ -417,7 +417,7 @@ class Acts:
         there = yield from self._fields("fx_sorted", "m", "score", head, [member])
         total = by + (score_of(there[member]) if there else 0.0)
         if total != total:
-            raise OverflowError("the sum is not a number (NaN), which cannot be counted with")
+            raise OverflowError("the sum is not a number (NaN) and cannot be stored")
         total = cells.plain_score(total)
         return self._last(self._put_scores(head, {member: total}, 1 - len(there)), total)
 

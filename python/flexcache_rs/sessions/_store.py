@@ -81,4 +81,4 @@ class SessionStore:
 
 def _refuse(tags: tuple[str, ...]) -> None:
     if tags:
-        raise UnsupportedError(f"a session's store keeps no tags, such as {tags[0]!r}")
+        raise UnsupportedError(f"the store of a session keeps no tags, such as {tags[0]!r}")

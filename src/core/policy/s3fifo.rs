@@ -1,7 +1,7 @@
-//! S3-FIFO (Yang et al., SOSP 2023): three queues, all first in, first out. Newcomers enter a small one, a tenth of the
-//! cache; those hit twice there go on to the main one, the others leave and are remembered as
-//! ghosts. Who comes back while its ghost is remembered enters the main queue. The main queue
-//! gives everyone who was hit another round for each hit, up to three.
+//! S3-FIFO (Yang et al., SOSP 2023): three queues, all first in, first out. Newcomers enter a small one, a
+//! tenth of the cache; those hit twice there go on to the main one, the others leave and are remembered as
+//! ghosts. Who comes back while its ghost is remembered enters the main queue. The main queue gives each entry
+//! another round for each hit, up to three.
 //!
 //! A hit only counts. Queues are measured in entries, whatever these weigh, so that no entry is too
 //! heavy for the small one.

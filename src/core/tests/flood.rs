@@ -1,4 +1,4 @@
-//! Whoever was there first cannot keep out for good what is in as great demand.
+//! Older entries cannot keep out new entries that are in equal demand for ever.
 
 use std::convert::Infallible;
 

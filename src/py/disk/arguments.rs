@@ -116,7 +116,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Expire {
         };
         match number {
             Some(number) if number.is_nan() => {
-                Err(PyValueError::new_err("expire must be a number of seconds, not NaN; None is for ever"))
+                Err(PyValueError::new_err("expire must be a number of seconds, not NaN; None means for ever"))
             }
             Some(number) => Ok(Self(number)),
             None => Err(PyTypeError::new_err(format!(

@@ -1,7 +1,7 @@
 //! Keeps `sqlite3` away from a database that is open here: see `flexcache_disk::is_open_here`.
 //!
-//! python-diskcache and whoever else uses the module `sqlite3` announce each database to audit hooks
-//! before they open it, and a hook may refuse.
+//! python-diskcache and all other users of the module `sqlite3` announce each database to audit hooks before
+//! they open it, and a hook may refuse.
 //!
 //! A hook makes other things that are announced dearer (`id`, `sys._getframe`), and cannot be taken back. So it is
 //! added when the module is imported: a finder in `sys.meta_path` waits for that.

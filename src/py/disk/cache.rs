@@ -470,15 +470,15 @@ impl DiskCache {
         Ok(self.opened()?.directory.to_string_lossy().into_owned())
     }
 
-    /// Begin a transaction of this thread: what is done inside is done all or nothing, other
-    /// writers wait, and writing many values takes a fraction of the time. May be nested; the
-    /// outermost counts. An exception undoes all of it.
+    /// Begin a transaction of this thread. All of the changes in the block take effect, or none of them. Other
+    /// writers wait, and writing many values takes a fraction of the time. Transactions may be nested, and the
+    /// outermost one decides. An exception undoes all changes.
     ///
     /// Args:
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Raises:
-    ///     Timeout: The write lock was not acquired within `timeout` seconds. Raised where the block is entered.
+    ///     Timeout: The write lock was not acquired within `timeout` seconds. It is raised at the start of the block.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
@@ -497,9 +497,9 @@ impl DiskCache {
         Ok(DiskTransaction::of(vec![slf], retry))
     }
 
-    /// Whether the directory can be read and not written, for want of permission or because its file system is mounted
-    /// so. Calls that only read work then, and write no statistics and access times; memoized functions compute and do
-    /// not store; calls that write raise `PermissionError`.
+    /// Whether the directory can only be read, because of its permissions or because its file system is mounted
+    /// read-only. Calls that only read then work, and write no statistics and no access times. Memoized
+    /// functions compute and do not store. Calls that write raise `PermissionError`.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> Cache().read_only
@@ -513,7 +513,7 @@ impl DiskCache {
         self.warn_not_stored(py)
     }
 
-    /// Return the bytes on disk: the database and the files of values.
+    /// Return the bytes on disk of the database and of the files of values.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> Cache().volume() < 100_000
@@ -522,7 +522,7 @@ impl DiskCache {
         self.wait(py, true, DiskStore::volume)
     }
 
-    /// Close what this process has open. The next call opens it again.
+    /// Close the connections of this process. The next call opens them again.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()

@@ -49,8 +49,8 @@ pub(super) struct EncodedValue<'py> {
 /// cache that begin with `disk_` are passed to the class without it.
 ///
 /// Args:
-///     directory: The cache's directory.
-///     min_file_size: Values of so many bytes (characters of a `str`) get a file of their own.
+///     directory: The directory of the cache.
+///     min_file_size: The number of bytes (characters of a `str`) from which a value gets its own file.
 ///     pickle_protocol: With which objects are pickled.
 ///     serializer: Turns objects into bytes and back in place of pickle; it has `dumps(object,
 ///         protocol)` and `loads(data)`, and for keys, if they are to be treated in another way,
@@ -432,13 +432,13 @@ impl Disk {
             .map_err(|_| PyRuntimeError::new_err("a disk is made once"))
     }
 
-    /// The cache's directory.
+    /// The directory of the cache.
     #[getter]
     fn _directory(&self) -> String {
         self.made().directory.to_string_lossy().into_owned()
     }
 
-    /// Values of so many bytes (characters of a `str`) get a file of their own.
+    /// The number of bytes (characters of a `str`) from which a value gets its own file.
     #[getter]
     fn min_file_size(&self) -> i64 {
         self.min_file_size.load(Ordering::Relaxed)
@@ -449,7 +449,7 @@ impl Disk {
         self.min_file_size.store(value, Ordering::Relaxed);
     }
 
-    /// The protocol with which objects are pickled.
+    /// The pickle protocol for objects.
     #[getter]
     fn pickle_protocol(&self) -> i64 {
         self.pickle_protocol.load(Ordering::Relaxed)
@@ -460,13 +460,13 @@ impl Disk {
         self.pickle_protocol.store(value, Ordering::Relaxed);
     }
 
-    /// What stands in for pickle, or None.
+    /// The serializer that replaces pickle, or None.
     #[getter]
     fn serializer(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.made().serializer.as_ref().map(|serializer| serializer.object.clone_ref(py))
     }
 
-    /// Return a number for a key that is the same in every process: FanoutCache chooses a shard by it.
+    /// Return a number for a key that is the same in every process. FanoutCache uses it to choose a shard.
     ///
     /// >>> from flexcache_rs.disk import Disk
     /// >>> Disk("/tmp").hash("key")
@@ -477,20 +477,20 @@ impl Disk {
         datum.shard_hash()
     }
 
-    /// Return a key as the table has it, and whether it is the key itself.
+    /// Return the stored form of a key, and whether it is the key itself.
     #[pyo3(signature = (key, /))]
     fn put<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, bool)> {
         let (datum, raw) = self.put_key(key)?;
         Ok((datum.into_object(key.py()), raw))
     }
 
-    /// Return a key from what the table has.
+    /// Return the key for a stored form.
     #[pyo3(signature = (key, raw, /))]
     fn get<'py>(&self, key: &Bound<'py, PyAny>, raw: bool) -> PyResult<Bound<'py, PyAny>> {
         if raw { Ok(key.clone()) } else { self.loads(key.py(), key, true) }
     }
 
-    /// Prepare a value and write its file, if it gets one. Returns (size, mode, filename, value).
+    /// Prepare a value, and write its file if it gets one. Returns (size, mode, filename, value).
     #[pyo3(signature = (value, read=false, key=None))]
     fn store<'py>(
         slf: &Bound<'py, Self>,
@@ -520,7 +520,7 @@ impl Disk {
     /// A value from what [`store`] returned; an open file where it has one and `read` is true.
     ///
     /// Raises:
-    ///     OSError: The file is gone.
+    ///     OSError: The file does not exist.
     #[pyo3(signature = (mode, filename, value, read=false, /))]
     fn fetch<'py>(
         &self,
@@ -549,7 +549,7 @@ impl Disk {
             .ok_or_else(|| PyFileNotFoundError::new_err((2, "No such file or directory", path)))
     }
 
-    /// Return a name for a new file: relative to the directory, and in full.
+    /// Return a name for a new file, relative to the directory and as a full path.
     #[pyo3(signature = (key=None, value=None))]
     fn filename(
         &self,
@@ -563,8 +563,8 @@ impl Disk {
         Ok((name, full))
     }
 
-    /// Remove a file inside the directory, and the directories that are empty without it. No error if it is gone; a file
-    /// outside is left alone.
+    /// Remove a file inside the directory, and the directories that are then empty. It is no error if the file
+    /// does not exist. A file outside the directory is not removed.
     #[pyo3(signature = (file_path, /))]
     fn remove(&self, py: Python<'_>, file_path: PathBuf) {
         let directory = &self.made().directory;

@@ -5,7 +5,7 @@ use flexcache_disk::{CommitObserver, Epochs, STRIPES, WrittenStripes};
 
 use crate::py::store::rule_switch::is_off;
 
-/// The tracker of one `DiskCache`: every write through it is heard here, whoever makes it.
+/// The tracker of one `DiskCache`, which is notified of every write through it.
 #[derive(Debug, Default)]
 pub(super) struct DirectoryTracker(pub(super) Tracker);
 

@@ -57,12 +57,12 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Add to a number, in one step for all processes.
+    /// Add to a number, atomically for all processes.
     ///
     /// Args:
     ///     key: The key.
-    ///     delta: What to add, an int or a float.
-    ///     default: What to begin with where there is no live value; None is to raise.
+    ///     delta: The int or float to add.
+    ///     default: The initial value if there is no live value. None means to raise KeyError.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
@@ -70,8 +70,8 @@ impl DiskCache {
     ///
     /// Raises:
     ///     KeyError: There is no live value, and `default` is None.
-    ///     TypeError: The value is not a number, or one beyond 64 bits.
-    ///     OverflowError: The sum is beyond 64 bits.
+    ///     TypeError: The value is no number, or it does not fit 64 bits.
+    ///     OverflowError: The sum does not fit 64 bits.
     ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache
@@ -93,7 +93,7 @@ impl DiskCache {
         self.add_up(key, &delta.or(|| integer(py, 1)), 1, &default.or(|| integer(py, 0)), retry)
     }
 
-    /// Subtract from a number. Arguments, result and errors are those of `incr`.
+    /// Subtract from a number. The arguments, the result and the errors are those of `incr`.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()

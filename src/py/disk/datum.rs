@@ -41,7 +41,7 @@ impl<'py> Datum<'py> {
             Self::Blob(bytes) => adler32_slice(bytes.as_bytes()).into(),
             Self::Integer(number) => number.rem_euclid(0xffff_ffff).unsigned_abs(),
             Self::Real(number) => adler32_slice(&number.to_be_bytes()).into(),
-            Self::Null => return Err(PyTypeError::new_err("None is no key of a table")),
+            Self::Null => return Err(PyTypeError::new_err("None cannot be a key of a table")),
         })
     }
 

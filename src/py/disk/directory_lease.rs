@@ -16,10 +16,10 @@ use crate::py::object::running_python::detached;
 use crate::py::store::lease::{AwaitedLease, Lease, order_of_bytes};
 use crate::py::store::lease_failure;
 
-/// How long a lease that is given back waits for others who write leases. It expires otherwise.
+/// How long the return of a lease waits for other writers of leases. Otherwise it expires.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// For how many seconds those who wait can learn of a failure.
+/// The number of seconds for which waiting callers can get a failure.
 const FAILURE: f64 = 1.0;
 
 /// The leases of loads of this process that have failed, until they have been given back. Held attached and shortly.
@@ -148,7 +148,7 @@ impl AwaitedDirectoryLease {
         Self { place, has_failed }
     }
 
-    /// The lease whose failure concerns who waits for it.
+    /// The lease whose failure concerns the callers that wait for it.
     pub(super) fn token(&self) -> Option<LeaseToken> {
         (!self.has_failed).then_some(self.place.token)
     }

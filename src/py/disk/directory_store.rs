@@ -298,7 +298,7 @@ impl Store for DirectoryStore {
         let lane = self.lane(key)?;
         let shard = self.shard(lane);
         if shard.is_in_transaction(py)? {
-            // Nobody else can write before it ends, and whoever has the lease may be waiting for that.
+            // No other caller can write before it ends, and the holder of the lease may be waiting for that.
             return Ok(LeaseAnswer::None);
         }
         let (datum, raw) = shard.encode_key(&key)?;

@@ -348,7 +348,7 @@ impl Made {
         let token = due.token.as_ref();
         match self.kind {
             Kind::Lock => match token {
-                // As in python-diskcache: who has not taken it frees it, whoever holds it.
+                // As in python-diskcache: an object that has not taken it frees it, whichever holder has it.
                 None if !due.was_taken => self.cache.get().remove_key(key, true),
                 None => Ok(false),
                 Some(token) => {
@@ -385,7 +385,7 @@ fn pair(value: &Bound<'_, PyAny>) -> PyResult<(Option<String>, i64)> {
 }
 
 fn wrong_value(value: &Bound<'_, PyAny>) -> PyErr {
-    PyTypeError::new_err(format!("the key of the lock has a value that is none of a lock's: {value:?}"))
+    PyTypeError::new_err(format!("the key of the lock has a value that no lock has stored: {value:?}"))
 }
 
 #[pymethods]
@@ -414,7 +414,7 @@ impl DiskHold {
             "lock" => Kind::Lock,
             "reentrant" => Kind::Reentrant,
             "places" => Kind::Places(places),
-            _ => return Err(PyValueError::new_err(format!("no such kind of lock: {kind}"))),
+            _ => return Err(PyValueError::new_err(format!("kind must be a kind of lock, not {kind}"))),
         };
         let made = Made { cache, key, expire, tag, kind };
         self.made.set(made).map_err(|_| PyRuntimeError::new_err("a lock is made once"))

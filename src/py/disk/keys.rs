@@ -113,11 +113,11 @@ impl DiskCache {
         Self::keys(slf, Order::Descending)
     }
 
-    /// Return an iterator over the keys in their own order: numbers, then text, then bytes, which pickled
-    /// keys are. Changes meanwhile do no harm.
+    /// Return an iterator over the keys in sorted order: numbers, then text, then bytes, including pickled
+    ///     keys. Changes during the iteration are allowed.
     ///
     /// Args:
-    ///     reverse: Whether to begin with the largest.
+    ///     reverse: Whether to start with the largest key.
     ///
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()

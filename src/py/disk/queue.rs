@@ -64,13 +64,13 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Add a value at an end of a queue, under a key of its own.
+    /// Add a value at an end of a queue, under a new key.
     ///
     /// Args:
     ///     value: As for `set`.
-    ///     prefix: The name of the queue. None is the queue of all keys that are numbers.
+    ///     prefix: The name of the queue. None means the queue of all keys that are numbers.
     ///     side: "back" or "front".
-    ///     expire: As for `set`; so are `read`, `tag` and `retry`.
+    ///     expire: As for `set`, and also `read`, `tag` and `retry`.
     ///
     /// Returns:
     ///     The key.
@@ -114,10 +114,10 @@ impl DiskCache {
     /// Remove a value from an end of a queue and return it.
     ///
     /// Args:
-    ///     prefix: The name of the queue. None is the queue of all keys that are numbers.
-    ///     default: What to return where the queue is empty.
+    ///     prefix: The name of the queue. None means the queue of all keys that are numbers.
+    ///     default: The result if the queue is empty.
     ///     side: "front" or "back".
-    ///     expire_time: As for `get`, around (key, value); so is `tag`.
+    ///     expire_time: As for `get`, around (key, value), and also `tag`.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
@@ -152,7 +152,7 @@ impl DiskCache {
         self.end_of_queue(py, prefix, default, side, &WithDetails { expire_time, tag }, retry, true)
     }
 
-    /// Return a value at an end of a queue, without removing it. Arguments are those of `pull`.
+    /// Return a value at an end of a queue without removing it. The arguments are those of `pull`.
     ///
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds.
@@ -183,18 +183,18 @@ impl DiskCache {
         self.end_of_queue(py, prefix, default, side, &WithDetails { expire_time, tag }, retry, false)
     }
 
-    /// Return the entry that was stored last (or first), without removing it. Expired ones on the way are deleted.
+    /// Return the entry that was stored last (or first) without removing it. Expired entries that it meets are deleted.
     ///
     /// Args:
-    ///     last: Whether to look at the last.
-    ///     expire_time: As for `get`, around (key, value); so is `tag`.
+    ///     last: Whether to return the last entry instead of the first.
+    ///     expire_time: As for `get`, around (key, value), and also `tag`.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
     ///     (key, value)
     ///
     /// Raises:
-    ///     KeyError: There is none.
+    ///     KeyError: The cache is empty.
     ///     Timeout: The write lock was not acquired within `timeout` seconds.
     ///
     /// >>> from flexcache_rs.disk import Cache

@@ -86,14 +86,14 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Return the value of a key. Writes only with `statistics`, or if the policy evicts by use.
+    /// Return the value of a key. It writes only with `statistics`, or if the policy evicts by use.
     ///
     /// Args:
     ///     key: The key.
-    ///     default: What to return where there is no live value.
-    ///     read: Whether to return an open file, if the value has one of bytes.
-    ///     expire_time: Whether to return (value, seconds since the epoch at which it expires).
-    ///     tag: Whether to return (value, tag); with `expire_time` all three.
+    ///     default: The result if there is no live value.
+    ///     read: Whether to return an open file if the value is stored in a file of bytes.
+    ///     expire_time: Whether to return (value, time of expiry in seconds since the epoch).
+    ///     tag: Whether to return (value, tag). With `expire_time`, the result has all three.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Raises:
@@ -136,7 +136,7 @@ impl DiskCache {
         self.has_key(key)
     }
 
-    /// Return a value as an open file if it has one of bytes, else the value.
+    /// Return a value as an open file if it is stored in a file of bytes, otherwise the value.
     ///
     /// Raises:
     ///     KeyError: There is no live value.

@@ -42,11 +42,11 @@ impl DiskCache {
     /// Remove expired entries.
     ///
     /// Args:
-    ///     now: Before when, in seconds since the epoch; None is now.
+    ///     now: The time in seconds since the epoch before which entries have expired. None means the current time.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
-    ///     How many entries.
+    ///     The number of removed entries.
     ///
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
@@ -78,15 +78,14 @@ impl DiskCache {
         self.until_none(py, retry, |store, patience| store.expire_some(now, patience))
     }
 
-    /// Remove all entries with a tag. Costs a look at every entry unless the cache has
-    /// `tag_index`.
+    /// Remove all entries with a tag. It checks every entry unless the cache has `tag_index`.
     ///
     /// Args:
-    ///     tag: The tag. None has no entries.
+    ///     tag: The tag. No entry has the tag None.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
-    ///     How many entries.
+    ///     The number of removed entries.
     ///
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
@@ -118,7 +117,7 @@ impl DiskCache {
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
-    ///     How many entries.
+    ///     The number of removed entries.
     ///
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
@@ -147,7 +146,7 @@ impl DiskCache {
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
-    ///     How many entries.
+    ///     The number of removed entries.
     ///
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.

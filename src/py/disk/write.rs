@@ -58,16 +58,16 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Store a value, or replace the one that is there. Then, as `cull_limit` says, some of what
-    /// has expired is removed, and some of the rest if the directory is too large.
+    /// Store or replace a value. After that, up to `cull_limit` expired entries are removed. If the directory
+    /// is too large, further entries are evicted.
     ///
     /// Args:
-    ///     key: Any object that can be pickled. Strings, bytes, floats and 64-bit integers are
-    ///         stored as they are; other keys are the same if their pickles are.
+    ///     key: Any object that can be pickled. Strings, bytes, floats and 64-bit integers are stored directly.
+    ///         Other keys are equal if their pickles are equal.
     ///     value: Any object that can be pickled, or a file with `read`.
-    ///     expire: Expire to live; None is for ever.
-    ///     read: Whether to store what `value.read()` returns.
-    ///     tag: A group for `evict`: None, a number, text or bytes.
+    ///     expire: The time to live in seconds or as a timedelta. None means for ever.
+    ///     read: Whether to store the result of `value.read()`.
+    ///     tag: The tag for `evict`: None, a number, text or bytes.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
@@ -97,11 +97,11 @@ impl DiskCache {
         self.put(key, value, expire, read, tag, retry, false)
     }
 
-    /// Store a value only if the key has none that is live. Of several processes that try at a time,
-    /// one succeeds. Arguments are those of `set`.
+    /// Store a value only if the key has no live value. If several processes do this at the same time, one
+    /// succeeds. The arguments are those of `set`.
     ///
     /// Returns:
-    ///     Whether it was stored.
+    ///     True if it was stored.
     ///
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds.
@@ -135,10 +135,10 @@ impl DiskCache {
         if self.remove_key(key, true)? { Ok(()) } else { Err(PyKeyError::new_err((key.clone().unbind(),))) }
     }
 
-    /// Delete a key. An expired one counts as missing.
+    /// Delete a key. An expired key counts as absent.
     ///
     /// Returns:
-    ///     Whether it was there.
+    ///     True if it was present.
     ///
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds.
@@ -159,11 +159,11 @@ impl DiskCache {
         self.remove_key(key, retry)
     }
 
-    /// Remove a key and return its value. Of several processes that try at a time, one gets it.
+    /// Remove a key and return its value. If several processes do this at the same time, one gets the value.
     ///
     /// Args:
     ///     key: The key.
-    ///     default: What to return where there is no live value.
+    ///     default: The result if there is no live value.
     ///     expire_time: As for `get`.
     ///     tag: As for `get`.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
@@ -213,11 +213,11 @@ impl DiskCache {
     ///
     /// Args:
     ///     key: The key.
-    ///     expire: Expire from now; None is for ever.
+    ///     expire: The time to live from now, in seconds or as a timedelta. None means for ever.
     ///     retry: Whether to wait for other writers for longer than `timeout`.
     ///
     /// Returns:
-    ///     Whether it was there.
+    ///     True if it was present.
     ///
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds.

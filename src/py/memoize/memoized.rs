@@ -338,7 +338,7 @@ impl Memoized {
                 return error;
             };
             let told = PyTypeError::new_err(format!(
-                "{name}() got an argument that cannot be in a key: {}",
+                "{name}() got an argument that cannot be part of a key: {}",
                 error.value(py)
             ));
             told.set_cause(py, Some(error));
@@ -433,7 +433,7 @@ impl Memoized {
 
     // These two are functions of their own so that a call that recurs takes less of the stack.
 
-    /// Lets one call compute for all who wait.
+    /// Lets one call compute for all callers that wait.
     #[inline(never)]
     fn load<'py>(
         this: Borrowed<'_, 'py, Self>,

@@ -51,7 +51,7 @@ impl FlexCache {
     // `get`, `put`, `set`, `[]`, `[]=` and `in` enter through `fast`: the methods are put on the
     // class there, and the slots here are replaced.
 
-    /// The value of `key`; KeyError where it is absent. Counts as an access. O(1).
+    /// Return the value of `key`, or raise KeyError if it is absent. Counts as an access. O(1).
     fn __getitem__(this: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let hash = this.get().hash(key.as_borrowed())?;
         match this.get().read(key.as_borrowed(), hash)? {
@@ -83,13 +83,13 @@ impl FlexCache {
     /// Store a value only if the key is absent. Returns True if it was stored.
     ///
     /// Args:
-    ///     key: any hashable.
-    ///     value: any object.
-    ///     ttl: how long the entry lives, as for :meth:`put`.
-    ///     tags: what :meth:`evict_tag` knows the entry by.
+    ///     key: Any hashable object.
+    ///     value: Any object.
+    ///     ttl: The time to live, as for :meth:`put`.
+    ///     tags: The tags of the entry for :meth:`evict_tag`.
     ///
     /// Raises:
-    ///     TypeError, ValueError, OverflowError: as for :meth:`put`.
+    ///     TypeError, ValueError, OverflowError: As for :meth:`put`.
     ///
     /// O(1).
     ///
@@ -113,8 +113,8 @@ impl FlexCache {
         Self::write(&this.as_borrowed(), key, value, ttl, tags, IfPresent::Keep)
     }
 
-    /// Like :meth:`get`, but without counting as an access: the order of eviction and the
-    /// statistics stay as they are. O(1).
+    /// The same as :meth:`get`, but it does not count as an access. It does not change the order of eviction
+    /// and the statistics. O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache(max_items=2)
@@ -132,7 +132,7 @@ impl FlexCache {
         Ok(self.peek_at(key.as_borrowed())?.or(default))
     }
 
-    /// Remove an entry and close its value. Returns True if it was there. O(1).
+    /// Remove an entry and close its value. Returns True if it was present. O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
@@ -145,10 +145,10 @@ impl FlexCache {
         self.remove(key.as_borrowed())
     }
 
-    /// Remove an entry and return its value, which is not closed: it is the caller's now.
+    /// Remove an entry and return its value. The value is not closed, because it then belongs to the caller.
     ///
     /// Raises:
-    ///     KeyError: where the key is absent and no default is given.
+    ///     KeyError: The key is absent, and no default was given.
     ///
     /// O(1).
     ///
@@ -172,12 +172,12 @@ impl FlexCache {
         }
     }
 
-    /// Remove the next victim and return its key and value, which is not closed.
+    /// Remove the next victim and return its key and value. The value is not closed.
     ///
-    /// With shards, it is the next victim of the fullest one.
+    /// With shards, it is the next victim of the fullest shard.
     ///
     /// Raises:
-    ///     KeyError: where the cache is empty.
+    ///     KeyError: The cache is empty.
     ///
     /// O(1), and O(1) more for each entry that has expired.
     ///
@@ -190,18 +190,18 @@ impl FlexCache {
         self.remove_victim(py)
     }
 
-    /// Remove every entry. O(n), but the cache is free for others again at once.
+    /// Remove every entry. O(n), but other threads can use the cache again at once.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.clear_through(py)
     }
 
-    /// Give an entry another time to live, from now on. Returns True if it is there.
+    /// Give an entry another time to live, from now on. Returns True if it was present.
     ///
     /// Args:
-    ///     key: any hashable.
-    ///     ttl: as for :meth:`put`, but None means that the entry does not expire.
+    ///     key: Any hashable object.
+    ///     ttl: As for :meth:`put`, but None means that the entry does not expire.
     ///
-    /// Counts as no access. O(1).
+    /// Does not count as an access. O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache(default_ttl=60)
@@ -222,10 +222,10 @@ impl FlexCache {
         Self::set_ttl(this, key.as_borrowed(), ttl.as_borrowed())
     }
 
-    /// Return the seconds that an entry has left to live; None if it does not expire.
+    /// Return the seconds that an entry has left, or None if it does not expire.
     ///
     /// Raises:
-    ///     KeyError: where the key is absent.
+    ///     KeyError: The key is absent.
     ///
     /// O(1).
     ///
@@ -243,12 +243,12 @@ impl FlexCache {
     /// Store or replace many values.
     ///
     /// Args:
-    ///     mapping: a mapping, or an iterable of pairs of key and value.
-    ///     ttl: as for :meth:`put`, for all of them.
-    ///     tags: as for :meth:`put`, for all of them.
+    ///     mapping: A mapping, or an iterable of pairs of key and value.
+    ///     ttl: As for :meth:`put`, for all entries.
+    ///     tags: As for :meth:`put`, for all entries.
     ///
     /// Raises:
-    ///     TypeError, ValueError, OverflowError: as for :meth:`put`, before anything is stored.
+    ///     TypeError, ValueError, OverflowError: As for :meth:`put`. Nothing was stored.
     ///
     /// O(1) for each entry.
     ///
@@ -270,10 +270,10 @@ impl FlexCache {
         Self::write_many(this, mapping, ttl, tags)
     }
 
-    /// Return the values of those keys that are present, as a dict. Counts as an access of each.
+    /// Return a dict with the values of the keys that are present. Counts as an access of each key.
     ///
     /// Raises:
-    ///     TypeError: where a key is not hashable, before any is looked up.
+    ///     TypeError: A key is not hashable. Nothing was looked up.
     ///
     /// O(1) for each key.
     #[pyo3(signature = (keys, **unknown), text_signature = "($self, keys)")]
@@ -286,10 +286,10 @@ impl FlexCache {
         self.read_many(keys)
     }
 
-    /// Remove the entries of these keys. Returns how many were there.
+    /// Remove the entries of these keys. Returns how many were present.
     ///
     /// Raises:
-    ///     TypeError: where a key is not hashable, before any is removed.
+    ///     TypeError: A key is not hashable. Nothing was removed.
     ///
     /// O(1) for each key.
     ///
@@ -306,13 +306,13 @@ impl FlexCache {
 
     /// Remove all entries that have a tag, and close their values. Returns how many.
     ///
-    /// All of them have left before the first hook runs.
+    /// All of these entries are removed before the first hook runs.
     ///
     /// Args:
-    ///     tag: one of those an entry got with put(), set() or add().
+    ///     tag: A tag of put(), set() or add().
     ///
     /// Raises:
-    ///     TypeError: where the tag is no str.
+    ///     TypeError: The tag is no str.
     ///
     /// O(1) for each entry that has the tag.
     ///
@@ -327,12 +327,12 @@ impl FlexCache {
         self.remove_tagged_through(tag)
     }
 
-    /// Return the tags of an entry, as a tuple; empty if the key is absent. Does not count as an access.
+    /// Return a tuple with the tags of an entry. It is empty if the key is absent. Does not count as an access.
     ///
     /// Raises:
-    ///     TypeError: where the key is not hashable.
+    ///     TypeError: The key is not hashable.
     ///
-    /// O(1) beside the tags.
+    /// O(number of tags).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
@@ -350,10 +350,10 @@ impl FlexCache {
         PyTuple::new(key.py(), tags.iter().map(|tag| &**tag))
     }
 
-    /// Remove what has expired by now. Returns how many entries that were.
+    /// Remove all expired entries. Returns how many.
     ///
-    /// There is seldom a need for it: an expired entry is never returned, and calls that store or
-    /// count remove expired entries by themselves, at most every `scan_interval` seconds.
+    /// This call is rarely needed. No call returns an expired entry, and calls that store or count remove
+    /// expired entries, at most every `scan_interval` seconds.
     ///
     /// O(1) for each entry that has expired.
     ///
@@ -366,14 +366,14 @@ impl FlexCache {
         self.scan_now(py)
     }
 
-    /// Change the limits; what no longer fits is evicted before the call returns.
+    /// Change the limits. Entries that no longer fit are evicted before the call returns.
     ///
     /// Args:
-    ///     max_items: the largest number of entries, 0 for no limit; None leaves it as it is.
-    ///     max_bytes: the largest sum of sizes, 0 for no limit; None leaves it as it is.
+    ///     max_items: The largest number of entries, or 0 for no limit. None does not change it.
+    ///     max_bytes: The largest sum of sizes, or 0 for no limit. None does not change it.
     ///
     /// Raises:
-    ///     TypeError, ValueError: where a limit is no integer, or negative.
+    ///     TypeError, ValueError: A limit is no integer, or it is negative.
     ///
     /// O(n).
     ///
@@ -396,11 +396,11 @@ impl FlexCache {
         self.change_limits(py, max_items, max_bytes)
     }
 
-    /// A cache with the same configuration and the same keys and values, in the same order of
-    /// eviction, with the same time left to live. Its statistics begin anew.
+    /// Return a cache with the same configuration, keys and values, order of eviction and times left to live.
+    /// Its statistics start at 0.
     ///
-    /// Values with hooks are then in two caches and will be closed by each. Pickling does the same,
-    /// but divides keys among shards anew, where those of a full shard may not find room.
+    /// Values with hooks are then in two caches, and each cache closes them. Pickling does the same, but it
+    /// divides the keys among the shards again. Keys of a full shard may then find no room.
     ///
     /// O(n).
     fn copy(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -419,8 +419,8 @@ impl FlexCache {
         pickle::set_state(this, state)
     }
 
-    /// The sum of the sizes of all entries: of 1 each, or what `item_size` or the weigher said. O(1), and O(1)
-    /// more for each entry that has expired.
+    /// The sum of the sizes of all entries. The size of an entry is the result of `item_size` or of the
+    /// weigher, or 1. O(1), and O(1) more for each entry that has expired.
     #[getter]
     fn bytes(&self, py: Python<'_>) -> PyResult<u128> {
         self.scan_if_due(py)?;
@@ -458,7 +458,7 @@ impl FlexCache {
         CacheView::of(this, What::Entries)
     }
 
-    /// Return what the cache has counted so far, as a :class:`CacheStats`. O(1).
+    /// Return the statistics of the cache as a :class:`CacheStats`. O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
@@ -475,17 +475,17 @@ impl FlexCache {
         self.count_anew(py)
     }
 
-    /// Remove every entry, close the values, and wait for what `aclose` hooks were handed to the
-    /// background thread. Leaving a `with` block does the same.
+    /// Remove every entry, close the values, and wait for the `aclose` hooks in the background thread. The end
+    /// of a `with` block does the same.
     ///
-    /// In a thread whose event loop runs, `aclose` hooks are scheduled there and not waited for:
-    /// use `async with`, or await :meth:`aclose`. The cache may be used again afterwards. O(n).
+    /// In a thread with a running event loop, `aclose` hooks are scheduled there, and this call does not wait
+    /// for them. Use `async with`, or await :meth:`aclose`. The cache can be used again afterwards. O(n).
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.end(py)
     }
 
-    /// Like :meth:`close`, but awaitable: done when the `aclose` hooks that were scheduled on the
-    /// running event loop have finished. Leaving an `async with` block does the same.
+    /// The same as :meth:`close`, but awaitable. It waits until the `aclose` hooks on the running event loop
+    /// have finished. The end of an `async with` block does the same.
     fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.end_awaitably(py)
     }
@@ -508,7 +508,7 @@ impl FlexCache {
         self.aclose(py)
     }
 
-    /// The name of the policy, or the policy object that was given.
+    /// The name of the policy, or the policy object.
     #[getter]
     fn eviction_policy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.own_policy(py)? {
@@ -517,25 +517,25 @@ impl FlexCache {
         }
     }
 
-    /// The largest number of entries, 0 for no limit.
+    /// The largest number of entries, or 0 for no limit.
     #[getter]
     fn max_items(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.limits(py)?.items.map_or(0, NonZeroU64::get))
     }
 
-    /// The largest sum of sizes, 0 for no limit.
+    /// The largest sum of sizes, or 0 for no limit.
     #[getter]
     fn max_bytes(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.limits(py)?.weight.map_or(0, NonZeroU64::get))
     }
 
-    /// The name that the cache was given, or None.
+    /// The name of the cache, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.options.name.as_deref()
     }
 
-    /// The store that the cache is in front of, or None.
+    /// The store behind the cache, or None.
     #[getter]
     fn store(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.tier.as_ref().map(|tier| tier.given.clone_ref(py))
@@ -550,18 +550,18 @@ impl FlexCache {
         Ok(size_of::<Self>() + size_of::<RemovalNotifier>() + self.shards.allocated_bytes() + stores)
     }
 
-    /// Call a function with what happens in the cache, until it is removed by unlisten().
+    /// Call a function at each event of the cache, until unlisten() removes it.
     ///
     /// Args:
-    ///     listener: called as listener(event, key, value) after each event, in the thread that
-    ///         caused it; the value of a miss is None. What it raises is logged and counted.
-    ///     *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and
-    ///         "load" (computed by get_or_set() or a memoized function); none for all of them.
+    ///     listener: A function that is called as listener(event, key, value) after each event, in the thread
+    ///         that caused it. The value of a miss is None. An exception of the listener is logged and counted.
+    ///     *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and "load"
+    ///         (computed by get_or_set() or a memoized function). Without events, it is called for all of them.
     ///
     /// Raises:
-    ///     TypeError, ValueError: for what is not callable, or no event.
+    ///     TypeError, ValueError: The listener is not callable, or an event is unknown.
     ///
-    /// While there is a listener, lookups and writes take a longer way. O(1).
+    /// With a listener, lookups and writes use a slower path. O(1).
     ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache(max_items=1)
@@ -575,7 +575,7 @@ impl FlexCache {
         self.add_listener(listener, events)
     }
 
-    /// Remove a listener that listen() added. Returns True if it was there. O(listeners).
+    /// Remove a listener that listen() added. Returns True if it was present. O(listeners).
     fn unlisten(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.remove_listener(listener)
     }

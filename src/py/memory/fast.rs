@@ -39,7 +39,7 @@ Return the value of a key, or `default` if it is absent or has expired.
 Counts as an access and as a hit or a miss.
 
 Raises:
-    TypeError: where the key is not hashable.
+    TypeError: The key is not hashable.
 
 O(1).
 
@@ -53,25 +53,25 @@ O(1).
 const PUT_DOC: &CStr = c"put($self, key, value, ttl=None, tags=None)
 --
 
-Store a value, or replace the one there is; the same as `cache[key] = value`.
+Store or replace a value. The same as `cache[key] = value`.
 
 Args:
-    key: any hashable.
-    value: any object; see FlexCache for the methods it may have.
-    ttl: how long the entry lives: seconds as int or float, a timedelta, or a datetime (a naive
-        one in local time). What is not after now has expired already. float(\"inf\") is for ever,
-        None the cache's default_ttl.
-    tags: what evict_tag() knows the entry by: an iterable of str; None for nothing. A value that
-        replaces another has only the tags it came with.
+    key: Any hashable object.
+    value: Any object. See FlexCache for the methods that it may have.
+    ttl: The time to live: seconds as int or float, a timedelta, or a datetime (without a time
+        zone in local time). A time that is not in the future has already expired. float(\"inf\")
+        means for ever, and None means the cache's default_ttl.
+    tags: The tags of the entry for evict_tag(): an iterable of str, or None for no tags. A value
+        that replaces another one has only the tags of this call.
 
 Raises:
-    TypeError: for a key that is not hashable, a ttl that is no time, an item_size() that is no
-        integer, or tags that are no iterable of str: a single one is written (\"user:1\",).
-    ValueError: for a ttl of NaN, a negative item_size(), one larger than max_bytes, or a tag with
+    TypeError: The key is not hashable, the ttl is no time, item_size() is no integer, or tags is
+        no iterable of str. A single tag is written (\"user:1\",).
+    ValueError: The ttl is NaN, item_size() is negative or larger than max_bytes, or a tag has
         lone surrogates.
-    OverflowError: for a ttl of more than 292 years, or a sum of sizes beyond 64 bits.
+    OverflowError: The ttl is longer than 292 years, or the sum of sizes does not fit 64 bits.
 
-When it raises, the cache is as it was. O(1) for each entry that leaves.
+If it raises an exception, the cache is unchanged. O(1) for each removed entry.
 
 >>> from flexcache_rs import FlexCache
 >>> cache = FlexCache()
@@ -86,12 +86,12 @@ const SET_DOC: &CStr = c"set($self, key, value, ttl=None, tags=None)
 
 Store a value under a key that is absent or has expired.
 
-Args and exceptions are those of put().
+The arguments and other exceptions are those of put().
 
 Raises:
-    KeyError: where the key is present.
+    KeyError: The key is present.
 
-O(1) for each entry that leaves.
+O(1) for each removed entry.
 
 >>> from flexcache_rs import FlexCache
 >>> cache = FlexCache()
@@ -105,27 +105,29 @@ KeyError: 'a'
 const GET_OR_SET_DOC: &CStr = c"get_or_set($self, key, factory, ttl=None, tags=None)
 --
 
-Return the value of a key. If it is absent, store and return what factory() returns.
+Return the value of a key. If it is absent, call factory(), store its result and return it.
 
-However many threads and tasks ask for an absent key at once, one of them calls its factory, and the
-others wait and share what it returns or raises. An exception is not stored: the next call tries
-again. A write to the key while the factory runs comes after it: the callers that wait get the
-value, and the cache does not keep it. In front of a directory all that holds for the callers and
-writes of other caches and processes as well, which wait for `lease_wait` seconds at most.
+If several threads and tasks ask for an absent key at the same time, one of them calls its factory.
+The others wait, and share its result or its exception. An exception is not stored, so the next call
+tries again. If a caller writes to the key while the factory runs, the callers that wait get the
+result, and the cache does not keep it. In front of a directory, all of this includes the callers
+and writes of other caches and processes. A caller waits for them for at most `lease_wait` seconds.
 
 Args:
-    key: any hashable.
-    factory: called without arguments; not a coroutine function, for which there is aget_or_set().
-    ttl: how long the entry lives, as for put().
-    tags: what evict_tag() knows the entry by.
+    key: Any hashable object.
+    factory: A function without arguments. It must not be a coroutine function; use aget_or_set()
+        for these.
+    ttl: The time to live, as for put().
+    tags: The tags of the entry for evict_tag().
 
 Raises:
-    CircularLoadError: where the factory would have to wait for itself.
-    LoadCancelled: where the factory that another caller waits for raised asyncio.CancelledError.
-    LoadFailedElsewhere: where the factory of another process raised what cannot be made again here.
-    TypeError, ValueError, OverflowError: as for put().
+    CircularLoadError: The factory would have to wait for itself.
+    LoadCancelled: The factory for which this call waited raised asyncio.CancelledError.
+    LoadFailedElsewhere: The factory of another process raised an exception that cannot be restored
+        here.
+    TypeError, ValueError, OverflowError: As for put().
 
-Whatever the factory raises is raised. O(1) beside the factory.
+An exception of the factory propagates. O(1), without the factory.
 
 >>> from flexcache_rs import FlexCache
 >>> cache = FlexCache()

@@ -35,7 +35,7 @@ pub(super) enum Asks {
     Patiently,
     /// It needs no value of its own where another one computes.
     Once,
-    /// It takes the lease from whoever has it, and looks for no value.
+    /// It takes the lease from its holder, and looks for no value.
     ToTakeOver,
 }
 
@@ -132,10 +132,10 @@ fn may_wait(py: Python<'_>, load: &Arc<Load>, order: u64, until: Instant) -> PyR
     Ok(Instant::now() < until && may_wait_for_lease(py, load, running_loop(py)?, order))
 }
 
-/// A load computes for those who wait for it. It stores nothing, which is for the load that has the lease to do.
+/// A load computes for the callers that wait for it. It stores nothing, because the load that has the lease does that.
 fn compute_without_lease(load: &Arc<Load>) {
     drop(load.set_lease(LoadLease::Elsewhere));
-    // What is written from now on makes it no result for those who come later.
+    // A write from now on means that later callers do not get its result.
     load.supersede();
 }
 
@@ -166,11 +166,11 @@ pub(super) fn wait_for_turn(
     }
 }
 
-/// Encodes what those are told who wait in other processes. Runs Python code.
+/// Encodes the failure for callers that wait in other processes. Runs Python code.
 pub(super) fn failure_for_others(py: Python<'_>, load: &Load, outcome: Option<&Outcome>) -> Option<Vec<u8>> {
     let lease = load.held_lease()?;
     match outcome? {
-        // A cancellation is not about the value. Python 3.10 does not even tell who cancelled.
+        // A cancellation is not about the value. Python 3.10 does not even show which caller cancelled.
         Outcome::Value(_) | Outcome::Cancelled(_) => None,
         Outcome::Error(error) => lease.encode_failure(error.bind(py)),
     }

@@ -227,13 +227,11 @@ impl Setup {
             None => (CacheClock::System, None),
         };
         if clock.is_given() && callbacks.tier.is_some() {
-            return Err(PyValueError::new_err(
-                "clock must be None with store=, which keeps times by its own clock",
-            ));
+            return Err(PyValueError::new_err("clock must be None with store=, which has its own clock"));
         }
         if clock.is_given() && options.background.is_some() {
             return Err(PyValueError::new_err(
-                "clock must be None with background_expiry=, since nothing tells the background thread when it moves",
+                "clock must be None with background_expiry=, as the background thread cannot know when this clock moves",
             ));
         }
         let has_functions = callbacks.weigher.is_some() || clock.is_given();

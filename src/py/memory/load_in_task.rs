@@ -189,7 +189,8 @@ pub(crate) struct Loading {
     step: Guard<Step>,
 }
 
-/// Compute the value of a key in a task, or wait for who does: `compute(load)` makes the coroutine.
+/// Compute the value of a key in a task, or wait for the caller that computes it. `compute(load)` creates the
+/// coroutine.
 #[pyfunction]
 #[pyo3(name = "_load_in_task", signature = (cache, key, compute, refresh=false))]
 pub(crate) fn load_in_task(

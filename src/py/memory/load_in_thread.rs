@@ -50,7 +50,7 @@ impl LoadHandle {
         declare(cache, &self.0, tags::tags(Some(tags.as_borrowed()))?.into())
     }
 
-    /// Keep the result from those who wait: they compute themselves.
+    /// Do not give the result to callers that wait. They compute themselves.
     fn do_not_share(&self) {
         self.0.do_not_share();
     }
@@ -80,7 +80,7 @@ impl LoadHandle {
         })
     }
 
-    /// Take the lease from whoever has it.
+    /// Take the lease from its holder.
     fn take_lease(&self, cache: &Bound<'_, FlexCache>) -> PyResult<()> {
         take_turn(cache, &self.0, Asks::ToTakeOver, &|| Ok(None)).map(drop)
     }
@@ -123,7 +123,7 @@ pub(super) struct Lead<'a, 'py> {
     cache: &'a Bound<'py, FlexCache>,
     load: &'a Arc<Load>,
     outcome: Option<Outcome>,
-    /// What those are told who wait in other processes.
+    /// The failure for callers that wait in other processes.
     failure: Option<Vec<u8>>,
     token: Option<Bound<'py, PyAny>>,
     /// The context's load, which needs this one.
@@ -186,7 +186,7 @@ impl Drop for Lead<'_, '_> {
     }
 }
 
-/// What those who wait get of an exception; nothing where they are to begin anew.
+/// The exception for callers that wait, or nothing if they have to start again.
 pub(super) fn outcome_of(error: &Bound<'_, PyAny>) -> Option<Outcome> {
     if error.is_instance_of::<PyException>() {
         return Some(Outcome::Error(error.clone().unbind()));
@@ -261,7 +261,7 @@ fn wait(cache: &Bound<'_, FlexCache>, load: &Arc<Load>) -> PyResult<Option<Py<Py
     result.transpose()
 }
 
-/// Computes the value of a key, or waits for who does.
+/// Computes the value of a key, or waits for the caller that computes it.
 pub(super) fn run(
     cache: &Bound<'_, FlexCache>,
     key: &Bound<'_, PyAny>,
@@ -298,7 +298,7 @@ pub(super) fn run(
     }
 }
 
-/// Compute the value of a key, or wait for who does: `compute(load)` is called where nobody does.
+/// Compute the value of a key, or wait for the caller that computes it. `compute(load)` is called if there is none.
 #[pyfunction]
 #[pyo3(name = "_load", signature = (cache, key, compute, refresh=false))]
 pub(crate) fn load(

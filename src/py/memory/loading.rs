@@ -1,4 +1,4 @@
-//! Loads of a cache: joined or begun, landed, and left by those who wait.
+//! Loads of a cache: beginning, joining and landing them, and leaving them by callers that wait.
 
 use std::sync::Arc;
 
@@ -68,11 +68,12 @@ impl FlexCache {
             }
         }
         Err(PyRuntimeError::new_err(format!(
-            "gave up after {MOST_PASSES} lookups of one key, during each of which others began to compute"
+            "gave up after {MOST_PASSES} lookups of one key, during each of which another caller began to compute"
         )))
     }
 
-    /// A load has failed: nobody joins it any more, though it has yet to land. Those who wait get what it raised.
+    /// A load has failed. No caller joins it any more, although it has not landed yet. Callers that wait get
+    /// its exception.
     pub(super) fn fails(&self, py: Python<'_>, load: &Arc<Load>) {
         // As for `land`.
         let removed = self.shards.of(load.hash()).with(py, |shard| shard.loads.remove(load)).unwrap_or(None);
@@ -100,7 +101,7 @@ impl FlexCache {
         Ok(failed)
     }
 
-    /// Lands a load: nobody joins it any more, and those who wait are woken.
+    /// Lands a load. No caller joins it any more, and callers that wait are woken.
     ///
     /// # Errors
     ///

@@ -209,7 +209,7 @@ pub(crate) fn goal(value: &Bound<'_, PyAny>, policy: Option<PolicyName>) -> PyRe
         "hits" => Ok(Goal::Hits),
         "bytes" if matches!(policy, Some(PolicyName::TinyLfu | PolicyName::Auto)) => Ok(Goal::Bytes),
         "bytes" => Err(PyValueError::new_err(
-            "optimize must be 'hits', not 'bytes', unless eviction_policy is 'auto' or 'tinylfu': others do not choose by size",
+            "optimize must be 'hits', not 'bytes', unless eviction_policy is 'auto' or 'tinylfu': others do not consider sizes",
         )),
         _ => Err(PyValueError::new_err(format!("optimize must be 'hits' or 'bytes', not {}", value.repr()?))),
     }
@@ -268,7 +268,7 @@ pub(crate) fn negative_ttl(value: &Bound<'_, PyAny>, has_store: bool) -> PyResul
     let ttl = duration::interval("negative_ttl", value)?;
     if !has_store {
         return Err(PyValueError::new_err(format!(
-            "negative_ttl must be None without store=, since there is nothing to look up elsewhere, not {}",
+            "negative_ttl must be None without store=, not {}",
             value.repr()?
         )));
     }

@@ -18,7 +18,7 @@ use crate::py::store::seam::{Equality, StoredEntry};
 pub(super) enum Purpose {
     /// A hit or a miss.
     Read,
-    /// A hit. Where there is none, the caller computes the value or waits for whoever does, which counts.
+    /// A hit. If there is none, the caller computes the value or waits for the computation, which counts.
     Load,
     /// Nothing: what comes of the look counts.
     Turn,

@@ -42,63 +42,60 @@ pub(crate) struct Callbacks {
 /// An in-process cache with a policy, limits, expiry and hooks.
 ///
 /// Args:
-///     eviction_policy: which entry is evicted when there is no room: "lru" (the default: least recently
-///         used), "fifo" (first in, first out), "lfu" (least frequently used, with aging),
-///         "random", "sieve", "s3fifo", "tinylfu" (windowed), "auto" (finds out by itself what suits
-///         the workload), or an object with the methods on_insert(key), on_access(key),
-///         on_remove(key) and victim(). docs/policies.md says which suits what.
-///     scan_interval: least seconds between two automatic removals of all that has expired; 0.0
-///         (the default) removes it whenever something is stored or counted.
-///     max_items: the largest number of entries; 0 (the default) for no limit.
-///     max_bytes: the largest sum of sizes; 0 (the default) for no limit. An entry's size is what
-///         the weigher or its value's method item_size() returns, or 1.
-///     default_ttl: how long an entry lives where put() says nothing else: seconds as int or
-///         float, a timedelta, or a datetime (a naive one in local time); None or float("inf") for ever.
-///     thread_safe: False leaves out the waiting on builds without a GIL; two threads that meet
-///         then get a RuntimeError. With a GIL it makes no difference.
-///     shards: into how many parts, each with its own lock and its own order of eviction, the
-///         cache is divided; more than 1 lets threads run at once on builds without a GIL.
-///     background_expiry: True for a thread that removes what expires when it expires, without
-///         anyone touching the cache, or the least seconds between two such removals.
-///     on_evict: called as on_evict(key, value, reason) after an entry left, with a reason of
-///         "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
-///     weigher: called with a value, or with a key and a value, to get the entry's size, an integer
-///         from 0; None (the default) for what the value's method item_size() returns, or 1.
-///         flexcache_rs.size_of estimates bytes.
-///     clock: called without arguments to get the time in seconds, as time.monotonic is, which times to
-///         live are counted by: for tests, simulations and replays. The cache asks it at each call; where it
-///         goes back, time stands still until it has caught up. None (the default) for the system's
-///         monotonic clock. It goes with neither store nor background_expiry.
-///     close_values: False leaves values alone when their entries leave: close() and aclose() are not
-///         called.
-///     store: what the cache is to be in front of: a `Cache` or `FanoutCache` of
-///         `flexcache_rs.disk`, or an object of your own with the methods of `flexcache_rs.Store`.
-///         What is not in memory is looked up there, a write goes to both, and what is evicted from
-///         memory stays there. Length and iteration are those of memory. None for no store.
-///     coherence: how others' writes to the store are seen: "strict" (the default) at once, or a
-///         number of seconds after which an entry in memory is fetched anew, or None where nobody
-///         else writes to it.
-///     negative_ttl: for how many seconds at most a key that the store does not have is not looked up
-///         there again; None (the default) to look it up each time. Others' writes are seen as
-///         `coherence` says. Such a key takes a place and a size of 1, and is no entry otherwise.
-///     name: what to call the cache, for people and in the registry of caches().
-///     record: a file to write a trace of all lookups to, as hashes of the keys, with the sizes if
-///         there is a max_bytes: what `python -m flexcache_rs replay` reads. Compressed if its name
-///         ends in ".gz"; complete when the cache is closed or the program ends. It costs a lookup
-///         about as much again.
-///     record_limit: after how many lookups recording ends; 0 for no limit.
-///     optimize: what "auto" and "tinylfu" make the most of where max_bytes limits the cache and sizes differ: "hits"
-///         (the default), for which they prefer to keep small entries, or "bytes", the sum of the sizes of what is found.
+///     eviction_policy: The policy that selects the entry to evict: "lru" (the default: least recently used),
+///         "fifo" (first in, first out), "lfu" (least frequently used, with aging), "random", "sieve",
+///         "s3fifo", "tinylfu" (windowed), "auto" (adapts to the workload), or an object with the methods
+///         on_insert(key), on_access(key), on_remove(key) and victim(). docs/policies.md compares the policies.
+///     scan_interval: The least number of seconds between two automatic removals of all expired entries. With
+///         0.0 (the default), each write and each count removes them.
+///     max_items: The largest number of entries. 0 (the default) means no limit.
+///     max_bytes: The largest sum of sizes. 0 (the default) means no limit. The size of an entry is the result
+///         of the weigher or of its value's method item_size(), or 1.
+///     default_ttl: The time to live of entries without one of their own: seconds as int or float, a timedelta,
+///         or a datetime (without a time zone in local time). None or float("inf") means for ever.
+///     thread_safe: With False, threads do not wait for each other on builds without a GIL. Simultaneous calls
+///         then raise RuntimeError. With a GIL it makes no difference.
+///     shards: The number of parts of the cache. Each part has its own lock and its own order of eviction. With
+///         more than 1, threads can run at the same time on builds without a GIL.
+///     background_expiry: With True, a thread removes entries when they expire, even if no call uses the cache.
+///         A number is the least number of seconds between two such removals.
+///     on_evict: A function that is called as on_evict(key, value, reason) after an entry was removed. The
+///         reason is "evicted", "expired", "deleted", "popped", "replaced", "cleared" or "closed".
+///     weigher: A function of a value, or of a key and a value, that returns the size of the entry as an
+///         integer that is not negative. None (the default) means the result of the value's method item_size(),
+///         or 1. flexcache_rs.size_of estimates bytes.
+///     clock: A function without arguments that returns the time in seconds, like time.monotonic, for tests,
+///         simulations and replays. The cache calls it at each call. If it goes back, time stands still until
+///         it has caught up. None (the default) means the system's monotonic clock. It cannot be combined with
+///         store or background_expiry.
+///     close_values: With False, the cache does not call close() and aclose() of values.
+///     store: The store behind the cache: a `Cache` or `FanoutCache` of `flexcache_rs.disk`, or an object of
+///         your own with the methods of `flexcache_rs.Store`. A read looks in memory first and then in the
+///         store. A write goes to both. An entry that is evicted from memory stays in the store. Length and
+///         iteration are those of memory. None means no store.
+///     coherence: How long a hit in memory is served without asking the store. "strict" (the default) means
+///         until another process writes to the store. A number means that number of seconds. None means for
+///         ever, if no other process writes to it.
+///     negative_ttl: The largest number of seconds for which memory remembers that the store does not have a
+///         key. With None (the default), each read asks the store. `coherence` applies to it too. Such a key
+///         takes a place and a size of 1, and is no entry otherwise.
+///     name: The name of the cache in its reports and in caches().
+///     record: The file for a trace of all lookups, which `python -m flexcache_rs replay` reads. The trace has
+///         hashes of the keys, and the sizes if there is a max_bytes. It is compressed if the name ends in
+///         ".gz". It is complete when the cache is closed or the program ends. A lookup then takes about twice
+///         as long.
+///     record_limit: The number of lookups after which recording ends. 0 means no limit.
+///     optimize: What "auto" and "tinylfu" maximize if max_bytes limits the cache and sizes differ. "hits" (the
+///         default) prefers small entries. "bytes" maximizes the sum of the sizes of the hits.
 ///
-/// Values may have methods of their own, looked up on their type: item_size(), and close() or
-/// aclose(), of which one (close() if there are both) runs exactly once when the entry leaves,
-/// unless the caller took the value out with pop() or popitem(). What a hook raises is logged to
-/// the logger "flexcache_rs" and counted.
+/// Values may have the methods item_size(), close() and aclose(), which are looked up on their type. When an
+/// entry is removed, close() runs exactly once, or aclose() if there is no close(). They do not run for pop()
+/// and popitem(). An exception of a hook is logged to the logger "flexcache_rs" and counted.
 ///
-/// Every call is O(1) unless it says otherwise.
+/// Every call is O(1) unless its description says otherwise.
 ///
 /// Raises:
-///     TypeError, ValueError, OverflowError: for an argument that makes no sense.
+///     TypeError, ValueError, OverflowError: An argument is invalid.
 ///
 /// >>> from flexcache_rs import FlexCache
 /// >>> cache = FlexCache("lru", max_items=2)
@@ -177,7 +174,7 @@ impl Deref for FlexCache {
     }
 }
 
-/// The type object, for those who change its slots.
+/// The type object, for code that changes its slots.
 pub(crate) fn type_of(py: Python<'_>) -> Bound<'_, PyType> {
     py.get_type::<FlexCache>()
 }

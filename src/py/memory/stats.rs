@@ -7,29 +7,29 @@ use pyo3::prelude::*;
 
 use super::state::FlexCache;
 
-/// What a cache has counted at one moment, since it was made or `reset_stats()`. All exact.
+/// The exact statistics of a cache at one moment, since its creation or `reset_stats()`.
 #[pyclass(frozen, eq, get_all, module = "flexcache_rs")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct CacheStats {
-    /// Reads that found a live entry, or got what another call was computing.
+    /// Reads that found a live entry, or got the result of a computation of another call.
     hits: u64,
-    /// Reads that found none.
+    /// Reads that found no live entry.
     misses: u64,
     /// Values that get_or_set(), aget_or_set() and memoized functions computed, kept or not.
     loads: u64,
-    /// Entries stored under a key that had none.
+    /// Entries stored under a key that had no entry.
     insertions: u64,
-    /// Values replaced.
+    /// Values that were replaced.
     updates: u64,
     /// Entries that were evicted to make room.
     evictions: u64,
     /// Entries that were removed because they had expired.
     expirations: u64,
-    /// Entries that a call removed: deleted, popped, cleared, closed.
+    /// Entries that a call removed: deleted, popped, cleared or closed.
     removals: u64,
-    /// Exceptions that hooks raised; each was logged.
+    /// Exceptions of hooks. Each was logged.
     hook_errors: u64,
-    /// Entries in the cache, with those that have expired and are not removed yet.
+    /// Entries in the cache, including expired ones that are not removed yet.
     items: usize,
     /// The sum of their sizes.
     bytes: u128,
@@ -55,7 +55,7 @@ impl CacheStats {
 
 #[pymethods]
 impl CacheStats {
-    /// Hits divided by reads; 0.0 if nothing was read.
+    /// Hits divided by reads, or 0.0 without reads.
     #[getter]
     #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than a float holds")]
     fn hit_ratio(&self) -> f64 {

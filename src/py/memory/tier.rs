@@ -74,7 +74,7 @@ impl Tier {
         }
         let tags = PyTuple::new(py, tags.iter().map(|tag| &**tag))?;
         Err(PyValueError::new_err(format!(
-            "tags must be at most one with a store on disk, which keeps one for an entry, not {}",
+            "tags must be at most one with a store on disk, which keeps one tag for each entry, not {}",
             tags.repr()?
         )))
     }

@@ -99,7 +99,7 @@ pub(crate) fn unexpected(callable: &str, given: &str, allowed: &[&str]) -> Strin
     let mut message = format!("{callable}() got an unexpected keyword argument '{given}'");
     match meant(given, allowed) {
         Some(meant) => message += &format!("; did you mean {meant}=?"),
-        None => message += &format!("; there are {}", allowed.join(", ")),
+        None => message += &format!("; the arguments are {}", allowed.join(", ")),
     }
     message
 }

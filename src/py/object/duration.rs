@@ -51,7 +51,7 @@ impl Ttl {
 pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Ttl> {
     let too_long = || {
         PyOverflowError::new_err(format!(
-            "{argument} must be less than {LONGEST_IN_WORDS}, not {}; float('inf') is for ever",
+            "{argument} must be less than {LONGEST_IN_WORDS}, not {}; float('inf') means for ever",
             shown(&value)
         ))
     };

@@ -313,7 +313,7 @@ fn survive(py: Python<'_>, duty: impl FnOnce()) {
 /// Ends the thread before the interpreter ends, and runs what was left to it.
 fn end(py: Python<'_>) {
     ENDING.store(true, Ordering::Release);
-    // Whoever starts a thread looks at that under this lock.
+    // Code that starts a thread checks that under this lock.
     let Some(background) = CURRENT.read().as_ref().map(Arc::clone) else { return };
     let jobs = {
         let mut state = background.state.lock();

@@ -76,10 +76,10 @@ pub(crate) fn describe(py: Python<'_>, error: &PyErr) -> String {
     formatted.unwrap_or_else(|_| error.to_string())
 }
 
-/// Forget the log levels seen so far.
+/// Read the log levels again.
 ///
-/// The levels of the logger ``flexcache_rs`` are looked up once and then remembered, so that a
-/// record nobody wants costs nothing. Call this after changing them. O(1).
+/// The library looks up the levels of the logger ``flexcache_rs`` once, so that a record below the level costs
+/// nothing. Call this after you have changed the levels. O(1).
 ///
 /// >>> import logging, flexcache_rs
 /// >>> logging.getLogger("flexcache_rs").setLevel(logging.DEBUG)

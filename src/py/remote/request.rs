@@ -25,5 +25,5 @@ pub(super) fn add(request: &mut Request, parts: &Bound<'_, PyTuple>) -> PyResult
 }
 
 pub(super) fn no_memory() -> PyErr {
-    PyMemoryError::new_err("there is no memory for a command")
+    PyMemoryError::new_err("there is not enough memory for a command")
 }

@@ -55,7 +55,7 @@ impl Drop for ToFinish {
 struct ValueToClose {
     value: Py<PyAny>,
     errors: Arc<HookErrors>,
-    // The last field is dropped last: who waits for it finds the value gone.
+    // The last field is dropped last. A caller that waits for it then finds the value dropped.
     _to_finish: ToFinish,
 }
 

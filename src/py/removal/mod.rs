@@ -1,4 +1,4 @@
-//! What happens to entries that were removed: who is told, and how values are closed.
+//! The handling of removed entries: notifications, and closing values.
 
 pub(crate) mod aclose;
 pub(crate) mod hook_errors;

@@ -135,7 +135,7 @@ impl RemovalNotifier {
         }
     }
 
-    /// Notifies those who want to know of an event. What they raise is logged.
+    /// Notifies the observers of an event. Their exceptions are logged.
     #[cold]
     pub(crate) fn notify_observers(
         &self,

@@ -95,30 +95,32 @@ impl DiskSession {
             SessionError::Version(-1) => of_sessions(
                 py,
                 "SessionError",
-                format!("{database} is a database of another program, which sessions do not write into"),
+                format!("{database} is a database of another program, and sessions do not write to it"),
             ),
             SessionError::Version(version) => of_sessions(
                 py,
                 "SessionError",
                 format!(
-                    "{database} is of version {version} of sessions, which this flexcache-rs does not know"
+                    "{database} has version {version} of sessions, which this flexcache-rs does not support"
                 ),
             ),
             SessionError::Disk(Error::Busy) => of_sessions(
                 py,
                 "TimedOut",
                 format!(
-                    "others were writing to {database} for {} seconds; nothing has changed",
+                    "the write lock of {database} was not acquired within {} seconds; nothing was changed",
                     self.timeout.as_secs_f64()
                 ),
             ),
             SessionError::Disk(Error::OutOfMemory) => PyMemoryError::new_err("there is not enough memory"),
             SessionError::Disk(Error::NoTransaction) => {
-                of_sessions(py, "ClosedError", "this thread is in no transaction".into())
+                of_sessions(py, "ClosedError", "this thread has no transaction".into())
             }
-            SessionError::Disk(Error::InDoubt(error)) => {
-                of_sessions(py, "OutcomeUnknown", format!("{database}: {error}; the write may be stored"))
-            }
+            SessionError::Disk(Error::InDoubt(error)) => of_sessions(
+                py,
+                "OutcomeUnknown",
+                format!("{database}: {error}; the write may have been stored"),
+            ),
             SessionError::Disk(error) => of_sessions(py, "Unavailable", format!("{database}: {error}")),
         }
     }

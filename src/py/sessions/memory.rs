@@ -243,7 +243,7 @@ pub(crate) struct MemorySessionTransaction {
 }
 
 fn is_over() -> PyErr {
-    PyRuntimeError::new_err("the transaction is over")
+    PyRuntimeError::new_err("the transaction has ended")
 }
 
 #[pymethods]

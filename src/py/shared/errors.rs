@@ -25,7 +25,7 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
         }
         Error::OutOfRange { .. } | Error::BadName(_) => PyValueError::new_err(message),
         Error::NotANumber => {
-            PyTypeError::new_err("the value is not an int of 64 bits, so it cannot be counted with")
+            PyTypeError::new_err("the stored value is not a 64-bit int and cannot be incremented")
         }
         Error::Overflow => PyOverflowError::new_err(message),
         Error::OutOfMemory | Error::MemoryLimit { .. } => PyMemoryError::new_err(message),

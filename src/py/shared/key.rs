@@ -29,7 +29,7 @@ pub(super) mod own_kind {
     pub(in super::super) const FIRST: u8 = 248;
     pub(in super::super) const LIMITER: u8 = 248;
     pub(in super::super) const LOCK: u8 = 249;
-    /// What a computation that failed leaves for those who waited for it.
+    /// The failure of a computation, for the callers that waited for it.
     pub(in super::super) const FAILURE: u8 = 250;
 }
 
@@ -152,7 +152,7 @@ fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'
     if let Ok(tuple) = key.cast_exact::<PyTuple>() {
         if depth == DEEPEST {
             return Err(PyValueError::new_err(format!(
-                "a key must not have more than {DEEPEST} tuples in one another"
+                "a key must not be nested more than {DEEPEST} tuples deep"
             )));
         }
         let mut bytes = Vec::new();
@@ -256,5 +256,5 @@ pub(super) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, Py
 
 #[cold]
 pub(super) fn damaged() -> PyErr {
-    PyRuntimeError::new_err("what is stored was damaged; clear() empties the cache")
+    PyRuntimeError::new_err("the stored data is damaged; clear() empties the cache")
 }

@@ -145,7 +145,7 @@ impl SharedSegment {
         Err(PyRuntimeError::new_err("the cache is open already: __init__ has run"))
     }
 
-    /// Leave the cache. Its entries stay for other processes. Later calls raise `ValueError`.
+    /// Close the cache in this process. Its entries stay for other processes. Later calls raise `ValueError`.
     ///
     /// The memory stays mapped as long as this object is alive, so that no call in another thread can outlive it.
     ///
@@ -165,8 +165,8 @@ impl SharedSegment {
         }
     }
 
-    /// Remove the cache and all its entries, for all processes. A process that has it open starts a new, empty one
-    /// with its next call. The memory is free when all have left.
+    /// Remove the cache and all its entries, for all processes. The next call of a process that has it open
+    /// starts a new, empty cache. The memory is freed when all processes have closed the old one.
     ///
     /// Returns:
     ///     True, or False if it had been removed or replaced before.
@@ -175,25 +175,25 @@ impl SharedSegment {
         py.detach(|| opened.cache.unlink()).map_err(|error| errors::raised(py, error))
     }
 
-    /// Whether this process has left the cache.
+    /// Whether the cache is closed in this process.
     #[getter]
     fn closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// The path of the cache's file.
+    /// The path of the file of the cache.
     #[getter]
     fn path(&self) -> PyResult<PathBuf> {
         Ok(self.opened()?.cache.path())
     }
 
-    /// Store a value only if the key has none. Of several processes exactly one succeeds.
+    /// Store a value only if the key has none. If several processes do this, exactly one succeeds.
     ///
     /// Returns:
     ///     True if it was stored.
     ///
     /// Raises:
-    ///     TooLargeError, TimeoutError, TypeError: As `put`.
+    ///     TooLargeError, TimeoutError, TypeError: As for `put`.
     ///
     /// >>> from flexcache_rs.shared import SharedCache
     /// >>> with SharedCache("example-add", max_bytes=1 << 20) as cache:
@@ -256,7 +256,7 @@ impl SharedSegment {
     ///     True if there was a value.
     ///
     /// Raises:
-    ///     TimeoutError: As `put`.
+    ///     TimeoutError: As for `put`.
     #[pyo3(signature = (key, ttl=None, **unknown), text_signature = "($self, key, ttl=None)")]
     fn touch(
         &self,
@@ -272,13 +272,13 @@ impl SharedSegment {
         run(py, opened, |cache, patience| Ok(cache.touch(encoded.as_key(), deadline, patience)?.result))
     }
 
-    /// Return how long the value of a key still lives.
+    /// Return the seconds that a key has left.
     ///
     /// Returns:
-    ///     Seconds, or None if it never expires.
+    ///     The seconds, or None if the key never expires.
     ///
     /// Raises:
-    ///     KeyError: There is no value.
+    ///     KeyError: The key has no value.
     #[pyo3(signature = (key, **unknown), text_signature = "($self, key)")]
     fn ttl(
         &self,
@@ -303,11 +303,11 @@ impl SharedSegment {
 
     /// Remove every entry with a tag.
     ///
-    /// Now and then an entry with another tag is removed as well: a tag is one of 4,096 numbers. Looks at every entry, without a lock, to
-    /// count them.
+    /// A tag is stored as one of 4,096 numbers, so an entry with another tag is now and then removed too. The
+    /// call checks every entry without a lock, to count them.
     ///
     /// Returns:
-    ///     How many there were.
+    ///     The number of entries.
     ///
     /// Raises:
     ///     TimeoutError: Another process did not release a lock within `lock_timeout`. Nothing was changed.
@@ -389,10 +389,10 @@ impl SharedSegment {
         Ok(wait.as_secs_f64())
     }
 
-    /// Remove everything. Returns how many entries there were.
+    /// Remove everything. Returns the number of entries.
     ///
     /// Raises:
-    ///     TimeoutError: Part of the cache was not free within `lock_timeout`. The rest is empty.
+    ///     TimeoutError: A part of the cache was not free within `lock_timeout`. The rest was emptied.
     fn clear(&self, py: Python<'_>) -> PyResult<u64> {
         let opened = self.opened()?;
         // Some hundred microseconds for each stripe, so not attached.

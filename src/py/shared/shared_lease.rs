@@ -13,7 +13,7 @@ use crate::py::object::running_python::detached;
 use crate::py::store::lease::{AwaitedLease, Lease, order_of_bytes};
 use crate::py::store::lease_failure;
 
-/// How long those who wait can learn of a failure.
+/// How long waiting callers can get a failure.
 const FAILURE: Duration = Duration::from_secs(1);
 
 /// A key as it is stored, which a lease keeps.
@@ -81,7 +81,7 @@ impl SharedLease {
             let deadline = flexcache_shared::now().saturating_add(nanoseconds);
             let entry = Entry { kind: 0, value: failure, deadline, tags: &[] };
             let key = failure_key(self.token.words());
-            // Those who wait compute themselves where it cannot be told.
+            // If it cannot be passed on, waiting callers compute themselves.
             let told = cache.put(Key { kind: own_kind::FAILURE, bytes: &key }, &entry, patience);
             if let Err(flexcache_shared::Error::Busy) = told {
                 return Err(flexcache_shared::Error::Busy);

@@ -186,7 +186,7 @@ impl Store for SharedStore {
                     stamp: commit.stamp,
                 })
             }
-            // What was computed goes to who asked for it, stored or not.
+            // The computed value is returned to the callers that asked for it, stored or not.
             Err(error @ Error::TooLarge { .. }) if lease.is_some() => {
                 Self::warn_of_size(py, &error)?;
                 Ok(discarded)

@@ -12,8 +12,8 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 /// Causes of causes, and groups in groups, are copied so deep.
 const DEEPEST: usize = 32;
 
-/// A copy for one of those who wait: the same class, arguments, attributes, notes and cause.
-/// The original, where that cannot be made.
+/// A copy for a caller that waits: the same class, arguments, attributes, notes and cause. The original, where
+/// that cannot be made.
 pub(crate) fn for_a_waiter<'py>(error: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
     copy(error, None).unwrap_or_else(|_| error.clone())
 }

@@ -21,7 +21,7 @@ pub(crate) struct LeaseRequest<'a> {
     pub(crate) tags: &'a [PyBackedStr],
     /// The lease that it has waited for.
     pub(crate) awaited: Option<&'a Arc<dyn AwaitedLease>>,
-    /// Whether it takes the lease from whoever has it.
+    /// Whether it takes the lease from its holder.
     pub(crate) takes_over: bool,
 }
 
@@ -50,7 +50,7 @@ pub(crate) trait Lease: Any + Debug + Send + Sync {
     /// The store cannot be read.
     fn is_valid(&self, py: Python<'_>) -> PyResult<bool>;
 
-    /// What those who wait in other processes are told of an exception. Runs Python code.
+    /// The form of an exception for callers that wait in other processes. Runs Python code.
     fn encode_failure(&self, _error: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
         None
     }

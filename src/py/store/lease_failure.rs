@@ -1,4 +1,4 @@
-//! The exception of a computation that failed, as those are told of it who wait in other processes.
+//! The exception of a failed computation, for callers that wait in other processes.
 
 use pyo3::exceptions::PyException;
 use pyo3::intern;

@@ -191,7 +191,7 @@ fn blocked_by(load: &Load) -> Option<Arc<Load>> {
     }
 }
 
-/// Whoever is about to wait.
+/// The caller that is about to wait.
 pub(crate) struct Waiter<'a, 'py> {
     pub(crate) thread: ThreadId,
     /// The event loop that cannot run meanwhile.

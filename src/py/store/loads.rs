@@ -66,7 +66,7 @@ pub(crate) enum Leader {
     Task { event_loop: Py<PyWeakrefReference>, address: usize },
 }
 
-/// What a load ended with, for those who wait.
+/// The outcome of a load, for callers that wait.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Value(Py<PyAny>),
@@ -334,7 +334,7 @@ impl Load {
         self.waiting.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Keeps the result from those who wait: they begin anew.
+    /// Does not give the result to callers that wait. They start again.
     pub(crate) fn do_not_share(&self) {
         self.unshared.store(true, Ordering::Release);
     }

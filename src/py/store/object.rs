@@ -137,7 +137,7 @@ impl ObjectStore {
         }
         if coherence == Coherence::Strict && !has("version")? {
             return Err(PyTypeError::new_err(format!(
-                "coherence must be a number of seconds or None for {}, which has no version() to ask whether it changed",
+                "coherence must be a number of seconds or None for {}, which has no version() method",
                 object.get_type().name()?
             )));
         }
@@ -414,7 +414,7 @@ impl Store for ObjectStore {
     fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
         if !self.has("evict_tag") {
             return Err(PyTypeError::new_err(format!(
-                "evict_tag() needs a store that has it; {} has not",
+                "evict_tag() needs a store with an evict_tag() method, and {} has none",
                 self.object.bind(py).repr()?
             )));
         }

@@ -17,7 +17,7 @@ use crate::py::process::clock::SystemClock;
 /// How long a thread that waits sleeps before it looks at the tracker again, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(5));
 
-/// How often who waits asks the server while nothing is pushed.
+/// How often a waiting caller asks the server while nothing is pushed.
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
 
 fn order(object: &Bound<'_, PyAny>) -> PyResult<u64> {

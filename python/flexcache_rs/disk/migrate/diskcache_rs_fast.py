@@ -24,7 +24,7 @@ def _read_index_json(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UnusableError(f"{folder / INDEX}: cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise UnusableError(f"{folder / INDEX}: not what diskcache_rs writes")
+        raise UnusableError(f"{folder / INDEX}: not an index of diskcache_rs")
     return cast("dict[str, Any]", content)
 
 

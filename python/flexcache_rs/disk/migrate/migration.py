@@ -28,7 +28,7 @@ SPARE = 1.1
 
 @dataclass
 class Summary:
-    """What came of a migration."""
+    """The result of a migration."""
 
     source: str
     total: int
@@ -64,9 +64,9 @@ def check_target(source: Path, directory: Path) -> None:
     """Raises UnusableError where a cache is already, or where the source would be changed."""
     inner, outer = directory.resolve(), source.resolve()
     if inner == outer or outer in inner.parents or inner in outer.parents:
-        raise UnusableError(f"{directory}: must be apart from the source {source}")
+        raise UnusableError(f"{directory}: must not be the source {source}, or inside it, or contain it")
     if holds_cache(directory):
-        raise UnusableError(f"{directory}: there is a cache already; give a new directory")
+        raise UnusableError(f"{directory}: this directory already has a cache; give a new directory")
 
 
 def migrate(
@@ -137,5 +137,5 @@ def _made(source: Source, directory: Path, shards: int, size_limit: int | None) 
     for folder in folders:
         create(folder, given)
         if not (folder / DBNAME).exists():
-            raise UnusableError(f"{folder}: the database could not be made")
+            raise UnusableError(f"{folder}: the database could not be created")
     return Found("", tuple(Path(os.fspath(folder)) for folder in folders), shards or None)

@@ -54,7 +54,7 @@ class Adapter:
         self._kept: Session | None = None
 
     def _url_of(self, connection_uri: Any) -> Any:
-        message = "an adapter is InMemory, SQLite, Redis, MySQL or Sharded"
+        message = "an adapter must be InMemory, SQLite, Redis, MySQL or Sharded"
         raise NotImplementedError(message)
 
     def session(self) -> Session:
@@ -135,7 +135,7 @@ class InMemory(Adapter):
 
     def _url_of(self, connection_uri: Any) -> str:
         if connection_uri not in ("", "memory://", None):
-            message = f"InMemory takes no connection_uri but 'memory://', not {connection_uri!r}"
+            message = f"the connection_uri of InMemory must be 'memory://', not {connection_uri!r}"
             raise ValueError(message)
         return f"memory://pycache-{os.getpid()}-{next(_numbers)}"
 

@@ -4,7 +4,7 @@ use flexcache_core::Limits;
 
 /// In which order entries would leave.
 pub(crate) trait Order: Default {
-    /// Whether the order is known; otherwise the store says who leaves.
+    /// Whether the order is known. Otherwise the store determines which entry is evicted.
     const EXACT: bool = true;
 
     fn new(limits: Limits) -> Self {
