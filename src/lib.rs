@@ -58,11 +58,11 @@ mod _core {
     use crate::py::process::logging::reset_logging;
     #[pymodule_export]
     use crate::py::process::panics::_panics;
-    #[pymodule_export]
-    use crate::py::remote::RemoteLane;
     #[cfg(unix)]
     #[pymodule_export]
-    use crate::py::remote::{RemoteInbox, RemoteTicket};
+    use crate::py::remote::RemoteInbox;
+    #[pymodule_export]
+    use crate::py::remote::{RemoteLane, RemoteReplies};
     #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]

@@ -1,3 +1,4 @@
+import asyncio
 from array import array
 from collections.abc import (
     Awaitable,
@@ -71,7 +72,7 @@ __all__ = [
     "Remembered",
     "RemoteInbox",
     "RemoteLane",
-    "RemoteTicket",
+    "RemoteReplies",
     "SessionBlock",
     "SessionCall",
     "SessionCodec",
@@ -1905,12 +1906,33 @@ class PushTracker:
 
 @final
 class RemoteInbox:
-    """Where the answers for one event loop come."""
+    """Where the answers for one event loop come. It is used in its loop's thread only."""
     def __new__(cls) -> Self: ...
-    def take_socket(self) -> int:
-        """The number of a socket that can be read when something has come. It is the caller's."""
-    def drain(self) -> list[tuple[Any, Any]]:
-        """What has come: each with who waits for it. An exception is returned too."""
+    def fileno(self) -> int:
+        """The number of a socket that can be read when something has come. It is open as long as this object is there."""
+    def submit(
+        self,
+        lane: RemoteLane,
+        future: asyncio.Future[Any],
+        held: bool,
+        known: tuple[bytes, float, Callable[[bytes], Any]] | None,
+        *parts: object,
+    ) -> None:
+        """Send a command, whose reply is given to a future.
+
+        Where `held` is true, it is only put in line: `flush` sends it. Of a reply that is `known` as an entry, the future
+        gets what `RemoteLane.entry` returns.
+        """
+    def flush(self) -> None:
+        """Send what was put in line."""
+    def drain(self) -> None:
+        """Give what has come to the futures."""
+    def expire(self) -> tuple[list[asyncio.Future[Any]], float | None]:
+        """Give up the requests whose time is over, and return their futures, and for how many seconds the others have time;
+        None where there are no others.
+        """
+    def forget(self) -> None:
+        """Forget all that is waited for: the loop is closed."""
 
 @final
 class RemoteLane:
@@ -1932,21 +1954,33 @@ class RemoteLane:
     ) -> Self: ...
     def execute(self, *parts: object) -> Any:
         """Send a command and return its reply."""
+    def entry(self, place: bytes, known: tuple[bytes, float, Callable[[bytes], Any]]) -> Any:
+        """Send `GET` and return the entry that is there: a value, the seconds that it has left, and no tags; None where it is
+        dead. Bytes are returned as they are if more has to be known to read them.
+
+        `known` is the nonce of the namespace, the milliseconds by which the server's clock is ahead of ours, and what makes
+        values of the serializer's bytes.
+        """
     def execute_many(self, commands: Sequence[Sequence[object]]) -> list[Any]:
         """Send commands without others in between, and return their replies: an exception for each that was refused."""
-    def submit(self, inbox: RemoteInbox, waiter: object, *parts: object) -> RemoteTicket:
-        """Send a command, whose reply comes to an inbox with what waits for it."""
     @property
     def connects(self) -> int:
         """How often this process has connected."""
+    def renew(self) -> None:
+        """Make another connection for later calls, as there may be another server now. Earlier ones are still answered."""
     def disconnect(self) -> None:
         """End the connection. The next call makes another one."""
 
 @final
-class RemoteTicket:
-    """A request that was submitted."""
-    def give_up(self) -> None:
-        """Say that the time of the request is over. A connection on which nothing has come since is ended."""
+class RemoteReplies:
+    """Takes bytes of a connection as they come, and gives replies when they are complete.
+
+    `pushed` is called with the parts of what nobody asked for. `failed` makes the exceptions: of a word ("refused" or
+    "protocol") and a text.
+    """
+    def __new__(cls, pushed: Callable[[list[Any]], Any], failed: Callable[[str, str], BaseException]) -> Self: ...
+    def feed(self, data: bytes) -> list[Any]:
+        """Take bytes and return the replies that are complete. A refusal is an exception, which is returned."""
 
 @final
 class WriteInFlight:

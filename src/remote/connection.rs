@@ -1,83 +1,98 @@
-//! One connection: callers put requests in line, and one thread reads the answers.
+//! One connection: callers put requests in line, and get the answers in that order.
 //!
 //! A caller puts its bytes behind those of others. The first one writes the bytes of all, so that requests of many
 //! threads go out together, and no thread waits for a lock while another writes.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::decode::Decoder;
 use crate::encode::Request;
 use crate::error::{Error, Kind};
+use crate::reading::Reading;
+use crate::slot::Slot;
 use crate::stream::{Stream, is_timeout};
 use crate::value::Value;
 
-/// What hears of everything that comes, in its order. See the [crate](crate).
-///
-/// The reader calls it, so it must be quick, and must not call the lane.
-pub trait Sink: Send + Sync {
-    /// A connection begins. What it tracks is pushed from now on.
-    fn began(&self) {}
+/// Called once with what has come of a request, by the reader or by whoever ends the connection: one reply for each
+/// command. It must not block.
+pub type Answered = Box<dyn FnOnce(Result<Vec<Value>, Error>) + Send>;
 
-    /// The server pushed this.
-    fn pushed(&self, _parts: &[Value]) {}
-
-    /// The reply to a request with a note has come. Returns a stamp for its caller.
-    fn answered(&self, _note: u64, _reply: &Value) -> u64 {
-        0
-    }
-
-    /// The connection has ended. What happens from now on is not pushed.
-    fn ended(&self) {}
+/// A request that is to be sent.
+pub(crate) struct Pending {
+    pub(crate) request: Request,
+    pub(crate) answered: Answered,
+    /// Where its caller waits, which may read meanwhile; None where it does something else.
+    pub(crate) caller: Option<Arc<Slot>>,
+    pub(crate) until: Instant,
+    /// Whether it was put in line before, on a connection that ended before any of its bytes were sent.
+    pub(crate) is_again: bool,
 }
 
-/// Hears nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct NoSink;
-
-impl Sink for NoSink {}
-
-/// What has come of a request.
-#[derive(Debug, Default)]
-pub struct Answer {
-    /// One reply for each command.
-    pub replies: Vec<Value>,
-    /// What [`Sink::answered`] said of the last one.
-    pub stamp: u64,
-}
-
-/// Called once with what has come of a request, by the reader or by whoever ends the connection. It must not block.
-pub type Answered = Box<dyn FnOnce(Result<Answer, Error>) + Send>;
-
-struct Waiting {
-    /// Where its bytes begin, counted from the beginning of the connection.
+/// A request in line.
+pub(crate) struct Waiting {
+    /// Where its bytes begin and end, counted from the beginning of the connection.
     start: u64,
+    end: u64,
     left: usize,
-    answer: Answer,
-    note: Option<u64>,
+    replies: Vec<Value>,
     answered: Answered,
+    pub(crate) caller: Option<Arc<Slot>>,
+    until: Instant,
+    is_again: bool,
+}
+
+/// What the connection's own thread looks at.
+#[derive(Default)]
+pub(crate) struct OwnThread {
+    pub(crate) waits: bool,
+    /// Whether anybody has called since it began to wait.
+    pub(crate) was_called: bool,
+    /// Whether a caller was answered since it began to read.
+    has_answered_caller: bool,
 }
 
 #[derive(Default)]
-struct State {
-    /// Bytes that nobody has begun to write.
+pub(crate) struct State {
+    /// Bytes that nobody has begun to write, and until when they may be written.
     unsent: Vec<u8>,
+    until: Option<Instant>,
     is_writing: bool,
-    /// How many bytes were put in line, and how many of them somebody has begun to write.
+    /// How many bytes were put in line, and how many of them the system has taken.
     queued: u64,
-    begun: u64,
-    waiting: VecDeque<Waiting>,
-    end: Option<Error>,
+    sent: u64,
+    pub(crate) waiting: VecDeque<Waiting>,
+    /// How many of them have no caller that could read.
+    pub(crate) posted: usize,
+    pub(crate) own_thread: OwnThread,
+    pub(crate) is_retired: bool,
+    pub(crate) end: Option<Error>,
+}
+
+/// What has come of writing some bytes.
+pub(crate) enum Progress {
+    /// There are no more.
+    Done,
+    /// So many others are in line. Whoever wrote must write them, too.
+    More(usize),
+    /// The connection has ended. These requests were not sent.
+    Ended(Vec<Pending>),
 }
 
 /// A connection that the server has accepted.
 pub(crate) struct Connection {
-    stream: Stream,
+    pub(crate) stream: Stream,
     state: Mutex<State>,
+    has_ended: AtomicBool,
+    /// Who has locked it reads.
+    pub(crate) reading: Mutex<Reading>,
+    /// Wakes the connection's own thread.
+    pub(crate) is_wanted: Condvar,
     /// How often something has come.
     heard: AtomicU64,
+    process: u32,
 }
 
 /// The length of a buffer as an offset in a connection.
@@ -86,13 +101,26 @@ fn offset(length: usize) -> u64 {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, state: Mutex::default(), heard: AtomicU64::new(0) }
+    pub(crate) fn new(stream: Stream, decoder: Decoder) -> Self {
+        Self {
+            stream,
+            state: Mutex::default(),
+            has_ended: AtomicBool::new(false),
+            reading: Mutex::new(Reading::new(decoder)),
+            is_wanted: Condvar::new(),
+            heard: AtomicU64::new(0),
+            process: std::process::id(),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this process made it. A child of a fork must not touch its parent's.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process == std::process::id()
     }
 
     /// How often something has come.
@@ -100,145 +128,174 @@ impl Connection {
         self.heard.load(Ordering::Acquire)
     }
 
-    /// Puts a request in line, and writes it unless another thread is writing. Gives it back where the connection has
-    /// ended.
-    pub(crate) fn send(
-        &self,
-        request: Request,
-        answered: Answered,
-        until: Instant,
-        sink: &dyn Sink,
-    ) -> Result<(), (Request, Answered)> {
+    pub(crate) fn count_heard(&self) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
+    /// How many requests the server has not answered yet, and how many bytes they have.
+    pub(crate) fn unanswered(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.waiting.len(), state.waiting.front().map_or(0, |first| state.queued - first.start))
+    }
+
+    /// Puts a request in line. Gives it back where the connection takes none any more.
+    pub(crate) fn queue(&self, pending: Pending) -> Result<(), Pending> {
         let mut state = self.lock();
-        if state.end.is_some() {
-            return Err((request, answered));
+        if state.end.is_some() || state.is_retired {
+            return Err(pending);
         }
+        let Pending { request, answered, caller, until, is_again } = pending;
+        let (start, end) = (state.queued, state.queued + offset(request.bytes.len()));
         if state.unsent.is_empty() {
-            let start = state.queued;
-            state.queued += offset(request.bytes.len());
-            state.put(start, &request, answered);
             state.unsent = request.bytes;
-        } else {
-            if state.unsent.try_reserve(request.bytes.len()).is_err() {
-                drop(state);
-                answered(Err(Error::not_sent(Kind::Lost, "there is no memory for a request")));
-                return Ok(());
-            }
-            let start = state.queued;
-            state.queued += offset(request.bytes.len());
-            state.put(start, &request, answered);
+        } else if state.unsent.try_reserve(request.bytes.len()).is_ok() {
             state.unsent.extend_from_slice(&request.bytes);
-        }
-        if state.is_writing {
+        } else {
+            drop(state);
+            answered(Err(Error::not_sent(Kind::Lost, "there is no memory for a request")));
             return Ok(());
         }
-        state.is_writing = true;
-        while !state.unsent.is_empty() && state.end.is_none() {
-            let bytes = std::mem::take(&mut state.unsent);
-            state.begun += offset(bytes.len());
-            drop(state);
-            if let Err(error) = self.stream.write_all(&bytes, until) {
-                let kind = if is_timeout(&error) { Kind::TimedOut } else { Kind::Lost };
-                self.end(
-                    &Error::unknown(kind, format!("the connection to the server was lost: {error}")),
-                    sink,
-                );
+        state.queued = end;
+        state.until = state.until.max(Some(until));
+        let (left, replies) = (request.replies, Vec::new());
+        if caller.is_some() {
+            state.own_thread.was_called = true;
+        } else {
+            state.posted += 1;
+            if state.own_thread.waits {
+                self.is_wanted.notify_one();
             }
-            state = self.lock();
         }
-        state.is_writing = false;
+        state.waiting.push_back(Waiting { start, end, left, replies, answered, caller, until, is_again });
         Ok(())
     }
 
-    /// Ends it. All waiting callers get the reason.
-    pub(crate) fn end(&self, why: &Error, sink: &dyn Sink) {
-        let (waiting, begun) = {
+    /// Whether the caller has to write what is in line, by [`write`](Self::write).
+    pub(crate) fn begin_writing(&self) -> bool {
+        let mut state = self.lock();
+        let begins = !state.is_writing && !state.unsent.is_empty();
+        state.is_writing |= begins;
+        begins
+    }
+
+    /// Writes what is in line at this moment.
+    pub(crate) fn write(&self) -> Progress {
+        let (mut bytes, until) = {
             let mut state = self.lock();
-            if state.end.is_some() {
-                return;
-            }
-            state.end = Some(why.clone());
-            state.unsent = Vec::new();
-            (std::mem::take(&mut state.waiting), state.begun)
+            (std::mem::take(&mut state.unsent), state.until.take().unwrap_or_else(Instant::now))
         };
-        sink.ended();
+        let (count, written) = self.stream.write_all(&bytes, until);
+        let mut state = self.lock();
+        state.sent += offset(count);
+        if let (Err(error), None) = (written, &state.end) {
+            let kind = if is_timeout(&error) { Kind::TimedOut } else { Kind::Lost };
+            state.end = Some(Error::unknown(kind, format!("the connection to the server was lost: {error}")));
+        }
+        if let Some(why) = state.end.clone() {
+            state.is_writing = false;
+            bytes.drain(..count);
+            bytes.append(&mut state.unsent);
+            return Progress::Ended(self.settle(state, &why, &bytes));
+        }
+        state.is_writing = !state.unsent.is_empty();
+        if state.is_writing { Progress::More(state.unsent.len()) } else { Progress::Done }
+    }
+
+    /// Ends it. All waiting callers get the reason. Returns the requests that were not sent.
+    ///
+    /// While a thread writes, it is not known which these are; that thread returns them.
+    pub(crate) fn end(&self, why: &Error) -> Vec<Pending> {
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return Vec::new();
+        }
+        state.end = Some(why.clone());
+        let bytes = if state.is_writing { Vec::new() } else { std::mem::take(&mut state.unsent) };
+        self.settle(state, why, &bytes)
+    }
+
+    /// Tells the requests that were sent that no answer comes, and returns the others, whose bytes are given.
+    fn settle(&self, mut state: MutexGuard<'_, State>, why: &Error, unsent: &[u8]) -> Vec<Pending> {
+        self.has_ended.store(true, Ordering::Release);
+        self.is_wanted.notify_one();
+        let from = state.sent;
+        let mut told = std::mem::take(&mut state.waiting);
+        let mut others = told.split_off(told.partition_point(|one| one.start < from));
+        if state.is_writing {
+            state.waiting = std::mem::take(&mut others);
+        }
+        drop(state);
         self.stream.shut_down();
-        for one in waiting {
-            (one.answered)(Err(why.of_request(one.start < begun)));
+        for one in told {
+            (one.answered)(Err(why.of_request(true)));
         }
-    }
-
-    /// Reads until the connection ends.
-    pub(crate) fn read(&self, decoder: &mut Decoder, sink: &dyn Sink) {
-        let mut buffer = vec![0; 1 << 16];
-        let why = loop {
-            if let Err(error) = self.take(decoder, sink) {
-                break format!("the connection to the server was ended: {error}");
-            }
-            match self.stream.read(&mut buffer) {
-                Ok(0) => break "the server closed the connection".to_owned(),
-                Err(error) => break format!("the connection to the server was lost: {error}"),
-                Ok(count) => {
-                    self.heard.fetch_add(1, Ordering::AcqRel);
-                    if let Err(error) = decoder.feed(&buffer[..count]) {
-                        break error;
-                    }
+        let mut again = Vec::new();
+        for Waiting { start, end, left, answered, until, is_again, .. } in others {
+            match part(unsent, start - from, end - from) {
+                Some(bytes) if !is_again => {
+                    let request = Request { bytes, replies: left };
+                    // Its caller looks at this connection.
+                    again.push(Pending { request, answered, caller: None, until, is_again: true });
                 }
-            }
-        };
-        self.end(&Error::unknown(Kind::Lost, why), sink);
-    }
-
-    fn take(&self, decoder: &mut Decoder, sink: &dyn Sink) -> Result<(), String> {
-        while let Some(value) = decoder.next()? {
-            if let Value::Push(parts) = value {
-                sink.pushed(&parts);
-                continue;
-            }
-            let mut state = self.lock();
-            let Some(first) = state.waiting.front() else {
-                // Another thread may have ended it, and then has told everybody.
-                return if state.end.is_some() {
-                    Ok(())
-                } else {
-                    Err("an answer came that nobody asked for".into())
-                };
-            };
-            let mut stamp = None;
-            if let Some(note) = first.note {
-                // Without the lock. Only this thread takes requests out of the line, but for one that ends all.
-                drop(state);
-                stamp = Some(sink.answered(note, &value));
-                state = self.lock();
-            }
-            let done = state.answer(value, stamp);
-            drop(state);
-            if let Some(done) = done {
-                (done.answered)(Ok(done.answer));
+                _ => answered(Err(why.of_request(false))),
             }
         }
-        Ok(())
+        again
+    }
+
+    /// Takes no more requests from now on, and ends once those in line are answered. Returns what `end` does.
+    pub(crate) fn retire(&self) -> Vec<Pending> {
+        let is_idle = {
+            let mut state = self.lock();
+            state.is_retired = true;
+            state.waiting.is_empty()
+        };
+        if is_idle {
+            self.end(&Error::unknown(Kind::Lost, "the connection was replaced"))
+        } else {
+            Vec::new()
+        }
     }
 }
 
+/// A copy of a part of what was not sent, if there is memory for it.
+fn part(bytes: &[u8], start: u64, end: u64) -> Option<Vec<u8>> {
+    let part = bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(part.len()).ok()?;
+    copy.extend_from_slice(part);
+    Some(copy)
+}
+
 impl State {
-    fn put(&mut self, start: u64, request: &Request, answered: Answered) {
-        let answer = Answer { replies: Vec::new(), stamp: 0 };
-        self.waiting.push_back(Waiting {
-            start,
-            left: request.replies,
-            answer,
-            note: request.note,
-            answered,
-        });
+    /// Gives a reply to the first in line. Returns who is to be told, once the request is answered.
+    pub(crate) fn answer(&mut self, value: Value) -> Option<(Answered, Vec<Value>)> {
+        let first = self.waiting.front_mut()?;
+        first.replies.push(value);
+        first.left = first.left.saturating_sub(1);
+        if first.left > 0 {
+            return None;
+        }
+        let done = self.waiting.pop_front()?;
+        if done.caller.is_some() {
+            self.own_thread.has_answered_caller = true;
+        } else {
+            self.posted = self.posted.saturating_sub(1);
+        }
+        Some((done.answered, done.replies))
     }
 
-    /// Gives a reply to the first in line. Returns the request once it is answered.
-    fn answer(&mut self, value: Value, stamp: Option<u64>) -> Option<Waiting> {
-        let first = self.waiting.front_mut()?;
-        first.answer.replies.push(value);
-        first.answer.stamp = stamp.unwrap_or(first.answer.stamp);
-        first.left = first.left.saturating_sub(1);
-        if first.left > 0 { None } else { self.waiting.pop_front() }
+    /// Whether callers read for themselves, and there is nothing to read for others.
+    pub(crate) fn may_leave_reading(&mut self) -> bool {
+        self.posted == 0 && std::mem::take(&mut self.own_thread.has_answered_caller)
+    }
+
+    /// The first caller that waits.
+    pub(crate) fn next_caller(&self) -> Option<Arc<Slot>> {
+        self.waiting.front()?.caller.clone()
     }
 }

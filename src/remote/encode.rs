@@ -8,7 +8,6 @@ use std::io::Write;
 pub struct Request {
     pub(crate) bytes: Vec<u8>,
     pub(crate) replies: usize,
-    pub(crate) note: Option<u64>,
 }
 
 impl Request {
@@ -45,13 +44,6 @@ impl Request {
         self.bytes.try_reserve(part.len().saturating_add(32))?;
         self.push(part);
         Ok(())
-    }
-
-    /// Has [`Sink::answered`](crate::Sink::answered) called with this number for each reply.
-    #[must_use]
-    pub fn with_note(mut self, note: u64) -> Self {
-        self.note = Some(note);
-        self
     }
 
     fn push(&mut self, part: &[u8]) {

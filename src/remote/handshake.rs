@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::connection::Sink;
 use crate::decode::Decoder;
 use crate::encode::Request;
 use crate::error::{Error, Kind};
 use crate::stream::{Address, Stream, is_timeout, left};
 use crate::value::Value;
+
+/// After this a server repeats the arguments of a command that it does not know.
+const REPEATED: &str = ", with args beginning with";
 
 /// How to connect.
 #[derive(Clone)]
@@ -24,8 +26,6 @@ pub struct Settings {
     pub database: u32,
     /// What the connection is called in `CLIENT LIST`, unless the server refuses that.
     pub name: Option<String>,
-    /// What the keys begin with whose writes the server pushes. None are pushed where it is empty.
-    pub prefixes: Vec<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -39,15 +39,7 @@ impl Settings {
     /// Settings without a password, for database 0.
     #[must_use]
     pub fn new(address: Address, timeout: Duration) -> Self {
-        Self {
-            address,
-            timeout,
-            username: None,
-            password: None,
-            database: 0,
-            name: None,
-            prefixes: Vec::new(),
-        }
+        Self { address, timeout, username: None, password: None, database: 0, name: None }
     }
 
     fn commands(&self) -> Vec<(&'static str, Request)> {
@@ -68,19 +60,23 @@ impl Settings {
             let number = self.database.to_string();
             commands.push(("SELECT", Request::command([b"SELECT".as_slice(), number.as_bytes()])));
         }
-        if !self.prefixes.is_empty() {
-            let mut parts: Vec<&[u8]> = vec![b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"NOLOOP"];
-            for prefix in &self.prefixes {
-                parts.extend([b"PREFIX", prefix.as_slice()]);
-            }
-            commands.push(("CLIENT TRACKING", Request::command(parts)));
-        }
         commands
+    }
+
+    /// What the server says against us, without what it repeats of our own words: a server that does not know `HELLO`
+    /// repeats its arguments, and the password is among them.
+    fn refusal(&self, text: &[u8]) -> String {
+        let text = String::from_utf8_lossy(text);
+        let own = text.split_once(REPEATED).map_or(&*text, |(own, _)| own);
+        match self.password.as_deref() {
+            Some(password) if !password.is_empty() => own.replace(password, "***"),
+            _ => own.to_owned(),
+        }
     }
 }
 
 /// Connects and authenticates.
-pub(crate) fn open(settings: &Settings, sink: &dyn Sink) -> Result<(Stream, Decoder), Error> {
+pub(crate) fn open(settings: &Settings) -> Result<(Stream, Decoder), Error> {
     let until = Instant::now() + settings.timeout;
     let failed = |error: std::io::Error| {
         let kind = if is_timeout(&error) { Kind::TimedOut } else { Kind::Lost };
@@ -91,23 +87,22 @@ pub(crate) fn open(settings: &Settings, sink: &dyn Sink) -> Result<(Stream, Deco
     let commands = settings.commands();
     let bytes: Vec<u8> = commands.iter().flat_map(|(_, request)| &request.bytes).copied().collect();
     stream.set_timeouts(None, Some(settings.timeout)).map_err(failed)?;
-    stream.write_all(&bytes, until).map_err(failed)?;
+    stream.write_all(&bytes, until).1.map_err(failed)?;
     for (what, _) in commands {
-        let Value::Error(text) = reply(&stream, &mut decoder, until, sink).map_err(failed)? else { continue };
+        let Value::Error(text) = reply(&stream, &mut decoder, until).map_err(failed)? else { continue };
         if what != "CLIENT SETNAME" {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            return Err(Error::not_sent(Kind::Refused, text));
+            return Err(Error::not_sent(Kind::Refused, settings.refusal(&text)));
         }
     }
     stream.set_timeouts(None, Some(settings.timeout)).map_err(failed)?;
     Ok((stream, decoder))
 }
 
-fn reply(stream: &Stream, decoder: &mut Decoder, until: Instant, sink: &dyn Sink) -> std::io::Result<Value> {
+fn reply(stream: &Stream, decoder: &mut Decoder, until: Instant) -> std::io::Result<Value> {
     let mut buffer = [0; 4096];
     loop {
         match decoder.next().map_err(std::io::Error::other)? {
-            Some(Value::Push(parts)) => sink.pushed(&parts),
+            Some(Value::Push(_)) => {}
             Some(value) => return Ok(value),
             None => {
                 let Some(left) = left(until) else { return Err(std::io::ErrorKind::TimedOut.into()) };

@@ -1,16 +1,25 @@
 //! A connection that is made when it is needed, and again after it was lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::connection::{Answer, Answered, Connection, Sink};
+use crate::connection::{Answered, Connection, Pending, Progress};
 use crate::encode::Request;
 use crate::error::{Error, Kind};
 use crate::handshake::{Settings, open};
+use crate::slot::Slot;
+use crate::value::Value;
 
 /// How long a caller waits between two looks at what its program wants.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// So many requests with so many bytes fit into the buffers of any connection: writing them does not wait for the server,
+/// if it has answered everything before them. Each write takes about a kilobyte of a buffer, however short it is.
+const FIT: (usize, u64) = (100, 1 << 13);
+
+/// How much a caller writes for others after its own request, and how often. Its own answer may have come meanwhile.
+const FOR_OTHERS: (usize, usize) = (1 << 16, 16);
 
 #[derive(Default)]
 struct State {
@@ -20,13 +29,13 @@ struct State {
     early: Vec<Early>,
     is_closed: bool,
     connects: u64,
+    /// How often connections of before were given up. One that was begun before is not used.
+    renewals: u64,
 }
 
 /// A request that waits for a connection.
 struct Early {
-    request: Request,
-    answered: Answered,
-    until: Instant,
+    pending: Pending,
     sent_on: Arc<OnceLock<SentOn>>,
 }
 
@@ -35,7 +44,6 @@ type SentOn = (Arc<Connection>, u64);
 
 struct Shared {
     settings: Settings,
-    sink: Arc<dyn Sink>,
     state: Mutex<State>,
     process: u32,
 }
@@ -71,34 +79,14 @@ impl std::fmt::Debug for Lane {
     }
 }
 
-/// Where the answer of a blocking call comes.
-#[derive(Default)]
-struct Slot {
-    answer: Mutex<Option<Result<Answer, Error>>>,
-    is_there: Condvar,
-}
-
-impl Slot {
-    fn fill(&self, answer: Result<Answer, Error>) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        self.is_there.notify_one();
-    }
-
-    fn wait(&self, time: Duration) -> Option<Result<Answer, Error>> {
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.is_there.wait_timeout_while(answer, time, |answer| answer.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.take()
-    }
-}
-
 impl Lane {
     /// A lane. It connects at its first request.
     #[must_use]
-    pub fn new(settings: Settings, sink: Arc<dyn Sink>) -> Self {
-        Self(Arc::new(Shared { settings, sink, state: Mutex::default(), process: std::process::id() }))
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(Shared { settings, state: Mutex::default(), process: std::process::id() }))
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer: one reply for each command.
     ///
     /// `look` is called every 50 ms; where it returns an error, the caller stops waiting.
     ///
@@ -110,30 +98,56 @@ impl Lane {
         request: Request,
         until: Instant,
         mut look: impl FnMut() -> Result<(), ()>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Vec<Value>, Error> {
         let slot = Arc::new(Slot::default());
         let filled = Arc::clone(&slot);
-        let ticket = self.submit(request, until, Box::new(move |answer| filled.fill(answer)));
+        let answered = Box::new(move |answer| filled.fill(answer));
+        let ticket = self.put(request, until, answered, Some(Arc::clone(&slot)));
+        if let Some((connection, _)) = &ticket.sent_on
+            && connection.begin_writing()
+        {
+            self.0.write(connection);
+        }
+        let mut next_look = Instant::now() + SLICE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if let Some(answer) = slot.wait(left.min(SLICE)) {
+            let answer = match ticket.sent_on() {
+                Some((connection, _)) => {
+                    let (answer, unsent) = connection.wait(&slot, left.min(SLICE));
+                    self.0.send_again(unsent);
+                    answer
+                }
+                None => slot.wait(left.min(SLICE)),
+            };
+            if let Some(answer) = answer {
                 return answer;
             }
             if left.is_zero() {
+                leave(&ticket, &slot);
                 self.give_up(&ticket);
-                return slot.wait(Duration::ZERO).unwrap_or_else(|| Err(timed_out()));
+                return slot.take().unwrap_or_else(|| Err(timed_out()));
             }
-            if look().is_err() {
-                return Err(Error::unknown(Kind::Interrupted, "the caller stopped waiting"));
+            if Instant::now() >= next_look {
+                if look().is_err() {
+                    leave(&ticket, &slot);
+                    return Err(Error::unknown(Kind::Interrupted, "the caller stopped waiting"));
+                }
+                next_look = Instant::now() + SLICE;
             }
         }
     }
 
-    /// Sends a request. What comes of it is told to `answered`, from another thread or from this one.
+    /// Puts a request in line, without waiting for anything. What comes of it is told to `answered`, from another thread
+    /// or from this one.
     ///
-    /// A caller that has waited until the moment calls [`give_up`](Self::give_up).
+    /// [`flush`](Self::flush) sends it, or any other request after it. A caller that has waited until the moment calls
+    /// [`give_up`](Self::give_up).
     #[must_use]
-    pub fn submit(&self, request: Request, until: Instant, answered: Answered) -> Ticket {
+    pub fn post(&self, request: Request, until: Instant, answered: Answered) -> Ticket {
+        self.put(request, until, answered, None)
+    }
+
+    fn put(&self, request: Request, until: Instant, answered: Answered, caller: Option<Arc<Slot>>) -> Ticket {
         let shared = &self.0;
         if std::process::id() != shared.process {
             let message = "a child of a fork must make a connection of its own";
@@ -141,39 +155,17 @@ impl Lane {
             return Ticket::default();
         }
         if request.replies == 0 {
-            answered(Ok(Answer::default()));
+            answered(Ok(Vec::new()));
             return Ticket::default();
         }
-        let (mut request, mut answered) = (request, answered);
-        loop {
-            let mut state = shared.lock();
-            if state.is_closed {
-                drop(state);
-                answered(Err(Error::not_sent(Kind::Lost, "the connection was closed")));
-                return Ticket::default();
-            }
-            let Some(connection) = state.connection.clone() else {
-                let now = Instant::now();
-                let late: Vec<_> = state.early.extract_if(.., |early| early.until <= now).collect();
-                let sent_on = Arc::new(OnceLock::new());
-                state.early.push(Early { request, answered, until, sent_on: Arc::clone(&sent_on) });
-                let is_first = !std::mem::replace(&mut state.is_connecting, true);
-                drop(state);
-                if is_first {
-                    shared.start();
-                }
-                for early in late {
-                    (early.answered)(Err(timed_out().of_request(false)));
-                }
-                return Ticket { sent_on: None, early: Some(sent_on) };
-            };
-            drop(state);
-            let heard = connection.heard();
-            match connection.send(request, answered, until, &*shared.sink) {
-                Ok(()) => return Ticket { sent_on: Some((connection, heard)), early: None },
-                Err(back) => (request, answered) = back,
-            }
-            shared.forget(&connection);
+        shared.put(Pending { request, answered, caller, until, is_again: false })
+    }
+
+    /// Sends what is in line. It does not wait for the server: where the connection may not take all bytes at once, a
+    /// thread writes them.
+    pub fn flush(&self) {
+        if std::process::id() == self.0.process {
+            self.0.flush();
         }
     }
 
@@ -183,9 +175,10 @@ impl Lane {
     /// is dropped when it comes.
     pub fn give_up(&self, ticket: &Ticket) {
         if let Some((connection, heard)) = ticket.sent_on()
+            && connection.is_ours()
             && connection.heard() == *heard
         {
-            connection.end(&timed_out(), &*self.0.sink);
+            self.0.send_again(connection.end(&timed_out()));
         }
     }
 
@@ -197,14 +190,27 @@ impl Lane {
 
     /// Ends the connection. The next request makes another one.
     pub fn disconnect(&self) {
-        let shared = &self.0;
-        if std::process::id() != shared.process {
-            return;
+        if let Some(connection) = self.take_connection() {
+            self.0.send_again(connection.end(&Error::unknown(Kind::Lost, "the connection was closed")));
         }
-        let connection = shared.lock().connection.take();
-        if let Some(connection) = connection {
-            connection.end(&Error::unknown(Kind::Lost, "the connection was closed"), &*shared.sink);
+    }
+
+    /// Makes another connection for what is asked from now on, since there may be another server at the address. What
+    /// was asked before is still answered.
+    pub fn renew(&self) {
+        if let Some(connection) = self.take_connection() {
+            self.0.send_again(connection.retire());
         }
+    }
+
+    /// Parts with the connection, and with one that is being made.
+    fn take_connection(&self) -> Option<Arc<Connection>> {
+        if std::process::id() != self.0.process {
+            return None;
+        }
+        let mut state = self.0.lock();
+        state.renewals += 1;
+        state.connection.take()
     }
 
     /// Ends the connection. There is none from now on.
@@ -221,6 +227,13 @@ impl Drop for Lane {
     }
 }
 
+/// Has the connection's own thread read what a caller does not wait for any more.
+fn leave(ticket: &Ticket, slot: &Arc<Slot>) {
+    if let Some((connection, _)) = ticket.sent_on() {
+        connection.leave(slot);
+    }
+}
+
 fn timed_out() -> Error {
     Error::unknown(Kind::TimedOut, "the server did not answer in time")
 }
@@ -230,6 +243,110 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts a request in line. The first one without a connection has one made.
+    fn put(self: &Arc<Self>, mut pending: Pending) -> Ticket {
+        loop {
+            let mut state = self.lock();
+            if state.is_closed {
+                drop(state);
+                (pending.answered)(Err(Error::not_sent(Kind::Lost, "the connection was closed")));
+                return Ticket::default();
+            }
+            let Some(connection) = state.connection.clone() else {
+                let now = Instant::now();
+                let late: Vec<_> = state.early.extract_if(.., |early| early.pending.until <= now).collect();
+                let sent_on = Arc::new(OnceLock::new());
+                // Its caller does not know the connection yet.
+                pending.caller = None;
+                state.early.push(Early { pending, sent_on: Arc::clone(&sent_on) });
+                let is_first = !std::mem::replace(&mut state.is_connecting, true);
+                drop(state);
+                if is_first {
+                    self.start();
+                }
+                for early in late {
+                    (early.pending.answered)(Err(timed_out().of_request(false)));
+                }
+                return Ticket { sent_on: None, early: Some(sent_on) };
+            };
+            drop(state);
+            let heard = connection.heard();
+            match connection.queue(pending) {
+                Ok(()) => return Ticket { sent_on: Some((connection, heard)), early: None },
+                Err(back) => pending = back,
+            }
+            self.forget(&connection);
+        }
+    }
+
+    /// Writes what is in line, after `begin_writing` has said so.
+    fn write(self: &Arc<Self>, connection: &Arc<Connection>) {
+        for _ in 0..FOR_OTHERS.1 {
+            match connection.write() {
+                Progress::Done => return,
+                Progress::Ended(unsent) => return self.send_again(unsent),
+                Progress::More(length) if length > FOR_OTHERS.0 => break,
+                Progress::More(_) => {}
+            }
+        }
+        self.write_in_thread(connection);
+    }
+
+    fn write_in_thread(self: &Arc<Self>, connection: &Arc<Connection>) {
+        let (shared, writing) = (Arc::clone(self), Arc::clone(connection));
+        let thread = std::thread::Builder::new().name("flexcache-write".to_owned());
+        if thread.spawn(move || shared.write_all(&writing)).is_err() {
+            self.write_all(connection);
+        }
+    }
+
+    fn write_all(self: &Arc<Self>, connection: &Connection) {
+        loop {
+            match connection.write() {
+                Progress::Done => return,
+                Progress::Ended(unsent) => return self.send_again(unsent),
+                Progress::More(_) => {}
+            }
+        }
+    }
+
+    fn flush(self: &Arc<Self>) {
+        let Some(connection) = self.lock().connection.clone() else { return };
+        self.flush_on(&connection);
+    }
+
+    fn flush_on(self: &Arc<Self>, connection: &Arc<Connection>) {
+        if !connection.begin_writing() {
+            return;
+        }
+        let (requests, bytes) = connection.unanswered();
+        if requests > FIT.0 || bytes > FIT.1 {
+            return self.write_in_thread(connection);
+        }
+        match connection.write() {
+            Progress::Done => {}
+            Progress::Ended(unsent) => self.send_again(unsent),
+            // Of others, who may have more to say than fits.
+            Progress::More(_) => self.write_in_thread(connection),
+        }
+    }
+
+    /// Sends requests of which no byte was sent on a connection that has ended.
+    fn send_again(self: &Arc<Self>, requests: Vec<Pending>) {
+        if requests.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for pending in requests {
+            if pending.until <= now {
+                (pending.answered)(Err(timed_out().of_request(false)));
+            } else {
+                let _ = self.put(pending);
+            }
+        }
+        self.flush();
+    }
+
     fn close(&self) {
         let why = Error::unknown(Kind::Lost, "the connection was closed");
         let (connection, early) = {
@@ -237,11 +354,9 @@ impl Shared {
             state.is_closed = true;
             (state.connection.take(), std::mem::take(&mut state.early))
         };
-        if let Some(connection) = connection {
-            connection.end(&why, &*self.sink);
-        }
-        for early in early {
-            (early.answered)(Err(why.of_request(false)));
+        let unsent = connection.map(|connection| connection.end(&why)).unwrap_or_default();
+        for pending in early.into_iter().map(|early| early.pending).chain(unsent) {
+            (pending.answered)(Err(why.of_request(false)));
         }
     }
 
@@ -272,53 +387,59 @@ impl Shared {
             std::mem::take(&mut state.early)
         };
         for early in early {
-            (early.answered)(Err(why.clone()));
+            (early.pending.answered)(Err(why.clone()));
         }
     }
 
-    fn run(&self) {
-        // A sink that panics is a bug; its callers must not wait for ever for that.
-        let opened = catch_unwind(AssertUnwindSafe(|| open(&self.settings, &*self.sink)));
-        let (stream, mut decoder) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return self.fail(&error),
-            Err(_) => {
-                return self.fail(&Error::not_sent(Kind::Lost, "an error of the program ended a connection"));
+    fn run(self: &Arc<Self>) {
+        loop {
+            let renewals = self.lock().renewals;
+            let (stream, decoder) = match open(&self.settings) {
+                Ok(opened) => opened,
+                Err(error) => return self.fail(&error),
+            };
+            let connection = Arc::new(Connection::new(stream, decoder));
+            if !self.begin(&connection, renewals) {
+                continue;
             }
-        };
-        let connection = Arc::new(Connection::new(stream));
-        if catch_unwind(AssertUnwindSafe(|| self.begin(&connection))).is_ok() {
-            let _ = catch_unwind(AssertUnwindSafe(|| connection.read(&mut decoder, &*self.sink)));
+            // A panic is a bug; callers must not wait for ever for that.
+            let unsent = catch_unwind(AssertUnwindSafe(|| connection.read()));
+            let unsent = unsent.unwrap_or_else(|_| {
+                connection.end(&Error::unknown(Kind::Lost, "an error of the program ended the connection"))
+            });
+            self.forget(&connection);
+            return self.send_again(unsent);
         }
-        let why = Error::unknown(Kind::Lost, "an error of the program ended the connection");
-        let _ = catch_unwind(AssertUnwindSafe(|| connection.end(&why, &*self.sink)));
-        self.forget(&connection);
     }
 
-    /// Shows a new connection to all, and sends what has waited for it.
-    fn begin(&self, connection: &Arc<Connection>) {
-        self.sink.began();
-        let (early, is_closed) = {
+    /// Shows a new connection to all, and sends what has waited for it. False where it is not wanted any more.
+    fn begin(self: &Arc<Self>, connection: &Arc<Connection>, renewals: u64) -> bool {
+        let early = {
             let mut state = self.lock();
+            if state.renewals != renewals && !state.is_closed {
+                return false;
+            }
             state.is_connecting = false;
             state.connects += 1;
-            if !state.is_closed {
-                state.connection = Some(Arc::clone(connection));
+            if state.is_closed {
+                drop(state);
+                let _ = connection.end(&Error::unknown(Kind::Lost, "the connection was closed"));
+                return true;
             }
-            (std::mem::take(&mut state.early), state.is_closed)
+            state.connection = Some(Arc::clone(connection));
+            std::mem::take(&mut state.early)
         };
-        if is_closed {
-            connection.end(&Error::unknown(Kind::Lost, "the connection was closed"), &*self.sink);
-        }
         let now = Instant::now();
-        for Early { request, answered, until, sent_on } in early {
+        for Early { pending, sent_on } in early {
             // Nobody else sets it.
             let _ = sent_on.set((Arc::clone(connection), connection.heard()));
-            if until <= now {
-                answered(Err(timed_out().of_request(false)));
-            } else if let Err((_, answered)) = connection.send(request, answered, until, &*self.sink) {
-                answered(Err(Error::not_sent(Kind::Lost, "the connection to the server was lost")));
+            if pending.until <= now {
+                (pending.answered)(Err(timed_out().of_request(false)));
+            } else if let Err(back) = connection.queue(pending) {
+                (back.answered)(Err(Error::not_sent(Kind::Lost, "the connection to the server was lost")));
             }
         }
+        self.flush_on(connection);
+        true
     }
 }

@@ -64,6 +64,14 @@ impl Stream {
         }
     }
 
+    pub(crate) fn set_read_timeout(&self, time: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(time),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.set_read_timeout(time),
+        }
+    }
+
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = match self {
@@ -78,25 +86,27 @@ impl Stream {
         }
     }
 
-    /// Writes all bytes, each part within the socket's timeout and all of them before a moment.
-    pub(crate) fn write_all(&self, mut bytes: &[u8], until: Instant) -> io::Result<()> {
-        while !bytes.is_empty() {
+    /// Writes all bytes, each part within the socket's timeout and all of them before a moment. Says how many the system
+    /// has taken.
+    pub(crate) fn write_all(&self, bytes: &[u8], until: Instant) -> (usize, io::Result<()>) {
+        let mut count = 0;
+        while count < bytes.len() {
             let written = match self {
-                Self::Tcp(stream) => (&*stream).write(bytes),
+                Self::Tcp(stream) => (&*stream).write(&bytes[count..]),
                 #[cfg(unix)]
-                Self::Unix(stream) => (&*stream).write(bytes),
+                Self::Unix(stream) => (&*stream).write(&bytes[count..]),
             };
             match written {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = &bytes[count..],
+                Ok(0) => return (count, Err(io::ErrorKind::WriteZero.into())),
+                Ok(more) => count += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return (count, Err(error)),
             }
-            if !bytes.is_empty() && left(until).is_none() {
-                return Err(io::ErrorKind::TimedOut.into());
+            if count < bytes.len() && left(until).is_none() {
+                return (count, Err(io::ErrorKind::TimedOut.into()));
             }
         }
-        Ok(())
+        (count, Ok(()))
     }
 
     pub(crate) fn shut_down(&self) {

@@ -13,7 +13,7 @@ from waiting import until
 
 from flexcache_rs import FlexCache
 from flexcache_rs.disk.serializers import SignedPickleSerializer
-from flexcache_rs.remote import RemoteValueError
+from flexcache_rs.remote import RemoteError, RemoteValueError
 from flexcache_rs.remote.keys import Keys, decode_key, encode_key
 from flexcache_rs.remote.resp import ErrorReply, ProtocolError, Push, ReplyReader
 
@@ -346,6 +346,46 @@ def test_what_is_no_value_is_named(make: Make, raw: Any) -> None:
     assert cache["key"] == 2
 
 
+def test_what_is_of_another_type(make: Make, raw: Any) -> None:
+    """It is named as what is no value, and can be removed and replaced. The server does not count as away."""
+    cache = make()
+    cache["key"] = 1
+    for call in (cache.get, cache.ttl, cache.incr, lambda key: key in cache, lambda key: asyncio.run(cache.aget(key))):
+        raw.delete("test:{key}")
+        raw.rpush("test:{key}", 1)
+        # Where nothing is known of the namespace, it is read in a way that finds nothing there.
+        until(lambda: cache.fresh("other") is None and cache._store.nonces.known("") is not None)
+        with pytest.raises(RemoteValueError, match="'key'"):
+            call("key")
+    (refused,) = cache._client.transaction([("GET", "test:{key}")])
+    assert type(refused) is RemoteError
+    assert cache.get_or_set("key", lambda: 5) == 5
+    assert cache.delete("key")
+    assert not raw.exists("test:{key}")
+    raw.rpush("test:{key}", 1)
+    with pytest.raises(RemoteValueError, match="'key'"):
+        cache.pop("key")
+    assert not raw.exists("test:{key}")
+    raw.rpush("test:{key}", 1)
+    assert cache.delete_many(["key"]) == 1
+    raw.rpush("test:{key}", 1)
+    cache["key"] = 2
+    assert cache["key"] == 2
+    assert cache.stats().breaker_opened == 0
+
+
+def test_keys_on_the_server_that_are_none(make: Make, raw: Any) -> None:
+    cache = make()
+    cache["key"] = 1
+    whole = raw.get("test:{key}")
+    deep = b"~n"
+    for _ in range(2000):
+        deep = b"~t%d:%b" % (len(deep), deep)
+    for form in (deep, b"~i01", b"~f1", b"~q", b"~t9:a", b"~x1_0", b"~nn", b"\xff"):
+        raw.set(b"test:{%b}" % form, whole)
+    assert list(cache.scan()) == ["key"]
+
+
 def test_keys_of_other_types_are_refused(make: Make) -> None:
     cache = make()
     for key in (object(), [1], frozenset(), dt.date(2030, 1, 1)):
@@ -379,7 +419,7 @@ REPLIES = (
 
 
 def test_replies_split_anywhere() -> None:
-    expected = [b"OK", 5, b"a\r\n", [1, None], {b"k": True}, Push([b"x", [b"y"]]), None, b"1.5"]
+    expected = [b"OK", 5, b"a\r\n", [1, None], {b"k": True}, Push([b"x", [b"y"]]), None, 1.5]
     for size in range(1, len(REPLIES)):
         reader = ReplyReader()
         pieces = [REPLIES[at : at + size] for at in range(0, len(REPLIES), size)]
@@ -390,7 +430,18 @@ def test_replies_split_anywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [b"?\r\n", b"\r\n", b"$x\r\n", b"$-2\r\n", b"*-5\r\n", b"$1\r\nabc", b"*1\r\n" * 99, b":x\r\n"]
+    "wrong",
+    [
+        b"?\r\n",
+        b"\r\n",
+        b"$x\r\n",
+        b"$-2\r\n",
+        b"*-5\r\n",
+        b"$1\r\nabc",
+        b"*1\r\n" * 99,
+        b":x\r\n",
+        b"|0\r\n" * 99 + b"?\r\n",
+    ],
 )
 def test_what_is_no_reply(wrong: bytes) -> None:
     with pytest.raises(ProtocolError):

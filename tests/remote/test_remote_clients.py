@@ -15,7 +15,7 @@ import valkey
 from waiting import until
 
 from flexcache_rs._metrics import METRICS, readings
-from flexcache_rs.remote import RemoteError
+from flexcache_rs.remote import RemoteCache, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,3 +230,22 @@ def test_statistics_are_exported(make: Make) -> None:
     cache.close()
     assert cache.closed
     assert "named" not in {name for metric in METRICS if metric.name == "remote_live" for name, _ in readings(metric)}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "user:secret@localhost:6379",
+        "redis:/user:secret@localhost",
+        "http+secret://localhost",
+        "redis://user:secret/word@localhost",
+        "redis://:secret@localhost:secret",
+    ],
+)
+def test_what_is_no_url_is_not_shown(url: str) -> None:
+    """It may have a password in it."""
+    with pytest.raises(ValueError) as raised:
+        RemoteCache(url, "test")
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 import os
 import signal
 import socket
@@ -11,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +25,6 @@ from flexcache_rs.remote import RemoteCache, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from own_server import Server
 
@@ -304,3 +307,90 @@ def test_awaited_commands_are_cancelled_and_late(silent: tuple[str, int], server
             await awaiting.execute(slow, 0.05, "GET", "key")
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_loops_that_come_and_go_leave_nothing(silent: tuple[str, int], make: Make) -> None:
+    """Neither those whose commands were answered, nor those that were closed before."""
+    from flexcache_rs.remote import awaiting
+
+    cache = make()
+    cache["key"] = 1
+    until(lambda: cache.fresh("key") == 1 and cache._store.known() is not None)
+    lane = _core.RemoteLane(silent, MANY, failed)
+    loops: list[weakref.ref[Any]] = []
+
+    async def answered() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        assert await cache.afresh("key") == 1
+
+    async def unanswered() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        asked = asyncio.ensure_future(awaiting.execute(lane, MANY, "GET", "key"))
+        await asyncio.sleep(0)
+        asked.cancel()
+
+    def files() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    asyncio.run(answered()), asyncio.run(unanswered())
+    before = files()
+    for _ in range(10):
+        asyncio.run(answered()), asyncio.run(unanswered())
+    # All but the last one.
+    assert files() <= before + 4
+    assert sum(loop() is not None for loop in loops) <= 1
+
+
+def test_awaited_reads_fail_as_others_do(server: Server, make: Make, raw: Any) -> None:
+    """What the server refuses is for `on_error`, too."""
+    allow = functools.partial(raw.execute_command, "ACL", "SETUSER", "few", "on", ">secret", "allkeys", "allchannels")
+    allow("+@all")
+    client = server.client(username="few", password="secret")
+    lenient, strict = make(client, on_error="miss"), make(client)
+    for cache in (lenient, strict):
+        cache["other"] = 1
+        until(lambda cache=cache: cache.fresh("key") is None and cache._store.known() is not None)
+    allow("-get")
+    assert (lenient.get("key", 5), asyncio.run(lenient.aget("key", 5))) == (5, 5)
+    for read in (lambda: strict.get("key"), lambda: asyncio.run(strict.aget("key"))):
+        with pytest.raises(RemoteError, match="refused"):
+            read()
+
+
+class Future:
+    """What an inbox asks of a future."""
+
+    def __init__(self) -> None:
+        self.result: Any = None
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, result: Any) -> None:
+        self.result = result
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_does_not_end_its_parents_connection(server: Server) -> None:
+    """Also where the time of a request of its parent is over in it."""
+    lane = _core.RemoteLane(server.path, 0.5, failed)
+    lane.execute("ECHO", 1)
+    inbox, future = _core.RemoteInbox(), Future()
+    server.pause()
+    inbox.submit(lane, future, False, None, "ECHO", 2)  # type: ignore[arg-type]
+    child = os.fork()
+    if child == 0:
+        try:
+            time.sleep(0.6)
+            inbox.expire()
+            os._exit(0)
+        finally:
+            os._exit(2)
+    server.go_on()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    inbox.drain()
+    assert future.result == b"2"
+    assert (lane.execute("ECHO", 3), lane.connects) == (b"3", 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,3 +111,35 @@ def test_awaited_calls_and_threads(backend: Any, server: Server) -> None:
     assert other.cache is backend.cache
     backend.close()
     until(lambda: other.get("a") == 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_while_a_cache_is_made(backend: Any, server: Server) -> None:
+    """The child does not wait for a thread of its parent."""
+    from flexcache_rs.remote import djangocache
+
+    holds, ended = threading.Event(), threading.Event()
+
+    def make() -> None:
+        with djangocache._MAKING.lock:
+            holds.set()
+            ended.wait()
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    holds.wait()
+    child = os.fork()
+    if child == 0:
+        try:
+            # Ends it where it waits for ever.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            own = type(backend)(f"unix://{server.path}", {"OPTIONS": {"timeout": 2.0, "namespace": "child"}})
+            own.set("a", 1)
+            os._exit(own.get("a") != 1)
+        finally:
+            os._exit(2)
+    ended.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -10,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from own_server import Server
 from scale import scaled
 from waiting import until
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from own_server import Server
-
 Make = "Callable[..., Any]"
 
 STALENESS = 0.3
@@ -34,7 +34,7 @@ class Proxy:
     """Forwards between a unix socket and the server, until it falls silent. Connections stay open then."""
 
     def __init__(self, path: str, server: str) -> None:
-        self.path, self._server = path, server
+        self.path, self.server = path, server
         self.is_silent = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(path)
@@ -51,7 +51,7 @@ class Proxy:
                 return
             far = socket.socket(socket.AF_UNIX)
             try:
-                far.connect(self._server)
+                far.connect(self.server)
             except OSError:
                 near.close()
                 continue
@@ -129,6 +129,26 @@ def test_a_server_that_is_stopped(make: Make, server: Server) -> None:
     server.go_on()
     until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
     assert cache.get("key") in (1, None)
+
+
+def test_every_call_that_waits_in_vain_keeps_others_from_waiting(make: Make, server: Server) -> None:
+    cache = make(max_staleness=STALENESS, timeout=0.05)
+    cache["key"] = 1
+    lock = cache.lock("held")
+    assert lock.acquire()
+    for call in (
+        cache.limiter("name", 5).hit,
+        cache.lock("name", timeout=0).acquire,
+        lock.renew,
+        lock.release,
+        lambda: list(cache.scan()),
+    ):
+        until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
+        server.pause()
+        with pytest.raises(RemoteTimeoutError):
+            call()
+        assert cache.stats().is_breaker_open
+        server.go_on()
 
 
 def test_the_bound_holds_where_nothing_runs(make: Make, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +232,32 @@ def test_everything_falls_silent(make: Make, server: Server, raw: Any, proxy: Pr
     assert cache.get("key") == 2
 
 
+def test_another_server_at_the_address(make: Make, server: Server, raw: Any, proxy: Proxy, tmp_path: Path) -> None:
+    """The old one answers on the connections that are there, and is no primary any more."""
+    import redis
+
+    old_way, other = make(), Server(tmp_path, engine=server.engine)
+    old_way["key"] = 1
+    cache = make(redis.Redis(unix_socket_path=proxy.path), max_staleness=STALENESS)
+    warm(cache, "key")
+    other.start()
+    try:
+        with contextlib.closing(other.client()) as new:
+            for key in raw.keys():
+                new.restore(key, 0, raw.dump(key))
+        connects = cache.stats().reconnects
+        make(other.client())["key"] = 2
+        proxy.server = other.path
+        raw.execute_command("REPLICAOF", "127.0.0.1", "1")
+        until(lambda: cache.stats().reconnects > connects and cache.stats().is_live)
+        assert cache.get("key") == cache.fresh("key") == 2
+        cache["key"] = 3
+        assert make(other.client()).get("key") == 3
+    finally:
+        raw.execute_command("REPLICAOF", "NO", "ONE")
+        other.kill()
+
+
 def test_a_listener_that_falls_silent(make: Make, server: Server, proxy: Proxy) -> None:
     """Commands are answered, but nothing is told: the old value is served for max_staleness, and no longer."""
     import redis
@@ -260,6 +306,28 @@ def test_an_invalidation_that_overtakes_the_reply(make: Make, monkeypatch: pytes
     overtake(one, monkeypatch, write)
     assert one["key"] == 1
     assert one["key"] == 2
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_namespace_that_is_cleared_during_a_read(make: Make, monkeypatch: pytest.MonkeyPatch, awaited: bool) -> None:
+    """What was known of it before does not make a copy live."""
+    one, other = make(), make()
+    other["key"] = 1
+    until(lambda: one.fresh("other") is None and one._store.nonces.known("") is not None)
+    real = one._store.nonces.known
+
+    def known(tag: str) -> Any:
+        nonce = real(tag)
+        monkeypatch.setattr(one._store.nonces, "known", real)
+        before = one._store.stamp("key")
+        other.clear()
+        until(lambda: not one._store.tracker.is_unchanged(before))
+        return nonce
+
+    monkeypatch.setattr(one._store.nonces, "known", known)
+    _ = asyncio.run(one.aget("key")) if awaited else one.get("key")
+    until(lambda: one.stats().is_live)
+    assert one.get("key") is None
 
 
 def test_a_listener_that_reconnects_during_a_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ To add a store, write one entry in `KINDS`. Every test that its capabilities all
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import struct
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import store_remote
+from scale import SCALE, SEED
 
 from flexcache_rs import FlexCache
 from flexcache_rs.disk import Cache, FanoutCache
@@ -351,7 +353,11 @@ KINDS: tuple[Kind, ...] = (
     DiskKind("disk-delete", _directory(sqlite_journal_mode="delete")),
     FanoutKind("fanout", lambda path: FanoutCache(path / "store", shards=2)),
     *((SharedKind("shared", _shared),) if sys.platform == "linux" else ()),
-    *(() if store_remote.LEFT_OUT else (RemoteKind("remote", store_remote.make),)),
+    *(
+        RemoteKind(f"remote-{lane}", functools.partial(store_remote.make, lane=lane))
+        for lane in (store_remote.LANES if SCALE >= 1 else store_remote.LANES[SEED % 2 :][:1])
+        if not store_remote.LEFT_OUT
+    ),
 )
 """All stores."""
 

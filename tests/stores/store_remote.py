@@ -46,14 +46,19 @@ def address() -> str:
     return os.environ[_ADDRESS]
 
 
-def make(path: Path, timeout: float = 10.0) -> Any:
+LANES = ("client", "direct")
+"""How commands reach the server. A tenth of the full counts takes one of them, by the seed of the run."""
+
+
+def make(path: Path, timeout: float = 10.0, lane: str = "client") -> Any:
     """A cache whose namespace belongs to a directory."""
     import redis
 
     from flexcache_rs.remote import RemoteCache
 
     namespace = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    cache = RemoteCache(redis.Redis(unix_socket_path=address()), namespace, timeout=timeout, max_staleness=30)
+    client = redis.Redis(unix_socket_path=address())
+    cache = RemoteCache(client, namespace, timeout=timeout, max_staleness=30, lane=lane)  # type: ignore[arg-type]
     _OPEN.add(cache)
     until(lambda: cache.stats().is_live)
     return cache

@@ -1,80 +1,62 @@
 """Awaited commands on the direct lane, without a thread.
 
-The reader of the connection puts answers into the inbox of an event loop, and wakes the loop once for all of them.
+The reader of the connection puts answers into the inbox of an event loop, and wakes the loop once for all of them. What
+is asked in one turn of the loop goes out in two parts: the first command at once, all others together.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import RemoteInbox
 from flexcache_rs.remote.errors import RemoteTimeoutError
 
 if TYPE_CHECKING:
-    from flexcache_rs._core import RemoteLane, RemoteTicket
-
-    _Asked = tuple[float, asyncio.Future[Any], RemoteTicket]
+    from flexcache_rs._core import RemoteLane
 
 
 class _Inbox:
-    """Where the answers for one loop come. It is used in its loop's thread only."""
+    """Where the answers for one loop come. It is used in its loop's thread only.
+
+    It must not refer to its loop while nothing is asked, or neither of them would ever go.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.native = RemoteInbox()
-        self._waiting: deque[_Asked] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._socket = self.native.take_socket()
-        weakref.finalize(loop, os.close, self._socket).atexit = False
-        loop.add_reader(self._socket, self._drain)
+        self._is_timed = self._is_held = False
+        loop.add_reader(self.native.fileno(), self.native.drain)
 
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._socket, 4096)
-        for future, answer in self.native.drain():
-            # Done already: nobody waits any more.
-            if not future.done():
-                if isinstance(answer, BaseException):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
-        self._forget_answered()
+    def submit(
+        self, loop: asyncio.AbstractEventLoop, lane: RemoteLane, timeout: float, known: Any, *parts: Any
+    ) -> asyncio.Future[Any]:
+        """Send a command, or put it in line until the end of this turn of the loop. The future of its reply."""
+        future: asyncio.Future[Any] = loop.create_future()
+        self.native.submit(lane, future, self._is_held, known, *parts)
+        if not self._is_held:
+            loop.call_soon(self._flush)
+            self._is_held = True
+        if not self._is_timed:
+            loop.call_later(timeout, self._look, loop)
+            self._is_timed = True
+        return future
 
-    def _forget_answered(self) -> None:
-        while self._waiting and self._waiting[0][1].done():
-            self._waiting.popleft()
+    def _flush(self) -> None:
+        self._is_held = False
+        self.native.flush()
 
-    def expect(self, loop: asyncio.AbstractEventLoop, asked: _Asked) -> None:
-        """Have a request fail at its deadline."""
-        self._waiting.append(asked)
-        if self._timer is None:
-            self._timer = loop.call_at(asked[0], self._look)
-
-    def _look(self) -> None:
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fail what was not answered in time, and look again when the next may be late."""
-        self._timer = None
-        self._forget_answered()
-        if not self._waiting:
-            return
-        loop = self._waiting[0][1].get_loop()
-        later: deque[_Asked] = deque()
-        for asked in self._waiting:
-            deadline, future, ticket = asked
-            if future.done():
-                continue
-            if deadline > loop.time():
-                later.append(asked)
-                continue
-            ticket.give_up()
-            # What ended the connection is told to all, in `_drain`, and means the same.
-            future.set_exception(RemoteTimeoutError("the server did not answer in time"))
-        self._waiting = later
-        if later:
-            self._timer = loop.call_at(min(deadline for deadline, _, _ in later), self._look)
+        self._is_timed = False
+        late, seconds = self.native.expire()
+        for future in late:
+            if not future.done():
+                future.set_exception(RemoteTimeoutError("the server did not answer in time"))
+        if seconds is not None:
+            loop.call_later(seconds, self._look, loop)
+            self._is_timed = True
 
 
 _INBOXES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Inbox] = weakref.WeakKeyDictionary()
@@ -84,22 +66,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_INBOXES.clear)
 
 
-async def execute(lane: RemoteLane, timeout: float, *parts: Any) -> Any:
-    """Send a command and return its reply.
+def _inbox_of(loop: asyncio.AbstractEventLoop) -> _Inbox:
+    """The inbox of a loop. The first one of a loop takes away those of loops that were closed."""
+    found = _INBOXES.get(loop)
+    if found is not None:
+        return found
+    for reference in _INBOXES.keyrefs():
+        other = reference()
+        if other is not None and other.is_closed():
+            gone = _INBOXES.pop(other, None)
+            if gone is not None:
+                # What was not answered refers to the loop.
+                gone.native.forget()
+    made = _INBOXES[loop] = _Inbox(loop)
+    return made
+
+
+def execute(lane: RemoteLane, timeout: float, *parts: Any, known: Any = None) -> asyncio.Future[Any]:
+    """Send a command from the running loop. The future of its reply.
 
     Args:
         lane: The connection.
         timeout: How many seconds it may take.
         parts: The command.
+        known: What is known for reading an entry, where the reply is one. See `RemoteLane.entry`.
 
-    Raises:
-        RemoteError: It was refused, not answered in time, or the connection was lost.
+    The future raises a `RemoteError`: it was refused, not answered in time, or the connection was lost.
     """
     loop = asyncio.get_running_loop()
-    inbox = _INBOXES.get(loop)
-    if inbox is None:
-        inbox = _INBOXES[loop] = _Inbox(loop)
-    future = loop.create_future()
-    ticket = lane.submit(inbox.native, future, *parts)
-    inbox.expect(loop, (loop.time() + timeout, future, ticket))
-    return await future
+    inbox = _INBOXES.get(loop) or _inbox_of(loop)
+    return inbox.submit(loop, lane, timeout, known, *parts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
+from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError
 
-_BETWEEN_TRIES = 1.0
-"""Seconds after which one caller tries, where nobody else does."""
+_BETWEEN_TRIES = 1_000_000_000
+"""Nanoseconds after which one caller tries, where nobody else does."""
+
+_now = PushTracker.now
+"""The time in nanoseconds, also where a test has stopped Python's clocks."""
 
 
 class Breaker:
@@ -17,8 +19,8 @@ class Breaker:
     """
 
     def __init__(self) -> None:
-        self._opened: float | None = None
-        self._next_try = 0.0
+        self._opened: int | None = None
+        self._next_try = 0
         self._why = ""
         self.times_opened = 0
 
@@ -36,24 +38,24 @@ class Breaker:
         opened = self._opened
         if opened is None:
             return
-        now = time.monotonic()
+        now = _now()
         if now >= self._next_try:
             self._next_try = now + _BETWEEN_TRIES
             return
-        message = f"the server has not answered for {now - opened:.1f} seconds: {self._why}"
+        message = f"the server has not answered for {(now - opened) / 1e9:.1f} seconds: {self._why}"
         raise RemoteConnectionError(message)
 
     def open(self, error: Exception) -> None:
         """A caller has waited in vain."""
-        now = time.monotonic()
+        now = _now()
         self._next_try = now + _BETWEEN_TRIES
         self._why = str(error)
         if self._opened is None:
             self._opened = now
             self.times_opened += 1
 
-    def close(self, asked: float) -> None:
-        """The server has answered what was asked at a moment."""
+    def close(self, asked: int) -> None:
+        """The server has answered what was asked at a moment of the tracker's clock."""
         opened = self._opened
         if opened is not None and asked > opened:
             self._opened = None

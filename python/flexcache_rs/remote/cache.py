@@ -256,7 +256,7 @@ class RemoteCache(Awaited):
         store = self._store
         for places in self._scan(store.keys.pattern(prefix)):
             commands = [("GETRANGE", place, 0, MOST_HEAD - 1) for place in places]
-            for place, raw in zip(places, self._client.execute_many(commands), strict=True):
+            for place, raw in zip(places, store.send(self._client.execute_many, commands), strict=True):
                 with contextlib.suppress(ValueError):
                     key = store.keys.key(place)
                     if (not prefix or (isinstance(key, str) and key.startswith(prefix))) and store.is_live(key, raw):
@@ -437,7 +437,7 @@ class RemoteCache(Awaited):
         removed = 0
         for prefix in self._store.keys.prefixes:
             for places in self._scan(prefix + b"{*"):
-                gone = self._client.execute_many([("UNLINK", place) for place in places])
+                gone = self._store.send(self._client.execute_many, [("UNLINK", place) for place in places])
                 for reply in gone:
                     if isinstance(reply, Exception):
                         raise reply

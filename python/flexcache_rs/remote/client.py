@@ -11,7 +11,8 @@ from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, Remot
 from flexcache_rs.remote.resp import command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from asyncio import Future
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from flexcache_rs.remote.given import Given
@@ -27,6 +28,9 @@ def translated(kinds: Any, error: Exception) -> Exception:
         kinds: The package's module of exceptions.
         error: The error.
     """
+    if isinstance(error, RemoteError):
+        # It is one of ours already: a reply within a reply, on the direct lane.
+        return error
     text = str(error) or type(error).__name__
     if isinstance(error, (kinds.TimeoutError, TimeoutError)):
         return RemoteTimeoutError(f"the server did not answer in time: {text}")
@@ -45,12 +49,18 @@ def translated(kinds: Any, error: Exception) -> Exception:
     return error
 
 
+def is_of_another_type(error: Exception) -> bool:
+    """Whether a command was refused because what is under its key is no text: nobody's value."""
+    return "WRONGTYPE" in str(error)
+
+
 class Client:
     """Commands to one server.
 
     Attributes:
         is_divided: Whether keys are on several servers. While a slot moves, these refuse commands with two keys of it.
-        can_be_awaited: Whether it has `aexecute`.
+        can_be_awaited: Whether it has `asked`.
+        entry: Reads an entry with what is known; see `RemoteLane.entry`. None where it cannot.
         lane: "client", where connections are the user's client's; "direct", where all threads share a native one.
 
     Args:
@@ -63,6 +73,7 @@ class Client:
     is_divided = False
     lane = "client"
     can_be_awaited = False
+    entry: Callable[[bytes, Any], Any] | None = None
 
     def __init__(self, given: Given, timeout: float, name: str, address: tuple[str, int] | None = None) -> None:
         self.name, self._given, self._is_named = name, given, True
@@ -97,6 +108,17 @@ class Client:
                 raise
         pool = self._pool
         return pool, pool.get_connection(*self._what_get_takes)
+
+    def _release(self, pool: Any, connection: Any) -> None:
+        pool.release(connection)
+        if pool is not self._pool:
+            # Another pool has replaced it meanwhile.
+            pool.disconnect(inuse_connections=False)
+
+    def renew(self) -> None:
+        """Make other connections from now on: there may be another server at the address. Calls that wait go on."""
+        old, self._pool = self._pool, self._make_pool()
+        old.disconnect(inuse_connections=False)
 
     def _leave_unnamed(self, error: Exception, was_named: bool) -> bool:
         """Leave connections without a name where the server refuses `CLIENT SETNAME`. Whether it was that."""
@@ -154,14 +176,17 @@ class Client:
                 connection.disconnect()
                 raise
             finally:
-                pool.release(connection)
+                self._release(pool, connection)
         except RemoteError:
             raise
         except Exception as error:
             raise self.interrupted(error) from error
 
-    async def aexecute(self, *parts: Any) -> Any:
-        """Send one command and return its reply, awaited. Only where `can_be_awaited` is true."""
+    def asked(self, *parts: Any, known: Any = None) -> Future[Any]:
+        """Send one command from the running event loop. The future of its reply; of an entry, with what is `known`.
+
+        Only where `can_be_awaited` is true.
+        """
         raise NotImplementedError
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
@@ -181,7 +206,7 @@ class Client:
         try:
             return self.exchange(connection, commands)
         finally:
-            pool.release(connection)
+            self._release(pool, connection)
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
@@ -209,19 +234,21 @@ class Client:
         return replies
 
     def transaction(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands that the server executes without others in between."""
+        """Send commands that the server executes without others in between. Exceptions stand for those that failed.
+
+        Raises:
+            RemoteError: None of them was executed, as far as is known.
+        """
         *_, replies = self.execute_many([("MULTI",), *commands, ("EXEC",)])
         if isinstance(replies, Exception):
             raise replies
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise self.translated(reply) from reply
-        result: list[Any] = replies
-        return result
+        return [self.translated(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
     def in_order(self, commands: Sequence[Sequence[Any]]) -> None:
         """Send commands, each of which is executed after the one before."""
-        self.transaction(commands)
+        for reply in self.transaction(commands):
+            if isinstance(reply, Exception):
+                raise reply
 
     def values(self, places: Sequence[bytes]) -> list[bytes | None]:
         """What is in several places."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.client import Client
     from flexcache_rs.remote.keys import Keys
     from flexcache_rs.remote.listeners import Listening
+    from flexcache_rs.remote.scripts import Script
     from flexcache_rs.remote.values import Values
 
 
@@ -60,6 +61,9 @@ class Commands:
             ValueError: The cache is closed, or its values are written otherwise.
             RemoteConnectionError: The server does not answer.
         """
+        if self.nonces.checked == [os.getpid()] and not self.breaker.is_open and not self.life.is_closed:
+            # It has listened since before that was noted.
+            return
         if self.life.is_closed:
             message = "the cache is closed"
             raise ValueError(message)
@@ -85,10 +89,10 @@ class Commands:
         self._offset[:] = [int(time[0]) * 1000 + int(time[1]) / 1000 - self.tracker.now() / 1e6]
         self.nonces.checked[:] = [os.getpid()]
 
-    def send(self, call: Callable[[], Any]) -> Any:
+    def send(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Send commands after `begin`. Who waited in vain keeps others from waiting."""
         try:
-            return call()
+            return call(*arguments)
         except (RemoteTimeoutError, RemoteConnectionError) as error:
             self.counts.errors += 1
             self.breaker.open(error)
@@ -101,15 +105,24 @@ class Commands:
             RemoteError: It has failed.
         """
         self.begin()
-        return self.send(lambda: self.client.execute(*command))
+        return self.send(self.client.execute, *command)
 
-    def read(self, call: Callable[[], Any]) -> Any:
+    def run(self, script: Script, *arguments: Any) -> Any:
+        """Run a script with its keys and arguments.
+
+        Raises:
+            RemoteError: It has failed.
+        """
+        self.begin()
+        return self.send(script.run, self.client, *arguments)
+
+    def read(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Send a command that changes nothing: once more, where the connection was lost."""
         self.begin()
         try:
-            return call()
+            return call(*arguments)
         except RemoteConnectionError:
-            return self.send(call)
+            return self.send(call, *arguments)
         except RemoteTimeoutError as error:
             self.counts.errors += 1
             self.breaker.open(error)
@@ -127,12 +140,16 @@ class Commands:
                 self.breaker.open(error)
                 raise
 
-    def server_ms(self) -> float:
-        """The server's clock, in milliseconds since 1970."""
+    def offset(self) -> float:
+        """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
         offset = self.listener.offset if self.listener is not None else None
         if offset is None:
             offset = self._offset[0] if self._offset else 0.0
-        return self.tracker.now() / 1e6 + offset
+        return offset
+
+    def server_ms(self) -> float:
+        """The server's clock, in milliseconds since 1970."""
+        return self.tracker.now() / 1e6 + self.offset()
 
     def deadline(self, seconds: float | None) -> int:
         """The deadline of what lives so many seconds, as values have it."""

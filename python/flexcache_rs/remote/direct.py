@@ -18,6 +18,7 @@ if os.name == "posix":
     from flexcache_rs.remote import awaiting
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Sequence
 
     from flexcache_rs.remote.given import Given
@@ -120,14 +121,20 @@ class DirectClient(Client):
         )
         # Every call goes through it.
         self.execute = self._native.execute  # type: ignore[method-assign]
+        self.entry = self._native.entry
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time. See `Client`."""
         return self._native.execute_many(commands)
 
-    async def aexecute(self, *parts: Any) -> Any:
-        """Send one command and return its reply, awaited. See `Client`."""
-        return await awaiting.execute(self._native, self._timeout, *parts)
+    def asked(self, *parts: Any, known: Any = None) -> Future[Any]:
+        """Send one command from the running event loop. See `Client`."""
+        return awaiting.execute(self._native, self._timeout, *parts, known=known)
+
+    def renew(self) -> None:
+        """Make another connection from now on. See `Client`."""
+        self._native.renew()
+        super().renew()
 
     def close(self) -> None:
         """Close all connections."""

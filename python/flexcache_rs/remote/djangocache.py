@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,27 @@ _OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
 """Options that every backend of Django is given, which mean nothing here."""
 
 _CACHES: dict[str, RemoteCache] = {}
-_MAKING = threading.Lock()
+
+
+class _Making:
+    """What a thread holds while it makes a cache."""
+
+    def __init__(self) -> None:
+        # A handler of a signal may use the cache that its thread makes.
+        self.lock = threading.RLock()
+
+
+_MAKING = _Making()
+
+if hasattr(os, "register_at_fork"):
+    # A thread of the parent may have held it.
+    os.register_at_fork(after_in_child=_MAKING.__init__)  # type: ignore[misc]
 
 
 def _shared(location: str, options: dict[str, Any]) -> RemoteCache:
     """The one cache of this process with these options: Django makes a backend for every thread."""
     name = repr((location, sorted(options.items())))
-    with _MAKING:
+    with _MAKING.lock:
         cache = _CACHES.get(name)
         if cache is None:
             cache = _CACHES[name] = RemoteCache(location, **{"namespace": "django", **options})

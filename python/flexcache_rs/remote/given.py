@@ -44,7 +44,9 @@ def _of_url(url: str) -> Any:
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        message = f"a URL must begin with one of {', '.join(f'{name}://' for name in _SCHEMES)}, unlike {scheme!r}"
+        # Nothing after the scheme is shown: it may have a password.
+        shown = repr(scheme) if separator and scheme.isidentifier() else "what was given"
+        message = f"a URL must begin with one of {', '.join(f'{name}://' for name in _SCHEMES)}, unlike {shown}"
         raise ValueError(message)
     preferred = _SCHEMES[scheme]
     for name in sorted(_PACKAGES, key=lambda name: name != preferred):
@@ -56,7 +58,16 @@ def _of_url(url: str) -> Any:
         if preferred and preferred != name:
             own = name + scheme[len(preferred) :]
         client = package.Redis if name == "redis" else package.Valkey
-        return client.from_url(f"{own}://{rest}")
+        try:
+            return client.from_url(f"{own}://{rest}")
+        except ValueError as error:
+            if str(error).startswith("Invalid value for"):
+                raise
+            # Anything else that is said repeats a part of the URL, which may be of the password.
+            message = (
+                "the URL cannot be read: is everything in its user and password percent-encoded, and its port a number?"
+            )
+            raise ValueError(message) from None
     message = "a URL needs the package redis or valkey: pip install 'flexcache-rs[remote]'"
     raise ImportError(message)
 

@@ -64,8 +64,15 @@ def decode_key(form: bytes) -> Any:
     """The key of a form.
 
     Raises:
-        ValueError: It is no key's form.
+        ValueError: It is no key's form: `encode_key` makes another one of that key, or none.
     """
+    key = _decoded(form, 0)
+    if encode_key(key) != form:
+        raise _no_key(form)
+    return key
+
+
+def _decoded(form: bytes, depth: int) -> Any:
     if not form.startswith(b"~"):
         return form.decode("utf-8", "surrogatepass")
     rest = form[2:]
@@ -80,8 +87,8 @@ def decode_key(form: bytes) -> Any:
             return float(rest)
         case b"n" if not rest:
             return None
-        case b"t":
-            return _parts(rest)
+        case b"t" if depth < _DEEPEST:
+            return _parts(rest, depth + 1)
         case _:
             raise _no_key(form)
 
@@ -90,14 +97,14 @@ def _no_key(form: bytes) -> ValueError:
     return ValueError(f"{form!r} is no key of this cache")
 
 
-def _parts(rest: bytes) -> tuple[Any, ...]:
+def _parts(rest: bytes, depth: int) -> tuple[Any, ...]:
     """The parts of a tuple."""
     parts: list[Any] = []
     while rest:
         length, colon, rest = rest.partition(b":")
         if not colon or not length.isdigit() or int(length) > len(rest):
             raise _no_key(rest)
-        parts.append(decode_key(rest[: int(length)]))
+        parts.append(_decoded(rest[: int(length)], depth))
         rest = rest[int(length) :]
     return tuple(parts)
 
@@ -128,6 +135,9 @@ class Keys:
 
     def value(self, key: Any) -> bytes:
         """Where the value of a key is."""
+        if type(key) is str and key and key.isascii() and key[0] not in "~}":
+            # As `encode_key` has it.
+            return b"%b%b}" % (self._value, key.encode())
         return self._value + encode_key(key) + b"}"
 
     def lease(self, key: Any) -> bytes:

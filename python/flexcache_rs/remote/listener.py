@@ -47,7 +47,7 @@ class _Asked:
     def is_late(self, now: int, staleness: int) -> bool:
         """Whether a question was not answered in time."""
         oldest = next((about for kind, about in self.questions if kind == "role"), None)
-        return oldest is not None and now - oldest[0] > staleness
+        return oldest is not None and now - oldest > staleness
 
 
 _LISTENERS: weakref.WeakSet[Listener] = weakref.WeakSet()
@@ -193,6 +193,9 @@ class Listener:
             sock = self._socket = connection._sock
             reader = ReplyReader()
             early = self._introduce(sock, reader)
+            if self.connects:
+                # The connection of before may have been to another server, as those for commands may still be.
+                self._client.renew()
             # Every write from here on is heard of. Stamps from before mean nothing.
             self._tracker.start_generation()
             self.connects += 1
@@ -254,7 +257,7 @@ class Listener:
                     # First: the other answers let copies be served.
                     asked.questions.append(("slots", None))
                     questions = _QUESTION_OF_CLUSTER + questions
-                asked.questions += (("role", (now, time.monotonic())), ("time", None))
+                asked.questions += (("role", now), ("time", None))
                 self._ask(sock, questions)
                 next_question = now + staleness // 3
             sock.settimeout(max((next_question - self._tracker.now()) / 1e9, 0.001))
@@ -274,7 +277,7 @@ class Listener:
         if not data:
             message = "the server closed the connection"
             raise RemoteConnectionError(message)
-        return list(reader.feed(data))
+        return reader.feed(data)
 
     def _take(self, reply: Any, asked: _Asked, sock: Any) -> None:
         if isinstance(reply, Push):
@@ -300,9 +303,9 @@ class Listener:
     def _answered(self, kind: str, about: Any, reply: Any, asked: _Asked) -> None:
         if kind == "role":
             self._check_role(reply)
-            asked.belief = about[0] + int(self._max_staleness * 1e9)
+            asked.belief = about + int(self._max_staleness * 1e9)
             self.error = None
-            self._breaker.close(about[1])
+            self._breaker.close(about)
         elif kind == "slots":
             assert self._group is not None
             self._group.heard_of(self, reply)

@@ -56,8 +56,7 @@ class RemoteLock:
     def _try(self) -> float:
         """Ask for the lock. Returns how many seconds it is held for, 0 if we have it."""
         token = os.urandom(16)
-        self._store.begin()
-        number, left = scripts.LOCK.run(self._store.client, *self._places, token, self._milliseconds)
+        number, left = self._store.run(scripts.LOCK, *self._places, token, self._milliseconds)
         if number:
             self._token, self.fence = token, int(number)
             return 0.0
@@ -113,8 +112,7 @@ class RemoteLock:
         self._forget_after_fork()
         if self._token is None:
             return False
-        self._store.begin()
-        return bool(scripts.RENEW.run(self._store.client, self._places[0], self._token, self._milliseconds))
+        return bool(self._store.run(scripts.RENEW, self._places[0], self._token, self._milliseconds))
 
     def release(self) -> bool:
         """Release the lock.
@@ -128,8 +126,7 @@ class RemoteLock:
         token, self._token, self.fence = self._token, None, None
         if token is None:
             return False
-        self._store.begin()
-        return bool(scripts.UNLOCK.run(self._store.client, self._places[0], token))
+        return bool(self._store.run(scripts.UNLOCK, self._places[0], token))
 
     def _entered(self, held: bool) -> Self:
         if not held:
@@ -205,12 +202,11 @@ class RemoteLimiter:
         if not 1 <= uses <= self._limit:
             message = f"uses must be from 1 to the limit, {self._limit}, not {uses}"
             raise ValueError(message)
-        self._store.begin()
         arguments: tuple[Any, ...] = self._place, self._limit, self._micros, uses
         if self._is_window:
-            taken, left, wait = scripts.LIMIT_WINDOW.run(self._store.client, *arguments, os.urandom(8))
+            taken, left, wait = self._store.run(scripts.LIMIT_WINDOW, *arguments, os.urandom(8))
         else:
-            taken, left, wait = scripts.LIMIT.run(self._store.client, *arguments)
+            taken, left, wait = self._store.run(scripts.LIMIT, *arguments)
         return Hit(bool(taken), max(int(left), 0), int(wait) / 1e6)
 
     async def ahit(self, uses: int = 1) -> Hit:

@@ -27,6 +27,10 @@ NAMESPACE = ""
 """The namespace is a tag which every value has. It is the name of no tag of the user's, which are marked."""
 
 
+MARK = "t"
+"""Before the names of tags, so that none is the namespace's."""
+
+
 class Nonces:
     """The nonces that are known."""
 
@@ -65,6 +69,20 @@ class Nonces:
         """A nonce, if it is known for sure."""
         found = self._known.get(tag)
         return found[0] if self.is_told and found is not None and self._tracker.is_live(found[1]) else None
+
+    def all_known(self, tags: Iterable[str]) -> dict[str, bytes]:
+        """The same as `current`, without asking.
+
+        Raises:
+            LookupError: One of them is not known for sure.
+        """
+        nonces: dict[str, bytes] = {}
+        for tag in tags:
+            nonce = self.known(tag)
+            if nonce is None:
+                raise LookupError(tag)
+            nonces[tag] = nonce
+        return nonces
 
     def watch(self, tag: str) -> int:
         """Have copies end when the nonce is replaced, from now on. The stamp of what is read of it after this."""

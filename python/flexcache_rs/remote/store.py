@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import os
-import random
 import struct
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote import scripts
-from flexcache_rs.remote.commands import Commands
+from flexcache_rs.remote.client import is_of_another_type
 from flexcache_rs.remote.errors import RemoteError, RemoteValueError
-from flexcache_rs.remote.nonces import NAMESPACE
-from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, NONCE_BYTES, head_bytes, is_int, read_head
+from flexcache_rs.remote.leases import Leases
+from flexcache_rs.remote.nonces import MARK, NAMESPACE
+from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, head_bytes, is_int, read_head, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -37,72 +36,18 @@ BATCH = 1000
 """Commands that are sent at a time."""
 
 _DEADLINE = struct.Struct("<q")
-_LENGTH = struct.Struct("<I")
-
-MARK = "t"
-"""Before the names of tags, so that none is the namespace's."""
 
 LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
 """Whether a server that cannot be asked is as if it had nothing: for what computes values."""
 
 
-_TOKEN_BYTES = 16
+class _Prefetched(threading.local):
+    """What the loads of a thread take instead of asking for it."""
 
-_BETWEEN_QUESTIONS = 50
-"""Milliseconds between two questions for a lease that somebody else has, where the server does not tell of its end."""
-
-
-def _packed(nonces: dict[str, bytes]) -> bytes:
-    """Nonces as bytes, to be kept with a lease."""
-    names = {name.encode("utf-8", "surrogatepass"): nonce for name, nonce in nonces.items()}
-    return b"".join(_LENGTH.pack(len(name)) + name + nonce for name, nonce in names.items())
+    entries: dict[bytes, tuple[_Entry | None, int]] | None = None
 
 
-def _unpacked(data: bytes) -> dict[str, bytes]:
-    """The nonces that a lease was given with. Those that cannot be read are left out."""
-    nonces: dict[str, bytes] = {}
-    while len(data) >= _LENGTH.size:
-        end = _LENGTH.size + int(_LENGTH.unpack_from(data)[0])
-        if len(data) < end + NONCE_BYTES:
-            break
-        with contextlib.suppress(UnicodeDecodeError):
-            nonces[data[_LENGTH.size : end].decode("utf-8", "surrogatepass")] = data[end : end + NONCE_BYTES]
-        data = data[end + NONCE_BYTES :]
-    return nonces
-
-
-class Lease:
-    """The lease of a key, or what is known of another's."""
-
-    def __init__(self, store: RemoteStore, place: bytes, key: bytes, token: bytes) -> None:
-        self.store, self.place, self.key, self.token = store, place, key, token
-        self.head = b""
-        self.nonces: dict[str, bytes] = {}
-        self.evictions: bytes | None = None
-
-    def is_valid(self) -> bool:
-        """Whether it is there and nothing was written since. True where the server cannot be asked: storing tells."""
-        store, tags = self.store, tuple(self.nonces)
-        commands: list[tuple[Any, ...]] = [("GET", self.key), ("GETRANGE", self.place, 0, HEAD_BYTES - 1)]
-        commands += (("GET", store.nonces.place(tag)) for tag in tags)
-        try:
-            token, head, *nonces = store.read(lambda: store.client.execute_many(commands))
-        except RemoteError:
-            return True
-        is_there = (token or b"").startswith(b"L" + self.token)
-        return is_there and head == self.head and nonces == [self.nonces[tag] for tag in tags]
-
-    def dumps_failure(self, error: Any) -> bytes | None:
-        """An exception for callers that wait in other processes."""
-        return self.store.values.serializer.dumps(error, 5)
-
-    def release(self, failure: bytes | None) -> None:
-        """Give it back. It expires where that fails."""
-        with contextlib.suppress(RemoteError):
-            scripts.RELEASE.run(self.store.client, self.key, self.token, failure or b"")
-
-
-class RemoteStore(Commands):
+class RemoteStore(Leases):
     """A namespace of a server, as caches in memory use it.
 
     Args:
@@ -130,7 +75,8 @@ class RemoteStore(Commands):
         super().__init__(client, keys, values, tracker, breaker)
         self.on_error, self.last, self._jitter = on_error, last, jitter
         self._lenient = False
-        self._prefetched = threading.local()
+        self._loads = values.serializer.loads
+        self.of_thread = _Prefetched()
 
     def as_lenient(self) -> RemoteStore:
         """The same store, for which a server that cannot be asked is as if it had nothing."""
@@ -163,13 +109,20 @@ class RemoteStore(Commands):
     def load(self, key: Any, *, anew: bool = False) -> tuple[_Entry | None, int]:
         """A live entry, and the stamp of that. With `anew`, nothing that is known of nonces counts."""
         place = self.keys.value(key)
-        prefetched: dict[bytes, tuple[_Entry | None, int]] | None = getattr(self._prefetched, "entries", None)
+        prefetched = self.of_thread.entries
         if prefetched is not None and place in prefetched:
             return prefetched.pop(place)
         self.counts.loads += 1
         try:
+            # Before anything that is known of nonces.
             stamp = self.tracker.stamp(place)
-            entry = self._entry(key, self._get(place, anew=anew), anew=anew)
+            native, known = self.client.entry, None
+            if native is None or anew or (known := self.known()) is None:
+                entry = self._entry(key, self._get(key, place, anew=anew), anew=anew)
+            else:
+                found = self._read_of(key, native, place, known)
+                # Bytes are what needs more than that is known.
+                entry = self._entry(key, found) if type(found) is bytes else found
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
                 raise
@@ -184,14 +137,28 @@ class RemoteStore(Commands):
         self.remember(place, entry)
         return entry, stamp
 
-    def _get(self, place: bytes, *, anew: bool = False) -> bytes | None:
+    def known(self) -> tuple[bytes, float, Callable[[bytes], Any]] | None:
+        """What `RemoteLane.entry` takes; None where the nonce of the namespace is not known for sure."""
+        nonce = self.nonces.known(NAMESPACE)
+        return None if nonce is None else (nonce, self.offset(), self._loads)
+
+    def _read_of(self, key: Any, call: Callable[..., Any], *arguments: Any) -> Any:
+        """The same as `read`, where what is under the key may be of another type."""
+        try:
+            return self.read(call, *arguments)
+        except RemoteError as error:
+            if is_of_another_type(error):
+                raise unreadable(key, str(error)) from error
+            raise
+
+    def _get(self, key: Any, place: bytes, *, anew: bool = False) -> bytes | None:
         """A value's bytes, and in passing the namespace's nonce where it is not known or is wanted anew."""
         raw: bytes | None
         if not anew and self.nonces.known(NAMESPACE) is not None:
-            raw = self.read(lambda: self.client.execute("GET", place))
+            raw = self._read_of(key, self.client.execute, "GET", place)
             return raw
         stamp = self.nonces.watch(NAMESPACE)
-        raw, nonce = self.read(lambda: self.client.values([place, self.keys.epoch]))
+        raw, nonce = self.read(self.client.values, [place, self.keys.epoch])
         self.nonces.learn(NAMESPACE, nonce, stamp)
         return raw
 
@@ -213,24 +180,36 @@ class RemoteStore(Commands):
             else:
                 self.last.put(place, (entry[0],))
 
-    def _live(self, key: Any, raw: bytes | None, *, anew: bool = False) -> Head | None:
-        """The header of a value that is live. With `anew`, the server is asked for the nonces of its tags."""
+    def _live(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> Head | None:
+        """The header of a value that is live. With `anew`, the server is asked for the nonces of its tags.
+
+        Raises:
+            LookupError: `asks` is false, and the server would have to be asked.
+        """
         if not raw:
             return None
         head = read_head(key, raw)
         if head.deadline and head.deadline <= self.server_ms():
             return None
-        if head.tags:
-            tags = {MARK + name: nonce for name, nonce in head.tags}
-            nonces = self.nonces.current((NAMESPACE, *tags), anew=tags if anew else ())
-            live = all(nonces[tag] == nonce for tag, nonce in tags.items())
-        else:
-            nonces = self.nonces.current((NAMESPACE,))
-            live = True
-        return head if live and nonces[NAMESPACE] == head.epoch else None
+        wanted: dict[str, bytes] = {NAMESPACE: head.epoch, **{MARK + name: nonce for name, nonce in head.tags}}
+        tags = [MARK + name for name, _ in head.tags] if anew else []
+        if not asks:
+            if tags:
+                raise LookupError(tags[0])
+            return head if self.nonces.all_known(wanted) == wanted else None
+        return head if self.nonces.current(wanted, anew=tags) == wanted else None
 
-    def _entry(self, key: Any, raw: bytes | None, *, anew: bool = False) -> _Entry | None:
-        head = self._live(key, raw, anew=anew)
+    def entry(self, key: Any, raw: bytes | None, *, anew: bool = False) -> _Entry | None:
+        """A live entry of its bytes.
+
+        Raises:
+            LookupError: The server would have to be asked for more.
+            RemoteValueError: They are no value's.
+        """
+        return self._entry(key, raw, anew=anew, asks=False)
+
+    def _entry(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> _Entry | None:
+        head = self._live(key, raw, anew=anew, asks=asks)
         if head is None or raw is None:
             return None
         seconds = (head.deadline - self.server_ms()) / 1000 if head.deadline else None
@@ -251,24 +230,24 @@ class RemoteStore(Commands):
         return loaded
 
     def _mget(self, batch: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self.read(lambda: self.client.values(batch))
+        found: list[bytes | None] = self.read(self.client.values, batch)
         return found
 
     @contextlib.contextmanager
     def prefetched(self, loaded: dict[bytes, tuple[_Entry | None, int]]) -> Generator[None]:
         """Have the loads of this thread take what was loaded already."""
-        self._prefetched.entries = loaded
+        self.of_thread.entries = loaded
         try:
             yield
         finally:
-            self._prefetched.entries = None
+            self.of_thread.entries = None
 
     def head(self, key: Any) -> tuple[Head | None, bytes]:
         """The header of a live value, and its bytes."""
         place = self.keys.value(key)
-        raw = self.read(lambda: self.client.execute("GETRANGE", place, 0, MOST_HEAD - 1))
+        raw = self._read_of(key, self.client.execute, "GETRANGE", place, 0, MOST_HEAD - 1)
         if len(raw) == MOST_HEAD and head_bytes(raw) > MOST_HEAD:
-            raw = self.read(lambda: self.client.execute("GET", place)) or b""
+            raw = self._read_of(key, self.client.execute, "GET", place) or b""
         return self._live(key, raw), raw
 
     def contains(self, key: Any) -> bool:
@@ -283,7 +262,7 @@ class RemoteStore(Commands):
     def value(self, key: Any) -> tuple[Any, Head, bytes] | None:
         """A live value, its header, and its bytes."""
         place = self.keys.value(key)
-        raw = self._get(place)
+        raw = self._get(key, place)
         head = self._live(key, raw)
         return None if head is None or raw is None else (self.values.read(key, head, raw), head, raw)
 
@@ -301,13 +280,9 @@ class RemoteStore(Commands):
     def encoded(self, value: Any, seconds: float | None, tags: Sequence[str]) -> tuple[bytes, int]:
         """The bytes of a value, and its deadline."""
         self.begin()
-        epoch, nonces = self.send(lambda: self._nonces_for(tags))
+        epoch, nonces = self.send(self._nonces_for, tags)
         deadline = self.deadline(self.jittered(seconds))
         return self.values.write(value, deadline, epoch, nonces), deadline
-
-    def jittered(self, seconds: float | None) -> float | None:
-        """A time to live, less a random part of it, so that what was stored together does not expire together."""
-        return seconds if seconds is None or not self._jitter else seconds * (1 - self._jitter * random.random())
 
     def _swallow(self, error: RemoteError) -> None:
         """Raise what has failed, unless failures are as if there were nothing."""
@@ -371,6 +346,9 @@ class RemoteStore(Commands):
                 found, removed = self.client.transaction([command, ("DEL", place)])
             else:
                 found, removed = self.client.transaction([command, ("DEL", place, lease)])
+            for reply in (found, removed):
+                if isinstance(reply, Exception) and not is_of_another_type(reply):
+                    raise reply
             self._tell(place, found, removed + ended)
         return found
 
@@ -388,7 +366,10 @@ class RemoteStore(Commands):
         raw = self._taken(key, ("GETRANGE", place, 0, MOST_HEAD - 1))
         return self._was_live(key, raw)
 
-    def _was_live(self, key: Any, raw: bytes) -> bool:
+    def _was_live(self, key: Any, raw: Any) -> bool:
+        if isinstance(raw, Exception):
+            # What was there is of another type. It is gone.
+            return True
         try:
             # Of more tags than that the rest is not looked at.
             return self._live(key, raw) is not None
@@ -398,6 +379,8 @@ class RemoteStore(Commands):
     def pop(self, key: Any) -> _Entry | None:
         """Remove an entry and return it."""
         raw = self._taken(key, ("GET", self.keys.value(key)))
+        if isinstance(raw, Exception):
+            raise unreadable(key, str(raw)) from raw
         return self._entry(key, raw)
 
     def touch(self, key: Any, seconds: float | None) -> bool:
@@ -462,6 +445,8 @@ class RemoteStore(Commands):
                 commands += (("MULTI",), ("GETRANGE", place, 0, MOST_HEAD - 1), gone, ("EXEC",))
             replies = self._write_batch(places, commands)[3::4]
             for place, (raw, count), more in zip(places, replies, ended, strict=True):
+                if isinstance(count, Exception):
+                    raise self.client.translated(count)
                 if count + more and not raw:
                     with self.writing(place):
                         self._tell(place, raw, count + more)
@@ -490,8 +475,13 @@ class RemoteStore(Commands):
         place = self.keys.value(key)
         epoch = self._nonces_now()
         if -(1 << 53) < by < 1 << 53:
-            with self.writing(place):
-                total = scripts.ADD_TO.run(self.client, place, epoch, by, os.urandom(4))
+            try:
+                with self.writing(place):
+                    total = scripts.ADD_TO.run(self.client, place, epoch, by, os.urandom(4))
+            except RemoteError as error:
+                if is_of_another_type(error):
+                    raise unreadable(key, str(error)) from error
+                raise
             if total is not None:
                 return int(total)
         while True:
@@ -511,87 +501,3 @@ class RemoteStore(Commands):
     def _nonces_now(self) -> bytes:
         self.begin()
         return self._nonces_for(())[0]
-
-    # Leases
-
-    def lease(
-        self, key: Any, seconds: float, tags: Sequence[str], awaited: Lease | None, takes_over: bool
-    ) -> tuple[str, Any, int, list[int]]:
-        """Ask for the lease of a key. Where the server cannot be asked, it is one that nothing can be stored with."""
-        place, at = self.keys.value(key), self.keys.lease(key)
-        stamps = [self.tracker.stamp(place), self.tracker.stamp(at)]
-        lease = Lease(self, place, at, os.urandom(_TOKEN_BYTES))
-        try:
-            self.begin()
-            names = (NAMESPACE, *(MARK + tag for tag in tags))
-            # Before the value is computed.
-            lease.nonces = self.send(lambda: self.nonces.ensured(names))
-            lease.evictions = self.send(lambda: self.client.execute("GET", self.keys.evictions))
-            most = max(int(seconds * 1000), 1)
-            token = awaited.token if awaited is not None else b""
-            given = lease.token + _packed(lease.nonces)
-            void = b""
-            while True:
-                asked = (place, at, given, most, int(takes_over), token, void)
-                answer, *rest = self.send(functools.partial(scripts.LEASE.run, self.client, *asked))
-                if answer != b"elsewhere" or not self._is_void(rest[1]):
-                    break
-                # What is computed with it is not stored: its tag was evicted, or the namespace cleared.
-                void = rest[1][:_TOKEN_BYTES]
-        except RemoteError:
-            # A value that is computed now is only for its callers, because nothing would show that it was computed
-            # from older data.
-            return "held", lease, 0, stamps[:1]
-        if answer == b"held":
-            self.counts.leases += 1
-            lease.head = rest[0]
-            # Taking it is told as a write to its own place.
-            return "held", lease, 0, stamps[:1]
-        if answer == b"failed":
-            return "failed", rest[0], 0, []
-        self.counts.lease_waits += 1
-        left, lease.token = max(rest[0], 1), rest[1][:_TOKEN_BYTES]
-        if not self.nonces.is_told:
-            # Nothing tells when it ends.
-            left = min(left, _BETWEEN_QUESTIONS)
-        return "elsewhere", lease, self.tracker.now() + left * 1_000_000, stamps
-
-    def _is_void(self, lease: bytes) -> bool:
-        """Whether a nonce was replaced since this lease was given."""
-        nonces = _unpacked(lease[_TOKEN_BYTES:])
-        current: dict[str, bytes | None] = self.send(lambda: self.nonces.current(nonces))
-        return current != nonces
-
-    def loads_failure(self, data: bytes) -> Any:
-        """The exception of another process."""
-        return self.values.serializer.loads(data)
-
-    def put_with_lease(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str], lease: Lease) -> bool:
-        """Store a computed value, if its lease is there and nothing was written since. Whether it did."""
-        place = self.keys.value(key)
-        names = tuple(dict.fromkeys(tags))
-        if NAMESPACE not in lease.nonces:
-            return False
-        try:
-            self.begin()
-            new = [name for name in names if MARK + name not in lease.nonces]
-            nonces = dict(lease.nonces)
-            if new:
-                nonces |= self.send(lambda: self.nonces.ensured([MARK + name for name in new]))
-                # Any of them may have been evicted since the value began to be computed.
-                if self.client.execute("GET", self.keys.evictions) != lease.evictions:
-                    return False
-            deadline = self.deadline(self.jittered(seconds))
-            in_head = tuple((name, nonces[MARK + name]) for name in names)
-            raw = self.values.write(value, deadline, nonces[NAMESPACE], in_head)
-            with self.writing(place, lease.key):
-                stored = scripts.STORE_WITH_LEASE.run(
-                    self.client, place, lease.key, lease.token, lease.head, raw, deadline
-                )
-        except RemoteError as error:
-            self.counts.failed_writes += 1
-            del error
-            return False
-        if stored:
-            self.remember(place, (value, None, ()))
-        return bool(stored)

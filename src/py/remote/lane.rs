@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use flexcache_remote::{Address, Answer, Error, Kind, Lane, NoSink, Request, Settings};
+use flexcache_remote::{Address, Error, Kind, Lane, Request, Settings, Value};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
+use super::entry::{Known, entry};
 use super::reply::object;
-use super::request::add;
+use super::request::{add, no_memory};
 use crate::py::process::per_process::PerProcess;
 
 /// Where a server is, as Python says it.
@@ -47,7 +48,7 @@ impl RemoteLane {
     /// The lane of this process.
     pub(super) fn lane(&self, py: Python<'_>) -> Arc<OnceLock<Lane>> {
         let lane = self.lane.get(py);
-        lane.get_or_init(|| Lane::new(self.settings.clone(), Arc::new(NoSink)));
+        lane.get_or_init(|| Lane::new(self.settings.clone()));
         lane
     }
 
@@ -55,12 +56,12 @@ impl RemoteLane {
         Arc::clone(&self.failed)
     }
 
-    fn call<'py>(&self, py: Python<'py>, request: Request) -> PyResult<Answer> {
+    fn call(&self, py: Python<'_>, request: Request) -> PyResult<Vec<Value>> {
         let until = Instant::now() + self.timeout;
         let place = self.lane(py);
         let mut signal = None;
         let answer = py.detach(|| {
-            let lane = place.get_or_init(|| Lane::new(self.settings.clone(), Arc::new(NoSink)));
+            let lane = place.get_or_init(|| Lane::new(self.settings.clone()));
             lane.call(request, until, || {
                 // Where the interpreter ends, nobody waits any more.
                 let looked = Python::try_attach(|py| {
@@ -118,11 +119,30 @@ impl RemoteLane {
     fn execute<'py>(&self, py: Python<'py>, parts: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let mut request = Request::new();
         add(&mut request, parts)?;
-        let reply = self.call(py, request)?.replies.into_iter().next();
+        let reply = self.call(py, request)?.pop();
         let Some(reply) = reply else { return Ok(py.None().into_bound(py)) };
-        let is_refused = matches!(reply, flexcache_remote::Value::Error(_));
+        let is_refused = matches!(reply, Value::Error(_));
         let reply = object(py, reply, self.failed.bind(py))?;
         if is_refused { Err(PyErr::from_value(reply)) } else { Ok(reply) }
+    }
+
+    /// Send `GET` and return the entry that is there: a value, the seconds that it has left, and no tags; None where it is
+    /// dead. Bytes are returned as they are if more has to be known to read them.
+    ///
+    /// `known` is the nonce of the namespace, the milliseconds by which the server's clock is ahead of ours, and what makes
+    /// values of the serializer's bytes.
+    fn entry<'py>(&self, py: Python<'py>, place: &[u8], known: Known) -> PyResult<Bound<'py, PyAny>> {
+        let mut request = Request::new();
+        request.begin(2);
+        for part in [b"GET".as_slice(), place] {
+            request.try_part(part).map_err(|_| no_memory())?;
+        }
+        let failed = self.failed.bind(py);
+        match self.call(py, request)?.pop().unwrap_or(Value::Null) {
+            Value::Bytes(raw) => entry(py, &raw, &known),
+            refusal @ Value::Error(_) => Err(PyErr::from_value(object(py, refusal, failed)?)),
+            reply => object(py, reply, failed),
+        }
     }
 
     /// Send commands without others in between, and return their replies: an exception for each that was refused.
@@ -139,7 +159,7 @@ impl RemoteLane {
             )?;
         }
         let replies = PyList::empty(py);
-        for reply in self.call(py, request)?.replies {
+        for reply in self.call(py, request)? {
             replies.append(object(py, reply, self.failed.bind(py))?)?;
         }
         Ok(replies)
@@ -149,6 +169,16 @@ impl RemoteLane {
     #[getter]
     fn connects(&self, py: Python<'_>) -> u64 {
         self.lane(py).get().map_or(0, Lane::connects)
+    }
+
+    /// Make another connection for later calls, as there may be another server now. Earlier ones are still answered.
+    fn renew(&self, py: Python<'_>) {
+        let lane = self.lane(py);
+        py.detach(|| {
+            if let Some(lane) = lane.get() {
+                lane.renew();
+            }
+        });
     }
 
     /// End the connection. The next call makes another one.

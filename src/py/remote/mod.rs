@@ -2,10 +2,13 @@
 
 #[cfg(unix)]
 mod awaited;
+mod entry;
 mod lane;
+mod replies;
 mod reply;
 mod request;
 
 #[cfg(unix)]
-pub(crate) use awaited::{RemoteInbox, RemoteTicket};
+pub(crate) use awaited::RemoteInbox;
 pub(crate) use lane::RemoteLane;
+pub(crate) use replies::RemoteReplies;

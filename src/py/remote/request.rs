@@ -19,7 +19,11 @@ pub(super) fn add(request: &mut Request, parts: &Bound<'_, PyTuple>) -> PyResult
         } else {
             request.try_part(part.str()?.to_str()?.as_bytes())
         };
-        added.map_err(|_| PyMemoryError::new_err("there is not enough memory for a command"))?;
+        added.map_err(|_| no_memory())?;
     }
     Ok(())
+}
+
+pub(super) fn no_memory() -> PyErr {
+    PyMemoryError::new_err("there is not enough memory for a command")
 }

@@ -4,11 +4,11 @@
 
 mod fake_server;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fake_server::{Peer, start, start_noting};
-use flexcache_remote::{Error, Kind, Lane, NoSink, Request, Settings, Sink, Value};
+use flexcache_remote::{Error, Kind, Lane, Request, Settings, Value};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -17,7 +17,7 @@ fn get(key: &str) -> Request {
 }
 
 fn call(lane: &Lane, request: Request, time: Duration) -> Result<Vec<Value>, Error> {
-    lane.call(request, Instant::now() + time, || Ok(())).map(|answer| answer.replies)
+    lane.call(request, Instant::now() + time, || Ok(()))
 }
 
 /// Answers every command with its last part.
@@ -35,25 +35,19 @@ fn text(text: &str) -> Value {
 #[test]
 fn what_is_said_at_first() {
     let (settings, said) = start_noting(|_, mut peer, said| {
-        said.send(peer.greet(4)).unwrap();
+        said.send(peer.greet(3)).unwrap();
         echo(&mut peer);
     });
     let settings = Settings {
         password: Some("secret".to_owned()),
         name: Some("me".to_owned()),
         database: 3,
-        prefixes: vec![b"a:".to_vec(), b"b:".to_vec()],
         ..settings
     };
     assert!(!format!("{settings:?}").contains("secret"));
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     assert_eq!(call(&lane, get("x"), LONG).unwrap(), [text("x")]);
-    let wanted = [
-        "HELLO 3 AUTH default secret",
-        "CLIENT SETNAME me",
-        "SELECT 3",
-        "CLIENT TRACKING ON BCAST NOLOOP PREFIX a: PREFIX b:",
-    ];
+    let wanted = ["HELLO 3 AUTH default secret", "CLIENT SETNAME me", "SELECT 3"];
     assert_eq!(said.recv().unwrap(), wanted);
 }
 
@@ -63,7 +57,7 @@ fn threads_get_their_own_answers() {
         peer.greet(1);
         echo(&mut peer);
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let lane = &lane;
@@ -84,7 +78,7 @@ fn several_commands_are_answered_together() {
         peer.greet(1);
         echo(&mut peer);
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     let mut request = Request::new();
     for key in ["a", "b"] {
         request.begin(2);
@@ -100,10 +94,7 @@ fn a_server_that_is_not_there_was_sent_nothing() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let lane = Lane::new(
-        Settings::new(flexcache_remote::Address::Tcp("127.0.0.1".into(), port), LONG),
-        Arc::new(NoSink),
-    );
+    let lane = Lane::new(Settings::new(flexcache_remote::Address::Tcp("127.0.0.1".into(), port), LONG));
     let error = call(&lane, get("x"), LONG).unwrap_err();
     assert!(error.kind() == Kind::Lost && !error.may_be_executed(), "{error}");
 }
@@ -115,12 +106,30 @@ fn a_refusal_at_first_says_why() {
         peer.say("-WRONGPASS no\r\n");
         peer.command();
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     let error = call(&lane, get("x"), LONG).unwrap_err();
     assert!(
         error.kind() == Kind::Refused && !error.may_be_executed() && error.to_string() == "WRONGPASS no",
         "{error}"
     );
+}
+
+/// What a server repeats of our own words is not shown.
+#[test]
+fn a_refusal_has_no_password_in_it() {
+    for said in [
+        "-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'sec",
+        "-ERR secret is no password",
+    ] {
+        let settings = start(move |_, mut peer| {
+            peer.command();
+            peer.say(&format!("{said}\r\n"));
+            peer.command();
+        });
+        let lane = Lane::new(Settings { password: Some("secret".to_owned()), ..settings });
+        let error = call(&lane, get("x"), LONG).unwrap_err();
+        assert!(error.kind() == Kind::Refused && !error.to_string().contains("sec"), "{error}");
+    }
 }
 
 #[test]
@@ -133,7 +142,7 @@ fn a_connection_that_is_lost_leaves_it_open_what_was_done() {
             echo(&mut peer);
         }
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     let error = call(&lane, get("x"), LONG).unwrap_err();
     assert!(error.kind() == Kind::Lost && error.may_be_executed(), "{error}");
     assert_eq!(call(&lane, get("y"), LONG).unwrap(), [text("y")]);
@@ -153,7 +162,7 @@ fn answers_that_are_none_end_the_connection() {
                 echo(&mut peer);
             }
         });
-        let lane = Lane::new(settings, Arc::new(NoSink));
+        let lane = Lane::new(settings);
         assert_eq!(call(&lane, get("x"), LONG).is_err(), answer.starts_with('x'));
         assert_eq!(closed.recv().unwrap(), None);
         assert_eq!(call(&lane, get("y"), LONG).unwrap(), [text("y")]);
@@ -173,7 +182,7 @@ fn a_silent_connection_is_ended() {
             echo(&mut peer);
         }
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     let error = call(&lane, get("x"), Duration::from_secs(1)).unwrap_err();
     assert!(error.kind() == Kind::TimedOut && error.may_be_executed(), "{error}");
     closed.recv().unwrap();
@@ -192,7 +201,7 @@ fn a_late_reply_is_dropped() {
         peer.say("te\r\n$1\r\ny\r\n");
         echo(&mut peer);
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     let error = call(&lane, get("late"), Duration::from_secs(1)).unwrap_err();
     assert!(error.kind() == Kind::TimedOut && error.may_be_executed(), "{error}");
     assert_eq!(call(&lane, get("y"), LONG).unwrap(), [text("y")]);
@@ -209,7 +218,7 @@ fn a_caller_may_stop_waiting() {
         peer.say("+late\r\n+y\r\n");
         echo(&mut peer);
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     let error = lane.call(get("x"), Instant::now() + LONG, || Err(())).unwrap_err();
     assert!(error.kind() == Kind::Interrupted && error.may_be_executed());
     assert_eq!(call(&lane, get("y"), LONG).unwrap(), [text("y")]);
@@ -221,7 +230,7 @@ fn a_lane_that_is_disconnected_connects_anew() {
         peer.greet(1);
         echo(&mut peer);
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     for key in ["a", "b"] {
         assert_eq!(call(&lane, get(key), LONG).unwrap(), [text(key)]);
         lane.disconnect();
@@ -236,82 +245,162 @@ fn a_lane_that_is_closed_sends_nothing() {
         echo(&mut peer);
         closed.send(()).unwrap();
     });
-    let lane = Lane::new(settings, Arc::new(NoSink));
+    let lane = Lane::new(settings);
     call(&lane, get("x"), LONG).unwrap();
     lane.close();
     closed.recv().unwrap();
     assert!(!call(&lane, get("x"), LONG).unwrap_err().may_be_executed());
 }
 
-#[derive(Default)]
-struct Noting(Mutex<Vec<String>>);
-
-impl Noting {
-    fn note(&self, what: String) -> u64 {
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        notes.push(what);
-        u64::try_from(notes.len()).unwrap()
-    }
+/// A value of so many bytes that a server which does not read holds up its writer.
+fn put_large() -> Request {
+    let value = vec![b'x'; 64 << 20];
+    Request::command([b"SET".as_slice(), b"large", &value])
 }
 
-impl Sink for Noting {
-    fn began(&self) {
-        self.note("began".to_owned());
-    }
-
-    fn pushed(&self, parts: &[Value]) {
-        let Some(Value::Bytes(word)) = parts.first() else { panic!("{parts:?}") };
-        self.note(String::from_utf8_lossy(word).into_owned());
-    }
-
-    fn answered(&self, note: u64, _reply: &Value) -> u64 {
-        self.note(format!("answer {note}"))
-    }
-
-    fn ended(&self) {
-        self.note("ended".to_owned());
-    }
-}
-
-/// The order in the crate's documentation: also where the caller has given up, and before anybody learns of the end.
-#[test]
-fn the_order_of_pushes_and_answers() {
-    let settings = start(|_, mut peer| {
+/// A server whose first connection reads the beginning of a large value, says so, and goes when it is told.
+fn start_reading_little(
+    answer: &'static str,
+) -> (Settings, std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<()>) {
+    let (go, told) = channel();
+    let told = std::sync::Mutex::new(told);
+    let (settings, began) = start_noting(move |number, mut peer, began| {
         peer.greet(1);
-        peer.command();
-        peer.say(">1\r\n+before\r\n+a\r\n>1\r\n+after\r\n");
-        // A caller that gives up, and one that does not.
-        peer.command();
-        peer.command();
-        peer.say("+late\r\n>1\r\n+third\r\n+c\r\n");
-        peer.command();
-    });
-    let sink = Arc::new(Noting::default());
-    let lane = Lane::new(settings, Arc::<Noting>::clone(&sink));
-    let answer = lane.call(get("a").with_note(1), Instant::now() + LONG, || Ok(())).unwrap();
-    assert_eq!(answer.stamp, 3);
-    let given_up = lane.call(get("b").with_note(2), Instant::now() + LONG, || Err(()));
-    assert_eq!(given_up.unwrap_err().kind(), Kind::Interrupted);
-    call(&lane, get("c"), LONG).unwrap();
-    call(&lane, get("d").with_note(4), LONG).unwrap_err();
-    let notes = sink.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert_eq!(notes, ["began", "before", "answer 1", "after", "answer 2", "third", "ended"]);
-}
-
-/// A panic of a sink is a bug, which must not leave callers waiting.
-#[test]
-fn a_sink_that_panics_ends_the_connection() {
-    struct Panicking;
-    impl Sink for Panicking {
-        fn answered(&self, _note: u64, _reply: &Value) -> u64 {
-            panic!("on purpose")
+        if number == 0 {
+            let mut buffer = [0; 4096];
+            std::io::Read::read_exact(&mut peer.stream, &mut buffer).unwrap();
+            began.send(()).unwrap();
+            told.lock().unwrap().recv().unwrap();
+            peer.say(answer);
+        } else {
+            echo(&mut peer);
         }
+    });
+    (settings, began, go)
+}
+
+/// A request of which no byte was sent is sent again, and of one that was begun the caller learns so.
+#[test]
+fn what_was_not_sent_is_sent_on_the_next_connection() {
+    let (settings, began, go) = start_reading_little("");
+    let lane = Lane::new(settings);
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| call(&lane, put_large(), LONG));
+        began.recv().unwrap();
+        let (said, answers) = channel();
+        let put = |key: &str| {
+            let said = said.clone();
+            let _ =
+                lane.post(get(key), Instant::now() + LONG, Box::new(move |answer| drop(said.send(answer))));
+        };
+        put("a");
+        put("b");
+        lane.flush();
+        go.send(()).unwrap();
+        assert!(large.join().unwrap().unwrap_err().may_be_executed());
+        assert_eq!(answers.recv().unwrap().unwrap(), [text("a")]);
+        assert_eq!(answers.recv().unwrap().unwrap(), [text("b")]);
+    });
+    assert_eq!(lane.connects(), 2);
+}
+
+/// Answers to requests that were told of the end of their connection are not taken for those of others.
+#[test]
+fn a_reply_after_the_end_is_nobodys() {
+    let (settings, began, go) = start_reading_little("+late\r\n+later\r\n");
+    let lane = Lane::new(settings);
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| call(&lane, put_large(), LONG));
+        began.recv().unwrap();
+        let small = scope.spawn(|| call(&lane, get("a"), LONG));
+        lane.disconnect();
+        go.send(()).unwrap();
+        large.join().unwrap().unwrap_err();
+        assert_eq!(small.join().unwrap().unwrap(), [text("a")]);
+    });
+}
+
+/// Whoever must not wait, such as an event loop, does not write what the server does not take.
+#[test]
+fn a_flush_does_not_wait_for_the_server() {
+    let (settings, began, go) = start_reading_little("");
+    let lane = Lane::new(settings);
+    let (said, answers) = channel();
+    let post = |request| {
+        let said = said.clone();
+        let _ = lane.post(request, Instant::now() + LONG, Box::new(move |answer| drop(said.send(answer))));
+        lane.flush();
+    };
+    post(put_large());
+    began.recv().unwrap();
+    for _ in 0..1000 {
+        post(get("a"));
     }
-    let settings = start(|_, mut peer| {
+    // Nothing has failed, as it would have where the writing had waited until its deadline.
+    assert!(answers.try_recv().is_err());
+    go.send(()).unwrap();
+    assert!(answers.recv().unwrap().is_err());
+    assert_eq!(answers.recv().unwrap().unwrap(), [text("a")]);
+}
+
+/// Others have another connection, and what was asked before is answered.
+#[test]
+fn a_lane_that_is_renewed_connects_anew() {
+    let (asked, told) = channel();
+    let told = std::sync::Mutex::new(told);
+    let (settings, began) = start_noting(move |number, mut peer, began| {
         peer.greet(1);
+        if number == 0 {
+            peer.command();
+            began.send(true).unwrap();
+            told.lock().unwrap().recv().unwrap();
+            peer.say("+old\r\n");
+            began.send(peer.command().is_some()).unwrap();
+        } else {
+            echo(&mut peer);
+        }
+    });
+    let lane = Lane::new(settings);
+    std::thread::scope(|scope| {
+        let old = scope.spawn(|| call(&lane, get("a"), LONG));
+        began.recv().unwrap();
+        lane.renew();
+        asked.send(()).unwrap();
+        assert_eq!(old.join().unwrap().unwrap(), [text("old")]);
+    });
+    // It ends when it has answered.
+    assert!(!began.recv().unwrap());
+    assert_eq!(call(&lane, get("b"), LONG).unwrap(), [text("b")]);
+    lane.renew();
+    assert_eq!(call(&lane, get("c"), LONG).unwrap(), [text("c")]);
+    assert_eq!(lane.connects(), 3);
+}
+
+/// Whoever reads for others while it waits may stop waiting.
+#[test]
+fn a_caller_that_leaves_has_others_read() {
+    let (go, told) = channel();
+    let told = std::sync::Mutex::new(told);
+    let settings = start(move |_, mut peer| {
+        peer.greet(1);
+        for _ in 0..3 {
+            peer.command();
+        }
+        told.lock().unwrap().recv().unwrap();
+        peer.say("+a\r\n+b\r\n+c\r\n");
         echo(&mut peer);
     });
-    let lane = Lane::new(settings, Arc::new(Panicking));
-    assert_eq!(call(&lane, get("a").with_note(1), LONG).unwrap_err().kind(), Kind::Lost);
-    assert_eq!(call(&lane, get("b"), LONG).unwrap(), [text("b")]);
+    let lane = Lane::new(settings);
+    std::thread::scope(|scope| {
+        let left = lane.call(get("a"), Instant::now() + LONG, || Err(()));
+        assert_eq!(left.unwrap_err().kind(), Kind::Interrupted);
+        let (said, answers) = channel();
+        let _ = lane.post(get("b"), Instant::now() + LONG, Box::new(move |answer| drop(said.send(answer))));
+        lane.flush();
+        let waiting = scope.spawn(|| call(&lane, get("c"), LONG));
+        go.send(()).unwrap();
+        assert_eq!(answers.recv().unwrap().unwrap(), [text("b")]);
+        assert_eq!(waiting.join().unwrap().unwrap(), [text("c")]);
+    });
+    assert_eq!(call(&lane, get("d"), LONG).unwrap(), [text("d")]);
 }

@@ -1,0 +1,199 @@
+//! Who reads the answers of a connection.
+//!
+//! One thread at a time has the right to read, and gives all others what comes for them. A caller that waits takes it where
+//! nobody has it: then its answer wakes no other thread first. Afterwards it tells another caller that waits. The connection's
+//! own thread reads for those who do not wait themselves, and while nobody asks for anything, so that an end is noticed.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use crate::connection::{Connection, Pending};
+use crate::decode::Decoder;
+use crate::error::{Error, Kind};
+use crate::slot::{Answer, Slot};
+use crate::stream::is_timeout;
+use crate::value::Value;
+
+/// How long nobody has to ask for anything until the connection's own thread reads again.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// What is used for reading.
+pub(crate) struct Reading {
+    decoder: Decoder,
+    buffer: Vec<u8>,
+    /// How long a read of the socket waits at most.
+    timeout: Option<Duration>,
+}
+
+impl Reading {
+    pub(crate) fn new(decoder: Decoder) -> Self {
+        Self { decoder, buffer: vec![0; 1 << 16], timeout: None }
+    }
+}
+
+fn locked(reading: &Mutex<Reading>) -> MutexGuard<'_, Reading> {
+    reading.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lost(why: impl Into<String>) -> Error {
+    Error::unknown(Kind::Lost, why)
+}
+
+impl Connection {
+    /// Reads in the connection's own thread until it ends. Returns what `end` does.
+    pub(crate) fn read(&self) -> Vec<Pending> {
+        let mut is_first = true;
+        loop {
+            let mut reading = locked(&self.reading);
+            let why = loop {
+                // Some may have come already while the connection was made.
+                let received = if std::mem::take(&mut is_first) {
+                    self.take(&mut reading.decoder)
+                } else {
+                    self.receive(&mut reading, None)
+                };
+                if let Err(why) = received {
+                    break Some(why);
+                }
+                if self.lock().may_leave_reading() {
+                    break None;
+                }
+            };
+            drop(reading);
+            if let Some(why) = why {
+                return self.end(&why);
+            }
+            self.pass_on();
+            if !self.wait_until_wanted() {
+                return Vec::new();
+            }
+        }
+    }
+
+    /// Waits until there is something to read for others, or nobody else reads. False where the connection has ended.
+    fn wait_until_wanted(&self) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state.end.is_some() {
+                return false;
+            }
+            if state.posted > 0 {
+                return true;
+            }
+            state.own_thread.was_called = false;
+            state.own_thread.waits = true;
+            let (after, waited) =
+                self.is_wanted.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            state.own_thread.waits = false;
+            if waited.timed_out() && !state.own_thread.was_called {
+                return true;
+            }
+        }
+    }
+
+    /// Waits for the answer of a caller, and reads for all meanwhile unless somebody else does. Returns it with what `end`
+    /// does.
+    pub(crate) fn wait(&self, slot: &Slot, time: Duration) -> (Option<Answer>, Vec<Pending>) {
+        if time.is_zero() {
+            return (slot.take(), Vec::new());
+        }
+        if self.has_ended() {
+            // The request may be on another connection by now.
+            return (slot.wait(time), Vec::new());
+        }
+        let mut reading = match self.reading.try_lock() {
+            Ok(reading) => reading,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return (slot.wait(time), Vec::new()),
+        };
+        let until = Instant::now() + time;
+        // Another thread may have read it before.
+        let mut answer = slot.take();
+        let mut unsent = Vec::new();
+        while answer.is_none() {
+            if let Err(why) = self.receive(&mut reading, Some(time)) {
+                unsent = self.end(&why);
+                break;
+            }
+            answer = slot.take();
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        drop(reading);
+        self.pass_on();
+        (answer.or_else(|| slot.take()), unsent)
+    }
+
+    /// Says that a caller does not wait any more. The connection's own thread reads its answer when it comes.
+    pub(crate) fn leave(&self, slot: &Arc<Slot>) {
+        let mut state = self.lock();
+        let is_its = |caller: &Arc<Slot>| Arc::ptr_eq(caller, slot);
+        if let Some(one) = state.waiting.iter_mut().find(|one| one.caller.as_ref().is_some_and(is_its)) {
+            one.caller = None;
+            state.posted += 1;
+            self.is_wanted.notify_one();
+        }
+    }
+
+    /// Has somebody else read, if anybody waits.
+    fn pass_on(&self) {
+        let state = self.lock();
+        if state.posted > 0 || state.end.is_some() {
+            if state.own_thread.waits {
+                self.is_wanted.notify_one();
+            }
+        } else if let Some(slot) = state.next_caller() {
+            drop(state);
+            slot.tell();
+        }
+    }
+
+    /// Reads what has come, for which it waits for at most so long, and gives it to those who wait for it.
+    fn receive(&self, reading: &mut Reading, wait: Option<Duration>) -> Result<(), Error> {
+        if reading.timeout != wait {
+            let failed = |error| lost(format!("the connection to the server was lost: {error}"));
+            self.stream.set_read_timeout(wait).map_err(failed)?;
+            reading.timeout = wait;
+        }
+        match self.stream.read(&mut reading.buffer) {
+            Ok(0) => Err(lost("the server closed the connection")),
+            Err(error) if is_timeout(&error) => Ok(()),
+            Err(error) => Err(lost(format!("the connection to the server was lost: {error}"))),
+            Ok(count) => {
+                self.count_heard();
+                reading.decoder.feed(reading.buffer.get(..count).unwrap_or_default()).map_err(lost)?;
+                self.take(&mut reading.decoder)
+            }
+        }
+    }
+
+    fn take(&self, decoder: &mut Decoder) -> Result<(), Error> {
+        let broken = |why| lost(format!("the connection to the server was ended: {why}"));
+        while let Some(value) = decoder.next().map_err(broken)? {
+            if let Value::Push(_) = value {
+                // Nobody has asked for it.
+                continue;
+            }
+            let mut state = self.lock();
+            if state.end.is_some() {
+                // Another thread has told those who waited for this.
+                return Ok(());
+            }
+            if state.waiting.is_empty() {
+                return Err(broken("an answer came that nobody asked for".to_owned()));
+            }
+            let done = state.answer(value);
+            let is_over = state.is_retired && state.waiting.is_empty();
+            drop(state);
+            if let Some((answered, replies)) = done {
+                answered(Ok(replies));
+            }
+            if is_over {
+                return Err(lost("the connection was replaced"));
+            }
+        }
+        Ok(())
+    }
+}
