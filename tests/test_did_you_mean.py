@@ -36,9 +36,9 @@ def test_options_of_a_cache(given: str, meant: str) -> None:
 
 
 def test_what_nobody_meant() -> None:
-    with pytest.raises(TypeError, match="there are eviction_policy, scan_interval, max_items"):
+    with pytest.raises(TypeError, match="the arguments are eviction_policy, scan_interval, max_items"):
         FlexCache(colour=1)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="there are"):
+    with pytest.raises(TypeError, match="the arguments are"):
         FlexCache(**{"x" * 10**6: 1})  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         FlexCache(**{"\udc80": 1})  # type: ignore[arg-type]

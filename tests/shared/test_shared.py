@@ -224,7 +224,7 @@ def test_counting(cache: SharedCache) -> None:
     cache["n"] = 7
     assert cache.incr("n") == 8
     cache["text"] = "7"
-    with pytest.raises(TypeError, match="not an int"):
+    with pytest.raises(TypeError, match="not a 64-bit int"):
         cache.incr("text")
     cache["most"] = 2**63 - 1
     with pytest.raises(OverflowError):
