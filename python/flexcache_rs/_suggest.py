@@ -6,21 +6,25 @@ import functools
 from types import FunctionType
 
 from flexcache_rs import _core
+from flexcache_rs._call_shapes import SHAPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType
-    from typing import Any, NoReturn, TypeVar
+    from typing import Any, NoReturn, TypeAlias, TypeVar
 
     _T = TypeVar("_T")
+
+    Shape: TypeAlias = tuple[int, int, int, tuple[bool, ...], bool, bool]
+    """How many parameters are positional only, how many are positional, and how many of those are required; which
+    keyword-only ones are required; whether there are more positional ones, and whether the function is awaited."""
 
 _VAR_POSITIONAL, _VAR_KEYWORD, _COROUTINE = 0x04, 0x08, 0x80
 _MISSING: Any = object()
 _UNKNOWN = "<unknown>"
 """The local variable that holds what a call does not know. No argument has such a name."""
-_templates: dict[Any, Callable[..., Any]] = {}
-"""What `_template` made, by what it was given: few functions have a shape of their own."""
+compiled: dict[Any, Callable[..., Any]] = {}
+"""What `_template` compiled because `SHAPES` does not have it: that takes as long as importing a module."""
 
 
 def suggesting(decorated: _T) -> _T:
@@ -73,9 +77,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
         bool(code.co_flags & _VAR_POSITIONAL),
         bool(code.co_flags & _COROUTINE),
     )
-    template = _templates.get(shape)
-    if template is None:
-        template = _templates[shape] = _template(*shape)
+    template = _template(shape)
 
     def refuse(given: tuple[Any, ...], beyond: tuple[Any, ...], unknown: dict[str, Any]) -> NoReturn:
         if unknown:
@@ -108,10 +110,19 @@ def _suggesting(function: FunctionType) -> FunctionType:
     return call  # type: ignore[no-any-return]
 
 
-def _template(
-    positional_only: int, count: int, required: int, needed: tuple[bool, ...], takes_more: bool, is_awaited: bool
-) -> Callable[..., Any]:
+def _template(shape: Shape) -> Callable[..., Any]:
     """What makes a function with so many parameters that calls another one. Their names are put in later."""
+    template = SHAPES.get(shape) or compiled.get(shape)
+    if template is None:
+        found: dict[str, Any] = {}
+        exec(source_of(shape, "make"), found)  # The text is made of numbers alone.
+        template = compiled[shape] = found["make"]
+    return template
+
+
+def source_of(shape: Shape, name: str) -> str:
+    """The text of the template of a shape, as a function with a name."""
+    positional_only, count, required, needed, takes_more, is_awaited = shape
     names = [f"a{at}" for at in range(count)]
     named = [f"k{at}" for at in range(len(needed))]
     parameters = [f"{name}=None" for name in names]
@@ -127,16 +138,9 @@ def _template(
     test = " or ".join(["unknown", *(f"{name} is missing" for name in wanted)])
     given = "".join(f"{name}, " for name in names + named)
     begin, answer = ("async def", "return await") if is_awaited else ("def", "return")
-    source = f"""
-def make(function, refuse, missing):
+    return f"""def {name}(function, refuse, missing):
     {begin} call({", ".join([*parameters, "**unknown"])}):
-        if {test}:
-            refuse(({given}), {"more" if takes_more else "()"}, unknown)
+        if {test}: refuse(({given}), {"more" if takes_more else "()"}, unknown)
         {answer} function({", ".join(passed)})
     return call
 """
-    found: dict[str, Any] = {}
-    code: CodeType = compile(source, "<the call of a function that suggests names of arguments>", "exec")
-    exec(code, found)  # The text is made of numbers alone.
-    made: Callable[..., Any] = found["make"]
-    return made

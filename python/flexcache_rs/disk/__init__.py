@@ -19,20 +19,20 @@ from flexcache_rs.disk.fanout import FanoutCache
 from flexcache_rs.disk.fanout_index import FanoutIndex
 from flexcache_rs.disk.format import DEFAULT_SETTINGS, EVICTION_POLICY
 from flexcache_rs.disk.network import NetworkFilesystemWarning
-from flexcache_rs.disk.recipes import (
-    Averager,
-    BoundedSemaphore,
-    Lock,
-    RLock,
-    barrier,
-    memoize_stampede,
-    throttle,
-)
 from flexcache_rs.disk.sqlite_guard import guard_sqlite3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flexcache_rs.disk.json_disk import JSONDisk
+    from flexcache_rs.disk.recipes import (
+        Averager,
+        BoundedSemaphore,
+        Lock,
+        RLock,
+        barrier,
+        memoize_stampede,
+        throttle,
+    )
     from flexcache_rs.disk.serializers import (
         JSONSerializer,
         MsgspecSerializer,
@@ -74,6 +74,7 @@ __all__ = [
 ]
 
 
+_OF_RECIPES = frozenset(("Averager", "BoundedSemaphore", "Lock", "RLock", "barrier", "memoize_stampede", "throttle"))
 _OF_SERIALIZERS = frozenset(
     ("JSONSerializer", "MsgspecSerializer", "PickleSerializer", "Serializer", "SignedPickleSerializer")
 )
@@ -89,6 +90,10 @@ def __getattr__(name: str) -> object:
         from flexcache_rs.disk.json_disk import JSONDisk
 
         return JSONDisk
+    if name in _OF_RECIPES:
+        from flexcache_rs.disk import recipes
+
+        return getattr(recipes, name)
     if name in _OF_SERIALIZERS:
         from flexcache_rs.disk import serializers
 

@@ -8,26 +8,26 @@ import functools
 import itertools
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     # asyncio takes longer to import than all of this package, and few need it.
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from concurrent.futures import Executor, Future, ThreadPoolExecutor
     from contextlib import AbstractContextManager
     from types import TracebackType
+    from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-C = TypeVar("C")
-P = ParamSpec("P")
-R = TypeVar("R")
+    C = TypeVar("C")
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
+    class Transacting(Protocol):
+        """A cache with transactions."""
 
-class Transacting(Protocol):
-    """A cache with transactions."""
-
-    def transact(self, retry: bool) -> AbstractContextManager[None]:
-        """A transaction of the calling thread."""
-        ...
+        def transact(self, retry: bool) -> AbstractContextManager[None]:
+            """A transaction of the calling thread."""
+            ...
 
 
 _THREADS = 8

@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 import operator
 import os
-import pickle
-import re
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from flexcache_rs._core import _DISK_PRAGMAS
 from flexcache_rs.disk.directory import path_of, shown
-from flexcache_rs.disk.format import COMPRESSED, DBNAME, DEFAULT_SETTINGS, EVICTION_POLICY, METADATA
+from flexcache_rs.disk.format import (
+    COMPRESSED,
+    DBNAME,
+    DEFAULT_SETTINGS,
+    EVICTION_POLICY,
+    HIGHEST_PICKLE_PROTOCOL,
+    METADATA,
+)
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from typing import Any, NoReturn
 
 OWN_SETTINGS = frozenset(("compression", "network", "serializer"))
 """Settings that python-diskcache does not have; each is an argument of the constructor."""
@@ -248,7 +254,7 @@ def checked_setting(name: str, value: Any, *, plain_disk: bool = True) -> Any:
     elif name == "disk_min_file_size":
         return whole(name, value, least=0, most=2**63 - 1)
     elif name == "disk_pickle_protocol":
-        return whole(name, value, least=0, most=pickle.HIGHEST_PROTOCOL if plain_disk else None)
+        return whole(name, value, least=0, most=HIGHEST_PICKLE_PROTOCOL if plain_disk else None)
     elif name.startswith("sqlite_"):
         return _checked_pragma(name, value)
     return value
@@ -265,6 +271,8 @@ def _checked_pragma(name: str, value: Any) -> Any:
     elif name == "sqlite_synchronous" and isinstance(value, str):
         choices = _SYNCHRONOUS
     elif isinstance(value, str):
+        import re
+
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
             raise ValueError(f"{name} must be a number or a word, not {shown(value)}")
         return value

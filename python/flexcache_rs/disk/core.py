@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
 from flexcache_rs._suggest import suggesting
@@ -45,9 +44,11 @@ from flexcache_rs.disk.mixins import CacheMixin
 from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesystem_of
 from flexcache_rs.disk.query import QueryMixin
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
+    from typing import Any, ClassVar, Literal
 
     from flexcache_rs.disk.json_disk import JSONDisk
     from flexcache_rs.disk.serializers import Serializer

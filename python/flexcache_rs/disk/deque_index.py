@@ -18,7 +18,6 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from typing import TYPE_CHECKING, Any, Literal
 
 from flexcache_rs._arguments import each
 from flexcache_rs._suggest import suggesting
@@ -26,8 +25,10 @@ from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import Cache
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from typing import Any, Literal
 
     from typing_extensions import Self
 
@@ -43,7 +44,7 @@ def _length(maxlen: float | None) -> float:
 
 
 @suggesting
-class Deque(Sequence[Any]):
+class Deque(Sequence["Any"]):
     """A sequence with two ends, in a directory, for any number of threads and processes.
 
     It evicts nothing, and all calls wait for other writers. Access to the ends is fast. `deque[i]` walks from an end.
@@ -343,12 +344,12 @@ class Deque(Sequence[Any]):
 
 
 @suggesting
-class StoredMapping(MutableMapping[Any, Any]):
+class StoredMapping(MutableMapping["Any", "Any"]):
     """The common base of the mappings on disk."""
 
     _cache: Any
 
-    _update = MutableMapping[Any, Any].update
+    _update = MutableMapping["Any", "Any"].update
 
     @property
     def directory(self) -> str:

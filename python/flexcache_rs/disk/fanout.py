@@ -7,7 +7,6 @@ import heapq
 import itertools
 import operator
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs._core import DiskTransaction
 from flexcache_rs._suggest import suggesting
@@ -21,10 +20,12 @@ from flexcache_rs.disk.directory import path_of, prepare_directory
 from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.mixins import CacheMixin
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
+    from typing import Any, ClassVar, Literal
 
     from typing_extensions import Self
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.deque_index import StoredMapping
 from flexcache_rs.disk.fanout import FanoutCache
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from typing import Any
 
 
 @suggesting

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-from typing import Any
-
 from flexcache_rs._core import _DISK_EVICTION_POLICIES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DBNAME = "cache.db"
 
@@ -20,6 +21,9 @@ COMPRESSED = {16: "zstd", 32: "lz4", 64: "lz4"}
 
 MODES = frozenset(mode + added for mode in range(5) for added in (0, *COMPRESSED))
 
+HIGHEST_PICKLE_PROTOCOL = 5
+"""What `pickle` says. It is not asked, because it takes longer to import than the rest of the package."""
+
 DEFAULT_SETTINGS: dict[str, Any] = {
     "statistics": 0,
     "tag_index": 0,
@@ -32,7 +36,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "sqlite_mmap_size": 2**26,
     "sqlite_synchronous": 1,
     "disk_min_file_size": 2**15,
-    "disk_pickle_protocol": pickle.HIGHEST_PROTOCOL,
+    "disk_pickle_protocol": HIGHEST_PICKLE_PROTOCOL,
 }
 """What a new directory is set to."""
 

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import in_thread
 from flexcache_rs.disk.constants import ENOVAL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from typing import Any, ParamSpec, Protocol, TypeVar
 
-P = ParamSpec("P")
-R_co = TypeVar("R_co", covariant=True)
+    P = ParamSpec("P")
+    R_co = TypeVar("R_co", covariant=True)
 
+    class Memoized(Protocol[P, R_co]):
+        """A function whose results are stored."""
 
-class Memoized(Protocol[P, R_co]):
-    """A function whose results are stored."""
+        @property
+        def __wrapped__(self) -> Callable[P, R_co]:
+            """The function."""
+            ...
 
-    @property
-    def __wrapped__(self) -> Callable[P, R_co]:
-        """The function."""
-        ...
+        __cache_key__: Callable[..., Any]
 
-    __cache_key__: Callable[..., Any]
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """The stored result, or that of the function."""
-        ...
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+            """The stored result, or that of the function."""
+            ...
 
 
 @suggesting

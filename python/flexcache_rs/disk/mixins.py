@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._arguments import each, pairs
 from flexcache_rs._core import Timeout
@@ -11,16 +10,19 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import keys
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
-from flexcache_rs.disk.memoize import Memoized, P, R_co, memoizing
+from flexcache_rs.disk.memoize import memoizing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable
     from datetime import timedelta
+    from typing import Any
 
     from _typeshed import SupportsKeysAndGetItem
     from typing_extensions import Self
 
     from flexcache_rs._core import DiskTransaction
+    from flexcache_rs.disk.memoize import Memoized, P, R_co
     from flexcache_rs.disk.recipes import Lock
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import Timeout
 from flexcache_rs._suggest import suggesting
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
+    from typing import Any
 
     from typing_extensions import Self
 

@@ -16,20 +16,14 @@ from flexcache_rs._core import DiskCache, DiskHold
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration, expiry, ignored, number, whole
 from flexcache_rs.disk.constants import ENOVAL
-from flexcache_rs.disk.memoize import (
-    Memoized,
-    P,
-    R_co,
-    args_to_key,
-    full_name,
-    named,
-    refuse_callable,
-)
+from flexcache_rs.disk.memoize import args_to_key, full_name, named, refuse_callable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
     from datetime import timedelta
+
+    from flexcache_rs.disk.memoize import Memoized, P, R_co
 
 __all__ = [
     "Averager",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flexcache_rs._core import guard_sqlite3 as _guard
 from flexcache_rs._suggest import suggesting
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @suggesting

@@ -60,8 +60,61 @@ impl PolicyName {
     }
 }
 
-/// A policy. All have the size of the largest that is not in a box, so the larger ones are.
-pub(crate) enum AnyPolicy {
+/// Defines what has a variant for each policy, from the one list of them. The first argument is a dollar sign, for the
+/// macros that this macro defines.
+macro_rules! policies {
+    ($d:tt $($name:ident($policy:ty)),+ $(,)?) => {
+        /// A policy. All have the size of the largest that is not in a box, so the larger ones are.
+        pub(crate) enum AnyPolicy {
+            $($name($policy)),+
+        }
+
+        /// The order of a policy's entries, whichever it is.
+        enum AnyOrder<$($name),+> {
+            $($name($name)),+
+        }
+
+        impl<$($name: Iterator<Item = Slot>),+> Iterator for AnyOrder<$($name),+> {
+            type Item = Slot;
+
+            #[inline]
+            fn next(&mut self) -> Option<Slot> {
+                match self {
+                    $(Self::$name(order) => order.next()),+
+                }
+            }
+        }
+
+        impl TryClone for AnyPolicy {
+            fn try_clone(&self) -> Result<Self, OutOfMemory> {
+                Ok(match self {
+                    $(Self::$name(policy) => Self::$name(policy.try_clone()?)),+
+                })
+            }
+        }
+
+        /// Runs one expression with the policy, whichever it is.
+        macro_rules! on_policy {
+            ($d any:expr, $d policy:ident => $d call:expr) => {
+                match $d any {
+                    $(AnyPolicy::$name($d policy) => $d call),+
+                }
+            };
+        }
+
+        /// The same expression of each policy, each as its variant of [`AnyOrder`].
+        macro_rules! any_order {
+            ($d any:expr, $d policy:ident => $d call:expr) => {
+                match $d any {
+                    $(AnyPolicy::$name($d policy) => AnyOrder::$name($d call)),+
+                }
+            };
+        }
+    };
+}
+
+policies! {
+    $
     Lru(Lru),
     Fifo(Fifo),
     Lfu(TryBox<Lfu>),
@@ -73,93 +126,6 @@ pub(crate) enum AnyPolicy {
     ListedLru(TryBox<Listed<Lru>>),
     ListedFifo(TryBox<Listed<Requeue>>),
     ListedLfu(TryBox<Listed<ExactLfu>>),
-}
-
-/// Runs one expression with the policy, whichever it is.
-macro_rules! on_policy {
-    ($any:expr, $policy:ident => $call:expr) => {
-        match $any {
-            AnyPolicy::Lru($policy) => $call,
-            AnyPolicy::Fifo($policy) => $call,
-            AnyPolicy::Lfu($policy) => $call,
-            AnyPolicy::Random($policy) => $call,
-            AnyPolicy::Sieve($policy) => $call,
-            AnyPolicy::S3Fifo($policy) => $call,
-            AnyPolicy::TinyLfu($policy) => $call,
-            AnyPolicy::Auto($policy) => $call,
-            AnyPolicy::ListedLru($policy) => $call,
-            AnyPolicy::ListedFifo($policy) => $call,
-            AnyPolicy::ListedLfu($policy) => $call,
-        }
-    };
-}
-
-/// The order of a policy's entries, whichever it is.
-enum AnyOrder<Lru, Fifo, Lfu, Random, Sieve, S3Fifo, TinyLfu, Auto, ListedLru, ListedFifo, ListedLfu> {
-    Lru(Lru),
-    Fifo(Fifo),
-    Lfu(Lfu),
-    Random(Random),
-    Sieve(Sieve),
-    S3Fifo(S3Fifo),
-    TinyLfu(TinyLfu),
-    Auto(Auto),
-    ListedLru(ListedLru),
-    ListedFifo(ListedFifo),
-    ListedLfu(ListedLfu),
-}
-
-impl<A, B, C, D, E, F, G, H, I, J, K> Iterator for AnyOrder<A, B, C, D, E, F, G, H, I, J, K>
-where
-    A: Iterator<Item = Slot>,
-    B: Iterator<Item = Slot>,
-    C: Iterator<Item = Slot>,
-    D: Iterator<Item = Slot>,
-    E: Iterator<Item = Slot>,
-    F: Iterator<Item = Slot>,
-    G: Iterator<Item = Slot>,
-    H: Iterator<Item = Slot>,
-    I: Iterator<Item = Slot>,
-    J: Iterator<Item = Slot>,
-    K: Iterator<Item = Slot>,
-{
-    type Item = Slot;
-
-    #[inline]
-    fn next(&mut self) -> Option<Slot> {
-        match self {
-            Self::Lru(order) => order.next(),
-            Self::Fifo(order) => order.next(),
-            Self::Lfu(order) => order.next(),
-            Self::Random(order) => order.next(),
-            Self::Sieve(order) => order.next(),
-            Self::S3Fifo(order) => order.next(),
-            Self::TinyLfu(order) => order.next(),
-            Self::Auto(order) => order.next(),
-            Self::ListedLru(order) => order.next(),
-            Self::ListedFifo(order) => order.next(),
-            Self::ListedLfu(order) => order.next(),
-        }
-    }
-}
-
-/// The same expression of each policy, each as its variant of [`AnyOrder`].
-macro_rules! any_order {
-    ($any:expr, $policy:ident => $call:expr) => {
-        match $any {
-            AnyPolicy::Lru($policy) => AnyOrder::Lru($call),
-            AnyPolicy::Fifo($policy) => AnyOrder::Fifo($call),
-            AnyPolicy::Lfu($policy) => AnyOrder::Lfu($call),
-            AnyPolicy::Random($policy) => AnyOrder::Random($call),
-            AnyPolicy::Sieve($policy) => AnyOrder::Sieve($call),
-            AnyPolicy::S3Fifo($policy) => AnyOrder::S3Fifo($call),
-            AnyPolicy::TinyLfu($policy) => AnyOrder::TinyLfu($call),
-            AnyPolicy::Auto($policy) => AnyOrder::Auto($call),
-            AnyPolicy::ListedLru($policy) => AnyOrder::ListedLru($call),
-            AnyPolicy::ListedFifo($policy) => AnyOrder::ListedFifo($call),
-            AnyPolicy::ListedLfu($policy) => AnyOrder::ListedLfu($call),
-        }
-    };
 }
 
 /// A policy in a box, for a store to make anew.
@@ -281,23 +247,5 @@ impl Policy for AnyPolicy {
 
     fn check(&self, len: usize) -> Result<(), String> {
         on_policy!(self, policy => policy.check(len))
-    }
-}
-
-impl TryClone for AnyPolicy {
-    fn try_clone(&self) -> Result<Self, OutOfMemory> {
-        Ok(match self {
-            Self::Lru(policy) => Self::Lru(policy.try_clone()?),
-            Self::Fifo(policy) => Self::Fifo(policy.try_clone()?),
-            Self::Lfu(policy) => Self::Lfu(policy.try_clone()?),
-            Self::Random(policy) => Self::Random(policy.try_clone()?),
-            Self::Sieve(policy) => Self::Sieve(policy.try_clone()?),
-            Self::S3Fifo(policy) => Self::S3Fifo(policy.try_clone()?),
-            Self::TinyLfu(policy) => Self::TinyLfu(policy.try_clone()?),
-            Self::Auto(policy) => Self::Auto(policy.try_clone()?),
-            Self::ListedLru(policy) => Self::ListedLru(policy.try_clone()?),
-            Self::ListedFifo(policy) => Self::ListedFifo(policy.try_clone()?),
-            Self::ListedLfu(policy) => Self::ListedLfu(policy.try_clone()?),
-        })
     }
 }
