@@ -129,7 +129,7 @@ class Memo(_core.Memoized):
             return None
         if self._names.in_store:
             raise TypeError(
-                f"{self.__qualname__}() is a method: an instance has no name in a store; give memoize() a key"
+                f"{self.__qualname__}() is a method, and its instance has no name in a store: give memoize() a key="
             )
         ours, instances, cache = ref(self), self._instances, ref(self.cache)
 

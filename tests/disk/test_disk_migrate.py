@@ -181,8 +181,8 @@ def test_migrate_to_where_it_cannot_be(cache: Path, tmp_path: Path) -> None:
     program(DISKCACHE_RS, tmp_path / "x", tmp_path / "y", tmp_path / "z")
     for source, target, complaint in (
         (tmp_path / "x", cache, "already has a cache"),
-        (tmp_path / "x", tmp_path / "x" / "new", "must be apart"),
-        (tmp_path / "x", tmp_path / "x", "must be apart"),
+        (tmp_path / "x", tmp_path / "x" / "new", "must not be the source"),
+        (tmp_path / "x", tmp_path / "x", "must not be the source"),
         (cache, tmp_path / "new", "use export and import"),
         (tmp_path / "absent", tmp_path / "new", "no such directory"),
     ):

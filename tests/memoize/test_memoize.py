@@ -481,7 +481,7 @@ async def async_generator() -> Any:
         ({"key": 1}, TypeError, "key must be callable or None, not int"),
         ({"condition": 1}, TypeError, "condition must be callable or None, not int"),
         ({"ignore": "abc"}, TypeError, "ignore must be names in a tuple"),
-        ({"ignore": ("abc",)}, ValueError, "ignore names 'abc'"),
+        ({"ignore": ("abc",)}, ValueError, "has no parameter 'abc'"),
         ({"ignore": (1,)}, TypeError, "ignore must contain names of parameters, not 1"),
         ({"cache_exceptions": 3}, TypeError, "cache_exceptions must be a bool or classes of exceptions, not 3"),
         ({"cache_exceptions": KeyboardInterrupt}, TypeError, "cache_exceptions must be"),

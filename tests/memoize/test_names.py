@@ -361,7 +361,7 @@ def test_clear_of_a_function_with_keys_of_its_own() -> None:
 def test_a_method_over_a_store_needs_a_key(tmp_path: Path) -> None:
     """Which is said where the decorator stands, or at the first call where only that shows it."""
     with Cache(tmp_path) as disk:
-        with pytest.raises(TypeError, match=r"f\(\) is a method: .* give memoize\(\) a key"):
+        with pytest.raises(TypeError, match=r"f\(\) is a method, .* give memoize\(\) a key"):
 
             class One:
                 @memoize(store=disk)
@@ -382,7 +382,7 @@ def test_a_method_over_a_store_needs_a_key(tmp_path: Path) -> None:
             def h(number: int) -> int:
                 return number
 
-        with pytest.raises(TypeError, match=r"f\(\) is a method: .* give memoize\(\) a key"):
+        with pytest.raises(TypeError, match=r"f\(\) is a method, .* give memoize\(\) a key"):
             Two().f(1)
         assert (Two().g(1), Two.h(2)) == (1, 2)
 
