@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-Undo: TypeAlias = "Callable[[Any], Any]"
+Undo: TypeAlias = Callable[[Any], Any]
 """Of what a call has answered: the call that gives back what it took, or None if it took nothing."""
 
 
