@@ -26,6 +26,8 @@ OPTIONS = {
     "policy": "eviction_policy",
     "callback": "on_evict",
     "thread_save": "thread_safe",
+    "timer": "clock",
+    "ttl_seconds": "default_ttl",
 }
 
 
@@ -36,9 +38,9 @@ def test_options_of_a_cache(given: str, meant: str) -> None:
 
 
 def test_what_nobody_meant() -> None:
-    with pytest.raises(TypeError, match="there are eviction_policy, scan_interval, max_items"):
+    with pytest.raises(TypeError, match="the arguments are eviction_policy, scan_interval, max_items"):
         FlexCache(colour=1)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="there are"):
+    with pytest.raises(TypeError, match="the arguments are"):
         FlexCache(**{"x" * 10**6: 1})  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         FlexCache(**{"\udc80": 1})  # type: ignore[arg-type]
@@ -69,6 +71,8 @@ def test_arguments_of_writes(method: str, given: str, meant: str) -> None:
         (memoize, "expire", "ttl"),
         (memoize, "tag", "tags"),
         (memoize, "soft_tll", "soft_ttl"),
+        (memoize, "unless", "condition"),
+        (memoize, "exceptions", "cache_exceptions"),
         (FlexCache().memoize, "timeout", "ttl"),
     ],
 )

@@ -198,3 +198,10 @@ def test_a_directory_that_is_none() -> None:
     for kind in KINDS:
         with pytest.raises(TypeError, match="directory must be a str or a path, not 5"):
             kind(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [disk.Lock, disk.RLock, disk.BoundedSemaphore, Lock])
+def test_with_gives_the_lock(kind: type, tmp_path: Path) -> None:
+    """As SciQLop-cache's does."""
+    with (Cache if kind is Lock else disk.Cache)(tmp_path) as cache, (lock := kind(cache, "report")) as entered:
+        assert entered is lock

@@ -461,8 +461,9 @@ impl DiskHold {
         raised.map_or(Ok(false), Err)
     }
 
-    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
-        self.take(py)
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        slf.get().take(slf.py())?;
+        Ok(slf.clone())
     }
 
     #[pyo3(signature = (*_raised))]

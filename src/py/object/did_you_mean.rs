@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// Names that mean the same, in this library and in others. The one table of them.
-const SYNONYMS: [&[&str]; 9] = [
+const SYNONYMS: [&[&str]; 12] = [
     &[
         "max_items",
         "maxsize",
@@ -47,6 +47,9 @@ const SYNONYMS: [&[&str]; 9] = [
         "seconds",
         "expiration",
         "ex",
+        "ttl_seconds",
+        "global_ttl",
+        "cache_timeout",
     ],
     &["eviction_policy", "policy", "eviction", "strategy", "algorithm"],
     &["on_evict", "on_eviction", "callback", "eviction_callback", "on_remove", "on_removal", "listener"],
@@ -54,6 +57,9 @@ const SYNONYMS: [&[&str]; 9] = [
     &["weigher", "getsizeof", "get_size", "sizeof", "size_of", "weight", "sizer"],
     &["directory", "path", "dir", "folder", "cache_dir"],
     &["key", "key_func", "key_builder", "keyfunc", "make_key"],
+    &["clock", "timer", "time_func", "timefunc"],
+    &["condition", "cache_if", "should_cache", "skip_cache_func", "unless"],
+    &["cache_exceptions", "exceptions", "cache_errors"],
 ];
 
 /// How many letters must be inserted, removed or exchanged to make one name of the other.
