@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// Names that mean the same, in this library and in others. The one table of them.
-const SYNONYMS: [&[&str]; 13] = [
+const SYNONYMS: [&[&str]; 12] = [
     &[
         "max_items",
         "maxsize",
@@ -60,7 +60,6 @@ const SYNONYMS: [&[&str]; 13] = [
     &["clock", "timer", "time_func", "timefunc"],
     &["condition", "cache_if", "should_cache", "skip_cache_func", "unless"],
     &["cache_exceptions", "exceptions", "cache_errors"],
-    &["lock", "rlock"],
 ];
 
 /// How many letters must be inserted, removed or exchanged to make one name of the other.
@@ -89,8 +88,7 @@ fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
     if let Some(synonym) = synonym {
         return Some(synonym);
     }
-    // What means something else is not misspelt: a lock is no clock.
-    if group.is_some() || given.len() > LONGEST {
+    if given.len() > LONGEST {
         return None;
     }
     let near = allowed.iter().map(|name| (distance(&plain, name), *name)).min()?;
