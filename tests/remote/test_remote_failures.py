@@ -53,7 +53,7 @@ class Proxy:
             try:
                 far.connect(self.server)
             except OSError:
-                near.close()
+                near.close(), far.close()
                 continue
             self._ends += (near, far)
             for source, target in ((near, far), (far, near)):
