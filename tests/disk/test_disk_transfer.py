@@ -110,7 +110,7 @@ HEAD = '{"flexcache_disk_export":1}\n'
         (HEAD + '{"cache":"","shards":-1}\n', "wrong shards"),
         (HEAD + '{"cache":""}\n{"key":"a","mode":1}\n', "line 3 of the export: a wrong entry: 'value' is missing"),
         (HEAD + '{"cache":""}\n{"key":{"base64":"?"},"mode":1,"value":1}\n', "a wrong entry"),
-        (HEAD + '{"cache":""}\n{"key":18446744073709551616,"mode":1,"value":1}\n', "beyond 64 bits"),
+        (HEAD + '{"cache":""}\n{"key":18446744073709551616,"mode":1,"value":1}\n', "does not fit 64 bits"),
         (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":9}\n{"data":"AAAA"}\n{"entries":1}\n', "is damaged"),
         (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1}\n{"entries":7}\n', "was expected"),
     ],
