@@ -81,12 +81,6 @@ def test_options_of_decorators(decorator: Callable[..., Any], given: str, meant:
         decorator(**{given: 1})
 
 
-def test_what_means_something_else_is_not_misspelt() -> None:
-    """cachetools' decorators take a lock, which is spelt like a clock."""
-    with pytest.raises(TypeError, match="'lock'; the arguments are "):
-        memoize(lock=1)  # type: ignore[call-overload]
-
-
 def test_what_cannot_be_called() -> None:
     with pytest.raises(TypeError, match="callable, not int"):
         lru_cache(maxsize=5)(7)  # type: ignore[type-var]

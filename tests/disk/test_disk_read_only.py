@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "setuid"), reason="the modes of 
 
 # Root may write everywhere, so a program of root's becomes somebody else after its imports.
 BEGIN = """
-import inspect, json, linecache, logging, os, random, sqlite3, sys, threading, warnings
+import inspect, json, linecache, logging, os, pickle, random, sqlite3, sys, threading, warnings
 import flexcache_rs, flexcache_rs.disk, flexcache_rs.disk.recipes
 from flexcache_rs import FlexCache
 from flexcache_rs.disk import Cache, FanoutCache

@@ -156,6 +156,28 @@ def test_least_used_counts_exactly() -> None:
     assert "warm" not in cache
 
 
+def test_a_key_that_cannot_be_hashed_is_refused(make: Any) -> None:
+    cache = make(2)
+    for call in (cache.get, cache.pop, cache.setdefault, cache.__getitem__, cache.__delitem__, cache.__contains__):
+        with pytest.raises(TypeError):
+            call([])
+    with pytest.raises(TypeError):
+        cache[[]] = 1
+
+
+def test_an_entry_that_missing_stores_is_accessed() -> None:
+    class Loading(LFUCache):
+        def __missing__(self, key: Any) -> Any:
+            self[key] = key
+            return key
+
+    cache = Loading(2)
+    cache["read once"]
+    cache.__setitem__("only stored", 1)
+    cache["new"]
+    assert set(cache) == {"read once", "new"}
+
+
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
 @pytest.mark.parametrize("kind", [FIFOCache, LFUCache, LRUCache])
 def test_copies_evict_in_the_same_order(kind: Any, again: Any) -> None:

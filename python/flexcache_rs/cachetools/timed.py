@@ -374,7 +374,9 @@ class TLRUCache(_TimedCache):
             expires = self.__ttu(key, value, now)
             if not now < expires:
                 # The new value has expired already, and the old one is not the value any more.
-                if ends.pop(key, None) is not None:
+                # An empty dict pops without a hash, so that it would not refuse what cannot be hashed.
+                if key in ends:
+                    del ends[key]
                     Cache._remove_item(self, key)
                 return
             if not self._simple:

@@ -6,6 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use super::any_policy::PolicyName;
 use super::any_store::AnyStore;
 use super::core_errors::try_with_capacity;
 use super::detours::Detours;
@@ -21,7 +22,14 @@ pub(super) fn missing_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) 
     if !class.is(state::type_of(this.py()))
         && let Some(method) = class.getattr_opt(intern!(this.py(), "__missing__"))?
     {
-        return call(&method, [this.as_any(), key]).map(Bound::unbind);
+        let value = call(&method, [this.as_any(), key])?.unbind();
+        let cache = this.get();
+        if PolicyName::OF_MAPPINGS.contains(&cache.options.policy) {
+            // In cachetools, `cache[key]` is an access also to the entry that `__missing__` stores.
+            let hash = cache.hash(key.as_borrowed())?;
+            cache.read(key.as_borrowed(), hash)?;
+        }
+        return Ok(value);
     }
     Err(missing(key))
 }
