@@ -41,12 +41,9 @@ class Awaited(NearCache):
         found: Any = await self._awaited_load(key)
         if found is None:
             return await self._in_thread("get", key, default)
-        prefetched = self._store.of_thread
-        prefetched.entries = {self._store.keys.value(key): found}
-        try:
+        store = self._store
+        with store.prefetched({store.keys.value(key): found}):
             return near.get(key, default)
-        finally:
-            prefetched.entries = None
 
     async def _awaited_load(self, key: Any, *, anew: bool = False) -> Any:
         """What the server has of a key, and the stamp of that, without a thread; None where that needs one."""

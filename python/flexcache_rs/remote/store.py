@@ -76,7 +76,7 @@ class RemoteStore(Leases):
         self.on_error, self.last, self._jitter = on_error, last, jitter
         self._lenient = False
         self._loads = values.serializer.loads
-        self.of_thread = _Prefetched()
+        self._of_thread = _Prefetched()
 
     def as_lenient(self) -> RemoteStore:
         """The same store, for which a server that cannot be asked is as if it had nothing."""
@@ -109,7 +109,7 @@ class RemoteStore(Leases):
     def load(self, key: Any, *, anew: bool = False) -> tuple[_Entry | None, int]:
         """A live entry, and the stamp of that. With `anew`, nothing that is known of nonces counts."""
         place = self.keys.value(key)
-        prefetched = self.of_thread.entries
+        prefetched = self._of_thread.entries
         if prefetched is not None and place in prefetched:
             return prefetched.pop(place)
         self.counts.loads += 1
@@ -236,11 +236,11 @@ class RemoteStore(Leases):
     @contextlib.contextmanager
     def prefetched(self, loaded: dict[bytes, tuple[_Entry | None, int]]) -> Generator[None]:
         """Have the loads of this thread take what was loaded already."""
-        self.of_thread.entries = loaded
         try:
+            self._of_thread.entries = loaded
             yield
         finally:
-            self.of_thread.entries = None
+            self._of_thread.entries = None
 
     def head(self, key: Any) -> tuple[Head | None, bytes]:
         """The header of a live value, and its bytes."""
