@@ -40,7 +40,7 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
             store.nonces.learn(NAMESPACE, nonce, watched)
         else:
             found = await client.asked("GET", place, known=known)
-        entry = store.entry(key, found, anew=anew) if type(found) is bytes else found
+        entry = store.entry(key, found, anew=anew, asks=False) if type(found) is bytes else found
     except RemoteTimeoutError as error:
         store.counts.errors += 1
         store.breaker.open(error)

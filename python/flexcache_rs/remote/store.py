@@ -118,11 +118,11 @@ class RemoteStore(Leases):
             stamp = self.tracker.stamp(place)
             native, known = self.client.entry, None
             if native is None or anew or (known := self.known()) is None:
-                entry = self._entry(key, self._get(key, place, anew=anew), anew=anew)
+                entry = self.entry(key, self._get(key, place, anew=anew), anew=anew)
             else:
                 found = self._read_of(key, native, place, known)
                 # Bytes are what needs more than that is known.
-                entry = self._entry(key, found) if type(found) is bytes else found
+                entry = self.entry(key, found) if type(found) is bytes else found
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
                 raise
@@ -199,16 +199,13 @@ class RemoteStore(Leases):
             return head if self.nonces.all_known(wanted) == wanted else None
         return head if self.nonces.current(wanted, anew=tags) == wanted else None
 
-    def entry(self, key: Any, raw: bytes | None, *, anew: bool = False) -> _Entry | None:
-        """A live entry of its bytes.
+    def entry(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> _Entry | None:
+        """A live entry of its bytes. With `anew`, the server is asked for the nonces of its tags.
 
         Raises:
-            LookupError: The server would have to be asked for more.
+            LookupError: `asks` is false, and the server would have to be asked.
             RemoteValueError: They are no value's.
         """
-        return self._entry(key, raw, anew=anew, asks=False)
-
-    def _entry(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> _Entry | None:
         head = self._live(key, raw, anew=anew, asks=asks)
         if head is None or raw is None:
             return None
@@ -226,7 +223,7 @@ class RemoteStore(Leases):
             self.counts.loads += len(batch)
             for place, stamp, raw in zip(batch, stamps, self._mget(batch), strict=True):
                 with contextlib.suppress(RemoteValueError):
-                    loaded[place] = self._entry(places[place], raw), stamp
+                    loaded[place] = self.entry(places[place], raw), stamp
         return loaded
 
     def _mget(self, batch: Sequence[bytes]) -> list[bytes | None]:
@@ -381,7 +378,7 @@ class RemoteStore(Leases):
         raw = self._taken(key, ("GET", self.keys.value(key)))
         if isinstance(raw, Exception):
             raise unreadable(key, str(raw)) from raw
-        return self._entry(key, raw)
+        return self.entry(key, raw)
 
     def touch(self, key: Any, seconds: float | None) -> bool:
         """Give an entry another time to live. Whether there was one."""
