@@ -161,9 +161,8 @@ class Leases(Commands):
                 stored = scripts.STORE_WITH_LEASE.run(
                     self.client, place, lease.key, lease.token, lease.head, raw, deadline
                 )
-        except RemoteError as error:
+        except RemoteError:
             self.counts.failed_writes += 1
-            del error
             return False
         if stored:
             self.remember(place, (value, None, ()))

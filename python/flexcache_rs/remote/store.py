@@ -116,8 +116,9 @@ class RemoteStore(Leases):
         try:
             # Before anything that is known of nonces.
             stamp = self.tracker.stamp(place)
-            native, known = self.client.entry, None
-            if native is None or anew or (known := self.known()) is None:
+            native = self.client.entry
+            known = None if native is None or anew else self.known()
+            if native is None or known is None:
                 entry = self.entry(key, self._get(key, place, anew=anew), anew=anew)
             else:
                 found = self._read_of(key, native, place, known)
