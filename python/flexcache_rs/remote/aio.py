@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flexcache_rs._asyncio_calls import to_thread
@@ -11,6 +12,7 @@ from flexcache_rs.remote.store import LENIENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from contextvars import Token
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _MISSING: Any = object()
+
+
+def _reset(token: Token[bool]) -> None:
+    """What the server being away means is as before. An abandoned coroutine is closed in another context."""
+    with contextlib.suppress(ValueError):
+        LENIENT.reset(token)
 
 
 @suggesting
@@ -176,13 +184,13 @@ class Awaited(NearCache):
                 value: Any = factory()
                 return await value if hasattr(value, "__await__") else value
             finally:
-                LENIENT.reset(token)
+                _reset(token)
 
         token = LENIENT.set(True)
         try:
             found: _T = await self._near.aget_or_set(key, compute, ttl, tags)
         finally:
-            LENIENT.reset(token)
+            _reset(token)
         return found
 
     async def aclose(self) -> None:

@@ -51,5 +51,5 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
         return UNKNOWN
     store.counts.loads += 1
     store.counts.hits += entry is not None
-    store.remember(place, entry)
+    store.remember(place, entry, stamp)
     return entry, stamp
