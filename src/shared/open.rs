@@ -218,10 +218,7 @@ fn look(
     if read(header::NAMESPACE) != surroundings.namespace {
         return Err(Error::OtherNamespace(path()));
     }
-    allocate_holes(&file, &status).map_err(|error| match error {
-        Errno::NOSPC | Errno::DQUOT => Error::NoSpace { path: path(), needed: size, free: directory.free() },
-        error => Error::file(&path(), error),
-    })?;
+    allocate_holes(&file, &status).map_err(|error| not_allocated(directory, path(), size, error))?;
     let segment = Segment::new(mapping, geometry, wanted, file, identity);
     if segment.is_retired() || (wanted.resize && geometry != wanted.geometry) {
         return Ok(Present::ToReplace(segment));
@@ -256,10 +253,6 @@ impl Creation<'_> {
         self.directory.path_of(&self.place.name)
     }
 
-    fn no_space(&self) -> Error {
-        Error::NoSpace { path: self.path(), needed: self.bytes(), free: self.directory.free() }
-    }
-
     /// Refuses what would end in a kill or fill the file system, before anything is allocated.
     fn check_room(&self, in_memory: bool) -> Result<()> {
         if in_memory
@@ -268,7 +261,10 @@ impl Creation<'_> {
         {
             return Err(Error::MemoryLimit { needed: self.bytes(), free: room.free, limit: room.limit });
         }
-        if self.directory.free() < self.bytes() { Err(self.no_space()) } else { Ok(()) }
+        if self.directory.free() < self.bytes() {
+            return Err(no_space(self.directory, self.path(), self.bytes()));
+        }
+        Ok(())
     }
 
     /// Creates the segment, in place of another one. `None` if another process was faster.
@@ -363,11 +359,8 @@ impl Creation<'_> {
 
     /// Allocates the file, all of it, and makes it a segment, for as long as `goes_on` says.
     fn fill(&self, file: &OwnedFd, goes_on: fn() -> bool) -> Result<Mapping> {
-        let failed = |error: Errno| match error {
-            Errno::NOSPC | Errno::DQUOT => self.no_space(),
-            error => Error::file(&self.path(), error),
-        };
         let bytes = self.bytes();
+        let failed = |error| not_allocated(self.directory, self.path(), bytes, error);
         let mut at = 0;
         while at < bytes {
             if !goes_on() {
@@ -410,6 +403,19 @@ impl Creation<'_> {
         }
         words[header::CHECK].store(check_of(|word| words[word].load(Relaxed)), Release);
         Ok(mapping)
+    }
+}
+
+/// Says how much room a file needs and how much its file system has.
+fn no_space(directory: &Directory, path: PathBuf, needed: u64) -> Error {
+    Error::NoSpace { path, needed, free: directory.free() }
+}
+
+/// Why a file of so many bytes could not be allocated or mapped.
+fn not_allocated(directory: &Directory, path: PathBuf, needed: u64, error: Errno) -> Error {
+    match error {
+        Errno::NOSPC | Errno::DQUOT => no_space(directory, path, needed),
+        error => Error::file(&path, error),
     }
 }
 
