@@ -528,6 +528,22 @@ class SharedCache(SharedSegment):
         """The same as `clear`, awaited."""
         return await to_thread(self.clear)
 
+    async def asetdefault(self, key: object, default: Any = None) -> Any:
+        """The same as `setdefault`, awaited."""
+        return await to_thread(self.setdefault, key, default)
+
+    async def aupdate(self, entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
+        """The same as `update`, awaited."""
+        await to_thread(self.update, entries, **more)
+
+    async def apopitem(self) -> tuple[Any, Any]:
+        """The same as `popitem`, awaited."""
+        return await to_thread(self.popitem)
+
+    async def aunlink(self) -> bool:
+        """The same as `unlink`, awaited."""
+        return await to_thread(self.unlink)
+
     async def aclose(self) -> None:
         """The same as `close`."""
         self.close()

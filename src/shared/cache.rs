@@ -152,6 +152,16 @@ impl SharedCache {
         })
     }
 
+    /// Waits until the stripe of a key can be written, and leaves it as it is. For callers that must not wait in the call that
+    /// writes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] for the lock; those of [`SharedCache::open`] where the segment has to be opened anew.
+    pub fn wait_for_writers(&self, key: Key<'_>) -> Result<()> {
+        self.write(key, Patience::Wait, |_, _| Ok(())).map(drop)
+    }
+
     /// Makes something of a key's value, without a lock, and notes that the entry was used. Returns `None` if there is none.
     ///
     /// `make` may be called several times, and on bytes that are nonsense; its last result counts. A stripe that is
