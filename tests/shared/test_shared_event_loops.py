@@ -207,7 +207,7 @@ def test_a_writer_that_stays_stopped(cache: SharedCache) -> None:
 
     async def main(impatient: SharedCache) -> None:
         for call in (impatient.lock("name").aacquire, impatient.limiter("name", 5).aacquire):
-            with pytest.raises(TimeoutError, match="process"):
+            with pytest.raises(TimeoutError, match="not free"):
                 await call()
 
     with SharedCache(cache.path, lock_timeout=0.05) as impatient, stopped_inside(cache):
