@@ -113,6 +113,6 @@ def schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
         words = sql.replace("IF NOT EXISTS ", "").replace("'", '"').replace("FOR EACH ROW", "")
         words = re.sub(r"\s*([(),;=])\s*", r"\1", " ".join(words.split()))
         # Ours leaves out what never expires.
-        words = words.replace(";END", " END").lower().removesuffix(" where expire_time is not null")
+        words = words.replace(";END", " END").lower().removesuffix("where expire_time is not null")
         listed.append((kind, name, table, words))
     return sorted(listed)
