@@ -75,6 +75,12 @@ impl Policy for Random {
         self.draw = self.rng.next_u64();
     }
 
+    /// The newcomer stands where its predecessor stood: no other entry moves.
+    #[inline(always)]
+    fn on_reuse(&mut self, _slot: Slot, _evicted: u64, _hash: u64) {
+        self.draw = self.rng.next_u64();
+    }
+
     #[inline]
     fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
         (self.len > 0).then(|| self.slots.get(Slot::new(self.drawn())))

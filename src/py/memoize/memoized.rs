@@ -24,6 +24,7 @@ use super::vectorcall;
 use crate::py::memory::any_policy::PolicyName;
 use crate::py::memory::any_store::{AnyStore, Complicated};
 use crate::py::memory::core_errors::out_of_memory;
+use crate::py::memory::load_in_thread::compute_and_keep;
 use crate::py::memory::options::{self, Options};
 use crate::py::memory::read::site;
 use crate::py::memory::state::{Callbacks, FlexCache};
@@ -60,6 +61,9 @@ unsafe extern "C" {
 ///     loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
 ///     examines: whether what is in the cache may be of the class Remembered, which goes to the
 ///         method _reconsider(key, remembered, args, kwargs) where it is not fresh.
+///     keeps_results: whether each result is kept as it is, so that a call that is not answered needs
+///         no method while `examines` is false.
+///     ttl: how long a result is kept then.
 ///
 /// Not for use by itself: lru_cache and memoize make what a user wants of it.
 #[pyclass(frozen, subclass, dict, weakref, module = "flexcache_rs._core")]
@@ -76,6 +80,9 @@ pub(crate) struct Memoized {
     pub(super) awaited: bool,
     pub(super) normalize: Option<Py<PyAny>>,
     loads: bool,
+    /// Whether results are kept as they are, for `ttl`: no Python code of ours has a say.
+    keeps_results: bool,
+    ttl: Option<Py<PyAny>>,
     /// Whether what is found may be more than a result.
     examines: AtomicBool,
     /// Whether a key takes more than looking at the arguments.
@@ -97,7 +104,7 @@ impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
         ignored_names=Vec::new(), key=None, ready=None, awaited=false, normalize=None, loads=false,
-        examines=false, in_store=false))]
+        examines=false, in_store=false, keeps_results=false, ttl=None))]
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
@@ -118,6 +125,8 @@ impl Memoized {
         loads: bool,
         examines: bool,
         in_store: bool,
+        keeps_results: bool,
+        ttl: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let arguments = Arguments::new(py, prefix, typed, ignored_positions, ignored_names)?;
         let straight =
@@ -139,6 +148,8 @@ impl Memoized {
             awaited,
             normalize,
             loads,
+            keeps_results,
+            ttl,
             instances: PyOnceLock::new(),
             uncached: AtomicU64::new(0),
         })
@@ -252,6 +263,7 @@ impl Memoized {
         visit.call(&self.key)?;
         visit.call(&self.ready)?;
         visit.call(&self.normalize)?;
+        visit.call(&self.ttl)?;
         // SAFETY: the collector calls attached.
         let py = unsafe { Python::assume_attached() };
         self.instances.get(py).map_or(Ok(()), |instances| visit.call(instances))
@@ -435,7 +447,14 @@ impl Memoized {
         call: &Call<'_, 'py>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let py = this.py();
+        let (py, memo) = (this.py(), this.get());
+        if memo.keeps_results
+            && !memo.examines.load(Ordering::Relaxed)
+            && let Some(cache) = &memo.cache
+        {
+            let ttl = memo.ttl.as_ref().map(|ttl| ttl.bind_borrowed(py));
+            return compute_and_keep(cache.bind(py), key, ttl, || call.call(&memo.function));
+        }
         let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
         let method = this.getattr(intern!(py, "_load"))?;
         call_python(&method, [key, args.as_any(), kwargs.as_any()]).map(Bound::unbind)
@@ -527,6 +546,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         false,
         false,
         false,
+        false,
+        None,
     )?;
     let instance = Bound::new(py, nothing)?;
     vectorcall::install(&instance, &raw const instance.get().vectorcall);
