@@ -80,9 +80,8 @@ pub(crate) struct Memoized {
     pub(super) awaited: bool,
     pub(super) normalize: Option<Py<PyAny>>,
     loads: bool,
-    /// Whether results are kept as they are, for `ttl`: no Python code of ours has a say.
-    keeps_results: bool,
-    ttl: Option<Py<PyAny>>,
+    /// How results are kept, if no Python code of ours has a say.
+    keeps: Option<KeptFor>,
     /// Whether what is found may be more than a result.
     examines: AtomicBool,
     /// Whether a key takes more than looking at the arguments.
@@ -148,8 +147,7 @@ impl Memoized {
             awaited,
             normalize,
             loads,
-            keeps_results,
-            ttl,
+            keeps: keeps_results.then_some(KeptFor(ttl)),
             instances: PyOnceLock::new(),
             uncached: AtomicU64::new(0),
         })
@@ -263,12 +261,17 @@ impl Memoized {
         visit.call(&self.key)?;
         visit.call(&self.ready)?;
         visit.call(&self.normalize)?;
-        visit.call(&self.ttl)?;
+        if let Some(KeptFor(ttl)) = &self.keeps {
+            visit.call(ttl)?;
+        }
         // SAFETY: the collector calls attached.
         let py = unsafe { Python::assume_attached() };
         self.instances.get(py).map_or(Ok(()), |instances| visit.call(instances))
     }
 }
+
+/// Results are kept as they are, for this time.
+struct KeptFor(Option<Py<PyAny>>);
 
 /// The result that is remembered, if the fast path can tell.
 type Answer = Result<Option<Py<PyAny>>, Complicated>;
@@ -448,11 +451,11 @@ impl Memoized {
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Py<PyAny>> {
         let (py, memo) = (this.py(), this.get());
-        if memo.keeps_results
+        if let Some(KeptFor(ttl)) = &memo.keeps
             && !memo.examines.load(Ordering::Relaxed)
             && let Some(cache) = &memo.cache
         {
-            let ttl = memo.ttl.as_ref().map(|ttl| ttl.bind_borrowed(py));
+            let ttl = ttl.as_ref().map(|ttl| ttl.bind_borrowed(py));
             return compute_and_keep(cache.bind(py), key, ttl, || call.call(&memo.function));
         }
         let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
