@@ -60,7 +60,9 @@ def python() -> str:
     """The interpreter, its version and how it was built."""
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     built = [text for text, option in (("PGO", "--enable-optimizations"), ("LTO", "--with-lto")) if option in arguments]
-    how = " and ".join(built) or "neither PGO nor LTO"
+    # The rules of Debian's package turn both on without telling the configuration.
+    is_debian = sys.base_prefix == "/usr" and Path("/etc/debian_version").exists()
+    how = " and ".join(built) or ("Debian's, with PGO and LTO" if is_debian else "neither PGO nor LTO")
     threads = ""
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         threads = ", free-threaded, but with the GIL on" if gil_is_on() else ", free-threaded"
