@@ -26,7 +26,7 @@ coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 
 .PHONY: fuzz sanitize sanitize-python valgrind bench-baseline check-other-systems
 .PHONY: docs look crates
-.PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-lmdb bench-remote bench-sessions bench-dropins bench-core wheel clean
+.PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-lmdb bench-remote bench-sessions bench-dropins bench-interpreters bench-peers bench-core wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -83,13 +83,22 @@ docs: $(VENV)/.docs ## The site, in target/site: README, docs, and the reference
 look: docs $(VENV)/.soak ## Search the site in a headless Chromium and take screenshots of it, into target/site-look
 	$(run) scripts/look_at_site.py
 
-bench: $(released) ## Measure beside the peers and write docs/benchmarks
+bench: $(released) bench-interpreters ## Measure beside the peers and write docs/benchmarks; OPTIMIZED=PYTHON and FREE_THREADED=PYTHON for tables of these
 	$(run) -m benches.peers.install
-	$(run) -m benches.peers --output docs/benchmarks --readme README.md
+	$(run) -m benches.peers --output docs/benchmarks --readme README.md \
+		$(if $(OPTIMIZED),--optimized $(VENV)-optimized/bin/python) \
+		$(if $(FREE_THREADED),--free-threaded $(VENV)-free-threaded/bin/python)
 	$(run) -m benches.peers.disk --output docs/benchmarks
 	$(run) -m benches.peers.shared --output docs/benchmarks $(if $(TRACES),--traces $(TRACES))
 	$(run) -m benches.peers.remote --output docs/benchmarks
 	$(run) -m benches.peers.dropins --output docs/benchmarks
+
+bench-interpreters: ## Set up OPTIMIZED=PYTHON and FREE_THREADED=PYTHON for bench
+	$(if $(OPTIMIZED),$(MAKE) VENV=$(VENV)-optimized PYTHON=$(OPTIMIZED) bench-peers)
+	$(if $(FREE_THREADED),UNSAFE_PYO3_SKIP_VERSION_CHECK=1 $(MAKE) VENV=$(VENV)-free-threaded PYTHON=$(FREE_THREADED) $(VENV)-free-threaded/.installed-release)
+
+bench-peers: $(released) ## The package and the peers, ready for benchmarks
+	$(run) -m benches.peers.install
 
 bench-disk: $(released) ## The caches on disk alone
 	$(run) -m benches.peers.install

@@ -355,3 +355,33 @@ def test_values_that_are_closed_in_many_threads(make_cache: MakeCache, policy: s
     with lock:
         assert set(told.values()) == {1}
     assert {len(value.closed) for value in everything} == {1}
+
+
+@pytest.mark.parametrize(("policy_name", "shards"), [("lru", 4), ("sieve", 1), ("s3fifo", 1), ("lfu", 4), ("fifo", 4)])
+def test_reads_at_once_count_and_reach_the_policy(make_cache: MakeCache, policy_name: str, shards: int) -> None:
+    """Threads that read at the same time wait for nobody; still, each hit counts, and what they read stays."""
+    cache = make_cache(policy_name, max_items=400, shards=shards)
+    for number in range(400):
+        cache[number] = number
+    # The oldest, which would be evicted next, in each shard.
+    read = [number for number in range(150) if number in cache]
+    before = cache.stats().hits
+
+    def work(_thread: int) -> None:
+        for _ in range(40):
+            assert [cache.get(number) for number in read] == read
+            assert cache.get("absent") is None
+
+    in_threads(work, 4)
+    stats = cache.stats()
+    assert (stats.hits - before, stats.misses) == (4 * 40 * len(read), 4 * 40)
+    for number in range(20):
+        cache[-1 - number] = number
+    check(cache)
+    if policy_name != "fifo":
+        assert [number for number in read if number not in cache] == []
+    # What was read since then is known to whoever removes all.
+    in_threads(lambda _thread: [cache.get(number) for number in read], 4)
+    cache.clear()
+    assert cache.stats().removals > 0
+    check(cache)

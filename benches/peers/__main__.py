@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from time import perf_counter
 
-from . import memoize as memoize  # Registers its figures.
+from . import crowd as crowd  # These three register their figures.
+from . import interpreters as interpreters
+from . import memoize as memoize
 from . import plots, report
 from .figures import FIGURES, Figure, Run, Settings
 
@@ -27,6 +30,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write memory.md, memory.json and plots there")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="renew the table between this file's marks")
+    parser.add_argument("--free-threaded", metavar="PYTHON", help="an interpreter without a GIL, for `threads`")
+    parser.add_argument("--optimized", metavar="PYTHON", help="one that was built with PGO and LTO, for `optimized-…`")
     parser.add_argument("--seed", type=int, help="for the random orders; a new one each run unless given")
     return parser.parse_args(arguments)
 
@@ -50,6 +55,7 @@ def main(arguments: list[str]) -> None:
         print(f"[{perf_counter() - started:4.0f} s] {text}", file=sys.stderr, flush=True)
 
     settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
+    settings = replace(settings, free_threaded=chosen.free_threaded, optimized=chosen.optimized)
     run = Run(settings, Random(settings.seed), say)
     figures: dict[str, Figure] = {name: FIGURES[name](run) for name in chosen.only or FIGURES}
     if chosen.output is None:

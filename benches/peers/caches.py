@@ -144,7 +144,24 @@ UNBOUNDED = (
 )
 """Caches that grow without limit, or up to one that is never reached."""
 
-THREADED = (DICT, LRU_CACHE, FLEXCACHE, flexcache("FlexCache(shards=16)", shards=16), CACHEBOX)
+SHARDED = tuple(
+    flexcache(f'FlexCache("{policy}", shards=16)', eviction_policy=policy, shards=16)
+    for policy in ("lru", "sieve", "s3fifo", "fifo", "random")
+)
+
+THREADED = (DICT, LRU_CACHE, FLEXCACHE, *SHARDED, CACHEBOX)
+
+CROWD = (
+    DICT,
+    *(policy for policy in POLICIES if policy.name.split('"')[1] in {"lru", "fifo", "lfu", "random"}),
+    CACHEBOX,
+    Contestant("cachebox.FIFOCache", "cachebox", lambda m, n: m.FIFOCache(n), put="insert"),
+    Contestant("cachebox.LFUCache", "cachebox", lambda m, n: m.LFUCache(n), put="insert"),
+    Contestant("cachebox.RRCache", "cachebox", lambda m, n: m.RRCache(n), put="insert"),
+    LRU_DICT,
+    CACHETOOLS,
+)
+"""Caches of each policy that cachebox has too."""
 
 EXPIRING: dict[str, tuple[Contestant, Contestant]] = {
     "FlexCache": (

@@ -6,13 +6,14 @@ import gc
 import json
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from random import Random
 from time import perf_counter_ns
 from typing import Any
 
-from . import caches
-from .figures import CLOCK_ALONE, int_keys, str_keys
+from . import caches, report
+from .figures import CLOCK_ALONE, FIGURES, Run, Settings, int_keys, str_keys
 from .measure import VALUE, Keys, NeedsGilError, gil_is_on, over_calls, over_nothing, own, resident_bytes
 
 
@@ -66,13 +67,20 @@ def longest_insert(name: str, size: int) -> int:
     return longest
 
 
-def gets_a_second(name: str, size: int = 10_000, operations: int = 300_000) -> list[float]:
-    """Millions of gets a second: of one thread, and of two at once."""
+def gets_a_second(
+    name: str, counts: Sequence[int], shared: bool, size: int = 10_000, operations: int = 300_000
+) -> list[float]:
+    """Millions of gets a second of so many threads at once.
+
+    If the threads share the values, each get of an ordinary object counts a reference that another thread counts too.
+    Otherwise the values are small numbers, whose references are not counted.
+    """
     contestant = find(name, caches.THREADED)
     cache = contestant.build(size)
     if gil_is_on():
         raise NeedsGilError(contestant.module)
-    stored, values = str_keys(size), [float(number) for number in range(size)]
+    stored = str_keys(size)
+    values = [float(number) if shared else number % 256 for number in range(size)]
     contestant.fill(cache, stored, values)
     # A dict reads objects that only one thread has ever touched by a path a hundred times slower.
     for objects in (stored, values):
@@ -80,7 +88,7 @@ def gets_a_second(name: str, size: int = 10_000, operations: int = 300_000) -> l
         toucher.start()
         toucher.join()
     random = Random()
-    copies = [str_keys(size) for _ in range(2)]
+    copies = [str_keys(size) for _ in range(max(counts))]
 
     def rate(count: int) -> float:
         orders = [random.choices(copies[number], k=operations) for number in range(count)]
@@ -103,7 +111,17 @@ def gets_a_second(name: str, size: int = 10_000, operations: int = 300_000) -> l
         return count * operations / seconds / 1e6
 
     rate(2)
-    return [rate(1), rate(2)]
+    return [rate(count) for count in counts]
+
+
+def whole_figure(name: str, settings: str) -> dict[str, object]:
+    """A figure as this interpreter measures it, and which interpreter that is."""
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    run = Run(Settings(**json.loads(settings)), Random(), say)
+    return {"python": report.python(), "figure": asdict(FIGURES[name](run))}
 
 
 def main(arguments: list[str]) -> None:
@@ -115,8 +133,12 @@ def main(arguments: list[str]) -> None:
         answer = bytes_an_entry(name, int(rest[0]), rest[1])
     elif what == "growth":
         answer = longest_insert(name, int(rest[0]))
+    elif what == "figure":
+        answer = whole_figure(name, rest[0])
+    elif what == "python":
+        answer = report.python()
     else:
-        answer = gets_a_second(name)
+        answer = gets_a_second(name, json.loads(rest[0]), rest[1] == "shared")
     print(json.dumps(answer), flush=True)
 
 

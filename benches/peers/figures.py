@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from .measure import (
     Spread,
     check_free_threading,
     fresh_process,
-    gil_is_on,
     interleave,
     one_core,
     over_assignments,
@@ -53,6 +51,8 @@ class Settings:
     children: int = 7
     processes: int = 15
     seed: int | None = None
+    free_threaded: str | None = None
+    optimized: str | None = None
 
     @classmethod
     def quick(cls, seed: int | None = None) -> Settings:
@@ -72,7 +72,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Target:
-    """What a contestant is meant to reach: at most `limit`, or at most `limit` times what another one needs."""
+    """What a contestant is meant to reach: at most `limit`, or at most `limit` times what another one needs.
+
+    With `at_least`, it is the other way round.
+    """
 
     text: str
     condition: str
@@ -80,6 +83,7 @@ class Target:
     times: str | None = DICT
     contestant: str = FLEXCACHE
     times_condition: str | None = None
+    at_least: bool = False
 
 
 @dataclass
@@ -433,7 +437,7 @@ def ttl(run: Run) -> Figure:
     return result
 
 
-def _children(
+def children(
     run: Run,
     result: Figure,
     condition: str,
@@ -456,8 +460,9 @@ def _children(
     return answers
 
 
-def _child(*arguments: object) -> str:
-    return fresh_process("-m", f"{__package__}.child", *map(str, arguments))
+def child(*arguments: object, interpreter: str | None = None) -> str:
+    """What `child.py` prints, run by this interpreter or another one."""
+    return fresh_process("-m", f"{__package__}.child", *map(str, arguments), interpreter=interpreter)
 
 
 @figure("bytes")
@@ -473,13 +478,13 @@ def bytes_an_entry(run: Run) -> Figure:
     for kind in ("str", "int"):
         condition = f"{kind} keys"
         names = [contestant.name for contestant in caches.EVERY]
-        answers = _children(
+        answers = children(
             run,
             result,
             condition,
             names,
             3,
-            lambda name, kind=kind: _child("bytes", name, size, kind),  # type: ignore[misc]
+            lambda name, kind=kind: child("bytes", name, size, kind),  # type: ignore[misc]
         )
         result.conditions[condition] = {name: Spread.of([float(x) for x in got]) for name, got in answers.items()}
         result.targets.append(Target(f"bytes an entry, {condition}", condition, 56, times=None))
@@ -498,13 +503,13 @@ def growth(run: Run) -> Figure:
         unit="µs",
     )
     names = [CLOCK_ALONE, *(contestant.name for contestant in caches.UNBOUNDED)]
-    answers = _children(
+    answers = children(
         run,
         result,
         f"{size:,} inserts",
         names,
         run.settings.children,
-        lambda name: _child("growth", name, size),
+        lambda name: child("growth", name, size),
     )
     median, least = "median of the longest", "least of the longest"
     spreads = {name: Spread.of([float(x) / 1_000 for x in got]) for name, got in answers.items()}
@@ -524,7 +529,7 @@ def import_time(run: Run) -> Figure:
         reference="cachetools",
     )
     code = "from time import perf_counter_ns as c; s = c(); import {}; print(c() - s)"
-    answers = _children(
+    answers = children(
         run,
         result,
         "fresh interpreters",
@@ -536,30 +541,4 @@ def import_time(run: Run) -> Figure:
         module: Spread.of([int(x) / 1e6 for x in got[1:]]) for module, got in answers.items()
     }
     result.targets.append(Target("import, ms", "first import", 10, times=None, contestant="flexcache_rs"))
-    return result
-
-
-@figure("threads", cores=None)
-def threads(run: Run) -> Figure:
-    """Two threads that really run at once."""
-    one, two = "1 thread", "2 threads"
-    result = Figure(
-        "get from two threads",
-        "Millions of gets per second of all threads together, on a free-threaded interpreter, with n = 10,000 and str "
-        "keys. Each thread has its own copies of the keys and its own bound method.",
-        unit="M/s",
-        reference=None,
-        reference_condition=one,
-    )
-    if gil_is_on():
-        result.remarks.append("Not measured: this interpreter has the GIL.")
-        return result
-    names = [contestant.name for contestant in caches.THREADED]
-    answers = _children(
-        run, result, f"{one}, {two}", names, run.settings.big_rounds, lambda name: _child("threads", name)
-    )
-    for index, condition in enumerate((one, two)):
-        result.conditions[condition] = {
-            name: Spread.of([float(json.loads(line)[index]) for line in got]) for name, got in answers.items()
-        }
     return result

@@ -182,10 +182,15 @@ class ChildFailedError(Exception):
     """A child process ended with an error; the message is the last line it wrote."""
 
 
-def fresh_process(*arguments: str) -> str:
-    """What `python *arguments`, run from the project's directory, prints."""
+def fresh_process(*arguments: str, interpreter: str | None = None) -> str:
+    """What `python *arguments`, run from the project's directory, prints: this Python or another one."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, check=False, capture_output=True, text=True, encoding="utf-8"
+        [interpreter or sys.executable, *arguments],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]

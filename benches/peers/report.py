@@ -35,7 +35,7 @@ def machine() -> dict[str, str]:
     described = {
         "processor": _processor(),
         "system": f"{platform.system()} {platform.machine()}",
-        "python": _python(),
+        "python": python(),
     }
     for module in caches.MODULES:
         found = caches.version(module)
@@ -56,10 +56,13 @@ def _processor() -> str:
     return f"{name}, {cores} {'core' if cores == 1 else 'cores'}{memory}"
 
 
-def _python() -> str:
+def python() -> str:
+    """The interpreter, its version and how it was built."""
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     built = [text for text, option in (("PGO", "--enable-optimizations"), ("LTO", "--with-lto")) if option in arguments]
-    how = " and ".join(built) or "neither PGO nor LTO"
+    # The rules of Debian's package turn both on without telling the configuration.
+    is_debian = sys.base_prefix == "/usr" and Path("/etc/debian_version").exists()
+    how = " and ".join(built) or ("Debian's, with PGO and LTO" if is_debian else "neither PGO nor LTO")
     threads = ""
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         threads = ", free-threaded, but with the GIL on" if gil_is_on() else ", free-threaded"
@@ -156,7 +159,7 @@ def in_readme(readme: str, figures: Figures) -> str:
         shown = f"**{name}**" if name.startswith("FlexCache") else name
         rows.append([shown, *("–" if median is None else number(median) for median in medians)])
     table = _table(["ns, str keys", *(head for head, _, _ in columns)], rows, "l" + "r" * len(columns))
-    caption = f"{_python()} on {_processor()}. Each number includes the loop around the operation."
+    caption = f"{python()} on {_processor()}. Each number includes the loop around the operation."
     return "\n".join([before + BEGIN, "", *table, "", caption, "", END + after])
 
 
@@ -175,7 +178,8 @@ def _met(figure: Figure, target: Target) -> str:
     reached = figure.reached(target)
     if reached is None:
         return "–"
-    return "yes" if round(reached, 2) <= target.limit else "no"
+    reached = round(reached, 2)
+    return "yes" if (reached >= target.limit if target.at_least else reached <= target.limit) else "no"
 
 
 def _figure(figure: Figure) -> list[str]:
@@ -186,7 +190,7 @@ def _figure(figure: Figure) -> list[str]:
         rows = []
         for target in figure.targets:
             reached = figure.reached(target)
-            limit = f"≤ {target.limit:,g}"
+            limit = f"{'≥' if target.at_least else '≤'} {target.limit:,g}"
             rows.append([target.text, limit, "–" if reached is None else number(reached), _met(figure, target)])
         lines += [*_table(["target", "limit", "this run", "met"], rows, "lrrl"), ""]
     for remark in figure.remarks:

@@ -978,6 +978,9 @@ class Memoized(Generic[_P, _R_co]):
         loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
         examines: whether what is in the cache may be of the class Remembered, which goes to the
             method _reconsider(key, remembered, args, kwargs) where it is not fresh.
+        keeps_results: whether each result is kept as it is, so that a call that is not answered needs
+            no method while `examines` is false.
+        ttl: how long a result is kept then.
 
     Not for use by itself: lru_cache and memoize make what a user wants of it.
     """
@@ -1001,6 +1004,8 @@ class Memoized(Generic[_P, _R_co]):
         loads: bool = False,
         examines: bool = False,
         in_store: bool = False,
+        keeps_results: bool = False,
+        ttl: object = None,
     ) -> Self: ...
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
     def __get__(self, instance: Any, owner: Any = None, /) -> Any: ...

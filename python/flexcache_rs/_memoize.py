@@ -136,6 +136,8 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version, norm
         # Functions that share keys of the user's making may find each other's.
         examines=plan.wraps or bool(plan.exceptions) or in_class_body or (shared and key is not None),
         in_store=names.in_store,
+        keeps_results=kind is SyncMemo and cache.store is None and plan.keeps_results and names.tag is None,
+        ttl=plan.ttl,
     )
     memo._plan, memo._prefix, memo._names, memo._instances, memo._owners = plan, prefix, names, {}, []
     memo._attributes_lack_class, memo._is_alone, memo._typed = None, not shared, typed

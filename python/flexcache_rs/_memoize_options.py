@@ -23,6 +23,7 @@ class Plan:
         "error_ttl",
         "exceptions",
         "jitter",
+        "keeps_results",
         "soft_ttl",
         "stale_if_error",
         "tags",
@@ -68,6 +69,9 @@ class Plan:
         self.copy = _copier(copy)
         # Whether more has to be kept of a result than the result.
         self.wraps = bool(soft_ttl is not None or stale_if_error is not None or self.early_refresh)
+        # Whether each result is kept as it is, and nothing else is.
+        decides = self.wraps or self.jitter or self.exceptions or condition is not None or callable(ttl)
+        self.keeps_results = tags is None and not decides
 
 
 def tags_of(tags: Any) -> tuple[str, ...]:

@@ -527,6 +527,26 @@ def test_recursion() -> None:
     assert fibonacci(80) == 23416728348467685
 
 
+@pytest.mark.parametrize("options", [{}, {"max_items": 1000}, {"ttl": 60}])
+def test_recursion_as_deep_as_without_a_cache_of_ours(options: dict[str, Any]) -> None:
+    """A memoized function that calls itself recurs as deeply as under functools.lru_cache."""
+
+    def depth(decorate: Any) -> int:
+        deepest = 0
+
+        @decorate
+        def descend(level: int) -> int:
+            nonlocal deepest
+            deepest = max(deepest, level)
+            return int(descend(level + 1)) + 1
+
+        with pytest.raises(RecursionError):
+            descend(0)
+        return deepest
+
+    assert depth(memoize(**options)) >= depth(functools.lru_cache(maxsize=None)) - 5
+
+
 def test_coroutine_functions() -> None:
     calls = []
 

@@ -29,6 +29,15 @@ impl Policy for Fifo {
     #[inline(always)]
     fn on_access(&mut self, _slot: Slot, _hash: u64) {}
 
+    #[inline(always)]
+    fn notices_access(&self, _slot: Slot) -> bool {
+        false
+    }
+
+    fn accesses_commute(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn on_remove(&mut self, slot: Slot) {
         self.order.on_remove(slot);

@@ -40,6 +40,15 @@ impl<P: Policy> Policy for Listed<P> {
     }
 
     #[inline(always)]
+    fn notices_access(&self, slot: Slot) -> bool {
+        self.policy.notices_access(slot)
+    }
+
+    fn accesses_commute(&self) -> bool {
+        self.policy.accesses_commute()
+    }
+
+    #[inline(always)]
     fn on_replace(&mut self, slot: Slot, hash: u64) {
         self.policy.on_replace(slot, hash);
     }

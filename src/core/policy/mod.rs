@@ -109,6 +109,18 @@ pub trait Policy {
     /// An entry was read. *Policy leaves:* the order changed as the policy says.
     fn on_access(&mut self, slot: Slot, hash: u64);
 
+    /// Whether [`on_access`](Self::on_access) of this entry would change anything.
+    #[inline(always)]
+    fn notices_access(&self, slot: Slot) -> bool {
+        let _ = slot;
+        true
+    }
+
+    /// Whether accesses with no other call in between may be told in any order, because what they leave is the same.
+    fn accesses_commute(&self) -> bool {
+        false
+    }
+
     /// The value of an entry was replaced. *Policy leaves:* the order changed as the policy says.
     #[inline(always)]
     fn on_replace(&mut self, slot: Slot, hash: u64) {

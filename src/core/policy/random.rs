@@ -56,6 +56,15 @@ impl Policy for Random {
     #[inline(always)]
     fn on_access(&mut self, _slot: Slot, _hash: u64) {}
 
+    #[inline(always)]
+    fn notices_access(&self, _slot: Slot) -> bool {
+        false
+    }
+
+    fn accesses_commute(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn on_remove(&mut self, slot: Slot) {
         let gap = self.places.get(slot);
@@ -63,6 +72,12 @@ impl Policy for Random {
         let last = self.slots.get(Slot::new(self.len));
         self.slots.set(gap, last);
         self.places.set(last, gap);
+        self.draw = self.rng.next_u64();
+    }
+
+    /// The newcomer stands where its predecessor stood: no other entry moves.
+    #[inline(always)]
+    fn on_reuse(&mut self, _slot: Slot, _evicted: u64, _hash: u64) {
         self.draw = self.rng.next_u64();
     }
 

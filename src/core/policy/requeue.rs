@@ -30,6 +30,15 @@ impl Policy for Requeue {
     fn on_access(&mut self, _slot: Slot, _hash: u64) {}
 
     #[inline(always)]
+    fn notices_access(&self, _slot: Slot) -> bool {
+        false
+    }
+
+    fn accesses_commute(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn on_replace(&mut self, slot: Slot, hash: u64) {
         self.order.on_access(slot, hash);
     }

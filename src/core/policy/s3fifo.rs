@@ -119,6 +119,15 @@ impl Policy for S3Fifo {
         *mark += u8::from(*mark & MOST_HITS < MOST_HITS);
     }
 
+    #[inline(always)]
+    fn notices_access(&self, slot: Slot) -> bool {
+        self.hits(slot) < MOST_HITS
+    }
+
+    fn accesses_commute(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn on_remove(&mut self, slot: Slot) {
         if self.marks.get(slot) & MAIN == 0 {

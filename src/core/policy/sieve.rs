@@ -72,6 +72,15 @@ impl Policy for Sieve {
         *self.marks.get_mut(slot) |= VISITED;
     }
 
+    #[inline(always)]
+    fn notices_access(&self, slot: Slot) -> bool {
+        self.marks.get(slot) & VISITED == 0
+    }
+
+    fn accesses_commute(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn on_remove(&mut self, slot: Slot) {
         let list = if self.marks.get(slot) & SIDE == self.side { &mut self.ahead } else { &mut self.passed };

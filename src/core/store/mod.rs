@@ -377,6 +377,31 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         Ok(Lookup::Hit(&node.value))
     }
 
+    /// Whether the policy has to be told of an [access](Self::access) of this entry. O(1).
+    #[inline(always)]
+    #[must_use]
+    pub fn notices_access(&self, slot: Slot) -> bool {
+        self.policy.notices_access(slot)
+    }
+
+    /// Whether accesses with no other call in between may be told in any order.
+    #[must_use]
+    pub fn accesses_commute(&self) -> bool {
+        self.policy.accesses_commute()
+    }
+
+    /// Tells the policy of an access that [`count`](Self::count) counts, or has counted. O(1).
+    #[inline(always)]
+    pub fn access(&mut self, slot: Slot) {
+        self.policy.on_access(slot, self.hash(slot));
+    }
+
+    /// Counts hits and misses of reads that were made elsewhere.
+    pub fn count(&mut self, hits: u64, misses: u64) {
+        self.stats.hits += hits;
+        self.stats.misses += misses;
+    }
+
     /// Counts a miss.
     #[inline(always)]
     pub fn miss(&mut self) {

@@ -24,6 +24,7 @@ use super::vectorcall;
 use crate::py::memory::any_policy::PolicyName;
 use crate::py::memory::any_store::{AnyStore, Complicated};
 use crate::py::memory::core_errors::out_of_memory;
+use crate::py::memory::load_in_thread::compute_and_keep;
 use crate::py::memory::options::{self, Options};
 use crate::py::memory::read::site;
 use crate::py::memory::state::{Callbacks, FlexCache};
@@ -60,6 +61,9 @@ unsafe extern "C" {
 ///     loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
 ///     examines: whether what is in the cache may be of the class Remembered, which goes to the
 ///         method _reconsider(key, remembered, args, kwargs) where it is not fresh.
+///     keeps_results: whether each result is kept as it is, so that a call that is not answered needs
+///         no method while `examines` is false.
+///     ttl: how long a result is kept then.
 ///
 /// Not for use by itself: lru_cache and memoize make what a user wants of it.
 #[pyclass(frozen, subclass, dict, weakref, module = "flexcache_rs._core")]
@@ -76,6 +80,8 @@ pub(crate) struct Memoized {
     pub(super) awaited: bool,
     pub(super) normalize: Option<Py<PyAny>>,
     loads: bool,
+    /// How results are kept, if no Python code of ours has a say.
+    keeps: Option<KeptFor>,
     /// Whether what is found may be more than a result.
     examines: AtomicBool,
     /// Whether a key takes more than looking at the arguments.
@@ -97,7 +103,7 @@ impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
         ignored_names=Vec::new(), key=None, ready=None, awaited=false, normalize=None, loads=false,
-        examines=false, in_store=false))]
+        examines=false, in_store=false, keeps_results=false, ttl=None))]
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
@@ -118,6 +124,8 @@ impl Memoized {
         loads: bool,
         examines: bool,
         in_store: bool,
+        keeps_results: bool,
+        ttl: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let arguments = Arguments::new(py, prefix, typed, ignored_positions, ignored_names)?;
         let straight =
@@ -139,6 +147,7 @@ impl Memoized {
             awaited,
             normalize,
             loads,
+            keeps: keeps_results.then_some(KeptFor(ttl)),
             instances: PyOnceLock::new(),
             uncached: AtomicU64::new(0),
         })
@@ -252,11 +261,17 @@ impl Memoized {
         visit.call(&self.key)?;
         visit.call(&self.ready)?;
         visit.call(&self.normalize)?;
+        if let Some(KeptFor(ttl)) = &self.keeps {
+            visit.call(ttl)?;
+        }
         // SAFETY: the collector calls attached.
         let py = unsafe { Python::assume_attached() };
         self.instances.get(py).map_or(Ok(()), |instances| visit.call(instances))
     }
 }
+
+/// Results are kept as they are, for this time.
+struct KeptFor(Option<Py<PyAny>>);
 
 /// The result that is remembered, if the fast path can tell.
 type Answer = Result<Option<Py<PyAny>>, Complicated>;
@@ -435,7 +450,14 @@ impl Memoized {
         call: &Call<'_, 'py>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let py = this.py();
+        let (py, memo) = (this.py(), this.get());
+        if let Some(KeptFor(ttl)) = &memo.keeps
+            && !memo.examines.load(Ordering::Relaxed)
+            && let Some(cache) = &memo.cache
+        {
+            let ttl = ttl.as_ref().map(|ttl| ttl.bind_borrowed(py));
+            return compute_and_keep(cache.bind(py), key, ttl, || call.call(&memo.function));
+        }
         let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
         let method = this.getattr(intern!(py, "_load"))?;
         call_python(&method, [key, args.as_any(), kwargs.as_any()]).map(Bound::unbind)
@@ -527,6 +549,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         false,
         false,
         false,
+        false,
+        None,
     )?;
     let instance = Bound::new(py, nothing)?;
     vectorcall::install(&instance, &raw const instance.get().vectorcall);

@@ -186,6 +186,15 @@ impl Policy for AnyPolicy {
     }
 
     #[inline(always)]
+    fn notices_access(&self, slot: Slot) -> bool {
+        on_policy!(self, policy => policy.notices_access(slot))
+    }
+
+    fn accesses_commute(&self) -> bool {
+        on_policy!(self, policy => policy.accesses_commute())
+    }
+
+    #[inline(always)]
     fn on_replace(&mut self, slot: Slot, hash: u64) {
         on_policy!(self, policy => policy.on_replace(slot, hash));
     }

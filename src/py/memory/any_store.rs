@@ -81,6 +81,20 @@ impl AnyStore {
         }
     }
 
+    /// Finds a live entry and counts nothing; `Err` where that is not all there is to do.
+    #[cfg(Py_GIL_DISABLED)]
+    #[inline(always)]
+    pub(crate) fn look(
+        &self,
+        hash: u64,
+        eq: impl FnMut(&Py<PyAny>, HashCheck<'_>) -> Result<bool, Complicated>,
+    ) -> Result<Option<(Slot, &Py<PyAny>)>, Complicated> {
+        match self.find_by_key(hash, eq)? {
+            Some(slot) if self.has_expired(slot) => Err(Complicated),
+            found => Ok(found.map(|slot| (slot, self.value(slot)))),
+        }
+    }
+
     /// Finds a live entry and counts a hit; `None`, with nothing changed, where that is not all
     /// there is to do.
     #[inline(always)]

@@ -350,6 +350,50 @@ pub(crate) fn get_or_set(
     })
 }
 
+/// What a memoized function does where its result is absent, if the result is kept as it is. No Python code of ours comes
+/// between two calls of a function that calls itself, so that it recurs as deeply as without.
+pub(crate) fn compute_and_keep<'py>(
+    cache: &Bound<'py, FlexCache>,
+    key: &Bound<'py, PyAny>,
+    ttl: Option<Borrowed<'_, 'py, PyAny>>,
+    compute: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    run(cache, key, How::Join, |handle| {
+        let load = &handle.get().0;
+        let look = || cache.get().peek_at(key.as_borrowed());
+        if let Turn::Found(value) = wait_for_turn(cache, load, Asks::Patiently, &look)? {
+            return Ok(value);
+        }
+        let value = compute()?;
+        keep(cache, load, key, &value, ttl)?;
+        Ok(value.unbind())
+    })
+}
+
+/// Keeps a result, unless it is the caller's alone or too large.
+#[inline(never)]
+fn keep<'py>(
+    cache: &Bound<'py, FlexCache>,
+    load: &Arc<Load>,
+    key: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+    ttl: Option<Borrowed<'_, 'py, PyAny>>,
+) -> PyResult<()> {
+    let py = cache.py();
+    cache.get().count_load();
+    if value.get_type().hasattr(intern!(py, "__await__"))? {
+        // It can be awaited once, or in one loop.
+        load.do_not_share();
+        return Ok(());
+    }
+    match store(cache, load, value, ttl, &[]) {
+        Ok(true) => cache.get().notify_load(key, value),
+        Err(error) if !error.is_instance_of::<TooLargeError>(py) => return Err(error),
+        _ => {}
+    }
+    Ok(())
+}
+
 /// Discard the loads of keys that begin with a prefix, as those of one memoized function do.
 #[pyfunction]
 #[pyo3(name = "_discard_loads_of")]

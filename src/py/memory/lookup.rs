@@ -17,9 +17,9 @@ use pyo3::prelude::*;
 
 use super::any_store::AnyStore;
 use super::core_errors::out_of_memory;
+use super::shard_lock::ShardLock;
 use crate::py::object::key::{native_eq, native_eq_by_hash};
 use crate::py::object::running_python;
-use crate::py::process::guard::Guard;
 use crate::py::store::shard_loads::ShardLoads;
 
 /// Lookups that had to start over this often, because others kept adding keys with the same
@@ -60,21 +60,21 @@ impl DerefMut for Shard {
 
 /// The stores of a cache: one, or several among which the keys are divided by hash.
 pub(crate) struct Shards {
-    first: Guard<Shard>,
+    first: ShardLock,
     /// Nothing where there is but one.
-    rest: OnceLock<Box<[Guard<Shard>]>>,
+    rest: OnceLock<Box<[ShardLock]>>,
 }
 
 impl Shards {
     pub(crate) fn new(stores: impl Iterator<Item = AnyStore>, first: AnyStore, waits: bool) -> Self {
-        let shards = Self { first: Guard::new(Shard::new(first), waits), rest: OnceLock::new() };
+        let shards = Self { first: ShardLock::new(Shard::new(first), waits), rest: OnceLock::new() };
         shards.add(stores, waits);
         shards
     }
 
     /// Adds shards to the only one.
     fn add(&self, stores: impl Iterator<Item = AnyStore>, waits: bool) {
-        let rest: Box<[_]> = stores.map(|store| Guard::new(Shard::new(store), waits)).collect();
+        let rest: Box<[_]> = stores.map(|store| ShardLock::new(Shard::new(store), waits)).collect();
         if !rest.is_empty() {
             let _ = self.rest.set(rest);
         }
@@ -101,7 +101,7 @@ impl Shards {
     }
 
     #[inline(always)]
-    pub(crate) fn of(&self, hash: u64) -> &Guard<Shard> {
+    pub(crate) fn of(&self, hash: u64) -> &ShardLock {
         let Some(rest) = self.rest.get() else { return &self.first };
         // These bits are used neither to choose a bucket nor to choose a segment, in a table of
         // any size that fits in memory.
@@ -109,17 +109,24 @@ impl Shards {
         if shard == 0 { &self.first } else { &rest[shard - 1] }
     }
 
-    /// Bytes allocated for shards beside the first, without what is in them.
+    /// Bytes allocated for locks, and for shards beside the first, without what is in them.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.rest.get().map_or(0, |rest| size_of_val(&**rest))
+        let rest = self.rest.get().map_or(0, |rest| size_of_val(&**rest));
+        rest + self.iter().map(ShardLock::allocated_bytes).sum::<usize>()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Guard<Shard>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ShardLock> {
         std::iter::once(&self.first).chain(self.rest.get().into_iter().flatten())
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Guard<Shard>> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ShardLock> {
         std::iter::once(&mut self.first).chain(self.rest.get_mut().into_iter().flatten())
+    }
+
+    /// Whether there is more than one.
+    #[inline(always)]
+    pub(crate) fn are_several(&self) -> bool {
+        self.rest.get().is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -156,7 +163,7 @@ impl Shards {
 
 #[cold]
 fn find_asking_python<R>(
-    shard: &Guard<Shard>,
+    shard: &ShardLock,
     key: &Borrowed<'_, '_, PyAny>,
     hash: u64,
     step: impl FnOnce(&mut Shard, Option<Slot>) -> R,

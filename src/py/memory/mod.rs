@@ -33,6 +33,7 @@ pub(crate) mod policy_turn;
 pub(crate) mod read;
 pub(crate) mod remove;
 pub(crate) mod repr;
+mod shard_lock;
 pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod stores;

@@ -9,13 +9,12 @@ use flexcache_core::{Cause, Clock, Limits, New, Stamp};
 use pyo3::prelude::*;
 
 use super::absent::AbsentKeys;
-use super::lookup::Shard;
+use super::shard_lock::ShardLock;
 use super::state::FlexCache;
 use super::through::Place;
 use super::tier::Tier;
 use crate::py::object::running_python::decref;
 use crate::py::process::clock::SystemClock;
-use crate::py::process::guard::Guard;
 use crate::py::removal::removed_entries::RemovedEntries;
 use crate::py::store::rule_switch::is_off;
 
@@ -133,8 +132,8 @@ impl FlexCache {
     fn share_places(
         &self,
         py: Python<'_>,
-        entries: &Guard<Shard>,
-        absent: &Guard<Shard>,
+        entries: &ShardLock,
+        absent: &ShardLock,
         is_for_absent: bool,
     ) -> PyResult<()> {
         loop {

@@ -145,7 +145,15 @@ impl FlexCache {
         hash: u64,
         eq: impl Fn(&Py<PyAny>, HashCheck<'_>) -> Option<bool>,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
-        let Ok(mut store) = self.shards.of(hash).lock(py) else { return Err(Complicated) };
+        let shard = self.shards.of(hash);
+        #[cfg(Py_GIL_DISABLED)]
+        if let Some(mut reading) = shard.reading(py) {
+            let value = reading.look(hash, |stored, hash| eq(stored, hash).ok_or(Complicated), true)?;
+            return Ok(value.map(|value| value.clone_ref(py)));
+        }
+        let Ok(mut store) = shard.lock_to_read(py, self.shards.are_several()) else {
+            return Err(Complicated);
+        };
         let value = store.get_if_plain(hash, |stored, hash| eq(stored, hash).ok_or(Complicated))?;
         Ok(value.map(|value| value.clone_ref(py)))
     }
@@ -162,7 +170,13 @@ impl FlexCache {
         if self.detours.have(Detours::SLOW_PATH) {
             return self.hit_in_front::<{ site::OTHER }>(py, hash, eq);
         }
-        let mut store = self.shards.of(hash).lock(py).ok()?;
+        let shard = self.shards.of(hash);
+        #[cfg(Py_GIL_DISABLED)]
+        if let Some(mut reading) = shard.reading(py) {
+            let value = reading.look(hash, |stored, hash| eq(stored, hash).ok_or(Complicated), false);
+            return value.ok()?.map(|value| value.clone_ref(py));
+        }
+        let mut store = shard.lock_to_read(py, self.shards.are_several()).ok()?;
         let value = store.hit_if_plain(hash, |stored, hash| eq(stored, hash).ok_or(Complicated))?;
         Some(value.clone_ref(py))
     }

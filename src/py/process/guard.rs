@@ -37,6 +37,11 @@ mod lock {
         waits: bool,
     }
 
+    /// A thread that waits looks so often whether the lock is free before it sleeps.
+    const LOOKS: u32 = 20;
+    /// The pauses between two looks, each of some ten nanoseconds.
+    const PAUSES: u32 = 50;
+
     /// The value of a [`Guard`], until dropped.
     pub(crate) type Locked<'a, T> = parking_lot::MutexGuard<'a, T>;
 
@@ -55,7 +60,30 @@ mod lock {
         /// [`with`](Self::with) for calls whose step has to be compiled as a part of them.
         #[inline(always)]
         pub(crate) fn lock<'a>(&'a self, _py: Python<'a>) -> Result<Locked<'a, T>, Busy> {
-            if self.waits { Ok(self.value.lock()) } else { self.value.try_lock().ok_or(Busy) }
+            match self.value.try_lock() {
+                Some(value) => Ok(value),
+                None if self.waits => Ok(self.wait()),
+                None => Err(Busy),
+            }
+        }
+
+        /// Waits for the lock. What it guards has to move from one core to another each time that another thread takes it, so a
+        /// thread that finds it taken stays away for the time of some calls.
+        #[inline(never)]
+        fn wait(&self) -> Locked<'_, T> {
+            for _ in 0..LOOKS {
+                (0..PAUSES).for_each(|_| std::hint::spin_loop());
+                if let Some(value) = self.value.try_lock() {
+                    return value;
+                }
+            }
+            self.value.lock()
+        }
+
+        /// [`lock`](Self::lock), unless the value is in use.
+        #[inline(always)]
+        pub(crate) fn try_lock<'a>(&'a self, _py: Python<'a>) -> Result<Locked<'a, T>, Busy> {
+            self.value.try_lock().ok_or(Busy)
         }
 
         /// Runs `step` unless the value is in use.
@@ -150,4 +178,4 @@ mod lock {
     }
 }
 
-pub(crate) use lock::Guard;
+pub(crate) use lock::{Guard, Locked};
