@@ -21,6 +21,7 @@ from pathlib import Path
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
+    ClassVar,
     Generic,
     Literal,
     ParamSpec,
@@ -1799,7 +1800,11 @@ def stores_after_fork_in_child() -> None: ...
 @final
 class MemoryKeys:
     """Keys in memory, of all namespaces. Sessions of one URL share it."""
-    def __new__(cls, max_items: int) -> Self: ...
+    policies: ClassVar[list[str]]
+    def __new__(cls, max_items: int, max_bytes: int, policy: str) -> Self: ...
+    @property
+    def bytes(self) -> int | None:
+        """How many bytes the keys and their values take, about; None if there is no `max_bytes`."""
     def session(self, namespace: str, codec: SessionCodec) -> MemorySession:
         """What is used of it by one session."""
     @property
