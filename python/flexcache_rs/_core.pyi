@@ -2010,7 +2010,7 @@ class SharedSegment:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _open(
         self,
-        place: str | PathLike[str],
+        place: str | PathLike[str] | None,
         is_path: bool,
         max_bytes: int,
         expected_item: int,
@@ -2022,7 +2022,8 @@ class SharedSegment:
         serializer: Any,
     ) -> None: ...
     def close(self) -> None:
-        """Close the cache in this process. Its entries stay for other processes. Later calls raise `ValueError`.
+        """Close the cache in this process. Its entries stay for other processes. Later calls raise `ValueError`. A temporary cache is
+        removed if no other process has it open.
 
         The memory stays mapped as long as this object is alive, so that no call in another thread can outlive it.
 
@@ -2147,10 +2148,27 @@ class SharedSegment:
         ...     _ = cache.unlink()
         1 False
         """
+    @overload
     def _take_lock(self, hold: SharedHold, key: object, seconds: _Seconds, wait: float) -> bool: ...
+    @overload
+    def _take_lock(
+        self, hold: SharedHold, key: object, seconds: _Seconds, wait: float, may_wait: bool
+    ) -> bool | None: ...
+    @overload
     def _release_lock(self, hold: SharedHold, key: object) -> bool: ...
+    @overload
+    def _release_lock(self, hold: SharedHold, key: object, may_wait: bool) -> bool | None: ...
+    @overload
     def _renew_lock(self, hold: SharedHold, key: object, seconds: _Seconds) -> bool: ...
+    @overload
+    def _renew_lock(self, hold: SharedHold, key: object, seconds: _Seconds, may_wait: bool) -> bool | None: ...
+    @overload
     def _take_use(self, key: object, limit: int, period: _Seconds) -> float: ...
+    @overload
+    def _take_use(self, key: object, limit: int, period: _Seconds, may_wait: bool) -> float | None: ...
+    def _wait_for_writers(self, key: object) -> None: ...
+    @staticmethod
+    def _remove_left() -> int: ...
     def delete(self, key: object) -> bool:
         """Remove a key.
 
