@@ -113,7 +113,7 @@ class DirectClient(Client):
         self._native = RemoteLane(
             address,
             timeout,
-            functools.partial(_failed, self.exceptions),
+            functools.partial(self.failed, self.exceptions),
             name=name,
             username=username or None,
             password=password,
@@ -122,6 +122,11 @@ class DirectClient(Client):
         # Every call goes through it.
         self.execute = self._native.execute  # type: ignore[method-assign]
         self.entry = self._native.entry
+
+    @staticmethod
+    def failed(kinds: Any, kind: str, text: str) -> Exception:
+        """The exception for a command that has no reply. See `_failed`."""
+        return _failed(kinds, kind, text)
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time. See `Client`."""
