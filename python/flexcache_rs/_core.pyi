@@ -63,6 +63,7 @@ __all__ = [
     "DiskSession",
     "DiskTransaction",
     "FlexCache",
+    "LeaseHolder",
     "LoadCancelled",
     "LoadFailedElsewhere",
     "Memoized",
@@ -97,6 +98,7 @@ __all__ = [
     "_decompress",
     "_discard_loads_of",
     "_discard_void_loads",
+    "_expired_result",
     "_has_leased_load",
     "_has_negative_controls",
     "_load",
@@ -1134,6 +1136,7 @@ def _loads_in_progress(cache: _AnyCache) -> list[tuple[Any, int]]: ...
 def _compress(data: bytes, name: str) -> bytes | None: ...
 def _decompress(data: bytes, name: str) -> bytes: ...
 def _copy_of_exception(error: BaseException) -> BaseException: ...
+def _expired_result(value: Any) -> tuple[Any, ...] | None: ...
 def _parse_plain(text: bytes) -> tuple[bytes, bytes | None, int] | None: ...
 def _replay(
     keys: array[int],
@@ -1898,6 +1901,8 @@ class PushTracker:
         """Whether a copy with this stamp may be served."""
     def is_unchanged(self, stamp: int) -> bool:
         """Whether nothing was written since the stamp was taken, as far as is known."""
+    def is_last_known(self, stamp: int) -> bool:
+        """The same, also after the server has fallen silent, until it tells again what is written."""
     def is_believed(self) -> bool:
         """Whether copies may be served at all."""
     def invalidate(self, keys: Sequence[bytes]) -> None:
@@ -1988,6 +1993,12 @@ class RemoteReplies:
     def __new__(cls, pushed: Callable[[list[Any]], Any], failed: Callable[[str, str], BaseException]) -> Self: ...
     def feed(self, data: bytes) -> list[Any]:
         """Take bytes and return the replies that are complete. A refusal is an exception, which is returned."""
+
+@final
+class LeaseHolder:
+    """The load that has a lease, for a store that renews it. It keeps nothing alive."""
+    def is_over(self) -> bool:
+        """Whether the load has landed, or never will."""
 
 @final
 class WriteInFlight:
