@@ -1,4 +1,5 @@
 import asyncio
+import builtins
 from array import array
 from collections.abc import (
     Awaitable,
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
+    ClassVar,
     Generic,
     Literal,
     ParamSpec,
@@ -1820,7 +1822,12 @@ def stores_after_fork_in_child() -> None: ...
 @final
 class MemoryKeys:
     """Keys in memory, of all namespaces. Sessions of one URL share it."""
-    def __new__(cls, max_items: int) -> Self: ...
+
+    policies: ClassVar[list[str]]
+    def __new__(cls, max_items: int, max_bytes: int, policy: str) -> Self: ...
+    @property
+    def bytes(self) -> int | None:
+        """How many bytes the keys and their values take, about; None if there is no `max_bytes`."""
     def session(self, namespace: str, codec: SessionCodec) -> MemorySession:
         """What is used of it by one session."""
     @property
@@ -1832,11 +1839,11 @@ class MemoryKeys:
     @property
     def writes(self) -> int:
         """The number of the last write."""
-    def image(self, size: int) -> tuple[list[bytes], int, int]:
+    def image(self, size: int) -> tuple[list[builtins.bytes], int, int]:
         """All live entries as of one moment, in blocks of bytes of about `size`; how many they are; and the number of the
         last write before.
         """
-    def restore(self, blocks: list[bytes]) -> int:
+    def restore(self, blocks: list[builtins.bytes]) -> int:
         """Stores the entries of blocks, all or none. Returns how many there were that have not expired."""
     def check(self) -> None:
         """Recounts the structure."""

@@ -1,21 +1,24 @@
 //! What a key holds besides single values.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 
 use crate::error::{Error, Result};
 use crate::image::{Reader, Writer};
 use crate::list::{List, at_most, length};
+use crate::map::{Map, Set};
 use crate::number::Number;
 use crate::operation::{Act, Cell, Kind, Reply, StreamId, Whole};
 use crate::pages::Pages;
 use crate::sorted::Sorted;
+use crate::weight;
 
 /// Entries in the order of their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
     entries: VecDeque<(StreamId, Cell)>,
     last: StreamId,
+    bytes: u64,
 }
 
 /// A Bloom filter: bits, and how many they are.
@@ -32,8 +35,8 @@ pub struct Bloom {
 pub enum Container {
     List(List),
     Queue(List),
-    Map(BTreeMap<Cell, Cell>),
-    Set(BTreeSet<Cell>),
+    Map(Map),
+    Set(Set),
     Sorted(Sorted),
     Stream(Stream),
     Bloom(Bloom),
@@ -78,8 +81,8 @@ impl Container {
             Kind::Scalar => return None,
             Kind::List => Self::List(List::default()),
             Kind::Queue => Self::Queue(List::default()),
-            Kind::Map => Self::Map(BTreeMap::new()),
-            Kind::Set => Self::Set(BTreeSet::new()),
+            Kind::Map => Self::Map(Map::default()),
+            Kind::Set => Self::Set(Set::default()),
             Kind::Sorted => Self::Sorted(Sorted::default()),
             Kind::Stream => Self::Stream(Stream::default()),
             Kind::Bloom => Self::Bloom(Bloom::default()),
@@ -105,7 +108,7 @@ impl Container {
             }
             Whole::Stream(entries) => {
                 let last = entries.last().map_or((0, 0), |(id, _)| *id);
-                Self::Stream(Stream { entries: entries.iter().cloned().collect(), last })
+                Self::Stream(Stream::of(entries.iter().cloned().collect(), last))
             }
             Whole::Positions(_, positions) => {
                 let mut bits = Pages::default();
@@ -139,9 +142,9 @@ impl Container {
             Self::List(list) => Whole::List(list.items.iter().cloned().collect()),
             Self::Queue(list) => Whole::Queue(list.items.iter().cloned().collect()),
             Self::Map(map) => {
-                Whole::Map(map.iter().map(|(field, value)| (field.clone(), value.clone())).collect())
+                Whole::Map(map.fields().iter().map(|(field, value)| (field.clone(), value.clone())).collect())
             }
-            Self::Set(set) => Whole::Set(set.iter().cloned().collect()),
+            Self::Set(set) => Whole::Set(set.members().iter().cloned().collect()),
             Self::Sorted(sorted) => Whole::Sorted(sorted.all()),
             Self::Stream(stream) => Whole::Stream(stream.entries.iter().cloned().collect()),
             Self::Bloom(bloom) => Whole::Positions(Kind::Bloom, bloom.bits.positions()),
@@ -155,25 +158,25 @@ impl Container {
         match (self, act) {
             (Self::List(list) | Self::Queue(list), _) => list.read(act),
             (Self::Map(map), Act::MapGet(fields)) => {
-                Reply::Options(fields.iter().map(|field| map.get(field).cloned()).collect())
+                Reply::Options(fields.iter().map(|field| map.fields().get(field).cloned()).collect())
             }
             (Self::Map(map), Act::MapPage { after, count }) => {
-                let later = map.range((start(after.as_ref()), Bound::Unbounded));
+                let later = map.fields().range((start(after.as_ref()), Bound::Unbounded));
                 Reply::Pairs(page(
                     later.map(|(field, value)| (field.clone(), value.clone())),
                     *count,
-                    map.len(),
+                    map.fields().len(),
                 ))
             }
-            (Self::Map(map), _) => length(map.len()),
+            (Self::Map(map), _) => length(map.fields().len()),
             (Self::Set(set), Act::SetHas(members)) => {
-                Reply::Bools(members.iter().map(|member| set.contains(member)).collect())
+                Reply::Bools(members.iter().map(|member| set.members().contains(member)).collect())
             }
             (Self::Set(set), Act::SetPage { after, count }) => {
-                let later = set.range((start(after.as_ref()), Bound::Unbounded));
-                Reply::Cells(page(later.cloned(), *count, set.len()))
+                let later = set.members().range((start(after.as_ref()), Bound::Unbounded));
+                Reply::Cells(page(later.cloned(), *count, set.members().len()))
             }
-            (Self::Set(set), _) => length(set.len()),
+            (Self::Set(set), _) => length(set.members().len()),
             (Self::Sorted(sorted), _) => sorted.read(act),
             (Self::Stream(stream), Act::StreamRange { after, until, count }) => {
                 let first = stream.entries.partition_point(|(id, _)| after.is_some_and(|after| *id <= after));
@@ -200,29 +203,32 @@ impl Container {
         Ok(match (self, act) {
             (Self::List(list) | Self::Queue(list), _) => list.write(act, moment.clock)?,
             (Self::Map(map), Act::MapSet(pairs)) => {
-                let before = map.len();
-                map.extend(pairs.iter().cloned());
-                length(map.len() - before)
+                let added = pairs.iter().filter(|(field, value)| map.insert(field.clone(), value.clone()));
+                length(added.count())
             }
             (Self::Map(map), Act::MapDefault(field, value)) => {
-                Reply::Cell(Some(map.entry(field.clone()).or_insert_with(|| value.clone()).clone()))
+                let found = map.fields().get(field).cloned();
+                if found.is_none() {
+                    map.insert(field.clone(), value.clone());
+                }
+                Reply::Cell(found.or_else(|| Some(value.clone())))
             }
             (Self::Map(map), Act::MapIncr { field, by }) => {
-                let sum = sum(map.get(field).map(Vec::as_slice), *by)?;
+                let sum = sum(map.fields().get(field).map(Vec::as_slice), *by)?;
                 map.insert(field.clone(), sum.text());
                 Reply::Number(sum)
             }
             (Self::Map(map), Act::MapDelete(fields)) => {
-                length(fields.iter().filter(|field| map.remove(*field).is_some()).count())
+                length(fields.iter().filter(|field| map.remove(field)).count())
             }
             (Self::Set(set), Act::SetAdd(members)) => {
                 length(members.iter().filter(|member| set.insert((*member).clone())).count())
             }
             (Self::Set(set), Act::SetDiscard(members)) => {
-                length(members.iter().filter(|member| set.remove(*member)).count())
+                length(members.iter().filter(|member| set.remove(member)).count())
             }
             (Self::Set(set), Act::SetPop(count)) => {
-                let count = at_most(*count, set.len());
+                let count = at_most(*count, set.members().len());
                 Reply::Cells((0..count).filter_map(|_| set.pop_first()).collect())
             }
             (Self::Sorted(sorted), _) => sorted.write(act)?,
@@ -231,6 +237,7 @@ impl Container {
                 let id = if moment.wall > millis { (moment.wall, 0) } else { (millis, number + 1) };
                 stream.entries.push_back((id, fields.clone()));
                 stream.last = id;
+                stream.bytes += weight::cell(fields);
                 if let Some(maxlen) = maxlen {
                     stream.trim(*maxlen);
                 }
@@ -265,15 +272,15 @@ impl Container {
         match self {
             Self::List(list) | Self::Queue(list) => list.write_image(writer),
             Self::Map(map) => {
-                writer.len(map.len());
-                for (field, value) in map {
+                writer.len(map.fields().len());
+                for (field, value) in map.fields() {
                     writer.cell(field);
                     writer.cell(value);
                 }
             }
             Self::Set(set) => {
-                writer.len(set.len());
-                for member in set {
+                writer.len(set.members().len());
+                for member in set.members() {
                     writer.cell(member);
                 }
             }
@@ -328,7 +335,7 @@ impl Container {
                 let last = (reader.number()?, reader.number()?);
                 let id = |reader: &mut Reader<'_>| Some((reader.number()?, reader.number()?));
                 let entries = reader.several(|reader| Some((id(reader)?, reader.cell()?)))?;
-                Self::Stream(Stream { entries, last })
+                Self::Stream(Stream::of(entries, last))
             }
             Kind::Bloom => Self::Bloom(Bloom {
                 shape: reader.cell()?,
@@ -337,6 +344,20 @@ impl Container {
             }),
             Kind::Bits => Self::Bits(Pages::read_image(reader)?),
         })
+    }
+
+    /// How many bytes its elements take. O(1).
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::List(list) | Self::Queue(list) => list.bytes(),
+            Self::Map(map) => map.bytes(),
+            Self::Set(set) => set.bytes(),
+            Self::Sorted(sorted) => sorted.bytes(),
+            Self::Stream(stream) => stream.bytes,
+            Self::Bloom(bloom) => bloom.bits.bytes(),
+            Self::Bits(bits) => bits.bytes(),
+        }
     }
 
     /// The shape with which a filter was made.
@@ -350,9 +371,15 @@ impl Container {
 }
 
 impl Stream {
+    fn of(entries: VecDeque<(StreamId, Cell)>, last: StreamId) -> Self {
+        let bytes = weight::cells(entries.iter().map(|(_, cell)| cell));
+        Self { entries, last, bytes }
+    }
+
     fn trim(&mut self, maxlen: u64) -> usize {
         let extra = self.entries.len() - at_most(maxlen, self.entries.len());
-        self.entries.drain(..extra);
+        self.bytes -=
+            weight::cells(self.entries.drain(..extra).map(|(_, cell)| cell).collect::<Vec<_>>().iter());
         extra
     }
 }

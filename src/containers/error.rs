@@ -29,6 +29,13 @@ pub enum Error {
     NoElement(i64),
     /// Another transaction or write changed what the transaction has read.
     Conflict,
+    /// The key would take more bytes than all keys may.
+    TooHeavy {
+        /// How many it would take.
+        bytes: u64,
+        /// How many all may take.
+        most: u64,
+    },
     /// There is no memory for it.
     OutOfMemory,
 }
@@ -50,6 +57,12 @@ impl fmt::Display for Error {
             Self::NoElement(index) => write!(f, "the list has no element {index}"),
             Self::Conflict => {
                 write!(f, "another write changed what the transaction has read; nothing of it was stored")
+            }
+            Self::TooHeavy { bytes, most } => {
+                write!(
+                    f,
+                    "the key would take {bytes} bytes, more than max_bytes, {most}; nothing was changed"
+                )
             }
             Self::OutOfMemory => write!(f, "there is not enough memory"),
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::error::{Error, Result};
 use crate::image::{Reader, Writer};
 use crate::operation::{Act, Cell, Reply, bounds};
+use crate::weight;
 
 /// Elements in their order, and for queues the jobs that are reserved.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub struct List {
     /// By number: until when, and the job.
     reserved: BTreeMap<u64, (u64, Cell)>,
     next_job: u64,
+    /// What the elements and the reserved jobs take.
+    bytes: u64,
 }
 
 /// As a length that Python can have.
@@ -30,7 +33,7 @@ pub(crate) fn at_most(count: u64, len: usize) -> usize {
 
 impl List {
     pub(crate) fn of(items: Vec<Cell>) -> Self {
-        Self { items: items.into(), ..Self::default() }
+        Self { bytes: weight::cells(&items), items: items.into(), ..Self::default() }
     }
 
     pub(crate) fn write_image(&self, writer: &mut Writer<'_>) {
@@ -49,12 +52,12 @@ impl List {
     }
 
     pub(crate) fn read_image(reader: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
-            first: reader.signed()?,
-            next_job: reader.number()?,
-            items: reader.several(Reader::cell)?,
-            reserved: reader.several(|reader| Some((reader.number()?, (reader.time()?, reader.cell()?))))?,
-        })
+        let (first, next_job) = (reader.signed()?, reader.number()?);
+        let items: VecDeque<Cell> = reader.several(Reader::cell)?;
+        let job = |reader: &mut Reader<'_>| Some((reader.number()?, (reader.time()?, reader.cell()?)));
+        let reserved: BTreeMap<_, (u64, Cell)> = reader.several(job)?;
+        let bytes = weight::cells(&items) + weight::cells(reserved.values().map(|(_, job)| job));
+        Some(Self { items, first, reserved, next_job, bytes })
     }
 
     fn place(&self, index: i64) -> Option<usize> {
@@ -87,14 +90,26 @@ impl List {
         }
     }
 
-    fn push_front(&mut self, cell: Cell) {
+    /// How many bytes its elements take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Puts an element, which counts already, before the others.
+    fn put_front(&mut self, cell: Cell) {
         self.first = self.first.saturating_sub(1);
         self.items.push_front(cell);
     }
 
     fn drop_front(&mut self, count: usize) {
         self.first = self.first.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
+        self.bytes -= weight::cells(self.items.range(..count));
         self.items.drain(..count);
+    }
+
+    fn drop_back(&mut self, kept: usize) {
+        self.bytes -= weight::cells(self.items.range(kept..));
+        self.items.truncate(kept);
     }
 
     /// Puts jobs back whose time is over, in their order, before those that wait.
@@ -103,7 +118,7 @@ impl List {
             self.reserved.iter().filter(|(_, (until, _))| *until <= now).map(|(job, _)| *job).collect();
         for job in over.into_iter().rev() {
             if let Some((_, cell)) = self.reserved.remove(&job) {
-                self.push_front(cell);
+                self.put_front(cell);
             }
         }
     }
@@ -112,8 +127,9 @@ impl List {
         Ok(match act {
             Act::ListPush { cells, left, maxlen } => {
                 for cell in cells {
+                    self.bytes += weight::cell(cell);
                     if *left {
-                        self.push_front(cell.clone());
+                        self.put_front(cell.clone());
                     } else {
                         self.items.push_back(cell.clone());
                     }
@@ -121,7 +137,7 @@ impl List {
                 if let Some(maxlen) = maxlen {
                     let most = at_most(*maxlen, self.items.len());
                     if *left {
-                        self.items.truncate(most);
+                        self.drop_back(most);
                     } else {
                         self.drop_front(self.items.len() - most);
                     }
@@ -131,28 +147,31 @@ impl List {
             Act::ListPop { left, count } => {
                 self.reclaim(now);
                 let count = at_most(*count, self.items.len());
-                let cells = if *left {
+                let cells: Vec<Cell> = if *left {
                     self.first = self.first.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
                     self.items.drain(..count).collect()
                 } else {
                     self.items.split_off(self.items.len() - count).into_iter().rev().collect()
                 };
+                self.bytes -= weight::cells(&cells);
                 Reply::Cells(cells)
             }
             Act::ListPut(index, cell) => {
                 let place = self.place(*index).ok_or(Error::NoElement(*index))?;
+                self.bytes = self.bytes - weight::cell(&self.items[place]) + weight::cell(cell);
                 self.items[place].clone_from(cell);
                 Reply::Bool(true)
             }
             Act::ListTrim(start, stop) => {
                 let kept = bounds(*start, *stop, self.items.len());
-                self.items.truncate(kept.end);
+                self.drop_back(kept.end);
                 self.drop_front(kept.start);
                 length(self.items.len())
             }
             Act::ListRemove { cell, count } => length(self.remove(cell, *count)),
             Act::ListInsert(index, cell) => {
                 let place = bounds(*index, -1, self.items.len()).start;
+                self.bytes += weight::cell(cell);
                 self.items.insert(place, cell.clone());
                 length(self.items.len())
             }
@@ -166,14 +185,16 @@ impl List {
             }
             Act::Ack(job) => {
                 self.reclaim(now);
-                Reply::Bool(self.reserved.remove(job).is_some())
+                let done = self.reserved.remove(job);
+                self.bytes -= done.as_ref().map_or(0, |(_, cell)| weight::cell(cell));
+                Reply::Bool(done.is_some())
             }
             Act::Release(job) => {
                 self.reclaim(now);
                 let released = self.reserved.remove(job);
                 let was_there = released.is_some();
                 if let Some((_, cell)) = released {
-                    self.push_front(cell);
+                    self.put_front(cell);
                 }
                 Reply::Bool(was_there)
             }
@@ -197,6 +218,7 @@ impl List {
         } else {
             self.items.retain(keep);
         }
+        self.bytes -= weight::cell(cell) * weight::bytes(removed);
         removed
     }
 }

@@ -1,4 +1,4 @@
-//! A store in memory: keys with deadlines, at most so many of them, and transactions.
+//! A store in memory: keys with deadlines, at most so many of them or of so many bytes, and transactions.
 //!
 //! Containers lie behind `Arc`. A transaction holds the same ones until it writes, and has copies of its own from then on.
 //! Each write gives its key a new number, by which a commit finds out whether anybody else has written since.
@@ -9,22 +9,27 @@ mod timed;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use flexcache_core::policy::Lru;
-use flexcache_core::{Cause, Clock, EntryStore, Limits, Nanos, New, Slot};
+use flexcache_core::policy::{Lru, Policy};
+use flexcache_core::{self as core, Cause, Clock, EntryStore, Limits, Nanos, New, Slot};
 
 use self::space::Space;
 use self::timed::Timed;
 use crate::container::Container;
 use crate::error::{Error, Result};
-use crate::image::{ImageEntry, Never};
+use crate::image::{ImageEntry, Never, copied};
 use crate::operation::{Cell, Kind, Op, Reply, Touch, Whole};
+use crate::weight;
 
 /// A single value that the caller keeps in a form of its own.
 pub trait Held: Clone {
     /// The value as a cell.
     fn cell(&self) -> Cell;
+
+    /// How many bytes it takes in memory, about.
+    fn bytes(&self) -> u64;
 }
 
 /// What a key holds.
@@ -50,8 +55,8 @@ struct Entry<V> {
 type FullKey = (Arc<[u8]>, Box<[u8]>);
 
 /// All keys of all namespaces.
-pub struct MemoryStore<V> {
-    entries: EntryStore<FullKey, Entry<V>, Lru>,
+pub struct MemoryStore<V, P: Policy = Lru> {
+    entries: EntryStore<FullKey, Entry<V>, P>,
     hasher: RandomState,
     /// The number of the last write.
     version: u64,
@@ -136,6 +141,14 @@ fn deadline_after(touch: Touch, old: Option<Option<Nanos>>, now: Nanos) -> Optio
     }
 }
 
+/// Refuses what would be heavier than all may be.
+fn admits(limit: Option<NonZeroU64>, weight: u64) -> Result<()> {
+    match limit {
+        Some(most) if weight > most.get() => Err(Error::TooHeavy { bytes: weight, most: most.get() }),
+        _ => Ok(()),
+    }
+}
+
 /// How many entries that have expired each write removes.
 const EXPIRED_PER_WRITE: usize = 10;
 
@@ -155,6 +168,15 @@ impl<V: Held> Value<V> {
         }
     }
 
+    /// How many bytes it takes in memory, about.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Cell(cell) => weight::cell(cell),
+            Self::Held(held) => held.bytes(),
+            Self::Container(container) => container.bytes(),
+        }
+    }
+
     fn of(whole: &Whole) -> Self {
         match (whole, Container::of(whole)) {
             (_, Some(container)) => Self::Container(Arc::new(container)),
@@ -164,14 +186,14 @@ impl<V: Held> Value<V> {
     }
 }
 
-impl<V: Held> MemoryStore<V> {
-    /// An empty one, of at most `max_items` keys; 0 means any number.
+impl<V: Held, P: Policy> MemoryStore<V, P> {
+    /// An empty one. The weight of a key is the number of bytes that it takes, about.
     #[must_use]
-    pub fn new(max_items: u64) -> Self {
+    pub fn new(limits: Limits, policy: P) -> Self {
         let hasher = RandomState::new();
         let seed = hasher.hash_one(0_u8);
         Self {
-            entries: EntryStore::new(Limits::new(max_items, 0), seed),
+            entries: EntryStore::with_policy(limits, seed, policy),
             hasher,
             version: 0,
             gates: Timed::default(),
@@ -196,12 +218,30 @@ impl<V: Held> MemoryStore<V> {
         (hash, self.entries.live(found, clock, &mut Vec::new()))
     }
 
+    /// What a key adds to the sum of weights.
+    fn weight(&self, key: &[u8], value: &Value<V>) -> u64 {
+        match self.entries.limits().weight {
+            Some(_) => weight::ENTRY + weight::bytes(key.len()) + value.bytes(),
+            None => 1,
+        }
+    }
+
+    /// Refuses a value that cannot be stored, whatever else is removed for it.
+    fn admit(&self, key: &[u8], value: &Value<V>) -> Result<()> {
+        admits(self.entries.limits().weight, self.weight(key, value))
+    }
+
     fn put(&mut self, namespace: &Arc<[u8]>, key: &[u8], entry: Entry<V>, clock: &impl Clock) -> Result<()> {
         let (hash, found) = self.find(namespace, key);
-        let deadline = entry.deadline;
-        let new = New { key: (Arc::clone(namespace), key.into()), value: entry, weight: 1, deadline };
-        let put = self.entries.put(found, hash, new, clock, &mut Vec::new());
-        put.map(|_| ()).map_err(|_| Error::OutOfMemory)
+        let (deadline, weight) = (entry.deadline, self.weight(key, &entry.value));
+        let new = New { key: (Arc::clone(namespace), key.into()), value: entry, weight, deadline };
+        match self.entries.put(found, hash, new, clock, &mut Vec::new()) {
+            Ok(_) => Ok(()),
+            Err((core::Error::TooHeavy { weight, limit }, _)) => {
+                Err(Error::TooHeavy { bytes: weight, most: limit })
+            }
+            Err(_) => Err(Error::OutOfMemory),
+        }
     }
 
     fn next_version(&mut self) -> u64 {
@@ -223,7 +263,7 @@ impl<V: Held> MemoryStore<V> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`].
+    /// [`Error::TooHeavy`] and [`Error::OutOfMemory`].
     pub fn set_held(
         &mut self,
         namespace: &Arc<[u8]>,
@@ -343,7 +383,11 @@ impl<V: Held> MemoryStore<V> {
                 Value::Container(container) => Value::Container(container),
             };
             let (version, deadline) = (self.next_version(), entry.deadline.map(nanos));
-            self.put(&entry.namespace, &entry.key, Entry { value, deadline, version }, clock)?;
+            match self.put(&entry.namespace, &entry.key, Entry { value, deadline, version }, clock) {
+                // It was written by a store that may hold more, and goes as others do for which there is no room.
+                Ok(()) | Err(Error::TooHeavy { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -366,7 +410,13 @@ impl<V: Held> MemoryStore<V> {
         self.len() == 0
     }
 
-    /// How many keys were evicted because there were too many.
+    /// How many bytes all keys take, if these are limited.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        self.entries.limits().weight.map(|_| self.entries.weight())
+    }
+
+    /// How many keys were evicted because there was no room for them.
     #[must_use]
     pub fn evictions(&self) -> u64 {
         self.entries.stats().evictions
@@ -385,6 +435,19 @@ impl<V: Held> MemoryStore<V> {
     ///
     /// What is wrong with it.
     pub fn check(&self) -> std::result::Result<(), String> {
-        self.entries.check()
+        self.entries.check()?;
+        for slot in self.entries.slots() {
+            let (key, value) = (&self.entries.key(slot).1, &self.entries.value(slot).value);
+            // One that is made anew has counted its elements.
+            let anew = Value::Container(Arc::new(match value {
+                Value::Container(container) => copied(container).ok_or("a container has no image")?,
+                _ => continue,
+            }));
+            let (weight, counted) = (self.entries.weight_of(slot), self.weight(key, &anew));
+            if weight != counted {
+                return Err(format!("{key:?} weighs {counted} and counts as {weight}"));
+            }
+        }
+        Ok(())
     }
 }

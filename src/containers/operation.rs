@@ -2,6 +2,11 @@
 
 use crate::container::{Container, Moment};
 use crate::number::Number;
+use crate::pages::PAGE;
+use crate::weight;
+
+/// More than the text of any number has.
+const LONGEST_NUMBER: usize = 32;
 
 /// One element as bytes.
 pub type Cell = Vec<u8>;
@@ -302,6 +307,28 @@ impl Act {
             Self::SortedAdd { members, .. } => members.len(),
             Self::BloomAdd { items, .. } => items.len(),
             _ => usize::from(self.creates()),
+        }
+    }
+
+    /// How many bytes it adds to a container at most.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::ListPush { cells, .. } | Self::SetAdd(cells) => weight::cells(cells),
+            Self::ListPut(_, cell) | Self::ListInsert(_, cell) | Self::StreamAdd { fields: cell, .. } => {
+                weight::cell(cell)
+            }
+            Self::MapSet(pairs) => {
+                pairs.iter().map(|(field, value)| weight::cell(field) + weight::cell(value)).sum()
+            }
+            Self::MapDefault(field, value) => weight::cell(field) + weight::cell(value),
+            Self::MapIncr { field, .. } => weight::cell(field) + weight::cell(&[0; LONGEST_NUMBER]),
+            Self::SortedAdd { members, .. } => {
+                members.iter().map(|(member, _)| 2 * weight::cell(member)).sum()
+            }
+            Self::SortedIncr(member, _) => 2 * weight::cell(member),
+            Self::BitsSet(..) | Self::BitsToggle(_) => weight::bytes(PAGE),
+            Self::BloomAdd { items, .. } => items.iter().map(|bits| weight::bytes(bits.len() * PAGE)).sum(),
+            _ => 0,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::image::{Reader, Writer};
+use crate::weight;
 
 /// The bytes of a page.
 pub const PAGE: usize = 4096;
@@ -48,6 +49,11 @@ impl Pages {
             page[byte] ^= mask;
         }
         was
+    }
+
+    /// How many bytes its pages take.
+    pub(crate) fn bytes(&self) -> u64 {
+        weight::bytes(self.pages.len()) * weight::bytes(PAGE)
     }
 
     pub(crate) fn count(&self) -> i64 {

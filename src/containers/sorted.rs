@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Error, Result};
 use crate::list::{at_most, length};
 use crate::operation::{Act, Cell, Reply, bounds};
+use crate::weight;
 
 /// A score, which is never NaN.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,12 @@ impl Ord for Score {
 pub struct Sorted {
     scores: BTreeMap<Cell, f64>,
     order: BTreeSet<(Score, Cell)>,
+    bytes: u64,
+}
+
+/// What a member takes, by name and by score.
+fn weight(member: &Cell) -> u64 {
+    2 * weight::cell(member)
 }
 
 /// Zero has one form.
@@ -49,6 +56,8 @@ impl Sorted {
         let score = plain_score(score);
         if let Some(old) = self.scores.insert(member.clone(), score) {
             self.order.remove(&(Score(old), member.clone()));
+        } else {
+            self.bytes += weight(member);
         }
         self.order.insert((Score(score), member.clone()));
     }
@@ -56,7 +65,13 @@ impl Sorted {
     fn remove(&mut self, member: &Cell) -> bool {
         let Some(old) = self.scores.remove(member) else { return false };
         self.order.remove(&(Score(old), member.clone()));
+        self.bytes -= weight(member);
         true
+    }
+
+    /// How many bytes its elements take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn len(&self) -> usize {

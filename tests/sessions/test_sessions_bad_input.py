@@ -41,10 +41,13 @@ URLS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ("memory://", {"max_items": 1.5}, TypeError, "max_items must be an int, not float"),
     ("memory://?max_items=1&max_items=2", {}, ValueError, "twice"),
     ("memory://?max_items=1", {"max_items": 2}, ValueError, "twice"),
-    ("memory://", {"max_bytes": 100}, ValueError, "memory:// counts keys: see max_items"),
-    ("memory://", {"codec": "json"}, ValueError, "see serializer="),
+    ("memory://?max_bytes=1MB", {}, ValueError, "max_bytes must be a whole number, not '1MB'"),
+    ("memory://", {"max_byte": 100}, ValueError, "did you mean 'max_bytes'"),
+    ("memory://", {"policy": "s3-fifo"}, ValueError, "did you mean 's3fifo'"),
+    ("disk:///tmp/x", {"max_bytes": 100}, ValueError, "only memory:// evicts keys"),
+    ("memory://", {"codec": "json"}, ValueError, "serializer= stores those of other types"),
     ("disk:///tmp/x", {"tier": True}, ValueError, "put FlexCache(store=session.store()"),
-    ("memory://?policy=mru", {}, ValueError, "policy must be one of lru"),
+    ("memory://?policy=mru", {}, ValueError, "policy must be one of lru, fifo"),
     ("memory://", {"namespace": 1}, TypeError, "namespace must be a str"),
     ("memory://", {"namespace": "x" * 65}, ValueError, "at most 64 bytes, not 65"),
     ("memory://", {"timeout": 0}, ValueError, "timeout must be more than 0"),
@@ -52,7 +55,7 @@ URLS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ("memory://", {"timeout": "x"}, ValueError, "timeout"),
     ("disk://", {}, ValueError, "url must name a directory"),
     ("sqlite://", {}, ValueError, "url must name a file"),
-    ("disk:///tmp/x?max_items=1", {}, ValueError, "disk:// has no option 'max_items' (it has none)"),
+    ("disk:///tmp/x?max_items=1", {}, ValueError, "only memory:// evicts keys"),
     ("memory://", {"serializer": 1}, TypeError, "serializer must have the methods dumps and loads"),
 ]
 
@@ -133,7 +136,7 @@ def test_a_shared_store_has_the_options_of_its_first_session() -> None:
     second = sync.connect("memory://options")
     second.set_many({"a": 1, "b": 2, "c": 3})
     assert first.count() == 2
-    assert first.stats() == {"backend": "memory", "keys": 2, "evictions": 1, "limited": 0, "leases": 0}
+    assert first.stats() == {"backend": "memory", "keys": 2, "bytes": None, "evictions": 1, "limited": 0, "leases": 0}
     first.close()
     second.close()
     third = sync.connect("memory://options?max_items=3")

@@ -135,7 +135,7 @@ def test_every_changed_byte_is_found_and_the_one_before_is_loaded(tmp_path: Path
 def test_images_that_claim_too_much_are_refused() -> None:
     from flexcache_rs._core import MemoryKeys
 
-    keys = MemoryKeys(0)
+    keys = MemoryKeys(0, 0, "lru")
     for block in (b"\xff" * 8, b"\x00" * 7, b"\x00" * 200, b"\xff" * 100):
         with pytest.raises(ValueError, match="damaged"):
             keys.restore([block])

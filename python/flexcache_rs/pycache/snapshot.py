@@ -67,7 +67,7 @@ class Reader:
             ValueError: The file is damaged, or no snapshot.
         """
         blocks, _ = read_file(self.buffer.read())
-        keys = MemoryKeys(0)
+        keys = MemoryKeys(0, 0, "lru")
         keys.restore(blocks)
         with Session(MemoryBackend(MemoryPlace(keys, None), Terms(self._namespace, None, 1.0))) as session:
             self.data = {key: loaded(value) for key, value in session.get_many(session.keys()).items()}

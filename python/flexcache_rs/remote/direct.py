@@ -64,6 +64,8 @@ class DirectClient(Client):
     """
 
     lane = "direct"
+    failed = staticmethod(failed)
+    """Makes the exception for a command that has no reply."""
 
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
@@ -76,7 +78,7 @@ class DirectClient(Client):
         self._native = RemoteLane(
             address,
             timeout,
-            functools.partial(failed, self.exceptions),
+            functools.partial(self.failed, self.exceptions),
             name=name,
             username=username or None,
             password=password,

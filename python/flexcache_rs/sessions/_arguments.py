@@ -234,8 +234,10 @@ def int_option(name: str, value: object, least: int = 0) -> int:
 
 
 _INSTEAD = {
-    "max_bytes": "memory:// counts keys: see max_items",
-    "codec": "the form of values is fixed: see serializer= for those of other types",
+    "max_items": "only memory:// evicts keys: use ttl= and purge(), or the server's own limit",
+    "max_bytes": "only memory:// evicts keys: use ttl= and purge(), or the server's own limit",
+    "policy": "only memory:// evicts keys",
+    "codec": "values of the types in docs/sessions.md have one form; serializer= stores those of other types",
     "tier": "put FlexCache(store=session.store(), coherence=...) in front of a session",
 }
 """What there is in place of some options that are looked for."""

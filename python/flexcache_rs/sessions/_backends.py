@@ -92,6 +92,7 @@ class MemoryBackend:
         return {
             "backend": self.name,
             "keys": len(keys),
+            "bytes": keys.bytes,
             "evictions": keys.evictions,
             "limited": limited,
             "leases": leases,
@@ -182,16 +183,16 @@ def _snapshot_options(options: dict[str, Any]) -> SnapshotOptions | None:
 
 
 def _memory(url: Url, options: dict[str, Any], terms: Terms) -> MemoryBackend:
-    check_options(options, ("max_items", "policy", "snapshot", *_SNAPSHOT_OPTIONS), url.scheme)
-    one_of("policy", options.get("policy", "lru"), ("lru",))
-    max_items = int_option("max_items", options.get("max_items", 0))
+    check_options(options, ("max_items", "max_bytes", "policy", "snapshot", *_SNAPSHOT_OPTIONS), url.scheme)
+    max_items, max_bytes = (int_option(name, options.get(name, 0)) for name in ("max_items", "max_bytes"))
+    policy = one_of("policy", options.get("policy", "lru"), MemoryKeys.policies)
     snapshots = _snapshot_options(options)
     if not url.place:
-        return MemoryBackend(MemoryPlace(MemoryKeys(max_items), snapshots), terms)
+        return MemoryBackend(MemoryPlace(MemoryKeys(max_items, max_bytes, policy), snapshots), terms)
     with _sharing:
         place = _shared.get(url.place)
         if place is None:
-            place = _shared[url.place] = MemoryPlace(MemoryKeys(max_items), snapshots)
+            place = _shared[url.place] = MemoryPlace(MemoryKeys(max_items, max_bytes, policy), snapshots)
         elif options:
             raise ValueError(f"memory://{url.place} is there already: only its first session may have options")
     return MemoryBackend(place, terms)

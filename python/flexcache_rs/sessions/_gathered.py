@@ -41,6 +41,11 @@ class Gatherer:
         self._is_running = False
         self._threads = ThreadPoolExecutor(1, "flexcache sessions")
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all is done that was asked."""
+        return not self._is_running
+
     def ask(self, call: Call) -> asyncio.Future[Any]:
         """Have a call made. If its task is cancelled, it may be made all the same."""
         loop = asyncio.get_running_loop()

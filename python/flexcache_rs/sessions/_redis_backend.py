@@ -12,9 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
-from flexcache_rs.remote.given import Given
 from flexcache_rs.sessions._cells import Codec, key_cell
 from flexcache_rs.sessions._errors import (
     ClosedError,
@@ -28,6 +26,7 @@ from flexcache_rs.sessions._errors import (
 from flexcache_rs.sessions._gathered import Gatherer
 from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._redis import Names, Plans
+from flexcache_rs.sessions._redis_lane import AwaitedLane, client_of, is_script_missing
 from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script, with_text
 from flexcache_rs.sessions._redis_wakes import Waker, Wakes
 from flexcache_rs.sessions._taking import taken
@@ -35,6 +34,7 @@ from flexcache_rs.sessions._taking import taken
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from flexcache_rs.remote.client import Client
     from flexcache_rs.sessions._cells import Call
     from flexcache_rs.sessions._gathered import Result
     from flexcache_rs.sessions._redis import Command, Plan
@@ -46,11 +46,10 @@ _VERSION = b"1"
 
 _RENEWED_AFTER = 10.0
 _OVER_AFTER = 50.0
+LANE: Any = object()
+"""Stands for the connection that all threads share."""
+
 _OF_KEYSPACE = ("keys", "count", "count_expired", "expiring", "clear", "purge")
-
-
-def _refused(reply: Any) -> bool:
-    return isinstance(reply, Exception) and type(reply.__cause__).__name__ == "NoScriptError"
 
 
 def _is_quiet(connection: Any) -> bool:
@@ -96,22 +95,27 @@ class _Sender:
 
     def give_back(self, connection: Any) -> None:
         """Let others use a connection, unless it broke."""
-        if connection._sock is not None:
+        if connection is not LANE and connection._sock is not None:
             self._idle.put(connection)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
         self._idle.close()
 
+    def _ask(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        if connection is LANE:
+            return self._client.execute_many(commands)
+        return self._client.exchange(connection, commands)
+
     def exchange(self, connection: Any, commands: Sequence[Command], writes: bool) -> list[Any]:
         """Send commands, those with a script again that the server does not have."""
         try:
-            replies = self._client.exchange(connection, commands)
-            missing = [number for number, reply in enumerate(replies) if _refused(reply)]
+            replies = self._ask(connection, commands)
+            missing = [number for number, reply in enumerate(replies) if is_script_missing(reply)]
             if missing:
                 # Where one lacks all that follow it may rest on it.
                 again = [with_text(commands[number]) for number in missing]
-                for number, reply in zip(missing, self._client.exchange(connection, again), strict=True):
+                for number, reply in zip(missing, self._ask(connection, again), strict=True):
                     replies[number] = reply
         except RemoteError as error:
             raise self.failed(error, writes) from error
@@ -155,8 +159,10 @@ class RedisBackend:
         self.codec: Any = Codec(terms.serializer)
         self._names = Names(terms.namespace)
         self._timeout = terms.timeout
-        self._sender: _Sender | None = _Sender(Client(Given(url), terms.timeout, "flexcache-sessions"), terms.timeout)
+        self._client = client_of(url, terms.timeout, "flexcache-sessions")
+        self._sender: _Sender | None = _Sender(self._client, terms.timeout)
         self._plans = Plans(self._names, self.codec, self._names.data)
+        self._lane = AwaitedLane(self._client, self._plans, self._sender.failed)
         self._checked = 0
         self._gatherer: Gatherer | None = None
         self._wakes: Wakes | None = None
@@ -169,9 +175,16 @@ class RedisBackend:
             raise ClosedError("the session is closed")
         return self._sender
 
-    def _connected(self) -> tuple[_Sender, Any]:
-        """A connection to a server whose values are kept as this release keeps them."""
+    @property
+    def _has_lane(self) -> bool:
+        """Whether there is a lane, to a server whose values are kept as this release keeps them."""
+        return self._client.can_be_awaited and self._checked == os.getpid()
+
+    def _connected(self, shares: bool = False) -> tuple[_Sender, Any]:
+        """A connection to a server whose values are kept as this release keeps them, which others may share or not."""
         sender = self._open()
+        if shares and self._has_lane:
+            return sender, LANE
         connection = sender.borrow()
         if self._checked != os.getpid():
             try:
@@ -198,7 +211,7 @@ class RedisBackend:
     def run(self, call: Any) -> Any:
         """Make a call. One that only reads is made again over a new connection if the first one broke."""
         for attempt in (0, 1):
-            sender, connection = self._connected()
+            sender, connection = self._connected(shares=True)
             try:
                 return sender.run(connection, self._plans.plan(call), call.writes)
             except TimedOut:
@@ -268,6 +281,9 @@ class RedisBackend:
         if gatherer is None:
             with self._starting:
                 gatherer = self._gatherer = self._gatherer or Gatherer(self._run_all)
+        # A call must not overtake those that were asked before there was a lane.
+        if self._has_lane and gatherer.is_idle:
+            return await self._lane.run(call, undo, gatherer.ask)
         return await taken(gatherer.ask(call), undo, gatherer.ask)
 
     def begin(self) -> RedisTransaction:
@@ -329,10 +345,12 @@ class RedisBackend:
                 threads.shutdown()
         if sender is not None:
             sender.close()
+            self._client.close()
 
     async def aclose(self) -> None:
         """Close the connections, in a thread: calls may still be answered."""
         if self._sender is not None:
+            await self._lane.finish()
             await asyncio.to_thread(self.close)
 
 

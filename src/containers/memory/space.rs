@@ -3,23 +3,27 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use flexcache_core::policy::Policy;
 use flexcache_core::{Cause, Clock, Nanos, Slot};
 
-use super::{Entry, Held, MemoryStore, MemoryTransaction, Seen, Touched, Value, deadline_after, micros};
+use super::{
+    Entry, Held, MemoryStore, MemoryTransaction, Seen, Touched, Value, admits, deadline_after, micros,
+};
 use crate::container::{Container, Moment, sum};
 use crate::error::{Error, Result};
 use crate::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, Reply, Touch, logged};
+use crate::weight;
 
 /// Where the entries of one namespace are looked up and changed: in the store, or in a transaction.
-pub(super) struct Space<'a, V, C> {
-    pub(super) store: &'a mut MemoryStore<V>,
+pub(super) struct Space<'a, V, P: Policy, C> {
+    pub(super) store: &'a mut MemoryStore<V, P>,
     pub(super) transaction: Option<&'a mut MemoryTransaction<V>>,
     pub(super) namespace: &'a Arc<[u8]>,
     pub(super) clock: &'a C,
     pub(super) wall: u64,
 }
 
-impl<V: Held, C: Clock> Space<'_, V, C> {
+impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
     fn entry(&mut self, key: &[u8]) -> Option<&mut Entry<V>> {
         let Some(transaction) = self.transaction.as_mut() else {
             let (_, slot) = self.store.live(self.namespace, key, self.clock);
@@ -47,6 +51,9 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
         if self.transaction.is_some() {
             self.entry(key);
         }
+        if let Some((value, _)) = &value {
+            self.store.admit(key, value)?;
+        }
         let version = self.store.next_version();
         let entry = value.map(|(value, deadline)| Entry { value, deadline, version });
         if let Some(transaction) = self.transaction.as_mut() {
@@ -68,7 +75,7 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
         }
     }
 
-    /// An entry was changed in place, and has this deadline now.
+    /// An entry was changed in place, and has this deadline now. It may be heavier than before, but not too heavy.
     fn changed(&mut self, key: &[u8], deadline: Option<Nanos>) -> Result<()> {
         let version = self.store.next_version();
         let in_transaction = self.transaction.is_some();
@@ -83,9 +90,18 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
             {
                 touched.is_changed = true;
             }
-        } else if moved && let (_, Some(slot)) = self.store.find(self.namespace, key) {
-            let dated = self.store.entries.set_deadline(slot, deadline, self.clock);
-            dated.map_err(|_| Error::OutOfMemory)?;
+            return Ok(());
+        }
+        if (moved || self.store.entries.limits().weight.is_some())
+            && let (_, Some(slot)) = self.store.find(self.namespace, key)
+        {
+            let entries = &mut self.store.entries;
+            if moved {
+                entries.set_deadline(slot, deadline, self.clock).map_err(|_| Error::OutOfMemory)?;
+            }
+            let weight = self.store.weight(key, &self.store.entries.value(slot).value);
+            let weighed = self.store.entries.set_weight(slot, weight, self.clock, &mut Vec::new());
+            weighed.map_err(|_| Error::OutOfMemory)?;
         }
         Ok(())
     }
@@ -102,7 +118,11 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
             ),
             Op::Set { items, touch, mode } => {
                 let mut count = 0;
-                for (key, whole) in items {
+                let values: Vec<_> = items.iter().map(|(key, whole)| (key, Value::of(whole))).collect();
+                for (key, value) in &values {
+                    self.store.admit(key, value)?;
+                }
+                for (key, value) in values {
                     let old = self.entry(key).map(|entry| entry.deadline);
                     let is_wanted = match mode {
                         Mode::Always => true,
@@ -110,7 +130,7 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
                         Mode::IfPresent => old.is_some(),
                     };
                     if is_wanted {
-                        self.leave(key, Some((Value::of(whole), deadline_after(*touch, old, now))))?;
+                        self.leave(key, Some((value, deadline_after(*touch, old, now))))?;
                         count += 1;
                     }
                 }
@@ -237,6 +257,8 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
     fn act(&mut self, key: &[u8], kind: Kind, touch: Touch, act: &Act) -> Result<Reply> {
         let moment = self.moment();
         let now = self.clock.now();
+        let limit = self.store.entries.limits().weight;
+        let own = weight::ENTRY + weight::bytes(key.len());
         let Some(entry) = self.entry(key) else {
             let Some(mut container) = Container::empty(kind) else { return Err(Error::NotANumber) };
             if !act.writes() {
@@ -262,7 +284,16 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
         if !act.writes() {
             return Ok(container.read(act));
         }
-        let reply = Arc::make_mut(container).write(act, moment)?;
+        let reply = if admits(limit, own + container.bytes() + act.bytes()).is_ok() {
+            Arc::make_mut(container).write(act, moment)?
+        } else {
+            // Whether it becomes too heavy shows on a copy.
+            let mut changed = Container::clone(container);
+            let reply = changed.write(act, moment)?;
+            admits(limit, own + changed.bytes())?;
+            *container = Arc::new(changed);
+            reply
+        };
         let deadline = deadline_after(touch, Some(entry.deadline), now);
         self.changed(key, deadline)?;
         Ok(reply)
@@ -274,7 +305,7 @@ impl<V: Held, C: Clock> Space<'_, V, C> {
             let empty = BTreeSet::new();
             let set = match self.entry(key).map(|entry| &entry.value) {
                 None => &empty,
-                Some(Value::Container(container)) if let Container::Set(set) = &**container => set,
+                Some(Value::Container(container)) if let Container::Set(set) = &**container => set.members(),
                 Some(other) => {
                     let held = other.kind();
                     return Err(Error::Kind { key: key.clone(), held, wanted: Kind::Set });

@@ -291,6 +291,29 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         room
     }
 
+    /// Changes the weight of the live entry at `slot`, whose value was changed in place, and evicts others where it becomes
+    /// heavier. It does not count as accessed. O(1) for each entry that is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; the entry has the weight it had. Only where the sink has no memory for all that is evicted, what it took
+    /// stays evicted.
+    pub fn set_weight(
+        &mut self,
+        slot: Slot,
+        weight: u64,
+        clock: &impl Clock,
+        sink: &mut impl RemovalSink<K, V>,
+    ) -> Result<(), Error> {
+        if self.weights.get(slot) == weight {
+            return Ok(());
+        }
+        self.admit(Some(slot), weight)?;
+        self.weights.try_reserve(slot, weight)?;
+        self.reweigh(slot, weight, clock, sink)?;
+        Ok(())
+    }
+
     /// Replaces the value of the live entry at `slot`, which is under `hash`, and returns the old value. Weight and
     /// deadline stay, tags are removed. O(1).
     #[inline(always)]

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flexcache_containers::Number;
 use flexcache_containers::image::{self, ImageEntry, Times};
 use flexcache_containers::memory::{Held, Lookup, MemoryStore, MemoryTransaction};
 use flexcache_containers::operation::{Cell, Reply};
-use flexcache_core::Clock;
+use flexcache_containers::{Error, Number};
+use flexcache_core::{Clock, Limits};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -19,7 +19,14 @@ use pyo3::types::{PyBytes, PyList, PyString};
 use super::call::SessionCall;
 use super::codec::SessionCodec;
 use super::errors::raised;
+use crate::py::memory::any_policy::{AnyPolicy, PolicyName};
 use crate::py::process::clock::{SystemClock, ahead};
+
+/// What a str takes besides its characters.
+const TEXT: u64 = 56;
+
+/// Where all keys are.
+type Store = MemoryStore<HeldText, AnyPolicy>;
 
 /// A str whose cell is its UTF-8.
 struct HeldText(Py<PyString>);
@@ -35,17 +42,38 @@ impl Held for HeldText {
         // The UTF-8 was made when it was stored, and Python keeps it.
         Python::attach(|py| self.0.bind(py).to_str().map(|text| text.as_bytes().to_vec()).unwrap_or_default())
     }
+
+    fn bytes(&self) -> u64 {
+        let len = Python::attach(|py| self.0.bind(py).to_str().map_or(0, str::len));
+        TEXT + u64::try_from(len).unwrap_or(u64::MAX)
+    }
 }
 
 /// Keys in memory, of all namespaces. Sessions of one URL share it.
 #[pyclass(frozen, weakref, module = "flexcache_rs._core")]
-pub(crate) struct MemoryKeys(Arc<Mutex<MemoryStore<HeldText>>>);
+pub(crate) struct MemoryKeys(Arc<Mutex<Store>>);
 
 #[pymethods]
 impl MemoryKeys {
+    /// At most so many keys, and bytes that they take; 0 means any number.
     #[new]
-    fn new(max_items: u64) -> Self {
-        Self(Arc::new(Mutex::new(MemoryStore::new(max_items))))
+    fn new(py: Python<'_>, max_items: u64, max_bytes: u64, policy: &str) -> PyResult<Self> {
+        let name = PolicyName::ALL.into_iter().find(|name| name.as_str() == policy);
+        let name = name.ok_or_else(|| PyValueError::new_err(format!("there is no policy {policy:?}")))?;
+        let policy = AnyPolicy::named(name).map_err(|_| raised(py, &Error::OutOfMemory))?;
+        Ok(Self(Arc::new(Mutex::new(MemoryStore::new(Limits::new(max_items, max_bytes), policy)))))
+    }
+
+    /// The names of the policies.
+    #[classattr]
+    fn policies() -> Vec<&'static str> {
+        PolicyName::ALL.map(PolicyName::as_str).to_vec()
+    }
+
+    /// How many bytes the keys and their values take, about; None if there is no `max_bytes`.
+    #[getter]
+    fn bytes(&self) -> Option<u64> {
+        self.0.lock().bytes()
     }
 
     /// What is used of it by one session.
@@ -110,7 +138,7 @@ impl MemoryKeys {
 /// The keys of one namespace, with the codec of one session.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct MemorySession {
-    keys: Arc<Mutex<MemoryStore<HeldText>>>,
+    keys: Arc<Mutex<Store>>,
     namespace: Arc<[u8]>,
     codec: Py<SessionCodec>,
 }
@@ -242,7 +270,7 @@ impl MemorySession {
 /// A transaction on private copies.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct MemorySessionTransaction {
-    keys: Arc<Mutex<MemoryStore<HeldText>>>,
+    keys: Arc<Mutex<Store>>,
     namespace: Arc<[u8]>,
     codec: Py<SessionCodec>,
     /// The transaction, and those in it.
