@@ -1,6 +1,6 @@
 """Writes `_call_shapes.py`, the templates of `suggesting`: `python scripts/make_call_shapes.py`.
 
-Run it when a decorated function has a shape that no other has; a test finds that.
+Run it when the shapes of decorated functions change; a test finds that.
 """
 
 from __future__ import annotations
@@ -8,11 +8,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
-import flexcache_rs
-from flexcache_rs import _call_shapes, _suggest
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flexcache_rs._suggest import Shape
 
+MODULE = "flexcache_rs._call_shapes"
 HEADER = '''"""Functions that call another one, by the shape of their parameters: what `_suggest` would compile.
 
 Made by scripts/make_call_shapes.py.
@@ -33,24 +37,40 @@ DECLARED = "SHAPES: dict[tuple[int, int, int, tuple[bool, ...], bool, bool], Cal
 
 def import_all() -> None:
     """Import every module of the package whose own needs are here."""
+    import flexcache_rs
+
     for module in pkgutil.walk_packages(flexcache_rs.__path__, "flexcache_rs."):
         if not module.name.endswith("__main__"):
             with contextlib.suppress(ImportError):
                 importlib.import_module(module.name)
 
 
-def text_of(shapes: list[_suggest.Shape]) -> str:
+def shapes_in_use() -> list[Shape]:
+    """The shapes of all decorated functions. The package is imported without templates, so that it compiles each."""
+    without = ModuleType(MODULE)
+    without.SHAPES = {}  # type: ignore[attr-defined]
+    sys.modules[MODULE] = without
+    import_all()
+    from flexcache_rs import _suggest
+
+    return sorted(_suggest.compiled)
+
+
+def text_of(shapes: list[Shape]) -> str:
     """The module for these shapes."""
+    from flexcache_rs import _suggest
+
     functions = [_suggest.source_of(shape, f"shape_{at}") for at, shape in enumerate(shapes)]
     table = "".join(f"    {shape!r}: shape_{at},\n" for at, shape in enumerate(shapes))
     return HEADER + "\n".join(functions) + f"\n{DECLARED} = {{\n{table}}}\n"
 
 
 def main() -> None:
-    """Write the file with the shapes that it has, and those that the package needs besides."""
-    import_all()
-    shapes = sorted({*_call_shapes.SHAPES, *_suggest.compiled})
-    Path(_call_shapes.__file__).write_text(text_of(shapes), encoding="utf-8")
+    """Write the file with the shapes that the package needs."""
+    text = text_of(shapes_in_use())
+    import flexcache_rs
+
+    Path(flexcache_rs.__file__).with_name("_call_shapes.py").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

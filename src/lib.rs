@@ -74,6 +74,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::shared::{SharedHold, SharedSegment, SharedVersion};
     #[pymodule_export]
+    use crate::py::store::cached_result::expired_result;
+    #[pymodule_export]
     use crate::py::store::cached_result::{CachedResult, InstanceResults};
     #[pymodule_export]
     use crate::py::store::exception_copy::copy_of_exception;
@@ -81,6 +83,8 @@ mod _core {
     use crate::py::store::loads::{CircularLoadError, LoadCancelled, LoadFailedElsewhere};
     #[pymodule_export]
     use crate::py::store::push_tracker::{TrackerHandle, WriteInFlight};
+    #[pymodule_export]
+    use crate::py::store::tracked_lease::LeaseHolder;
     #[pymodule_export]
     use crate::py::testing::{_advance_clock, _check, _has_negative_controls};
 

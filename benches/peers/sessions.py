@@ -15,12 +15,11 @@ from importlib import import_module, metadata
 from io import StringIO
 from pathlib import Path
 from random import Random
-from time import perf_counter
 from typing import Any
 
 from . import command_line, disk_report
 from .disk import Figure
-from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, Settings, at_once, one_by_one
+from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, Settings, at_once, in_a_row, one_by_one
 from .sessions_servers import IN_A_THREAD, ONE_STATEMENT, SAME_SQL, mariadb, valkey
 
 TASKS = 50
@@ -183,12 +182,9 @@ def _sync(run: Run) -> Figure:
             for number in range(run.settings.rounds + 1):
                 for name in run.random.sample(list(calls), k=len(calls)):
                     count = run.settings.calls if place == "memory" else run.settings.slow_calls
-                    call = calls[name]
-                    began = perf_counter()
-                    for turn in range(count):
-                        call(turn)
+                    sample = in_a_row(calls[name], count)
                     if number:
-                        figure.cell(name, place).samples.append((perf_counter() - began) / count * 1e6)
+                        figure.cell(name, place).samples.append(sample)
     return figure
 
 

@@ -14,12 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from .disk import Figure
 from .remote_peers import Server
-from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, at_once, one_by_one
+from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, at_once, in_a_row, one_by_one
 
 Calls = dict[str, Callable[[int], Any]]
 """By what is done: a call, which gets its number."""
@@ -53,15 +52,18 @@ class Database:
         command = [program, "--no-defaults", data, f"--socket={place}", "--skip-networking", user, log]
         # The log is flushed once a second, or the disk would be measured.
         command += ["--innodb-flush-log-at-trx-commit=2", f"--pid-file={directory / 'pid'}"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(3000):
-            with suppress(OSError), socket.socket(socket.AF_UNIX) as plain:
-                plain.connect(place)
-                break
-            time.sleep(0.01)
-        made = cls(place, process)
-        with made.client() as client:
-            client.cursor().execute("CREATE DATABASE bench")
+        made = cls(place, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        try:
+            for _ in range(3000):
+                with suppress(OSError), socket.socket(socket.AF_UNIX) as plain:
+                    plain.connect(place)
+                    break
+                time.sleep(0.01)
+            with made.client() as client:
+                client.cursor().execute("CREATE DATABASE bench")
+        except BaseException:
+            made.end()
+            raise
         return made
 
     @property
@@ -116,21 +118,16 @@ def _of_redis(client: Any) -> Calls:
     }
 
 
-def _measure(run: Run, figure: Figure, contestants: dict[str, Calls], prepare: Callable[[str, str], None]) -> None:
+def _measure(run: Run, figure: Figure, contestants: dict[str, Calls]) -> None:
     """Calls one after the other, in turns."""
     settings = run.settings
     for number in range(settings.rounds + 1):
         for operation in next(iter(contestants.values())):
             there = [name for name, calls in contestants.items() if operation in calls]
             for name in run.random.sample(there, k=len(there)):
-                prepare(operation, name)
-                call = contestants[name][operation]
-                began = perf_counter()
-                for turn in range(settings.server_calls):
-                    call(turn)
-                taken = (perf_counter() - began) / settings.server_calls * 1e6
+                sample = in_a_row(contestants[name][operation], settings.server_calls)
                 if number:
-                    figure.cell(operation, name).samples.append(taken)
+                    figure.cell(operation, name).samples.append(sample)
 
 
 async def _measure_awaited(
@@ -149,10 +146,6 @@ async def _measure_awaited(
                     samples.append((together, await at_once(call, TOGETHER, turns)))
                 for figure, sample in samples if number else ():
                     figure.cell(operation, name).samples.append(sample)
-
-
-def _nothing(_operation: str, _name: str) -> None:
-    """Nothing is to be prepared."""
 
 
 @contextmanager
@@ -192,7 +185,7 @@ def _valkey_now(run: Run, server: Server) -> Figure:
         for calls in contestants.values():
             for number in range(KEYS):
                 calls["set"](number)
-        _measure(run, figure, contestants, _nothing)
+        _measure(run, figure, contestants)
     client.close()
     return figure
 
@@ -313,7 +306,7 @@ def _mariadb_now(run: Run, server: Database) -> list[Figure]:
             trips.cell(operation, OURS).samples.append(float(len(sent)))
             if operation in ("get", "set", "map get", "map set", "limiter"):
                 same[operation] = _sent_again(again, sent)
-        _measure(run, figure, {OURS: own, SAME_SQL: same, ONE_STATEMENT: one}, _nothing)
+        _measure(run, figure, {OURS: own, SAME_SQL: same, ONE_STATEMENT: one})
     plain.close()
     again.close()
     return [figure, trips]

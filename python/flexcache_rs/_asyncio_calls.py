@@ -1,4 +1,4 @@
-"""Two functions of asyncio, which is imported when the first of them is awaited: most programs need none of it."""
+"""Functions of asyncio, which is imported when the first of them is awaited: most programs need none of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ async def to_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     from asyncio import to_thread
 
     return await to_thread(call, *args, **kwargs)
+
+
+async def finish_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """As `asyncio.to_thread`, for a call that must be made even if the caller is cancelled."""
+    from asyncio import ensure_future, shield
+
+    return await shield(ensure_future(to_thread(call, *args, **kwargs)))
 
 
 async def sleep(seconds: float) -> None:

@@ -211,252 +211,246 @@ def shape_32(function, refuse, missing):
     return call
 
 def shape_33(function, refuse, missing):
-    def call(a0=None, a1=None, a2=None, *, k0=None, k1=None, k2=None, k3=None, k4=None, k5=None, **unknown):
-        if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, k0, k1, k2, k3, k4, k5, ), (), unknown)
-        return function(a0, a1, a2, k0=k0, k1=k1, k2=k2, k3=k3, k4=k4, k5=k5)
-    return call
-
-def shape_34(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, *, k0=None, k1=None, k2=None, k3=None, k4=None, k5=None, k6=None, **unknown):
         if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, k0, k1, k2, k3, k4, k5, k6, ), (), unknown)
         return function(a0, a1, a2, k0=k0, k1=k1, k2=k2, k3=k3, k4=k4, k5=k5, k6=k6)
     return call
 
-def shape_35(function, refuse, missing):
+def shape_34(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, ), (), unknown)
         return function(a0, a1, a2)
     return call
 
-def shape_36(function, refuse, missing):
+def shape_35(function, refuse, missing):
     async def call(a0=None, a1=None, a2=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, ), (), unknown)
         return await function(a0, a1, a2)
     return call
 
-def shape_37(function, refuse, missing):
+def shape_36(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, *, k0=None, k1=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, k0, k1, ), (), unknown)
         return function(a0, a1, a2, k0=k0, k1=k1)
     return call
 
-def shape_38(function, refuse, missing):
+def shape_37(function, refuse, missing):
     async def call(a0=None, a1=None, a2=None, *, k0=None, k1=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, k0, k1, ), (), unknown)
         return await function(a0, a1, a2, k0=k0, k1=k1)
     return call
 
-def shape_39(function, refuse, missing):
+def shape_38(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, *, k0=None, k1=None, k2=None, k3=None, k4=None, k5=None, k6=None, k7=None, k8=None, k9=None, k10=None, k11=None, k12=None, k13=None, k14=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, ), (), unknown)
         return function(a0, a1, a2, k0=k0, k1=k1, k2=k2, k3=k3, k4=k4, k5=k5, k6=k6, k7=k7, k8=k8, k9=k9, k10=k10, k11=k11, k12=k12, k13=k13, k14=k14)
     return call
 
-def shape_40(function, refuse, missing):
+def shape_39(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, **unknown):
         if unknown: refuse((a0, a1, a2, a3, ), (), unknown)
         return function(a0, a1, a2, a3)
     return call
 
-def shape_41(function, refuse, missing):
+def shape_40(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, ), (), unknown)
         return function(a0, a1, a2, a3)
     return call
 
-def shape_42(function, refuse, missing):
+def shape_41(function, refuse, missing):
     async def call(a0=None, a1=None, a2=None, a3=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, ), (), unknown)
         return await function(a0, a1, a2, a3)
     return call
 
-def shape_43(function, refuse, missing):
+def shape_42(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, *, k0=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, k0, ), (), unknown)
         return function(a0, a1, a2, a3, k0=k0)
     return call
 
-def shape_44(function, refuse, missing):
+def shape_43(function, refuse, missing):
     async def call(a0=None, a1=None, a2=None, a3=None, *, k0=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, k0, ), (), unknown)
         return await function(a0, a1, a2, a3, k0=k0)
     return call
 
-def shape_45(function, refuse, missing):
+def shape_44(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, **unknown):
         if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, ), (), unknown)
         return function(a0, a1, a2, a3)
+    return call
+
+def shape_45(function, refuse, missing):
+    async def call(a0=None, a1=None, a2=None, a3=None, **unknown):
+        if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, ), (), unknown)
+        return await function(a0, a1, a2, a3)
     return call
 
 def shape_46(function, refuse, missing):
-    async def call(a0=None, a1=None, a2=None, a3=None, **unknown):
-        if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, ), (), unknown)
-        return await function(a0, a1, a2, a3)
-    return call
-
-def shape_47(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, ), (), unknown)
         return function(a0, a1, a2, a3)
     return call
 
-def shape_48(function, refuse, missing):
+def shape_47(function, refuse, missing):
     async def call(a0=None, a1=None, a2=None, a3=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, ), (), unknown)
         return await function(a0, a1, a2, a3)
     return call
 
-def shape_49(function, refuse, missing):
+def shape_48(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, *, k0=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, k0, ), (), unknown)
         return function(a0, a1, a2, a3, k0=k0)
     return call
 
-def shape_50(function, refuse, missing):
+def shape_49(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, *, k0=None, k1=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, k0, k1, ), (), unknown)
         return function(a0, a1, a2, a3, k0=k0, k1=k1)
     return call
 
-def shape_51(function, refuse, missing):
+def shape_50(function, refuse, missing):
     async def call(a0=None, a1=None, a2=None, a3=None, *, k0=None, k1=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, k0, k1, ), (), unknown)
         return await function(a0, a1, a2, a3, k0=k0, k1=k1)
     return call
 
-def shape_52(function, refuse, missing):
+def shape_51(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing: refuse((a0, a1, a2, a3, ), (), unknown)
         return function(a0, a1, a2, a3)
     return call
 
-def shape_53(function, refuse, missing):
+def shape_52(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, *, k0=None, k1=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing: refuse((a0, a1, a2, a3, k0, k1, ), (), unknown)
         return function(a0, a1, a2, a3, k0=k0, k1=k1)
     return call
 
-def shape_54(function, refuse, missing):
+def shape_53(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
         if unknown: refuse((a0, a1, a2, a3, a4, ), (), unknown)
         return function(a0, a1, a2, a3, a4)
     return call
 
-def shape_55(function, refuse, missing):
+def shape_54(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
         return function(a0, a1, a2, a3, a4)
     return call
 
-def shape_56(function, refuse, missing):
+def shape_55(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, *, k0=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, a4, k0, ), (), unknown)
         return function(a0, a1, a2, a3, a4, k0=k0)
     return call
 
-def shape_57(function, refuse, missing):
+def shape_56(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
         if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
         return function(a0, a1, a2, a3, a4)
+    return call
+
+def shape_57(function, refuse, missing):
+    async def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
+        if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
+        return await function(a0, a1, a2, a3, a4)
     return call
 
 def shape_58(function, refuse, missing):
-    async def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
-        if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
-        return await function(a0, a1, a2, a3, a4)
-    return call
-
-def shape_59(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
         return function(a0, a1, a2, a3, a4)
     return call
 
-def shape_60(function, refuse, missing):
+def shape_59(function, refuse, missing):
     async def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
         return await function(a0, a1, a2, a3, a4)
     return call
 
-def shape_61(function, refuse, missing):
+def shape_60(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, *, k0=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, k0, ), (), unknown)
         return function(a0, a1, a2, a3, a4, k0=k0)
     return call
 
-def shape_62(function, refuse, missing):
+def shape_61(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
         return function(a0, a1, a2, a3, a4)
     return call
 
-def shape_63(function, refuse, missing):
+def shape_62(function, refuse, missing):
     async def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
         return await function(a0, a1, a2, a3, a4)
     return call
 
-def shape_64(function, refuse, missing):
+def shape_63(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing or a4 is missing: refuse((a0, a1, a2, a3, a4, ), (), unknown)
         return function(a0, a1, a2, a3, a4)
     return call
 
-def shape_65(function, refuse, missing):
+def shape_64(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, a4, a5, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5)
     return call
 
-def shape_66(function, refuse, missing):
+def shape_65(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, **unknown):
         if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, a5, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5)
     return call
 
-def shape_67(function, refuse, missing):
+def shape_66(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, a5, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5)
     return call
 
-def shape_68(function, refuse, missing):
+def shape_67(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing or a4 is missing or a5 is missing: refuse((a0, a1, a2, a3, a4, a5, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5)
     return call
 
-def shape_69(function, refuse, missing):
+def shape_68(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6)
     return call
 
-def shape_70(function, refuse, missing):
+def shape_69(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
         if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6)
     return call
 
-def shape_71(function, refuse, missing):
+def shape_70(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6)
     return call
 
-def shape_72(function, refuse, missing):
+def shape_71(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing or a4 is missing or a5 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6)
     return call
 
-def shape_73(function, refuse, missing):
+def shape_72(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, a7=None, **unknown):
         if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, a7, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6, a7)
     return call
 
-def shape_74(function, refuse, missing):
+def shape_73(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, a7=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, a7, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6, a7)
@@ -496,46 +490,45 @@ SHAPES: dict[tuple[int, int, int, tuple[bool, ...], bool, bool], Callable[..., A
     (0, 3, 2, (False, False), False, True): shape_30,
     (0, 3, 2, (False, False, False), False, False): shape_31,
     (0, 3, 2, (False, False, False), False, True): shape_32,
-    (0, 3, 2, (False, False, False, False, False, False), False, False): shape_33,
-    (0, 3, 2, (False, False, False, False, False, False, False), False, False): shape_34,
-    (0, 3, 3, (), False, False): shape_35,
-    (0, 3, 3, (), False, True): shape_36,
-    (0, 3, 3, (False, False), False, False): shape_37,
-    (0, 3, 3, (False, False), False, True): shape_38,
-    (0, 3, 3, (False, False, False, False, False, False, False, False, False, False, False, False, False, False, False), False, False): shape_39,
-    (0, 4, 0, (), False, False): shape_40,
-    (0, 4, 1, (), False, False): shape_41,
-    (0, 4, 1, (), False, True): shape_42,
-    (0, 4, 1, (False,), False, False): shape_43,
-    (0, 4, 1, (False,), False, True): shape_44,
-    (0, 4, 2, (), False, False): shape_45,
-    (0, 4, 2, (), False, True): shape_46,
-    (0, 4, 3, (), False, False): shape_47,
-    (0, 4, 3, (), False, True): shape_48,
-    (0, 4, 3, (False,), False, False): shape_49,
-    (0, 4, 3, (False, False), False, False): shape_50,
-    (0, 4, 3, (False, False), False, True): shape_51,
-    (0, 4, 4, (), False, False): shape_52,
-    (0, 4, 4, (False, False), False, False): shape_53,
-    (0, 5, 0, (), False, False): shape_54,
-    (0, 5, 1, (), False, False): shape_55,
-    (0, 5, 1, (False,), False, False): shape_56,
-    (0, 5, 2, (), False, False): shape_57,
-    (0, 5, 2, (), False, True): shape_58,
-    (0, 5, 3, (), False, False): shape_59,
-    (0, 5, 3, (), False, True): shape_60,
-    (0, 5, 3, (False,), False, False): shape_61,
-    (0, 5, 4, (), False, False): shape_62,
-    (0, 5, 4, (), False, True): shape_63,
-    (0, 5, 5, (), False, False): shape_64,
-    (0, 6, 1, (), False, False): shape_65,
-    (0, 6, 2, (), False, False): shape_66,
-    (0, 6, 3, (), False, False): shape_67,
-    (0, 6, 6, (), False, False): shape_68,
-    (0, 7, 1, (), False, False): shape_69,
-    (0, 7, 2, (), False, False): shape_70,
-    (0, 7, 3, (), False, False): shape_71,
-    (0, 7, 6, (), False, False): shape_72,
-    (0, 8, 2, (), False, False): shape_73,
-    (0, 8, 3, (), False, False): shape_74,
+    (0, 3, 2, (False, False, False, False, False, False, False), False, False): shape_33,
+    (0, 3, 3, (), False, False): shape_34,
+    (0, 3, 3, (), False, True): shape_35,
+    (0, 3, 3, (False, False), False, False): shape_36,
+    (0, 3, 3, (False, False), False, True): shape_37,
+    (0, 3, 3, (False, False, False, False, False, False, False, False, False, False, False, False, False, False, False), False, False): shape_38,
+    (0, 4, 0, (), False, False): shape_39,
+    (0, 4, 1, (), False, False): shape_40,
+    (0, 4, 1, (), False, True): shape_41,
+    (0, 4, 1, (False,), False, False): shape_42,
+    (0, 4, 1, (False,), False, True): shape_43,
+    (0, 4, 2, (), False, False): shape_44,
+    (0, 4, 2, (), False, True): shape_45,
+    (0, 4, 3, (), False, False): shape_46,
+    (0, 4, 3, (), False, True): shape_47,
+    (0, 4, 3, (False,), False, False): shape_48,
+    (0, 4, 3, (False, False), False, False): shape_49,
+    (0, 4, 3, (False, False), False, True): shape_50,
+    (0, 4, 4, (), False, False): shape_51,
+    (0, 4, 4, (False, False), False, False): shape_52,
+    (0, 5, 0, (), False, False): shape_53,
+    (0, 5, 1, (), False, False): shape_54,
+    (0, 5, 1, (False,), False, False): shape_55,
+    (0, 5, 2, (), False, False): shape_56,
+    (0, 5, 2, (), False, True): shape_57,
+    (0, 5, 3, (), False, False): shape_58,
+    (0, 5, 3, (), False, True): shape_59,
+    (0, 5, 3, (False,), False, False): shape_60,
+    (0, 5, 4, (), False, False): shape_61,
+    (0, 5, 4, (), False, True): shape_62,
+    (0, 5, 5, (), False, False): shape_63,
+    (0, 6, 1, (), False, False): shape_64,
+    (0, 6, 2, (), False, False): shape_65,
+    (0, 6, 3, (), False, False): shape_66,
+    (0, 6, 6, (), False, False): shape_67,
+    (0, 7, 1, (), False, False): shape_68,
+    (0, 7, 2, (), False, False): shape_69,
+    (0, 7, 3, (), False, False): shape_70,
+    (0, 7, 6, (), False, False): shape_71,
+    (0, 8, 2, (), False, False): shape_72,
+    (0, 8, 3, (), False, False): shape_73,
 }

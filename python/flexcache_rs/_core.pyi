@@ -61,6 +61,7 @@ __all__ = [
     "DiskSession",
     "DiskTransaction",
     "FlexCache",
+    "LeaseHolder",
     "LoadCancelled",
     "LoadFailedElsewhere",
     "Memoized",
@@ -95,6 +96,7 @@ __all__ = [
     "_decompress",
     "_discard_loads_of",
     "_discard_void_loads",
+    "_expired_result",
     "_has_leased_load",
     "_has_negative_controls",
     "_load",
@@ -1132,6 +1134,7 @@ def _loads_in_progress(cache: _AnyCache) -> list[tuple[Any, int]]: ...
 def _compress(data: bytes, name: str) -> bytes | None: ...
 def _decompress(data: bytes, name: str) -> bytes: ...
 def _copy_of_exception(error: BaseException) -> BaseException: ...
+def _expired_result(value: Any) -> tuple[Any, ...] | None: ...
 def _parse_plain(text: bytes) -> tuple[bytes, bytes | None, int] | None: ...
 def _replay(
     keys: array[int],
@@ -1891,6 +1894,8 @@ class PushTracker:
         """Whether a copy with this stamp may be served."""
     def is_unchanged(self, stamp: int) -> bool:
         """Whether nothing was written since the stamp was taken, as far as is known."""
+    def is_last_known(self, stamp: int) -> bool:
+        """The same, also after the server has fallen silent, until it tells again what is written."""
     def is_believed(self) -> bool:
         """Whether copies may be served at all."""
     def invalidate(self, keys: Sequence[bytes]) -> None:
@@ -1983,6 +1988,12 @@ class RemoteReplies:
         """Take bytes and return the replies that are complete. A refusal is an exception, which is returned."""
 
 @final
+class LeaseHolder:
+    """The load that has a lease, for a store that renews it. It keeps nothing alive."""
+    def is_over(self) -> bool:
+        """Whether the load has landed, or never will."""
+
+@final
 class WriteInFlight:
     """Keys that this process is writing, until the end of a `with` statement, or until nobody has this any more."""
     def __enter__(self) -> Self: ...
@@ -2005,7 +2016,7 @@ class SharedSegment:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _open(
         self,
-        place: str | PathLike[str],
+        place: str | PathLike[str] | None,
         is_path: bool,
         max_bytes: int,
         expected_item: int,
@@ -2017,7 +2028,8 @@ class SharedSegment:
         serializer: Any,
     ) -> None: ...
     def close(self) -> None:
-        """Close the cache in this process. Its entries stay for other processes. Later calls raise `ValueError`.
+        """Close the cache in this process. Its entries stay for other processes. Later calls raise `ValueError`. A temporary cache is
+        removed if no other process has it open.
 
         The memory stays mapped as long as this object is alive, so that no call in another thread can outlive it.
 
@@ -2142,10 +2154,27 @@ class SharedSegment:
         ...     _ = cache.unlink()
         1 False
         """
+    @overload
     def _take_lock(self, hold: SharedHold, key: object, seconds: _Seconds, wait: float) -> bool: ...
+    @overload
+    def _take_lock(
+        self, hold: SharedHold, key: object, seconds: _Seconds, wait: float, may_wait: bool
+    ) -> bool | None: ...
+    @overload
     def _release_lock(self, hold: SharedHold, key: object) -> bool: ...
+    @overload
+    def _release_lock(self, hold: SharedHold, key: object, may_wait: bool) -> bool | None: ...
+    @overload
     def _renew_lock(self, hold: SharedHold, key: object, seconds: _Seconds) -> bool: ...
+    @overload
+    def _renew_lock(self, hold: SharedHold, key: object, seconds: _Seconds, may_wait: bool) -> bool | None: ...
+    @overload
     def _take_use(self, key: object, limit: int, period: _Seconds) -> float: ...
+    @overload
+    def _take_use(self, key: object, limit: int, period: _Seconds, may_wait: bool) -> float | None: ...
+    def _wait_for_writers(self, key: object) -> None: ...
+    @staticmethod
+    def _remove_left() -> int: ...
     def delete(self, key: object) -> bool:
         """Remove a key.
 

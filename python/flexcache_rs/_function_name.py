@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, TypeAlias
 
+# Begins the keys under which a store has the nonces of functions.
+_OF_NONCES = "flexcache_rs memoize"
+
+# The same as those keys have it.
+HEAD_OF_NONCES = _core._canonical_key((_OF_NONCES,))[:-1]
+
 # How long a nonce lives, in seconds, whatever the cache's default_ttl says: about a century.
 _FOREVER = 3.0e9
 
@@ -173,7 +179,7 @@ class Names:
         # What all results have whose keys are of the user's making.
         self.tag = tag
         # The key in the store under which all processes find the nonce.
-        self.place = _core._canonical_key(("flexcache_rs memoize", prefix)) if has_place else None
+        self.place = _core._canonical_key((_OF_NONCES, prefix)) if has_place else None
         self._local = os.urandom(8).hex()
 
     def nonce(self, cache: Any) -> str:

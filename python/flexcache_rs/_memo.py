@@ -349,7 +349,9 @@ class Memo(_core.Memoized):
     def _log_refresh(self):
         import logging  # Not imported before it is used.
 
-        logging.getLogger("flexcache_rs").exception("refreshing %s() failed", self.__qualname__)
+        # An instance that can be called has no name of its own, and neither has a partial.
+        name = getattr(self, "__qualname__", None) or type(self._function).__qualname__
+        logging.getLogger("flexcache_rs").exception("refreshing %s() failed", name)
 
 
 class SyncMemo(Memo):

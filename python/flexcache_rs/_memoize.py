@@ -267,7 +267,8 @@ def memoize(
     (True, None)
     """
     if cache is not None and not isinstance(cache, _core.FlexCache):
-        raise TypeError(f"cache must be a FlexCache or None, not {type(cache).__name__}")
+        own = "; use its own memoize()" if callable(getattr(cache, "memoize", None)) else ""
+        raise TypeError(f"cache must be a FlexCache or None, not {type(cache).__name__}{own}")
     for option in options:
         if option not in _OPTIONS_OF_CACHES:
             raise TypeError(_core._unexpected_argument("memoize", option, [*_OPTIONS, *_OPTIONS_OF_CACHES]))

@@ -150,20 +150,28 @@ def _path_of(name: str) -> Path | None:
     return paths[0]
 
 
-def _with_cache(name: str, use: Callable[[SharedCache], None]) -> int:
-    """Does something with the cache of a name. A file that is none is said to be so."""
-    from flexcache_rs.shared import SharedCache
-
+def _with_file(name: str, use: Callable[[Path], None]) -> int:
+    """Does something with the file of a name. Why it cannot be done is said."""
     path = _path_of(name)
     if path is None:
         return 1
     try:
-        with SharedCache(path, create=False) as cache:
-            use(cache)
+        use(path)
     except OSError as error:
         print(f"flexcache shared: {path}: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _with_cache(name: str, use: Callable[[SharedCache], None]) -> int:
+    """Does something with the cache of a name."""
+    from flexcache_rs.shared import SharedCache
+
+    def opened(path: Path) -> None:
+        with SharedCache(path, create=False) as cache:
+            use(cache)
+
+    return _with_file(name, opened)
 
 
 def _stats(options: argparse.Namespace) -> int:
@@ -192,10 +200,7 @@ def _clear(options: argparse.Namespace) -> int:
 def _unlink(options: argparse.Namespace) -> int:
     from flexcache_rs.shared import SharedCache
 
-    path = _path_of(options.name)
-    if path is None:
-        return 1
-    try:
+    def remove(path: Path) -> None:
         try:
             with SharedCache(path, create=False) as cache:
                 cache.unlink()
@@ -203,7 +208,5 @@ def _unlink(options: argparse.Namespace) -> int:
             # Of another version or namespace, damaged, or half removed.
             if not remove_left(path):
                 raise
-    except OSError as error:
-        print(f"flexcache shared: {path}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return _with_file(options.name, remove)

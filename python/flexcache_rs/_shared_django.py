@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from flexcache_rs._suggest import suggesting
@@ -124,6 +125,11 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
                 ttl = self._cache.ttl(name) if name in self._cache else None
                 if self._cache._replace(name, seen, value + delta, float("inf") if ttl is None else ttl):
                     return value + delta
+
+    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> Any:
+        """The same as `incr`, awaited. `adecr` calls it too."""
+        # Django's own reads, adds and stores: what others add meanwhile would be lost.
+        return await sync_to_async(self.incr, thread_sensitive=True)(key, delta, version)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return a dict with the values of the present keys."""

@@ -12,9 +12,14 @@ def directory() -> Path:
 
 
 def files() -> list[Path]:
-    """The files there."""
+    """The files there. Temporary caches that nobody has open any more are removed first."""
+    from flexcache_rs._core import SharedSegment
+
     place = directory()
-    return sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else []
+    if not place.is_dir():
+        return []
+    SharedSegment._remove_left()
+    return sorted(path for path in place.iterdir() if path.is_file())
 
 
 def name_of(path: Path) -> str:

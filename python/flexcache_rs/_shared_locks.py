@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from flexcache_rs._asyncio_calls import sleep
+from flexcache_rs._asyncio_calls import finish_in_thread, sleep, to_thread
 from flexcache_rs._core import SharedHold
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
     from types import TracebackType
 
     from typing_extensions import Self
 
     from flexcache_rs._core import SharedSegment
+
+_T = TypeVar("_T")
 
 _SLICE = 0.05
 """Seconds after which a waiting thread looks at signals and at its own time."""
@@ -27,6 +30,17 @@ _LONGEST = 36_525 * 86_400
 
 def _end(timeout: float | timedelta | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + seconds_in("timeout", timeout)
+
+
+async def _at_once(cache: SharedSegment, name: object, call: Callable[[], _T | None]) -> _T:
+    """What a call of an event loop returns. It is made again if it returned None, because another process was writing.
+
+    Only the wait for that process is in a thread. If a task is cancelled meanwhile, no thread acquires for it what
+    nobody would give back.
+    """
+    while (result := call()) is None:
+        await to_thread(cache._wait_for_writers, name)
+    return result
 
 
 @suggesting
@@ -68,8 +82,12 @@ class SharedLock:
         """The same as `acquire`. Other tasks run while it waits."""
         self._refuse_twice()
         end = _end(self._timeout if timeout == -1 else timeout)
+
+        def take() -> bool | None:
+            return self._cache._take_lock(self._hold, self._name, self._ttl, 0.0, False)
+
         while True:
-            if self._cache._take_lock(self._hold, self._name, self._ttl, 0.0):
+            if await _at_once(self._cache, self._name, take):
                 return True
             if time.monotonic() >= end:
                 return False
@@ -84,6 +102,14 @@ class SharedLock:
         """Extend the lock to `ttl` seconds from now. Returns False if the lock was lost."""
         return self._cache._renew_lock(self._hold, self._name, self._ttl)
 
+    async def arenew(self) -> bool:
+        """The same as `renew`. Other tasks run while it waits."""
+
+        def renew() -> bool | None:
+            return self._cache._renew_lock(self._hold, self._name, self._ttl, False)
+
+        return await _at_once(self._cache, self._name, renew)
+
     def release(self) -> bool:
         """Release the lock.
 
@@ -93,6 +119,11 @@ class SharedLock:
             TimeoutError: Another process did not release the internal lock of the cache in time. This lock stays held.
         """
         return self._cache._release_lock(self._hold, self._name)
+
+    async def arelease(self) -> bool:
+        """The same as `release`. Other tasks run while it waits. A caller that is cancelled releases the lock too."""
+        released = self._cache._release_lock(self._hold, self._name, False)
+        return await finish_in_thread(self.release) if released is None else released
 
     def __enter__(self) -> Self:
         self._refuse_twice()
@@ -113,7 +144,14 @@ class SharedLock:
         self.release()
 
     async def __aenter__(self) -> Self:
-        if not await self.aacquire():
+        self._refuse_twice()
+        try:
+            acquired = await self.aacquire()
+        except BaseException:
+            # A signal may come after the lock did.
+            await self.arelease()
+            raise
+        if not acquired:
             message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
             raise TimeoutError(message)
         return self
@@ -121,7 +159,7 @@ class SharedLock:
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        await self.arelease()
 
 
 @suggesting
@@ -154,8 +192,12 @@ class SharedLimiter:
     async def aacquire(self, timeout: float | timedelta | None = None) -> bool:
         """The same as `acquire`. Other tasks run while it waits."""
         end = _end(timeout)
+
+        def take() -> float | None:
+            return self._cache._take_use(self._name, self._limit, self._per, False)
+
         while True:
-            wait = self._cache._take_use(self._name, self._limit, self._per)
+            wait = await _at_once(self._cache, self._name, take)
             if wait == 0.0:
                 return True
             if time.monotonic() + wait > end:
@@ -167,5 +209,13 @@ class SharedLimiter:
         return self
 
     def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        await self.aacquire()
+        return self
+
+    async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None: ...

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flexcache_rs import FlexCache
 from flexcache_rs._arguments import each, pairs
 from flexcache_rs._asyncio_calls import to_thread
 from flexcache_rs._registry import register_shared
+from flexcache_rs._shared_files import name_of
 from flexcache_rs._suggest import suggesting
 
 try:
@@ -82,7 +84,9 @@ class SharedCache(SharedSegment):
 
     Args:
         name: A name of letters, digits, "_", "-" and ".", or the path of a file: a `PathLike`, or a str with a "/". A
-            name stands for a file under /dev/shm, in a directory that belongs to the user.
+            name stands for a file under /dev/shm, in a directory that belongs to the user. None makes a temporary
+            cache. Children that are forked share it, and so do processes that get the pickled object. It is removed
+            when the last process has closed it or has ended.
         max_bytes: The bytes of the file. They are allocated at once. An existing cache keeps its size.
         expected_item: The bytes of an average entry: key, value and 24. An error by a factor of two costs little.
         max_item: The bytes of the largest entry. By default a quarter of a part of the cache, at most 1 MiB.
@@ -111,7 +115,7 @@ class SharedCache(SharedSegment):
 
     def __init__(
         self,
-        name: str | os.PathLike[str],
+        name: str | os.PathLike[str] | None,
         max_bytes: int = 64 << 20,
         *,
         expected_item: int = 128,
@@ -122,9 +126,6 @@ class SharedCache(SharedSegment):
         create: bool = True,
         serializer: Serializer | None = None,
     ) -> None:
-        if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            message = f"name must be a str or a path, not {type(name).__name__}"
-            raise TypeError(message)
         for argument, number in (("max_bytes", max_bytes), ("expected_item", expected_item), ("max_item", max_item)):
             if number is None and argument == "max_item":
                 continue
@@ -134,17 +135,7 @@ class SharedCache(SharedSegment):
             if not 0 <= number < 1 << 63:
                 message = f"{argument} must be from 0 to 2**63 - 1, not {number}"
                 raise ValueError(message)
-        place = os.fspath(name)
-        if not isinstance(place, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            message = f"name must be a path of str, not of {type(place).__name__}"
-            raise TypeError(message)
-        if any("\ud800" <= letter <= "\udfff" for letter in place) and os.sep not in place:
-            message = f"name must be text without lone surrogates, not {place!r}"
-            raise ValueError(message)
-        is_path = isinstance(name, os.PathLike) or "/" in place
-        parent = os.path.dirname(place)  # noqa: PTH120
-        if is_path and parent and not os.path.isdir(parent):  # noqa: PTH112
-            raise FileNotFoundError(errno.ENOENT, "the directory of the cache does not exist", parent)
+        place, is_path = (None, False) if name is None else _checked_place(name)
         if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
             message = f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}"
             raise TypeError(message)
@@ -170,8 +161,11 @@ class SharedCache(SharedSegment):
             "serializer": serializer,
         }
         self._front: FlexCache[Any, Any] | None = None
-        self.name: str = place
-        """The name with which it was opened, in this process or in the process that pickled it."""
+        self.name: str = name_of(Path(self.path)) if place is None else place
+        """The name with which it was opened, in this process or in the process that pickled it.
+
+        A temporary cache gets one.
+        """
         register_shared(self)
 
     def _in_front(self) -> FlexCache[Any, Any]:
@@ -528,6 +522,22 @@ class SharedCache(SharedSegment):
         """The same as `clear`, awaited."""
         return await to_thread(self.clear)
 
+    async def asetdefault(self, key: object, default: Any = None) -> Any:
+        """The same as `setdefault`, awaited."""
+        return await to_thread(self.setdefault, key, default)
+
+    async def aupdate(self, entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
+        """The same as `update`, awaited."""
+        await to_thread(self.update, entries, **more)
+
+    async def apopitem(self) -> tuple[Any, Any]:
+        """The same as `popitem`, awaited."""
+        return await to_thread(self.popitem)
+
+    async def aunlink(self) -> bool:
+        """The same as `unlink`, awaited."""
+        return await to_thread(self.unlink)
+
     async def aclose(self) -> None:
         """The same as `close`."""
         self.close()
@@ -551,6 +561,25 @@ class SharedCache(SharedSegment):
         1 True
         """
         return SharedStats(**self._stats())
+
+
+def _checked_place(name: str | os.PathLike[str]) -> tuple[str, bool]:
+    """The place that a name stands for, and whether it is a path."""
+    if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"name must be a str, a path or None, not {type(name).__name__}"
+        raise TypeError(message)
+    place = os.fspath(name)
+    if not isinstance(place, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"name must be a path of str, not of {type(place).__name__}"
+        raise TypeError(message)
+    if any("\ud800" <= letter <= "\udfff" for letter in place) and os.sep not in place:
+        message = f"name must be text without lone surrogates, not {place!r}"
+        raise ValueError(message)
+    is_path = isinstance(name, os.PathLike) or "/" in place
+    parent = os.path.dirname(place)  # noqa: PTH120
+    if is_path and parent and not os.path.isdir(parent):  # noqa: PTH112
+        raise FileNotFoundError(errno.ENOENT, "the directory of the cache does not exist", parent)
+    return place, is_path
 
 
 def _reopen(class_: type[SharedCache], path: str, options: dict[str, Any], name: str) -> SharedCache:

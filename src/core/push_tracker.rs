@@ -20,6 +20,9 @@
 //! While no pushes come, stamps mean nothing. [`doubt`](PushTracker::doubt) ends all copies when the pushes stop, and
 //! another generation begins when they have started again, so no stamp from in between is live.
 //!
+//! What was read before the pushes stopped may be wanted all the same, where nothing better can be had: see
+//! [`is_last_known`](PushTracker::is_last_known).
+//!
 //! One connection brings pushes and answers in order. So the answer to a question that was sent at T shows that the
 //! push of every write before T has come, and copies may be served until T and the staleness that is allowed.
 
@@ -47,6 +50,8 @@ const fn low(bits: u32) -> u64 {
 #[derive(Debug)]
 pub struct PushTracker {
     generation: AtomicU64,
+    /// The generation since which others have begun only because the pushes stopped.
+    known_since: AtomicU64,
     /// Copies are served before this moment; 0 while nothing is known.
     valid_until: AtomicU64,
     stripes: Box<[AtomicU32]>,
@@ -61,6 +66,7 @@ impl PushTracker {
         let stripes = copies.saturating_mul(16).clamp(1 << 12, 1 << STRIPE_BITS).next_power_of_two();
         Self {
             generation: AtomicU64::new(1),
+            known_since: AtomicU64::new(1),
             valid_until: AtomicU64::new(0),
             stripes: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
         }
@@ -97,6 +103,22 @@ impl PushTracker {
         let now = self.generation.load(Ordering::Acquire) << EPOCH_BITS
             | u64::from(word.load(Ordering::Acquire) / EPOCH);
         now & low(64 - STRIPE_BITS) == bits >> STRIPE_BITS && stamp != Stamp::NONE
+    }
+
+    /// Whether nothing was heard of that was written since the stamp was taken. Unlike
+    /// [`is_unchanged`](Self::is_unchanged), it is true also after the pushes have stopped, until they start again.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
+    pub fn is_last_known(&self, stamp: Stamp) -> bool {
+        let bits = stamp.bits();
+        let Some(word) = self.stripes.get((bits & low(STRIPE_BITS)) as usize) else { return false };
+        let now = self.generation.load(Ordering::Acquire);
+        // The stamp has the low bits of its generation.
+        let age = now.wrapping_sub(bits >> (EPOCH_BITS + STRIPE_BITS)) & low(64 - EPOCH_BITS - STRIPE_BITS);
+        let epoch = u64::from(word.load(Ordering::Acquire) / EPOCH);
+        now.wrapping_sub(age) >= self.known_since.load(Ordering::Acquire)
+            && bits >> STRIPE_BITS & low(EPOCH_BITS) == epoch
+            && stamp != Stamp::NONE
     }
 
     /// Whether a copy with this stamp may be served.
@@ -137,7 +159,8 @@ impl PushTracker {
 
     /// Something was written to any number of keys.
     pub fn start_generation(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        let before = self.generation.fetch_add(1, Ordering::AcqRel);
+        self.known_since.fetch_max(before + 1, Ordering::AcqRel);
     }
 
     /// Everything written before now is known, and copies may be served until a moment.
@@ -148,7 +171,7 @@ impl PushTracker {
     /// What is written from now on is not known. No copy of before is served again.
     pub fn doubt(&self) {
         self.valid_until.store(0, Ordering::Release);
-        self.start_generation();
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -211,6 +234,25 @@ mod tests {
         tracker.doubt();
         tracker.believe_until(300);
         assert!(!tracker.is_live(stamp, &clock));
+    }
+
+    #[test]
+    fn what_was_known_last_is_known_until_pushes_start_again() {
+        let (tracker, clock) = believing();
+        let (one, other) = (tracker.stamp(b"one"), tracker.stamp(b"other"));
+        assert!(tracker.is_last_known(one) && !tracker.is_last_known(Stamp::NONE));
+        tracker.invalidate(b"other");
+        tracker.doubt();
+        // Another attempt to connect has failed.
+        tracker.doubt();
+        assert!(tracker.is_last_known(one) && !tracker.is_live(one, &clock));
+        assert!(!tracker.is_last_known(other));
+        let meanwhile = tracker.stamp(b"one");
+        tracker.doubt();
+        assert!(tracker.is_last_known(meanwhile));
+        tracker.start_generation();
+        assert!(!tracker.is_last_known(one) && !tracker.is_last_known(meanwhile));
+        assert!(tracker.is_last_known(tracker.stamp(b"one")));
     }
 
     /// The bits of an epoch in a stamp repeat after `1 << EPOCH_BITS` writes. An old stamp must not come back to life.

@@ -9,7 +9,9 @@
 //! first, the transaction is rolled back.
 //!
 //! The pool knows nothing of tables. A store chooses what is kept with each connection (`C`) and with each
-//! transaction (`T`).
+//! transaction (`T`). What a fork must find is in `forks.rs`.
+
+mod forks;
 
 use std::collections::VecDeque;
 use std::process;
@@ -18,14 +20,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
-use rusqlite::config::DbConfig;
-
-use crate::background;
 use crate::connection::{PooledConnection, take_log_pages};
 use crate::error::{Error, Result};
 use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
-use crate::sqlite_guard::{self, File};
+use crate::sqlite_guard::File;
 use crate::thread_end::{self, OnThreadEnd};
 
 /// A writer that comes may go ahead of those that wait for this long: to wake a thread takes longer than a write, and a
@@ -205,35 +204,17 @@ impl<C, T> Checkout<'_, C, T> {
 impl<C, T> Drop for Checkout<'_, C, T> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        let within = self.within.take();
-        // A connection that a panic left in the middle of a transaction is closed, which rolls it back.
-        let usable = within.is_some() || (connection.is_autocommit() && !connection.is_outdated());
+        let Some(within) = self.within.take() else {
+            return self.pool.give_back(connection, self.writes);
+        };
         let mut state = self.pool.lock();
-        let usable = usable && (state.file.is_none() || connection.file() == state.file);
-        if let Some(within) = within {
-            let transaction = Transaction { owner: thread::current().id(), connection, within };
-            if state.dropped > 0 && state.forks == 0 {
-                drop(state);
-                return self.pool.undo(transaction, 0);
-            }
-            state.transaction = Some(transaction);
-        } else if usable {
-            state.idle.push(connection);
-        } else {
+        let transaction = Transaction { owner: thread::current().id(), connection, within };
+        if state.dropped > 0 && state.forks == 0 {
             drop(state);
-            drop(connection);
-            state = self.pool.lock();
+            return self.pool.undo(transaction, 0);
         }
+        state.transaction = Some(transaction);
         self.pool.returned(state, self.writes);
-    }
-}
-
-/// Something that is open beside the connections of a pool, see [`Pool::in_use`].
-pub(crate) struct InUse<'a, C, T>(&'a Pool<C, T>);
-
-impl<C, T> Drop for InUse<'_, C, T> {
-    fn drop(&mut self) {
-        self.0.returned(self.0.lock(), false);
     }
 }
 
@@ -472,14 +453,24 @@ impl<C, T> Pool<C, T> {
         state.abandoned.push(within.data);
         state.has_no_transaction();
         self.has_transaction.store(false, Ordering::Release);
-        if connection.is_autocommit() && (state.file.is_none() || connection.file() == state.file) {
+        drop(state);
+        self.give_back(connection, true);
+    }
+
+    /// Keeps the connection of a call that has ended for the next one, and with `had_turn` lets the next writer write. A
+    /// connection is closed instead if a panic left it in the middle of a transaction, which rolls that back, and if its
+    /// file is not the database any more, or has changed although it was opened as one that nobody changes.
+    fn give_back(&self, connection: Box<PooledConnection<C>>, had_turn: bool) {
+        let is_usable = connection.is_autocommit() && !connection.is_outdated();
+        let mut state = self.lock();
+        if is_usable && (state.file.is_none() || connection.file() == state.file) {
             state.idle.push(connection);
         } else {
             drop(state);
             drop(connection);
             state = self.lock();
         }
-        self.returned(state, true);
+        self.returned(state, had_turn);
     }
 
     /// Takes the data of transactions that were rolled back because their threads have ended.
@@ -508,69 +499,6 @@ impl<C, T> Pool<C, T> {
         self.log.close();
         let idle = std::mem::take(&mut self.lock().idle);
         drop(idle);
-    }
-
-    /// Counts what the caller closes as in use until this is dropped: a fork waits for it, or the child would have half
-    /// of a connection.
-    pub(crate) fn in_use(&self) -> InUse<'_, C, T> {
-        self.lock().in_use += 1;
-        InUse(self)
-    }
-
-    /// The same for what the caller opens, which nobody does during a fork.
-    pub(crate) fn in_use_outside_forks(&self) -> InUse<'_, C, T> {
-        self.lock_outside_forks().in_use += 1;
-        InUse(self)
-    }
-
-    /// Runs before a fork: lets no call begin, waits up to `patience` for those under way, and closes the idle
-    /// connections. SQLite's connections must not be carried into another process. The thread of the process is not either:
-    /// it ends, and Python finds no thread to warn of.
-    pub(crate) fn pause(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let mut state = self.lock();
-        state.forks += 1;
-        while state.in_use > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let idle = std::mem::take(&mut state.idle);
-        drop(state);
-        self.log.close_until(deadline);
-        drop(idle);
-        background::stop(deadline.saturating_duration_since(Instant::now()));
-    }
-
-    /// Runs after a fork, in the parent. The last of several forks at once lets calls go on.
-    pub(crate) fn resume(&self) {
-        let mut state = self.lock();
-        state.forks = state.forks.saturating_sub(1);
-        if state.forks > 0 {
-            return;
-        }
-        self.changed.notify_all();
-        if state.writer.is_none() {
-            Self::wake_next_writer(state);
-        } else {
-            self.undo_if_dropped(state);
-        }
-    }
-
-    /// Runs after a fork, in the child, where a transaction of the parent must not go on. Its connection is between
-    /// two calls and can be closed. Left open it would keep the turn to write in the child for ever.
-    pub(crate) fn forget_in_child(&self) {
-        sqlite_guard::forget_all();
-        let Ok(mut state) = self.state.try_lock() else { return };
-        if let Some(transaction) = state.transaction.take() {
-            let closing = &transaction.connection;
-            // Only a process that has the locks may write the log back.
-            if closing.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).is_err() {
-                std::mem::forget(transaction);
-            }
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::clock::Now;
+use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::layout::{head, header};
 use crate::lookup::Looked;
@@ -13,7 +14,9 @@ use crate::open::{self, Place, Wanted};
 use crate::record::{Key, Value};
 use crate::segment::{Patience, Segment};
 use crate::stall::Point;
-use crate::terms::{Condition, Entry, Location, Options, Put, Stats, Version, Written, place_of, wanted};
+use crate::terms::{
+    Condition, Entry, Location, Options, Put, Stats, Version, Written, directory_of_names, place_of, wanted,
+};
 use crate::write::{Copied, NotCounted};
 
 /// One segment in the line of those that had the name while the cache was open.
@@ -44,9 +47,27 @@ impl SharedCache {
     /// the file is not a cache, or another layout's or pid namespace's.
     pub fn open(location: &Location, options: Options) -> Result<Self> {
         let place = place_of(location)?;
+        if place.is_among_names() {
+            // A program that was killed has removed nothing. What prevents this is said where it prevents more.
+            let _ = remove_left();
+        }
         let (segment, created) = open::open(&place, &wanted(&options)?)?;
         let first = Link { segment, number: 0, next: OnceLock::new() };
         Ok(Self { place, options, first, created })
+    }
+
+    /// Says that this process uses the cache no longer. A temporary one is removed if no other process has it open. The memory
+    /// stays mapped until the cache is dropped. Waits for nobody.
+    pub fn leave(&self) {
+        let mut link = Some(&self.first);
+        while let Some(left) = link {
+            left.segment.leave();
+            link = left.next.get().map(|next| &**next);
+        }
+        if self.place.is_temporary() {
+            // Where that fails, the next program that opens a cache tries again.
+            let _ = remove_left();
+        }
     }
 
     /// The path of the file.
@@ -150,6 +171,16 @@ impl SharedCache {
             let (result, version) = segment.write(key.hash, patience, |held| act(held, &key))?;
             Ok(Written { result, stamp: Self::stamp(number, key.hash, version) })
         })
+    }
+
+    /// Waits until the stripe of a key can be written, and leaves it as it is. For callers that must not wait in the call that
+    /// writes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] for the lock; those of [`SharedCache::open`] where the segment has to be opened anew.
+    pub fn wait_for_writers(&self, key: Key<'_>) -> Result<()> {
+        self.write(key, Patience::Wait, |_, _| Ok(())).map(drop)
     }
 
     /// Makes something of a key's value, without a lock, and notes that the entry was used. Returns `None` if there is none.
@@ -527,6 +558,22 @@ impl SharedCache {
     ) -> Result<R> {
         self.with(patience, act)
     }
+}
+
+impl Drop for SharedCache {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Removes the temporary caches of this user that no process has open any more, since the last one was killed. Returns how many.
+/// Opening any cache by its name does this too.
+///
+/// # Errors
+///
+/// [`Error::File`], [`Error::NotOurs`].
+pub fn remove_left() -> Result<usize> {
+    open::remove_left(&Directory::open(&directory_of_names())?)
 }
 
 fn counted<T>(result: std::result::Result<T, NotCounted>) -> Result<T> {

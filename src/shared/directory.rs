@@ -173,6 +173,31 @@ impl Directory {
         }
     }
 
+    /// Removes a segment's file if no process has it open. Returns whether it did. What cannot be opened is not ours to remove.
+    ///
+    /// Who has it open keeps a shared lock on it, from before it has its name. Who opens it finds it locked, and looks again. So
+    /// the name is that file's until it is removed.
+    pub(crate) fn unlink_unused(&self, name: &OsStr) -> Result<bool> {
+        let Ok(Some((file, opened))) = self.open_file(name) else { return Ok(false) };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
+        let is_same = |status: Stat| (status.st_dev, status.st_ino) == (opened.st_dev, opened.st_ino);
+        if !self.status(name)?.is_some_and(is_same) {
+            return Ok(false);
+        }
+        self.unlink(name)?;
+        Ok(true)
+    }
+
+    /// Removes a name. It is no error if it is not there.
+    fn unlink(&self, name: &OsStr) -> Result<()> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.error(name, error)),
+        }
+    }
+
     /// The names in it.
     pub(crate) fn names(&self) -> Result<Vec<Vec<u8>>> {
         let read = || -> io::Result<Vec<Vec<u8>>> {
@@ -233,10 +258,7 @@ impl DirectoryLock<'_> {
 
     /// Removes a name. It is no error if it is not there.
     pub(crate) fn unlink(&self, name: &OsStr) -> Result<()> {
-        match rustix::fs::unlinkat(&self.0.fd, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(self.0.error(name, error)),
-        }
+        self.0.unlink(name)
     }
 
     /// Removes temporary files that were left by processes which died. None is in use while the directory is locked.
@@ -259,6 +281,10 @@ impl Drop for DirectoryLock<'_> {
 }
 
 fn temporary_name() -> Result<String> {
-    let number = getrandom::u64().map_err(|_| Error::Unsupported("the system has no random numbers"))?;
-    Ok(format!("{TEMPORARY}{number:016x}"))
+    Ok(format!("{TEMPORARY}{:016x}", random()?))
+}
+
+/// A random number.
+pub(crate) fn random() -> Result<u64> {
+    getrandom::u64().map_err(|_| Error::Unsupported("the system has no random numbers"))
 }

@@ -41,7 +41,7 @@ mod words;
 mod write;
 mod writers_lock;
 
-pub use cache::SharedCache;
+pub use cache::{SharedCache, remove_left};
 pub use clock::now;
 pub use error::{Error, Result};
 pub use lease::{Lease, LeaseTerms, Token, Wait};

@@ -15,13 +15,14 @@ use rapidhash::v3::RapidSecrets;
 use rustix::fs::{FallocateFlags, FlockOperation, Stat};
 use rustix::io::Errno;
 
-use crate::directory::{Directory, DirectoryLock};
+use crate::directory::{Directory, DirectoryLock, random};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, LAYOUT, MAGIC, MOST_BYTES, header};
 use crate::mapping::Mapping;
 use crate::segment::{Segment, hash, secrets};
 use crate::stall::{self, Point};
 use crate::stripe::{Parts, Stripe};
+use crate::terms::directory_of_names;
 use crate::writers_lock::WritersLock;
 use crate::{memory_limit, system};
 
@@ -45,6 +46,37 @@ impl Place {
     fn is_own(&self) -> bool {
         self.own_name.is_some()
     }
+
+    /// Whether the segment is removed when nobody has it open any more.
+    pub(crate) fn is_temporary(&self) -> bool {
+        is_temporary(self.name.as_bytes()) && self.is_among_names()
+    }
+
+    /// Whether it is in the caches' own directory.
+    pub(crate) fn is_among_names(&self) -> bool {
+        self.directory == directory_of_names()
+    }
+}
+
+/// The names of temporary segments' files begin with this, which no name of a user may.
+const TEMPORARY: &str = "~";
+
+fn is_temporary(file: &[u8]) -> bool {
+    file.starts_with(TEMPORARY.as_bytes())
+}
+
+/// A name for a temporary segment that no other one has.
+pub(crate) fn temporary_name() -> Result<String> {
+    Ok(format!("{TEMPORARY}{:016x}", random()?))
+}
+
+/// Removes the temporary segments that no process has open any more. Returns how many.
+pub(crate) fn remove_left(directory: &Directory) -> Result<usize> {
+    let mut removed = 0;
+    for file in directory.names()?.into_iter().filter(|file| is_temporary(file)) {
+        removed += usize::from(directory.unlink_unused(OsStr::from_bytes(&file))?);
+    }
+    Ok(removed)
 }
 
 /// The name of a named cache's file.
@@ -218,10 +250,7 @@ fn look(
     if read(header::NAMESPACE) != surroundings.namespace {
         return Err(Error::OtherNamespace(path()));
     }
-    allocate_holes(&file, &status).map_err(|error| match error {
-        Errno::NOSPC | Errno::DQUOT => Error::NoSpace { path: path(), needed: size, free: directory.free() },
-        error => Error::file(&path(), error),
-    })?;
+    allocate_holes(&file, &status).map_err(|error| not_allocated(directory, path(), size, error))?;
     let segment = Segment::new(mapping, geometry, wanted, file, identity);
     if segment.is_retired() || (wanted.resize && geometry != wanted.geometry) {
         return Ok(Present::ToReplace(segment));
@@ -256,10 +285,6 @@ impl Creation<'_> {
         self.directory.path_of(&self.place.name)
     }
 
-    fn no_space(&self) -> Error {
-        Error::NoSpace { path: self.path(), needed: self.bytes(), free: self.directory.free() }
-    }
-
     /// Refuses what would end in a kill or fill the file system, before anything is allocated.
     fn check_room(&self, in_memory: bool) -> Result<()> {
         if in_memory
@@ -268,7 +293,10 @@ impl Creation<'_> {
         {
             return Err(Error::MemoryLimit { needed: self.bytes(), free: room.free, limit: room.limit });
         }
-        if self.directory.free() < self.bytes() { Err(self.no_space()) } else { Ok(()) }
+        if self.directory.free() < self.bytes() {
+            return Err(no_space(self.directory, self.path(), self.bytes()));
+        }
+        Ok(())
     }
 
     /// Creates the segment, in place of another one. `None` if another process was faster.
@@ -280,7 +308,7 @@ impl Creation<'_> {
             stall::at(Point::BeforeLink);
             let lock = self.directory.lock(self.wanted.goes_on)?;
             lock.sweep()?;
-            self.remove_other_layouts(&lock)?;
+            self.remove_other_layouts()?;
             if !self.clear_the_way(&lock, replaced.as_ref())? {
                 return Ok(None);
             }
@@ -293,7 +321,7 @@ impl Creation<'_> {
         }
         let lock = self.directory.lock(self.wanted.goes_on)?;
         lock.sweep()?;
-        self.remove_other_layouts(&lock)?;
+        self.remove_other_layouts()?;
         if !self.is_unchanged(replaced.as_ref())? {
             return Ok(None);
         }
@@ -315,7 +343,7 @@ impl Creation<'_> {
     }
 
     /// Removes segments of the same name that other versions of this crate have left, and that nobody has open.
-    fn remove_other_layouts(&self, lock: &DirectoryLock<'_>) -> Result<()> {
+    fn remove_other_layouts(&self) -> Result<()> {
         let Some(name) = self.place.own_name.as_deref() else { return Ok(()) };
         for file in self.directory.names()? {
             let parts = std::str::from_utf8(&file).ok().and_then(|file| name_parts(file, name));
@@ -323,12 +351,7 @@ impl Creation<'_> {
             if layout == LAYOUT || namespace != self.surroundings.namespace {
                 continue;
             }
-            let file = OsStr::from_bytes(&file);
-            // What cannot be opened is not ours to remove.
-            let Ok(Some((open, _))) = self.directory.open_file(file) else { continue };
-            if rustix::fs::flock(&open, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                lock.unlink(file)?;
-            }
+            self.directory.unlink_unused(OsStr::from_bytes(&file))?;
         }
         Ok(())
     }
@@ -356,18 +379,13 @@ impl Creation<'_> {
 
     fn segment(&self, file: OwnedFd, mapping: Mapping) -> Result<Segment> {
         let status = rustix::fs::fstat(&file).map_err(|error| Error::file(&self.path(), error))?;
-        // Its only use is to show a clean-up that the file is in use. No process can have locked it for that yet.
-        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
         Ok(Segment::new(mapping, self.wanted.geometry, self.wanted, file, identity(&status)))
     }
 
     /// Allocates the file, all of it, and makes it a segment, for as long as `goes_on` says.
     fn fill(&self, file: &OwnedFd, goes_on: fn() -> bool) -> Result<Mapping> {
-        let failed = |error: Errno| match error {
-            Errno::NOSPC | Errno::DQUOT => self.no_space(),
-            error => Error::file(&self.path(), error),
-        };
         let bytes = self.bytes();
+        let failed = |error| not_allocated(self.directory, self.path(), bytes, error);
         let mut at = 0;
         while at < bytes {
             if !goes_on() {
@@ -390,7 +408,6 @@ impl Creation<'_> {
                 .init()
                 .map_err(|code| Error::file(&self.path(), std::io::Error::from_raw_os_error(code)))?;
         }
-        let random = || getrandom::u64().map_err(|_| Error::Unsupported("the system has no random numbers"));
         let values = [
             (header::MAGIC, MAGIC),
             (header::LAYOUT, LAYOUT),
@@ -409,7 +426,22 @@ impl Creation<'_> {
             words[word].store(value, Relaxed);
         }
         words[header::CHECK].store(check_of(|word| words[word].load(Relaxed)), Release);
+        // Before it has a name. Its only use is to show a clean-up that the file is in use.
+        let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared);
         Ok(mapping)
+    }
+}
+
+/// Says how much room a file needs and how much its file system has.
+fn no_space(directory: &Directory, path: PathBuf, needed: u64) -> Error {
+    Error::NoSpace { path, needed, free: directory.free() }
+}
+
+/// Why a file of so many bytes could not be allocated or mapped.
+fn not_allocated(directory: &Directory, path: PathBuf, needed: u64, error: Errno) -> Error {
+    match error {
+        Errno::NOSPC | Errno::DQUOT => no_space(directory, path, needed),
+        error => Error::file(&path, error),
     }
 }
 

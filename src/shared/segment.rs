@@ -1,6 +1,8 @@
 //! An open segment: its stripes, their locks, and what follows from what was found under them.
 
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
@@ -48,8 +50,8 @@ pub(crate) struct Segment {
     pub(crate) goes_on: fn() -> bool,
     /// For each stripe, until when a call does not wait for it.
     refused: Box<[AtomicU64]>,
-    /// Keeps a shared lock on the file, which shows a clean-up that it is in use.
-    _file: OwnedFd,
+    /// Keeps a shared lock on the file, which shows a clean-up that it is in use. `None` after [`Segment::leave`].
+    file: Mutex<Option<OwnedFd>>,
     /// Device and inode.
     pub(crate) identity: (u64, u64),
 }
@@ -85,7 +87,7 @@ impl Segment {
             lock_timeout: wanted.lock_timeout,
             goes_on: wanted.goes_on,
             refused,
-            _file: file,
+            file: Mutex::new(Some(file)),
             identity,
         }
     }
@@ -119,6 +121,11 @@ impl Segment {
     /// Makes all processes leave the file. The next process that opens the name finishes this.
     pub(crate) fn retire(&self) {
         self.words()[header::RETIRED].store(1, Release);
+    }
+
+    /// No longer counts as in use by this process. It stays mapped, for calls that are in it.
+    pub(crate) fn leave(&self) {
+        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// The word that moves when a tag is evicted, and is odd meanwhile.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::layout::Geometry;
 use crate::lease::Token;
 use crate::lookup::Seen;
-use crate::open::{Place, Wanted, file_name};
+use crate::open::{Place, Wanted, file_name, temporary_name};
 use crate::record::{Content, MOST_TAGS, Tag, ValueRef, kind};
 use crate::system;
 
@@ -18,6 +18,9 @@ pub enum Location {
     /// A name, in a directory of the user's own in memory. Processes of other pid namespaces and other layouts have
     /// caches of their own under the same name.
     Name(String),
+    /// A file of its own beside those of the names, which is removed when the last process that has it open closes it or ends.
+    /// Other processes open it by its path.
+    Temporary,
     /// A file. Its directory is made if it is missing, must be the user's, and must not be writable by others.
     Path(PathBuf),
 }
@@ -251,6 +254,11 @@ pub(crate) fn place_of(location: &Location) -> Result<Place> {
             }
             let file = file_name(name, system::namespace()?);
             Ok(Place { directory: directory_of_names(), name: file.into(), own_name: Some(name.clone()) })
+        }
+        Location::Temporary => {
+            let name = temporary_name()?;
+            let file = file_name(&name, system::namespace()?);
+            Ok(Place { directory: directory_of_names(), name: file.into(), own_name: Some(name) })
         }
         Location::Path(path) => {
             let name = path.file_name().ok_or_else(|| Error::BadName(path.display().to_string()))?;

@@ -401,3 +401,14 @@ def test_a_disk_of_the_users_says_itself_what_it_cannot_write(tmp_path: Path) ->
     cache.close()
     with Cache(tmp_path, disk=Own) as again:
         assert len(again) == 0
+
+
+def test_the_protocol_of_pickles_is_the_highest(tmp_path: Path) -> None:
+    """Without the setting, of keys and of values."""
+    header = bytes([0x80, pickle.HIGHEST_PROTOCOL])
+    with Cache(tmp_path) as cache:
+        cache[("key",)] = {"a": "value"}
+        assert cache.disk_pickle_protocol == pickle.HIGHEST_PROTOCOL
+    with closing(sqlite3.connect(tmp_path / "cache.db")) as connection:
+        ((key, value),) = connection.execute("SELECT key, value FROM Cache").fetchall()
+    assert (key[:2], value[:2]) == (header, header)

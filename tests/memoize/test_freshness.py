@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import pickle
 import threading
 from typing import Any
@@ -130,6 +131,19 @@ def test_stale_if_error() -> None:
     advance(31)
     with pytest.raises(ValueError, match="wrong"):
         function(1)
+
+
+def test_stale_if_error_of_a_function_without_a_name() -> None:
+    """What is logged of it is its class."""
+    numbers = Numbers()
+    del numbers.__qualname__
+    for nameless in (functools.partial(numbers), numbers):
+        function = memoize(nameless, ttl=10, stale_if_error=20)
+        numbers.failing = False
+        result = function(1)
+        numbers.failing = True
+        advance(11)
+        assert function(1) == result
 
 
 def test_stale_if_error_of_coroutines() -> None:

@@ -7,12 +7,14 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from own_certificate import options
 from own_server import Server
 from waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from own_certificate import OwnCertificate
     from typing_extensions import Self
 
 
@@ -34,24 +36,28 @@ def _answers(client: Any) -> bool:
 class PortServer(Server):
     """A server on a port, which serves a unix socket too."""
 
-    def __init__(self, directory: Path, port: int, *options: str, engine: str) -> None:
+    def __init__(
+        self, directory: Path, port: int, *given: str, engine: str, certificate: OwnCertificate | None = None
+    ) -> None:
         directory.mkdir(exist_ok=True)
-        super().__init__(directory, "--port", str(port), "--bind", "127.0.0.1", *options, engine=engine)
+        settings = {"port": str(port)} if certificate is None else certificate.of_server(port)
+        super().__init__(directory, *options(settings), "--bind", "127.0.0.1", *given, engine=engine)
         self.port = port
         self.address = ("127.0.0.1", port)
 
 
 class OwnCluster:
-    """Three primaries, the first of which has a replica."""
+    """Three primaries, the first of which has a replica. With a certificate, everything is encrypted."""
 
-    def __init__(self, directory: Path, engine: str) -> None:
+    def __init__(self, directory: Path, engine: str, certificate: OwnCertificate | None = None) -> None:
         ports = free_ports(8)
         self.servers = [
             PortServer(
                 *(directory / str(port), port, "--cluster-enabled", "yes", "--cluster-port", str(bus)),
                 *("--cluster-node-timeout", "700", "--cluster-allow-replica-migration", "no"),
-                *("--repl-diskless-sync-delay", "0"),
+                *("--repl-diskless-sync-delay", "0", *(() if certificate is None else ("--tls-cluster", "yes"))),
                 engine=engine,
+                certificate=certificate,
             )
             for port, bus in zip(ports[:4], ports[4:], strict=True)
         ]
@@ -104,15 +110,14 @@ class OwnCluster:
 
 
 class OwnSentinel:
-    """A server, a replica, and a Sentinel that watches them."""
+    """A server, a replica, and a Sentinel that watches them. With a certificate, everything is encrypted."""
 
-    def __init__(self, directory: Path, engine: str) -> None:
+    def __init__(self, directory: Path, engine: str, certificate: OwnCertificate | None = None) -> None:
         ports = free_ports(3)
-        self.port = ports[2]
-        self.primary = PortServer(directory / "primary", ports[0], engine=engine)
-        self.replica = PortServer(
-            directory / "replica", ports[1], "--replicaof", f"127.0.0.1 {ports[0]}", engine=engine
-        )
+        self.port, self.certificate = ports[2], certificate
+        self.primary = PortServer(directory / "primary", ports[0], engine=engine, certificate=certificate)
+        replicates = ("--replicaof", f"127.0.0.1 {ports[0]}")
+        self.replica = PortServer(directory / "replica", ports[1], *replicates, engine=engine, certificate=certificate)
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -124,8 +129,10 @@ class OwnSentinel:
             client.config_set("repl-diskless-sync-delay", 0)
         self.replica.start()
         configuration = self.directory / "sentinel.conf"
+        settings = {"port": str(self.port)} if self.certificate is None else self.certificate.of_server(self.port)
         configuration.write_text(
-            f"port {self.port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {self.primary.port} 1\n"
+            "".join(f"{name} {value}\n" for name, value in settings.items())
+            + f"bind 127.0.0.1\nsentinel monitor main 127.0.0.1 {self.primary.port} 1\n"
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
         )
         program = ENGINES[self.primary.engine]
@@ -133,20 +140,24 @@ class OwnSentinel:
         with (self.directory / "sentinel.log").open("wb") as log:
             command = [program, str(configuration), "--sentinel"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        import redis
-
-        with contextlib.closing(redis.Redis(port=self.port)) as client:
+        with contextlib.closing(self.client()) as client:
             until(lambda: _answers(client))
             until(lambda: client.sentinel_master("main")["num-slaves"] == 1)
         with contextlib.closing(self.replica.client()) as client:
             until(lambda: client.info("replication")["master_link_status"] == "up")
         return self
 
+    def client(self) -> Any:
+        """A client of the Sentinel."""
+        import redis
+
+        return redis.Redis(port=self.port, **({} if self.certificate is None else self.certificate.of_client))
+
     def fail_over(self) -> None:
         """Have the replica become the primary. The old primary runs on."""
         import redis
 
-        with contextlib.closing(redis.Redis(port=self.port)) as client:
+        with contextlib.closing(self.client()) as client:
 
             def is_begun() -> bool:
                 with contextlib.suppress(redis.exceptions.ResponseError):

@@ -1,21 +1,28 @@
-"""A server with TLS: data and news come over connections of the client's class."""
+"""Servers with TLS: data and news come over connections of the client's class."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import ssl
-import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import valkey
+import valkey.asyncio.sentinel
+from own_certificate import OwnCertificate
+from own_cluster import OwnCluster, OwnSentinel
 from own_server import Server
+from scale import SCALE
 from waiting import until
 
+from flexcache_rs.remote import RemoteCache
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Make = "Callable[..., Any]"
@@ -27,22 +34,16 @@ LANES = ("client",)
 @pytest.fixture
 def encrypted(server: Server, tmp_path: Path) -> Iterator[tuple[int, str]]:
     """The port and certificate of a server with TLS."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs openssl")
-    key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
-    subprocess.run(command, check=True, capture_output=True)
+    certificate = OwnCertificate.made(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with contextlib.closing(server.client()) as client:
         try:
-            settings = {"tls-port": port, "tls-cert-file": certificate, "tls-key-file": key, "tls-auth-clients": "no"}
+            settings = {"tls-port": port, **certificate.settings}
             client.execute_command("CONFIG", "SET", *(part for pair in settings.items() for part in pair))
         except redis.exceptions.ResponseError as error:
             pytest.skip(f"the server has no TLS: {error}")
-        yield port, certificate
+        yield port, certificate.certificate
         client.execute_command("CONFIG", "SET", "tls-port", 0)
 
 
@@ -59,3 +60,100 @@ def test_a_server_with_tls(make: Make, encrypted: tuple[int, str]) -> None:
         until(lambda: cache["key"] == value)
     with pytest.raises(OSError, match="certificate"):
         make(redis.Redis(host="localhost", port=port, ssl=True))
+
+
+CLUSTERS: dict[str, Callable[..., Any]] = {
+    "redis": redis.RedisCluster,
+    "redis-asyncio": redis.asyncio.RedisCluster,
+    "valkey": valkey.ValkeyCluster,
+    "valkey-asyncio": valkey.asyncio.ValkeyCluster,
+}
+
+SENTINELS: dict[str, Callable[..., Any]] = {
+    "redis": redis.Sentinel,
+    "redis-asyncio": redis.asyncio.sentinel.Sentinel,
+    "valkey": valkey.Sentinel,
+    "valkey-asyncio": valkey.asyncio.sentinel.Sentinel,
+}
+
+
+KINDS = list(CLUSTERS) if SCALE >= 1 else ["redis", "valkey-asyncio"]
+"""Each package, once of each kind, or all."""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> OwnCertificate:
+    return OwnCertificate.made(tmp_path_factory.mktemp("certificate"))
+
+
+def has_tls(sock: Any) -> bool:
+    return isinstance(sock, ssl.SSLSocket)
+
+
+@pytest.fixture(scope="module")
+def cluster(engine: str, certificate: OwnCertificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
+    with OwnCluster(tmp_path_factory.mktemp(engine), engine, certificate) as started:
+        yield started
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cluster_with_tls(cluster: OwnCluster, certificate: OwnCertificate, kind: str) -> None:
+    """Every server is listened to and asked over TLS: the cluster has no other ports."""
+
+    def client(name: str) -> Any:
+        return CLUSTERS[name](host="127.0.0.1", port=cluster.servers[0].port, **certificate.of_client)
+
+    with (
+        RemoteCache(client(kind), kind, timeout=5.0) as cache,
+        RemoteCache(client("redis"), kind, timeout=5.0) as other,
+    ):
+        for key in range(8):
+            other[key] = key
+        assert cache.get_many(range(8)) == {key: key for key in range(8)}
+        until(lambda: cache.stats().is_live)
+        until(lambda: all(cache.get(key) == cache._near._get_from_memory(key, None) for key in range(8)))
+        for key in range(8):
+            other[key] = -key
+            until(lambda: cache[key] == -key)
+        assert len(cache._listener._members) == 3
+        assert all(has_tls(member._socket) for member in cache._listener._members.values())
+
+
+@pytest.fixture(scope="module")
+def sentinel(
+    engine: str, certificate: OwnCertificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OwnSentinel]:
+    with OwnSentinel(tmp_path_factory.mktemp(engine), engine, certificate) as started:
+        yield started
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sentinel_with_tls(sentinel: OwnSentinel, certificate: OwnCertificate, kind: str) -> None:
+    """Sentinel is asked over TLS, and so is the server that it names."""
+
+    def client(name: str) -> Any:
+        arguments = certificate.of_client
+        of = SENTINELS[name]([("127.0.0.1", sentinel.port)], sentinel_kwargs=arguments, **arguments)
+        return of.master_for("main")
+
+    with (
+        RemoteCache(client(kind), kind, timeout=5.0) as cache,
+        RemoteCache(client("redis"), kind, timeout=5.0) as other,
+    ):
+        cache["key"] = 1
+        until(lambda: cache.get("key") == cache._near._get_from_memory("key", None) == 1)
+        for value in range(2, 20):
+            other["key"] = value
+            until(lambda: cache["key"] == value)
+        assert has_tls(cache._listener._socket)
+
+
+def test_a_failover_of_servers_with_tls(sentinel: OwnSentinel, certificate: OwnCertificate) -> None:
+    arguments = certificate.of_client
+    client = redis.Sentinel([("127.0.0.1", sentinel.port)], sentinel_kwargs=arguments, **arguments).master_for("main")
+    with RemoteCache(client, "failover", timeout=5.0, max_staleness=0.5, on_error="miss") as cache:
+        cache["key"] = 1
+        sentinel.fail_over()
+        until(lambda: cache._client._address == sentinel.replica.address and cache.stats().is_live)
+        until(lambda: (cache.put("key", 2), cache.fresh("key") == 2)[1])
+        until(lambda: has_tls(cache._listener._socket))

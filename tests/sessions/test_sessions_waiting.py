@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from scale import scaled
 from session_places import SERVERS, URLS, redis_server
+from waiting import until
 
 from flexcache_rs.sessions import sync as now
 
@@ -124,14 +125,6 @@ def url(tmp_path: Path) -> str:
 def raw(url: str) -> Iterator[Any]:
     with contextlib.closing(redis_server().client()) as client:
         yield client
-
-
-def until(condition: Callable[[], Any]) -> None:
-    for _ in range(6000):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it never came")
 
 
 def listening(raw: Any) -> bool:

@@ -189,6 +189,11 @@ def test_awaited(make: Callable[..., Any]) -> None:
     async def calls() -> None:
         await cache.aset("n", 1)
         assert (await cache.aget("n"), await cache.aincr("n"), await cache.adelete("n")) == (1, 2, True)
+        # Several at once lose nothing, and keep the time to live.
+        await cache.aset("n", 0, 3600)
+        await asyncio.gather(*(cache.aincr("n") for _ in range(20)), *(cache.adecr("n", 2) for _ in range(5)))
+        assert await cache.aget("n") == 10
+        assert cache._cache.ttl(":1:n") > 3000
 
     asyncio.run(calls())
 

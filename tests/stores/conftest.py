@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,10 @@ from store_process import OtherProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+
+ON_EACH_ENGINE = frozenset(("test_store_absent_keys.py", "test_store_event_loops.py", "test_store_leases.py"))
+"""Where a tenth of the full counts runs on each engine too: what scripts and announcements of a server do."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -21,6 +25,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             name: value for marker in metafunc.definition.iter_markers("needs") for name, value in marker.kwargs.items()
         }
         kinds = [kind for kind in KINDS if all(getattr(kind, name) == value for name, value in needs.items())]
+        if Path(metafunc.module.__file__).name not in ON_EACH_ENGINE:
+            kinds = [kind for kind in kinds if not kind.in_part]
         metafunc.parametrize("kind", kinds, ids=[kind.name for kind in kinds])
 
 
@@ -46,8 +52,8 @@ def _nothing_is_left_open() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _process() -> Iterator[OtherProcess]:
-    if not store_remote.LEFT_OUT:
-        store_remote.address()
+    for engine in store_remote.HERE:
+        store_remote.address(engine)
     process = OtherProcess()
     yield process
     process.stop()

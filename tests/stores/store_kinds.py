@@ -166,6 +166,7 @@ class Kind:
         pickles: whether it can be pickled.
         has_files: whether it stores in files of this process.
         times_out: whether `make(directory, timeout=seconds)` bounds how long a write waits for another process.
+        in_part: whether this run has a part of the tests over it only.
     """
 
     coherence: Any = "strict"
@@ -177,7 +178,7 @@ class Kind:
     shared = False
     durable = False
     tells = True
-    times_out = False
+    times_out = in_part = False
     lags = tells_tags = True
     keeps = True
     divided = False
@@ -275,7 +276,7 @@ class FanoutKind(DiskKind):
 
     divided = True
 
-    times_out = False
+    times_out = in_part = False
 
     def identity(self, key: Any) -> Any:
         shard = 0
@@ -354,9 +355,13 @@ KINDS: tuple[Kind, ...] = (
     FanoutKind("fanout", lambda path: FanoutCache(path / "store", shards=2)),
     *((SharedKind("shared", _shared),) if sys.platform == "linux" else ()),
     *(
-        RemoteKind(f"remote-{lane}", functools.partial(store_remote.make, lane=lane))
+        RemoteKind(
+            f"remote-{lane}-{engine}",
+            functools.partial(store_remote.make, lane=lane, engine=engine),
+            in_part=SCALE < 1 and engine != store_remote.ENGINE,
+        )
+        for engine in store_remote.HERE
         for lane in (store_remote.LANES if SCALE >= 1 else store_remote.LANES[SEED % 2 :][:1])
-        if not store_remote.LEFT_OUT
     ),
 )
 """All stores."""

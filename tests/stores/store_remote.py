@@ -16,23 +16,27 @@ from typing import TYPE_CHECKING, Any
 # Processes of the tests are scripts of this folder, and do not have the one above in their path.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from own_server import LEFT_OUT as LEFT_OUT
-from own_server import Server
+from own_server import ENGINE as ENGINE
+from own_server import ENGINES, Server
 from waiting import until
 
 if TYPE_CHECKING:
     from flexcache_rs.remote import RemoteCache
 
-_ADDRESS = "FLEXCACHE_TESTS_OF_STORES_SERVER"
-"""The environment variable from which processes that are started know the server."""
+_ADDRESS = "FLEXCACHE_TESTS_OF_STORES_SERVER_"
+"""Begins the environment variables from which processes that are started know the servers."""
+
+HERE = [name for name, program in ENGINES.items() if program]
+"""The engines that can be started."""
 
 _OPEN: weakref.WeakSet[RemoteCache] = weakref.WeakSet()
 
 
-def address() -> str:
-    """The socket of the server, which the first call starts. Processes that start later use the same server."""
-    if _ADDRESS not in os.environ:
-        server = Server(Path(tempfile.mkdtemp(prefix="flexcache-")))
+def address(engine: str) -> str:
+    """The socket of a server, which the first call starts. Processes that start later use the same server."""
+    name = _ADDRESS + engine.upper()
+    if name not in os.environ:
+        server = Server(Path(tempfile.mkdtemp(prefix="flexcache-")), engine=engine)
         server.start()
         process = os.getpid()
 
@@ -42,22 +46,22 @@ def address() -> str:
                 shutil.rmtree(server.directory, ignore_errors=True)
 
         atexit.register(stop)
-        os.environ[_ADDRESS] = server.path
-    return os.environ[_ADDRESS]
+        os.environ[name] = server.path
+    return os.environ[name]
 
 
 LANES = ("client", "direct")
 """How commands reach the server. A tenth of the full counts takes one of them, by the seed of the run."""
 
 
-def make(path: Path, timeout: float = 10.0, lane: str = "client") -> Any:
+def make(path: Path, timeout: float = 10.0, lane: str = "client", engine: str = ENGINE) -> Any:
     """A cache whose namespace belongs to a directory."""
     import redis
 
     from flexcache_rs.remote import RemoteCache
 
     namespace = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    client = redis.Redis(unix_socket_path=address())
+    client = redis.Redis(unix_socket_path=address(engine))
     cache = RemoteCache(client, namespace, timeout=timeout, max_staleness=30, lane=lane)  # type: ignore[arg-type]
     _OPEN.add(cache)
     until(lambda: cache.stats().is_live)

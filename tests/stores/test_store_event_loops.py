@@ -1,20 +1,15 @@
-"""Awaited calls over a store never stop the event loop, however long another process holds the store's lock.
-
-Nothing is measured in seconds. A ticker task counts turns of the loop. The lock is released once it has counted
-enough, or once another thread of this process has woken up many more times than that: a stalled machine stalls both.
-"""
+"""Awaited calls over a store never stop the event loop, however long another process holds the store's lock."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from store_kinds import Kind
+from waiting import TURNS, turns_while
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance
@@ -24,11 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from store_process import OtherProcess
-
-TURNS = 15
-"""How often the loop must turn while the lock is held."""
-PATIENCE = 1000
-"""How often another thread sleeps for as long as the ticker does before the loop counts as stopped."""
 
 
 async def _await(value: str) -> str:
@@ -56,38 +46,6 @@ CALLS: dict[str, Callable[[FlexCache[Any, Any]], Awaitable[Any]]] = {
     "memoized": lambda cache: memoized(cache)("k"),
     "memoized-many": lambda cache: asyncio.gather(*map(memoized(cache), "abcdefgh")),
 }
-
-
-def turns_while(call: Callable[[], Awaitable[Any]], release: Callable[[], Any]) -> tuple[int, Any]:
-    """How often the loop turned while a call waited for what `release` gives free, and what the call returned."""
-    turns = 0
-    begun = threading.Event()
-
-    def watch() -> None:
-        begun.wait(60)
-        for _ in range(PATIENCE):
-            if turns >= TURNS:
-                break
-            time.sleep(0.01)
-        release()
-
-    async def main() -> tuple[int, Any]:
-        nonlocal turns
-        task = asyncio.ensure_future(call())
-        begun.set()
-        while turns < TURNS:
-            await asyncio.sleep(0.01)
-            turns += watcher.is_alive()
-            if not watcher.is_alive():
-                break
-        return turns, await task
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        return asyncio.run(main())
-    finally:
-        watcher.join()
 
 
 @pytest.mark.parametrize("how", ["hit", "miss", "refresh"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flexcache_rs._asyncio_calls import to_thread
@@ -11,6 +12,7 @@ from flexcache_rs.remote.store import LENIENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from contextvars import Token
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _MISSING: Any = object()
+
+
+def _reset(token: Token[bool]) -> None:
+    """What the server being away means is as before. An abandoned coroutine is closed in another context."""
+    with contextlib.suppress(ValueError):
+        LENIENT.reset(token)
 
 
 @suggesting
@@ -41,12 +49,9 @@ class Awaited(NearCache):
         found: Any = await self._awaited_load(key)
         if found is None:
             return await self._in_thread("get", key, default)
-        prefetched = self._store.of_thread
-        prefetched.entries = {self._store.keys.value(key): found}
-        try:
+        store = self._store
+        with store.prefetched({store.keys.value(key): found}):
             return near.get(key, default)
-        finally:
-            prefetched.entries = None
 
     async def _awaited_load(self, key: Any, *, anew: bool = False) -> Any:
         """What the server has of a key, and the stamp of that, without a thread; None where that needs one."""
@@ -179,13 +184,13 @@ class Awaited(NearCache):
                 value: Any = factory()
                 return await value if hasattr(value, "__await__") else value
             finally:
-                LENIENT.reset(token)
+                _reset(token)
 
         token = LENIENT.set(True)
         try:
             found: _T = await self._near.aget_or_set(key, compute, ttl, tags)
         finally:
-            LENIENT.reset(token)
+            _reset(token)
         return found
 
     async def aclose(self) -> None:

@@ -40,7 +40,7 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
             store.nonces.learn(NAMESPACE, nonce, watched)
         else:
             found = await client.asked("GET", place, known=known)
-        entry = store.entry(key, found, anew=anew) if type(found) is bytes else found
+        entry = store.entry(key, found, anew=anew, asks=False) if type(found) is bytes else found
     except RemoteTimeoutError as error:
         store.counts.errors += 1
         store.breaker.open(error)
@@ -51,5 +51,5 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
         return UNKNOWN
     store.counts.loads += 1
     store.counts.hits += entry is not None
-    store.remember(place, entry)
+    store.remember(place, entry, stamp)
     return entry, stamp

@@ -18,6 +18,7 @@ from flexcache_rs.remote.breaker import Breaker
 from flexcache_rs.remote.clients import client_of, listener_of
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.keys import Keys
+from flexcache_rs.remote.last import LastValues
 from flexcache_rs.remote.listener import Terms, Unsupported
 from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
 from flexcache_rs.remote.options import (
@@ -75,7 +76,8 @@ class RemoteCache(Awaited):
             must use the same. Anyone who can write to the server can run code in a process that reads pickles.
         compression: "zstd" (smaller), "lz4" (faster) or None. Values of 256 bytes and more are compressed if that
             makes them smaller. Every cache of the namespace can read them, whatever its own compression is.
-        lease: The number of seconds for which other processes wait for a computation. None means no leases.
+        lease: The number of seconds for which other processes wait for a computation whose process is gone. While the
+            process lives, a thread renews its leases. None means no leases.
         lease_wait: The number of seconds for which a caller waits for a computation of another process.
         lane: How commands reach the server. "client" uses connections of redis-py or valkey-py. "direct" uses one
             native connection for all threads, by TCP or a unix socket without TLS. None means "client".
@@ -139,9 +141,7 @@ class RemoteCache(Awaited):
         self._client = client_of(client, self._timeout, "".join(c if "!" <= c <= "~" else "_" for c in label), lane)
         most = options.get("max_items") or MOST_IN_MEMORY
         tracker, breaker = PushTracker(most if near is not None else 1), Breaker()
-        last: FlexCache[bytes, Any] | None = None
-        if on_error == "stale":
-            last = FlexCache(max_items=most, default_ttl=positive("max_stale", max_stale), close_values=False)
+        last = LastValues(most, positive("max_stale", max_stale)) if on_error == "stale" else None
         self._store = RemoteStore(
             *(self._client, keys, Values(serializer_of(serializer), check_compression(compression)), tracker, breaker),
             *(on_error, last, jitter(ttl_jitter)),
@@ -468,8 +468,8 @@ class RemoteCache(Awaited):
 
         If several threads, processes and machines ask at the same time, one of them calls its factory, and the others
         wait. If a caller writes to the key during the computation, the result is returned but not stored. If the
-        process dies, another caller computes after `lease` seconds. While the server cannot be reached, every process
-        computes for itself.
+        process dies, another caller computes after at most `lease` seconds. While the server cannot be reached, every
+        process computes for itself.
 
         Raises:
             CircularLoadError: The factory would have to wait for itself.
@@ -494,7 +494,7 @@ class RemoteCache(Awaited):
         compute.
         """
         if self._front is None:
-            store = self._store.as_lenient()
+            store = self._store.of_results(self._options.get("max_items") or MOST_IN_MEMORY)
             given: dict[str, Any] = {"store": store, "default_ttl": self._default_ttl}
             self._front = FlexCache(**self._options, **given)
         return self._front.memoize(**options)

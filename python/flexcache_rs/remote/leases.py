@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import struct
@@ -12,10 +13,13 @@ from flexcache_rs.remote import scripts
 from flexcache_rs.remote.commands import Commands
 from flexcache_rs.remote.errors import RemoteError
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
+from flexcache_rs.remote.renewals import RENEWALS
 from flexcache_rs.remote.values import HEAD_BYTES, NONCE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from flexcache_rs._core import LeaseHolder
 
 _LENGTH = struct.Struct("<I")
 
@@ -47,9 +51,12 @@ def _unpacked(data: bytes) -> dict[str, bytes]:
 class Lease:
     """The lease of a key, or what is known of another's."""
 
-    def __init__(self, store: Leases, place: bytes, key: bytes, token: bytes) -> None:
+    def __init__(
+        self, store: Leases, place: bytes, key: bytes, token: bytes, seconds: float, holder: LeaseHolder
+    ) -> None:
         self.store, self.place, self.key, self.token = store, place, key, token
-        self.head = b""
+        self.milliseconds, self._holder = max(int(seconds * 1000), 1), holder
+        self.head, self.stamp = b"", 0
         self.nonces: dict[str, bytes] = {}
         self.evictions: bytes | None = None
 
@@ -64,6 +71,20 @@ class Lease:
             return True
         is_there = (token or b"").startswith(b"L" + self.token)
         return is_there and head == self.head and nonces == [self.nonces[tag] for tag in tags]
+
+    def renew(self) -> bool:
+        """Hold it for as long again from now. Whether it may have to be renewed once more."""
+        try:
+            if self._holder.is_over() or self.store.life.is_closed:
+                return False
+            held = self.store.run(scripts.RENEW, self.key, b"L" + self.token, self.milliseconds)
+        except RemoteError:
+            # The next time the server may be there in time.
+            return True
+        except Exception:
+            logging.getLogger("flexcache_rs").exception("renewing a lease failed")
+            return False
+        return bool(held)
 
     def dumps_failure(self, error: Any) -> bytes | None:
         """An exception for callers that wait in other processes."""
@@ -80,32 +101,41 @@ class Leases(Commands):
 
     _jitter = 0.0
 
-    def remember(self, place: bytes, entry: tuple[Any, float | None, tuple[str, ...]] | None) -> None:
-        """Keep the last value of a key, where old ones are wanted."""
+    def remember(self, place: bytes, entry: tuple[Any, float | None, tuple[str, ...]] | None, stamp: int = 0) -> None:
+        """Keep what is known of a key, where old values are wanted."""
+
+    def remember_unsent(self, place: bytes, value: Any, seconds: float | None, stamp: int) -> None:
+        """Keep a computed value that could not be stored, where results are wanted in place of errors."""
 
     def jittered(self, seconds: float | None) -> float | None:
         """A time to live, less a random part of it, so that what was stored together does not expire together."""
         return seconds if seconds is None or not self._jitter else seconds * (1 - self._jitter * random.random())
 
     def lease(
-        self, key: Any, seconds: float, tags: Sequence[str], awaited: Lease | None, takes_over: bool
+        self,
+        key: Any,
+        seconds: float,
+        tags: Sequence[str],
+        awaited: Lease | None,
+        takes_over: bool,
+        holder: LeaseHolder,
     ) -> tuple[str, Any, int, list[int]]:
         """Ask for the lease of a key. Where the server cannot be asked, it is one that nothing can be stored with."""
         place, at = self.keys.value(key), self.keys.lease(key)
         stamps = [self.tracker.stamp(place), self.tracker.stamp(at)]
-        lease = Lease(self, place, at, os.urandom(_TOKEN_BYTES))
+        lease = Lease(self, place, at, os.urandom(_TOKEN_BYTES), seconds, holder)
+        lease.stamp = stamps[0]
         try:
             self.begin()
             names = (NAMESPACE, *(MARK + tag for tag in tags))
             # Before the value is computed.
             lease.nonces = self.send(self.nonces.ensured, names)
             lease.evictions = self.send(self.client.execute, "GET", self.keys.evictions)
-            most = max(int(seconds * 1000), 1)
             token = awaited.token if awaited is not None else b""
             given = lease.token + _packed(lease.nonces)
             void = b""
             while True:
-                asked = (place, at, given, most, int(takes_over), token, void)
+                asked = (place, at, given, lease.milliseconds, int(takes_over), token, void)
                 answer, *rest = self.send(scripts.LEASE.run, self.client, *asked)
                 if answer != b"elsewhere" or not self._is_void(rest[1]):
                     break
@@ -118,6 +148,10 @@ class Leases(Commands):
         if answer == b"held":
             self.counts.leases += 1
             lease.head = rest[0]
+            if lease.head:
+                # There is a value. A copy from before it must not be taken for it: news of it may still be on the way.
+                self.tracker.invalidate([place])
+            RENEWALS.add(lease, seconds)
             # Taking it is told as a write to its own place.
             return "held", lease, 0, stamps[:1]
         if answer == b"failed":
@@ -144,6 +178,7 @@ class Leases(Commands):
         place = self.keys.value(key)
         names = tuple(dict.fromkeys(tags))
         if NAMESPACE not in lease.nonces:
+            self.remember_unsent(place, value, seconds, lease.stamp)
             return False
         try:
             self.begin()
@@ -161,9 +196,9 @@ class Leases(Commands):
                 stored = scripts.STORE_WITH_LEASE.run(
                     self.client, place, lease.key, lease.token, lease.head, raw, deadline
                 )
-        except RemoteError as error:
+        except RemoteError:
             self.counts.failed_writes += 1
-            del error
+            self.remember_unsent(place, value, seconds, lease.stamp)
             return False
         if stored:
             self.remember(place, (value, None, ()))

@@ -124,6 +124,8 @@ class Listener:
         """Start over in a child, which must not use its parent's connection."""
         # Not through the group, whose lock a thread of the parent may have held.
         self._tracker.doubt()
+        # What the parent knew last, too, since nobody listens for the child before its first use.
+        self._tracker.start_generation()
         self._socket = None
         self._begin()
 

@@ -86,6 +86,7 @@ class ClusterListener:
         self._members, self._until, self._said, self._sent_on = {}, {}, {}, {}
         self._client.after_fork()
         self._terms.tracker.doubt()
+        self._terms.tracker.start_generation()
 
     def _send_on(self, address: Address) -> None:
         """A command is about to be sent to a server that may be listened to by nobody."""

@@ -129,9 +129,13 @@ UNLOCK = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call
 """Gives a lock back. Whether it was held."""
 
 RENEW = Script(
-    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0", 1
+    """
+if string.sub(redis.call('GET', KEYS[1]) or '', 1, #ARGV[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+""",
+    1,
 )
-"""Holds a lock for longer. Whether it is held."""
+"""Holds a lock or a lease, which begins with some bytes, for longer. Whether it is held."""
 
 LIMIT = Script(
     """

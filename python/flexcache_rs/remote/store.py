@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.remote import scripts
 from flexcache_rs.remote.client import is_of_another_type
 from flexcache_rs.remote.errors import RemoteError, RemoteValueError
+from flexcache_rs.remote.last import LastResults
 from flexcache_rs.remote.leases import Leases
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
 from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, head_bytes, is_int, read_head, unreadable
@@ -24,10 +25,11 @@ from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, head_bytes, is_int
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from flexcache_rs._core import FlexCache, PushTracker
+    from flexcache_rs._core import PushTracker
     from flexcache_rs.remote.breaker import Breaker
     from flexcache_rs.remote.client import Client
     from flexcache_rs.remote.keys import Keys
+    from flexcache_rs.remote.last import Last
     from flexcache_rs.remote.values import Head, Values
 
     _Entry = tuple[Any, float | None, tuple[str, ...]]
@@ -57,7 +59,7 @@ class RemoteStore(Leases):
         tracker: Decides which copies are served.
         breaker: Refuses callers while the server does not answer.
         on_error: "raise", "miss" or "stale".
-        last: The last values that were read, where `on_error` is "stale".
+        last: What was known last of keys, where that is wanted.
         jitter: By up to which part a time to live is cut at random.
     """
 
@@ -69,19 +71,20 @@ class RemoteStore(Leases):
         tracker: PushTracker,
         breaker: Breaker,
         on_error: str,
-        last: FlexCache[bytes, Any] | None,
+        last: Last | None,
         jitter: float,
     ) -> None:
         super().__init__(client, keys, values, tracker, breaker)
         self.on_error, self.last, self._jitter = on_error, last, jitter
         self._lenient = False
         self._loads = values.serializer.loads
-        self.of_thread = _Prefetched()
+        self._of_thread = _Prefetched()
 
-    def as_lenient(self) -> RemoteStore:
-        """The same store, for which a server that cannot be asked is as if it had nothing."""
+    def of_results(self, most: int) -> RemoteStore:
+        """The same store, for which a server that cannot be asked is as if it had nothing, or results that are old."""
         store = copy.copy(self)
         store._lenient = True
+        store.last = LastResults(most, self.tracker, self.nonces)
         return store
 
     def forget_all(self) -> None:
@@ -109,20 +112,21 @@ class RemoteStore(Leases):
     def load(self, key: Any, *, anew: bool = False) -> tuple[_Entry | None, int]:
         """A live entry, and the stamp of that. With `anew`, nothing that is known of nonces counts."""
         place = self.keys.value(key)
-        prefetched = self.of_thread.entries
+        prefetched = self._of_thread.entries
         if prefetched is not None and place in prefetched:
             return prefetched.pop(place)
         self.counts.loads += 1
         try:
             # Before anything that is known of nonces.
             stamp = self.tracker.stamp(place)
-            native, known = self.client.entry, None
-            if native is None or anew or (known := self.known()) is None:
-                entry = self._entry(key, self._get(key, place, anew=anew), anew=anew)
+            native = self.client.entry
+            known = None if native is None or anew else self.known()
+            if native is None or known is None:
+                entry = self.entry(key, self._get(key, place, anew=anew), anew=anew)
             else:
                 found = self._read_of(key, native, place, known)
                 # Bytes are what needs more than that is known.
-                entry = self._entry(key, found) if type(found) is bytes else found
+                entry = self.entry(key, found) if type(found) is bytes else found
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
                 raise
@@ -134,7 +138,7 @@ class RemoteStore(Leases):
             return None, 0
         if entry is not None:
             self.counts.hits += 1
-        self.remember(place, entry)
+        self.remember(place, entry, stamp)
         return entry, stamp
 
     def known(self) -> tuple[bytes, float, Callable[[bytes], Any]] | None:
@@ -163,22 +167,23 @@ class RemoteStore(Leases):
         return raw
 
     def _last(self, place: bytes) -> _Entry | None:
-        """The last value that was read, where old ones are wanted."""
-        if self.on_error != "stale" or self.last is None:
+        """What is returned of a key while the server cannot be asked. Who computes a value wants none that is old."""
+        if self.last is None or (LENIENT.get() and not self._lenient):
             return None
-        found = self.last.get(place)
-        if found is None:
-            return None
-        self.counts.stale += 1
-        return found[0], None, ()
+        found = self.last.find(place)
+        if found is not None and not self._lenient:
+            self.counts.stale += 1
+        return found
 
-    def remember(self, place: bytes, entry: _Entry | None) -> None:
-        """Keep the last value of a key, where old ones are wanted."""
+    def remember(self, place: bytes, entry: _Entry | None, stamp: int = 0) -> None:
+        """Keep what is known of a key, where old values are wanted."""
         if self.last is not None:
-            if entry is None:
-                self.last.delete(place)
-            else:
-                self.last.put(place, (entry[0],))
+            self.last.keep(place, entry, stamp)
+
+    def remember_unsent(self, place: bytes, value: Any, seconds: float | None, stamp: int) -> None:
+        """Keep a computed value that could not be stored, where results are wanted in place of errors."""
+        if self._lenient:
+            self.remember(place, (value, seconds, ()), stamp)
 
     def _live(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> Head | None:
         """The header of a value that is live. With `anew`, the server is asked for the nonces of its tags.
@@ -199,16 +204,13 @@ class RemoteStore(Leases):
             return head if self.nonces.all_known(wanted) == wanted else None
         return head if self.nonces.current(wanted, anew=tags) == wanted else None
 
-    def entry(self, key: Any, raw: bytes | None, *, anew: bool = False) -> _Entry | None:
-        """A live entry of its bytes.
+    def entry(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> _Entry | None:
+        """A live entry of its bytes. With `anew`, the server is asked for the nonces of its tags.
 
         Raises:
-            LookupError: The server would have to be asked for more.
+            LookupError: `asks` is false, and the server would have to be asked.
             RemoteValueError: They are no value's.
         """
-        return self._entry(key, raw, anew=anew, asks=False)
-
-    def _entry(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> _Entry | None:
         head = self._live(key, raw, anew=anew, asks=asks)
         if head is None or raw is None:
             return None
@@ -226,7 +228,7 @@ class RemoteStore(Leases):
             self.counts.loads += len(batch)
             for place, stamp, raw in zip(batch, stamps, self._mget(batch), strict=True):
                 with contextlib.suppress(RemoteValueError):
-                    loaded[place] = self._entry(places[place], raw), stamp
+                    loaded[place] = self.entry(places[place], raw), stamp
         return loaded
 
     def _mget(self, batch: Sequence[bytes]) -> list[bytes | None]:
@@ -236,11 +238,11 @@ class RemoteStore(Leases):
     @contextlib.contextmanager
     def prefetched(self, loaded: dict[bytes, tuple[_Entry | None, int]]) -> Generator[None]:
         """Have the loads of this thread take what was loaded already."""
-        self.of_thread.entries = loaded
         try:
+            self._of_thread.entries = loaded
             yield
         finally:
-            self.of_thread.entries = None
+            self._of_thread.entries = None
 
     def head(self, key: Any) -> tuple[Head | None, bytes]:
         """The header of a live value, and its bytes."""
@@ -381,7 +383,7 @@ class RemoteStore(Leases):
         raw = self._taken(key, ("GET", self.keys.value(key)))
         if isinstance(raw, Exception):
             raise unreadable(key, str(raw)) from raw
-        return self._entry(key, raw)
+        return self.entry(key, raw)
 
     def touch(self, key: Any, seconds: float | None) -> bool:
         """Give an entry another time to live. Whether there was one."""

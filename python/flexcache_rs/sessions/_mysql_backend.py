@@ -25,6 +25,7 @@ from flexcache_rs.sessions._errors import (
     TimedOut,
     Unavailable,
 )
+from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._sql import Plans
 from flexcache_rs.sessions._sql_schema import TABLES, UPGRADES, VERSION
 from flexcache_rs.sessions._sql_statements import Alone, Last, Result
@@ -73,7 +74,6 @@ class Link:
     """A connection. After an error that leaves it in doubt it is closed, and never used again."""
 
     def __init__(self, driver: Any, arguments: dict[str, Any], timeout: float) -> None:
-        self.process = os.getpid()
         self._errors = driver.err
         try:
             self._connection = driver.connect(**arguments)
@@ -184,22 +184,11 @@ def _next(plan: Plan, results: list[Result] | None) -> tuple[Any, list[Statement
         return stop.value, None
 
 
-def _follow(link: Link, plan: Plan, begin: list[Statement], commits: list[bool]) -> tuple[Any, list[Statement]]:
-    """Follow a plan but for its last statements. Returns what it returns, and what was not sent of `begin`.
-
-    `commits` says whether what was sent may have stored something.
-    """
-    reply, statements = _next(plan, None)
-    while statements is not None:
-        if isinstance(statements, Alone):
-            commits[0] = bool(begin)
-            results = link.send(statements)
-            commits[0] = False
-        else:
-            results = link.send([*begin, *statements])[len(begin) :]
-            begin = []
-        reply, statements = _next(plan, results)
-    return reply, begin
+def _send_after(link: Link, before: list[Statement], statements: Sequence[Statement]) -> list[Result]:
+    """Send statements with those of `before`, which is empty from then on. Returns what the statements answered."""
+    results = link.send([*before, *statements])[len(before) :]
+    before.clear()
+    return results
 
 
 class MysqlBackend:
@@ -227,7 +216,7 @@ class MysqlBackend:
             "write_timeout": max(1, math.ceil(terms.timeout)) + 1,
             "max_allowed_packet": _MOST_PACKET,
         }
-        self._idle: list[Link] = []
+        self._idle: Idle[Link] = Idle(Link.is_quiet, Link.close)
         self._is_open = True
         self._checked = 0
         self._connections = connections
@@ -242,28 +231,19 @@ class MysqlBackend:
         """A connection to a database that has our tables."""
         if not self._is_open:
             raise ClosedError("the session is closed")
-        while (idle := self._pop_idle()) is not None:
-            if idle.process == os.getpid() and idle.is_quiet():
-                return idle
-            if idle.process == os.getpid():
-                idle.close()
+        idle = self._idle.take()
+        if idle is not None:
+            return idle
         link = Link(self._driver, self._arguments, self._timeout)
         if self._checked != os.getpid():
             self._check(link)
             self._checked = os.getpid()
         return link
 
-    def _pop_idle(self) -> Link | None:
-        """A connection that nobody uses. Another thread may take the last one at any moment."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
-
     def give_back(self, link: Link) -> None:
         """Let others use a connection, unless it is in doubt."""
         if link.is_whole and not link.in_transaction and self._is_open:
-            self._idle.append(link)
+            self._idle.put(link)
         else:
             link.close()
 
@@ -357,17 +337,23 @@ class MysqlBackend:
             pause = min(pause * 2, 0.05)
 
     def _make(self, link: Link, call: Call, commits: list[bool]) -> Any:
+        """Follow the plan of a call. `commits` says whether what was sent may have stored something."""
         plan = Plans(self._namespace, self.codec).plan(call)
-        reply, begin = _follow(link, plan, _BEGIN if call.writes else [], commits)
+        begin = list(_BEGIN) if call.writes else []
+        reply, statements = _next(plan, None)
+        while statements is not None:
+            if isinstance(statements, Alone):
+                commits[0] = call.writes
+                results = link.send(statements)
+                commits[0] = False
+            else:
+                results = _send_after(link, begin, statements)
+            reply, statements = _next(plan, results)
         last = reply.statements if isinstance(reply, Last) else []
         ends = link.in_transaction or bool(begin and last)
         commits[0] = call.writes
-        results = link.send([*(begin if last else []), *last, *([_COMMIT] if ends else [])])
-        if not isinstance(reply, Last):
-            return reply
-        if begin and last:
-            results = results[len(begin) :]
-        return reply.answer(results[: len(last)])
+        results = _send_after(link, begin if last else [], [*last, *([_COMMIT] if ends else [])])
+        return reply.answer(results[: len(last)]) if isinstance(reply, Last) else reply
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._process != os.getpid():
@@ -435,9 +421,7 @@ class MysqlBackend:
         if threads is not None and self._process == os.getpid():
             threads.shutdown()
         self._is_open = False
-        while (link := self._pop_idle()) is not None:
-            if link.process == os.getpid():
-                link.close()
+        self._idle.close()
 
     async def aclose(self) -> None:
         """Close the connections, in a thread: calls may still be answered."""
@@ -501,14 +485,10 @@ class MysqlTransaction:
             try:
                 reply, statements = _next(plan, None)
                 while statements is not None:
-                    results = link.send([*before, *statements])[len(before) :]
-                    before = []
-                    reply, statements = _next(plan, results)
-                if isinstance(reply, Last) and reply.statements:
-                    results = link.send([*before, *reply.statements])[len(before) :]
-                    before = []
-                    return reply.answer(results)
-                return reply.answer([]) if isinstance(reply, Last) else reply
+                    reply, statements = _next(plan, _send_after(link, before, statements))
+                if not isinstance(reply, Last):
+                    return reply
+                return reply.answer(_send_after(link, before, reply.statements) if reply.statements else [])
             except errors.MySQLError as error:
                 failed = self._failed(error, link, False)
                 self._undo(link, not before)

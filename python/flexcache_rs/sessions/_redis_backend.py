@@ -26,6 +26,7 @@ from flexcache_rs.sessions._errors import (
     UnsupportedError,
 )
 from flexcache_rs.sessions._gathered import Gatherer
+from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._redis import Names, Plans
 from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script, with_text
 from flexcache_rs.sessions._redis_wakes import Waker, Wakes
@@ -52,6 +53,14 @@ def _refused(reply: Any) -> bool:
     return isinstance(reply, Exception) and type(reply.__cause__).__name__ == "NoScriptError"
 
 
+def _is_quiet(connection: Any) -> bool:
+    """Whether nothing can be read. What can be read, though nothing was asked, is the end."""
+    try:
+        return not connection.can_read(0)
+    except Exception:  # noqa: BLE001 - whatever the package raises: it cannot be used.
+        return False
+
+
 class _Sender:
     """Commands over connections, which are used again.
 
@@ -61,8 +70,7 @@ class _Sender:
 
     def __init__(self, client: Client, timeout: float) -> None:
         self._client, self._timeout = client, timeout
-        # Each with the process that has made it.
-        self._idle: list[tuple[int, Any]] = []
+        self._idle: Idle[Any] = Idle(_is_quiet, lambda connection: connection.disconnect())
 
     def failed(self, error: Exception, is_sent_write: bool) -> Exception:
         """The error of a session for one of the client's."""
@@ -74,25 +82,10 @@ class _Sender:
             return Unavailable(str(error))
         return SessionError(str(error)) if isinstance(error, RemoteError) else error
 
-    def _pop_idle(self) -> tuple[int, Any] | None:
-        """A connection that nobody uses. Another thread may take the last one at any moment."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
-
     def borrow(self) -> Any:
         """A connection, to which nothing was sent."""
-        while (idle := self._pop_idle()) is not None:
-            process, connection = idle
-            if process != os.getpid():
-                continue
-            # What can be read, though nothing was asked, is the end.
-            with contextlib.suppress(Exception):
-                if not connection.can_read(0):
-                    return connection
-            connection.disconnect()
-        return self.connect()
+        connection = self._idle.take()
+        return self.connect() if connection is None else connection
 
     def connect(self) -> Any:
         """A new connection."""
@@ -104,12 +97,11 @@ class _Sender:
     def give_back(self, connection: Any) -> None:
         """Let others use a connection, unless it broke."""
         if connection._sock is not None:
-            self._idle.append((os.getpid(), connection))
+            self._idle.put(connection)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        while (idle := self._pop_idle()) is not None:
-            idle[1].disconnect()
+        self._idle.close()
 
     def exchange(self, connection: Any, commands: Sequence[Command], writes: bool) -> list[Any]:
         """Send commands, those with a script again that the server does not have."""

@@ -17,7 +17,7 @@ from flexcache_rs.sessions._cells import QUEUE, SCALAR, SET
 from flexcache_rs.sessions._sql_acts import ASKING, OF_HEAD, ONE_QUESTION
 from flexcache_rs.sessions._sql_pages import PageActs
 from flexcache_rs.sessions._sql_schema import LATER, MOST_KEY_BYTES, MOST_NAME_BYTES, NOW, OF_KIND
-from flexcache_rs.sessions._sql_statements import CHUNK, Alone, Head, Last, Result, inserted
+from flexcache_rs.sessions._sql_statements import CHUNK, Alone, Head, Last, Result, inserted, marks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,8 +104,7 @@ class Plans(PageActs):
         statements: list[Statement] = []
         for start in range(0, len(wanted), CHUNK):
             some = wanted[start : start + CHUNK]
-            marks = ", ".join(["%s"] * len(some))
-            statements.append((f"{what} {_OF_HEADS} IN ({marks}) ORDER BY k{lock}", (self._ns, *some)))
+            statements.append((f"{what} {_OF_HEADS} IN ({marks(some)}) ORDER BY k{lock}", (self._ns, *some)))
         count = len(statements)
         statements += asks
         if locks:
@@ -158,7 +157,7 @@ class Plans(PageActs):
         statements += inserted("INSERT INTO fx_garbage (id, kind)", with_elements)
         for start in range(0, len(heads), CHUNK):
             some = [head.id for head in heads[start : start + CHUNK]]
-            statements.append((f"DELETE FROM fx_key WHERE id IN ({', '.join(['%s'] * len(some))})", tuple(some)))
+            statements.append((f"DELETE FROM fx_key WHERE id IN ({marks(some)})", tuple(some)))
         return statements
 
     def _make(self, old: Head | None, key: bytes, kind: int, value: bytes | None, expire: int | None) -> Plan:
@@ -207,7 +206,7 @@ class Plans(PageActs):
             return reply
         if not is_new:
             head.expire = self._deadline(call.touch, head)
-        return Last([*self._later, self._saving(head)], lambda _: reply)
+        return self._last([*self._later, self._saving(head)], reply)
 
     def _questions(self, call: Call) -> tuple[list[Statement], bool]:
         """What an act asks first if its key holds something, whatever that is, and whether it asks nothing else.
@@ -281,7 +280,7 @@ class Plans(PageActs):
         if head.kind != SCALAR:
             ((rows, *_),) = yield [self._all_of(head)]
         found = self._whole(head, rows)
-        return Last(self._removing([head]), lambda _: [found])
+        return self._last(self._removing([head]), [found])
 
     def _set(self, call: Call) -> Plan:
         wholes: list[Whole] = call.arguments[0]
@@ -307,7 +306,7 @@ class Plans(PageActs):
                 statements += self._filling(made, whole)
                 statements.append(self._saving(made))
             stored += 1
-        return Last(statements, lambda _: stored)
+        return self._last(statements, stored)
 
     def _set_scalar(self, key: bytes, cell: bytes, touch: Touch) -> Alone:
         """Stores a single value unless the key holds a container. It changes a row if it is stored.
@@ -327,7 +326,7 @@ class Plans(PageActs):
             return 0
         heads = yield from self._heads(call.keys, True)
         live = sum(map(self._is_live, heads.values()))
-        return Last(self._removing(list(heads.values())), lambda _: live)
+        return self._last(self._removing(list(heads.values())), live)
 
     def _rename(self, call: Call) -> Plan:
         key, to = call.keys
@@ -338,7 +337,7 @@ class Plans(PageActs):
         if key == to:
             return True
         statements = self._removing([heads[to]]) if to in heads else []
-        return Last([*statements, ("UPDATE fx_key SET k = %s WHERE id = %s", (to, head.id))], lambda _: True)
+        return self._last([*statements, ("UPDATE fx_key SET k = %s WHERE id = %s", (to, head.id))], True)
 
     def _kind(self, call: Call) -> Plan:
         heads = yield from self._live(call.keys)
@@ -350,7 +349,7 @@ class Plans(PageActs):
             return False
         head = heads[call.keys[0]]
         head.expire = self._deadline(call.touch, head)
-        return Last([self._saving(head)], lambda _: True)
+        return self._last([self._saving(head)], True)
 
     def _persist(self, call: Call) -> Plan:
         heads = yield from self._live(call.keys, True)
@@ -358,7 +357,7 @@ class Plans(PageActs):
             return False
         head = heads[call.keys[0]]
         head.expire = None
-        return Last([self._saving(head)], lambda _: True)
+        return self._last([self._saving(head)], True)
 
     def _ttl(self, call: Call) -> Plan:
         heads = yield from self._live(call.keys)
@@ -374,12 +373,12 @@ class Plans(PageActs):
         if not self._is_live(old):
             total = cells.add(cells.number_cell(initial), by)
             expire = self._deadline(call.touch, None)
-            return Last(self._making(old, key, SCALAR, cells.number_cell(total), expire), lambda _: total)
+            return self._last(self._making(old, key, SCALAR, cells.number_cell(total), expire), total)
         if old.kind != SCALAR:
             raise cells.wrong_kind(key, old.kind, SCALAR)
         total = cells.add(old.value, by)
         old.value, old.expire = cells.number_cell(total), self._deadline(call.touch, old)
-        return Last([self._saving(old)], lambda _: total)
+        return self._last([self._saving(old)], total)
 
     def _combine(self, call: Call) -> Plan:
         names = list(dict.fromkeys(call.keys))
@@ -433,7 +432,7 @@ class Plans(PageActs):
         )
         heads = [Head(number, b"", kind) for number, kind, _ in rows]
         live = sum(int(is_live) for _, _, is_live in rows)
-        return Last(self._removing(heads), lambda _: live)
+        return self._last(self._removing(heads), live)
 
     def _purge(self, call: Call) -> Plan:
         (limit,) = call.arguments
@@ -447,7 +446,7 @@ class Plans(PageActs):
         old: list[Statement] = [
             (f"DELETE FROM {table} WHERE {until} <= @fx_now LIMIT 1000", ()) for table, until in _TIMED.items()
         ]
-        return Last(old, lambda _: len(heads))
+        return self._last(old, len(heads))
 
     def _sweep(self, garbage: Sequence[Any], left: int) -> Plan:
         """Removes up to so many elements of keys that are gone."""
@@ -486,8 +485,7 @@ class Plans(PageActs):
             places[table] = rows[-1][0] if len(rows) == _NAMES_AT_ONCE else b""
             over = [name for name, is_over in rows if is_over]
             if over:
-                marks = ", ".join(["%s"] * len(over))
-                last.append((f"DELETE FROM {table} WHERE k IN ({marks}) AND {until} <= @fx_now", tuple(over)))
+                last.append((f"DELETE FROM {table} WHERE k IN ({marks(over)}) AND {until} <= @fx_now", tuple(over)))
         return self._last(last, None)
 
     # Limiters and leases.

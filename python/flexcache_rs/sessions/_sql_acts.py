@@ -11,7 +11,7 @@ from flexcache_rs.sessions import _cells as cells
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._cells import LIST, MAP, QUEUE, SCALAR, SET, SORTED, STREAM
 from flexcache_rs.sessions._sql_schema import MOST_MEMBER_BYTES, NOW
-from flexcache_rs.sessions._sql_statements import CHUNK, Last, inserted
+from flexcache_rs.sessions._sql_statements import CHUNK, Last, inserted, marks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -67,10 +67,6 @@ def score_of(cell: bytes) -> float:
     score: float
     (score,) = struct.unpack(">d", struct.pack(">Q", bits ^ (1 << 63 if bits >> 63 else 2**64 - 1)))
     return score
-
-
-def marks(values: Sequence[Any]) -> str:
-    return ", ".join(["%s"] * len(values))
 
 
 def _check_lengths(members: Iterable[bytes]) -> None:

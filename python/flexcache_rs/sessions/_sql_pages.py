@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flexcache_rs.sessions import _cells as cells
-from flexcache_rs.sessions._sql_acts import PAGE_BITS, Acts, marks
-from flexcache_rs.sessions._sql_statements import CHUNK, inserted
+from flexcache_rs.sessions._sql_acts import PAGE_BITS, Acts
+from flexcache_rs.sessions._sql_statements import CHUNK, inserted, marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

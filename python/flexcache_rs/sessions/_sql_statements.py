@@ -53,12 +53,17 @@ class Head:
     expire: int | None = None
 
 
+def marks(values: Sequence[Any]) -> str:
+    """The places of values in a statement."""
+    return ", ".join(["%s"] * len(values))
+
+
 def inserted(into: str, rows: Sequence[tuple[Any, ...]], end: str = "") -> list[Statement]:
     """Statements that insert rows, some hundred with each."""
     statements: list[Statement] = []
     for start in range(0, len(rows), CHUNK):
         some = rows[start : start + CHUNK]
-        marks = f"({', '.join(['%s'] * len(some[0]))})"
-        values = tuple(value for row in some for value in row)
-        statements.append((f"{into} VALUES {', '.join([marks] * len(some))}{end}", values))
+        row = f"({marks(some[0])})"
+        values = tuple(value for one in some for value in one)
+        statements.append((f"{into} VALUES {', '.join([row] * len(some))}{end}", values))
     return statements

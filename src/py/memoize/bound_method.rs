@@ -2,13 +2,14 @@
 
 use std::ptr;
 
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTypeInfo, ffi};
 
 use super::memoized::{Memoized, call_memoized};
+use super::vectorcall;
 use crate::py::object::running_python::hash as hash_of;
 
 /// A memoized function bound to an instance, which all its calls are about.
@@ -56,13 +57,7 @@ impl BoundMemoized {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // Replaced in `install`; the interpreter wants the slot to exist.
-        // SAFETY: the objects are valid and of the types that are asked for.
-        unsafe {
-            let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
-            let result = ffi::PyVectorcall_Call(this.as_ptr(), args.as_ptr(), kwargs);
-            Bound::from_owned_ptr_or_err(this.py(), result)
-        }
+        vectorcall::call(this, args, kwargs)
     }
 
     #[getter]
@@ -201,21 +196,6 @@ unsafe extern "C" fn call_bound(
 /// Makes instances callable without PyO3's wrapping. Called once, before anyone can make one.
 pub(super) fn install(memoized: &Bound<'_, Memoized>) -> PyResult<()> {
     let instance = BoundMemoized::new(memoized, memoized.as_any())?;
-    let offset = (&raw const instance.get().vectorcall) as isize - instance.as_ptr() as isize;
-    let class = BoundMemoized::type_object(memoized.py());
-    // SAFETY: the type is ours, made on the heap and not in use yet; the field is at the same place in every
-    // instance.
-    unsafe {
-        let of = class.as_type_ptr();
-        (*of).tp_vectorcall_offset = offset;
-        (*of).tp_call = Some(ffi::PyVectorcall_Call);
-        #[cfg(not(Py_GIL_DISABLED))]
-        {
-            (*of).tp_flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL;
-        }
-        #[cfg(Py_GIL_DISABLED)]
-        (*of).tp_flags.fetch_or(ffi::Py_TPFLAGS_HAVE_VECTORCALL, std::sync::atomic::Ordering::Relaxed);
-        ffi::PyType_Modified(of);
-    }
+    vectorcall::install(&instance, &raw const instance.get().vectorcall);
     Ok(())
 }

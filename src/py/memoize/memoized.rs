@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use flexcache_core::Limits;
 use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType, PyWeakrefReference};
-use pyo3::{PyTypeInfo, ffi};
 
 use super::bound_method::{self, BoundMemoized};
 use super::call_key::{self, Arguments, Call};
+use super::vectorcall;
 use crate::py::memory::any_policy::PolicyName;
 use crate::py::memory::any_store::{AnyStore, Complicated};
 use crate::py::memory::core_errors::out_of_memory;
@@ -149,13 +150,7 @@ impl Memoized {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // Replaced in `install`; the interpreter wants the slot to exist.
-        // SAFETY: the objects are valid and of the types that are asked for.
-        unsafe {
-            let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
-            let result = ffi::PyVectorcall_Call(this.as_ptr(), args.as_ptr(), kwargs);
-            Bound::from_owned_ptr_or_err(this.py(), result)
-        }
+        vectorcall::call(this, args, kwargs)
     }
 
     fn __get__<'py>(
@@ -527,19 +522,9 @@ pub(crate) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
     if !class.is_subclass_of::<Memoized>()? {
         return Err(PyTypeError::new_err("class must be a subclass of Memoized"));
     }
-    // SAFETY: the class was made on the heap, this thread is attached, and instances begin as
-    // those of `Memoized` do.
-    unsafe {
-        let of = class.as_type_ptr();
-        let flags = ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
-        #[cfg(not(Py_GIL_DISABLED))]
-        {
-            (*of).tp_flags |= flags;
-        }
-        #[cfg(Py_GIL_DISABLED)]
-        (*of).tp_flags.fetch_or(flags, Ordering::Relaxed);
-        ffi::PyType_Modified(of);
-    }
+    let flags = ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
+    // SAFETY: the class was made on the heap, and its instances begin as those of `Memoized` do.
+    unsafe { vectorcall::add_flags(class, flags) };
     Ok(())
 }
 
@@ -564,15 +549,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         false,
     )?;
     let instance = Bound::new(py, nothing)?;
-    let offset = (&raw const instance.get().vectorcall) as isize - instance.as_ptr() as isize;
-    let class = Memoized::type_object(py);
-    // SAFETY: the type is ours, made on the heap and not in use yet; the field is at the same
-    // place in every instance.
-    unsafe {
-        let of = class.as_type_ptr();
-        (*of).tp_vectorcall_offset = offset;
-        (*of).tp_call = Some(ffi::PyVectorcall_Call);
-    }
-    call_directly(&class)?;
+    vectorcall::install(&instance, &raw const instance.get().vectorcall);
+    call_directly(&instance.get_type())?;
     bound_method::install(&instance)
 }

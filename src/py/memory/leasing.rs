@@ -94,7 +94,8 @@ fn next_turn(
         return Ok(Turn::Computes);
     };
     let awaited = waited.as_ref().map(|(awaited, _)| awaited);
-    let request = LeaseRequest { seconds, tags: load.tags(), awaited, takes_over: asks == Asks::ToTakeOver };
+    let takes_over = asks == Asks::ToTakeOver;
+    let request = LeaseRequest { load, seconds, tags: load.tags(), awaited, takes_over };
     match tier.store.lease(load.key.bind_borrowed(py), request)? {
         LeaseAnswer::None => {
             drop(load.set_lease(LoadLease::None));

@@ -152,7 +152,7 @@ unsafe fn store(
 ///
 /// As for [`segment_of`], and the others must be what the interpreter passes to a fast call.
 #[inline(always)]
-unsafe fn get_or_default<const COUNTS_MISSES: bool>(
+unsafe fn get_or_default<const LOOKS_AGAIN: bool>(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
@@ -165,7 +165,7 @@ unsafe fn get_or_default<const COUNTS_MISSES: bool>(
             let opened = segment_of(py, this).opened()?;
             let key = object(py, key);
             let encoded = key::encode(&key)?;
-            match read::<COUNTS_MISSES>(py, opened, encoded.as_key())? {
+            match read::<LOOKS_AGAIN>(py, opened, encoded.as_key())? {
                 Some(value) => Ok(value.into_ptr()),
                 None if default.is_null() => Ok(py.None().into_ptr()),
                 None => Ok(object(py, default).to_owned().into_ptr()),
@@ -181,7 +181,7 @@ unsafe extern "C" fn get(
     keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls attached, on a SharedSegment, with arguments that outlive the call.
-    unsafe { get_or_default::<true>(this, args, count, keywords) }
+    unsafe { get_or_default::<false>(this, args, count, keywords) }
 }
 
 unsafe extern "C" fn find(
@@ -191,7 +191,7 @@ unsafe extern "C" fn find(
     keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: as for `get`.
-    unsafe { get_or_default::<false>(this, args, count, keywords) }
+    unsafe { get_or_default::<true>(this, args, count, keywords) }
 }
 
 unsafe extern "C" fn put(
@@ -255,7 +255,7 @@ unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject
             let opened = segment_of(py, this).opened()?;
             let key = object(py, key);
             let encoded = key::encode(&key)?;
-            match read::<true>(py, opened, encoded.as_key())? {
+            match read::<false>(py, opened, encoded.as_key())? {
                 Some(value) => Ok(value.into_ptr()),
                 None => Err(PyKeyError::new_err(key.to_owned().unbind())),
             }
@@ -314,7 +314,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<SharedSegment>();
     let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 5] = [
         (c"get", get, GET_DOC),
-        (c"_find", find, c"The same as `get`, but a miss is not counted: the caller looks again."),
+        (c"_find", find, c"The same as `get` for a caller that looks again: a miss is not counted, and nothing is waited for."),
         (c"put", put, PUT_DOC),
         (c"set", set, SET_DOC),
         (c"incr", incr, INCR_DOC),

@@ -3,11 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flexcache_shared::{Key, Lease, Token};
+use flexcache_shared::{Error, Key, Lease, Patience, SharedCache, Token};
 use pyo3::prelude::*;
 
+use super::errors;
 use super::key::{self, own_kind};
-use super::segment::{SharedSegment, run};
+use super::segment::{Opened, SharedSegment, run};
 use super::waiting::wait_for;
 use crate::py::object::duration::interval;
 
@@ -47,9 +48,28 @@ impl SharedHold {
     }
 }
 
+/// Calls the cache. `None` if it would have to wait for another process, and may not.
+fn run_if_free<R: Send>(
+    py: Python<'_>,
+    opened: &Opened,
+    may_wait: bool,
+    call: impl Fn(&SharedCache, Patience) -> Result<R, Error> + Send + Sync,
+) -> PyResult<Option<R>> {
+    if may_wait {
+        return run(py, opened, call).map(Some);
+    }
+    match call(&opened.cache, Patience::Try) {
+        Err(Error::Busy) => Ok(None),
+        result => result.map(Some).map_err(|error| errors::raised(py, error)),
+    }
+}
+
+/// Calls that an event loop makes have `may_wait` false: they return None where they would have to wait for another process
+/// that writes, and have changed nothing.
 #[pymethods]
 impl SharedSegment {
     /// Acquires the lock of a key, for so many seconds at most, or waits for it to be free, for `wait` seconds. Whether `hold` has it now.
+    #[pyo3(signature = (hold, key, seconds, wait, may_wait=true))]
     fn _take_lock(
         &self,
         py: Python<'_>,
@@ -57,63 +77,92 @@ impl SharedSegment {
         key: &Bound<'_, PyAny>,
         seconds: &Bound<'_, PyAny>,
         wait: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
+        may_wait: bool,
+    ) -> PyResult<Option<bool>> {
         let opened = self.opened()?;
         let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
         let key = Key { kind, bytes: &bytes };
         let time = Duration::from_nanos(interval("ttl", seconds)?);
         let limit = Duration::from_nanos(interval("timeout", wait)?);
-        match run(py, opened, |cache, patience| cache.lease(key, time, true, patience))? {
-            Lease::Got(token) => {
+        let lease =
+            run_if_free(py, opened, may_wait, |cache, patience| cache.lease(key, time, true, patience))?;
+        match lease {
+            None => Ok(None),
+            Some(Lease::Got(token)) => {
                 *hold.held() = Some(Held { process: std::process::id(), token });
-                Ok(true)
+                Ok(Some(true))
             }
-            Lease::Value => Ok(false),
-            Lease::Taken { wait, .. } => wait_for(py, || {
+            Some(Lease::Taken { wait, .. }) if may_wait => wait_for(py, || {
                 opened.cache.wait_for_end(key, &wait, limit);
-                Ok(false)
+                Ok(Some(false))
             }),
+            Some(Lease::Value | Lease::Taken { .. }) => Ok(Some(false)),
         }
     }
 
     /// Gives a lock back. Whether it was still held.
-    fn _release_lock(&self, py: Python<'_>, hold: &SharedHold, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (hold, key, may_wait=true))]
+    fn _release_lock(
+        &self,
+        py: Python<'_>,
+        hold: &SharedHold,
+        key: &Bound<'_, PyAny>,
+        may_wait: bool,
+    ) -> PyResult<Option<bool>> {
         let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
         let key = Key { kind, bytes: &bytes };
-        let Some(token) = hold.token() else { return Ok(false) };
-        let was_held = run(py, self.opened()?, |cache, patience| cache.release(key, &token, patience))?;
-        // Not before it is given back: where that fails, it can be tried again.
-        hold.held().take_if(|held| held.token == token);
+        let Some(token) = hold.token() else { return Ok(Some(false)) };
+        let was_held = run_if_free(py, self.opened()?, may_wait, |cache, patience| {
+            cache.release(key, &token, patience)
+        })?;
+        if was_held.is_some() {
+            // Not before it is given back: where that fails, it can be tried again.
+            hold.held().take_if(|held| held.token == token);
+        }
         Ok(was_held)
     }
 
     /// Has a lock hold for so many seconds from now. Whether it was still held.
+    #[pyo3(signature = (hold, key, seconds, may_wait=true))]
     fn _renew_lock(
         &self,
         py: Python<'_>,
         hold: &SharedHold,
         key: &Bound<'_, PyAny>,
         seconds: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
+        may_wait: bool,
+    ) -> PyResult<Option<bool>> {
         let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
         let key = Key { kind, bytes: &bytes };
-        let Some(token) = hold.token() else { return Ok(false) };
+        let Some(token) = hold.token() else { return Ok(Some(false)) };
         let time = Duration::from_nanos(interval("ttl", seconds)?);
-        run(py, self.opened()?, |cache, patience| cache.renew(key, &token, time, patience))
+        run_if_free(py, self.opened()?, may_wait, |cache, patience| cache.renew(key, &token, time, patience))
     }
 
     /// Takes one of `limit` uses in `period` seconds. Returns 0, or the seconds after which there is one.
+    #[pyo3(signature = (key, limit, period, may_wait=true))]
     fn _take_use(
         &self,
         py: Python<'_>,
         key: &Bound<'_, PyAny>,
         limit: u32,
         period: &Bound<'_, PyAny>,
-    ) -> PyResult<f64> {
+        may_wait: bool,
+    ) -> PyResult<Option<f64>> {
         let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LIMITER);
         let key = Key { kind, bytes: &bytes };
         let period = Duration::from_nanos(interval("per", period)?);
-        let wait = run(py, self.opened()?, |cache, patience| cache.limit(key, limit, period, patience))?;
-        Ok(wait.as_secs_f64())
+        let wait = run_if_free(py, self.opened()?, may_wait, |cache, patience| {
+            cache.limit(key, limit, period, patience)
+        })?;
+        Ok(wait.map(|wait| wait.as_secs_f64()))
+    }
+
+    /// Waits until no other process writes where the locks and limiters of a key are.
+    fn _wait_for_writers(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let opened = self.opened()?;
+        // The part of the cache follows from the bytes alone.
+        let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
+        wait_for(py, || opened.cache.wait_for_writers(Key { kind, bytes: &bytes }))
     }
 }

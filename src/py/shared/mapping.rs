@@ -11,7 +11,7 @@ use super::segment::{SharedSegment, run};
 impl SharedSegment {
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let encoded = key::encode(key)?;
-        let found = read::<true>(py, self.opened()?, encoded.as_key())?;
+        let found = read::<false>(py, self.opened()?, encoded.as_key())?;
         found.ok_or_else(|| PyKeyError::new_err(key.clone().unbind()))
     }
 

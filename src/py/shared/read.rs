@@ -53,9 +53,10 @@ impl Copied {
     }
 }
 
-/// Reads a value. Simple ones become objects where they lie. A hit is counted, and a miss unless the caller looks again.
+/// Reads a value. Simple ones become objects where they lie. A hit is counted. If the caller looks again, a miss is not, and what
+/// would have to be waited for is one.
 #[inline(always)]
-pub(super) fn read<'py, const COUNTS_MISSES: bool>(
+pub(super) fn read<'py, const LOOKS_AGAIN: bool>(
     py: Python<'py>,
     opened: &Opened,
     key: Key<'_>,
@@ -70,13 +71,14 @@ pub(super) fn read<'py, const COUNTS_MISSES: bool>(
         Ok(())
     });
     let is_hit = matches!(found, Ok(Some(())));
-    if is_hit || COUNTS_MISSES {
+    if is_hit || !LOOKS_AGAIN {
         opened.counts.count(&opened.cache, is_hit);
     }
     match found {
         Ok(None) => Ok(None),
         Ok(Some(())) if object.is_some() => Ok(object),
         Ok(Some(())) => copied.finish(py, &opened.serializer).map(Some),
+        Err(_) if LOOKS_AGAIN => Ok(None),
         Err(_) => read_slowly(py, opened, key),
     }
 }

@@ -102,13 +102,13 @@ pub(super) fn pop<'py>(
 
 #[pymethods]
 impl SharedSegment {
-    /// Opens a cache by its name or its path.
+    /// Opens a cache by its name or its path; a temporary one if there is none.
     #[pyo3(signature = (place, is_path, max_bytes, expected_item, max_item, default_ttl, lock_timeout, resize, create, serializer))]
     #[expect(clippy::too_many_arguments, reason = "they are the class's")]
     fn _open(
         &self,
         py: Python<'_>,
-        place: PathBuf,
+        place: Option<PathBuf>,
         is_path: bool,
         max_bytes: usize,
         expected_item: usize,
@@ -124,10 +124,10 @@ impl SharedSegment {
             None => Ttl::Never,
         };
         let lock_timeout = Duration::from_nanos(interval("lock_timeout", lock_timeout)?);
-        let location = if is_path {
-            Location::Path(place)
-        } else {
-            Location::Name(place.to_string_lossy().into_owned())
+        let location = match place {
+            None => Location::Temporary,
+            Some(path) if is_path => Location::Path(path),
+            Some(name) => Location::Name(name.to_string_lossy().into_owned()),
         };
         let options = Options {
             max_bytes,
@@ -147,7 +147,8 @@ impl SharedSegment {
         Err(PyRuntimeError::new_err("the cache is open already: __init__ has run"))
     }
 
-    /// Close the cache in this process. Its entries stay for other processes. Later calls raise `ValueError`.
+    /// Close the cache in this process. Its entries stay for other processes. Later calls raise `ValueError`. A temporary cache is
+    /// removed if no other process has it open.
     ///
     /// The memory stays mapped as long as this object is alive, so that no call in another thread can outlive it.
     ///
@@ -164,7 +165,14 @@ impl SharedSegment {
         self.is_closed.store(true, Ordering::Relaxed);
         if let Some(opened) = self.opened.get() {
             opened.counts.add_to(&opened.cache);
+            opened.cache.leave();
         }
+    }
+
+    /// Removes the temporary caches of this user that no process has open any more. How many.
+    #[staticmethod]
+    fn _remove_left(py: Python<'_>) -> PyResult<usize> {
+        wait_for(py, flexcache_shared::remove_left)
     }
 
     /// Remove the cache and all its entries, for all processes. The next call of a process that has it open

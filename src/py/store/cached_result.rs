@@ -258,15 +258,27 @@ impl CachedResult {
     /// What a store gives back, if it is the tuple of one of these.
     pub(crate) fn from_stored(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         let py = value.py();
-        let Ok(parts) = value.cast_exact::<PyTuple>() else { return Ok(None) };
-        if parts.len() != 6 || !parts.get_item(0)?.eq(intern!(py, STORED))? {
-            return Ok(None);
-        }
-        let Ok((_, value, raised, fresh, good, cost)) = parts.extract::<StoredParts<'_>>() else {
-            return Ok(None);
-        };
+        let Some((_, value, raised, fresh, good, cost)) = stored_parts(value)? else { return Ok(None) };
         let left = |moment: Option<f64>| moment.map_or(f64::INFINITY, |moment| moment - wall_clock());
         let remembered = Self::new(py, value.unbind(), raised, left(fresh), left(good), cost, None)?;
         Ok(Some(Py::new(py, remembered)?.into_any()))
     }
+}
+
+/// The parts of what a store has of a result; nothing of anything else.
+fn stored_parts<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<StoredParts<'py>>> {
+    let Ok(parts) = value.cast_exact::<PyTuple>() else { return Ok(None) };
+    if parts.len() != 6 || !parts.get_item(0)?.eq(intern!(value.py(), STORED))? {
+        return Ok(None);
+    }
+    Ok(parts.extract().ok())
+}
+
+/// What a store has of a result, as if that were good no more: a caller gets it in place of an error alone. None of anything
+/// else, and of an exception.
+#[pyfunction]
+#[pyo3(name = "_expired_result")]
+pub(crate) fn expired_result<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<StoredParts<'py>>> {
+    let expired = stored_parts(value)?.filter(|parts| !parts.2);
+    Ok(expired.map(|(mark, value, raised, _, _, cost)| (mark, value, raised, Some(0.0), Some(0.0), cost)))
 }

@@ -12,9 +12,13 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 
+use super::loads::Load;
+
 /// What a load asks for.
 #[derive(Clone, Copy)]
 pub(crate) struct LeaseRequest<'a> {
+    /// Who asks: a store that renews its leases does so until this load is over.
+    pub(crate) load: &'a Arc<Load>,
     /// How long others wait for a load that says nothing more.
     pub(crate) seconds: f64,
     /// The tags that the value is known to have.

@@ -12,5 +12,5 @@ pub(crate) mod rule_switch;
 pub(crate) mod seam;
 pub(crate) mod shard_loads;
 pub(crate) mod tracked;
-mod tracked_lease;
+pub(crate) mod tracked_lease;
 pub(crate) mod watches;

@@ -43,6 +43,11 @@ impl TrackerHandle {
         self.0.is_unchanged(Stamp::from_bits(stamp))
     }
 
+    /// The same, also after the server has fallen silent, until it tells again what is written.
+    fn is_last_known(&self, stamp: u64) -> bool {
+        self.0.is_last_known(Stamp::from_bits(stamp))
+    }
+
     /// Whether copies may be served at all.
     fn is_believed(&self) -> bool {
         self.0.is_believed(&SystemClock)

@@ -18,7 +18,7 @@ use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::lease_failure;
 use super::push_tracker::TrackerHandle;
 use super::seam::{Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
-use super::tracked_lease::{AwaitedTrackedLease, TrackedLease};
+use super::tracked_lease::{AwaitedTrackedLease, LeaseHolder, TrackedLease};
 use crate::py::process::clock::{ClockOfSection, SystemClock};
 use crate::py::process::stack;
 
@@ -136,7 +136,8 @@ impl Store for TrackedStore {
         let awaited = request.awaited.and_then(|awaited| {
             (awaited.as_ref() as &dyn Any).downcast_ref::<AwaitedTrackedLease>().map(|it| it.bind(py))
         });
-        let asked = (key, request.seconds, tags, awaited, request.takes_over);
+        let holder = LeaseHolder::new(request.load);
+        let asked = (key, request.seconds, tags, awaited, request.takes_over, holder);
         let Some((answer, lease, expires, stamps)) =
             object.call_method1(intern!(py, "lease"), asked)?.extract::<Option<ObjectsLease<'_>>>()?
         else {

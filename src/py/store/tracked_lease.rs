@@ -1,7 +1,7 @@
 //! Leases of keys of a tracked store, whose objects are written in Python.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use flexcache_core::{Clock, Nanos, PushTracker, Stamp};
@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 
 use super::lease::{AwaitedLease, Lease, order_of_bytes};
 use super::lease_failure;
+use super::loads::Load;
 use crate::py::process::clock::SystemClock;
 
 /// How long a thread that waits sleeps before it looks at the tracker again, at first and at most.
@@ -23,6 +24,24 @@ const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
 fn order(object: &Bound<'_, PyAny>) -> PyResult<u64> {
     let key: PyBackedBytes = object.getattr(intern!(object.py(), "key"))?.extract()?;
     Ok(order_of_bytes(&key))
+}
+
+/// The load that has a lease, for a store that renews it. It keeps nothing alive.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct LeaseHolder(Weak<Load>);
+
+impl LeaseHolder {
+    pub(super) fn new(load: &Arc<Load>) -> Self {
+        Self(Arc::downgrade(load))
+    }
+}
+
+#[pymethods]
+impl LeaseHolder {
+    /// Whether the load has landed, or never will.
+    fn is_over(&self, py: Python<'_>) -> PyResult<bool> {
+        self.0.upgrade().map_or(Ok(true), |load| load.is_over(py))
+    }
 }
 
 /// The lease of a key.

@@ -36,6 +36,20 @@ fn a_file_that_is_no_cache_is_left_alone() {
 }
 
 #[test]
+fn a_temporary_cache_goes_with_its_last_user() {
+    let cache = SharedCache::open(&Location::Temporary, small()).expect("there is room");
+    let path = cache.path();
+    let other = open(&path, &small());
+    put(&cache, b"k", b"v");
+    assert_eq!(get(&other, b"k").as_deref(), Some(&b"v"[..]));
+    drop(cache);
+    assert!(path.exists(), "another one has it open");
+    other.leave();
+    assert!(!path.exists());
+    assert_eq!(get(&other, b"k").as_deref(), Some(&b"v"[..]), "a call that was in it goes on");
+}
+
+#[test]
 fn a_damaged_cache_is_replaced_and_its_users_leave() {
     // Every word of the header but the first two, which say whose it is.
     for word in 2..13 {

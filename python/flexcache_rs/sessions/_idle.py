@@ -1,0 +1,52 @@
+"""The connections to a server that nobody uses."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+C = TypeVar("C")
+
+
+class Idle(Generic[C]):
+    """Connections of this process that nobody uses. Any thread may take one, and put it back.
+
+    Args:
+        is_quiet: Whether nothing has come over a connection that nobody asked for, such as its end.
+        close: Closes a connection.
+    """
+
+    def __init__(self, is_quiet: Callable[[C], bool], close: Callable[[C], object]) -> None:
+        self._is_quiet, self._close = is_quiet, close
+        # Each with the process that has made it: what a parent process has open is not closed here.
+        self._connections: list[tuple[int, C]] = []
+
+    def _pop(self) -> C | None:
+        while True:
+            try:
+                process, connection = self._connections.pop()
+            except IndexError:
+                # Another thread may have taken the last one at any moment.
+                return None
+            if process == os.getpid():
+                return connection
+
+    def take(self) -> C | None:
+        """A connection that can be used, or None. Those that have ended are closed."""
+        while (connection := self._pop()) is not None:
+            if self._is_quiet(connection):
+                return connection
+            self._close(connection)
+        return None
+
+    def put(self, connection: C) -> None:
+        """Let others use a connection."""
+        self._connections.append((os.getpid(), connection))
+
+    def close(self) -> None:
+        """Close all of them."""
+        while (connection := self._pop()) is not None:
+            self._close(connection)

@@ -1,0 +1,87 @@
+//! Forks of the process: no connection may be carried into a child, where it would drop the locks of the parent.
+//!
+//! Calls that use a connection are counted. A fork lets no call begin and waits for those under way; then it closes
+//! what is idle. What is opened or closed beside the connections of a pool counts as well, see [`InUse`].
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+
+use super::Pool;
+use crate::background;
+use crate::sqlite_guard;
+
+/// Something that is open beside the connections of a pool, see [`Pool::in_use`].
+pub(crate) struct InUse<'a, C, T>(&'a Pool<C, T>);
+
+impl<C, T> Drop for InUse<'_, C, T> {
+    fn drop(&mut self) {
+        self.0.returned(self.0.lock(), false);
+    }
+}
+
+impl<C, T> Pool<C, T> {
+    /// Counts what the caller closes as in use until this is dropped: a fork waits for it, or the child would have half
+    /// of a connection.
+    pub(crate) fn in_use(&self) -> InUse<'_, C, T> {
+        self.lock().in_use += 1;
+        InUse(self)
+    }
+
+    /// The same for what the caller opens, which nobody does during a fork.
+    pub(crate) fn in_use_outside_forks(&self) -> InUse<'_, C, T> {
+        self.lock_outside_forks().in_use += 1;
+        InUse(self)
+    }
+
+    /// Runs before a fork: lets no call begin, waits up to `patience` for those under way, and closes the idle
+    /// connections. SQLite's connections must not be carried into another process. The thread of the process is not either:
+    /// it ends, and Python finds no thread to warn of.
+    pub(crate) fn pause(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.lock();
+        state.forks += 1;
+        while state.in_use > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        self.log.close_until(deadline);
+        drop(idle);
+        background::stop(deadline.saturating_duration_since(Instant::now()));
+    }
+
+    /// Runs after a fork, in the parent. The last of several forks at once lets calls go on.
+    pub(crate) fn resume(&self) {
+        let mut state = self.lock();
+        state.forks = state.forks.saturating_sub(1);
+        if state.forks > 0 {
+            return;
+        }
+        self.changed.notify_all();
+        if state.writer.is_none() {
+            Self::wake_next_writer(state);
+        } else {
+            self.undo_if_dropped(state);
+        }
+    }
+
+    /// Runs after a fork, in the child, where a transaction of the parent must not go on. Its connection is between
+    /// two calls and can be closed. Left open it would keep the turn to write in the child for ever.
+    pub(crate) fn forget_in_child(&self) {
+        sqlite_guard::forget_all();
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if let Some(transaction) = state.transaction.take() {
+            let closing = &transaction.connection;
+            // Only a process that has the locks may write the log back.
+            if closing.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).is_err() {
+                std::mem::forget(transaction);
+            }
+        }
+    }
+}

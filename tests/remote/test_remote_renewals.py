@@ -1,0 +1,201 @@
+"""Leases that are renewed while their computation runs."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from waiting import until
+
+from flexcache_rs.remote import RemoteCache, RemoteError, renewals
+
+if TYPE_CHECKING:
+    from own_server import Server
+
+Make = "Callable[..., Any]"
+
+FORK = multiprocessing.get_context("fork")
+
+LEASE = 0.5
+"""Seconds."""
+
+PLACE = b"test#:{key}l"
+"""Where the lease of the key is."""
+
+
+def renewed(raw: Any, times: int) -> None:
+    """Wait until the lease has been renewed so often."""
+    for _ in range(times):
+        before = raw.pttl(PLACE)
+
+        def is_longer() -> bool:
+            nonlocal before
+            now = raw.pttl(PLACE)
+            before, longer = now, now > before
+            return longer
+
+        until(is_longer)
+
+
+def compute_long(path: str, begun: Any, goes_on: Any, results: Any) -> None:
+    """Compute a value for as long as it takes."""
+    import redis
+
+    cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0, lease=LEASE)
+
+    def compute() -> int:
+        begun.put(os.getpid())
+        goes_on.wait(60)
+        return os.getpid()
+
+    results.put(cache.get_or_set("key", compute))
+    cache.close()
+
+
+def test_a_computation_that_takes_longer_than_its_lease_is_not_started_twice(server: Server, raw: Any) -> None:
+    begun, goes_on, results = FORK.Queue(), FORK.Event(), FORK.Queue()
+    processes = [FORK.Process(target=compute_long, args=(server.path, begun, goes_on, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    try:
+        holder = begun.get(timeout=60)
+        # More often than a lease is long.
+        renewed(raw, 5)
+    finally:
+        goes_on.set()
+    assert [results.get(timeout=60) for _ in processes] == [holder] * 2
+    assert begun.empty()
+    for process in processes:
+        process.join(60)
+
+
+def test_a_holder_that_is_killed_is_replaced_after_its_lease(make: Make, server: Server, raw: Any) -> None:
+    begun, goes_on, results = FORK.Queue(), FORK.Event(), FORK.Queue()
+    process = FORK.Process(target=compute_long, args=(server.path, begun, goes_on, results))
+    process.start()
+    begun.get(timeout=60)
+    renewed(raw, 4)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    killed = time.monotonic()
+    left = raw.pttl(PLACE)
+    assert left <= LEASE * 1000
+    cache, computed = make(lease=LEASE), []
+    assert cache.get_or_set("key", lambda: computed.append(time.monotonic())) is None
+    # Not before the lease has ended, and then within its time, and that of a busy machine.
+    assert left / 1000 - 0.05 < computed[0] - killed < 10
+
+
+def test_who_has_lost_the_lease_does_not_overwrite(make: Make, raw: Any) -> None:
+    one, other = make(lease=LEASE), make(lease=LEASE)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def compute() -> str:
+        begun.set()
+        goes_on.wait(60)
+        return "late"
+
+    def newer() -> str:
+        # The first one ends while this one computes.
+        goes_on.set()
+        thread.join()
+        stored.append(other.fresh("key"))
+        return "newer"
+
+    results: list[str] = []
+    stored: list[str | None] = []
+    thread = threading.Thread(target=lambda: results.append(one.get_or_set("key", compute)))
+    thread.start()
+    try:
+        begun.wait(60)
+        renewed(raw, 1)
+        # As if the server had lost it.
+        raw.delete(PLACE)
+        assert other.get_or_set("key", newer) == "newer"
+    finally:
+        goes_on.set()
+        thread.join()
+    assert (results, stored) == (["late"], [None])
+    assert other.fresh("key") == "newer"
+    assert not raw.exists(PLACE)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+def test_the_lease_of_an_abandoned_task_ends(make: Make, raw: Any) -> None:
+    """Nobody awaits it any more, and its event loop is closed."""
+    cache, begun = make(lease=LEASE), []
+
+    async def compute() -> None:
+        begun.append(1)
+        await asyncio.sleep(600)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(cache.aget_or_set("key", compute))
+
+    async def renewals_of_task() -> None:
+        while not begun:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(renewed, raw, 2)
+
+    loop.run_until_complete(renewals_of_task())
+    loop.close()
+    until(lambda: not raw.exists(PLACE))
+    assert not task.done()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_renewing_goes_on_after_a_failure(make: Make, raw: Any) -> None:
+    cache = make(lease=LEASE)
+    goes_on, failures = threading.Event(), []
+
+    def fail(*_: Any) -> None:
+        failures.append(1)
+        raise RemoteError("no answer")
+
+    def compute() -> str:
+        run, cache._store.run = cache._store.run, fail
+        until(lambda: failures)
+        cache._store.run = run
+        renewed(raw, 2)
+        goes_on.set()
+        return "value"
+
+    assert cache.get_or_set("key", compute) == "value"
+    assert cache.fresh("key") == "value"
+
+
+def test_short_computations_do_not_wake_the_thread(make: Make) -> None:
+    """It looks at leases when the first of them may have to be renewed, or when they have become many."""
+    cache = make()
+    cache.get_or_set("first", lambda: 1)
+    until(lambda: not renewals.RENEWALS._wake.is_set())
+    until(lambda: not renewals.RENEWALS._added)
+    cache.get_or_set("second", lambda: 2)
+    for number in range(20):
+        cache.get_or_set(number, lambda: number)
+    assert len(renewals.RENEWALS._added) <= 22
+
+
+def hold_after_fork(path: str, results: Any) -> None:
+    import redis
+
+    cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0, lease=LEASE)
+    results.put(cache.get_or_set("other", lambda: renewals.RENEWALS._thread is not None))
+    cache.close()
+
+
+def test_a_child_renews_its_own_leases(make: Make, server: Server) -> None:
+    make(lease=LEASE).get_or_set("key", lambda: 1)
+    assert renewals.RENEWALS._thread is not None
+    results = FORK.Queue()
+    process = FORK.Process(target=hold_after_fork, args=(server.path, results))
+    process.start()
+    assert results.get(timeout=60)
+    process.join(60)
