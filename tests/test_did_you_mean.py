@@ -98,7 +98,7 @@ def test_what_is_not_needed_or_called_otherwise(call: Callable[..., Any], given:
 
 
 def test_a_word_with_a_meaning_stands_for_no_other() -> None:
-    with pytest.raises(TypeError, match="'getsizeof'; the arguments are maxsize, typed$"):
+    with pytest.raises(TypeError, match=r"'getsizeof'; the arguments are maxsize, typed$"):
         lru_cache(getsizeof=len)  # type: ignore[call-overload]
 
 

@@ -408,7 +408,7 @@ class RRCache(Cache):
             while count := _length(self):
                 try:
                     return _popitem_at(self, _place_below(count))
-                except IndexError:
+                except IndexError:  # noqa: PERF203  # Most loops end after one pass.
                     # Another thread has removed an entry meanwhile.
                     continue
         elif _length(self):
