@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from session_places import SERVERS, URLS, redis_server
+from waiting import until
 
 from flexcache_rs.sessions import (
     ConflictError,
@@ -357,3 +358,47 @@ def test_reads_that_were_sent_together_are_made_again(url: str, raw: Any) -> Non
         asking.join()
         assert results[:2] == [([1], None), ([2], None)]
         assert isinstance(results[2][1], OutcomeUnknown)
+
+
+def test_awaited_reads_are_made_again(url: str, raw: Any) -> None:
+    """Where the connection of all tasks breaks, calls that only read are repeated, and no others are."""
+
+    async def main() -> None:
+        async with connect(url, timeout=60) as session:
+            await session.set("a", 1)
+            raw.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+            try:
+                asked = [asyncio.ensure_future(call) for call in (session.get("a"), session.incr("a"))]
+                while not raw.info("clients")["blocked_clients"]:
+                    await asyncio.sleep(0.01)
+                raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            finally:
+                raw.execute_command("CLIENT", "UNPAUSE")
+            found, raised = await asyncio.gather(*asked, return_exceptions=True)
+            assert found == 1
+            assert isinstance(raised, OutcomeUnknown)
+            # The next call makes another connection.
+            assert await session.incr("b") == 1
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_was_closed_meanwhile_takes_no_write(url: str, raw: Any) -> None:
+    with now.connect(url, timeout=5) as session:
+        assert session.incr("a") == 1
+        for number in range(2, 5):
+            raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            until(lambda: not any(one["name"] == "flexcache-sessions" for one in raw.client_list()))
+            assert session.incr("a") == number
+
+
+def test_closing_a_session_waits_for_its_calls(url: str) -> None:
+    async def main() -> None:
+        session = connect(url)
+        await session.set("a", 0)
+        asked = [asyncio.ensure_future(session.incr("a")) for _ in range(50)]
+        await asyncio.sleep(0)
+        await session.aclose()
+        assert await asyncio.gather(*asked) == list(range(1, 51))
+
+    asyncio.run(main())
