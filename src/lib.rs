@@ -62,7 +62,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::remote::RemoteInbox;
     #[pymodule_export]
-    use crate::py::remote::{RemoteLane, RemoteReplies};
+    use crate::py::remote::{RemoteLane, RemoteReplies, command, entries, places};
     #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]

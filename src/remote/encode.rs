@@ -46,6 +46,12 @@ impl Request {
         Ok(())
     }
 
+    /// What is sent.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn push(&mut self, part: &[u8]) {
         self.number(b'$', part.len());
         self.bytes.extend_from_slice(part);

@@ -119,7 +119,8 @@ def test_times_to_live(make: Make, raw: Any) -> None:
     assert 99 < one.ttl("key") <= 100
     assert 99_000 < raw.pttl("test:{key}") <= 100_000
     assert other.touch("key", 50)
-    assert 49 < one.ttl("key") <= 50
+    # Each cache reads the server's clock for itself.
+    assert 49 < one.ttl("key") < 51
     assert 49_000 < raw.pttl("test:{key}") <= 50_000
     assert one.persist("key")
     assert one.ttl("key") is None

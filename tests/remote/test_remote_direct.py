@@ -296,15 +296,15 @@ def test_awaited_commands_are_cancelled_and_late(silent: tuple[str, int], server
 
     async def main() -> None:
         lane = _core.RemoteLane(server.path, MANY, failed)
-        asked = asyncio.ensure_future(awaiting.execute(lane, MANY, "BLPOP", "list", 0.1))
+        asked = asyncio.ensure_future(awaiting.execute(lane, MANY, None, ("BLPOP", "list", 0.1)))
         await asyncio.sleep(0)
         asked.cancel()
-        assert await awaiting.execute(lane, MANY, "ECHO", "b") == b"b"
+        assert await awaiting.execute(lane, MANY, None, ("ECHO", "b")) == b"b"
         with pytest.raises(RuntimeError, match="refused"):
-            await awaiting.execute(lane, MANY, "NONSENSE")
+            await awaiting.execute(lane, MANY, None, ("NONSENSE",))
         slow = _core.RemoteLane(silent, 0.05, failed)
         with pytest.raises((RemoteTimeoutError, RuntimeError)):
-            await awaiting.execute(slow, 0.05, "GET", "key")
+            await awaiting.execute(slow, 0.05, None, ("GET", "key"))
 
     asyncio.run(main())
 
@@ -326,7 +326,7 @@ def test_loops_that_come_and_go_leave_nothing(silent: tuple[str, int], make: Mak
 
     async def unanswered() -> None:
         loops.append(weakref.ref(asyncio.get_running_loop()))
-        asked = asyncio.ensure_future(awaiting.execute(lane, MANY, "GET", "key"))
+        asked = asyncio.ensure_future(awaiting.execute(lane, MANY, None, ("GET", "key")))
         await asyncio.sleep(0)
         asked.cancel()
 

@@ -49,18 +49,14 @@ class Awaited(NearCache):
         found: Any = await self._awaited_load(key)
         if found is None:
             return await self._in_thread("get", key, default)
-        store = self._store
-        with store.prefetched({store.keys.value(key): found}):
-            return near.get(key, default)
+        (value,) = near._take_loaded((key,), (found,), default)
+        return value
 
     async def _awaited_load(self, key: Any, *, anew: bool = False) -> Any:
         """What the server has of a key, and the stamp of that, without a thread; None where that needs one."""
-        client = self._client
-        if not client.can_be_awaited:
-            return None
         from flexcache_rs.remote.awaited_reads import UNKNOWN, load
 
-        found = await load(self._store, client, key, anew=anew)
+        found = await load(self._store, self._client, key, anew=anew)
         return None if found is UNKNOWN else found
 
     async def _in_thread(self, name: str, *arguments: Any) -> Any:

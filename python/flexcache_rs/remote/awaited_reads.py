@@ -1,4 +1,4 @@
-"""Awaited reads on the direct lane: without a thread where nothing has to be asked but the value."""
+"""Awaited reads without a thread, where nothing has to be asked but the value."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
     place = store.keys.value(key)
     if store.life.is_closed or store.breaker.is_open or store.nonces.checked != [os.getpid()]:
         return UNKNOWN
+    ask = client.asker()
+    if ask is None:
+        return UNKNOWN
     # Before anything that is known of nonces.
     stamp = store.tracker.stamp(place)
     known = store.known()
@@ -36,10 +39,10 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
     try:
         if anew:
             watched = store.nonces.watch(NAMESPACE)
-            found, nonce = await client.asked("MGET", place, store.keys.epoch)
+            found, nonce = await ask(None, ("MGET", place, store.keys.epoch))
             store.nonces.learn(NAMESPACE, nonce, watched)
         else:
-            found = await client.asked("GET", place, known=known)
+            found = await ask(known, ("GET", place))
         entry = store.entry(key, found, anew=anew, asks=False) if type(found) is bytes else found
     except RemoteTimeoutError as error:
         store.counts.errors += 1

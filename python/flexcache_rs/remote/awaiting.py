@@ -82,14 +82,14 @@ def _inbox_of(loop: asyncio.AbstractEventLoop) -> _Inbox:
     return made
 
 
-def execute(lane: RemoteLane, timeout: float, *parts: Any, known: Any = None) -> asyncio.Future[Any]:
+def execute(lane: RemoteLane, timeout: float, known: Any, parts: tuple[Any, ...]) -> asyncio.Future[Any]:
     """Send a command from the running loop. The future of its reply.
 
     Args:
         lane: The connection.
         timeout: How many seconds it may take.
+        known: What is known for reading an entry, where the reply is one; otherwise None. See `RemoteLane.entry`.
         parts: The command.
-        known: What is known for reading an entry, where the reply is one. See `RemoteLane.entry`.
 
     The future raises a `RemoteError`: it was refused, not answered in time, or the connection was lost.
     """

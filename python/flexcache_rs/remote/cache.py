@@ -16,7 +16,7 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.aio import Awaited
 from flexcache_rs.remote.breaker import Breaker
 from flexcache_rs.remote.clients import client_of, listener_of
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteTimeoutError
 from flexcache_rs.remote.keys import Keys
 from flexcache_rs.remote.last import LastValues
 from flexcache_rs.remote.listener import Terms, Unsupported
@@ -221,29 +221,13 @@ class RemoteCache(Awaited):
 
         Values that cannot be read count as absent.
         """
-        found: dict[Any, Any] = {}
-        asked: list[Any] = []
-        ordered = list(keys)
-        for key in ordered:
-            value = self._near._get_from_memory(key, _MISSING)
-            if value is _MISSING:
-                asked.append(key)
-            else:
-                found[key] = value
+        ordered, found = list(keys), dict[Any, Any]()
+        asked = self._near._get_many_from_memory(ordered, found)
         if asked:
-            try:
-                loaded = self._store.load_many(asked)
-            except RemoteError:
-                if self._store.on_error == "raise":
-                    raise
-                loaded = {}
-            with self._store.prefetched(loaded):
-                for key in asked:
-                    with contextlib.suppress(RemoteValueError):
-                        value = self._near.get(key, _MISSING)
-                        if value is not _MISSING:
-                            found[key] = value
-        return {key: found[key] for key in ordered if key in found}
+            values = self._near._take_loaded(asked, self._store.load_many(asked), _MISSING)
+            found |= {key: value for key, value in zip(asked, values, strict=True) if value is not _MISSING}
+            found = {key: found[key] for key in ordered if key in found}
+        return found
 
     def scan(self, prefix: str = "") -> Iterator[Any]:
         """Iterate over the keys on the server: the str keys with the prefix, or all keys.

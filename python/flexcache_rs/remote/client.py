@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs._core import _remote_entries  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
+from flexcache_rs.remote.failures import translated
 from flexcache_rs.remote.resp import command
 
 if TYPE_CHECKING:
@@ -16,42 +20,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from flexcache_rs.remote.given import Given
+    from flexcache_rs.remote.loop_connections import LoopConnections
 
 CLOSED_MEANWHILE = (AttributeError, TypeError, ValueError)
 """What redis-py and valkey-py raise, wherever they are, where another thread closes the connection that they use."""
-
-
-def translated(kinds: Any, error: Exception) -> Exception:
-    """An error of a package as one of ours; others as they are.
-
-    Args:
-        kinds: The package's module of exceptions.
-        error: The error.
-    """
-    if isinstance(error, RemoteError):
-        # It is one of ours already: a reply within a reply, on the direct lane.
-        return error
-    text = str(error) or type(error).__name__
-    if isinstance(error, (kinds.TimeoutError, TimeoutError)):
-        return RemoteTimeoutError(f"the server did not answer in time: {text}")
-    if isinstance(error, kinds.AuthenticationError):
-        return RemoteError(f"the server refused the password: {text}")
-    if isinstance(error, kinds.ConnectionError):
-        return RemoteConnectionError(f"no connection to the server: {text}")
-    if isinstance(error, kinds.AskError):  # MovedError is one.
-        return RemoteError("the server is of a cluster: give a client for clusters, such as redis.cluster.RedisCluster")
-    if isinstance(error, kinds.ResponseError):
-        return RemoteError(f"the server refused a command: {text}")
-    if isinstance(error, kinds.RedisError if hasattr(kinds, "RedisError") else kinds.ValkeyError):
-        return RemoteError(text)
-    if isinstance(error, OSError):
-        return RemoteConnectionError(f"no connection to the server: {text}")
-    return error
-
-
-def is_of_another_type(error: Exception) -> bool:
-    """Whether a command was refused because what is under its key is no text: nobody's value."""
-    return "WRONGTYPE" in str(error)
 
 
 class Client:
@@ -59,8 +31,6 @@ class Client:
 
     Attributes:
         is_divided: Whether keys are on several servers. While a slot moves, these refuse commands with two keys of it.
-        can_be_awaited: Whether it has `asked`.
-        entry: Reads an entry with what is known; see `RemoteLane.entry`. None where it cannot.
         lane: "client", where connections are the user's client's; "direct", where all threads share a native one.
 
     Args:
@@ -72,11 +42,10 @@ class Client:
 
     is_divided = False
     lane = "client"
-    can_be_awaited = False
-    entry: Callable[[bytes, Any], Any] | None = None
 
     def __init__(self, given: Given, timeout: float, name: str, address: tuple[str, int] | None = None) -> None:
-        self.name, self._given, self._is_named = name, given, True
+        self.name, self._given, self._timeout, self._is_named = name, given, timeout, True
+        self._loops: LoopConnections | None = None
         self.exceptions: Any = importlib.import_module(f"{given.package}.exceptions")
         self._arguments = {**given.arguments, **given.timed(timeout), "client_name": name}
         if address is not None:
@@ -119,6 +88,11 @@ class Client:
         """Make other connections from now on: there may be another server at the address. Calls that wait go on."""
         old, self._pool = self._pool, self._make_pool()
         old.disconnect(inuse_connections=False)
+        self._shut_down_loops()
+
+    def _shut_down_loops(self) -> None:
+        if self._loops is not None:
+            self._loops.shut_down()
 
     def _leave_unnamed(self, error: Exception, was_named: bool) -> bool:
         """Leave connections without a name where the server refuses `CLIENT SETNAME`. Whether it was that."""
@@ -182,12 +156,24 @@ class Client:
         except Exception as error:
             raise self.interrupted(error) from error
 
-    def asked(self, *parts: Any, known: Any = None) -> Future[Any]:
-        """Send one command from the running event loop. The future of its reply; of an entry, with what is `known`.
+    def entry(self, place: bytes, known: Any) -> Any:
+        """Read an entry with what is known. See `RemoteLane.entry`."""
+        return _remote_entries((self.execute("GET", place),), known)[0]
 
-        Only where `can_be_awaited` is true.
+    def asker(self) -> Callable[..., Future[Any]] | None:
+        """What sends a command from the running event loop, and returns the future of its reply.
+
+        It takes what is known for reading an entry, or None where the reply is none, and the parts of the command.
+        Returns None where a thread must send it.
         """
-        raise NotImplementedError
+        if os.name != "posix" or "SSL" in self._given.connection_class.__name__:
+            return None
+        if self._loops is None:
+            from flexcache_rs.remote.loop_connections import LoopConnections
+
+            self._loops = LoopConnections(weakref.WeakMethod(self.connect), self.exceptions, self._timeout)
+        connection = self._loops.current()
+        return None if connection is None else connection.submit
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time and return their replies, an exception for each that was refused.
@@ -262,3 +248,4 @@ class Client:
     def close(self) -> None:
         """Close all connections."""
         self._pool.disconnect()
+        self._shut_down_loops()

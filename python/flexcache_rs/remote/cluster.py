@@ -47,7 +47,6 @@ class ClusterClient(Client):
 
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
-        self._timeout = timeout
         self._slot_of: Callable[[bytes], int] = importlib.import_module(f"{given.package}.crc").key_slot
         self._remap: Callable[[Address], Address] | None = getattr(given.manager, "address_remap", None)
         self._startup = [(str(node.host), int(node.port)) for node in given.manager.startup_nodes.values()]
@@ -134,6 +133,10 @@ class ClusterClient(Client):
         return self._owners[self._slot_of(key if isinstance(key, bytes) else str(key).encode())]
 
     # Commands
+
+    def asker(self) -> None:
+        """A redirection may have to be followed, which takes a thread."""
+        return
 
     def execute(self, *command: Any) -> Any:
         """Send one command to the server that has its key, and return its reply. See `Client.execute`."""

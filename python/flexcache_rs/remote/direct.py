@@ -11,15 +11,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import RemoteLane
-from flexcache_rs.remote.client import Client, translated
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteTimeoutError
+from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.failures import failed
 
 if os.name == "posix":
     from flexcache_rs.remote import awaiting
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flexcache_rs.remote.given import Given
 
@@ -35,16 +35,6 @@ _CARRIED = frozenset(
 
 _UNNEEDED = frozenset(("socket_keepalive", "socket_keepalive_options"))
 """Arguments that clients have unless told otherwise. Every call has a deadline, so the direct lane needs neither."""
-
-_CODES = {
-    "NOSCRIPT": "NoScriptError",
-    "NOAUTH": "AuthenticationError",
-    "WRONGPASS": "AuthenticationError",
-    "MOVED": "MovedError",
-    "ASK": "AskError",
-    "LOADING": "BusyLoadingError",
-}
-"""The first words of refusals about which more is known, and the packages' exceptions for them."""
 
 
 def why_not(given: Given) -> str | None:
@@ -67,31 +57,6 @@ def why_not(given: Given) -> str | None:
     return None
 
 
-def _failed(kinds: Any, kind: str, text: str) -> Exception:
-    """The exception for a command that has no reply, or was refused.
-
-    Args:
-        kinds: The package's module of exceptions.
-        kind: "timeout", "lost", "unsent" or "refused".
-        text: What the connection or the server says.
-    """
-    if kind == "timeout":
-        return RemoteTimeoutError(text)
-    if kind in ("lost", "unsent"):
-        return RemoteConnectionError(text)
-    code, _, rest = text.partition(" ")
-    cause: Exception
-    if code in _CODES:
-        cause = getattr(kinds, _CODES[code])(rest)
-    elif "max number of clients" in text:
-        cause = kinds.ConnectionError(text)
-    else:
-        cause = kinds.ResponseError(rest if code == "ERR" else text)
-    error = translated(kinds, cause)
-    error.__cause__ = cause
-    return error
-
-
 class DirectClient(Client):
     """Commands to one server, over one connection of all threads.
 
@@ -99,7 +64,6 @@ class DirectClient(Client):
     """
 
     lane = "direct"
-    can_be_awaited = os.name == "posix"
 
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
@@ -109,7 +73,6 @@ class DirectClient(Client):
         username, password = arguments.get("username"), arguments.get("password")
         if username and password is None:
             password = ""
-        self._timeout = timeout
         self._native = RemoteLane(
             address,
             timeout,
@@ -121,20 +84,21 @@ class DirectClient(Client):
         )
         # Every call goes through it.
         self.execute = self._native.execute  # type: ignore[method-assign]
-        self.entry = self._native.entry
+        self.entry = self._native.entry  # type: ignore[method-assign]
+        self._asker = functools.partial(awaiting.execute, self._native, timeout) if os.name == "posix" else None
 
     @staticmethod
     def failed(kinds: Any, kind: str, text: str) -> Exception:
-        """The exception for a command that has no reply. See `_failed`."""
-        return _failed(kinds, kind, text)
+        """The exception for a command that has no reply. See `failures.failed`."""
+        return failed(kinds, kind, text)
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time. See `Client`."""
         return self._native.execute_many(commands)
 
-    def asked(self, *parts: Any, known: Any = None) -> Future[Any]:
-        """Send one command from the running event loop. See `Client`."""
-        return awaiting.execute(self._native, self._timeout, *parts, known=known)
+    def asker(self) -> Callable[..., Future[Any]] | None:
+        """What sends a command from the running event loop. See `Client`."""
+        return self._asker
 
     def renew(self) -> None:
         """Make another connection from now on. See `Client`."""

@@ -17,7 +17,12 @@ their type, and so does text that begins with `~` or `}`, or is empty. Keys that
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs._core import _remote_places  # pyright: ignore[reportPrivateUsage]
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _DEEPEST = 32
 """Tuples in tuples in a key."""
@@ -139,6 +144,11 @@ class Keys:
             # As `encode_key` has it.
             return b"%b%b}" % (self._value, key.encode())
         return self._value + encode_key(key) + b"}"
+
+    def values(self, keys: Sequence[Any]) -> list[bytes]:
+        """Where the values of keys are."""
+        places = _remote_places(self._value, keys)
+        return [place or self.value(key) for place, key in zip(places, keys, strict=True)]
 
     def lease(self, key: Any) -> bytes:
         """Where the lease of a key is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flexcache_rs._core import RemoteReplies
+from flexcache_rs._core import RemoteReplies, _remote_command  # pyright: ignore[reportPrivateUsage]
 
 
 class ProtocolError(Exception):
@@ -19,13 +19,8 @@ class Push(list[Any]):
     """What the server sends without having been asked."""
 
 
-def command(*parts: bytes | str | int) -> bytes:
-    """The bytes of a command."""
-    out = [b"*%d\r\n" % len(parts)]
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        out.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(out)
+command = _remote_command
+"""The bytes of a command."""
 
 
 def _failed(kind: str, text: str) -> Exception:

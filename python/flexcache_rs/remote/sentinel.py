@@ -118,6 +118,10 @@ class SentinelClient(Client):
         finally:
             ended.set()
 
+    def asker(self) -> None:
+        """Sentinel must be asked first, which takes a thread."""
+        return
+
     def close(self) -> None:
         """Close all connections."""
         super().close()

@@ -6,24 +6,23 @@ Every read takes its stamp before it sends its command, and every write invalida
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import struct
-import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._core import _remote_entries  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote import scripts
-from flexcache_rs.remote.client import is_of_another_type
 from flexcache_rs.remote.errors import RemoteError, RemoteValueError
+from flexcache_rs.remote.failures import is_of_another_type
 from flexcache_rs.remote.last import LastResults
 from flexcache_rs.remote.leases import Leases
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
 from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, head_bytes, is_int, read_head, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from flexcache_rs._core import PushTracker
     from flexcache_rs.remote.breaker import Breaker
@@ -41,12 +40,6 @@ _DEADLINE = struct.Struct("<q")
 
 LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
 """Whether a server that cannot be asked is as if it had nothing: for what computes values."""
-
-
-class _Prefetched(threading.local):
-    """What the loads of a thread take instead of asking for it."""
-
-    entries: dict[bytes, tuple[_Entry | None, int]] | None = None
 
 
 class RemoteStore(Leases):
@@ -78,7 +71,6 @@ class RemoteStore(Leases):
         self.on_error, self.last, self._jitter = on_error, last, jitter
         self._lenient = False
         self._loads = values.serializer.loads
-        self._of_thread = _Prefetched()
 
     def of_results(self, most: int) -> RemoteStore:
         """The same store, for which a server that cannot be asked is as if it had nothing, or results that are old."""
@@ -112,19 +104,15 @@ class RemoteStore(Leases):
     def load(self, key: Any, *, anew: bool = False) -> tuple[_Entry | None, int]:
         """A live entry, and the stamp of that. With `anew`, nothing that is known of nonces counts."""
         place = self.keys.value(key)
-        prefetched = self._of_thread.entries
-        if prefetched is not None and place in prefetched:
-            return prefetched.pop(place)
         self.counts.loads += 1
         try:
             # Before anything that is known of nonces.
             stamp = self.tracker.stamp(place)
-            native = self.client.entry
-            known = None if native is None or anew else self.known()
-            if native is None or known is None:
+            known = None if anew else self.known()
+            if known is None:
                 entry = self.entry(key, self._get(key, place, anew=anew), anew=anew)
             else:
-                found = self._read_of(key, native, place, known)
+                found = self._read_of(key, self.client.entry, place, known)
                 # Bytes are what needs more than that is known.
                 entry = self.entry(key, found) if type(found) is bytes else found
         except RemoteError:
@@ -217,32 +205,41 @@ class RemoteStore(Leases):
         seconds = (head.deadline - self.server_ms()) / 1000 if head.deadline else None
         return self.values.read(key, head, raw), seconds, tuple(name for name, _ in head.tags)
 
-    def load_many(self, keys: Sequence[Any]) -> dict[bytes, tuple[_Entry | None, int]]:
-        """Entries and stamps by places. Values that cannot be read are left out."""
-        places = {self.keys.value(key): key for key in keys}
-        loaded: dict[bytes, tuple[_Entry | None, int]] = {}
-        ordered = list(places)
-        for start in range(0, len(ordered), BATCH):
-            batch = ordered[start : start + BATCH]
-            stamps = [self.tracker.stamp(place) for place in batch]
-            self.counts.loads += len(batch)
-            for place, stamp, raw in zip(batch, stamps, self._mget(batch), strict=True):
-                with contextlib.suppress(RemoteValueError):
-                    loaded[place] = self.entry(places[place], raw), stamp
+    def load_many(self, keys: Sequence[Any]) -> list[tuple[_Entry | None, int]]:
+        """What `load` returns of each key. Values that cannot be read are left out."""
+        loaded: list[tuple[_Entry | None, int]] = []
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            places = self.keys.values(batch)
+            try:
+                loaded += self._load_batch(batch, places)
+            except RemoteError:
+                if self.on_error == "raise" and not self._is_lenient():
+                    raise
+                loaded += [(self._last(place), 0) for place in places]
         return loaded
 
-    def _mget(self, batch: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self.read(self.client.values, batch)
-        return found
-
-    @contextlib.contextmanager
-    def prefetched(self, loaded: dict[bytes, tuple[_Entry | None, int]]) -> Generator[None]:
-        """Have the loads of this thread take what was loaded already."""
-        try:
-            self._of_thread.entries = loaded
-            yield
-        finally:
-            self._of_thread.entries = None
+    def _load_batch(self, keys: Sequence[Any], places: Sequence[bytes]) -> list[tuple[_Entry | None, int]]:
+        # Before anything that is known of nonces.
+        stamps = self.tracker.stamps(places)
+        self.counts.loads += len(keys)
+        found = self.read(self.client.values, places)
+        known = self.known()
+        entries = found if known is None else _remote_entries(found, known)
+        for number, entry in enumerate(entries):
+            if type(entry) is bytes:
+                # It takes more than that is known.
+                entries[number] = None
+                try:
+                    entries[number] = self.entry(keys[number], entry)
+                except RemoteValueError:
+                    self.counts.unreadable += 1
+                    stamps[number] = 0
+        self.counts.hits += len(entries) - entries.count(None)
+        if self.last is not None:
+            for place, entry, stamp in zip(places, entries, stamps, strict=True):
+                self.remember(place, entry, stamp)
+        return list(zip(entries, stamps, strict=True))
 
     def head(self, key: Any) -> tuple[Head | None, bytes]:
         """The header of a live value, and its bytes."""

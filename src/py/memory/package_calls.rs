@@ -1,11 +1,14 @@
 //! What the package's own Python code asks of a cache, beside the calls that users make.
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::read::site;
 use super::state::FlexCache;
+use super::tier::Tier;
 use crate::py::object::tags;
 use crate::py::store::cached_result::{CachedResult, InstanceResults};
+use crate::py::store::tracked::TrackedLoad;
 
 #[pymethods]
 impl FlexCache {
@@ -19,6 +22,41 @@ impl FlexCache {
     fn _get_from_memory(&self, key: &Bound<'_, PyAny>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let hash = self.hash(key.as_borrowed())?;
         Ok(self.read_if_plain::<{ site::OTHER }>(key.as_borrowed(), hash).ok().flatten().unwrap_or(default))
+    }
+
+    /// The values of keys that memory may serve without asking the store, put into a dict. Returns the other keys.
+    fn _get_many_from_memory<'py>(
+        &self,
+        keys: Vec<Bound<'py, PyAny>>,
+        found: &Bound<'py, PyDict>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let mut others = Vec::new();
+        for key in keys {
+            let hash = self.hash(key.as_borrowed())?;
+            match self.read_if_plain::<{ site::OTHER }>(key.as_borrowed(), hash).ok().flatten() {
+                Some(value) => found.set_item(key, value)?,
+                None => others.push(key),
+            }
+        }
+        Ok(others)
+    }
+
+    /// What the package's own store has loaded of keys, which were not in memory: the values, `default` where there is none.
+    /// Memory keeps them.
+    fn _take_loaded(
+        &self,
+        keys: Vec<Bound<'_, PyAny>>,
+        loaded: Vec<TrackedLoad>,
+        default: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<Py<PyAny>>> {
+        let Some(tier) = &self.tier else { return Ok(Vec::new()) };
+        let py = default.py();
+        let mut values = Vec::with_capacity(loaded.len());
+        for (key, TrackedLoad(loaded)) in keys.iter().zip(loaded) {
+            let entry = self.read_loaded(tier, key.as_borrowed(), Tier::as_loaded(py, loaded)?)?;
+            values.push(entry.map_or_else(|| default.clone().unbind(), |entry| entry.value));
+        }
+        Ok(values)
     }
 
     /// The same as `get`, for a load that looks whether it has to compute.

@@ -21,7 +21,7 @@ use crate::py::object::duration::{self, seconds_until};
 use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::tags;
 use crate::py::store::loads::Origin;
-use crate::py::store::seam::{NewEntry, PutMode, PutResult, StoredEntry};
+use crate::py::store::seam::{Loaded, NewEntry, PutMode, PutResult, StoredEntry};
 
 /// Where memory has the entry of a key.
 pub(super) struct Place<'py> {
@@ -100,17 +100,33 @@ impl FlexCache {
             (Purpose::Read, found) | (Purpose::Load, found @ true) => tier.store.count_lookup(py, found),
             (Purpose::Load, false) | (Purpose::Turn, _) => {}
         }
-        let Some(entry) = loaded.entry else {
-            if !bypassed {
-                self.remove_copy(tier, &place)?;
-                self.remember_absent(tier, &place, loaded.stamp)?;
-            }
-            return Ok(None);
-        };
         if !bypassed {
-            self.keep_copy(tier, &place, &entry, loaded.stamp)?;
+            self.keep_loaded(tier, &place, &loaded)?;
         }
-        Ok(Some(entry))
+        Ok(loaded.entry)
+    }
+
+    /// Has memory keep a copy of what was loaded, or that there is nothing.
+    fn keep_loaded(&self, tier: &Tier, place: &Place<'_>, loaded: &Loaded) -> PyResult<()> {
+        if let Some(entry) = &loaded.entry {
+            return self.keep_copy(tier, place, entry, loaded.stamp);
+        }
+        self.remove_copy(tier, place)?;
+        self.remember_absent(tier, place, loaded.stamp)
+    }
+
+    /// What was loaded of a key as the result of a read that found nothing in memory. Memory keeps it.
+    pub(super) fn read_loaded(
+        &self,
+        tier: &Tier,
+        key: Borrowed<'_, '_, PyAny>,
+        loaded: Loaded,
+    ) -> PyResult<Option<StoredEntry>> {
+        let place = self.place(tier, key, self.hash(key)?)?;
+        // It is a miss of memory.
+        self.read_found::<false>(place.key.as_borrowed(), place.hash, |_, _| None)?;
+        self.keep_loaded(tier, &place, &loaded)?;
+        Ok(loaded.entry)
     }
 
     /// Keeps a copy of what was loaded.

@@ -125,9 +125,13 @@ impl Tier {
 
     /// Loads a live entry.
     pub(crate) fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
-        let mut loaded = self.store.load(key)?;
+        Self::as_loaded(key.py(), self.store.load(key)?)
+    }
+
+    /// What the store has loaded, as memory has it.
+    pub(crate) fn as_loaded(py: Python<'_>, mut loaded: Loaded) -> PyResult<Loaded> {
         if let Some(entry) = &mut loaded.entry {
-            as_in_memory(key.py(), entry)?;
+            as_in_memory(py, entry)?;
         }
         Ok(loaded)
     }

@@ -3,6 +3,7 @@
 use flexcache_core::Clock;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use super::reply;
@@ -18,7 +19,7 @@ const MAGIC: u8 = 0xFC;
 /// What is known for reading an entry: the nonce of the namespace, the milliseconds of the server's clock less those of
 /// ours, and what makes values of the serializer's bytes.
 #[derive(FromPyObject)]
-pub(super) struct Known(Py<PyBytes>, f64, Py<PyAny>);
+pub(crate) struct Known(Py<PyBytes>, f64, Py<PyAny>);
 
 /// A value, the seconds that it has left, and no tags; None where it is dead. Bytes are returned as they are if more has
 /// to be known to read them, or if they cannot be read.
@@ -82,4 +83,18 @@ fn value<'py>(
         },
         _ => Some(py.None().into_bound(py)),
     })
+}
+
+/// Entries of such bytes; None where there are none.
+#[pyfunction]
+#[pyo3(name = "_remote_entries")]
+pub(crate) fn entries<'py>(
+    py: Python<'py>,
+    found: Vec<Option<PyBackedBytes>>,
+    known: Known,
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    found
+        .iter()
+        .map(|raw| raw.as_ref().map_or(Ok(py.None().into_bound(py)), |raw| entry(py, raw, &known)))
+        .collect()
 }

@@ -4,11 +4,15 @@
 mod awaited;
 mod entry;
 mod lane;
+mod place;
 mod replies;
 mod reply;
 mod request;
 
 #[cfg(unix)]
 pub(crate) use awaited::RemoteInbox;
+pub(crate) use entry::entries;
 pub(crate) use lane::RemoteLane;
+pub(crate) use place::places;
 pub(crate) use replies::RemoteReplies;
+pub(crate) use request::command;

@@ -5,6 +5,8 @@ use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
+use super::reply;
+
 /// Adds a command to a request. Bytes are sent as they are, text as UTF-8, anything else as its text.
 pub(super) fn add(request: &mut Request, parts: &Bound<'_, PyTuple>) -> PyResult<()> {
     if parts.is_empty() {
@@ -22,6 +24,15 @@ pub(super) fn add(request: &mut Request, parts: &Bound<'_, PyTuple>) -> PyResult
         added.map_err(|_| no_memory())?;
     }
     Ok(())
+}
+
+/// The bytes of a command.
+#[pyfunction]
+#[pyo3(name = "_remote_command", signature = (*parts))]
+pub(crate) fn command<'py>(parts: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    let mut request = Request::new();
+    add(&mut request, parts)?;
+    reply::bytes(parts.py(), request.as_bytes())
 }
 
 pub(super) fn no_memory() -> PyErr {

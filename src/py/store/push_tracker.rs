@@ -33,6 +33,11 @@ impl TrackerHandle {
         self.0.stamp(key).bits()
     }
 
+    /// The stamps of what is read of keys after this.
+    fn stamps(&self, keys: Vec<PyBackedBytes>) -> Vec<u64> {
+        keys.iter().map(|key| self.0.stamp(key).bits()).collect()
+    }
+
     /// Whether a copy with this stamp may be served.
     fn is_live(&self, stamp: u64) -> bool {
         self.0.is_live(Stamp::from_bits(stamp), &SystemClock)

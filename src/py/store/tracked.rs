@@ -29,6 +29,18 @@ type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
 /// stamps of the keys that change when it ends.
 type ObjectsLease<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64, Vec<u64>);
 
+/// What the object has loaded: an entry or None, and the stamp of that.
+pub(crate) struct TrackedLoad(pub(crate) Loaded);
+
+impl<'py> FromPyObject<'_, 'py> for TrackedLoad {
+    type Error = PyErr;
+
+    fn extract(loaded: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let (found, stamp): (Option<ObjectsEntry<'py>>, u64) = loaded.extract()?;
+        Ok(Self(Loaded { entry: entry(found)?, stamp: Stamp::from_bits(stamp) }))
+    }
+}
+
 /// An object with a tracker.
 pub(crate) struct TrackedStore {
     object: Py<PyAny>,
@@ -89,8 +101,7 @@ impl Store for TrackedStore {
     fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
         let py = key.py();
         let loaded = self.callee(py)?.call_method1(intern!(py, "load"), (key,))?;
-        let (found, stamp): (Option<ObjectsEntry<'_>>, u64) = loaded.extract()?;
-        Ok(Loaded { entry: entry(found)?, stamp: Stamp::from_bits(stamp) })
+        Ok(loaded.extract::<TrackedLoad>()?.0)
     }
 
     fn contains(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {

@@ -1,0 +1,75 @@
+"""Failures as our own errors: those of the packages, and those of native connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+
+_CODES = {
+    "NOSCRIPT": "NoScriptError",
+    "NOAUTH": "AuthenticationError",
+    "WRONGPASS": "AuthenticationError",
+    "MOVED": "MovedError",
+    "ASK": "AskError",
+    "LOADING": "BusyLoadingError",
+}
+"""The first words of refusals about which more is known, and the packages' exceptions for them."""
+
+
+def translated(kinds: Any, error: Exception) -> Exception:
+    """An error of a package as one of ours; others as they are.
+
+    Args:
+        kinds: The package's module of exceptions.
+        error: The error.
+    """
+    if isinstance(error, RemoteError):
+        # It is one of ours already: a reply within a reply, on the direct lane.
+        return error
+    text = str(error) or type(error).__name__
+    if isinstance(error, (kinds.TimeoutError, TimeoutError)):
+        return RemoteTimeoutError(f"the server did not answer in time: {text}")
+    if isinstance(error, kinds.AuthenticationError):
+        return RemoteError(f"the server refused the password: {text}")
+    if isinstance(error, kinds.ConnectionError):
+        return RemoteConnectionError(f"no connection to the server: {text}")
+    if isinstance(error, kinds.AskError):  # MovedError is one.
+        return RemoteError("the server is of a cluster: give a client for clusters, such as redis.cluster.RedisCluster")
+    if isinstance(error, kinds.ResponseError):
+        return RemoteError(f"the server refused a command: {text}")
+    if isinstance(error, kinds.RedisError if hasattr(kinds, "RedisError") else kinds.ValkeyError):
+        return RemoteError(text)
+    if isinstance(error, OSError):
+        return RemoteConnectionError(f"no connection to the server: {text}")
+    return error
+
+
+def is_of_another_type(error: Exception) -> bool:
+    """Whether a command was refused because what is under its key is no text: nobody's value."""
+    return "WRONGTYPE" in str(error)
+
+
+def failed(kinds: Any, kind: str, text: str) -> Exception:
+    """The exception for a command that has no reply, or was refused.
+
+    Args:
+        kinds: The package's module of exceptions.
+        kind: "timeout", "lost", "unsent", "refused" or "protocol".
+        text: What the connection or the server says.
+    """
+    if kind == "timeout":
+        return RemoteTimeoutError(text)
+    if kind in ("lost", "unsent"):
+        return RemoteConnectionError(text)
+    code, _, rest = text.partition(" ")
+    cause: Exception
+    if code in _CODES:
+        cause = getattr(kinds, _CODES[code])(rest)
+    elif "max number of clients" in text:
+        cause = kinds.ConnectionError(text)
+    else:
+        cause = kinds.ResponseError(rest if code == "ERR" else text)
+    error = translated(kinds, cause)
+    error.__cause__ = cause
+    return error
