@@ -26,7 +26,7 @@ from flexcache_rs.sessions._errors import (
 from flexcache_rs.sessions._gathered import Gatherer
 from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._redis import Names, Plans
-from flexcache_rs.sessions._redis_lane import AwaitedLane, client_of, is_script_missing
+from flexcache_rs.sessions._redis_lane import AwaitedLane, client_of, has_lane, is_script_missing
 from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script, with_text
 from flexcache_rs.sessions._redis_wakes import Waker, Wakes
 from flexcache_rs.sessions._taking import taken
@@ -178,7 +178,7 @@ class RedisBackend:
     @property
     def _has_lane(self) -> bool:
         """Whether there is a lane, to a server whose values are kept as this release keeps them."""
-        return self._client.can_be_awaited and self._checked == os.getpid()
+        return has_lane(self._client) and self._checked == os.getpid()
 
     def _connected(self, shares: bool = False) -> tuple[_Sender, Any]:
         """A connection to a server whose values are kept as this release keeps them, which others may share or not."""

@@ -8,6 +8,7 @@ An awaited call needs no thread: the reader of the connection wakes the event lo
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.client import Client
@@ -47,6 +48,11 @@ def client_of(url: str, timeout: float, name: str) -> Client:
     return (Client if why_not(given) else _LaneClient)(given, timeout, name)
 
 
+def has_lane(client: Client) -> bool:
+    """Whether all calls share one connection, and can be awaited."""
+    return os.name == "posix" and client.lane == "direct"
+
+
 def is_script_missing(reply: Any) -> bool:
     """Whether a command was refused because the server does not have its script."""
     return isinstance(reply, Exception) and type(reply.__cause__).__name__ == "NoScriptError"
@@ -62,11 +68,12 @@ class AwaitedLane:
     """
 
     def __init__(self, client: Client, plans: Plans, failed: Callable[[Exception, bool], Exception]) -> None:
-        self._client, self._plans, self._failed = client, plans, failed
+        self._asker: Any = client.asker() if has_lane(client) else None
+        self._plans, self._failed = plans, failed
         self._asked: set[asyncio.Future[Any]] = set()
 
     def _ask(self, command: Command) -> asyncio.Future[Any]:
-        future = self._client.asked(*command)
+        future: asyncio.Future[Any] = self._asker(*command)
         self._asked.add(future)
         future.add_done_callback(self._asked.discard)
         return future
