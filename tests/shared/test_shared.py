@@ -69,6 +69,17 @@ def test_values_come_back_as_they_were(cache: SharedCache, value: object) -> Non
         assert back == value
 
 
+def test_keys_of_dicts_that_differ_in_a_character(cache: SharedCache) -> None:
+    """Strs that many dicts have as keys are kept: none is taken for another one, whatever its length."""
+    for length in range(1, 41):
+        text = "".join(chr(97 + at % 26) for at in range(length))
+        near = [text, *(text[:at] + "-" + text[at + 1 :] for at in range(length)), text + "\0", "ü" + text]
+        for number, key in enumerate(near):
+            cache[number] = {key: number}
+        for _ in range(2):
+            assert [cache[number] for number in range(len(near))] == [{key: number} for number, key in enumerate(near)]
+
+
 def test_nan_and_what_refers_to_itself(cache: SharedCache) -> None:
     """NaN, circles, depth, and one object in many places."""
     cache["nan"] = math.nan

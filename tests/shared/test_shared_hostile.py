@@ -179,6 +179,28 @@ def test_ctrl_c_ends_a_wait_for_a_writer(cache: SharedCache, call: str) -> None:
     assert cache["key"] == 0
 
 
+def test_damaged_parts_of_a_value(cache: SharedCache) -> None:
+    """A length that is too large, or a kind that is none, raises. The next write mends it."""
+    makes: list[Callable[[str], object]] = [
+        lambda text: ("first", text),
+        lambda text: ["first", text],
+        lambda text: {"first": text},
+        lambda text: {text: 1},
+        lambda text: [[], {"a": (1, text)}],
+    ]
+    for number, make in enumerate(makes):
+        for before, damage in ((4, b"\xff\xff\xff\x7f"), (5, b"\x63")):
+            text = f"part {number} {before}"
+            cache["key"] = make(text)
+            with cache.path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+                at = mapped.find(text.encode()) - before
+                mapped[at : at + len(damage)] = damage
+            with pytest.raises(RuntimeError, match="damaged"):
+                cache["key"]
+            cache["key"] = make(text)
+            assert cache["key"] == make(text)
+
+
 class InterruptedAfterwards:
     """A cache of which the call that acquires a lock is followed by a signal at once."""
 

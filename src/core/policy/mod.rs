@@ -121,6 +121,18 @@ pub trait Policy {
         false
     }
 
+    /// A key that is not present was looked up. An insertion follows if the program stores what it does not find. *Policy
+    /// leaves:* the order as it is.
+    #[inline(always)]
+    fn on_miss(&mut self, hash: u64) {
+        let _ = hash;
+    }
+
+    /// Whether [`on_miss`](Self::on_miss) would change anything.
+    fn notices_misses(&self) -> bool {
+        false
+    }
+
     /// The value of an entry was replaced. *Policy leaves:* the order changed as the policy says.
     #[inline(always)]
     fn on_replace(&mut self, slot: Slot, hash: u64) {

@@ -195,6 +195,15 @@ impl Policy for AnyPolicy {
     }
 
     #[inline(always)]
+    fn on_miss(&mut self, hash: u64) {
+        on_policy!(self, policy => policy.on_miss(hash));
+    }
+
+    fn notices_misses(&self) -> bool {
+        on_policy!(self, policy => policy.notices_misses())
+    }
+
+    #[inline(always)]
     fn on_replace(&mut self, slot: Slot, hash: u64) {
         on_policy!(self, policy => policy.on_replace(slot, hash));
     }

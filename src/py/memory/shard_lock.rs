@@ -192,6 +192,9 @@ mod lock {
             counts_misses: bool,
         ) -> Result<Option<&'a pyo3::Py<pyo3::PyAny>>, Complicated> {
             let Some((slot, value)) = self.shard.look(hash, eq)? else {
+                if counts_misses && self.shard.notices_misses() {
+                    return Err(Complicated);
+                }
                 self.record.misses += u64::from(counts_misses);
                 return Ok(None);
             };

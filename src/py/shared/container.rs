@@ -2,7 +2,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyList, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat};
 
 use super::key::{damaged, long_of_bytes, text};
 use super::known_keys;
@@ -14,103 +14,126 @@ use super::value::{DEEPEST, bytes_object, kind};
 ///
 /// `RuntimeError` if they are no value's.
 pub(super) fn make_whole<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let mut rest = bytes;
-    let object = make(py, kind, &mut rest, 0)?;
-    if rest.is_empty() { Ok(object) } else { Err(damaged()) }
-}
-
-fn taken<'a>(rest: &mut &'a [u8], bytes: usize) -> PyResult<&'a [u8]> {
-    let (taken, after) = rest.split_at_checked(bytes).ok_or_else(damaged)?;
-    *rest = after;
-    Ok(taken)
-}
-
-fn word<const BYTES: usize>(rest: &mut &[u8]) -> PyResult<[u8; BYTES]> {
-    let (word, after) = rest.split_first_chunk::<BYTES>().ok_or_else(damaged)?;
-    *rest = after;
-    Ok(*word)
-}
-
-/// A number of bytes or of parts, each of which takes a byte at least.
-fn length(rest: &mut &[u8]) -> PyResult<usize> {
-    let length = u32::from_le_bytes(word(rest)?) as usize;
-    if length > rest.len() { Err(damaged()) } else { Ok(length) }
-}
-
-fn part<'py>(py: Python<'py>, rest: &mut &[u8], depth: u32) -> PyResult<Bound<'py, PyAny>> {
-    let [kind] = word(rest)?;
-    make(py, kind, rest, depth + 1)
-}
-
-/// The key of an entry of a dict: mostly a str that other dicts have too.
-fn dict_key<'py>(py: Python<'py>, rest: &mut &[u8], depth: u32) -> PyResult<Bound<'py, PyAny>> {
-    let [kind] = word(rest)?;
-    if kind != kind::TEXT {
-        return make(py, kind, rest, depth + 1);
+    let mut decoder = Decoder { rest: bytes, error: None };
+    match decoder.make(py, kind, 0) {
+        Some(object) if decoder.rest.is_empty() => Ok(object),
+        _ => Err(decoder.error.unwrap_or_else(damaged)),
     }
-    let length = length(rest)?;
-    known_keys::text(py, taken(rest, length)?)
 }
 
-/// Makes an object of a kind and what follows it. No memory is taken for a number of parts that the bytes do not hold.
-fn make<'py>(py: Python<'py>, kind: u8, rest: &mut &[u8], depth: u32) -> PyResult<Bound<'py, PyAny>> {
-    if depth > DEEPEST {
-        return Err(damaged());
+/// Bytes of which objects are made. A failure is noted here, so that a part is returned as one word.
+struct Decoder<'a> {
+    rest: &'a [u8],
+    /// What the interpreter raised. None where the bytes are damaged.
+    error: Option<PyErr>,
+}
+
+impl<'a> Decoder<'a> {
+    #[inline]
+    fn noted<T>(&mut self, result: PyResult<T>) -> Option<T> {
+        result.map_err(|error| self.error = Some(error)).ok()
     }
-    match kind {
-        kind::NONE => Ok(py.None().into_bound(py)),
-        kind::FALSE | kind::TRUE => Ok(PyBool::new(py, kind == kind::TRUE).to_owned().into_any()),
-        kind::INT => Ok(i64::from_le_bytes(word(rest)?).into_pyobject(py)?.into_any()),
-        kind::FLOAT => Ok(PyFloat::new(py, f64::from_le_bytes(word(rest)?)).into_any()),
-        kind::TEXT => {
-            let length = length(rest)?;
-            text(py, taken(rest, length)?)
+
+    #[inline]
+    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
+        let (taken, after) = self.rest.split_at_checked(bytes)?;
+        self.rest = after;
+        Some(taken)
+    }
+
+    #[inline]
+    fn word<const BYTES: usize>(&mut self) -> Option<[u8; BYTES]> {
+        let (word, after) = self.rest.split_first_chunk::<BYTES>()?;
+        self.rest = after;
+        Some(*word)
+    }
+
+    /// A number of bytes or of parts, each of which takes a byte at least.
+    #[inline]
+    fn length(&mut self) -> Option<usize> {
+        let length = u32::from_le_bytes(self.word()?) as usize;
+        (length <= self.rest.len()).then_some(length)
+    }
+
+    /// As many bytes as a length before them says.
+    #[inline]
+    fn sized(&mut self) -> Option<&'a [u8]> {
+        let length = self.length()?;
+        self.take(length)
+    }
+
+    fn part<'py>(&mut self, py: Python<'py>, depth: u32) -> Option<Bound<'py, PyAny>> {
+        let [kind] = self.word()?;
+        self.make(py, kind, depth + 1)
+    }
+
+    /// The key of an entry of a dict: mostly a str that other dicts have too.
+    fn dict_key<'py>(&mut self, py: Python<'py>, depth: u32) -> Option<Bound<'py, PyAny>> {
+        let [kind] = self.word()?;
+        if kind != kind::TEXT {
+            return self.make(py, kind, depth + 1);
         }
-        kind::BYTES => {
-            let length = length(rest)?;
-            bytes_object(py, taken(rest, length)?)
+        let bytes = self.sized()?;
+        self.noted(known_keys::text(py, bytes))
+    }
+
+    /// Makes an object of a kind and what follows it. No memory is taken for a number of parts that the bytes do not hold.
+    fn make<'py>(&mut self, py: Python<'py>, kind: u8, depth: u32) -> Option<Bound<'py, PyAny>> {
+        if depth > DEEPEST {
+            return None;
         }
-        kind::LONG => {
-            let length = length(rest)?;
-            long_of_bytes(py, taken(rest, length)?)
-        }
-        kind::TUPLE => {
-            let length = length(rest)?;
-            let parts = (0..length).map(|_| part(py, rest, depth)).collect::<PyResult<Vec<_>>>()?;
-            Ok(PyTuple::new(py, parts)?.into_any())
-        }
-        kind::LIST => {
-            let length = length(rest)?;
-            make_list(py, length, rest, depth)
-        }
-        kind::DICT => {
-            let length = length(rest)?;
-            let dict = PyDict::new(py);
-            for _ in 0..length {
-                let key = dict_key(py, rest, depth)?;
-                dict.set_item(key, part(py, rest, depth)?)?;
+        match kind {
+            kind::NONE => Some(py.None().into_bound(py)),
+            kind::FALSE | kind::TRUE => Some(PyBool::new(py, kind == kind::TRUE).to_owned().into_any()),
+            kind::INT => Some(i64::from_le_bytes(self.word()?).into_pyobject(py).ok()?.into_any()),
+            kind::FLOAT => Some(PyFloat::new(py, f64::from_le_bytes(self.word()?)).into_any()),
+            kind::TEXT => {
+                let bytes = self.sized()?;
+                self.noted(text(py, bytes))
             }
-            Ok(dict.into_any())
+            kind::BYTES => {
+                let bytes = self.sized()?;
+                self.noted(bytes_object(py, bytes))
+            }
+            kind::LONG => {
+                let bytes = self.sized()?;
+                self.noted(long_of_bytes(py, bytes))
+            }
+            kind::TUPLE => self.make_parts(py, depth, ffi::PyTuple_New, ffi::PyTuple_SET_ITEM),
+            kind::LIST => self.make_parts(py, depth, ffi::PyList_New, ffi::PyList_SET_ITEM),
+            kind::DICT => {
+                let length = self.length()?;
+                let dict = PyDict::new(py);
+                for _ in 0..length {
+                    let key = self.dict_key(py, depth)?;
+                    let value = self.part(py, depth)?;
+                    self.noted(dict.set_item(key, value))?;
+                }
+                Some(dict.into_any())
+            }
+            _ => None,
         }
-        _ => Err(damaged()),
     }
-}
 
-/// A list of so many parts, which are made in their places.
-fn make_list<'py>(
-    py: Python<'py>,
-    length: usize,
-    rest: &mut &[u8],
-    depth: u32,
-) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: this thread is attached.
-    let list = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(length.cast_signed()))? };
-    for at in 0..length {
-        // Where this fails, the list is dropped with the places that are still empty, which lists allow.
-        let made = part(py, rest, depth)?;
-        // SAFETY: the list is new and this function's alone; the place is one of it, and empty.
-        unsafe { ffi::PyList_SET_ITEM(list.as_ptr(), at.cast_signed(), made.into_ptr()) };
+    /// A tuple or a list, whose parts are made in their places.
+    #[inline]
+    fn make_parts<'py>(
+        &mut self,
+        py: Python<'py>,
+        depth: u32,
+        new: unsafe extern "C" fn(ffi::Py_ssize_t) -> *mut ffi::PyObject,
+        set: unsafe fn(*mut ffi::PyObject, ffi::Py_ssize_t, *mut ffi::PyObject),
+    ) -> Option<Bound<'py, PyAny>> {
+        let length = self.length()?;
+        // SAFETY: this thread is attached.
+        let made = unsafe { Bound::from_owned_ptr_or_err(py, new(length.cast_signed())) };
+        let made = self.noted(made)?;
+        for at in 0..length {
+            // Where this fails, it is dropped with the places that are still empty, which tuples and lists allow.
+            let part = self.part(py, depth)?;
+            // SAFETY: the object is new and this function's alone; the place is one of it, and empty.
+            unsafe { set(made.as_ptr(), at.cast_signed(), part.into_ptr()) };
+        }
+        Some(made)
     }
-    debug_assert!(list.is_exact_instance_of::<PyList>());
-    Ok(list)
 }

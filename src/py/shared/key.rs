@@ -237,7 +237,14 @@ fn decode_at<'py>(py: Python<'py>, kind: u8, bytes: &[u8], depth: u32) -> PyResu
 
 /// The text of such bytes, lone surrogates included.
 pub(super) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    // The interpreter keeps those of one character, and would look at every byte twice.
+    // The interpreter keeps those of one character.
+    if let [byte] = bytes
+        && byte.is_ascii()
+    {
+        // SAFETY: this thread is attached.
+        return unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_FromOrdinal((*byte).into())) };
+    }
+    // The interpreter would look at every byte twice.
     if bytes.len() > 1 && bytes.is_ascii() {
         // SAFETY: this thread is attached. The new object is nobody else's yet, and has room for so many characters of one byte.
         return unsafe {

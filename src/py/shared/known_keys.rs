@@ -32,14 +32,33 @@ mod kept {
     /// Strs of nothing but ASCII, at the places that their bytes say, or null. Each is owned. Only attached threads look.
     static KEPT: [AtomicPtr<ffi::PyObject>; MANY] = [const { AtomicPtr::new(ptr::null_mut()) }; MANY];
 
-    /// The place of some bytes.
+    /// A short text's bytes in words, which overlap. Texts of one length are equal if these are.
     #[inline]
-    fn place(bytes: &[u8]) -> &'static AtomicPtr<ffi::PyObject> {
-        let mut hash = bytes.len() as u64;
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23);
+    fn words(bytes: &[u8]) -> [u64; 4] {
+        let first = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let last = |before: usize| {
+            bytes[..bytes.len() - before].last_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+        };
+        match (bytes, bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            (_, Some(_), Some(_)) if bytes.len() > 16 => [first(0), first(8), last(8), last(0)],
+            (_, Some(_), Some(_)) if bytes.len() > 8 => [first(0), last(0), 0, 0],
+            (_, Some(low), Some(high)) => {
+                [u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << 32, 0, 0, 0]
+            }
+            ([low, .., high], ..) => {
+                [u64::from(*low) | u64::from(bytes[bytes.len() / 2]) << 8 | u64::from(*high) << 16, 0, 0, 0]
+            }
+            _ => [0; 4],
+        }
+    }
+
+    /// The place of a text of this length with these words.
+    #[inline]
+    fn place(length: usize, words: [u64; 4]) -> &'static AtomicPtr<ffi::PyObject> {
+        let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23);
+        let mut hash = mix(length as u64, words[0]);
+        if length > 8 {
+            hash = words[1..].iter().fold(hash, |hash, &word| mix(hash, word));
         }
         // Nine bits.
         &KEPT[(hash >> 55) as usize]
@@ -50,7 +69,8 @@ mod kept {
         if bytes.len() > LONGEST || bytes.len() < 2 {
             return key::text(py, bytes);
         }
-        let place = place(bytes);
+        let sought = words(bytes);
+        let place = place(bytes.len(), sought);
         let found = place.load(Relaxed);
         if !found.is_null() {
             // SAFETY: this thread is attached, so no other one takes the str away meanwhile. All its characters are ASCII, so
@@ -58,7 +78,7 @@ mod kept {
             unsafe {
                 let length = ffi::PyUnicode_GET_LENGTH(found).cast_unsigned();
                 if length == bytes.len()
-                    && slice::from_raw_parts(ffi::PyUnicode_DATA(found).cast::<u8>(), length) == bytes
+                    && words(slice::from_raw_parts(ffi::PyUnicode_DATA(found).cast::<u8>(), length)) == sought
                 {
                     return Ok(Bound::from_borrowed_ptr(py, found));
                 }
