@@ -50,7 +50,7 @@ fn policy<P: Policy>(criterion: &mut Criterion, name: &str) {
             step += 1;
             let key = mix(step) % ENTRIES;
             let found = store.find(mix(key), |other| Ok::<_, Infallible>(*other == key)).unwrap_or(None);
-            store.get(found, &clock, &mut Vec::new()).copied()
+            store.get(found, mix(key), &clock, &mut Vec::new()).copied()
         });
     });
     let mut key = ENTRIES;

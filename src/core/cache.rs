@@ -211,13 +211,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
     where
         K: Borrow<Q>,
     {
-        let (_, found) = self.find(key);
+        let (hash, found) = self.find(key);
         let mut removed = Vec::new();
         let live = self.store.live(found, &self.clock, &mut removed);
         if !removed.is_empty() {
             self.notify(removed);
         }
-        self.store.get(live, &self.clock, &mut Vec::new())
+        self.store.get(live, hash, &self.clock, &mut Vec::new())
     }
 
     /// Like [`get`](Self::get), but counts as no access.

@@ -11,6 +11,7 @@ import pytest
 from waiting import until
 
 from flexcache_rs.remote import RemoteTimeoutError, RemoteValueError
+from flexcache_rs.remote.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,3 +158,33 @@ def test_a_cache_that_is_closed_closes_them(make: Make, raw: Any) -> None:
 
     asyncio.run(main())
     until(lambda: not [each for each in raw.client_list() if each["name"] == "flexcache-closing"])
+
+
+@pytest.mark.parametrize("how", ["renew", "close"])
+def test_a_connection_that_was_begun_before_all_were_renewed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It may lead to a server that was replaced meanwhile."""
+    cache = make(near=None, lane="client")
+    made: list[Any] = []
+    begun, goes_on, connect = threading.Event(), threading.Event(), Client.connect
+
+    def slow(self: Client, timeout: float) -> Any:
+        made.append(connect(self, timeout))
+        begun.set()
+        goes_on.wait(60)
+        return made[-1]
+
+    async def main() -> None:
+        monkeypatch.setattr(Client, "connect", slow)
+        assert cache._client.asker() is None
+        await asyncio.to_thread(begun.wait, 60)
+        getattr(cache._client, how)()
+        goes_on.set()
+        while made[0]._sock is not None:
+            await asyncio.sleep(0.001)
+        if how == "renew":
+            await connected(cache)
+            assert cache._client._loops.current()._connection is not made[0]
+
+    asyncio.run(main())

@@ -160,6 +160,7 @@ class LoopConnections:
 
     def __init__(self, connect: weakref.WeakMethod[Callable[[float], Any]], kinds: Any, timeout: float) -> None:
         self._make, self._kinds, self._timeout = connect, kinds, timeout
+        self._shut_downs = 0
         self._begin()
         _ALL.add(self)
 
@@ -187,9 +188,11 @@ class LoopConnections:
         connect = self._make()
         if connect is not None:
             making = loop.run_in_executor(None, connect, self._timeout)
-            making.add_done_callback(functools.partial(self._connected, weakref.ref(loop)))
+            making.add_done_callback(functools.partial(self._connected, weakref.ref(loop), self._shut_downs))
 
-    def _connected(self, of: weakref.ref[asyncio.AbstractEventLoop], making: asyncio.Future[Any]) -> None:
+    def _connected(
+        self, of: weakref.ref[asyncio.AbstractEventLoop], shut_downs: int, making: asyncio.Future[Any]
+    ) -> None:
         loop = of()
         if loop is None:
             return
@@ -201,9 +204,14 @@ class LoopConnections:
         self._next[loop] = 0.0
         self._of[loop] = made
         made.begin(loop)
+        if shut_downs != self._shut_downs:
+            # It may lead to a server that was replaced meanwhile, or the cache was closed.
+            made.shut_down()
 
     def shut_down(self) -> None:
         """End all connections, for any thread: the loops notice it."""
+        # First: a connection that is being made is either among those, or sees this.
+        self._shut_downs += 1
         of, self._of = self._of, weakref.WeakKeyDictionary()
         for connection in list(of.values()):
             connection.shut_down()

@@ -109,6 +109,13 @@ pub trait Policy {
     /// An entry was read. *Policy leaves:* the order changed as the policy says.
     fn on_access(&mut self, slot: Slot, hash: u64);
 
+    /// A key that is not present was looked up. An insertion follows if the program stores what it does not find. *Policy
+    /// leaves:* the order as it is.
+    #[inline(always)]
+    fn on_miss(&mut self, hash: u64) {
+        let _ = hash;
+    }
+
     /// The value of an entry was replaced. *Policy leaves:* the order changed as the policy says.
     #[inline(always)]
     fn on_replace(&mut self, slot: Slot, hash: u64) {

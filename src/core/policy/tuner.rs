@@ -140,13 +140,21 @@ impl Miniature {
         self.slru.shrink(Segment::Window, self.window, self.full);
     }
 
-    fn request(&mut self, mixed: u64, sketch: &Sketch) {
-        let hashes = &self.hashes;
-        if let Some(&slot) = self.index.find(mixed, |&slot| hashes[slot.index()] == mixed) {
-            self.hits += 1;
-            self.slru.access(slot, self.protected);
-            return;
-        }
+    /// Looks a key up, and returns whether it is present.
+    fn look_up(&mut self, mixed: u64) -> bool {
+        let Some(slot) = self.find(mixed) else { return false };
+        self.hits += 1;
+        self.slru.access(slot, self.protected);
+        true
+    }
+
+    #[inline]
+    fn find(&self, mixed: u64) -> Option<Slot> {
+        self.index.find(mixed, |&slot| self.hashes[slot.index()] == mixed).copied()
+    }
+
+    /// Stores a key that is not present.
+    fn insert(&mut self, mixed: u64, sketch: &Sketch) {
         let slot = if self.hashes.len() < self.full {
             self.hashes.push(mixed);
             Slot::new(self.hashes.len() - 1)
@@ -241,6 +249,8 @@ pub(super) struct Tuner {
     /// What was sampled since then, and since the last decision.
     sampled: u32,
     undecided: u32,
+    /// The last sampled key that was looked up and not found, until it is stored: one request, which counts once.
+    missed: Option<u64>,
     /// Sampled requests, as far as they still count.
     lately: f64,
     in_the_long_run: f64,
@@ -279,6 +289,7 @@ impl Tuner {
             between,
             sampled: 0,
             undecided: 0,
+            missed: None,
             lately: 0.0,
             in_the_long_run: 0.0,
             credit: MOST_CREDIT,
@@ -304,9 +315,9 @@ impl Tuner {
         self.configurations[self.current]
     }
 
-    /// Counts a miss, and makes the miniatures at the first.
+    /// Counts an entry that came in, and makes the miniatures at the first.
     #[inline]
-    pub(super) fn miss(&mut self) {
+    pub(super) fn insertion(&mut self) {
         self.misses += 1;
         if self.miniatures.is_empty() && self.begin().is_err() {
             // Without memory nothing is simulated, until there is some.
@@ -351,10 +362,37 @@ impl Tuner {
     /// Returns whether the configuration changed.
     #[inline(never)]
     fn simulate(&mut self, mixed: u64, sketch: &Sketch) -> bool {
+        let is_counted = self.missed.take() != Some(mixed);
         for miniature in &mut self.miniatures {
-            miniature.request(mixed, sketch);
+            let is_present =
+                if is_counted { miniature.look_up(mixed) } else { miniature.find(mixed).is_some() };
+            if !is_present {
+                miniature.insert(mixed, sketch);
+            }
         }
         self.sampled += 1;
+        is_counted && self.decide()
+    }
+
+    /// Counts a key that was looked up and is not in the cache; it may be in a miniature. Not every program stores what
+    /// it did not find, so this is a request of its own. Returns whether the configuration changed. O(1).
+    #[inline(always)]
+    pub(super) fn miss(&mut self, mixed: u64) -> bool {
+        mixed & SAMPLING < self.feeding_below && self.simulate_miss(mixed)
+    }
+
+    #[inline(never)]
+    fn simulate_miss(&mut self, mixed: u64) -> bool {
+        for miniature in &mut self.miniatures {
+            miniature.look_up(mixed);
+        }
+        self.missed = Some(mixed);
+        self.sampled += 1;
+        self.decide()
+    }
+
+    /// Counts a sampled request, and decides after some of them. Returns whether the configuration changed.
+    fn decide(&mut self) -> bool {
         self.undecided += 1;
         self.undecided == SAMPLED_BETWEEN && self.choose()
     }

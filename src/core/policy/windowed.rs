@@ -247,7 +247,7 @@ impl<C: Configurations> Policy for Windowed<C> {
     #[inline]
     fn on_insert(&mut self, slot: Slot, hash: u64) {
         if C::CONFIGURATIONS.len() > 1 {
-            self.tuner.miss();
+            self.tuner.insertion();
         }
         self.count(hash);
         // With an empty probation segment, newcomers would have to compete with the warmest entries.
@@ -264,6 +264,13 @@ impl<C: Configurations> Policy for Windowed<C> {
     fn on_access(&mut self, slot: Slot, hash: u64) {
         self.count(hash);
         self.slru.access(slot, self.protected);
+    }
+
+    #[inline]
+    fn on_miss(&mut self, hash: u64) {
+        if C::CONFIGURATIONS.len() > 1 && self.tuner.miss(self.sketch.mix(hash)) {
+            self.follow_configuration();
+        }
     }
 
     #[inline]

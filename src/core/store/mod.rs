@@ -315,19 +315,20 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         }
     }
 
-    /// Reads the entry that [`find`](Self::find) found: counts a hit or a miss, tells the policy,
-    /// and removes the entry if it has expired. O(1).
+    /// Reads the entry that [`find`](Self::find) found under a key of this hash: counts a hit or a miss, tells the
+    /// policy, and removes the entry if it has expired. O(1).
     #[inline(always)]
     pub fn get(
         &mut self,
         found: Option<Slot>,
+        hash: u64,
         clock: &impl Clock,
         sink: &mut impl RemovalSink<K, V>,
     ) -> Option<&V> {
         match self.live(found, clock, sink) {
             Some(slot) => Some(self.hit(slot)),
             None => {
-                self.miss();
+                self.miss(hash);
                 None
             }
         }
@@ -359,7 +360,10 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     ) -> Result<Lookup<'_, V>, E> {
         let found = Self::find_node(&self.index, &self.nodes, &self.hashes, hash, eq)?;
         let Some((slot, node)) = found else {
-            self.stats.misses += u64::from(counts_misses);
+            if counts_misses {
+                self.stats.misses += 1;
+                self.policy.on_miss(u64::from(short(hash)));
+            }
             return Ok(Lookup::Absent);
         };
         if !is_live(self, slot) {
@@ -377,10 +381,11 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         Ok(Lookup::Hit(&node.value))
     }
 
-    /// Counts a miss.
+    /// Counts a miss of a key of this hash and tells the policy. O(1).
     #[inline(always)]
-    pub fn miss(&mut self) {
+    pub fn miss(&mut self, hash: u64) {
         self.stats.misses += 1;
+        self.policy.on_miss(u64::from(short(hash)));
     }
 
     /// Returns the slot found, unless its entry has expired: then removes the entry. O(1).

@@ -190,6 +190,11 @@ impl Policy for AnyPolicy {
     }
 
     #[inline(always)]
+    fn on_miss(&mut self, hash: u64) {
+        on_policy!(self, policy => policy.on_miss(hash));
+    }
+
+    #[inline(always)]
     fn on_replace(&mut self, slot: Slot, hash: u64) {
         on_policy!(self, policy => policy.on_replace(slot, hash));
     }

@@ -49,7 +49,7 @@ impl FlexCache {
         let mut removed = RemovedEntries::new();
         let read = self.shards.find(&key, hash, |store, found| {
             let chosen = choose(store, found);
-            let value = store.get(chosen, self.clock(), &mut removed)?.clone_ref(py);
+            let value = store.get(chosen, hash, self.clock(), &mut removed)?.clone_ref(py);
             let slot = chosen.filter(|_| WHOLE);
             Some((value, slot.and_then(|slot| store.deadline(slot)), slot.map(|slot| store.tags(slot))))
         })?;

@@ -145,7 +145,10 @@ impl<P: Policy + TryClone, O: Order> Run<P, O> {
         match *op {
             Op::Get(key) => {
                 let found = self.find(key);
-                let value = self.store.get(found, &self.clock, &mut removed).map(|value| value.id);
+                let value = self
+                    .store
+                    .get(found, self.hashing.of(key), &self.clock, &mut removed)
+                    .map(|value| value.id);
                 assert_eq!(value, self.model.get(key), "get");
             }
             Op::Put { key, weight, lifetime } => self.put(key, weight, lifetime, None, &mut removed),
