@@ -148,7 +148,7 @@ impl FlexCache {
         let shard = self.shards.of(hash);
         #[cfg(Py_GIL_DISABLED)]
         if let Some(mut reading) = shard.reading(py) {
-            let value = reading.look(hash, |stored, hash| eq(stored, hash).ok_or(Complicated), true)?;
+            let value = reading.look(hash, |stored, hash| eq(stored, hash).ok_or(Complicated))?;
             return Ok(value.map(|value| value.clone_ref(py)));
         }
         let Ok(mut store) = shard.lock_to_read(py, self.shards.are_several()) else {
@@ -156,29 +156,6 @@ impl FlexCache {
         };
         let value = store.get_if_plain(hash, |stored, hash| eq(stored, hash).ok_or(Complicated))?;
         Ok(value.map(|value| value.clone_ref(py)))
-    }
-
-    /// The value of a key, if it is there and nothing but a hit has to be counted; has changed
-    /// nothing otherwise.
-    #[inline(always)]
-    pub(crate) fn hit_if_plain(
-        &self,
-        py: Python<'_>,
-        hash: u64,
-        eq: impl Fn(&Py<PyAny>, HashCheck<'_>) -> Option<bool>,
-    ) -> Option<Py<PyAny>> {
-        if self.detours.have(Detours::SLOW_PATH) {
-            return self.hit_in_front::<{ site::OTHER }>(py, hash, eq);
-        }
-        let shard = self.shards.of(hash);
-        #[cfg(Py_GIL_DISABLED)]
-        if let Some(mut reading) = shard.reading(py) {
-            let value = reading.look(hash, |stored, hash| eq(stored, hash).ok_or(Complicated), false);
-            return value.ok()?.map(|value| value.clone_ref(py));
-        }
-        let mut store = shard.lock_to_read(py, self.shards.are_several()).ok()?;
-        let value = store.hit_if_plain(hash, |stored, hash| eq(stored, hash).ok_or(Complicated))?;
-        Some(value.clone_ref(py))
     }
 
     /// The value of a key in memory in front of a store, if nothing but a hit has to be counted; has

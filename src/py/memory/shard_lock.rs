@@ -189,13 +189,12 @@ mod lock {
             &mut self,
             hash: u64,
             eq: impl FnMut(&pyo3::Py<pyo3::PyAny>, flexcache_core::HashCheck<'_>) -> Result<bool, Complicated>,
-            counts_misses: bool,
         ) -> Result<Option<&'a pyo3::Py<pyo3::PyAny>>, Complicated> {
             let Some((slot, value)) = self.shard.look(hash, eq)? else {
-                if counts_misses && self.shard.notices_misses() {
+                if self.shard.notices_misses() {
                     return Err(Complicated);
                 }
-                self.record.misses += u64::from(counts_misses);
+                self.record.misses += 1;
                 return Ok(None);
             };
             self.record.hits += 1;
