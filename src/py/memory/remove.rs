@@ -11,10 +11,10 @@ use super::detours::Detours;
 use super::entries::missing;
 use super::expiry::BATCH;
 use super::lookup::Shard;
+use super::shard_lock::ShardLock;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq_by_hash;
 use crate::py::object::running_python::attached;
-use crate::py::process::guard::Guard;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, LoadLease};
 use crate::py::store::shard_loads::ShardLoads;
@@ -55,7 +55,7 @@ impl FlexCache {
     /// Removes the entry that is chosen in one locked section; `None` where there is none.
     fn pop_from(
         py: Python<'_>,
-        shard: &Guard<Shard>,
+        shard: &ShardLock,
         choose: impl FnOnce(&mut Shard) -> Option<Slot>,
     ) -> PyResult<Option<RemovedEntry>> {
         let mut removed = RemovedEntries::new();
