@@ -81,6 +81,27 @@ def test_options_of_decorators(decorator: Callable[..., Any], given: str, meant:
         decorator(**{given: 1})
 
 
+@pytest.mark.parametrize(
+    ("call", "given", "told"),
+    [
+        (memoize, "lock", "no lock is needed: one call computes for all that ask at once"),
+        (lru_cache, "lock", "no lock is needed: threads may share the cache"),
+        (FlexCache, "lock", "no lock is needed: threads may share the cache"),
+        (memoize, "skip_cache_func", r"did you mean condition=\? It returns True for what is kept"),
+        (memoize, "location", r"did you mean store=flexcache_rs\.disk\.Cache\(directory\)\?"),
+        (FlexCache, "directory", r"did you mean store=flexcache_rs\.disk\.Cache\(directory\)\?"),
+    ],
+)
+def test_what_is_not_needed_or_called_otherwise(call: Callable[..., Any], given: str, told: str) -> None:
+    with pytest.raises(TypeError, match=rf"'{given}'; {told}$"):
+        call(**{given: 1})
+
+
+def test_a_word_with_a_meaning_stands_for_no_other() -> None:
+    with pytest.raises(TypeError, match=r"'getsizeof'; the arguments are maxsize, typed$"):
+        lru_cache(getsizeof=len)  # type: ignore[call-overload]
+
+
 def test_what_cannot_be_called() -> None:
     with pytest.raises(TypeError, match="callable, not int"):
         lru_cache(maxsize=5)(7)  # type: ignore[type-var]

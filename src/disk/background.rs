@@ -157,10 +157,9 @@ impl State {
             return false;
         }
         if self.phase == Phase::Absent {
-            let thread = thread::Builder::new().name("flexcache-disk".into()).spawn(|| {
-                block_signals();
-                background.run();
-            });
+            // A thread begins with the signals of the one that starts it.
+            let _blocked = BlockedSignals::new();
+            let thread = thread::Builder::new().name("flexcache-disk".into()).spawn(|| background.run());
             let Ok(thread) = thread else { return false };
             self.thread = Some(thread);
         } else if self.phase != Phase::Working {
@@ -261,21 +260,45 @@ pub(crate) fn stop(patience: Duration) {
     }
 }
 
-/// Signals are for the program's threads: one that waits for a signal must not miss it.
+/// Blocks the signals of the calling thread until this is dropped, so that a thread that it starts gets none. Signals are for
+/// the program's threads: one that waits for a signal must not miss it.
+#[cfg(unix)]
+struct BlockedSignals(libc::sigset_t);
+
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "the system's interface is C")]
-fn block_signals() {
-    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `sigfillset` writes the whole set, and `pthread_sigmask` only reads it.
-    unsafe {
-        if libc::sigfillset(all.as_mut_ptr()) == 0 {
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+impl BlockedSignals {
+    /// `None` where the system refuses it.
+    fn new() -> Option<Self> {
+        let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: `sigfillset` writes the whole set, and `pthread_sigmask` reads it and writes the set that there was.
+        unsafe {
+            let is_blocked = libc::sigfillset(all.as_mut_ptr()) == 0
+                && libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) == 0;
+            is_blocked.then(|| Self(before.assume_init()))
         }
     }
 }
 
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the system's interface is C")]
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that there was, and is only read.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 #[cfg(not(unix))]
-fn block_signals() {}
+struct BlockedSignals;
+
+#[cfg(not(unix))]
+impl BlockedSignals {
+    fn new() -> Self {
+        Self
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -283,6 +306,9 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+
+    /// There is one thread for all tests of this process, which one of them ends.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     /// A chore that says when it begins, and ends when it is told to.
     struct Slow {
@@ -315,8 +341,46 @@ mod tests {
         }
     }
 
+    /// Notes whether the thread gets a signal that the program's threads do.
+    #[cfg(unix)]
+    #[derive(Default)]
+    struct Signalled(OnceLock<bool>);
+
+    #[cfg(unix)]
+    impl Chore for Signalled {
+        fn run(&self) {
+            self.0.set(gets_signals()).expect("it runs once");
+        }
+
+        fn put_off(&self) {}
+    }
+
+    #[cfg(unix)]
+    #[expect(unsafe_code, reason = "the system's interface is C")]
+    fn gets_signals() -> bool {
+        let mut blocked = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: no set is read, and the one that is in force is written.
+        unsafe {
+            assert_eq!(libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), blocked.as_mut_ptr()), 0);
+            libc::sigismember(blocked.as_ptr(), libc::SIGUSR1) == 0
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn signals_are_for_the_threads_of_the_program() {
+        let _alone = ALONE.lock();
+        let chore = Arc::new(Signalled::default());
+        assert!(hand(&chore));
+        while chore.0.get().is_none() {
+            thread::yield_now();
+        }
+        assert_eq!((chore.0.get(), gets_signals()), (Some(&false), true));
+    }
+
     #[test]
     fn who_has_handed_a_chore_over_learns_that_the_thread_has_ended_before_it() {
+        let _alone = ALONE.lock();
         let ((begun, has_begun), (end, ends)) = (channel(), channel());
         let (slow, noting) = (Arc::new(Slow { begun, end: Mutex::new(ends) }), Arc::new(Noting::default()));
         assert!(hand(&slow));

@@ -9,6 +9,8 @@ pub(crate) const SETTINGS: &str = "CREATE TABLE IF NOT EXISTS Settings (key TEXT
 /// Rows that count; the triggers keep the first two, reads the others.
 pub const METADATA: [&str; 4] = ["count", "size", "hits", "misses"];
 
+/// The index of times to expire has no entry for a row that never expires: to store and to delete it writes a page less. A
+/// directory that python-diskcache has made has an entry for every row, and keeps it. Both use either.
 const CACHE: &str = "
 CREATE TABLE IF NOT EXISTS Cache (
   rowid INTEGER PRIMARY KEY,
@@ -25,7 +27,7 @@ CREATE TABLE IF NOT EXISTS Cache (
   value BLOB
 );
 CREATE UNIQUE INDEX IF NOT EXISTS Cache_key_raw ON Cache (key, raw);
-CREATE INDEX IF NOT EXISTS Cache_expire_time ON Cache (expire_time);
+CREATE INDEX IF NOT EXISTS Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT NULL;
 ";
 
 /// The triggers: name, event, row of Settings, and the change of its value.

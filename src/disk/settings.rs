@@ -82,8 +82,7 @@ impl DiskStore {
     /// go back to, and the journal would be synchronized three times. If this fails, [`DiskStore::apply`] does it.
     fn begin_log(&self, connection: &Connection, settings: &[(String, Value)]) -> Result<()> {
         let is_wanted = |(key, value): &(String, Value)| {
-            key == "sqlite_journal_mode"
-                && matches!(value, Value::Text(mode) if mode.eq_ignore_ascii_case("wal"))
+            key == JOURNAL && matches!(value, Value::Text(mode) if mode.eq_ignore_ascii_case("wal"))
         };
         if !settings.iter().any(is_wanted) {
             return Ok(());
@@ -137,6 +136,9 @@ impl DiskStore {
     pub(crate) fn apply(&self, connection: &Connection, key: &str, value: &Value) -> Result<()> {
         if let Some(pages) = log_interval(key, value) {
             self.pool.log().set_interval(pages);
+        }
+        if key == MAPPED && has_log(connection)? {
+            return Ok(());
         }
         set_pragma(connection, key, value)
     }
@@ -212,6 +214,14 @@ pub const PRAGMAS: &[&str] = &[
     "synchronous", "temp_store", "threads", "trusted_schema", "user_version", "wal_autocheckpoint",
 ];
 
+/// The setting that says which kind of journal there is.
+const JOURNAL: &str = "sqlite_journal_mode";
+
+/// The setting that says how much of the file SQLite maps into memory. Where there is a log, SQLite would then look for each
+/// page in the log before it looks among the pages that it has in memory. That takes the longer the more often a page is in
+/// the log, and the pages that every transaction writes are there most often. So there nothing is mapped.
+const MAPPED: &str = "sqlite_mmap_size";
+
 /// The setting that says how long the log grows before it is written back. SQLite would do that itself, in the writer's call
 /// and while others wait, so it is not told.
 const LOG_INTERVAL: &str = "sqlite_wal_autocheckpoint";
@@ -222,6 +232,11 @@ fn log_interval(key: &str, value: &Value) -> Option<i64> {
         Value::Integer(pages) if key == LOG_INTERVAL => Some(*pages),
         _ => None,
     }
+}
+
+fn has_log(connection: &Connection) -> Result<bool> {
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    Ok(mode == "wal")
 }
 
 /// Makes a connection wait for the disk as the directory's settings say.

@@ -63,7 +63,9 @@ impl Trace<'_> {
                 replay::<Fifo>(keys, weights, limits, seed, go_on)
             }
             PolicyName::Lfu | PolicyName::ListedLfu => replay::<Lfu>(keys, weights, limits, seed, go_on),
-            PolicyName::Random => replay::<Random>(keys, weights, limits, seed, go_on),
+            PolicyName::Random | PolicyName::ListedRandom => {
+                replay::<Random>(keys, weights, limits, seed, go_on)
+            }
             PolicyName::Sieve => replay::<Sieve>(keys, weights, limits, seed, go_on),
             PolicyName::S3Fifo => replay::<S3Fifo>(keys, weights, limits, seed, go_on),
             PolicyName::TinyLfu => replay::<TinyLfu>(keys, weights, limits, seed, go_on),

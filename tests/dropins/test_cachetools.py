@@ -251,6 +251,60 @@ def test_threads_share_a_native_cache() -> None:
     assert len(cache) == 100
 
 
+def test_threads_share_a_random_cache() -> None:
+    """A key that another thread removes after it was chosen is no error, and is chosen once."""
+    cache = RRCache(20)
+    errors = []
+
+    def work(seed: int) -> None:
+        generator = random.Random(seed)
+        try:
+            for _ in range(1_000):
+                key = generator.randrange(60)
+                cache[key] = key
+                cache.pop(generator.randrange(60), None)
+                assert len(cache) <= 20
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
+def test_a_copy_of_a_random_cache_chooses_the_same(again: Any) -> None:
+    cache = RRCache(9, operator.itemgetter(0))
+    for key in range(9):
+        cache[key] = key
+    del cache[2], cache[5]
+    cache[9] = cache[10] = 1
+    twin = again(cache)
+    assert list(twin) == list(cache)
+    chosen = [cache.popitem() for _ in range(9)]
+    assert chosen != sorted(chosen)
+    assert chosen == [twin.popitem() for _ in range(9)]
+
+
+def test_what_chooses_gets_a_sequence_of_the_keys() -> None:
+    given = []
+
+    def first(keys: Any) -> Any:
+        given.append((len(keys), keys[0], keys[-1], keys[:2], sorted(keys), keys.index("b"), "c" in keys))
+        return keys[0]
+
+    cache = RRCache(3, first)
+    cache.update(a=1, b=2, c=3)
+    cache["d"] = 4
+    assert given == [(3, "a", "c", ["a", "b"], ["a", "b", "c"], 1, True)]
+    assert list(cache) == ["b", "c", "d"]
+    with pytest.raises(KeyError, match="nobody"):
+        RRCache(3, lambda _: "nobody").update(a=1, b=2, c=3, d=4)
+
+
 def test_the_decorators_of_func() -> None:
     @func.ttl_cache(maxsize=None, ttl=60)
     def double(number: int) -> int:

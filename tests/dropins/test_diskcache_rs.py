@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -103,3 +105,20 @@ def test_the_backend_for_django(tmp_path: Path) -> None:
     assert backend.set_many({"b": 2}) == []
     assert backend.get_many(["a", "b", "c"]) == {"a": 1, "b": 2}
     backend.close()
+
+
+@pytest.mark.parametrize("kind", [FastCache, FastFanoutCache])
+def test_a_key_that_was_absent_is_found_when_another_process_stores_it(kind: type, tmp_path: Path) -> None:
+    """Memory knows that it was absent until the directory changes."""
+    cache = kind(tmp_path)
+    program = (
+        "import sys; from flexcache_rs import diskcache_rs as d; getattr(d, sys.argv[1])(sys.argv[2])[sys.argv[3]] = 1"
+    )
+    for key in ("a", "b"):
+        for _ in range(2):
+            assert (cache.get(key), key in cache) == (None, False)
+        subprocess.run([sys.executable, "-c", program, kind.__name__, str(tmp_path), key], check=True)
+        assert (key in cache, cache.get(key)) == (True, 1)
+    assert cache.get("c") is None
+    assert cache.incr("c", 5) == 5
+    assert (cache.get("c"), "c" in cache) == (5, True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import MutableMapping
+from collections.abc import Sequence as _Sequence
 from reprlib import recursive_repr
 
 from flexcache_rs._arguments import check_callable, described
@@ -29,6 +30,10 @@ _ABSENT: Any = object()
 _get, _peek, _put = FlexCache.get, FlexCache.peek, FlexCache.put
 _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
 _contains, _length = FlexCache.__contains__, FlexCache.__len__
+_key_at, _popitem_at = FlexCache._key_at, FlexCache._popitem_at
+
+# What `RRCache` chooses with unless it is told, and what draws a place as that does.
+_choose, _place_below = random.choice, random.randrange
 
 # A cache that holds itself is shown once more, as a dict is.
 _shown_entries: Any = recursive_repr("{...}")(lambda cache: repr(dict(FlexCache.entries(cache))))
@@ -346,6 +351,29 @@ class LRUCache(Cache):
     _policy = "listed-lru"
 
 
+class _Row(_Sequence):
+    """The keys of a cache in the order that the choice of a random one is made from: a sequence."""
+
+    __slots__ = ("_cache",)
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def __len__(self) -> int:
+        return _length(self._cache)
+
+    def __getitem__(self, place: Any) -> Any:
+        if type(place) is int and place >= 0:
+            return _key_at(self._cache, place)
+        return list(self)[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(FlexCache._keys_by_rank(self._cache))
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
 @suggesting
 class RRCache(Cache):
     """A cache that evicts a random entry.
@@ -356,100 +384,42 @@ class RRCache(Cache):
         getsizeof: As for `Cache`.
     """
 
-    _evicts_in_python = True
+    _policy = "listed-random"
 
     def __init__(
         self,
         maxsize: float,
-        choice: Callable[[Sequence[Any]], Any] = random.choice,
+        choice: Callable[[Sequence[Any]], Any] = _choose,
         getsizeof: Callable[[Any], float] | None = None,
     ) -> None:
         check_callable("choice", choice)
         self.__choice = choice
-        self.__keys: list[Any] = []
-        self.__places: dict[Any, int] = {}
         Cache.__init__(self, maxsize, getsizeof)
-        # Entries of size 1, and more than none, of a class that removes none in a way of its own.
-        self._simple = (
-            self.getsizeof is Cache.getsizeof and maxsize >= 1 and type(self).__delitem__ is RRCache.__delitem__
-        )
+        FlexCache._choose_in_python(self, True)
 
     @property
     def choice(self) -> Callable[[Sequence[Any]], Any]:
         """The function that chooses the key to evict."""
         return self.__choice
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        places = self.__places
-        if self._simple:
-            if key not in places:
-                while len(places) + 1 > self._Cache__maxsize:
-                    self.popitem()
-                places[key] = len(places)
-                self.__keys.append(key)
-            _put(self, key, value)
-            return
-        Cache._store_item(self, key, value)
-        if key not in places:
-            places[key] = len(self.__keys)
-            self.__keys.append(key)
-
-    def __delitem__(self, key: Any) -> None:
-        if not self._simple:
-            self._remove_item(key)
-        elif not _delete(self, key):
-            raise KeyError(key)
-        places, keys = self.__places, self.__keys
-        place, last = places.pop(key), keys.pop()
-        if place < len(keys):
-            keys[place] = last
-            places[last] = place
-
-    def pop(self, key: Any, default: Any = _ABSENT) -> Any:
-        """Remove an entry and return its value, or the default if the key is absent."""
-        if key in self.__places:
-            if self._simple:
-                value = _pop(self, key)
-                places, keys = self.__places, self.__keys
-                place, last = places.pop(key), keys.pop()
-                if place < len(keys):
-                    keys[place] = last
-                    places[last] = place
-                return value
-            value = _peek(self, key)
-            del self[key]
-            return value
-        if default is _ABSENT:
-            raise KeyError(key)
-        return default
-
     def popitem(self) -> tuple[Any, Any]:
         """Remove a chosen key, and return the key and its value."""
-        if not self.__keys:
+        if self.__choice is _choose and self._Cache__sizes is None:
+            while count := _length(self):
+                try:
+                    return _popitem_at(self, _place_below(count))
+                except IndexError:  # noqa: PERF203  # Most loops end after one pass.
+                    # Another thread has removed an entry meanwhile.
+                    continue
+        elif _length(self):
+            key = self.__choice(_Row(self))
+            return key, Cache.pop(self, key)
+        raise KeyError(f"{type(self).__name__} is empty") from None
+
+    def _plain_popitem(self) -> tuple[Any, Any]:
+        if not _length(self):
             raise KeyError(f"{type(self).__name__} is empty") from None
-        key = self.__choice(self.__keys)
-        if self._simple:
-            value = _pop(self, key)
-            places, keys = self.__places, self.__keys
-            place, last = places.pop(key), keys.pop()
-            if place < len(keys):
-                keys[place] = last
-                places[last] = place
-            return key, value
+        key = self.__choice(_Row(self))
         value = _peek(self, key)
         del self[key]
         return key, value
-
-    _plain_popitem = popitem
-
-    def clear(self) -> None:
-        """Remove every entry."""
-        Cache.clear(self)
-        self.__places.clear()
-        self.__keys.clear()
-
-    def _state(self) -> Any:
-        attributes, entries, victims = Cache._state(self)
-        attributes["_RRCache__keys"] = list(self.__keys)
-        attributes["_RRCache__places"] = dict(self.__places)
-        return attributes, entries, victims

@@ -179,6 +179,9 @@ def settings(connection: sqlite3.Connection) -> dict[str, Datum]:
     return dict(connection.execute("SELECT key, value FROM Settings"))
 
 
+_INDEXES = ("Cache_key_raw", "Cache_store_time", "Cache_access_time", "Cache_access_count", "Cache_expire_time")
+"""What a directory may have. That of the times to expire may leave out rows that never do, and is of no use then."""
+
 _COLUMNS = "key, raw, mode, value, filename, expire_time, tag, store_time, access_time, COALESCE(access_count, 0)"
 
 
@@ -218,7 +221,7 @@ class Reader:
     def _one_by_one(self, connection: sqlite3.Connection) -> Iterator[Entry]:
         """What can be read after the damage; an index tells which rows there are."""
         rowids: set[int] = set()
-        for index in ("Cache_expire_time", "Cache_key_raw"):
+        for index in _INDEXES:
             # As far as it goes.
             with contextlib.suppress(sqlite3.DatabaseError):
                 for (rowid,) in connection.execute(f"SELECT rowid FROM Cache INDEXED BY {index}"):

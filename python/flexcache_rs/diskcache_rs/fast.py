@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _IN_MEMORY = 100_000
 """Entries in memory where nothing is said."""
 
+_ABSENT_FOR = 3600.0
+"""For so many seconds memory knows that the directory does not have a key, unless somebody writes to it."""
+
 
 @suggesting
 class FastCache:
@@ -61,7 +64,7 @@ class FastCache:
                 if shards is None
                 else disk.FanoutCache(directory, shards, timeout=60, size_limit=limit)
             )
-            options["store"] = self._store
+            options |= {"store": self._store, "negative_ttl": _ABSENT_FOR}
         self._cache: FlexCache[Any, Any] = FlexCache(max_items=_IN_MEMORY if most is None else most, **options)
 
     def set(

@@ -83,6 +83,10 @@ impl<P: Policy> Policy for Listed<P> {
         self.policy.restore(slot, hash, rank);
     }
 
+    fn at_rank(&self, rank: u64) -> Option<Slot> {
+        self.policy.at_rank(rank)
+    }
+
     fn allocated_bytes(&self) -> usize {
         self.policy.allocated_bytes() + self.inserted.allocated_bytes()
     }

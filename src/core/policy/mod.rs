@@ -164,6 +164,12 @@ pub trait Policy {
         let _ = (slot, hash, rank);
     }
 
+    /// The entry of a rank, where no two entries have the same.
+    fn at_rank(&self, rank: u64) -> Option<Slot> {
+        let _ = rank;
+        None
+    }
+
     /// Bytes allocated.
     fn allocated_bytes(&self) -> usize;
 

@@ -77,6 +77,27 @@ impl Policy for Random {
         (drawn..self.len).chain(0..drawn).map(|place| self.slots.get(Slot::new(place)))
     }
 
+    /// The place in the row.
+    fn rank(&self, slot: Slot, _hash: u64) -> u64 {
+        self.places.get(slot).index() as u64
+    }
+
+    /// Swaps the entry with the one at the place, so that every entry is at its own once all were restored.
+    fn restore(&mut self, slot: Slot, _hash: u64, rank: u64) {
+        if let Some(other) = self.at_rank(rank) {
+            let (from, to) = (self.places.get(slot), self.places.get(other));
+            self.slots.set(to, slot);
+            self.slots.set(from, other);
+            self.places.set(slot, to);
+            self.places.set(other, from);
+        }
+    }
+
+    fn at_rank(&self, rank: u64) -> Option<Slot> {
+        let place = usize::try_from(rank).ok().filter(|&place| place < self.len)?;
+        Some(self.slots.get(Slot::new(place)))
+    }
+
     fn allocated_bytes(&self) -> usize {
         self.slots.allocated_bytes() + self.places.allocated_bytes()
     }

@@ -457,6 +457,12 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.policy.restore(slot, self.hash(slot), rank);
     }
 
+    /// The entry of a [`rank`](Self::rank), where the policy gives each entry its own. O(1).
+    #[must_use]
+    pub fn at_rank(&self, rank: u64) -> Option<Slot> {
+        self.policy.at_rank(rank)
+    }
+
     /// The number that the owner keeps with an entry; 0 where there is none. O(1).
     #[inline]
     #[must_use]

@@ -85,3 +85,54 @@ impl<C, T> Pool<C, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
+
+    use super::*;
+    use crate::connection::PooledConnection;
+    use crate::sqlite_guard::identity;
+
+    /// Kept along with a connection, so that it takes its time to be closed.
+    #[derive(Default)]
+    struct Slow(OnceLock<(Sender<()>, Receiver<()>)>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            if let Some((begun, ends)) = self.0.take() {
+                begun.send(()).expect("the test waits for it");
+                let _ = ends.recv();
+            }
+        }
+    }
+
+    /// How many uses a fork would wait for while `close` closes a connection.
+    fn in_use_during(close: impl Fn(&Pool<Slow, ()>) + Sync) -> usize {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let pool = Pool::<Slow, ()>::default();
+        let ((begun, has_begun), (end, ends)) = (channel(), channel());
+        let checkout = pool
+            .reader(|| PooledConnection::open(&directory.path().join("cache.db")))
+            .expect("the database can be opened");
+        checkout.connection().extension().0.set((begun, ends)).expect("it is new");
+        drop(checkout);
+        thread::scope(|scope| {
+            scope.spawn(|| close(&pool));
+            has_begun.recv().expect("it begins");
+            let in_use = pool.lock().in_use;
+            drop(end);
+            in_use
+        })
+    }
+
+    #[test]
+    fn a_fork_waits_for_connections_that_are_being_closed() {
+        assert_eq!(in_use_during(Pool::close), 1);
+        let other = tempfile::NamedTempFile::new().expect("a temporary file");
+        let file = identity(other.path()).expect("it is there");
+        assert_eq!(in_use_during(|pool| pool.use_file(file)), 1);
+    }
+}

@@ -31,7 +31,6 @@ use crate::py::memory::terms::{IfPresent, Terms};
 use crate::py::memory::tier::Freshness;
 use crate::py::object::entered::entered;
 use crate::py::object::int_hash;
-use crate::py::object::key::native_eq_by_hash;
 use crate::py::object::running_python::{attached, call as call_python};
 use crate::py::process::guard::Guard;
 use crate::py::store::cached_result::CachedResult;
@@ -268,17 +267,33 @@ pub(super) struct LookupKey<'py> {
 }
 
 impl Memoized {
-    /// Answers a call whose one argument is the key and was remembered; otherwise nothing has
-    /// happened yet. Does what [`answer`](Self::answer) does, with less to carry through.
+    /// Looks for the result of a call whose one argument is the key; the hash of the key where there is none, which
+    /// was counted as a miss. Where it is `Complicated`, nothing has happened yet. Does what [`find`](Self::find) does,
+    /// with less to carry through.
     ///
     /// A function of its own, so that what it needs of the stack is given back before a function that calls itself
     /// is called.
     #[inline(never)]
-    fn answer_if_plain(&self, call: &Call<'_, '_>) -> Option<Py<PyAny>> {
-        let cache = self.plain.as_ref()?.bind_borrowed(call.py());
-        let key = call.single()?;
-        let hash = cache.get().hash(key).ok()?;
-        cache.get().hit_if_plain(call.py(), hash, |stored, hash| native_eq_by_hash(stored, &key, &hash))
+    fn find_if_plain(&self, call: &Call<'_, '_>) -> Result<Result<Py<PyAny>, u64>, Complicated> {
+        let cache = self.plain.as_ref().ok_or(Complicated)?.bind_borrowed(call.py());
+        let key = call.single().ok_or(Complicated)?;
+        if self.makes_key.load(Ordering::Relaxed) {
+            return Err(Complicated);
+        }
+        let hash = cache.get().hash(key).map_err(|_| Complicated)?;
+        Ok(cache.get().read_if_plain::<{ site::MEMOIZED }>(key, hash)?.ok_or(hash))
+    }
+
+    /// Computes the result of a call for which [`find_if_plain`](Self::find_if_plain) found none.
+    #[cold]
+    fn miss_plainly<'py>(
+        &self,
+        this: Borrowed<'_, 'py, Self>,
+        call: &Call<'_, 'py>,
+        hash: u64,
+    ) -> PyResult<Py<PyAny>> {
+        let cache = self.plain.as_ref().expect("it was looked in").bind_borrowed(this.py());
+        self.miss(this, cache, call, LookupKey { key: self.arguments.key(call)?, hash })
     }
 
     /// Answers a call.
@@ -308,7 +323,7 @@ impl Memoized {
     }
 
     /// Looks for the result of a call, and returns the hash of its key with it. A function of its own for the reason that
-    /// [`answer_if_plain`](Self::answer_if_plain) is one.
+    /// [`find_if_plain`](Self::find_if_plain) is one.
     #[inline(never)]
     fn find(&self, cache: Borrowed<'_, '_, FlexCache>, call: &Call<'_, '_>) -> PyResult<(Answer, u64)> {
         if let Some(key) = self.arguments.sole(call) {
@@ -471,9 +486,14 @@ pub(super) unsafe extern "C" fn call_memoized(
         let call = Call::new(py, args, flagged_count, names);
         // What panics here panics again below, where that is turned into an exception.
         if !call.has_keywords()
-            && let Ok(Some(value)) = catch_unwind(AssertUnwindSafe(|| this.get().answer_if_plain(&call)))
+            && let Ok(Ok(found)) = catch_unwind(AssertUnwindSafe(|| this.get().find_if_plain(&call)))
         {
-            return value.into_ptr();
+            return match found {
+                Ok(value) => value.into_ptr(),
+                Err(hash) => entered(ptr::null_mut(), |py| {
+                    attached(py, |_| this.get().miss_plainly(this, &call, hash)).map(Py::into_ptr)
+                }),
+            };
         }
         entered(ptr::null_mut(), |_| this.get().answer(this, call).map(Py::into_ptr))
     }

@@ -23,6 +23,7 @@ pub(crate) enum PolicyName {
     ListedLru,
     ListedFifo,
     ListedLfu,
+    ListedRandom,
 }
 
 impl PolicyName {
@@ -39,8 +40,8 @@ impl PolicyName {
     ];
 
     /// Those for mappings, whose values are only kept: they are neither weighed nor closed.
-    pub(crate) const OF_MAPPINGS: [Self; 4] =
-        [Self::Listed, Self::ListedLru, Self::ListedFifo, Self::ListedLfu];
+    pub(crate) const OF_MAPPINGS: [Self; 5] =
+        [Self::Listed, Self::ListedLru, Self::ListedFifo, Self::ListedLfu, Self::ListedRandom];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -56,6 +57,7 @@ impl PolicyName {
             Self::ListedLru => "listed-lru",
             Self::ListedFifo => "listed-fifo",
             Self::ListedLfu => "listed-lfu",
+            Self::ListedRandom => "listed-random",
         }
     }
 }
@@ -126,6 +128,7 @@ policies! {
     ListedLru(TryBox<Listed<Lru>>),
     ListedFifo(TryBox<Listed<Requeue>>),
     ListedLfu(TryBox<Listed<ExactLfu>>),
+    ListedRandom(TryBox<Listed<Random>>),
 }
 
 /// A policy in a box, for a store to make anew.
@@ -148,6 +151,7 @@ impl AnyPolicy {
             PolicyName::ListedLru => Self::ListedLru(boxed()?),
             PolicyName::ListedFifo => Self::ListedFifo(boxed()?),
             PolicyName::ListedLfu => Self::ListedLfu(boxed()?),
+            PolicyName::ListedRandom => Self::ListedRandom(boxed()?),
         })
     }
 }
@@ -231,6 +235,10 @@ impl Policy for AnyPolicy {
         on_policy!(self, policy => policy.restore(slot, hash, rank));
     }
 
+    fn at_rank(&self, rank: u64) -> Option<Slot> {
+        on_policy!(self, policy => policy.at_rank(rank))
+    }
+
     fn allocated_bytes(&self) -> usize {
         fn of<P: Policy>(policy: &P) -> usize {
             size_of::<P>() + policy.allocated_bytes()
@@ -247,6 +255,7 @@ impl Policy for AnyPolicy {
             Self::ListedLru(policy) => of(&**policy),
             Self::ListedFifo(policy) => of(&**policy),
             Self::ListedLfu(policy) => of(&**policy),
+            Self::ListedRandom(policy) => of(&**policy),
         }
     }
 

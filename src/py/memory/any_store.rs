@@ -81,21 +81,8 @@ impl AnyStore {
         }
     }
 
-    /// Finds a live entry and counts a hit; `None`, with nothing changed, where that is not all
-    /// there is to do.
-    #[inline(always)]
-    pub(crate) fn hit_if_plain(
-        &mut self,
-        hash: u64,
-        eq: impl FnMut(&Py<PyAny>, HashCheck<'_>) -> Result<bool, Complicated>,
-    ) -> Option<&Py<PyAny>> {
-        match self.0.hit_if(hash, eq, |store, slot| !store.has_expired(slot, &SystemClock), false) {
-            Ok(Lookup::Hit(value)) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// [`hit_if_plain`](Self::hit_if_plain) of an entry that may be served.
+    /// Finds an entry that may be served and counts a hit; `None`, with nothing changed, where that is not all there is
+    /// to do.
     #[inline(always)]
     pub(crate) fn hit_if_live(
         &mut self,

@@ -64,6 +64,9 @@ impl FlexCache {
         if this.get().stores_in_python() {
             return mapping::store_item(this, key, value);
         }
+        if this.get().chooses_in_python() {
+            mapping::make_room(this, key)?;
+        }
         let (key, value) = (key.as_borrowed(), value.as_borrowed());
         Self::write(&this.as_borrowed(), key, value, None, None, IfPresent::Replace).map(drop)
     }

@@ -17,6 +17,12 @@ impl Detours {
     /// Every entry weighs 1, whatever its value says: this shortens the path.
     pub(super) const WEIGHTLESS: u8 = 16;
 
+    /// A subclass chooses in Python what is evicted: `[]=` of a new key makes room first.
+    pub(super) const CHOOSES: u8 = 32;
+
+    /// Those that concern the operators of a subclass, and no other call.
+    pub(super) const OF_OPERATORS: u8 = Self::IN_PYTHON | Self::CHOOSES;
+
     pub(super) fn new(present: u8) -> Self {
         Self(AtomicU8::new(present))
     }

@@ -346,6 +346,10 @@ unsafe extern "C" fn assign_subscript(
                 let (cache, key, value) = (cache_of(py, this), object(py, key), object(py, value));
                 return attached(py, |_| mapping::store_item(&cache, &key, &value)).map(|()| 0);
             }
+            if cache_of(py, this).get().chooses_in_python() {
+                let (cache, key) = (cache_of(py, this), object(py, key));
+                attached(py, |_| mapping::make_room(&cache, &key))?;
+            }
             write::<{ site::ASSIGN }>(py, this, key, value, ptr::null_mut()).map(|()| 0)
         })
     }

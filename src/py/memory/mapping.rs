@@ -1,7 +1,8 @@
 //! What a subclass that is a mapping may decide in Python: what a missing key stands for, and how an
 //! entry is stored or removed. The classes of `flexcache_rs.cachetools` stand on it.
 
-use pyo3::exceptions::PyKeyError;
+use flexcache_core::Slot;
+use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -52,11 +53,53 @@ pub(super) fn remove_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -
     call(&method, [key]).map(drop)
 }
 
+/// Before `cache[key] = value` of a cache whose class chooses what is evicted: calls its `popitem` until there is room.
+#[cold]
+pub(super) fn make_room(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (py, cache) = (this.py(), this.get());
+    let is_full = || {
+        cache.sum(py, |store| {
+            usize::from(store.limits().items.is_some_and(|most| store.len() as u64 >= most.get()))
+        })
+    };
+    while is_full()? > 0 && !cache.has(key.as_borrowed())? {
+        let method = this.getattr(intern!(py, "popitem"))?;
+        call(&method, []).map(drop)?;
+    }
+    Ok(())
+}
+
 impl FlexCache {
     /// Whether `[]=` and `del` are the class's own, in Python.
     #[inline(always)]
     pub(super) fn stores_in_python(&self) -> bool {
         self.detours.have(Detours::IN_PYTHON)
+    }
+
+    /// The keys of the slots that a shard lists.
+    fn keys_in_order<'py>(
+        &self,
+        py: Python<'py>,
+        slots: impl Fn(&AnyStore) -> PyResult<Vec<Slot>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for shard in self.shards.iter() {
+            let keys = shard.with(py, |store| {
+                let mut keys = try_with_capacity(store.len())?;
+                keys.extend(slots(store)?.into_iter().map(|slot| store.key(slot).clone_ref(py)));
+                Ok::<_, PyErr>(keys)
+            })??;
+            for key in keys {
+                list.append(key)?;
+            }
+        }
+        Ok(list)
+    }
+
+    /// Whether the class chooses in Python what is evicted.
+    #[inline(always)]
+    pub(super) fn chooses_in_python(&self) -> bool {
+        self.detours.have(Detours::CHOOSES)
     }
 }
 
@@ -65,6 +108,30 @@ impl FlexCache {
     /// Says whether `[]=` and `del` call the class's `_store_item` and `_remove_item`.
     fn _store_in_python(&self, in_python: bool) {
         self.detours.set(Detours::IN_PYTHON, in_python);
+    }
+
+    /// Says whether `[]=` of a new key calls the class's `popitem` until there is room.
+    fn _choose_in_python(&self, in_python: bool) {
+        self.detours.set(Detours::CHOOSES, in_python);
+    }
+
+    /// The key of a rank, where each key has its own; IndexError where there is none. O(1).
+    fn _key_at(&self, py: Python<'_>, rank: u64) -> PyResult<Py<PyAny>> {
+        for shard in self.shards.iter() {
+            let key =
+                shard.with(py, |store| store.at_rank(rank).map(|slot| store.key(slot).clone_ref(py)))?;
+            if let Some(key) = key {
+                return Ok(key);
+            }
+        }
+        Err(PyIndexError::new_err("no key has this rank"))
+    }
+
+    /// Removes the entry of a rank, where each has its own, and returns it; IndexError where there is none. O(1).
+    fn _popitem_at(&self, py: Python<'_>, rank: u64) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+        let entry =
+            self.pop_at_rank(py, rank)?.ok_or_else(|| PyIndexError::new_err("no key has this rank"))?;
+        Ok((entry.key, entry.value))
     }
 
     /// The keys in order of eviction, each with how often it was used where the policy counts that.
@@ -88,18 +155,16 @@ impl FlexCache {
 
     /// The keys in the order of iteration.
     fn _listed_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for shard in self.shards.iter() {
-            let keys = shard.with(py, |store| {
-                let mut keys = try_with_capacity(store.len())?;
-                keys.extend(store.listing()?.into_iter().map(|slot| store.key(slot).clone_ref(py)));
-                Ok::<_, PyErr>(keys)
-            })??;
-            for key in keys {
-                list.append(key)?;
-            }
-        }
-        Ok(list)
+        self.keys_in_order(py, AnyStore::listing)
+    }
+
+    /// The keys in the order of their ranks, where each key has its own.
+    fn _keys_by_rank<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.keys_in_order(py, |store| {
+            let mut slots = try_with_capacity(store.len())?;
+            slots.extend((0..store.len() as u64).filter_map(|rank| store.at_rank(rank)));
+            Ok(slots)
+        })
     }
 
     /// The key that is evicted next; KeyError where there is none. O(1).

@@ -150,23 +150,6 @@ impl FlexCache {
         Ok(value.map(|value| value.clone_ref(py)))
     }
 
-    /// The value of a key, if it is there and nothing but a hit has to be counted; has changed
-    /// nothing otherwise.
-    #[inline(always)]
-    pub(crate) fn hit_if_plain(
-        &self,
-        py: Python<'_>,
-        hash: u64,
-        eq: impl Fn(&Py<PyAny>, HashCheck<'_>) -> Option<bool>,
-    ) -> Option<Py<PyAny>> {
-        if self.detours.have(Detours::SLOW_PATH) {
-            return self.hit_in_front::<{ site::OTHER }>(py, hash, eq);
-        }
-        let mut store = self.shards.of(hash).lock(py).ok()?;
-        let value = store.hit_if_plain(hash, |stored, hash| eq(stored, hash).ok_or(Complicated))?;
-        Some(value.clone_ref(py))
-    }
-
     /// The value of a key in memory in front of a store, if nothing but a hit has to be counted; has
     /// changed nothing otherwise. Callers with different `SITE`s share no code.
     #[inline(never)]

@@ -1,6 +1,6 @@
 //! Removing entries: one by its key, the next victim, those with a tag, or all.
 
-use flexcache_core::{Cause, OutOfMemory};
+use flexcache_core::{Cause, OutOfMemory, Slot};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -10,9 +10,11 @@ use super::core_errors::out_of_memory;
 use super::detours::Detours;
 use super::entries::missing;
 use super::expiry::BATCH;
+use super::lookup::Shard;
 use super::state::FlexCache;
 use crate::py::object::key::native_eq_by_hash;
 use crate::py::object::running_python::attached;
+use crate::py::process::guard::Guard;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, LoadLease};
 use crate::py::store::shard_loads::ShardLoads;
@@ -43,18 +45,37 @@ impl FlexCache {
                 }
             }
             let Some(shard) = fullest.1 else { return Ok(None) };
-            let mut removed = RemovedEntries::new();
-            let discarded = shard.with(py, |store| {
-                let victim = store.victim()?;
-                store.remove(victim, Cause::Popped, &mut removed);
-                removed.iter().last().map(|entry| store.loads.removed(&entry.key.bind_borrowed(py)))
-            })?;
-            drop(discarded);
             // Others may have emptied it in between; then there may be entries elsewhere.
-            if let Some(entry) = removed.pop() {
+            if let Some(entry) = Self::pop_from(py, shard, |store| store.victim())? {
                 return Ok(Some(entry));
             }
         }
+    }
+
+    /// Removes the entry that is chosen in one locked section; `None` where there is none.
+    fn pop_from(
+        py: Python<'_>,
+        shard: &Guard<Shard>,
+        choose: impl FnOnce(&mut Shard) -> Option<Slot>,
+    ) -> PyResult<Option<RemovedEntry>> {
+        let mut removed = RemovedEntries::new();
+        let discarded = shard.with(py, |store| {
+            let chosen = choose(store)?;
+            store.remove(chosen, Cause::Popped, &mut removed);
+            removed.iter().last().map(|entry| store.loads.removed(&entry.key.bind_borrowed(py)))
+        })?;
+        drop(discarded);
+        Ok(removed.pop())
+    }
+
+    /// Removes the entry of a rank, where each has its own; `None` where there is none.
+    pub(super) fn pop_at_rank(&self, py: Python<'_>, rank: u64) -> PyResult<Option<RemovedEntry>> {
+        for shard in self.shards.iter() {
+            if let Some(entry) = Self::pop_from(py, shard, |store| store.at_rank(rank))? {
+                return self.finish_pop(py, None, entry).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// `del` for the fast calls. It covers what [`write_if_plain`](Self::write_if_plain) covers, in fewer steps.

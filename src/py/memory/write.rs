@@ -42,7 +42,7 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         hash: u64,
     ) -> Result<(), Complicated> {
-        match self.detours.get() {
+        match self.detours.get() & !Detours::OF_OPERATORS {
             0 if !hooks::may_have_size(&value) => {}
             Detours::WEIGHTLESS => {}
             _ => return Err(Complicated),

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// Names that mean the same, in this library and in others. The one table of them.
-const SYNONYMS: [&[&str]; 12] = [
+const SYNONYMS: [&[&str]; 14] = [
     &[
         "max_items",
         "maxsize",
@@ -30,6 +30,8 @@ const SYNONYMS: [&[&str]; 12] = [
         "memory_limit",
         "max_weight",
         "max_cost",
+        "maxsize_bytes",
+        "max_size_bytes",
     ],
     &[
         "ttl",
@@ -55,8 +57,10 @@ const SYNONYMS: [&[&str]; 12] = [
     &["on_evict", "on_eviction", "callback", "eviction_callback", "on_remove", "on_removal", "listener"],
     &["tags", "tag"],
     &["weigher", "getsizeof", "get_size", "sizeof", "size_of", "weight", "sizer"],
-    &["directory", "path", "dir", "folder", "cache_dir"],
-    &["key", "key_func", "key_builder", "keyfunc", "make_key"],
+    &["directory", "path", "dir", "folder", "cache_dir", "location"],
+    &["store", "backend"],
+    &["lock"],
+    &["key", "key_func", "key_builder", "key_maker", "keyfunc", "make_key"],
     &["clock", "timer", "time_func", "timefunc"],
     &["condition", "cache_if", "should_cache", "skip_cache_func", "unless"],
     &["cache_exceptions", "exceptions", "cache_errors"],
@@ -82,17 +86,32 @@ fn distance(one: &str, other: &str) -> usize {
 fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
     const LONGEST: usize = 40;
     let plain = given.to_lowercase();
-    let group = SYNONYMS.iter().find(|group| group.contains(&plain.as_str()));
-    let synonym =
-        group.and_then(|group| group.iter().find_map(|name| allowed.iter().find(|one| *one == name)));
-    if let Some(synonym) = synonym {
-        return Some(synonym);
+    if let Some(group) = SYNONYMS.iter().find(|group| group.contains(&plain.as_str())) {
+        let synonym = group.iter().find_map(|name| allowed.iter().find(|one| *one == name));
+        // A word whose meaning is known stands for nothing that is only spelt like it, but for its plural.
+        return synonym.or_else(|| allowed.iter().find(|one| one.strip_suffix('s') == Some(&plain))).copied();
     }
     if given.len() > LONGEST {
         return None;
     }
     let near = allowed.iter().map(|name| (distance(&plain, name), *name)).min()?;
     (near.0 <= (plain.len() / 3).max(1)).then_some(near.1)
+}
+
+/// What other libraries' arguments are for, where no argument of the same kind is needed or it means the opposite.
+fn explained(callable: &str, given: &str, allowed: &[&str]) -> Option<&'static str> {
+    let has = |name| allowed.contains(&name);
+    Some(match given {
+        "lock" if callable == "memoize" => "no lock is needed: one call computes for all that ask at once",
+        "lock" => "no lock is needed: threads may share the cache",
+        "skip_cache_func" | "unless" if has("condition") => {
+            "did you mean condition=? It returns True for what is kept"
+        }
+        "directory" | "location" | "cache_dir" if has("store") => {
+            "did you mean store=flexcache_rs.disk.Cache(directory)?"
+        }
+        _ => return None,
+    })
 }
 
 /// What to add to a message about a word that is none of the allowed ones; nothing where none is like it.
@@ -103,9 +122,10 @@ pub(crate) fn suggestion(given: &str, allowed: &[&str]) -> String {
 /// The message for an argument that a callable does not have.
 pub(crate) fn unexpected(callable: &str, given: &str, allowed: &[&str]) -> String {
     let mut message = format!("{callable}() got an unexpected keyword argument '{given}'");
-    match meant(given, allowed) {
-        Some(meant) => message += &format!("; did you mean {meant}=?"),
-        None => message += &format!("; the arguments are {}", allowed.join(", ")),
+    match (explained(callable, given, allowed), meant(given, allowed)) {
+        (Some(explained), _) => message += &format!("; {explained}"),
+        (None, Some(meant)) => message += &format!("; did you mean {meant}=?"),
+        (None, None) => message += &format!("; the arguments are {}", allowed.join(", ")),
     }
     message
 }
