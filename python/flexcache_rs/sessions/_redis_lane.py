@@ -73,7 +73,7 @@ class AwaitedLane:
         self._asked: set[asyncio.Future[Any]] = set()
 
     def _ask(self, command: Command) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self._asker(*command)
+        future: asyncio.Future[Any] = self._asker(None, command)
         self._asked.add(future)
         future.add_done_callback(self._asked.discard)
         return future
