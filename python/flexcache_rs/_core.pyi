@@ -1975,7 +1975,7 @@ class RemoteLane:
     """One connection to a server for all threads of a process. A child of a fork has one of its own.
 
     Calls wait without the interpreter's lock, and look for signals every 50 ms. `failed` makes the exceptions: of a word
-    ("refused", "timeout", "lost" or "unsent") and a text.
+    ("refused", "timeout", "lost", or for a request that was not sent "unsent_timeout" or "unsent") and a text.
     """
     def __new__(
         cls,

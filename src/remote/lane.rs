@@ -70,7 +70,7 @@ impl std::fmt::Debug for Ticket {
 /// One connection to a server at a time, for all threads of a process.
 ///
 /// It connects in a thread of its own at the first request, and again at the first one after the connection was lost. A
-/// failed attempt fails every request that waited for it.
+/// failed attempt fails every request that waited for it, but one that timed out only those whose own time has passed.
 pub struct Lane(Arc<Shared>);
 
 impl std::fmt::Debug for Lane {
@@ -379,16 +379,21 @@ impl Shared {
         }
     }
 
-    /// Informs all callers that wait for a connection that there is none.
-    fn fail(&self, why: &Error) {
-        let early = {
+    /// Informs the callers that wait for a connection that there is none. Callers that came while an attempt was under
+    /// way which has timed out wait for the next attempt, if they have time left: whether there are any.
+    fn fail(&self, why: &Error) -> bool {
+        let now = Instant::now();
+        let (failed, are_left) = {
             let mut state = self.lock();
-            state.is_connecting = false;
-            std::mem::take(&mut state.early)
+            let is_over = |early: &mut Early| why.kind() != Kind::TimedOut || early.pending.until <= now;
+            let failed: Vec<_> = state.early.extract_if(.., is_over).collect();
+            state.is_connecting = !state.early.is_empty();
+            (failed, state.is_connecting)
         };
-        for early in early {
+        for early in failed {
             (early.pending.answered)(Err(why.clone()));
         }
+        are_left
     }
 
     fn run(self: &Arc<Self>) {
@@ -396,7 +401,8 @@ impl Shared {
             let renewals = self.lock().renewals;
             let (stream, decoder) = match open(&self.settings) {
                 Ok(opened) => opened,
-                Err(error) => return self.fail(&error),
+                Err(error) if self.fail(&error) => continue,
+                Err(_) => return,
             };
             let connection = Arc::new(Connection::new(stream, decoder));
             if !self.begin(&connection, renewals) {

@@ -64,8 +64,6 @@ class DirectClient(Client):
     """
 
     lane = "direct"
-    failed = staticmethod(failed)
-    """Makes the exception for a command that has no reply."""
 
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
@@ -88,6 +86,11 @@ class DirectClient(Client):
         self.execute = self._native.execute  # type: ignore[method-assign]
         self.entry = self._native.entry  # type: ignore[method-assign]
         self._asker = functools.partial(awaiting.execute, self._native, timeout) if os.name == "posix" else None
+
+    @staticmethod
+    def failed(kinds: Any, kind: str, text: str) -> Exception:
+        """The exception for a command that has no reply. See `failures.failed`."""
+        return failed(kinds, kind, text)
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time. See `Client`."""

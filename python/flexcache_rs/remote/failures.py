@@ -55,10 +55,10 @@ def failed(kinds: Any, kind: str, text: str) -> Exception:
 
     Args:
         kinds: The package's module of exceptions.
-        kind: "timeout", "lost", "unsent", "refused" or "protocol".
+        kind: "timeout", "lost", "refused" or "protocol"; for a command that was not sent, "unsent_timeout" or "unsent".
         text: What the connection or the server says.
     """
-    if kind == "timeout":
+    if kind in ("timeout", "unsent_timeout"):
         return RemoteTimeoutError(text)
     if kind in ("lost", "unsent"):
         return RemoteConnectionError(text)

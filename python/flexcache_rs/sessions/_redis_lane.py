@@ -27,17 +27,13 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._taking import Undo
 
 
-_NO_CONNECTION = "no connection to the server"
-"""What the lane says where it could not connect, or not in time."""
-
-
 class _LaneClient(DirectClient):
     """A client whose connection tells what was not sent."""
 
     @staticmethod
     def failed(kinds: Any, kind: str, text: str) -> Exception:
         """The exception for a command that has no reply. Nothing can have happened if it was not sent."""
-        if kind == "timeout" and text.startswith(_NO_CONNECTION):
+        if kind == "unsent_timeout":
             return TimedOut(text)
         return Unavailable(text) if kind == "unsent" else DirectClient.failed(kinds, kind, text)
 

@@ -24,7 +24,7 @@ enum Place {
 /// One connection to a server for all threads of a process. A child of a fork has one of its own.
 ///
 /// Calls wait without the interpreter's lock, and look for signals every 50 ms. `failed` makes the exceptions: of a word
-/// ("refused", "timeout", "lost" or "unsent") and a text.
+/// ("refused", "timeout", "lost", or for a request that was not sent "unsent_timeout" or "unsent") and a text.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct RemoteLane {
     settings: Settings,
@@ -37,6 +37,7 @@ pub(crate) struct RemoteLane {
 pub(super) fn exception<'py>(error: &Error, failed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let word = match error.kind() {
         Kind::Refused => "refused",
+        Kind::TimedOut if !error.may_be_executed() => "unsent_timeout",
         Kind::TimedOut => "timeout",
         Kind::Lost if !error.may_be_executed() => "unsent",
         Kind::Lost | Kind::Interrupted => "lost",

@@ -190,6 +190,22 @@ fn a_silent_connection_is_ended() {
     assert_eq!(lane.connects(), 2);
 }
 
+/// A caller that came while an attempt to connect was under way does not fail with it.
+#[test]
+fn an_attempt_that_times_out_fails_nobody_who_has_time_left() {
+    let settings = start(|number, mut peer| {
+        if number == 0 {
+            while peer.command().is_some() {}
+        } else {
+            peer.greet(1);
+            echo(&mut peer);
+        }
+    });
+    let lane = Lane::new(Settings { timeout: Duration::from_millis(100), ..settings });
+    assert_eq!(call(&lane, get("x"), LONG).unwrap(), [text("x")]);
+    assert_eq!(lane.connects(), 1);
+}
+
 /// A connection on which something comes is kept, and the late reply is nobody's.
 #[test]
 fn a_late_reply_is_dropped() {
