@@ -125,7 +125,9 @@ impl Lane {
             if left.is_zero() {
                 leave(&ticket, &slot);
                 self.give_up(&ticket);
-                return slot.take().unwrap_or_else(|| Err(timed_out()));
+                // What is not on a connection when its time has passed is not sent any more: see `begin`.
+                let was_sent = ticket.sent_on().is_some();
+                return slot.take().unwrap_or_else(|| Err(timed_out().of_request(was_sent)));
             }
             if Instant::now() >= next_look {
                 if look().is_err() {
@@ -420,7 +422,8 @@ impl Shared {
 
     /// Shows a new connection to all, and sends what has waited for it. False where it is not wanted any more.
     fn begin(self: &Arc<Self>, connection: &Arc<Connection>, renewals: u64) -> bool {
-        let early = {
+        let mut failed = Vec::new();
+        {
             let mut state = self.lock();
             if state.renewals != renewals && !state.is_closed {
                 return false;
@@ -432,18 +435,22 @@ impl Shared {
                 let _ = connection.end(&Error::unknown(Kind::Lost, "the connection was closed"));
                 return true;
             }
-            state.connection = Some(Arc::clone(connection));
-            std::mem::take(&mut state.early)
-        };
-        let now = Instant::now();
-        for Early { pending, sent_on } in early {
-            // Nobody else sets it.
-            let _ = sent_on.set((Arc::clone(connection), connection.heard()));
-            if pending.until <= now {
-                (pending.answered)(Err(timed_out().of_request(false)));
-            } else if let Err(back) = connection.queue(pending) {
-                (back.answered)(Err(Error::not_sent(Kind::Lost, "the connection to the server was lost")));
+            // Nobody sees the connection, and comes before them, until all are in line.
+            for Early { pending, sent_on } in std::mem::take(&mut state.early) {
+                // Nobody else sets it. A caller whose time has passed and who does not see it is sure that nothing is
+                // sent, so the time is looked at afterwards.
+                let _ = sent_on.set((Arc::clone(connection), connection.heard()));
+                if pending.until <= Instant::now() {
+                    failed.push((pending.answered, timed_out().of_request(false)));
+                } else if let Err(back) = connection.queue(pending) {
+                    let lost = Error::not_sent(Kind::Lost, "the connection to the server was lost");
+                    failed.push((back.answered, lost));
+                }
             }
+            state.connection = Some(Arc::clone(connection));
+        }
+        for (answered, why) in failed {
+            answered(Err(why));
         }
         self.flush_on(connection);
         true

@@ -202,8 +202,30 @@ fn an_attempt_that_times_out_fails_nobody_who_has_time_left() {
         }
     });
     let lane = Lane::new(Settings { timeout: Duration::from_millis(100), ..settings });
+    let error = call(&lane, get("w"), Duration::from_millis(10)).unwrap_err();
+    assert!(error.kind() == Kind::TimedOut && !error.may_be_executed(), "{error}");
     assert_eq!(call(&lane, get("x"), LONG).unwrap(), [text("x")]);
     assert_eq!(lane.connects(), 1);
+}
+
+/// What is posted after the connection is there does not overtake what was posted before.
+#[test]
+fn requests_keep_their_order_while_it_connects() {
+    let (settings, said) = start_noting(|_, mut peer, said| {
+        peer.greet(1);
+        while let Some(parts) = peer.command() {
+            said.send(parts[1].clone()).unwrap();
+            peer.say("+OK\r\n");
+        }
+    });
+    let lane = Lane::new(settings);
+    for number in 0..3000 {
+        let _ = lane.post(get(&number.to_string()), Instant::now() + LONG, Box::new(drop));
+        lane.flush();
+    }
+    for number in 0..3000 {
+        assert_eq!(said.recv().unwrap(), number.to_string());
+    }
 }
 
 /// A connection on which something comes is kept, and the late reply is nobody's.
