@@ -206,6 +206,34 @@ def _rows_of_cachetools(name: str, make: Callable[[ModuleType, int], Any]) -> No
 
         return loop
 
+    @row("cachetools", f"{name}: `popitem` and store")
+    def _(of: ModuleType) -> Loop:
+        cache = filled(of)
+        numbers = itertools.count(1000)
+
+        def loop(times: int) -> None:
+            for number in itertools.islice(numbers, times):
+                cache.popitem()
+                cache[number] = number
+
+        return loop
+
+    @row("cachetools", f"{name}: `setdefault`, present")
+    def _(of: ModuleType) -> Loop:
+        return calls(filled(of).setdefault, *range(1000))
+
+    @row("cachetools", f"{name}: `list(cache)` of 100")
+    def _(of: ModuleType) -> Loop:
+        cache = make(of, 100)
+        for number in range(100):
+            cache[number] = number
+
+        def loop(times: int) -> None:
+            for _ in range(times):
+                list(cache)
+
+        return loop
+
     @row("cachetools", f"`cached` with {name}: a hit")
     def _(of: ModuleType) -> Loop:
         return calls(of.cached(make(of, 1000))(double), *range(1000))
