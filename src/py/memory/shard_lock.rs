@@ -230,7 +230,7 @@ mod lock {
         pub(crate) fn lock<'a>(&'a self, py: Python<'a>) -> Result<Locked<'a>, Busy> {
             let mut state = self.state.lock(py)?;
             state.turns = 0;
-            Ok(self.alone(state, false))
+            Ok(self.alone(state))
         }
 
         /// [`lock`](Self::lock) for a call that only reads: next time its thread may have a part. `several` says whether
@@ -242,7 +242,7 @@ mod lock {
             state.turns += u32::from(state.last != number);
             state.last = number;
             let opens = self.waits && (state.are_open || state.turns >= TURNS);
-            let mut locked = self.alone(state, false);
+            let mut locked = self.alone(state);
             locked.opens = opens && (several || locked.accesses_commute());
             Ok(locked)
         }
@@ -255,16 +255,16 @@ mod lock {
             step: impl FnOnce(&mut Shard) -> R,
         ) -> Result<R, Busy> {
             // A thread that has a part waits for nothing, so closing does not take long.
-            self.state.try_lock(py).map(|state| step(&mut self.alone(state, false)))
+            self.state.try_lock(py).map(|state| step(&mut self.alone(state)))
         }
 
         /// The shard for the holder of `state`.
         #[inline(always)]
-        fn alone<'a>(&'a self, mut state: guard::Locked<'a, State>, opens: bool) -> Locked<'a> {
+        fn alone<'a>(&'a self, mut state: guard::Locked<'a, State>) -> Locked<'a> {
             if state.are_open {
                 self.close(&mut state);
             }
-            Locked { lock: self, state, opens }
+            Locked { lock: self, state, opens: false }
         }
 
         /// The shard for a thread that only reads, if its part is open.
