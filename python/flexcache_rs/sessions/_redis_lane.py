@@ -20,7 +20,7 @@ from flexcache_rs.sessions._redis_scripts import with_text
 from flexcache_rs.sessions._taking import taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from flexcache_rs.sessions._cells import Call
     from flexcache_rs.sessions._redis import Command, Plan, Plans
@@ -52,6 +52,10 @@ def has_lane(client: Client) -> bool:
 def is_script_missing(reply: Any) -> bool:
     """Whether a command was refused because the server does not have its script."""
     return isinstance(reply, Exception) and type(reply.__cause__).__name__ == "NoScriptError"
+
+
+def _as_it_is(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    return future
 
 
 class AwaitedLane:
@@ -114,13 +118,14 @@ class AwaitedLane:
         except StopIteration as stop:
             return stop.value
 
-    async def _reply(self, command: Command) -> Any:
+    async def _reply(self, command: Command, wait: Callable[[asyncio.Future[Any]], Awaitable[Any]] = _as_it_is) -> Any:
+        """The reply to a command, which is sent again with its script if the server does not have that."""
         try:
-            return await self._ask(command)
+            return await wait(self._ask(command))
         except RemoteError as error:
             if not is_script_missing(error):
                 raise
-        return await self._ask(with_text(command))
+        return await wait(self._ask(with_text(command)))
 
     async def _take(self, plan: Plan, command: Command, undo: Undo, ask: Callable[[Any], asyncio.Future[Any]]) -> Any:
         """The reply to the one command of a call that takes something."""
@@ -132,12 +137,7 @@ class AwaitedLane:
                 return undo(stop.value)
             return None
 
-        try:
-            return await taken(self._ask(command), undo_reply, ask)
-        except RemoteError as error:
-            if not is_script_missing(error):
-                raise
-        return await taken(self._ask(with_text(command)), undo_reply, ask)
+        return await self._reply(command, lambda future: taken(future, undo_reply, ask))
 
     async def finish(self) -> None:
         """Wait until the calls of this event loop are answered."""
