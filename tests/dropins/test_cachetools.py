@@ -8,7 +8,7 @@ import operator
 import pickle
 import random
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -227,18 +227,15 @@ def test_sizes_are_counted_again_after_an_interruption() -> None:
     assert cache.currsize == sum(cache.values()) <= 10
 
 
-def test_threads_share_a_native_cache() -> None:
-    cache = LRUCache(100)
+def errors_in_threads(rounds: int, step: Callable[[random.Random], None]) -> list[Exception]:
+    """What four threads raise that make a step so often, each with numbers of its own."""
     errors = []
 
     def work(seed: int) -> None:
         generator = random.Random(seed)
         try:
-            for _ in range(3_000):
-                key = generator.randrange(200)
-                if cache.get(key, key) != key:
-                    errors.append(key)
-                cache[key] = key
+            for _ in range(rounds):
+                step(generator)
         except Exception as error:
             errors.append(error)
 
@@ -247,32 +244,32 @@ def test_threads_share_a_native_cache() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not errors
+    return errors
+
+
+def test_threads_share_a_native_cache() -> None:
+    cache = LRUCache(100)
+
+    def step(generator: random.Random) -> None:
+        key = generator.randrange(200)
+        assert cache.get(key, key) == key
+        cache[key] = key
+
+    assert not errors_in_threads(3_000, step)
     assert len(cache) == 100
 
 
 def test_threads_share_a_random_cache() -> None:
     """A key that another thread removes after it was chosen is no error, and is chosen once."""
     cache = RRCache(20)
-    errors = []
 
-    def work(seed: int) -> None:
-        generator = random.Random(seed)
-        try:
-            for _ in range(1_000):
-                key = generator.randrange(60)
-                cache[key] = key
-                cache.pop(generator.randrange(60), None)
-                assert len(cache) <= 20
-        except Exception as error:
-            errors.append(error)
+    def step(generator: random.Random) -> None:
+        key = generator.randrange(60)
+        cache[key] = key
+        cache.pop(generator.randrange(60), None)
+        assert len(cache) <= 20
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    assert not errors_in_threads(1_000, step)
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
