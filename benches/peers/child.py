@@ -70,7 +70,7 @@ def longest_insert(name: str, size: int) -> int:
 def gets_a_second(
     name: str, counts: Sequence[int], shared: bool, size: int = 10_000, operations: int = 300_000
 ) -> list[float]:
-    """Millions of gets a second of so many threads at once.
+    """Return how many million gets per second the threads make together, for each number of threads.
 
     If the threads share the values, each get of an ordinary object counts a reference that another thread counts too.
     Otherwise the values are small numbers, whose references are not counted.

@@ -24,7 +24,7 @@ _IN_MEMORY = 100_000
 """Entries in memory where nothing is said."""
 
 _ABSENT_FOR = 3600.0
-"""For so many seconds memory knows that the directory does not have a key, unless somebody writes to it."""
+"""How many seconds memory remembers that the directory does not have a key. A write to the key ends that."""
 
 
 @suggesting
