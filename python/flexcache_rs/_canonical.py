@@ -113,8 +113,14 @@ def describe(value: Any) -> tuple[Any, ...]:
     Raises:
         TypeError: for an object that cannot be hashed, or has no description of its own and cannot be pickled.
     """
-    hash(value)
     kind = _kind_of(value)
+    try:
+        hash(value)
+    except TypeError as error:
+        raise TypeError(
+            f"an argument of type {kind.__qualname__} cannot be part of a key in a store, since it cannot be hashed "
+            f"({error}); give memoize() a key"
+        ) from error
     exactly = _EXACTLY.get((kind.__module__, kind.__qualname__))
     if exactly is not None and (described := exactly(value)) is not None:
         return described

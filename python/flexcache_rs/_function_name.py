@@ -68,7 +68,7 @@ def stable_name(function: Any) -> tuple[str | None, str]:
     if module == "__main__":
         spec = getattr(sys.modules.get("__main__"), "__spec__", None)
         if spec is None:
-            return None, "it is a function of __main__, which another program is in another process"
+            return None, "it is a function of __main__, which is another program in another process"
         module = spec.name
     return f"{module}.{name}", ""
 
@@ -238,8 +238,8 @@ def names_in(
         label = getattr(function, "__qualname__", None) or type(function).__qualname__
         if not _is_private(cache.store):
             message = (
-                f"{label} has no name that tells its results in a store from those of other functions in every "
-                f'process, because {why}; nobody else will find them; give memoize() a name="..."'
+                f"{label} has no name that is the same in every process, because {why}; other processes and later "
+                f'runs will not find its results in the store; give memoize() a name="..."'
             )
             warnings.warn(message, RuntimeWarning, stacklevel=_levels_to_the_user())
     named = random_prefix(function) if stable is None else stable

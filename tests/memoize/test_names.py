@@ -108,7 +108,7 @@ def test_a_function_without_a_name_is_warned_of_in_a_store(kind: str, behind: st
     if behind == "cache over directory":
         store = FlexCache(store=store)
     for decorate in (memoize(store=store, coherence=None), FlexCache(store=store, coherence=None).memoize):
-        because = rf"no name that .* because (it is )?{WHY[kind]}; nobody else will find them; "
+        because = rf"no name that .* because (it is )?{WHY[kind]}; other .* will not find its results in the store; "
         with pytest.warns(RuntimeWarning, match=because + r'give memoize\(\) a name="\.\.\."$') as warned:
             memoized = decorate(function)
         assert [Path(each.filename) for each in warned] == [Path(__file__)]
