@@ -75,6 +75,12 @@ class SharedStats(NamedTuple):
     damaged: int
     """Cases of damage that were found."""
 
+    @property
+    def hit_ratio(self) -> float:
+        """Hits divided by reads, or 0.0 without reads."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else 0.0
+
 
 @suggesting
 class SharedCache(SharedSegment):

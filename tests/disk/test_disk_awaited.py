@@ -48,6 +48,8 @@ def test_every_call_has_an_awaited_one(cache: Any) -> None:
         assert await cache.acheck() == []
         assert [key async for key in cache] == ["a"]
         assert await cache.aevict("x") == 1
+        assert await cache.aset("b", 1, tag="y") is True
+        assert await cache.aevict_tag("y") == 1
         assert await cache.aexpire() == 0
         assert await cache.acull() == 0
         assert await cache.aclear() == 0

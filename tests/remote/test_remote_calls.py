@@ -62,6 +62,16 @@ def test_a_hit_in_memory_asks_nobody(make: Make, raw: Any) -> None:
     until(are_all_hits)
 
 
+def test_the_ratio_of_hits_counts_both_places(make: Make) -> None:
+    cache = make()
+    assert cache.stats().hit_ratio == 0.0
+    assert cache.get("absent") is None
+    assert cache.stats().hit_ratio == 0.0
+    cache["key"] = 1
+    assert cache["key"] == 1
+    assert cache.stats().hit_ratio == 0.5
+
+
 def test_writes_of_others_are_seen(make: Make) -> None:
     one, other = make(), make()
     for value in range(50):

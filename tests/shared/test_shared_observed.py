@@ -41,6 +41,7 @@ def counted(cache: SharedCache) -> tuple[int, int]:
 
 def test_hits_and_misses(cache: SharedCache) -> None:
     """What reads a value counts; what only looks does not."""
+    assert cache.stats().hit_ratio == 0.0
     cache["a"] = 1
     assert (cache.get("a"), cache["a"], cache.get("b"), cache.get("b", 2)) == (1, 1, None, 2)
     with pytest.raises(KeyError):
@@ -54,6 +55,7 @@ def test_hits_and_misses(cache: SharedCache) -> None:
     assert counted(cache) == (3, 4)
     assert cache.get_or_set("a", lambda: 5) == 1
     assert counted(cache) == (4, 4)
+    assert cache.stats().hit_ratio == 0.5
     for _ in range(1000):
         cache.get("a")
     assert counted(cache) == (1004, 4)

@@ -438,6 +438,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     adelete_many = awaitable(CacheMixin.delete_many)
     aexpire = awaitable(DiskCache.expire)
     aevict = awaitable(DiskCache.evict)
+    aevict_tag = awaitable(CacheMixin.evict_tag)
     aclear = awaitable(DiskCache.clear)
     acull = awaitable(DiskCache.cull)
     avolume = awaitable(DiskCache.volume)

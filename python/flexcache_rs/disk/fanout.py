@@ -495,6 +495,7 @@ class FanoutCache(CacheMixin):
     adelete_many = awaitable(CacheMixin.delete_many)
     aexpire = awaitable(expire)
     aevict = awaitable(evict)
+    aevict_tag = awaitable(CacheMixin.evict_tag)
     aclear = awaitable(clear)
     acull = awaitable(cull)
     apush = awaitable(push)

@@ -51,6 +51,15 @@ class RemoteStats(NamedTuple):
     """The number of seconds for which a copy in memory may be returned after its value was replaced: `max_staleness`,
     or `l1_ttl` if the server does not announce writes."""
 
+    @property
+    def hit_ratio(self) -> float:
+        """The share of the values read that memory or the server had, or 0.0 without reads.
+
+        That is `(l1_hits + l2_hits) / (l1_hits + l2_reads)`. Absences that memory knows do not count.
+        """
+        reads = self.l1_hits + self.l2_reads
+        return (self.l1_hits + self.l2_hits) / reads if reads else 0.0
+
     @classmethod
     def of(
         cls,
