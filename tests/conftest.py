@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import core
+from hypothesis import core, settings
 from own_server import LEFT_OUT, LEFT_OUT_ENGINES
 from scale import REQUIRED, SCALE, SEED
 from specimens import EVERY_POLICY, POLICIES
@@ -47,6 +47,9 @@ SECONDS: dict[str, float] = {}
 def pytest_configure(config: pytest.Config) -> None:
     """Lets hypothesis begin with the seed that the header shows, and programs that tests start be interrupted."""
     core.global_force_seed = SEED
+    # No test asserts speed: an example that takes long on a busy machine is no failure.
+    settings.register_profile("flexcache_rs", deadline=None)
+    settings.load_profile("flexcache_rs")
     # A shell has what it runs in the background ignore Ctrl-C, and children would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
