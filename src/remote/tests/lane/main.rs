@@ -208,6 +208,61 @@ fn an_attempt_that_times_out_fails_nobody_who_has_time_left() {
     assert_eq!(lane.connects(), 1);
 }
 
+/// A server that greets when it is told, and notes what it is asked for.
+fn start_greeting_late() -> (Settings, std::sync::mpsc::Receiver<String>, std::sync::mpsc::Sender<()>) {
+    let (go, told) = channel();
+    let told = std::sync::Mutex::new(told);
+    let (settings, asked) = start_noting(move |_, mut peer, asked| {
+        told.lock().unwrap().recv().unwrap();
+        peer.greet(1);
+        while let Some(parts) = peer.command() {
+            asked.send(parts[1].clone()).unwrap();
+            peer.say("+OK\r\n");
+        }
+    });
+    (settings, asked, go)
+}
+
+/// Posts a request, and returns when its time has passed. What comes of it is sent to the receiver.
+fn post_late(lane: &Lane) -> std::sync::mpsc::Receiver<Result<Vec<Value>, Error>> {
+    let (said, answers) = channel();
+    let until = Instant::now() + Duration::from_millis(1);
+    let _ = lane.post(get("late"), until, Box::new(move |answer| drop(said.send(answer))));
+    while Instant::now() <= until {
+        std::thread::yield_now();
+    }
+    answers
+}
+
+fn assert_not_sent(answer: Result<Vec<Value>, Error>, kind: Kind) {
+    let error = answer.unwrap_err();
+    assert!(error.kind() == kind && !error.may_be_executed(), "{error}");
+}
+
+/// A request whose time has passed when there is a connection is not sent, and its caller learns so.
+#[test]
+fn what_is_late_before_there_is_a_connection_is_not_sent() {
+    let (settings, asked, go) = start_greeting_late();
+    let lane = Lane::new(settings);
+    let late = post_late(&lane);
+    go.send(()).unwrap();
+    assert_not_sent(late.recv().unwrap(), Kind::TimedOut);
+    call(&lane, get("x"), LONG).unwrap();
+    assert_eq!(asked.recv().unwrap(), "x");
+}
+
+/// It learns so before there is a connection if others ask.
+#[test]
+fn what_is_late_fails_when_others_ask() {
+    let (settings, asked, go) = start_greeting_late();
+    let lane = Lane::new(settings);
+    let late = post_late(&lane);
+    let _ = lane.post(get("x"), Instant::now() + LONG, Box::new(drop));
+    assert_not_sent(late.try_recv().unwrap(), Kind::TimedOut);
+    go.send(()).unwrap();
+    assert_eq!(asked.recv().unwrap(), "x");
+}
+
 /// What is posted after the connection is there does not overtake what was posted before.
 #[test]
 fn requests_keep_their_order_while_it_connects() {
@@ -296,15 +351,16 @@ fn put_large() -> Request {
     Request::command([b"SET".as_slice(), b"large", &value])
 }
 
-/// A server whose first connection reads the beginning of a large value, says so, and goes when it is told.
+/// A server whose first connections read the beginning of a large value, say so, and go when they are told.
 fn start_reading_little(
+    connections: usize,
     answer: &'static str,
 ) -> (Settings, std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<()>) {
     let (go, told) = channel();
     let told = std::sync::Mutex::new(told);
     let (settings, began) = start_noting(move |number, mut peer, began| {
         peer.greet(1);
-        if number == 0 {
+        if number < connections {
             let mut buffer = [0; 4096];
             std::io::Read::read_exact(&mut peer.stream, &mut buffer).unwrap();
             began.send(()).unwrap();
@@ -320,7 +376,7 @@ fn start_reading_little(
 /// A request of which no byte was sent is sent again, and of one that was begun the caller learns so.
 #[test]
 fn what_was_not_sent_is_sent_on_the_next_connection() {
-    let (settings, began, go) = start_reading_little("");
+    let (settings, began, go) = start_reading_little(1, "");
     let lane = Lane::new(settings);
     std::thread::scope(|scope| {
         let large = scope.spawn(|| call(&lane, put_large(), LONG));
@@ -342,10 +398,51 @@ fn what_was_not_sent_is_sent_on_the_next_connection() {
     assert_eq!(lane.connects(), 2);
 }
 
+/// A request that was not sent, and is late when its connection ends, is not sent again.
+#[test]
+fn what_was_not_sent_in_time_is_not_sent_again() {
+    let (settings, began, go) = start_reading_little(1, "");
+    let lane = Lane::new(settings);
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| call(&lane, put_large(), LONG));
+        began.recv().unwrap();
+        let late = post_late(&lane);
+        go.send(()).unwrap();
+        assert!(large.join().unwrap().unwrap_err().may_be_executed());
+        assert_not_sent(late.recv().unwrap(), Kind::TimedOut);
+    });
+    assert_eq!(call(&lane, get("x"), LONG).unwrap(), [text("x")]);
+}
+
+/// A request of which no byte was sent on two connections is not sent on a third one.
+#[test]
+fn what_was_not_sent_twice_is_given_up() {
+    let (settings, began, go) = start_reading_little(2, "");
+    let lane = Lane::new(settings);
+    let post = |request| {
+        let (said, answers) = channel();
+        let _ = lane.post(request, Instant::now() + LONG, Box::new(move |answer| drop(said.send(answer))));
+        lane.flush();
+        answers
+    };
+    let first = post(put_large());
+    began.recv().unwrap();
+    let second = post(put_large());
+    let small = post(get("a"));
+    go.send(()).unwrap();
+    assert!(first.recv().unwrap().unwrap_err().may_be_executed());
+    began.recv().unwrap();
+    go.send(()).unwrap();
+    assert!(second.recv().unwrap().unwrap_err().may_be_executed());
+    assert_not_sent(small.recv().unwrap(), Kind::Lost);
+    assert_eq!(call(&lane, get("x"), LONG).unwrap(), [text("x")]);
+    assert_eq!(lane.connects(), 3);
+}
+
 /// Answers to requests that were told of the end of their connection are not taken for those of others.
 #[test]
 fn a_reply_after_the_end_is_nobodys() {
-    let (settings, began, go) = start_reading_little("+late\r\n+later\r\n");
+    let (settings, began, go) = start_reading_little(1, "+late\r\n+later\r\n");
     let lane = Lane::new(settings);
     std::thread::scope(|scope| {
         let large = scope.spawn(|| call(&lane, put_large(), LONG));
@@ -361,7 +458,7 @@ fn a_reply_after_the_end_is_nobodys() {
 /// Whoever must not wait, such as an event loop, does not write what the server does not take.
 #[test]
 fn a_flush_does_not_wait_for_the_server() {
-    let (settings, began, go) = start_reading_little("");
+    let (settings, began, go) = start_reading_little(1, "");
     let lane = Lane::new(settings);
     let (said, answers) = channel();
     let post = |request| {
