@@ -102,9 +102,14 @@ def _redis(_: Path) -> str:
     return f"unix://{redis_server().path}"
 
 
+def _has_tables(server: MariaDB) -> bool:
+    """Whether a session has made the tables, which its first call does."""
+    return bool(server.execute("SHOW TABLES LIKE 'fx_garbage'")[0])
+
+
 def _mysql(_: Path) -> str:
     server = mariadb_server()
-    if server.execute("SHOW TABLES LIKE 'fx_garbage'")[0]:
+    if _has_tables(server):
         server.execute(*(f"DELETE FROM {table}" for table in _TABLES))
     return f"mysql://root@localhost/flexcache?unix_socket={server.path}"
 
@@ -124,7 +129,7 @@ def advance(seconds: float) -> None:
     if redis_server.cache_info().currsize:
         with contextlib.closing(redis_server().client()) as client:
             client.eval(_AGE_REDIS, 0, round(seconds * 1000))
-    if mariadb_server.cache_info().currsize:
+    if mariadb_server.cache_info().currsize and _has_tables(mariadb_server()):
         micros = round(seconds * 1e6)
         columns = {"fx_key": "expire", "fx_lease": "expire", "fx_job": "until", "fx_gate": "tat"}
         server = mariadb_server()

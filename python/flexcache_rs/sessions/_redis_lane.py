@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.direct import DirectClient, why_not
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.given import Given
 from flexcache_rs.sessions._errors import TimedOut, Unavailable
 from flexcache_rs.sessions._redis_scripts import with_text
@@ -86,8 +86,9 @@ class AwaitedLane:
             undo: Gives back what it took if the task is cancelled; None for a call that takes nothing.
             ask: Makes the call that gives back.
         """
+        plain = self._plans.plain(call)
         for may_go_again in (not call.writes, False):
-            reply, error = await self._tried(call, undo, ask)
+            reply, error = await self._tried(call, plain, undo, ask)
             if error is None:
                 return reply
             is_broken = isinstance(error, (RemoteConnectionError, Unavailable)) and not isinstance(error, TimedOut)
@@ -96,10 +97,16 @@ class AwaitedLane:
         raise AssertionError("unreachable")
 
     async def _tried(
-        self, call: Call, undo: Undo | None, ask: Callable[[Any], asyncio.Future[Any]]
+        self, call: Call, plain: Command | None, undo: Undo | None, ask: Callable[[Any], asyncio.Future[Any]]
     ) -> tuple[Any, Exception | None]:
         """What a call answers, or how the connection or the server refused it."""
         try:
+            if plain is not None:
+                try:
+                    return self._plans.answer(call, await self._ask(plain)), None
+                except RemoteError as error:
+                    if isinstance(error, (RemoteConnectionError, RemoteTimeoutError)):
+                        raise
             return await self._follow(self._plans.plan(call), undo, ask), None
         except (RemoteError, Unavailable) as error:
             return None, error
