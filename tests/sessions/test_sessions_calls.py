@@ -226,6 +226,27 @@ def test_queues_of_workers(session: Session) -> None:
     assert [jobs.pop_left(), jobs.pop_left(), jobs.pop_left()] == ["b", "c", None]
 
 
+@pytest.mark.parametrize("how", ["deleted", "replaced", "popped"])
+def test_a_job_of_a_queue_that_was_removed_ends_none_of_the_next(session: Session, how: str) -> None:
+    jobs = session.queue("jobs")
+    jobs.push("old")
+    old = jobs.reserve()
+    assert old is not None
+    if how == "deleted":
+        session.delete("jobs")
+        jobs.push("new")
+    elif how == "replaced":
+        session.set("jobs", deque(["new"]))
+    else:
+        session.pop("jobs")
+        jobs.push("new")
+    new = jobs.reserve()
+    assert new is not None
+    assert old.ack() is False
+    assert old.release() is False
+    assert new.ack() is True
+
+
 def test_maps(session: Session) -> None:
     user = session.map("user")
     assert user.set("name", "Ann") is True
