@@ -25,6 +25,7 @@ from flexcache_rs.remote.options import (
     L1_TTL,
     MOST_IN_MEMORY,
     check_compression,
+    check_ints,
     check_on_error,
     jitter,
     near_options,
@@ -362,10 +363,7 @@ class RemoteCache(Awaited):
             TypeError: The value is not an int.
             RemoteError: The server cannot be reached, whatever `on_error` is.
         """
-        for argument, number in (("by", by), ("initial", initial)):
-            if isinstance(number, bool) or not isinstance(number, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-                message = f"{argument} must be an int, not {type(number).__name__}"
-                raise TypeError(message)
+        check_ints(by=by, initial=initial)
         return self._store.incr(key, by, initial, functools.partial(self._seconds, ttl))
 
     def decr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
