@@ -25,7 +25,7 @@ from flexcache_rs.sessions._errors import (
 )
 from flexcache_rs.sessions._gathered import Gatherer
 from flexcache_rs.sessions._redis import Names, Plans
-from flexcache_rs.sessions._redis_lane import AwaitedLane, client_of, has_lane
+from flexcache_rs.sessions._redis_lane import AwaitedLane, client_of
 from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script
 from flexcache_rs.sessions._redis_sender import LANE, Sender
 from flexcache_rs.sessions._redis_wakes import Waker, Wakes
@@ -76,7 +76,7 @@ class RedisBackend:
         self._sender: Sender | None = Sender(self._client, terms.timeout)
         self._is_open = True
         self._plans = Plans(self._names, self.codec, self._names.data)
-        self._lane = AwaitedLane(self._client, self._plans, self._sender.failed)
+        self._lane = AwaitedLane(self._plans, self._sender.failed)
         self._checked = 0
         self._gatherer: Gatherer | None = None
         self._wakes: Wakes | None = None
@@ -94,15 +94,10 @@ class RedisBackend:
         if not self._is_open:
             raise ClosedError("the session is closed")
 
-    @property
-    def _has_lane(self) -> bool:
-        """Whether there is a lane, to a server whose values are kept as this release keeps them."""
-        return has_lane(self._client) and self._checked == os.getpid()
-
     def _connected(self, shares: bool = False) -> tuple[Sender, Any]:
         """A connection to a server whose values are kept as this release keeps them, which others may share or not."""
         sender = self._open()
-        if shares and self._has_lane:
+        if shares and self._client.lane == "direct" and self._checked == os.getpid():
             return sender, LANE
         connection = sender.borrow()
         if self._checked != os.getpid():
@@ -209,9 +204,11 @@ class RedisBackend:
         if gatherer is None:
             with self._starting:
                 gatherer = self._gatherer = self._gatherer or Gatherer(self._run_all)
-        # A call must not overtake those that were asked before there was a lane.
-        if self._has_lane and gatherer.is_idle:
-            return await self._lane.run(call, undo, gatherer.ask)
+        # A call must not overtake those that were asked before the event loop had a connection.
+        if self._checked == os.getpid() and gatherer.is_idle:
+            ask = self._client.asker(b"")
+            if ask is not None:
+                return await self._lane.run(call, ask, undo, gatherer.ask)
         return await taken(gatherer.ask(call), undo, gatherer.ask)
 
     def begin(self) -> RedisTransaction:
