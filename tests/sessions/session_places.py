@@ -126,6 +126,11 @@ URLS: dict[str, Callable[[Path], str]] = {
 def advance(seconds: float) -> None:
     """Let time pass: on the clocks of this process, and for servers by making all they have older."""
     testing.advance(seconds)
+    age_servers(seconds)
+
+
+def age_servers(seconds: float) -> None:
+    """Make all that servers have older, or newer as if their clocks were set back."""
     if redis_server.cache_info().currsize:
         with contextlib.closing(redis_server().client()) as client:
             client.eval(_AGE_REDIS, 0, round(seconds * 1000))
@@ -156,6 +161,25 @@ def rows(file: Path, *tables: str) -> int:
     """
     counted = subprocess.run([sys.executable, "-c", _COUNT, file, *tables], capture_output=True, check=True, text=True)
     return int(counted.stdout)
+
+
+_SET_BACK = """
+import sqlite3, sys
+
+with sqlite3.connect(sys.argv[1]) as database:
+    database.execute("UPDATE fx_gate SET tat = tat + ?", (sys.argv[2],))
+    database.execute("UPDATE fx_log SET until = until + ?", (sys.argv[2],))
+"""
+
+
+def set_clock_back(place: Place, seconds: float) -> None:
+    """What limiters have counted is from then on what they had counted before the clock was set back."""
+    if place.backend == "disk":
+        # In another process, as in `rows`.
+        file = f"{place.url.removeprefix('disk://')}/sessions.db"
+        subprocess.run([sys.executable, "-c", _SET_BACK, file, str(round(seconds * 1e6))], check=True)
+    else:
+        age_servers(-seconds)
 
 
 class Place:

@@ -96,6 +96,11 @@ def test_deadlines(session: Session) -> None:
     assert session.set("key", 4, if_present=True) is False
     with pytest.raises(KeyError):
         session.ttl("key")
+    for value in (4, [4], {"a": 4}):
+        session.set_many({"key": value, "other": value}, ttl=10)
+        session.set("key", value)
+        session.set_many({"other": value})
+        assert (session.ttl("key"), session.ttl("other")) == (None, None)
     session.set("forever", 1, ttl=math.inf)
     assert session.ttl("forever") is None
 

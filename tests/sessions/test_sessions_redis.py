@@ -23,6 +23,7 @@ from flexcache_rs.sessions import (
     connect,
 )
 from flexcache_rs.sessions import sync as now
+from flexcache_rs.sessions._redis_backend import RedisBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 if "redis" not in SERVERS:
     pytest.skip("there is no redis-server", allow_module_level=True)
+
+
+LONG = 60.0
 
 
 @pytest.fixture
@@ -306,6 +310,106 @@ def test_a_server_that_does_not_answer(url: str) -> None:
             ticking.cancel()
             server.go_on()
             assert await awaited.get("a") in (1, 2)
+
+    asyncio.run(main())
+
+
+def test_a_commit_without_an_answer_may_have_been_made(url: str) -> None:
+    server = redis_server()
+    with now.connect(url, timeout=0.5) as session:
+        session.set("a", 1)
+
+        def add(t: now.Transaction) -> None:
+            t.incr("a")
+            server.pause()
+
+        with pytest.raises(OutcomeUnknown, match="may have been made"):
+            session.run(add)
+        server.go_on()
+        assert session.get("a") in (1, 2)
+
+
+def test_a_write_that_was_not_sent_was_not_made(url: str) -> None:
+    """It is told apart from one that may have been made."""
+    server = redis_server()
+
+    async def main() -> None:
+        async with connect(url, timeout=5) as awaited:
+            for number in range(5):
+                await awaited.set("a", number)
+            server.kill()
+            # What is lost at once is where the end of the connection was noticed.
+            with contextlib.suppress(Unavailable):
+                await awaited.get("a")
+            for _ in range(3):
+                with pytest.raises(Unavailable) as caught:
+                    await awaited.incr("a")
+                assert type(caught.value) is Unavailable
+
+    with now.connect(url, timeout=5) as session:
+        session.set("a", 1)
+        session.set("a", 2)
+        asyncio.run(main())
+        with contextlib.suppress(Unavailable):
+            session.get("a")
+        for _ in range(3):
+            with pytest.raises(Unavailable) as caught:
+                session.incr("a")
+            assert type(caught.value) is Unavailable
+
+
+def test_a_task_that_is_cancelled_while_a_transaction_begins_leaves_none(url: str, raw: Any) -> None:
+    server = redis_server()
+
+    async def main() -> None:
+        async with connect(url, timeout=LONG) as session:
+            await session.set("a", 1)
+
+            async def begin() -> None:
+                async with session.transaction() as t:
+                    await t.get("a")
+
+            server.pause()
+            task = asyncio.ensure_future(begin())
+            done, _ = await asyncio.wait((task,), timeout=0.1)
+            assert not done
+            task.cancel()
+            server.go_on()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            # In the thread that has begun it.
+            while raw.zcard("sessions:#transactions"):
+                await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), LONG))
+
+
+def test_no_call_overtakes_those_that_a_thread_makes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were asked before the event loop had a connection."""
+    goes_on, has_begun = threading.Event(), threading.Event()
+    make = RedisBackend._run_all
+
+    def late(self: RedisBackend, calls: Any) -> Any:
+        has_begun.set()
+        assert goes_on.wait(LONG)
+        return make(self, calls)
+
+    async def main() -> None:
+        async with connect(url, timeout=LONG) as session:
+            # Now the event loop has one.
+            while session._backend._client._loops is None or not session._backend._client._loops._of:  # type: ignore[attr-defined]
+                await session.get("a")
+            monkeypatch.setattr(RedisBackend, "_run_all", late)
+            gatherer = session._backend._gatherer  # type: ignore[attr-defined]
+            monkeypatch.setattr(gatherer, "_make", session._backend._run_all)  # type: ignore[attr-defined]
+            first = gatherer.ask(session._codec.call("set", {"a": 1}, ("never", 0), "always"))
+            await asyncio.to_thread(has_begun.wait, LONG)
+            second = asyncio.ensure_future(session.set("a", 2))
+            # One that overtakes would be answered meanwhile.
+            await asyncio.wait((second,), timeout=0.1)
+            goes_on.set()
+            await asyncio.gather(first, second)
+            assert await session.get("a") == 2
 
     asyncio.run(main())
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -159,6 +160,21 @@ def test_the_server_says_when_there_is_an_element(url: str, raw: Any, monkeypatc
             waiter = Waiter(lambda: session.lock("lock").acquire(LONG))
             until(lambda: session._backend._wakes._waiting)  # type: ignore[attr-defined]
         assert waiter.answer() is True
+
+
+@needs_redis
+@pytest.mark.parametrize("kind", ["list", "queue"])
+def test_the_server_says_when_there_is_an_element_again(
+    url: str, raw: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The key is there all the time, without elements."""
+    monkeypatch.setattr("flexcache_rs.sessions._redis_wakes._LONGEST_REST", 10 * LONG)
+    with now.connect(url, timeout=LONG) as session, now.connect(url, timeout=LONG) as other:
+        session.set("key", [] if kind == "list" else deque())
+        waiter = Waiter(lambda: getattr(session, kind)("key").wait_pop(LONG))
+        until(lambda: listening(raw))
+        getattr(other, kind)("key").push("x")
+        assert waiter.answer() == "x"
 
 
 @needs_redis
