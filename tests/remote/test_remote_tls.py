@@ -66,7 +66,7 @@ def test_a_server_with_tls(make: Make, encrypted: tuple[int, str]) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_awaited_reads_over_tls(make: Make, encrypted: tuple[int, str], no_thread: Callable[[], None]) -> None:
-    """Values are of several records, and commands too."""
+    """Neither commands nor replies pass at once, and a part of a record is no reply yet."""
     port, certificate = encrypted
     cache = make(redis.Redis(host="localhost", port=port, ssl=True, ssl_ca_certs=certificate), near=None, timeout=60)
     values = {f"{number:08d}" * 500: b"%d" % number * number * 100 for number in range(300)}
@@ -77,8 +77,12 @@ def test_awaited_reads_over_tls(make: Make, encrypted: tuple[int, str], no_threa
         connection = cache._client._loops.current()
         assert has_tls(connection._socket)
         no_thread()
-        for _ in range(3):
-            assert dict(zip(values, await asyncio.gather(*map(cache.aget, values)), strict=True)) == values
+        assert dict(zip(values, await asyncio.gather(*map(cache.aget, values)), strict=True)) == values
+        connection._read()
+        connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        echoed = [connection.submit(None, ("ECHO", b"%d" % number * 1_000_000)) for number in range(4)]
+        assert connection._is_full
+        assert await asyncio.gather(*echoed) == [b"%d" % number * 1_000_000 for number in range(4)]
         never = connection.submit(None, ("BLPOP", "list", 0))
         connection.shut_down()
         # Otherwise it would take encrypted bytes for a reply.

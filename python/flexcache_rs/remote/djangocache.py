@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from flexcache_rs._arguments import whole_number
 from flexcache_rs._django import Backend
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.cache import RemoteCache
-from flexcache_rs.remote.options import check_ints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -117,7 +117,7 @@ class DjangoCache(Backend):
         Raises:
             ValueError: The key has no value.
         """
-        check_ints(delta=delta)
+        whole_number("delta", delta)
         try:
             return self.cache._store.incr(self.make_key(key, version), delta, None, lambda: None)
         except KeyError:

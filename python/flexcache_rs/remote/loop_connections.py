@@ -200,10 +200,6 @@ class LoopConnection:
         """Have the loop notice that the connection is of no use. For any thread."""
         shut_down(self._socket)
 
-    def forget(self) -> None:
-        """Forget what was asked, which refers to the loop: it is closed."""
-        self._waiting.clear()
-
 
 class LoopConnections:
     """The connections of a client to one server, one for each event loop.
@@ -252,9 +248,8 @@ class LoopConnections:
         for reference in self._of.keyrefs():
             other = reference()
             if other is not None and other.is_closed():
-                gone = self._of.pop(other, None)
-                if gone is not None:
-                    gone.forget()
+                # What was not answered refers to the loop.
+                self._of.pop(other, None)
         connect = self._make()
         if connect is not None:
             making = loop.run_in_executor(None, connect, self._timeout)

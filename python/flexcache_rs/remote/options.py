@@ -81,11 +81,3 @@ def jitter(value: Any) -> float:
         message = f"ttl_jitter must be from 0 to 1, not {value!r}"
         raise ValueError(message)
     return float(value)
-
-
-def check_ints(**given: Any) -> None:
-    """Raises TypeError for arguments that are no ints."""
-    for argument, number in given.items():
-        if isinstance(number, bool) or not isinstance(number, int):
-            message = f"{argument} must be an int, not {type(number).__name__}"
-            raise TypeError(message)
