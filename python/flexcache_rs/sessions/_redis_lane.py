@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._redis import Command, Plan, Plans
     from flexcache_rs.sessions._taking import Undo
 
-    Ask = Callable[[None, Command], asyncio.Future[Any]]
+    _Ask = Callable[[None, Command], asyncio.Future[Any]]
     """Sends a command, and returns the future of its reply."""
 
-    Wait = Callable[[asyncio.Future[Any]], Awaitable[Any]]
+    _Wait = Callable[[asyncio.Future[Any]], Awaitable[Any]]
 
 
 class _TellsUnsent(Client):
@@ -73,7 +73,7 @@ class AwaitedLane:
         self._asked: set[asyncio.Future[Any]] = set()
 
     async def run(
-        self, call: Call, ask: Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
+        self, call: Call, ask: _Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
     ) -> Any:
         """Make a call. One that only reads is made elsewhere if the connection broke.
 
@@ -98,7 +98,7 @@ class AwaitedLane:
         return await elsewhere(call)
 
     async def _follow(
-        self, plan: Plan, ask: Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
+        self, plan: Plan, ask: _Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
     ) -> Any:
         try:
             commands = next(plan)
@@ -114,7 +114,7 @@ class AwaitedLane:
             return stop.value
 
     async def _take(
-        self, plan: Plan, command: Command, ask: Ask, undo: Undo, elsewhere: Callable[[Any], asyncio.Future[Any]]
+        self, plan: Plan, command: Command, ask: _Ask, undo: Undo, elsewhere: Callable[[Any], asyncio.Future[Any]]
     ) -> Any:
         """The reply to the one command of a call that takes something."""
 
@@ -127,7 +127,7 @@ class AwaitedLane:
 
         return await self._scripted(ask, command, lambda future: taken(future, undo_reply, elsewhere))
 
-    async def _scripted(self, ask: Ask, command: Command, wait: Wait | None = None) -> Any:
+    async def _scripted(self, ask: _Ask, command: Command, wait: _Wait | None = None) -> Any:
         """The reply to a command, which is sent again with its script if the server does not have that."""
         try:
             return await self._reply(ask, command, wait)
@@ -136,7 +136,7 @@ class AwaitedLane:
                 raise
         return await self._reply(ask, with_text(command), wait)
 
-    async def _reply(self, ask: Ask, command: Command, wait: Wait | None = None) -> Any:
+    async def _reply(self, ask: _Ask, command: Command, wait: _Wait | None = None) -> Any:
         future = ask(None, command)
         self._asked.add(future)
         try:
