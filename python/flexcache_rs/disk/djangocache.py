@@ -22,11 +22,11 @@ from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.memoize import memoizing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from flexcache_rs.disk.core import Cache
     from flexcache_rs.disk.deque_index import Deque, Index
-    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.disk.memoize import Memoizing
 
 __all__ = ["DjangoCache"]
 
@@ -247,7 +247,7 @@ class DjangoCache(Backend):
         typed: bool = False,
         tag: Any = None,
         ignore: Collection[int | str] = (),
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    ) -> Memoizing:
         """Return a decorator that stores the results of a function. See `Cache.memoize`."""
         if timeout != DEFAULT_TIMEOUT:
             timeout = expiry(timeout, name="timeout")
