@@ -58,9 +58,6 @@ mod _core {
     use crate::py::process::logging::reset_logging;
     #[pymodule_export]
     use crate::py::process::panics::_panics;
-    #[cfg(unix)]
-    #[pymodule_export]
-    use crate::py::remote::RemoteInbox;
     #[pymodule_export]
     use crate::py::remote::{RemoteLane, RemoteReplies, command, entries, places};
     #[pymodule_export]

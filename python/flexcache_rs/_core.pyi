@@ -1,4 +1,3 @@
-import asyncio
 import builtins
 from array import array
 from collections.abc import (
@@ -74,7 +73,6 @@ __all__ = [
     "NearCache",
     "PushTracker",
     "Remembered",
-    "RemoteInbox",
     "RemoteLane",
     "RemoteReplies",
     "SessionBlock",
@@ -1944,36 +1942,6 @@ class PushTracker:
         """Everything written before now is known, and copies may be served until a moment."""
     def doubt(self) -> None:
         """What is written from now on is not known. No copy of before is served again."""
-
-@final
-class RemoteInbox:
-    """Where the answers for one event loop come. It is used in its loop's thread only."""
-    def __new__(cls) -> Self: ...
-    def fileno(self) -> int:
-        """The number of a socket that can be read when something has come. It is open as long as this object is there."""
-    def submit(
-        self,
-        lane: RemoteLane,
-        future: asyncio.Future[Any],
-        held: bool,
-        known: tuple[bytes, float, Callable[[bytes], Any]] | None,
-        *parts: object,
-    ) -> None:
-        """Send a command, whose reply is given to a future.
-
-        Where `held` is true, it is only put in line: `flush` sends it. Of a reply that is `known` as an entry, the future
-        gets what `RemoteLane.entry` returns.
-        """
-    def flush(self) -> None:
-        """Send what was put in line."""
-    def drain(self) -> None:
-        """Give what has come to the futures."""
-    def expire(self) -> tuple[list[asyncio.Future[Any]], float | None]:
-        """Give up the requests whose time is over, and return their futures, and for how many seconds the others have time;
-        None where there are no others.
-        """
-    def forget(self) -> None:
-        """Forget all that is waited for: the loop is closed."""
 
 @final
 class RemoteLane:

@@ -1,6 +1,7 @@
 //! Lists and queues.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::encoding::{Reader, Writer};
 use crate::error::{Error, Result};
@@ -30,6 +31,10 @@ pub fn length(len: usize) -> Reply {
 pub(crate) fn at_most(count: u64, len: usize) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX).min(len)
 }
+
+/// The number of the last job that was reserved, of any queue. Whoever still has a job of a queue that was removed must not
+/// end a job of the queue that has its key now.
+static LAST_JOB: AtomicU64 = AtomicU64::new(0);
 
 impl List {
     pub(crate) fn of(items: Vec<Cell>) -> Self {
@@ -179,7 +184,9 @@ impl List {
                 self.reclaim(now);
                 let Some(cell) = self.items.pop_front() else { return Ok(Reply::Job(None)) };
                 self.first += 1;
-                self.next_job += 1;
+                // After all of this queue, which may be from the image of another process.
+                LAST_JOB.fetch_max(self.next_job, Ordering::Relaxed);
+                self.next_job = LAST_JOB.fetch_add(1, Ordering::Relaxed) + 1;
                 self.reserved.insert(self.next_job, (now.saturating_add(*micros), cell.clone()));
                 Reply::Job(Some((self.next_job, cell)))
             }

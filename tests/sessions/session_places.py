@@ -102,9 +102,14 @@ def _redis(_: Path) -> str:
     return f"unix://{redis_server().path}"
 
 
+def _has_tables(server: MariaDB) -> bool:
+    """Whether a session has made the tables, which its first call does."""
+    return bool(server.execute("SHOW TABLES LIKE 'fx_garbage'")[0])
+
+
 def _mysql(_: Path) -> str:
     server = mariadb_server()
-    if server.execute("SHOW TABLES LIKE 'fx_garbage'")[0]:
+    if _has_tables(server):
         server.execute(*(f"DELETE FROM {table}" for table in _TABLES))
     return f"mysql://root@localhost/flexcache?unix_socket={server.path}"
 
@@ -121,10 +126,15 @@ URLS: dict[str, Callable[[Path], str]] = {
 def advance(seconds: float) -> None:
     """Let time pass: on the clocks of this process, and for servers by making all they have older."""
     testing.advance(seconds)
+    age_servers(seconds)
+
+
+def age_servers(seconds: float) -> None:
+    """Make all that servers have older, or newer as if their clocks were set back."""
     if redis_server.cache_info().currsize:
         with contextlib.closing(redis_server().client()) as client:
             client.eval(_AGE_REDIS, 0, round(seconds * 1000))
-    if mariadb_server.cache_info().currsize:
+    if mariadb_server.cache_info().currsize and _has_tables(mariadb_server()):
         micros = round(seconds * 1e6)
         columns = {"fx_key": "expire", "fx_lease": "expire", "fx_job": "until", "fx_gate": "tat"}
         server = mariadb_server()
@@ -151,6 +161,25 @@ def rows(file: Path, *tables: str) -> int:
     """
     counted = subprocess.run([sys.executable, "-c", _COUNT, file, *tables], capture_output=True, check=True, text=True)
     return int(counted.stdout)
+
+
+_SET_BACK = """
+import sqlite3, sys
+
+with sqlite3.connect(sys.argv[1]) as database:
+    database.execute("UPDATE fx_gate SET tat = tat + ?", (sys.argv[2],))
+    database.execute("UPDATE fx_log SET until = until + ?", (sys.argv[2],))
+"""
+
+
+def set_clock_back(place: Place, seconds: float) -> None:
+    """What limiters have counted is from then on what they had counted before the clock was set back."""
+    if place.backend == "disk":
+        # In another process, as in `rows`.
+        file = f"{place.url.removeprefix('disk://')}/sessions.db"
+        subprocess.run([sys.executable, "-c", _SET_BACK, file, str(round(seconds * 1e6))], check=True)
+    else:
+        age_servers(-seconds)
 
 
 class Place:

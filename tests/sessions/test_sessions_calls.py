@@ -96,6 +96,11 @@ def test_deadlines(session: Session) -> None:
     assert session.set("key", 4, if_present=True) is False
     with pytest.raises(KeyError):
         session.ttl("key")
+    for value in (4, [4], {"a": 4}):
+        session.set_many({"key": value, "other": value}, ttl=10)
+        session.set("key", value)
+        session.set_many({"other": value})
+        assert (session.ttl("key"), session.ttl("other")) == (None, None)
     session.set("forever", 1, ttl=math.inf)
     assert session.ttl("forever") is None
 
@@ -224,6 +229,27 @@ def test_queues_of_workers(session: Session) -> None:
     assert lost[1] is not None
     assert lost[1].ack() is False
     assert [jobs.pop_left(), jobs.pop_left(), jobs.pop_left()] == ["b", "c", None]
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "popped"])
+def test_a_job_of_a_queue_that_was_removed_ends_none_of_the_next(session: Session, how: str) -> None:
+    jobs = session.queue("jobs")
+    jobs.push("old")
+    old = jobs.reserve()
+    assert old is not None
+    if how == "deleted":
+        session.delete("jobs")
+        jobs.push("new")
+    elif how == "replaced":
+        session.set("jobs", deque(["new"]))
+    else:
+        session.pop("jobs")
+        jobs.push("new")
+    new = jobs.reserve()
+    assert new is not None
+    assert old.ack() is False
+    assert old.release() is False
+    assert new.ack() is True
 
 
 def test_maps(session: Session) -> None:

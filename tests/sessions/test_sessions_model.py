@@ -35,7 +35,14 @@ WHOLES |= st.sets(st.integers(0, 5), max_size=3) | st.lists(VALUES, max_size=3).
 TTLS = st.none() | st.sampled_from([300, 1000])
 ENDS = st.integers(-5, 5)
 
-KINDS = {list: "list", dict: "map", set: "set", deque: "queue"}
+SCORES = st.sampled_from([0.0, 1.5, -2.0, float("inf")])
+
+
+class Scores(dict[Any, float]):
+    """The members of a sorted set, with their scores."""
+
+
+KINDS = {list: "list", dict: "map", set: "set", deque: "queue", Scores: "sorted"}
 
 
 def kind_of(value: Any) -> str:
@@ -232,6 +239,64 @@ class Machine(RuleBasedStateMachine):
         call = (lambda: one.add(*members, ttl=ttl)) if add else (lambda: one.discard(*members))
         self.check(key, "set", set(), call, expected, add, ttl if add else None)
 
+    @rule(key=KEYS, member=st.integers(0, 5))
+    def look_at_members(self, key: str, member: int) -> None:
+        one = self.session.set_of(key)
+        self.check(key, "set", set(), lambda: (one.has(member), one.len()), lambda held: (member in held, len(held)))
+
+    @rule(key=KEYS, field=st.sampled_from("xyz"), by=st.sampled_from([1, -3, 0.5]))
+    def add_to_field(self, key: str, field: str, by: float) -> None:
+        user = self.session.map(key)
+        held = self.held(key, "map", {})
+        if held is None or type(held.get(field, 0)) in (int, float):
+
+            def expected(held: dict[str, Any]) -> Any:
+                held[field] = held.get(field, 0) + by
+                return held[field], len(held)
+
+            self.check(key, "map", {}, lambda: (user.incr(field, by), user.len()), expected, True)
+        else:
+            with pytest.raises(TypeError):
+                user.incr(field, by)
+
+    @rule(
+        key=KEYS,
+        scores=st.dictionaries(st.integers(0, 3), SCORES, min_size=1, max_size=3),
+        mode=st.sampled_from(["", "if_absent", "greater"]),
+        ttl=TTLS,
+    )
+    def add_scores(self, key: str, scores: dict[int, float], mode: str, ttl: Any) -> None:
+        def expected(held: Scores) -> int:
+            before = len(held)
+            for member, score in scores.items():
+                if member not in held or mode == "" or (mode == "greater" and score > held[member]):
+                    held[member] = score
+            return len(held) - before
+
+        options = {mode: True} if mode else {}
+        one = self.session.sorted(key)
+        self.check(key, "sorted", Scores(), lambda: one.add(scores, ttl=ttl, **options), expected, True, ttl)
+
+    @rule(key=KEYS, member=st.integers(0, 3), by=st.sampled_from([1, -0.5]))
+    def add_to_score(self, key: str, member: int, by: float) -> None:
+        def expected(held: Scores) -> float:
+            held[member] = held.get(member, 0.0) + by
+            return held[member]
+
+        self.check(key, "sorted", Scores(), lambda: self.session.sorted(key).incr(member, by), expected, True)
+
+    @rule(key=KEYS, member=st.integers(0, 3))
+    def look_at_scores(self, key: str, member: int) -> None:
+        def expected(held: Scores) -> Any:
+            in_order = sorted(held, key=lambda one: (held[one], str(one)))
+            return held.get(member), in_order.index(member) if member in held else None, len(held)
+
+        one = self.session.sorted(key)
+        self.check(key, "sorted", Scores(), lambda: (one.score(member), one.rank(member), one.len()), expected)
+        self.check(
+            key, "sorted", Scores(), lambda: one.remove(member), lambda held: int(held.pop(member, None) is not None)
+        )
+
     # What an open transaction has on a server cannot be made older.
     @precondition(lambda self: not self.blocks or self.backend not in SERVERS)
     @rule(seconds=st.sampled_from([100, 400, 2000]))
@@ -281,7 +346,8 @@ class Machine(RuleBasedStateMachine):
         assert found == {key: value for key, (value, _) in self.model.items()}
         for key, (value, deadline) in self.model.items():
             assert self.session.kind(key) == kind_of(value)
-            assert type(found[key]) is type(value)
+            assert type(found[key]) is (dict if type(value) is Scores else type(value))
+            assert self.session.get(key) == value
             left = self.session.ttl(key)
             assert (left is None) == (deadline is None)
             if left is not None and deadline is not None:

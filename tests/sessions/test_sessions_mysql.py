@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from session_places import SERVERS, URLS, advance, mariadb_server
+from waiting import until
 
 from flexcache_rs.sessions import (
     ClosedError,
@@ -134,6 +135,51 @@ def held_back(url: str, lock: str, during: tuple[str, ...], call: Callable[[now.
         cursor.execute("COMMIT")
         waiting.join()
     return answers[0]
+
+
+def test_a_write_whose_connection_is_lost_is_not_made_again(url: str, session: now.Session) -> None:
+    server = mariadb_server()
+    session.set("key", 1)
+    raised: list[BaseException] = []
+
+    def write() -> None:
+        with now.connect(url, timeout=30) as other:
+            try:
+                other.incr("key")
+            except Unavailable as error:
+                raised.append(error)
+
+    waits = "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    with contextlib.closing(server.client(database="flexcache")) as client:
+        cursor = client.cursor()
+        cursor.execute("START TRANSACTION")
+        cursor.execute("SELECT * FROM fx_key FOR UPDATE")
+        writing = threading.Thread(target=write)
+        writing.start()
+        until(lambda: server.execute(waits)[0])
+        server.execute(f"KILL {server.execute(waits)[0][0][0]}")
+        # One that was made again would wait for the lock.
+        writing.join(10)
+        cursor.execute("COMMIT")
+    writing.join()
+    assert [type(error) for error in raised] == [Unavailable]
+    assert session.get("key") == 1
+
+
+def test_a_commit_whose_connection_is_lost_may_have_been_made(session: now.Session) -> None:
+    server = mariadb_server()
+    session.set("key", 1)
+
+    def write(t: now.Transaction) -> None:
+        t.incr("key")
+        others = "SELECT id FROM information_schema.processlist WHERE user = 'root' AND id <> CONNECTION_ID()"
+        for (number,) in server.execute(others)[0]:
+            with contextlib.suppress(Exception):
+                server.execute(f"KILL {number}")
+
+    with pytest.raises(OutcomeUnknown, match="may have been made"):
+        session.run(write)
+    assert session.get("key") in (1, 2)
 
 
 MICROS = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"

@@ -13,6 +13,7 @@ from session_places import SERVERS, URLS, redis_server
 from waiting import until
 
 from flexcache_rs.sessions import (
+    ClosedError,
     ConflictError,
     OutcomeUnknown,
     SessionError,
@@ -22,13 +23,17 @@ from flexcache_rs.sessions import (
     connect,
 )
 from flexcache_rs.sessions import sync as now
+from flexcache_rs.sessions._redis_backend import RedisBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 if "redis" not in SERVERS:
     pytest.skip("there is no redis-server", allow_module_level=True)
+
+
+LONG = 60.0
 
 
 @pytest.fixture
@@ -86,18 +91,57 @@ def test_namespaces_whose_names_mean_something(url: str, raw: Any) -> None:
         session.close()
 
 
+def commands_within(raw: Any, call: Any) -> dict[str, int]:
+    raw.config_resetstat()
+    call()
+    stats: dict[str, Any] = raw.info("commandstats")
+    return {
+        name: stat["calls"] for name, stat in stats.items() if name not in ("cmdstat_info", "cmdstat_config|resetstat")
+    }
+
+
+def plain_calls(session: now.Session) -> list[Callable[[], Any]]:
+    """Calls that need no script, on keys of the kinds that they are for."""
+    map_, set_, sorted_ = session.map("map"), session.set_of("set"), session.sorted("sorted")
+    return [
+        lambda: session.get("text"),
+        lambda: session.incr("n"),
+        lambda: session.expire("n", 60),
+        lambda: map_.get("5"),
+        lambda: map_.set("5", 6),
+        lambda: map_.incr("5"),
+        lambda: map_.len(),
+        lambda: set_.add("a"),
+        lambda: set_.has("a"),
+        lambda: set_.len(),
+        lambda: sorted_.add({"a": 1.5}),
+        lambda: sorted_.incr("a", 2),
+        lambda: sorted_.score("a"),
+        lambda: sorted_.rank("a"),
+        lambda: sorted_.len(),
+    ]
+
+
+def test_no_script_where_a_plain_command_does(session: now.Session, raw: Any) -> None:
+    """A script takes the server many times as long."""
+    for call in plain_calls(session):
+        call()
+    for number, call in enumerate(plain_calls(session)):
+        commands = commands_within(raw, call)
+        assert sum(commands.values()) == 1, (number, commands)
+        assert "cmdstat_evalsha" not in commands, number
+
+
 def test_a_call_is_one_command(session: now.Session, raw: Any) -> None:
     """A call is sent as one command, whatever it does and however much there is already."""
     session.set_many({"list": ["x"] * 5000, "map": {str(n): n for n in range(100)}, "n": 1, "text": "a"})
     calls: list[Any] = [
-        lambda: session.get("text"),
         lambda: session.set("text", "b", ttl=60),
         lambda: session.get_many(["text", "list", "map"]),
         lambda: session.set_many({"a": [1], "b": {}}),
-        lambda: session.incr("n"),
         lambda: session.list("list").push(1, ttl=60),
         lambda: session.list("list").pop(),
-        lambda: session.map("map").incr("5"),
+        *plain_calls(session),
         lambda: session.queue("queue").push("job"),
         lambda: session.queue("queue").reserve(),
         lambda: session.limiter("api", 3, 60).hit(),
@@ -106,21 +150,9 @@ def test_a_call_is_one_command(session: now.Session, raw: Any) -> None:
     for call in calls:
         call()
     for number, call in enumerate(calls):
-        raw.config_resetstat()
-        call()
-        stats = raw.info("commandstats")
-        sent = stats.get("cmdstat_evalsha", {}).get("calls", 0)
-        # A script's own SET counts too, so that of the plain one is looked at where there is no script.
-        assert sent == 1 or (sent == 0 and stats["cmdstat_set"]["calls"] == 1), number
-
-
-def commands_within(raw: Any, call: Any) -> dict[str, int]:
-    raw.config_resetstat()
-    call()
-    stats: dict[str, Any] = raw.info("commandstats")
-    return {
-        name: stat["calls"] for name, stat in stats.items() if name not in ("cmdstat_info", "cmdstat_config|resetstat")
-    }
+        # What a script runs counts too.
+        commands = commands_within(raw, call)
+        assert commands.get("cmdstat_evalsha") == 1 or sum(commands.values()) == 1, (number, commands)
 
 
 def test_the_work_of_a_push_does_not_grow(session: now.Session, raw: Any) -> None:
@@ -282,6 +314,106 @@ def test_a_server_that_does_not_answer(url: str) -> None:
     asyncio.run(main())
 
 
+def test_a_commit_without_an_answer_may_have_been_made(url: str) -> None:
+    server = redis_server()
+    with now.connect(url, timeout=0.5) as session:
+        session.set("a", 1)
+
+        def add(t: now.Transaction) -> None:
+            t.incr("a")
+            server.pause()
+
+        with pytest.raises(OutcomeUnknown, match="may have been made"):
+            session.run(add)
+        server.go_on()
+        assert session.get("a") in (1, 2)
+
+
+def test_a_write_that_was_not_sent_was_not_made(url: str) -> None:
+    """It is told apart from one that may have been made."""
+    server = redis_server()
+
+    async def main() -> None:
+        async with connect(url, timeout=5) as awaited:
+            for number in range(5):
+                await awaited.set("a", number)
+            server.kill()
+            # What is lost at once is where the end of the connection was noticed.
+            with contextlib.suppress(Unavailable):
+                await awaited.get("a")
+            for _ in range(3):
+                with pytest.raises(Unavailable) as caught:
+                    await awaited.incr("a")
+                assert type(caught.value) is Unavailable
+
+    with now.connect(url, timeout=5) as session:
+        session.set("a", 1)
+        session.set("a", 2)
+        asyncio.run(main())
+        with contextlib.suppress(Unavailable):
+            session.get("a")
+        for _ in range(3):
+            with pytest.raises(Unavailable) as caught:
+                session.incr("a")
+            assert type(caught.value) is Unavailable
+
+
+def test_a_task_that_is_cancelled_while_a_transaction_begins_leaves_none(url: str, raw: Any) -> None:
+    server = redis_server()
+
+    async def main() -> None:
+        async with connect(url, timeout=LONG) as session:
+            await session.set("a", 1)
+
+            async def begin() -> None:
+                async with session.transaction() as t:
+                    await t.get("a")
+
+            server.pause()
+            task = asyncio.ensure_future(begin())
+            done, _ = await asyncio.wait((task,), timeout=0.1)
+            assert not done
+            task.cancel()
+            server.go_on()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            # In the thread that has begun it.
+            while raw.zcard("sessions:#transactions"):
+                await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), LONG))
+
+
+def test_no_call_overtakes_those_that_a_thread_makes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were asked before the event loop had a connection."""
+    goes_on, has_begun = threading.Event(), threading.Event()
+    make = RedisBackend._run_all
+
+    def late(self: RedisBackend, calls: Any) -> Any:
+        has_begun.set()
+        assert goes_on.wait(LONG)
+        return make(self, calls)
+
+    async def main() -> None:
+        async with connect(url, timeout=LONG) as session:
+            # Now the event loop has one.
+            while session._backend._client._loops is None or not session._backend._client._loops._of:  # type: ignore[attr-defined]
+                await session.get("a")
+            monkeypatch.setattr(RedisBackend, "_run_all", late)
+            gatherer = session._backend._gatherer  # type: ignore[attr-defined]
+            monkeypatch.setattr(gatherer, "_make", session._backend._run_all)  # type: ignore[attr-defined]
+            first = gatherer.ask(session._codec.call("set", {"a": 1}, ("never", 0), "always"))
+            await asyncio.to_thread(has_begun.wait, LONG)
+            second = asyncio.ensure_future(session.set("a", 2))
+            # One that overtakes would be answered meanwhile.
+            await asyncio.wait((second,), timeout=0.1)
+            goes_on.set()
+            await asyncio.gather(first, second)
+            assert await session.get("a") == 2
+
+    asyncio.run(main())
+
+
 def test_a_server_that_is_killed(url: str, raw: Any) -> None:
     server = redis_server()
     with now.connect(url, timeout=5) as session:
@@ -394,13 +526,19 @@ def test_a_connection_that_was_closed_meanwhile_takes_no_write(url: str, raw: An
             assert session.incr("a") == number
 
 
-def test_closing_a_session_waits_for_its_calls(url: str) -> None:
+@pytest.mark.parametrize("first", ["a call before", "none before"])
+def test_closing_a_session_waits_for_its_calls(url: str, first: str) -> None:
+    """Also for those that a thread makes because there is no lane yet."""
+
     async def main() -> None:
         session = connect(url)
-        await session.set("a", 0)
+        if first == "a call before":
+            await session.set("a", 0)
         asked = [asyncio.ensure_future(session.incr("a")) for _ in range(50)]
         await asyncio.sleep(0)
         await session.aclose()
         assert await asyncio.gather(*asked) == list(range(1, 51))
+        with pytest.raises(ClosedError):
+            await session.get("a")
 
     asyncio.run(main())

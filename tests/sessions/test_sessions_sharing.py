@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from session_places import advance, mariadb_server, redis_server, rows
+from session_places import BACKENDS, advance, mariadb_server, redis_server, rows, set_clock_back
 
 from flexcache_rs import CircularLoadError
 from flexcache_rs.sessions import RateLimitExceeded
@@ -56,6 +56,16 @@ def test_a_limiter_refills_evenly(session: Session) -> None:
     advance(100_000)
     assert [limiter.hit("a").allowed for _ in range(3)] == [True, True, False]
     assert session.count() == 0
+
+
+@pytest.mark.parametrize("place", [name for name in BACKENDS if name != "memory"], indirect=True)
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
+def test_a_limiter_begins_anew_where_the_clock_was_set_back(place: Place, algorithm: str) -> None:
+    """Otherwise it would refuse all calls until the clock is where it was. That of memory is never set back."""
+    limiter = place.open[0].limiter("api", 2, 1000, algorithm=algorithm)
+    assert [limiter.hit().allowed for _ in range(3)] == [True, True, False]
+    set_clock_back(place, 7200)
+    assert [limiter.hit().allowed for _ in range(3)] == [True, True, False]
 
 
 def test_limits_of_limits(session: Session) -> None:

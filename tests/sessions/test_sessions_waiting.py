@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions import Session
 
 LONG = 60.0
+"""Seconds in which an answer must come. Calls wait longer: one that ends by itself is no answer."""
 
 
 class Waiter(threading.Thread):
@@ -50,7 +52,7 @@ def test_a_job_is_waited_for(place: Place) -> None:
         assert jobs.reserve(timeout=0) is None
         assert jobs.reserve(timeout=0.01) is None
         assert jobs.wait_pop(0) is None
-        waiter = Waiter(lambda: jobs.reserve("1h", timeout=LONG).value)  # type: ignore[union-attr]
+        waiter = Waiter(lambda: jobs.reserve("1h", timeout=10 * LONG).value)  # type: ignore[union-attr]
         other.queue("jobs").push("job")
         assert waiter.answer() == "job"
         assert session.queue("jobs").len() == 0
@@ -61,13 +63,13 @@ def test_a_job_that_comes_back_is_waited_for(place: Place) -> None:
         session.queue("jobs").push("job")
         job = other.queue("jobs").reserve(LONG)
         assert job is not None
-        waiter = Waiter(lambda: session.queue("jobs").wait_pop(LONG))
+        waiter = Waiter(lambda: session.queue("jobs").wait_pop(10 * LONG))
         assert job.release()
         assert waiter.answer() == "job"
         session.queue("jobs").push("job")
         assert other.queue("jobs").reserve(0.2) is not None
         # Nobody says that its time is over.
-        assert session.queue("jobs").wait_pop(LONG) == "job"
+        assert session.queue("jobs").wait_pop(10 * LONG) == "job"
 
 
 def test_an_entry_is_waited_for(place: Place) -> None:
@@ -89,9 +91,9 @@ def test_a_call_that_is_interrupted_as_it_waits_leaves_the_session_usable(place:
             session.count()
             signal.setitimer(signal.ITIMER_REAL, 0.3)
             with pytest.raises(KeyboardInterrupt):
-                session.queue("jobs").wait_pop(LONG)
+                session.queue("jobs").wait_pop(10 * LONG)
             session.queue("jobs").push("job")
-            assert session.queue("jobs").wait_pop(LONG) == "job"
+            assert session.queue("jobs").wait_pop(10 * LONG) == "job"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -104,7 +106,7 @@ def test_a_task_that_is_cancelled_as_it_waits_takes_nothing(place: Place) -> Non
             await jobs.len()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.ensure_future(jobs.wait_pop()), 0.3)
-            waiting = [asyncio.ensure_future(jobs.wait_pop(LONG)) for _ in range(3)]
+            waiting = [asyncio.ensure_future(jobs.wait_pop(10 * LONG)) for _ in range(3)]
             await asyncio.sleep(0)
             await jobs.push(1, 2, 3)
             assert sorted(await asyncio.gather(*waiting)) == [1, 2, 3]
@@ -150,15 +152,30 @@ def test_the_server_says_when_there_is_an_element(url: str, raw: Any, monkeypatc
         for name, way in WAYS.items():
             if name == "insert":
                 session.set("key", [])
-            waiter = Waiter(lambda: session.list("key").wait_pop(LONG))
+            waiter = Waiter(lambda: session.list("key").wait_pop(10 * LONG))
             until(lambda: listening(raw))
             way(other)
             assert waiter.answer() == "x", name
             session.delete("key")
         with other.lock("lock"):
-            waiter = Waiter(lambda: session.lock("lock").acquire(LONG))
+            waiter = Waiter(lambda: session.lock("lock").acquire(10 * LONG))
             until(lambda: session._backend._wakes._waiting)  # type: ignore[attr-defined]
         assert waiter.answer() is True
+
+
+@needs_redis
+@pytest.mark.parametrize("kind", ["list", "queue"])
+def test_the_server_says_when_there_is_an_element_again(
+    url: str, raw: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The key is there all the time, without elements."""
+    monkeypatch.setattr("flexcache_rs.sessions._redis_wakes._LONGEST_REST", 10 * LONG)
+    with now.connect(url, timeout=LONG) as session, now.connect(url, timeout=LONG) as other:
+        session.set("key", [] if kind == "list" else deque())
+        waiter = Waiter(lambda: getattr(session, kind)("key").wait_pop(10 * LONG))
+        until(lambda: listening(raw))
+        getattr(other, kind)("key").push("x")
+        assert waiter.answer() == "x"
 
 
 @needs_redis
@@ -179,7 +196,7 @@ def test_what_comes_between_the_first_look_and_listening_is_not_missed(
 def test_a_call_that_waits_does_not_ask_all_the_time(url: str, raw: Any) -> None:
     with now.connect(url, timeout=LONG) as session:
         jobs = session.queue("jobs")
-        waiter = Waiter(lambda: jobs.wait_pop(LONG))
+        waiter = Waiter(lambda: jobs.wait_pop(10 * LONG))
         until(lambda: listening(raw))
         jobs.push("first")
         assert waiter.answer() == "first"
@@ -193,7 +210,7 @@ def test_a_call_that_waits_does_not_ask_all_the_time(url: str, raw: Any) -> None
 @needs_redis
 def test_a_wait_outlives_the_connection_that_listens(url: str, raw: Any) -> None:
     with now.connect(url, timeout=LONG) as session:
-        waiter = Waiter(lambda: session.queue("jobs").wait_pop(LONG))
+        waiter = Waiter(lambda: session.queue("jobs").wait_pop(10 * LONG))
         until(lambda: listening(raw))
         raw.client_kill_filter(_type="pubsub")
         until(lambda: listening(raw))
@@ -206,7 +223,7 @@ def test_where_the_server_refuses_to_say_it_is_looked_again(url: str, raw: Any) 
     raw.execute_command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all", "-subscribe", "-publish")
     try:
         with now.connect(url, username="worker", password="secret", timeout=LONG) as session:
-            waiter = Waiter(lambda: session.queue("jobs").wait_pop(LONG))
+            waiter = Waiter(lambda: session.queue("jobs").wait_pop(10 * LONG))
             with now.connect(url, username="worker", password="secret") as other:
                 other.queue("jobs").push("job")
             assert waiter.answer() == "job"
@@ -239,7 +256,7 @@ TAKES: list[Take] = [
     ("pop", lambda s: s.list("list").pop(2), lambda s: s.list("list").range(), [1, 2, 3]),
     ("pop_left", lambda s: s.list("list").pop_left(), lambda s: s.list("list").range(), [1, 2, 3]),
     ("pop_left of several", lambda s: s.list("list").pop_left(3), lambda s: s.list("list").range(), [1, 2, 3]),
-    ("wait_pop", lambda s: s.queue("queue").wait_pop(LONG), lambda s: s.queue("queue").range(), [1, 2, 3]),
+    ("wait_pop", lambda s: s.queue("queue").wait_pop(10 * LONG), lambda s: s.queue("queue").range(), [1, 2, 3]),
     ("reserve", lambda s: s.queue("queue").reserve(3600), lambda s: s.queue("queue").range(), [1, 2, 3]),
     ("pop of a set", lambda s: s.set_of("set").pop(2), lambda s: s.set_of("set").all(), {1, 2, 3}),
     (
@@ -301,7 +318,7 @@ def test_the_end_of_a_program_gives_back(place: Place) -> None:
     """`asyncio.run` cancels all tasks that are left, those that wait for an answer too."""
 
     async def main(session: Session) -> None:
-        waiting.extend(asyncio.ensure_future(session.queue("queue").wait_pop(LONG)) for _ in range(3))
+        waiting.extend(asyncio.ensure_future(session.queue("queue").wait_pop(10 * LONG)) for _ in range(3))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 

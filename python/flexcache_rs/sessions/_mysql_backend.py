@@ -75,6 +75,7 @@ class Link:
 
     def __init__(self, driver: Any, arguments: dict[str, Any], timeout: float) -> None:
         self._errors = driver.err
+        self._poll: Any = None
         try:
             self._connection = driver.connect(**arguments)
             self.is_whole = True
@@ -113,14 +114,15 @@ class Link:
             )
         self.is_whole = False
         try:
-            cursor = self._connection.cursor()
-            cursor.execute(data)
-            results = []
+            # A cursor would copy each result once more.
+            connection, results = self._connection, []
+            connection.query(data)
             while True:
-                rows = cursor.fetchall() if cursor.description else ()
-                results.append(Result(rows, cursor.rowcount, cursor.lastrowid or 0))
-                if not cursor.nextset():
+                found = connection._result
+                results.append(Result(found.rows or (), found.affected_rows, found.insert_id or 0))
+                if not found.has_next:
                     break
+                connection.next_result()
         except self._errors.MySQLError as error:
             # What the server has answered leaves the connection as it is.
             self.is_whole = not self.is_lost(error)
@@ -142,9 +144,10 @@ class Link:
     def is_quiet(self) -> bool:
         """Whether nothing has come that nobody asked for, such as the end."""
         try:
-            poll = select.poll()
-            poll.register(self._connection._sock, select.POLLIN)
-            return not poll.poll(0)
+            if self._poll is None:
+                self._poll = select.poll()
+                self._poll.register(self._connection._sock, select.POLLIN)
+            return not self._poll.poll(0)
         except (OSError, TypeError, ValueError):
             return False
 

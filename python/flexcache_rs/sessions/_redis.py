@@ -23,6 +23,7 @@ from urllib.parse import quote
 from flexcache_rs.sessions import _cells as cells
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._cells import BITS, BLOOM, MAP, SCALAR, SET, SORTED, STREAM, Cursor, CursorPage
+from flexcache_rs.sessions._redis_plain import plain_command, scored_arguments
 from flexcache_rs.sessions._redis_scripts import script
 
 if TYPE_CHECKING:
@@ -169,10 +170,6 @@ def _text(value: object) -> str:
     return "" if value is None else str(int(value) if isinstance(value, bool) else value)
 
 
-def _scored_arguments(scores: dict[bytes, float]) -> list[Any]:
-    return [part for member, score in scores.items() for part in (repr(score), member)]
-
-
 # What the scripts of acts get, besides the deadline and the kind.
 _ARGUMENTS: dict[str, Callable[..., Sequence[Any]]] = {
     "len": lambda: (),
@@ -186,7 +183,7 @@ _ARGUMENTS: dict[str, Callable[..., Sequence[Any]]] = {
     "set_has": lambda members: members,
     "sorted_add": lambda scores, if_absent, greater: (
         "NX" if if_absent else "GT" if greater else "",
-        *_scored_arguments(scores),
+        *scored_arguments(scores),
     ),
     "sorted_incr": lambda member, by: (member, repr(by)),
     "sorted_scores": lambda members: members,
@@ -257,6 +254,17 @@ class Plans:
             return of_act(call)
         plan: Plan = getattr(self, f"_{call.name}")(call)
         return plan
+
+    def plain(self, call: Call) -> Command | None:
+        """The plain command of a call, or None. If the server refuses it, the plan has to be followed."""
+        return plain_command(call, self._data)
+
+    def answer(self, call: Call, reply: Any) -> Any:
+        """What a call answers, of the reply to its plain command."""
+        if call.kind:
+            answer = _ANSWERS.get(call.name)
+            return reply if answer is None else answer(self._codec, reply)
+        return [_whole(self._codec, reply)] if call.name == "get" else reply
 
     # What is done to the container of a key.
 
@@ -369,7 +377,7 @@ class Plans:
         for whole in wholes:
             elements = whole.cells
             if whole.scores:
-                elements = _scored_arguments(dict(zip(whole.cells, whole.scores, strict=True)))
+                elements = scored_arguments(dict(zip(whole.cells, whole.scores, strict=True)))
             arguments += [whole.kind, len(elements), *elements]
         if not wholes:
             return 0
@@ -395,7 +403,10 @@ class Plans:
         return cells.KINDS[kind] or None
 
     def _expire(self, call: Call) -> Plan:
-        (changed,) = yield [script("expire", [self._data(call.keys[0])], *_millis(call.touch))]
+        mode, millis = _millis(call.touch)
+        name = self._data(call.keys[0])
+        plain: Command = ("PEXPIRE", name, millis)
+        (changed,) = yield [plain if mode == "after" else script("expire", [name], mode)]
         return bool(changed)
 
     def _persist(self, call: Call) -> Plan:

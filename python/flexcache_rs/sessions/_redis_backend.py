@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.errors import RemoteTimeoutError
 from flexcache_rs.sessions._cells import Codec, key_cell
 from flexcache_rs.sessions._errors import (
     ClosedError,
@@ -24,17 +24,16 @@ from flexcache_rs.sessions._errors import (
     UnsupportedError,
 )
 from flexcache_rs.sessions._gathered import Gatherer
-from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._redis import Names, Plans
-from flexcache_rs.sessions._redis_lane import AwaitedLane, client_of, has_lane, is_script_missing
-from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script, with_text
+from flexcache_rs.sessions._redis_lane import AwaitedLane, client_of
+from flexcache_rs.sessions._redis_scripts import COMMIT, TOUCH, script
+from flexcache_rs.sessions._redis_sender import LANE, Sender
 from flexcache_rs.sessions._redis_wakes import Waker, Wakes
 from flexcache_rs.sessions._taking import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flexcache_rs.remote.client import Client
     from flexcache_rs.sessions._cells import Call
     from flexcache_rs.sessions._gathered import Result
     from flexcache_rs.sessions._redis import Command, Plan
@@ -46,96 +45,10 @@ _VERSION = b"1"
 
 _RENEWED_AFTER = 10.0
 _OVER_AFTER = 50.0
-LANE: Any = object()
-"""Stands for the connection that all threads share."""
-
 _OF_KEYSPACE = ("keys", "count", "count_expired", "expiring", "clear", "purge")
 
 
-def _is_quiet(connection: Any) -> bool:
-    """Whether nothing can be read. What can be read, though nothing was asked, is the end."""
-    try:
-        return not connection.can_read(0)
-    except Exception:  # noqa: BLE001 - whatever the package raises: it cannot be used.
-        return False
-
-
-class _Sender:
-    """Commands over connections, which are used again.
-
-    The package's own pool would keep a connection, and fail with it, that a signal's handler has interrupted while it
-    was made. One that is lost here is closed by the collector of garbage.
-    """
-
-    def __init__(self, client: Client, timeout: float) -> None:
-        self._client, self._timeout = client, timeout
-        self._idle: Idle[Any] = Idle(_is_quiet, lambda connection: connection.disconnect())
-
-    def failed(self, error: Exception, is_sent_write: bool) -> Exception:
-        """The error of a session for one of the client's."""
-        if is_sent_write and isinstance(error, (RemoteTimeoutError, RemoteConnectionError)):
-            return OutcomeUnknown(f"{error}; the call may have been made")
-        if isinstance(error, RemoteTimeoutError):
-            return TimedOut(str(error))
-        if isinstance(error, RemoteConnectionError):
-            return Unavailable(str(error))
-        return SessionError(str(error)) if isinstance(error, RemoteError) else error
-
-    def borrow(self) -> Any:
-        """A connection, to which nothing was sent."""
-        connection = self._idle.take()
-        return self.connect() if connection is None else connection
-
-    def connect(self) -> Any:
-        """A new connection."""
-        try:
-            return self._client.connect(self._timeout)
-        except RemoteError as error:
-            raise self.failed(error, False) from error
-
-    def give_back(self, connection: Any) -> None:
-        """Let others use a connection, unless it broke."""
-        if connection is not LANE and connection._sock is not None:
-            self._idle.put(connection)
-
-    def close(self) -> None:
-        """Close the connections that nobody uses."""
-        self._idle.close()
-
-    def _ask(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
-        if connection is LANE:
-            return self._client.execute_many(commands)
-        return self._client.exchange(connection, commands)
-
-    def exchange(self, connection: Any, commands: Sequence[Command], writes: bool) -> list[Any]:
-        """Send commands, those with a script again that the server does not have."""
-        try:
-            replies = self._ask(connection, commands)
-            missing = [number for number, reply in enumerate(replies) if is_script_missing(reply)]
-            if missing:
-                # Where one lacks all that follow it may rest on it.
-                again = [with_text(commands[number]) for number in missing]
-                for number, reply in zip(missing, self._ask(connection, again), strict=True):
-                    replies[number] = reply
-        except RemoteError as error:
-            raise self.failed(error, writes) from error
-        return replies
-
-    def run(self, connection: Any, plan: Plan, writes: bool) -> Any:
-        """Follow a plan."""
-        try:
-            commands = next(plan)
-            while True:
-                replies = self.exchange(connection, commands, writes)
-                for reply in replies:
-                    if isinstance(reply, Exception):
-                        raise self.failed(reply, False) from reply
-                commands = plan.send(replies)
-        except StopIteration as stop:
-            return stop.value
-
-
-def _go_on(plan: Plan, replies: list[Any] | None, sender: _Sender) -> tuple[list[Command] | None, Result]:
+def _go_on(plan: Plan, replies: list[Any] | None, sender: Sender) -> tuple[list[Command] | None, Result]:
     """The next commands of a plan, or its result."""
     try:
         for reply in replies or ():
@@ -160,9 +73,10 @@ class RedisBackend:
         self._names = Names(terms.namespace)
         self._timeout = terms.timeout
         self._client = client_of(url, terms.timeout, "flexcache-sessions")
-        self._sender: _Sender | None = _Sender(self._client, terms.timeout)
+        self._sender: Sender | None = Sender(self._client, terms.timeout)
+        self._is_open = True
         self._plans = Plans(self._names, self.codec, self._names.data)
-        self._lane = AwaitedLane(self._client, self._plans, self._sender.failed)
+        self._lane = AwaitedLane(self._plans, self._sender.failed)
         self._checked = 0
         self._gatherer: Gatherer | None = None
         self._wakes: Wakes | None = None
@@ -170,20 +84,20 @@ class RedisBackend:
         self._process = os.getpid()
         self._starting = threading.Lock()
 
-    def _open(self) -> _Sender:
+    def _open(self) -> Sender:
+        """What sends. Once the session is being closed, only calls that were asked before still get it."""
         if self._sender is None:
             raise ClosedError("the session is closed")
         return self._sender
 
-    @property
-    def _has_lane(self) -> bool:
-        """Whether there is a lane, to a server whose values are kept as this release keeps them."""
-        return has_lane(self._client) and self._checked == os.getpid()
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise ClosedError("the session is closed")
 
-    def _connected(self, shares: bool = False) -> tuple[_Sender, Any]:
+    def _connected(self, shares: bool = False) -> tuple[Sender, Any]:
         """A connection to a server whose values are kept as this release keeps them, which others may share or not."""
         sender = self._open()
-        if shares and self._has_lane:
+        if shares and self._client.lane == "direct" and self._checked == os.getpid():
             return sender, LANE
         connection = sender.borrow()
         if self._checked != os.getpid():
@@ -195,7 +109,7 @@ class RedisBackend:
             self._checked = os.getpid()
         return sender, connection
 
-    def _check(self, sender: _Sender, connection: Any) -> None:
+    def _check(self, sender: Sender, connection: Any) -> None:
         name = self._names.version
         replies = sender.exchange(connection, [("SET", name, _VERSION, "NX"), ("GET", name)], False)
         for reply in replies:
@@ -210,9 +124,18 @@ class RedisBackend:
 
     def run(self, call: Any) -> Any:
         """Make a call. One that only reads is made again over a new connection if the first one broke."""
+        self._check_open()
+        return self._run(call)
+
+    def _run(self, call: Call) -> Any:
+        plain = self._plans.plain(call)
         for attempt in (0, 1):
             sender, connection = self._connected(shares=True)
             try:
+                if plain is not None:
+                    (reply,) = sender.exchange(connection, [plain], call.writes)
+                    if not isinstance(reply, Exception):
+                        return self._plans.answer(call, reply)
                 return sender.run(connection, self._plans.plan(call), call.writes)
             except TimedOut:
                 raise
@@ -227,7 +150,7 @@ class RedisBackend:
         """Make several calls in common round trips."""
         if len(calls) == 1:
             try:
-                return [(self.run(calls[0]), None)]
+                return [(self._run(calls[0]), None)]
             except BaseException as raised:  # noqa: BLE001 - it is its caller's
                 return [(None, raised)]
         results: list[Result] = [(None, None)] * len(calls)
@@ -263,7 +186,7 @@ class RedisBackend:
         if isinstance(error.__cause__, RemoteTimeoutError):
             return None, TimedOut(str(error.__cause__))
         try:
-            return self.run(call), None
+            return self._run(call), None
         except Exception as raised:  # noqa: BLE001 - it is its caller's
             return None, raised
 
@@ -275,19 +198,22 @@ class RedisBackend:
 
     async def arun(self, call: Any, undo: Undo | None = None) -> Any:
         """Make a call together with those of other tasks. `undo` gives back what it took if the task is cancelled."""
-        self._open()
+        self._check_open()
         self._here()
         gatherer = self._gatherer
         if gatherer is None:
             with self._starting:
                 gatherer = self._gatherer = self._gatherer or Gatherer(self._run_all)
-        # A call must not overtake those that were asked before there was a lane.
-        if self._has_lane and gatherer.is_idle:
-            return await self._lane.run(call, undo, gatherer.ask)
+        # A call must not overtake those that were asked before the event loop had a connection.
+        if self._checked == os.getpid() and gatherer.is_idle:
+            ask = self._client.asker(b"")
+            if ask is not None:
+                return await self._lane.run(call, ask, undo, gatherer.ask)
         return await taken(gatherer.ask(call), undo, gatherer.ask)
 
     def begin(self) -> RedisTransaction:
         """Begin a transaction, which has a connection of its own."""
+        self._check_open()
         sender, connection = self._connected()
         transaction = RedisTransaction(sender, connection, self._names, self.codec)
         try:
@@ -299,6 +225,7 @@ class RedisBackend:
 
     def waiting(self, key: str, is_lease: bool) -> Waker:
         """The waiting of a call for an element of a key, or for a lease. The server says when there is one."""
+        self._check_open()
         sender = self._open()
         self._here()
         wakes = self._wakes
@@ -309,7 +236,7 @@ class RedisBackend:
 
     async def abegin(self) -> RedisTransaction:
         """Begin a transaction. Its calls are made in threads."""
-        self._open()
+        self._check_open()
         self._here()
         if self._threads is None:
             with self._starting:
@@ -327,12 +254,12 @@ class RedisBackend:
 
     def stats(self) -> dict[str, Any]:
         """Say what is known of the store."""
-        self._open()
+        self._check_open()
         return {"backend": self.name, "namespace": self._names.base.decode()}
 
     def close(self) -> None:
-        """Close the connections."""
-        sender, self._sender = self._sender, None
+        """Close the connections, once the awaited calls that were asked are answered."""
+        self._is_open = False
         gatherer, self._gatherer = self._gatherer, None
         threads, self._threads = self._threads, None
         wakes, self._wakes = self._wakes, None
@@ -343,13 +270,15 @@ class RedisBackend:
                 gatherer.end()
             if threads is not None:
                 threads.shutdown()
+        sender, self._sender = self._sender, None
         if sender is not None:
             sender.close()
             self._client.close()
 
     async def aclose(self) -> None:
         """Close the connections, in a thread: calls may still be answered."""
-        if self._sender is not None:
+        if self._is_open:
+            self._is_open = False
             await self._lane.finish()
             await asyncio.to_thread(self.close)
 
@@ -365,7 +294,7 @@ class RedisTransaction:
     The copies of a client that dies are removed by transactions that begin a minute later, and by `purge`.
     """
 
-    def __init__(self, sender: _Sender, connection: Any, names: Names, codec: Codec) -> None:
+    def __init__(self, sender: Sender, connection: Any, names: Names, codec: Codec) -> None:
         self._sender, self._connection, self._names = sender, connection, names
         self._id = os.urandom(8).hex().encode()
         # By level: the keys that were touched, and whether they were written.

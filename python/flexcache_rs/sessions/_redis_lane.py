@@ -1,27 +1,20 @@
-"""Calls to a Valkey or Redis server over one native connection, which all threads and tasks share.
-
-An awaited call needs no thread: the reader of the connection wakes the event loop.
-"""
+"""Awaited calls to a Valkey or Redis server, which need no thread: each event loop reads a connection of its own."""
 
 # pyright: basic
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import os
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.direct import DirectClient, why_not
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.failures import failed
 from flexcache_rs.remote.given import Given
 from flexcache_rs.sessions._errors import TimedOut, Unavailable
 from flexcache_rs.sessions._redis_scripts import with_text
 from flexcache_rs.sessions._taking import taken
-
-if os.name == "posix":
-    from flexcache_rs.remote import awaiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,31 +23,31 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._redis import Command, Plan, Plans
     from flexcache_rs.sessions._taking import Undo
 
+    _Ask = Callable[[None, Command], asyncio.Future[Any]]
+    """Sends a command, and returns the future of its reply."""
 
-class _LaneClient(DirectClient):
-    """A client whose connection tells what was not sent."""
+    _Wait = Callable[[asyncio.Future[Any]], Awaitable[Any]]
 
-    def asker(self, place: bytes) -> Callable[..., asyncio.Future[Any]] | None:  # noqa: ARG002
-        """What sends a command from the running event loop, over the connection of all threads."""
-        return functools.partial(awaiting.execute, self._native, self._timeout) if os.name == "posix" else None
+
+class _TellsUnsent(Client):
+    """A client whose connections tell what was not sent."""
 
     @staticmethod
     def failed(kinds: Any, kind: str, text: str) -> Exception:
         """The exception for a command that has no reply. Nothing can have happened if it was not sent."""
         if kind == "unsent_timeout":
             return TimedOut(text)
-        return Unavailable(text) if kind == "unsent" else DirectClient.failed(kinds, kind, text)
+        return Unavailable(text) if kind == "unsent" else failed(kinds, kind, text)
+
+
+class _DirectClient(_TellsUnsent, DirectClient):
+    """The same, where all threads share one native connection."""
 
 
 def client_of(url: str, timeout: float, name: str) -> Client:
-    """The client for a URL. It has a lane if all that the URL says can be said on it, which TLS is not."""
+    """The client for a URL. Its threads share a connection if all that the URL says can be said on it, as not TLS."""
     given = Given(url)
-    return (Client if why_not(given) else _LaneClient)(given, timeout, name)
-
-
-def has_lane(client: Client) -> bool:
-    """Whether all calls share one connection, and can be awaited."""
-    return os.name == "posix" and client.lane == "direct"
+    return (_TellsUnsent if why_not(given) else _DirectClient)(given, timeout, name)
 
 
 def is_script_missing(reply: Any) -> bool:
@@ -62,80 +55,67 @@ def is_script_missing(reply: Any) -> bool:
     return isinstance(reply, Exception) and type(reply.__cause__).__name__ == "NoScriptError"
 
 
-def _as_it_is(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
-    return future
+def _is_broken(error: Exception) -> bool:
+    """Whether there was no reply for want of a connection."""
+    return isinstance(error, (RemoteConnectionError, Unavailable)) and not isinstance(error, TimedOut)
 
 
 class AwaitedLane:
     """Awaited calls, for any number of event loops.
 
     Args:
-        client: Its commands can be awaited.
         plans: The plans of calls.
         failed: The error of a session for one of the client's; whether what was sent may have stored something.
     """
 
-    def __init__(self, client: Client, plans: Plans, failed: Callable[[Exception, bool], Exception]) -> None:
-        self._asker: Any = client.asker(b"") if has_lane(client) else None
+    def __init__(self, plans: Plans, failed: Callable[[Exception, bool], Exception]) -> None:
         self._plans, self._failed = plans, failed
         self._asked: set[asyncio.Future[Any]] = set()
 
-    def _ask(self, command: Command) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self._asker(None, command)
-        self._asked.add(future)
-        future.add_done_callback(self._asked.discard)
-        return future
-
-    async def run(self, call: Call, undo: Undo | None, ask: Callable[[Any], asyncio.Future[Any]]) -> Any:
-        """Make a call. One that only reads is made again if the connection broke.
+    async def run(
+        self, call: Call, ask: _Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
+    ) -> Any:
+        """Make a call. One that only reads is made elsewhere if the connection broke.
 
         Args:
             call: The call.
+            ask: The connection of this event loop.
             undo: Gives back what it took if the task is cancelled; None for a call that takes nothing.
-            ask: Makes the call that gives back.
+            elsewhere: Makes a call without the connection.
         """
-        for may_go_again in (not call.writes, False):
-            reply, error = await self._tried(call, undo, ask)
-            if error is None:
-                return reply
-            is_broken = isinstance(error, (RemoteConnectionError, Unavailable)) and not isinstance(error, TimedOut)
-            if not (may_go_again and is_broken):
-                raise self._failed(error, call.writes) from error
-        raise AssertionError("unreachable")
-
-    async def _tried(
-        self, call: Call, undo: Undo | None, ask: Callable[[Any], asyncio.Future[Any]]
-    ) -> tuple[Any, Exception | None]:
-        """What a call answers, or how the connection or the server refused it."""
         try:
-            return await self._follow(self._plans.plan(call), undo, ask), None
+            plain = self._plans.plain(call)
+            if plain is not None:
+                try:
+                    return self._plans.answer(call, await self._reply(ask, plain))
+                except RemoteError as error:
+                    if isinstance(error, (RemoteConnectionError, RemoteTimeoutError)):
+                        raise
+            return await self._follow(self._plans.plan(call), ask, undo, elsewhere)
         except (RemoteError, Unavailable) as error:
-            return None, error
+            if call.writes or not _is_broken(error):
+                raise self._failed(error, call.writes) from error
+        return await elsewhere(call)
 
-    async def _follow(self, plan: Plan, undo: Undo | None, ask: Callable[[Any], asyncio.Future[Any]]) -> Any:
+    async def _follow(
+        self, plan: Plan, ask: _Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
+    ) -> Any:
         try:
             commands = next(plan)
             while True:
                 if undo is not None:
-                    replies = [await self._take(plan, commands[0], undo, ask)]
+                    replies = [await self._take(plan, commands[0], ask, undo, elsewhere)]
                 elif len(commands) == 1:
-                    replies = [await self._reply(commands[0])]
+                    replies = [await self._scripted(ask, commands[0])]
                 else:
-                    replies = await asyncio.gather(*map(self._reply, commands))
+                    replies = await asyncio.gather(*(self._scripted(ask, command) for command in commands))
                 commands = plan.send(replies)
         except StopIteration as stop:
             return stop.value
 
-    async def _reply(self, command: Command, wait: Callable[[asyncio.Future[Any]], Awaitable[Any]] = _as_it_is) -> Any:
-        """The reply to a command, which is sent again with its script if the server does not have that."""
-        try:
-            return await wait(self._ask(command))
-        except RemoteError as error:
-            if not is_script_missing(error):
-                raise
-        return await wait(self._ask(with_text(command)))
-
-    async def _take(self, plan: Plan, command: Command, undo: Undo, ask: Callable[[Any], asyncio.Future[Any]]) -> Any:
+    async def _take(
+        self, plan: Plan, command: Command, ask: _Ask, undo: Undo, elsewhere: Callable[[Any], asyncio.Future[Any]]
+    ) -> Any:
         """The reply to the one command of a call that takes something."""
 
         def undo_reply(reply: Any) -> Any:
@@ -145,7 +125,24 @@ class AwaitedLane:
                 return undo(stop.value)
             return None
 
-        return await self._reply(command, lambda future: taken(future, undo_reply, ask))
+        return await self._scripted(ask, command, lambda future: taken(future, undo_reply, elsewhere))
+
+    async def _scripted(self, ask: _Ask, command: Command, wait: _Wait | None = None) -> Any:
+        """The reply to a command, which is sent again with its script if the server does not have that."""
+        try:
+            return await self._reply(ask, command, wait)
+        except RemoteError as error:
+            if not is_script_missing(error):
+                raise
+        return await self._reply(ask, with_text(command), wait)
+
+    async def _reply(self, ask: _Ask, command: Command, wait: _Wait | None = None) -> Any:
+        future = ask(None, command)
+        self._asked.add(future)
+        try:
+            return await (future if wait is None else wait(future))
+        finally:
+            self._asked.discard(future)
 
     async def finish(self) -> None:
         """Wait until the calls of this event loop are answered."""

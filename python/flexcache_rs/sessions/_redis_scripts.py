@@ -75,7 +75,6 @@ end
 return 1
 """,
     "expire": """
-if ARGV[1] == 'after' then return call('PEXPIRE', KEYS[1], ARGV[2]) end
 if ARGV[1] == 'never' then call('PERSIST', KEYS[1]) end
 return call('EXISTS', KEYS[1])
 """,

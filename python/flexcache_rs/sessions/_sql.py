@@ -34,6 +34,7 @@ _SNAPSHOT: list[Statement] = [
 # The driver takes longer for a column than for what is in it.
 _HEAD = "SELECT k, v, CONCAT_WS(' ', id, kind, n, lo, hi, seq, COALESCE(expire, '')"
 _OF_HEADS = "FROM fx_key WHERE ns = %s AND k"
+_VALUE = f"SELECT v, id, kind {_OF_HEADS} = %s AND (expire IS NULL OR expire > {NOW})"
 _ID = "SELECT id FROM fx_key WHERE ns = %s AND k = %s"
 _MOST = 2**63 - 1
 _LONGEST = 2**61
@@ -246,8 +247,17 @@ class Plans(PageActs):
 
     # Keys.
 
+    def _one(self, key: bytes) -> Plan:
+        """The head of a key as far as its value needs it: this takes the driver less time than a whole one."""
+        ((rows, *_),) = yield [(_VALUE, (self._ns, key))]
+        if not rows:
+            return {}
+        ((value, id_, kind),) = rows
+        return {key: Head(id_, key, kind, value)}
+
     def _get(self, call: Call) -> Plan:
-        heads = yield from self._live(call.keys)
+        is_one = len(call.keys) == 1 and not self._locks
+        heads = yield from (self._one(call.keys[0]) if is_one else self._live(call.keys))
         wholes = yield from self._wholes(heads)
         while wholes is None:
             # Somebody has put something else there meanwhile.

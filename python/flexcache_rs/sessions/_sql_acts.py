@@ -323,7 +323,8 @@ class Acts:
         found = yield from self._drop(head, True, 1)
         if not found:
             return None
-        head.seq += 1
+        # Whoever still has a job of a queue that was removed must not end a job of the one that has its key now.
+        head.seq = max(head.seq + 1, self.now)
         until = min(self.now + micros, _MOST)
         values = (head.id, head.seq, until, found[0])
         self._later.append(("INSERT INTO fx_job (id, job, until, v) VALUES (%s, %s, %s, %s)", values))

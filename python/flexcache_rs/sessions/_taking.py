@@ -5,10 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from typing_extensions import Self
 
 Undo: TypeAlias = Callable[[Any], Any]
 """Of what a call has answered: the call that gives back what it took, or None if it took nothing."""
+
+
+class _Unhurried:
+    """Waits for a future as awaiting it does, but a task that is cancelled meanwhile is told only when it is done.
+
+    A shield would cost another turn of the event loop.
+    """
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        # What a task asks of what it waits for.
+        self._asyncio_future_blocking = False
+        self._future = future
+        self.add_done_callback, self.get_loop = future.add_done_callback, future.get_loop
+
+    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002
+        """Refuse: the task remembers that it was cancelled."""
+        return False
+
+    def __await__(self) -> Generator[Self, None, Any]:
+        if not self._future.done():
+            self._asyncio_future_blocking = True
+            yield self
+        return self._future.result()
 
 
 async def _answer(future: asyncio.Future[Any]) -> Any:
@@ -35,7 +63,7 @@ async def taken(asked: asyncio.Future[Any], undo: Undo | None, ask: Callable[[An
     if undo is None:
         return await asked
     try:
-        return await asyncio.shield(asked)
+        return await _Unhurried(asked)
     except asyncio.CancelledError:
         found = await _answer(asked)
         # A session that others close meanwhile takes nothing back.

@@ -28,13 +28,13 @@ enum Place {
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct RemoteLane {
     settings: Settings,
-    pub(super) timeout: Duration,
+    timeout: Duration,
     failed: Arc<Py<PyAny>>,
     lane: PerProcess<OnceLock<Lane>>,
 }
 
 /// An error as an exception.
-pub(super) fn exception<'py>(error: &Error, failed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+fn exception<'py>(error: &Error, failed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let word = match error.kind() {
         Kind::Refused => "refused",
         Kind::TimedOut if !error.may_be_executed() => "unsent_timeout",
@@ -47,14 +47,10 @@ pub(super) fn exception<'py>(error: &Error, failed: &Bound<'py, PyAny>) -> PyRes
 
 impl RemoteLane {
     /// The lane of this process.
-    pub(super) fn lane(&self, py: Python<'_>) -> Arc<OnceLock<Lane>> {
+    fn lane(&self, py: Python<'_>) -> Arc<OnceLock<Lane>> {
         let lane = self.lane.get(py);
         lane.get_or_init(|| Lane::new(self.settings.clone()));
         lane
-    }
-
-    pub(super) fn failed(&self) -> Arc<Py<PyAny>> {
-        Arc::clone(&self.failed)
     }
 
     fn call(&self, py: Python<'_>, request: Request) -> PyResult<Vec<Value>> {

@@ -1,0 +1,105 @@
+"""Commands to a Valkey or Redis server from threads, and what becomes of them where they fail."""
+
+# pyright: basic
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.sessions._errors import OutcomeUnknown, SessionError, TimedOut, Unavailable
+from flexcache_rs.sessions._idle import Idle
+from flexcache_rs.sessions._redis_lane import is_script_missing
+from flexcache_rs.sessions._redis_scripts import with_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flexcache_rs.remote.client import Client
+    from flexcache_rs.sessions._redis import Command, Plan
+
+LANE: Any = object()
+"""Stands for the connection that all threads share."""
+
+
+def _is_quiet(connection: Any) -> bool:
+    """Whether nothing can be read. What can be read, though nothing was asked, is the end."""
+    try:
+        return not connection.can_read(0)
+    except Exception:  # noqa: BLE001 - whatever the package raises: it cannot be used.
+        return False
+
+
+class Sender:
+    """Commands over connections, which are used again.
+
+    The package's own pool would keep a connection, and fail with it, that a signal's handler has interrupted while it
+    was made. One that is lost here is closed by the collector of garbage.
+    """
+
+    def __init__(self, client: Client, timeout: float) -> None:
+        self._client, self._timeout = client, timeout
+        self._idle: Idle[Any] = Idle(_is_quiet, lambda connection: connection.disconnect())
+
+    def failed(self, error: Exception, is_sent_write: bool) -> Exception:
+        """The error of a session for one of the client's."""
+        if is_sent_write and isinstance(error, (RemoteTimeoutError, RemoteConnectionError)):
+            return OutcomeUnknown(f"{error}; the call may have been made")
+        if isinstance(error, RemoteTimeoutError):
+            return TimedOut(str(error))
+        if isinstance(error, RemoteConnectionError):
+            return Unavailable(str(error))
+        return SessionError(str(error)) if isinstance(error, RemoteError) else error
+
+    def borrow(self) -> Any:
+        """A connection, to which nothing was sent."""
+        connection = self._idle.take()
+        return self.connect() if connection is None else connection
+
+    def connect(self) -> Any:
+        """A new connection."""
+        try:
+            return self._client.connect(self._timeout)
+        except RemoteError as error:
+            raise self.failed(error, False) from error
+
+    def give_back(self, connection: Any) -> None:
+        """Let others use a connection, unless it broke."""
+        if connection is not LANE and connection._sock is not None:
+            self._idle.put(connection)
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._idle.close()
+
+    def _ask(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        if connection is LANE:
+            return self._client.execute_many(commands)
+        return self._client.exchange(connection, commands)
+
+    def exchange(self, connection: Any, commands: Sequence[Command], writes: bool) -> list[Any]:
+        """Send commands, those with a script again that the server does not have."""
+        try:
+            replies = self._ask(connection, commands)
+            missing = [number for number, reply in enumerate(replies) if is_script_missing(reply)]
+            if missing:
+                # Where one lacks all that follow it may rest on it.
+                again = [with_text(commands[number]) for number in missing]
+                for number, reply in zip(missing, self._ask(connection, again), strict=True):
+                    replies[number] = reply
+        except RemoteError as error:
+            raise self.failed(error, writes) from error
+        return replies
+
+    def run(self, connection: Any, plan: Plan, writes: bool) -> Any:
+        """Follow a plan."""
+        try:
+            commands = next(plan)
+            while True:
+                replies = self.exchange(connection, commands, writes)
+                for reply in replies:
+                    if isinstance(reply, Exception):
+                        raise self.failed(reply, False) from reply
+                commands = plan.send(replies)
+        except StopIteration as stop:
+            return stop.value
