@@ -39,7 +39,7 @@ test: lint types test-rust test-python ## Everything that must pass, with a tent
 # A test that takes seconds with a tenth of the counts may take minutes with all of them.
 soak: ## The same with the full counts: kills, examples, rounds
 	FLEXCACHE_TEST_SCALE=1 $(MAKE) test GROUP=soak PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
-	$(MAKE) crates look
+	$(MAKE) crates look check-other-systems
 
 lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	cargo fmt --all --check
@@ -148,11 +148,8 @@ sanitize-python: $(installed) $(tools) ## The package's tests, but for kills, wi
 		$(run) -m pytest -o timeout=900 -o faulthandler_timeout=0 --ignore tests/disk/test_disk_crashes.py \
 		-k 'not larger_than_memory and not take_no_memory and not little_memory' $(PYTEST)
 
-# The standard library is compiled as well, so its source must be that of the compiler: Debian's rust-web-src with RUSTC=rustc of
-# its rustc-web, or what `rustup component add rust-src` brings. Crates that compile C are left out.
-check-other-systems: ## Compile what knows no system for macOS and Windows; nothing runs
-	RUSTC_BOOTSTRAP=1 cargo check --locked -Zbuild-std=std,panic_unwind --target-dir target/other-systems \
-		--target x86_64-apple-darwin --target x86_64-pc-windows-msvc -p flexcache-core -p flexcache-containers
+check-other-systems: ## Compile the Rust of all crates for macOS and Windows; nothing runs
+	$(PYTHON) scripts/check_other_systems.py
 
 valgrind: $(installed) $(tools) ## Every fast call under valgrind: no leak and no invalid access of ours
 	$(run) -m pytest -m valgrind $(PYTEST)

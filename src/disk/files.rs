@@ -13,7 +13,6 @@ pub use crate::directory::is_inside;
 use crate::directory::{create_file, file_size, is_missing, open_file, remove_file, rename_file};
 use crate::error::{Error, Result};
 use crate::faults;
-use crate::store::DATABASE;
 
 /// Another process may prune a directory between its making and its use.
 const MOST_ATTEMPTS: u32 = 10;
@@ -260,7 +259,7 @@ pub fn others_can_write(directory: &Path) -> bool {
         let may = |path: &Path| {
             fs::metadata(path).is_ok_and(|data| data.permissions().mode() & WRITE_BY_OTHERS != 0)
         };
-        may(directory) || may(&directory.join(DATABASE))
+        may(directory) || may(&directory.join(crate::store::DATABASE))
     }
     #[cfg(not(unix))]
     {

@@ -53,6 +53,7 @@ impl RemoteLane {
         lane
     }
 
+    #[cfg(unix)]
     pub(super) fn failed(&self) -> Arc<Py<PyAny>> {
         Arc::clone(&self.failed)
     }
