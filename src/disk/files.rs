@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use crate::background::free_room;
 pub use crate::directory::is_inside;
-use crate::directory::{create_file, file_size, is_missing, open_file, remove_file, rename_file};
+use crate::directory::{DATABASE, create_file, file_size, is_missing, open_file, remove_file, rename_file};
 use crate::error::{Error, Result};
 use crate::faults;
 

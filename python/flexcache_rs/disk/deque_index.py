@@ -19,7 +19,7 @@ from collections.abc import (
     ValuesView,
 )
 
-from flexcache_rs._arguments import each
+from flexcache_rs._arguments import described, each
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
@@ -316,7 +316,7 @@ class Deque(Sequence["Any"]):
         ['d', 'a', 'b', 'c']
         """
         if not isinstance(steps, int):
-            raise TypeError(f"steps must be an int, not {type(steps).__name__}")
+            raise TypeError(f"steps must be an int, not {described(steps)}")
         length = len(self._cache)
         if not length:
             return
