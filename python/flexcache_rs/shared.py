@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs._memoize import Memoizer
     from flexcache_rs._shared_django import DjangoCache
     from flexcache_rs._shared_locks import SharedLimiter, SharedLock
     from flexcache_rs.disk.serializers import Serializer
@@ -377,7 +378,7 @@ class SharedCache(SharedSegment):
         value: _T = found
         return value
 
-    def memoize(self, **options: Any) -> Any:
+    def memoize(self, **options: Any) -> Memoizer:
         """Return a decorator that keeps the results of a function.
 
         All processes with a function of this name share them.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flexcache_rs._core import DiskTransaction
-    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.disk.memoize import Memoizing
 
 _EMPTY: Any = (None, ENOVAL)
 
@@ -424,9 +424,7 @@ class StoredMapping(MutableMapping["Any", "Any"]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def memoize(
-        self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    def memoize(self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()) -> Memoizing:
         """The same as `Cache.memoize`, but results never expire."""
         return self._cache.memoize(name, typed, ignore=ignore)  # type: ignore[no-any-return]
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs._memoize import Memoizer
     from flexcache_rs.disk.serializers import Serializer
 
 _T = TypeVar("_T")
@@ -468,7 +469,7 @@ class RemoteCache(Awaited):
             LENIENT.reset(token)
         return value
 
-    def memoize(self, **options: Any) -> Any:
+    def memoize(self, **options: Any) -> Memoizer:
         """Return a decorator that keeps the results of a function for all processes.
 
         It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. The results
