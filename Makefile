@@ -24,7 +24,7 @@ sanitized := RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test --lock
 coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
 
-.PHONY: fuzz sanitize sanitize-python valgrind bench-baseline check-other-systems
+.PHONY: fuzz sanitize sanitize-threads sanitize-python valgrind bench-baseline check-other-systems
 .PHONY: docs look crates
 .PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-lmdb bench-remote bench-sessions bench-dropins bench-interpreters bench-peers bench-core wheel clean
 
@@ -39,7 +39,7 @@ test: lint types test-rust test-python ## Everything that must pass, with a tent
 # A test that takes seconds with a tenth of the counts may take minutes with all of them.
 soak: ## The same with the full counts: kills, examples, rounds
 	FLEXCACHE_TEST_SCALE=1 $(MAKE) test GROUP=soak PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
-	$(MAKE) crates look
+	$(MAKE) crates look check-other-systems sanitize-threads
 
 lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	cargo fmt --all --check
@@ -135,6 +135,17 @@ sanitize: ## The tests of all crates under AddressSanitizer and LeakSanitizer
 	$(sanitized) -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-remote --lib --tests
 	$(sanitized) -p flexcache-shared --features stall-points --lib --tests
 
+# The standard library is instrumented as well, so the compiler must have its source (see scripts/check_other_systems.py). The
+# runtime is clang's, of the compiler's LLVM: Debian has it in libclang-rt-22-dev. It must be loaded before the C library.
+thread_runtime = $(lastword $(sort $(wildcard /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.tsan-x86_64.so)))
+sanitize-threads: ## The tests of the shared cache and the connection to servers under ThreadSanitizer
+	RUSTC=$(or $(wildcard /usr/bin/rustc),rustc) RUSTC_BOOTSTRAP=1 CARGO_PROFILE_TEST_OPT_LEVEL=1 \
+		RUSTFLAGS="-Zsanitizer=thread -Zexternal-clangrt -Clink-arg=$(thread_runtime)" \
+		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="env LD_PRELOAD=$(thread_runtime)" \
+		cargo test --locked -Zbuild-std=std,panic_unwind,test --target x86_64-unknown-linux-gnu \
+		--target-dir target/sanitize-threads -p flexcache-shared -p flexcache-remote --features flexcache-shared/stall-points \
+		--lib --test cache --test lane -- --skip calls:: --skip model:: --skip policy::
+
 # The interpreter is not built with the sanitizer, so gcc's runtime is loaded before it, and objects come from malloc. Tests
 # that limit the address space are left out, since the sanitizer reserves terabytes of it.
 sanitize-python: $(installed) $(tools) ## The package's tests, but for kills, with the bindings under AddressSanitizer
@@ -148,11 +159,8 @@ sanitize-python: $(installed) $(tools) ## The package's tests, but for kills, wi
 		$(run) -m pytest -o timeout=900 -o faulthandler_timeout=0 --ignore tests/disk/test_disk_crashes.py \
 		-k 'not larger_than_memory and not take_no_memory and not little_memory' $(PYTEST)
 
-# The standard library is compiled as well, so its source must be that of the compiler: Debian's rust-web-src with RUSTC=rustc of
-# its rustc-web, or what `rustup component add rust-src` brings. Crates that compile C are left out.
-check-other-systems: ## Compile what knows no system for macOS and Windows; nothing runs
-	RUSTC_BOOTSTRAP=1 cargo check --locked -Zbuild-std=std,panic_unwind --target-dir target/other-systems \
-		--target x86_64-apple-darwin --target x86_64-pc-windows-msvc -p flexcache-core -p flexcache-containers
+check-other-systems: ## Compile the Rust of all crates for macOS and Windows; nothing runs
+	$(PYTHON) scripts/check_other_systems.py
 
 valgrind: $(installed) $(tools) ## Every fast call under valgrind: no leak and no invalid access of ours
 	$(run) -m pytest -m valgrind $(PYTEST)

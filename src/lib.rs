@@ -67,7 +67,7 @@ mod _core {
         DiskSession, MemoryKeys, MemorySession, MemorySessionTransaction, SessionBlock, SessionCall,
         SessionCodec,
     };
-    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[cfg(has_shared_cache)]
     #[pymodule_export]
     use crate::py::shared::{SharedHold, SharedSegment, SharedVersion};
     #[pymodule_export]
@@ -101,7 +101,7 @@ mod _core {
         crate::py::process::wall_clock::install(module.py())?;
         crate::py::memory::fast::install(module.py())?;
         crate::py::memory::near::install(module.py())?;
-        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        #[cfg(has_shared_cache)]
         crate::py::shared::install(module.py())?;
         crate::py::memoize::memoized::install(module.py())?;
         let os = module.py().import("os")?;

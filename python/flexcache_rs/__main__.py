@@ -67,7 +67,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     replay.add_to(commands)
     disk.add_to(commands)
     sessions.add_to(commands)
-    if sys.platform == "linux":
+    if sys.platform in ("linux", "darwin"):
         shared.add_to(commands)
     options = parser.parse_args(arguments)
     if "run" not in options:

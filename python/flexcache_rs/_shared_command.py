@@ -26,7 +26,7 @@ def add_to(
         commands,
         "shared",
         summary="list, describe, empty and remove caches in shared memory",
-        description="Tools for the caches of flexcache_rs.shared that this user has under /dev/shm.",
+        description="Tools for the caches of flexcache_rs.shared that this user has on this machine.",
     )
     listing = actions.add_parser(
         "list", help="list the caches and the processes that have them open", allow_abbrev=False

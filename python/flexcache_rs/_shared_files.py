@@ -8,7 +8,9 @@ from pathlib import Path
 
 def directory() -> Path:
     """Where caches lie that are opened by a name."""
-    return Path("/dev/shm") / f"flexcache-rs-{os.geteuid()}"
+    from flexcache_rs._core import SharedSegment
+
+    return SharedSegment._directory()
 
 
 def files() -> list[Path]:
@@ -50,7 +52,7 @@ def remove_left(path: Path) -> bool:
 
 
 def processes_of(path: Path) -> list[int]:
-    """The processes that map a file, as far as this user may know. None map one that is gone."""
+    """The processes that map a file, as far as this user may know, which needs /proc. None map one that is gone."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -58,7 +60,8 @@ def processes_of(path: Path) -> list[int]:
     # Not by its path: a file that was made without a name has none in the list of its creator.
     mapped = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
     found: list[int] = []
-    for process in Path("/proc").iterdir():
+    processes = Path("/proc")
+    for process in processes.iterdir() if processes.is_dir() else ():
         if process.name.isdigit():
             try:
                 maps = (process / "maps").read_text("utf-8", "replace")

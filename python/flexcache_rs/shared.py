@@ -7,7 +7,7 @@
 ...     _ = cache.unlink()
 {'name': 'Ada', 'visits': 3}
 
-This module needs 64-bit Linux. docs/shared.md describes its guarantees.
+This module needs 64-bit Linux or macOS. docs/shared.md describes its guarantees, and on which systems it has run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flexcache_rs._suggest import suggesting
 try:
     from flexcache_rs._core import SharedSegment
 except ImportError:  # Other systems.
-    raise ImportError("flexcache_rs.shared needs 64-bit Linux") from None
+    raise ImportError("flexcache_rs.shared needs 64-bit Linux or macOS") from None
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -91,9 +91,9 @@ class SharedCache(SharedSegment):
 
     Args:
         name: A name of letters, digits, "_", "-" and ".", or the path of a file: a `PathLike`, or a str with a "/". A
-            name stands for a file under /dev/shm, in a directory that belongs to the user. None makes a temporary
-            cache. Children that are forked share it, and so do processes that get the pickled object. It is removed
-            when the last process has closed it or has ended.
+            name stands for a file in a directory that belongs to the user: under /dev/shm, or on macOS among the user's
+            temporary files. None makes a temporary cache. Children that are forked share it, and so do processes that
+            get the pickled object. It is removed when the last process has closed it or has ended.
         max_bytes: The bytes of the file. They are allocated at once. An existing cache keeps its size.
         expected_item: The bytes of an average entry: key, value and 24. An error by a factor of two costs little.
         max_item: The bytes of the largest entry. By default a quarter of a part of the cache, at most 1 MiB.

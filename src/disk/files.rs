@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use crate::background::free_room;
 pub use crate::directory::is_inside;
-use crate::directory::{DATABASE, create_file, file_size, is_missing, open_file, remove_file, rename_file};
+use crate::directory::{create_file, file_size, is_missing, open_file, remove_file, rename_file};
 use crate::error::{Error, Result};
 use crate::faults;
 
@@ -259,7 +259,7 @@ pub fn others_can_write(directory: &Path) -> bool {
         let may = |path: &Path| {
             fs::metadata(path).is_ok_and(|data| data.permissions().mode() & WRITE_BY_OTHERS != 0)
         };
-        may(directory) || may(&directory.join(DATABASE))
+        may(directory) || may(&directory.join(crate::directory::DATABASE))
     }
     #[cfg(not(unix))]
     {

@@ -12,7 +12,7 @@ pub(crate) mod remote;
 mod removal;
 pub(crate) mod replay;
 pub(crate) mod sessions;
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[cfg(has_shared_cache)]
 pub(crate) mod shared;
 pub(crate) mod store;
 pub(crate) mod testing;

@@ -23,6 +23,9 @@ pub(crate) enum Stream {
     Unix(UnixStream),
 }
 
+/// The most bytes of one write. Windows takes all of them or fails, and then does not say how many it has sent.
+const PIECE: usize = if cfg!(windows) { 1 << 16 } else { usize::MAX };
+
 /// What is left until a moment, as sockets take it, which refuse zero.
 pub(crate) fn left(until: Instant) -> Option<Duration> {
     until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
@@ -87,20 +90,21 @@ impl Stream {
     }
 
     /// Writes all bytes, each part within the socket's timeout and all of them before a moment. Says how many the system
-    /// has taken.
+    /// has taken, or may have taken.
     pub(crate) fn write_all(&self, bytes: &[u8], until: Instant) -> (usize, io::Result<()>) {
         let mut count = 0;
         while count < bytes.len() {
+            let piece = &bytes[count..bytes.len().min(count.saturating_add(PIECE))];
             let written = match self {
-                Self::Tcp(stream) => (&*stream).write(&bytes[count..]),
+                Self::Tcp(stream) => (&*stream).write(piece),
                 #[cfg(unix)]
-                Self::Unix(stream) => (&*stream).write(&bytes[count..]),
+                Self::Unix(stream) => (&*stream).write(piece),
             };
             match written {
                 Ok(0) => return (count, Err(io::ErrorKind::WriteZero.into())),
                 Ok(more) => count += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (count, Err(error)),
+                Err(error) => return (if cfg!(windows) { count + piece.len() } else { count }, Err(error)),
             }
             if count < bytes.len() && left(until).is_none() {
                 return (count, Err(io::ErrorKind::TimedOut.into()));

@@ -2,15 +2,12 @@
 
 use std::cell::Cell;
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::system;
 
 /// The time now. It is never 0.
 #[must_use]
 pub fn now() -> u64 {
-    let time = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds).max(1)
+    system::now().max(1)
 }
 
 /// The time of one call, read when it is first needed.

@@ -10,26 +10,13 @@ use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::system::{self, Filesystem};
 
 /// Temporary names begin with this. They exist only while the directory is locked.
 const TEMPORARY: &str = ".flexcache-temporary-";
 
 /// How long a call waits for another one that creates or removes a segment. Allocating a large one takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// File systems on which locks or mappings do not reach all processes that have the file open.
-const NETWORK: [i64; 8] = [
-    0x6969,      // NFS
-    0xFF53_4D42, // CIFS
-    0xFE53_4D42, // SMB2
-    0x517B,      // SMB
-    0x0102_1997, // 9p
-    0x00C3_6400, // Ceph
-    0x5346_414F, // AFS
-    0x0BD0_0BD0, // Lustre
-];
-const TMPFS: i64 = 0x0102_1994;
-const RAMFS: i64 = 0x8584_58F6;
 
 /// An open directory.
 pub(crate) struct Directory {
@@ -44,10 +31,12 @@ pub(crate) fn check_owner(path: &Path, status: &Stat, others: u32) -> Result<()>
     if status.st_uid != me {
         return not_ours(format!("it belongs to user {}, and this process is of user {me}", status.st_uid));
     }
-    if status.st_mode & others != 0 {
+    #[expect(clippy::useless_conversion, reason = "its type depends on the target")]
+    let mode = u32::from(status.st_mode);
+    if mode & others != 0 {
         return not_ours(format!(
             "its mode {:o} lets other users in; it must not have any of the bits {others:o}",
-            status.st_mode & 0o7777
+            mode & 0o7777
         ));
     }
     Ok(())
@@ -85,11 +74,10 @@ impl Directory {
 
     /// Refuses file systems that cannot hold a segment. Returns whether the directory lies in memory.
     pub(crate) fn check_filesystem(&self, knows_boot: bool) -> Result<bool> {
-        let status = rustix::fs::fstatfs(&self.fd).map_err(|error| Error::file(&self.path, error))?;
-        let kind = status.f_type as i64 & 0xFFFF_FFFF;
+        let kind = system::filesystem_of(self.fd.as_fd()).map_err(|error| Error::file(&self.path, error))?;
         let refused = |what| Err(Error::Filesystem { path: self.path.clone(), what });
-        let in_memory = kind == TMPFS || kind == RAMFS;
-        if NETWORK.contains(&kind) {
+        let in_memory = kind == Filesystem::Memory;
+        if kind == Filesystem::Network {
             return refused("a network file system cannot hold a cache that processes map; use a local one");
         }
         if !knows_boot && !in_memory {
@@ -145,12 +133,7 @@ impl Directory {
 
     /// A new file without a name. `None` where the file system has no such files.
     pub(crate) fn unnamed_file(&self) -> Result<Option<OwnedFd>> {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.fd, ".", flags, Mode::RUSR | Mode::WUSR) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Ok(None),
-            Err(error) => Err(Error::file(&self.path, error)),
-        }
+        system::unnamed_file(self.fd.as_fd()).map_err(|error| Error::file(&self.path, error))
     }
 
     /// Waits until no other process changes names in the directory, for as long as `goes_on` says.
@@ -232,9 +215,7 @@ impl DirectoryLock<'_> {
 
     /// Gives a file without a name one. Returns false if the name is taken.
     pub(crate) fn link(&self, file: &OwnedFd, name: &OsStr) -> Result<bool> {
-        use std::os::fd::AsRawFd;
-        let source = format!("/proc/self/fd/{}", file.as_raw_fd());
-        match rustix::fs::linkat(rustix::fs::CWD, &source, &self.0.fd, name, AtFlags::SYMLINK_FOLLOW) {
+        match system::link(file, self.0.fd.as_fd(), name) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(error) => Err(self.0.error(name, error)),

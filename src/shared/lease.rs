@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::cache::SharedCache;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::futex;
 use crate::layout::head;
 use crate::process::Process;
 use crate::record::{Key, Tag};
 use crate::segment::Patience;
+use crate::system;
 use crate::terms::check_tags;
 use crate::terms::{Entry, Written};
 use crate::write::Leasing;
@@ -268,7 +268,7 @@ impl SharedCache {
     pub fn wait(&self, wait: &Wait, limit: Duration) {
         let waited = self.segment_with(Patience::Try, |segment, number| {
             if number == wait.segment {
-                futex::wait(&segment.stripe(wait.stripe).head[head::WAKE], wait.seen, limit);
+                system::wait(&segment.stripe(wait.stripe).head[head::WAKE], wait.seen, limit);
             }
             Ok(())
         });

@@ -1,29 +1,31 @@
 #![doc = include_str!("README.md")]
-// Four modules are exempt: `mapping`, `mutex`, `futex` and `process`.
+// These modules are exempt: `mapping`, `process`, and in `system` those that call the C library or the kernel.
 #![deny(unsafe_code)]
 #![expect(
     clippy::cast_possible_truncation,
     reason = "words are counted in words: only 64-bit targets are built"
 )]
-#![cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
+#![cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    target_pointer_width = "64",
+    target_endian = "little"
+))]
 
 mod cache;
 mod clock;
 mod directory;
 mod error;
 mod evict;
-mod futex;
 mod hold;
 mod layout;
 mod lease;
 mod lookup;
 mod mapping;
-mod memory_limit;
-#[cfg(not(feature = "owner-lock"))]
-mod mutex;
 mod open;
-#[cfg(any(test, feature = "owner-lock"))]
+#[cfg(any(test, feature = "owner-lock", not(target_os = "linux")))]
 mod owner_lock;
+#[cfg(any(feature = "owner-lock", not(target_os = "linux")))]
+mod polling;
 mod process;
 mod record;
 mod segment;

@@ -3,14 +3,15 @@
 #![expect(unsafe_code, reason = "it maps the file")]
 
 use std::ffi::c_void;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::system::file_to_map;
 
 /// A file's bytes in memory, shared with all processes that map it. The mapping ends when this is dropped.
 pub(crate) struct Mapping {
@@ -25,11 +26,8 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `words` words of a file. The file must be that long.
-    ///
-    /// The file is opened once more for that: a mapping keeps what it was made of open, and with it the locks on that.
     pub(crate) fn new(file: &OwnedFd, words: usize) -> io::Result<Self> {
-        let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let file = rustix::fs::open(again, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let file = file_to_map(file)?;
         let bytes = words.checked_mul(8).filter(|&bytes| bytes > 0).ok_or(io::Errno::INVAL)?;
         // SAFETY: a new mapping at an address that the kernel chooses.
         let start = unsafe {

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use rapidhash::v3::RapidSecrets;
-use rustix::fs::{FallocateFlags, FlockOperation, Stat};
+use rustix::fs::{FlockOperation, Stat};
 use rustix::io::Errno;
 
 use crate::directory::{Directory, DirectoryLock, random};
@@ -22,9 +22,8 @@ use crate::mapping::Mapping;
 use crate::segment::{Segment, hash, secrets};
 use crate::stall::{self, Point};
 use crate::stripe::{Parts, Stripe};
-use crate::terms::directory_of_names;
+use crate::system;
 use crate::writers_lock::WritersLock;
-use crate::{memory_limit, system};
 
 /// A segment that was lost is opened anew so often before the call gives up.
 const ATTEMPTS: u32 = 100;
@@ -54,7 +53,7 @@ impl Place {
 
     /// Whether it is in the caches' own directory.
     pub(crate) fn is_among_names(&self) -> bool {
-        self.directory == directory_of_names()
+        self.directory == system::directory_of_names()
     }
 }
 
@@ -288,7 +287,7 @@ impl Creation<'_> {
     /// Refuses what would end in a kill or fill the file system, before anything is allocated.
     fn check_room(&self, in_memory: bool) -> Result<()> {
         if in_memory
-            && let Some(room) = memory_limit::room()
+            && let Some(room) = system::room()
             && room.free < self.bytes()
         {
             return Err(Error::MemoryLimit { needed: self.bytes(), free: room.free, limit: room.limit });
@@ -392,10 +391,10 @@ impl Creation<'_> {
                 return Err(Error::Interrupted);
             }
             let piece = CHUNK.min(bytes - at);
-            match rustix::fs::fallocate(file, FallocateFlags::empty(), at, piece) {
+            match system::allocate(file, at, piece) {
                 Ok(()) => at += piece,
                 Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => at += write_zeros(file, at, piece).map_err(failed)?,
+                Err(Errno::OPNOTSUPP) => at += write_zeros(file, at, piece).map_err(failed)?,
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -453,10 +452,10 @@ fn allocate_holes(file: &OwnedFd, status: &Stat) -> std::result::Result<(), Errn
         return Ok(());
     }
     loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+        match system::allocate(file, 0, size) {
             Err(Errno::INTR) => {}
             // A file system that cannot tell, since it compresses.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP) => return Ok(()),
             Err(error) => return Err(error),
         }
     }

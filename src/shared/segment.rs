@@ -11,7 +11,6 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 use crate::clock::{self, Now};
 use crate::error::{Error, Result};
-use crate::futex;
 use crate::hold::{Fault, Held, next_even};
 use crate::layout::{Geometry, TAGS, head, header};
 use crate::lookup::{Looked, Seen};
@@ -20,6 +19,7 @@ use crate::open::Wanted;
 use crate::process::Process;
 use crate::record::{HashedKey, Key, Value};
 use crate::stripe::{Parts, Stripe};
+use crate::system;
 use crate::write::Copied;
 use crate::writers_lock::{Acquired, Lock, NotAcquired, WritersLock};
 
@@ -294,7 +294,7 @@ impl Segment {
         let (wakes, version) = held.finish();
         drop(held);
         if wakes {
-            futex::wake_all(&self.stripe(number).head[head::WAKE]);
+            system::wake_all(&self.stripe(number).head[head::WAKE]);
         }
         version
     }
@@ -350,7 +350,7 @@ impl Segment {
                 let (wakes, version) = held.finish();
                 drop(held);
                 if wakes {
-                    futex::wake_all(&stripe.head[head::WAKE]);
+                    system::wake_all(&stripe.head[head::WAKE]);
                 }
                 let version = version.zip(generation).map(|(word, generation)| word.wrapping_add(generation));
                 Ok(Some((result, version)))

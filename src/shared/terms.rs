@@ -1,7 +1,7 @@
 //! What callers say and are told: places, options, entries, stamps, sums.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -240,7 +240,7 @@ pub(crate) fn wanted(options: &Options) -> Result<Wanted> {
 /// The directory of all named caches of this user.
 #[must_use]
 pub fn directory_of_names() -> PathBuf {
-    Path::new("/dev/shm").join(format!("flexcache-rs-{}", rustix::process::geteuid().as_raw()))
+    system::directory_of_names()
 }
 
 pub(crate) fn place_of(location: &Location) -> Result<Place> {

@@ -49,8 +49,5 @@ pub(crate) trait WritersLock<'a>: Copy {
     fn unlock(self);
 }
 
-/// The one that this build has.
-#[cfg(not(feature = "owner-lock"))]
-pub(crate) type Lock<'a> = crate::mutex::RobustMutex<'a>;
-#[cfg(feature = "owner-lock")]
-pub(crate) type Lock<'a> = crate::owner_lock::OwnerLock<'a>;
+/// The one of this system.
+pub(crate) type Lock<'a> = crate::system::Lock<'a>;

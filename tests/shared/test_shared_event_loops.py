@@ -202,6 +202,13 @@ def test_a_loop_goes_on_while_the_directory_is_locked(
     assert returned in ("v", True, False)
 
 
+def test_of_the_directory_fails_where_a_look_waits(cache: SharedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of the test: a look before a computation that waited, as a `get` does, would stop the loop."""
+    monkeypatch.setattr(SharedCache, "_find", SharedCache.get)
+    with pytest.raises(AssertionError, match="the loop stood still"):
+        test_a_loop_goes_on_while_the_directory_is_locked(cache, AFTER_UNLINK["aget_or_set"])
+
+
 def test_a_writer_that_stays_stopped(cache: SharedCache) -> None:
     """After `lock_timeout` it is said, as by the call that is not awaited."""
 

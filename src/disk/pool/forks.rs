@@ -86,7 +86,7 @@ impl<C, T> Pool<C, T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::sync::OnceLock;
     use std::sync::mpsc::{Receiver, Sender, channel};

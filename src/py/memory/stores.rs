@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::memory_store::MemoryStore;
 use super::state::FlexCache;
 use crate::py::disk::directory_store::DirectoryStore;
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[cfg(has_shared_cache)]
 use crate::py::shared::shared_store::SharedStore;
 use crate::py::store::object::ObjectStore;
 use crate::py::store::seam::{Coherence, Store};
@@ -26,7 +26,7 @@ pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<A
     if let Some(store) = DirectoryStore::of(given, coherence)? {
         return Ok(Arc::new(store));
     }
-    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[cfg(has_shared_cache)]
     if let Some(store) = SharedStore::of(given)? {
         return Ok(Arc::new(store));
     }

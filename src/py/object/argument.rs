@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyIterator, PyString};
 
-use super::integer::{integer, shown};
+use super::integer::shown;
 
 /// The exception for an argument of the wrong type.
 pub(crate) fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>) -> PyErr {
@@ -55,18 +55,5 @@ pub(crate) fn iterate<'py>(
     value.try_iter().map_err(|error| match value.getattr_opt("__iter__") {
         Ok(None) => wrong_type(argument, allowed, value),
         _ => error,
-    })
-}
-
-/// An argument that is an int of 64 bits; no bool.
-pub(crate) fn whole(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
-    let Some(number) = integer(&value.as_borrowed())? else {
-        return Err(wrong_type(argument, "an int", value));
-    };
-    number.extract().map_err(|_| {
-        PyValueError::new_err(format!(
-            "{argument} must be from -2**63 to 2**63 - 1, not {}",
-            shown(&value.as_borrowed())
-        ))
     })
 }

@@ -9,11 +9,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::arguments::deadline;
+use super::arguments::{deadline, whole};
 use super::read::read;
 use super::segment::{SharedSegment, run};
 use super::{key, value};
-use crate::py::object::argument;
 use crate::py::object::duration::Ttl;
 use crate::py::object::entered::entered;
 use crate::py::object::fast_call::{Parameters, given, method, object};
@@ -236,8 +235,8 @@ unsafe extern "C" fn incr(
             let [key, by, initial, ttl] = INCR.bind(py, args, count, keywords)?;
             let opened = segment_of(py, this).opened()?;
             let key = object(py, key);
-            let by = given(py, by).map_or(Ok(1), |by| argument::whole("by", &by))?;
-            let initial = given(py, initial).map_or(Ok(0), |initial| argument::whole("initial", &initial))?;
+            let by = given(py, by).map_or(Ok(1), |by| whole("by", &by))?;
+            let initial = given(py, initial).map_or(Ok(0), |initial| whole("initial", &initial))?;
             let deadline = deadline(given(py, ttl), opened.default_ttl)?;
             let encoded = key::encode(&key)?;
             let sum = run(py, opened, |cache, patience| {

@@ -169,6 +169,12 @@ impl SharedSegment {
         }
     }
 
+    /// The directory of this user's caches that have a name.
+    #[staticmethod]
+    fn _directory() -> PathBuf {
+        flexcache_shared::directory_of_names()
+    }
+
     /// Removes the temporary caches of this user that no process has open any more. How many.
     #[staticmethod]
     fn _remove_left(py: Python<'_>) -> PyResult<usize> {

@@ -2,14 +2,13 @@
 
 use std::fs;
 
-use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
-
 use crate::error::{Error, Result};
+use crate::system::number_of;
 
 /// Stands for the present boot, or 0 if that cannot be told.
 pub(crate) fn boot() -> u64 {
     match fs::read("/proc/sys/kernel/random/boot_id") {
-        Ok(text) if !text.is_empty() => rapidhash_v3_seeded(&text, &RapidSecrets::seed(0)).max(1),
+        Ok(text) if !text.is_empty() => number_of(&text),
         _ => 0,
     }
 }

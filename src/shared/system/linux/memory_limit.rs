@@ -3,12 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A limit, and what is free below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Room {
-    pub(crate) limit: u64,
-    pub(crate) free: u64,
-}
+use crate::system::Room;
 
 /// The least room of this process's groups, `None` without a limit or where it cannot be told.
 pub(crate) fn room() -> Option<Room> {

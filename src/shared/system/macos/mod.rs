@@ -1,0 +1,31 @@
+//! macOS. It has no robust mutexes, no files without a name, and no namespaces.
+
+mod files;
+mod process;
+
+use crate::error::Result;
+use crate::system::Room;
+
+pub(crate) use crate::owner_lock::OwnerLock as Lock;
+pub(crate) use crate::polling::{wait, wake_all};
+pub(crate) use files::{allocate, directory_of_names, file_to_map, filesystem_of, link, unnamed_file};
+pub(crate) use process::{boot, start_of};
+
+/// There are no namespaces.
+#[expect(clippy::unnecessary_wraps, reason = "other systems cannot always tell")]
+pub(crate) fn namespace() -> Result<u64> {
+    Ok(1)
+}
+
+/// There are no groups with limits.
+pub(crate) fn room() -> Option<Room> {
+    None
+}
+
+/// The nanoseconds since the machine booted. This clock goes on while macOS sleeps.
+pub(crate) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
