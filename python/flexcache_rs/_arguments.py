@@ -49,6 +49,17 @@ def real(name: str, number: Any) -> float:
     raise OverflowError(f"{name} must be a number that a float can hold, not {described(number)}")
 
 
+def integer(name: str, number: Any) -> int:
+    """An int that is no bool.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name} must be an int, not {described(number)}")
+    return number
+
+
 def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:
     """Goes through an argument. What its own `__iter__` raises is raised as it is.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flexcache_rs import FlexCache
-from flexcache_rs._arguments import each, pairs
+from flexcache_rs._arguments import each, integer, pairs
 from flexcache_rs._asyncio_calls import to_thread
 from flexcache_rs._registry import register_shared
 from flexcache_rs._shared_files import name_of
@@ -129,10 +129,7 @@ class SharedCache(SharedSegment):
         for argument, number in (("max_bytes", max_bytes), ("expected_item", expected_item), ("max_item", max_item)):
             if number is None and argument == "max_item":
                 continue
-            if isinstance(number, bool) or not isinstance(number, int):
-                message = f"{argument} must be an int, not {type(number).__name__}"
-                raise TypeError(message)
-            if not 0 <= number < 1 << 63:
+            if not 0 <= integer(argument, number) < 1 << 63:
                 message = f"{argument} must be from 0 to 2**63 - 1, not {number}"
                 raise ValueError(message)
         place, is_path = (None, False) if name is None else _checked_place(name)
@@ -219,9 +216,9 @@ class SharedCache(SharedSegment):
 
     def decr(self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""
-        if isinstance(by, bool) or not isinstance(by, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            message = f"by must be an int, not {type(by).__name__}"
-            raise TypeError(message)
+        if not -(1 << 63) < integer("by", by) <= 1 << 63:
+            message = f"by must be from -2**63 + 1 to 2**63, not {by!r}"
+            raise ValueError(message)
         return self.incr(key, -by, initial, ttl)
 
     def compare_and_set(

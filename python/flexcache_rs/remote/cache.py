@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from flexcache_rs import FlexCache
-from flexcache_rs._arguments import check_callable
+from flexcache_rs._arguments import check_callable, integer
 from flexcache_rs._core import PushTracker
 from flexcache_rs._registry import register_remote
 from flexcache_rs._seconds import seconds_in
@@ -321,6 +321,7 @@ class RemoteCache(Awaited):
 
         Raises:
             KeyError: The key has no value, and no default was given.
+            RemoteValueError: The value cannot be read. It stays.
             RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         return self._near.pop(key) if default is _MISSING else self._near.pop(key, default)
@@ -362,15 +363,12 @@ class RemoteCache(Awaited):
             TypeError: The value is not an int.
             RemoteError: The server cannot be reached, whatever `on_error` is.
         """
-        for argument, number in (("by", by), ("initial", initial)):
-            if isinstance(number, bool) or not isinstance(number, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-                message = f"{argument} must be an int, not {type(number).__name__}"
-                raise TypeError(message)
+        integer("by", by), integer("initial", initial)
         return self._store.incr(key, by, initial, functools.partial(self._seconds, ttl))
 
     def decr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""
-        return self.incr(key, -by, initial, ttl)
+        return self.incr(key, -integer("by", by), initial, ttl)
 
     def _seconds(self, ttl: float | timedelta | datetime | None) -> float | None:
         given = self._default_ttl if ttl is None else ttl

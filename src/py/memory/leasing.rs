@@ -185,6 +185,17 @@ pub(super) fn end_lease(py: Python<'_>, load: &Load, failure: Option<Vec<u8>>, m
 }
 
 impl FlexCache {
+    /// Lands a load that is over but has not landed, because its thread or event loop is gone, and gives back its lease. So it is
+    /// in nobody's way any more: neither here nor in other processes.
+    pub(super) fn land_if_left(&self, py: Python<'_>, load: &Arc<Load>, may_wait: bool) -> PyResult<()> {
+        if load.has_landed() || !load.is_over(py)? {
+            return Ok(());
+        }
+        let landed = self.land(py, load, None);
+        end_lease(py, load, None, may_wait);
+        landed
+    }
+
     /// Discards a load whose lease is void, because something was written from elsewhere, so that nobody joins it any
     /// more. Whether it was.
     pub(super) fn discard_if_void(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<bool> {

@@ -385,10 +385,7 @@ impl Joining<'_, '_> {
         match result {
             Some(result) => result.map(Progress::Ended),
             None => {
-                // One that is over, but was never landed, is in nobody's way any more.
-                if !load.has_landed() {
-                    self.cache.get().land(py, &load, None)?;
-                }
+                self.cache.get().land_if_left(py, &load, false)?;
                 Ok(Progress::Again)
             }
         }
@@ -451,9 +448,7 @@ pub(super) fn begin_in_task(
             launch(&landing, &event_loop, compute).map(|_| true)
         }
         Joined::Other(other) => {
-            if other.is_over(py)? && !other.has_landed() {
-                cache.get().land(py, &other, None)?;
-            }
+            cache.get().land_if_left(py, &other, false)?;
             Ok(false)
         }
     }
