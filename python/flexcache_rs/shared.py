@@ -224,7 +224,7 @@ class SharedCache(SharedSegment):
     def compare_and_set(
         self, key: object, old: object, new: object, ttl: float | timedelta | datetime | None = None
     ) -> bool:
-        """Replace the value of a key if it equals `old`.
+        """Replace the value of a key if it equals `old`. It keeps its tags.
 
         The comparison uses `==`, outside all locks. The value is replaced only if no other caller has written to the
         key in the meantime.

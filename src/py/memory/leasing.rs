@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -173,7 +174,10 @@ pub(super) fn failure_for_others(py: Python<'_>, load: &Load, outcome: Option<&O
     match outcome? {
         // A cancellation is not about the value. Python 3.10 does not even show which caller cancelled.
         Outcome::Value(_) | Outcome::Cancelled(_) => None,
-        Outcome::Error(error) => lease.encode_failure(error.bind(py)),
+        Outcome::Error(error) if error.bind(py).is_instance_of::<PyException>() => {
+            lease.encode_failure(error.bind(py))
+        }
+        Outcome::Error(_) => None,
     }
 }
 
