@@ -172,12 +172,12 @@ pub(super) fn wait_for_turn(
 pub(super) fn failure_for_others(py: Python<'_>, load: &Load, outcome: Option<&Outcome>) -> Option<Vec<u8>> {
     let lease = load.held_lease()?;
     match outcome? {
-        // A cancellation is not about the value. Python 3.10 does not even show which caller cancelled.
-        Outcome::Value(_) | Outcome::Cancelled(_) => None,
         Outcome::Error(error) if error.bind(py).is_instance_of::<PyException>() => {
             lease.encode_failure(error.bind(py))
         }
-        Outcome::Error(_) => None,
+        // A cancellation is not about the value. Python 3.10 does not even show which caller cancelled. Neither is what ends
+        // more than a computation.
+        Outcome::Value(_) | Outcome::Cancelled(_) | Outcome::Error(_) => None,
     }
 }
 
