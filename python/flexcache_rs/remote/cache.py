@@ -363,7 +363,7 @@ class RemoteCache(Awaited):
             TypeError: The value is not an int.
             RemoteError: The server cannot be reached, whatever `on_error` is.
         """
-        integer("by", by), integer("initial", initial)
+        by, initial = integer("by", by), integer("initial", initial)
         return self._store.incr(key, by, initial, functools.partial(self._seconds, ttl))
 
     def decr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
