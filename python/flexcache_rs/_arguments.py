@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_UNBOUNDED = float("inf")
 _LONGEST = 60
 """Characters of text that is shown in a message."""
 
@@ -49,7 +50,7 @@ def real(name: str, number: Any) -> float:
     raise OverflowError(f"{name} must be a number that a float can hold, not {described(number)}")
 
 
-def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+def whole_number(name: str, value: Any, least: float = -_UNBOUNDED, most: float = _UNBOUNDED) -> int:
     """An int that is no bool, within bounds where there are any.
 
     Raises:
@@ -58,16 +59,25 @@ def whole_number(name: str, value: Any, least: int | None = None, most: int | No
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {described(value)}")
-    if (least is None or least <= value) and (most is None or value <= most):
+    if least <= value <= most:
         return value
-    bounds = f"at least {least}" if most is None else f"from {least} to {_shown_bound(most)}"
-    raise ValueError(f"{name} must be {bounds}, not {described(value)}")
+    bounds = f"at least {least}" if most == _UNBOUNDED else f"from {_shown_bound(least)} to {_shown_bound(most)}"
+    try:
+        shown = repr(value)
+    except ValueError:
+        shown = "an int of too many digits"
+    raise ValueError(f"{name} must be {bounds}, not {shown}")
 
 
-def _shown_bound(number: int) -> str:
+def _shown_bound(number: float) -> str:
     """A bound as it is read most easily."""
-    power = number.bit_length()
-    return f"2**{power} - 1" if power >= 32 and number == (1 << power) - 1 else str(number)
+    sign, size = ("-", "+") if number < 0 else ("", "-")
+    for power in (32, 63):
+        if abs(number) == 1 << power:
+            return f"{sign}2**{power}"
+        if abs(number) == (1 << power) - 1:
+            return f"{sign}2**{power} {size} 1"
+    return str(number)
 
 
 def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:

@@ -21,6 +21,7 @@ import io
 import os
 import pickle
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["delete", "destroy", "get", "init", "pop", "set", "snapshot"]
 
-_MAGIC = b"flexcache-lil\x01"
+_MAGIC = b"flexcache-lil\x02"
 _opened: SharedCache | None = None
 
 
@@ -84,8 +85,8 @@ def init(
     place = name if root is None else Path(root) / f"{name}.lil"
     cache = SharedCache(place, default_ttl=expires)
     if snapshot is not None and not cache.keys() and Path(snapshot).exists():
-        for key, value, ttl in _load(Path(snapshot)):
-            cache.add(key, value, float("inf") if ttl is None else ttl)
+        for key, value, deadline in _load(Path(snapshot)):
+            cache.add(key, value, float("inf") if deadline is None else deadline - time.time())
     _opened = cache
 
 
@@ -131,7 +132,8 @@ def snapshot(path: str | os.PathLike[str]) -> int:
     """Write all entries to a file, for `init(snapshot=path)` after a reboot. Returns the number of entries.
 
     The file appears under its name when it is complete, and replaces an earlier one. It has a checksum. Entries that
-    are written during the call may or may not be in it. Values are pickles: only load files that nobody else can
+    are written during the call may or may not be in it. Entries expire when they would have without it, by the
+    system's wall clock. Values are pickles: only load files that nobody else can
     write.
     """
     cache = _cache()
@@ -139,7 +141,9 @@ def snapshot(path: str | os.PathLike[str]) -> int:
     for key, value in cache.items():
         # It may be gone meanwhile.
         with contextlib.suppress(KeyError):
-            entries.append((key, value, cache.ttl(key)))
+            left = cache.ttl(key)
+            # Seconds since 1970: a time to live goes on while the entry is in the file.
+            entries.append((key, value, None if left is None else time.time() + left))
     body = pickle.dumps(entries, 5)
     place = Path(path)
     if place.is_dir():

@@ -220,12 +220,12 @@ class SharedCache(SharedSegment):
 
     def decr(self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""
-        return self.incr(key, -whole_number("by", by), initial, ttl)
+        return self.incr(key, -whole_number("by", by, -(1 << 63) + 1, 1 << 63), initial, ttl)
 
     def compare_and_set(
         self, key: object, old: object, new: object, ttl: float | timedelta | datetime | None = None
     ) -> bool:
-        """Replace the value of a key if it equals `old`.
+        """Replace the value of a key if it equals `old`. It keeps its tags.
 
         The comparison uses `==`, outside all locks. The value is replaced only if no other caller has written to the
         key in the meantime.

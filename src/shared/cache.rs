@@ -316,7 +316,8 @@ impl SharedCache {
         Ok(Written { result: put.result == Put::Inserted, stamp: put.stamp })
     }
 
-    /// Stores an entry if the key's value is still the one of which [`SharedCache::get_version`] told. Returns whether it did.
+    /// Stores an entry if the key's value is still the one of which [`SharedCache::get_version`] told. Returns whether it did. The
+    /// value keeps its tags, whatever those of the entry are.
     ///
     /// Where it returns false the value may be the same all the same: the entry may have moved. Read it again.
     ///
@@ -329,17 +330,17 @@ impl SharedCache {
         version: &Version,
         entry: &Entry<'_>,
         patience: Patience,
-    ) -> Result<Written<bool>> {
+    ) -> Result<bool> {
         entry.check()?;
         self.with(patience, |segment, number| {
             if number != version.segment {
-                return Ok(Written { result: false, stamp: None });
+                return Ok(false);
             }
             let key = segment.hashed(key);
-            let (result, written) = segment.write(key.hash, patience, |held| {
+            let (replaced, _) = segment.write(key.hash, patience, |held| {
                 entry.with_content(|content| held.replace_seen(&key, &version.seen, content))
             })?;
-            Ok(Written { result, stamp: Self::stamp_of_entry(segment, number, key.hash, entry, written) })
+            Ok(replaced)
         })
     }
 

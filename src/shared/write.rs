@@ -7,7 +7,7 @@ use crate::evict::Found;
 use crate::hold::{Budget, Fault, Held};
 use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
 use crate::lookup::{self, Seen};
-use crate::record::{Content, HashedKey, LEASE_WORDS, Tag, ValueRef, kind};
+use crate::record::{Content, HashedKey, LEASE_WORDS, MOST_TAGS, Tag, ValueRef, kind};
 use crate::stall::{self, Point};
 
 /// Why a call on a number did nothing.
@@ -178,7 +178,7 @@ impl<'a> Held<'a> {
         Ok(Ok(0))
     }
 
-    /// Stores a record if the key's value is still the one that was seen.
+    /// Stores a record if the key's value is still the one that was seen, whose tags it takes over.
     pub(crate) fn replace_seen(
         &mut self,
         key: &HashedKey<'_>,
@@ -190,7 +190,13 @@ impl<'a> Held<'a> {
         if named(found.word) != (seen.log, seen.place) || integer != seen.integer {
             return Ok(false);
         }
-        self.store(key, content)?;
+        let mut tags = [Tag(0); MOST_TAGS];
+        let words = found.record.tags();
+        for (tag, word) in tags.iter_mut().zip(words) {
+            *tag = Tag(word.load(Relaxed));
+        }
+        let tags = tags.get(..words.len()).unwrap_or(&tags);
+        self.store(key, &Content { tags, ..*content })?;
         Ok(true)
     }
 

@@ -340,3 +340,22 @@ def test_what_is_not_there_is_named(make: Any) -> None:
     for told in (make(3), type(make(3))):
         with pytest.raises(AttributeError, match="'put'"):
             told.put
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_entries_that_come_after_all_have_expired_expire_too(size: int) -> None:
+    """Sizes of 1 and others take different ways through a write."""
+    now = 0
+
+    def getsizeof(_value: object) -> int:
+        return size
+
+    cache: Any = TTLCache(4, 5, timer=lambda: now, **({} if size == 1 else {"getsizeof": getsizeof}))
+    cache["first"] = 1
+    now = 5
+    cache["second"] = 2
+    assert (len(cache), cache.currsize, list(cache)) == (1, size, ["second"])
+    now = 11
+    assert (len(cache), cache.currsize, list(cache)) == (0, 0, [])
+    with pytest.raises(KeyError):
+        cache.popitem()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import gc
 import sys
@@ -149,3 +150,30 @@ def test_nothing_of_a_load_that_failed_stays() -> None:
             function(number)
     gc.collect()
     assert not list(alive)
+
+
+class Ending(BaseException):
+    """What is raised to end more than a computation, such as pytest's `Skipped`."""
+
+
+@pytest.mark.parametrize("error", [Ending, GeneratorExit])
+@pytest.mark.parametrize("how", ["aget_or_set", "memoize"])
+def test_a_computation_that_raises_what_is_no_exception_is_not_repeated(error: type[BaseException], how: str) -> None:
+    """It has no task of its caller's own, where it would come out."""
+    cache: FlexCache[Any, Any] = FlexCache()
+    begun = 0
+
+    async def compute() -> None:
+        nonlocal begun
+        begun += 1
+        assert begun == 1, "it began anew"
+        await asyncio.sleep(0)
+        raise error("why")
+
+    load: Any = cache.memoize(compute) if how == "memoize" else lambda: cache.aget_or_set("key", compute)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(load(), load(), return_exceptions=True)
+
+    assert [(type(raised), str(raised)) for raised in asyncio.run(main())] == [(error, "why")] * 2
+    assert cache.get_or_set("key", lambda: 1) == 1

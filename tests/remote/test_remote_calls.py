@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import os
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,7 +137,7 @@ def test_times_to_live(make: Make, raw: Any) -> None:
     assert one.ttl("key") is None
     assert raw.pttl("test:{key}") == -1
     other["other"] = 1
-    assert 49 < one.ttl("other") <= 50
+    assert 49 < one.ttl("other") < 51
     one.put("key", 1, ttl=0.05)
     until(lambda: one.get("key") is None)
     assert "key" not in other
@@ -385,13 +386,84 @@ def test_what_is_of_another_type(make: Make, raw: Any) -> None:
     raw.rpush("test:{key}", 1)
     with pytest.raises(RemoteValueError, match="'key'"):
         cache.pop("key")
-    assert not raw.exists("test:{key}")
-    raw.rpush("test:{key}", 1)
+    assert raw.llen("test:{key}") == 1, "a pop that fails removes nothing"
     assert cache.delete_many(["key"]) == 1
     raw.rpush("test:{key}", 1)
     cache["key"] = 2
     assert cache["key"] == 2
     assert cache.stats().breaker_opened == 0
+
+
+def test_what_is_empty_counts_as_absent(make: Make, raw: Any) -> None:
+    """No write asks for ever whether the key is there."""
+    cache = make()
+    writes: list[tuple[Any, Any]] = [
+        (lambda: cache.add("key", 1), True),
+        (lambda: cache.incr("key"), 1),
+        (lambda: cache.incr("key", 1 << 60), 1 << 60),
+        (lambda: cache.put("key", 1), None),
+        (lambda: cache.get_or_set("key", lambda: 5), 5),
+    ]
+    for call, result in writes:
+        raw.set("test:{key}", "")
+        assert cache.fresh("key") is None
+        assert call() == result
+        assert isinstance(cache.fresh("key"), int)
+    raw.set("test:{key}", "")
+    assert cache.pop("key", "absent") == "absent"
+
+
+class _Elsewhere:
+    """What the serializer of a test cannot load."""
+
+
+class _LoadsNothing:
+    """Pickle in a program that has not the classes."""
+
+    name = "pickle"
+
+    def dumps(self, value: Any, protocol: int, /) -> bytes:
+        return pickle.dumps(value, protocol)
+
+    def loads(self, data: bytes, /) -> Any:
+        raise ModuleNotFoundError(f"no module for {len(data)} bytes")
+
+
+def test_a_pop_of_what_cannot_be_read_removes_nothing(make: Make) -> None:
+    """Other programs may be able to read it."""
+    cache, old = make(), make(serializer=_LoadsNothing())
+    cache.put("key", _Elsewhere(), ttl=60)
+    with pytest.raises(RemoteValueError, match="'key'"):
+        old.pop("key")
+    assert isinstance(cache.fresh("key"), _Elsewhere)
+    assert isinstance(cache.pop("key"), _Elsewhere)
+    assert cache.fresh("key") is None
+
+
+def test_a_pop_returns_what_it_removes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another value that comes between its two commands is neither lost nor left out."""
+    cache, other = make(), make()
+    cache["key"] = 1
+    values, run = iter([2, 3]), type(cache._store)._take_unchanged
+
+    def late(store: Any, place: bytes, there: bytes) -> bool:
+        for value in values:
+            other["key"] = value
+            assert not run(store, place, there)
+            return False
+        return run(store, place, there)
+
+    monkeypatch.setattr(type(cache._store), "_take_unchanged", late)
+    assert cache.pop("key") == 3
+    assert other.fresh("key") is None
+
+
+def test_decr_refuses_what_incr_refuses(make: Make) -> None:
+    cache = make()
+    for wrong in ("1", None, True, 1.5):
+        for call in (cache.incr, cache.decr):
+            with pytest.raises(TypeError, match="by must be an int, not"):
+                call("count", wrong)
 
 
 def test_keys_on_the_server_that_are_none(make: Make, raw: Any) -> None:

@@ -18,6 +18,7 @@ from waiting import until
 
 from flexcache_rs import LoadFailedElsewhere
 from flexcache_rs.remote import RemoteCache
+from flexcache_rs.remote.locks import RemoteLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -266,6 +267,72 @@ def test_a_lock_excludes_others(make: Make) -> None:
 
     asyncio.run(main())
     assert other.release()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_lock_whose_task_is_cancelled_is_given_back(make: Make, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Whether the server gives it before or after the task is gone: nobody waits until its time is over."""
+    cache = make()
+    lock, ask = cache.lock("job", ttl=3600), RemoteLock._ask
+    asked, answered, go, finished = (threading.Event() for _ in range(4))
+
+    def slow(this: RemoteLock, attempt: Any) -> float:
+        asked.set()
+        if moment == "after":
+            go.wait(60)
+        held = ask(this, attempt)
+        answered.set()
+        go.wait(60)
+        finished.set()
+        return held
+
+    async def main() -> None:
+        task = asyncio.create_task(lock.aacquire())
+        event = answered if moment == "before" else asked
+        await asyncio.to_thread(event.wait, 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go.set()
+        await asyncio.to_thread(finished.wait, 60)
+
+    monkeypatch.setattr(RemoteLock, "_ask", slow)
+    asyncio.run(main())
+    monkeypatch.undo()
+    assert lock.fence is None
+    assert cache.lock("job").acquire(timeout=0)
+
+
+def test_a_lock_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes after the server has given the lock, and before its caller knows."""
+    cache, ask = make(), RemoteLock._ask
+
+    def interrupted(this: RemoteLock, attempt: Any) -> float:
+        ask(this, attempt)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RemoteLock, "_ask", interrupted)
+    with pytest.raises(KeyboardInterrupt), cache.lock("job", ttl=3600):
+        pass
+    monkeypatch.undo()
+    assert cache.lock("job").acquire(timeout=0)
+
+
+def test_a_lock_is_released_by_a_task_that_is_cancelled(make: Make) -> None:
+    cache = make()
+
+    async def main() -> None:
+        async with cache.lock("job", ttl=3600) as lock:
+            assert await lock.arenew()
+        await lock.aacquire()
+        release = asyncio.create_task(lock.arelease())
+        await asyncio.sleep(0)
+        release.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await release
+        assert await cache.lock("job").aacquire(timeout=60)
+
+    asyncio.run(main())
 
 
 def test_a_lock_ends_by_itself(make: Make) -> None:

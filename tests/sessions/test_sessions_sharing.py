@@ -139,6 +139,21 @@ def test_a_computation_that_fails_leaves_no_lease(session: Session) -> None:
     assert session.get_or_set("key", lambda: 8) == 7
 
 
+def test_a_write_during_a_computation_is_kept(session: Session) -> None:
+    """The result is older than what was written."""
+
+    def compute() -> str:
+        session.set("key", "written")
+        return "computed"
+
+    assert session.get_or_set("key", compute) == "computed"
+    assert session.get("key") == "written"
+    session.delete("key")
+    with session.transaction():
+        assert session.get_or_set("key", compute) == "computed"
+    assert session.get("key") == "written"
+
+
 def test_those_who_wait_get_the_failure_or_a_value_of_their_own(session: Session, place: Place) -> None:
     calls: list[int] = []
     raised: list[BaseException] = []

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import until
 
 from flexcache_rs import lilcache
 from flexcache_rs.__main__ import main
@@ -64,6 +65,21 @@ def test_snapshots(tmp_path: Path) -> None:
     with SharedCache(NAME) as cache:
         cache.unlink()
     assert [file.name for file in tmp_path.iterdir()] == ["snapshot"]
+
+
+def test_entries_expire_while_they_are_in_a_snapshot(tmp_path: Path) -> None:
+    """The time between writing the file and loading it counts."""
+    path = tmp_path / "snapshot"
+    lilcache.init(NAME, expires=0.2)
+    lilcache.set("a", 1)
+    assert lilcache.snapshot(path) == 1
+    until(lambda: lilcache.get("a") is None)
+    lilcache.destroy()
+    lilcache.init(NAME, snapshot=path)
+    try:
+        assert lilcache.get("a") is None
+    finally:
+        lilcache.destroy()
 
 
 def test_examples() -> None:

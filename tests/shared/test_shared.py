@@ -232,6 +232,10 @@ def test_counting(cache: SharedCache) -> None:
     """In one step, for ints only."""
     assert (cache.incr("n"), cache.incr("n", 10), cache.decr("n", 5), cache["n"]) == (1, 11, 6, 6)
     assert cache.incr("m", 1, initial=100) == 101
+    assert cache.decr("least", 2**63) == -(2**63)
+    for wrong, error in (("1", TypeError), (True, TypeError), (-(2**63), ValueError), (2**63 + 1, ValueError)):
+        with pytest.raises(error, match=f"by must be .*{wrong}"):
+            cache.decr("m", wrong)  # type: ignore[arg-type]
     cache["n"] = 7
     assert cache.incr("n") == 8
     cache["text"] = "7"
@@ -249,6 +253,9 @@ def test_compare_and_set(cache: SharedCache) -> None:
     assert not cache.compare_and_set("k", [1], "other")
     assert cache.compare_and_set("k", [1, 2], "new")
     assert not cache.compare_and_set("absent", None, 1)
+    cache.put("tagged", 1, tags=("a", "b"))
+    assert cache.compare_and_set("tagged", 1, [2])
+    assert (cache.evict_tag("b"), "tagged" in cache) == (1, False)
 
     class Meddler:
         def __eq__(self, other: object) -> bool:

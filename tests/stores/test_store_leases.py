@@ -458,3 +458,29 @@ def test_diskcache_repairs_beside_leases(kind: Kind, store: Any, other: OtherPro
         slow.go.touch()
         assert caller.end() == "theirs"
     assert other.end() == "theirs"
+
+
+@shared
+@callers
+def test_the_lease_of_a_task_whose_loop_is_closed_is_given_back(kind: Kind, store: Any, how: str) -> None:
+    """Nobody waits until it expires, which is after the test."""
+    cache = kind.front(store, lease=DAY, lease_wait=DAY)
+    computes = threading.Event()
+
+    async def never_ends() -> str:
+        computes.set()
+        await asyncio.sleep(DAY)
+        return never()
+
+    async def until_begun() -> None:
+        while not computes.is_set():
+            await asyncio.sleep(0.001)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(cache.aget_or_set("a", never_ends))
+    loop.run_until_complete(until_begun())
+    loop.close()
+    try:
+        assert begun(lambda: call(cache, how, lambda: "ours")).end() == "ours"
+    finally:
+        task._log_destroy_pending = False

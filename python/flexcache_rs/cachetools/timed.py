@@ -211,10 +211,10 @@ class TTLCache(_TimedCache):
         if self._simple:
             now = timer._now if timer._depth else timer._clock()
             end = now + self.__ttl
+            if self.__next is not None and not now < self.__next:
+                self.expire(now)
             if self.__next is None:
                 self.__next = end
-            elif not now < self.__next:
-                self.expire(now)
             if key in ends:
                 ends.move_to_end(key)
             elif len(ends) + 1 > self._Cache__maxsize:
@@ -226,10 +226,11 @@ class TTLCache(_TimedCache):
             end = now + self.__ttl
             self.expire(now)
             Cache._store_item(self, key, value)
-        ends[key] = end
-        ends.move_to_end(key)
+        # First: a signal must not leave an end that nobody looks at.
         if self.__next is None:
             self.__next = end
+        ends[key] = end
+        ends.move_to_end(key)
 
     def _make_room(self) -> None:
         """Evict until one more entry has room."""

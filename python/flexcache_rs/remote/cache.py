@@ -322,6 +322,7 @@ class RemoteCache(Awaited):
 
         Raises:
             KeyError: The key has no value, and no default was given.
+            RemoteValueError: The value cannot be read. It stays.
             RemoteError: The server cannot be reached, whatever `on_error` is.
         """
         return self._near.pop(key) if default is _MISSING else self._near.pop(key, default)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._arguments import whole_number
-from flexcache_rs._asyncio_calls import sleep, to_thread
+from flexcache_rs._asyncio_calls import finish_in_thread, sleep, to_thread
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote import scripts
+from flexcache_rs.remote.errors import RemoteError
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -39,6 +41,17 @@ def _end(timeout: float | timedelta | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + seconds_in("timeout", timeout)
 
 
+class _Attempt:
+    """One question for a lock. Its thread and its caller share it."""
+
+    def __init__(self) -> None:
+        self.token = os.urandom(16)
+        self.fence = 0
+        """The number of the holder, once the server has given the lock."""
+        self.is_abandoned = False
+        """Whether the caller is gone: nobody would give the lock back."""
+
+
 @suggesting
 class RemoteLock:
     """A lock. See `RemoteCache.lock`. Only one thread or task may use an object at a time."""
@@ -54,14 +67,53 @@ class RemoteLock:
         self._token: bytes | None = None
         self._process = os.getpid()
 
+    def _ask(self, attempt: _Attempt) -> float:
+        """Ask for the lock. Returns how many seconds it is held for, 0 if the attempt has it."""
+        number, left = self._store.run(scripts.LOCK, *self._places, attempt.token, self._milliseconds)
+        if not number:
+            return max(int(left), 1) / 1000
+        # In this order: `_atry` writes and reads them in the other one.
+        attempt.fence = int(number)
+        if attempt.is_abandoned:
+            self._give_back(attempt)
+        return 0.0
+
+    def _give_back(self, attempt: _Attempt) -> None:
+        """Give back what an attempt got, or may have got. Without the server it becomes free when `ttl` is over."""
+        with contextlib.suppress(RemoteError):
+            self._store.run(scripts.UNLOCK, self._places[0], attempt.token)
+
     def _try(self) -> float:
         """Ask for the lock. Returns how many seconds it is held for, 0 if we have it."""
-        token = os.urandom(16)
-        number, left = self._store.run(scripts.LOCK, *self._places, token, self._milliseconds)
-        if number:
-            self._token, self.fence = token, int(number)
-            return 0.0
-        return max(int(left), 1) / 1000
+        attempt = _Attempt()
+        try:
+            held = self._ask(attempt)
+            if not held:
+                self._token, self.fence = attempt.token, attempt.fence
+        except RemoteError:
+            raise
+        except BaseException:
+            # A signal may come after the server has given the lock.
+            self._token = self.fence = None
+            self._give_back(attempt)
+            raise
+        return held
+
+    async def _atry(self) -> float:
+        """The same as `_try`. A caller that is cancelled leaves no lock behind."""
+        attempt = _Attempt()
+        try:
+            held = await to_thread(self._ask, attempt)
+        except RemoteError:
+            raise
+        except BaseException:
+            attempt.is_abandoned = True
+            if attempt.fence:
+                await finish_in_thread(self._give_back, attempt)
+            raise
+        if not held:
+            self._token, self.fence = attempt.token, attempt.fence
+        return held
 
     def _refuse_twice(self) -> None:
         self._forget_after_fork()
@@ -100,7 +152,7 @@ class RemoteLock:
         """The same as `acquire`. Other tasks run while it waits."""
         self._refuse_twice()
         end, pause = _end(self._timeout if timeout == -1 else timeout), _SHORTEST
-        while held := await to_thread(self._try):
+        while held := await self._atry():
             left = end - time.monotonic()
             if left <= 0:
                 return False
@@ -114,6 +166,10 @@ class RemoteLock:
         if self._token is None:
             return False
         return bool(self._store.run(scripts.RENEW, self._places[0], self._token, self._milliseconds))
+
+    async def arenew(self) -> bool:
+        """The same as `renew`. Other tasks run while it waits."""
+        return await to_thread(self.renew)
 
     def release(self) -> bool:
         """Release the lock.
@@ -129,6 +185,10 @@ class RemoteLock:
             return False
         return bool(self._store.run(scripts.UNLOCK, self._places[0], token))
 
+    async def arelease(self) -> bool:
+        """The same as `release`. Other tasks run while it waits. A caller that is cancelled releases the lock too."""
+        return await finish_in_thread(self.release)
+
     def _entered(self, held: bool) -> Self:
         if not held:
             message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
@@ -136,7 +196,12 @@ class RemoteLock:
         return self
 
     def __enter__(self) -> Self:
-        return self._entered(self.acquire())
+        try:
+            return self._entered(self.acquire())
+        except BaseException:
+            # A signal may come after the lock did.
+            self.release()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
@@ -149,7 +214,7 @@ class RemoteLock:
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await to_thread(self.release)
+        await self.arelease()
 
 
 class Hit(NamedTuple):

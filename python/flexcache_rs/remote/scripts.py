@@ -43,6 +43,17 @@ return 1
 )
 """Replaces a value that begins with some bytes. Whether it did."""
 
+_TAKE = """
+if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return -1 end
+return redis.call('DEL', unpack(KEYS))
+"""
+
+TAKE = Script(_TAKE, 2)
+"""Removes a value that begins with some bytes, and the lease of its key. How many keys there were, or -1."""
+
+TAKE_ALONE = Script(_TAKE, 1)
+"""The same without the lease."""
+
 TOUCH = Script(
     """
 if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end

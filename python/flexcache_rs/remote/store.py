@@ -323,7 +323,8 @@ class RemoteStore(Leases):
                 if head is not None:
                     return False
                 # What is there is dead: of a tag that was evicted, or of a namespace that was cleared.
-                added = there and self.replace(place, there, raw, deadline)
+                # Or it is empty, which counts as absent, but not for `NX`.
+                added = self.replace(place, there, raw, deadline)
             if added:
                 self.remember(place, (value, None, ()))
                 return True
@@ -333,10 +334,10 @@ class RemoteStore(Leases):
         with self.writing(place):
             return bool(scripts.REPLACE.run(self.client, place, there[:HEAD_BYTES], raw, deadline))
 
-    def _taken(self, key: Any, command: Sequence[Any]) -> Any:
-        """Remove a value and the lease of its key. What the command returned."""
-        place = self.keys.value(key)
+    def _taken(self, place: bytes) -> Any:
+        """Remove a value and the lease of its key. The first bytes that it had."""
         self.remember(place, None)
+        command = ("GETRANGE", place, 0, MOST_HEAD - 1)
         with self.writing(place):
             lease, ended = self.keys.lease_of(place), 0
             if self.client.is_divided:
@@ -361,9 +362,7 @@ class RemoteStore(Leases):
 
     def remove(self, key: Any) -> bool:
         """Remove an entry. Whether a live one was there. Raises where it fails: others would go on with the value."""
-        place = self.keys.value(key)
-        raw = self._taken(key, ("GETRANGE", place, 0, MOST_HEAD - 1))
-        return self._was_live(key, raw)
+        return self._was_live(key, self._taken(self.keys.value(key)))
 
     def _was_live(self, key: Any, raw: Any) -> bool:
         if isinstance(raw, Exception):
@@ -376,11 +375,28 @@ class RemoteStore(Leases):
             return True
 
     def pop(self, key: Any) -> _Entry | None:
-        """Remove an entry and return it."""
-        raw = self._taken(key, ("GET", self.keys.value(key)))
-        if isinstance(raw, Exception):
-            raise unreadable(key, str(raw)) from raw
-        return self.entry(key, raw)
+        """Remove an entry and return it. One that cannot be read stays: others may be able to."""
+        place = self.keys.value(key)
+        while True:
+            raw = self._read_of(key, self.client.execute, "GET", place)
+            entry = self.entry(key, raw)
+            if self._take_unchanged(place, raw or b""):
+                return entry
+
+    def _take_unchanged(self, place: bytes, there: bytes) -> bool:
+        """Remove a value that was read, and the lease of its key. Whether the value was still there."""
+        self.remember(place, None)
+        lease, ended = self.keys.lease_of(place), 0
+        with self.writing(place):
+            if self.client.is_divided:
+                # As in `_taken`.
+                ended = self.client.execute("DEL", lease)
+                removed = scripts.TAKE_ALONE.run(self.client, place, there[:HEAD_BYTES])
+            else:
+                removed = scripts.TAKE.run(self.client, place, lease, there[:HEAD_BYTES])
+            if removed >= 0:
+                self._tell(place, there, removed + ended)
+        return bool(removed >= 0)
 
     def touch(self, key: Any, seconds: float | None) -> bool:
         """Give an entry another time to live. Whether there was one."""

@@ -216,8 +216,10 @@ class Session(KeyspaceCalls):
 
         If several callers ask at the same time, one of them calls its factory, and the others wait. Callers of this
         session that wait get its exception, each their own copy. Other sessions and processes then compute again. If
-        the process dies, or computes for longer than 30 seconds, another caller computes. In a transaction, the
-        caller computes alone, and the value is stored with the transaction.
+        the process dies, or computes for longer than 30 seconds, another caller computes. If a caller writes to the
+        key during the computation, the result is returned but not stored. A `delete` during the computation does not
+        keep it from being stored. In a transaction, the caller computes alone, and the value is stored with the
+        transaction.
 
         Args:
             key: The key.
@@ -244,7 +246,8 @@ class Session(KeyspaceCalls):
 
     def _compute(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
         value = factory()
-        self._run(self._codec.call("set", {key: value}, touch, "always"))
+        # Whoever has stored one meanwhile had newer data.
+        self._run(self._codec.call("set", {key: value}, touch, "absent"))
         return value
 
     def _compute_once(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:

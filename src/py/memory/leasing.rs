@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -171,9 +172,12 @@ pub(super) fn wait_for_turn(
 pub(super) fn failure_for_others(py: Python<'_>, load: &Load, outcome: Option<&Outcome>) -> Option<Vec<u8>> {
     let lease = load.held_lease()?;
     match outcome? {
-        // A cancellation is not about the value. Python 3.10 does not even show which caller cancelled.
-        Outcome::Value(_) | Outcome::Cancelled(_) => None,
-        Outcome::Error(error) => lease.encode_failure(error.bind(py)),
+        Outcome::Error(error) if error.bind(py).is_instance_of::<PyException>() => {
+            lease.encode_failure(error.bind(py))
+        }
+        // A cancellation is not about the value. Python 3.10 does not even show which caller cancelled. Neither is what ends
+        // more than a computation.
+        Outcome::Value(_) | Outcome::Cancelled(_) | Outcome::Error(_) => None,
     }
 }
 
@@ -185,6 +189,17 @@ pub(super) fn end_lease(py: Python<'_>, load: &Load, failure: Option<Vec<u8>>, m
 }
 
 impl FlexCache {
+    /// Lands a load that is over but has not landed, because its thread or event loop is gone, and gives back its lease. So it is
+    /// in nobody's way any more: neither here nor in other processes.
+    pub(super) fn land_if_left(&self, py: Python<'_>, load: &Arc<Load>, may_wait: bool) -> PyResult<()> {
+        if load.has_landed() || !load.is_over(py)? {
+            return Ok(());
+        }
+        let landed = self.land(py, load, None);
+        end_lease(py, load, None, may_wait);
+        landed
+    }
+
     /// Discards a load whose lease is void, because something was written from elsewhere, so that nobody joins it any
     /// more. Whether it was.
     pub(super) fn discard_if_void(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<bool> {

@@ -119,9 +119,7 @@ pub(crate) fn refresh_in_thread(
             Ok(true)
         }
         Joined::Other(other) => {
-            if other.is_over(py)? && !other.has_landed() {
-                cache.get().land(py, &other, None)?;
-            }
+            cache.get().land_if_left(py, &other, false)?;
             Ok(false)
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use pyo3::exceptions::PyStopIteration;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -93,8 +93,13 @@ fn outcome_of_task(task: &Bound<'_, PyAny>) -> PyResult<Option<Outcome>> {
         return Ok(raised.filter(|_| !requested).and_then(|error| outcome_of(error.value(py))));
     }
     let raised = task.call_method0(intern!(py, "exception"))?;
+    if raised.is_instance_of::<PySystemExit>() || raised.is_instance_of::<PyKeyboardInterrupt>() {
+        // They end the event loop by themselves.
+        return Ok(None);
+    }
     if !raised.is_none() {
-        return Ok(outcome_of(&raised));
+        // Of whatever class: the task has no caller of its own, so a caller that began anew would do so for ever.
+        return Ok(Some(Outcome::Error(raised.unbind())));
     }
     Ok(Some(Outcome::Value(task.call_method0(intern!(py, "result"))?.unbind())))
 }
@@ -385,10 +390,7 @@ impl Joining<'_, '_> {
         match result {
             Some(result) => result.map(Progress::Ended),
             None => {
-                // One that is over, but was never landed, is in nobody's way any more.
-                if !load.has_landed() {
-                    self.cache.get().land(py, &load, None)?;
-                }
+                self.cache.get().land_if_left(py, &load, false)?;
                 Ok(Progress::Again)
             }
         }
@@ -451,9 +453,7 @@ pub(super) fn begin_in_task(
             launch(&landing, &event_loop, compute).map(|_| true)
         }
         Joined::Other(other) => {
-            if other.is_over(py)? && !other.has_landed() {
-                cache.get().land(py, &other, None)?;
-            }
+            cache.get().land_if_left(py, &other, false)?;
             Ok(false)
         }
     }

@@ -289,10 +289,7 @@ pub(super) fn run(
                     }
                     return Ok(value);
                 }
-                // One that is over, but was never landed, is in nobody's way any more.
-                if !other.has_landed() {
-                    cache.get().land(py, &other, None)?;
-                }
+                cache.get().land_if_left(py, &other, true)?;
             }
         }
     }

@@ -422,7 +422,7 @@ impl SharedSegment {
     ) -> PyResult<bool> {
         let ttl = ttl.map(Bound::as_borrowed);
         self.store(py, key.as_borrowed(), value.as_borrowed(), ttl, None, |cache, key, entry, patience| {
-            Ok(cache.replace(key, &version.0, entry, patience)?.result)
+            cache.replace(key, &version.0, entry, patience)
         })
     }
 

@@ -70,7 +70,7 @@ pub(crate) enum Leader {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Value(Py<PyAny>),
-    /// An `Exception`: each waiter gets a copy.
+    /// An exception: each waiter gets a copy.
     Error(Py<PyAny>),
     /// A CancelledError that the computation itself raised.
     Cancelled(Py<PyAny>),

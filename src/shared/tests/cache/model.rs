@@ -153,9 +153,7 @@ impl Run {
                 self.agree(name, read.as_ref().map(|(read, ..)| read));
                 let Some((_, _, version)) = read else { return };
                 let entry = Entry { kind: 3, value: &value, deadline: 0, tags: &[] };
-                assert!(
-                    self.cache.replace(key(&name_bytes), &version, &entry, wait).expect("it fits").result
-                );
+                assert!(self.cache.replace(key(&name_bytes), &version, &entry, wait).expect("it fits"));
                 self.known.insert(name, Known { kind: 3, value, tag: None });
             }
             Op::Compute(name, size) => self.compute(name, size),

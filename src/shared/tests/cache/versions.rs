@@ -42,7 +42,7 @@ fn every_write_of_another_ends_a_copy() {
                 .get_version(key(b"k"), Patience::Wait, |_| Ok(()))
                 .expect("a call")
                 .expect("it is there");
-            assert!(cache.replace(key(b"k"), &read.2, &entry(b"v2"), Patience::Wait).expect("a call").result);
+            assert!(cache.replace(key(b"k"), &read.2, &entry(b"v2"), Patience::Wait).expect("a call"));
         }),
         ("fill", |cache| {
             let lease = cache.lease(key(b"k"), Duration::from_secs(9), true, Patience::Wait).expect("a call");
