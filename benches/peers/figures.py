@@ -25,6 +25,7 @@ from .measure import (
     over_assignments,
     over_calls,
     over_items,
+    over_loads,
     over_membership,
     over_nothing,
     over_puts,
@@ -189,6 +190,7 @@ ITEM = Operation(over_items, _subscripts)
 MEMBERSHIP = Operation(over_membership, _subscripts)
 PUT = Operation(over_puts, Contestant.putter)
 ASSIGN = Operation(over_assignments, _subscripts)
+LOAD = Operation(over_loads, lambda contestant, cache: (contestant.getter(cache), contestant.putter(cache)))
 
 
 def str_keys(count: int, prefix: str = "key") -> list[str]:
@@ -324,7 +326,29 @@ def policies(run: Run) -> Figure:
     order = anywhere(keys, run.settings.operations)
     contestants = named((caches.DICT, *caches.POLICIES))
     timed(run, result, "n = 10,000", contestants, GET, keys, order, run.settings.rounds)
+    result.targets.append(_auto_beside_lru("`get` hit", "n = 10,000", 1.1))
     return result
+
+
+@figure("policies-load")
+def policies_load(run: Run) -> Figure:
+    """A miss and the `put` that follows it, for each policy of FlexCache."""
+    condition = "a miss and `put`"
+    result = Figure(
+        "get, miss, and put of the key, by policy",
+        "str keys in a full cache of 10,000 entries. No key is asked for twice.",
+        reference=caches.POLICIES[0].name,
+    )
+    order = never_repeated(str_keys(2 * run.settings.operations, "new"))
+    contestants = named(caches.POLICIES)
+    timed(run, result, condition, contestants, LOAD, str_keys(10_000), order, run.settings.rounds, hits=False)
+    result.targets.append(_auto_beside_lru(condition, condition, 1.3))
+    return result
+
+
+def _auto_beside_lru(what: str, condition: str, limit: float) -> Target:
+    lru, *_, auto = (policy.name for policy in caches.POLICIES)
+    return Target(f"{what}, {auto}, × {lru}", condition, limit, times=lru, contestant=auto)
 
 
 @figure("item")

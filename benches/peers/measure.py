@@ -74,6 +74,16 @@ def over_puts(target: Callable[[Hashable, object], object], keys: Keys) -> int:
     return clock() - start
 
 
+def over_loads(target: tuple[Callable[[Hashable], object], Callable[[Hashable, object], object]], keys: Keys) -> int:
+    """Looks up each key, and stores one value where there is none."""
+    (get, put), value = target, VALUE
+    start = clock()
+    for key in keys:
+        if get(key) is None:
+            put(key, value)
+    return clock() - start
+
+
 def over_assignments(target: Any, keys: Keys) -> int:
     """Runs `target[key] = value`."""
     value = VALUE

@@ -7,7 +7,7 @@
 //! Invariant: the list of vacant slots, `vacant`, holds every slot below `slots` that is neither taken nor
 //! claimed.
 
-use crate::memory::{OutOfMemory, grown};
+use crate::memory::{OutOfMemory, TryBox, grown};
 use crate::slot::Slot;
 
 /// Nodes in a piece of the tail.
@@ -20,12 +20,15 @@ enum Place<T> {
     Vacant(Slot),
 }
 
+type Pieces<T> = Vec<Vec<Place<T>>>;
+
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
     head: Vec<Place<T>>,
+    /// Made with the first piece.
+    tail: Option<TryBox<Pieces<T>>>,
     /// The most nodes of the head.
-    contiguous: usize,
-    tail: Vec<Vec<Place<T>>>,
+    contiguous: u32,
     /// The slot that is claimed next, where one is vacant.
     vacant: Slot,
     len: usize,
@@ -34,13 +37,19 @@ pub(crate) struct Arena<T> {
 impl<T> Arena<T> {
     /// An empty arena, whose first `capacity` nodes will be contiguous; 0 asks for pieces only. Allocates nothing.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            head: Vec::new(),
-            contiguous: if capacity == 0 { PIECE } else { capacity },
-            tail: Vec::new(),
-            vacant: Slot::NIL,
-            len: 0,
-        }
+        let contiguous = if capacity == 0 { PIECE } else { capacity };
+        let contiguous = u32::try_from(contiguous).unwrap_or(u32::MAX);
+        Self { head: Vec::new(), tail: None, contiguous, vacant: Slot::NIL, len: 0 }
+    }
+
+    /// The most nodes of the head.
+    #[inline(always)]
+    fn contiguous(&self) -> usize {
+        self.contiguous as usize
+    }
+
+    fn pieces(&self) -> &[Vec<Place<T>>] {
+        self.tail.as_ref().map_or(&[], |tail| tail)
     }
 
     #[inline]
@@ -50,8 +59,10 @@ impl<T> Arena<T> {
 
     /// Bytes allocated for nodes.
     pub(crate) fn allocated_bytes(&self) -> usize {
-        let nodes: usize = self.head.capacity() + self.tail.iter().map(Vec::capacity).sum::<usize>();
-        nodes * size_of::<Place<T>>() + self.tail.capacity() * size_of::<Vec<Place<T>>>()
+        let nodes: usize = self.head.capacity() + self.pieces().iter().map(Vec::capacity).sum::<usize>();
+        let of_tail =
+            |tail: &TryBox<Pieces<T>>| size_of::<Pieces<T>>() + tail.capacity() * size_of::<Vec<Place<T>>>();
+        nodes * size_of::<Place<T>>() + self.tail.as_ref().map_or(0, of_tail)
     }
 
     /// Takes a slot out of the vacant ones, for [`fill`](Self::fill) or [`give_back`](Self::give_back). O(1).
@@ -65,24 +76,29 @@ impl<T> Arena<T> {
     }
 
     fn claim_new(&mut self) -> Result<Slot, OutOfMemory> {
-        if self.head.len() + self.tail.len().saturating_sub(1) * PIECE >= Slot::LIMIT - PIECE {
+        if self.head.len() + self.pieces().len().saturating_sub(1) * PIECE >= Slot::LIMIT - PIECE {
             // The last slots cannot be told from the end of a list.
             return Err(OutOfMemory);
         }
-        if self.head.len() < self.contiguous {
+        let contiguous = self.contiguous();
+        if self.head.len() < contiguous {
             if self.head.len() == self.head.capacity() {
-                let wanted = grown(self.head.capacity(), self.head.len() + 1, self.contiguous);
+                let wanted = grown(self.head.capacity(), self.head.len() + 1, contiguous);
                 self.head.try_reserve_exact(wanted - self.head.len())?;
             }
             self.head.push(Place::Vacant(Slot::NIL));
             return Ok(Slot::new(self.head.len() - 1));
         }
-        if self.tail.last().is_none_or(|piece| piece.len() == PIECE) {
-            self.tail.try_reserve(1)?;
-            self.tail.push(Vec::new());
+        let tail = match &mut self.tail {
+            Some(tail) => tail,
+            none => none.insert(TryBox::new(Pieces::new())?),
+        };
+        if tail.last().is_none_or(|piece| piece.len() == PIECE) {
+            tail.try_reserve(1)?;
+            tail.push(Vec::new());
         }
-        let before = self.contiguous + (self.tail.len() - 1) * PIECE;
-        let piece = self.tail.last_mut().ok_or(OutOfMemory)?;
+        let before = contiguous + (tail.len() - 1) * PIECE;
+        let piece = tail.last_mut().ok_or(OutOfMemory)?;
         if piece.len() == piece.capacity() {
             // As many as there are already, so that only the pieces of small stores are ever copied.
             let wanted = grown(piece.capacity(), before + piece.len() + 1, PIECE);
@@ -122,13 +138,13 @@ impl<T> Arena<T> {
 
     #[inline]
     fn in_tail(&self, slot: Slot) -> (usize, usize) {
-        let beyond = slot.index() - self.contiguous;
+        let beyond = slot.index() - self.contiguous();
         (beyond / PIECE, beyond % PIECE)
     }
 
     #[inline(always)]
     fn place_mut(&mut self, slot: Slot) -> &mut Place<T> {
-        if slot.index() < self.contiguous {
+        if slot.index() < self.contiguous() {
             return &mut self.head[slot.index()];
         }
         self.place_mut_in_tail(slot)
@@ -137,7 +153,10 @@ impl<T> Arena<T> {
     #[inline(never)]
     fn place_mut_in_tail(&mut self, slot: Slot) -> &mut Place<T> {
         let (piece, index) = self.in_tail(slot);
-        &mut self.tail[piece][index]
+        match &mut self.tail {
+            Some(tail) => &mut tail[piece][index],
+            None => unreachable!("there is no {slot:?}"),
+        }
     }
 
     #[inline(always)]
@@ -150,9 +169,9 @@ impl<T> Arena<T> {
 
     #[inline(never)]
     fn get_in_tail(&self, slot: Slot) -> &T {
-        if slot.index() >= self.contiguous {
+        if slot.index() >= self.contiguous() {
             let (piece, index) = self.in_tail(slot);
-            if let Place::Taken(node) = &self.tail[piece][index] {
+            if let Place::Taken(node) = &self.pieces()[piece][index] {
                 return node;
             }
         }
@@ -161,11 +180,11 @@ impl<T> Arena<T> {
 
     /// `None` where no entry has this slot.
     pub(crate) fn try_get(&self, slot: Slot) -> Option<&T> {
-        let place = if slot.index() < self.contiguous {
+        let place = if slot.index() < self.contiguous() {
             self.head.get(slot.index())?
         } else {
             let (piece, index) = self.in_tail(slot);
-            self.tail.get(piece)?.get(index)?
+            self.pieces().get(piece)?.get(index)?
         };
         match place {
             Place::Taken(node) => Some(node),
@@ -182,7 +201,7 @@ impl<T> Arena<T> {
     }
 
     fn places(&self) -> impl Iterator<Item = &Place<T>> {
-        self.head.iter().chain(self.tail.iter().flatten())
+        self.head.iter().chain(self.pieces().iter().flatten())
     }
 
     /// Every node, in the order of slots.
@@ -195,8 +214,9 @@ impl<T> Arena<T> {
     }
 
     /// Every node by value, in the order of slots.
-    pub(crate) fn into_nodes(self) -> impl Iterator<Item = T> {
-        self.head.into_iter().chain(self.tail.into_iter().flatten()).filter_map(|place| match place {
+    pub(crate) fn into_nodes(mut self) -> impl Iterator<Item = T> {
+        let tail = self.tail.as_mut().map(|tail| std::mem::take(&mut **tail));
+        self.head.into_iter().chain(tail.into_iter().flatten().flatten()).filter_map(|place| match place {
             Place::Taken(node) => Some(node),
             Place::Vacant(_) => None,
         })
@@ -218,13 +238,17 @@ impl<T> Arena<T> {
             }
             Ok::<_, OutOfMemory>(converted)
         };
-        let mut tail = Vec::new();
-        tail.try_reserve_exact(self.tail.len())?;
         let head = convert_piece(&self.head, self.head.len())?;
-        for piece in &self.tail {
-            tail.push(convert_piece(piece, piece.len())?);
+        let mut tail = None;
+        if let Some(pieces) = &self.tail {
+            let mut converted = Pieces::new();
+            converted.try_reserve_exact(pieces.len())?;
+            for piece in pieces.iter() {
+                converted.push(convert_piece(piece, piece.len())?);
+            }
+            tail = Some(TryBox::new(converted)?);
         }
-        Ok(Arena { head, contiguous: self.contiguous, tail, vacant: self.vacant, len: self.len })
+        Ok(Arena { head, tail, contiguous: self.contiguous, vacant: self.vacant, len: self.len })
     }
 
     /// Counts the vacant slots.
@@ -232,11 +256,11 @@ impl<T> Arena<T> {
         let (mut vacant, mut at) = (0, self.vacant);
         let slots = self.places().count();
         while let Some(slot) = at.some() {
-            let place = if slot.index() < self.contiguous {
+            let place = if slot.index() < self.contiguous() {
                 self.head.get(slot.index())
             } else {
                 let (piece, index) = self.in_tail(slot);
-                self.tail.get(piece).and_then(|piece| piece.get(index))
+                self.pieces().get(piece).and_then(|piece| piece.get(index))
             };
             let Some(Place::Vacant(next)) = place else { return Err(format!("{slot:?} is not vacant")) };
             (vacant, at) = (vacant + 1, *next);

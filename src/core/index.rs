@@ -5,18 +5,17 @@
 //! it is, so that an insertion rehashes a few thousand entries at most, never all of them.
 //!
 //! A hash has 32 bits, so that a store keeps few bytes of it. [`spread`] makes the bits of it that tell segments,
-//! buckets and tags apart.
+//! chunks and tags apart.
 //!
 //! Invariant: an entry is in the segment that [`Index::segment_of`] names for its hash.
 
-use hashbrown::HashTable;
-
 use crate::memory::OutOfMemory;
 use crate::slot::Slot;
+use crate::table::Table;
 
 /// Entries a segment holds on average before the next split. A segment that has not been split
-/// in this round holds twice as many, which fits 8192 buckets with four deviations to spare.
-const SEGMENT: usize = 3400;
+/// in this round holds twice as many, which fits 512 chunks with four deviations to spare.
+const SEGMENT: usize = 2150;
 
 /// The index of a store of at most so many entries is one table.
 const LARGEST_TABLE: usize = 1 << 16;
@@ -29,7 +28,7 @@ pub(crate) fn short(hash: u64) -> u32 {
     short
 }
 
-/// A hash as the tables want it: the lowest bits choose the bucket, the highest ones are the tag.
+/// A hash as the tables want it: the lowest bits choose the chunk, the highest ones are the tag.
 #[inline(always)]
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -37,8 +36,8 @@ fn spread(hash: u32) -> u64 {
 
 #[derive(Debug)]
 pub(crate) struct Index {
-    head: HashTable<Slot>,
-    tail: Vec<HashTable<Slot>>,
+    head: Table,
+    tail: Vec<Table>,
     len: usize,
     /// The number of entries at which the next segment is split off.
     split_at: usize,
@@ -47,7 +46,7 @@ pub(crate) struct Index {
 impl Index {
     /// An empty index for at most `bound` entries; 0 for any number. Allocates nothing.
     pub(crate) fn new(bound: usize) -> Self {
-        Self { head: HashTable::new(), tail: Vec::new(), len: 0, split_at: Self::first_split(bound) }
+        Self { head: Table::default(), tail: Vec::new(), len: 0, split_at: Self::first_split(bound) }
     }
 
     /// The number of entries at which a lone table is split. It may fill up like one that is due for its split.
@@ -62,11 +61,10 @@ impl Index {
 
     /// Bytes allocated for the tables.
     pub(crate) fn allocated_bytes(&self) -> usize {
-        self.segments().map(HashTable::allocation_size).sum::<usize>()
-            + self.tail.capacity() * size_of::<HashTable<Slot>>()
+        self.segments().map(Table::allocated_bytes).sum::<usize>() + self.tail.capacity() * size_of::<Table>()
     }
 
-    fn segments(&self) -> impl Iterator<Item = &HashTable<Slot>> {
+    fn segments(&self) -> impl Iterator<Item = &Table> {
         std::iter::once(&self.head).chain(&self.tail)
     }
 
@@ -81,7 +79,7 @@ impl Index {
     }
 
     #[inline(always)]
-    fn table(&self, hash: u64) -> &HashTable<Slot> {
+    fn table(&self, hash: u64) -> &Table {
         if self.tail.is_empty() {
             return &self.head;
         }
@@ -89,7 +87,7 @@ impl Index {
     }
 
     #[inline(never)]
-    fn table_among_several(&self, hash: u64) -> &HashTable<Slot> {
+    fn table_among_several(&self, hash: u64) -> &Table {
         match Self::segment_of(hash, self.tail.len() + 1) {
             0 => &self.head,
             segment => &self.tail[segment - 1],
@@ -97,7 +95,7 @@ impl Index {
     }
 
     #[inline(always)]
-    fn table_mut(&mut self, hash: u64) -> &mut HashTable<Slot> {
+    fn table_mut(&mut self, hash: u64) -> &mut Table {
         if self.tail.is_empty() {
             return &mut self.head;
         }
@@ -105,7 +103,7 @@ impl Index {
     }
 
     #[inline(never)]
-    fn table_among_several_mut(&mut self, hash: u64) -> &mut HashTable<Slot> {
+    fn table_among_several_mut(&mut self, hash: u64) -> &mut Table {
         match Self::segment_of(hash, self.tail.len() + 1) {
             0 => &mut self.head,
             segment => &mut self.tail[segment - 1],
@@ -114,9 +112,9 @@ impl Index {
 
     /// The first slot under `hash` that `eq` accepts. O(1).
     #[inline(always)]
-    pub(crate) fn find(&self, hash: u32, mut eq: impl FnMut(Slot) -> bool) -> Option<Slot> {
+    pub(crate) fn find(&self, hash: u32, eq: impl FnMut(Slot) -> bool) -> Option<Slot> {
         let hash = spread(hash);
-        self.table(hash).find(hash, |&slot| eq(slot)).copied()
+        self.table(hash).find(hash, eq)
     }
 
     /// Makes room for one more slot under `hash`, so that inserting it next allocates nothing. O(1), over
@@ -130,24 +128,22 @@ impl Index {
         if self.len >= self.split_at {
             self.try_split(&hash_of)?;
         }
-        Ok(self.table_mut(spread(hash)).try_reserve(1, |&moved| spread(hash_of(moved)))?)
+        self.table_mut(spread(hash)).try_reserve(|moved| spread(hash_of(moved)))
     }
 
-    /// Adds a slot that is not present. O(1); `hash_of` is asked for the hashes of slots that
-    /// have to move, which is never after [`try_reserve`](Self::try_reserve).
+    /// Adds a slot that is not present, after [`try_reserve`](Self::try_reserve). O(1).
     #[inline(always)]
-    pub(crate) fn insert(&mut self, hash: u32, slot: Slot, hash_of: impl Fn(Slot) -> u32) {
+    pub(crate) fn insert(&mut self, hash: u32, slot: Slot) {
         self.len += 1;
         let hash = spread(hash);
-        self.table_mut(hash).insert_unique(hash, slot, |&moved| spread(hash_of(moved)));
+        self.table_mut(hash).insert(hash, slot);
     }
 
     /// Removes a slot that is present. O(1).
     #[inline(always)]
     pub(crate) fn remove(&mut self, hash: u32, slot: Slot) {
         let hash = spread(hash);
-        if let Ok(found) = self.table_mut(hash).find_entry(hash, |&other| other == slot) {
-            found.remove();
+        if self.table_mut(hash).remove(hash, slot) {
             self.len -= 1;
         } else {
             debug_assert!(false, "slot {slot:?} is not in the index");
@@ -160,17 +156,15 @@ impl Index {
         // The largest power of two not above `before`: where this round of splits began.
         let round = (before + 1).next_power_of_two() / 2;
         let source = before - round;
-        let hasher = |&slot: &Slot| spread(hash_of(slot));
-        let (mut kept, mut moved) = (HashTable::new(), HashTable::new());
-        kept.try_reserve(SEGMENT, hasher)?;
-        moved.try_reserve(SEGMENT, hasher)?;
+        let hasher = |slot: Slot| spread(hash_of(slot));
+        let (mut kept, mut moved) = (Table::with_room(SEGMENT)?, Table::with_room(SEGMENT)?);
         self.tail.try_reserve(1)?;
         let split = if source == 0 { &mut self.head } else { &mut self.tail[source - 1] };
-        for &slot in &*split {
-            let hash = hasher(&slot);
+        for slot in split.iter() {
+            let hash = hasher(slot);
             let target = if Self::segment_of(hash, before + 1) == source { &mut kept } else { &mut moved };
-            target.try_reserve(1, hasher)?;
-            target.insert_unique(hash, slot, hasher);
+            target.try_reserve(hasher)?;
+            target.insert(hash, slot);
         }
         *split = kept;
         self.tail.push(moved);
@@ -183,44 +177,37 @@ impl Index {
     pub(crate) fn set_bound(&mut self, bound: usize, hash_of: impl Fn(Slot) -> u32) {
         if self.tail.is_empty() {
             self.split_at = Self::first_split(bound);
-        } else if (self.len..=LARGEST_TABLE).contains(&bound) {
-            let hasher = |&slot: &Slot| spread(hash_of(slot));
-            let mut table = HashTable::new();
-            if table.try_reserve(self.len, hasher).is_ok() {
-                self.iter().for_each(|slot| _ = table.insert_unique(hasher(&slot), slot, hasher));
-                *self = Self { head: table, len: self.len, ..Self::new(bound) };
-            }
+        } else if (self.len..=LARGEST_TABLE).contains(&bound)
+            && let Ok(mut table) = Table::with_room(self.len)
+        {
+            self.iter().for_each(|slot| table.insert(spread(hash_of(slot)), slot));
+            *self = Self { head: table, len: self.len, ..Self::new(bound) };
         }
     }
 
     /// A copy of the index of a store whose slots are the same.
-    pub(crate) fn try_clone(&self, hash_of: impl Fn(Slot) -> u32) -> Result<Self, OutOfMemory> {
-        let hasher = |&slot: &Slot| spread(hash_of(slot));
-        let copy = |table: &HashTable<Slot>| {
-            let mut copy = HashTable::new();
-            copy.try_reserve(table.len(), hasher)?;
-            table.iter().for_each(|slot| _ = copy.insert_unique(hasher(slot), *slot, hasher));
-            Ok::<_, OutOfMemory>(copy)
-        };
+    pub(crate) fn try_clone(&self) -> Result<Self, OutOfMemory> {
         let mut tail = Vec::new();
         tail.try_reserve_exact(self.tail.len())?;
         for table in &self.tail {
-            tail.push(copy(table)?);
+            tail.push(table.try_clone()?);
         }
-        Ok(Self { head: copy(&self.head)?, tail, len: self.len, split_at: self.split_at })
+        Ok(Self { head: self.head.try_clone()?, tail, len: self.len, split_at: self.split_at })
     }
 
     /// Every slot, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> {
-        self.segments().flatten().copied()
+        self.segments().flat_map(Table::iter)
     }
 
-    /// Whether every slot is in the segment its hash names.
+    /// Whether every slot is in the segment its hash names, and where it belongs there.
     pub(crate) fn is_sound(&self, hash_of: impl Fn(Slot) -> u32) -> bool {
         let count = self.tail.len() + 1;
-        self.len == self.segments().map(HashTable::len).sum::<usize>()
+        let hash_of = |slot| spread(hash_of(slot));
+        self.len == self.segments().map(Table::len).sum::<usize>()
             && self.segments().enumerate().all(|(at, table)| {
-                table.iter().all(|&slot| Self::segment_of(spread(hash_of(slot)), count) == at)
+                table.is_sound(hash_of)
+                    && table.iter().all(|slot| Self::segment_of(hash_of(slot), count) == at)
             })
     }
 }
@@ -239,7 +226,7 @@ mod tests {
         for at in 0..60_000 {
             let slot = Slot::new(at);
             index.try_reserve(mixed(slot), mixed).expect("there is memory");
-            index.insert(mixed(slot), slot, mixed);
+            index.insert(mixed(slot), slot);
             if at % 4_999 == 0 {
                 assert!(index.is_sound(mixed));
             }
@@ -264,7 +251,7 @@ mod tests {
     fn add(index: &mut Index, slots: std::ops::Range<usize>) {
         for slot in slots.map(Slot::new) {
             index.try_reserve(mixed(slot), mixed).expect("there is memory");
-            index.insert(mixed(slot), slot, mixed);
+            index.insert(mixed(slot), slot);
         }
     }
 
@@ -279,7 +266,7 @@ mod tests {
         index.set_bound(30_000, mixed);
         assert!(index.tail.is_empty());
         assert!(index.is_sound(mixed));
-        let copy = index.try_clone(mixed).expect("there is memory");
+        let copy = index.try_clone().expect("there is memory");
         assert!(copy.is_sound(mixed) && copy.len() == 20_100);
     }
 

@@ -16,6 +16,7 @@ pub mod replay;
 mod slot;
 mod stats;
 pub mod store;
+mod table;
 mod tags;
 pub mod tracker;
 mod weights;

@@ -11,6 +11,24 @@ pub(crate) struct Links {
     next: Slot,
 }
 
+/// What a column has of a slot that is in a list: its links, alone or beside what is read and written together with them.
+pub(crate) trait Linked: Copy + Default {
+    fn links(&self) -> Links;
+    fn links_mut(&mut self) -> &mut Links;
+}
+
+impl Linked for Links {
+    #[inline(always)]
+    fn links(&self) -> Links {
+        *self
+    }
+
+    #[inline(always)]
+    fn links_mut(&mut self) -> &mut Links {
+        self
+    }
+}
+
 /// The two ends of a list.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct List {
@@ -34,20 +52,22 @@ impl List {
     }
 
     #[inline(always)]
-    pub(crate) fn next(links: &Column<Links>, slot: Slot) -> Option<Slot> {
-        links.get(slot).next.some()
+    pub(crate) fn next<L: Linked>(links: &Column<L>, slot: Slot) -> Option<Slot> {
+        links.get(slot).links().next.some()
     }
 
     /// The slots from front to back.
-    pub(crate) fn iter(self, links: &Column<Links>) -> impl Iterator<Item = Slot> {
+    pub(crate) fn iter<L: Linked>(self, links: &Column<L>) -> impl Iterator<Item = Slot> {
         std::iter::successors(self.front(), |&slot| Self::next(links, slot))
     }
 
     #[inline(always)]
-    pub(crate) fn push_back(&mut self, links: &mut Column<Links>, slot: Slot) {
-        links.set(slot, Links { previous: self.back, next: Slot::NIL });
+    pub(crate) fn push_back<L: Linked>(&mut self, links: &mut Column<L>, slot: Slot) {
+        let mut place = links.get(slot);
+        *place.links_mut() = Links { previous: self.back, next: Slot::NIL };
+        links.set(slot, place);
         match self.back.some() {
-            Some(back) => links.get_mut(back).next = slot,
+            Some(back) => links.get_mut(back).links_mut().next = slot,
             None => self.front = slot,
         }
         self.back = slot;
@@ -55,57 +75,57 @@ impl List {
 
     /// Takes out a slot that is in this list.
     #[inline(always)]
-    pub(crate) fn unlink(&mut self, links: &mut Column<Links>, slot: Slot) {
-        let Links { previous, next } = links.get(slot);
+    pub(crate) fn unlink<L: Linked>(&mut self, links: &mut Column<L>, slot: Slot) {
+        let Links { previous, next } = links.get(slot).links();
         match previous.some() {
-            Some(previous) => links.get_mut(previous).next = next,
+            Some(previous) => links.get_mut(previous).links_mut().next = next,
             None => self.front = next,
         }
         match next.some() {
-            Some(next) => links.get_mut(next).previous = previous,
+            Some(next) => links.get_mut(next).links_mut().previous = previous,
             None => self.back = previous,
         }
     }
 
     /// Moves a slot that is in this list to its end.
     #[inline(always)]
-    pub(crate) fn move_to_back(&mut self, links: &mut Column<Links>, slot: Slot) {
+    pub(crate) fn move_to_back<L: Linked>(&mut self, links: &mut Column<L>, slot: Slot) {
         let old_back = self.back;
         if old_back == slot {
             return;
         }
         // Not the last, so there is a next.
-        let place = links.get_mut(slot);
+        let place = links.get_mut(slot).links_mut();
         let Links { previous, next } = *place;
         *place = Links { previous: old_back, next: Slot::NIL };
-        links.get_mut(next).previous = previous;
+        links.get_mut(next).links_mut().previous = previous;
         match previous.some() {
-            Some(previous) => links.get_mut(previous).next = next,
+            Some(previous) => links.get_mut(previous).links_mut().next = next,
             None => self.front = next,
         }
-        links.get_mut(old_back).next = slot;
+        links.get_mut(old_back).links_mut().next = slot;
         self.back = slot;
     }
 
     /// Puts all of `other` behind this list and leaves `other` empty.
-    pub(crate) fn append(&mut self, links: &mut Column<Links>, other: &mut Self) {
+    pub(crate) fn append<L: Linked>(&mut self, links: &mut Column<L>, other: &mut Self) {
         let other = std::mem::take(other);
         match (self.back.some(), other.front.some()) {
             (_, None) => {}
             (None, _) => *self = other,
             (Some(back), Some(front)) => {
-                links.get_mut(back).next = front;
-                links.get_mut(front).previous = back;
+                links.get_mut(back).links_mut().next = front;
+                links.get_mut(front).links_mut().previous = back;
                 self.back = other.back;
             }
         }
     }
 
     /// Counts the slots and checks every link; `None` where one is wrong.
-    pub(crate) fn count(&self, links: &Column<Links>, limit: usize) -> Option<usize> {
+    pub(crate) fn count<L: Linked>(&self, links: &Column<L>, limit: usize) -> Option<usize> {
         let (mut count, mut previous, mut at) = (0, Slot::NIL, self.front);
         while let Some(slot) = at.some() {
-            let found = links.get(slot);
+            let found = links.get(slot).links();
             count += 1;
             if found.previous != previous || count > limit {
                 return None;

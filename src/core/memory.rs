@@ -71,8 +71,7 @@ pub(crate) fn copied_str(text: &str) -> Result<Box<str>, OutOfMemory> {
 
 /// The capacity to grow to, from a capacity that is too small: twice as much, but no more than `most`.
 pub(crate) fn grown(capacity: usize, needed: usize, most: usize) -> usize {
-    const LEAST: usize = 4;
-    needed.max(capacity.saturating_mul(2)).max(LEAST).min(most)
+    needed.max(capacity.saturating_mul(2)).min(most)
 }
 
 /// A box that can be made fallibly.

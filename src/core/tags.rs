@@ -190,8 +190,7 @@ impl Tags {
         let id = self.interned.try_claim()?;
         self.name_bytes += name.len();
         self.interned.fill(id, Tag { name, hash, members: List::default(), len: 0 });
-        let interned = &self.interned;
-        self.index.insert(hash, id, |moved| interned.get(moved).hash);
+        self.index.insert(hash, id);
         Ok(id)
     }
 
@@ -284,7 +283,7 @@ impl TryClone for Tags {
     fn try_clone(&self) -> Result<Self, OutOfMemory> {
         Ok(Self {
             hasher: self.hasher.clone(),
-            index: self.index.try_clone(|id| self.interned.get(id).hash)?,
+            index: self.index.try_clone()?,
             interned: self.interned.try_map(Tag::try_clone)?,
             name_bytes: self.name_bytes,
             memberships: self.memberships.try_map(|&membership| Ok(membership))?,

@@ -10,7 +10,7 @@
 
 use super::{Entries, Policy};
 use crate::column::Column;
-use crate::list::{Links, List};
+use crate::list::{Linked, Links, List};
 use crate::memory::{OutOfMemory, TryClone, copied, filled};
 use crate::slot::Slot;
 
@@ -19,12 +19,30 @@ const LISTS: usize = TOP + 1;
 const PERIOD_PER_ENTRY: usize = 10;
 const LEAST_PERIOD: usize = 1_000;
 
+/// What is kept of an entry. An access reads and writes both, so they are in one place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    links: Links,
+    /// The frequency when last touched in the lowest 8 bits, above them the number of halvings then.
+    mark: u64,
+}
+
+impl Linked for Counted {
+    #[inline(always)]
+    fn links(&self) -> Links {
+        self.links
+    }
+
+    #[inline(always)]
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
+}
+
 /// Evicts the entry that was used least often, lately.
 #[derive(Debug)]
 pub struct Lfu {
-    links: Column<Links>,
-    /// The frequency when last touched in the lowest 8 bits, above them the number of halvings then.
-    marks: Column<u64>,
+    entries: Column<Counted>,
     /// One for each frequency; made with the first entry.
     lists: Box<[List]>,
     /// A bit for each list that is not empty.
@@ -39,22 +57,22 @@ pub struct Lfu {
 impl Lfu {
     #[inline]
     fn frequency(&self, slot: Slot) -> usize {
-        let mark = self.marks.get(slot);
+        let mark = self.entries.get(slot).mark;
         let halvings = self.halvings - (mark >> 8);
         if halvings >= 8 { 0 } else { ((mark & 0xff) >> halvings) as usize }
     }
 
     #[inline]
     fn link(&mut self, slot: Slot, frequency: usize) {
-        self.marks.set(slot, (self.halvings << 8) | frequency as u64);
-        self.lists[frequency].push_back(&mut self.links, slot);
+        self.lists[frequency].push_back(&mut self.entries, slot);
+        self.entries.get_mut(slot).mark = (self.halvings << 8) | frequency as u64;
         self.occupied[frequency / 64] |= 1 << (frequency % 64);
     }
 
     #[inline]
     fn unlink(&mut self, slot: Slot) -> usize {
         let frequency = self.frequency(slot);
-        self.lists[frequency].unlink(&mut self.links, slot);
+        self.lists[frequency].unlink(&mut self.entries, slot);
         if self.lists[frequency].is_empty() {
             self.occupied[frequency / 64] &= !(1 << (frequency % 64));
         }
@@ -77,7 +95,7 @@ impl Lfu {
         for half in 0..LISTS / 2 {
             let mut merged = std::mem::take(&mut self.lists[2 * half]);
             let mut odd = std::mem::take(&mut self.lists[2 * half + 1]);
-            merged.append(&mut self.links, &mut odd);
+            merged.append(&mut self.entries, &mut odd);
             if !merged.is_empty() {
                 self.occupied[half / 64] |= 1 << (half % 64);
             }
@@ -101,8 +119,7 @@ impl Lfu {
 impl Policy for Lfu {
     fn new(capacity: usize, _seed: u64) -> Self {
         Self {
-            links: Column::new(capacity),
-            marks: Column::new(capacity),
+            entries: Column::new(capacity),
             lists: Box::default(),
             occupied: [0; LISTS / 64],
             halvings: 0,
@@ -116,8 +133,7 @@ impl Policy for Lfu {
         if self.lists.is_empty() {
             self.lists = filled(List::default(), LISTS)?;
         }
-        self.links.try_reserve(slot)?;
-        self.marks.try_reserve(slot)
+        self.entries.try_reserve(slot)
     }
 
     #[inline]
@@ -149,7 +165,7 @@ impl Policy for Lfu {
     }
 
     fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
-        self.lists.iter().flat_map(|list| list.iter(&self.links))
+        self.lists.iter().flat_map(|list| list.iter(&self.entries))
     }
 
     fn rank(&self, slot: Slot, _hash: u64) -> u64 {
@@ -162,7 +178,7 @@ impl Policy for Lfu {
     }
 
     fn allocated_bytes(&self) -> usize {
-        self.links.allocated_bytes() + self.marks.allocated_bytes() + size_of_val(&*self.lists)
+        self.entries.allocated_bytes() + size_of_val(&*self.lists)
     }
 
     fn check(&self, len: usize) -> Result<(), String> {
@@ -173,14 +189,14 @@ impl Policy for Lfu {
                 return Err(format!("the bit of frequency {frequency} is wrong"));
             }
             total += list
-                .count(&self.links, len)
+                .count(&self.entries, len)
                 .ok_or_else(|| format!("the list of frequency {frequency} is broken"))?;
             let mut at = list.front();
             while let Some(slot) = at {
                 if self.frequency(slot) != frequency {
                     return Err(format!("{slot:?} is in the list of frequency {frequency}"));
                 }
-                at = List::next(&self.links, slot);
+                at = List::next(&self.entries, slot);
             }
         }
         if total == len && self.len == len {
@@ -194,8 +210,7 @@ impl Policy for Lfu {
 impl TryClone for Lfu {
     fn try_clone(&self) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            links: self.links.try_clone()?,
-            marks: self.marks.try_clone()?,
+            entries: self.entries.try_clone()?,
             lists: copied(&self.lists)?.into_boxed_slice(),
             occupied: self.occupied,
             halvings: self.halvings,

@@ -2,6 +2,9 @@
 //!
 //! Removing swaps the last slot into the gap. The draw is made ahead, so that the next victim can
 //! be named without changing anything.
+//!
+//! Until an entry is removed, each stands at the place that its slot names, since slots are given out in order and an
+//! eviction gives the victim's to the new entry. The row is not read then.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -17,6 +20,8 @@ pub struct Random {
     slots: Column<Slot>,
     /// Where in the row each slot stands.
     places: Column<Slot>,
+    /// Whether each slot stands at the place of the same number.
+    in_order: bool,
     len: usize,
     rng: SmallRng,
     /// The next victim's place, as a fraction of the length.
@@ -30,13 +35,26 @@ impl Random {
         let place = ((u128::from(self.draw) * self.len as u128) >> 64) as usize;
         place
     }
+
+    /// The slot at a place.
+    #[inline]
+    fn at(&self, place: usize) -> Slot {
+        if self.in_order { Slot::new(place) } else { self.slots.get(Slot::new(place)) }
+    }
 }
 
 impl Policy for Random {
     fn new(capacity: usize, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let draw = rng.next_u64();
-        Self { slots: Column::new(capacity), places: Column::new(capacity), len: 0, rng, draw }
+        Self {
+            slots: Column::new(capacity),
+            places: Column::new(capacity),
+            in_order: true,
+            len: 0,
+            rng,
+            draw,
+        }
     }
 
     #[inline]
@@ -48,6 +66,7 @@ impl Policy for Random {
     #[inline]
     fn on_insert(&mut self, slot: Slot, _hash: u64) {
         let place = Slot::new(self.len);
+        self.in_order &= slot == place;
         self.slots.set(place, slot);
         self.places.set(slot, place);
         self.len += 1;
@@ -70,6 +89,7 @@ impl Policy for Random {
         let gap = self.places.get(slot);
         self.len -= 1;
         let last = self.slots.get(Slot::new(self.len));
+        self.in_order &= last == slot;
         self.slots.set(gap, last);
         self.places.set(last, gap);
         self.draw = self.rng.next_u64();
@@ -83,7 +103,7 @@ impl Policy for Random {
 
     #[inline]
     fn victim(&mut self, _entries: &impl Entries) -> Option<Slot> {
-        (self.len > 0).then(|| self.slots.get(Slot::new(self.drawn())))
+        (self.len > 0).then(|| self.at(self.drawn()))
     }
 
     /// Any fixed order does: around the row, from the drawn place on.
@@ -101,6 +121,7 @@ impl Policy for Random {
     fn restore(&mut self, slot: Slot, _hash: u64, rank: u64) {
         if let Some(other) = self.at_rank(rank) {
             let (from, to) = (self.places.get(slot), self.places.get(other));
+            self.in_order &= from == to;
             self.slots.set(to, slot);
             self.slots.set(from, other);
             self.places.set(slot, to);
@@ -122,6 +143,9 @@ impl Policy for Random {
             if self.places.get(self.slots.get(place)) != place {
                 return Err(format!("the entry at place {place:?} stands elsewhere"));
             }
+            if self.at(place.index()) != self.slots.get(place) {
+                return Err(format!("the entry at place {place:?} has another number"));
+            }
         }
         if self.len == len { Ok(()) } else { Err(format!("{} of {len} entries in the row", self.len)) }
     }
@@ -132,6 +156,7 @@ impl TryClone for Random {
         Ok(Self {
             slots: self.slots.try_clone()?,
             places: self.places.try_clone()?,
+            in_order: self.in_order,
             len: self.len,
             rng: self.rng.clone(),
             draw: self.draw,

@@ -230,8 +230,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     #[inline(always)]
     fn insert_in_index(&mut self, slot: Slot, hash: u64) {
         self.hashes.set(slot, short(hash));
-        let hashes = &self.hashes;
-        self.index.insert(short(hash), slot, |moved| hashes.get(moved));
+        self.index.insert(short(hash), slot);
     }
 
     #[inline]

@@ -559,7 +559,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         P: TryClone,
     {
         Ok(EntryStore {
-            index: self.index.try_clone(|slot| self.hashes.get(slot))?,
+            index: self.index.try_clone()?,
             hashes: self.hashes.try_clone()?,
             policy: self.policy.try_clone()?,
             most_items: self.most_items,

@@ -20,7 +20,6 @@ use super::views::{CacheIterator, CacheView, What};
 use super::{fast, mapping, pickle, repr};
 use crate::py::object::did_you_mean;
 use crate::py::removal::aclose;
-use crate::py::removal::notifier::RemovalNotifier;
 
 #[pymethods]
 impl FlexCache {
@@ -550,7 +549,7 @@ impl FlexCache {
 
     fn __sizeof__(&self, py: Python<'_>) -> PyResult<usize> {
         let stores = self.sum(py, |store| store.allocated_bytes())? + self.bytes_of_absent(py)?;
-        Ok(size_of::<Self>() + size_of::<RemovalNotifier>() + self.shards.allocated_bytes() + stores)
+        Ok(size_of::<Self>() + self.setups_bytes() + self.shards.allocated_bytes() + stores)
     }
 
     /// Call a function at each event of the cache, until unlisten() removes it.

@@ -15,7 +15,7 @@ use super::custom_policy;
 use super::detours::Detours;
 use super::expiry;
 use super::lookup::Shards;
-use super::options::{Options, Recording};
+use super::options::{KeptOptions, Options, Recording};
 use super::policy_turn::Gate;
 use super::state::{Callbacks, FlexCache, Functions, Setup};
 use crate::py::object::running_python::decref;
@@ -120,7 +120,7 @@ impl FlexCache {
         if let Some(recorder) = self.recorder.get() {
             recorder.finish(py);
         }
-        self.notifier.closing.wait(py)?;
+        self.notifier.wait_for_hooks(py)?;
         emptied
     }
 
@@ -130,7 +130,7 @@ impl FlexCache {
         if let Some(recorder) = self.recorder.get() {
             recorder.finish(py);
         }
-        self.notifier.closing.gather(py)
+        self.notifier.gather_hooks(py)
     }
 
     /// Shows the collector what the cache refers to.
@@ -257,7 +257,7 @@ impl Setup {
             recorder: OnceLock::new(),
             functions: functions.map_err(out_of_memory)?,
             policy: Guard::new(callbacks.policy, true),
-            options,
+            options: KeptOptions::new(options).map_err(out_of_memory)?,
         })
     }
 

@@ -1,9 +1,10 @@
 //! The arguments of `FlexCache(...)`, checked.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use flexcache_core::policy::Goal;
-use flexcache_core::{Limits, Nanos};
+use flexcache_core::{Limits, Nanos, OutOfMemory, TryBox};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString, PyTuple};
@@ -32,6 +33,7 @@ pub(crate) enum Weighed {
 }
 
 /// A trace to write.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Recording {
     pub(crate) path: PathBuf,
     /// How many lookups to record at most.
@@ -39,6 +41,7 @@ pub(crate) struct Recording {
 }
 
 /// What a cache was asked to be.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) policy: PolicyName,
     pub(crate) goal: Goal,
@@ -61,23 +64,52 @@ pub(crate) struct Options {
     pub(crate) record: Option<Box<Recording>>,
 }
 
+impl Options {
+    /// Those of a cache of which nothing is said.
+    const DEFAULT: Self = Self {
+        policy: PolicyName::Lru,
+        goal: Goal::Hits,
+        scan_interval: 0,
+        default_ttl: None,
+        thread_safe: true,
+        shards: 1,
+        background: None,
+        negative_ttl: None,
+        name: None,
+        runs_hooks: true,
+        closes_values: true,
+        weigher: None,
+        record: None,
+    };
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            policy: PolicyName::Lru,
-            goal: Goal::Hits,
-            scan_interval: 0,
-            default_ttl: None,
-            thread_safe: true,
-            shards: 1,
-            background: None,
-            negative_ttl: None,
-            name: None,
-            runs_hooks: true,
-            closes_values: true,
-            weigher: None,
-            record: None,
-        }
+        Self::DEFAULT
+    }
+}
+
+/// The options that a cache keeps. Most caches have the default ones, and keep nothing.
+pub(crate) struct KeptOptions(Option<TryBox<Options>>);
+
+impl KeptOptions {
+    pub(super) fn new(options: Options) -> Result<Self, OutOfMemory> {
+        let is_default = options == Options::DEFAULT;
+        Ok(Self(if is_default { None } else { Some(TryBox::new(options)?) }))
+    }
+
+    /// Bytes allocated for them.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |_| size_of::<Options>())
+    }
+}
+
+impl Deref for KeptOptions {
+    type Target = Options;
+
+    fn deref(&self) -> &Options {
+        static DEFAULT: Options = Options::DEFAULT;
+        self.0.as_ref().map_or(&DEFAULT, |options| options)
     }
 }
 

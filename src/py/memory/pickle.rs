@@ -247,7 +247,7 @@ pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let next = original.next_expiry(py)?;
     let options = &original.options;
     // One file cannot hold two traces.
-    let options = Options { name: options.name.clone(), record: None, ..*options };
+    let options = Options { name: options.name.clone(), record: None, ..**options };
     let tier = original.tier.as_ref().map(|tier| tier.share(py));
     let weigher = original.own_weigher(py)?;
     let (on_evict, clock) = (original.notifier.listener(py)?, original.own_clock(py)?);

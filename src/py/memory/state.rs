@@ -16,7 +16,7 @@ use super::clock::GivenClock;
 use super::core_errors::out_of_memory;
 use super::detours::Detours;
 use super::lookup::Shards;
-use super::options::Options;
+use super::options::KeptOptions;
 use super::policy_turn::{Gate, Turn};
 use super::tier::Tier;
 use super::weigher::Weigher;
@@ -134,7 +134,7 @@ pub(crate) struct FlexCache {
 pub(crate) struct Setup {
     /// The turn to talk to a policy written in Python; `None` for a built-in one.
     pub(super) gate: Option<Gate>,
-    pub(crate) options: Options,
+    pub(crate) options: KeptOptions,
     pub(super) policy: Guard<Option<Py<PyAny>>>,
     /// What few caches have.
     pub(super) functions: Option<TryBox<Functions>>,
@@ -158,6 +158,11 @@ pub(crate) struct Functions {
 static SYSTEM: CacheClock = CacheClock::System;
 
 impl Setup {
+    /// Bytes allocated for its parts that every cache has.
+    fn allocated_bytes(&self) -> usize {
+        self.options.allocated_bytes() + self.notifier.allocated_bytes()
+    }
+
     /// The clock that the cache goes by.
     #[inline]
     pub(crate) fn clock(&self) -> &CacheClock {
@@ -207,6 +212,13 @@ impl FlexCache {
     /// A policy written in Python.
     pub(crate) fn own_policy(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         Ok(self.policy.with(py, |policy| policy.as_ref().map(|policy| policy.clone_ref(py)))?)
+    }
+
+    /// Bytes allocated for what the cache was made with and what it was configured to be.
+    pub(super) fn setups_bytes(&self) -> usize {
+        let configured =
+            self.configured.get().map_or(0, |setup| size_of::<Setup>() + setup.allocated_bytes());
+        self.initial.allocated_bytes() + configured
     }
 
     /// The seed of this cache's hashes, which a copy of its stores must share.

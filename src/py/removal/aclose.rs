@@ -146,6 +146,11 @@ impl Closing {
         Self { tasks: Guard::new(Vec::new(), true), handed_over: PerProcess::default(), errors }
     }
 
+    /// Bytes allocated for it and for what it owns.
+    pub(crate) fn allocated_bytes() -> usize {
+        size_of::<Self>() + 2 * size_of::<usize>() + size_of::<HandedOver>()
+    }
+
     /// Waits until everything handed to the background thread has finished.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What is due to removed entries: the listener and the observers are notified, the value's hook
 //! runs, the references are dropped. Every removed entry comes through here, exactly once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use flexcache_core::Cause;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -28,21 +28,48 @@ pub(crate) struct RemovalNotifier {
     /// Whether values' hooks are run.
     pub(crate) runs_hooks: bool,
     pub(crate) observers: Observers,
-    pub(crate) closing: Arc<Closing>,
+    /// Made with the first hook that is awaitable.
+    closing: OnceLock<Arc<Closing>>,
     pub(crate) hook_errors: Arc<HookErrors>,
 }
 
 impl RemovalNotifier {
     pub(crate) fn new(listener: Option<Py<PyAny>>, runs_hooks: bool) -> Arc<Self> {
-        let hook_errors = Arc::new(HookErrors::default());
         Arc::new(Self {
             listens: listener.is_some(),
             runs_hooks,
             observers: Observers::new(),
             listener: Guard::new(listener, true),
-            closing: Arc::new(Closing::new(Arc::clone(&hook_errors))),
-            hook_errors,
+            closing: OnceLock::new(),
+            hook_errors: Arc::default(),
         })
+    }
+
+    /// Bytes allocated for it.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        // What is shared is counted with its two counters.
+        let shared = 2 * size_of::<usize>();
+        let closing = self.closing.get().map_or(0, |_| shared + Closing::allocated_bytes());
+        2 * shared + size_of::<Self>() + size_of::<HookErrors>() + closing
+    }
+
+    /// The awaitable hooks that have not finished.
+    fn closing(&self) -> &Arc<Closing> {
+        self.closing.get_or_init(|| Arc::new(Closing::new(Arc::clone(&self.hook_errors))))
+    }
+
+    /// Waits until the background thread has run all hooks that were handed to it.
+    ///
+    /// # Errors
+    ///
+    /// What a signal's handler raises meanwhile.
+    pub(crate) fn wait_for_hooks(&self, py: Python<'_>) -> PyResult<()> {
+        self.closing.get().map_or(Ok(()), |closing| closing.wait(py))
+    }
+
+    /// An awaitable for all hooks that are scheduled on the running loop; its result is `None`.
+    pub(crate) fn gather_hooks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.closing().gather(py)
     }
 
     pub(crate) fn listener(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
@@ -126,7 +153,7 @@ impl RemovalNotifier {
         let bound = value.bind(py);
         let (name, closed) = match hooks::of(&bound.as_borrowed()) {
             Ok(hooks) if hooks.close() => ("close()", hooks::run(bound, intern!(py, "close")).map(drop)),
-            Ok(hooks) if hooks.aclose() => ("aclose()", aclose::start(py, value, &self.closing)),
+            Ok(hooks) if hooks.aclose() => ("aclose()", aclose::start(py, value, self.closing())),
             Ok(_) => return,
             Err(error) => ("the class of a value", Err(error)),
         };
