@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from waiting import until
 
 from flexcache_rs._metrics import METRICS, readings
 from flexcache_rs.remote import RemoteCache, RemoteError
+from flexcache_rs.remote.failures import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,3 +252,20 @@ def test_what_is_no_url_is_not_shown(url: str) -> None:
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("package", "parser"), [("redis", "redis._parsers.base:BaseParser"), ("valkey", "valkey.cluster:ClusterParser")]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("NOSCRIPT No matching script", "NOAUTH Authentication required.", "WRONGPASS invalid username-password pair"),
+        *("MOVED 3999 127.0.0.1:6381", "ASK 3999 127.0.0.1:6381", "TRYAGAIN Multiple keys", "CLUSTERDOWN Hash slot"),
+        *("LOADING the dataset", "MASTERDOWN Link with MASTER is down", "READONLY You can't write", "ERR unknown"),
+        *("WRONGTYPE Operation against a key", "ERR max number of clients reached"),
+    ],
+)
+def test_a_refusal_is_the_exception_of_the_package(package: str, parser: str, text: str) -> None:
+    theirs = pkgutil.resolve_name(parser).parse_error(text)
+    assert type(refusal(importlib.import_module(f"{package}.exceptions"), text)) is type(theirs)

@@ -427,15 +427,13 @@ def test_an_interrupt_between_command_and_reply(make: Make, monkeypatch: pytest.
     """The reply is not taken for that to another command. For the direct lane see `test_remote_direct.py`."""
     cache = make(lane="client")
     cache["a"], cache["b"] = 1, 2
-    pool, connection = cache._client._get()
-    real = type(connection).read_response
-    pool.release(connection)
+    real = type(cache._client)._read
 
-    def interrupted(*args: Any, **options: Any) -> Any:
-        monkeypatch.setattr(type(connection), "read_response", real)
+    def interrupted(*_: Any) -> Any:
+        monkeypatch.setattr(type(cache._client), "_read", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(connection), "read_response", interrupted)
+    monkeypatch.setattr(type(cache._client), "_read", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cache.fresh("a")
     assert [cache.fresh("b"), cache.fresh("a"), cache.fresh("b")] == [2, 1, 2]

@@ -9,9 +9,9 @@ import inspect
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._core import _remote_entries  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
-from flexcache_rs.remote.failures import failed, translated
+from flexcache_rs.remote.failures import failed, refusal, translated
 from flexcache_rs.remote.resp import command
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from flexcache_rs.remote.given import Given
     from flexcache_rs.remote.loop_connections import LoopConnections
+
+_MOST_READ = 1 << 16
+"""Bytes of one read."""
 
 CLOSED_MEANWHILE = (AttributeError, TypeError, ValueError)
 """What redis-py and valkey-py raise, wherever they are, where another thread closes the connection that they use."""
@@ -147,9 +150,7 @@ class Client:
             pool, connection = self._get()
             try:
                 connection.send_packed_command([packed])
-                return connection.read_response()
-            except self.exceptions.ResponseError:
-                raise
+                (reply,) = self._read(connection, 1)
             except BaseException:
                 # Also where a handler of a signal raised: a reply that was not read must not be taken for another's.
                 connection.disconnect()
@@ -160,6 +161,32 @@ class Client:
             raise
         except Exception as error:
             raise self.interrupted(error) from error
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _read(self, connection: Any, count: int) -> list[Any]:
+        """So many replies, an exception for each command that was refused.
+
+        The package's own parsers take several times as long.
+        """
+        reader, sock = RemoteReplies(list, self._refused), connection._sock
+        replies: list[Any] = []
+        while len(replies) < count:
+            data = sock.recv(_MOST_READ)
+            if not data:
+                raise RemoteConnectionError("the server closed the connection")
+            replies += reader.feed(data)
+        return replies
+
+    def _refused(self, kind: str, text: str) -> Exception:
+        """The error for a command that was refused, or for what is no reply."""
+        if kind != "refused":
+            return RemoteConnectionError(f"the server sent what is no reply: {text}")
+        cause = refusal(self.exceptions, text)
+        error = self.translated(cause)
+        error.__cause__ = cause
+        return error
 
     def entry(self, place: bytes, known: Any) -> Any:
         """Read an entry with what is known. See `RemoteLane.entry`."""
@@ -203,19 +230,12 @@ class Client:
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
-        replies: list[Any] = []
         # Not packed by hiredis, as in `execute`.
         packed = b"".join(command(*parts) for parts in commands)
         try:
             try:
                 connection.send_packed_command([packed])
-                for _ in commands:
-                    try:
-                        replies.append(connection.read_response())
-                    except self.exceptions.ResponseError as error:  # noqa: PERF203  # The others are answered too.
-                        refused = self.translated(error)
-                        refused.__cause__ = error
-                        replies.append(refused)
+                return self._read(connection, len(commands))
             except BaseException:
                 # Replies that were not read must not be taken for those to other commands.
                 connection.disconnect()
@@ -224,7 +244,6 @@ class Client:
             raise
         except Exception as error:
             raise self.interrupted(error) from error
-        return replies
 
     def transaction(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands that the server executes without others in between. Exceptions stand for those that failed.

@@ -13,6 +13,10 @@ _CODES = {
     "MOVED": "MovedError",
     "ASK": "AskError",
     "LOADING": "BusyLoadingError",
+    "MASTERDOWN": "MasterDownError",
+    "READONLY": "ReadOnlyError",
+    "TRYAGAIN": "TryAgainError",
+    "CLUSTERDOWN": "ClusterDownError",
 }
 """The first words of refusals about which more is known, and the packages' exceptions for them."""
 
@@ -62,14 +66,25 @@ def failed(kinds: Any, kind: str, text: str) -> Exception:
         return RemoteTimeoutError(text)
     if kind in ("lost", "unsent"):
         return RemoteConnectionError(text)
-    code, _, rest = text.partition(" ")
-    cause: Exception
-    if code in _CODES:
-        cause = getattr(kinds, _CODES[code])(rest)
-    elif "max number of clients" in text:
-        cause = kinds.ConnectionError(text)
-    else:
-        cause = kinds.ResponseError(rest if code == "ERR" else text)
+    cause = refusal(kinds, text)
     error = translated(kinds, cause)
     error.__cause__ = cause
+    return error
+
+
+def refusal(kinds: Any, text: str) -> Exception:
+    """The package's exception for a command that was refused.
+
+    Args:
+        kinds: The package's module of exceptions.
+        text: What the server says.
+    """
+    code, _, rest = text.partition(" ")
+    error: Exception
+    if code in _CODES:
+        error = getattr(kinds, _CODES[code])(rest)
+    elif "max number of clients" in text:
+        error = kinds.ConnectionError(text)
+    else:
+        error = kinds.ResponseError(rest if code == "ERR" else text)
     return error

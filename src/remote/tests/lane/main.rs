@@ -244,9 +244,9 @@ fn assert_not_sent(answer: Result<Vec<Value>, Error>, kind: Kind) {
 fn what_is_late_before_there_is_a_connection_is_not_sent() {
     let (settings, asked, go) = start_greeting_late();
     let lane = Lane::new(settings);
-    let late = post_late(&lane);
+    let answers = post_late(&lane);
     go.send(()).unwrap();
-    assert_not_sent(late.recv().unwrap(), Kind::TimedOut);
+    assert_not_sent(answers.recv().unwrap(), Kind::TimedOut);
     call(&lane, get("x"), LONG).unwrap();
     assert_eq!(asked.recv().unwrap(), "x");
 }
@@ -256,9 +256,9 @@ fn what_is_late_before_there_is_a_connection_is_not_sent() {
 fn what_is_late_fails_when_others_ask() {
     let (settings, asked, go) = start_greeting_late();
     let lane = Lane::new(settings);
-    let late = post_late(&lane);
+    let answers = post_late(&lane);
     let _ = lane.post(get("x"), Instant::now() + LONG, Box::new(drop));
-    assert_not_sent(late.try_recv().unwrap(), Kind::TimedOut);
+    assert_not_sent(answers.try_recv().unwrap(), Kind::TimedOut);
     go.send(()).unwrap();
     assert_eq!(asked.recv().unwrap(), "x");
 }
@@ -406,10 +406,10 @@ fn what_was_not_sent_in_time_is_not_sent_again() {
     std::thread::scope(|scope| {
         let large = scope.spawn(|| call(&lane, put_large(), LONG));
         began.recv().unwrap();
-        let late = post_late(&lane);
+        let answers = post_late(&lane);
         go.send(()).unwrap();
         assert!(large.join().unwrap().unwrap_err().may_be_executed());
-        assert_not_sent(late.recv().unwrap(), Kind::TimedOut);
+        assert_not_sent(answers.recv().unwrap(), Kind::TimedOut);
     });
     assert_eq!(call(&lane, get("x"), LONG).unwrap(), [text("x")]);
 }
