@@ -137,6 +137,30 @@ def held_back(url: str, lock: str, during: tuple[str, ...], call: Callable[[now.
     return answers[0]
 
 
+def test_what_a_transaction_reads_by_key_it_locks(url: str, session: now.Session) -> None:
+    """Otherwise two that read a key and then write it would get in each other's way."""
+    server = mariadb_server()
+    session.set("key", 1)
+    seen: list[Any] = []
+
+    def read() -> None:
+        with now.connect(url, timeout=30) as other, other.transaction() as t:
+            seen.append(t.get("key"))
+            t.set("key", 3)
+
+    waits = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    with session.transaction() as t:
+        assert t.get("key") == 1
+        reading = threading.Thread(target=read)
+        reading.start()
+        until(lambda: seen or server.execute(waits)[0][0][0])
+        assert not seen
+        t.set("key", 2)
+    reading.join()
+    assert seen == [2]
+    assert session.get("key") == 3
+
+
 def test_a_write_whose_connection_is_lost_is_not_made_again(url: str, session: now.Session) -> None:
     server = mariadb_server()
     session.set("key", 1)
