@@ -11,8 +11,9 @@ mod _core {
 
     #[pymodule_export]
     use crate::py::disk::{
-        _compress, _decompress, Disk, DiskCache, DiskHold, DiskKeys, DiskTransaction, SqliteFinder, Timeout,
-        disk_decompress_lz4, disk_open_value, disk_remove_value, guard_sqlite3, scan_pickle,
+        _compress, _decompress, Disk, DiskCache, DiskHold, DiskKeys, DiskShards, DiskTransaction,
+        SqliteFinder, Timeout, disk_decompress_lz4, disk_open_value, disk_remove_value, guard_sqlite3,
+        scan_pickle,
     };
     #[pymodule_export]
     use crate::py::memoize::bound_method::BoundMemoized;

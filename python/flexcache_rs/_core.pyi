@@ -61,6 +61,7 @@ __all__ = [
     "DiskHold",
     "DiskKeys",
     "DiskSession",
+    "DiskShards",
     "DiskTransaction",
     "FlexCache",
     "LeaseHolder",
@@ -1262,6 +1263,39 @@ class DiskKeys:
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
 
+@disjoint_base
+class DiskShards:
+    """The databases among which a cache divides its keys, and how often its values were found."""
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def _set_shards(self, shards: Sequence[DiskCache]) -> None: ...
+    def _close_reads(self) -> None: ...
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any:
+        """Return the value of a key.
+
+        Args:
+            key: The key.
+            default: The result if there is no value.
+            read: Must be False, because files are not returned.
+            expire_time: Whether to also return the time of expiry in seconds since 1970.
+            tag: Whether to also return the tag.
+            retry: Accepted without effect.
+
+        Returns:
+            The value, or a tuple of the value and the requested data.
+        """
+    def __contains__(self, key: Any, /) -> bool: ...
+    def _count(self, found: bool) -> None: ...
+    def _counts(self) -> tuple[int, int]: ...
+    def _reset_counts(self) -> None: ...
+
 @final
 class DiskTransaction:
     """A transaction of the calling thread, from `__enter__` to `__exit__`, in one cache or in each of several.
@@ -1888,7 +1922,7 @@ class MemorySessionTransaction:
 
 @disjoint_base
 class NearCache:
-    """What `flexcache_rs.remote.RemoteCache` inherits."""
+    """What `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache` inherit."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init_subclass__(cls, **_options: Any) -> None: ...
     def _set_near(self, near: FlexCache[Any, Any]) -> None: ...

@@ -16,21 +16,22 @@
 //! `start_generation` write them with `AcqRel`. Whoever learns of a commit through any synchronisation therefore
 //! sees the invalidation that came before it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Into how many stripes the keys of one tracker are divided.
-pub const STRIPES: usize = 64;
+/// Into how many stripes the keys of one tracker are divided. A write ends the copies of all keys of its stripe, so a
+/// cache that is also written to would find few of its copies live with few stripes.
+pub const STRIPES: usize = 1 << STRIPE_BITS;
 
 /// Trackers that the stamps of one cache can tell apart.
 pub const LANES: usize = 1 << LANE_BITS;
 
-const STRIPE_BITS: u32 = 6;
+const STRIPE_BITS: u32 = 14;
 const LANE_BITS: u32 = 10;
-const EPOCH_BITS: u32 = 20;
+const EPOCH_BITS: u32 = 16;
 const GENERATION_BITS: u32 = 64 - EPOCH_BITS - LANE_BITS - STRIPE_BITS;
 
 /// An epoch that has advanced this far starts a generation, long before its bits in a stamp repeat.
-const LONG_EPOCH: u64 = 1 << (EPOCH_BITS - 2);
+const LONG_EPOCH: u32 = 1 << (EPOCH_BITS - 2);
 
 const fn low(bits: u32) -> u64 {
     (1 << bits) - 1
@@ -113,12 +114,12 @@ impl Stamp {
 #[derive(Debug)]
 pub struct Tracker {
     generation: AtomicU64,
-    epochs: [AtomicU64; STRIPES],
+    epochs: Box<[AtomicU32]>,
 }
 
 impl Default for Tracker {
     fn default() -> Self {
-        Self { generation: AtomicU64::new(1), epochs: [const { AtomicU64::new(0) }; STRIPES] }
+        Self { generation: AtomicU64::new(1), epochs: (0..STRIPES).map(|_| AtomicU32::new(0)).collect() }
     }
 }
 
@@ -150,7 +151,7 @@ impl Tracker {
     pub fn stamp_in(&self, generation: u64, stripe: usize) -> Stamp {
         // A sum of two numbers that only grow is another one as soon as either has grown.
         let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
-        Stamp::new(generation, self.epochs[stripe].load(Ordering::Acquire), stripe)
+        Stamp::new(generation, self.epoch(stripe), stripe)
     }
 
     /// The stamp of a stripe whose epoch was read earlier, see [`epoch`](Self::epoch).
@@ -163,7 +164,7 @@ impl Tracker {
     /// The epoch of a stripe.
     #[must_use]
     pub fn epoch(&self, stripe: usize) -> u64 {
-        self.epochs[stripe].load(Ordering::Acquire)
+        u64::from(self.epochs[stripe].load(Ordering::Acquire))
     }
 
     /// Whether a copy with this stamp may be served, for a store that counts generations itself.
@@ -172,7 +173,7 @@ impl Tracker {
     pub fn is_live_in(&self, generation: u64, stamp: Stamp) -> bool {
         let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
         generation & low(GENERATION_BITS) == stamp.generation()
-            && self.epochs[stamp.stripe()].load(Ordering::Acquire) & low(EPOCH_BITS) == stamp.epoch()
+            && self.epoch(stamp.stripe()) & low(EPOCH_BITS) == stamp.epoch()
             && stamp != Stamp::NONE
     }
 
@@ -183,16 +184,12 @@ impl Tracker {
         self.is_live_in(0, stamp)
     }
 
-    /// Ends the service of every copy whose key is in one of the stripes, a bit for each.
-    pub fn invalidate(&self, stripes: u64) {
-        let mut left = stripes;
-        while left != 0 {
-            let stripe = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let epoch = self.epochs[stripe].fetch_add(1, Ordering::AcqRel) + 1;
-            if epoch.is_multiple_of(LONG_EPOCH) {
-                self.start_generation();
-            }
+    /// Ends the service of every copy whose key is in the stripe.
+    pub fn invalidate(&self, stripe: usize) {
+        // It may go round: the bits in a stamp have repeated long before, and only they count.
+        let epoch = self.epochs[stripe].fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        if epoch.is_multiple_of(LONG_EPOCH) {
+            self.start_generation();
         }
     }
 
@@ -208,8 +205,9 @@ mod tests {
 
     #[test]
     fn a_stamp_holds_its_parts() {
-        let stamp = Stamp::new(5, 7, 63).in_lane(1023);
-        assert_eq!((stamp.generation(), stamp.epoch(), stamp.stripe(), stamp.lane()), (5, 7, 63, 1023));
+        let stamp = Stamp::new(5, 7, STRIPES - 1).in_lane(LANES - 1);
+        let parts = (stamp.generation(), stamp.epoch(), stamp.stripe(), stamp.lane());
+        assert_eq!(parts, (5, 7, STRIPES - 1, LANES - 1));
         assert_eq!(Stamp::from_bits(stamp.bits()), stamp);
     }
 
@@ -227,7 +225,7 @@ mod tests {
     fn a_write_ends_its_stripe_alone() {
         let tracker = Tracker::new();
         let (one, other) = (tracker.stamp(3), tracker.stamp(4));
-        tracker.invalidate(1 << 3);
+        tracker.invalidate(3);
         assert!(!tracker.is_live(one) && tracker.is_live(other));
         assert!(tracker.is_live(tracker.stamp(3)));
     }
@@ -246,7 +244,7 @@ mod tests {
         let tracker = Tracker::new();
         let old = tracker.stamp(0);
         for _ in 0..1_u64 << EPOCH_BITS {
-            tracker.invalidate(1);
+            tracker.invalidate(0);
         }
         assert_eq!(tracker.stamp(0).epoch(), old.epoch());
         assert!(!tracker.is_live(old));
@@ -254,8 +252,8 @@ mod tests {
 
     #[test]
     fn small_integers_are_divided_evenly() {
-        let mut counts = [0; STRIPES];
-        for hash in 0..6400 {
+        let mut counts = vec![0; STRIPES];
+        for hash in 0..100 * STRIPES as u64 {
             counts[Tracker::stripe_of(hash)] += 1;
         }
         assert!(counts.iter().all(|&count| (50..=200).contains(&count)), "{counts:?}");

@@ -8,6 +8,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::Result;
+use crate::log_frames;
 use crate::patience::busy_handler;
 use crate::sqlite_guard::{Claim, File};
 use crate::unchanged::Unchanged;
@@ -79,6 +80,7 @@ impl<C: Default> PooledConnection<C> {
 
     fn open_as(claim: Claim, name: &Path, flags: OpenFlags) -> Result<Self> {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        log_frames::install();
         let connection = Connection::open_with_flags(name, flags)?;
         connection.busy_handler(Some(busy_handler))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);

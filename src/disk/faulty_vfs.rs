@@ -15,6 +15,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use rusqlite::ffi;
 
 use crate::faults::{Call, On, Verdict, ask};
+use crate::log_frames;
 use crate::power_loss;
 
 /// The exit status of a process that was ended at a point.
@@ -65,6 +66,8 @@ fn named(file: *mut ffi::sqlite3_file, call: impl FnOnce(&Path)) {
 pub(crate) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // This one calls the other: a table of methods that replaces another one must be the first that SQLite sees.
+        log_frames::install();
         // SAFETY: the default file system exists and is never unregistered. The copy lives as long as the process, and
         // its methods take their data from the fields that are copied.
         unsafe {

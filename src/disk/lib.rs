@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// Exempt are `faulty_vfs`, which only tests have, `asymmetric_fence`, `lookup`, `tracker`, `version`, and one function each of
+// Exempt are `faulty_vfs`, which only tests have, `asymmetric_fence`, `log_frames`, `lookup`, `tracker`, `version`, and one function each of
 // `background` and `store`.
 #![deny(unsafe_code)]
 
@@ -25,6 +25,8 @@ mod faulty_vfs;
 pub mod files;
 mod gates;
 mod leases;
+#[expect(unsafe_code, reason = "it is a file system for SQLite")]
+mod log_frames;
 mod log_upkeep;
 mod lookup;
 mod owner;
@@ -67,7 +69,7 @@ pub use sessions::{Micros, Outcome, SESSIONS_DATABASE, SessionError, SessionStor
 pub use settings::PRAGMAS;
 pub use sqlite_guard::is_open_here;
 pub use store::{DiskStore, PATIENCE_TO_OPEN, Remove};
-pub use stripes::{CommitObserver, Epochs, STRIPES, WrittenStripes, stripe_of};
+pub use stripes::{CommitObserver, Epochs, STRIPES, StripeSet, WrittenStripes, stripe_of};
 pub use tracker::{Commit, Written};
 pub use version::Version;
 pub use write::{Counted, Number, Put};

@@ -253,7 +253,7 @@ impl DiskStore {
         let _ = take_log_pages();
         let committing = self.tracker.committing(effects.version);
         if let Some(observer) = &self.observer {
-            observer.committing(effects.written);
+            observer.committing(&effects.written);
         }
         match execute(connection, "COMMIT") {
             Ok(()) => {
@@ -263,7 +263,7 @@ impl DiskStore {
                 };
                 let mut commit = committing.done(wrote, connection.version());
                 if let Some(observer) = &self.observer {
-                    commit.epochs = observer.committed(effects.written);
+                    commit.epochs = observer.committed(&effects.written);
                 }
                 self.forecast().note_own_write(effects.version, commit.version);
                 self.gates.note_own_commit(effects.version, commit.version);

@@ -10,7 +10,7 @@ use rusqlite::types::ValueRef;
 use crate::row::Key;
 
 /// Into how many stripes keys are divided.
-pub const STRIPES: usize = 64;
+pub const STRIPES: usize = 1 << 14;
 
 /// The stripe of a key. Keys that SQLite takes for equal have the same one: 1 and 1.0 are one key.
 #[must_use]
@@ -30,34 +30,79 @@ pub fn stripe_of(key: Key<'_>) -> usize {
     }
 }
 
-/// The stripes of keys whose rows were stored, changed or removed; a bit for each. Evictions and the removal of expired
-/// rows do not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WrittenStripes(pub u64);
+/// The stripes of keys whose rows were stored, changed or removed. Evictions and the removal of expired rows do not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WrittenStripes {
+    /// None.
+    #[default]
+    None,
+    /// The only one.
+    One(usize),
+    /// These.
+    Several(Box<StripeSet>),
+    /// Every key may have been written.
+    All,
+}
 
 impl WrittenStripes {
-    /// Every key may have been written.
-    pub(crate) const ALL: Self = Self(u64::MAX);
-
     pub(crate) fn add(&mut self, key: Key<'_>) {
-        self.0 |= 1 << stripe_of(key);
+        let stripe = stripe_of(key);
+        match self {
+            Self::None => *self = Self::One(stripe),
+            Self::One(only) if *only == stripe => {}
+            Self::One(only) => {
+                let mut stripes = Box::<StripeSet>::default();
+                stripes.add(*only);
+                stripes.add(stripe);
+                *self = Self::Several(stripes);
+            }
+            Self::Several(stripes) => stripes.add(stripe),
+            Self::All => {}
+        }
     }
 
     pub(crate) fn add_all(&mut self) {
-        *self = Self::ALL;
+        *self = Self::All;
+    }
+}
+
+/// A set of stripes: a bit for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StripeSet([u64; STRIPES / WORD]);
+
+const WORD: usize = u64::BITS as usize;
+
+impl Default for StripeSet {
+    fn default() -> Self {
+        Self([0; STRIPES / WORD])
+    }
+}
+
+impl StripeSet {
+    fn add(&mut self, stripe: usize) {
+        self.0[stripe / WORD] |= 1 << (stripe % WORD);
+    }
+
+    /// The stripes in the set, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(word, &bits)| {
+            // Each step removes the lowest bit.
+            let left = std::iter::successors(Some(bits), |&left| Some(left & left.wrapping_sub(1)));
+            left.take_while(|&left| left != 0).map(move |left| word * WORD + left.trailing_zeros() as usize)
+        })
     }
 }
 
 /// What an observer says of the stripes of a commit: a number for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Epochs {
-    /// Nothing: there is no observer, or nothing was written.
+    /// Nothing: there is no observer, nothing was written, or every key may have been written.
     #[default]
     None,
     /// The only stripe, and its number.
     One(usize, u64),
-    /// The number of each stripe.
-    Many(Box<[u64; STRIPES]>),
+    /// Each stripe that was written, in their order, and its number.
+    Several(Vec<(usize, u64)>),
 }
 
 impl Epochs {
@@ -67,7 +112,10 @@ impl Epochs {
         match self {
             Self::None => None,
             Self::One(only, epoch) => (*only == stripe).then_some(*epoch),
-            Self::Many(epochs) => epochs.get(stripe).copied(),
+            Self::Several(epochs) => {
+                let found = epochs.binary_search_by_key(&stripe, |&(of, _)| of).ok()?;
+                Some(epochs[found].1)
+            }
         }
     }
 }
@@ -75,9 +123,52 @@ impl Epochs {
 /// Hears of the commits of one store. It must not block, nor call the store.
 pub trait CommitObserver: Send + Sync {
     /// A transaction is about to be committed, while it has the write lock.
-    fn committing(&self, written: WrittenStripes);
+    fn committing(&self, written: &WrittenStripes);
 
     /// It is committed. No other write of this store can be committed before this returns. What it returns becomes part
     /// of the [`Commit`](crate::Commit).
-    fn committed(&self, written: WrittenStripes) -> Epochs;
+    fn committed(&self, written: &WrittenStripes) -> Epochs;
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::types::ValueRef;
+
+    use super::*;
+
+    fn key(number: i64) -> Key<'static> {
+        Key { datum: ValueRef::Integer(number), raw: true }
+    }
+
+    #[test]
+    fn written_stripes_are_those_of_the_keys() {
+        let mut written = WrittenStripes::default();
+        let mut stripes = std::collections::BTreeSet::new();
+        for number in 0..500 {
+            written.add(key(number));
+            written.add(key(number));
+            stripes.insert(stripe_of(key(number)));
+        }
+        let WrittenStripes::Several(set) = &written else { panic!("{written:?}") };
+        assert!(set.iter().eq(stripes));
+        written.add_all();
+        written.add(key(1));
+        assert_eq!(written, WrittenStripes::All);
+    }
+
+    #[test]
+    fn a_key_written_twice_is_one_stripe() {
+        let mut written = WrittenStripes::default();
+        written.add(key(1));
+        written.add(key(1));
+        assert_eq!(written, WrittenStripes::One(stripe_of(key(1))));
+    }
+
+    #[test]
+    fn epochs_tell_of_the_stripes_that_were_written() {
+        let epochs = Epochs::Several(vec![(2, 7), (5, 1)]);
+        assert_eq!([2, 5, 3].map(|stripe| epochs.of(stripe)), [Some(7), Some(1), None]);
+        assert_eq!([2, 3].map(|stripe| Epochs::One(2, 7).of(stripe)), [Some(7), None]);
+        assert_eq!(Epochs::None.of(0), None);
+    }
 }

@@ -56,6 +56,29 @@ def test_a_hit_is_served_from_memory() -> None:
     assert (cache.stats().hits, cache.stats().misses) == (2, 1)
 
 
+def test_a_write_leaves_the_copies_of_other_keys() -> None:
+    """Nearly all: of keys that are told apart too little, the copies of a few end, and these are loaded again."""
+    store = Dictionary()
+    cache: FlexCache[int, int] = FlexCache(store=store, coherence=None)
+    for key in range(1000):
+        cache[key] = key
+    loads = store.loads
+    assert [cache[key] for key in range(1000)] == [*range(1000)]
+    assert store.loads - loads < 200
+
+
+@pytest.mark.needs(shared=True, lags=True)
+def test_membership_notices_another_process(kind: Kind, store: Any, other: OtherProcess) -> None:
+    """Also of a key that memory has, or knows to be absent."""
+    cache = kind.front(store, negative_ttl=60)
+    cache["a"] = 1
+    assert (cache.get("b"), "a" in cache, "b" in cache) == (None, True, False)
+    other.ask("erase", "a")
+    other.ask("write", "b", 2)
+    assert ("a" in cache, "b" in cache) == (False, True)
+    assert (cache.get("a"), cache.get("b")) == (None, 2)
+
+
 @pytest.mark.parametrize("value", [None, 0, "", b"", float("nan"), [], (1, "a"), {"a": None}])
 def test_values_of_all_kinds(kind: Kind, store: Any, value: Any) -> None:
     """None is a value too."""

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import FlexCache, disk
+from flexcache_rs._core import NearCache
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
-from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.diskcache_rs.caches import Statistics, lifetime
 from flexcache_rs.diskcache_rs.pickle_cache import UNLIMITED
 
@@ -28,7 +28,7 @@ _ABSENT_FOR = 3600.0
 
 
 @suggesting
-class FastCache:
+class FastCache(NearCache):
     """A cache in memory, or in front of a directory, which keeps all entries.
 
     Args:
@@ -66,6 +66,7 @@ class FastCache:
             )
             options |= {"store": self._store, "negative_ttl": _ABSENT_FOR}
         self._cache: FlexCache[Any, Any] = FlexCache(max_items=_IN_MEMORY if most is None else most, **options)
+        self._set_near(self._cache)
 
     def set(
         self,
@@ -96,36 +97,39 @@ class FastCache:
         self._cache.put(key, value, ttl=lifetime(expire))
         return True
 
-    def get(
-        self,
-        key: Any,
-        default: Any = None,
-        read: bool = False,
-        expire_time: bool = False,
-        tag: bool = False,
-        retry: bool = False,
-    ) -> Any:
-        """Return the value of a key, or the default.
+    if TYPE_CHECKING:
 
-        Args:
-            key: The key.
-            default: The result if there is no value.
-            read: Must be False.
-            expire_time: Whether to also return the time of expiry in seconds since 1970.
-            tag: Whether to also return the tag, which is None.
-            retry: Accepted without effect.
-        """
-        del retry
+        def get(
+            self,
+            key: Any,
+            default: Any = None,
+            read: bool = False,
+            expire_time: bool = False,
+            tag: bool = False,
+            retry: bool = False,
+        ) -> Any:
+            """Return the value of a key, or the default.
+
+            Args:
+                key: The key.
+                default: The result if there is no value.
+                read: Must be False.
+                expire_time: Whether to also return the time of expiry in seconds since 1970.
+                tag: Whether to also return the tag, which is None.
+                retry: Accepted without effect.
+            """
+
+    def _get_with(self, key: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
+        """What `get` does where more than the value is asked for."""
         if read:
             raise NotImplementedError("read=True (files) is not supported")
-        value = self._cache.get(key, default)
-        beside: list[Any] = []
+        beside: list[Any] = [self._cache.get(key, default)]
         if expire_time:
             left = self._left(key)
             beside.append(None if left is None else time.time() + left)
         if tag:
             beside.append(None)
-        return (value, *beside) if beside else value
+        return tuple(beside)
 
     def _left(self, key: Any) -> float | None:
         try:
@@ -205,15 +209,6 @@ class FastCache:
         """Close the directory in this process. The next call opens it again."""
         if self._store is not None:
             self._store.close()
-
-    def __contains__(self, key: Any) -> bool:
-        return key in self._cache
-
-    def __getitem__(self, key: Any) -> Any:
-        found = self._cache.get(key, ENOVAL)
-        if found is ENOVAL:
-            raise KeyError(key)
-        return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.set(key, value)

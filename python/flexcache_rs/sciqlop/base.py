@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import disk
+from flexcache_rs._core import DiskShards
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.sciqlop.directory import UNLIMITED
@@ -63,7 +64,7 @@ def plain_key(key: Any) -> Any:
 
 
 @suggesting
-class StoreBase:
+class StoreBase(DiskShards):
     """What all four kinds can do."""
 
     _files: Any  # A Shard, or Shards, as `_is_one` says.
@@ -74,6 +75,7 @@ class StoreBase:
         self._path = opened.directory
         shards: Any = opened.shards if isinstance(opened, disk.FanoutCache) else (opened,)
         self._shards = shards
+        self._set_shards(shards)
         self._files = opened
         self._is_one = isinstance(opened, disk.Cache)
         _opened[id(self)] = self
@@ -99,6 +101,7 @@ class StoreBase:
 
     def close(self) -> None:
         """Closes the store for good: a later call raises RuntimeError. `with store:` does not close it."""
+        self._close_reads()
         files = self.__dict__.pop("_files", None)
         self.__dict__.pop("_shards", None)
         if files is not None:
@@ -116,12 +119,6 @@ class StoreBase:
     def count(self) -> int:
         """The number of entries, as `len`. Expired ones count until they are removed."""
         return len(self)
-
-    def __contains__(self, key: object) -> bool:
-        if key.__class__ is bool:
-            key = plain_key(key)
-        files = self._files
-        return key in (files if self._is_one else files._shard(key))
 
     def exists(self, key: Any) -> bool:
         """Return whether a key has a live value."""

@@ -35,7 +35,9 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
     def __setitem__(self, key: Any, value: Any) -> None:
         self.set(key, value)
 
-    def get(self, key: Any, default: Any = None, retry: bool = False) -> Any:
+    def get(  # type: ignore[override]
+        self, key: Any, default: Any = None, retry: bool = False
+    ) -> Any:
         """Return the value of a key, or the default."""
         del retry
         key = plain_key(key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import threading
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import disk
@@ -28,17 +27,6 @@ if TYPE_CHECKING:
 @suggesting
 class CacheBase(StoreBase):
     """The common base of `Cache` and `FanoutCache`."""
-
-    def __init__(self) -> None:
-        self._counting = threading.Lock()
-        self._hits = self._misses = 0
-
-    def _count(self, found: bool) -> None:
-        with self._counting:
-            if found:
-                self._hits += 1
-            else:
-                self._misses += 1
 
     def set(
         self,
@@ -93,44 +81,11 @@ class CacheBase(StoreBase):
         key = plain_key(key)
         return self.shard_of(key).add(key, value, expire=_lifetime(expire), tag=tag)
 
-    def get(
-        self,
-        key: Any,
-        default: Any = None,
-        read: bool = False,
-        expire_time: bool = False,
-        tag: bool = False,
-        retry: bool = False,
-    ) -> Any:
-        """Return the value of a key.
-
-        Args:
-            key: The key.
-            default: The result if there is no value.
-            read: Must be False, because files are not returned.
-            expire_time: Whether to also return the time of expiry in seconds since 1970.
-            tag: Whether to also return the tag.
-            retry: Accepted without effect.
-
-        Returns:
-            The value, or a tuple of the value and the requested data.
-        """
-        del retry
-        if key.__class__ is bool:
-            key = int(key)
-        files = self._files
-        shard = files if self._is_one else files._shard(key)
-        if not (read or expire_time or tag):
-            # Most calls: no tuple is made, and neither deadline nor tag are read.
-            value = shard.get(key, ENOVAL)
-            with self._counting:
-                if value is ENOVAL:
-                    self._misses += 1
-                    return default
-                self._hits += 1
-                return value
+    def _get_with(self, key: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
+        """What `get` does where more than the value is asked for."""
         _refuse_read(read)
-        value, expires, tagged = shard.get(key, ENOVAL, expire_time=True, tag=True)
+        key = plain_key(key)
+        value, expires, tagged = self.shard_of(key).get(key, ENOVAL, expire_time=True, tag=True)
         self._count(value is not ENOVAL)
         return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
 
@@ -204,13 +159,12 @@ class CacheBase(StoreBase):
 
     def stats(self) -> dict[str, int]:
         """Return a dict with the hits and misses of this object's `get` and `[]`."""
-        with self._counting:
-            return {"hits": self._hits, "misses": self._misses}
+        hits, misses = self._counts()
+        return {"hits": hits, "misses": misses}
 
     def reset_stats(self) -> None:
         """Reset the hit and miss counters."""
-        with self._counting:
-            self._hits = self._misses = 0
+        self._reset_counts()
 
     def memoize(
         self,
@@ -349,7 +303,6 @@ class Cache(CacheBase):
         **settings: Any,
     ) -> None:
         refuse_settings("Cache", disk, settings)
-        super().__init__()
         limit = max_size if size_limit is None else size_limit
         self._open(
             open_shards(
@@ -408,7 +361,6 @@ class FanoutCache(CacheBase):
         **settings: Any,
     ) -> None:
         refuse_settings("FanoutCache", disk, settings)
-        super().__init__()
         limit = max_size if size_limit is None else size_limit
         self._open(
             open_shards(

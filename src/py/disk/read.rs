@@ -76,9 +76,12 @@ impl DiskCache {
 
     /// Whether there is a live entry of a key.
     pub(super) fn has_key(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = key.py();
         let (datum, raw) = self.encode_key(key)?;
-        let key = Key { datum: datum.borrow()?, raw };
+        self.has_encoded(key.py(), Key { datum: datum.borrow()?, raw })
+    }
+
+    /// The same of a key that is encoded.
+    pub(super) fn has_encoded(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
         let now = now(py)?;
         self.wait(py, true, |store, patience| store.contains(key, now, patience))
     }

@@ -77,9 +77,9 @@ impl MemoryStore {
         write: impl FnOnce(&Bound<'_, FlexCache>) -> PyResult<R>,
     ) -> PyResult<Commit<R>> {
         let stripe = Self::stripe_of(key)?;
-        self.tracker.invalidate(1 << stripe);
+        self.tracker.invalidate(stripe);
         let written = write(self.cache.bind(key.py()));
-        self.tracker.invalidate(1 << stripe);
+        self.tracker.invalidate(stripe);
         Ok(Commit { result: written?, stamp: self.stamp_at(key.py(), stripe) })
     }
 }

@@ -13,9 +13,10 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::fast;
 use super::state::FlexCache;
 use crate::py::object::entered::entered;
-use crate::py::object::fast_call::{method, object};
+use crate::py::object::fast_call::{Parameters, given, method, object};
+use crate::py::object::running_python::attached;
 
-/// What `flexcache_rs.remote.RemoteCache` inherits.
+/// What `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache` inherit.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct NearCache {
     /// Set once, by `__init__`.
@@ -96,9 +97,68 @@ unsafe extern "C" fn get(
     }
 }
 
+const GET_WITH: Parameters<6> = Parameters {
+    method: "get",
+    required: 1,
+    names: ["key", "default", "read", "expire_time", "tag", "retry"],
+};
+
+const GET_WITH_DOC: &CStr =
+    c"get($self, key, default=None, read=False, expire_time=False, tag=False, retry=False)
+--
+
+Return the value of a key, or the default.
+
+Args:
+    key: The key.
+    default: The result if there is no value.
+    read: Must be False.
+    expire_time: Whether to also return the time of expiry in seconds since 1970.
+    tag: Whether to also return the tag, which is None.
+    retry: Accepted without effect.
+";
+
+/// [`get`] of a class that can return more than the value, by its method `_get_with`.
+unsafe extern "C" fn get_with(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls attached, on a NearCache, with arguments that outlive the call.
+    unsafe {
+        if keywords.is_null() && (count == 1 || count == 2) {
+            return get(this, args, count, keywords);
+        }
+        entered(ptr::null_mut(), |py| {
+            let bound = GET_WITH.bind(py, args, count, keywords)?;
+            let [key, default, read, expire_time, tag, _] =
+                bound.map(|argument| given(py, argument).map(Borrowed::to_owned));
+            let Some(key) = key else { return Err(not_made()) };
+            let default = default.unwrap_or_else(|| py.None().into_bound(py));
+            let wanted = |argument: Option<Bound<'_, PyAny>>| {
+                argument.map_or(Ok(false), |argument| argument.is_truthy())
+            };
+            let (read, expire_time, tag) = (wanted(read)?, wanted(expire_time)?, wanted(tag)?);
+            if read || expire_time || tag {
+                let asked = (key, default, read, expire_time, tag);
+                let this = object(py, this);
+                return attached(py, |py| Ok(this.call_method1(intern!(py, "_get_with"), asked)?.into_ptr()));
+            }
+            Ok(get(this, [key.as_ptr(), default.as_ptr()].as_ptr(), 2, ptr::null_mut()))
+        })
+    }
+}
+
 fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: get };
-    method(class, c"get", call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, GET_DOC)
+    let (call, doc): (ffi::PyCFunctionFastWithKeywords, _) =
+        if class.hasattr(intern!(class.py(), "_get_with"))? {
+            (get_with, GET_WITH_DOC)
+        } else {
+            (get, GET_DOC)
+        };
+    let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
+    method(class, c"get", call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, doc)
 }
 
 /// Puts the calls on the class.

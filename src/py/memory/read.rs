@@ -7,7 +7,9 @@ use pyo3::types::PyDict;
 use super::any_store::Complicated;
 use super::core_errors::out_of_memory;
 use super::detours::Detours;
+use super::shard_lock::ShardLock;
 use super::state::FlexCache;
+use super::tier::Tier;
 use crate::py::object::key::native_eq_by_hash;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::store::seam::{Equality, StoredEntry};
@@ -115,10 +117,15 @@ impl FlexCache {
             if self.tier.as_ref().is_some_and(|tier| !tier.is_plain_key(key)) {
                 return Err(Complicated);
             }
-            return self
-                .hit_in_front::<SITE>(key.py(), hash, |stored, hash| native_eq_by_hash(stored, &key, &hash))
-                .map(Some)
-                .ok_or(Complicated);
+            let eq = |stored: &Py<PyAny>, hash: HashCheck<'_>| native_eq_by_hash(stored, &key, &hash);
+            return match self.hit_in_front::<SITE>(key.py(), hash, eq) {
+                Some(value) => Ok(Some(value)),
+                // Other calls do more for a key that is absent.
+                None if (SITE == site::GET || SITE == site::SUBSCRIPT) && self.miss_in_front(key, hash) => {
+                    Ok(None)
+                }
+                None => Err(Complicated),
+            };
         }
         self.read_memory(key.py(), hash, |stored, hash| native_eq_by_hash(stored, &key, &hash))
     }
@@ -179,10 +186,49 @@ impl FlexCache {
         Some(value.clone_ref(py))
     }
 
+    /// Counts a miss of a key that memory in front of a store knows to be absent there, if nothing else has to be done.
+    /// Whether it has; changes nothing otherwise.
+    #[inline(never)]
+    fn miss_in_front(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> bool {
+        let py = key.py();
+        let Some(tier) = &self.tier else { return false };
+        if self.absent.is_none() || self.is_observed() || self.has_in_front(tier, key, hash) != Some(false) {
+            return false;
+        }
+        self.shards.of(hash).with(py, |store| store.miss(hash)).is_ok()
+    }
+
+    /// Whether a key has an entry, if memory in front of a store can tell that without Python and without waiting.
+    #[inline]
+    fn has_in_front(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>, hash: u64) -> Option<bool> {
+        if !tier.is_plain_key(key) {
+            return None;
+        }
+        let (py, clock) = (key.py(), ClockOfSection::default());
+        let is_live = |of| tier.is_live_natively(py, of, &clock) == Some(true);
+        let eq = |stored: &Py<PyAny>, hash: HashCheck<'_>| native_eq_by_hash(stored, &key, &hash).ok_or(());
+        // Of the entry or the absence of the key: none, one that says nothing, or one that holds.
+        let holds = |shard: &ShardLock| {
+            let store = shard.lock(py).ok()?;
+            let found = store.find_by_key(hash, eq).ok()?;
+            Some(found.map(|slot| is_live(store.freshness(slot)) && !store.has_expired_by(slot, &clock)))
+        };
+        match holds(self.shards.of(hash))? {
+            Some(entry) => entry.then_some(true),
+            None => holds(self.absent.as_ref()?.shards.of(hash))?.filter(|&absence| absence).map(|_| false),
+        }
+    }
+
     #[inline]
     pub(crate) fn has(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         match &self.tier {
-            Some(tier) => self.has_through(tier, key),
+            Some(tier) => {
+                let hash = self.hash(key)?;
+                match self.has_in_front(tier, key, hash) {
+                    Some(has) => Ok(has),
+                    None => self.has_through(tier, key, hash),
+                }
+            }
             None => Ok(self.find_live(key, |_, _| ())?.is_some()),
         }
     }

@@ -426,10 +426,9 @@ impl FlexCache {
     }
 
     /// Whether memory or the store has an entry.
-    pub(super) fn has_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+    pub(super) fn has_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<bool> {
         let py = key.py();
-        // A key that cannot be hashed is none, whatever the store says.
-        let place = self.place(tier, key, self.hash(key)?)?;
+        let place = self.place(tier, key, hash)?;
         if !tier.store.bypasses_memory(py)? {
             if self.live_copy(tier, &place)?.is_some() {
                 return Ok(true);

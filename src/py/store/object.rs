@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use flexcache_core::tracker::{STRIPES, Stamp, Tracker};
+use flexcache_core::tracker::{Stamp, Tracker};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -28,6 +28,9 @@ const REQUIRED: [&str; 4] = ["load", "save", "remove", "clear"];
 
 /// Methods that are used where an object has them.
 const OPTIONAL: [&str; 6] = ["add", "pop", "contains", "touch", "evict_tag", "transact"];
+
+/// Into how many stripes keys are divided to tell which writes overlap. A write that may concern any key is one of each.
+const TICKET_STRIPES: usize = 64;
 
 /// Writes of one stripe that have begun, and those that go on.
 #[derive(Debug, Default)]
@@ -81,7 +84,7 @@ type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
 pub(crate) struct ObjectStore {
     object: Py<PyAny>,
     tracker: Tracker,
-    stripes: [Stripe; STRIPES],
+    stripes: [Stripe; TICKET_STRIPES],
     /// The loads of the caches in front of it.
     watches: Arc<Watches>,
     /// Whether a cache wants others' writes to be seen, so that `version()` has to be asked.
@@ -150,7 +153,8 @@ impl ObjectStore {
         Ok(Self {
             object: object.clone().unbind(),
             tracker: Tracker::new(),
-            stripes: [const { Stripe { begun: AtomicU64::new(0), active: AtomicU64::new(0) } }; STRIPES],
+            stripes: [const { Stripe { begun: AtomicU64::new(0), active: AtomicU64::new(0) } };
+                TICKET_STRIPES],
             watches: Arc::default(),
             has_version: AtomicBool::new(false),
             known_version: AtomicU64::new(0),
@@ -211,16 +215,16 @@ impl ObjectStore {
         let stripe = Tracker::stripe_of(hash);
         self.ask_version(py)?;
         let before = self.known_version.load(Ordering::Acquire);
-        let ticket = Ticket::take(&self.stripes[stripe]);
+        let ticket = Ticket::take(&self.stripes[stripe % TICKET_STRIPES]);
         if kind == Kind::Replaces {
             self.watches.written(key, hash)?;
         }
         if !is_off("epoch_before_commit") {
-            self.tracker.invalidate(1 << stripe);
+            self.tracker.invalidate(stripe);
         }
         let written = self.callee(py).and_then(write);
         if !is_off("epoch_after_commit") {
-            self.tracker.invalidate(1 << stripe);
+            self.tracker.invalidate(stripe);
         }
         let result = written?;
         let has_written = has_written(&result);

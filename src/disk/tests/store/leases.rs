@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use flexcache_disk::{
-    DiskStore, Error, LeaseTerms, LeaseToken, Leased, Number, Put, Rules, Side, Value, ValueRef,
+    DATABASE, DiskStore, Error, LeaseTerms, LeaseToken, Leased, Number, Put, Rules, Side, Value, ValueRef,
+    is_open_here,
 };
 
 use super::{NOW, PATIENCE, label, number, open, text};
@@ -444,4 +445,43 @@ fn who_waited_for_another_lease_is_told_of_no_failure() {
     store.release(text("a"), &FIRST, Some((b"broken", 60.0)), PATIENCE).expect("fail");
     let awaiting = LeaseTerms { awaited: Some([9; 16]), ..terms(60.0) };
     assert_eq!(store.lease(text("a"), &SECOND, awaiting, PATIENCE).expect("lease"), Leased::Held);
+}
+
+#[test]
+fn a_store_that_is_closed_has_no_leases_open() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    assert_eq!(lease(&store, &FIRST, 60.0), Leased::Held);
+    assert!(is_open_here(&directory.path().join(GATES)));
+    store.close();
+    assert!(!is_open_here(&directory.path().join(GATES)));
+    // The lease is still there.
+    assert_eq!(land(&store, &rules, &FIRST), Put::Inserted);
+}
+
+#[test]
+fn leases_of_a_database_that_was_replaced_are_those_beside_the_new_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let backup = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    store.set(text("b"), number(1), label(None), &rules, PATIENCE).expect("set");
+    store.close();
+    let copy = backup.path().join(DATABASE);
+    fs::copy(directory.path().join(DATABASE), &copy).expect("a copy");
+    assert_eq!(lease(&store, &FIRST, 60.0), Leased::Held);
+    store.set(text("b"), number(2), label(None), &rules, PATIENCE).expect("set");
+    for entry in fs::read_dir(directory.path()).expect("a directory") {
+        fs::remove_file(entry.expect("an entry").path()).expect("a file");
+    }
+    fs::rename(&copy, directory.path().join(DATABASE)).expect("a rename");
+    let value = || store.get(text("b"), NOW, &rules, PATIENCE).expect("get").map(|entry| entry.value);
+    let started = Instant::now();
+    while value() != Some(Value::Integer(1)) {
+        assert!(started.elapsed() < PATIENCE, "it still reads the file that is gone");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (other, _) = open(directory.path());
+    assert_eq!(lease(&other, &SECOND, 60.0), Leased::Held);
+    assert_eq!(lease(&store, &FIRST, 60.0), Leased::Elsewhere(SECOND));
+    assert_eq!(land(&store, &rules, &FIRST), Put::Discarded);
 }

@@ -1,0 +1,500 @@
+//! SQLite's file system, in which a frame of the log is one write.
+//!
+//! SQLite writes the header of a frame, which has 24 bytes, and then the page, which follows it in the file. Here the
+//! header waits for the page, and both are written at once: half of a commit's writes are saved.
+//!
+//! A header must never wait for a page that does not come: the commit would be complete for SQLite, and not in the file.
+//! SQLite writes 24 bytes to a log in two places. `walWriteOneFrame` writes the page next. `walRewriteChecksums`, which
+//! mends the headers of a transaction that has written a page twice, writes none; before every header it reads the frame
+//! from the same file. So a header waits only if the call before it has completed a frame, and it begins where that frame
+//! ends. Any other call, a read for instance, first writes a header that waits, and has the next one written at once.
+//!
+//! Files are those of SQLite's own file system. Only the table of methods of logs is replaced, and what is known of a log
+//! lies behind SQLite's own data of the file.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rusqlite::ffi;
+
+/// The size of a frame's header.
+const HEADER: usize = 24;
+const HEADER_LENGTH: i64 = 24;
+
+/// Larger pages than python-diskcache's are not copied, but written after their headers.
+const LARGEST_PAGE: usize = 4096;
+
+/// No offset of a file.
+const NOWHERE: i64 = -1;
+
+/// What is known of a log that a connection has open.
+struct Log {
+    methods: &'static ffi::sqlite3_io_methods,
+    /// Where the frame ends that the last call has completed.
+    frame_end: i64,
+    /// Where the header ends that the last call has written.
+    header_end: i64,
+    /// Where the header belongs that waits.
+    waits_at: i64,
+    header: [u8; HEADER],
+}
+
+/// SQLite's own file system.
+struct Original {
+    vfs: *mut ffi::sqlite3_vfs,
+    /// Where [`Log`] lies in the memory of a file.
+    place: usize,
+}
+
+// SAFETY: a file system may be called from any thread, and is never unregistered.
+unsafe impl Sync for Original {}
+// SAFETY: as above.
+unsafe impl Send for Original {}
+
+static ORIGINAL: OnceLock<Original> = OnceLock::new();
+
+/// A table of methods, and the one that it replaces. There are as many as SQLite has for logs: one, or a few.
+struct Table {
+    gathering: ffi::sqlite3_io_methods,
+    original: &'static ffi::sqlite3_io_methods,
+}
+
+static TABLES: Mutex<Vec<&'static Table>> = Mutex::new(Vec::new());
+
+/// Makes this the file system of all databases that are opened from now on. SQLite is linked into this module, so they are
+/// ours alone.
+pub(crate) fn install() {
+    ORIGINAL.get_or_init(|| {
+        // SAFETY: the default file system exists and is never unregistered. The copy lives as long as the process, and
+        // its methods take their data from the fields that are copied.
+        unsafe {
+            let vfs = ffi::sqlite3_vfs_find(ptr::null());
+            assert!(!vfs.is_null(), "SQLite has a default file system");
+            let own = usize::try_from((*vfs).szOsFile).unwrap_or(0);
+            let place = own.next_multiple_of(align_of::<Log>());
+            let size = c_int::try_from(place + size_of::<Log>()).unwrap_or(c_int::MAX);
+            let copy = ffi::sqlite3_vfs {
+                zName: c"flexcache".as_ptr(),
+                pNext: ptr::null_mut(),
+                szOsFile: size,
+                xOpen: Some(open),
+                ..*vfs
+            };
+            let code = ffi::sqlite3_vfs_register(Box::leak(Box::new(copy)), 1);
+            assert_eq!(code, ffi::SQLITE_OK);
+            Original { vfs, place }
+        }
+    });
+}
+
+fn table(original: &'static ffi::sqlite3_io_methods) -> &'static Table {
+    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(table) = tables.iter().find(|table| ptr::eq(table.original, original)) {
+        return table;
+    }
+    let gathering = ffi::sqlite3_io_methods {
+        xClose: Some(close),
+        xRead: Some(read),
+        xWrite: Some(write),
+        xTruncate: Some(truncate),
+        xSync: Some(sync),
+        xFileSize: Some(file_size),
+        xFileControl: Some(file_control),
+        ..*original
+    };
+    let made: &'static Table = Box::leak(Box::new(Table { gathering, original }));
+    tables.push(made);
+    made
+}
+
+/// Opens a file as SQLite does, then replaces the table of methods of a log.
+///
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn open(
+    _vfs: *mut ffi::sqlite3_vfs,
+    name: ffi::sqlite3_filename,
+    file: *mut ffi::sqlite3_file,
+    flags: c_int,
+    out: *mut c_int,
+) -> c_int {
+    let Some(original) = ORIGINAL.get() else { return ffi::SQLITE_CANTOPEN };
+    // SAFETY: the original is called with SQLite's arguments. Where it succeeds, the file has a table of methods, which
+    // is static, as SQLite's documentation asks of every file system. SQLite has given the file as much memory as the
+    // file system says, aligned for any type.
+    unsafe {
+        let Some(open) = (*original.vfs).xOpen else { return ffi::SQLITE_CANTOPEN };
+        let code = open(original.vfs, name, file, flags, out);
+        if code == ffi::SQLITE_OK
+            && flags & ffi::SQLITE_OPEN_WAL != 0
+            && let Some(methods) = (*file).pMethods.as_ref()
+        {
+            let (frame_end, header_end, waits_at) = (NOWHERE, NOWHERE, NOWHERE);
+            log_of(file).write(Log { methods, frame_end, header_end, waits_at, header: [0; HEADER] });
+            (*file).pMethods = &raw const table(methods).gathering;
+        }
+        code
+    }
+}
+
+/// What is known of a log.
+fn log_of(file: *mut ffi::sqlite3_file) -> *mut Log {
+    let place = ORIGINAL.get().map_or(0, |original| original.place);
+    file.cast::<u8>().wrapping_add(place).cast()
+}
+
+/// Where bytes end that begin there.
+fn end_of(begin: i64, bytes: &[u8]) -> i64 {
+    i64::try_from(bytes.len()).map_or(NOWHERE, |length| begin + length)
+}
+
+impl Log {
+    /// Writes the header that waits, before a call that is not the write of its page.
+    ///
+    /// # Safety
+    ///
+    /// It must be that of the file, which is open.
+    unsafe fn settle(&mut self, file: *mut ffi::sqlite3_file) -> c_int {
+        (self.frame_end, self.header_end) = (NOWHERE, NOWHERE);
+        let at = std::mem::replace(&mut self.waits_at, NOWHERE);
+        if at == NOWHERE {
+            return ffi::SQLITE_OK;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.write_through(file, &self.header, at) }
+    }
+
+    /// # Safety
+    ///
+    /// It must be that of the file, which is open.
+    unsafe fn write_through(&self, file: *mut ffi::sqlite3_file, bytes: &[u8], at: i64) -> c_int {
+        let (Some(write), Ok(length)) = (self.methods.xWrite, c_int::try_from(bytes.len())) else {
+            return ffi::SQLITE_IOERR_WRITE;
+        };
+        // SAFETY: the caller's promise, and the bytes are there.
+        unsafe { write(file, bytes.as_ptr().cast(), length, at) }
+    }
+
+    /// # Safety
+    ///
+    /// It must be that of the file, which is open.
+    unsafe fn write(&mut self, file: *mut ffi::sqlite3_file, bytes: &[u8], at: i64) -> c_int {
+        if self.waits_at != NOWHERE && at == self.waits_at + HEADER_LENGTH && bytes.len() <= LARGEST_PAGE {
+            let mut frame = [0; HEADER + LARGEST_PAGE];
+            let frame = &mut frame[..HEADER + bytes.len()];
+            frame[..HEADER].copy_from_slice(&self.header);
+            frame[HEADER..].copy_from_slice(bytes);
+            let begin = std::mem::replace(&mut self.waits_at, NOWHERE);
+            // SAFETY: the caller's promise.
+            let code = unsafe { self.write_through(file, frame, begin) };
+            self.frame_end = if code == ffi::SQLITE_OK { end_of(begin, frame) } else { NOWHERE };
+            return code;
+        }
+        if let Ok(header) = <[u8; HEADER]>::try_from(bytes)
+            && at == self.frame_end
+        {
+            (self.header, self.waits_at) = (header, at);
+            (self.frame_end, self.header_end) = (NOWHERE, NOWHERE);
+            return ffi::SQLITE_OK;
+        }
+        let completes_frame = at == self.header_end && self.waits_at == NOWHERE;
+        // SAFETY: the caller's promise.
+        let code = unsafe {
+            match self.settle(file) {
+                ffi::SQLITE_OK => self.write_through(file, bytes, at),
+                code => code,
+            }
+        };
+        if code == ffi::SQLITE_OK {
+            match bytes.len() {
+                HEADER => self.header_end = end_of(at, bytes),
+                _ if completes_frame => self.frame_end = end_of(at, bytes),
+                _ => {}
+            }
+        }
+        code
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    bytes: *const c_void,
+    length: c_int,
+    at: ffi::sqlite3_int64,
+) -> c_int {
+    let Ok(length) = usize::try_from(length) else { return ffi::SQLITE_IOERR_WRITE };
+    // SAFETY: the file is one that `open` has opened, and SQLite's bytes are there. A connection makes one call at a time.
+    unsafe { (*log_of(file)).write(file, std::slice::from_raw_parts(bytes.cast(), length), at) }
+}
+
+/// Settles a log, then calls the original.
+///
+/// # Safety
+///
+/// The file must be a log that is open.
+unsafe fn settled(
+    file: *mut ffi::sqlite3_file,
+    call: impl FnOnce(&'static ffi::sqlite3_io_methods) -> Option<c_int>,
+    missing: c_int,
+) -> c_int {
+    // SAFETY: the caller's promise. A connection makes one call at a time.
+    unsafe {
+        let log = log_of(file);
+        match (*log).settle(file) {
+            ffi::SQLITE_OK => call((*log).methods).unwrap_or(missing),
+            code => code,
+        }
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: the file is one of ours, and the original takes SQLite's arguments. It is closed whatever comes of the header.
+    unsafe {
+        let log = log_of(file);
+        let code = (*log).settle(file);
+        let closed = (*log).methods.xClose.map_or(ffi::SQLITE_IOERR_CLOSE, |close| close(file));
+        if code == ffi::SQLITE_OK { closed } else { code }
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn read(
+    file: *mut ffi::sqlite3_file,
+    bytes: *mut c_void,
+    length: c_int,
+    at: ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: the file is one of ours, and the original takes SQLite's arguments.
+    unsafe {
+        let call = |methods: &ffi::sqlite3_io_methods| Some(methods.xRead?(file, bytes, length, at));
+        settled(file, call, ffi::SQLITE_IOERR_READ)
+    }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_int64) -> c_int {
+    // SAFETY: as for `read`.
+    unsafe { settled(file, |methods| Some(methods.xTruncate?(file, size)), ffi::SQLITE_IOERR_TRUNCATE) }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    // SAFETY: as for `read`.
+    unsafe { settled(file, |methods| Some(methods.xSync?(file, flags)), ffi::SQLITE_IOERR_FSYNC) }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut ffi::sqlite3_int64) -> c_int {
+    // SAFETY: as for `read`.
+    unsafe { settled(file, |methods| Some(methods.xFileSize?(file, size)), ffi::SQLITE_IOERR_FSTAT) }
+}
+
+/// # Safety
+///
+/// SQLite calls it.
+unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, call: c_int, argument: *mut c_void) -> c_int {
+    // SAFETY: as for `read`.
+    unsafe {
+        settled(file, |methods| Some(methods.xFileControl?(file, call, argument)), ffi::SQLITE_NOTFOUND)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::fs;
+    use std::path::Path;
+
+    use rusqlite::Connection;
+
+    use super::*;
+
+    thread_local! {
+        /// The calls that reached the file: offset and length of a write, or the name of another one.
+        static CALLS: RefCell<Vec<(&'static str, i64, usize)>> = const { RefCell::new(Vec::new()) };
+        static ANSWER: RefCell<c_int> = const { RefCell::new(ffi::SQLITE_OK) };
+    }
+
+    fn note(name: &'static str, at: i64, length: usize) -> c_int {
+        CALLS.with_borrow_mut(|calls| calls.push((name, at, length)));
+        ANSWER.with_borrow(|answer| *answer)
+    }
+
+    unsafe extern "C" fn noted_write(
+        _: *mut ffi::sqlite3_file,
+        _: *const c_void,
+        length: c_int,
+        at: ffi::sqlite3_int64,
+    ) -> c_int {
+        note("write", at, usize::try_from(length).unwrap())
+    }
+
+    /// A log of which the calls are noted.
+    fn log() -> Log {
+        // SAFETY: a table without methods is all zeros.
+        let none: ffi::sqlite3_io_methods = unsafe { std::mem::zeroed() };
+        let methods = Box::leak(Box::new(ffi::sqlite3_io_methods { xWrite: Some(noted_write), ..none }));
+        let (frame_end, header_end, waits_at) = (NOWHERE, NOWHERE, NOWHERE);
+        Log { methods, frame_end, header_end, waits_at, header: [0; HEADER] }
+    }
+
+    fn write(log: &mut Log, at: i64, length: usize) -> c_int {
+        // SAFETY: the noted calls look at no file.
+        unsafe { log.write(ptr::null_mut(), &vec![7; length], at) }
+    }
+
+    /// What another call does first.
+    fn settle(log: &mut Log) -> c_int {
+        // SAFETY: as above.
+        unsafe { log.settle(ptr::null_mut()) }
+    }
+
+    fn calls() -> Vec<(&'static str, i64, usize)> {
+        CALLS.take()
+    }
+
+    const PAGE: usize = 4096;
+    const FRAME: i64 = 4120;
+
+    #[test]
+    fn frames_after_the_first_are_one_write() {
+        let mut log = log();
+        for frame in 0..3 {
+            assert_eq!(write(&mut log, 32 + frame * FRAME, HEADER), 0);
+            assert_eq!(write(&mut log, 56 + frame * FRAME, PAGE), 0);
+        }
+        let second = 32 + FRAME;
+        let all = [
+            ("write", 32, 24),
+            ("write", 56, PAGE),
+            ("write", second, 4120),
+            ("write", second + FRAME, 4120),
+        ];
+        assert_eq!(calls(), all);
+    }
+
+    #[test]
+    fn a_header_without_its_page_does_not_wait() {
+        let mut log = log();
+        write(&mut log, 32, HEADER);
+        write(&mut log, 56, PAGE);
+        // A read: the header of any frame is written at once, also of one that would come next.
+        settle(&mut log);
+        calls();
+        for at in [32, 32 + FRAME] {
+            write(&mut log, at, HEADER);
+            assert_eq!(calls(), [("write", at, 24)]);
+        }
+    }
+
+    #[test]
+    fn any_other_call_writes_a_header_that_waits() {
+        let begun = || {
+            let mut log = log();
+            write(&mut log, 32, HEADER);
+            write(&mut log, 56, PAGE);
+            write(&mut log, 32 + FRAME, HEADER);
+            assert_eq!(calls().len(), 2, "the second header waits");
+            log
+        };
+        let mut log = begun();
+        settle(&mut log);
+        assert_eq!(calls(), [("write", 32 + FRAME, 24)]);
+        let mut log = begun();
+        write(&mut log, 0, 32);
+        assert_eq!(calls(), [("write", 32 + FRAME, 24), ("write", 0, 32)]);
+        let mut log = begun();
+        write(&mut log, 56 + FRAME, 2 * PAGE);
+        assert_eq!(calls(), [("write", 32 + FRAME, 24), ("write", 56 + FRAME, 2 * PAGE)]);
+    }
+
+    #[test]
+    fn a_write_that_fails_is_reported_and_leaves_nothing() {
+        for answer in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE] {
+            let mut log = log();
+            write(&mut log, 32, HEADER);
+            write(&mut log, 56, PAGE);
+            write(&mut log, 32 + FRAME, HEADER);
+            ANSWER.set(answer);
+            assert_eq!(write(&mut log, 56 + FRAME, PAGE), answer);
+            ANSWER.set(ffi::SQLITE_OK);
+            calls();
+            settle(&mut log);
+            write(&mut log, 32 + FRAME, HEADER);
+            assert_eq!(calls(), [("write", 32 + FRAME, 24)]);
+        }
+        let mut log = log();
+        write(&mut log, 32, HEADER);
+        write(&mut log, 56, PAGE);
+        write(&mut log, 32 + FRAME, HEADER);
+        ANSWER.set(ffi::SQLITE_FULL);
+        assert_eq!(settle(&mut log), ffi::SQLITE_FULL);
+        ANSWER.set(ffi::SQLITE_OK);
+    }
+
+    fn open(directory: &Path) -> Connection {
+        install();
+        let connection = Connection::open(directory.join("cache.db")).unwrap();
+        connection
+            .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0")
+            .unwrap();
+        connection
+    }
+
+    fn rows(connection: &Connection) -> Vec<(i64, Vec<u8>)> {
+        let mut select = connection.prepare("SELECT id, value FROM entry ORDER BY id").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    /// Transactions that do not fit in the page cache write their pages to the log before they commit, some of them
+    /// twice, and then mend the headers. What is in the files after each commit is what another process would recover.
+    #[test]
+    fn every_commit_is_in_the_files() {
+        let place = tempfile::tempdir().unwrap();
+        let connection = open(place.path());
+        connection
+            .execute_batch(
+                "CREATE TABLE entry (id INTEGER PRIMARY KEY, value BLOB); CREATE INDEX by_value ON entry (value);
+                 PRAGMA cache_size=10; PRAGMA cache_spill=1",
+            )
+            .unwrap();
+        for number in 0..30_i64 {
+            connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+            // Small ones, ones that spill, and ones that come back to the same pages.
+            for step in 0..1 + number * number {
+                let id = (step * 37) % (1 + number * 5);
+                let value = vec![u8::try_from((number + step) % 251).unwrap(); 700];
+                connection.execute("INSERT OR REPLACE INTO entry VALUES (?1, ?2)", (id, value)).unwrap();
+            }
+            connection.execute_batch(if number % 7 == 6 { "ROLLBACK" } else { "COMMIT" }).unwrap();
+            let copy = tempfile::tempdir().unwrap();
+            for name in ["cache.db", "cache.db-wal"] {
+                fs::copy(place.path().join(name), copy.path().join(name)).unwrap();
+            }
+            let recovered = open(copy.path());
+            assert_eq!(rows(&recovered), rows(&connection), "after transaction {number}");
+            let intact: String = recovered.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(intact, "ok");
+            if number % 10 == 9 {
+                connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+            }
+        }
+    }
+}

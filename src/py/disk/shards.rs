@@ -1,0 +1,168 @@
+//! `DiskShards`: what the caches of `flexcache_rs.sciqlop` inherit, so that a read runs no Python code.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use flexcache_disk::Key;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyInt, PyTuple};
+
+use super::cache::DiskCache;
+use crate::py::object::argument::truth;
+use crate::py::object::did_you_mean;
+
+/// The arguments of `get`.
+const GET: [&str; 6] = ["key", "default", "read", "expire_time", "tag", "retry"];
+
+/// The databases among which a cache divides its keys, and how often its values were found.
+#[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
+pub(crate) struct DiskShards {
+    /// Set once, by `__init__`.
+    shards: OnceLock<Vec<Py<DiskCache>>>,
+    is_closed: AtomicBool,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// A key as it is stored: True and 1 are one key.
+fn plain<'py>(key: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    match key.cast_exact::<PyBool>() {
+        Ok(truth) => PyInt::new(key.py(), i64::from(truth.is_true())).into_any(),
+        Err(_) => key.clone(),
+    }
+}
+
+impl DiskShards {
+    #[inline]
+    fn shards<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a [Py<DiskCache>]> {
+        let this = slf.get();
+        match this.shards.get() {
+            Some(shards) if !this.is_closed.load(Ordering::Relaxed) => Ok(shards),
+            _ => Err(Self::not_open(slf)),
+        }
+    }
+
+    #[cold]
+    fn not_open(slf: &Bound<'_, Self>) -> PyErr {
+        // What the class says of its shards where it has none.
+        match slf.getattr(intern!(slf.py(), "_shards")) {
+            Err(error) => error,
+            Ok(_) => PyRuntimeError::new_err("__init__() of the cache was not called"),
+        }
+    }
+
+    /// Runs a call on the database of a key.
+    fn on_shard<'py, R>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+        call: impl FnOnce(&DiskCache, Key<'_>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        let (shards, key) = (Self::shards(slf)?, plain(key));
+        let [first, rest @ ..] = shards else {
+            return Err(PyRuntimeError::new_err("the cache has no shards"));
+        };
+        let (datum, raw) = first.get().encode_key(&key)?;
+        let shard = if rest.is_empty() {
+            first
+        } else {
+            #[expect(clippy::cast_possible_truncation, reason = "it is less than the number of shards")]
+            let number = (datum.shard_hash()? % shards.len() as u64) as usize;
+            &shards[number]
+        };
+        call(shard.get(), Key { datum: datum.borrow()?, raw })
+    }
+}
+
+#[pymethods]
+impl DiskShards {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            shards: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    fn _set_shards(&self, shards: Vec<Py<DiskCache>>) -> PyResult<()> {
+        self.shards
+            .set(shards)
+            .map_err(|_| PyRuntimeError::new_err("__init__() of the cache was called twice"))
+    }
+
+    /// From now on a read raises what the class raises where it has no `_shards`.
+    fn _close_reads(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Return the value of a key.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     default: The result if there is no value.
+    ///     read: Must be False, because files are not returned.
+    ///     expire_time: Whether to also return the time of expiry in seconds since 1970.
+    ///     tag: Whether to also return the tag.
+    ///     retry: Accepted without effect.
+    ///
+    /// Returns:
+    ///     The value, or a tuple of the value and the requested data.
+    #[pyo3(signature = (key, default=None, read=false, expire_time=false, tag=false, retry=false, **unknown),
+        text_signature = "($self, /, key, default=None, read=False, expire_time=False, tag=False, retry=False)")]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::fn_params_excessive_bools,
+        reason = "the signature is SciQLop-cache's"
+    )]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+        #[pyo3(from_py_with = truth)] read: bool,
+        #[pyo3(from_py_with = truth)] expire_time: bool,
+        #[pyo3(from_py_with = truth)] tag: bool,
+        #[pyo3(from_py_with = truth)] retry: bool,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _ = retry;
+        let py = slf.py();
+        did_you_mean::refuse("get", unknown, &GET)?;
+        let default = default.unwrap_or_else(|| py.None().into_bound(py));
+        if read || expire_time || tag {
+            let wanted = (key, default, read, expire_time, tag);
+            return slf.call_method1(intern!(py, "_get_with"), wanted);
+        }
+        let found = Self::on_shard(slf, key, |shard, key| shard.find_encoded(py, key, false, false, false))?;
+        slf.get().count(found.is_some());
+        Ok(found.map_or(default, |(value, _)| value))
+    }
+
+    fn __contains__(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::on_shard(slf, key, |shard, key| shard.has_encoded(slf.py(), key))
+    }
+
+    /// Counts a look.
+    #[pyo3(name = "_count")]
+    fn count(&self, found: bool) {
+        let counter = if found { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The numbers of hits and misses.
+    fn _counts(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    fn _reset_counts(&self) {
+        self.hits.store(0, Ordering::Relaxed);
+        self.misses.store(0, Ordering::Relaxed);
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        self.shards.get().into_iter().flatten().try_for_each(|shard| visit.call(shard))
+    }
+}
