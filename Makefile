@@ -70,7 +70,7 @@ test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST h
 test-controls: $(installed) $(tools) ## Each rule of the seam switched off: a test of it must fail. Part of test-python
 	$(run) -m pytest tests/stores/test_negative_controls.py
 
-published := -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-shared
+published := -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-remote -p flexcache-shared
 
 crates: ## The crates as they would be published: documentation without warnings, and packages that build by themselves
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked $(published)

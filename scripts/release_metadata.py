@@ -15,7 +15,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-CRATES = ("src/core", "src/containers", "src/disk", "src/shared")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s]+)(?=\))")
 FENCE = re.compile(r"^(```.*?^```[ \t]*$)", re.MULTILINE | re.DOTALL)
 
@@ -33,10 +32,15 @@ def absolute(markdown: str, folder: str, files: str) -> str:
     return "".join(parts)
 
 
+def crates(root: Path) -> list[str]:
+    """Return the folders of the crates that the workspace publishes."""
+    return sorted(manifest.parent.relative_to(root).as_posix() for manifest in root.glob("src/*/Cargo.toml"))
+
+
 def prepare(root: Path, repository: str, version: str) -> None:
     """Write the URLs into a tree."""
     files = f"{repository}/blob/v{version}"
-    for folder in ("", *CRATES):
+    for folder in ("", *crates(root)):
         readme = root / folder / "README.md"
         readme.write_text(absolute(readme.read_text("utf-8"), folder, files), "utf-8")
     project = root / "pyproject.toml"
@@ -51,7 +55,7 @@ def prepare(root: Path, repository: str, version: str) -> None:
     before, heading, after = text.partition("\n[project.optional-dependencies]\n")
     assert heading, "pyproject.toml has no optional dependencies, before which the URLs stand"
     project.write_text(before + urls + heading + after, "utf-8")
-    for folder in ("", *CRATES):
+    for folder in ("", *crates(root)):
         manifest = root / folder / "Cargo.toml"
         text, count = re.subn(
             r"^(authors\.workspace = true)$",

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CRATES = ("src/core", "src/containers", "src/disk", "src/shared")
+CRATES = sorted(manifest.parent.relative_to(ROOT).as_posix() for manifest in ROOT.glob("src/*/Cargo.toml"))
 
 
 def script(name: str) -> ModuleType:
@@ -43,6 +43,13 @@ def test_crates_have_what_a_registry_shows(crate: str) -> None:
         assert re.search(rf"^{re.escape(key)} = ", manifest, re.MULTILINE), key
     assert (ROOT / crate / "README.md").is_file()
     assert (ROOT / crate / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_every_crate_is_packed() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    packed = re.search(r"^published := (.+)$", makefile, re.MULTILINE)
+    assert packed is not None
+    assert sorted(packed.group(1).split()[1::2]) == [f"flexcache-{Path(crate).name}" for crate in CRATES]
 
 
 def test_a_release_has_absolute_links_and_urls(tmp_path: Path) -> None:

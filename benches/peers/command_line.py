@@ -8,12 +8,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from . import disk_report
+from . import table_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .disk import Figure
+    from .tables import Figure
 
 
 def parser_of(name: str, description: str, figures: Iterable[str], quick: str, writes: str) -> argparse.ArgumentParser:
@@ -52,4 +52,4 @@ def publish(name: str, report: str, described: dict[str, str], figures: list[Fig
         return
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{name}.md").write_text(report, encoding="utf-8")
-    (output / f"{name}.json").write_text(disk_report.as_json(described, figures) + "\n", encoding="utf-8")
+    (output / f"{name}.json").write_text(table_report.as_json(described, figures) + "\n", encoding="utf-8")

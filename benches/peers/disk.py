@@ -9,21 +9,21 @@ import os
 import platform
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
-from . import command_line, disk_report
+from . import command_line, table_report
 from .disk_child import CONTESTANTS, Contestant
 from .measure import ROOT
+from .tables import Figure
 
 SIZES = {"64 B": 64, "256 B": 256, "4 KiB": 2**12, "64 KiB": 2**16, "1 MiB": 2**20}
 OPERATIONS = ("set", "set over", "get", "get, miss", "in", "delete")
@@ -62,64 +62,6 @@ class Settings:
             imports=3,
             seed=seed,
         )
-
-
-@dataclass
-class Cell:
-    """What one library needed: its samples, in the figure's unit."""
-
-    samples: list[float] = field(default_factory=list[float])
-    failures: int = 0
-
-    @property
-    def median(self) -> float:
-        """The middle one."""
-        return statistics.median(self.samples)
-
-    @property
-    def mean(self) -> float:
-        """All of them together, by their number."""
-        return statistics.fmean(self.samples)
-
-    @property
-    def p99(self) -> float:
-        """What one in a hundred exceeds."""
-        return sorted(self.samples)[min(len(self.samples) - 1, len(self.samples) * 99 // 100)]
-
-
-@dataclass
-class Figure:
-    """A table: for each condition, what each library needed, or managed where `more` is better."""
-
-    title: str
-    text: str
-    unit: str = "µs"
-    more: bool = False
-    compared: bool = True
-    means: bool = False
-    """Whether the means are shown as well."""
-    by: Literal["median", "mean"] = "median"
-    """What libraries are compared by."""
-    rows: dict[str, dict[str, Cell]] = field(default_factory=dict[str, dict[str, Cell]])
-    remarks: list[str] = field(default_factory=list[str])
-
-    def cell(self, condition: str, name: str) -> Cell:
-        """Where to add samples."""
-        return self.rows.setdefault(condition, {}).setdefault(name, Cell())
-
-    def add(self, condition: str, name: str, nanoseconds: Sequence[int]) -> None:
-        """Adds samples."""
-        self.cell(condition, name).samples.extend(sample / 1000 for sample in nanoseconds)
-
-    def times(self, condition: str, name: str, reference: str) -> float | None:
-        """How many times as fast as a library another one is."""
-        row = self.rows[condition]
-        if name not in row or reference not in row:
-            return None
-        ours, theirs = ((cell.mean if self.by == "mean" else cell.median) for cell in (row[name], row[reference]))
-        if not ours or not theirs:
-            return None
-        return ours / theirs if self.more else theirs / ours
 
 
 class Library:
@@ -481,7 +423,7 @@ def begin(directory: Path, run: Run) -> None:
 
 def machine(run: Run) -> dict[str, str]:
     """What the numbers depend on."""
-    described = disk_report.machine() | {
+    described = table_report.machine() | {
         "file system": filesystem(run.directory),
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
@@ -529,10 +471,10 @@ def main(arguments: list[str]) -> None:
     if chosen.output is not None:
         chosen.output.mkdir(parents=True, exist_ok=True)
         try:
-            drawn = disk_report.draw(figures, names, chosen.output)
+            drawn = table_report.draw(figures, names, chosen.output)
         except ImportError as error:
             say(f"no plots: {error}")
-    report = disk_report.as_markdown(described, figures, names, drawn)
+    report = table_report.as_markdown(described, figures, names, drawn)
     command_line.publish("disk", report, described, figures, chosen.output)
     say("done")
 

@@ -18,10 +18,10 @@ from random import Random
 from time import perf_counter, perf_counter_ns, sleep
 from typing import Any
 
-from . import command_line, disk_report
-from .disk import Figure
+from . import command_line, table_report
 from .remote_peers import AWAITED, NAMESPACE, OURS, SYNC, Contestant, Opened, Server
 from .shared_child import per_call
+from .tables import Figure
 
 VALUE = b"v" * 32
 MEMORY = f"{OURS}, in memory"
@@ -375,7 +375,7 @@ def coherence(run: Run) -> list[Figure]:
 
 def machine(run: Run) -> dict[str, str]:
     """What the numbers depend on."""
-    described = disk_report.machine() | {
+    described = table_report.machine() | {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "server": f"{run.server.version}, on this machine, by TCP",
     }
@@ -434,7 +434,7 @@ def main(arguments: list[str]) -> None:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     names = list(dict.fromkeys(contestant.name for contestant in (*SYNC, *AWAITED)))
-    report = disk_report.as_markdown(
+    report = table_report.as_markdown(
         described,
         figures,
         [*names, "FlexCache"],

@@ -17,10 +17,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from . import command_line, disk_report
-from .disk import Figure
+from . import command_line, table_report
 from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, Settings, at_once, in_a_row, one_by_one
 from .sessions_servers import IN_A_THREAD, ONE_STATEMENT, SAME_SQL, mariadb, valkey
+from .tables import Figure
 
 TASKS = 50
 LENGTHS = (10, 1_000, 100_000)
@@ -204,7 +204,7 @@ HEAD = (
 
 def machine(run: Run) -> dict[str, str]:
     """What the numbers depend on."""
-    described = disk_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
+    described = table_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
     for name in ("cashews", "aiocache"):
         with suppress(metadata.PackageNotFoundError):
             described[name] = run.told.get(name) or metadata.version(name)
@@ -246,7 +246,7 @@ def main(arguments: list[str]) -> None:
         shutil.rmtree(directory, ignore_errors=True)
     names = [OURS, "PyCache", "cashews", "aiocache", "thread hop", "memory", "disk", "redis-py", "redis.asyncio"]
     names += [SAME_SQL, ONE_STATEMENT, IN_A_THREAD]
-    report = disk_report.as_markdown(
+    report = table_report.as_markdown(
         described, figures, names, title="Sessions, beside their peers", head=HEAD, ours=OURS
     )
     command_line.publish("sessions", report, described, figures, chosen.output)

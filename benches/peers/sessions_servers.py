@@ -16,9 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .disk import Figure
 from .remote_peers import Server
 from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, at_once, in_a_row, one_by_one
+from .tables import Figure
 
 Calls = dict[str, Callable[[int], Any]]
 """By what is done: a call, which gets its number."""

@@ -18,8 +18,7 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-from . import command_line, disk_report
-from .disk import Cell, Figure
+from . import command_line, table_report
 from .measure import ROOT
 from .shared_beside import beside_a_dict
 from .shared_child import (
@@ -36,6 +35,7 @@ from .shared_child import (
     value_of,
 )
 from .shared_sizes import hit_ratios, overhead
+from .tables import Cell, Figure
 
 OPERATIONS = ("get", "get, miss", "set over", "set", "delete")
 SIZES = {"20 B": 20, "1 KiB": 2**10, "64 KiB": 2**16}
@@ -307,7 +307,7 @@ def lilcache(run: Run) -> list[Figure]:
 
 def machine(run: Run) -> dict[str, str]:
     """What the numbers depend on."""
-    described = disk_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
+    described = table_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
     for contestant in CONTESTANTS:
         if contestant.name in run.left_out:
             described[contestant.name] = run.left_out[contestant.name]
@@ -357,12 +357,12 @@ def main(arguments: list[str]) -> None:
     if chosen.output is not None:
         chosen.output.mkdir(parents=True, exist_ok=True)
         try:
-            drawn = disk_report.draw(
+            drawn = table_report.draw(
                 figures, [*names, "dict"], chosen.output, prefix="shared", ours=OURS, reference="dict"
             )
         except ImportError as error:
             say(f"no plots: {error}")
-    report = disk_report.as_markdown(
+    report = table_report.as_markdown(
         described,
         figures,
         [*names, "dict", ALONE.name, "s3fifo"],

@@ -11,8 +11,8 @@ from random import Random
 from time import perf_counter_ns
 from typing import Any
 
-from .disk import Figure
 from .shared_child import key_of
+from .tables import Figure
 
 CALLS = 2_000
 VALUE = "v" * 20

@@ -8,7 +8,7 @@ from importlib import import_module
 from os import getpid
 from pathlib import Path
 
-from .disk import Figure
+from .tables import Figure
 
 TRACES = ("arc_oltp", "c2k_web07", "scarab_recs", "llm_agents_cut", "git_files")
 SHARES = (0.02, 0.05, 0.1, 0.25)

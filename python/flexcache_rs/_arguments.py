@@ -49,15 +49,25 @@ def real(name: str, number: Any) -> float:
     raise OverflowError(f"{name} must be a number that a float can hold, not {described(number)}")
 
 
-def integer(name: str, number: Any) -> int:
-    """An int that is no bool.
+def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """An int that is no bool, within bounds where there are any.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: It is no int.
+        ValueError: It is out of bounds.
     """
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{name} must be an int, not {described(number)}")
-    return number
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {described(value)}")
+    if (least is None or least <= value) and (most is None or value <= most):
+        return value
+    bounds = f"at least {least}" if most is None else f"from {least} to {_shown_bound(most)}"
+    raise ValueError(f"{name} must be {bounds}, not {described(value)}")
+
+
+def _shown_bound(number: int) -> str:
+    """A bound as it is read most easily."""
+    power = number.bit_length()
+    return f"2**{power} - 1" if power >= 32 and number == (1 << power) - 1 else str(number)
 
 
 def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:

@@ -38,8 +38,9 @@ from typing import (
 from _typeshed import SupportsKeysAndGetItem
 from typing_extensions import Self, disjoint_base
 
+from flexcache_rs._first_parameter import ClassMethod, Method
 from flexcache_rs._mapping import EntryCount
-from flexcache_rs._memo import AsyncMemo, SyncMemo
+from flexcache_rs._memo import MemoizedClassMethod, MemoizedFunction, MemoizedMethod
 from flexcache_rs._memoize import Memoizer
 from flexcache_rs._store import Store
 from flexcache_rs.disk import Cache, FanoutCache
@@ -409,9 +410,9 @@ class FlexCache(MutableMapping[_K, _V]):
         (1, 1)
         """
     @overload
-    def memoize(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-        self, function: Callable[_P, Coroutine[Any, Any, _T]], /
-    ) -> AsyncMemo[_P, _T]:
+    def memoize(  # pyright: ignore[reportOverlappingOverload]
+        self, function: Method[_P, _T], /
+    ) -> MemoizedMethod[Callable[_P, _T]]:
         """Keep a function's results in this cache. The same as memoize() with cache=self.
 
         Raises:
@@ -426,7 +427,11 @@ class FlexCache(MutableMapping[_K, _V]):
         (8, 1)
         """
     @overload
-    def memoize(self, function: Callable[_P, _T], /) -> SyncMemo[_P, _T]: ...
+    def memoize(  # pyright: ignore[reportOverlappingOverload]
+        self, function: ClassMethod[_P, _T], /
+    ) -> MemoizedClassMethod[Callable[_P, _T]]: ...
+    @overload
+    def memoize(self, function: Callable[_P, _T], /) -> MemoizedFunction[_P, _T]: ...
     @overload
     def memoize(
         self,

@@ -1,12 +1,16 @@
 from collections.abc import Callable
 from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
-from typing import Any, Concatenate, Generic, ParamSpec, TypedDict, TypeVar, overload, type_check_only
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload, type_check_only
 
 from flexcache_rs import _core
+from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
+_R_co = TypeVar("_R_co", covariant=True)
+_F_co = TypeVar("_F_co", bound=Callable[..., Any], covariant=True)
 
 @type_check_only
 class _Parameters(TypedDict):
@@ -14,35 +18,93 @@ class _Parameters(TypedDict):
     typed: bool
 
 @type_check_only
-class _BoundWrapper(Generic[_P, _R]):
-    __self__: Any
-    __func__: Any
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-    def cache_info(self) -> _CacheInfo: ...
-    def cache_clear(self) -> None: ...
-    def cache_parameters(self) -> _Parameters: ...
-
-class _LruCacheWrapper(_core.Memoized[_P, _R], Generic[_P, _R]):
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> _OfClass[_P, _R]: ...
-    @overload
-    def __get__(
-        self: _LruCacheWrapper[Concatenate[Any, _Q], _R], instance: object, owner: type | None = None, /
-    ) -> _BoundWrapper[_Q, _R]: ...
+class _Attributes:
     def cache_info(self) -> _CacheInfo: ...
     def cache_clear(self) -> None: ...
     def cache_parameters(self) -> _Parameters: ...
 
 @type_check_only
-class _OfClass(_LruCacheWrapper[_P, _R], Generic[_P, _R]):
+class _Bound(_Attributes, Generic[_P, _R_co]):
+    __self__: Any
+    __func__: Any
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+
+class _LruCacheWrapper(_core.Memoized[_P, _R_co], Generic[_P, _R_co]):
+    @overload
+    def __get__(self, instance: None, owner: Any = None, /) -> _OfClass[_P, _R_co]: ...
+    @overload
+    def __get__(self: TakesSelf[_Q, _R], instance: object, owner: Any = None, /) -> _Bound[_Q, _R]: ...
+    @overload
+    def __get__(
+        self: TakesClass[_Q, _R], instance: object, owner: Any = None, /
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    # A static method.
+    @overload
+    def __get__(self: Takes[Anything, _Q, _R], instance: object, owner: Any = None, /) -> _Bound[_P, _R_co]: ...
+    # A method whose first parameter has another name, or a static method.
+    @overload
+    def __get__(self: Takes[_T, _Q, _R], instance: _T, owner: Any = None, /) -> _Bound[_Q, _R]: ...
+    @overload
+    def __get__(
+        self: Takes[type[_T], _Q, _R], instance: _T, owner: Any = None, /
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any = None, /) -> _Bound[_P, _R_co]: ...
+    def cache_info(self) -> _CacheInfo: ...
+    def cache_clear(self) -> None: ...
+    def cache_parameters(self) -> _Parameters: ...
+
+@type_check_only
+class _OfClass(_LruCacheWrapper[_P, _R_co], Generic[_P, _R_co]):
     """What a class has under the name. A class method gets the class, and the others all of their arguments."""
     @overload
     def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
     @overload
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+
+# What a class has under the name of a method, as pyright compares it with that of a subclass.
+@type_check_only
+class _MethodOfClass(_Attributes, Generic[_F_co]):
+    __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
+    def __call__(
+        self: _MethodOfClass[Callable[_P, _R]], instance: Any, /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None, /) -> _MethodOfClass[_F_co]: ...
+    @overload
+    def __get__(self: _MethodOfClass[Callable[_P, _R]], instance: object, owner: Any = None, /) -> _Bound[_P, _R]: ...
+
+@type_check_only
+class _Method(_MethodOfClass[_F_co]):
+    # pyright compares it with a protocol as it is, `self` included, so its parameters are not checked.
+    def __call__(self: _Method[Callable[..., _R]], *args: Any, **kwargs: Any) -> _R: ...
+
+@type_check_only
+class _ClassMethod(_Attributes, Generic[_F_co]):
+    __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
+    def __call__(self: _ClassMethod[Callable[_P, _R]], cls: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    @overload
+    def __get__(
+        self: _ClassMethod[Callable[_P, _R]], instance: None, owner: Any = None, /
+    ) -> _OfClass[Concatenate[type[Any], _P], _R]: ...
+    @overload
+    def __get__(self: _ClassMethod[Callable[_P, _R]], instance: object, owner: Any = None, /) -> _Bound[_P, _R]: ...
+
+@type_check_only
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, function: Method[_P, _R], /) -> _Method[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, function: ClassMethod[_P, _R], /) -> _ClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, function: Callable[_P, _R], /) -> _LruCacheWrapper[_P, _R]: ...
 
 @overload
-def lru_cache(maxsize: int | None = 128, typed: bool = False) -> Callable[[Callable[_P, _R]], _LruCacheWrapper[_P, _R]]:
+def lru_cache(maxsize: int | None = 128, typed: bool = False) -> _Decorator:
     """Keep the most recent results of a function, as functools.lru_cache does, but faster.
 
     Used with or without arguments. The result has cache_info(), cache_clear(), cache_parameters()
@@ -71,8 +133,17 @@ def lru_cache(maxsize: int | None = 128, typed: bool = False) -> Callable[[Calla
     """
 
 @overload
+def lru_cache(  # pyright: ignore[reportOverlappingOverload]
+    maxsize: Method[_P, _R], typed: bool = False
+) -> _Method[Callable[_P, _R]]: ...
+@overload
+def lru_cache(  # pyright: ignore[reportOverlappingOverload]
+    maxsize: ClassMethod[_P, _R], typed: bool = False
+) -> _ClassMethod[Callable[_P, _R]]: ...
+@overload
 def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _LruCacheWrapper[_P, _R]: ...
-def cache(function: Callable[_P, _R], /) -> _LruCacheWrapper[_P, _R]:
+@overload
+def cache(function: Method[_P, _R], /) -> _Method[Callable[_P, _R]]:  # pyright: ignore[reportOverlappingOverload]
     """Keep all results of a function, as functools.cache does, but faster. The same as lru_cache(None).
 
     >>> from flexcache_rs import cache
@@ -82,3 +153,8 @@ def cache(function: Callable[_P, _R], /) -> _LruCacheWrapper[_P, _R]:
     >>> factorial(5)
     120
     """
+
+@overload
+def cache(function: ClassMethod[_P, _R], /) -> _ClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+@overload
+def cache(function: Callable[_P, _R], /) -> _LruCacheWrapper[_P, _R]: ...

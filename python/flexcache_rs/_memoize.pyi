@@ -1,4 +1,4 @@
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from os import PathLike
 from typing import (
@@ -15,11 +15,12 @@ from typing import (
 
 from flexcache_rs import _core
 from flexcache_rs._core import EvictionPolicy
-from flexcache_rs._memo import AsyncMemo, SyncMemo
+from flexcache_rs._first_parameter import ClassMethod, Method
+from flexcache_rs._memo import MemoizedClassMethod, MemoizedFunction, MemoizedMethod
 
 _P = ParamSpec("_P")
 _S = TypeVar("_S")
-_V = TypeVar("_V")
+_R = TypeVar("_R")
 
 _Seconds: TypeAlias = float | timedelta
 _Ttl: TypeAlias = _Seconds | datetime
@@ -28,16 +29,16 @@ _Exceptions: TypeAlias = bool | type[Exception] | Iterable[type[Exception]]
 @type_check_only
 class Memoizer(Protocol):
     @overload
-    def __call__(self, function: classmethod[_S, _P, _V], /) -> classmethod[_S, _P, _V]: ...
+    def __call__(self, function: classmethod[_S, _P, _R], /) -> classmethod[_S, _P, _R]: ...
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-        self, function: Callable[_P, Coroutine[Any, Any, _V]], /
-    ) -> AsyncMemo[_P, _V]: ...
+    def __call__(self, function: Method[_P, _R], /) -> MemoizedMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def __call__(self, function: Callable[_P, _V], /) -> SyncMemo[_P, _V]: ...
+    def __call__(self, function: ClassMethod[_P, _R], /) -> MemoizedClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, function: Callable[_P, _R], /) -> MemoizedFunction[_P, _R]: ...
 
 @overload
-def memoize(function: classmethod[_S, _P, _V], /) -> classmethod[_S, _P, _V]:
+def memoize(function: classmethod[_S, _P, _R], /) -> classmethod[_S, _P, _R]:
     """Keep the results of a function, a method or a coroutine function.
 
     Used with or without arguments. If several threads and tasks miss the same call at the same
@@ -105,11 +106,11 @@ def memoize(function: classmethod[_S, _P, _V], /) -> classmethod[_S, _P, _V]:
     """
 
 @overload
-def memoize(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-    function: Callable[_P, Coroutine[Any, Any, _V]], /
-) -> AsyncMemo[_P, _V]: ...
+def memoize(function: Method[_P, _R], /) -> MemoizedMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
 @overload
-def memoize(function: Callable[_P, _V], /) -> SyncMemo[_P, _V]: ...
+def memoize(function: ClassMethod[_P, _R], /) -> MemoizedClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+@overload
+def memoize(function: Callable[_P, _R], /) -> MemoizedFunction[_P, _R]: ...
 @overload
 def memoize(
     function: None = None,
@@ -158,9 +159,9 @@ def memoize(
 
 # What stands as a method on FlexCache.
 @overload
-def memoize_in(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-    self: _core.FlexCache[Any, Any], function: Callable[_P, Coroutine[Any, Any, _V]], /
-) -> AsyncMemo[_P, _V]:
+def memoize_in(  # pyright: ignore[reportOverlappingOverload]
+    self: _core.FlexCache[Any, Any], function: Method[_P, _R], /
+) -> MemoizedMethod[Callable[_P, _R]]:
     """Keep a function's results in this cache. The same as memoize() with cache=self.
 
     Raises:
@@ -176,6 +177,10 @@ def memoize_in(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverl
     """
 
 @overload
-def memoize_in(self: _core.FlexCache[Any, Any], function: Callable[_P, _V], /) -> SyncMemo[_P, _V]: ...
+def memoize_in(  # pyright: ignore[reportOverlappingOverload]
+    self: _core.FlexCache[Any, Any], function: ClassMethod[_P, _R], /
+) -> MemoizedClassMethod[Callable[_P, _R]]: ...
+@overload
+def memoize_in(self: _core.FlexCache[Any, Any], function: Callable[_P, _R], /) -> MemoizedFunction[_P, _R]: ...
 @overload
 def memoize_in(self: _core.FlexCache[Any, Any], function: None = None, /, **arguments: Any) -> Memoizer: ...

@@ -7,9 +7,7 @@ from flexcache_rs._memo import Memo
 
 class PerInstance:
     """A method that memoize() has wrapped: `instance.method` is one with the instance's own cache."""
-    def __init__(
-        self, function: Callable[..., Any], make: Callable[[], Memo[..., Any, Any]], parameters: Any
-    ) -> None: ...
+    def __init__(self, function: Callable[..., Any], make: Callable[[], Memo[..., Any]], parameters: Any) -> None: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def __call__(self, instance: object, /, *args: Any, **kwargs: Any) -> Any: ...
     def cache_key(self, instance: object, /, *args: Any, **kwargs: Any) -> Any:
@@ -43,7 +41,7 @@ def refuse_other_methods(function: object) -> None:
 
 def per_instance_of(
     function: Callable[..., Any],
-    make: Callable[[], Memo[..., Any, Any]],
+    make: Callable[[], Memo[..., Any]],
     parameters: Any,
     mark: Callable[[Any], None] | None,
 ) -> PerInstance:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import sync_to_async
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from flexcache_rs._django import Backend
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.shared import SharedCache
 
@@ -55,7 +55,7 @@ def _near(name: str, names: tuple[str, ...]) -> str | None:
 
 
 @suggesting
-class DjangoCache(BaseCache):  # type: ignore[misc]
+class DjangoCache(Backend):
     """A cache backend on a `SharedCache`, which is one cache for all workers of a machine.
 
     Args:
@@ -122,14 +122,20 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
                 if total is not None:
                     return total
             else:
-                ttl = self._cache.ttl(name) if name in self._cache else None
+                try:
+                    ttl = self._cache.ttl(name)
+                except KeyError:
+                    continue
                 if self._cache._replace(name, seen, value + delta, float("inf") if ttl is None else ttl):
                     return value + delta
 
-    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> Any:
-        """The same as `incr`, awaited. `adecr` calls it too."""
-        # Django's own reads, adds and stores: what others add meanwhile would be lost.
-        return await sync_to_async(self.incr, thread_sensitive=True)(key, delta, version)
+    def _move(self, old: str, new: str) -> bool:
+        try:
+            ttl, value = self._cache.ttl(old), self._cache.pop(old)
+        except KeyError:
+            return False
+        self._cache.put(new, value, float("inf") if ttl is None else ttl)
+        return True
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return a dict with the values of the present keys."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from flexcache_rs._arguments import whole_number
 from flexcache_rs._asyncio_calls import finish_in_thread, sleep, to_thread
 from flexcache_rs._core import SharedHold
 from flexcache_rs._seconds import seconds_in
@@ -167,12 +168,7 @@ class SharedLimiter:
     """A limiter. See `SharedCache.limiter`. Any number of threads may use an object."""
 
     def __init__(self, cache: SharedSegment, name: object, limit: int, per: float | timedelta) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            message = f"limit must be an int, not {type(limit).__name__}"
-            raise TypeError(message)
-        if not 1 <= limit < 1 << 32:
-            message = f"limit must be from 1 to 2**32 - 1, not {limit}"
-            raise ValueError(message)
+        whole_number("limit", limit, 1, (1 << 32) - 1)
         if not 0 < seconds_in("per", per) <= _LONGEST:
             message = f"per must be more than 0 seconds and at most {_LONGEST:,} (100 years), not {per!r}"
             raise ValueError(message)

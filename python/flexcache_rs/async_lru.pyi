@@ -2,6 +2,8 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload, type_check_only
 
+from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
+
 __all__ = ("AlruCacheLoopResetWarning", "alru_cache")
 
 __version__: str
@@ -9,6 +11,9 @@ __version__: str
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
+_T = TypeVar("_T")
+_F_co = TypeVar("_F_co", bound=Callable[..., Any], covariant=True)
 
 class AlruCacheLoopResetWarning(UserWarning):
     """Another event loop uses the function, and its results were forgotten. Issued once for each function."""
@@ -21,18 +26,9 @@ class _Parameters(TypedDict):
     closed: bool
 
 @type_check_only
-class _CachedCoroutine(Generic[_P, _R]):
-    __wrapped__: Callable[_P, Coroutine[Any, Any, _R]]
+class _Attributes:
     __name__: str
     __qualname__: str
-    # As an async function, which mypy takes for less vague than one that returns a Coroutine[Any, Any, _R].
-    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-    @overload
-    def __get__(self, instance: None, owner: type | None = None) -> _OfClass[_P, _R]: ...
-    @overload
-    def __get__(
-        self: _CachedCoroutine[Concatenate[Any, _Q], _R], instance: object, owner: type | None = None
-    ) -> _CachedCoroutine[_Q, _R]: ...
     def cache_contains(self, *args: Hashable, **kwargs: Any) -> bool: ...
     def cache_invalidate(self, *args: Hashable, **kwargs: Any) -> bool: ...
     def cache_clear(self) -> None: ...
@@ -40,16 +36,95 @@ class _CachedCoroutine(Generic[_P, _R]):
     def cache_parameters(self) -> _Parameters: ...
     async def cache_close(self, *, wait: bool = False) -> None: ...
 
+# As async functions, which mypy takes for less vague than those that return a Coroutine[Any, Any, _R].
 @type_check_only
-class _OfClass(_CachedCoroutine[_P, _R], Generic[_P, _R]):
+class _CachedCoroutine(_Attributes, Generic[_P, _R_co]):
+    __wrapped__: Callable[_P, Coroutine[Any, Any, _R_co]]
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> _OfClass[_P, _R_co]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, Coroutine[Any, Any, _R]], instance: object, owner: Any = None
+    ) -> _CachedCoroutine[_Q, _R]: ...
+    @overload
+    def __get__(
+        self: TakesClass[_Q, Coroutine[Any, Any, _R]], instance: object, owner: Any = None
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    # A static method.
+    @overload
+    def __get__(
+        self: Takes[Anything, _Q, Coroutine[Any, Any, _R]], instance: object, owner: Any = None
+    ) -> _CachedCoroutine[_P, _R_co]: ...
+    # A method whose first parameter has another name, or a static method.
+    @overload
+    def __get__(
+        self: Takes[_T, _Q, Coroutine[Any, Any, _R]], instance: _T, owner: Any = None
+    ) -> _CachedCoroutine[_Q, _R]: ...
+    @overload
+    def __get__(
+        self: Takes[type[_T], _Q, Coroutine[Any, Any, _R]], instance: _T, owner: Any = None
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any = None) -> _CachedCoroutine[_P, _R_co]: ...
+
+@type_check_only
+class _OfClass(_CachedCoroutine[_P, _R_co], Generic[_P, _R_co]):
     """What a class has under the name. A class method gets the class, and the others all of their arguments."""
     @overload
     async def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
     @overload
-    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+
+# What a class has under the name of a method, as pyright compares it with that of a subclass.
+@type_check_only
+class _MethodOfClass(_Attributes, Generic[_F_co]):
+    __wrapped__: Callable[..., Any]
+    async def __call__(
+        self: _MethodOfClass[Callable[_P, Coroutine[Any, Any, _R]]],
+        instance: Any,
+        /,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _R: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> _MethodOfClass[_F_co]: ...
+    @overload
+    def __get__(
+        self: _MethodOfClass[Callable[_P, Coroutine[Any, Any, _R]]], instance: object, owner: Any = None
+    ) -> _CachedCoroutine[_P, _R]: ...
+
+@type_check_only
+class _Method(_MethodOfClass[_F_co]):
+    # pyright compares it with a protocol as it is, `self` included, so its parameters are not checked.
+    async def __call__(self: _Method[Callable[..., Coroutine[Any, Any, _R]]], *args: Any, **kwargs: Any) -> _R: ...
+
+@type_check_only
+class _ClassMethod(_Attributes, Generic[_F_co]):
+    __wrapped__: Callable[..., Any]
+    async def __call__(
+        self: _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]], cls: Any, /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R: ...
+    @overload
+    def __get__(
+        self: _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]], instance: None, owner: Any = None
+    ) -> _OfClass[Concatenate[type[Any], _P], _R]: ...
+    @overload
+    def __get__(
+        self: _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]], instance: object, owner: Any = None
+    ) -> _CachedCoroutine[_P, _R]: ...
 
 @type_check_only
 class _Decorator(Protocol):
+    @overload
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, function: Method[_P, Coroutine[Any, Any, _R]], /
+    ) -> _Method[Callable[_P, Coroutine[Any, Any, _R]]]: ...
+    @overload
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, function: ClassMethod[_P, Coroutine[Any, Any, _R]], /
+    ) -> _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]]: ...
+    @overload
     def __call__(self, function: Callable[_P, Coroutine[Any, Any, _R]], /) -> _CachedCoroutine[_P, _R]: ...
 
 @overload
@@ -92,5 +167,13 @@ def alru_cache(
     (9, 9)
     """
 
+@overload
+def alru_cache(  # pyright: ignore[reportOverlappingOverload]
+    maxsize: Method[_P, Coroutine[Any, Any, _R]], /
+) -> _Method[Callable[_P, Coroutine[Any, Any, _R]]]: ...
+@overload
+def alru_cache(  # pyright: ignore[reportOverlappingOverload]
+    maxsize: ClassMethod[_P, Coroutine[Any, Any, _R]], /
+) -> _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]]: ...
 @overload
 def alru_cache(maxsize: Callable[_P, Coroutine[Any, Any, _R]], /) -> _CachedCoroutine[_P, _R]: ...

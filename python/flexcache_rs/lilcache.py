@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._arguments import whole_number
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.shared import SharedCache
@@ -74,9 +75,7 @@ def init(
     if expires is not None and seconds_in("expires", expires) <= 0:
         message = f"expires must be more than 0 seconds, or None, not {expires!r}"
         raise ValueError(message)
-    if isinstance(poolsize, bool) or not isinstance(poolsize, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        message = f"poolsize must be an int, not {type(poolsize).__name__}"
-        raise TypeError(message)
+    whole_number("poolsize", poolsize)
     for argument, path in (("root", root), ("snapshot", snapshot)):
         if path is not None and not isinstance(path, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"{argument} must be a path or None, not {type(path).__name__}"

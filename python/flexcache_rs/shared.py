@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flexcache_rs import FlexCache
-from flexcache_rs._arguments import each, integer, pairs
+from flexcache_rs._arguments import each, pairs, whole_number
 from flexcache_rs._asyncio_calls import to_thread
 from flexcache_rs._registry import register_shared
 from flexcache_rs._shared_files import name_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs._memoize import Memoizer
     from flexcache_rs._shared_django import DjangoCache
     from flexcache_rs._shared_locks import SharedLimiter, SharedLock
     from flexcache_rs.disk.serializers import Serializer
@@ -127,11 +128,8 @@ class SharedCache(SharedSegment):
         serializer: Serializer | None = None,
     ) -> None:
         for argument, number in (("max_bytes", max_bytes), ("expected_item", expected_item), ("max_item", max_item)):
-            if number is None and argument == "max_item":
-                continue
-            if not 0 <= integer(argument, number) < 1 << 63:
-                message = f"{argument} must be from 0 to 2**63 - 1, not {number}"
-                raise ValueError(message)
+            if number is not None or argument != "max_item":
+                whole_number(argument, number, 0, (1 << 63) - 1)
         place, is_path = (None, False) if name is None else _checked_place(name)
         if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
             message = f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}"
@@ -216,10 +214,8 @@ class SharedCache(SharedSegment):
 
     def decr(self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""
-        if not -(1 << 63) < integer("by", by) <= 1 << 63:
-            message = f"by must be from -2**63 + 1 to 2**63, not {by!r}"
-            raise ValueError(message)
-        return self.incr(key, -by, initial, ttl)
+        # What can be added, the other way round.
+        return self.incr(key, -whole_number("by", by, 1 - (1 << 63), 1 << 63), initial, ttl)
 
     def compare_and_set(
         self, key: object, old: object, new: object, ttl: float | timedelta | datetime | None = None
@@ -383,7 +379,7 @@ class SharedCache(SharedSegment):
         value: _T = found
         return value
 
-    def memoize(self, **options: Any) -> Any:
+    def memoize(self, **options: Any) -> Memoizer:
         """Return a decorator that keeps the results of a function.
 
         All processes with a function of this name share them.

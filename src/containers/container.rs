@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Bound;
 
+use crate::encoding::{Reader, Times, Writer};
 use crate::error::{Error, Result};
-use crate::image::{Reader, Writer};
 use crate::list::{List, at_most, length};
 use crate::map::{Map, Set};
 use crate::number::Number;
@@ -344,6 +344,14 @@ impl Container {
             }),
             Kind::Bits => Self::Bits(Pages::read_image(reader)?),
         })
+    }
+
+    /// A copy, made of what this one writes.
+    pub(crate) fn copied(&self) -> Option<Self> {
+        let times = Times { clock: 0, wall: 0 };
+        let mut bytes = Vec::new();
+        self.write_image(&mut Writer { bytes: &mut bytes, times });
+        Self::read_image(self.kind(), &mut Reader { rest: &bytes, times })
     }
 
     /// How many bytes its elements take. O(1).

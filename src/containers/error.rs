@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::operation::{Key, Kind};
+use crate::kind::{Key, Kind};
 
 /// Why an operation failed. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,25 +1,12 @@
 //! The image of a store: its entries as bytes, for snapshots.
-//!
-//! Numbers are little-endian, and everything whose length varies begins with that. Times are absolute: what a store's clock
-//! says is nothing to another process. A reader never takes memory for what a length claims, only for bytes that are there.
 
 use std::sync::Arc;
 
 use crate::container::Container;
-use crate::memory::{Held, Value};
-use crate::operation::{Cell, Kind};
-
-/// The same moment on a store's clock and on the wall's, in microseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// On the store's clock.
-    pub clock: u64,
-    /// Since 1970.
-    pub wall: u64,
-}
-
-/// Stands for "never" where a time is written.
-const NEVER: u64 = u64::MAX;
+pub use crate::encoding::Times;
+use crate::encoding::{NEVER, Reader, Writer};
+use crate::kind::{Cell, Kind};
+use crate::value::{Held, Value};
 
 /// One entry of a store.
 #[derive(Clone, Debug)]
@@ -37,89 +24,6 @@ pub struct ImageEntry<V> {
 /// The bytes are not those of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
-
-pub(crate) struct Writer<'a> {
-    bytes: &'a mut Vec<u8>,
-    times: Times,
-}
-
-impl Writer<'_> {
-    pub(crate) fn number(&mut self, number: u64) {
-        self.bytes.extend_from_slice(&number.to_le_bytes());
-    }
-
-    pub(crate) fn signed(&mut self, number: i64) {
-        self.bytes.extend_from_slice(&number.to_le_bytes());
-    }
-
-    pub(crate) fn len(&mut self, len: usize) {
-        self.number(u64::try_from(len).unwrap_or(u64::MAX));
-    }
-
-    pub(crate) fn cell(&mut self, cell: &[u8]) {
-        self.len(cell.len());
-        self.bytes.extend_from_slice(cell);
-    }
-
-    /// A moment of the store's clock.
-    pub(crate) fn time(&mut self, clock: u64) {
-        let wall = self.times.wall.saturating_add(clock.saturating_sub(self.times.clock));
-        self.number(wall.min(NEVER - 1));
-    }
-}
-
-pub(crate) struct Reader<'a> {
-    rest: &'a [u8],
-    times: Times,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    pub(crate) fn number(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    pub(crate) fn signed(&mut self) -> Option<i64> {
-        Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    /// So many elements, each of which takes a byte at least.
-    pub(crate) fn several<T, C: FromIterator<T>>(
-        &mut self,
-        mut one: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Option<C> {
-        let count = usize::try_from(self.number()?).ok().filter(|count| *count <= self.rest.len())?;
-        (0..count).map(|_| one(self)).collect()
-    }
-
-    pub(crate) fn slice(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.number()?).ok()?;
-        self.take(len)
-    }
-
-    pub(crate) fn cell(&mut self) -> Option<Cell> {
-        self.slice().map(<[u8]>::to_vec)
-    }
-
-    /// A moment, on this store's clock; one that is over is now.
-    pub(crate) fn time(&mut self) -> Option<u64> {
-        let wall = self.number()?;
-        Some(self.times.clock.saturating_add(wall.saturating_sub(self.times.wall)))
-    }
-}
-
-/// A container that has read what another one has written.
-pub(crate) fn copied(container: &Container) -> Option<Container> {
-    let times = Times { clock: 0, wall: 0 };
-    let mut bytes = Vec::new();
-    container.write_image(&mut Writer { bytes: &mut bytes, times });
-    Container::read_image(container.kind(), &mut Reader { rest: &bytes, times })
-}
 
 impl<V: Held> ImageEntry<V> {
     /// The same, with a value that needs no code of the caller's to be written.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::encoding::{Reader, Writer};
 use crate::error::{Error, Result};
-use crate::image::{Reader, Writer};
 use crate::operation::{Act, Cell, Reply, bounds};
 use crate::weight;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::operation::Cell;
+use crate::kind::Cell;
 use crate::weight;
 
 /// Values by field, in the order of the fields' bytes.

@@ -17,31 +17,11 @@ use flexcache_core::{self as core, Cause, Clock, EntryStore, Limits, Nanos, New,
 
 use self::space::Space;
 use self::timed::Timed;
-use crate::container::Container;
 use crate::error::{Error, Result};
-use crate::image::{ImageEntry, Never, copied};
-use crate::operation::{Cell, Kind, Op, Reply, Touch, Whole};
+use crate::image::{ImageEntry, Never};
+use crate::operation::{Cell, Op, Reply, Touch, Whole};
+pub use crate::value::{Held, Value};
 use crate::weight;
-
-/// A single value that the caller keeps in a form of its own.
-pub trait Held: Clone {
-    /// The value as a cell.
-    fn cell(&self) -> Cell;
-
-    /// How many bytes it takes in memory, about.
-    fn bytes(&self) -> u64;
-}
-
-/// What a key holds.
-#[derive(Clone, Debug)]
-pub enum Value<V> {
-    /// A single value.
-    Cell(Cell),
-    /// The same, in the caller's form.
-    Held(V),
-    /// Anything else.
-    Container(Arc<Container>),
-}
 
 /// A value, until when it lives, and the number of the write that left it.
 #[derive(Clone, Debug)]
@@ -151,40 +131,6 @@ fn admits(limit: Option<NonZeroU64>, weight: u64) -> Result<()> {
 
 /// How many entries that have expired each write removes.
 const EXPIRED_PER_WRITE: usize = 10;
-
-impl<V: Held> Value<V> {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Cell(_) | Self::Held(_) => Kind::Scalar,
-            Self::Container(container) => container.kind(),
-        }
-    }
-
-    fn whole(&self) -> Whole {
-        match self {
-            Self::Cell(cell) => Whole::Scalar(cell.clone()),
-            Self::Held(held) => Whole::Scalar(held.cell()),
-            Self::Container(container) => container.whole(),
-        }
-    }
-
-    /// How many bytes it takes in memory, about.
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Cell(cell) => weight::cell(cell),
-            Self::Held(held) => held.bytes(),
-            Self::Container(container) => container.bytes(),
-        }
-    }
-
-    fn of(whole: &Whole) -> Self {
-        match (whole, Container::of(whole)) {
-            (_, Some(container)) => Self::Container(Arc::new(container)),
-            (Whole::Scalar(cell), None) => Self::Cell(cell.clone()),
-            (_, None) => Self::Cell(Cell::new()),
-        }
-    }
-}
 
 impl<V: Held, P: Policy> MemoryStore<V, P> {
     /// An empty one. The weight of a key is the number of bytes that it takes, about.
@@ -440,7 +386,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
             let (key, value) = (&self.entries.key(slot).1, &self.entries.value(slot).value);
             // One that is made anew has counted its elements.
             let anew = Value::Container(Arc::new(match value {
-                Value::Container(container) => copied(container).ok_or("a container has no image")?,
+                Value::Container(container) => container.copied().ok_or("a container has no image")?,
                 _ => continue,
             }));
             let (weight, counted) = (self.entries.weight_of(slot), self.weight(key, &anew));

@@ -1,88 +1,12 @@
 //! What can be asked of a store, and what it answers: the vocabulary of all of them.
 
-use crate::container::{Container, Moment};
+pub use crate::kind::{Cell, Key, Kind, StreamId};
 use crate::number::Number;
 use crate::pages::PAGE;
 use crate::weight;
 
 /// More than the text of any number has.
 const LONGEST_NUMBER: usize = 32;
-
-/// One element as bytes.
-pub type Cell = Vec<u8>;
-
-/// A key as bytes, without its namespace.
-pub type Key = Vec<u8>;
-
-/// Milliseconds since 1970, and which of those of the same millisecond.
-pub type StreamId = (u64, u64);
-
-/// What a key holds. The numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "they are what they are called")]
-pub enum Kind {
-    Scalar = 1,
-    List = 2,
-    Queue = 3,
-    Map = 4,
-    Set = 5,
-    Sorted = 6,
-    Stream = 7,
-    Bloom = 8,
-    Bits = 9,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 9] = [
-        Self::Scalar,
-        Self::List,
-        Self::Queue,
-        Self::Map,
-        Self::Set,
-        Self::Sorted,
-        Self::Stream,
-        Self::Bloom,
-        Self::Bits,
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::List => "list",
-            Self::Queue => "queue",
-            Self::Map => "map",
-            Self::Set => "set",
-            Self::Sorted => "sorted",
-            Self::Stream => "stream",
-            Self::Bloom => "bloom",
-            Self::Bits => "bits",
-        }
-    }
-
-    pub(crate) fn with_article(self) -> &'static str {
-        match self {
-            Self::Scalar => "a single value",
-            Self::List => "a list",
-            Self::Queue => "a queue",
-            Self::Map => "a map",
-            Self::Set => "a set",
-            Self::Sorted => "a sorted set",
-            Self::Stream => "a stream",
-            Self::Bloom => "a Bloom filter",
-            Self::Bits => "bits",
-        }
-    }
-
-    /// The kind with a number.
-    #[must_use]
-    pub fn from_number(number: i64) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| i64::from(*kind as u8) == number)
-    }
-}
 
 /// What a write does to the deadline of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -447,49 +371,6 @@ impl Op {
             Self::Set { items, .. } => items.iter().map(|(_, whole)| whole.elements()).sum(),
             Self::On { act, .. } => act.elements(),
             _ => 0,
-        }
-    }
-
-    /// The answer of a store that has nothing and stores nothing; `None` if there is no such answer.
-    #[must_use]
-    pub fn nothing(&self) -> Option<Reply> {
-        Some(match self {
-            Self::Get(keys) => Reply::Wholes(vec![None; keys.len()]),
-            Self::Take(_) => Reply::Wholes(vec![None]),
-            Self::Set { .. }
-            | Self::Delete(_)
-            | Self::Count
-            | Self::CountExpired
-            | Self::Clear
-            | Self::Purge(_) => Reply::Int(0),
-            Self::Rename(..) | Self::Expire(..) | Self::Persist(_) | Self::Release { .. } => {
-                Reply::Bool(false)
-            }
-            Self::KindOf(_) => Reply::Kind(None),
-            Self::Ttl(_) => Reply::Ttl(None),
-            Self::Combine { .. } => Reply::Cells(Vec::new()),
-            Self::Keys { .. } => Reply::Keys(Vec::new()),
-            Self::Expiring => Reply::Expiring(Vec::new()),
-            Self::On { kind, act, .. } => return act.nothing(*kind),
-            // Who computes a value may do so alone.
-            Self::Lease { name, .. } if name.starts_with(b"load:") => Reply::Lease(None),
-            Self::Incr { .. } | Self::Gate { .. } | Self::Log { .. } | Self::Lease { .. } => return None,
-        })
-    }
-}
-
-impl Act {
-    fn nothing(&self, kind: Kind) -> Option<Reply> {
-        let mut empty = Container::empty(kind)?;
-        match self {
-            Self::ListPush { .. }
-            | Self::MapSet(_)
-            | Self::SetAdd(_)
-            | Self::SortedAdd { .. }
-            | Self::BloomAdd { .. } => Some(Reply::Int(0)),
-            _ if !self.writes() => Some(empty.read(self)),
-            _ if self.creates() => None,
-            _ => empty.write(self, Moment { clock: 0, wall: 0 }).ok(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::image::{Reader, Writer};
+use crate::encoding::{Reader, Writer};
 use crate::weight;
 
 /// The bytes of a page.

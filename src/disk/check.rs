@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use crate::compression;
+use crate::directory::DATABASE;
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::faults::{Call, On, reach};
@@ -16,7 +17,8 @@ use crate::files;
 use crate::read::delete_row;
 use crate::row::{Entry, FileName, StoredSize};
 use crate::settings::setting;
-use crate::store::{DATABASE, DiskStore, retry_while_busy};
+use crate::sql::retry_while_busy;
+use crate::store::DiskStore;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]

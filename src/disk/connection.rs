@@ -9,8 +9,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::Result;
 use crate::patience::busy_handler;
-use crate::read_only::Unchanged;
 use crate::sqlite_guard::{Claim, File};
+use crate::unchanged::Unchanged;
 use crate::version::{Header, Version, change_counter};
 
 /// The number of statements that a connection keeps compiled.

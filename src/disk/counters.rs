@@ -8,7 +8,8 @@ use rusqlite::types::Value;
 use crate::effects::TransactionEffects;
 use crate::error::Result;
 use crate::settings::setting;
-use crate::store::{DiskStore, execute};
+use crate::sql::execute;
+use crate::store::DiskStore;
 
 /// A count below this is trusted, because making room for that many entries does no harm.
 const COUNT_TO_DOUBT: i64 = 1_000_000;

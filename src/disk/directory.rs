@@ -11,7 +11,9 @@ use std::path::Path;
 
 use crate::background::close_later;
 use crate::faults::{Call, On, reach};
-use crate::store::DATABASE;
+
+/// The name of the database in a directory.
+pub const DATABASE: &str = "cache.db";
 
 /// The most components of a name. Each takes a descriptor while the file is looked for.
 const DEEPEST: usize = 32;

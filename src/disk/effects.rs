@@ -6,8 +6,7 @@
 
 use rusqlite::Connection;
 
-use crate::pool::roll_back;
-use crate::store::execute;
+use crate::sql::{execute, roll_back};
 
 use crate::connection::PooledConnection;
 use crate::error::Result;

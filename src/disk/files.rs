@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use crate::background::free_room;
 pub use crate::directory::is_inside;
-use crate::directory::{create_file, file_size, is_missing, open_file, remove_file, rename_file};
+use crate::directory::{DATABASE, create_file, file_size, is_missing, open_file, remove_file, rename_file};
 use crate::error::{Error, Result};
 use crate::faults;
-use crate::store::DATABASE;
 
 /// Another process may prune a directory between its making and its use.
 const MOST_ATTEMPTS: u32 = 10;

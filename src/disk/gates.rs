@@ -26,9 +26,9 @@ use crate::connection::PooledConnection;
 use crate::error::{Error, Result};
 use crate::faults::{Call, On, reach};
 use crate::patience::Patience;
-use crate::pool::{Checkout, Pool, roll_back};
+use crate::pool::{Checkout, Pool};
+use crate::sql::{execute, roll_back};
 use crate::sqlite_guard::{File, identity};
-use crate::store::execute;
 use crate::version::Version;
 
 /// What comes after the name of the other database. python-diskcache leaves files alone whose names contain that name.

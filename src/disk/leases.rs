@@ -22,10 +22,10 @@ use crate::error::{Error, Result};
 use crate::gates::{Gates, Link, TABLES, next_number, number_of, set_number};
 use crate::owner::{has_ended, this_process};
 use crate::patience::Patience;
-use crate::pool::roll_back;
 use crate::read::bind;
 use crate::row::{Key, OwnedKey};
-use crate::store::{DiskStore, execute};
+use crate::sql::{execute, roll_back};
+use crate::store::DiskStore;
 use crate::version::Version;
 
 const FIND: &str = "SELECT token, owner, expires, seconds, evictions, failed, failure, failed_until FROM Lease \

@@ -24,6 +24,7 @@ use crate::connection::{PooledConnection, take_log_pages};
 use crate::error::{Error, Result};
 use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
+use crate::sql::roll_back;
 use crate::sqlite_guard::File;
 use crate::thread_end::{self, OnThreadEnd};
 
@@ -512,13 +513,5 @@ impl<C: Send, T: Send> OnThreadEnd for Pool<C, T> {
         state.in_use += 1;
         drop(state);
         self.undo(transaction, usize::MAX);
-    }
-}
-
-/// Rolls back the open transaction, unless SQLite has done so itself.
-pub(crate) fn roll_back(connection: &rusqlite::Connection) {
-    if !connection.is_autocommit() {
-        // If even this fails, the connection is closed when it comes back to the pool.
-        let _ = connection.execute_batch("ROLLBACK");
     }
 }

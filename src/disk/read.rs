@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::eviction_rules::Rules;
 use crate::lookup::Lookup;
 use crate::row::{Entry, Key, OwnedKey};
-use crate::store::{DiskStore, execute};
+use crate::sql::execute;
+use crate::store::DiskStore;
 use crate::tracker::Written;
 
 /// Keys that one query of an iteration reads.

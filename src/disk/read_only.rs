@@ -5,14 +5,13 @@
 //! opened as one that nobody changes (`immutable`), and it is this module that finds out whether somebody has: each
 //! read looks at the file before and afterwards.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use crate::connection::PooledConnection;
 use crate::error::{Error, Result};
 use crate::store::DiskStore;
+use crate::unchanged::Unchanged;
 
 /// Whether something in the directory of a database can be written by this process, or the database by itself cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,37 +65,6 @@ pub(crate) const ACCESS: [Access; 3] = [Access::Write, Access::ReadBesideWrite, 
 
 /// What `DiskStore::access` is before it has looked.
 pub(crate) const UNKNOWN: u8 = u8::MAX;
-
-/// The file of a database that nobody changes, as it was when it was opened.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unchanged {
-    database: PathBuf,
-    length: u64,
-    modified: Option<SystemTime>,
-}
-
-/// Whether there is a log, which holds what is not in the database yet. A writer has one from its first write on.
-fn has_log(database: &Path) -> bool {
-    let mut log = database.as_os_str().to_owned();
-    log.push("-wal");
-    fs::metadata(PathBuf::from(log)).is_ok_and(|data| data.len() > 0)
-}
-
-impl Unchanged {
-    /// `None` where there is a log, or no database.
-    fn now(database: &Path) -> Option<Self> {
-        if has_log(database) {
-            return None;
-        }
-        let data = fs::metadata(database).ok()?;
-        Some(Self { database: database.to_owned(), length: data.len(), modified: data.modified().ok() })
-    }
-
-    /// Whether somebody has written since.
-    pub(crate) fn is_over(&self) -> bool {
-        Self::now(&self.database).as_ref() != Some(self)
-    }
-}
 
 /// Opens a database that cannot be written.
 ///

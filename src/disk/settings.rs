@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::eviction_rules::Policy;
 use crate::row::Owned;
 use crate::schema;
-use crate::store::{DiskStore, retry_while_busy};
+use crate::sql::retry_while_busy;
+use crate::store::DiskStore;
 
 impl DiskStore {
     /// The settings in the directory, or none if it has no tables yet.

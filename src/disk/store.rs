@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::connection::{PooledConnection, log_pages, take_log_pages};
+use crate::directory::DATABASE;
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::evict::Forecast;
@@ -16,17 +17,15 @@ use crate::files;
 use crate::gates::Gates;
 use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
-use crate::pool::{Checkout, Pool, TransactionId, roll_back};
+use crate::pool::{Checkout, Pool, TransactionId};
 use crate::read::Lookups;
 use crate::read_only::{self, Access, UNKNOWN};
 use crate::settings::{set_safety, settings};
+use crate::sql::{execute, roll_back};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::version::{Version, change_counter};
-
-/// The name of the database in a directory.
-pub const DATABASE: &str = "cache.db";
 
 /// How long opening a directory should wait for others that open it at the same time.
 pub const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
@@ -39,9 +38,6 @@ const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
 
 /// A store looks no more often than this, in milliseconds, whether the database is still the file that it has open.
 const RELOOK: u64 = 1000;
-
-/// The pause between two attempts where SQLite does not wait by itself.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// Removes a file that is no longer needed: in the directory, by its name, which is inside. It must not fail.
 pub type Remove = Box<dyn Fn(&Path, &str) + Send + Sync>;
@@ -564,22 +560,5 @@ impl DiskStore {
     pub fn after_fork_in_child(&self) {
         self.pool.forget_in_child();
         self.gates.after_fork_in_child();
-    }
-}
-
-/// Runs a statement that is kept compiled.
-pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<()> {
-    connection.prepare_cached(sql)?.execute([])?;
-    Ok(())
-}
-
-/// Repeats `attempt` while others have the database locked, where SQLite does not always wait by itself.
-pub(crate) fn retry_while_busy<R>(patience: Duration, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match attempt() {
-            Err(Error::Busy | Error::NoLock(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-            done => return done,
-        }
     }
 }

@@ -90,3 +90,13 @@ def make(server: Server, lane: str) -> Iterator[Callable[..., Any]]:
     yield make
     for cache in made:
         cache.close()
+
+
+@pytest.fixture
+def no_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Returns what makes a call that goes through a thread fail from then on."""
+
+    async def refuse(self: Any, name: str, *_: Any) -> Any:
+        raise AssertionError(f"{name} went through a thread")
+
+    return lambda: monkeypatch.setattr("flexcache_rs.remote.aio.Awaited._in_thread", refuse)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import os
+import socket
+import sys
 import threading
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from loops import PLACE, connected
 from waiting import until
 
-from flexcache_rs.remote import RemoteTimeoutError, RemoteValueError
+from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.failures import failed
+from flexcache_rs.remote.loop_connections import LoopConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from own_server import Server
 
@@ -25,22 +34,9 @@ Make = "Callable[..., Any]"
 LANES = ("client", "direct")
 
 
-async def connected(cache: Any) -> None:
-    """Wait until reads need no thread."""
-    while cache._client.asker() is None:
-        await asyncio.sleep(0.001)
-    cache["first"] = 1
-    assert await cache.aget("first") == 1
-
-
-@pytest.fixture
-def no_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From now on a call that goes through a thread fails."""
-
-    async def refuse(self: Any, name: str, *_: Any) -> Any:
-        raise AssertionError(f"{name} went through a thread")
-
-    return lambda: monkeypatch.setattr("flexcache_rs.remote.aio.Awaited._in_thread", refuse)
+async def asked(cache: Any, *parts: Any) -> Any:
+    """The reply to a command that is awaited without a thread."""
+    return await cache._client.asker(PLACE)(None, parts)
 
 
 def test_awaited_reads_need_no_thread(make: Make, no_thread: Callable[[], None]) -> None:
@@ -177,7 +173,10 @@ def test_a_connection_that_was_begun_before_all_were_renewed(
 
     async def main() -> None:
         monkeypatch.setattr(Client, "connect", slow)
-        assert cache._client.asker() is None
+        # The second one has it made.
+        assert cache._client.asker(PLACE) is None
+        assert not begun.is_set()
+        assert cache._client.asker(PLACE) is None
         await asyncio.to_thread(begun.wait, 60)
         getattr(cache._client, how)()
         goes_on.set()
@@ -188,3 +187,232 @@ def test_a_connection_that_was_begun_before_all_were_renewed(
             assert cache._client._loops.current()._connection is not made[0]
 
     asyncio.run(main())
+
+
+def test_what_is_read_that_way_is_a_copy_like_others(make: Make, no_thread: Callable[[], None]) -> None:
+    cache, other = make(), make()
+    other.set_many({number: number for number in range(10)})
+
+    async def main() -> None:
+        await connected(cache)
+        no_thread()
+        assert await asyncio.gather(*map(cache.aget, range(10))) == list(range(10))
+
+    asyncio.run(main())
+    assert cache._near._get_from_memory(9, None) == 9
+    other[9] = "new"
+    until(lambda: cache.get(9) == "new")
+
+
+def test_more_is_asked_at_a_time_than_the_socket_takes(make: Make, no_thread: Callable[[], None]) -> None:
+    cache = make(near=None, timeout=60)
+    keys = [f"{number:08d}" * 30 for number in range(5_000)]
+    cache.set_many(dict.fromkeys(keys, 1))
+
+    async def main() -> None:
+        await connected(cache)
+        no_thread()
+        assert await asyncio.gather(*map(cache.aget, keys)) == [1] * len(keys)
+        # And the loop does not ask the socket any more whether it takes something.
+        assert not cache._client._loops.current()._is_full
+
+    asyncio.run(main())
+
+
+def test_a_command_that_is_late_fails_alone(make: Make, raw: Any) -> None:
+    cache = make(near=None, timeout=0.5)
+
+    async def main() -> None:
+        await connected(cache)
+        first, slow = (asyncio.ensure_future(asked(cache, *parts)) for parts in (("ECHO", "a"), ("BLPOP", "list", 0)))
+        assert await first == b"a"
+        with pytest.raises(RemoteTimeoutError):
+            await slow
+        after = asyncio.ensure_future(asked(cache, "ECHO", "b"))
+        await asyncio.sleep(0)
+        raw.rpush("list", "of the slow one")
+        assert await after == b"b"
+
+    asyncio.run(main())
+
+
+def test_a_connection_on_which_nothing_comes_is_ended(make: Make, no_thread: Callable[[], None]) -> None:
+    cache = make(near=None, timeout=0.2)
+
+    async def main() -> None:
+        await connected(cache)
+        before = cache._client._loops.current()
+        asking = [asyncio.ensure_future(asked(cache, *parts)) for parts in (("BLPOP", "list", 0), ("ECHO", "a"))]
+        for each in asking:
+            with pytest.raises(RemoteTimeoutError):
+                await each
+        assert not before.is_open
+        await connected(cache)
+        no_thread()
+        assert await cache.aget("first") == 1
+
+    asyncio.run(main())
+
+
+def test_refusals(make: Make) -> None:
+    cache = make(near=None)
+
+    async def main() -> None:
+        await connected(cache)
+        with pytest.raises(RemoteError, match="NONSENSE"):
+            await asked(cache, "NONSENSE")
+        assert await asked(cache, "ECHO", "a") == b"a"
+
+    asyncio.run(main())
+
+
+def test_awaited_reads_fail_as_others_do(server: Server, make: Make, raw: Any) -> None:
+    """What the server refuses is for `on_error`, too."""
+    allow = functools.partial(raw.execute_command, "ACL", "SETUSER", "few", "on", ">secret", "allkeys", "allchannels")
+    allow("+@all")
+    client = server.client(username="few", password="secret")
+    lenient, strict = make(client, on_error="miss"), make(client)
+
+    async def main() -> None:
+        for cache in (lenient, strict):
+            await connected(cache)
+        allow("-get")
+        assert await lenient.aget("key", 5) == 5
+        with pytest.raises(RemoteError, match="refused"):
+            await strict.aget("key")
+
+    asyncio.run(main())
+    assert lenient.get("key", 5) == 5
+    with pytest.raises(RemoteError, match="refused"):
+        strict.get("key")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_loops_that_come_and_go_leave_nothing(make: Make) -> None:
+    """Neither those whose commands were answered, nor those that were closed before."""
+    cache = make(near=None)
+    cache["first"] = 1
+    loops: list[weakref.ref[Any]] = []
+
+    async def answered() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await connected(cache)
+
+    async def unanswered() -> None:
+        await answered()
+        never = asyncio.ensure_future(asked(cache, "BLPOP", "list", 0))
+        await asyncio.sleep(0)
+        never.cancel()
+
+    def files() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    asyncio.run(answered()), asyncio.run(unanswered())
+    before = files()
+    for _ in range(10):
+        asyncio.run(answered()), asyncio.run(unanswered())
+    # All but the last one.
+    assert files() <= before + 4
+    assert sum(loop() is not None for loop in loops) <= 1
+
+
+def test_a_loop_that_cannot_read_sockets(make: Make) -> None:
+    """As that of Windows, which waits for completions: calls go through threads."""
+    cache = make(near=None)
+    cache["key"] = 1
+
+    class Loop(asyncio.SelectorEventLoop):
+        def add_reader(self, fd: Any, *_: Any) -> None:
+            refused.append(fd)
+            raise NotImplementedError
+
+    refused: list[Any] = []
+    failed: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: failed.append(what))
+        while not refused:
+            assert await cache.afresh("key") == 1
+        for _ in range(3):
+            assert cache._client.asker(PLACE) is None
+            assert await cache.afresh("key") == 1
+
+    loop = Loop()
+    loop._add_reader(loop._ssock, loop._read_from_self)  # type: ignore[attr-defined]
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert failed == []
+    assert len(refused) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_leaves_the_connection_of_its_parent_alone(make: Make, no_thread: Callable[[], None]) -> None:
+    cache = make(near=None, timeout=60)
+
+    async def main() -> None:
+        await connected(cache)
+        waiting = asyncio.ensure_future(asked(cache, "BLPOP", "list", 0))
+        await asyncio.sleep(0)
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio._set_running_loop(None)
+                gc.collect()
+                asyncio.run(connected(cache))
+                os._exit(0)
+            finally:
+                os._exit(2)
+        ended = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(ended[1]) == 0
+        cache._client.execute("RPUSH", "list", "a")
+        assert await waiting == [b"list", b"a"]
+        no_thread()
+        assert await cache.aget("first") == 1
+
+    asyncio.run(main())
+
+
+class Connection:
+    """A connection to nobody, as the packages have it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def disconnect(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection and the server's end of it."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with ours, theirs:
+        yield Connection(ours), theirs
+
+
+def test_what_was_not_sent_is_told(pair: tuple[Connection, socket.socket]) -> None:
+    """Of a command of which no byte was sent, the server has executed nothing."""
+    ours, theirs = pair
+    told: list[str] = []
+
+    def of_word(word: str, text: str) -> Exception:
+        told.append(word)
+        return failed(pytest.importorskip("redis.exceptions"), word, text)
+
+    async def main() -> None:
+        connection = LoopConnection(ours, of_word, 60)
+        connection.begin(asyncio.get_running_loop())
+        asking = [connection.submit(None, ("SET", number, b"x" * 1_000_000)) for number in range(3)]
+        await asyncio.sleep(0)
+        theirs.close()
+        for each in asking:
+            with pytest.raises(RemoteConnectionError):
+                await each
+
+    asyncio.run(main())
+    assert told == ["lost", "unsent", "unsent"]

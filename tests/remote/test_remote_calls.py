@@ -151,6 +151,9 @@ def test_counters(make: Make) -> None:
         one.incr("text")
     with pytest.raises(TypeError, match="by must be an int"):
         one.incr("n", 1.5)
+    for by in (True, "1", 1.0):
+        with pytest.raises(TypeError, match="by must be an int"):
+            one.decr("n", by)
 
 
 def test_compare_and_set(make: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -13,6 +14,7 @@ import redis
 import redis.asyncio.cluster
 import valkey
 import valkey.asyncio.cluster
+from loops import connected
 from own_cluster import OwnCluster
 from scale import SCALE, scaled
 from waiting import until
@@ -203,7 +205,7 @@ def test_slots_that_move(make: Make, cluster: OwnCluster) -> None:
 
 def test_many_slots_that_move_under_writes(make: Make, cluster: OwnCluster) -> None:
     """Nothing that is read goes back, and in the end all agree."""
-    cache, other = make(l1_ttl=3600), make()
+    cache, other, awaited = make(l1_ttl=3600), make(), make(near=None, timeout=60.0)
     source, target = cluster.servers[1], cluster.servers[2]
     keys = [f"many {number}" for number in range(scaled(900))]
     keys = [key for key in keys if primary_of(cluster, cache, key) is source]
@@ -229,7 +231,15 @@ def test_many_slots_that_move_under_writes(make: Make, cluster: OwnCluster) -> N
                         failed.append((key, last[key], found))
                     last[key] = found or 0
 
-    threads = [threading.Thread(target=work) for work in (write, read)]
+    async def read_awaited() -> None:
+        last = dict.fromkeys(keys, 0)
+        while not is_over.is_set():
+            for key, found in zip(keys, await asyncio.gather(*map(awaited.aget, keys)), strict=True):
+                if found is None or found < last[key]:
+                    failed.append((key, last[key], found))
+                last[key] = found or 0
+
+    threads = [threading.Thread(target=work) for work in (write, read, lambda: asyncio.run(read_awaited()))]
     for thread in threads:
         thread.start()
     with contextlib.ExitStack() as stack:
@@ -249,6 +259,20 @@ def test_many_slots_that_move_under_writes(make: Make, cluster: OwnCluster) -> N
     assert not failed
     until(lambda: cache.stats().is_live)
     until(lambda: all(cache.get(key) == cache.fresh(key) for key in keys))
+
+
+def test_awaited_reads_need_no_thread(make: Make, cluster: OwnCluster, no_thread: Callable[[], None]) -> None:
+    """Each goes to the server that has its key."""
+    cache = make(near=None)
+
+    async def main() -> None:
+        for number in range(8):
+            await connected(cache, f"awaited {number}")
+        assert len({primary_of(cluster, cache, f"awaited {number}").port for number in range(8)}) == 3
+        no_thread()
+        assert await asyncio.gather(*(cache.aget(f"awaited {number}") for number in range(8))) == [1] * 8
+
+    asyncio.run(main())
 
 
 def test_a_child_listens_on_its_own(make: Make) -> None:

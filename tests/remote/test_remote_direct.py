@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
-import gc
 import os
 import signal
 import socket
@@ -13,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -259,138 +255,3 @@ time.sleep(0.1)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
-
-
-# Awaited
-
-
-def test_awaited_reads_need_no_thread(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, other = make(near={"max_items": 10}), make()
-    other.set_many({f"key:{number}": number for number in range(100)})
-    other.put("tagged", 1, tags=["tag"])
-    cache.fresh("key:0")
-    until(lambda: cache.stats().is_live and cache._store.nonces.known("") is not None)
-
-    async def in_thread(*_: Any) -> None:
-        pytest.fail("a thread was used")
-
-    async def main() -> None:
-        with monkeypatch.context() as patched:
-            patched.setattr(type(cache), "_in_thread", in_thread)
-            assert await asyncio.gather(*(cache.aget(f"key:{number}") for number in range(100))) == list(range(100))
-            assert await cache.afresh("key:5") == 5
-            assert (await cache.aget("absent"), await cache.afresh("absent", 1)) == (None, 1)
-        assert await cache.aget("tagged") == 1
-
-    for _ in range(2):
-        # Another loop each time.
-        asyncio.run(main())
-    # What was read that way is a copy like others.
-    assert cache["key:99"] == 99
-    other["key:99"] = "new"
-    until(lambda: cache.get("key:99") == "new")
-
-
-def test_awaited_commands_are_cancelled_and_late(silent: tuple[str, int], server: Server) -> None:
-    from flexcache_rs.remote import RemoteTimeoutError, awaiting
-
-    async def main() -> None:
-        lane = _core.RemoteLane(server.path, MANY, failed)
-        asked = asyncio.ensure_future(awaiting.execute(lane, MANY, None, ("BLPOP", "list", 0.1)))
-        await asyncio.sleep(0)
-        asked.cancel()
-        assert await awaiting.execute(lane, MANY, None, ("ECHO", "b")) == b"b"
-        with pytest.raises(RuntimeError, match="refused"):
-            await awaiting.execute(lane, MANY, None, ("NONSENSE",))
-        slow = _core.RemoteLane(silent, 0.05, failed)
-        with pytest.raises((RemoteTimeoutError, RuntimeError)):
-            await awaiting.execute(slow, 0.05, None, ("GET", "key"))
-
-    asyncio.run(main())
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_loops_that_come_and_go_leave_nothing(silent: tuple[str, int], make: Make) -> None:
-    """Neither those whose commands were answered, nor those that were closed before."""
-    from flexcache_rs.remote import awaiting
-
-    cache = make()
-    cache["key"] = 1
-    until(lambda: cache.fresh("key") == 1 and cache._store.known() is not None)
-    lane = _core.RemoteLane(silent, MANY, failed)
-    loops: list[weakref.ref[Any]] = []
-
-    async def answered() -> None:
-        loops.append(weakref.ref(asyncio.get_running_loop()))
-        assert await cache.afresh("key") == 1
-
-    async def unanswered() -> None:
-        loops.append(weakref.ref(asyncio.get_running_loop()))
-        asked = asyncio.ensure_future(awaiting.execute(lane, MANY, None, ("GET", "key")))
-        await asyncio.sleep(0)
-        asked.cancel()
-
-    def files() -> int:
-        gc.collect()
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    asyncio.run(answered()), asyncio.run(unanswered())
-    before = files()
-    for _ in range(10):
-        asyncio.run(answered()), asyncio.run(unanswered())
-    # All but the last one.
-    assert files() <= before + 4
-    assert sum(loop() is not None for loop in loops) <= 1
-
-
-def test_awaited_reads_fail_as_others_do(server: Server, make: Make, raw: Any) -> None:
-    """What the server refuses is for `on_error`, too."""
-    allow = functools.partial(raw.execute_command, "ACL", "SETUSER", "few", "on", ">secret", "allkeys", "allchannels")
-    allow("+@all")
-    client = server.client(username="few", password="secret")
-    lenient, strict = make(client, on_error="miss"), make(client)
-    for cache in (lenient, strict):
-        cache["other"] = 1
-        until(lambda cache=cache: cache.fresh("key") is None and cache._store.known() is not None)
-    allow("-get")
-    assert (lenient.get("key", 5), asyncio.run(lenient.aget("key", 5))) == (5, 5)
-    for read in (lambda: strict.get("key"), lambda: asyncio.run(strict.aget("key"))):
-        with pytest.raises(RemoteError, match="refused"):
-            read()
-
-
-class Future:
-    """What an inbox asks of a future."""
-
-    def __init__(self) -> None:
-        self.result: Any = None
-
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, result: Any) -> None:
-        self.result = result
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_child_does_not_end_its_parents_connection(server: Server) -> None:
-    """Also where the time of a request of its parent is over in it."""
-    lane = _core.RemoteLane(server.path, 0.5, failed)
-    lane.execute("ECHO", 1)
-    inbox, future = _core.RemoteInbox(), Future()
-    server.pause()
-    inbox.submit(lane, future, False, None, "ECHO", 2)  # type: ignore[arg-type]
-    child = os.fork()
-    if child == 0:
-        try:
-            time.sleep(0.6)
-            inbox.expire()
-            os._exit(0)
-        finally:
-            os._exit(2)
-    server.go_on()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    inbox.drain()
-    assert future.result == b"2"
-    assert (lane.execute("ECHO", 3), lane.connects) == (b"3", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ import redis.asyncio
 import redis.asyncio.sentinel
 import valkey
 import valkey.asyncio.sentinel
+from loops import connected
 from own_cluster import OwnSentinel
 from waiting import stop, until
 
@@ -20,7 +22,6 @@ from flexcache_rs.remote import RemoteCache, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 STALENESS = 0.5
 """Seconds."""
@@ -73,12 +74,16 @@ def test_a_service_that_sentinel_does_not_know(sentinel: OwnSentinel) -> None:
         RemoteCache(client, "test", timeout=2.0)
 
 
-def test_a_failover_while_the_old_primary_runs_on(make: Any, sentinel: OwnSentinel, tmp_path: Path) -> None:
+def test_a_failover_while_the_old_primary_runs_on(
+    make: Any, sentinel: OwnSentinel, no_thread: Callable[[], None]
+) -> None:
     """Copies end and reads go to the new primary, though the old one answers as before."""
     cache, other = make(on_error="miss"), make(on_error="miss")
     other["key"] = 1
     until(lambda: cache.get("key") == 1 and in_memory(cache, "key"))
     flushes = cache.stats().flushes
+    awaiting, loop = make(near=None, on_error="miss"), asyncio.new_event_loop()
+    loop.run_until_complete(connected(awaiting))
     sentinel.fail_over()
     until(lambda: cache.stats().flushes > flushes and other._client._address[1] == sentinel.replica.port)
     until(lambda: cache._client._address == sentinel.replica.address and cache.stats().is_live)
@@ -86,6 +91,12 @@ def test_a_failover_while_the_old_primary_runs_on(make: Any, sentinel: OwnSentin
         until(lambda: (other.put("key", value), other.fresh("key") == value)[1])
         until(lambda: cache.get("key") == value)
     until(lambda: cache.get("key") == 19 and in_memory(cache, "key"))
+    # No event loop reads from the old one any more.
+    until(lambda: awaiting._client._address == sentinel.replica.address and awaiting.stats().is_live)
+    loop.run_until_complete(connected(awaiting, "other"))
+    no_thread()
+    assert loop.run_until_complete(awaiting.aget("key")) == 19
+    loop.close()
 
 
 def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> None:

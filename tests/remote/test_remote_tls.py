@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -13,13 +14,14 @@ import redis.asyncio
 import redis.asyncio.sentinel
 import valkey
 import valkey.asyncio.sentinel
+from loops import connected
 from own_certificate import OwnCertificate
 from own_cluster import OwnCluster, OwnSentinel
 from own_server import Server
 from scale import SCALE
 from waiting import until
 
-from flexcache_rs.remote import RemoteCache
+from flexcache_rs.remote import RemoteCache, RemoteConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +62,35 @@ def test_a_server_with_tls(make: Make, encrypted: tuple[int, str]) -> None:
         until(lambda: cache["key"] == value)
     with pytest.raises(OSError, match="certificate"):
         make(redis.Redis(host="localhost", port=port, ssl=True))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_awaited_reads_over_tls(make: Make, encrypted: tuple[int, str], no_thread: Callable[[], None]) -> None:
+    """Neither commands nor replies pass at once, and a part of a record is no reply yet."""
+    port, certificate = encrypted
+    cache = make(redis.Redis(host="localhost", port=port, ssl=True, ssl_ca_certs=certificate), near=None, timeout=60)
+    values = {f"{number:08d}" * 500: b"%d" % number * number * 100 for number in range(300)}
+    cache.set_many(values)
+
+    async def main() -> None:
+        await connected(cache)
+        connection = cache._client._loops.current()
+        assert has_tls(connection._socket)
+        no_thread()
+        assert dict(zip(values, await asyncio.gather(*map(cache.aget, values)), strict=True)) == values
+        connection._read()
+        connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        echoed = [connection.submit(None, ("ECHO", b"%d" % number * 1_000_000)) for number in range(4)]
+        assert connection._is_full
+        assert await asyncio.gather(*echoed) == [b"%d" % number * 1_000_000 for number in range(4)]
+        never = connection.submit(None, ("BLPOP", "list", 0))
+        connection.shut_down()
+        # Otherwise it would take encrypted bytes for a reply.
+        assert connection._socket._sslobj is not None
+        with pytest.raises(RemoteConnectionError):
+            await never
+
+    asyncio.run(main())
 
 
 CLUSTERS: dict[str, Callable[..., Any]] = {

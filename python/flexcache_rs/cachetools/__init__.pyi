@@ -5,6 +5,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, T
 from typing_extensions import Self
 from typing_extensions import TypeVar as TypeVarWithDefault
 
+from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
 from flexcache_rs.cachetools import keys
 
 __all__ = (
@@ -26,6 +27,8 @@ __version__: str
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
+_F_co = TypeVar("_F_co", bound=Callable[..., Any], covariant=True)
 _S = TypeVar("_S")
 _T = TypeVar("_T")
 _K = TypeVar("_K")
@@ -213,46 +216,105 @@ class _Condition(AbstractContextManager[Any], Protocol):
     def notify_all(self) -> None: ...
 
 @type_check_only
-class _CachedFunction(Generic[_P, _R]):
-    __wrapped__: Callable[_P, _R]
+class _Attributes:
     __name__: str
     __qualname__: str
     cache: Any
     cache_key: Callable[..., Any]
     cache_lock: Any
     cache_condition: Any
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-    @overload
-    def __get__(self, instance: None, owner: type | None = None) -> _OfClass[_P, _R]: ...
-    @overload
-    def __get__(
-        self: _CachedFunction[Concatenate[Any, _Q], _R], instance: object, owner: type | None = None
-    ) -> _CachedFunction[_Q, _R]: ...
     def cache_clear(self) -> None: ...
     def cache_info(self) -> CacheInfo: ...
 
 @type_check_only
-class _OfClass(_CachedFunction[_P, _R], Generic[_P, _R]):
+class _CachedFunction(_Attributes, Generic[_P, _R_co]):
+    __wrapped__: Callable[_P, _R_co]
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> _OfClass[_P, _R_co]: ...
+    @overload
+    def __get__(self: TakesSelf[_Q, _R], instance: object, owner: Any = None) -> _CachedFunction[_Q, _R]: ...
+    @overload
+    def __get__(
+        self: TakesClass[_Q, _R], instance: object, owner: Any = None
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    # A static method.
+    @overload
+    def __get__(self: Takes[Anything, _Q, _R], instance: object, owner: Any = None) -> _CachedFunction[_P, _R_co]: ...
+    # A method whose first parameter has another name, or a static method.
+    @overload
+    def __get__(self: Takes[_T, _Q, _R], instance: _T, owner: Any = None) -> _CachedFunction[_Q, _R]: ...
+    @overload
+    def __get__(
+        self: Takes[type[_T], _Q, _R], instance: _T, owner: Any = None
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any = None) -> _CachedFunction[_P, _R_co]: ...
+
+@type_check_only
+class _OfClass(_CachedFunction[_P, _R_co], Generic[_P, _R_co]):
     """What a class has under the name. A class method gets the class, and the others all of their arguments."""
     @overload
     def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
     @overload
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+
+# What a class has under the name of a method, as pyright compares it with that of a subclass.
+@type_check_only
+class _MethodOfClass(_Attributes, Generic[_F_co]):
+    __wrapped__: Callable[..., Any]
+    def __call__(
+        self: _MethodOfClass[Callable[_P, _R]], instance: Any, /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> _MethodOfClass[_F_co]: ...
+    @overload
+    def __get__(
+        self: _MethodOfClass[Callable[_P, _R]], instance: object, owner: Any = None
+    ) -> _CachedFunction[_P, _R]: ...
+
+@type_check_only
+class _MethodUnderCached(_MethodOfClass[_F_co]):
+    # pyright compares it with a protocol as it is, `self` included, so its parameters are not checked.
+    def __call__(self: _MethodUnderCached[Callable[..., _R]], *args: Any, **kwargs: Any) -> _R: ...
+
+@type_check_only
+class _ClassMethodUnderCached(_Attributes, Generic[_F_co]):
+    __wrapped__: Callable[..., Any]
+    def __call__(
+        self: _ClassMethodUnderCached[Callable[_P, _R]], cls: Any, /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R: ...
+    @overload
+    def __get__(
+        self: _ClassMethodUnderCached[Callable[_P, _R]], instance: None, owner: Any = None
+    ) -> _OfClass[Concatenate[type[Any], _P], _R]: ...
+    @overload
+    def __get__(
+        self: _ClassMethodUnderCached[Callable[_P, _R]], instance: object, owner: Any = None
+    ) -> _CachedFunction[_P, _R]: ...
 
 @type_check_only
 class _CachedMethod(Generic[_S, _P, _R]):
     __wrapped__: Callable[Concatenate[_S, _P], _R]
     @overload
-    def __get__(self, instance: None, owner: type | None = None) -> Callable[Concatenate[_S, _P], _R]: ...
+    def __get__(self, instance: None, owner: Any = None) -> Callable[Concatenate[_S, _P], _R]: ...
     @overload
-    def __get__(self, instance: object, owner: type | None = None) -> _CachedFunction[_P, _R]: ...
+    def __get__(self, instance: object, owner: Any = None) -> _CachedFunction[_P, _R]: ...
 
 @type_check_only
 class _Decorator(Protocol):
+    @overload
+    def __call__(self, function: Method[_P, _R], /) -> _MethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, function: ClassMethod[_P, _R], /) -> _ClassMethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
     def __call__(self, function: Callable[_P, _R], /) -> _CachedFunction[_P, _R]: ...
 
 @type_check_only
 class _MethodDecorator(Protocol):
+    @overload
+    def __call__(self, method: Method[_P, _R], /) -> _MethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
     def __call__(self, method: Callable[Concatenate[_S, _P], _R], /) -> _CachedMethod[_S, _P, _R]: ...
 
 def cached(

@@ -19,7 +19,7 @@ from collections.abc import (
     ValuesView,
 )
 
-from flexcache_rs._arguments import each
+from flexcache_rs._arguments import described, each
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flexcache_rs._core import DiskTransaction
-    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.disk.memoize import Memoizing
 
 _EMPTY: Any = (None, ENOVAL)
 
@@ -316,7 +316,7 @@ class Deque(Sequence["Any"]):
         ['d', 'a', 'b', 'c']
         """
         if not isinstance(steps, int):
-            raise TypeError(f"steps must be an int, not {type(steps).__name__}")
+            raise TypeError(f"steps must be an int, not {described(steps)}")
         length = len(self._cache)
         if not length:
             return
@@ -424,9 +424,7 @@ class StoredMapping(MutableMapping["Any", "Any"]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def memoize(
-        self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    def memoize(self, name: str | None = None, typed: bool = False, ignore: Collection[int | str] = ()) -> Memoizing:
         """The same as `Cache.memoize`, but results never expire."""
         return self._cache.memoize(name, typed, ignore=ignore)  # type: ignore[no-any-return]
 

@@ -7,10 +7,12 @@ In the settings: `CACHES = {"default": {"BACKEND": "flexcache_rs.disk.DjangoCach
 from __future__ import annotations
 
 import functools
+import time
 from typing import TYPE_CHECKING, Any
 
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from flexcache_rs._django import Backend
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
@@ -20,11 +22,11 @@ from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.memoize import memoizing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from flexcache_rs.disk.core import Cache
     from flexcache_rs.disk.deque_index import Deque, Index
-    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.disk.memoize import Memoizing
 
 __all__ = ["DjangoCache"]
 
@@ -62,7 +64,7 @@ def _refuse_misplaced(params: dict[str, Any]) -> None:
 
 
 @suggesting
-class DjangoCache(BaseCache):  # type: ignore[misc]
+class DjangoCache(Backend):
     """A cache backend on a `FanoutCache`.
 
     Args:
@@ -185,6 +187,13 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         """
         return self.incr(key, -delta, version, default, retry)
 
+    def _move(self, old: str, new: str) -> bool:
+        value, expires_at, tag = self._cache.pop(old, ENOVAL, expire_time=True, tag=True, retry=True)
+        if value is ENOVAL:
+            return False
+        self._cache.set(new, value, None if expires_at is None else expires_at - time.time(), tag=tag, retry=True)
+        return True
+
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a live value."""
         return self.make_key(key, version=version) in self._cache
@@ -238,7 +247,7 @@ class DjangoCache(BaseCache):  # type: ignore[misc]
         typed: bool = False,
         tag: Any = None,
         ignore: Collection[int | str] = (),
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    ) -> Memoizing:
         """Return a decorator that stores the results of a function. See `Cache.memoize`."""
         if timeout != DEFAULT_TIMEOUT:
             timeout = expiry(timeout, name="timeout")

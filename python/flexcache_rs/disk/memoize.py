@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
+    from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
+
     P = ParamSpec("P")
     Q = ParamSpec("Q")
+    R = TypeVar("R")
     R_co = TypeVar("R_co", covariant=True)
+    T = TypeVar("T")
+    F_co = TypeVar("F_co", bound=Callable[..., Any], covariant=True)
 
     class Memoized(Protocol[P, R_co]):
         """A function whose results are stored."""
@@ -26,29 +31,107 @@ if TYPE_CHECKING:
             ...
 
         __cache_key__: Callable[..., Any]
+        __name__: str
+        __qualname__: str
 
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
             """The stored result, or that of the function."""
             ...
 
         @overload
-        def __get__(self, instance: None, owner: type | None = None, /) -> MemoizedOfClass[P, R_co]: ...
+        def __get__(self, instance: None, owner: Any = None, /) -> MemoizedOfClass[P, R_co]: ...
+
+        @overload
+        def __get__(self: TakesSelf[Q, R], instance: object, owner: Any = None, /) -> Memoized[Q, R]: ...
 
         @overload
         def __get__(
-            self: Memoized[Concatenate[Any, Q], R_co], instance: object, owner: type | None = None, /
-        ) -> Memoized[Q, R_co]: ...
+            self: TakesClass[Q, R], instance: object, owner: Any = None, /
+        ) -> MemoizedOfClass[Concatenate[type[Any], Q], R]: ...
+
+        # A static method.
+        @overload
+        def __get__(self: Takes[Anything, Q, R], instance: object, owner: Any = None, /) -> Memoized[P, R_co]: ...
+
+        # A method whose first parameter has another name, or a static method.
+        @overload
+        def __get__(self: Takes[T, Q, R], instance: T, owner: Any = None, /) -> Memoized[Q, R]: ...
+
+        @overload
+        def __get__(
+            self: Takes[type[T], Q, R], instance: T, owner: Any = None, /
+        ) -> MemoizedOfClass[Concatenate[type[Any], Q], R]: ...
+
+        @overload
+        def __get__(self, instance: object, owner: Any = None, /) -> Memoized[P, R_co]: ...
 
     class MemoizedOfClass(Memoized[P, R_co], Protocol[P, R_co]):
         """What a class has under the name. A class method gets the class, and the others all of their arguments."""
 
         @overload
-        def __call__(
-            self: MemoizedOfClass[Concatenate[type[Any], Q], R_co], *args: Q.args, **kwargs: Q.kwargs
-        ) -> R_co: ...
+        def __call__(self: MemoizedOfClass[Concatenate[type[Any], Q], R], *args: Q.args, **kwargs: Q.kwargs) -> R: ...
 
         @overload
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    class MethodOfClass(Protocol[F_co]):
+        """What a class has under the name of a method, as pyright compares it with that of a subclass."""
+
+        __wrapped__: Callable[..., Any]
+        __cache_key__: Callable[..., Any]
+        __name__: str
+        __qualname__: str
+
+        def __call__(self: MethodOfClass[Callable[P, R]], instance: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            """The stored result, or that of the method."""
+            ...
+
+        @overload
+        def __get__(self, instance: None, owner: Any = None, /) -> MethodOfClass[F_co]: ...
+
+        @overload
+        def __get__(self: MethodOfClass[Callable[P, R]], instance: object, owner: Any = None, /) -> Memoized[P, R]: ...
+
+    class MemoizedMethod(MethodOfClass[F_co], Protocol[F_co]):
+        """A method. pyright compares it with a protocol as it is, `self` included, so no parameters are checked."""
+
+        def __call__(self: MemoizedMethod[Callable[..., R]], *args: Any, **kwargs: Any) -> R:
+            """The stored result, or that of the method."""
+            ...
+
+    class MemoizedClassMethod(Protocol[F_co]):
+        """A class method, as pyright compares it with that of a subclass."""
+
+        __wrapped__: Callable[..., Any]
+        __cache_key__: Callable[..., Any]
+        __name__: str
+        __qualname__: str
+
+        def __call__(self: MemoizedClassMethod[Callable[P, R]], cls: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            """The stored result, or that of the method."""
+            ...
+
+        @overload
+        def __get__(
+            self: MemoizedClassMethod[Callable[P, R]], instance: None, owner: Any = None, /
+        ) -> MemoizedOfClass[Concatenate[type[Any], P], R]: ...
+
+        @overload
+        def __get__(
+            self: MemoizedClassMethod[Callable[P, R]], instance: object, owner: Any = None, /
+        ) -> Memoized[P, R]: ...
+
+    class Memoizing(Protocol):
+        """A decorator that stores the results of a function."""
+
+        @overload
+        def __call__(self, function: Method[P, R], /) -> MemoizedMethod[Callable[P, R]]: ...  # pyright: ignore[reportOverlappingOverload]
+
+        @overload
+        def __call__(self, function: ClassMethod[P, R], /) -> MemoizedClassMethod[Callable[P, R]]: ...  # pyright: ignore[reportOverlappingOverload]
+
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
 
 
 @suggesting
@@ -101,14 +184,14 @@ def memoizing(
     get: Callable[[Any], Any],
     set: Callable[[Any, Any], object] | None,  # noqa: A002
     key_of_call: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] | None = None,
-) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+) -> Memoizing:
     """A decorator that looks for a call's result with `get` (ENOVAL is a miss) and stores it with `set`.
 
     `key_of_call` makes the key of a function's call in place of `args_to_key`.
     """
     refuse_callable(name)
 
-    def decorate(function: Callable[P, R_co]) -> Memoized[P, R_co]:
+    def decorate(function: Callable[P, R_co]) -> Any:
         base = (named(name, function),)
 
         @functools.wraps(function)
@@ -142,6 +225,6 @@ def memoizing(
             return args_to_key(base, args, kwargs, typed, ignore)
 
         wrapper.__cache_key__ = cache_key
-        return wrapper  # type: ignore[no-any-return]
+        return wrapper
 
-    return decorate
+    return decorate  # type: ignore[return-value]

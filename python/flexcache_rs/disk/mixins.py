@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flexcache_rs._core import DiskTransaction
-    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.disk.memoize import Memoizing
     from flexcache_rs.disk.recipes import Lock
 
 
@@ -37,7 +37,7 @@ class CacheMixin:
         expire: float | timedelta | None = None,
         tag: Any = None,
         ignore: Collection[int | str] = (),
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    ) -> Memoizing:
         """Return a decorator that stores the results of a function by its arguments.
 
         Two callers that miss at the same time both call the function. `memoize_stampede` and `barrier` prevent this.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import timedelta
 
-    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.disk.memoize import Memoizing, P, R_co
 
 __all__ = [
     "Averager",
@@ -411,7 +411,7 @@ def memoize_stampede(
     tag: Any = None,
     beta: float = 1,
     ignore: Collection[int | str] = (),
-) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+) -> Memoizing:
     """Return a decorator that memoizes a function and refreshes results in a thread before they expire.
 
     Not all callers then miss at the same time. The probability of a refresh rises as expiry nears and with the time
@@ -443,7 +443,7 @@ def memoize_stampede(
     ignore = ignored(ignore)
     keep: Callable[..., None] = getattr(cache, "_keep", _keep)
 
-    def decorate(function: Callable[P, R_co]) -> Memoized[P, R_co]:
+    def decorate(function: Callable[P, R_co]) -> Any:
         base = (named(name, function),)
 
         def compute(key: tuple[Any, ...], *args: P.args, **kwargs: P.kwargs) -> R_co:
@@ -478,6 +478,6 @@ def memoize_stampede(
             return args_to_key(base, args, kwargs, typed, ignore)
 
         wrapper.__cache_key__ = cache_key
-        return wrapper  # type: ignore[no-any-return]
+        return wrapper
 
-    return decorate
+    return decorate  # type: ignore[return-value]

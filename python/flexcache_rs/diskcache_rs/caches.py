@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.disk.memoize import Memoizing
 
 _logger = logging.getLogger("flexcache_rs.disk")
 
@@ -338,7 +338,7 @@ class Calls:
         expire: float | timedelta | None = None,
         tag: Any = None,
         ignore: Collection[int | str] = (),
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    ) -> Memoizing:
         """Return a decorator that stores the results of a function. See `flexcache_rs.disk.Cache.memoize`.
 
         The keys are texts.

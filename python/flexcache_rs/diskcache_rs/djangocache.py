@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.cache.backends.base import BaseCache
-
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.djangocache import DjangoCache as DjangoCacheOfDisk
 from flexcache_rs.diskcache_rs.caches import Cache
@@ -27,5 +25,5 @@ class DjangoCache(DjangoCacheOfDisk):
     """
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
-        BaseCache.__init__(self, params)
+        super(DjangoCacheOfDisk, self).__init__(params)
         self._cache: Any = Cache(location, **params.get("OPTIONS", {}))

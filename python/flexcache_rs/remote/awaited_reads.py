@@ -28,8 +28,9 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
     place = store.keys.value(key)
     if store.life.is_closed or store.breaker.is_open or store.nonces.checked != [os.getpid()]:
         return UNKNOWN
-    ask = client.asker()
-    if ask is None:
+    ask = client.asker(place)
+    if ask is None or (anew and client.is_divided):
+        # The server of the key need not have the nonces.
         return UNKNOWN
     # Before anything that is known of nonces.
     stamp = store.tracker.stamp(place)
@@ -47,6 +48,7 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
     except RemoteTimeoutError as error:
         store.counts.errors += 1
         store.breaker.open(error)
+        client.doubt(place)
         if store.on_error == "raise":
             raise
         return UNKNOWN

@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from flexcache_rs import FlexCache
-from flexcache_rs._arguments import check_callable, integer
+from flexcache_rs._arguments import check_callable, whole_number
 from flexcache_rs._core import PushTracker
 from flexcache_rs._registry import register_remote
 from flexcache_rs._seconds import seconds_in
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs._memoize import Memoizer
     from flexcache_rs.disk.serializers import Serializer
 
 _T = TypeVar("_T")
@@ -363,12 +364,13 @@ class RemoteCache(Awaited):
             TypeError: The value is not an int.
             RemoteError: The server cannot be reached, whatever `on_error` is.
         """
-        by, initial = integer("by", by), integer("initial", initial)
+        whole_number("by", by)
+        whole_number("initial", initial)
         return self._store.incr(key, by, initial, functools.partial(self._seconds, ttl))
 
     def decr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""
-        return self.incr(key, -integer("by", by), initial, ttl)
+        return self.incr(key, -whole_number("by", by), initial, ttl)
 
     def _seconds(self, ttl: float | timedelta | datetime | None) -> float | None:
         given = self._default_ttl if ttl is None else ttl
@@ -468,7 +470,7 @@ class RemoteCache(Awaited):
             LENIENT.reset(token)
         return value
 
-    def memoize(self, **options: Any) -> Any:
+    def memoize(self, **options: Any) -> Memoizer:
         """Return a decorator that keeps the results of a function for all processes.
 
         It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. The results

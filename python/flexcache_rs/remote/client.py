@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
-import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import _remote_entries  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
-from flexcache_rs.remote.failures import translated
+from flexcache_rs.remote.failures import failed, translated
 from flexcache_rs.remote.resp import command
 
 if TYPE_CHECKING:
@@ -130,6 +130,11 @@ class Client:
             return RemoteConnectionError(f"the connection was closed while the server was asked: {error}")
         return self.translated(error)
 
+    @staticmethod
+    def failed(kinds: Any, kind: str, text: str) -> Exception:
+        """The exception for a command that has no reply. See `failures.failed`."""
+        return failed(kinds, kind, text)
+
     def execute(self, *parts: Any) -> Any:
         """Send one command and return its reply.
 
@@ -160,20 +165,22 @@ class Client:
         """Read an entry with what is known. See `RemoteLane.entry`."""
         return _remote_entries((self.execute("GET", place),), known)[0]
 
-    def asker(self) -> Callable[..., Future[Any]] | None:
-        """What sends a command from the running event loop, and returns the future of its reply.
+    def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:  # noqa: ARG002
+        """What sends a command about a place from the running event loop, and returns the future of its reply.
 
         It takes what is known for reading an entry, or None where the reply is none, and the parts of the command.
         Returns None where a thread must send it.
         """
-        if os.name != "posix" or "SSL" in self._given.connection_class.__name__:
-            return None
         if self._loops is None:
             from flexcache_rs.remote.loop_connections import LoopConnections
 
-            self._loops = LoopConnections(weakref.WeakMethod(self.connect), self.exceptions, self._timeout)
+            failed = functools.partial(self.failed, self.exceptions)
+            self._loops = LoopConnections(weakref.WeakMethod(self.connect), failed, self._timeout)
         connection = self._loops.current()
         return None if connection is None else connection.submit
+
+    def doubt(self, place: bytes) -> None:
+        """The server of a place did not answer an awaited command in time. There is no other."""
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time and return their replies, an exception for each that was refused.

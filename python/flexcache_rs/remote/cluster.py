@@ -11,6 +11,7 @@ from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable, Iterable, Sequence
 
     from flexcache_rs.remote.given import Given
@@ -134,9 +135,13 @@ class ClusterClient(Client):
 
     # Commands
 
-    def asker(self) -> None:
-        """A redirection may have to be followed, which takes a thread."""
-        return
+    def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:
+        """What sends a command about a place from the running event loop. A thread follows redirections."""
+        return self.node(self._owners[self._slot_of(place)]).asker(place) if self._is_known else None
+
+    def doubt(self, place: bytes) -> None:
+        """The server of a place did not answer in time: another may have it by now."""
+        self._doubt(self._owners[self._slot_of(place)])
 
     def execute(self, *command: Any) -> Any:
         """Send one command to the server that has its key, and return its reply. See `Client.execute`."""

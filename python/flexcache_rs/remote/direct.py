@@ -7,19 +7,13 @@ password and database. What else the client may ask for, such as TLS, only its o
 from __future__ import annotations
 
 import functools
-import os
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import RemoteLane
 from flexcache_rs.remote.client import Client
-from flexcache_rs.remote.failures import failed
-
-if os.name == "posix":
-    from flexcache_rs.remote import awaiting
 
 if TYPE_CHECKING:
-    from asyncio import Future
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from flexcache_rs.remote.given import Given
 
@@ -85,20 +79,10 @@ class DirectClient(Client):
         # Every call goes through it.
         self.execute = self._native.execute  # type: ignore[method-assign]
         self.entry = self._native.entry  # type: ignore[method-assign]
-        self._asker = functools.partial(awaiting.execute, self._native, timeout) if os.name == "posix" else None
-
-    @staticmethod
-    def failed(kinds: Any, kind: str, text: str) -> Exception:
-        """The exception for a command that has no reply. See `failures.failed`."""
-        return failed(kinds, kind, text)
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at a time. See `Client`."""
         return self._native.execute_many(commands)
-
-    def asker(self) -> Callable[..., Future[Any]] | None:
-        """What sends a command from the running event loop. See `Client`."""
-        return self._asker
 
     def renew(self) -> None:
         """Make another connection from now on. See `Client`."""

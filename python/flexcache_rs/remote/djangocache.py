@@ -12,8 +12,10 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from flexcache_rs._arguments import whole_number
+from flexcache_rs._django import Backend
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.cache import RemoteCache
 
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
 
 __all__ = ["DjangoCache"]
-
-_MISSING = object()
 
 _OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
 """Options that every backend of Django is given, which mean nothing here."""
@@ -58,7 +58,7 @@ def _shared(location: str, options: dict[str, Any]) -> RemoteCache:
 
 
 @suggesting
-class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
+class DjangoCache(Backend):
     """A backend for Django's cache framework.
 
     It has the additional calls of django-redis: `delete_pattern`, `keys`, `ttl`, `expire`, `persist`, `lock`.
@@ -117,11 +117,12 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
         Raises:
             ValueError: The key has no value.
         """
-        name = self.make_key(key, version)
-        if name not in self.cache:
+        whole_number("delta", delta)
+        try:
+            return self.cache._store.incr(self.make_key(key, version), delta, None, lambda: None)
+        except KeyError:
             message = f"Key '{key}' not found"
-            raise ValueError(message)
-        return self.cache.incr(name, delta)
+            raise ValueError(message) from None
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return a dict with the values of the present keys."""
@@ -146,22 +147,24 @@ class DjangoCache(BaseCache):  # type: ignore[misc]  # Django has no types.
         factory: Callable[[], Any] = default if callable(default) else lambda: default
         return self.cache.get_or_set(self.make_key(key, version), factory, self._seconds(timeout))
 
-    def incr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        """Move a value to another version, with its time to live.
+    def _move(self, old: str, new: str) -> bool:
+        found = self.cache._store.pop(old)
+        if found is None:
+            return False
+        value, seconds, tags = found
+        self.cache.put(new, value, float("inf") if seconds is None else max(seconds, 0.0), tags)
+        return True
 
-        Raises:
-            ValueError: The key has no value.
-        """
-        old = self.version if version is None else version
-        name = self.make_key(key, old)
-        value = self.cache.get(name, _MISSING)
-        if value is _MISSING:
-            message = f"Key '{key}' not found"
-            raise ValueError(message)
-        seconds = self.cache.ttl(name)
-        self.cache.put(self.make_key(key, old + delta), value, float("inf") if seconds is None else seconds)
-        self.cache.delete(name)
-        return old + delta
+    async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """The same as `get`, awaited."""
+        return await self.cache.aget(self.make_key(key, version), default)
+
+    async def aget_or_set(
+        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> Any:
+        """The same as `get_or_set`, awaited."""
+        factory: Callable[[], Any] = default if callable(default) else lambda: default
+        return await self.cache.aget_or_set(self.make_key(key, version), factory, self._seconds(timeout))
 
     def clear(self) -> None:
         """Invalidate everything in the namespace."""

@@ -12,8 +12,10 @@ and of a connection `_sock`; of pools of Sentinel `sentinel_manager`, `service_n
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -191,3 +193,10 @@ class Given:
             "retry": importlib.import_module(f"{self.package}.retry").Retry(no_retry, 0),
             "protocol": 2,
         }
+
+
+def shut_down(sock: socket.socket) -> None:
+    """End a connection, for any thread: whoever uses it notices."""
+    # It may be closed by now. Not the method of TLS sockets: those would from then on take encrypted bytes for replies.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)

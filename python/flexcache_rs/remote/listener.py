@@ -6,7 +6,6 @@ every write before T has been heard of. So copies in memory are served until T a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import threading
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.given import shut_down
 from flexcache_rs.remote.resp import ErrorReply, ProtocolError, Push, ReplyReader, command
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ class Listener:
         self._doubt()
         sock, self._socket = self._socket, None
         if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(2)
+            shut_down(sock)
 
     def _doubt(self) -> None:
         if self._group is None:

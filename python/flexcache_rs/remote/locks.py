@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs._arguments import whole_number
 from flexcache_rs._asyncio_calls import finish_in_thread, sleep, to_thread
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
@@ -236,9 +237,7 @@ class RemoteLimiter:
     """A limiter. See `RemoteCache.limiter`. Any number of threads and tasks may use an object."""
 
     def __init__(self, store: RemoteStore, name: Any, limit: int, per: float, algorithm: str) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            message = f"limit must be an int, not {type(limit).__name__}"
-            raise TypeError(message)
+        whole_number("limit", limit)
         self._micros = int(per * 1e6)
         if algorithm == "sliding_window" and limit > _MOST_IN_WINDOW:
             message = f"limit must be at most {_MOST_IN_WINDOW:,} with 'sliding_window', not {limit}"

@@ -1,32 +1,51 @@
-"""Awaited commands on the client lane, without a thread.
+"""Awaited commands without a thread.
 
 Each event loop has a connection, made as those of the user's client, and reads it itself. It is made in a thread; until
-it is there, calls go through threads. What is asked in one turn of the loop goes out in two parts: the first command at
-once, all others together.
+it is there, calls go through threads. A command is sent at once if none is in line. What is asked meanwhile goes out
+together at the end of the loop's iteration.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import os
+import ssl
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteTimeoutError
-from flexcache_rs.remote.failures import failed
+from flexcache_rs.remote.given import shut_down
 from flexcache_rs.remote.resp import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MOST_READ = 1 << 16
+"""Bytes of one read. A record of TLS has fewer, so none of it is left where the loop does not see it."""
 
 _BETWEEN_ATTEMPTS = 1.0
 """Seconds after an attempt to connect that has failed."""
+
+_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a socket raises that would have to wait."""
+
+_UNSENT = {"timeout": "unsent_timeout", "lost": "unsent"}
+"""The words for failures of what was not sent."""
+
+
+class _Asked(NamedTuple):
+    """A command whose reply has not come."""
+
+    future: asyncio.Future[Any]
+    until: float
+    known: Any
+    """What is known for reading the reply as an entry, or None."""
+    start: int
+    """Where its bytes begin, counted from the beginning of the connection."""
+    heard: int
+    """How often something had come before it was asked."""
 
 
 class LoopConnection:
@@ -36,34 +55,47 @@ class LoopConnection:
 
     Args:
         connection: One of the client's package, which nobody else uses.
-        kinds: The package's module of exceptions.
+        failed: Makes the exceptions, of a word and a text. See `failures.failed`.
         timeout: How many seconds an answer may take.
     """
 
-    def __init__(self, connection: Any, kinds: Any, timeout: float) -> None:
+    def __init__(self, connection: Any, failed: Callable[[str, str], Exception], timeout: float) -> None:
         # Closes its socket when it goes.
-        self._connection, self._timeout = connection, timeout
+        self._connection, self._failed, self._timeout = connection, failed, timeout
         self._socket: Any = connection._sock
         self._socket.setblocking(False)
-        self._replies = RemoteReplies(list, functools.partial(failed, kinds))
-        self._waiting: deque[tuple[asyncio.Future[Any], float, Any]] = deque()
+        self._replies = RemoteReplies(list, failed)
+        self._waiting: deque[_Asked] = deque()
+        self._heard = 0
         self._held: list[bytes] = []
-        self._is_held = self._is_timed = False
+        """What waits for the end of the loop's iteration, or for the socket."""
+        self._unsent = memoryview(b"")
+        """What the socket has not taken yet."""
+        self._queued = self._sent = 0
+        """Bytes since the beginning of the connection."""
+        self._is_held = self._is_full = self._is_timed = False
         self.is_open = True
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the loop read it."""
+        """Have the loop read it.
+
+        Raises:
+            NotImplementedError: The loop cannot.
+        """
         loop.add_reader(self._socket.fileno(), self._read)
 
     def submit(self, known: Any, parts: tuple[Any, ...]) -> asyncio.Future[Any]:
-        """Send a command, or put it in line until the end of this turn of the loop. The future of its reply."""
+        """Send a command, or put it in line. The future of its reply."""
         loop = asyncio.get_running_loop()
+        data = command(*parts)
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((future, loop.time() + self._timeout, known))
-        if self._is_held:
-            self._held.append(command(*parts))
-        else:
-            self._write(command(*parts))
+        is_first = not self._waiting
+        self._waiting.append(_Asked(future, loop.time() + self._timeout, known, self._queued, self._heard))
+        self._queued += len(data)
+        self._held.append(data)
+        if is_first:
+            self._flush()
+        elif not self._is_held:
             loop.call_soon(self._flush)
             self._is_held = True
         if not self._is_timed:
@@ -73,35 +105,50 @@ class LoopConnection:
 
     def _flush(self) -> None:
         self._is_held = False
-        held, self._held = self._held, []
-        if held:
-            self._write(b"".join(held))
+        # Otherwise the loop calls `_write` when the socket takes more.
+        if not self._is_full:
+            self._write()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self) -> None:
+        """Send what is in line, as far as the socket takes it."""
+        loop = asyncio.get_running_loop()
         try:
-            if self.is_open and self._socket.send(data) == len(data):
-                return
-            error: OSError = ConnectionError("the server does not read what is sent")
-        except OSError as raised:
-            error = raised
-        self._end(error)
+            while self._unsent or self._held:
+                if not self._unsent:
+                    held, self._held = self._held, []
+                    self._unsent = memoryview(held[0] if len(held) == 1 else b"".join(held))
+                count = self._socket.send(self._unsent)
+                self._sent += count
+                self._unsent = self._unsent[count:]
+        except _NOT_NOW:
+            if not self._is_full:
+                loop.add_writer(self._socket.fileno(), self._write)
+                self._is_full = True
+        except OSError as error:
+            self._end(f"the connection to the server was lost: {error}")
+        else:
+            if self._is_full:
+                loop.remove_writer(self._socket.fileno())
+                self._is_full = False
 
     def _read(self) -> None:
         try:
             data = self._socket.recv(_MOST_READ)
             replies = self._replies.feed(data)
-        except (BlockingIOError, InterruptedError):
+        except _NOT_NOW:
             return
         except Exception as error:  # noqa: BLE001  # What was read is no reply, or the connection was lost.
-            self._end(error)
+            self._end(f"the connection to the server was lost: {error}")
             return
+        self._heard += 1
         for reply in replies:
             if self._waiting:
-                self._answer(*self._waiting.popleft(), reply)
+                self._answer(self._waiting.popleft(), reply)
         if not data:
-            self._end(ConnectionError("the server closed the connection"))
+            self._end("the server closed the connection")
 
-    def _answer(self, future: asyncio.Future[Any], _: float, known: Any, reply: Any) -> None:
+    def _answer(self, asked: _Asked, reply: Any) -> None:
+        future, _, known, *_ = asked
         if future.done():
             # Nobody waits any more.
             return
@@ -114,39 +161,44 @@ class LoopConnection:
             future.set_exception(error)
 
     def _look(self) -> None:
-        """End the connection where an answer is late, and look again when the next may be."""
+        """Fail what was not answered in time, and look again when the next may be late."""
         self._is_timed = False
-        if not self._waiting:
-            return
         loop = asyncio.get_running_loop()
-        left = self._waiting[0][1] - loop.time()
-        if left > 0:
-            loop.call_later(left, self._look)
-            self._is_timed = True
-        else:
-            self._end(TimeoutError("the server did not answer in time"))
+        now = loop.time()
+        for asked in self._waiting:
+            if asked.until > now:
+                loop.call_later(asked.until - now, self._look)
+                self._is_timed = True
+                return
+            if asked.heard == self._heard:
+                # Nothing has come since, so the connection may be dead.
+                self._end("the server did not answer in time", now)
+                return
+            # Its reply is dropped in its turn: one slow command is no reason to fail those of others.
+            self._fail(asked, "timeout", "the server did not answer in time")
 
-    def _end(self, error: Exception) -> None:
-        """The connection is of no use any more."""
+    def _fail(self, asked: _Asked, word: str, text: str) -> None:
+        if not asked.future.done():
+            asked.future.set_exception(self._failed(word, text))
+
+    def _end(self, why: str, now: float = float("-inf")) -> None:
+        """The connection is of no use any more. Those whose time is over now get a timeout."""
         loop = asyncio.get_running_loop()
         if self.is_open:
             self.is_open = False
             loop.remove_reader(self._socket.fileno())
+            loop.remove_writer(self._socket.fileno())
             self._connection.disconnect()
+        self._held.clear()
+        self._unsent = memoryview(b"")
         waiting, self._waiting = self._waiting, deque()
-        now = loop.time()
-        for future, deadline, _ in waiting:
-            if future.done():
-                continue
-            if isinstance(error, TimeoutError) and deadline <= now:
-                future.set_exception(RemoteTimeoutError(str(error)))
-            else:
-                future.set_exception(RemoteConnectionError(f"the connection to the server was lost: {error}"))
+        for asked in waiting:
+            word = "timeout" if asked.until <= now else "lost"
+            self._fail(asked, word if asked.start < self._sent else _UNSENT[word], why)
 
     def shut_down(self) -> None:
         """Have the loop notice that the connection is of no use. For any thread."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(2)
+        shut_down(self._socket)
 
 
 class LoopConnections:
@@ -154,12 +206,17 @@ class LoopConnections:
 
     Args:
         connect: Makes one, as long as its client lives.
-        kinds: The package's module of exceptions.
+        failed: Makes the exceptions, of a word and a text. See `failures.failed`.
         timeout: How many seconds a connection attempt, or an answer, may take.
     """
 
-    def __init__(self, connect: weakref.WeakMethod[Callable[[float], Any]], kinds: Any, timeout: float) -> None:
-        self._make, self._kinds, self._timeout = connect, kinds, timeout
+    def __init__(
+        self,
+        connect: weakref.WeakMethod[Callable[[float], Any]],
+        failed: Callable[[str, str], Exception],
+        timeout: float,
+    ) -> None:
+        self._make, self._failed, self._timeout = connect, failed, timeout
         self._shut_downs = 0
         self._begin()
         _ALL.add(self)
@@ -174,21 +231,29 @@ class LoopConnections:
         self._begin()
 
     def current(self) -> LoopConnection | None:
-        """The connection of the running loop. The first call has it made."""
+        """The connection of the running loop. The second call has it made: a loop may end after one."""
         loop = asyncio.get_running_loop()
         found = self._of.get(loop)
         if found is not None and found.is_open:
             return found
-        if loop.time() >= self._next.get(loop, 0.0):
+        may_connect_at = self._next.get(loop)
+        if may_connect_at is None:
+            self._next[loop] = 0.0
+        elif loop.time() >= may_connect_at:
             self._next[loop] = float("inf")
             self._connect(loop)
         return None
 
     def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
+        for reference in self._of.keyrefs():
+            other = reference()
+            if other is not None and other.is_closed():
+                # What was not answered refers to the loop.
+                self._of.pop(other, None)
         connect = self._make()
         if connect is not None:
             making = loop.run_in_executor(None, connect, self._timeout)
-            making.add_done_callback(functools.partial(self._connected, weakref.ref(loop), self._shut_downs))
+            making.add_done_callback(partial(self._connected, weakref.ref(loop), self._shut_downs))
 
     def _connected(
         self, of: weakref.ref[asyncio.AbstractEventLoop], shut_downs: int, making: asyncio.Future[Any]
@@ -200,10 +265,14 @@ class LoopConnections:
             # Calls go through threads meanwhile, which say what is wrong.
             self._next[loop] = loop.time() + _BETWEEN_ATTEMPTS
             return
-        made = LoopConnection(making.result(), self._kinds, self._timeout)
+        made = LoopConnection(making.result(), self._failed, self._timeout)
+        try:
+            made.begin(loop)
+        except NotImplementedError:
+            # Such as the one of Windows that waits for completions. Its calls go through threads.
+            return
         self._next[loop] = 0.0
         self._of[loop] = made
-        made.begin(loop)
         if shut_downs != self._shut_downs:
             # It may lead to a server that was replaced meanwhile, or the cache was closed.
             made.shut_down()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.client import CLOSED_MEANWHILE, Client
 from flexcache_rs.remote.errors import RemoteConnectionError
+from flexcache_rs.remote.given import shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -68,6 +69,7 @@ class SentinelClient(Client):
         self._address = address
         # Those in use as well: calls to the old primary fail instead of succeeding there.
         old.disconnect()
+        self._shut_down_loops()
 
     def _get(self) -> tuple[Any, Any]:
         if not self._is_known:
@@ -106,9 +108,9 @@ class SentinelClient(Client):
                     named = self._ask()
                     if named != address and not ended.is_set():
                         self._move(named)
-                        # It may be closed by now.
-                        with contextlib.suppress(OSError, AttributeError):
-                            connection._sock.shutdown(2)
+                        sock = connection._sock
+                        if sock is not None:
+                            shut_down(sock)
                         return
 
         thread = threading.Thread(target=watch, name="flexcache-sentinel", daemon=True)
@@ -117,10 +119,6 @@ class SentinelClient(Client):
             yield
         finally:
             ended.set()
-
-    def asker(self) -> None:
-        """Sentinel must be asked first, which takes a thread."""
-        return
 
     def close(self) -> None:
         """Close all connections."""

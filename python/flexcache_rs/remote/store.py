@@ -485,23 +485,19 @@ class RemoteStore(Leases):
         self.nonces.replaced(MARK + tag)
         return 0
 
-    def incr(self, key: Any, by: int, initial: int, seconds: Callable[[], float | None]) -> int:
-        """Add to an int."""
+    def incr(self, key: Any, by: int, initial: int | None, seconds: Callable[[], float | None]) -> int:
+        """Add to an int. Raises KeyError where there is none and no initial value."""
         place = self.keys.value(key)
         epoch = self._nonces_now()
         if -(1 << 53) < by < 1 << 53:
-            try:
-                with self.writing(place):
-                    total = scripts.ADD_TO.run(self.client, place, epoch, by, os.urandom(4))
-            except RemoteError as error:
-                if is_of_another_type(error):
-                    raise unreadable(key, str(error)) from error
-                raise
+            total = self._added_to(key, place, epoch, by)
             if total is not None:
                 return int(total)
         while True:
             found = self.value(key)
             if found is None:
+                if initial is None:
+                    raise KeyError(key)
                 if self._add(key, initial + by, seconds(), ()):
                     return initial + by
                 continue
@@ -512,6 +508,17 @@ class RemoteStore(Leases):
             new = self.values.write(value + by, head.deadline, head.epoch, head.tags)
             if self.replace(place, raw, new, head.deadline):
                 return int(value) + by
+
+    def _added_to(self, key: Any, place: bytes, epoch: bytes, by: int) -> bytes | None:
+        """Add to an int in a script. The sum; None where there is none, or Python must add."""
+        try:
+            with self.writing(place):
+                total: bytes | None = scripts.ADD_TO.run(self.client, place, epoch, by, os.urandom(4))
+        except RemoteError as error:
+            if is_of_another_type(error):
+                raise unreadable(key, str(error)) from error
+            raise
+        return total
 
     def _nonces_now(self) -> bytes:
         self.begin()

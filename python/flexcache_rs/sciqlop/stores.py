@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import timedelta
 
-    from flexcache_rs.disk.memoize import Memoized, P, R_co
+    from flexcache_rs.disk.memoize import Memoizing
     from flexcache_rs.sciqlop.serializers import Serializer
 
 
@@ -218,7 +218,7 @@ class CacheBase(StoreBase):
         tag: str | None = None,
         typed: bool = False,
         version_aware: bool = False,
-    ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]:
+    ) -> Memoizing:
         """Return a decorator that stores the results of a function by its arguments.
 
         Args:

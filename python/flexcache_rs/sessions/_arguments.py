@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from flexcache_rs import _arguments
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Final
@@ -111,17 +113,13 @@ def short(name: str) -> str:
 
 
 def whole_number(argument: str, value: object, least: int = 0) -> int:
-    """An int of at least so much.
+    """An int of at least so much, and of 64 bits.
 
     Raises:
         TypeError: It is no int.
         ValueError: It is less, or more than 2**63 - 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument} must be an int, not {type(value).__name__}")
-    if not least <= value <= _MOST:
-        raise ValueError(f"{argument} must be from {least} to 2**63 - 1, not {value}")
-    return value
+    return _arguments.whole_number(argument, value, least, _MOST)
 
 
 def number(argument: str, value: object) -> float:

@@ -11,12 +11,27 @@ from flexcache_rs._core import _load_in_task as load
 from flexcache_rs.sessions._errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
+    from typing import ParamSpec, Protocol, TypeVar, overload
 
     from flexcache_rs._core import SessionCall
     from flexcache_rs.sessions._protocol import Backend
     from flexcache_rs.sessions._store import SessionStore
     from flexcache_rs.sessions._taking import Undo
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+    class Memoizing(Protocol):
+        """A decorator whose functions are awaited, whatever they were before."""
+
+        @overload
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
+
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
+
 
 __all__ = ["Block", "holder", "in_thread", "load", "sleep", "store", "take"]
 

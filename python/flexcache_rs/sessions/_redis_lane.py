@@ -8,6 +8,7 @@ An awaited call needs no thread: the reader of the connection wakes the event lo
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from flexcache_rs.sessions._errors import TimedOut, Unavailable
 from flexcache_rs.sessions._redis_scripts import with_text
 from flexcache_rs.sessions._taking import taken
 
+if os.name == "posix":
+    from flexcache_rs.remote import awaiting
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
 
 class _LaneClient(DirectClient):
     """A client whose connection tells what was not sent."""
+
+    def asker(self, place: bytes) -> Callable[..., asyncio.Future[Any]] | None:  # noqa: ARG002
+        """What sends a command from the running event loop, over the connection of all threads."""
+        return functools.partial(awaiting.execute, self._native, self._timeout) if os.name == "posix" else None
 
     @staticmethod
     def failed(kinds: Any, kind: str, text: str) -> Exception:
@@ -68,7 +76,7 @@ class AwaitedLane:
     """
 
     def __init__(self, client: Client, plans: Plans, failed: Callable[[Exception, bool], Exception]) -> None:
-        self._asker: Any = client.asker() if has_lane(client) else None
+        self._asker: Any = client.asker(b"") if has_lane(client) else None
         self._plans, self._failed = plans, failed
         self._asked: set[asyncio.Future[Any]] = set()
 

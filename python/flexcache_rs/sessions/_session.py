@@ -273,9 +273,7 @@ class Session(KeyspaceCalls):
         finally:
             await self._backend.arun(release)
 
-    def memoize(
-        self, ttl: Ttl = None, *, name: str | None = None
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def memoize(self, ttl: Ttl = None, *, name: str | None = None) -> side.Memoizing:
         """Return a decorator that keeps the results of a function in the session, as `get_or_set` does.
 
         Args:
@@ -289,7 +287,7 @@ class Session(KeyspaceCalls):
         """
         arguments.touch_of_set(ttl)
 
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def decorate(function: Callable[..., Any]) -> Any:
             stable, why = stable_name(function)
             prefix = name or stable
             if prefix is None:

@@ -272,9 +272,7 @@ class Session(KeyspaceCalls):
         finally:
             self._backend.run(release)
 
-    def memoize(
-        self, ttl: Ttl = None, *, name: str | None = None
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def memoize(self, ttl: Ttl = None, *, name: str | None = None) -> side.Memoizing:
         """Return a decorator that keeps the results of a function in the session, as `get_or_set` does.
 
         Args:
@@ -288,7 +286,7 @@ class Session(KeyspaceCalls):
         """
         arguments.touch_of_set(ttl)
 
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def decorate(function: Callable[..., Any]) -> Any:
             stable, why = stable_name(function)
             prefix = name or stable
             if prefix is None:

@@ -13,10 +13,21 @@ from flexcache_rs.sessions._store import SessionStore
 __all__ = ["Block", "holder", "in_thread", "load", "sleep", "store", "take"]
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import ParamSpec, Protocol, TypeVar
 
     from flexcache_rs._core import SessionCall
     from flexcache_rs.sessions._protocol import Backend
     from flexcache_rs.sessions._taking import Undo
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+    class Memoizing(Protocol):
+        """A decorator that changes no type."""
+
+        def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
+            """Decorate a function."""
+            ...
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

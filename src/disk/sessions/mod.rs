@@ -24,8 +24,8 @@ use crate::connection::PooledConnection;
 use crate::error::{Error, Result};
 use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
-use crate::pool::{Checkout, Pool, roll_back};
-use crate::store::execute;
+use crate::pool::{Checkout, Pool};
+use crate::sql::{execute, roll_back};
 use crate::thread_end::OnThreadEnd;
 use crate::version::Version;
 

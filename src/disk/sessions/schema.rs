@@ -5,8 +5,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::error::Result;
-use crate::pool::roll_back;
-use crate::store::{execute, retry_while_busy};
+use crate::sql::{execute, retry_while_busy, roll_back};
 
 /// The version of the tables, which the database carries.
 pub(super) const VERSION: i32 = 2;

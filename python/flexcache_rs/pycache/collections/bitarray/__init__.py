@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 
+from flexcache_rs._arguments import whole_number
 from flexcache_rs._suggest import suggesting
 
 __all__ = ["BitArray"]
@@ -30,12 +31,7 @@ class BitArray:
     """
 
     def __init__(self, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int):
-            message = f"size must be an int, not {type(size).__name__}"
-            raise TypeError(message)
-        if size < 0:
-            message = f"size must not be negative, but is {size}"
-            raise ValueError(message)
+        whole_number("size", size, 0)
         self.size = size
         self._array = bytearray((size + 7) // 8)
 

@@ -8,6 +8,7 @@ import math
 import sys
 from hashlib import blake2b
 
+from flexcache_rs._arguments import whole_number
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.pycache.collections.bitarray import BitArray
 
@@ -40,12 +41,7 @@ class BloomFilter:
     """
 
     def __init__(self, number_of_elements: int, false_positive_rate: float) -> None:
-        if isinstance(number_of_elements, bool) or not isinstance(number_of_elements, int):
-            message = f"number_of_elements must be an int, not {type(number_of_elements).__name__}"
-            raise TypeError(message)
-        if number_of_elements < 1:
-            message = f"number_of_elements must be at least 1, not {number_of_elements}"
-            raise ValueError(message)
+        whole_number("number_of_elements", number_of_elements, 1)
         if not isinstance(false_positive_rate, (int, float)):
             message = f"false_positive_rate must be a number, not {type(false_positive_rate).__name__}"
             raise TypeError(message)

@@ -1,4 +1,4 @@
-"""The report of the caches on disk: Markdown tables, the same numbers as JSON, and two plots."""
+"""The report of tables: Markdown, the same numbers as JSON, and two plots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from . import plots, report
 
 if TYPE_CHECKING:
-    from .disk import Cell, Figure
+    from .tables import Cell, Figure
 
 OURS, REFERENCE = "flexcache_rs.disk", "diskcache"
 

@@ -1,0 +1,68 @@
+"""The types of functions by their first parameter, for type checkers. No program imports it.
+
+They tell methods, class methods and static methods apart, which a decorator cannot do. A parameter `self` or `cls` is
+known by its name, and another one by its type.
+"""
+
+# pyright: reportRedeclaration=false, reportSelfClsParameterName=false
+
+from __future__ import annotations
+
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, final
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+First_contra = TypeVar("First_contra", contravariant=True)
+
+# mypy takes this name for true, whatever it is.
+MYPY = False
+
+
+class TakesSelf(Protocol[P, R_co]):
+    """A function whose first parameter is called `self`. `P` are the others."""
+
+    def __call__(self_, self: Any, *args: P.args, **kwargs: P.kwargs) -> R_co:  # noqa: N805
+        """Call it."""
+        ...
+
+
+class TakesClass(Protocol[P, R_co]):
+    """A function whose first parameter is called `cls`. `P` are the others."""
+
+    def __call__(self_, cls: Any, *args: P.args, **kwargs: P.kwargs) -> R_co:  # noqa: N805
+        """Call it."""
+        ...
+
+
+class Takes(Protocol[First_contra, P, R_co]):
+    """A function with a first parameter of this type. `P` are the others."""
+
+    def __call__(self, first: First_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call it."""
+        ...
+
+
+@final
+class Anything:
+    """What a function takes first if it takes anything: `Takes[Anything, ...]`."""
+
+
+# pyright compares the type of a decorated method with that in a subclass, including the parameter `self`, whose types
+# differ. For pyright, a decorated method therefore has a type without that parameter. mypy compares methods as
+# instances have them. It gives up where an Any makes a function fit several overloads. For mypy, therefore, no function
+# fits these types.
+if MYPY:
+
+    class Method(Generic[P, R_co]):
+        """No function."""
+
+    class ClassMethod(Generic[P, R_co]):
+        """No function."""
+
+else:
+
+    class Method(TakesSelf[P, R_co], Protocol[P, R_co]):
+        """A method, by the name of its first parameter."""
+
+    class ClassMethod(TakesClass[P, R_co], Protocol[P, R_co]):
+        """A class method, by the name of its first parameter."""

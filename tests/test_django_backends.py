@@ -1,0 +1,166 @@
+"""The backends for Django, each: no call of theirs is a read and a write that lose what others store in between."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import itertools
+import os
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from own_server import LEFT_OUT, Server
+from scale import may_skip
+
+from flexcache_rs import shared
+
+if may_skip("django", importlib.util.find_spec("django")):
+    pytest.skip("Django is not installed", allow_module_level=True)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+NUMBERS = itertools.count()
+
+
+def _on_disk(path: Path) -> Iterator[Any]:
+    from flexcache_rs.disk import DjangoCache
+
+    backend = DjangoCache(str(path), {"SHARDS": 2, "DATABASE_TIMEOUT": 60})
+    yield backend
+    backend.close()
+
+
+def _of_diskcache_rs(path: Path) -> Iterator[Any]:
+    from flexcache_rs.diskcache_rs import DjangoCache
+
+    backend = DjangoCache(str(path), {})
+    yield backend
+    backend.close()
+
+
+def _shared(_: Path) -> Iterator[Any]:
+    location = f"test-backends-{os.getpid()}-{next(NUMBERS)}"
+    yield shared.DjangoCache(location, {"OPTIONS": {"max_bytes": 1 << 20}})
+    with shared.SharedCache(location, max_bytes=1 << 20) as cache:
+        cache.unlink()
+
+
+def _remote(path: Path) -> Iterator[Any]:
+    from flexcache_rs.remote import DjangoCache, djangocache
+
+    server = Server(path)
+    server.start()
+    backend = DjangoCache(f"unix://{server.path}", {"OPTIONS": {"timeout": 10.0}})
+    yield backend
+    backend.cache.close()
+    djangocache._CACHES.clear()
+    server.kill()
+
+
+BACKENDS: dict[str, Callable[[Path], Iterator[Any]]] = {
+    "disk": _on_disk,
+    "diskcache_rs": _of_diskcache_rs,
+    "shared": _shared,
+    "remote": _remote,
+}
+
+
+@pytest.fixture(params=[name for name in BACKENDS if name != "remote" or not LEFT_OUT])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure(USE_TZ=False)
+    yield from BACKENDS[request.param](tmp_path)
+
+
+def test_nothing_is_composed_of_a_read_and_a_write(backend: Any) -> None:
+    """What Django composes so is replaced. Its `get_or_set` adds, which is atomic."""
+    from django.core.cache.backends.base import BaseCache
+
+    composed = [
+        name
+        for name, method in inspect.getmembers(BaseCache, inspect.isfunction)
+        for source in [inspect.getsource(method)]
+        if re.search(r"self\.a?get\(", source) and re.search(r"self\.a?(set|delete)\(", source)
+    ]
+    assert {"incr", "aincr", "incr_version", "aincr_version"} <= set(composed)
+    assert [name for name in composed if getattr(type(backend), name) is getattr(BaseCache, name)] == []
+
+
+def test_tasks_that_add(backend: Any) -> None:
+    """Nothing is lost, and the time to live stays."""
+
+    async def main() -> None:
+        await backend.aset("n", 0, 3600)
+        await asyncio.gather(*(backend.aincr("n") for _ in range(20)), *(backend.adecr("n", 2) for _ in range(5)))
+        assert await backend.aget("n") == 10
+        for call in (backend.aincr, backend.adecr):
+            with pytest.raises(ValueError, match="absent"):
+                await call("absent")
+
+    asyncio.run(main())
+
+
+def test_threads_that_add_and_take_away(backend: Any) -> None:
+    """A number that is gone is not made anew."""
+    for _ in range(30):
+        backend.set("n", 1)
+        both = threading.Barrier(2)
+
+        def add(both: threading.Barrier = both) -> None:
+            both.wait()
+            try:
+                for _ in range(3):
+                    backend.incr("n")
+            except ValueError:
+                pass
+
+        thread = threading.Thread(target=add)
+        thread.start()
+        both.wait()
+        backend.delete("n")
+        thread.join()
+        assert backend.get("n") is None
+
+
+def test_a_version_moves_once(backend: Any) -> None:
+    """One of several callers moves a value. Its time to live goes with it."""
+    backend.set("moved", "value", 3600)
+
+    async def main() -> list[Any]:
+        moves = (backend.aincr_version("moved") for _ in range(5))
+        return await asyncio.gather(*moves, return_exceptions=True)
+
+    moved = asyncio.run(main())
+    assert moved.count(2) == 1
+    assert [type(each) for each in moved if each != 2] == [ValueError] * 4
+    assert (backend.get("moved"), backend.get("moved", version=2)) == (None, "value")
+    assert backend.decr_version("moved", version=2) == 1
+    assert backend.get("moved") == "value"
+    for call in (backend.incr_version, backend.decr_version):
+        with pytest.raises(ValueError, match="absent"):
+            call("absent")
+    backend.set("forever", 1, None)
+    backend.incr_version("forever")
+    assert backend.get("forever", version=2) == 1
+
+
+def test_what_is_awaited(backend: Any) -> None:
+    """The other calls that Django composes of several."""
+
+    async def main() -> None:
+        assert await backend.aset_many({"a": 1, "b": None}, 60) == []
+        assert await backend.aget_many(["a", "b", "c"]) == {"a": 1, "b": None}
+        assert (await backend.ahas_key("b"), await backend.ahas_key("c")) == (True, False)
+        await backend.adelete_many(["a"])
+        assert await backend.aget("a", "default") == "default"
+        assert await asyncio.gather(*(backend.aget_or_set("d", lambda: 4) for _ in range(5))) == [4] * 5
+        assert await backend.aget_or_set("d", 5) == 4
+
+    asyncio.run(main())
