@@ -290,7 +290,11 @@ def test_a_lock_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatch
     with pytest.raises(KeyboardInterrupt), cache.lock("job", ttl=3600):
         pass
     monkeypatch.undo()
-    assert cache.lock("job").acquire(timeout=0)
+    lock = cache.lock("job", ttl=3600)
+    with lock:
+        with pytest.raises(RuntimeError, match="held already"), lock:
+            pass
+        assert not cache.lock("job").acquire(timeout=0), "who is refused releases nothing"
 
 
 def test_a_lock_is_released_by_a_task_that_is_cancelled(make: Make) -> None:
