@@ -18,6 +18,7 @@ from waiting import until
 
 from flexcache_rs import LoadFailedElsewhere
 from flexcache_rs.remote import RemoteCache
+from flexcache_rs.remote.leases import Leases
 from flexcache_rs.remote.locks import RemoteLock
 
 if TYPE_CHECKING:
@@ -315,7 +316,11 @@ def test_a_lock_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatch
     with pytest.raises(KeyboardInterrupt), cache.lock("job", ttl=3600):
         pass
     monkeypatch.undo()
-    assert cache.lock("job").acquire(timeout=0)
+    lock = cache.lock("job", ttl=3600)
+    with lock:
+        with pytest.raises(RuntimeError, match="held already"), lock:
+            pass
+        assert not cache.lock("job").acquire(timeout=0), "who is refused releases nothing"
 
 
 def test_a_lock_is_released_by_a_task_that_is_cancelled(make: Make) -> None:
@@ -454,3 +459,20 @@ def test_a_window_says_when_to_come_back(make: Make) -> None:
 def test_wrong_arguments_are_named(make: Make, call: Any, error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named):
         call(make())
+
+
+def test_a_lease_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes after the server has given the lease, and before anybody knows."""
+    cache, other = make(lease=3600, lease_wait=3600), make(lease=3600, lease_wait=3600)
+    ask = Leases._ask
+
+    def interrupted(*arguments: Any) -> Any:
+        ask(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Leases, "_ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.get_or_set("key", lambda: 1)
+    monkeypatch.undo()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(other.get_or_set, "key", lambda: 2).result(60) == 2

@@ -7,6 +7,7 @@ import contextlib
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -314,3 +315,50 @@ def test_long_arguments_are_memoized_on_every_backend(session: Session) -> None:
     assert [length(text) for text in texts for _ in range(2)] == [5000, 5000, 5001, 5001, 300, 300]
     assert calls == texts
     assert all(len(key.encode()) <= 512 for key in session.keys())
+
+
+class _Interrupted:
+    """A backend whose next call is made, and then a signal's handler raises."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend, self.is_due = backend, True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def run(self, call: Any) -> Any:
+        result = self._backend.run(call)
+        if self.is_due:
+            self.is_due = False
+            raise KeyboardInterrupt
+        return result
+
+
+def test_what_a_signal_interrupts_leaves_nothing_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a lock nor the right to compute. Elements that were taken may be lost."""
+    session, other = place.sync(), place.sync()
+    backend = session._backend
+    lock = session.lock("job", ttl=3600)
+    session._backend = _Interrupted(backend)
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire()
+    assert other.lock("job", ttl=3600).acquire(0)
+    session._backend = _Interrupted(backend)
+    session._backend.is_due = False
+    get = session.get
+
+    def then_interrupted(*arguments: Any) -> Any:
+        found = get(*arguments)
+        session._backend.is_due = True
+        return found
+
+    monkeypatch.setattr(session, "get", then_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.get_or_set("key", lambda: 1)
+    with ThreadPoolExecutor(1) as pool:
+        # Long before the lease would end by itself.
+        assert pool.submit(other.get_or_set, "key", lambda: 2).result(15) == 2
+    monkeypatch.undo()
+    session._backend = backend
+    session.close()
+    other.close()

@@ -121,9 +121,23 @@ class Leases(Commands):
         holder: LeaseHolder,
     ) -> tuple[str, Any, int, list[int]]:
         """Ask for the lease of a key. Where the server cannot be asked, it is one that nothing can be stored with."""
-        place, at = self.keys.value(key), self.keys.lease(key)
+        own = os.urandom(_TOKEN_BYTES)
+        lease = Lease(self, self.keys.value(key), self.keys.lease(key), own, seconds, holder)
+        try:
+            return self._ask(lease, seconds, tags, awaited, takes_over)
+        except Exception:
+            raise
+        except BaseException:
+            # What a signal's handler raised: the server may have given the lease, of which nobody knows.
+            lease.token = own
+            lease.release(None)
+            raise
+
+    def _ask(
+        self, lease: Lease, seconds: float, tags: Sequence[str], awaited: Lease | None, takes_over: bool
+    ) -> tuple[str, Any, int, list[int]]:
+        place, at = lease.place, lease.key
         stamps = [self.tracker.stamp(place), self.tracker.stamp(at)]
-        lease = Lease(self, place, at, os.urandom(_TOKEN_BYTES), seconds, holder)
         lease.stamp = stamps[0]
         try:
             self.begin()

@@ -196,6 +196,7 @@ class RemoteLock:
         return self
 
     def __enter__(self) -> Self:
+        self._refuse_twice()
         try:
             return self._entered(self.acquire())
         except BaseException:

@@ -35,9 +35,17 @@ def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:  # noqa: ARG001
-    """Make a call that takes something."""
-    return backend.run(call)
+def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
+    """Make a call that takes something. What can be given back without its result is, if a signal's handler raises."""
+    try:
+        return backend.run(call)
+    except Exception:
+        raise
+    except BaseException:
+        back = undo(None)
+        if back is not None:
+            backend.run(back)
+        raise
 
 
 def holder() -> int:
