@@ -45,6 +45,7 @@ def test_keys(session: Session) -> None:
     assert session.rename("d", "g")
     assert not session.rename("d", "g")
     assert session.rename("g", "g")
+    assert session.get("g") == {}
     assert session.rename("e", "g")
     assert session.get("g") == set()
     assert session.clear() == 2

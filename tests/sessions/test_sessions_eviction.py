@@ -145,6 +145,10 @@ def test_a_transaction_is_told_at_once() -> None:
                 t.set("big", "x" * MOST)
             with pytest.raises(ValueError, match="max_bytes"):
                 t.list("jobs").push(*["x" * 1000] * 30)
+            t.set("near", "x" * (MOST - 1000))
+            with pytest.raises(ValueError, match="max_bytes"):
+                t.rename("near", "k" * 2000)
+            t.delete("near")
             t.list("jobs").push("b")
         assert session.get("first") == 1
         assert session.list("jobs").range(0, -1) == ["a", "b"]

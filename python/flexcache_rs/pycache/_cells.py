@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from flexcache_rs.pycache.collections.bitarray import BitArray
@@ -12,6 +13,7 @@ from flexcache_rs.pycache.collections.bloomfilters import BloomFilter, RationalB
 _BITS = "flexcache_rs.pycache bits"
 _FILTER = "flexcache_rs.pycache filter"
 _CHAIN = "flexcache_rs.pycache chain"
+_PLAIN = frozenset((str, int, float, list, dict, set, deque))
 
 
 def _state(filter_: BloomFilter) -> tuple[Any, ...]:
@@ -35,6 +37,8 @@ def _made(state: tuple[Any, ...]) -> BloomFilter:
 
 def stored(value: Any) -> Any:
     """What a session stores for a value."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, BitArray):
         return (_BITS, value.size, bytes(value.value))
     if isinstance(value, ScalableBloomFilter):

@@ -75,8 +75,9 @@ class PyCacheSession:
         Raises:
             KindError: It is not of the datatype that was asked for.
         """
-        found = await self.batch_get([key] if datatype is None else {key: datatype})
-        return found.get(key)
+        if datatype is None:
+            return loaded(await self._session.get(key))
+        return (await self.batch_get({key: datatype})).get(key)
 
     async def batch_get(self, keys: list[str] | dict[str, Any]) -> dict[str, Any]:
         """Return a dict with the values of the present keys. A dict names the datatype of each key."""
