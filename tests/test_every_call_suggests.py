@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flexcache_rs import FlexCache, disk
+from flexcache_rs import FlexCache, disk, diskcache_rs, sciqlop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +100,9 @@ def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
     folder: Path = tmp_path_factory.mktemp("suggesting")
     made: dict[str, Any] = {"FlexCache": FlexCache(), "Cache": disk.Cache(folder / "disk")}
     made["FanoutCache"] = disk.FanoutCache(folder / "fanout", shards=2)
+    made["FastFanoutCache"] = diskcache_rs.FastFanoutCache(folder / "fast fanout", shards=2)
+    made["FastCache"] = diskcache_rs.FastCache(folder / "fast")
+    made["sciqlop.Cache"] = sciqlop.Cache(folder / "sciqlop")
     if sys.platform == "linux":
         from flexcache_rs.shared import SharedCache
 

@@ -342,7 +342,7 @@ mod tests {
         length: c_int,
         at: ffi::sqlite3_int64,
     ) -> c_int {
-        note("write", at, usize::try_from(length).unwrap())
+        note("write", at, usize::try_from(length).expect("a length"))
     }
 
     /// A log of which the calls are noted.
@@ -450,50 +450,55 @@ mod tests {
 
     fn open(directory: &Path) -> Connection {
         install();
-        let connection = Connection::open(directory.join("cache.db")).unwrap();
+        let connection = Connection::open(directory.join("cache.db")).expect("a database");
         connection
             .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0")
-            .unwrap();
+            .expect("a statement");
         connection
     }
 
     fn rows(connection: &Connection) -> Vec<(i64, Vec<u8>)> {
-        let mut select = connection.prepare("SELECT id, value FROM entry ORDER BY id").unwrap();
-        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        rows.collect::<rusqlite::Result<_>>().unwrap()
+        let mut select = connection.prepare("SELECT id, value FROM entry ORDER BY id").expect("a statement");
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        rows.collect::<rusqlite::Result<_>>().expect("rows")
     }
 
     /// Transactions that do not fit in the page cache write their pages to the log before they commit, some of them
     /// twice, and then mend the headers. What is in the files after each commit is what another process would recover.
     #[test]
     fn every_commit_is_in_the_files() {
-        let place = tempfile::tempdir().unwrap();
+        let place = tempfile::tempdir().expect("a directory");
         let connection = open(place.path());
         connection
             .execute_batch(
                 "CREATE TABLE entry (id INTEGER PRIMARY KEY, value BLOB); CREATE INDEX by_value ON entry (value);
                  PRAGMA cache_size=10; PRAGMA cache_spill=1",
             )
-            .unwrap();
+            .expect("a statement");
         for number in 0..30_i64 {
-            connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+            connection.execute_batch("BEGIN IMMEDIATE").expect("a statement");
             // Small ones, ones that spill, and ones that come back to the same pages.
-            for step in 0..1 + number * number {
+            for step in 0..=number * number {
                 let id = (step * 37) % (1 + number * 5);
-                let value = vec![u8::try_from((number + step) % 251).unwrap(); 700];
-                connection.execute("INSERT OR REPLACE INTO entry VALUES (?1, ?2)", (id, value)).unwrap();
+                let value = vec![u8::try_from((number + step) % 251).expect("a byte"); 700];
+                connection
+                    .execute("INSERT OR REPLACE INTO entry VALUES (?1, ?2)", (id, value))
+                    .expect("a statement");
             }
-            connection.execute_batch(if number % 7 == 6 { "ROLLBACK" } else { "COMMIT" }).unwrap();
-            let copy = tempfile::tempdir().unwrap();
+            connection
+                .execute_batch(if number % 7 == 6 { "ROLLBACK" } else { "COMMIT" })
+                .expect("a statement");
+            let copy = tempfile::tempdir().expect("a directory");
             for name in ["cache.db", "cache.db-wal"] {
-                fs::copy(place.path().join(name), copy.path().join(name)).unwrap();
+                fs::copy(place.path().join(name), copy.path().join(name)).expect("a copy");
             }
             let recovered = open(copy.path());
             assert_eq!(rows(&recovered), rows(&connection), "after transaction {number}");
-            let intact: String = recovered.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            let intact: String =
+                recovered.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a statement");
             assert_eq!(intact, "ok");
             if number % 10 == 9 {
-                connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+                connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).expect("a statement");
             }
         }
     }
