@@ -192,7 +192,14 @@ impl Gates {
     /// The same, after the database was created if there is none. The caller has the lock to write entries.
     pub(crate) fn write_or_create<R>(&self, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
         let take = || self.pool.writer(Patience::begin(), || self.open_or_create());
-        Self::transact(self.current(take)?, step)
+        let checkout = self.current(take)?;
+        let mut known = lock(&self.known);
+        if known.watch.is_none() {
+            // The file is there now. The commit under way must not carry over that it was not.
+            known.at = None;
+        }
+        drop(known);
+        Self::transact(checkout, step)
     }
 
     fn transact<R>(mut checkout: Checkout<'_, (), ()>, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {

@@ -484,3 +484,22 @@ def test_the_lease_of_a_task_whose_loop_is_closed_is_given_back(kind: Kind, stor
         assert begun(lambda: call(cache, how, lambda: "ours")).end() == "ours"
     finally:
         task._log_destroy_pending = False
+
+
+@on_one_disk
+@pytest.mark.parametrize("remove", ["delete", "pop"])
+def test_the_first_lease_of_a_directory_that_was_written_ends(kind: Kind, store: Any, remove: str) -> None:
+    """What writers knew of leases before there was one holds no longer: they end it, and a write voids it."""
+    cache, other = (kind.front(store, lease=DAY, lease_wait=DAY) for _ in range(2))
+    cache["other"] = 1
+    assert cache.get_or_set("a", lambda: "first") == "first"
+    getattr(cache, remove)("a")
+    assert begun(lambda: cache.get_or_set("a", lambda: "second")).end() == "second"
+    other["other"] = 2
+
+    def compute() -> str:
+        other["b"] = "written"
+        return "computed"
+
+    assert cache.get_or_set("b", compute) == "computed"
+    assert (cache["b"], store["b"]) == ("written", "written")
