@@ -3,7 +3,6 @@
 
 use std::env::var;
 
-#[expect(clippy::print_stdout, reason = "cargo reads it")]
 fn main() {
     pyo3_build_config::use_pyo3_cfgs();
     println!("cargo::rustc-check-cfg=cfg(has_shared_cache)");
