@@ -129,7 +129,7 @@ def test_unhashable_arguments_name_the_function() -> None:
         (by_key, "by_key"),
         (Thing().method, "Thing.method"),
     ):
-        with pytest.raises(TypeError, match=rf"^unhashable type: 'list'; an argument of {name}\(\) ") as raised:
+        with pytest.raises(TypeError, match=rf"^unhashable type: 'list'; an argument of .*{name}\(\) ") as raised:
             call([])
         assert isinstance(raised.value.__cause__, TypeError)
 
