@@ -30,6 +30,7 @@ PAGES = {
     "src/core/README.md": "project/crates/core.md",
     "src/containers/README.md": "project/crates/containers.md",
     "src/disk/README.md": "project/crates/disk.md",
+    "src/remote/README.md": "project/crates/remote.md",
     "src/shared/README.md": "project/crates/shared.md",
 }
 """Files of the repository that are pages, and where they are in the site."""

@@ -108,6 +108,8 @@ def test_what_cannot_be_called() -> None:
 
 
 def test_unhashable_arguments_name_the_function() -> None:
+    """After the words of functools, for which sympy looks."""
+
     @memoize
     def load(key: Any) -> Any:
         return key
@@ -127,7 +129,7 @@ def test_unhashable_arguments_name_the_function() -> None:
         (by_key, "by_key"),
         (Thing().method, "Thing.method"),
     ):
-        with pytest.raises(TypeError, match=rf"{name}\(\) got an argument .*unhashable") as raised:
+        with pytest.raises(TypeError, match=rf"^unhashable type: 'list'; an argument of .*{name}\(\) ") as raised:
             call([])
         assert isinstance(raised.value.__cause__, TypeError)
 

@@ -176,6 +176,26 @@ def test_every_page_is_in_the_navigation() -> None:
     assert pages - listed == set()
 
 
+def pages_of_the_site() -> set[str]:
+    """The files that scripts/site_hooks.py makes pages of, read without the packages that it needs."""
+    tree = ast.parse((ROOT / "scripts" / "site_hooks.py").read_text("utf-8"))
+    [table] = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "PAGES"
+    ]
+    return set(ast.literal_eval(table))
+
+
+@pytest.mark.parametrize("text", sorted(pages_of_the_site() - {"LICENSE"}))
+def test_what_a_page_links_to_is_in_the_site(text: str) -> None:
+    """The build of the site ends with an error otherwise."""
+    links = LINK.findall(CODE.sub("", (ROOT / text).read_text("utf-8")))
+    goals = [(ROOT / text).parent.joinpath(link.partition("#")[0]).resolve() for link in links if link[0] != "#"]
+    names = {name_of(goal) for goal in goals}
+    assert {name for name in names if not name.startswith("docs/")} <= pages_of_the_site()
+
+
 # Figures
 
 

@@ -118,8 +118,7 @@ def describe(value: Any) -> tuple[Any, ...]:
         hash(value)
     except TypeError as error:
         raise TypeError(
-            f"an argument of type {kind.__qualname__} cannot be part of a key in a store, since it cannot be hashed "
-            f"({error}); give memoize() a key"
+            f"{error}; an argument of this type cannot be part of a key in a store; give memoize() a key"
         ) from error
     exactly = _EXACTLY.get((kind.__module__, kind.__qualname__))
     if exactly is not None and (described := exactly(value)) is not None:

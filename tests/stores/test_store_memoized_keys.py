@@ -267,7 +267,7 @@ def test_what_is_no_key(kind: Kind, store: Any, wrap: Any) -> None:
     """What cannot be hashed, as without a store, and what cannot be pickled."""
     memo = kind.front(store).memoize(describe)
     for unhashable in ([], {}, Query([]), bytearray()):
-        with pytest.raises(TypeError, match=r"cannot be hashed \(unhashable type: .*\); give memoize\(\) a key$"):
+        with pytest.raises(TypeError, match=r"^unhashable type: .*; give memoize\(\) a key$"):
             memo(wrap(unhashable))
     with pytest.raises(TypeError, match=r"argument of type function cannot be part of a key in a store.* a key$"):
         memo(wrap(lambda: None))

@@ -105,7 +105,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             the error and treats the key as absent, so that a program computes the value again. The directory does not
             record it.
         **settings: See `DEFAULT_SETTINGS`. The directory records them, and they also apply when it is opened without
-        them. Each setting is an attribute of the cache, and `reset` changes it.
+            them. Each setting is an attribute of the cache, and `reset` changes it.
 
     Raises:
         OSError: The directory cannot be created.
@@ -115,8 +115,8 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         KeyError: The eviction policy is unknown.
         UserWarning: A warning: other users can write to the directory.
         NetworkFilesystemWarning: A warning: the directory is on a network file system.
-        RuntimeError: The database is open in this process through another SQLite library. sqlite3.DatabaseError: The
-        database is damaged, or the file is no database.
+        RuntimeError: The database is open in this process through another SQLite library.
+        sqlite3.DatabaseError: The database is damaged, or the file is no database.
         Timeout: Other processes set up the directory for longer than a minute.
 
     >>> cache = Cache(size_limit=10**9, eviction_policy="least-recently-used")

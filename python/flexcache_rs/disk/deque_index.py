@@ -452,7 +452,7 @@ class Index(StoredMapping):
 
     Args:
         *args: A directory (str or bytes; None means a new temporary directory, which is not removed), then the
-        arguments of `dict`.
+            arguments of `dict`.
         **kwargs: Items.
 
     >>> index = Index({"a": 1}, b=2)

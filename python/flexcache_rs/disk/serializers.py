@@ -110,7 +110,7 @@ def load_allowed(data: bytes, allowed: frozenset[str]) -> Any:
 
     Raises:
         pickle.UnpicklingError: It is damaged, needs a class that is not allowed, or would change more than its own
-        objects.
+            objects.
     """
     builds_made, builds_returned = scan_pickle(data)
     if not builds_returned:
@@ -130,9 +130,9 @@ class PickleSerializer:
 
     Raises:
         TypeError: `allow` is no collection of names.
-        ValueError: A name in it has no module. pickle.UnpicklingError: `loads` raises it for all other classes, for a
-        pickle that would change a class, a function or a module instead of its own objects, and for a pickle that
-        claims more memory than it has bytes.
+        ValueError: A name in it has no module.
+        pickle.UnpicklingError: `loads` raises it for all other classes, for a pickle that would change a class, a
+            function or a module instead of its own objects, and for a pickle that claims more memory than it has bytes.
 
     >>> import datetime
     >>> only_dates = PickleSerializer(allow=["datetime.date"])
@@ -192,8 +192,8 @@ class SignedPickleSerializer:
 
     Raises:
         TypeError: A key is not bytes.
-        ValueError: A key is too short. pickle.UnpicklingError: `loads` raises it if the signature was made with none
-        of these keys.
+        ValueError: A key is too short.
+        pickle.UnpicklingError: `loads` raises it if the signature was made with none of these keys.
 
     >>> signed = SignedPickleSerializer(b"a secret of 16 bytes or more")
     >>> signed.loads(signed.dumps({"a": 1}, 5))

@@ -32,8 +32,9 @@ class CrossShardError(SessionError, ValueError):
 class ShardError(SessionError):
     """A call on several shards failed on some of them.
 
-    Attributes: done: The keys for which it succeeded. For calls on all keys, the names of the shards. failed: The
-        exception for each other key or shard.
+    Attributes:
+        done: The keys for which it succeeded. For calls on all keys, the names of the shards.
+        failed: The exception for each other key or shard.
     """
 
     def __init__(self, message: str, done: list[str], failed: dict[str, BaseException]) -> None:

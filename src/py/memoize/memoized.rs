@@ -349,7 +349,8 @@ impl Memoized {
         Ok((self.read_call(cache, call, hash), hash))
     }
 
-    /// The error for arguments that have no hash, which says of which function they are.
+    /// The error for arguments that have no hash, which says of which function they are. It begins with the interpreter's
+    /// words, because programs that use functools look for them.
     #[cold]
     pub(super) fn unhashable(&self, py: Python<'_>, error: PyErr) -> PyErr {
         attached(py, |py| {
@@ -363,7 +364,7 @@ impl Memoized {
                 return error;
             };
             let told = PyTypeError::new_err(format!(
-                "{name}() got an argument that cannot be part of a key: {}",
+                "{}; an argument of {name}() cannot be part of a key",
                 error.value(py)
             ));
             told.set_cause(py, Some(error));
