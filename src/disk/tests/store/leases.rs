@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flexcache_disk::{
     DATABASE, DiskStore, Error, LeaseTerms, LeaseToken, Leased, Number, Put, Rules, Side, Value, ValueRef,
