@@ -154,7 +154,8 @@ impl Run {
                 let Some((_, _, version)) = read else { return };
                 let entry = Entry { kind: 3, value: &value, deadline: 0, tags: &[] };
                 assert!(self.cache.replace(key(&name_bytes), &version, &entry, wait).expect("it fits"));
-                self.known.insert(name, Known { kind: 3, value, tag: None });
+                let tag = self.known.get(&name).and_then(|known| known.tag);
+                self.known.insert(name, Known { kind: 3, value, tag });
             }
             Op::Compute(name, size) => self.compute(name, size),
             Op::Refresh(name, size, fills) => self.refresh(name, size, fills),
