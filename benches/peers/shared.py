@@ -233,8 +233,10 @@ def _together(contestant: Contestant, directory: Path, workers: int, options: di
         child.stdout.readline()
     for child in children:
         assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
+        # One that has ended counts as failed below.
+        with suppress(BrokenPipeError):
+            child.stdin.write("go\n")
+            child.stdin.flush()
     rate, failures = 0.0, 0
     for child in children:
         try:
