@@ -32,8 +32,8 @@ pub(crate) fn at_most(count: u64, len: usize) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX).min(len)
 }
 
-/// The number of the last job that was reserved, of any queue. Whoever still has a job of a queue that was removed must not
-/// end a job of the queue that has its key now.
+/// The number of the last job that was reserved, of any queue. A worker may still hold a job of a removed queue. It must not
+/// end a job of the new queue under that key.
 static LAST_JOB: AtomicU64 = AtomicU64::new(0);
 
 impl List {

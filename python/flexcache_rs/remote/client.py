@@ -166,7 +166,7 @@ class Client:
         return reply
 
     def _read(self, connection: Any, count: int) -> list[Any]:
-        """So many replies, an exception for each command that was refused.
+        """Read a number of replies. A command that was refused has an exception in its place.
 
         The package's own parsers take several times as long.
         """

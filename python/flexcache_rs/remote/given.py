@@ -196,7 +196,7 @@ class Given:
 
 
 def shut_down(sock: socket.socket) -> None:
-    """End a connection, for any thread: whoever uses it notices."""
+    """Shut a socket down. Any thread may call this, and the thread that uses the socket gets an error."""
     # It may be closed by now. Not the method of TLS sockets: those would from then on take encrypted bytes for replies.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(sock, socket.SHUT_RDWR)

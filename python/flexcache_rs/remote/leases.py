@@ -128,7 +128,7 @@ class Leases(Commands):
         except Exception:
             raise
         except BaseException:
-            # What a signal's handler raised: the server may have given the lease, of which nobody knows.
+            # A signal's handler has raised. The server may have given the lease, and no caller knows its token.
             lease.token = own
             lease.release(None)
             raise

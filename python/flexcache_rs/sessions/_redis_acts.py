@@ -312,7 +312,7 @@ if not cell then
   return finish(false, false)
 end
 local jobs = unpacked()
--- Whoever still has a job of a queue that was removed must not end a job of the one that has its key now.
+-- A worker may still hold a job of a removed queue. It must not end a job of the new queue under that key.
 jobs[1] = math.max(jobs[1] + 1, micros())
 -- The year 2255 stands for never: later moments are no exact numbers here.
 jobs[2][#jobs[2] + 1] = {jobs[1], math.min(micros() + tonumber(ARGV[4]), 9000000000000000), cell}

@@ -247,7 +247,7 @@ class Session(KeyspaceCalls):
         value = factory()
         if inspect.isawaitable(value):
             value = await value
-        # Whoever has stored one meanwhile had newer data.
+        # A value that was stored during the computation is newer.
         await self._run(self._codec.call("set", {key: value}, touch, "absent"))
         return value
 

@@ -323,7 +323,7 @@ class Acts:
         found = yield from self._drop(head, True, 1)
         if not found:
             return None
-        # Whoever still has a job of a queue that was removed must not end a job of the one that has its key now.
+        # A worker may still hold a job of a removed queue. It must not end a job of the new queue under that key.
         head.seq = max(head.seq + 1, self.now)
         until = min(self.now + micros, _MOST)
         values = (head.id, head.seq, until, found[0])

@@ -246,7 +246,7 @@ class Session(KeyspaceCalls):
 
     def _compute(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
         value = factory()
-        # Whoever has stored one meanwhile had newer data.
+        # A value that was stored during the computation is newer.
         self._run(self._codec.call("set", {key: value}, touch, "absent"))
         return value
 

@@ -203,7 +203,7 @@ impl Asked<'_> {
         Ok(match act {
             Act::Reserve(micros) => {
                 let Some(cell) = self.take(head, true, 1)?.pop() else { return Ok(Reply::Job(None)) };
-                // Whoever still has a job of a queue that was removed must not end a job of the one that has its key now.
+                // A worker may still hold a job of a removed queue. It must not end a job of the new queue under that key.
                 head.seq = self.now.max(head.seq + 1);
                 let until = self.now.saturating_add(signed(*micros));
                 let mut insert = self
