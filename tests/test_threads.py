@@ -6,6 +6,7 @@ import random
 import sys
 import sysconfig
 import threading
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance, check
+from waiting import MANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -266,21 +268,24 @@ def test_with_a_gil_thread_safe_makes_no_difference(make_cache: MakeCache) -> No
 @pytest.mark.skipif(not FREE, reason="with a GIL threads do not meet")
 def test_without_a_gil_threads_that_meet_are_told() -> None:
     """RuntimeError, and nothing is damaged."""
-    cache: FlexCache[int, int] = FlexCache(thread_safe=False, max_items=50)
-    met: list[None] = []
+    cache: FlexCache[int, int] = FlexCache(thread_safe=False)
+    cache.set_many({key: key for key in range(50_000)})
+    met = threading.Event()
 
     def work(thread: int) -> None:
-        for step in range(20_000):
+        # A copy reads every entry, so it is inside the cache long enough for others to meet it, on one core as well.
+        calls: list[Callable[[], object]] = [cache.copy, lambda: cache.get(thread), lambda: cache.put(thread, thread)]
+        deadline = time.monotonic() + MANY
+        while not met.is_set() and time.monotonic() < deadline:
             try:
-                cache[step % 80] = thread
-                cache.get(step % 31)
+                calls[thread % 3]()
             except RuntimeError as error:
                 assert "thread_safe=False" in str(error)
-                met.append(None)
+                met.set()
 
     in_threads(work)
     check(cache)
-    assert met
+    assert met.is_set()
 
 
 @pytest.mark.skipif(not FREE, reason="only a free-threaded Python can run without the GIL")
