@@ -11,10 +11,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import MANY
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance, check
-from waiting import MANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
