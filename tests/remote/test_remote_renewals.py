@@ -171,6 +171,51 @@ def test_renewing_goes_on_after_a_failure(make: Make, raw: Any) -> None:
     assert cache.fresh("key") == "value"
 
 
+@pytest.mark.parametrize("event", ["stopped", "read-only"])
+@pytest.mark.parametrize("fails", [False, True], ids=["value", "exception"])
+def test_a_lease_that_could_not_be_given_back_is_given_back_later(
+    make: Make, server: Server, raw: Any, event: str, fails: bool
+) -> None:
+    """Nobody computes the key before that."""
+    cache, other = make(lease=600.0, timeout=0.1), make()
+
+    def compute() -> str:
+        if event == "stopped":
+            server.pause()
+        else:
+            raw.replicaof("127.0.0.1", 1)
+        if fails:
+            raise LookupError("key")
+        return "value"
+
+    if fails:
+        with pytest.raises(LookupError):
+            cache.get_or_set("key", compute)
+    else:
+        assert cache.get_or_set("key", compute) == "value"
+    if event == "stopped":
+        server.go_on()
+    else:
+        assert raw.exists(PLACE)
+        raw.replicaof("NO", "ONE")
+    until(lambda: not raw.exists(PLACE))
+    # A server that was stopped may have stored the value when it went on.
+    assert other.get_or_set("key", lambda: "another") in (["value", "another"] if event == "stopped" else ["another"])
+
+
+def test_what_refuses_a_transaction_is_named(make: Make, raw: Any) -> None:
+    cache = make()
+    cache["key"] = "value"
+    raw.replicaof("127.0.0.1", 1)
+    try:
+        for call in (lambda: cache.delete("key"), lambda: cache.evict_tag("tag")):
+            with pytest.raises(RemoteError, match="read only replica"):
+                call()
+    finally:
+        raw.replicaof("NO", "ONE")
+    assert cache.fresh("key") == "value"
+
+
 def test_short_computations_do_not_wake_the_thread(make: Make) -> None:
     """It looks at leases when the first of them may have to be renewed, or when they have become many."""
     cache = make()

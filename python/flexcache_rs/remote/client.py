@@ -251,9 +251,10 @@ class Client:
         Raises:
             RemoteError: None of them was executed, as far as is known.
         """
-        *_, replies = self.execute_many([("MULTI",), *commands, ("EXEC",)])
+        *queued, replies = self.execute_many([("MULTI",), *commands, ("EXEC",)])
         if isinstance(replies, Exception):
-            raise replies
+            # `EXEC` says only that a command was refused. The reply to the command says why.
+            raise next((reply for reply in queued if isinstance(reply, Exception)), replies)
         return [self.translated(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
     def in_order(self, commands: Sequence[Sequence[Any]]) -> None:

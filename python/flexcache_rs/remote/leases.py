@@ -91,9 +91,22 @@ class Lease:
         return self.store.values.serializer.dumps(error, 5)
 
     def release(self, failure: bytes | None) -> None:
-        """Give it back. It expires where that fails."""
-        with contextlib.suppress(RemoteError):
+        """Give it back. Where that fails, it is tried again until the lease has expired: nobody computes meanwhile."""
+        try:
             scripts.RELEASE.run(self.store.client, self.key, self.token, failure or b"")
+        except RemoteError:
+            RENEWALS.give_back(self, failure)
+
+    def is_released(self, failure: bytes | None) -> bool:
+        """Whether it need not be given back any more. Tries to."""
+        try:
+            if not self.store.life.is_closed:
+                self.store.run(scripts.RELEASE, self.key, self.token, failure or b"")
+        except RemoteError:
+            return False
+        except Exception:
+            logging.getLogger("flexcache_rs").exception("giving a lease back failed")
+        return True
 
 
 class Leases(Commands):

@@ -1,7 +1,8 @@
 """Renewing the leases that this process holds, so that a long computation is not started twice.
 
 One thread does it for all caches of the process. It renews a lease at a third of its time, until the load that holds it
-is over. A lease that was lost is not renewed: the result of its load is not stored then.
+is over. A lease that was lost is not renewed: the result of its load is not stored then. The thread also gives back the
+leases whose holder could not, because the server did not answer or refused to write.
 """
 
 from __future__ import annotations
@@ -26,15 +27,47 @@ _MOST_ADDED = 1000
 _SHORTEST = 10_000_000
 """Nanoseconds between two renewals of a lease, at least."""
 
+_BETWEEN_RETURNS = 250_000_000
+"""Nanoseconds between two attempts to give a lease back."""
+
 _now = PushTracker.now
 """The time in nanoseconds, also where a test has stopped Python's clocks."""
 
 
 class _Held(NamedTuple):
+    """A lease that is to be renewed."""
+
     lease: weakref.ref[Lease]
     """It lives as long as its load."""
     period: int
     due: int
+
+    def attended(self, now: int) -> list[_Held]:
+        """The lease as it is held from now on. Nothing, if it is held no more."""
+        lease = self.lease()
+        if lease is None:
+            return []
+        if now < self.due:
+            return [self]
+        return [self._replace(due=now + self.period)] if lease.renew() else []
+
+
+class _Owed(NamedTuple):
+    """A lease whose load is over, and which could not be given back."""
+
+    lease: Lease
+    failure: bytes | None
+    due: int
+    end: int
+    """When it has expired, whatever happens."""
+
+    def attended(self, now: int) -> list[_Owed]:
+        """The lease as it is owed from now on. Nothing, if it was given back or has expired."""
+        if now < self.due:
+            return [self]
+        if now >= self.end or self.lease.is_released(self.failure):
+            return []
+        return [self._replace(due=now + _BETWEEN_RETURNS)]
 
 
 class Renewals:
@@ -51,14 +84,21 @@ class Renewals:
         """Start over, in a child too: what its parent holds is none of its business."""
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._added: deque[_Held] = deque()
+        self._added: deque[_Held | _Owed] = deque()
         self._wake = threading.Event()
         self._asleep_until = _NEVER
 
     def add(self, lease: Lease, seconds: float) -> None:
         """Renew a lease from now on. A lease for which no thread can be started expires."""
         period = max(int(seconds * 1e9) // 3, _SHORTEST)
-        held = _Held(weakref.ref(lease), period, _now() + period)
+        self._add(_Held(weakref.ref(lease), period, _now() + period))
+
+    def give_back(self, lease: Lease, failure: bytes | None) -> None:
+        """Give a lease back as soon as the server allows. One for which no thread can be started expires."""
+        now = _now()
+        self._add(_Owed(lease, failure, now + _BETWEEN_RETURNS, now + lease.milliseconds * 1_000_000))
+
+    def _add(self, held: _Held | _Owed) -> None:
         self._added.append(held)
         if self._thread is None:
             with self._starting, contextlib.suppress(RuntimeError):
@@ -73,26 +113,16 @@ class Renewals:
             self._thread = thread
 
     def _run(self) -> None:
-        held: list[_Held] = []
+        held: list[_Held | _Owed] = []
         wake = self._wake
         while wake is self._wake:
             wake.clear()
             while self._added:
                 held.append(self._added.popleft())
-            held = [renewed for one in held for renewed in _renewed(one)]
+            held = [attended for one in held for attended in one.attended(_now())]
             self._asleep_until = next_due = min((one.due for one in held), default=_NEVER)
             if not any(one.due < next_due for one in list(self._added)):
                 wake.wait(None if next_due == _NEVER else max((next_due - _now()) / 1e9, 0))
-
-
-def _renewed(held: _Held) -> list[_Held]:
-    """A lease as it is held from now on. Nothing, if it is held no more."""
-    lease, now = held.lease(), _now()
-    if lease is None:
-        return []
-    if now < held.due:
-        return [held]
-    return [held._replace(due=now + held.period)] if lease.renew() else []
 
 
 RENEWALS = Renewals()
