@@ -82,7 +82,8 @@ def run(_options: argparse.Namespace) -> int:
     print(f"flexcache-rs {__version__}, Python {sys.version.partition(' ')[0]}: all results are measured now\n")
     for step in (_slow_function, _hits, _many_callers, _restart, _many_processes, _policies):
         step()
-        sys.stdout.flush()
+        # Standard output is None where it is closed, which printing allows for.
+        print(end="", flush=True)
     return 0
 
 

@@ -183,6 +183,23 @@ def test_options_that_make_no_sense(arguments: list[str]) -> None:
     assert "usage: " in flexcache(*arguments, status=2).stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes streams as a shell does")
+def test_standard_streams_that_are_closed(cache: Path, tmp_path: Path) -> None:
+    """One line on standard error where they are needed."""
+    shell = ["/bin/sh", "-c", '"$0" -m flexcache_rs "$@" >&- <&-', sys.executable]
+    for arguments, status, error in (
+        (("disk", "export", cache, "-"), 1, "flexcache: standard output: it is closed\n"),
+        (("disk", "import", tmp_path / "new", "-"), 1, "flexcache: standard input: it is closed\n"),
+        (("disk", "check", cache), 0, ""),
+        (("replay", tmp_path / "trace"), 0, ""),
+    ):
+        (tmp_path / "trace").write_text("a\nb\na\n")
+        done = subprocess.run(
+            [*shell, *map(str, arguments)], stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (status, error), arguments
+
+
 def test_help() -> None:
     """Without an action there is help."""
     assert "migrate" in flexcache().stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import sqlite3
 import sys
@@ -19,7 +20,7 @@ from flexcache_rs._terminal import Progress, bytes_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from typing import IO
+    from typing import IO, TextIO
 
     from flexcache_rs.disk.migrate.migration import Summary
     from flexcache_rs.disk.raw_directory import Found
@@ -325,13 +326,20 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
 # export and import ----------------------------------------------------------------------------------------------------
 
 
+def _standard(stream: TextIO | None, name: str) -> IO[bytes]:
+    """The bytes of standard input or output, which is None where it is closed."""
+    if stream is None:
+        raise OSError(errno.EBADF, "it is closed", name)
+    return stream.buffer
+
+
 @contextlib.contextmanager
 def _output(name: str) -> Generator[IO[bytes]]:
     """A new file, which is only there when all of it is; or standard output."""
     from flexcache_rs.disk.raw_directory import naming
 
     if name == "-":
-        yield sys.stdout.buffer
+        yield _standard(sys.stdout, "standard output")
         return
     path = Path(name)
     if path.exists() and not path.is_file():
@@ -372,10 +380,13 @@ def _import(options: argparse.Namespace) -> int:
     from flexcache_rs.disk.transfer import Importer
 
     with contextlib.ExitStack() as stack:
-        file = sys.stdin.buffer if options.file == "-" else stack.enter_context(Path(options.file).open("rb"))
+        is_piped = options.file == "-"
+        file = (
+            _standard(sys.stdin, "standard input") if is_piped else stack.enter_context(Path(options.file).open("rb"))
+        )
         importer = Importer(options.directory, file, replace=options.replace, shards=options.shards)
         # How many there will be is said at the end: by bytes where they can be counted.
-        size = 0 if options.file == "-" else Path(options.file).stat().st_size
+        size = 0 if is_piped else Path(options.file).stat().st_size
         progress, report = _progress(options, size, "import")
         try:
             importer.read(lambda count: report(file.tell()) if size and count % 100 == 0 else None)

@@ -217,7 +217,8 @@ def _print(trace: Trace, results: Sequence[Result], *, by_size: bool) -> None:
     print(report.table(results, colour=wants_colour(sys.stdout), by_size=by_size))
     if (advice := report.advice(results)) is not None:
         print(advice)
-    sys.stdout.flush()
+    # Standard output is None where it is closed, which printing allows for.
+    print(end="", flush=True)
 
 
 def _check_plot(path: Path) -> None:
