@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import sys
 from typing import TYPE_CHECKING
@@ -97,6 +99,17 @@ def test_statistics_are_values(make_cache: MakeCache) -> None:
     assert before.items == 0
     with pytest.raises(AttributeError):
         before.hits = 5  # type: ignore[misc]
+
+
+def test_counts_are_copied_and_pickled(make_cache: MakeCache) -> None:
+    """A worker can send them to another process."""
+    cache = make_cache("lru", max_items=2, max_bytes=2**40)
+    cache.set_many({key: key for key in range(5)})
+    cache.get(4), cache.get(7), cache.get_or_set(8, lambda: 8), cache.delete(8)
+    stats = cache.stats()
+    for other in (pickle.loads(pickle.dumps(stats)), copy.copy(stats), copy.deepcopy(stats)):
+        assert type(other) is CacheStats
+        assert (other, repr(other), other.hit_ratio) == (stats, repr(stats), stats.hit_ratio)
 
 
 def test_the_size_of_the_cache_itself(make_cache: MakeCache, policy: str) -> None:

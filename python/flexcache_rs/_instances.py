@@ -30,10 +30,10 @@ def results_of(instance):
     attributes = getattr(instance, "__dict__", None)
     if type(attributes) is not dict:
         return None
-    results = attributes.setdefault(_RESULTS, _core._InstanceResults())
-    if not isinstance(results, _core._InstanceResults):
-        # That of an instance that was pickled or copied.
-        results = attributes[_RESULTS] = _core._InstanceResults()
+    results = attributes.setdefault(_RESULTS, _core._InstanceResults(instance))
+    if not isinstance(results, _core._InstanceResults) or not results.belong_to(instance):
+        # That of an instance that was pickled, or those of the one that this is a copy of.
+        results = attributes[_RESULTS] = _core._InstanceResults(instance)
     return results
 
 

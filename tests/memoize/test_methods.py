@@ -111,6 +111,36 @@ def test_a_result_that_refers_to_the_instance_keeps_nothing_alive(call: Any) -> 
     check(cache)
 
 
+@pytest.mark.parametrize("original_lives", [False, True])
+def test_a_copy_of_an_instance_has_results_of_its_own(original_lives: bool) -> None:
+    """Neither of the two is kept alive by results of the other."""
+    shape = Shape(3)
+    first = shape.listed(1)
+    other = copy.copy(shape)
+    second = other.listed(1)
+    assert (shape.listed(1) is first, other.listed(1) is second) == (True, True)
+    if original_lives:
+        dead = weakref.ref(other)
+        del other, second
+    else:
+        dead = weakref.ref(shape)
+        del shape, first
+    gc.collect()
+    assert dead() is None
+    assert shape.listed(1) is first if original_lives else other.listed(1) is second
+
+
+def test_a_deep_copy_of_a_bound_method_is_bound_to_a_copy() -> None:
+    """As of any method, also where the instance refers to it."""
+    shape = Shape(3)
+    shape.callback = shape.sized  # type: ignore[attr-defined]
+    other = copy.deepcopy(shape)
+    other.size = 5
+    assert (other.callback(2), shape.callback(2)) == (10, 6)  # type: ignore[attr-defined]
+    assert other.callback.__self__ is other  # type: ignore[attr-defined]
+    assert copy.deepcopy(Shape.sized) is Shape.sized
+
+
 def test_results_of_instances_are_evicted_and_invalidated() -> None:
     class Thing:
         calls = 0

@@ -18,7 +18,7 @@ from waiting import until
 
 from flexcache_rs import LoadFailedElsewhere
 from flexcache_rs.remote import RemoteCache
-from flexcache_rs.remote.leases import Leases
+from flexcache_rs.remote.leases import Lease, Leases
 from flexcache_rs.remote.locks import RemoteLock
 
 if TYPE_CHECKING:
@@ -476,3 +476,29 @@ def test_a_lease_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatc
     monkeypatch.undo()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(other.get_or_set, "key", lambda: 2).result(60) == 2
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_call_after_a_failure_computes(make: Make, monkeypatch: pytest.MonkeyPatch, awaited: bool) -> None:
+    """It has not waited for what failed, although the lease of that is not given back yet."""
+    cache, over, release = make(), threading.Event(), Lease.release
+
+    def release_late(lease: Lease, failure: bytes | None) -> None:
+        until(lambda: over.is_set() or cache.stats().lease_waits)
+        release(lease, failure)
+
+    monkeypatch.setattr(Lease, "release", release_late)
+
+    def fail() -> str:
+        raise LookupError("key")
+
+    def call(factory: Callable[[], str]) -> Any:
+        return asyncio.run(cache.aget_or_set("key", factory)) if awaited else cache.get_or_set("key", factory)
+
+    try:
+        with pytest.raises(LookupError):
+            call(fail)
+        assert call(lambda: "value") == "value"
+        assert cache.fresh("key") == "value"
+    finally:
+        over.set()

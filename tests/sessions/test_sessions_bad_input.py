@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -189,3 +191,20 @@ def test_a_job_of_another_queue_is_refused(session: Session) -> None:
             call(job)
     assert job.ack()
     assert other.ack()
+
+
+@pytest.mark.parametrize("module", [sessions, sync])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_session_is_not_copied(module: Any, copied: Callable[[Any], Any]) -> None:
+    """Nor pickled, and neither are its handles and batches."""
+    session = module.connect("memory://")
+    with pytest.raises(TypeError, match=r"call connect\(\)"):
+        copied(session)
+    if copied is not copy.copy:
+        for part in (session.list("list"), session.lock("lock", ttl=1)):
+            with pytest.raises(TypeError, match=r"call connect\(\)"):
+                copied(part)
+        with pytest.raises(TypeError):
+            copied(session.batch())
+    else:
+        assert type(copied(session.batch())) is type(session.batch())

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import struct
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote import scripts
@@ -19,7 +20,11 @@ from flexcache_rs.remote.values import HEAD_BYTES, NONCE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flexcache_rs._core import LeaseHolder
+    from flexcache_rs._core import LeaseHolder, PushTracker
+    from flexcache_rs.remote.breaker import Breaker
+    from flexcache_rs.remote.client import Client
+    from flexcache_rs.remote.keys import Keys
+    from flexcache_rs.remote.values import Values
 
 _LENGTH = struct.Struct("<I")
 
@@ -59,6 +64,10 @@ class Lease:
         self.head, self.stamp = b"", 0
         self.nonces: dict[str, bytes] = {}
         self.evictions: bytes | None = None
+
+    def is_over(self) -> bool:
+        """Whether its load is over."""
+        return self._holder.is_over()
 
     def is_valid(self) -> bool:
         """Whether it is there and nothing was written since. True where the server cannot be asked: storing tells."""
@@ -114,6 +123,11 @@ class Leases(Commands):
 
     _jitter = 0.0
 
+    def __init__(self, client: Client, keys: Keys, values: Values, tracker: PushTracker, breaker: Breaker) -> None:
+        super().__init__(client, keys, values, tracker, breaker)
+        # By key: what this process has. A thread gives it back, some time after its load is over.
+        self._held: weakref.WeakValueDictionary[bytes, Lease] = weakref.WeakValueDictionary()
+
     def remember(self, place: bytes, entry: tuple[Any, float | None, tuple[str, ...]] | None, stamp: int = 0) -> None:
         """Keep what is known of a key, where old values are wanted."""
 
@@ -160,7 +174,7 @@ class Leases(Commands):
             lease.evictions = self.send(self.client.execute, "GET", self.keys.evictions)
             token = awaited.token if awaited is not None else b""
             given = lease.token + _packed(lease.nonces)
-            void = b""
+            void = self._ended(at, token)
             while True:
                 asked = (place, at, given, lease.milliseconds, int(takes_over), token, void)
                 answer, *rest = self.send(scripts.LEASE.run, self.client, *asked)
@@ -174,6 +188,7 @@ class Leases(Commands):
             return "held", lease, 0, stamps[:1]
         if answer == b"held":
             self.counts.leases += 1
+            self._held[at] = lease
             lease.head = rest[0]
             if lease.head:
                 # There is a value. A copy from before it must not be taken for it: news of it may still be on the way.
@@ -189,6 +204,14 @@ class Leases(Commands):
             # Nothing tells when it ends.
             left = min(left, _BETWEEN_QUESTIONS)
         return "elsewhere", lease, self.tracker.now() + left * 1_000_000, stamps
+
+    def _ended(self, at: bytes, awaited: bytes) -> bytes:
+        """The token of a lease of this process that it is about to give back, unless the caller has waited for it.
+
+        Its load was over before the caller asked: the caller must not be told of a failure of it.
+        """
+        held = self._held.get(at)
+        return held.token if held is not None and held.token != awaited and held.is_over() else b""
 
     def _is_void(self, lease: bytes) -> bool:
         """Whether a nonce was replaced since this lease was given."""

@@ -83,8 +83,8 @@ class _Gathered:
         return f"<{self._target!r} in a batch>"
 
     def __getattr__(self, name: str) -> Any:
-        kind: Any = self._target.__class__
-        found: Any = None if name.startswith("_") else getattr(kind, name, None)
+        # Looked up only then: copying looks for special methods in an object without attributes.
+        found: Any = None if name.startswith("_") else getattr(self._target.__class__, name, None)
         if not callable(found):
             raise AttributeError(f"a batch has no call {name!r}")
 

@@ -100,6 +100,9 @@ class Session(KeyspaceCalls):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._backend.name}://>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a session has a connection and cannot be copied or pickled: call connect() in each process")
+
     def __enter__(self) -> Self:
         return self
 

@@ -6,7 +6,7 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::memoized::{Memoized, call_memoized};
 use super::vectorcall;
@@ -37,7 +37,7 @@ impl BoundMemoized {
     /// Calls a method of the memoized function, with the instance before the arguments.
     fn about_instance<'py>(
         &self,
-        method: &Bound<'py, pyo3::types::PyString>,
+        method: &Bound<'py, PyString>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -89,7 +89,7 @@ impl BoundMemoized {
 
     /// Everything else is the function's.
     fn __getattr__<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let name = name.cast::<pyo3::types::PyString>()?;
+        let name = name.cast::<PyString>()?;
         self.memoized.bind(name.py()).getattr(name)
     }
 
@@ -139,6 +139,14 @@ impl BoundMemoized {
         let name = self.memoized.bind(py).getattr(intern!(py, "__name__"))?;
         let of = PyTuple::new(py, [self.instance.bind(py).clone(), name])?;
         PyTuple::new(py, [getattr, of.into_any()])
+    }
+
+    /// The method of a copy of the instance, as of any method.
+    fn __deepcopy__<'py>(&self, memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = memo.py();
+        let copy = py.import(intern!(py, "copy"))?;
+        let instance = copy.call_method1(intern!(py, "deepcopy"), (&self.instance, memo))?;
+        instance.getattr(self.memoized.bind(py).getattr(intern!(py, "__name__"))?.cast::<PyString>()?)
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use flexcache_core::Stats;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::state::FlexCache;
@@ -35,6 +36,9 @@ pub(crate) struct CacheStats {
     bytes: u128,
 }
 
+/// All counts but the bytes, in the order of the fields.
+type Counts = [u64; 10];
+
 impl CacheStats {
     pub(crate) fn new(counted: Stats, loads: u64, hook_errors: u64, items: usize, bytes: u128) -> Self {
         Self {
@@ -61,6 +65,45 @@ impl CacheStats {
     fn hit_ratio(&self) -> f64 {
         let reads = self.hits + self.misses;
         if reads == 0 { 0.0 } else { self.hits as f64 / reads as f64 }
+    }
+
+    /// What counts are pickled and copied as.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Counts, u128))> {
+        let of = py.get_type::<Self>().getattr(intern!(py, "_of"))?;
+        let counts = [
+            self.hits,
+            self.misses,
+            self.loads,
+            self.insertions,
+            self.updates,
+            self.evictions,
+            self.expirations,
+            self.removals,
+            self.hook_errors,
+            self.items as u64,
+        ];
+        Ok((of, (counts, self.bytes)))
+    }
+
+    /// The counts that `__reduce__` has returned.
+    #[staticmethod]
+    #[pyo3(name = "_of")]
+    fn of(counts: Counts, bytes: u128) -> PyResult<Self> {
+        let [hits, misses, loads, insertions, updates, evictions, expirations, removals, hook_errors, items] = counts;
+        let items = usize::try_from(items)?;
+        Ok(Self {
+            hits,
+            misses,
+            loads,
+            insertions,
+            updates,
+            evictions,
+            expirations,
+            removals,
+            hook_errors,
+            items,
+            bytes,
+        })
     }
 
     fn __repr__(&self) -> String {

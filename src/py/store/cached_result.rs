@@ -53,13 +53,23 @@ enum Value {
 /// The results of an instance's methods that may refer to it. The instance holds them, so that the
 /// collector sees that they live only as long as each other.
 #[pyclass(frozen, weakref, module = "flexcache_rs._core", name = "_InstanceResults")]
-pub(crate) struct InstanceResults(Guard<HashMap<u64, Py<PyAny>>>);
+pub(crate) struct InstanceResults {
+    results: Guard<HashMap<u64, Py<PyAny>>>,
+    /// A shallow copy of the instance has the same attributes.
+    instance: Py<PyWeakrefReference>,
+}
 
 #[pymethods]
 impl InstanceResults {
     #[new]
-    fn new() -> Self {
-        Self(Guard::new(HashMap::new(), true))
+    fn new(instance: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let instance = PyWeakrefReference::new(instance)?.unbind();
+        Ok(Self { results: Guard::new(HashMap::new(), true), instance })
+    }
+
+    /// Whether they are those of an instance, and not those of another one that it was copied from.
+    fn belong_to(&self, instance: &Bound<'_, PyAny>) -> bool {
+        self.instance.bind(instance.py()).upgrade().is_some_and(|it| it.is(instance))
     }
 
     /// Pickles and copies of the instance have none.
@@ -71,12 +81,12 @@ impl InstanceResults {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector calls attached.
         let py = unsafe { Python::assume_attached() };
-        let visited = self.0.try_with(py, |all| all.values().try_for_each(|value| visit.call(value)));
+        let visited = self.results.try_with(py, |all| all.values().try_for_each(|value| visit.call(value)));
         visited.unwrap_or(Ok(()))
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        drop(self.0.with(py, std::mem::take));
+        drop(self.results.with(py, std::mem::take));
     }
 }
 
@@ -133,7 +143,7 @@ impl CachedResult {
             Value::Here(value) => Some(value.clone_ref(py)),
             Value::WithInstance { results, number } => {
                 let results = results.bind(py).upgrade_as::<InstanceResults>().ok()??;
-                let value = results.get().0.with(py, |all| all.get(number).map(|value| value.clone_ref(py)));
+                let value = results.get().results.with(py, |all| all.get(number).map(|value| value.clone_ref(py)));
                 value.ok()?
             }
         }
@@ -186,7 +196,7 @@ impl Drop for CachedResult {
         let Value::WithInstance { results, number } = &self.value else { return };
         let _ = Python::try_attach(|py| {
             let results = results.bind(py).upgrade_as::<InstanceResults>().ok().flatten();
-            let value = results.map(|results| results.get().0.with(py, |all| all.remove(number)));
+            let value = results.map(|results| results.get().results.with(py, |all| all.remove(number)));
             drop(value);
         });
     }
@@ -210,7 +220,7 @@ impl CachedResult {
             Some(results) => {
                 let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
                 let weak = PyWeakrefReference::new(results)?.unbind();
-                results.get().0.with(py, |all| all.insert(number, value))?;
+                results.get().results.with(py, |all| all.insert(number, value))?;
                 Value::WithInstance { results: weak, number }
             }
         };

@@ -147,8 +147,8 @@ impl Store for TrackedStore {
         let awaited = request.awaited.and_then(|awaited| {
             (awaited.as_ref() as &dyn Any).downcast_ref::<AwaitedTrackedLease>().map(|it| it.bind(py))
         });
-        let holder = LeaseHolder::new(request.load);
-        let asked = (key, request.seconds, tags, awaited, request.takes_over, holder);
+        let holder = Py::new(py, LeaseHolder::new(request.load))?;
+        let asked = (key, request.seconds, tags, awaited, request.takes_over, &holder);
         let Some((answer, lease, expires, stamps)) =
             object.call_method1(intern!(py, "lease"), asked)?.extract::<Option<ObjectsLease<'_>>>()?
         else {
@@ -157,7 +157,7 @@ impl Store for TrackedStore {
         let stamps = stamps.into_iter().map(Stamp::from_bits).collect::<Vec<_>>();
         let tracker = Arc::clone(&self.tracker);
         Ok(match answer.extract::<PyBackedStr>()?.as_bytes() {
-            b"held" => LeaseAnswer::Held(Arc::new(TrackedLease::new(&lease, tracker, stamps)?)),
+            b"held" => LeaseAnswer::Held(Arc::new(TrackedLease::new(&lease, holder, tracker, stamps)?)),
             b"elsewhere" => {
                 LeaseAnswer::Elsewhere(Arc::new(AwaitedTrackedLease::new(&lease, tracker, stamps, expires)?))
             }

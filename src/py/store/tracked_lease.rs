@@ -28,25 +28,32 @@ fn order(object: &Bound<'_, PyAny>) -> PyResult<u64> {
 
 /// The load that has a lease, for a store that renews it. It keeps nothing alive.
 #[pyclass(frozen, module = "flexcache_rs._core")]
-pub(crate) struct LeaseHolder(Weak<Load>);
+pub(crate) struct LeaseHolder {
+    load: Weak<Load>,
+    has_failed: AtomicBool,
+}
 
 impl LeaseHolder {
     pub(super) fn new(load: &Arc<Load>) -> Self {
-        Self(Arc::downgrade(load))
+        Self { load: Arc::downgrade(load), has_failed: AtomicBool::new(false) }
     }
 }
 
 #[pymethods]
 impl LeaseHolder {
-    /// Whether the load has landed, or never will.
+    /// Whether the load has failed or landed, or never will.
     fn is_over(&self, py: Python<'_>) -> PyResult<bool> {
-        self.0.upgrade().map_or(Ok(true), |load| load.is_over(py))
+        if self.has_failed.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        self.load.upgrade().map_or(Ok(true), |load| load.is_over(py))
     }
 }
 
 /// The lease of a key.
 pub(super) struct TrackedLease {
     object: Py<PyAny>,
+    holder: Py<LeaseHolder>,
     order: u64,
     tracker: Arc<PushTracker>,
     /// Of the key, as it was before the lease was given.
@@ -64,11 +71,12 @@ impl std::fmt::Debug for TrackedLease {
 impl TrackedLease {
     pub(super) fn new(
         object: &Bound<'_, PyAny>,
+        holder: Py<LeaseHolder>,
         tracker: Arc<PushTracker>,
         stamps: Vec<Stamp>,
     ) -> PyResult<Self> {
         let (order, object) = (order(object)?, object.clone().unbind());
-        Ok(Self { object, order, tracker, stamps, has_ended: AtomicBool::new(false) })
+        Ok(Self { object, holder, order, tracker, stamps, has_ended: AtomicBool::new(false) })
     }
 
     pub(super) fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
@@ -96,6 +104,10 @@ impl Lease for TrackedLease {
             Ok(pickled.cast_into::<PyBytes>().ok())
         })
         .ok()
+    }
+
+    fn fails(&self) {
+        self.holder.get().has_failed.store(true, Ordering::Release);
     }
 
     fn end(self: Arc<Self>, _py: Python<'_>, failure: Option<Vec<u8>>, _may_wait: bool) {
