@@ -89,7 +89,8 @@ impl CacheStats {
     #[staticmethod]
     #[pyo3(name = "_of")]
     fn of(counts: Counts, bytes: u128) -> PyResult<Self> {
-        let [hits, misses, loads, insertions, updates, evictions, expirations, removals, hook_errors, items] = counts;
+        let [hits, misses, loads, insertions, updates, evictions, expirations, removals, hook_errors, items] =
+            counts;
         let items = usize::try_from(items)?;
         Ok(Self {
             hits,

@@ -143,7 +143,8 @@ impl CachedResult {
             Value::Here(value) => Some(value.clone_ref(py)),
             Value::WithInstance { results, number } => {
                 let results = results.bind(py).upgrade_as::<InstanceResults>().ok()??;
-                let value = results.get().results.with(py, |all| all.get(number).map(|value| value.clone_ref(py)));
+                let value =
+                    results.get().results.with(py, |all| all.get(number).map(|value| value.clone_ref(py)));
                 value.ok()?
             }
         }
