@@ -280,15 +280,19 @@ class SharedCache(SharedSegment):
         """Store the values of several keys, one after the other.
 
         Raises:
-            TooLargeError, TimeoutError, TypeError: As for `put`. The entries before the failed one are stored.
+            TypeError: As for `put`. Nothing was stored.
+            TooLargeError, TimeoutError: As for `put`. The entries before the failed one are stored.
         """
-        known = None if tags is None or isinstance(tags, str) else tuple(each("tags", tags, "an iterable of str"))
-        for key, value in pairs("entries", entries):
-            self.put(key, value, ttl, tags if known is None else known)
+        self._put_many(list(pairs("entries", entries)), ttl, tags)
 
     def delete_many(self, keys: Iterable[object]) -> int:
-        """Remove several keys, one after the other. Returns the number of keys that had a value."""
-        return sum(self.delete(key) for key in each("keys", keys))
+        """Remove several keys, one after the other. Returns the number of keys that had a value.
+
+        Raises:
+            TypeError: One of the keys cannot be a key. Nothing was removed.
+            TimeoutError: As for `delete`. The keys before the failed one are removed.
+        """
+        return self._delete_many(list(each("keys", keys)))
 
     def keys(self) -> list[Any]:
         """Return the keys of all values, in no particular order. A key that is present all the time occurs once."""
@@ -319,8 +323,7 @@ class SharedCache(SharedSegment):
 
     def update(self, entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
         """Store the values of several keys. See `set_many`."""
-        self.set_many(entries)
-        self.set_many(more)
+        self.set_many([*pairs("entries", entries), *more.items()])
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove the first key that is found, and return the key and its value.

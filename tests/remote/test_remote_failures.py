@@ -569,3 +569,14 @@ def test_connections_that_are_closed_while_the_server_is_asked(make: Make) -> No
             thread.join()
     # A thread that had another exception has ended with it, and the test with it.
     assert set(seen) <= {1, RemoteError}
+
+
+def test_deleting_many_keys_checks_all_of_them_first(make: Make) -> None:
+    """One that cannot be a key changes nothing, also where they take several round trips."""
+    cache = make()
+    keys: list[Any] = [f"key {number}" for number in range(1001)]
+    cache.set_many(dict.fromkeys(keys, 1))
+    with pytest.raises(TypeError):
+        cache.delete_many([*keys, object()])
+    assert len(cache.get_many(keys)) == len(keys)
+    assert cache.delete_many(keys) == len(keys)

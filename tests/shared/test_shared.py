@@ -582,3 +582,19 @@ def test_examples() -> None:
     assert sum(bool(test.examples) for test in found) > 8
     for test in found:
         assert runner.run(test).failed == 0
+
+
+@pytest.mark.parametrize("in_front", [False, True], ids=["itself", "behind a FlexCache"])
+def test_calls_with_many_keys_check_all_of_them_first(cache: SharedCache, in_front: bool) -> None:
+    """What cannot be a key or a value changes nothing, wherever it is among the others."""
+    called: Any = FlexCache(max_items=10, store=cache) if in_front else cache
+    called.set_many({"a": 0, "b": 0})
+    for entries in ({"a": 1, ("no key", object()): 2}, {"a": 1, "no value": lambda: None}):
+        with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+            called.set_many(entries)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        called.update({"a": 1}, c=lambda: None)
+    with pytest.raises(TypeError):
+        called.delete_many(["a", "b", object()])
+    assert cache.get_many("ab") == {"a": 0, "b": 0}
+    assert called.delete_many(iter(["a", "b", "c"])) == 2

@@ -444,9 +444,10 @@ class RemoteStore(Leases):
     def remove_many(self, keys: Sequence[Any]) -> int:
         """Remove entries, many at a time. How many live ones were there."""
         removed = 0
+        # All of them before the first is removed: one that is no key changes nothing.
+        all_places = [self.keys.value(key) for key in keys]
         for start in range(0, len(keys), BATCH):
-            batch = keys[start : start + BATCH]
-            places = [self.keys.value(key) for key in batch]
+            batch, places = keys[start : start + BATCH], all_places[start : start + BATCH]
             for place in places:
                 self.remember(place, None)
             leases = [self.keys.lease_of(place) for place in places]

@@ -426,6 +426,40 @@ impl SharedSegment {
         })
     }
 
+    /// Stores entries, one after the other. All are encoded before the first is stored: one that cannot be changes nothing.
+    fn _put_many(
+        &self,
+        py: Python<'_>,
+        entries: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let opened = self.opened()?;
+        let tags = opened.tags(py, &tags::tags(tags.map(Bound::as_borrowed))?)?;
+        let encoded = entries
+            .iter()
+            .map(|(key, value)| Ok((key::encode(key)?, value::encode(value, &opened.serializer)?)))
+            .collect::<PyResult<Vec<_>>>()?;
+        let deadline = deadline(ttl.map(Bound::as_borrowed), opened.default_ttl)?;
+        for (key, value) in &encoded {
+            let entry = Entry { kind: value.kind, value: &value.bytes, deadline, tags: &tags };
+            run(py, opened, |cache, patience| cache.put(key.as_key(), &entry, patience))?;
+        }
+        Ok(())
+    }
+
+    /// Removes keys, one after the other, as `_put_many` stores them. Returns how many had a value.
+    fn _delete_many(&self, py: Python<'_>, keys: Vec<Bound<'_, PyAny>>) -> PyResult<usize> {
+        let opened = self.opened()?;
+        let encoded = keys.iter().map(key::encode).collect::<PyResult<Vec<_>>>()?;
+        let mut removed = 0;
+        for key in &encoded {
+            let delete = |cache: &SharedCache, patience| Ok(cache.delete(key.as_key(), patience)?.result);
+            removed += usize::from(run(py, opened, delete)?);
+        }
+        Ok(removed)
+    }
+
     /// Sums by name.
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let opened = self.opened()?;

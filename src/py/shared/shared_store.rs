@@ -282,14 +282,35 @@ impl Store for SharedStore {
         Ok(usize::try_from(self.opened()?.evict_tag(py, tag)?)?)
     }
 
-    fn put_many(&self, _py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {
-        entries.iter().map(|entry| Ok(self.put(*entry, PutMode::Replace, &|| false, None)?.stamp)).collect()
+    fn put_many(&self, py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {
+        let opened = self.opened()?;
+        // All of them before the first is stored: one that cannot be encoded changes nothing.
+        let encoded = entries
+            .iter()
+            .map(|NewEntry { key, value, tags, .. }| {
+                let tags = opened.tags(py, tags)?;
+                Ok((tags, key::encode(key)?, value::encode(value, &opened.serializer)?))
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        encoded
+            .iter()
+            .zip(entries)
+            .map(|((tags, key, value), entry)| {
+                let entry =
+                    Entry { kind: value.kind, value: &value.bytes, deadline: deadline(entry.seconds), tags };
+                let put = |cache: &SharedCache, patience| cache.put(key.as_key(), &entry, patience);
+                Ok(Self::commit(opened, run(py, opened, put)?).stamp)
+            })
+            .collect()
     }
 
-    fn remove_many(&self, _py: Python<'_>, keys: &[Borrowed<'_, '_, PyAny>]) -> PyResult<usize> {
+    fn remove_many(&self, py: Python<'_>, keys: &[Borrowed<'_, '_, PyAny>]) -> PyResult<usize> {
+        let opened = self.opened()?;
+        let encoded = keys.iter().map(|key| key::encode(key)).collect::<PyResult<Vec<_>>>()?;
         let mut removed = 0;
-        for key in keys {
-            removed += usize::from(self.remove(*key)?.result);
+        for key in &encoded {
+            let delete = |cache: &SharedCache, patience| Ok(cache.delete(key.as_key(), patience)?.result);
+            removed += usize::from(run(py, opened, delete)?);
         }
         Ok(removed)
     }
