@@ -11,46 +11,76 @@ from flexcache_rs import _core
 _CacheInfo = functools._CacheInfo
 
 
+# How much is kept, and what was counted without a cache. Functions may have attributes of these names.
+_cache_of = _core.Memoized.cache.__get__
+_uncached_of = _core.Memoized._uncached.__get__
+_forget_uncached = _core.Memoized._forget_uncached
+
+
 class _LruCacheWrapper(_core.Memoized):
     """A function that lru_cache() has wrapped."""
 
-    # Libraries know the wrappers of functools by this: pydantic takes them for methods of a model, not for fields.
-    __module__ = "functools"
+    # Libraries know the wrappers of functools by their names: pydantic takes them for methods of a model, not for
+    # fields.
+    __module__, __qualname__ = "functools", "_lru_cache_wrapper"
 
     # Not in __dict__, which update_wrapper() fills with the attributes of the function.
-    __slots__ = ("_maxsize", "_typed")
+    __slots__ = ("__maxsize",)
+
+    def __new__(cls, function, maxsize, typed):
+        kept = None if maxsize == 0 else _core._cache_of_results(maxsize)
+        wrapper = _core.Memoized.__new__(cls, function, kept, typed=bool(typed))
+        wrapper.__maxsize = maxsize
+        functools.update_wrapper(wrapper, function)
+        # Attributes of the function must not hide the methods of ours.
+        for name in ("cache_info", "cache_clear"):
+            wrapper.__dict__.pop(name, None)
+        # In __dict__ as with functools, so that wraps() copies it.
+        wrapper.cache_parameters = lambda: {"maxsize": maxsize, "typed": typed}
+        return wrapper
+
+    @property
+    def __class__(self):
+        # Programs find what to clear by isinstance(): pytest fixtures that clear all caches of a process, for one.
+        return functools._lru_cache_wrapper
 
     def cache_info(self):
         """Report cache statistics."""
-        if self.cache is None:
-            return _CacheInfo(0, self._uncached, self._maxsize, 0)
-        stats = self.cache.stats()
-        return _CacheInfo(stats.hits, stats.misses, self._maxsize, self.cache.items)
+        kept = _cache_of(self)
+        if kept is None:
+            return _CacheInfo(0, _uncached_of(self), self.__maxsize, 0)
+        stats = kept.stats()
+        return _CacheInfo(stats.hits, stats.misses, self.__maxsize, kept.items)
 
     def cache_clear(self):
         """Clear the cache and cache statistics."""
-        self._forget_uncached()
-        if self.cache is not None:
-            self.cache.clear()
-            self.cache.reset_stats()
-
-    def cache_parameters(self):
-        """Return the arguments of lru_cache() as a new dict."""
-        return {"maxsize": self._maxsize, "typed": self._typed}
+        _forget_uncached(self)
+        kept = _cache_of(self)
+        if kept is not None:
+            kept.clear()
+            kept.reset_stats()
 
 
+class _Absent:
+    """An attribute that wrappers do not have, unless the function or the user gives it to them."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __get__(self, wrapper, owner=None):
+        message = f"'functools._lru_cache_wrapper' object has no attribute {self._name!r}"
+        raise AttributeError(message, name=self._name, obj=wrapper)
+
+
+def _hide(names):
+    for name in names:
+        if not name.startswith("__"):
+            setattr(_LruCacheWrapper, name, _Absent(name))
+
+
+_LruCacheWrapper.__name__ = "_lru_cache_wrapper"
+_hide(vars(_core.Memoized))
 _core._call_directly(_LruCacheWrapper)
-
-
-def _wrap(function, maxsize, typed):
-    kept = None if maxsize == 0 else _core._cache_of_results(maxsize)
-    wrapper = _LruCacheWrapper(function, kept, typed=bool(typed))
-    wrapper._maxsize, wrapper._typed = maxsize, typed
-    functools.update_wrapper(wrapper, function)
-    # Attributes of the function must not hide the methods of ours.
-    for name in ("cache_info", "cache_clear", "cache_parameters"):
-        wrapper.__dict__.pop(name, None)
-    return wrapper
 
 
 def lru_cache(maxsize=128, typed=False, **unknown):
@@ -83,7 +113,7 @@ def lru_cache(maxsize=128, typed=False, **unknown):
     for name in unknown:
         raise TypeError(_core._unexpected_argument("lru_cache", name, ["maxsize", "typed"]))
     if callable(maxsize) and isinstance(typed, bool):
-        return _wrap(maxsize, 128, typed)
+        return _LruCacheWrapper(maxsize, 128, typed)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("Expected first argument to be an integer, a callable, or None")
     # Of whatever subclass of int, as functools does.
@@ -92,7 +122,7 @@ def lru_cache(maxsize=128, typed=False, **unknown):
     def wrap(function):
         if not callable(function):
             raise TypeError(f"the first argument must be callable, not {type(function).__name__}")
-        return _wrap(function, most, typed)
+        return _LruCacheWrapper(function, most, typed)
 
     return wrap
 

@@ -2,7 +2,8 @@ from collections.abc import Callable
 from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload, type_check_only
 
-from flexcache_rs import _core
+from typing_extensions import Self
+
 from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
 
 _P = ParamSpec("_P")
@@ -29,7 +30,13 @@ class _Bound(_Attributes, Generic[_P, _R_co]):
     __func__: Any
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
 
-class _LruCacheWrapper(_core.Memoized[_P, _R_co], Generic[_P, _R_co]):
+class _LruCacheWrapper(Generic[_P, _R_co]):
+    __wrapped__: Callable[_P, _R_co]
+    __name__: str
+    __qualname__: str
+    cache_parameters: Callable[[], _Parameters]
+    def __new__(cls, function: Callable[_P, _R_co], maxsize: int | None, typed: bool) -> Self: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
     @overload
     def __get__(self, instance: None, owner: Any = None, /) -> _OfClass[_P, _R_co]: ...
     @overload
@@ -52,7 +59,6 @@ class _LruCacheWrapper(_core.Memoized[_P, _R_co], Generic[_P, _R_co]):
     def __get__(self, instance: object, owner: Any = None, /) -> _Bound[_P, _R_co]: ...
     def cache_info(self) -> _CacheInfo: ...
     def cache_clear(self) -> None: ...
-    def cache_parameters(self) -> _Parameters: ...
 
 @type_check_only
 class _OfClass(_LruCacheWrapper[_P, _R_co], Generic[_P, _R_co]):
