@@ -170,7 +170,7 @@ bench-baseline: $(installed) ## Compare with another build: WHEEL=dist/....whl
 
 wheel: | $(VENV)/bin/python ## A wheel and a source distribution in dist/
 	$(run) -m pip install --quiet 'maturin>=1.9,<2'
-	$(VENV)/bin/maturin build --release --sdist --out dist --interpreter $(run)
+	$(VENV)/bin/maturin build --release --compression-level 9 --sdist --out dist --interpreter $(run)
 	$(run) scripts/check_wheel.py dist/*.whl
 
 $(VENV)/bin/python:

@@ -7,7 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-MOST_BYTES = 4_000_000
+MOST_BYTES = 3_800_000
 """The aim is 3 MB, which is missed; see DECISIONS.md. This keeps it from growing."""
 
 NEEDED = (

@@ -1,7 +1,8 @@
 """Look at the site in a headless Chromium: search it as a reader would, and leave screenshots.
 
 `python scripts/look_at_site.py`, after `make docs`. For each question one of the first three results must be a page
-that answers it. Ends with 1 where none is, or where a page logs an error.
+that answers it. Every page is opened on a telephone and on a wide screen. Ends with 1 where no result answers a
+question, or where a page logs an error, lacks an image, or is wider than its window.
 """
 
 from __future__ import annotations
@@ -42,8 +43,13 @@ DESCRIBED = {
 }
 """Calls that the reference has: with overloads, awaited, inherited from the extension module."""
 
-PAGES = ("index", "which", "start", "cost", "reference/flexcache", "howto/gunicorn", "moving/cachetools", "peers")
-"""What is photographed, wide and as on a telephone."""
+PAGES = ("index", "which", "start", "cost", "reference/flexcache", "howto/gunicorn", "policies", "benchmarks/shared")
+"""What is photographed, wide and as on a telephone, by day and by night."""
+
+WIDTHS = {"wide": 1360, "narrow": 400}
+"""The widths of the windows, in pixels."""
+
+IMAGES_LACKING = "[...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 
@@ -61,6 +67,15 @@ def results(page: Page, url: str) -> list[str]:
     page.wait_for_selector(".md-search-result__link", state="attached", timeout=30_000)
     links = page.eval_on_selector_all(".md-search-result__link", "all => all.map(each => each.href)")
     return list(dict.fromkeys(link.partition("?")[0].rpartition("//")[2].partition("/")[2] for link in links))[:3]
+
+
+def seen(page: Page, url: str) -> list[str]:
+    """Open a page, and return what is wrong with how it looks."""
+    page.goto(url)
+    wrong = [f"{url} lacks {image}" for image in page.evaluate(IMAGES_LACKING)]
+    if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+        wrong.append(f"{url} is wider than its window")
+    return wrong
 
 
 def main() -> int:
@@ -91,13 +106,19 @@ def main() -> int:
         for name, calls in DESCRIBED.items():
             page.goto(f"{base}{name}")
             wrong += [f"{call} is not in {name}" for call in calls if page.locator(f'[id="{call}"]').count() != 1]
-        for name in PAGES:
-            for kind, width, height in (("wide", 1360, 1700), ("narrow", 420, 1200)):
-                page.set_viewport_size({"width": width, "height": height})
-                page.goto(f"{base}{name}.html")
-                page.screenshot(path=PICTURES / f"{name.replace('/', '-')}-{kind}.png")
-                if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
-                    wrong.append(f"{name} is wider than a window of {width} pixels")
+        every = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
+        for width in WIDTHS.values():
+            page.set_viewport_size({"width": width, "height": 1000})
+            wrong += [fault for name in every for fault in seen(page, f"{base}{name}")]
+        print(f"{len(every)} pages, {len(WIDTHS)} widths")
+        for scheme in ("light", "dark"):
+            # A page of its own: the site remembers the colours that a reader first saw.
+            page = browser.new_page(color_scheme=scheme)
+            for kind, width in WIDTHS.items():
+                page.set_viewport_size({"width": width, "height": 1500})
+                for name in PAGES:
+                    page.goto(f"{base}{name}.html")
+                    page.screenshot(path=PICTURES / f"{name.replace('/', '-')}-{kind}-{scheme}.png")
         browser.close()
     server.shutdown()
     print(f"screenshots in {PICTURES}")

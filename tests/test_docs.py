@@ -170,6 +170,17 @@ def test_links(page: Path) -> None:
     assert wrong == []
 
 
+def test_names_in_signatures_are_explained() -> None:
+    stubs = "".join(
+        (ROOT / "python" / "flexcache_rs" / name).read_text("utf-8") for name in ("_core.pyi", "_memoize.pyi")
+    )
+    meant = dict(re.findall(r"^(_\w+): TypeAlias = (.+)$", stubs, re.MULTILINE))
+    page = (ROOT / "docs" / "reference" / "index.md").read_text("utf-8").replace(r"\|", "|")
+    explained = dict(re.findall(r"^\| `(_\w+)` \| `(.+)` \|$", page, re.MULTILINE))
+    assert explained.items() <= meant.items()
+    assert {"_Seconds", "_Ttl", "_PolicyName", "_Event", "_Reason", "_Exceptions"} <= explained.keys()
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"\S+\.md", (ROOT / "mkdocs.yml").read_text("utf-8")))
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]}

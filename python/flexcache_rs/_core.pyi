@@ -1110,13 +1110,13 @@ class BoundMemoized:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def cache_key(self, *args: Any, **kwargs: Any) -> Any:
-        """The key of a call with these arguments."""
+        """Return the key of a call with these arguments."""
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
-        """Forget the result of a call with these arguments; whether there was one."""
+        """Forget the result of a call with these arguments. Returns True if there was one."""
     def peek(self, *args: Any, **kwargs: Any) -> Any:
-        """The result of a call with these arguments if it is there, else None; no access."""
+        """Return the stored result of a call with these arguments, or None. Does not count as an access."""
     def refresh(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method now, whatever is remembered, and remember what it returns."""
+        """Call the method now, even if there is a result or a computation, and keep its result."""
 
 _Look: TypeAlias = Callable[[], Any]
 _AnyCache: TypeAlias = FlexCache[Any, Any]

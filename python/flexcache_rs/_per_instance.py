@@ -60,23 +60,23 @@ class PerInstance:
         return [memo for held, memo in list(self._memos.values()) if held() is not None]
 
     def __call__(self, instance, /, *args, **kwargs):
-        """Call the method of an instance, or answer from its cache."""
+        """Return the result of a call of an instance's method, from its cache if it is there."""
         return self._memo_of(instance)(instance, *args, **kwargs)
 
     def cache_key(self, instance, /, *args, **kwargs):
-        """The key of a call with these arguments, in the cache of the instance."""
+        """Return the key of a call with these arguments in the cache of the instance."""
         return self._memo_of(instance).cache_key(instance, *args, **kwargs)
 
     def invalidate(self, instance, /, *args, **kwargs):
-        """Forget the instance's result of a call with these arguments; whether there was one."""
+        """Forget the instance's result of a call with these arguments. Returns True if there was one."""
         return self._memo_of(instance).invalidate(instance, *args, **kwargs)
 
     def peek(self, instance, /, *args, **kwargs):
-        """The instance's result of a call with these arguments if it is there, else None; no access."""
+        """Return the instance's stored result of a call with these arguments, or None. Does not count as an access."""
         return self._memo_of(instance).peek(instance, *args, **kwargs)
 
     def refresh(self, instance, /, *args, **kwargs):
-        """Call the method of an instance now, whatever is remembered, and remember what it returns."""
+        """Call the method of an instance now, even if there is a result, and keep its result."""
         return self._memo_of(instance).refresh(instance, *args, **kwargs)
 
     def clear(self):
@@ -85,23 +85,23 @@ class PerInstance:
             memo.clear()
 
     def cache_clear(self):
-        """Do what clear() does, and start counting anew."""
+        """Do the same as clear(). Also reset the statistics."""
         for memo in self._all():
             memo.cache_clear()
 
     def cache_info(self):
-        """The statistics of all instances alive, as functools.lru_cache tells them; maxsize is that of one instance."""
+        """Return the sums of all live instances in the form of functools.lru_cache. maxsize is that of one instance."""
         found = [memo.cache_info() for memo in self._all()]
         hits, misses, held = (sum(one[at] for one in found) for at in (0, 1, 3))
         return _CacheInfo(hits, misses, self._parameters["maxsize"], held)
 
     def cache_parameters(self):
-        """The largest number of results of an instance (None for no limit) and whether types make a difference."""
+        """Return a new dict with the largest number of results of an instance and whether types make a difference."""
         return dict(self._parameters)
 
     @property
     def cache(self):
-        """Raises: there is none of the function. `instance.method.cache` is that of an instance."""
+        """Raise AttributeError, because each instance has a cache of its own: `instance.method.cache`."""
         raise AttributeError(f"{self.__qualname__} has a cache for each instance: ask instance.{self.__name__}.cache")
 
     def __reduce__(self):

@@ -11,24 +11,24 @@ class PerInstance:
     def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def __call__(self, instance: object, /, *args: Any, **kwargs: Any) -> Any: ...
     def cache_key(self, instance: object, /, *args: Any, **kwargs: Any) -> Any:
-        """The key of a call with these arguments, in the cache of the instance."""
+        """Return the key of a call with these arguments in the cache of the instance."""
     def invalidate(self, instance: object, /, *args: Any, **kwargs: Any) -> bool:
-        """Forget the instance's result of a call with these arguments; whether there was one."""
+        """Forget the instance's result of a call with these arguments. Returns True if there was one."""
     def peek(self, instance: object, /, *args: Any, **kwargs: Any) -> Any:
-        """The instance's result of a call with these arguments if it is there, else None; no access."""
+        """Return the instance's stored result of a call with these arguments, or None. Does not count as an access."""
     def refresh(self, instance: object, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the method of an instance now, whatever is remembered, and remember what it returns."""
+        """Call the method of an instance now, even if there is a result, and keep its result."""
     def clear(self) -> None:
         """Forget the results of all instances. O(n)."""
     def cache_clear(self) -> None:
-        """Do what clear() does, and start counting anew."""
+        """Do the same as clear(). Also reset the statistics."""
     def cache_info(self) -> _CacheInfo:
-        """The statistics of all instances alive, as functools.lru_cache tells them; maxsize is that of one instance."""
+        """Return the sums of all live instances in the form of functools.lru_cache. maxsize is that of one instance."""
     def cache_parameters(self) -> _Parameters:
-        """The largest number of results of an instance (None for no limit) and whether types make a difference."""
+        """Return a new dict with the largest number of results of an instance and whether types make a difference."""
     @property
     def cache(self) -> Any:
-        """Raises: there is none of the function. `instance.method.cache` is that of an instance."""
+        """Raise AttributeError, because each instance has a cache of its own: `instance.method.cache`."""
     def __copy__(self) -> PerInstance: ...
     def __deepcopy__(self, memo: Any) -> PerInstance: ...
 

@@ -13,7 +13,7 @@
 //! stands for was current. The order in which copies reach memory does not matter.
 //!
 //! Epoch and generation are read-modify-write atomics. `is_live` reads them with `Acquire`, and `invalidate` and
-//! `start_generation` write them with `AcqRel`. Whoever learns of a commit through any synchronisation therefore
+//! `start_generation` write them with `AcqRel`. Whoever learns of a commit through any synchronization therefore
 //! sees the invalidation that came before it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

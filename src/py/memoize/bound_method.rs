@@ -93,7 +93,7 @@ impl BoundMemoized {
         self.memoized.bind(name.py()).getattr(name)
     }
 
-    /// The key of a call with these arguments.
+    /// Return the key of a call with these arguments.
     #[pyo3(signature = (*args, **kwargs))]
     fn cache_key<'py>(
         &self,
@@ -103,7 +103,7 @@ impl BoundMemoized {
         self.about_instance(intern!(args.py(), "_key_of"), args, kwargs)
     }
 
-    /// Forget the result of a call with these arguments; whether there was one.
+    /// Forget the result of a call with these arguments. Returns True if there was one.
     #[pyo3(signature = (*args, **kwargs))]
     fn invalidate<'py>(
         &self,
@@ -113,7 +113,7 @@ impl BoundMemoized {
         self.about_instance(intern!(args.py(), "_invalidate"), args, kwargs)
     }
 
-    /// The result of a call with these arguments if it is there, else None; no access.
+    /// Return the stored result of a call with these arguments, or None. Does not count as an access.
     #[pyo3(signature = (*args, **kwargs))]
     fn peek<'py>(
         &self,
@@ -123,7 +123,7 @@ impl BoundMemoized {
         self.about_instance(intern!(args.py(), "_peek"), args, kwargs)
     }
 
-    /// Call the method now, whatever is remembered, and remember what it returns.
+    /// Call the method now, even if there is a result or a computation, and keep its result.
     #[pyo3(signature = (*args, **kwargs))]
     fn refresh<'py>(
         &self,

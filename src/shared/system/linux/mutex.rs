@@ -55,7 +55,7 @@ impl<'a> WritersLock<'a> for RobustMutex<'a> {
         }
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         let attributes = attributes.as_mut_ptr();
-        // SAFETY: the attributes are initialised by the first call. The mutex's words are mapped, aligned, large enough,
+        // SAFETY: the attributes are initialized by the first call. The mutex's words are mapped, aligned, large enough,
         // interior mutable, and known to nobody else.
         unsafe {
             checked(libc::pthread_mutexattr_init(attributes))?;
