@@ -54,14 +54,10 @@ struct Bucket([u32; PLACES]);
 impl Bucket {
     const EMPTY: Self = Self([0; PLACES]);
 
-    /// The place of the latest ghost with this fingerprint. All are compared at once.
+    /// Whether there is a ghost with this fingerprint. All are compared at once.
     #[inline]
-    fn find(&self, print: u32) -> Option<usize> {
-        let mut found = 0_u32;
-        for (at, ghost) in self.0.iter().enumerate() {
-            found |= u32::from(ghost >> TICK_BITS == print) << at;
-        }
-        (found != 0).then_some(found.trailing_zeros() as usize)
+    fn has(&self, print: u32) -> bool {
+        self.0.iter().fold(0, |found, ghost| found | u32::from(ghost >> TICK_BITS == print)) != 0
     }
 
     /// Puts a ghost in front, and returns what leaves at the end.
@@ -152,7 +148,9 @@ impl Ghosts {
     /// Whether a place has a ghost that is remembered.
     #[inline(always)]
     fn is_remembered(&self, ghost: u32) -> bool {
-        ghost != 0 && Self::since(ghost, self.now) <= Self::since(self.first, self.now)
+        // Whether a place is empty cannot be foreseen, so nothing branches on that: it is older than all ghosts.
+        let age = Self::since(ghost, self.now) + (u32::from(ghost == 0) << TICK_BITS);
+        age <= Self::since(self.first, self.now)
     }
 
     #[inline(always)]
@@ -265,15 +263,15 @@ impl Ghosts {
     #[inline]
     pub(super) fn recall(&mut self, mixed: u64) -> bool {
         let Some(bucket) = self.bucket(mixed) else { return false };
-        match bucket.find(Self::print(mixed)) {
-            Some(at) => self.recall_at(mixed, at),
-            None => false,
-        }
+        bucket.has(Self::print(mixed)) && self.take(mixed)
     }
 
+    /// Takes the latest ghost with a fingerprint that there is out of its bucket. Returns whether it was remembered.
     #[inline(never)]
-    fn recall_at(&mut self, mixed: u64, at: usize) -> bool {
+    fn take(&mut self, mixed: u64) -> bool {
+        let print = Self::print(mixed);
         let Some(bucket) = self.bucket(mixed) else { return false };
+        let Some(at) = bucket.0.iter().position(|ghost| ghost >> TICK_BITS == print) else { return false };
         let ghost = bucket.0[at];
         bucket.remove(at);
         let is_known = self.is_remembered(ghost);
@@ -377,7 +375,9 @@ mod tests {
         let old: Vec<u64> = all.by_ref().filter(|&hash| of_bucket(hash, true)).take(5).collect();
         let mut others = all.filter(|&hash| of_bucket(hash, false));
         others.by_ref().take(1_000).for_each(|hash| ghosts.remember(hash, usize::MAX));
-        old.iter().for_each(|&hash| ghosts.remember(hash, usize::MAX));
+        for &hash in &old {
+            ghosts.remember(hash, usize::MAX);
+        }
         assert!(ghosts.buckets[7].0[4] != 0);
         for _ in 0..10 * (1 << TICK_BITS) / TICKS {
             others.by_ref().take(10_000).for_each(|hash| ghosts.remember(hash, usize::MAX));

@@ -81,6 +81,12 @@ impl Slru {
         self.lists[segment as usize].front()
     }
 
+    /// The entry that would leave the main space first.
+    #[inline]
+    pub(super) fn coldest_of_main(&self) -> Option<Slot> {
+        self.coldest(Segment::Probation).or_else(|| self.coldest(Segment::Protected))
+    }
+
     /// A segment's entries, the one not used for the longest time first.
     pub(super) fn iter(&self, segment: Segment) -> impl Iterator<Item = Slot> + '_ {
         self.lists[segment as usize].iter(&self.links)

@@ -182,7 +182,7 @@ impl Miniature {
 
     fn victim(&mut self, sketch: &Sketch) -> Slot {
         loop {
-            let victim = self.slru.main().next();
+            let victim = self.slru.coldest_of_main();
             let candidate = self.slru.coldest(Segment::Window);
             let (candidate, victim) = match (candidate, victim) {
                 (Some(candidate), Some(victim)) => (candidate, victim),

@@ -336,7 +336,7 @@ impl<C: Configurations> Policy for Windowed<C> {
         }
         while self.window_is_over() {
             let Some(candidate) = self.slru.coldest(Segment::Window) else { break };
-            let victim = self.slru.main().next();
+            let victim = self.slru.coldest_of_main();
             match victim {
                 Some(victim) if self.admits(candidate, victim, entries) => {
                     self.slru.relocate(candidate, Segment::Probation);
@@ -344,7 +344,7 @@ impl<C: Configurations> Policy for Windowed<C> {
                 _ => return Some(candidate),
             }
         }
-        self.slru.main().next().or_else(|| self.slru.coldest(Segment::Window))
+        self.slru.coldest_of_main().or_else(|| self.slru.coldest(Segment::Window))
     }
 
     fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
@@ -354,7 +354,7 @@ impl<C: Configurations> Policy for Windowed<C> {
         } else if self.window_is_over() {
             let over = self.slru.len(Segment::Window) + 1 - self.window;
             let mut candidates = self.slru.iter(Segment::Window).take(over);
-            let victim = self.slru.main().next();
+            let victim = self.slru.coldest_of_main();
             next = candidates.find(|&slot| victim.is_none_or(|victim| !self.admits(slot, victim, &entries)));
         }
         let others = self.slru.main().chain(self.slru.iter(Segment::Window));
