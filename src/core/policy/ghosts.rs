@@ -7,7 +7,7 @@
 //! the end; every few ticks some buckets are swept, so that nothing is there for long enough that its tick comes again.
 //!
 //! The order is exact but for buckets that overflow: with nine ghosts a bucket on average, one ghost in four hundred leaves
-//! too soon. Fingerprints have 20 bits: one key in sixty thousand is taken for a ghost that it is not. Which one, only
+//! too soon. Fingerprints have 20 bits: one key in a hundred thousand is taken for a ghost that it is not. Which one, only
 //! the seed decides.
 
 use super::seed::place;
