@@ -7,6 +7,7 @@
 //! heavy for the small one.
 
 use super::ghosts::Ghosts;
+use super::seed::Seed;
 use super::{Entries, Policy};
 use crate::column::Column;
 use crate::list::{Links, List};
@@ -31,6 +32,7 @@ pub struct S3Fifo {
     main: List,
     small_len: usize,
     main_len: usize,
+    seed: Seed,
     ghosts: Ghosts,
     /// The most entries there may be; `usize::MAX` for any number.
     bound: usize,
@@ -64,8 +66,30 @@ impl S3Fifo {
     }
 
     #[inline]
+    fn push_small(&mut self, slot: Slot) {
+        self.marks.set(slot, 0);
+        self.small.push_back(&mut self.links, slot);
+        self.small_len += 1;
+    }
+
+    #[inline]
     fn hits(&self, slot: Slot) -> u8 {
         self.marks.get(slot) & MOST_HITS
+    }
+
+    /// Remembers an entry that is evicted, if it comes from the small queue.
+    #[inline]
+    fn remember(&mut self, slot: Slot, hash: u64) {
+        if self.marks.get(slot) & MAIN != 0 {
+            return;
+        }
+        let full = self.full();
+        if self.bound == usize::MAX && (full > 2 * self.ghosts.most() || full < self.ghosts.most() / 4) {
+            self.ghosts.resize(full.max(LEAST_GHOSTS));
+        }
+        // Where weights limit the cache, a bound may be far away: what is present says how much to remember.
+        let limit = if self.bound == usize::MAX { usize::MAX } else { self.small_len + self.main_len };
+        self.ghosts.remember(self.seed.mix(hash), limit.max(LEAST_GHOSTS));
     }
 
     /// Of a queue, in order, those that were hit from `least` to `most` times.
@@ -83,7 +107,8 @@ impl Policy for S3Fifo {
             main: List::default(),
             small_len: 0,
             main_len: 0,
-            ghosts: Ghosts::new(LEAST_GHOSTS, seed),
+            seed: Seed::new(seed),
+            ghosts: Ghosts::new(LEAST_GHOSTS),
             bound: usize::MAX,
             was_full: false,
         }
@@ -104,12 +129,10 @@ impl Policy for S3Fifo {
     fn on_insert(&mut self, slot: Slot, hash: u64) {
         // A cache that is not full yet has a whole main queue to fill.
         let fills = !self.was_full && self.small_len >= self.small_share();
-        if self.ghosts.recall(hash) || fills {
+        if self.ghosts.recall(self.seed.mix(hash)) || fills {
             self.push_main(slot, 0);
         } else {
-            self.marks.set(slot, 0);
-            self.small.push_back(&mut self.links, slot);
-            self.small_len += 1;
+            self.push_small(slot);
         }
     }
 
@@ -141,16 +164,29 @@ impl Policy for S3Fifo {
 
     #[inline]
     fn on_evict(&mut self, slot: Slot, hash: u64) {
-        if self.marks.get(slot) & MAIN == 0 {
-            let full = self.full();
-            if self.bound == usize::MAX && (full > 2 * self.ghosts.most() || full < self.ghosts.most() / 4) {
-                self.ghosts.resize(full.max(LEAST_GHOSTS));
-            }
-            // Where weights limit the cache, a bound may be far away: what is present says how much to remember.
-            let limit = if self.bound == usize::MAX { usize::MAX } else { self.small_len + self.main_len };
-            self.ghosts.remember(hash, limit.max(LEAST_GHOSTS));
-        }
+        self.remember(slot, hash);
         self.on_remove(slot);
+    }
+
+    #[inline]
+    fn on_reuse(&mut self, slot: Slot, evicted: u64, hash: u64) {
+        self.remember(slot, evicted);
+        let is_main = self.marks.get(slot) & MAIN != 0;
+        // The cache was full, so only who is remembered enters the main queue.
+        match (is_main, self.ghosts.recall(self.seed.mix(hash))) {
+            (false, false) => {
+                self.marks.set(slot, 0);
+                self.small.move_to_back(&mut self.links, slot);
+            }
+            (true, true) => {
+                self.marks.set(slot, MAIN);
+                self.main.move_to_back(&mut self.links, slot);
+            }
+            (_, is_known) => {
+                self.on_remove(slot);
+                if is_known { self.push_main(slot, 0) } else { self.push_small(slot) }
+            }
+        }
     }
 
     #[inline]
@@ -230,6 +266,7 @@ impl TryClone for S3Fifo {
         Ok(Self {
             links: self.links.try_clone()?,
             marks: self.marks.try_clone()?,
+            seed: self.seed,
             ghosts: self.ghosts.try_clone()?,
             small: self.small,
             main: self.main,

@@ -74,13 +74,12 @@ impl Counters {
 
     /// Returns whether there are counters.
     #[inline(always)]
-    fn increment(&mut self, mixed: u64, halvings: u8) -> bool {
+    fn add(&mut self, mixed: u64, count: u8, halvings: u8) -> bool {
         let Some(block) = self.block(mixed, halvings) else { return false };
         for row in 0..ROWS {
             let (word, shift) = Self::place_in_block(mixed, row);
-            if block[word] >> shift & 15 != u64::from(TOP) {
-                block[word] += 1 << shift;
-            }
+            let room = u64::from(TOP) - (block[word] >> shift & u64::from(TOP));
+            block[word] = block[word].wrapping_add(u64::from(count).min(room) << shift);
         }
         true
     }
@@ -237,16 +236,16 @@ impl Sketch {
         self.seed.mix(hash)
     }
 
-    /// Counts a hash. O(1).
+    /// Counts a hash so many times. O(1).
     #[inline(always)]
-    pub(super) fn increment(&mut self, mixed: u64) {
-        if !self.counters.increment(mixed, self.halvings) {
+    pub(super) fn add(&mut self, mixed: u64, count: u8) {
+        if !self.counters.add(mixed, count, self.halvings) {
             return;
         }
         if self.is_growing() {
-            self.increment_in_successor(mixed);
+            self.add_in_successor(mixed, count);
         }
-        self.increments += 1;
+        self.increments += usize::from(count);
         if self.increments >= self.period {
             self.increments = 0;
             self.halvings = self.halvings.wrapping_add(1);
@@ -255,9 +254,9 @@ impl Sketch {
 
     /// What is counted before all blocks are there is taken over with the entry.
     #[cold]
-    fn increment_in_successor(&mut self, mixed: u64) {
+    fn add_in_successor(&mut self, mixed: u64, count: u8) {
         if self.successor.counters.blocks.len() == self.successor.blocks {
-            self.successor.counters.increment(mixed, self.halvings);
+            self.successor.counters.add(mixed, count, self.halvings);
         }
     }
 
@@ -314,7 +313,7 @@ mod tests {
         let mut sketch = sized(1000);
         let seen = |sketch: &Sketch, key: u64| sketch.estimate(sketch.mix(key));
         for key in 0..KEYS {
-            (0..key % 7).for_each(|_| sketch.increment(sketch.mix(key)));
+            (0..key % 7).for_each(|_| sketch.add(sketch.mix(key), 1));
         }
         for entries in [1000, 1001, 1500, 4000, 100_000, 800, 333] {
             let mut other = sketch.try_clone().expect("there is memory");
@@ -330,12 +329,12 @@ mod tests {
         let mut sketch = sized(8);
         let hash = sketch.mix(5);
         for count in 1..=20 {
-            sketch.increment(hash);
+            sketch.add(hash, 1);
             assert_eq!(sketch.estimate(hash), count.min(TOP));
         }
-        (20..40).for_each(|_| sketch.increment(hash));
+        (20..40).for_each(|_| sketch.add(hash, 1));
         assert_eq!(sketch.estimate(hash), 7);
-        sketch.increment(hash);
+        sketch.add(hash, 1);
         assert_eq!(sketch.estimate(hash), 8);
     }
 
@@ -357,8 +356,8 @@ mod tests {
             } else if grown.entries() < 20_000 && key >= grown.entries() as u64 / 2 {
                 grown.try_begin_growth((2 * grown.entries()).min(20_000)).expect("there is memory");
             }
-            (0..=key % 7).for_each(|_| grown.increment(grown.mix(hash(key))));
-            (0..=key % 7).for_each(|_| large.increment(large.mix(hash(key))));
+            (0..=key % 7).for_each(|_| grown.add(grown.mix(hash(key)), 1));
+            (0..=key % 7).for_each(|_| large.add(large.mix(hash(key)), 1));
         }
         assert!(!grown.is_growing() && grown.entries() >= 20_000);
         let above =
@@ -370,7 +369,7 @@ mod tests {
     #[test]
     fn counts_nothing_without_memory() {
         let mut sketch = Sketch::new(1);
-        sketch.increment(sketch.mix(1));
+        sketch.add(sketch.mix(1), 1);
         assert_eq!((sketch.estimate(sketch.mix(1)), sketch.allocated_bytes()), (0, 0));
         assert_eq!(sketch.try_resize(usize::MAX), Err(OutOfMemory));
     }
@@ -379,7 +378,7 @@ mod tests {
     fn never_underestimates() {
         let mut sketch = sized(1000);
         for key in 0..1000_u64 {
-            (0..=key % 5).for_each(|_| sketch.increment(sketch.mix(key)));
+            (0..=key % 5).for_each(|_| sketch.add(sketch.mix(key), 1));
         }
         let exact = (0..1000_u64).filter(|&key| u64::from(sketch.estimate(sketch.mix(key))) == key % 5 + 1);
         assert!(exact.count() > 900);

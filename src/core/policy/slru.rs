@@ -81,6 +81,12 @@ impl Slru {
         self.lists[segment as usize].front()
     }
 
+    /// The entry that would leave the main space first.
+    #[inline]
+    pub(super) fn coldest_of_main(&self) -> Option<Slot> {
+        self.coldest(Segment::Probation).or_else(|| self.coldest(Segment::Protected))
+    }
+
     /// A segment's entries, the one not used for the longest time first.
     pub(super) fn iter(&self, segment: Segment) -> impl Iterator<Item = Slot> + '_ {
         self.lists[segment as usize].iter(&self.links)
@@ -135,6 +141,13 @@ impl Slru {
         self.push(slot, segment);
     }
 
+    /// Another entry takes the place of one in the window, as its newest entry.
+    #[inline]
+    pub(super) fn renew(&mut self, slot: Slot) {
+        self.marks.set(slot, Segment::Window as u8);
+        self.lists[Segment::Window as usize].move_to_back(&mut self.links, slot);
+    }
+
     /// An entry is used; at most `protected` may be protected.
     #[inline(always)]
     pub(super) fn access(&mut self, slot: Slot, protected: usize) {
@@ -151,15 +164,35 @@ impl Slru {
         }
     }
 
+    #[inline(never)]
     fn protect(&mut self, slot: Slot, protected: usize) {
-        self.relocate(slot, Segment::Protected);
-        self.shrink(Segment::Protected, protected, 1);
+        let [_, probation, protection] = &mut self.lists;
+        probation.unlink(&mut self.links, slot);
+        protection.push_back(&mut self.links, slot);
+        self.marks.set(slot, Segment::Protected as u8);
+        let len = &mut self.lens[Segment::Protected as usize];
+        if *len < protected {
+            *len += 1;
+            self.lens[Segment::Probation as usize] -= 1;
+        } else if let Some(coldest) = protection.front() {
+            // It takes the place of the coldest.
+            protection.unlink(&mut self.links, coldest);
+            probation.push_back(&mut self.links, coldest);
+            self.marks.set(coldest, Segment::Probation as u8);
+        }
     }
 
     /// Puts the coldest of a segment on probation, at most so many at once, where it has more entries
     /// than that.
     #[inline]
     pub(super) fn shrink(&mut self, segment: Segment, entries: usize, at_once: usize) {
+        if self.len(segment) > entries {
+            self.put_on_probation(segment, entries, at_once);
+        }
+    }
+
+    #[inline(never)]
+    fn put_on_probation(&mut self, segment: Segment, entries: usize, at_once: usize) {
         for _ in 0..at_once {
             if self.len(segment) <= entries {
                 break;

@@ -106,14 +106,14 @@ struct Miniature {
 
 impl Miniature {
     /// On this configuration, with so many ghosts.
-    fn new(configuration: Configuration, full: usize, ghosts: usize, seed: u64) -> Result<Self, OutOfMemory> {
+    fn new(configuration: Configuration, full: usize, ghosts: usize) -> Result<Self, OutOfMemory> {
         let mut miniature = Self {
             configuration,
             full,
             window: configuration.window_of(full),
             protected: configuration.protected_of(full),
             slru: Slru::new(full),
-            ghosts: Ghosts::new(ghosts, seed),
+            ghosts: Ghosts::new(ghosts),
             index: HashTable::new(),
             hashes: Vec::new(),
             hits: 0,
@@ -126,7 +126,7 @@ impl Miniature {
         miniature.hashes.try_reserve_exact(full)?;
         miniature.index.try_reserve(2 * full + 1, |_| 0)?;
         if ghosts > 0 {
-            miniature.ghosts.try_grow(ghosts)?;
+            miniature.ghosts.try_make(ghosts)?;
         }
         Ok(miniature)
     }
@@ -182,7 +182,7 @@ impl Miniature {
 
     fn victim(&mut self, sketch: &Sketch) -> Slot {
         loop {
-            let victim = self.slru.main().next();
+            let victim = self.slru.coldest_of_main();
             let candidate = self.slru.coldest(Segment::Window);
             let (candidate, victim) = match (candidate, victim) {
                 (Some(candidate), Some(victim)) => (candidate, victim),
@@ -235,7 +235,6 @@ impl Miniature {
 pub(super) struct Tuner {
     configurations: &'static [Configuration],
     full: usize,
-    seed: u64,
     /// Made with the first entry: one for each configuration, and one that changes configuration as the cache does.
     miniatures: Vec<Miniature>,
     current: usize,
@@ -273,14 +272,13 @@ const MISSES_PER_CREDIT: usize = 4;
 const REQUESTS_PER_CREDIT: usize = 64;
 
 impl Tuner {
-    pub(super) fn new(configurations: &'static [Configuration], full: usize, seed: u64) -> Self {
+    pub(super) fn new(configurations: &'static [Configuration], full: usize) -> Self {
         let size = full.min(LARGEST_MINIATURE);
         let sampled_below = (size as u64 * (SAMPLING + 1)).div_ceil(full as u64);
         let between = full.max(LEAST_BETWEEN);
         Self {
             configurations,
             full: size,
-            seed,
             miniatures: Vec::new(),
             current: 0,
             sampled_below,
@@ -300,7 +298,7 @@ impl Tuner {
     /// Fits the tuner to another size of the cache. The configuration stays. The scores stay if the
     /// miniatures keep their size.
     pub(super) fn resize(&mut self, full: usize) {
-        let fresh = Self::new(self.configurations, full, self.seed);
+        let fresh = Self::new(self.configurations, full);
         if fresh.full != self.full {
             *self = Self { current: self.current, ..fresh };
             return;
@@ -338,11 +336,9 @@ impl Tuner {
             .iter()
             .map(|&configuration| (configuration, configuration.ghosts_of(self.full)));
         let all = constant.chain([(self.configuration(), most)]);
-        let made =
-            |(at, (configuration, ghosts))| Miniature::new(configuration, self.full, ghosts, self.seed ^ at);
         self.miniatures.try_reserve_exact(self.configurations.len() + 1)?;
-        for miniature in (0..).zip(all).map(made) {
-            self.miniatures.push(miniature?);
+        for (configuration, ghosts) in all {
+            self.miniatures.push(Miniature::new(configuration, self.full, ghosts)?);
         }
         self.feeding_below = self.sampled_below;
         Ok(())

@@ -141,9 +141,8 @@ impl<C: Configurations> Windowed<C> {
     }
 
     #[inline(always)]
-    fn count(&mut self, hash: u64) {
-        let mixed = self.sketch.mix(hash);
-        self.sketch.increment(mixed);
+    fn count(&mut self, mixed: u64) {
+        self.sketch.add(mixed, 1);
         if C::CONFIGURATIONS.len() > 1 && self.tuner.request(mixed, &self.sketch) {
             self.follow_configuration();
         }
@@ -151,6 +150,39 @@ impl<C: Configurations> Windowed<C> {
 
     fn seen(&self, slot: Slot, entries: &impl Entries) -> u8 {
         self.sketch.estimate(self.sketch.mix(entries.hash(slot)))
+    }
+
+    /// Notes what is to be known of an entry that is evicted.
+    #[inline]
+    fn prepare_eviction(&mut self, slot: Slot, hash: u64) {
+        let total = self.slru.total();
+        if total.abs_diff(self.full) > self.full / 8 && total <= self.bound {
+            self.adapt(total);
+        }
+        // Those from the main space had their time: if they came back to it at once, they would push out others.
+        if self.slru.segment(slot) == Segment::Window {
+            self.ghosts.remember(self.sketch.mix(hash), usize::MAX);
+        }
+        self.hand += SLOTS_COMPARED;
+        if self.hand >= self.slru.slots() {
+            self.hand = 0;
+        }
+        if self.configuration.admission == Admission::Frequency {
+            self.lucky = self.rng.next_u32().is_multiple_of(LUCK);
+        }
+    }
+
+    /// Counts a key that comes in. Returns whether it enters the main space.
+    #[inline]
+    fn prepare_insertion(&mut self, hash: u64) -> bool {
+        if C::CONFIGURATIONS.len() > 1 {
+            self.tuner.insertion();
+        }
+        let mixed = self.sketch.mix(hash);
+        self.count(mixed);
+        // With an empty probation segment, newcomers would have to compete with the warmest entries.
+        self.slru.shrink(Segment::Protected, self.protected, MOVED);
+        self.ghosts.recall(mixed) && self.configuration.admission != Admission::Frequency
     }
 
     /// Whether the candidate, the coldest of the window, may enter the main space in place of
@@ -205,8 +237,8 @@ impl<C: Configurations> Policy for Windowed<C> {
         let mut policy = Self {
             slru: Slru::new(capacity),
             sketch: Sketch::new(seed),
-            ghosts: Ghosts::new(0, seed),
-            tuner: Tuner::new(C::CONFIGURATIONS, 1, seed),
+            ghosts: Ghosts::new(0),
+            tuner: Tuner::new(C::CONFIGURATIONS, 1),
             configuration: first,
             bound: usize::MAX,
             full: 0,
@@ -246,13 +278,7 @@ impl<C: Configurations> Policy for Windowed<C> {
 
     #[inline]
     fn on_insert(&mut self, slot: Slot, hash: u64) {
-        if C::CONFIGURATIONS.len() > 1 {
-            self.tuner.insertion();
-        }
-        self.count(hash);
-        // With an empty probation segment, newcomers would have to compete with the warmest entries.
-        self.slru.shrink(Segment::Protected, self.protected, MOVED);
-        if self.ghosts.recall(hash) && self.configuration.admission != Admission::Frequency {
+        if self.prepare_insertion(hash) {
             self.slru.push(slot, Segment::Probation);
             return;
         }
@@ -262,7 +288,7 @@ impl<C: Configurations> Policy for Windowed<C> {
 
     #[inline(always)]
     fn on_access(&mut self, slot: Slot, hash: u64) {
-        self.count(hash);
+        self.count(self.sketch.mix(hash));
         self.slru.access(slot, self.protected);
     }
 
@@ -285,20 +311,22 @@ impl<C: Configurations> Policy for Windowed<C> {
 
     #[inline]
     fn on_evict(&mut self, slot: Slot, hash: u64) {
-        let total = self.slru.total();
-        if total.abs_diff(self.full) > self.full / 8 && total <= self.bound {
-            self.adapt(total);
-        }
-        // Those from the main space had their time: if they came back to it at once, they would push out others.
-        if self.slru.segment(slot) == Segment::Window {
-            self.ghosts.remember(hash, usize::MAX);
-        }
+        self.prepare_eviction(slot, hash);
         self.slru.remove(slot);
-        self.hand += SLOTS_COMPARED;
-        if self.hand >= self.slru.slots() {
-            self.hand = 0;
+    }
+
+    #[inline]
+    fn on_reuse(&mut self, slot: Slot, evicted: u64, hash: u64) {
+        self.prepare_eviction(slot, evicted);
+        if self.slru.segment(slot) != Segment::Window {
+            self.slru.remove(slot);
+            self.on_insert(slot, hash);
+        } else if self.prepare_insertion(hash) {
+            self.slru.relocate(slot, Segment::Probation);
+        } else {
+            self.slru.renew(slot);
+            self.slru.shrink(Segment::Window, self.window, MOVED);
         }
-        self.lucky = self.rng.next_u32().is_multiple_of(LUCK);
     }
 
     #[inline]
@@ -308,7 +336,7 @@ impl<C: Configurations> Policy for Windowed<C> {
         }
         while self.window_is_over() {
             let Some(candidate) = self.slru.coldest(Segment::Window) else { break };
-            let victim = self.slru.main().next();
+            let victim = self.slru.coldest_of_main();
             match victim {
                 Some(victim) if self.admits(candidate, victim, entries) => {
                     self.slru.relocate(candidate, Segment::Probation);
@@ -316,7 +344,7 @@ impl<C: Configurations> Policy for Windowed<C> {
                 _ => return Some(candidate),
             }
         }
-        self.slru.main().next().or_else(|| self.slru.coldest(Segment::Window))
+        self.slru.coldest_of_main().or_else(|| self.slru.coldest(Segment::Window))
     }
 
     fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
@@ -326,7 +354,7 @@ impl<C: Configurations> Policy for Windowed<C> {
         } else if self.window_is_over() {
             let over = self.slru.len(Segment::Window) + 1 - self.window;
             let mut candidates = self.slru.iter(Segment::Window).take(over);
-            let victim = self.slru.main().next();
+            let victim = self.slru.coldest_of_main();
             next = candidates.find(|&slot| victim.is_none_or(|victim| !self.admits(slot, victim, &entries)));
         }
         let others = self.slru.main().chain(self.slru.iter(Segment::Window));
@@ -341,7 +369,7 @@ impl<C: Configurations> Policy for Windowed<C> {
     fn restore(&mut self, slot: Slot, hash: u64, rank: u64) {
         let mixed = self.sketch.mix(hash);
         let seen = u8::try_from(rank >> 2).map_or(TOP, |seen| seen.min(TOP));
-        (self.sketch.estimate(mixed)..seen).for_each(|_| self.sketch.increment(mixed));
+        self.sketch.add(mixed, seen.saturating_sub(self.sketch.estimate(mixed)));
         let segment = match rank & 3 {
             0 => Segment::Window,
             1 => Segment::Probation,

@@ -276,7 +276,8 @@ impl Order for S3FifoOrder {
     }
 
     fn insert(&mut self, key: u8, hash: u64) {
-        let known = self.ghosts.iter().position(|&ghost| ghost == hash);
+        // Of keys with the same hash, the ghost that came last is taken first.
+        let known = self.ghosts.iter().rposition(|&ghost| ghost == hash);
         if let Some(at) = known {
             self.ghosts.remove(at);
         }
@@ -310,9 +311,7 @@ impl Order for S3FifoOrder {
 
     fn evict(&mut self, key: u8) {
         if let Some(&(_, hash, _)) = self.small.iter().find(|entry| entry.0 == key) {
-            if !self.ghosts.contains(&hash) {
-                self.ghosts.push(hash);
-            }
+            self.ghosts.push(hash);
             if self.ghosts.len() > self.most_ghosts() {
                 self.ghosts.remove(0);
             }
