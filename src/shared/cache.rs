@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
+use crate::hold::{Fault, Held};
 use crate::layout::{head, header};
 use crate::lookup::Looked;
 use crate::open::{self, Place, Wanted};
-use crate::record::{Key, Value};
+use crate::record::{HashedKey, Key, Value};
 use crate::segment::{Patience, Segment};
 use crate::stall::Point;
 use crate::terms::{
@@ -156,18 +157,47 @@ impl SharedCache {
     }
 
     /// Does something under the lock of a key's stripe.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write<R>(
         &self,
         key: Key<'_>,
         patience: Patience,
-        mut act: impl FnMut(
-            &mut crate::hold::Held<'_>,
-            &crate::record::HashedKey<'_>,
-        ) -> std::result::Result<R, crate::hold::Fault>,
+        mut act: impl FnMut(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<R, Fault>,
+    ) -> Result<Written<R>> {
+        match self.write_at_once(&key, &mut act) {
+            Some(written) => Ok(written),
+            None => self.write_slowly(key, patience, &mut act),
+        }
+    }
+
+    /// The same in the usual course: the segment is not retired, the lock is free, and nothing has to be mended. Otherwise
+    /// nothing has changed, and [`SharedCache::write_slowly`] does it or says why not.
+    #[inline(always)]
+    fn write_at_once<R>(
+        &self,
+        key: &Key<'_>,
+        act: impl FnOnce(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<R, Fault>,
+    ) -> Option<Written<R>> {
+        let link = self.link();
+        if link.segment.is_retired() {
+            return None;
+        }
+        let key = link.segment.hashed(key);
+        let (result, version) = link.segment.write_at_once(key.hash, |held| act(held, &key))?;
+        Some(Written { result, stamp: Self::stamp(link.number, key.hash, version) })
+    }
+
+    /// The same where it may take several attempts.
+    #[cold]
+    #[inline(never)]
+    fn write_slowly<R>(
+        &self,
+        key: Key<'_>,
+        patience: Patience,
+        act: &mut dyn FnMut(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<R, Fault>,
     ) -> Result<Written<R>> {
         self.with(patience, |segment, number| {
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             let (result, version) = segment.write(key.hash, patience, |held| act(held, &key))?;
             Ok(Written { result, stamp: Self::stamp(number, key.hash, version) })
         })
@@ -201,7 +231,7 @@ impl SharedCache {
         let segment = &self.link().segment;
         if !segment.is_retired() {
             let mut result = None;
-            let looked = segment.look(&segment.hashed(key), &mut |value| {
+            let looked = segment.look(&segment.hashed(&key), &mut |value| {
                 result = make(value).ok();
                 result.is_some()
             });
@@ -259,13 +289,12 @@ impl SharedCache {
     #[inline]
     pub fn put(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
         entry.check()?;
-        self.with(patience, |segment, number| {
-            let key = segment.hashed(key);
-            let (replaces, version) = segment
-                .write(key.hash, patience, |held| entry.with_content(|content| held.store(&key, content)))?;
-            let stamp = Self::stamp_of_entry(segment, number, key.hash, entry, version);
-            Ok(Written { result: replaces, stamp })
-        })
+        let content = entry.content();
+        let written = match self.write_at_once(&key, |held, key| held.store_inlined(key, &content)) {
+            Some(written) => written,
+            None => self.write_slowly(key, patience, &mut |held, key| held.store(key, &content))?,
+        };
+        Ok(self.holding_tags(written, entry))
     }
 
     /// Stores an entry under a condition, which is looked at under the lock.
@@ -285,7 +314,7 @@ impl SharedCache {
             if condition.lease.is_some_and(|token| token.segment != number) {
                 return Ok(Written { result: Put::Refused, stamp: None });
             }
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             let (result, version) = segment.write(key.hash, patience, |held| {
                 if (condition.unless)() {
                     return Ok(Put::Refused);
@@ -298,10 +327,11 @@ impl SharedCache {
                 if condition.if_absent && held.find_live(&key)?.is_some() {
                     return Ok(Put::Present);
                 }
-                let replaces = entry.with_content(|content| held.store(&key, content))?;
+                let replaces = held.store(&key, &entry.content())?;
                 Ok(if replaces { Put::Replaced } else { Put::Inserted })
             })?;
-            Ok(Written { result, stamp: Self::stamp_of_entry(segment, number, key.hash, entry, version) })
+            let written = Written { result, stamp: Self::stamp(number, key.hash, version) };
+            Ok(self.holding_tags(written, entry))
         })
     }
 
@@ -336,9 +366,9 @@ impl SharedCache {
             if number != version.segment {
                 return Ok(false);
             }
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             let (replaced, _) = segment.write(key.hash, patience, |held| {
-                entry.with_content(|content| held.replace_seen(&key, &version.seen, content))
+                held.replace_seen(&key, &version.seen, &entry.content())
             })?;
             Ok(replaced)
         })
@@ -350,7 +380,7 @@ impl SharedCache {
     ///
     /// [`Error::Busy`] or [`Error::Timeout`] for the lock: the value may then still be there.
     pub fn delete(&self, key: Key<'_>, patience: Patience) -> Result<Written<bool>> {
-        self.write(key, patience, |held: &mut crate::hold::Held<'_>, key| held.delete(key))
+        self.write(key, patience, |held, key| held.delete(key))
     }
 
     /// Removes a key's value, and makes something of it.
@@ -366,7 +396,7 @@ impl SharedCache {
     ) -> Result<Option<R>> {
         let mut copy = Copied::default();
         let found = self.with(patience, |segment, _| {
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             segment.copy_with(&key, patience, &mut copy, |held, key| held.delete(key).map(drop))
         })?;
         if !found {
@@ -543,8 +573,7 @@ impl SharedCache {
     pub fn check(&self) -> std::result::Result<(), String> {
         let Some(segment) = self.present() else { return Ok(()) };
         for number in 0..segment.geometry().stripes {
-            let now = Now::default();
-            let held = segment.hold(number, Patience::Wait, &now).map_err(|error| error.to_string())?;
+            let held = segment.hold(number, Patience::Wait).map_err(|error| error.to_string())?;
             let checked = held.check();
             segment.release(number, held);
             checked.map_err(|what| format!("stripe {number}: {what}"))?;

@@ -26,6 +26,7 @@ mod open;
 mod owner_lock;
 #[cfg(any(feature = "owner-lock", not(target_os = "linux")))]
 mod polling;
+mod prefetch;
 mod process;
 mod record;
 mod segment;
