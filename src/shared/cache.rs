@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use crate::clock::Now;
 use crate::directory::Directory;
@@ -18,7 +17,7 @@ use crate::stall::Point;
 use crate::terms::{
     Condition, Entry, Location, Options, Put, Stats, Version, Written, directory_of_names, place_of, wanted,
 };
-use crate::write::{Copied, NotCounted};
+use crate::write::Copied;
 
 /// One segment in the line of those that had the name while the cache was open.
 ///
@@ -367,9 +366,8 @@ impl SharedCache {
                 return Ok(false);
             }
             let key = segment.hashed(&key);
-            let (replaced, _) = segment.write(key.hash, patience, |held| {
-                held.replace_seen(&key, &version.seen, &entry.content())
-            })?;
+            let (replaced, _) = segment
+                .write(key.hash, patience, |held| held.replace_seen(&key, &version.seen, &entry.content()))?;
             Ok(replaced)
         })
     }
@@ -380,7 +378,7 @@ impl SharedCache {
     ///
     /// [`Error::Busy`] or [`Error::Timeout`] for the lock: the value may then still be there.
     pub fn delete(&self, key: Key<'_>, patience: Patience) -> Result<Written<bool>> {
-        self.write(key, patience, |held, key| held.delete(key))
+        self.write(key, patience, |held: &mut Held<'_>, key| held.delete(key))
     }
 
     /// Removes a key's value, and makes something of it.
@@ -414,61 +412,6 @@ impl SharedCache {
     /// As `delete`.
     pub fn touch(&self, key: Key<'_>, deadline: u64, patience: Patience) -> Result<Written<bool>> {
         self.write(key, patience, |held, key| held.touch(key, deadline))
-    }
-
-    /// Adds to a key's integer, and returns the sum. A key without a live value gets `initial + by`, with this deadline.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotANumber`]; [`Error::Overflow`]; as `put`.
-    #[inline]
-    pub fn increment(
-        &self,
-        key: Key<'_>,
-        by: i64,
-        initial: i64,
-        deadline: u64,
-        patience: Patience,
-    ) -> Result<Written<i64>> {
-        let written = self.write(key, patience, |held, key| held.increment(key, by, initial, deadline))?;
-        Ok(Written { result: counted(written.result)?, stamp: written.stamp })
-    }
-
-    /// Adds to a key's integer, and returns the sum; `None` for a key without a live value, which stays so.
-    ///
-    /// # Errors
-    ///
-    /// As `increment`.
-    pub fn increment_present(
-        &self,
-        key: Key<'_>,
-        by: i64,
-        patience: Patience,
-    ) -> Result<Written<Option<i64>>> {
-        let written = self.write(key, patience, |held, key| held.increment_present(key, by))?;
-        Ok(Written { result: written.result.map(counted).transpose()?, stamp: written.stamp })
-    }
-
-    /// Takes one of `limit` uses in each `period` under a key, for all processes. Returns zero if it was taken, or how
-    /// long it takes until one can be. Uses return at an even pace; after a pause, all `limit` may be taken at once.
-    ///
-    /// Advisory: eviction, `clear` or a reset lets the count begin anew.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfRange`]; [`Error::NotANumber`] if the key has another value; as `put`.
-    pub fn limit(&self, key: Key<'_>, limit: u32, period: Duration, patience: Patience) -> Result<Duration> {
-        let nanoseconds = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-        let cost = nanoseconds / u64::from(limit.max(1));
-        if limit == 0 || cost == 0 || nanoseconds > 1 << 62 {
-            return Err(Error::OutOfRange {
-                argument: "limit and period",
-                value: format!("{limit} in {period:?}"),
-                allowed: "at least 1, at most one a nanosecond, in at most 146 years".into(),
-            });
-        }
-        let written = self.write(key, patience, |held, key| held.limit(key, cost, nanoseconds))?;
-        counted(written.result).map(Duration::from_nanos)
     }
 
     /// Removes everything. Returns how many entries there were, expired ones included.
@@ -604,11 +547,4 @@ impl Drop for SharedCache {
 /// [`Error::File`], [`Error::NotOurs`].
 pub fn remove_left() -> Result<usize> {
     open::remove_left(&Directory::open(&directory_of_names())?)
-}
-
-fn counted<T>(result: std::result::Result<T, NotCounted>) -> Result<T> {
-    result.map_err(|error| match error {
-        NotCounted::NotANumber => Error::NotANumber,
-        NotCounted::Overflow => Error::Overflow,
-    })
 }

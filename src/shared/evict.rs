@@ -16,6 +16,9 @@ use crate::record::{DEAD, HashedKey, LEASE_WORDS, PAD, Record, kind, mark_dead};
 use crate::stall::{self, Point};
 use crate::stripe::is_used;
 
+/// The most dead records that the tail passes at once.
+const DEAD_AT_ONCE: usize = 16;
+
 /// Where a key's record is.
 #[derive(Clone, Copy)]
 pub(crate) struct Found<'a> {
@@ -167,26 +170,43 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Moves the tail past one record. The record moves to the main log's head, or is evicted.
+    /// Moves the tail past one record, which moves to the main log's head or is evicted, or past several dead ones.
     #[inline(never)]
     fn advance(&mut self, log: usize, budget: &mut Budget) -> Result<(), Fault> {
         let place = self.stripe.place(head::TAIL + log);
         let words = self.stripe.from(log, place).ok_or(Fault::Damaged)?;
         let (meta, length) = Held::length_at(words)?;
-        if meta & (PAD | DEAD) == 0 {
-            let record = Record::read(words).ok_or(Fault::Damaged)?;
-            if let Some(slot) = self.stripe.slot_of(record.half_hash(), log, place) {
-                let used = self.stripe.slots()[slot].load(Relaxed) & USED;
-                if !(self.is_worth_keeping(log, &record, used)?
-                    && self.keep(log, &record, slot, used, budget)?)
-                {
-                    self.wakes |= record.is_leased();
-                    self.take_from_sums(log, &record);
-                    self.count(head::EVICTED, 1);
-                }
+        if meta & (PAD | DEAD) != 0 {
+            return self.pass_dead(log, place, length);
+        }
+        let record = Record::read(words).ok_or(Fault::Damaged)?;
+        if let Some(slot) = self.stripe.slot_of(record.half_hash(), log, place) {
+            let used = self.stripe.slots()[slot].load(Relaxed) & USED;
+            if !(self.is_worth_keeping(log, &record, used)? && self.keep(log, &record, slot, used, budget)?) {
+                self.wakes |= record.is_leased();
+                self.take_from_sums(log, &record);
+                self.count(head::EVICTED, 1);
             }
         }
         self.pass_tail(log, place, length)
+    }
+
+    /// Moves the tail past a dead record or a pad at it, and past those that follow: room for the next calls, at which nobody
+    /// loses anything.
+    fn pass_dead(&mut self, log: usize, place: u64, length: usize) -> Result<(), Fault> {
+        let (mut end, mut passed) = (self.after(log, place, length), length);
+        for _ in 1..DEAD_AT_ONCE {
+            if passed >= self.used[log] {
+                break;
+            }
+            let (meta, length) = Held::length_at(self.stripe.from(log, end).ok_or(Fault::Damaged)?)?;
+            if meta & (PAD | DEAD) == 0 {
+                break;
+            }
+            end = self.after(log, end, length);
+            passed += length;
+        }
+        self.pass_to(log, end, passed)
     }
 
     fn is_worth_keeping(&self, log: usize, record: &Record<'_>, used: u64) -> Result<bool, Fault> {

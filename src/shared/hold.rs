@@ -230,9 +230,15 @@ impl<'a> Held<'a> {
     /// Moves the tail past the record at it.
     #[inline(always)]
     pub(crate) fn pass_tail(&mut self, log: usize, place: u64, words: usize) -> Result<(), Fault> {
+        self.pass_to(log, self.after(log, place, words), words)
+    }
+
+    /// Moves the tail to a place, past so many words.
+    #[inline(always)]
+    pub(crate) fn pass_to(&mut self, log: usize, place: u64, words: usize) -> Result<(), Fault> {
         self.used[log] = self.used[log].checked_sub(words).ok_or(Fault::Damaged)?;
         stall::at(Point::BeforeTail);
-        self.stripe.head[head::TAIL + log].store(self.after(log, place, words), Release);
+        self.stripe.head[head::TAIL + log].store(place, Release);
         stall::at(Point::AfterTail);
         Ok(())
     }
@@ -248,7 +254,7 @@ impl<'a> Held<'a> {
     #[inline(always)]
     pub(crate) fn make_odd(&mut self, hash: u64) {
         self.make_even();
-        let word = self.segment.version(hash);
+        let word = self.segment.version_in(self.number, hash);
         word.store(word.load(Relaxed) | 1, Relaxed);
         fence(Release);
         self.odd = Some(word);

@@ -21,6 +21,7 @@ mod layout;
 mod lease;
 mod lookup;
 mod mapping;
+mod numbers;
 mod open;
 #[cfg(any(test, feature = "owner-lock", not(target_os = "linux")))]
 mod owner_lock;

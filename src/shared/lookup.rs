@@ -105,7 +105,7 @@ impl Stripe<'_> {
         'rounds: for _ in 0..ROUNDS {
             let mut candidate = self.candidate(key.hash);
             while let Some(slot) = candidate {
-                match self.look_at(slot, key, &tags, now, make) {
+                match self.look_at(slot, key, tags, now, make) {
                     Attempt::Done(looked) => return looked,
                     Attempt::Again => continue 'rounds,
                     Attempt::NotHere => candidate = self.next_candidate(key.hash, slot),

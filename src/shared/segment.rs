@@ -192,6 +192,14 @@ impl Segment {
         &self.words()[header::WORDS.wrapping_add(self.geometry.version_of(hash))]
     }
 
+    /// The same where the number of the hash's stripe is known.
+    #[inline(always)]
+    pub(crate) fn version_in(&self, stripe: usize, hash: u64) -> &AtomicU64 {
+        let each = self.parts.versions;
+        let first = header::WORDS.wrapping_add(stripe.wrapping_mul(each));
+        &self.words()[first.wrapping_add((hash >> 20) as usize & each.wrapping_sub(1))]
+    }
+
     /// The version of a hash's copies: its word and the generation. Both only grow, so a sum is the same as long as both are.
     #[inline(always)]
     pub(crate) fn version_now(&self, hash: u64) -> u64 {
@@ -322,11 +330,12 @@ impl Segment {
         hash: u64,
         act: impl FnOnce(&mut Held<'_>) -> std::result::Result<R, Fault>,
     ) -> Option<(R, Option<u64>)> {
+        let number = self.geometry.stripe_of(hash);
         let soon = |stripe: &Stripe<'_>| {
             stripe.prefetch(hash);
-            prefetch(self.version(hash));
+            prefetch(self.version_in(number, hash));
         };
-        self.attempt(self.geometry.stripe_of(hash), soon, WritersLock::try_lock, act).ok()
+        self.attempt(number, soon, WritersLock::try_lock, act).ok()
     }
 
     /// Does something under the lock of a hash's stripe, and says under which version copies of what it wrote may be kept. What

@@ -36,6 +36,13 @@
 //! stores, and looks at the tag again after it gave up the mutex: the same holds for its copy. A death in between leaves the generation
 //! odd, so no copy is served or made until the next one to have that mutex makes it even.
 //!
+//! (h) *Dead marks.* A writer that has published a record in place of another, or has emptied its slot, sets a bit in the first word of
+//! the other, which its tail has not passed. Only writers look at that bit, so a reader sees the same record with and without it. Without
+//! the mark, which a death in between may prevent, the next writer finds out by the slots that nothing names the record.
+//!
+//! A reader first looks for a slot with the key's tag (relaxed), and then loads that slot again (acquire). A key keeps its slot while it
+//! lives, so if no slot has the tag, or another tag is there by then, the key was absent at a moment of the call.
+//!
 //! `tests/memory_order.rs` has (a) to (c), (f) and (g) as models under loom, and each rule left out as a control that must fail.
 
 use std::sync::atomic::AtomicU64;
@@ -89,12 +96,7 @@ impl<'a> Stripe<'a> {
         let (head, rest) = words[first..].split_first_chunk().expect("a stripe is longer than its head");
         let (index, rest) = rest.split_at(parts.index);
         let (probation, rest) = rest.split_at(parts.logs[0]);
-        Self {
-            head,
-            index: index.as_chunks().0,
-            logs: [probation, &rest[..parts.logs[1]]],
-            laps: parts.laps,
-        }
+        Self { head, index: index.as_chunks().0, logs: [probation, &rest[..parts.logs[1]]], laps: parts.laps }
     }
 
     /// Makes a stripe of zeros. Nobody else may know it yet.

@@ -59,7 +59,7 @@ impl<'a> Held<'a> {
         let to = self.stripe.from(log, place).and_then(|to| to.get(..words)).ok_or(Fault::Damaged)?;
         stall::at(Point::HalfWritten);
         content.write(key, to);
-        let replaced = match &old {
+        let replaced_record = match &old {
             Some(old) => self.forget_found(old)?,
             None => None,
         };
@@ -67,7 +67,7 @@ impl<'a> Held<'a> {
             self.make_odd(key.hash);
         }
         self.publish(log, place, words, slot, tag_of(key.hash), used);
-        replaced.map(mark_dead);
+        replaced_record.map(mark_dead);
         self.add_to_sums(log, words, is_lease, content.lease.is_some());
         Ok(replaces)
     }
@@ -333,8 +333,7 @@ impl<'a> Held<'a> {
 
     /// Whether no tag of a lease was evicted, nor one of the value beside which it stands: others take the lease for ended then.
     fn lease_holds(&self, found: &Found<'_>, tags: &[Tag]) -> bool {
-        self.tags_hold(&found.record)
-            && tags.iter().all(|&tag| lookup::is_current(tag, self.segment.tags()))
+        self.tags_hold(&found.record) && tags.iter().all(|&tag| lookup::is_current(tag, self.segment.tags()))
     }
 
     /// Whether the key has the lease with this token, which still runs.
@@ -436,7 +435,9 @@ impl<'a> Held<'a> {
                 return Err(format!("log {log} does not end at its head"));
             }
         }
-        if self.segment.versions(self.number()).iter().any(|version| version.load(Relaxed) & 1 == 1) && self.is_untouched() {
+        if self.segment.versions(self.number()).iter().any(|version| version.load(Relaxed) & 1 == 1)
+            && self.is_untouched()
+        {
             return Err("a version word is odd, and nobody is writing".into());
         }
         Ok(())

@@ -132,11 +132,11 @@ unsafe fn store(
     if ttl.is_null()
         && tags.is_null()
         && matches!(opened.default_ttl, Ttl::Never)
-        && let Some(value) = value::encode_plain(&value)
-        && let Some(key) = key::encode_plain(&key)
+        && let Some((kind, value)) = value::plain(&value)
+        && let Some(key) = key::plain(&key)
     {
-        let entry = Entry { kind: value.kind, value: &value.bytes, deadline: 0, tags: &[] };
-        if opened.cache.put(key.as_key(), &entry, Patience::Try).is_ok() {
+        let entry = Entry { kind, value, deadline: 0, tags: &[] };
+        if opened.cache.put(key, &entry, Patience::Try).is_ok() {
             return Ok(());
         }
     }
