@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// These modules are exempt: `mapping`, `process`, and in `system` those that call the C library or the kernel.
+// These modules are exempt: `mapping`, `process`, `prefetch`, and in `system` those that call the C library or the kernel.
 #![deny(unsafe_code)]
 #![expect(
     clippy::cast_possible_truncation,
