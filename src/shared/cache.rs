@@ -163,27 +163,14 @@ impl SharedCache {
         patience: Patience,
         mut act: impl FnMut(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<R, Fault>,
     ) -> Result<Written<R>> {
-        match self.write_at_once(&key, &mut act) {
-            Some(written) => Ok(written),
-            None => self.write_slowly(key, patience, &mut act),
-        }
-    }
-
-    /// The same in the usual course: the segment is not retired, the lock is free, and nothing has to be mended. Otherwise
-    /// nothing has changed, and [`SharedCache::write_slowly`] does it or says why not.
-    #[inline(always)]
-    fn write_at_once<R>(
-        &self,
-        key: &Key<'_>,
-        act: impl FnOnce(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<R, Fault>,
-    ) -> Option<Written<R>> {
         let link = self.link();
-        if link.segment.is_retired() {
-            return None;
+        if !link.segment.is_retired() {
+            let key = link.segment.hashed(&key);
+            if let Some((result, version)) = link.segment.write_at_once(key.hash, |held| act(held, &key)) {
+                return Ok(Written { result, stamp: Self::stamp(link.number, key.hash, version) });
+            }
         }
-        let key = link.segment.hashed(key);
-        let (result, version) = link.segment.write_at_once(key.hash, |held| act(held, &key))?;
-        Some(Written { result, stamp: Self::stamp(link.number, key.hash, version) })
+        self.write_slowly(key, patience, &mut act)
     }
 
     /// The same where it may take several attempts.
@@ -289,11 +276,27 @@ impl SharedCache {
     pub fn put(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
         entry.check()?;
         let content = entry.content();
-        let written = match self.write_at_once(&key, |held, key| held.store_inlined(key, &content)) {
-            Some(written) => written,
-            None => self.write_slowly(key, patience, &mut |held, key| held.store(key, &content))?,
-        };
+        let written = self.write(key, patience, |held, key| held.store(key, &content))?;
         Ok(self.holding_tags(written, entry))
+    }
+
+    /// Stores an entry as [`SharedCache::put`] does, if nothing is in the way. Returns whether it replaced a live value, and
+    /// `None` if it stored nothing: `put` stores it then, or says why not.
+    ///
+    /// This is the shortest way: it neither waits nor tries twice, and has no error or stamp to return.
+    #[inline]
+    #[must_use]
+    pub fn put_at_once(&self, key: Key<'_>, entry: &Entry<'_>) -> Option<bool> {
+        entry.check().ok()?;
+        let link = self.link();
+        if link.segment.is_retired() {
+            return None;
+        }
+        let key = link.segment.hashed(&key);
+        let content = entry.content();
+        link.segment
+            .write_at_once(key.hash, |held| held.store_inlined(&key, &content))
+            .map(|(replaces, _)| replaces)
     }
 
     /// Stores an entry under a condition, which is looked at under the lock.

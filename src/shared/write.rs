@@ -30,7 +30,7 @@ impl<'a> Held<'a> {
         self.store_inlined(key, content)
     }
 
-    /// The same, compiled as a part of its caller, which is the usual course of a put.
+    /// The same, compiled as a part of its caller: for the shortest way to put something.
     #[inline(always)]
     pub(crate) fn store_inlined(
         &mut self,

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 use std::ptr;
 
-use flexcache_shared::{Entry, Patience};
+use flexcache_shared::Entry;
 use pyo3::exceptions::PyKeyError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -136,7 +136,7 @@ unsafe fn store(
         && let Some(key) = key::plain(&key)
     {
         let entry = Entry { kind, value, deadline: 0, tags: &[] };
-        if opened.cache.put(key, &entry, Patience::Try).is_ok() {
+        if opened.cache.put_at_once(key, &entry).is_some() {
             return Ok(());
         }
     }
