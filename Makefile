@@ -83,7 +83,7 @@ docs: $(VENV)/.docs ## The site, in target/site: README, docs, and the reference
 look: docs $(VENV)/.soak ## Search the site in a headless Chromium and take screenshots of it, into target/site-look
 	$(run) scripts/look_at_site.py
 
-bench: $(released) bench-interpreters ## Measure beside the peers and write docs/benchmarks; OPTIMIZED=PYTHON and FREE_THREADED=PYTHON for tables of these
+bench: $(released) bench-interpreters bench-lmdb ## Measure beside the peers and write docs/benchmarks; OPTIMIZED=PYTHON and FREE_THREADED=PYTHON for tables of these
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers --output docs/benchmarks --readme README.md \
 		$(if $(OPTIMIZED),--optimized $(VENV)-optimized/bin/python) \
@@ -104,11 +104,11 @@ bench-disk: $(released) ## The caches on disk alone
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers.disk --output docs/benchmarks
 
-bench-shared: $(released) ## The cache in shared memory alone; TRACES=DIR for hit ratios
+bench-shared: $(released) bench-lmdb ## The cache in shared memory alone; TRACES=DIR for hit ratios
 	$(run) -m benches.peers.install
 	$(run) -m benches.peers.shared --output docs/benchmarks $(if $(TRACES),--traces $(TRACES))
 
-bench-lmdb: $(VENV)/bin/python ## LMDB through heed, which the two above then measure, too; a C compiler is needed
+bench-lmdb: $(VENV)/bin/python ## Build LMDB through heed, which the two above measure; a C compiler is needed
 	PYO3_PYTHON=$(abspath $(run)) PYO3_BUILD_EXTENSION_MODULE=1 cargo build --release --locked --manifest-path benches/lmdb/Cargo.toml
 
 bench-sessions: $(released) ## Sessions alone; PyCache too with BENCH="--pycache DIRECTORY/src"

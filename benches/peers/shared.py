@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from random import Random
+from select import select
 from time import perf_counter
 from typing import Any
 
@@ -50,15 +51,16 @@ class Settings:
     windows: int = 8
     """Of 2,000 calls each, in a run beside a dict; the fastest counts."""
     rounds: int = 5
-    seconds_a_round: float = 0.03
+    seconds_a_round: float = 0.02
     entries: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     workers: tuple[int, ...] = (1, 2, 8)
-    seconds: float = 0.4
+    seconds: float = 0.3
     load_rounds: int = 3
     """Of SharedCache and the dict; all others have one."""
     lil_workers: tuple[int, ...] = (1, 5, 10, 20)
-    lil_rounds: int = 2
-    patience: float = 4.0
+    lil_rounds: int = 3
+    """Of SharedCache and of the two that lilcache itself compares; all others have one."""
+    patience: float = 2.0
     """Seconds after which a cache that is still being filled is left out of a row."""
     seed: int | None = None
 
@@ -144,7 +146,12 @@ def _measure(run: Run, figures: dict[str, Figure], label: str, entries: int, siz
     for contestant in run.there:
         cache = run.open(contestant, f"{entries}-{size}")
         began = perf_counter()
-        if not fill(cache, contestant, entries, size, run.settings.patience):
+        try:
+            is_filled = fill(cache, contestant, entries, size, run.settings.patience)
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, the others are measured.
+            run.say(f"{contestant.name} is left out: {type(error).__name__}: {error}")
+            continue
+        if not is_filled:
             run.say(f"{contestant.name} is left out: filling it took more than {run.settings.patience:.0f} s")
             continue
         opened[contestant.name] = cache
@@ -154,7 +161,12 @@ def _measure(run: Run, figures: dict[str, Figure], label: str, entries: int, siz
         turn = [contestant for contestant in run.there if contestant.name in opened]
         for contestant in run.random.sample(turn, k=len(turn)):
             name = contestant.name
-            taken = samples(opened[name], contestant, entries, size, calls[name], run.random)
+            try:
+                taken = samples(opened[name], contestant, entries, size, calls[name], run.random)
+            except Exception as error:  # noqa: BLE001 - as above.
+                run.say(f"{name} is left out from here on: {type(error).__name__}: {error}")
+                del opened[name]
+                continue
             for operation, nanoseconds in taken.items():
                 if number:
                     figures[operation].cell(label, name).samples.append(nanoseconds)
@@ -230,17 +242,20 @@ def _together(contestant: Contestant, directory: Path, workers: int, options: di
     ]
     for child in children:
         assert child.stdout is not None
-        child.stdout.readline()
+        # One that has ended, or does not become ready, counts as failed below.
+        if select([child.stdout], [], [], 30)[0]:
+            child.stdout.readline()
+        else:
+            child.kill()
     for child in children:
         assert child.stdin is not None
-        # One that has ended counts as failed below.
         with suppress(BrokenPipeError):
             child.stdin.write("go\n")
             child.stdin.flush()
     rate, failures = 0.0, 0
     for child in children:
         try:
-            lines = child.communicate(timeout=60 + 10 * options["seconds"])[0].splitlines()
+            lines = child.communicate(timeout=30 + 10 * options["seconds"])[0].splitlines()
             done, failed, seconds = json.loads(lines[-1])
         except (subprocess.TimeoutExpired, IndexError, ValueError):
             child.kill()
@@ -298,7 +313,8 @@ def lilcache(run: Run) -> list[Figure]:
     run.say(result.title)
     for contestant in run.there:
         run.open(contestant, "load")
-        for _ in range(run.settings.lil_rounds):
+        is_compared = contestant.name in (OURS, "lilcache", "Redis")
+        for _ in range(run.settings.lil_rounds if is_compared else 1):
             for workers in run.settings.lil_workers:
                 mean, failed = _mean_response(contestant, run.place(contestant, "load"), workers)
                 cell = result.cell(str(workers), contestant.name)

@@ -3,21 +3,21 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use crate::clock::Now;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
+use crate::hold::{Fault, Held};
 use crate::layout::{head, header};
 use crate::lookup::Looked;
 use crate::open::{self, Place, Wanted};
-use crate::record::{Key, Value};
+use crate::record::{HashedKey, Key, Value};
 use crate::segment::{Patience, Segment};
 use crate::stall::Point;
 use crate::terms::{
     Condition, Entry, Location, Options, Put, Stats, Version, Written, directory_of_names, place_of, wanted,
 };
-use crate::write::{Copied, NotCounted};
+use crate::write::Copied;
 
 /// One segment in the line of those that had the name while the cache was open.
 ///
@@ -156,18 +156,34 @@ impl SharedCache {
     }
 
     /// Does something under the lock of a key's stripe.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write<R>(
         &self,
         key: Key<'_>,
         patience: Patience,
-        mut act: impl FnMut(
-            &mut crate::hold::Held<'_>,
-            &crate::record::HashedKey<'_>,
-        ) -> std::result::Result<R, crate::hold::Fault>,
+        mut act: impl FnMut(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<R, Fault>,
+    ) -> Result<Written<R>> {
+        let link = self.link();
+        if !link.segment.is_retired() {
+            let key = link.segment.hashed(&key);
+            if let Some((result, version)) = link.segment.write_at_once(key.hash, |held| act(held, &key)) {
+                return Ok(Written { result, stamp: Self::stamp(link.number, key.hash, version) });
+            }
+        }
+        self.write_slowly(key, patience, &mut act)
+    }
+
+    /// The same where it may take several attempts.
+    #[cold]
+    #[inline(never)]
+    fn write_slowly<R>(
+        &self,
+        key: Key<'_>,
+        patience: Patience,
+        act: &mut dyn FnMut(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<R, Fault>,
     ) -> Result<Written<R>> {
         self.with(patience, |segment, number| {
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             let (result, version) = segment.write(key.hash, patience, |held| act(held, &key))?;
             Ok(Written { result, stamp: Self::stamp(number, key.hash, version) })
         })
@@ -201,7 +217,7 @@ impl SharedCache {
         let segment = &self.link().segment;
         if !segment.is_retired() {
             let mut result = None;
-            let looked = segment.look(&segment.hashed(key), &mut |value| {
+            let looked = segment.look(&segment.hashed(&key), &mut |value| {
                 result = make(value).ok();
                 result.is_some()
             });
@@ -259,13 +275,28 @@ impl SharedCache {
     #[inline]
     pub fn put(&self, key: Key<'_>, entry: &Entry<'_>, patience: Patience) -> Result<Written<bool>> {
         entry.check()?;
-        self.with(patience, |segment, number| {
-            let key = segment.hashed(key);
-            let (replaces, version) = segment
-                .write(key.hash, patience, |held| entry.with_content(|content| held.store(&key, content)))?;
-            let stamp = Self::stamp_of_entry(segment, number, key.hash, entry, version);
-            Ok(Written { result: replaces, stamp })
-        })
+        let content = entry.content();
+        let written = self.write(key, patience, |held, key| held.store(key, &content))?;
+        Ok(self.holding_tags(written, entry))
+    }
+
+    /// Stores an entry as [`SharedCache::put`] does, if nothing is in the way. Returns whether it replaced a live value, and
+    /// `None` if it stored nothing: `put` stores it then, or says why not.
+    ///
+    /// This is the shortest way: it neither waits nor tries twice, and has no error or stamp to return.
+    #[inline]
+    #[must_use]
+    pub fn put_at_once(&self, key: Key<'_>, entry: &Entry<'_>) -> Option<bool> {
+        entry.check().ok()?;
+        let link = self.link();
+        if link.segment.is_retired() {
+            return None;
+        }
+        let key = link.segment.hashed(&key);
+        let content = entry.content();
+        link.segment
+            .write_at_once(key.hash, |held| held.store_inlined(&key, &content))
+            .map(|(replaces, _)| replaces)
     }
 
     /// Stores an entry under a condition, which is looked at under the lock.
@@ -285,7 +316,7 @@ impl SharedCache {
             if condition.lease.is_some_and(|token| token.segment != number) {
                 return Ok(Written { result: Put::Refused, stamp: None });
             }
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             let (result, version) = segment.write(key.hash, patience, |held| {
                 if (condition.unless)() {
                     return Ok(Put::Refused);
@@ -298,10 +329,11 @@ impl SharedCache {
                 if condition.if_absent && held.find_live(&key)?.is_some() {
                     return Ok(Put::Present);
                 }
-                let replaces = entry.with_content(|content| held.store(&key, content))?;
+                let replaces = held.store(&key, &entry.content())?;
                 Ok(if replaces { Put::Replaced } else { Put::Inserted })
             })?;
-            Ok(Written { result, stamp: Self::stamp_of_entry(segment, number, key.hash, entry, version) })
+            let written = Written { result, stamp: Self::stamp(number, key.hash, version) };
+            Ok(self.holding_tags(written, entry))
         })
     }
 
@@ -336,10 +368,9 @@ impl SharedCache {
             if number != version.segment {
                 return Ok(false);
             }
-            let key = segment.hashed(key);
-            let (replaced, _) = segment.write(key.hash, patience, |held| {
-                entry.with_content(|content| held.replace_seen(&key, &version.seen, content))
-            })?;
+            let key = segment.hashed(&key);
+            let (replaced, _) = segment
+                .write(key.hash, patience, |held| held.replace_seen(&key, &version.seen, &entry.content()))?;
             Ok(replaced)
         })
     }
@@ -350,7 +381,7 @@ impl SharedCache {
     ///
     /// [`Error::Busy`] or [`Error::Timeout`] for the lock: the value may then still be there.
     pub fn delete(&self, key: Key<'_>, patience: Patience) -> Result<Written<bool>> {
-        self.write(key, patience, |held: &mut crate::hold::Held<'_>, key| held.delete(key))
+        self.write(key, patience, |held: &mut Held<'_>, key| held.delete(key))
     }
 
     /// Removes a key's value, and makes something of it.
@@ -366,7 +397,7 @@ impl SharedCache {
     ) -> Result<Option<R>> {
         let mut copy = Copied::default();
         let found = self.with(patience, |segment, _| {
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             segment.copy_with(&key, patience, &mut copy, |held, key| held.delete(key).map(drop))
         })?;
         if !found {
@@ -384,61 +415,6 @@ impl SharedCache {
     /// As `delete`.
     pub fn touch(&self, key: Key<'_>, deadline: u64, patience: Patience) -> Result<Written<bool>> {
         self.write(key, patience, |held, key| held.touch(key, deadline))
-    }
-
-    /// Adds to a key's integer, and returns the sum. A key without a live value gets `initial + by`, with this deadline.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotANumber`]; [`Error::Overflow`]; as `put`.
-    #[inline]
-    pub fn increment(
-        &self,
-        key: Key<'_>,
-        by: i64,
-        initial: i64,
-        deadline: u64,
-        patience: Patience,
-    ) -> Result<Written<i64>> {
-        let written = self.write(key, patience, |held, key| held.increment(key, by, initial, deadline))?;
-        Ok(Written { result: counted(written.result)?, stamp: written.stamp })
-    }
-
-    /// Adds to a key's integer, and returns the sum; `None` for a key without a live value, which stays so.
-    ///
-    /// # Errors
-    ///
-    /// As `increment`.
-    pub fn increment_present(
-        &self,
-        key: Key<'_>,
-        by: i64,
-        patience: Patience,
-    ) -> Result<Written<Option<i64>>> {
-        let written = self.write(key, patience, |held, key| held.increment_present(key, by))?;
-        Ok(Written { result: written.result.map(counted).transpose()?, stamp: written.stamp })
-    }
-
-    /// Takes one of `limit` uses in each `period` under a key, for all processes. Returns zero if it was taken, or how
-    /// long it takes until one can be. Uses return at an even pace; after a pause, all `limit` may be taken at once.
-    ///
-    /// Advisory: eviction, `clear` or a reset lets the count begin anew.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfRange`]; [`Error::NotANumber`] if the key has another value; as `put`.
-    pub fn limit(&self, key: Key<'_>, limit: u32, period: Duration, patience: Patience) -> Result<Duration> {
-        let nanoseconds = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-        let cost = nanoseconds / u64::from(limit.max(1));
-        if limit == 0 || cost == 0 || nanoseconds > 1 << 62 {
-            return Err(Error::OutOfRange {
-                argument: "limit and period",
-                value: format!("{limit} in {period:?}"),
-                allowed: "at least 1, at most one a nanosecond, in at most 146 years".into(),
-            });
-        }
-        let written = self.write(key, patience, |held, key| held.limit(key, cost, nanoseconds))?;
-        counted(written.result).map(Duration::from_nanos)
     }
 
     /// Removes everything. Returns how many entries there were, expired ones included.
@@ -543,8 +519,7 @@ impl SharedCache {
     pub fn check(&self) -> std::result::Result<(), String> {
         let Some(segment) = self.present() else { return Ok(()) };
         for number in 0..segment.geometry().stripes {
-            let now = Now::default();
-            let held = segment.hold(number, Patience::Wait, &now).map_err(|error| error.to_string())?;
+            let held = segment.hold(number, Patience::Wait).map_err(|error| error.to_string())?;
             let checked = held.check();
             segment.release(number, held);
             checked.map_err(|what| format!("stripe {number}: {what}"))?;
@@ -575,11 +550,4 @@ impl Drop for SharedCache {
 /// [`Error::File`], [`Error::NotOurs`].
 pub fn remove_left() -> Result<usize> {
     open::remove_left(&Directory::open(&directory_of_names())?)
-}
-
-fn counted<T>(result: std::result::Result<T, NotCounted>) -> Result<T> {
-    result.map_err(|error| match error {
-        NotCounted::NotANumber => Error::NotANumber,
-        NotCounted::Overflow => Error::Overflow,
-    })
 }

@@ -6,13 +6,18 @@
 //! full, log 0 hands everything on. While less than 7/8 of the main log is live, entries that were not used move too:
 //! what overwriting leaves behind makes room, not the neighbours.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::hold::{Budget, Fault, Held};
 use crate::layout::{TAG_SHIFT, USE, USED, WAYS, head, named, tag_of};
-use crate::record::{HashedKey, LEASE_WORDS, PAD, Record, kind};
+use crate::lookup;
+use crate::record::{DEAD, HashedKey, LEASE_WORDS, PAD, Record, kind, mark_dead};
 use crate::stall::{self, Point};
 use crate::stripe::is_used;
+
+/// The most dead records that the tail passes at once.
+const DEAD_AT_ONCE: usize = 16;
 
 /// Where a key's record is.
 #[derive(Clone, Copy)]
@@ -24,32 +29,40 @@ pub(crate) struct Found<'a> {
 
 impl<'a> Held<'a> {
     /// The record of a key, expired ones and leases included.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
-        let tag = tag_of(key.hash);
-        let [first, second] = self.stripe.buckets(key.hash);
-        let mut bucket = first;
-        loop {
-            let slots = self.stripe.index.get(bucket..).and_then(<[_]>::first_chunk::<WAYS>);
-            for (at, slot) in slots.ok_or(Fault::Damaged)?.iter().enumerate() {
-                let word = slot.load(Relaxed);
-                if word >> TAG_SHIFT != tag {
-                    continue;
-                }
-                let (log, place) = named(word);
-                if place < self.stripe.place(head::TAIL + log) {
-                    continue;
-                }
-                let record = self.record_at(log, place)?;
-                if record.is_of(key) {
-                    return Ok(Some(Found { slot: bucket + at, word, record }));
-                }
-            }
-            if bucket == second {
-                return Ok(None);
-            }
-            bucket = second;
+        match self.stripe.candidate(key.hash) {
+            None => Ok(None),
+            Some(slot) => match self.found_at(slot, key)? {
+                None => self.find_after(slot, key),
+                found => Ok(found),
+            },
         }
+    }
+
+    /// The same after a slot that another key had. Apart, since the compiler makes what may be repeated slower.
+    #[cold]
+    #[inline(never)]
+    fn find_after(&self, mut slot: usize, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
+        while let Some(next) = self.stripe.next_candidate(key.hash, slot) {
+            if let Some(found) = self.found_at(next, key)? {
+                return Ok(Some(found));
+            }
+            slot = next;
+        }
+        Ok(None)
+    }
+
+    /// The record that a slot names, if it is the key's.
+    #[inline(always)]
+    fn found_at(&self, slot: usize, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
+        let word = self.stripe.slots()[slot].load(Relaxed);
+        let (log, place) = named(word);
+        if place < self.stripe.place(head::TAIL + log) {
+            return Ok(None);
+        }
+        let record = self.record_at(log, place)?;
+        Ok(record.is_of(key).then_some(Found { slot, word, record }))
     }
 
     /// The record at a place that a slot names.
@@ -64,15 +77,19 @@ impl<'a> Held<'a> {
     /// Whether the record holds a value that reads return.
     #[inline]
     pub(crate) fn is_live(&self, record: &Record<'_>) -> bool {
-        record.kind() != kind::LEASE
-            && !self.now.is_past(record.deadline())
-            && crate::lookup::tags_hold(record, self.tags)
+        record.kind() != kind::LEASE && !self.now.is_past(record.deadline()) && self.tags_hold(record)
+    }
+
+    /// Whether no tag of the record was evicted.
+    #[inline(always)]
+    pub(crate) fn tags_hold(&self, record: &Record<'_>) -> bool {
+        record.tags().is_empty() || lookup::tags_hold(record, self.segment.tags())
     }
 
     /// Whether the record has a lease that is still running. The eviction of a tag ends it.
     pub(crate) fn is_leased(&self, record: &Record<'_>) -> bool {
         record.lease().is_some_and(|lease| !self.now.is_past(lease[2].load(Relaxed)))
-            && crate::lookup::tags_hold(record, self.tags)
+            && self.tags_hold(record)
     }
 
     /// Whether leases take up no more of the main log than they may.
@@ -81,7 +98,7 @@ impl<'a> Held<'a> {
     }
 
     /// Adds a record to the sums.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add_to_sums(&self, log: usize, words: usize, is_lease: bool, is_leased: bool) {
         self.count(head::LIVE + log, words as u64);
         self.count(if is_lease { head::LEASES } else { head::ENTRIES }, 1);
@@ -91,7 +108,7 @@ impl<'a> Held<'a> {
     }
 
     /// Takes a record out of the sums.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_from_sums(&self, log: usize, record: &Record<'_>) {
         self.uncount(head::LIVE + log, record.len() as u64);
         self.uncount(if record.kind() == kind::LEASE { head::LEASES } else { head::ENTRIES }, 1);
@@ -100,29 +117,40 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// The same for a record that was found before something else was done, which may have moved or evicted it.
-    #[inline]
-    pub(crate) fn forget_found(&mut self, found: &Found<'_>) -> Result<(), Fault> {
+    /// Takes a record out of the sums that was found before something else was done, which may have moved or evicted it. Returns
+    /// its first word, so that it can be marked dead once no slot names it, or `None` if it is gone.
+    #[inline(always)]
+    pub(crate) fn forget_found(&mut self, found: &Found<'a>) -> Result<Option<&'a AtomicU64>, Fault> {
         let (log, place) = named(found.word);
-        let is_same = (self.stripe.index[found.slot].load(Relaxed) ^ found.word) & !USED == 0;
+        let is_same = (self.stripe.slots()[found.slot].load(Relaxed) ^ found.word) & !USED == 0;
         if !is_same {
             return self.forget(found.slot);
         }
-        if place >= self.stripe.place(head::TAIL + log) {
-            self.wakes |= found.record.is_leased();
-            self.take_from_sums(log, &found.record);
+        if place < self.stripe.place(head::TAIL + log) {
+            return Ok(None);
         }
-        Ok(())
+        self.wakes |= found.record.is_leased();
+        self.take_from_sums(log, &found.record);
+        Ok(Some(found.record.meta_word()))
     }
 
-    /// Takes the record that a slot still names out of the sums.
-    pub(crate) fn forget(&mut self, slot: usize) -> Result<(), Fault> {
-        let (log, place) = named(self.stripe.index[slot].load(Relaxed));
-        if place >= self.stripe.place(head::TAIL + log) {
-            let record = self.record_at(log, place)?;
-            self.wakes |= record.is_leased();
-            self.take_from_sums(log, &record);
+    /// The same for the record that a slot still names.
+    pub(crate) fn forget(&mut self, slot: usize) -> Result<Option<&'a AtomicU64>, Fault> {
+        let (log, place) = named(self.stripe.slots()[slot].load(Relaxed));
+        if place < self.stripe.place(head::TAIL + log) {
+            return Ok(None);
         }
+        let record = self.record_at(log, place)?;
+        self.wakes |= record.is_leased();
+        self.take_from_sums(log, &record);
+        Ok(Some(record.meta_word()))
+    }
+
+    /// Removes the record that a slot still names.
+    pub(crate) fn remove(&mut self, slot: usize) -> Result<(), Fault> {
+        let meta = self.forget(slot)?;
+        self.stripe.slots()[slot].store(0, Release);
+        meta.map(mark_dead);
         Ok(())
     }
 
@@ -130,10 +158,11 @@ impl<'a> Held<'a> {
     #[inline]
     pub(crate) fn make_room(&mut self, log: usize, words: usize, budget: &mut Budget) -> Result<(), Fault> {
         let size = self.stripe.logs[log].len();
+        self.used[log] = self.extent(log)?;
         let largest = self.load(head::LARGEST + log).max(self.load(head::LARGEST_BEFORE + log));
         let spare = usize::try_from(largest).unwrap_or(size).max(words).min(size / 8);
         loop {
-            let used = self.used(log).ok_or(Fault::Damaged)?;
+            let used = self.used[log];
             if used == 0 || used + words + spare + self.pad_before(log, words) <= size {
                 return Ok(());
             }
@@ -141,27 +170,43 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Moves the tail past one record. The record moves to the main log's head, or is evicted.
+    /// Moves the tail past one record, which moves to the main log's head or is evicted, or past several dead ones.
     #[inline(never)]
     fn advance(&mut self, log: usize, budget: &mut Budget) -> Result<(), Fault> {
         let place = self.stripe.place(head::TAIL + log);
         let words = self.stripe.from(log, place).ok_or(Fault::Damaged)?;
         let (meta, length) = Held::length_at(words)?;
-        if meta & PAD == 0 {
-            let record = Record::read(words).ok_or(Fault::Damaged)?;
-            if let Some(slot) = self.stripe.slot_of(record.half_hash(), log, place) {
-                let used = self.stripe.index[slot].load(Relaxed) & USED;
-                if !(self.is_worth_keeping(log, &record, used)?
-                    && self.keep(log, &record, slot, used, budget)?)
-                {
-                    self.wakes |= record.is_leased();
-                    self.take_from_sums(log, &record);
-                    self.count(head::EVICTED, 1);
-                }
+        if meta & (PAD | DEAD) != 0 {
+            return self.pass_dead(log, place, length);
+        }
+        let record = Record::read(words).ok_or(Fault::Damaged)?;
+        if let Some(slot) = self.stripe.slot_of(record.half_hash(), log, place) {
+            let used = self.stripe.slots()[slot].load(Relaxed) & USED;
+            if !(self.is_worth_keeping(log, &record, used)? && self.keep(log, &record, slot, used, budget)?) {
+                self.wakes |= record.is_leased();
+                self.take_from_sums(log, &record);
+                self.count(head::EVICTED, 1);
             }
         }
-        self.pass_tail(log, place, length);
-        Ok(())
+        self.pass_tail(log, place, length)
+    }
+
+    /// Moves the tail past a dead record or a pad at it, and past those that follow: room for the next calls, at which nobody
+    /// loses anything.
+    fn pass_dead(&mut self, log: usize, place: u64, length: usize) -> Result<(), Fault> {
+        let (mut end, mut passed) = (self.after(log, place, length), length);
+        for _ in 1..DEAD_AT_ONCE {
+            if passed >= self.used[log] {
+                break;
+            }
+            let (meta, length) = Held::length_at(self.stripe.from(log, end).ok_or(Fault::Damaged)?)?;
+            if meta & (PAD | DEAD) == 0 {
+                break;
+            }
+            end = self.after(log, end, length);
+            passed += length;
+        }
+        self.pass_to(log, end, passed)
     }
 
     fn is_worth_keeping(&self, log: usize, record: &Record<'_>, used: u64) -> Result<bool, Fault> {
@@ -213,7 +258,7 @@ impl<'a> Held<'a> {
         }
         // One use is used up in the main log. Coming from log 0, all are.
         let left = if log == 1 { used.saturating_sub(USE) } else { 0 };
-        self.publish(1, place, words, slot, self.stripe.index[slot].load(Relaxed) >> TAG_SHIFT, left);
+        self.publish(1, place, words, slot, self.stripe.slots()[slot].load(Relaxed) >> TAG_SHIFT, left);
         self.uncount(head::LIVE + log, words as u64);
         self.count(head::LIVE + 1, words as u64);
         self.count(if log == 0 { head::PROMOTED } else { head::MOVED }, 1);
@@ -231,8 +276,8 @@ impl<'a> Held<'a> {
         for bucket in self.stripe.buckets(hash) {
             let mut of_bucket: Option<((u8, u64), usize)> = None;
             let mut free = 0;
-            for slot in bucket..bucket + WAYS {
-                let word = self.stripe.index[slot].load(Relaxed);
+            for slot in bucket * WAYS..(bucket + 1) * WAYS {
+                let word = self.stripe.slots()[slot].load(Relaxed);
                 let (log, place) = named(word);
                 let tail = self.stripe.place(head::TAIL + log);
                 let rank = if !is_used(word) {
@@ -260,8 +305,7 @@ impl<'a> Held<'a> {
         }
         let (rank, slot) = best.ok_or(Fault::Damaged)?;
         if rank.class < 3 {
-            self.forget(slot)?;
-            self.stripe.index[slot].store(0, Release);
+            self.remove(slot)?;
             self.count(head::CROWDED, 1);
             stall::at(Point::SlotTaken);
         }

@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::layout::{LOG_BIT, PLACE, TAG_SHIFT, head};
 use crate::process::Process;
 use crate::record::{PAD, length_of};
+use crate::segment::Segment;
 use crate::stall::{self, Point};
 use crate::stripe::Stripe;
 use crate::writers_lock::{Acquired, WritersLock};
@@ -50,19 +51,19 @@ impl Budget {
 
 /// A stripe whose lock this thread holds. Dropped before [`Held::finish`], that is by a panic, it empties the stripe.
 pub(crate) struct Held<'a> {
+    pub(crate) segment: &'a Segment,
     pub(crate) stripe: Stripe<'a>,
-    /// The version words of the stripe's keys.
-    pub(crate) versions: &'a [AtomicU64],
-    pub(crate) tags: &'a [AtomicU64],
-    pub(crate) now: &'a Now,
-    /// The largest record that may be stored, in words.
-    pub(crate) largest: usize,
+    /// Its number.
+    number: usize,
+    pub(crate) now: Now,
     must_mark: bool,
     is_finished: bool,
     /// Waiters for a lease are to be woken.
     pub(crate) wakes: bool,
     /// The version word that is odd at the moment.
-    odd: Option<usize>,
+    odd: Option<&'a AtomicU64>,
+    /// The words in use of each log, from [`Held::make_room`] on.
+    pub(crate) used: [usize; 2],
     /// A mutex is released by the thread that has it.
     not_send: PhantomData<*const ()>,
 }
@@ -71,25 +72,23 @@ impl<'a> Held<'a> {
     /// Takes over a mutex that was just acquired. The guard exists before anything is looked at or repaired.
     #[inline(always)]
     pub(crate) fn new(
+        segment: &'a Segment,
         stripe: Stripe<'a>,
-        versions: &'a [AtomicU64],
+        number: usize,
         acquired: Acquired,
-        tags: &'a [AtomicU64],
-        now: &'a Now,
-        largest: usize,
         this: Process,
     ) -> Self {
         let must_mark = acquired == Acquired::OwnerDied;
         let held = Self {
+            segment,
             stripe,
-            versions,
-            tags,
-            now,
-            largest,
+            number,
+            now: Now::default(),
             must_mark,
             is_finished: false,
             wakes: must_mark,
             odd: None,
+            used: [0; 2],
             not_send: PhantomData,
         };
         stripe.head[head::HOLDER].store(this.word(), Relaxed);
@@ -97,26 +96,17 @@ impl<'a> Held<'a> {
         held
     }
 
-    /// Empties the stripe if the mutex's last owner died in it, and checks that its head makes sense.
+    /// Empties the stripe if the mutex's last owner died in it.
     #[inline(always)]
     pub(crate) fn recover(&mut self) -> Result<(), Fault> {
-        if self.must_mark || self.used(0).is_none() || self.used(1).is_none() {
-            return self.recover_stripe();
-        }
-        Ok(())
+        if self.must_mark { self.recover_stripe() } else { Ok(()) }
     }
 
     #[cold]
     fn recover_stripe(&mut self) -> Result<(), Fault> {
-        if self.must_mark {
-            self.reset()?;
-            self.stripe.lock().mark_consistent();
-            self.must_mark = false;
-        }
-        if (0..2).any(|log| self.used(log).is_none()) {
-            self.count(head::DAMAGED, 1);
-            self.reset()?;
-        }
+        self.reset()?;
+        self.stripe.lock().mark_consistent();
+        self.must_mark = false;
         Ok(())
     }
 
@@ -138,6 +128,11 @@ impl<'a> Held<'a> {
         self.is_finished = true;
     }
 
+    /// The number of the stripe.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     #[inline(always)]
     pub(crate) fn load(&self, word: usize) -> u64 {
         self.stripe.head[word].load(Relaxed)
@@ -154,9 +149,9 @@ impl<'a> Held<'a> {
         self.count(word, by.wrapping_neg());
     }
 
-    /// The words in use between tail and head, `None` if the two make no sense.
+    /// The words in use between tail and head.
     #[inline(always)]
-    pub(crate) fn used(&self, log: usize) -> Option<usize> {
+    pub(crate) fn extent(&self, log: usize) -> Result<usize, Fault> {
         let stripe = &self.stripe;
         let (tail, head) = (stripe.place(head::TAIL + log), stripe.place(head::HEAD + log));
         let size = stripe.logs[log].len();
@@ -164,11 +159,11 @@ impl<'a> Held<'a> {
         // Where the tail is larger, the difference is enormous.
         let (apart, lap) = (head.wrapping_sub(tail), stripe.lap_size(log));
         if from >= size || to >= size || apart > lap || head > PLACE {
-            return None;
+            return Err(Fault::Damaged);
         }
         // In the next lap `to` is at most `from`. Between the end of the log and that lap lie places that are no words.
         let is_same_lap = apart < lap && to >= from;
-        Some(apart as usize - if is_same_lap { 0 } else { lap as usize - size })
+        Ok(to.wrapping_sub(from).wrapping_add(if is_same_lap { 0 } else { size }))
     }
 
     /// The words from the head to the end of the lap, if `words` do not fit there.
@@ -188,55 +183,64 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// The words free for a record of `words` words: whether it fits between head and tail.
+    /// Whether a record of `words` words fits between head and tail.
     pub(crate) fn fits(&self, log: usize, words: usize) -> Result<bool, Fault> {
-        let used = self.used(log).ok_or(Fault::Damaged)?;
-        Ok(used + self.pad_before(log, words) + words <= self.stripe.logs[log].len())
+        Ok(self.extent(log)? + self.pad_before(log, words) + words <= self.stripe.logs[log].len())
     }
 
     /// The place at the head for `words` words, after a pad if the lap has not enough left. There must be room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reserve(&mut self, log: usize, words: usize) -> Result<u64, Fault> {
-        let stripe = self.stripe;
         // Between the store of the tail, whoever made it, and the first word that is written over, be it a pad's: this is
         // what a reader's fence meets.
         fence(Release);
-        let mut place = stripe.place(head::HEAD + log);
+        let mut place = self.stripe.place(head::HEAD + log);
         let pad = self.pad_before(log, words);
         if pad > 0 {
-            let first = stripe.from(log, place).and_then(<[_]>::first).ok_or(Fault::Damaged)?;
+            let first = self.stripe.from(log, place).and_then(<[_]>::first).ok_or(Fault::Damaged)?;
             first.store(PAD | pad as u64, Relaxed);
-            place = stripe.next_lap(log, place);
-            stripe.head[head::HEAD + log].store(place, Release);
+            place = self.stripe.next_lap(log, place);
+            self.stripe.head[head::HEAD + log].store(place, Release);
+            self.used[log] += pad;
         }
         if place > PLACE - (1 << 40) {
             return Err(Fault::Exhausted);
         }
-        if stripe.offset(log, place) == 0 {
+        if self.stripe.offset(log, place) == 0 {
             // A lap begins: records of the lap before the last one are all gone.
-            stripe.head[head::LARGEST_BEFORE + log].store(self.load(head::LARGEST + log), Relaxed);
-            stripe.head[head::LARGEST + log].store(0, Relaxed);
+            self.stripe.head[head::LARGEST_BEFORE + log].store(self.load(head::LARGEST + log), Relaxed);
+            self.stripe.head[head::LARGEST + log].store(0, Relaxed);
         }
         let largest = self.load(head::LARGEST + log).max(words as u64);
-        stripe.head[head::LARGEST + log].store(largest, Relaxed);
+        self.stripe.head[head::LARGEST + log].store(largest, Relaxed);
         Ok(place)
     }
 
     /// Moves the head past a complete record, and has a slot name it. First the head: what is not in the log has no slot.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&mut self, log: usize, place: u64, words: usize, slot: usize, tag: u64, used: u64) {
         self.stripe.head[head::HEAD + log].store(self.after(log, place, words), Release);
+        self.used[log] += words;
         stall::at(Point::BeforeSlot);
         let word = tag << TAG_SHIFT | (log as u64) << LOG_BIT | used | place;
-        self.stripe.index[slot].store(word, Release);
+        self.stripe.slots()[slot].store(word, Release);
         stall::at(Point::BeforeSums);
     }
 
     /// Moves the tail past the record at it.
-    pub(crate) fn pass_tail(&mut self, log: usize, place: u64, words: usize) {
+    #[inline(always)]
+    pub(crate) fn pass_tail(&mut self, log: usize, place: u64, words: usize) -> Result<(), Fault> {
+        self.pass_to(log, self.after(log, place, words), words)
+    }
+
+    /// Moves the tail to a place, past so many words.
+    #[inline(always)]
+    pub(crate) fn pass_to(&mut self, log: usize, place: u64, words: usize) -> Result<(), Fault> {
+        self.used[log] = self.used[log].checked_sub(words).ok_or(Fault::Damaged)?;
         stall::at(Point::BeforeTail);
-        self.stripe.head[head::TAIL + log].store(self.after(log, place, words), Release);
+        self.stripe.head[head::TAIL + log].store(place, Release);
         stall::at(Point::AfterTail);
+        Ok(())
     }
 
     /// The length of the record or pad at the tail.
@@ -247,22 +251,20 @@ impl<'a> Held<'a> {
     }
 
     /// Makes the version word of a key odd, before the first store that a reader of the key could see.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn make_odd(&mut self, hash: u64) {
         self.make_even();
-        let at = (hash >> 20) as usize & (self.versions.len() - 1);
-        let word = &self.versions[at];
+        let word = self.segment.version_in(self.number, hash);
         word.store(word.load(Relaxed) | 1, Relaxed);
         fence(Release);
-        self.odd = Some(at);
+        self.odd = Some(word);
         stall::at(Point::VersionOdd);
     }
 
     /// Makes it even, after the last such store. Returns what it then is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn make_even(&mut self) -> Option<u64> {
-        let at = self.odd.take()?;
-        let word = &self.versions[at];
+        let word = self.odd.take()?;
         let even = next_even(word.load(Relaxed));
         word.store(even, Release);
         Some(even)
@@ -276,8 +278,9 @@ impl<'a> Held<'a> {
     /// Removes everything, in an order which is right for readers, for copies elsewhere, and for a death in between.
     pub(crate) fn empty(&mut self, point: Point) -> Result<(), Fault> {
         let stripe = self.stripe;
+        let versions = self.segment.versions(self.number);
         self.odd = None;
-        for word in self.versions {
+        for word in versions {
             word.store(word.load(Relaxed) | 1, Relaxed);
         }
         fence(Release);
@@ -294,9 +297,10 @@ impl<'a> Held<'a> {
             stripe.head[head::HEAD + log].store(start, Release);
             stripe.head[head::TAIL + log].store(start, Release);
         }
+        self.used = [0; 2];
         stall::at(point);
         fence(Release);
-        for slot in stripe.index {
+        for slot in stripe.slots() {
             slot.store(0, Relaxed);
         }
         for word in [head::LIVE, head::LIVE + 1, head::ENTRIES, head::LEASES, head::LEASED] {
@@ -306,7 +310,7 @@ impl<'a> Held<'a> {
             stripe.head[head::LARGEST + log].store(0, Relaxed);
             stripe.head[head::LARGEST_BEFORE + log].store(0, Relaxed);
         }
-        for word in self.versions {
+        for word in versions {
             word.store(next_even(word.load(Relaxed)), Release);
         }
         self.wakes = true;

@@ -17,7 +17,7 @@
 //!
 //! slot           tag of the hash 12 (never 0) | log 1 | used 2 | place 49            0: never used
 //! record         meta (words 32 | key kind 8 | value kind 8 | tags 8 | leased 1 | bytes that fill up the value's last word 3 |
-//!                – 3 | pad 1), key (half of its hash 32 | length 32), deadline, then for each tag a word (tag 12 | version 52), then for a lease
+//!                dead 1 | – 2 | pad 1), key (half of its hash 32 | length 32), deadline, then for each tag a word (tag 12 | version 52), then for a lease
 //!                three (owner, number, deadline), then key and value, each filled up to a word
 //! ```
 //!
@@ -243,20 +243,20 @@ impl Geometry {
     /// The stripe of a hash.
     #[inline(always)]
     pub(crate) fn stripe_of(&self, hash: u64) -> usize {
-        (hash >> 52) as usize & (self.stripes - 1)
+        (hash >> 52) as usize & self.stripes.wrapping_sub(1)
     }
 
     /// The version words of each stripe. Both numbers are powers of two, and a division would cost as much as a lookup.
     #[inline(always)]
     pub(crate) fn versions_each(&self) -> usize {
-        self.versions >> self.stripes.trailing_zeros()
+        self.versions.wrapping_shr(self.stripes.trailing_zeros())
     }
 
     /// The version word of a hash, which is one of its stripe.
     #[inline(always)]
     pub(crate) fn version_of(&self, hash: u64) -> usize {
         let each = self.versions_each();
-        self.stripe_of(hash) * each + ((hash >> 20) as usize & (each - 1))
+        self.stripe_of(hash).wrapping_mul(each).wrapping_add((hash >> 20) as usize & each.wrapping_sub(1))
     }
 }
 

@@ -107,7 +107,7 @@ impl SharedCache {
         let LeaseTerms { time, refresh, seizes, tags } = *terms;
         let this = Process::this().word();
         self.segment_with(patience, |segment, number| {
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             let stripe = segment.geometry().stripe_of(key.hash);
             let mut takes_over = None;
             loop {
@@ -165,11 +165,12 @@ impl SharedCache {
             if number != token.segment {
                 return Ok(Written { result: false, stamp: None });
             }
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             let (result, version) = segment.write(key.hash, patience, |held| {
-                entry.with_content(|content| held.fill(&key, token.words, &token.tags, content))
+                held.fill(&key, token.words, &token.tags, &entry.content())
             })?;
-            Ok(Written { result, stamp: Self::stamp_of_entry(segment, number, key.hash, entry, version) })
+            let written = Written { result, stamp: Self::stamp(number, key.hash, version) };
+            Ok(self.holding_tags(written, entry))
         })
     }
 
@@ -202,7 +203,7 @@ impl SharedCache {
             if number != token.segment {
                 return Ok(false);
             }
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             let deadline = time
                 .map(|time| clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
             Ok(segment
@@ -219,7 +220,7 @@ impl SharedCache {
     /// As [`SharedCache::delete`].
     pub fn has_lease(&self, key: Key<'_>, token: &Token, patience: Patience) -> Result<bool> {
         self.segment_with(patience, |segment, number| {
-            let key = segment.hashed(key);
+            let key = segment.hashed(&key);
             Ok(number == token.segment
                 && segment
                     .write(key.hash, patience, |held| held.is_leased_as(&key, token.words, &token.tags))?
@@ -238,7 +239,7 @@ impl SharedCache {
                 }
                 // Before the look at the lease, so that no end of it is missed.
                 let seen = segment.stripe(wait.stripe).head[head::WAKE].load(Acquire);
-                let key = segment.hashed(key);
+                let key = segment.hashed(&key);
                 let runs =
                     segment.write(key.hash, Patience::Try, |held| held.is_lease_running(&key, wait.lease));
                 match runs {

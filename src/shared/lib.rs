@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// These modules are exempt: `mapping`, `process`, and in `system` those that call the C library or the kernel.
+// These modules are exempt: `mapping`, `process`, `prefetch`, and in `system` those that call the C library or the kernel.
 #![deny(unsafe_code)]
 #![expect(
     clippy::cast_possible_truncation,
@@ -21,11 +21,13 @@ mod layout;
 mod lease;
 mod lookup;
 mod mapping;
+mod numbers;
 mod open;
 #[cfg(any(test, feature = "owner-lock", not(target_os = "linux")))]
 mod owner_lock;
 #[cfg(any(feature = "owner-lock", not(target_os = "linux")))]
 mod polling;
+mod prefetch;
 mod process;
 mod record;
 mod segment;

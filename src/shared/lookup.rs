@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use crate::clock::Now;
 use crate::error::Error;
-use crate::layout::{TAG_SHIFT, USE, USED, WAYS, head, named, tag_of};
+use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
 use crate::record::{HashedKey, KEY, Record, Tag, Value, kind};
 use crate::stripe::{Stripe, is_used};
 
@@ -78,51 +78,59 @@ impl Stripe<'_> {
     /// nonsense; after a hit, what it made last is right. It returns false where it fails: only where no memory is left, which
     /// another attempt would not mend.
     #[inline(always)]
-    pub(crate) fn look(
+    pub(crate) fn look<'t>(
         &self,
         key: &HashedKey<'_>,
-        tags: &[AtomicU64],
+        tags: impl Fn() -> &'t [AtomicU64],
         now: &Now,
         make: &mut impl FnMut(Value<'_>) -> bool,
     ) -> Looked {
-        let tag = tag_of(key.hash);
-        let [first, second] = self.buckets(key.hash);
+        let Some(slot) = self.candidate(key.hash) else { return Looked::Miss };
+        match self.look_at(slot, key, &tags, now, make) {
+            Attempt::Done(looked) => looked,
+            _ => self.look_on(key, &tags, now, make),
+        }
+    }
+
+    /// The same, again and in all slots. Apart, since the compiler makes what may be repeated slower.
+    #[cold]
+    #[inline(never)]
+    fn look_on<'t>(
+        &self,
+        key: &HashedKey<'_>,
+        tags: &dyn Fn() -> &'t [AtomicU64],
+        now: &Now,
+        make: &mut dyn FnMut(Value<'_>) -> bool,
+    ) -> Looked {
         'rounds: for _ in 0..ROUNDS {
-            let mut bucket = first;
-            loop {
-                let Some(slots) = self.index.get(bucket..).and_then(<[_]>::first_chunk::<WAYS>) else {
-                    return Looked::Miss;
-                };
-                for slot in slots {
-                    let word = slot.load(Acquire);
-                    if word >> TAG_SHIFT != tag {
-                        continue;
-                    }
-                    match self.look_at(slot, word, key, tags, now, make) {
-                        Attempt::Done(looked) => return looked,
-                        Attempt::Again => continue 'rounds,
-                        Attempt::NotHere => {}
-                    }
+            let mut candidate = self.candidate(key.hash);
+            while let Some(slot) = candidate {
+                match self.look_at(slot, key, tags, now, make) {
+                    Attempt::Done(looked) => return looked,
+                    Attempt::Again => continue 'rounds,
+                    Attempt::NotHere => candidate = self.next_candidate(key.hash, slot),
                 }
-                if bucket == second {
-                    return Looked::Miss;
-                }
-                bucket = second;
             }
+            return Looked::Miss;
         }
         Looked::Unsettled
     }
 
     #[inline(always)]
-    fn look_at(
+    fn look_at<'t>(
         &self,
-        slot: &AtomicU64,
-        word: u64,
+        slot: usize,
         key: &HashedKey<'_>,
-        tags: &[AtomicU64],
+        tags: impl Fn() -> &'t [AtomicU64],
         now: &Now,
-        make: &mut impl FnMut(Value<'_>) -> bool,
+        make: &mut (impl FnMut(Value<'_>) -> bool + ?Sized),
     ) -> Attempt {
+        let slot = &self.slots()[slot];
+        let word = slot.load(Acquire);
+        if word >> TAG_SHIFT != tag_of(key.hash) {
+            // Another key has it by now. If this one was there, it was absent at a moment of this call.
+            return Attempt::NotHere;
+        }
         let (log, place) = named(word);
         if self.tail(log) > place {
             // Evicted, or moved before the tail passed: then the slot tells where to.
@@ -140,7 +148,10 @@ impl Stripe<'_> {
             return settled(Attempt::NotHere);
         }
         let deadline = record.deadline();
-        if record.kind() == kind::LEASE || now.is_past(deadline) || !tags_hold(&record, tags) {
+        if record.kind() == kind::LEASE
+            || now.is_past(deadline)
+            || !record.tags().is_empty() && !tags_hold(&record, tags())
+        {
             return settled(Attempt::Done(Looked::Miss));
         }
         // An integer changes without moving: what the caller sees is what `Seen` says.
@@ -178,7 +189,7 @@ impl Stripe<'_> {
             has_it && others_hold && record.kind() != kind::LEASE && !now.is_past(record.deadline())
         };
         let mut count = 0;
-        for slot in self.index {
+        for slot in self.slots() {
             for _ in 0..ROUNDS {
                 let word = slot.load(Acquire);
                 let (log, place) = named(word);
@@ -209,7 +220,7 @@ impl Stripe<'_> {
         copy: &mut Vec<u8>,
         visit: &mut impl FnMut(u8, &[u8]),
     ) -> Result<(), Error> {
-        for slot in self.index {
+        for slot in self.slots() {
             for _ in 0..ROUNDS {
                 let word = slot.load(Acquire);
                 let (log, place) = named(word);

@@ -16,8 +16,16 @@ pub(crate) const MOST_TAGS: usize = 255;
 const LEASED: u64 = 1 << 56;
 /// The bytes that fill up the value's last word.
 const FILL_SHIFT: u32 = 57;
+/// No slot names the record any more, so that whoever passes it need not look for one. Only writers look at this.
+pub(crate) const DEAD: u64 = 1 << 60;
 /// The rest of the lap is empty. The low half of the word is its length, as in a record.
 pub(crate) const PAD: u64 = 1 << 63;
+
+/// Notes that no slot names the record any more that begins with this word. It was published before, and no tail has passed it.
+#[inline(always)]
+pub(crate) fn mark_dead(meta: &AtomicU64) {
+    meta.store(meta.load(Relaxed) | DEAD, Relaxed);
+}
 
 /// Positions in the head.
 pub(crate) const META: usize = 0;
@@ -238,6 +246,17 @@ impl<'a> Record<'a> {
     pub(crate) fn lease(&self) -> Option<&'a [AtomicU64]> {
         let at = RECORD_HEAD + self.tag_count();
         self.is_leased().then(|| &self.words[at..at + LEASE_WORDS])
+    }
+
+    /// Its first word.
+    #[inline(always)]
+    pub(crate) fn meta_word(&self) -> &'a AtomicU64 {
+        &self.words[META]
+    }
+
+    /// Whether that was noted.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.meta & DEAD != 0
     }
 
     /// Writes a copy with a lease to `to`, which is as long. The record has none.

@@ -16,6 +16,7 @@ use crate::layout::{Geometry, TAGS, head, header};
 use crate::lookup::{Looked, Seen};
 use crate::mapping::Mapping;
 use crate::open::Wanted;
+use crate::prefetch::prefetch;
 use crate::process::Process;
 use crate::record::{HashedKey, Key, Value};
 use crate::stripe::{Parts, Stripe};
@@ -38,6 +39,18 @@ const SPINS: u32 = 100;
 const SLICE: Duration = Duration::from_millis(50);
 /// After a timeout, this process only tries that stripe's lock for so long.
 const REFUSAL: u64 = 1_000_000_000;
+
+/// Why an attempt to write did nothing.
+enum Unwritten<E> {
+    /// The lock was not acquired.
+    NotAcquired(E),
+    /// The segment is to be left.
+    Retired,
+    /// The record has more words than any may.
+    TooLarge(usize),
+    /// There was damage, which is mended now.
+    Mended,
+}
 
 /// A segment that is mapped.
 pub(crate) struct Segment {
@@ -102,9 +115,9 @@ impl Segment {
         self.mapping.words()
     }
 
-    #[inline]
-    pub(crate) fn hashed<'k>(&self, key: Key<'k>) -> HashedKey<'k> {
-        HashedKey { key, hash: hash(key.bytes, &self.secrets) }
+    #[inline(always)]
+    pub(crate) fn hashed<'k>(&self, key: &Key<'k>) -> HashedKey<'k> {
+        HashedKey { key: Key { kind: key.kind, bytes: key.bytes }, hash: hash(key.bytes, &self.secrets) }
     }
 
     /// The hash of a tag's name.
@@ -144,8 +157,7 @@ impl Segment {
     /// The same where it was odd, perhaps because a process died meanwhile.
     #[cold]
     fn mended_generation(&self) -> Option<u64> {
-        let now = Now::default();
-        if let Ok(held) = self.hold(0, Patience::Try, &now) {
+        if let Ok(held) = self.hold(0, Patience::Try) {
             self.release(0, held);
         }
         let generation = self.generation().load(Acquire);
@@ -169,8 +181,7 @@ impl Segment {
     }
 
     /// The version words of a stripe's keys.
-    #[inline]
-    fn versions(&self, number: usize) -> &[AtomicU64] {
+    pub(crate) fn versions(&self, number: usize) -> &[AtomicU64] {
         let each = self.parts.versions;
         &self.words()[header::WORDS + number.wrapping_mul(each)..][..each]
     }
@@ -178,7 +189,15 @@ impl Segment {
     /// The version word of a hash.
     #[inline(always)]
     pub(crate) fn version(&self, hash: u64) -> &AtomicU64 {
-        &self.words()[header::WORDS + self.geometry.version_of(hash)]
+        &self.words()[header::WORDS.wrapping_add(self.geometry.version_of(hash))]
+    }
+
+    /// The same where the number of the hash's stripe is known.
+    #[inline(always)]
+    pub(crate) fn version_in(&self, stripe: usize, hash: u64) -> &AtomicU64 {
+        let each = self.parts.versions;
+        let first = header::WORDS.wrapping_add(stripe.wrapping_mul(each));
+        &self.words()[first.wrapping_add((hash >> 20) as usize & each.wrapping_sub(1))]
     }
 
     /// The version of a hash's copies: its word and the generation. Both only grow, so a sum is the same as long as both are.
@@ -256,27 +275,27 @@ impl Segment {
     }
 
     /// Acquires a stripe's lock, and repairs what a dead owner left.
-    #[inline(always)]
-    pub(crate) fn hold<'a>(&'a self, number: usize, patience: Patience, now: &'a Now) -> Result<Held<'a>> {
+    pub(crate) fn hold(&self, number: usize, patience: Patience) -> Result<Held<'_>> {
         // The first time this reads a file, which must not happen under the lock.
         let this = Process::this();
-        let (stripe, versions, tags) = (self.stripe(number), self.versions(number), self.tags());
+        let stripe = self.stripe(number);
         let acquired = self.acquire(stripe.lock(), number, patience)?;
         // The guard exists before anything else happens.
-        let mut held = Held::new(stripe, versions, acquired, tags, now, self.geometry.largest, this);
-        self.begin(number, &mut held)?;
-        Ok(held)
+        let mut held = Held::new(self, stripe, number, acquired, this);
+        if self.begin(number, &mut held) { Ok(held) } else { Err(Error::Retired) }
     }
 
-    /// Looks whether a lock that was just acquired is of use, and repairs what a dead owner left.
+    /// Looks whether a lock that was just acquired is of use, and repairs what a dead owner left. Returns false if the segment
+    /// is retired.
     #[inline(always)]
-    fn begin(&self, number: usize, held: &mut Held<'_>) -> Result<()> {
+    fn begin(&self, number: usize, held: &mut Held<'_>) -> bool {
         if self.is_retired() {
             held.abort();
-            return Err(Error::Retired);
+            return false;
         }
         if held.recover().is_err() {
-            return Err(self.abandon());
+            self.retire();
+            return false;
         }
         if number == 0 {
             let generation = self.generation().load(Relaxed);
@@ -285,7 +304,7 @@ impl Segment {
                 self.generation().store(next_even(generation), Release);
             }
         }
-        Ok(())
+        true
     }
 
     /// Releases a lock, and wakes waiters afterwards. Returns the version that was written.
@@ -299,9 +318,28 @@ impl Segment {
         version
     }
 
+    /// Does something under the lock of a hash's stripe, if the lock is free and nothing else is in the way, and says under which
+    /// version copies of what it wrote may be kept. Otherwise nothing has changed, except that damage is mended, and
+    /// [`Segment::write`] does it or says why not.
+    ///
+    /// This is the usual course of a write, apart from the unusual ones: those that may be repeated, and whose errors are large
+    /// and have to be moved.
+    #[inline(always)]
+    pub(crate) fn write_at_once<R>(
+        &self,
+        hash: u64,
+        act: impl FnOnce(&mut Held<'_>) -> std::result::Result<R, Fault>,
+    ) -> Option<(R, Option<u64>)> {
+        let number = self.geometry.stripe_of(hash);
+        let soon = |stripe: &Stripe<'_>| {
+            stripe.prefetch(hash);
+            prefetch(self.version_in(number, hash));
+        };
+        self.attempt(number, soon, WritersLock::try_lock, act).ok()
+    }
+
     /// Does something under the lock of a hash's stripe, and says under which version copies of what it wrote may be kept. What
     /// is damaged is emptied, and `act` is called again.
-    #[inline(always)]
     pub(crate) fn write<R>(
         &self,
         hash: u64,
@@ -312,88 +350,90 @@ impl Segment {
     }
 
     /// The same for a stripe.
-    #[inline]
     pub(crate) fn write_stripe<R>(
         &self,
         number: usize,
         patience: Patience,
         mut act: impl FnMut(&mut Held<'_>) -> std::result::Result<R, Fault>,
     ) -> Result<(R, Option<u64>)> {
-        match self.write_once(number, patience, &mut act)? {
-            Some(written) => Ok(written),
-            None => self.write_again(number, patience, &mut act),
+        for _ in 0..2 {
+            match self.attempt(number, |_| (), |lock| self.acquire(lock, number, patience), &mut act) {
+                Ok(written) => return Ok(written),
+                Err(Unwritten::NotAcquired(error)) => return Err(error),
+                Err(Unwritten::Retired) => return Err(Error::Retired),
+                Err(Unwritten::TooLarge(words)) => {
+                    return Err(Error::TooLarge { size: words * 8, limit: self.geometry.largest * 8 });
+                }
+                Err(Unwritten::Mended) => {}
+            }
         }
+        Err(Error::Damaged)
     }
 
-    /// One attempt. Returns `None` if there was damage, which is mended now.
+    /// One attempt.
     ///
     /// The guard stays where it was made: moving it costs as much as the lock.
     #[inline(always)]
-    fn write_once<R>(
-        &self,
+    fn attempt<'a, R, E>(
+        &'a self,
         number: usize,
-        patience: Patience,
-        act: &mut (impl FnMut(&mut Held<'_>) -> std::result::Result<R, Fault> + ?Sized),
-    ) -> Result<Option<(R, Option<u64>)>> {
-        let now = Now::default();
+        about_to_write: impl FnOnce(&Stripe<'a>),
+        acquire: impl FnOnce(Lock<'a>) -> std::result::Result<Acquired, E>,
+        act: impl FnOnce(&mut Held<'_>) -> std::result::Result<R, Fault>,
+    ) -> std::result::Result<(R, Option<u64>), Unwritten<E>> {
         // Before the lock, so that a tag which is evicted from now on ends the copies.
         let generation = self.steady_generation();
         let this = Process::this();
-        let (stripe, versions, tags) = (self.stripe(number), self.versions(number), self.tags());
-        let acquired = self.acquire(stripe.lock(), number, patience)?;
-        let mut held = Held::new(stripe, versions, acquired, tags, &now, self.geometry.largest, this);
-        self.begin(number, &mut held)?;
-        match act(&mut held) {
-            Ok(result) => {
-                #[cfg(feature = "strict")]
+        let stripe = self.stripe(number);
+        about_to_write(&stripe);
+        let acquired = acquire(stripe.lock()).map_err(Unwritten::NotAcquired)?;
+        let (result, wakes, version) = {
+            let mut held = Held::new(self, stripe, number, acquired, this);
+            if !self.begin(number, &mut held) {
+                return Err(Unwritten::Retired);
+            }
+            let result = match act(&mut held) {
+                Ok(result) => Ok(result),
+                Err(fault) => Err(self.mend(&mut held, fault)),
+            };
+            #[cfg(feature = "strict")]
+            if result.is_ok() {
                 recount(&held);
-                let (wakes, version) = held.finish();
-                drop(held);
-                if wakes {
-                    system::wake_all(&stripe.head[head::WAKE]);
-                }
-                let version = version.zip(generation).map(|(word, generation)| word.wrapping_add(generation));
-                Ok(Some((result, version)))
             }
-            Err(fault) => self.mend(number, held, fault).map(|()| None),
+            let (wakes, version) = held.finish();
+            (result, wakes, version)
+        };
+        if wakes {
+            system::wake_all(&stripe.head[head::WAKE]);
         }
+        let version = version.zip(generation).map(|(word, generation)| word.wrapping_add(generation));
+        Ok((result?, version))
     }
 
+    /// What follows from a fault.
     #[cold]
-    #[inline(never)]
-    fn write_again<R>(
-        &self,
-        number: usize,
-        patience: Patience,
-        act: &mut dyn FnMut(&mut Held<'_>) -> std::result::Result<R, Fault>,
-    ) -> Result<(R, Option<u64>)> {
-        self.write_once(number, patience, act)?.ok_or(Error::Damaged)
-    }
-
-    /// What follows from a fault, and the release. Returns where the call may be tried again.
-    #[cold]
-    fn mend(&self, number: usize, mut held: Held<'_>, fault: Fault) -> Result<()> {
-        match fault {
-            Fault::TooLarge(words) => {
-                self.release(number, held);
-                Err(Error::TooLarge { size: words * 8, limit: self.geometry.largest * 8 })
-            }
-            Fault::Exhausted => Err(self.abandon()),
+    fn mend<E>(&self, held: &mut Held<'_>, fault: Fault) -> Unwritten<E> {
+        let is_mended = match fault {
+            Fault::TooLarge(words) => return Unwritten::TooLarge(words),
+            Fault::Exhausted => false,
             Fault::Damaged => {
                 held.count(head::DAMAGED, 1);
-                let is_second = held.load(head::DAMAGED) > 1;
-                let is_reset = held.reset().is_ok();
-                self.release(number, held);
-                if is_second || !is_reset { Err(self.abandon()) } else { Ok(()) }
+                let is_first = held.load(head::DAMAGED) <= 1;
+                held.reset().is_ok() && is_first
             }
+        };
+        if is_mended {
+            return Unwritten::Mended;
         }
+        self.retire();
+        Unwritten::Retired
     }
 
     /// Looks for a key's value, without a lock, and has `make` make something of it. See [`Stripe::look`].
     #[inline(always)]
     pub(crate) fn look(&self, key: &HashedKey<'_>, make: &mut impl FnMut(Value<'_>) -> bool) -> Looked {
         let now = Now::default();
-        self.stripe(self.geometry.stripe_of(key.hash)).look(key, self.tags(), &now, make)
+        self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make)
     }
 
     /// Makes something of a key's value, without a lock.
@@ -402,7 +442,7 @@ impl Segment {
         key: Key<'_>,
         mut make: impl FnMut(Value<'_>) -> Result<R>,
     ) -> Result<Option<(R, Seen)>> {
-        let key = self.hashed(key);
+        let key = self.hashed(&key);
         let mut last = None;
         let looked = self.look(&key, &mut |value| last.insert(make(value)).is_ok());
         match (looked, last) {
@@ -471,7 +511,7 @@ impl Segment {
 #[cfg(feature = "strict")]
 fn recount(held: &Held<'_>) {
     static WRITES: AtomicU64 = AtomicU64::new(0);
-    let every = if held.stripe.index.len() <= 8192 { 1 } else { 1009 };
+    let every = if held.stripe.slots().len() <= 8192 { 1 } else { 1009 };
     if WRITES.fetch_add(1, Relaxed).is_multiple_of(every)
         && let Err(difference) = held.check()
     {

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::layout::MOST_VERSIONS;
 use crate::lookup;
 use crate::record::{Key, Value};
-use crate::segment::{Patience, Segment};
-use crate::terms::{Entry, Stamp, Stamped};
+use crate::segment::Patience;
+use crate::terms::{Entry, Stamp, Stamped, Written};
 
 /// Where a stamp as a number has the version and the segment.
 const VERSION_SHIFT: u32 = 16;
@@ -32,7 +32,7 @@ impl SharedCache {
         mut make: impl FnMut(Value<'_>) -> Result<R>,
     ) -> Result<Stamped<R>> {
         self.segment_with(patience, |segment, number| {
-            let hash = segment.hashed(key).hash;
+            let hash = segment.hashed(&key).hash;
             let word = segment.version(hash);
             let generation = segment.steady_generation();
             let before = word.load(Acquire);
@@ -62,7 +62,7 @@ impl SharedCache {
     /// As `get`.
     pub fn stamp_of(&self, key: Key<'_>, patience: Patience) -> Result<Option<Stamp>> {
         self.segment_with(patience, |segment, number| {
-            let hash = segment.hashed(key).hash;
+            let hash = segment.hashed(&key).hash;
             let generation = segment.steady_generation();
             let word = segment.version(hash).load(Acquire);
             let version =
@@ -99,19 +99,20 @@ impl SharedCache {
         )
     }
 
-    /// The stamp of an entry that was just stored. A tag of it may have been evicted since its version was taken: if that is
-    /// not seen here, the eviction has yet to move the generation.
-    pub(crate) fn stamp_of_entry(
-        segment: &Segment,
-        number: usize,
-        hash: u64,
-        entry: &Entry<'_>,
-        version: Option<u64>,
-    ) -> Option<Stamp> {
-        let holds = entry.tags.iter().all(|&tag| lookup::is_current(tag, segment.tags()));
-        Self::stamp(number, hash, version.filter(|_| holds))
+    /// What a write of an entry did. There is no stamp if a tag of it was evicted since its version was taken: if that is not
+    /// seen here, the eviction has yet to move the generation.
+    #[inline(always)]
+    pub(crate) fn holding_tags<R>(&self, written: Written<R>, entry: &Entry<'_>) -> Written<R> {
+        if entry.tags.is_empty() {
+            return written;
+        }
+        // If the segment was replaced since, a stamp of it is no longer current, whatever this says.
+        let tags = self.link().segment.tags();
+        let holds = entry.tags.iter().all(|&tag| lookup::is_current(tag, tags));
+        Written { stamp: written.stamp.filter(|_| holds), ..written }
     }
 
+    #[inline(always)]
     pub(crate) fn stamp(segment: usize, hash: u64, version: Option<u64>) -> Option<Stamp> {
         version.map(|version| Stamp { segment, hash, version })
     }

@@ -36,23 +36,31 @@
 //! stores, and looks at the tag again after it gave up the mutex: the same holds for its copy. A death in between leaves the generation
 //! odd, so no copy is served or made until the next one to have that mutex makes it even.
 //!
+//! (h) *Dead marks.* A writer that has published a record in place of another, or has emptied its slot, sets a bit in the first word of
+//! the other, which its tail has not passed. Only writers look at that bit, so a reader sees the same record with and without it. Without
+//! the mark, which a death in between may prevent, the next writer finds out by the slots that nothing names the record.
+//!
+//! A reader first looks for a slot with the key's tag (relaxed), and then loads that slot again (acquire). A key keeps its slot while it
+//! lives, so if no slot has the tag, or another tag is there by then, the key was absent at a moment of the call.
+//!
 //! `tests/memory_order.rs` has (a) to (c), (f) and (g) as models under loom, and each rule left out as a control that must fail.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use crate::layout::{Geometry, PLACE, WAYS, head, named};
+use crate::layout::{Geometry, PLACE, TAG_SHIFT, WAYS, head, named, tag_of};
+use crate::prefetch::prefetch;
 use crate::writers_lock::{Lock, WritersLock};
 
 /// The words of one stripe.
 #[derive(Clone, Copy)]
 pub(crate) struct Stripe<'a> {
     pub(crate) head: &'a [AtomicU64; head::WORDS],
-    pub(crate) index: &'a [AtomicU64],
+    /// By bucket.
+    pub(crate) index: &'a [[AtomicU64; WAYS]],
     pub(crate) logs: [&'a [AtomicU64]; 2],
     /// The places of a lap, powers of two: the log has fewer words.
     laps: [u64; 2],
-    buckets: u64,
 }
 
 /// Where the parts of every stripe lie: what follows from a geometry, computed once.
@@ -65,7 +73,6 @@ pub(crate) struct Parts {
     index: usize,
     logs: [usize; 2],
     laps: [u64; 2],
-    buckets: u64,
 }
 
 impl Parts {
@@ -77,7 +84,6 @@ impl Parts {
             index: geometry.buckets * WAYS,
             logs: geometry.logs,
             laps: geometry.logs.map(|words| 1 << (usize::BITS - words.leading_zeros())),
-            buckets: geometry.buckets as u64,
         }
     }
 }
@@ -90,13 +96,7 @@ impl<'a> Stripe<'a> {
         let (head, rest) = words[first..].split_first_chunk().expect("a stripe is longer than its head");
         let (index, rest) = rest.split_at(parts.index);
         let (probation, rest) = rest.split_at(parts.logs[0]);
-        Self {
-            head,
-            index,
-            logs: [probation, &rest[..parts.logs[1]]],
-            laps: parts.laps,
-            buckets: parts.buckets,
-        }
+        Self { head, index: index.as_chunks().0, logs: [probation, &rest[..parts.logs[1]]], laps: parts.laps }
     }
 
     /// Makes a stripe of zeros. Nobody else may know it yet.
@@ -151,28 +151,73 @@ impl<'a> Stripe<'a> {
         self.head[word].load(Relaxed)
     }
 
-    /// The first slots of both buckets of a hash, of which only the lower half counts: a record has no more of it.
+    /// Both buckets of a hash, of which only the lower half counts: a record has no more of it.
     #[inline(always)]
     pub(crate) fn buckets(&self, hash: u64) -> [usize; 2] {
         // There are fewer than 2^32 buckets.
-        let first_slot = |half: u32| (u64::from(half).wrapping_mul(self.buckets) >> 32) as usize * WAYS;
+        let bucket = |half: u32| (u64::from(half).wrapping_mul(self.index.len() as u64) >> 32) as usize;
         let half = hash as u32;
-        [first_slot(half), first_slot(half.wrapping_mul(0x9E37_79B9))]
+        [bucket(half), bucket(half.wrapping_mul(0x9E37_79B9))]
     }
 
-    /// The numbers of all slots in which a hash may be.
+    /// All slots, by their numbers.
     #[inline(always)]
-    pub(crate) fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let [first, second] = self.buckets(hash);
-        // A key whose buckets are one would otherwise be seen twice.
-        let second = if first == second { second..second } else { second..second + WAYS };
-        (first..first + WAYS).chain(second)
+    pub(crate) fn slots(&self) -> &'a [AtomicU64] {
+        self.index.as_flattened()
     }
 
-    /// The slot that names exactly this place.
-    pub(crate) fn slot_of(&self, hash: u64, log: usize, place: u64) -> Option<usize> {
-        self.slots(hash).find(|&slot| named(self.index[slot].load(Relaxed)) == (log, place))
+    /// Asks for the slots in which a key with this hash is first looked for.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        if let Some([slot, ..]) = self.index.get(self.buckets(hash)[0]) {
+            prefetch(slot);
+        }
     }
+
+    /// The number of the first slot that a key with this hash may have: one with its tag. Whoever does not hold the lock loads the
+    /// slot again.
+    ///
+    /// What is then done with the slot is not in the loop, so that the compiler unrolls it.
+    #[inline(always)]
+    pub(crate) fn candidate(&self, hash: u64) -> Option<usize> {
+        let tag = tag_of(hash);
+        let [first, second] = self.buckets(hash);
+        match first_with(self.index.get(first)?, tag) {
+            Some(at) => Some(first * WAYS + at),
+            None => first_with(self.index.get(second)?, tag).map(|at| second * WAYS + at),
+        }
+    }
+
+    /// The next one after a slot that another key had, or nothing any more.
+    pub(crate) fn next_candidate(&self, hash: u64, slot: usize) -> Option<usize> {
+        let tag = tag_of(hash);
+        let [first, second] = self.buckets(hash);
+        let (bucket, at) = (slot / WAYS, slot % WAYS);
+        let rest = &self.index.get(bucket)?[at + 1..];
+        if let Some(next) = rest.iter().position(|slot| slot.load(Relaxed) >> TAG_SHIFT == tag) {
+            return Some(slot + 1 + next);
+        }
+        if bucket == second {
+            return None;
+        }
+        debug_assert_eq!(bucket, first);
+        first_with(self.index.get(second)?, tag).map(|at| second * WAYS + at)
+    }
+
+    /// The number of the slot that names exactly this place.
+    pub(crate) fn slot_of(&self, hash: u64, log: usize, place: u64) -> Option<usize> {
+        self.buckets(hash).into_iter().find_map(|bucket| {
+            let slots = self.index.get(bucket)?.iter();
+            let at = slots.map(|slot| named(slot.load(Relaxed))).position(|named| named == (log, place))?;
+            Some(bucket * WAYS + at)
+        })
+    }
+}
+
+/// The position of the first slot of a bucket that has a tag.
+#[inline(always)]
+fn first_with(slots: &[AtomicU64; WAYS], tag: u64) -> Option<usize> {
+    slots.iter().position(|slot| slot.load(Relaxed) >> TAG_SHIFT == tag)
 }
 
 /// Whether a slot names a place at all, be it behind the tail.

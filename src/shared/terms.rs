@@ -213,16 +213,16 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// Calls `act` with the record that this entry is stored as.
-    #[inline]
-    pub(crate) fn with_content<R>(&self, act: impl FnOnce(&Content<'_>) -> R) -> R {
-        act(&Content {
+    /// What the record has that this entry is stored as.
+    #[inline(always)]
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
             kind: self.kind,
             value: ValueRef::Bytes(self.value),
             deadline: self.deadline,
             tags: self.tags,
             lease: None,
-        })
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// The number of words that `bytes` bytes take.
 #[inline(always)]
 pub(crate) const fn words_for(bytes: usize) -> usize {
-    bytes.div_ceil(8)
+    // Nothing in memory is so long that this wraps.
+    bytes.wrapping_add(7) / 8
 }
 
 /// The last, incomplete word of bytes whose last `rest` are its own; 1 to 7.
@@ -20,7 +21,7 @@ fn last_word(bytes: &[u8], rest: usize) -> u64 {
 }
 
 /// Stores bytes, the last word filled up with zeros. `to` is long enough.
-#[inline]
+#[inline(always)]
 pub(crate) fn store_bytes(to: &[AtomicU64], bytes: &[u8]) {
     let (whole, rest) = bytes.as_chunks::<8>();
     for (word, chunk) in to.iter().zip(whole) {

@@ -1,13 +1,13 @@
 //! What a writer does to one key, under the lock.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::evict::Found;
 use crate::hold::{Budget, Fault, Held};
-use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
+use crate::layout::{TAG_SHIFT, USE, USED, WAYS, head, named, tag_of};
 use crate::lookup::{self, Seen};
-use crate::record::{Content, HashedKey, LEASE_WORDS, MOST_TAGS, Tag, ValueRef, kind};
+use crate::record::{Content, HashedKey, LEASE_WORDS, MOST_TAGS, Tag, ValueRef, kind, mark_dead};
 use crate::stall::{self, Point};
 
 /// Why a call on a number did nothing.
@@ -25,10 +25,20 @@ impl<'a> Held<'a> {
     }
 
     /// Stores a record, in place of whatever the key has. Returns whether that was a live value.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn store(&mut self, key: &HashedKey<'_>, content: &Content<'_>) -> Result<bool, Fault> {
+        self.store_inlined(key, content)
+    }
+
+    /// The same, compiled as a part of its caller: for the shortest way to put something.
+    #[inline(always)]
+    pub(crate) fn store_inlined(
+        &mut self,
+        key: &HashedKey<'_>,
+        content: &Content<'_>,
+    ) -> Result<bool, Fault> {
         let words = content.words(&key.key);
-        if words > self.largest {
+        if words > self.segment.geometry().largest {
             return Err(Fault::TooLarge(words));
         }
         let is_lease = content.kind == kind::LEASE;
@@ -49,13 +59,15 @@ impl<'a> Held<'a> {
         let to = self.stripe.from(log, place).and_then(|to| to.get(..words)).ok_or(Fault::Damaged)?;
         stall::at(Point::HalfWritten);
         content.write(key, to);
-        if let Some(old) = &old {
-            self.forget_found(old)?;
-        }
+        let replaced_record = match &old {
+            Some(old) => self.forget_found(old)?,
+            None => None,
+        };
         if !is_lease {
             self.make_odd(key.hash);
         }
         self.publish(log, place, words, slot, tag_of(key.hash), used);
+        replaced_record.map(mark_dead);
         self.add_to_sums(log, words, is_lease, content.lease.is_some());
         Ok(replaces)
     }
@@ -68,8 +80,7 @@ impl<'a> Held<'a> {
         self.make_odd(key.hash);
         let Some(found) = found else { return Ok(false) };
         let was_live = self.is_live(&found.record);
-        self.forget(found.slot)?;
-        self.stripe.index[found.slot].store(0, Release);
+        self.remove(found.slot)?;
         Ok(was_live)
     }
 
@@ -86,7 +97,7 @@ impl<'a> Held<'a> {
     #[inline]
     pub(crate) fn note_use(&self, found: &Found<'_>) {
         if found.word & USED != USED {
-            let slot = &self.stripe.index[found.slot];
+            let slot = &self.stripe.slots()[found.slot];
             // A failure means that a reader noted it.
             let _ = slot.compare_exchange(found.word, found.word + USE, Relaxed, Relaxed);
         }
@@ -275,12 +286,12 @@ impl<'a> Held<'a> {
             return Ok(true);
         }
         let words = found.record.len() + LEASE_WORDS;
-        if words > self.largest {
+        if words > self.segment.geometry().largest {
             return Err(Fault::TooLarge(words));
         }
         self.make_room(1, words, &mut Budget::new())?;
         // Making room may have moved the record, or evicted it.
-        let word = self.stripe.index[found.slot].load(Relaxed);
+        let word = self.stripe.slots()[found.slot].load(Relaxed);
         let (log, place) = named(word);
         if place < self.stripe.place(head::TAIL + log) {
             return Ok(false);
@@ -322,8 +333,7 @@ impl<'a> Held<'a> {
 
     /// Whether no tag of a lease was evicted, nor one of the value beside which it stands: others take the lease for ended then.
     fn lease_holds(&self, found: &Found<'_>, tags: &[Tag]) -> bool {
-        lookup::tags_hold(&found.record, self.tags)
-            && tags.iter().all(|&tag| lookup::is_current(tag, self.tags))
+        self.tags_hold(&found.record) && tags.iter().all(|&tag| lookup::is_current(tag, self.segment.tags()))
     }
 
     /// Whether the key has the lease with this token, which still runs.
@@ -356,8 +366,7 @@ impl<'a> Held<'a> {
                 }
             }
             None if is_pure => {
-                self.forget(found.slot)?;
-                self.stripe.index[found.slot].store(0, Release);
+                self.remove(found.slot)?;
             }
             None => self.end_lease(&found),
         }
@@ -383,15 +392,18 @@ impl<'a> Held<'a> {
         let stripe = &self.stripe;
         let mut live = [0; 2];
         let (mut entries, mut leases, mut leased_words) = (0, 0, 0);
-        for (slot, word) in stripe.index.iter().enumerate() {
+        for (slot, word) in stripe.slots().iter().enumerate() {
             let word = word.load(Relaxed);
             let (log, place) = named(word);
             if place < stripe.place(head::TAIL + log) {
                 continue;
             }
             let record = self.record_at(log, place).map_err(|_| format!("slot {slot} names no record"))?;
-            if word >> TAG_SHIFT == 0 || !stripe.slots(record.half_hash()).any(|own| own == slot) {
+            if word >> TAG_SHIFT == 0 || !stripe.buckets(record.half_hash()).contains(&(slot / WAYS)) {
                 return Err(format!("slot {slot} names a record of another hash"));
+            }
+            if record.is_dead() {
+                return Err(format!("slot {slot} names a record that is marked dead"));
             }
             live[log] += record.len() as u64;
             *(if record.kind() == kind::LEASE { &mut leases } else { &mut entries }) += 1;
@@ -408,7 +420,10 @@ impl<'a> Held<'a> {
             }
         }
         for (log, live) in live.into_iter().enumerate() {
-            let used = self.used(log).ok_or_else(|| format!("log {log} has no extent"))?;
+            let used = self.extent(log).map_err(|_| format!("log {log} has no extent"))?;
+            if self.used[log] > 0 && used != self.used[log] {
+                return Err(format!("{} words of log {log} are in use, not {used}", self.used[log]));
+            }
             let (mut place, end) = (stripe.place(head::TAIL + log), stripe.place(head::HEAD + log));
             while place < end {
                 let words = stripe.from(log, place).ok_or_else(|| format!("log {log} leaves itself"))?;
@@ -420,7 +435,9 @@ impl<'a> Held<'a> {
                 return Err(format!("log {log} does not end at its head"));
             }
         }
-        if self.versions.iter().any(|version| version.load(Relaxed) & 1 == 1) && self.is_untouched() {
+        if self.segment.versions(self.number()).iter().any(|version| version.load(Relaxed) & 1 == 1)
+            && self.is_untouched()
+        {
             return Err("a version word is odd, and nobody is writing".into());
         }
         Ok(())

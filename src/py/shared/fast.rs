@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 use std::ptr;
 
-use flexcache_shared::{Entry, Patience};
+use flexcache_shared::Entry;
 use pyo3::exceptions::PyKeyError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -132,11 +132,11 @@ unsafe fn store(
     if ttl.is_null()
         && tags.is_null()
         && matches!(opened.default_ttl, Ttl::Never)
-        && let Some(value) = value::encode_plain(&value)
-        && let Some(key) = key::encode_plain(&key)
+        && let Some((kind, value)) = value::plain(&value)
+        && let Some(key) = key::plain(&key)
     {
-        let entry = Entry { kind: value.kind, value: &value.bytes, deadline: 0, tags: &[] };
-        if opened.cache.put(key.as_key(), &entry, Patience::Try).is_ok() {
+        let entry = Entry { kind, value, deadline: 0, tags: &[] };
+        if opened.cache.put_at_once(key, &entry).is_some() {
             return Ok(());
         }
     }

@@ -77,16 +77,16 @@ impl EncodedKey<'_> {
 /// `TypeError` for a key of another type.
 #[inline(always)]
 pub(super) fn encode<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<EncodedKey<'a>> {
-    match encode_plain(key) {
-        Some(encoded) => Ok(encoded),
+    match ascii(key) {
+        Some(bytes) => Ok(EncodedKey { kind: kind::TEXT, bytes: Encoded::Borrowed(bytes) }),
         None => encode_at(key, 0),
     }
 }
 
-/// The form of a str of ASCII, for which nothing of the interpreter has to be called.
+/// The key that a str of ASCII is, for which nothing of the interpreter has to be called.
 #[inline(always)]
-pub(super) fn encode_plain<'a>(key: &'a Bound<'_, PyAny>) -> Option<EncodedKey<'a>> {
-    Some(EncodedKey { kind: kind::TEXT, bytes: Encoded::Borrowed(ascii(key)?) })
+pub(super) fn plain<'a>(key: &'a Bound<'_, PyAny>) -> Option<flexcache_shared::Key<'a>> {
+    Some(flexcache_shared::Key { kind: kind::TEXT, bytes: ascii(key)? })
 }
 
 /// The characters of a str of nothing but ASCII, where they can be had without a call.

@@ -90,14 +90,14 @@ pub(super) fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound
     Ok(object.into_any())
 }
 
-/// The form of a value that is bytes, or a str of ASCII.
-#[inline]
-pub(super) fn encode_plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<EncodedValue<'a>> {
+/// The kind and the bytes of a value that is bytes, or a str of ASCII.
+#[inline(always)]
+pub(super) fn plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<(u8, &'a [u8])> {
     if let Some(text) = ascii(value) {
-        return Some(EncodedValue { kind: kind::ASCII, bytes: Encoded::Borrowed(text) });
+        return Some((kind::ASCII, text));
     }
     let bytes = value.cast_exact::<PyBytes>().ok()?;
-    Some(EncodedValue { kind: kind::BYTES, bytes: Encoded::Borrowed(bytes.as_bytes()) })
+    Some((kind::BYTES, bytes.as_bytes()))
 }
 
 /// The form of a value.
@@ -107,8 +107,8 @@ pub(super) fn encode_plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<EncodedVal
 /// Those of pickle.
 pub(super) fn encode<'a>(value: &'a Bound<'_, PyAny>, serializer: &Serializer) -> PyResult<EncodedValue<'a>> {
     let owned = |kind, bytes| Ok(EncodedValue { kind, bytes: Encoded::Owned(bytes) });
-    if let Some(encoded) = encode_plain(value) {
-        return Ok(encoded);
+    if let Some((kind, bytes)) = plain(value) {
+        return Ok(EncodedValue { kind, bytes: Encoded::Borrowed(bytes) });
     }
     if let Ok(text) = value.cast_exact::<PyString>()
         && let Ok(text) = text.to_str()

@@ -27,3 +27,18 @@ fn a_sum_that_is_wrong_is_found_by_the_next_write() {
         assert_eq!(cache.len(), 1);
     }
 }
+
+#[test]
+fn a_record_that_is_marked_dead_and_lives_is_found_by_the_next_write() {
+    let (cache, directory) = new(&small());
+    let path = path_in(&directory);
+    put(&cache, b"a key of its own", b"v");
+    let bytes = fs::read(&path).expect("it is there");
+    let at = bytes.windows(16).position(|bytes| bytes == b"a key of its own").expect("it was stored");
+    // Three words are before the key, and the first one has the mark.
+    let record = at - 24;
+    overwrite(&path, record as u64 + 7, &[bytes[record + 7] | 1 << 4]);
+    let panic = catch_unwind(AssertUnwindSafe(|| put(&cache, b"after", b"v"))).expect_err("it lives");
+    let text = panic.downcast_ref::<String>().expect("a text");
+    assert!(text.contains("recount") && text.contains("marked dead"), "{text}");
+}
