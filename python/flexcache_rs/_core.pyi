@@ -48,6 +48,8 @@ __all__ = [
     "_DISK_EVICTION_POLICIES",
     "_DISK_PRAGMAS",
     "_KEYWORDS",
+    "AwaitedBlock",
+    "Block",
     "BoundMemoized",
     "CacheItemsView",
     "CacheIterator",
@@ -76,7 +78,6 @@ __all__ = [
     "Remembered",
     "RemoteLane",
     "RemoteReplies",
-    "SessionBlock",
     "SessionCall",
     "SessionCodec",
     "SharedHold",
@@ -1089,6 +1090,18 @@ class _InstanceResults:
     def __new__(cls) -> Self: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
 
+class Block:
+    """What objects with a `with` stand on."""
+    def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: object, _raised: object, _traceback: object) -> None: ...
+
+class AwaitedBlock:
+    """What objects with an `async with` stand on."""
+    def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(self, kind: object, _raised: object, _traceback: object) -> Awaitable[None]: ...
+
 @final
 class BoundMemoized:
     """A memoized function bound to an instance, which all its calls are about."""
@@ -1798,15 +1811,6 @@ class DiskCache:
         """
     def __enter__(self) -> Self: ...
     def __exit__(self, *_raised: object) -> None: ...
-
-class SessionBlock:
-    """What the transactions without `await` stand on.
-
-    A handler that raises as `__exit__` begins would leave the transaction open if that were a function of Python's: it has
-    not run a single line then. So the first lines are these.
-    """
-    def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
-    def __exit__(self, kind: Any, _raised: Any, _traceback: Any) -> None: ...
 
 @final
 class SessionCall:

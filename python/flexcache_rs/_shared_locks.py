@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from flexcache_rs._arguments import whole_number
 from flexcache_rs._asyncio_calls import finish_in_thread, sleep, to_thread
-from flexcache_rs._core import SharedHold
+from flexcache_rs._core import AwaitedBlock, Block, SharedHold
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 
@@ -45,7 +45,7 @@ async def _at_once(cache: SharedSegment, name: object, call: Callable[[], _T | N
 
 
 @suggesting
-class SharedLock:
+class SharedLock(Block, AwaitedBlock):
     """A lock. See `SharedCache.lock`. Only one thread or task may use an object at a time."""
 
     def __init__(
@@ -126,40 +126,30 @@ class SharedLock:
         released = self._cache._release_lock(self._hold, self._name, False)
         return await finish_in_thread(self.release) if released is None else released
 
-    def __enter__(self) -> Self:
-        self._refuse_twice()
-        try:
-            acquired = self.acquire()
-        except BaseException:
-            # A signal may come after the lock did.
-            self.release()
-            raise
-        if not acquired:
-            message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
-            raise TimeoutError(message)
-        return self
+    _before = _refuse_twice
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _refuse_late(self) -> NoReturn:
+        message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
+        raise TimeoutError(message)
+
+    def _enter(self) -> None:
+        if not self.acquire():
+            self._refuse_late()
+
+    async def _aenter(self) -> None:
+        if not await self.aacquire():
+            self._refuse_late()
+
+    def _leave(self, succeeded: bool) -> None:
         self.release()
 
-    async def __aenter__(self) -> Self:
-        self._refuse_twice()
-        try:
-            acquired = await self.aacquire()
-        except BaseException:
-            # A signal may come after the lock did.
-            await self.arelease()
-            raise
-        if not acquired:
-            message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
-            raise TimeoutError(message)
-        return self
+    async def _aleave(self, succeeded: bool) -> None:
+        await self.arelease()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _end(self, before: None) -> None:
+        self.release()
+
+    async def _aend(self, before: None) -> None:
         await self.arelease()
 
 

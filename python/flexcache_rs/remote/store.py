@@ -150,7 +150,13 @@ class RemoteStore(Leases):
             raw = self._read_of(key, self.client.execute, "GET", place)
             return raw
         stamp = self.nonces.watch(NAMESPACE)
-        raw, nonce = self.read(self.client.values, [place, self.keys.epoch])
+        # Not MGET, which finds nothing where something of another type is.
+        raw, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
+        for reply in (nonce, raw):
+            if isinstance(reply, Exception):
+                if reply is raw and is_of_another_type(reply):
+                    raise unreadable(key, str(reply)) from reply
+                raise self.client.translated(reply)
         self.nonces.learn(NAMESPACE, nonce, stamp)
         return raw
 

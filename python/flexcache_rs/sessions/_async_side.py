@@ -7,12 +7,12 @@ from asyncio import sleep
 from asyncio import to_thread as in_thread
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._core import AwaitedBlock as Block
 from flexcache_rs._core import _load_in_task as load
 from flexcache_rs.sessions._errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import TracebackType
     from typing import ParamSpec, Protocol, TypeVar, overload
 
     from flexcache_rs._core import SessionCall
@@ -49,23 +49,3 @@ def holder() -> int:
 def store(_: Any) -> SessionStore:
     """Refuse: a cache's threads cannot await."""
     raise UnsupportedError("only threads can use a store: open the session with flexcache_rs.sessions.sync.connect")
-
-
-class Block:
-    """The end of a transaction's `async with`."""
-
-    async def _leave(self, commits: bool) -> None:
-        raise NotImplementedError
-
-    async def _end(self) -> None:
-        raise NotImplementedError
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self._leave(kind is None)
-        except BaseException:
-            # Whatever interrupted it, a cancellation for instance: nothing stays open.
-            await self._end()
-            raise

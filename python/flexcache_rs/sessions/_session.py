@@ -370,10 +370,12 @@ class Transaction(side.Block, Calls):
     def _page(self) -> int:
         return self._session._page
 
-    async def __aenter__(self) -> Self:
-        session = self._session
+    def _before(self) -> None:
         if self._native is not None:
             raise ClosedError("the transaction was used before; call transaction() again")
+
+    async def _aenter(self) -> None:
+        session = self._session
         outer = session._current()
         if outer is None:
             self._native = await session._backend.abegin()
@@ -381,16 +383,11 @@ class Transaction(side.Block, Calls):
             native = outer._begun()
             self._level = await native.abegin_inner()
             self._native = native
-        try:
-            self._is_open = True
-            session._has_transactions = True
-            _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
-        except BaseException:
-            await self._end()
-            raise
-        return self
+        self._is_open = True
+        session._has_transactions = True
+        _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
 
-    async def _leave(self, commits: bool) -> None:
+    async def _aleave(self, commits: bool) -> None:
         """Commit, or roll back."""
         native = self._begun()
         self._is_open = False
@@ -400,7 +397,7 @@ class Transaction(side.Block, Calls):
             await native.aroll_back()
         _open.set(tuple(transaction for transaction in _open.get() if transaction._is_open))
 
-    async def _end(self) -> None:
+    async def _aend(self, _: None) -> None:
         """Roll back what is still open of it, if anything is."""
         self._is_open = False
         if self._native is not None:

@@ -369,10 +369,12 @@ class Transaction(side.Block, Calls):
     def _page(self) -> int:
         return self._session._page
 
-    def __enter__(self) -> Self:
-        session = self._session
+    def _before(self) -> None:
         if self._native is not None:
             raise ClosedError("the transaction was used before; call transaction() again")
+
+    def _enter(self) -> None:
+        session = self._session
         outer = session._current()
         if outer is None:
             self._native = session._backend.begin()
@@ -380,14 +382,9 @@ class Transaction(side.Block, Calls):
             native = outer._begun()
             self._level = native.begin_inner()
             self._native = native
-        try:
-            self._is_open = True
-            session._has_transactions = True
-            _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
-        except BaseException:
-            self._end()
-            raise
-        return self
+        self._is_open = True
+        session._has_transactions = True
+        _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
 
     def _leave(self, commits: bool) -> None:
         """Commit, or roll back."""
@@ -399,7 +396,7 @@ class Transaction(side.Block, Calls):
             native.roll_back()
         _open.set(tuple(transaction for transaction in _open.get() if transaction._is_open))
 
-    def _end(self) -> None:
+    def _end(self, _: None) -> None:
         """Roll back what is still open of it, if anything is."""
         self._is_open = False
         if self._native is not None:

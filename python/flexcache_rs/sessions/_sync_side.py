@@ -6,7 +6,7 @@ from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._core import SessionBlock as Block
+from flexcache_rs._core import Block
 from flexcache_rs._core import _load as load
 from flexcache_rs.sessions._store import SessionStore
 
