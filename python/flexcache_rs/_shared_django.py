@@ -130,12 +130,20 @@ class DjangoCache(Backend):
                     return value + delta
 
     def _move(self, old: str, new: str) -> bool:
-        try:
-            ttl, value = self._cache.ttl(old), self._cache.pop(old)
-        except KeyError:
-            return False
-        self._cache.put(new, value, float("inf") if ttl is None else ttl)
-        return True
+        is_moved = False
+        # One of several callers moves it. Stored first: if that fails, the value stays where it is.
+        with self._cache.lock(("incr_version", old)):
+            while (found := self._cache._read_version(old)) is not None:
+                value, seen = found
+                try:
+                    ttl = self._cache.ttl(old)
+                except KeyError:
+                    break
+                self._cache.put(new, value, float("inf") if ttl is None else ttl)
+                is_moved = True
+                if self._cache._delete_version(old, seen):
+                    break
+        return is_moved
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return a dict with the values of the present keys."""

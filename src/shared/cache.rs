@@ -353,6 +353,23 @@ impl SharedCache {
         self.write(key, patience, |held: &mut crate::hold::Held<'_>, key| held.delete(key))
     }
 
+    /// Removes a key's value if it is still the one that was read. Whether it was removed; see [`SharedCache::replace`].
+    ///
+    /// # Errors
+    ///
+    /// As `delete`.
+    pub fn delete_version(&self, key: Key<'_>, version: &Version, patience: Patience) -> Result<bool> {
+        self.with(patience, |segment, number| {
+            if number != version.segment {
+                return Ok(false);
+            }
+            let key = segment.hashed(key);
+            let (deleted, _) =
+                segment.write(key.hash, patience, |held| held.delete_seen(&key, &version.seen))?;
+            Ok(deleted)
+        })
+    }
+
     /// Removes a key's value, and makes something of it.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import operator
 import os
+import time
 
 from flexcache_rs._core import DiskTransaction
 from flexcache_rs._suggest import suggesting
@@ -178,6 +179,19 @@ class FanoutCache(CacheMixin):
 
     def _transaction_of_many(self, retry: bool) -> DiskTransaction:
         return DiskTransaction(self._shards, retry)
+
+    def _move(self, old: Any, new: Any) -> bool:
+        """Store the value of a key under another one instead. Returns False if there is none."""
+        source, target = self._shard(old), self._shard(new)
+        # All processes lock them in this order. The new entry is committed first, if a process dies in between.
+        both = [shard for shard in self._shards if shard in (source, target)]
+        with DiskTransaction(both, True, last=both.index(source)):
+            value, expires_at, tag = source.get(old, ENOVAL, expire_time=True, tag=True, retry=True)
+            if value is ENOVAL:
+                return False
+            target.set(new, value, None if expires_at is None else expires_at - time.time(), tag=tag, retry=True)
+            source.delete(old, retry=True)
+            return True
 
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """As `Cache.touch`. Returns False if the write lock was not acquired in time."""

@@ -92,6 +92,11 @@ class RemoteStore(Leases):
             return self.head(key)[0] is not None
         return self._live(key, raw) is not None
 
+    @property
+    def closed(self) -> bool:
+        """Whether the cache is closed. A result that was computed meanwhile is returned and not stored."""
+        return self.life.is_closed
+
     def _is_lenient(self) -> bool:
         return self._lenient or LENIENT.get()
 
@@ -388,6 +393,24 @@ class RemoteStore(Leases):
             entry = self.entry(key, raw)
             if self._take_unchanged(place, raw or b""):
                 return entry
+
+    def move(self, old: Any, new: Any) -> bool:
+        """Store the value of a key under another one instead. Raises where it fails: then the first key keeps it.
+
+        Whether there was a value. Only one caller at a time may move a key.
+        """
+        place, target = self.keys.value(old), self.keys.value(new)
+        is_moved = False
+        while (found := self.value(old)) is not None:
+            value, head, there = found
+            raw = self.values.write(value, head.deadline, head.epoch, head.tags)
+            self.remember(target, None)
+            with self.writing(target):
+                self.client.execute("SET", target, raw, *(("PXAT", head.deadline) if head.deadline else ()))
+            is_moved = True
+            if self._take_unchanged(place, there):
+                break
+        return is_moved
 
     def _take_unchanged(self, place: bytes, there: bytes) -> bool:
         """Remove a value that was read, and the lease of its key. Whether the value was still there."""

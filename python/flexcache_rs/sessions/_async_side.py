@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from asyncio import sleep
 from asyncio import to_thread as in_thread
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import AwaitedBlock as Block
 from flexcache_rs._core import _load_in_task as load
-from flexcache_rs.sessions._errors import UnsupportedError
+from flexcache_rs.sessions._errors import ClosedError, SessionError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -33,12 +35,30 @@ if TYPE_CHECKING:
         def __call__(self, function: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
 
 
-__all__ = ["Block", "holder", "in_thread", "load", "sleep", "store", "take"]
+__all__ = ["Block", "give_back", "holder", "in_thread", "load", "sleep", "store", "take"]
 
 
 async def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
     """Make a call that takes something. What it took is given back if the task is cancelled before it has it."""
     return await backend.arun(call, undo)
+
+
+async def give_back(backend: Backend, call: SessionCall) -> None:
+    """Give back a lease. A session that is closed has none to give back."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # Its event loop was closed in the middle, and the garbage collector ends it.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=_give_back, args=(backend, call), name="flexcache sessions release").start()
+        return
+    with contextlib.suppress(ClosedError):
+        await backend.arun(call)
+
+
+def _give_back(backend: Backend, call: SessionCall) -> None:
+    with contextlib.suppress(SessionError):
+        backend.run(call)
 
 
 def holder() -> int:

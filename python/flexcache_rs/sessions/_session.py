@@ -247,31 +247,23 @@ class Session(KeyspaceCalls):
         value = factory()
         if inspect.isawaitable(value):
             value = await value
-        # A value that was stored during the computation is newer.
-        await self._run(self._codec.call("set", {key: value}, touch, "absent"))
+        try:
+            # A value that was stored during the computation is newer.
+            await self._run(self._codec.call("set", {key: value}, touch, "absent"))
+        except ClosedError:
+            # The session was closed during the computation. The caller gets the value.
+            if self._current() is not None:
+                raise
         return value
 
     async def _compute_once(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
         """Compute while this session has the lease of the key, unless another one has stored a value."""
-        token = new_token()
-        lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
-        release = self._codec.call("release", "load:" + key, token)
-
-        def undo(left: object) -> Any:
-            return release if left is None else None
-
-        with waiting(self._backend, "load:" + key, True) as other:
-            while (left := await side.take(self._backend, lease, undo)) is not None:
-                await other.arest(left)
+        async with _Computation(self, key) as computation:
+            found = computation.found
+            if found is MISSING:
+                # Another session may have stored one between the look and the lease.
                 found = await self.get(key, MISSING)
-                if found is not MISSING:
-                    return found
-        try:
-            # Another session may have stored one between the look and the lease.
-            found = await self.get(key, MISSING)
             return await self._compute(key, factory, touch) if found is MISSING else found
-        finally:
-            await self._backend.arun(release)
 
     def memoize(self, ttl: Ttl = None, *, name: str | None = None) -> side.Memoizing:
         """Return a decorator that keeps the results of a function in the session, as `get_or_set` does.
@@ -353,6 +345,42 @@ class Session(KeyspaceCalls):
     def stats(self) -> dict[str, Any]:
         """Return information about the store: its backend and numbers."""
         return self._backend.stats()
+
+
+class _Computation(side.Block):
+    """The lease of a key, whose holder computes."""
+
+    found: Any = MISSING
+    """What another session has stored while this one waited for the lease."""
+
+    def __init__(self, session: Session, key: str) -> None:
+        self._session, self._key = session, key
+        token, call = new_token(), session._codec.call
+        self._lease = call("lease", "load:" + key, token, int(_LEASE * 1e6))
+        self._release = call("release", "load:" + key, token)
+
+    def _before(self) -> None: ...
+
+    async def _aenter(self) -> None:
+        session = self._session
+
+        def undo(left: object) -> Any:
+            return self._release if left is None else None
+
+        with waiting(session._backend, "load:" + self._key, True) as other:
+            while (left := await side.take(session._backend, self._lease, undo)) is not None:
+                await other.arest(left)
+                self.found = await session.get(self._key, MISSING)
+                if self.found is not MISSING:
+                    return
+
+    async def _aleave(self, _: bool) -> None:
+        if self.found is MISSING:
+            await side.give_back(self._session._backend, self._release)
+
+    async def _aend(self, _: None) -> None:
+        if self.found is MISSING:
+            await side.give_back(self._session._backend, self._release)
 
 
 @suggesting

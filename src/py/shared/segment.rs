@@ -426,6 +426,19 @@ impl SharedSegment {
         })
     }
 
+    /// Removes the value of a key if it is still the one that was read.
+    fn _delete_version(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        version: &SharedVersion,
+    ) -> PyResult<bool> {
+        let encoded = key::encode(key)?;
+        run(py, self.opened()?, |cache, patience| {
+            cache.delete_version(encoded.as_key(), &version.0, patience)
+        })
+    }
+
     /// Sums by name.
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let opened = self.opened()?;
