@@ -15,7 +15,8 @@ import pytest
 import flexcache_rs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Set
+    from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
     from types import CodeType, FrameType
 
 PACKAGE = str(Path(flexcache_rs.__file__).parent)
@@ -41,7 +42,11 @@ class Tracer:
     """
 
     def __init__(
-        self, at: int, interrupt: Callable[[], None], users: Set[CodeType] = frozenset(), within: CodeType | None = None
+        self,
+        at: int,
+        interrupt: Callable[[], None],
+        users: AbstractSet[CodeType] = frozenset(),
+        within: CodeType | None = None,
     ) -> None:
         self.left = at
         self.interrupt = interrupt

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Iterable
 
+    from flexcache_rs._core import SharedSegment
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -47,3 +49,14 @@ async def wait(futures: Iterable[Future[R]]) -> None:
     from asyncio import wait
 
     await wait(futures)
+
+
+async def at_once(cache: SharedSegment, name: object, call: Callable[[], R | None]) -> R:
+    """What a call of an event loop returns. It is made again if it returned None, because another process was writing.
+
+    Only the wait for that process is in a thread. If a task is cancelled meanwhile, no thread acquires for it what
+    nobody would give back.
+    """
+    while (result := call()) is None:
+        await to_thread(cache._wait_for_writers, name)
+    return result

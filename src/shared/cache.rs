@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
+use crate::hold::{Fault, Held};
 use crate::layout::{head, header};
 use crate::lookup::Looked;
 use crate::open::{self, Place, Wanted};
-use crate::record::{Key, Value};
+use crate::record::{HashedKey, Key, Value};
 use crate::segment::{Patience, Segment};
 use crate::stall::Point;
 use crate::terms::{
@@ -161,10 +162,7 @@ impl SharedCache {
         &self,
         key: Key<'_>,
         patience: Patience,
-        mut act: impl FnMut(
-            &mut crate::hold::Held<'_>,
-            &crate::record::HashedKey<'_>,
-        ) -> std::result::Result<R, crate::hold::Fault>,
+        mut act: impl FnMut(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<R, Fault>,
     ) -> Result<Written<R>> {
         self.with(patience, |segment, number| {
             let key = segment.hashed(key);
@@ -332,15 +330,22 @@ impl SharedCache {
         patience: Patience,
     ) -> Result<bool> {
         entry.check()?;
+        self.write_version(key, version, patience, |held, key| {
+            entry.with_content(|content| held.replace_seen(key, &version.seen, content))
+        })
+    }
+
+    /// Writes in the file in which a value was read; in another one it is not there, and the answer is false.
+    fn write_version(
+        &self,
+        key: Key<'_>,
+        version: &Version,
+        patience: Patience,
+        act: impl Fn(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<bool, Fault>,
+    ) -> Result<bool> {
         self.with(patience, |segment, number| {
-            if number != version.segment {
-                return Ok(false);
-            }
             let key = segment.hashed(key);
-            let (replaced, _) = segment.write(key.hash, patience, |held| {
-                entry.with_content(|content| held.replace_seen(&key, &version.seen, content))
-            })?;
-            Ok(replaced)
+            Ok(number == version.segment && segment.write(key.hash, patience, |held| act(held, &key))?.0)
         })
     }
 
@@ -350,7 +355,7 @@ impl SharedCache {
     ///
     /// [`Error::Busy`] or [`Error::Timeout`] for the lock: the value may then still be there.
     pub fn delete(&self, key: Key<'_>, patience: Patience) -> Result<Written<bool>> {
-        self.write(key, patience, |held: &mut crate::hold::Held<'_>, key| held.delete(key))
+        self.write(key, patience, |held: &mut Held<'_>, key| held.delete(key))
     }
 
     /// Removes a key's value if it is still the one that was read. Whether it was removed; see [`SharedCache::replace`].
@@ -359,15 +364,7 @@ impl SharedCache {
     ///
     /// As `delete`.
     pub fn delete_version(&self, key: Key<'_>, version: &Version, patience: Patience) -> Result<bool> {
-        self.with(patience, |segment, number| {
-            if number != version.segment {
-                return Ok(false);
-            }
-            let key = segment.hashed(key);
-            let (deleted, _) =
-                segment.write(key.hash, patience, |held| held.delete_seen(&key, &version.seen))?;
-            Ok(deleted)
-        })
+        self.write_version(key, version, patience, |held, key| held.delete_seen(key, &version.seen))
     }
 
     /// Removes a key's value, and makes something of it.

@@ -28,7 +28,6 @@ from flexcache_rs.testing import advance, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
 DEADLINE = 20.0
 DIRECTORIES: Iterator[Path] = iter(())

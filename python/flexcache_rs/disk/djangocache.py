@@ -187,7 +187,7 @@ class DjangoCache(Backend):
         return self.incr(key, -delta, version, default, retry)
 
     def _move(self, old: str, new: str) -> bool:
-        return self._cache._move(old, new)
+        return self._cache._move(old, new)  # noqa: SLF001
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a live value."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._arguments import whole_number
-from flexcache_rs._core import AwaitedBlock, Block
 from flexcache_rs._asyncio_calls import begin_in_thread, finish_in_thread, sleep, to_thread, wait
+from flexcache_rs._lock_block import LockBlock
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote import scripts
@@ -54,7 +54,7 @@ class _Attempt:
 
 
 @suggesting
-class RemoteLock(Block, AwaitedBlock):
+class RemoteLock(LockBlock):
     """A lock. See `RemoteCache.lock`. Only one thread or task may use an object at a time."""
 
     fence: int | None = None
@@ -200,32 +200,6 @@ class RemoteLock(Block, AwaitedBlock):
     async def arelease(self) -> bool:
         """The same as `release`. Other tasks run while it waits. A caller that is cancelled releases the lock too."""
         return await finish_in_thread(self.release)
-
-    _before = _refuse_twice
-
-    def _refuse_late(self) -> NoReturn:
-        message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
-        raise TimeoutError(message)
-
-    def _enter(self) -> None:
-        if not self.acquire():
-            self._refuse_late()
-
-    async def _aenter(self) -> None:
-        if not await self.aacquire():
-            self._refuse_late()
-
-    def _leave(self, succeeded: bool) -> None:
-        self.release()
-
-    async def _aleave(self, succeeded: bool) -> None:
-        await self.arelease()
-
-    def _end(self, before: None) -> None:
-        self.release()
-
-    async def _aend(self, before: None) -> None:
-        await self.arelease()
 
 
 class Hit(NamedTuple):

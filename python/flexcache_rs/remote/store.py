@@ -42,6 +42,10 @@ LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False
 """Whether a server that cannot be asked is as if it had nothing: for what computes values."""
 
 
+POPPED: ContextVar[list[_Entry | None] | None] = ContextVar("flexcache_remote_popped", default=None)
+"""Where `pop` leaves the entry, with its time to live and tags, for callers that may have to put it back."""
+
+
 class RemoteStore(Leases):
     """A namespace of a server, as caches in memory use it.
 
@@ -392,6 +396,8 @@ class RemoteStore(Leases):
             raw = self._read_of(key, self.client.execute, "GET", place)
             entry = self.entry(key, raw)
             if self._take_unchanged(place, raw or b""):
+                if (popped := POPPED.get()) is not None:
+                    popped.append(entry)
                 return entry
 
     def move(self, old: Any, new: Any) -> bool:

@@ -35,12 +35,22 @@ if TYPE_CHECKING:
         def __call__(self, function: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
 
 
-__all__ = ["Block", "give_back", "holder", "in_thread", "load", "sleep", "store", "take"]
+__all__ = ["Block", "give_back", "holder", "in_thread", "is_over", "load", "loop", "sleep", "store", "take"]
 
 
 async def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
     """Make a call that takes something. What it took is given back if the task is cancelled before it has it."""
     return await backend.arun(call, undo)
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs."""
+    return asyncio.get_running_loop()
+
+
+def is_over(running: asyncio.AbstractEventLoop) -> bool:
+    """Whether nothing goes on any more that an event loop ran."""
+    return running.is_closed()
 
 
 async def give_back(backend: Backend, call: SessionCall) -> None:

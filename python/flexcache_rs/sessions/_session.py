@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import random
@@ -20,7 +21,7 @@ from flexcache_rs.sessions._arguments import KEEP, MISSING
 from flexcache_rs.sessions._backends import open_backend
 from flexcache_rs.sessions._batch import AwaitedBatch
 from flexcache_rs.sessions._calls import Calls, KeyspaceCalls
-from flexcache_rs.sessions._errors import ClosedError, ConflictError, UnsupportedError
+from flexcache_rs.sessions._errors import ClosedError, ConflictError, SessionError, UnsupportedError
 from flexcache_rs.sessions._forgiving import ForgivingBackend
 from flexcache_rs.sessions._limits import Limiter, Lock, new_token
 from flexcache_rs.sessions._waiting import waiting
@@ -95,6 +96,8 @@ class Session(KeyspaceCalls):
         self._has_transactions = False
         # The computations of `get_or_set` in progress. It keeps no values.
         self._loads: FlexCache[str, Any] = FlexCache(max_items=1)
+        # Those that have the lease of their key.
+        self._computing: set[_Computation] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._backend.name}://>"
@@ -110,6 +113,10 @@ class Session(KeyspaceCalls):
     async def aclose(self) -> None:
         """Close the session. The data stays, except with `memory://`."""
         self._fast = None
+        for computation in tuple(self._computing):
+            # It stores nothing any more: others need not wait for it.
+            with contextlib.suppress(SessionError):
+                await computation._give_back()
         await self._backend.aclose()
 
     @property
@@ -216,7 +223,7 @@ class Session(KeyspaceCalls):
         If several callers ask at the same time, one of them calls its factory, and the others wait. Callers of this
         session that wait get its exception, each their own copy. Other sessions and processes then compute again. If
         the process dies, or computes for longer than 30 seconds, another caller computes. If a caller writes to the
-        key during the computation, the result is returned but not stored. A `delete` during the computation does not
+        key during the computation, or the session is closed, the result is returned but not stored. A `delete` during the computation does not
         keep it from being stored. In a transaction, the caller computes alone, and the value is stored with the
         transaction.
 
@@ -358,6 +365,7 @@ class _Computation(side.Block):
         token, call = new_token(), session._codec.call
         self._lease = call("lease", "load:" + key, token, int(_LEASE * 1e6))
         self._release = call("release", "load:" + key, token)
+        self._loop = side.loop()
 
     def _before(self) -> None: ...
 
@@ -369,18 +377,25 @@ class _Computation(side.Block):
 
         with waiting(session._backend, "load:" + self._key, True) as other:
             while (left := await side.take(session._backend, self._lease, undo)) is not None:
+                for computation in tuple(session._computing):
+                    if side.is_over(computation._loop):
+                        await computation._give_back()
                 await other.arest(left)
                 self.found = await session.get(self._key, MISSING)
                 if self.found is not MISSING:
                     return
+        session._computing.add(self)
+
+    async def _give_back(self) -> None:
+        if self.found is MISSING:
+            await side.give_back(self._session._backend, self._release)
+        self._session._computing.discard(self)
 
     async def _aleave(self, _: bool) -> None:
-        if self.found is MISSING:
-            await side.give_back(self._session._backend, self._release)
+        await self._give_back()
 
     async def _aend(self, _: None) -> None:
-        if self.found is MISSING:
-            await side.give_back(self._session._backend, self._release)
+        await self._give_back()
 
 
 @suggesting

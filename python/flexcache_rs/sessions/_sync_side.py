@@ -12,7 +12,7 @@ from flexcache_rs._core import _load as load
 from flexcache_rs.sessions._errors import ClosedError
 from flexcache_rs.sessions._store import SessionStore
 
-__all__ = ["Block", "give_back", "holder", "in_thread", "load", "sleep", "store", "take"]
+__all__ = ["Block", "give_back", "holder", "in_thread", "is_over", "load", "loop", "sleep", "store", "take"]
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import ParamSpec, Protocol, TypeVar
@@ -48,6 +48,15 @@ def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
         if back is not None:
             backend.run(back)
         raise
+
+
+def loop() -> None:
+    """There is none."""
+
+
+def is_over(_: None) -> bool:
+    """Whether nothing goes on any more that an event loop ran."""
+    return False
 
 
 def give_back(backend: Backend, call: SessionCall) -> None:

@@ -141,8 +141,7 @@ impl BlockStep {
         first: &Bound<'_, PyAny>,
         result: &Bound<'_, PyAny>,
     ) -> Self {
-        let state =
-            State { coroutine: Some(first.clone().unbind()), begun: None, raised: None, attempts: 0 };
+        let state = State { coroutine: Some(first.clone().unbind()), begun: None, raised: None, attempts: 0 };
         Self {
             block: block.clone().into_any().unbind(),
             before: before.clone().unbind(),
