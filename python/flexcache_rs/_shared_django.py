@@ -130,8 +130,8 @@ class DjangoCache(Backend):
                     return value + delta
 
     def _move(self, old: str, new: str) -> bool:
-        # One of several callers moves it. Nothing but a call is in the block: not every instruction of a loop or a `try`
-        # would be, and a signal's handler that raises at such a one would leave the lock held.
+        # One of several callers moves it. Nothing but a call is in the block: not every instruction of a loop or a
+        # `try` would be, and a signal's handler that raises at such a one would leave the lock held.
         with self._cache.lock(("incr_version", old)):
             return self._move_alone(old, new)
 

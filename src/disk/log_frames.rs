@@ -464,10 +464,10 @@ mod tests {
     const ACTS: [(&str, Act); 3] = [
         ("xRead", |file, methods, at| {
             let mut found = [0_u8; HEADER];
+            let length = c_int::try_from(HEADER).expect("a length");
             // SAFETY: the file is open, and the bytes are ours.
-            let code = unsafe {
-                methods.xRead.expect("a method")(file, found.as_mut_ptr().cast(), HEADER as c_int, at)
-            };
+            let code =
+                unsafe { methods.xRead.expect("a method")(file, found.as_mut_ptr().cast(), length, at) };
             assert_eq!(found, [7; HEADER], "what was written is what is read");
             code
         }),
@@ -497,7 +497,8 @@ mod tests {
             assert_eq!(methods.xFileSize.expect("a method")(file, &raw mut end), ffi::SQLITE_OK);
             let page = [7_u8; PAGE];
             for (length, at) in [(HEADER, end), (PAGE, end + HEADER_LENGTH), (HEADER, end + FRAME)] {
-                assert_eq!(write(file, page.as_ptr().cast(), length as c_int, at), ffi::SQLITE_OK);
+                let length = c_int::try_from(length).expect("a length");
+                assert_eq!(write(file, page.as_ptr().cast(), length, at), ffi::SQLITE_OK);
             }
             (file, methods, end + FRAME)
         }

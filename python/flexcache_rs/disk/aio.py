@@ -122,14 +122,16 @@ async def _take(take: Callable[[], Any], put_back: Callable[[Any], object]) -> A
     return await take_in_thread(_begin, take, put_back)
 
 
-def _put_back(cache: Any, key: Any, value: Any, expires_at: float | None, tag: Any) -> None:
+def _put_back(cache: Any, key: Any, found: tuple[Any, float | None, Any]) -> None:
+    value, expires_at, tag = found
     expire = None if expires_at is None else expires_at - time.time()
     if expire is None or expire > 0:
         cache.add(key, value, expire, tag=tag, retry=True)
 
 
-def shaped(value: Any, expires_at: float | None, tag: Any, wants_time: bool, wants_tag: bool) -> Any:
-    """A value as `get` returns it, with what is asked about it."""
+def _shaped(found: tuple[Any, float | None, Any], default: Any, wants_time: bool, wants_tag: bool) -> Any:
+    """What was taken, or the default, as `get` returns it with what is asked about it."""
+    value, expires_at, tag = (default, None, None) if found[0] is ENOVAL else found
     more = [*((expires_at,) if wants_time else ()), *((tag,) if wants_tag else ())]
     return (value, *more) if more else value
 
@@ -139,10 +141,10 @@ async def _apop(
 ) -> Any:
     def put_back(found: tuple[Any, float | None, Any]) -> None:
         if found[0] is not ENOVAL:
-            _put_back(self, key, *found)
+            _put_back(self, key, found)
 
     found = await _take(lambda: self.pop(key, ENOVAL, True, True, retry), put_back)
-    return shaped(*((default, None, None) if found[0] is ENOVAL else found), expire_time, tag)
+    return _shaped(found, default, expire_time, tag)
 
 
 async def _apull(
@@ -157,15 +159,16 @@ async def _apull(
     def put_back(found: tuple[Any, float | None, Any]) -> None:
         if found[0] is not ENOVAL:
             # Under the same key, where it was in the queue.
-            _put_back(self, *found[0], *found[1:])
+            (key, value), expires_at, tagged = found
+            _put_back(self, key, (value, expires_at, tagged))
 
     found = await _take(lambda: self.pull(prefix, ENOVAL, side, True, True, retry), put_back)
-    return shaped(*((default, None, None) if found[0] is ENOVAL else found), expire_time, tag)
+    return _shaped(found, default, expire_time, tag)
 
 
 def taking(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
     """The same as `awaitable` for `pop` or `pull`: if the task is cancelled, what was taken is put back."""
-    take: Callable[..., Coroutine[Any, Any, Any]] = {"pop": _apop, "pull": _apull}[method.__name__]
+    take: Any = _apop if method.__name__ == "pop" else _apull
 
     async def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await take(self, *args, **kwargs)  # type: ignore[no-any-return]

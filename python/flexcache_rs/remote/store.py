@@ -160,13 +160,14 @@ class RemoteStore(Leases):
             return raw
         stamp = self.nonces.watch(NAMESPACE)
         # Not MGET, which finds nothing where something of another type is.
-        raw, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
-        for reply in (nonce, raw):
+        found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
+        if isinstance(found, Exception) and is_of_another_type(found):
+            raise unreadable(key, str(found)) from found
+        for reply in (found, nonce):
             if isinstance(reply, Exception):
-                if reply is raw and is_of_another_type(reply):
-                    raise unreadable(key, str(reply)) from reply
                 raise self.client.translated(reply)
         self.nonces.learn(NAMESPACE, nonce, stamp)
+        raw = found
         return raw
 
     def _last(self, place: bytes) -> _Entry | None:

@@ -223,9 +223,9 @@ class Session(KeyspaceCalls):
         If several callers ask at the same time, one of them calls its factory, and the others wait. Callers of this
         session that wait get its exception, each their own copy. Other sessions and processes then compute again. If
         the process dies, or computes for longer than 30 seconds, another caller computes. If a caller writes to the
-        key during the computation, or the session is closed, the result is returned but not stored. A `delete` during the computation does not
-        keep it from being stored. In a transaction, the caller computes alone, and the value is stored with the
-        transaction.
+        key during the computation, or the session is closed, the result is returned but not stored. A `delete` during
+        the computation does not keep it from being stored. In a transaction, the caller computes alone, and the value
+        is stored with the transaction.
 
         Args:
             key: The key.

@@ -89,28 +89,33 @@ pub(super) fn pop<'py>(
     opened: &Opened,
     key: Key<'_>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    Ok(pop_if_free(py, opened, key, true)?.flatten())
+    match pop_if_free(py, opened, key, true)? {
+        Popped::Value(value) => Ok(Some(value)),
+        Popped::Nothing | Popped::WouldWait => Ok(None),
+    }
 }
 
-/// The same. `None` if it would have to wait for another process, and may not.
-fn pop_if_free<'py>(
-    py: Python<'py>,
-    opened: &Opened,
-    key: Key<'_>,
-    may_wait: bool,
-) -> PyResult<Option<Option<Bound<'py, PyAny>>>> {
+/// What a removal came to.
+enum Popped<'py> {
+    Value(Bound<'py, PyAny>),
+    Nothing,
+    /// It would have to wait for another process, and may not.
+    WouldWait,
+}
+
+fn pop_if_free<'py>(py: Python<'py>, opened: &Opened, key: Key<'_>, may_wait: bool) -> PyResult<Popped<'py>> {
     let get = |cache: &SharedCache, patience| cache.get(key, patience, RawValue::copy);
-    let Some(seen) = run_if_free(py, opened, may_wait, get)? else { return Ok(None) };
+    let Some(seen) = run_if_free(py, opened, may_wait, get)? else { return Ok(Popped::WouldWait) };
     let object = seen.clone().map(|seen| seen.into_object(py, &opened.serializer)).transpose()?;
     // Also where nothing was seen: a computation of the key that is running must not be stored after this.
     let pop = |cache: &SharedCache, patience| cache.pop(key, patience, RawValue::copy);
-    let Some(taken) = run_if_free(py, opened, may_wait, pop)? else { return Ok(None) };
-    Ok(Some(match taken {
-        None => None,
-        taken if taken == seen => object,
+    let Some(taken) = run_if_free(py, opened, may_wait, pop)? else { return Ok(Popped::WouldWait) };
+    Ok(match (taken, object) {
+        (None, _) => Popped::Nothing,
+        (taken, Some(object)) if taken == seen => Popped::Value(object),
         // It has been written anew in between.
-        Some(other) => Some(other.into_object(py, &opened.serializer)?),
-    }))
+        (Some(other), _) => Popped::Value(other.into_object(py, &opened.serializer)?),
+    })
 }
 
 #[pymethods]
@@ -282,8 +287,11 @@ impl SharedSegment {
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let encoded = key::encode(key)?;
-        let popped = pop_if_free(py, self.opened()?, encoded.as_key(), false)?;
-        popped.map(|value| PyTuple::new(py, value)).transpose()
+        match pop_if_free(py, self.opened()?, encoded.as_key(), false)? {
+            Popped::Value(value) => PyTuple::new(py, [value]).map(Some),
+            Popped::Nothing => Ok(Some(PyTuple::empty(py))),
+            Popped::WouldWait => Ok(None),
+        }
     }
 
     /// Give the value of a key another time to live.
