@@ -19,6 +19,9 @@ FILES = ("_bits", "_calls", "_containers", "_limits", "_session")
 NAMES = {
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
+    "_aenter": "_enter",
+    "_aleave": "_leave",
+    "_aend": "_end",
     "aclose": "close",
     "arun": "run",
     "abegin": "begin",

@@ -46,6 +46,8 @@ mod _core {
         CacheItemsView, CacheIterator, CacheKeysView, CacheValuesView, CacheView,
     };
     #[pymodule_export]
+    use crate::py::object::block::{AwaitedBlock, Block};
+    #[pymodule_export]
     use crate::py::object::canonical_key::canonical_key;
     #[pymodule_export]
     use crate::py::object::did_you_mean::unexpected_argument;
@@ -65,8 +67,7 @@ mod _core {
     use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]
     use crate::py::sessions::{
-        DiskSession, MemoryKeys, MemorySession, MemorySessionTransaction, SessionBlock, SessionCall,
-        SessionCodec,
+        DiskSession, MemoryKeys, MemorySession, MemorySessionTransaction, SessionCall, SessionCodec,
     };
     #[cfg(has_shared_cache)]
     #[pymodule_export]

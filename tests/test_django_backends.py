@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from interrupting import points
 from own_server import LEFT_OUT, Server
 from scale import may_skip
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NUMBERS = itertools.count()
+STEPS = {"flexcache_rs.remote.djangocache": 7}
+"""Between two points where a call is interrupted, where it has very many."""
 
 
 def _on_disk(path: Path) -> Iterator[Any]:
@@ -149,6 +152,49 @@ def test_a_version_moves_once(backend: Any) -> None:
     backend.set("forever", 1, None)
     backend.incr_version("forever")
     assert backend.get("forever", version=2) == 1
+
+
+# An exception of class Exception passes for one of the serializer if it is raised there.
+@pytest.mark.parametrize("how", ["KeyboardInterrupt", "a signal"])
+def test_a_move_that_is_interrupted_anywhere_loses_nothing(backend: Any, how: str) -> None:
+    """The value is under one of the versions. One that is moved twice is moved back."""
+    backend.set("moved", "value", 3600)
+    for at in points(lambda: backend.incr_version("moved"), how, step=STEPS.get(type(backend).__module__, 1)):
+        found = [backend.get("moved", version=version) for version in (1, 2)]
+        assert "value" in found, f"lost at point {at}"
+        backend.set("moved", "value", 3600)
+        backend.delete("moved", version=2)
+        # Nobody is kept from moving it.
+        assert backend.incr_version("moved") == 2
+        assert backend.decr_version("moved", version=2) == 1
+
+
+def test_a_move_that_fails_leaves_the_value_where_it_is(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullError(Exception):
+        pass
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise FullError
+
+    cache = getattr(backend, "_cache", None)
+    backend.set("moved", "value", 3600)
+    if cache is None:
+        # The command is not sent.
+        client = type(backend.cache._client)
+        execute = client.execute
+
+        def execute_others(self: Any, *command: Any) -> Any:
+            return (fail if command[0] == "SET" else execute)(self, *command)
+
+        monkeypatch.setattr(client, "execute", execute_others)
+    else:
+        monkeypatch.setattr(type(cache), "put" if hasattr(type(cache), "put") else "set", fail)
+    with pytest.raises(FullError):
+        backend.incr_version("moved")
+    monkeypatch.undo()
+    assert (backend.get("moved"), backend.get("moved", version=2)) == ("value", None)
+    assert backend.incr_version("moved", 0) == 1
+    assert backend.get("moved") == "value"
 
 
 def test_what_is_awaited(backend: Any) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from asyncio import Future
+    from collections.abc import Callable, Iterable
+
+    from flexcache_rs._core import SharedSegment
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,11 +21,20 @@ async def to_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     return await to_thread(call, *args, **kwargs)
 
 
+def begin_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    """As `asyncio.to_thread`, but the thread has the call before this returns."""
+    from asyncio import get_running_loop
+    from contextvars import copy_context
+    from functools import partial
+
+    return get_running_loop().run_in_executor(None, partial(copy_context().run, call, *args, **kwargs))
+
+
 async def finish_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """As `asyncio.to_thread`, for a call that must be made even if the caller is cancelled."""
-    from asyncio import ensure_future, shield
+    from asyncio import shield
 
-    return await shield(ensure_future(to_thread(call, *args, **kwargs)))
+    return await shield(begin_in_thread(call, *args, **kwargs))
 
 
 async def sleep(seconds: float) -> None:
@@ -30,3 +42,21 @@ async def sleep(seconds: float) -> None:
     from asyncio import sleep
 
     await sleep(seconds)
+
+
+async def wait(futures: Iterable[Future[R]]) -> None:
+    """As `asyncio.wait`: what is waited for goes on if the caller is cancelled."""
+    from asyncio import wait
+
+    await wait(futures)
+
+
+async def at_once(cache: SharedSegment, name: object, call: Callable[[], R | None]) -> R:
+    """What a call of an event loop returns. It is made again if it returned None, because another process was writing.
+
+    Only the wait for that process is in a thread. If a task is cancelled meanwhile, no thread acquires for it what
+    nobody would give back.
+    """
+    while (result := call()) is None:
+        await to_thread(cache._wait_for_writers, name)
+    return result

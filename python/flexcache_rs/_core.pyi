@@ -48,6 +48,8 @@ __all__ = [
     "_DISK_EVICTION_POLICIES",
     "_DISK_PRAGMAS",
     "_KEYWORDS",
+    "AwaitedBlock",
+    "Block",
     "BoundMemoized",
     "CacheItemsView",
     "CacheIterator",
@@ -76,7 +78,6 @@ __all__ = [
     "Remembered",
     "RemoteLane",
     "RemoteReplies",
-    "SessionBlock",
     "SessionCall",
     "SessionCodec",
     "SharedHold",
@@ -1095,6 +1096,18 @@ class _InstanceResults:
         """Whether they are those of an instance, and not those of another one that it was copied from."""
     def __reduce__(self) -> tuple[Any, ...]: ...
 
+class Block:
+    """What objects with a `with` stand on."""
+    def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: object, _raised: object, _traceback: object) -> None: ...
+
+class AwaitedBlock:
+    """What objects with an `async with` stand on."""
+    def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(self, kind: object, _raised: object, _traceback: object) -> Awaitable[None]: ...
+
 @final
 class BoundMemoized:
     """A memoized function bound to an instance, which all its calls are about."""
@@ -1311,7 +1324,7 @@ class DiskTransaction:
     is left on another thread, as a generator is by whoever collects it, is undone; so is one that is dropped without
     being left. The blocks around it find their transaction lost.
     """
-    def __new__(cls, caches: Sequence[DiskCache], retry: bool, target: Any = None) -> Self: ...
+    def __new__(cls, caches: Sequence[DiskCache], retry: bool, target: Any = None, last: int | None = None) -> Self: ...
     def __enter__(self) -> Any: ...
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
@@ -1806,15 +1819,6 @@ class DiskCache:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_raised: object) -> None: ...
 
-class SessionBlock:
-    """What the transactions without `await` stand on.
-
-    A handler that raises as `__exit__` begins would leave the transaction open if that were a function of Python's: it has
-    not run a single line then. So the first lines are these.
-    """
-    def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
-    def __exit__(self, kind: Any, _raised: Any, _traceback: Any) -> None: ...
-
 @final
 class SessionCall:
     """A call that is ready to be made."""
@@ -2294,6 +2298,8 @@ class SharedSegment:
         self, entries: Sequence[tuple[Any, Any]], ttl: _Seconds | datetime | None, tags: Iterable[str] | None
     ) -> None: ...
     def _delete_many(self, keys: Sequence[object]) -> int: ...
+    def _pop_at_once(self, key: object) -> tuple[Any, ...] | None: ...
+    def _delete_version(self, key: object, version: SharedVersion) -> bool: ...
     def _replace(self, key: object, version: SharedVersion, value: Any, ttl: _Seconds | datetime | None) -> bool: ...
     def _stats(self) -> dict[str, int]: ...
     def _check(self) -> None: ...

@@ -29,7 +29,10 @@ class Backend(BaseCache):  # type: ignore[misc]  # Django has no types.
         return str(self.make_key(key, version))
 
     def _move(self, old: str, new: str) -> bool:
-        """Take the value of a key out, and store it under another one. Returns False if there is none."""
+        """Store the value of a key under another one, and then remove the first. Returns False if there is none.
+
+        Whatever fails in between, the value is under one of them.
+        """
         raise NotImplementedError
 
     def incr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
@@ -39,7 +42,8 @@ class Backend(BaseCache):  # type: ignore[misc]  # Django has no types.
             ValueError: The key has no value.
         """
         old = self.version if version is None else version
-        if not self._move(self._key(key, old), self._key(key, old + delta)):
+        source, target = self._key(key, old), self._key(key, old + delta)
+        if not (self.has_key(key, old) if source == target else self._move(source, target)):
             message = f"Key {key!r} not found"
             raise ValueError(message)
         return int(old + delta)

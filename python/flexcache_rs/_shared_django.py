@@ -130,12 +130,25 @@ class DjangoCache(Backend):
                     return value + delta
 
     def _move(self, old: str, new: str) -> bool:
-        try:
-            ttl, value = self._cache.ttl(old), self._cache.pop(old)
-        except KeyError:
-            return False
-        self._cache.put(new, value, float("inf") if ttl is None else ttl)
-        return True
+        # One of several callers moves it. Nothing but a call is in the block: not every instruction of a loop or a
+        # `try` would be, and a signal's handler that raises at such a one would leave the lock held.
+        with self._cache.lock(("incr_version", old)):
+            return self._move_alone(old, new)
+
+    def _move_alone(self, old: str, new: str) -> bool:
+        is_moved = False
+        while (found := self._cache._read_version(old)) is not None:
+            value, seen = found
+            try:
+                ttl = self._cache.ttl(old)
+            except KeyError:
+                break
+            # First: if that fails, the value stays where it is.
+            self._cache.put(new, value, float("inf") if ttl is None else ttl)
+            is_moved = True
+            if self._cache._delete_version(old, seen):
+                break
+        return is_moved
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return a dict with the values of the present keys."""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from flexcache_rs._arguments import whole_number
-from flexcache_rs._asyncio_calls import finish_in_thread, sleep, to_thread
+from flexcache_rs._asyncio_calls import at_once, finish_in_thread, sleep
 from flexcache_rs._core import SharedHold
+from flexcache_rs._lock_block import LockBlock
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import timedelta
     from types import TracebackType
 
     from typing_extensions import Self
 
     from flexcache_rs._core import SharedSegment
-
-_T = TypeVar("_T")
 
 _SLICE = 0.05
 """Seconds after which a waiting thread looks at signals and at its own time."""
@@ -33,19 +31,8 @@ def _end(timeout: float | timedelta | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + seconds_in("timeout", timeout)
 
 
-async def _at_once(cache: SharedSegment, name: object, call: Callable[[], _T | None]) -> _T:
-    """What a call of an event loop returns. It is made again if it returned None, because another process was writing.
-
-    Only the wait for that process is in a thread. If a task is cancelled meanwhile, no thread acquires for it what
-    nobody would give back.
-    """
-    while (result := call()) is None:
-        await to_thread(cache._wait_for_writers, name)
-    return result
-
-
 @suggesting
-class SharedLock:
+class SharedLock(LockBlock):
     """A lock. See `SharedCache.lock`. Only one thread or task may use an object at a time."""
 
     def __init__(
@@ -88,7 +75,7 @@ class SharedLock:
             return self._cache._take_lock(self._hold, self._name, self._ttl, 0.0, False)
 
         while True:
-            if await _at_once(self._cache, self._name, take):
+            if await at_once(self._cache, self._name, take):
                 return True
             if time.monotonic() >= end:
                 return False
@@ -109,7 +96,7 @@ class SharedLock:
         def renew() -> bool | None:
             return self._cache._renew_lock(self._hold, self._name, self._ttl, False)
 
-        return await _at_once(self._cache, self._name, renew)
+        return await at_once(self._cache, self._name, renew)
 
     def release(self) -> bool:
         """Release the lock.
@@ -125,42 +112,6 @@ class SharedLock:
         """The same as `release`. Other tasks run while it waits. A caller that is cancelled releases the lock too."""
         released = self._cache._release_lock(self._hold, self._name, False)
         return await finish_in_thread(self.release) if released is None else released
-
-    def __enter__(self) -> Self:
-        self._refuse_twice()
-        try:
-            acquired = self.acquire()
-        except BaseException:
-            # A signal may come after the lock did.
-            self.release()
-            raise
-        if not acquired:
-            message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
-            raise TimeoutError(message)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
-    async def __aenter__(self) -> Self:
-        self._refuse_twice()
-        try:
-            acquired = await self.aacquire()
-        except BaseException:
-            # A signal may come after the lock did.
-            await self.arelease()
-            raise
-        if not acquired:
-            message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
-            raise TimeoutError(message)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.arelease()
 
 
 @suggesting
@@ -193,7 +144,7 @@ class SharedLimiter:
             return self._cache._take_use(self._name, self._limit, self._per, False)
 
         while True:
-            wait = await _at_once(self._cache, self._name, take)
+            wait = await at_once(self._cache, self._name, take)
             if wait == 0.0:
                 return True
             if time.monotonic() + wait > end:

@@ -13,13 +13,14 @@ This module needs 64-bit Linux or macOS. docs/shared.md describes its guarantees
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flexcache_rs import FlexCache
 from flexcache_rs._arguments import each, pairs, whole_number
-from flexcache_rs._asyncio_calls import to_thread
+from flexcache_rs._asyncio_calls import at_once, to_thread
 from flexcache_rs._registry import register_shared
 from flexcache_rs._shared_files import name_of
 from flexcache_rs._suggest import suggesting
@@ -45,6 +46,7 @@ __all__ = ["DjangoCache", "SharedCache", "SharedStats"]
 
 _T = TypeVar("_T")
 _MISSING: Any = object()
+_EMPTY = "the cache is empty"
 
 
 class SharedStats(NamedTuple):
@@ -326,9 +328,7 @@ class SharedCache(SharedSegment):
         self.set_many([*pairs("entries", entries), *more.items()])
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove the first key that is found, and return the key and its value.
-
-        If several processes do this, exactly one gets the entry.
+        """Remove the first key that is found, and return the key and its value. Exactly one caller gets an entry.
 
         Raises:
             KeyError: The cache is empty.
@@ -337,8 +337,7 @@ class SharedCache(SharedSegment):
             found = self._pop(key)
             if found is not None:
                 return key, found[0]
-        message = "the cache is empty"
-        raise KeyError(message)
+        raise KeyError(_EMPTY)
 
     def get_or_set(
         self,
@@ -477,8 +476,11 @@ class SharedCache(SharedSegment):
         return await to_thread(self.delete, key)
 
     async def apop(self, key: object, default: Any = _MISSING) -> Any:
-        """The same as `pop`, awaited."""
-        return await to_thread(self.pop, key, default)
+        """The same as `pop`, awaited. A task that is cancelled has taken nothing: no value is taken in a thread."""
+        (found,) = await at_once(self, key, functools.partial(self._pop_at_once, key)) or (default,)
+        if found is _MISSING:
+            raise KeyError(key)
+        return found
 
     async def atouch(self, key: object, ttl: float | timedelta | datetime | None = None) -> bool:
         """The same as `touch`, awaited."""
@@ -532,8 +534,11 @@ class SharedCache(SharedSegment):
         await to_thread(self.update, entries, **more)
 
     async def apopitem(self) -> tuple[Any, Any]:
-        """The same as `popitem`, awaited."""
-        return await to_thread(self.popitem)
+        """The same as `popitem`, awaited. See `apop`."""
+        for key in await to_thread(self._keys):
+            if found := await at_once(self, key, functools.partial(self._pop_at_once, key)):
+                return key, found[0]
+        raise KeyError(_EMPTY)
 
     async def aunlink(self) -> bool:
         """The same as `unlink`, awaited."""

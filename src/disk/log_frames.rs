@@ -457,6 +457,96 @@ mod tests {
         connection
     }
 
+    /// A call of SQLite's on the log of a database: what it returned.
+    type Act = fn(*mut ffi::sqlite3_file, &ffi::sqlite3_io_methods, i64) -> c_int;
+
+    /// What each method of a log does with a header that waits, at some place: the log has it when the method is done.
+    const ACTS: [(&str, Act); 3] = [
+        ("xRead", |file, methods, at| {
+            let mut found = [0_u8; HEADER];
+            let length = c_int::try_from(HEADER).expect("a length");
+            // SAFETY: the file is open, and the bytes are ours.
+            let code =
+                unsafe { methods.xRead.expect("a method")(file, found.as_mut_ptr().cast(), length, at) };
+            assert_eq!(found, [7; HEADER], "what was written is what is read");
+            code
+        }),
+        ("xFileSize", |file, methods, at| {
+            let mut size = 0;
+            // SAFETY: as above.
+            let code = unsafe { methods.xFileSize.expect("a method")(file, &raw mut size) };
+            assert_eq!(size, at + HEADER_LENGTH, "what was written is part of the file");
+            code
+        }),
+        // SAFETY: as above.
+        ("xSync", |file, methods, _| unsafe {
+            methods.xSync.expect("a method")(file, ffi::SQLITE_SYNC_NORMAL)
+        }),
+    ];
+
+    /// Has a header wait at the end of the log of a database. Where, and its file.
+    fn waiting(connection: &Connection) -> (*mut ffi::sqlite3_file, &ffi::sqlite3_io_methods, i64) {
+        let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+        // SAFETY: SQLite gives the file of the log, which is open as long as the connection.
+        unsafe {
+            let (name, call) = (c"main".as_ptr(), ffi::SQLITE_FCNTL_JOURNAL_POINTER);
+            ffi::sqlite3_file_control(connection.handle(), name, call, (&raw mut file).cast());
+            let methods = (*file).pMethods.as_ref().expect("methods");
+            let write = methods.xWrite.expect("a method");
+            let mut end = 0;
+            assert_eq!(methods.xFileSize.expect("a method")(file, &raw mut end), ffi::SQLITE_OK);
+            let page = [7_u8; PAGE];
+            for (length, at) in [(HEADER, end), (PAGE, end + HEADER_LENGTH), (HEADER, end + FRAME)] {
+                let length = c_int::try_from(length).expect("a length");
+                assert_eq!(write(file, page.as_ptr().cast(), length, at), ffi::SQLITE_OK);
+            }
+            (file, methods, end + FRAME)
+        }
+    }
+
+    #[test]
+    fn every_method_of_a_log_finds_the_header_that_waits() {
+        for (name, act) in ACTS {
+            let place = tempfile::tempdir().expect("a directory");
+            let connection = open(place.path());
+            connection.execute_batch("CREATE TABLE entry (id)").expect("a statement");
+            let (file, methods, at) = waiting(&connection);
+            let length = || fs::metadata(place.path().join("cache.db-wal")).expect("a log").len();
+            assert_eq!(i64::try_from(length()).expect("a length"), at, "it waits");
+            assert_eq!(act(file, methods, at), ffi::SQLITE_OK, "{name}");
+            assert_eq!(i64::try_from(length()).expect("a length"), at + HEADER_LENGTH, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_waits_does_not_come_after_the_log_was_cut_off() {
+        let place = tempfile::tempdir().expect("a directory");
+        let connection = open(place.path());
+        connection.execute_batch("CREATE TABLE entry (id)").expect("a statement");
+        let (file, methods, at) = waiting(&connection);
+        // SAFETY: the file is open.
+        let codes = unsafe {
+            let cut = methods.xTruncate.expect("a method")(file, at);
+            (cut, methods.xSync.expect("a method")(file, ffi::SQLITE_SYNC_NORMAL))
+        };
+        assert_eq!(codes, (ffi::SQLITE_OK, ffi::SQLITE_OK));
+        let length = fs::metadata(place.path().join("cache.db-wal")).expect("a log").len();
+        assert_eq!(i64::try_from(length).expect("a length"), at);
+    }
+
+    #[test]
+    fn a_log_that_is_closed_has_the_header_that_waits() {
+        let place = tempfile::tempdir().expect("a directory");
+        let connection = open(place.path());
+        connection.execute_batch("CREATE TABLE entry (id)").expect("a statement");
+        let call = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(call, true).expect("a setting");
+        let (_, _, at) = waiting(&connection);
+        drop(connection);
+        let log = fs::read(place.path().join("cache.db-wal")).expect("a log");
+        assert_eq!(i64::try_from(log.len()).expect("a length"), at + HEADER_LENGTH);
+    }
+
     fn rows(connection: &Connection) -> Vec<(i64, Vec<u8>)> {
         let mut select = connection.prepare("SELECT id, value FROM entry ORDER BY id").expect("a statement");
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");

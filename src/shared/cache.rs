@@ -364,14 +364,22 @@ impl SharedCache {
         patience: Patience,
     ) -> Result<bool> {
         entry.check()?;
+        self.write_version(key, version, patience, |held, key| {
+            held.replace_seen(key, &version.seen, &entry.content())
+        })
+    }
+
+    /// Writes in the file in which a value was read; in another one it is not there, and the answer is false.
+    fn write_version(
+        &self,
+        key: Key<'_>,
+        version: &Version,
+        patience: Patience,
+        act: impl Fn(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<bool, Fault>,
+    ) -> Result<bool> {
         self.with(patience, |segment, number| {
-            if number != version.segment {
-                return Ok(false);
-            }
             let key = segment.hashed(&key);
-            let (replaced, _) = segment
-                .write(key.hash, patience, |held| held.replace_seen(&key, &version.seen, &entry.content()))?;
-            Ok(replaced)
+            Ok(number == version.segment && segment.write(key.hash, patience, |held| act(held, &key))?.0)
         })
     }
 
@@ -382,6 +390,15 @@ impl SharedCache {
     /// [`Error::Busy`] or [`Error::Timeout`] for the lock: the value may then still be there.
     pub fn delete(&self, key: Key<'_>, patience: Patience) -> Result<Written<bool>> {
         self.write(key, patience, |held: &mut Held<'_>, key| held.delete(key))
+    }
+
+    /// Removes a key's value if it is still the one that was read. Whether it was removed; see [`SharedCache::replace`].
+    ///
+    /// # Errors
+    ///
+    /// As `delete`.
+    pub fn delete_version(&self, key: Key<'_>, version: &Version, patience: Patience) -> Result<bool> {
+        self.write_version(key, version, patience, |held, key| held.delete_seen(key, &version.seen))
     }
 
     /// Removes a key's value, and makes something of it.

@@ -189,6 +189,21 @@ impl<'a> Held<'a> {
         Ok(Ok(0))
     }
 
+    /// What a key has, if that is still the value that was seen.
+    fn find_seen(&self, key: &HashedKey<'_>, seen: &Seen) -> Result<Option<Found<'a>>, Fault> {
+        let Some(found) = self.find_live(key)? else { return Ok(None) };
+        let integer = found.record.word_of_kind(kind::INTEGER).map(|word| word.load(Relaxed));
+        Ok((named(found.word) == (seen.log, seen.place) && integer == seen.integer).then_some(found))
+    }
+
+    /// Removes the key's value if it is still the one that was seen.
+    pub(crate) fn delete_seen(&mut self, key: &HashedKey<'_>, seen: &Seen) -> Result<bool, Fault> {
+        if self.find_seen(key, seen)?.is_none() {
+            return Ok(false);
+        }
+        self.delete(key)
+    }
+
     /// Stores a record if the key's value is still the one that was seen, whose tags it takes over.
     pub(crate) fn replace_seen(
         &mut self,
@@ -196,11 +211,7 @@ impl<'a> Held<'a> {
         seen: &Seen,
         content: &Content<'_>,
     ) -> Result<bool, Fault> {
-        let Some(found) = self.find_live(key)? else { return Ok(false) };
-        let integer = found.record.word_of_kind(kind::INTEGER).map(|word| word.load(Relaxed));
-        if named(found.word) != (seen.log, seen.place) || integer != seen.integer {
-            return Ok(false);
-        }
+        let Some(found) = self.find_seen(key, seen)? else { return Ok(false) };
         let mut tags = [Tag(0); MOST_TAGS];
         let words = found.record.tags();
         for (tag, word) in tags.iter_mut().zip(words) {

@@ -20,24 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pytest
+from interrupting import INTERRUPTS, MOST_POINTS, Stop, Tracer, raise_keyboard_interrupt
 
-import flexcache_rs
 from flexcache_rs import FlexCache, _core, memoize
 from flexcache_rs.disk import Cache
 from flexcache_rs.testing import advance, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
-PACKAGE = str(Path(flexcache_rs.__file__).parent)
 DEADLINE = 20.0
-MOST_POINTS = 5000
 DIRECTORIES: Iterator[Path] = iter(())
-
-
-class Stop(Exception):  # noqa: N818
-    """Raised where a call is interrupted."""
 
 
 def compute(*_: Any) -> str:
@@ -258,47 +251,6 @@ class AsyncOverDirectory(OverDirectory):
         return super().ask()
 
 
-class Tracer:
-    """Interrupts at the n-th event."""
-
-    def __init__(self, at: int, interrupt: Callable[[], None]) -> None:
-        self.left = at
-        self.interrupt = interrupt
-        self.fired = False
-
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        code = frame.f_code
-        if code not in USERS and not code.co_filename.startswith(PACKAGE):
-            return None
-        self.left -= 1
-        if self.left == 0:
-            self.fired = True
-            self.interrupt()
-        return self
-
-
-def raise_stop() -> None:
-    raise Stop
-
-
-def raise_keyboard_interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def send_signal() -> None:
-    # The handler raises in the interrupted frame, a little later.
-    if threading.current_thread() is threading.main_thread():
-        signal.raise_signal(signal.SIGINT)
-    else:
-        raise Stop
-
-
-INTERRUPTS: dict[str, Callable[[], None]] = {
-    "an exception": raise_stop,
-    "KeyboardInterrupt": raise_keyboard_interrupt,
-    "a signal": send_signal,
-}
-
 SCENARIOS: list[type[Any]] = [
     GetOrSet,
     Contended,
@@ -352,7 +304,7 @@ def test_a_call_that_is_interrupted_anywhere_strands_no_key(
     fired = 0
     for at in range(1, MOST_POINTS):
         scenario = make()
-        tracer = Tracer(at, INTERRUPTS[how])
+        tracer = Tracer(at, INTERRUPTS[how], USERS)
         before = signal.signal(signal.SIGINT, lambda *_: raise_keyboard_interrupt())
         threading.settrace(tracer)
         sys.settrace(tracer)

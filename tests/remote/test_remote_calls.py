@@ -378,6 +378,14 @@ def test_what_is_of_another_type(make: Make, raw: Any) -> None:
         until(lambda: cache.fresh("other") is None and cache._store.nonces.known("") is not None)
         with pytest.raises(RemoteValueError, match="'key'"):
             call("key")
+    for call in (cache.fresh, lambda key: asyncio.run(cache.afresh(key))):
+        raw.delete("test:{key}")
+        raw.rpush("test:{key}", 1)
+        with pytest.raises(RemoteValueError, match="'key'"):
+            call("key")
+    assert cache.fresh("nothing", 2) == 2
+    assert asyncio.run(cache.afresh("nothing", 2)) == 2
+    assert cache.get_many(["key", "nothing"]) == {}
     (refused,) = cache._client.transaction([("GET", "test:{key}")])
     assert type(refused) is RemoteError
     assert cache.get_or_set("key", lambda: 5) == 5

@@ -7,16 +7,20 @@ import contextvars
 import functools
 import itertools
 import os
+import time
 import weakref
+
+from flexcache_rs.disk.constants import ENOVAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # asyncio takes longer to import than all of this package, and few need it.
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from concurrent.futures import Executor, Future, ThreadPoolExecutor
     from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+    from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
     C = TypeVar("C")
     P = ParamSpec("P")
@@ -101,6 +105,75 @@ def awaitable(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C,
     # Shows the parameters to `inspect.signature` and to editors.
     call.__wrapped__ = method  # type: ignore[attr-defined]
     return call
+
+
+def _begin(call: Callable[[], R]) -> asyncio.Future[R]:
+    from asyncio import wrap_future
+
+    return wrap_future(_submit(functools.partial(contextvars.copy_context().run, call)))
+
+
+async def _take(take: Callable[[], Any], put_back: Callable[[Any], object]) -> Any:
+    if transaction_of_task() is not None:
+        # The end of its block undoes it, or does not.
+        return await in_thread(take)
+    from flexcache_rs._taking import take_in_thread
+
+    return await take_in_thread(_begin, take, put_back)
+
+
+def _put_back(cache: Any, key: Any, found: tuple[Any, float | None, Any]) -> None:
+    value, expires_at, tag = found
+    expire = None if expires_at is None else expires_at - time.time()
+    if expire is None or expire > 0:
+        cache.add(key, value, expire, tag=tag, retry=True)
+
+
+def _shaped(found: tuple[Any, float | None, Any], default: Any, wants_time: bool, wants_tag: bool) -> Any:
+    """What was taken, or the default, as `get` returns it with what is asked about it."""
+    value, expires_at, tag = (default, None, None) if found[0] is ENOVAL else found
+    more = [*((expires_at,) if wants_time else ()), *((tag,) if wants_tag else ())]
+    return (value, *more) if more else value
+
+
+async def _apop(
+    self: Any, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
+) -> Any:
+    def put_back(found: tuple[Any, float | None, Any]) -> None:
+        if found[0] is not ENOVAL:
+            _put_back(self, key, found)
+
+    found = await _take(lambda: self.pop(key, ENOVAL, True, True, retry), put_back)
+    return _shaped(found, default, expire_time, tag)
+
+
+async def _apull(
+    self: Any,
+    prefix: str | None = None,
+    default: Any = (None, None),
+    side: Literal["front", "back"] = "front",
+    expire_time: bool = False,
+    tag: bool = False,
+    retry: bool = False,
+) -> Any:
+    def put_back(found: tuple[Any, float | None, Any]) -> None:
+        if found[0] is not ENOVAL:
+            # Under the same key, where it was in the queue.
+            (key, value), expires_at, tagged = found
+            _put_back(self, key, (value, expires_at, tagged))
+
+    found = await _take(lambda: self.pull(prefix, ENOVAL, side, True, True, retry), put_back)
+    return _shaped(found, default, expire_time, tag)
+
+
+def taking(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
+    """The same as `awaitable` for `pop` or `pull`: if the task is cancelled, what was taken is put back."""
+    take: Any = _apop if method.__name__ == "pop" else _apull
+
+    async def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await take(self, *args, **kwargs)  # type: ignore[no-any-return]
+
+    return functools.update_wrapper(call, awaitable(method))
 
 
 async def keys(iterable: Iterable[Any]) -> AsyncIterator[Any]:

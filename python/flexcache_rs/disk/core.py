@@ -7,7 +7,7 @@ import warnings
 
 from flexcache_rs._core import Disk, DiskCache, Timeout
 from flexcache_rs._suggest import suggesting
-from flexcache_rs.disk.aio import awaitable, transaction
+from flexcache_rs.disk.aio import awaitable, taking, transaction
 from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
 from flexcache_rs.disk.checks import (
     ARGUMENTS_OF_DISK,
@@ -425,12 +425,12 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     aget = awaitable(DiskCache.get)
     aread = awaitable(DiskCache.read)
     adelete = awaitable(DiskCache.delete)
-    apop = awaitable(DiskCache.pop)
+    apop = taking(DiskCache.pop)
     atouch = awaitable(DiskCache.touch)
     aincr = awaitable(DiskCache.incr)
     adecr = awaitable(DiskCache.decr)
     apush = awaitable(DiskCache.push)
-    apull = awaitable(DiskCache.pull)
+    apull = taking(DiskCache.pull)
     apeek = awaitable(DiskCache.peek)
     apeekitem = awaitable(DiskCache.peekitem)
     aget_many = awaitable(CacheMixin.get_many)

@@ -7,7 +7,6 @@ In the settings: `CACHES = {"default": {"BACKEND": "flexcache_rs.disk.DjangoCach
 from __future__ import annotations
 
 import functools
-import time
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -188,11 +187,7 @@ class DjangoCache(Backend):
         return self.incr(key, -delta, version, default, retry)
 
     def _move(self, old: str, new: str) -> bool:
-        value, expires_at, tag = self._cache.pop(old, ENOVAL, expire_time=True, tag=True, retry=True)
-        if value is ENOVAL:
-            return False
-        self._cache.set(new, value, None if expires_at is None else expires_at - time.time(), tag=tag, retry=True)
-        return True
+        return self._cache._move(old, new)  # noqa: SLF001
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a live value."""

@@ -10,7 +10,7 @@ import os
 
 from flexcache_rs._core import DiskTransaction
 from flexcache_rs._suggest import suggesting
-from flexcache_rs.disk.aio import awaitable, transaction
+from flexcache_rs.disk.aio import awaitable, taking, transaction
 from flexcache_rs.disk.check_report import CheckReport
 from flexcache_rs.disk.checks import check_serializer, checked_settings, duration, unreadable_is_missing, whole
 from flexcache_rs.disk.constants import ENOVAL
@@ -178,6 +178,12 @@ class FanoutCache(CacheMixin):
 
     def _transaction_of_many(self, retry: bool) -> DiskTransaction:
         return DiskTransaction(self._shards, retry)
+
+    def _transaction_of_move(self, old: Any, new: Any) -> DiskTransaction:
+        source, target = self._shard(old), self._shard(new)
+        # All processes lock them in this order. The new entry is committed first: a process may die in between.
+        both = [shard for shard in self._shards if shard in (source, target)]
+        return DiskTransaction(both, True, last=both.index(source))
 
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """As `Cache.touch`. Returns False if the write lock was not acquired in time."""
@@ -486,7 +492,7 @@ class FanoutCache(CacheMixin):
     aget = awaitable(get)
     aread = awaitable(read)
     adelete = awaitable(delete)
-    apop = awaitable(pop)
+    apop = taking(pop)
     atouch = awaitable(touch)
     aincr = awaitable(incr)
     adecr = awaitable(decr)
@@ -499,7 +505,7 @@ class FanoutCache(CacheMixin):
     aclear = awaitable(clear)
     acull = awaitable(cull)
     apush = awaitable(push)
-    apull = awaitable(pull)
+    apull = taking(pull)
     apeek = awaitable(peek)
     avolume = awaitable(volume)
     acheck = awaitable(check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 
 from flexcache_rs._arguments import each, pairs
 from flexcache_rs._core import Timeout
@@ -186,6 +187,19 @@ class CacheMixin:
 
     def _transaction_of_many(self: Any, retry: bool) -> DiskTransaction:
         return self.transact(retry)  # type: ignore[no-any-return]
+
+    def _move(self: Any, old: Any, new: Any) -> bool:
+        """Store the value of a key under another one instead. Returns False if there is none."""
+        with self._transaction_of_move(old, new):
+            value, expires_at, tag = self.get(old, ENOVAL, expire_time=True, tag=True, retry=True)
+            if value is ENOVAL:
+                return False
+            self.set(new, value, None if expires_at is None else expires_at - time.time(), tag=tag, retry=True)
+            self.delete(old, retry=True)
+            return True
+
+    def _transaction_of_move(self: Any, old: Any, new: Any) -> DiskTransaction:  # noqa: ARG002
+        return self.transact(True)  # type: ignore[no-any-return]
 
     def evict_tag(self: Any, tag: Any, retry: bool = False) -> int:
         """Another name for `evict`."""

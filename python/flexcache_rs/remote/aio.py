@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flexcache_rs._asyncio_calls import to_thread
+from flexcache_rs._asyncio_calls import begin_in_thread, to_thread
 from flexcache_rs._core import NearCache
 from flexcache_rs._suggest import suggesting
-from flexcache_rs.remote.store import LENIENT
+from flexcache_rs.remote.store import LENIENT, POPPED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -111,8 +111,32 @@ class Awaited(NearCache):
         return bool(await self._in_thread("delete", key))
 
     async def apop(self, key: Any, default: Any = _MISSING) -> Any:
-        """The same as `pop`, awaited."""
-        return await self._in_thread("pop", key, *(() if default is _MISSING else (default,)))
+        """The same as `pop`, awaited. If the task is cancelled before it has the value, the value is put back."""
+        from flexcache_rs._taking import take_in_thread
+
+        pop: Callable[[Any, Any], Any] = getattr(self, "pop")  # noqa: B009
+        add: Callable[..., bool] = getattr(self, "add")  # noqa: B009
+
+        def take() -> tuple[Any, list[Any]]:
+            popped: list[Any] = []
+            token = POPPED.set(popped)
+            try:
+                return pop(key, _MISSING), popped
+            finally:
+                POPPED.reset(token)
+
+        def put_back(taken: tuple[Any, list[Any]]) -> None:
+            for entry in taken[1]:
+                if entry is not None:
+                    value, seconds, tags = entry
+                    add(key, value, float("inf") if seconds is None else seconds, tags)
+
+        value, _ = await take_in_thread(begin_in_thread, take, put_back)
+        if value is not _MISSING:
+            return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
 
     async def atouch(self, key: Any, ttl: float | timedelta | datetime | None = None) -> bool:
         """The same as `touch`, awaited."""

@@ -42,6 +42,9 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
             watched = store.nonces.watch(NAMESPACE)
             found, nonce = await ask(None, ("MGET", place, store.keys.epoch))
             store.nonces.learn(NAMESPACE, nonce, watched)
+            if found is None:
+                # Nothing, or something of another type: MGET does not say.
+                return UNKNOWN
         else:
             found = await ask(known, ("GET", place))
         entry = store.entry(key, found, anew=anew, asks=False) if type(found) is bytes else found

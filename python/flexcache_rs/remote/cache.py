@@ -189,7 +189,12 @@ class RemoteCache(Awaited):
     # Reading
 
     def fresh(self, key: Any, default: Any = None) -> Any:
-        """Return the value that the server has now, without memory. A value with tags costs two round trips."""
+        """Return the value that the server has now, without memory. A value with tags costs two round trips.
+
+        Raises:
+            RemoteValueError: As for `get`, the key holds something that is no value of this cache.
+            RemoteError: The server cannot be reached.
+        """
         found, _ = self._store.load(key, anew=True)
         return default if found is None else found[0]
 
@@ -220,7 +225,7 @@ class RemoteCache(Awaited):
     def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """Return a dict with the values of the present keys. One command reads up to 1000 keys that are not in memory.
 
-        Values that cannot be read count as absent.
+        Values that cannot be read count as absent: one of them does not keep the others from the caller.
         """
         ordered, found = list(keys), dict[Any, Any]()
         asked = self._near._get_many_from_memory(ordered, found)

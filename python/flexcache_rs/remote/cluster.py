@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.failures import is_of_another_type
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -245,11 +246,13 @@ class ClusterClient(Client):
             self.execute(*command)
 
     def values(self, places: Sequence[bytes]) -> list[bytes | None]:
-        """What is in several places."""
+        """What is in several places. Nothing where something of another type is, as with `MGET` on one server."""
         found = self.execute_many([("GET", place) for place in places])
-        for value in found:
+        for number, value in enumerate(found):
             if isinstance(value, Exception):
-                raise value
+                if not is_of_another_type(value):
+                    raise value
+                found[number] = None
         return found
 
     def servers(self) -> list[Client]:

@@ -148,12 +148,9 @@ class DjangoCache(Backend):
         return self.cache.get_or_set(self.make_key(key, version), factory, self._seconds(timeout))
 
     def _move(self, old: str, new: str) -> bool:
-        found = self.cache._store.pop(old)
-        if found is None:
-            return False
-        value, seconds, tags = found
-        self.cache.put(new, value, float("inf") if seconds is None else max(seconds, 0.0), tags)
-        return True
+        # One of several callers moves it.
+        with self.cache.lock(("incr_version", old)):
+            return self.cache._store.move(old, new)
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """The same as `get`, awaited."""

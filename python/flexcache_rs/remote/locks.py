@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._arguments import whole_number
-from flexcache_rs._asyncio_calls import finish_in_thread, sleep, to_thread
+from flexcache_rs._asyncio_calls import begin_in_thread, finish_in_thread, sleep, to_thread, wait
+from flexcache_rs._lock_block import LockBlock
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote import scripts
@@ -53,7 +54,7 @@ class _Attempt:
 
 
 @suggesting
-class RemoteLock:
+class RemoteLock(LockBlock):
     """A lock. See `RemoteCache.lock`. Only one thread or task may use an object at a time."""
 
     fence: int | None = None
@@ -104,15 +105,19 @@ class RemoteLock:
         attempt = _Attempt()
         try:
             held = await to_thread(self._ask, attempt)
+            if not held:
+                self._token, self.fence = attempt.token, attempt.fence
         except RemoteError:
             raise
-        except BaseException:
+        except BaseException as error:
+            self._token = self.fence = None
             attempt.is_abandoned = True
             if attempt.fence:
-                await finish_in_thread(self._give_back, attempt)
+                given_back = begin_in_thread(self._give_back, attempt)
+                if not isinstance(error, GeneratorExit):
+                    # Others find the lock free once this caller has ended.
+                    await wait((given_back,))
             raise
-        if not held:
-            self._token, self.fence = attempt.token, attempt.fence
         return held
 
     def _refuse_twice(self) -> None:
@@ -180,42 +185,21 @@ class RemoteLock:
             RemoteError: The server cannot be reached. The lock becomes free when `ttl` is over.
         """
         self._forget_after_fork()
-        token, self._token, self.fence = self._token, None, None
+        token = self._token
         if token is None:
             return False
-        return bool(self._store.run(scripts.UNLOCK, self._places[0], token))
+        try:
+            was_held = bool(self._store.run(scripts.UNLOCK, self._places[0], token))
+        except RemoteError:
+            self._token = self.fence = None
+            raise
+        # Not before the server has replied: if a signal's handler raises until then, it can be released again.
+        self._token = self.fence = None
+        return was_held
 
     async def arelease(self) -> bool:
         """The same as `release`. Other tasks run while it waits. A caller that is cancelled releases the lock too."""
         return await finish_in_thread(self.release)
-
-    def _entered(self, held: bool) -> Self:
-        if not held:
-            message = f"the lock of {self._name!r} was not free within {self._timeout} seconds"
-            raise TimeoutError(message)
-        return self
-
-    def __enter__(self) -> Self:
-        self._refuse_twice()
-        try:
-            return self._entered(self.acquire())
-        except BaseException:
-            # A signal may come after the lock did.
-            self.release()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
-    async def __aenter__(self) -> Self:
-        return self._entered(await self.aacquire())
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.arelease()
 
 
 class Hit(NamedTuple):

@@ -42,6 +42,10 @@ LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False
 """Whether a server that cannot be asked is as if it had nothing: for what computes values."""
 
 
+POPPED: ContextVar[list[_Entry | None] | None] = ContextVar("flexcache_remote_popped", default=None)
+"""Where `pop` leaves the entry, with its time to live and tags, for callers that may have to put it back."""
+
+
 class RemoteStore(Leases):
     """A namespace of a server, as caches in memory use it.
 
@@ -91,6 +95,11 @@ class RemoteStore(Leases):
         if len(raw) == MOST_HEAD and head_bytes(raw) > MOST_HEAD:
             return self.head(key)[0] is not None
         return self._live(key, raw) is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the cache is closed. A result that was computed meanwhile is returned and not stored."""
+        return self.life.is_closed
 
     def _is_lenient(self) -> bool:
         return self._lenient or LENIENT.get()
@@ -150,8 +159,15 @@ class RemoteStore(Leases):
             raw = self._read_of(key, self.client.execute, "GET", place)
             return raw
         stamp = self.nonces.watch(NAMESPACE)
-        raw, nonce = self.read(self.client.values, [place, self.keys.epoch])
+        # Not MGET, which finds nothing where something of another type is.
+        found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
+        if isinstance(found, Exception) and is_of_another_type(found):
+            raise unreadable(key, str(found)) from found
+        for reply in (found, nonce):
+            if isinstance(reply, Exception):
+                raise self.client.translated(reply)
         self.nonces.learn(NAMESPACE, nonce, stamp)
+        raw = found
         return raw
 
     def _last(self, place: bytes) -> _Entry | None:
@@ -381,7 +397,27 @@ class RemoteStore(Leases):
             raw = self._read_of(key, self.client.execute, "GET", place)
             entry = self.entry(key, raw)
             if self._take_unchanged(place, raw or b""):
+                if (popped := POPPED.get()) is not None:
+                    popped.append(entry)
                 return entry
+
+    def move(self, old: Any, new: Any) -> bool:
+        """Store the value of a key under another one instead. Raises where it fails: then the first key keeps it.
+
+        Whether there was a value. Only one caller at a time may move a key.
+        """
+        place, target = self.keys.value(old), self.keys.value(new)
+        is_moved = False
+        while (found := self.value(old)) is not None:
+            value, head, there = found
+            raw = self.values.write(value, head.deadline, head.epoch, head.tags)
+            self.remember(target, None)
+            with self.writing(target):
+                self.client.execute("SET", target, raw, *(("PXAT", head.deadline) if head.deadline else ()))
+            is_moved = True
+            if self._take_unchanged(place, there):
+                break
+        return is_moved
 
     def _take_unchanged(self, place: bytes, there: bytes) -> bool:
         """Remove a value that was read, and the lease of its key. Whether the value was still there."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from asyncio import sleep
 from asyncio import to_thread as in_thread
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._core import AwaitedBlock as Block
 from flexcache_rs._core import _load_in_task as load
-from flexcache_rs.sessions._errors import UnsupportedError
+from flexcache_rs.sessions._errors import ClosedError, SessionError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import TracebackType
     from typing import ParamSpec, Protocol, TypeVar, overload
 
     from flexcache_rs._core import SessionCall
@@ -33,12 +35,40 @@ if TYPE_CHECKING:
         def __call__(self, function: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
 
 
-__all__ = ["Block", "holder", "in_thread", "load", "sleep", "store", "take"]
+__all__ = ["Block", "give_back", "holder", "in_thread", "is_over", "load", "loop", "sleep", "store", "take"]
 
 
 async def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
     """Make a call that takes something. What it took is given back if the task is cancelled before it has it."""
     return await backend.arun(call, undo)
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs."""
+    return asyncio.get_running_loop()
+
+
+def is_over(running: asyncio.AbstractEventLoop) -> bool:
+    """Whether nothing goes on any more that an event loop ran."""
+    return running.is_closed()
+
+
+async def give_back(backend: Backend, call: SessionCall) -> None:
+    """Give back a lease. A session that is closed has none to give back."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # Its event loop was closed in the middle, and the garbage collector ends it.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=_give_back, args=(backend, call), name="flexcache sessions release").start()
+        return
+    with contextlib.suppress(ClosedError):
+        await backend.arun(call)
+
+
+def _give_back(backend: Backend, call: SessionCall) -> None:
+    with contextlib.suppress(SessionError):
+        backend.run(call)
 
 
 def holder() -> int:
@@ -49,23 +79,3 @@ def holder() -> int:
 def store(_: Any) -> SessionStore:
     """Refuse: a cache's threads cannot await."""
     raise UnsupportedError("only threads can use a store: open the session with flexcache_rs.sessions.sync.connect")
-
-
-class Block:
-    """The end of a transaction's `async with`."""
-
-    async def _leave(self, commits: bool) -> None:
-        raise NotImplementedError
-
-    async def _end(self) -> None:
-        raise NotImplementedError
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self._leave(kind is None)
-        except BaseException:
-            # Whatever interrupted it, a cancellation for instance: nothing stays open.
-            await self._end()
-            raise

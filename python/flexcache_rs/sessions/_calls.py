@@ -109,6 +109,8 @@ class Calls:
     async def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and return its value. If several callers do this, exactly one gets the value.
 
+        A task that is cancelled meanwhile may have removed the key.
+
         Raises:
             KeyError: The key is absent, and no default was given.
         """

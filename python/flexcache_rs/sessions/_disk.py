@@ -77,7 +77,6 @@ class _Worker:
     def __init__(self, native: DiskSession, timeout: float) -> None:
         self._native = native
         self._timeout = timeout
-        self._lock = threading.Lock()
         self._asked: deque[_Asked] = deque()
         # What was taken from there and is not answered yet.
         self._waiting: list[_Asked] = []
@@ -90,18 +89,16 @@ class _Worker:
         """Have a call made."""
         loop = asyncio.get_running_loop()
         asked = _Asked(call, loop.create_future(), loop, monotonic() + self._timeout)
-        starts = False
         try:
-            with self._lock:
-                self._asked.append(asked)
-                if not self._is_running:
-                    self._is_running = starts = True
-            if starts:
+            # In this order: `_make_all` writes and reads them in the other one. To start the work twice does no harm.
+            self._asked.append(asked)
+            if not self._is_running:
+                self._is_running = True
                 self._threads.submit(self._work)
         except BaseException:
-            # The next call starts the work again, which does no harm if it has begun.
-            if starts:
-                self._is_running = False
+            # Nobody waits for it. The next call starts the work.
+            asked.future.cancel()
+            self._is_running = False
             raise
         self._came.set()
         return asked.future
@@ -110,25 +107,30 @@ class _Worker:
         try:
             self._make_all()
         except BaseException as raised:  # noqa: BLE001 - it is their callers'
-            with self._lock:
-                left = [*self._waiting, *self._asked]
-                self._waiting = []
-                self._asked.clear()
-                self._is_running = False
+            self._is_running = False
+            left, self._waiting = [*self._waiting, *self._taken()], []
             _hand_over([(asked, None, _another(raised)) for asked in left])
+
+    def _taken(self) -> list[_Asked]:
+        """What was asked, which the thread has from now on."""
+        taken: list[_Asked] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self._asked.popleft())
+        return taken
 
     def _make_all(self) -> None:
         pause = _SHORTEST_PAUSE
         while True:
             self._came.clear()
-            with self._lock:
-                batch = list(self._asked)
-                self._asked.clear()
-                if not batch and not self._waiting:
-                    self._is_running = False
+            batch = self._taken()
+            if not batch and not self._waiting:
+                self._is_running = False
+                batch = self._taken()
+                if not batch:
                     return
-                self._waiting += batch
-            self._waiting = [asked for asked in self._waiting if not asked.future.cancelled()]
+                self._is_running = True
+            self._waiting = [asked for asked in (*self._waiting, *batch) if not asked.future.cancelled()]
             reads = [asked for asked in batch if not asked.call.writes]
             writes = [asked for asked in self._waiting if asked.call.writes]
             if not writes or self._make(writes, True):

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
-from flexcache_rs.sessions._errors import RateLimitExceeded, TimedOut
+from flexcache_rs.sessions._errors import RateLimitExceeded, SessionError
 from flexcache_rs.sessions._waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from flexcache_rs.sessions._arguments import Ttl
     from flexcache_rs.sessions._session import Session
@@ -124,7 +121,7 @@ class Limiter:
 
 
 @suggesting
-class Lock:
+class Lock(side.Block):
     """A lock for all users of the store. It is advisory, and it ends after its time to live.
 
     Tasks or threads that share one object exclude each other, as with one object each. If the holder acquires the lock
@@ -137,18 +134,21 @@ class Lock:
         self._micros = arguments.micros("ttl", ttl) or 2**62
         # By holder: a token of its own for each.
         self._tokens: dict[int, bytes] = {}
+        # The same of those that begin or end a block, and may hold the lock.
+        self._uncertain: dict[int, bytes] = {}
 
     async def acquire(self, timeout: float | None = None) -> bool:
         """Acquire the lock. Returns False if it was not free within `timeout` seconds. 0 means a single attempt."""
         limit = math.inf if timeout is None else 0.0 if timeout == 0 else arguments.seconds("timeout", timeout)
-        deadline = time.monotonic() + limit
-        session = self._session
-        name, own = "lock:" + self._name, self._tokens.get(side.holder())
-        token = own or new_token()
+        own = self._tokens.get(side.holder())
+        return await self._acquire(own or new_token(), own is None, time.monotonic() + limit)
+
+    async def _acquire(self, token: bytes, is_new: bool, deadline: float) -> bool:
+        session, name = self._session, "lock:" + self._name
         lease = session._codec.call("lease", name, token, self._micros)
 
         def undo(held: object) -> Any:
-            return session._codec.call("release", name, token) if held is None and own is None else None
+            return session._codec.call("release", name, token) if held is None and is_new else None
 
         with waiting(session._backend, name, True) as other:
             while (held := await side.take(session._backend, lease, undo)) is not None:
@@ -170,16 +170,41 @@ class Lock:
                 _, token = self._tokens.popitem()
             except KeyError:
                 return False
+        return await self._give_back(token)
+
+    async def _give_back(self, token: bytes) -> bool:
         session = self._session
         released: bool = await session._run_outside(session._codec.call("release", "lock:" + self._name, token))
         return released
 
-    async def __aenter__(self) -> Self:
-        if not await self.acquire():
-            raise TimedOut(f"the lock {self._name!r} was not acquired in time")
-        return self
+    def _before(self) -> bytes | None:
+        return self._tokens.get(side.holder())
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.release()
+    async def _aenter(self) -> None:
+        holder = side.holder()
+        own = self._tokens.get(holder)
+        token = self._uncertain[holder] = own or new_token()
+        await self._acquire(token, own is None, math.inf)
+        self._uncertain.pop(holder, None)
+
+    async def _aleave(self, _: bool) -> None:
+        holder = side.holder()
+        if (token := self._tokens.get(holder)) is not None:
+            self._uncertain[holder] = token
+        try:
+            await self.release()
+        except SessionError:
+            # It ends with its time to live. To ask again would be to wait for the same error.
+            self._tokens.pop(holder, None)
+            self._uncertain.pop(holder, None)
+            raise
+        self._uncertain.pop(holder, None)
+
+    async def _aend(self, own: bytes | None) -> None:
+        """Release what was acquired by a block that was interrupted as it began or ended."""
+        holder = side.holder()
+        token = self._uncertain.get(holder) or self._tokens.get(holder)
+        if token is not None and token != own:
+            await self._give_back(token)
+            self._tokens.pop(holder, None)
+        self._uncertain.pop(holder, None)

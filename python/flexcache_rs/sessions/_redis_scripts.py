@@ -103,15 +103,19 @@ elseif ARGV[1] == 'never' then call('PERSIST', KEYS[1]) end
 return {1, sum}
 """,
     "combine": """
-local there, all = {}, true
+local there, all, first = {}, true, true
 for i, key in ipairs(KEYS) do
   local kind, empty = kind_of(key)
   if kind ~= 0 and kind ~= 5 then return {0, kind, i} end
   if kind == 5 and not empty then there[#there + 1] = key
-  elseif i == 1 and ARGV[1] == 'difference' then return {1, {}}
-  else all = false end
+  else
+    all = false
+    if i == 1 then first = false end
+  end
 end
-if #there == 0 or (ARGV[1] == 'intersection' and not all) then return {1, {}} end
+if #there == 0 or (ARGV[1] == 'intersection' and not all) or (ARGV[1] == 'difference' and not first) then
+  return {1, {}}
+end
 local commands = {union = 'SUNION', intersection = 'SINTER', difference = 'SDIFF'}
 return {1, call(commands[ARGV[1]], unpack(there))}
 """,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import random
@@ -20,7 +21,7 @@ from flexcache_rs.sessions._arguments import KEEP, MISSING
 from flexcache_rs.sessions._backends import open_backend
 from flexcache_rs.sessions._batch import AwaitedBatch
 from flexcache_rs.sessions._calls import Calls, KeyspaceCalls
-from flexcache_rs.sessions._errors import ClosedError, ConflictError, UnsupportedError
+from flexcache_rs.sessions._errors import ClosedError, ConflictError, SessionError, UnsupportedError
 from flexcache_rs.sessions._forgiving import ForgivingBackend
 from flexcache_rs.sessions._limits import Limiter, Lock, new_token
 from flexcache_rs.sessions._waiting import waiting
@@ -95,6 +96,8 @@ class Session(KeyspaceCalls):
         self._has_transactions = False
         # The computations of `get_or_set` in progress. It keeps no values.
         self._loads: FlexCache[str, Any] = FlexCache(max_items=1)
+        # Those that have the lease of their key.
+        self._computing: set[_Computation] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._backend.name}://>"
@@ -113,6 +116,10 @@ class Session(KeyspaceCalls):
     async def aclose(self) -> None:
         """Close the session. The data stays, except with `memory://`."""
         self._fast = None
+        for computation in tuple(self._computing):
+            # It stores nothing any more: others need not wait for it.
+            with contextlib.suppress(SessionError):
+                await computation._give_back()
         await self._backend.aclose()
 
     @property
@@ -219,9 +226,9 @@ class Session(KeyspaceCalls):
         If several callers ask at the same time, one of them calls its factory, and the others wait. Callers of this
         session that wait get its exception, each their own copy. Other sessions and processes then compute again. If
         the process dies, or computes for longer than 30 seconds, another caller computes. If a caller writes to the
-        key during the computation, the result is returned but not stored. A `delete` during the computation does not
-        keep it from being stored. In a transaction, the caller computes alone, and the value is stored with the
-        transaction.
+        key during the computation, or the session is closed, the result is returned but not stored. A `delete` during
+        the computation does not keep it from being stored. In a transaction, the caller computes alone, and the value
+        is stored with the transaction.
 
         Args:
             key: The key.
@@ -250,31 +257,23 @@ class Session(KeyspaceCalls):
         value = factory()
         if inspect.isawaitable(value):
             value = await value
-        # A value that was stored during the computation is newer.
-        await self._run(self._codec.call("set", {key: value}, touch, "absent"))
+        try:
+            # A value that was stored during the computation is newer.
+            await self._run(self._codec.call("set", {key: value}, touch, "absent"))
+        except ClosedError:
+            # The session was closed during the computation. The caller gets the value.
+            if self._current() is not None:
+                raise
         return value
 
     async def _compute_once(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
         """Compute while this session has the lease of the key, unless another one has stored a value."""
-        token = new_token()
-        lease = self._codec.call("lease", "load:" + key, token, int(_LEASE * 1e6))
-        release = self._codec.call("release", "load:" + key, token)
-
-        def undo(left: object) -> Any:
-            return release if left is None else None
-
-        with waiting(self._backend, "load:" + key, True) as other:
-            while (left := await side.take(self._backend, lease, undo)) is not None:
-                await other.arest(left)
+        async with _Computation(self, key) as computation:
+            found = computation.found
+            if found is MISSING:
+                # Another session may have stored one between the look and the lease.
                 found = await self.get(key, MISSING)
-                if found is not MISSING:
-                    return found
-        try:
-            # Another session may have stored one between the look and the lease.
-            found = await self.get(key, MISSING)
             return await self._compute(key, factory, touch) if found is MISSING else found
-        finally:
-            await self._backend.arun(release)
 
     def memoize(self, ttl: Ttl = None, *, name: str | None = None) -> side.Memoizing:
         """Return a decorator that keeps the results of a function in the session, as `get_or_set` does.
@@ -358,6 +357,50 @@ class Session(KeyspaceCalls):
         return self._backend.stats()
 
 
+class _Computation(side.Block):
+    """The lease of a key, whose holder computes."""
+
+    found: Any = MISSING
+    """What another session has stored while this one waited for the lease."""
+
+    def __init__(self, session: Session, key: str) -> None:
+        self._session, self._key = session, key
+        token, call = new_token(), session._codec.call
+        self._lease = call("lease", "load:" + key, token, int(_LEASE * 1e6))
+        self._release = call("release", "load:" + key, token)
+        self._loop = side.loop()
+
+    def _before(self) -> None: ...
+
+    async def _aenter(self) -> None:
+        session = self._session
+
+        def undo(left: object) -> Any:
+            return self._release if left is None else None
+
+        with waiting(session._backend, "load:" + self._key, True) as other:
+            while (left := await side.take(session._backend, self._lease, undo)) is not None:
+                for computation in tuple(session._computing):
+                    if side.is_over(computation._loop):
+                        await computation._give_back()
+                await other.arest(left)
+                self.found = await session.get(self._key, MISSING)
+                if self.found is not MISSING:
+                    return
+        session._computing.add(self)
+
+    async def _give_back(self) -> None:
+        if self.found is MISSING:
+            await side.give_back(self._session._backend, self._release)
+        self._session._computing.discard(self)
+
+    async def _aleave(self, _: bool) -> None:
+        await self._give_back()
+
+    async def _aend(self, _: None) -> None:
+        await self._give_back()
+
+
 @suggesting
 class Transaction(side.Block, Calls):
     """A transaction of a session: `async with session.transaction() as t`."""
@@ -373,10 +416,12 @@ class Transaction(side.Block, Calls):
     def _page(self) -> int:
         return self._session._page
 
-    async def __aenter__(self) -> Self:
-        session = self._session
+    def _before(self) -> None:
         if self._native is not None:
             raise ClosedError("the transaction was used before; call transaction() again")
+
+    async def _aenter(self) -> None:
+        session = self._session
         outer = session._current()
         if outer is None:
             self._native = await session._backend.abegin()
@@ -384,16 +429,11 @@ class Transaction(side.Block, Calls):
             native = outer._begun()
             self._level = await native.abegin_inner()
             self._native = native
-        try:
-            self._is_open = True
-            session._has_transactions = True
-            _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
-        except BaseException:
-            await self._end()
-            raise
-        return self
+        self._is_open = True
+        session._has_transactions = True
+        _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
 
-    async def _leave(self, commits: bool) -> None:
+    async def _aleave(self, commits: bool) -> None:
         """Commit, or roll back."""
         native = self._begun()
         self._is_open = False
@@ -403,7 +443,7 @@ class Transaction(side.Block, Calls):
             await native.aroll_back()
         _open.set(tuple(transaction for transaction in _open.get() if transaction._is_open))
 
-    async def _end(self) -> None:
+    async def _aend(self, _: None) -> None:
         """Roll back what is still open of it, if anything is."""
         self._is_open = False
         if self._native is not None:

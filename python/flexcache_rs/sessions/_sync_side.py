@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._core import SessionBlock as Block
+from flexcache_rs._core import Block
 from flexcache_rs._core import _load as load
+from flexcache_rs.sessions._errors import ClosedError
 from flexcache_rs.sessions._store import SessionStore
 
-__all__ = ["Block", "holder", "in_thread", "load", "sleep", "store", "take"]
+__all__ = ["Block", "give_back", "holder", "in_thread", "is_over", "load", "loop", "sleep", "store", "take"]
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import ParamSpec, Protocol, TypeVar
@@ -46,6 +48,22 @@ def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
         if back is not None:
             backend.run(back)
         raise
+
+
+def loop() -> object:
+    """There is none."""
+    return None
+
+
+def is_over(_: object) -> bool:
+    """Whether nothing goes on any more that an event loop ran."""
+    return False
+
+
+def give_back(backend: Backend, call: SessionCall) -> None:
+    """Give back a lease. A session that is closed has none to give back."""
+    with contextlib.suppress(ClosedError):
+        backend.run(call)
 
 
 def holder() -> int:

@@ -283,7 +283,7 @@ impl Store for DirectoryStore {
         Ok(Loaded { entry, stamp })
     }
 
-    fn is_only_read(&self, py: Python<'_>) -> PyResult<bool> {
+    fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
         for shard in &self.shards {
             if shard.get().is_read_only(py)? {
                 shard.get().warn_not_stored(py)?;

@@ -34,6 +34,9 @@ impl Entered {
 pub(crate) struct DiskTransaction {
     caches: Vec<Py<DiskCache>>,
     retry: bool,
+    /// Which cache's transaction is committed last, if that matters: a process that dies between two commits leaves the
+    /// others alone committed.
+    last: Option<usize>,
     /// What `with ... as` gives.
     target: Option<Py<PyAny>>,
     /// The last one to enter last.
@@ -42,14 +45,15 @@ pub(crate) struct DiskTransaction {
 
 impl DiskTransaction {
     pub(super) fn of(caches: Vec<Py<DiskCache>>, retry: bool) -> Self {
-        Self { caches, retry, target: None, entered: Guard::new(Vec::new(), true) }
+        Self { caches, retry, last: None, target: None, entered: Guard::new(Vec::new(), true) }
     }
 
-    /// Ends the transactions of these, the last one first. The first error; all others are undone then.
-    fn end(py: Python<'_>, caches: &[Py<DiskCache>], commit: bool, retry: bool) -> PyResult<()> {
+    /// Ends the transactions of the first so many caches, the last one first. The first error; all others are undone then.
+    fn end(&self, py: Python<'_>, begun: usize, commit: bool) -> PyResult<()> {
         let mut ended = Ok(());
-        for cache in caches.iter().rev() {
-            let done = cache.get().end(py, commit && ended.is_ok(), retry).map(drop);
+        let last = self.last.filter(|&last| last < begun);
+        for at in (0..begun).rev().filter(|&at| Some(at) != last).chain(last) {
+            let done = self.caches[at].get().end(py, commit && ended.is_ok(), self.retry).map(drop);
             ended = ended.and(done);
         }
         ended
@@ -76,14 +80,16 @@ impl DiskTransaction {
 #[pymethods]
 impl DiskTransaction {
     #[new]
-    #[pyo3(signature = (caches, retry, target=None))]
+    #[pyo3(signature = (caches, retry, target=None, last=None))]
     fn new(
         caches: Vec<Py<DiskCache>>,
         #[pyo3(from_py_with = truth)] retry: bool,
         target: Option<Py<PyAny>>,
+        last: Option<usize>,
     ) -> Self {
         let mut block = Self::of(caches, retry);
         block.target = target;
+        block.last = last;
         block
     }
 
@@ -94,7 +100,7 @@ impl DiskTransaction {
                 Ok(id) => transactions.push(id),
                 Err(error) => {
                     // What is wrong is what began it.
-                    let _ = Self::end(py, &self.caches[..begun], false, self.retry);
+                    let _ = self.end(py, begun, false);
                     return Err(error);
                 }
             }
@@ -119,7 +125,7 @@ impl DiskTransaction {
                 self.undo(py, &entered);
                 "the transaction was undone: it is left on another thread than it was entered on"
             }
-            _ => return Self::end(py, &self.caches, kind.is_none(), self.retry),
+            _ => return self.end(py, self.caches.len(), kind.is_none()),
         };
         if kind.is_none() { Err(PyRuntimeError::new_err(lost)) } else { Ok(()) }
     }

@@ -158,7 +158,7 @@ impl Tier {
         let put = self.store.put(NewEntry { value, ..entry }, mode, &|| load.is_discarded(), lease.as_ref());
         let commit = match put {
             Err(error) => {
-                if self.store.is_only_read(entry.key.py())? {
+                if self.store.keeps_no_result(entry.key.py())? {
                     return Ok(Commit { result: PutResult::Discarded, stamp: Stamp::NONE });
                 }
                 return Err(error);

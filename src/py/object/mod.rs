@@ -1,6 +1,7 @@
 //! Python objects as they are: hashing, equality, calls, hooks, numbers and durations.
 
 pub(crate) mod argument;
+pub(crate) mod block;
 pub(crate) mod canonical_key;
 pub(crate) mod did_you_mean;
 pub(crate) mod duration;

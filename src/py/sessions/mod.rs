@@ -1,6 +1,5 @@
 //! Sessions: typed values over several backends. What `flexcache_rs.sessions` stands on.
 
-mod block;
 mod call;
 mod cell;
 mod codec;
@@ -9,7 +8,6 @@ mod errors;
 mod memory;
 mod reply;
 
-pub(crate) use block::SessionBlock;
 pub(crate) use call::SessionCall;
 pub(crate) use codec::SessionCodec;
 pub(crate) use disk::DiskSession;

@@ -49,7 +49,7 @@ impl SharedHold {
 }
 
 /// Calls the cache. `None` if it would have to wait for another process, and may not.
-fn run_if_free<R: Send>(
+pub(super) fn run_if_free<R: Send>(
     py: Python<'_>,
     opened: &Opened,
     may_wait: bool,

@@ -13,12 +13,13 @@ use flexcache_shared::{Entry, Error, Key, Location, Options, Patience, SharedCac
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::arguments::deadline;
 use super::counts::Counts;
 use super::decode::RawValue;
 use super::key::own_kind;
+use super::locks::run_if_free;
 use super::value::Serializer;
 use super::waiting::{goes_on, wait_for};
 use super::{errors, key, value};
@@ -88,16 +89,33 @@ pub(super) fn pop<'py>(
     opened: &Opened,
     key: Key<'_>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let seen = run(py, opened, |cache, patience| cache.get(key, patience, RawValue::copy))?;
+    match pop_if_free(py, opened, key, true)? {
+        Popped::Value(value) => Ok(Some(value)),
+        Popped::Nothing | Popped::WouldWait => Ok(None),
+    }
+}
+
+/// What a removal came to.
+enum Popped<'py> {
+    Value(Bound<'py, PyAny>),
+    Nothing,
+    /// It would have to wait for another process, and may not.
+    WouldWait,
+}
+
+fn pop_if_free<'py>(py: Python<'py>, opened: &Opened, key: Key<'_>, may_wait: bool) -> PyResult<Popped<'py>> {
+    let get = |cache: &SharedCache, patience| cache.get(key, patience, RawValue::copy);
+    let Some(seen) = run_if_free(py, opened, may_wait, get)? else { return Ok(Popped::WouldWait) };
     let object = seen.clone().map(|seen| seen.into_object(py, &opened.serializer)).transpose()?;
     // Also where nothing was seen: a computation of the key that is running must not be stored after this.
-    let taken = run(py, opened, |cache, patience| cache.pop(key, patience, RawValue::copy))?;
-    match taken {
-        None => Ok(None),
-        taken if taken == seen => Ok(object),
+    let pop = |cache: &SharedCache, patience| cache.pop(key, patience, RawValue::copy);
+    let Some(taken) = run_if_free(py, opened, may_wait, pop)? else { return Ok(Popped::WouldWait) };
+    Ok(match (taken, object) {
+        (None, _) => Popped::Nothing,
+        (taken, Some(object)) if taken == seen => Popped::Value(object),
         // It has been written anew in between.
-        Some(other) => other.into_object(py, &opened.serializer).map(Some),
-    }
+        (Some(other), _) => Popped::Value(other.into_object(py, &opened.serializer)?),
+    })
 }
 
 #[pymethods]
@@ -260,6 +278,20 @@ impl SharedSegment {
         let opened = self.opened()?;
         let encoded = key::encode(key)?;
         Ok(pop(py, opened, encoded.as_key())?.map(|value| (value,)))
+    }
+
+    /// The same for an event loop: `(value,)`, `()` if there is none, None if another process is writing.
+    fn _pop_at_once<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let encoded = key::encode(key)?;
+        match pop_if_free(py, self.opened()?, encoded.as_key(), false)? {
+            Popped::Value(value) => PyTuple::new(py, [value]).map(Some),
+            Popped::Nothing => Ok(Some(PyTuple::empty(py))),
+            Popped::WouldWait => Ok(None),
+        }
     }
 
     /// Give the value of a key another time to live.
@@ -458,6 +490,19 @@ impl SharedSegment {
             removed += usize::from(run(py, opened, delete)?);
         }
         Ok(removed)
+    }
+
+    /// Removes the value of a key if it is still the one that was read.
+    fn _delete_version(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        version: &SharedVersion,
+    ) -> PyResult<bool> {
+        let encoded = key::encode(key)?;
+        run(py, self.opened()?, |cache, patience| {
+            cache.delete_version(encoded.as_key(), &version.0, patience)
+        })
     }
 
     /// Sums by name.

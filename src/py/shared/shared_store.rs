@@ -197,6 +197,10 @@ impl Store for SharedStore {
         }
     }
 
+    fn keeps_no_result(&self, _py: Python<'_>) -> PyResult<bool> {
+        Ok(self.opened().is_err())
+    }
+
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         let py = key.py();
         let opened = self.opened()?;

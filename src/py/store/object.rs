@@ -321,6 +321,13 @@ impl Store for ObjectStore {
     }
 
     /// Any number of loads have one at a time: it only watches for writes through this store.
+    fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.object.bind(py).getattr_opt(intern!(py, "closed"))? {
+            Some(closed) => closed.is_truthy(),
+            None => Ok(false),
+        }
+    }
+
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, _request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         Ok(LeaseAnswer::Held(Arc::new(self.watches.watch(key, Self::hash(key)?)?)))
     }

@@ -126,9 +126,9 @@ pub(crate) trait Store: Send + Sync {
         lease: Option<&Arc<dyn Lease>>,
     ) -> PyResult<Commit<PutResult>>;
 
-    /// Where a result was computed and could not be stored: whether that is so because the store is only read, which the
-    /// program has been warned of. It gets the result then.
-    fn is_only_read(&self, _py: Python<'_>) -> PyResult<bool> {
+    /// Where a result was computed and could not be stored: whether that is so because the store was closed meanwhile, or is
+    /// only read, which the program has been warned of. It gets the result then.
+    fn keeps_no_result(&self, _py: Python<'_>) -> PyResult<bool> {
         Ok(false)
     }
 

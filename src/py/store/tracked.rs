@@ -140,6 +140,13 @@ impl Store for TrackedStore {
         Ok(commit(PutResult::Stored))
     }
 
+    fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.object.bind(py).getattr_opt(intern!(py, "closed"))? {
+            Some(closed) => closed.is_truthy(),
+            None => Ok(false),
+        }
+    }
+
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         let py = key.py();
         let object = self.callee(py)?;

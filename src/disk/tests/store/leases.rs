@@ -485,3 +485,46 @@ fn leases_of_a_database_that_was_replaced_are_those_beside_the_new_one() {
     assert_eq!(lease(&store, &FIRST, 60.0), Leased::Elsewhere(SECOND));
     assert_eq!(land(&store, &rules, &FIRST), Put::Discarded);
 }
+
+/// The version of a database does not say which database of leases is beside it: a copy has the version of its original.
+// Windows removes no file that is open.
+#[test]
+#[cfg(unix)]
+fn a_write_voids_the_leases_beside_a_copy_of_the_same_version() {
+    let place = |name: &str| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(name);
+        (directory, path)
+    };
+    let ((origin, _), (directory, database)) = (place(DATABASE), place(DATABASE));
+    let (original, rules) = open(origin.path());
+    original.set(text("b"), number(1), label(None), &rules, PATIENCE).expect("set");
+    assert_eq!(lease(&original, &FIRST, 60.0), Leased::Held);
+    original.release(text("a"), &FIRST, None, PATIENCE).expect("release");
+    let copy = |names: &[&str]| {
+        for name in names {
+            for suffix in ["", "-wal"] {
+                let name = format!("{name}{suffix}");
+                fs::copy(origin.path().join(&name), directory.path().join(&name)).expect("a copy");
+            }
+        }
+    };
+    copy(&[DATABASE]);
+    let one = DiskStore::new(directory.path());
+    // It has looked for leases now, and there are none.
+    assert!(!one.delete(text("absent"), NOW, PATIENCE).expect("delete").result);
+    for entry in fs::read_dir(directory.path()).expect("a directory") {
+        fs::remove_file(entry.expect("an entry").path()).expect("a file");
+    }
+    copy(&[DATABASE, GATES]);
+    let started = Instant::now();
+    while !is_open_here(&database) {
+        assert!(started.elapsed() < PATIENCE, "it still has the file that is gone");
+        std::thread::sleep(Duration::from_millis(10));
+        one.get(text("b"), NOW, &rules, PATIENCE).expect("get");
+    }
+    let other = DiskStore::new(directory.path());
+    assert_eq!(lease(&other, &SECOND, 60.0), Leased::Held);
+    one.set(text("a"), number(1), label(None), &rules, PATIENCE).expect("set");
+    assert_eq!(land(&other, &rules, &SECOND), Put::Discarded);
+}

@@ -1,0 +1,74 @@
+"""Awaited calls that take a value out of a store. A task that is cancelled meanwhile puts it back."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class _Taking(Generic[T]):
+    """One call. Its thread and its task share it."""
+
+    def __init__(self, take: Callable[[], T], put_back: Callable[[T], object]) -> None:
+        self._take, self._put_back = take, put_back
+        self.taken: deque[T] = deque()
+        """What was taken, until one of them puts it back."""
+        self.is_abandoned = False
+
+    def make(self) -> T:
+        """Make the call, in a thread."""
+        found = self._take()
+        # In this order: the task writes and reads them in the other one.
+        self.taken.append(found)
+        if self.is_abandoned:
+            self.put_back()
+        return found
+
+    def put_back(self) -> None:
+        """Put back what was taken, unless the other one does."""
+        try:
+            found = self.taken.pop()
+        except IndexError:
+            return
+        try:
+            self._put_back(found)
+        except Exception:
+            import logging
+
+            logger = logging.getLogger("flexcache_rs")
+            logger.exception("a value that a cancelled task had taken could not be put back")
+
+
+async def take_in_thread(
+    begin: Callable[[Callable[[], T]], Future[T]], take: Callable[[], T], put_back: Callable[[T], object]
+) -> T:
+    """Have a thread take a value. If the task is cancelled before it has it, the value is put back first.
+
+    Args:
+        begin: Has a thread make a call.
+        take: Takes the value.
+        put_back: Puts back what `take` has returned.
+    """
+    from asyncio import shield, wait
+
+    taking = _Taking(take, put_back)
+    asked = begin(taking.make)
+    try:
+        return await shield(asked)
+    except GeneratorExit:
+        # Its event loop is no more.
+        taking.is_abandoned = True
+        taking.put_back()
+        raise
+    except BaseException:
+        taking.is_abandoned = True
+        await wait((asked,))
+        if taking.taken:
+            await wait((begin(taking.put_back),))  # type: ignore[arg-type]
+        raise

@@ -1,0 +1,259 @@
+//! `Block` and `AwaitedBlock`: the two ends of a `with`, which no signal's handler can skip.
+//!
+//! A handler that raises as `__exit__` begins would skip all of it if that were a function of Python's: it has not run a
+//! single line then. So the first lines are these. They call methods of Python's classes, whose names begin with an `a`
+//! where they are awaited:
+//!
+//! | method | what it does |
+//! | --- | --- |
+//! | `_before()` | raises if the block cannot be entered now; nothing is undone then. What it returns, `_end` gets |
+//! | `_enter()` | begins: acquires the lock, for instance |
+//! | `_leave(succeeded)` | ends, at the end of the block |
+//! | `_end(before)` | ends what is left after `_enter` or `_leave` raised, if anything is. It may be called again |
+
+use std::mem::replace;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// How often `_end` is tried. A second handler may raise in it, but hardly a third.
+const ATTEMPTS: usize = 2;
+
+/// What objects with a `with` stand on.
+#[pyclass(subclass, frozen, module = "flexcache_rs._core")]
+pub(crate) struct Block;
+
+#[pymethods]
+impl Block {
+    #[new]
+    #[pyo3(signature = (*_arguments, **_options))]
+    fn new(_arguments: &Bound<'_, PyAny>, _options: Option<&Bound<'_, PyAny>>) -> Self {
+        Self
+    }
+
+    /// Begins. If that raises, nothing is left of it.
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        let py = slf.py();
+        let before = slf.call_method0(intern!(py, "_before"))?;
+        slf.call_method0(intern!(py, "_enter")).map_err(|error| Self::ended(slf, error, &before))?;
+        Ok(slf.clone())
+    }
+
+    /// Ends, whatever is raised meanwhile.
+    fn __exit__(
+        slf: &Bound<'_, Self>,
+        kind: &Bound<'_, PyAny>,
+        _raised: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let left = slf.call_method1(intern!(py, "_leave"), (kind.is_none(),));
+        left.map(drop).map_err(|error| Self::ended(slf, error, py.None().bind(py)))
+    }
+}
+
+impl Block {
+    /// Ends what is left after an error, which the caller gets.
+    fn ended(slf: &Bound<'_, Self>, error: PyErr, before: &Bound<'_, PyAny>) -> PyErr {
+        let py = slf.py();
+        for _ in 0..ATTEMPTS {
+            match slf.call_method1(intern!(py, "_end"), (before,)) {
+                Ok(_) => break,
+                Err(failed) => follows(py, &error, &failed),
+            }
+        }
+        error
+    }
+}
+
+/// Has an error say that ending failed too.
+fn follows(py: Python<'_>, error: &PyErr, failed: &PyErr) {
+    // An exception of a class that refuses it does without.
+    let _ = error.value(py).setattr(intern!(py, "__context__"), failed.value(py));
+}
+
+/// What objects with an `async with` stand on.
+#[pyclass(subclass, frozen, module = "flexcache_rs._core")]
+pub(crate) struct AwaitedBlock;
+
+#[pymethods]
+impl AwaitedBlock {
+    #[new]
+    #[pyo3(signature = (*_arguments, **_options))]
+    fn new(_arguments: &Bound<'_, PyAny>, _options: Option<&Bound<'_, PyAny>>) -> Self {
+        Self
+    }
+
+    /// Begins. If that raises, nothing is left of it.
+    fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<BlockStep> {
+        let py = slf.py();
+        let before = slf.call_method0(intern!(py, "_before"))?;
+        let first = slf.call_method0(intern!(py, "_aenter"))?;
+        Ok(BlockStep::new(slf, &before, &first, slf.as_any()))
+    }
+
+    /// Ends, whatever is raised meanwhile.
+    fn __aexit__(
+        slf: &Bound<'_, Self>,
+        kind: &Bound<'_, PyAny>,
+        _raised: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<BlockStep> {
+        let py = slf.py();
+        let nothing = py.None().into_bound(py);
+        let first = slf.call_method1(intern!(py, "_aleave"), (kind.is_none(),))?;
+        let step = BlockStep::new(slf, &nothing, &first, &nothing);
+        // A handler that raises before it is awaited finds that it has begun.
+        let begun = step.resume(py, sent);
+        step.state().begun = Some(begun.map(Bound::unbind));
+        Ok(step)
+    }
+}
+
+/// One end of an `async with`, which is awaited.
+#[pyclass(frozen, module = "flexcache_rs._core")]
+pub(crate) struct BlockStep {
+    block: Py<PyAny>,
+    before: Py<PyAny>,
+    /// What awaiting it returns.
+    result: Py<PyAny>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What is awaited; none when all is over.
+    coroutine: Option<Py<PyAny>>,
+    /// What its first part came to, if it was begun before it was awaited.
+    begun: Option<PyResult<Py<PyAny>>>,
+    /// What the caller gets when what is left has been ended.
+    raised: Option<PyErr>,
+    attempts: usize,
+}
+
+impl BlockStep {
+    fn new(
+        block: &Bound<'_, AwaitedBlock>,
+        before: &Bound<'_, PyAny>,
+        first: &Bound<'_, PyAny>,
+        result: &Bound<'_, PyAny>,
+    ) -> Self {
+        let state = State { coroutine: Some(first.clone().unbind()), begun: None, raised: None, attempts: 0 };
+        Self {
+            block: block.clone().into_any().unbind(),
+            before: before.clone().unbind(),
+            result: result.clone().unbind(),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with what is awaited, and where that raises, with ending what is left. Returns what it waits for.
+    fn resume<'py>(
+        &self,
+        py: Python<'py>,
+        how: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let awaited = self.state().coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py).into_bound(py));
+        let awaited = awaited.ok_or_else(|| PyRuntimeError::new_err("it was awaited before"))?;
+        let mut outcome = how(&awaited);
+        loop {
+            let error = match outcome {
+                Err(error) if !error.is_instance_of::<PyGeneratorExit>(py) => error,
+                // It waits, or nobody awaits it any more.
+                waits => return waits,
+            };
+            let is_done = error.is_instance_of::<PyStopIteration>(py);
+            let (raised, attempts) = {
+                let mut state = self.state();
+                (state.raised.take(), state.attempts)
+            };
+            let raised = match raised {
+                None if is_done => {
+                    self.goes_on_with(None);
+                    return Err(PyStopIteration::new_err((self.result.clone_ref(py),)));
+                }
+                None => error,
+                Some(raised) => {
+                    if !is_done {
+                        follows(py, &raised, &error);
+                    }
+                    if is_done || attempts == ATTEMPTS {
+                        self.goes_on_with(None);
+                        return Err(raised);
+                    }
+                    raised
+                }
+            };
+            let ending = self.block.bind(py).call_method1(intern!(py, "_aend"), (&self.before,))?;
+            self.goes_on_with(Some(ending.clone().unbind()));
+            {
+                let mut state = self.state();
+                state.raised = Some(raised);
+                state.attempts = attempts + 1;
+            }
+            outcome = sent(&ending);
+        }
+    }
+
+    fn goes_on_with(&self, coroutine: Option<Py<PyAny>>) {
+        let before = replace(&mut self.state().coroutine, coroutine);
+        drop(before);
+    }
+}
+
+/// Has a coroutine go on.
+fn sent<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = coroutine.py();
+    coroutine.call_method1(intern!(py, "send"), (py.None(),))
+}
+
+#[pymethods]
+impl BlockStep {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let begun = self.state().begun.take();
+        match begun {
+            Some(begun) => begun.map(|waits| waits.into_bound(py)),
+            None => self.resume(py, sent),
+        }
+    }
+
+    fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.__next__(py)
+    }
+
+    /// Raises an exception in what is awaited.
+    #[pyo3(signature = (*raised))]
+    fn throw<'py>(&self, py: Python<'py>, raised: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let begun = self.state().begun.take();
+        drop(begun);
+        self.resume(py, |coroutine| coroutine.call_method1(intern!(py, "throw"), raised))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let coroutine = self.state().coroutine.take();
+        coroutine.map_or(Ok(()), |coroutine| coroutine.call_method0(py, intern!(py, "close")).map(drop))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.block)?;
+        visit.call(&self.before)?;
+        visit.call(&self.result)?;
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        visit.call(&state.coroutine)
+    }
+}

@@ -1,0 +1,166 @@
+"""An exception at the n-th event of a call in the package's own files: where a signal's handler may raise."""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flexcache_rs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
+    from types import CodeType, FrameType
+
+PACKAGE = str(Path(flexcache_rs.__file__).parent)
+MOST_POINTS = 5000
+MANY_POINTS = 4
+"""The fewest events that a call has which is worth interrupting."""
+WAIT = 5.0
+"""Seconds after which a lock that an interrupted call has given up would be free."""
+
+
+class Stop(Exception):  # noqa: N818
+    """Raised where a call is interrupted."""
+
+
+class Tracer:
+    """Interrupts at the n-th event.
+
+    Args:
+        at: Which event of the package's files, or of the users' functions.
+        interrupt: What is done there.
+        users: The users' functions.
+        within: A function. Only what it calls counts; other callbacks of its event loop do not. None for everything.
+    """
+
+    def __init__(
+        self,
+        at: int,
+        interrupt: Callable[[], None],
+        users: AbstractSet[CodeType] = frozenset(),
+        within: CodeType | None = None,
+    ) -> None:
+        self.left = at
+        self.interrupt = interrupt
+        self.fired = False
+        self._users, self._within = users, within
+        self._entered: set[tuple[FrameType, int]] = set()
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        code = frame.f_code
+        if code not in self._users and not code.co_filename.startswith(PACKAGE):
+            return None
+        if not self._is_within(frame):
+            return None
+        if event == "line" and self._ends_block(frame):
+            return self
+        self.left -= 1
+        if self.left == 0:
+            self.fired = True
+            self.interrupt()
+        return self
+
+    def _ends_block(self, frame: FrameType) -> bool:
+        """Whether a line is that of a `with` which is left: it is traced once more, but no handler is called there."""
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip()
+        if not line.startswith(("with ", "async with ")):
+            return False
+        if (frame, frame.f_lineno) in self._entered:
+            return True
+        self._entered.add((frame, frame.f_lineno))
+        return False
+
+    def _is_within(self, frame: FrameType | None) -> bool:
+        if self._within is None:
+            return True
+        while frame is not None and frame.f_code is not self._within:
+            frame = frame.f_back
+        return frame is not None
+
+
+def raise_stop() -> None:
+    raise Stop
+
+
+def raise_keyboard_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def send_signal() -> None:
+    # The handler raises in the interrupted frame, a little later.
+    if threading.current_thread() is threading.main_thread():
+        signal.raise_signal(signal.SIGINT)
+    else:
+        raise Stop
+
+
+INTERRUPTS: dict[str, Callable[[], None]] = {
+    "an exception": raise_stop,
+    "KeyboardInterrupt": raise_keyboard_interrupt,
+    "a signal": send_signal,
+}
+
+
+def points(call: Callable[[], object], how: str, within: CodeType | None = None, step: int = 1) -> Iterator[int]:
+    """Make a call once for each of its events, and interrupt it there. Yields after each.
+
+    Only the thread that calls is interrupted, as by a signal. The last time, the call completes. With a step, each way
+    to interrupt has events of its own.
+    """
+    for at in range(1 + list(INTERRUPTS).index(how) * step // len(INTERRUPTS), MOST_POINTS, step):
+        tracer = Tracer(at, INTERRUPTS[how], within=within)
+        before = signal.signal(signal.SIGINT, lambda *_: raise_keyboard_interrupt())
+        sys.settrace(tracer)
+        try:
+            call()
+        except (Stop, KeyboardInterrupt, asyncio.CancelledError, RuntimeError):
+            pass
+        finally:
+            sys.settrace(None)
+            signal.signal(signal.SIGINT, before)
+        yield at
+        if not tracer.fired:
+            assert at > MANY_POINTS, "the call has more events than these"
+            return
+    pytest.fail("the call never completed")
+
+
+def use(lock: Any) -> None:
+    """Holds a lock."""
+    with lock:
+        pass
+
+
+async def ause(lock: Any) -> None:
+    """Holds a lock."""
+    async with lock:
+        pass
+
+
+def no_point_keeps(make: Callable[[], Any], how: str, step: int = 1) -> None:
+    """Interrupt a `with` of a lock everywhere, and acquire the lock through another object after each."""
+    for at in points(lambda: use(make()), how, step=step):
+        other = make()
+        assert other.acquire(timeout=WAIT), f"held after point {at}"
+        other.release()
+
+
+def no_point_keeps_awaited(make: Callable[[], Any], how: str, other: Callable[[], Any]) -> None:
+    """The same for an `async with`. `make` is entered for the lock, and another lock needs no event loop."""
+
+    async def call() -> None:
+        async with make() as lock:
+            await ause(lock)
+
+    for at in points(lambda: asyncio.run(call()), how, ause.__code__):
+        lock = other()
+        assert lock.acquire(timeout=WAIT), f"held after point {at}"
+        lock.release()
