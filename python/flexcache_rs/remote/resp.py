@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import RemoteReplies, _remote_command  # pyright: ignore[reportPrivateUsage]
+
+if TYPE_CHECKING:
+    from flexcache_rs._core import PushTracker
+
+try:
+    from flexcache_rs._core import RemoteSocket
+except ImportError:  # Windows.
+    RemoteSocket = None  # type: ignore[assignment,misc]
 
 
 class ProtocolError(Exception):
@@ -40,3 +49,44 @@ class ReplyReader:
             ProtocolError: They are none.
         """
         return self._native.feed(data)
+
+
+class NewsReader:
+    """What comes over the socket of a connection that listens.
+
+    Keys of values that were written are told to the tracker, without the interpreter's lock where that can be.
+
+    Args:
+        sock: The socket.
+        tracker: What is told.
+        start: What the keys of values begin with.
+    """
+
+    def __init__(self, sock: Any, tracker: PushTracker, start: bytes) -> None:
+        self._sock, self._tracker, self._start = sock, tracker, start
+        self._reader = ReplyReader()
+        # Bytes of TLS sockets are encrypted.
+        is_plain = RemoteSocket is not None and type(sock) is socket.socket
+        self._native = RemoteSocket(sock.fileno(), _failed) if is_plain else None
+
+    @property
+    def invalidated(self) -> int:
+        """How many keys were told to the tracker, and not returned."""
+        return 0 if self._native is None else self._native.invalidated
+
+    def receive(self, seconds: float) -> list[Any]:
+        """Wait for replies: an `ErrorReply` and a `Push` too, unless the tracker was told. There may be none yet.
+
+        Raises:
+            TimeoutError: Nothing has come for so many seconds.
+            OSError: The connection has ended.
+            ProtocolError: What has come are no replies.
+        """
+        if self._native is not None:
+            return self._native.receive(seconds, self._tracker, self._start, Push)
+        self._sock.settimeout(seconds)
+        data = self._sock.recv(1 << 16)
+        if not data:
+            message = "the server closed the connection"
+            raise ConnectionResetError(message)
+        return self._reader.feed(data)

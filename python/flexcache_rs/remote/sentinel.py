@@ -71,7 +71,7 @@ class SentinelClient(Client):
         old.disconnect()
         self._shut_down_loops()
 
-    def _get(self) -> tuple[Any, Any]:
+    def _get(self) -> Any:
         if not self._is_known:
             self._move(self._ask())
         try:
