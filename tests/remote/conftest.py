@@ -112,5 +112,4 @@ def no_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 @pytest.fixture
 def read_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has connections be read as those with TLS are, by functions that a test can replace."""
-    monkeypatch.setattr("flexcache_rs.remote.client.RemoteSocket", None)
-    monkeypatch.setattr("flexcache_rs.remote.resp.RemoteSocket", None)
+    monkeypatch.setattr("flexcache_rs.remote.resp._NATIVE", None)

@@ -1,4 +1,4 @@
-"""The awaited calls of a `RemoteCache`: over a connection of the event loop, or in a thread where that is too little."""
+"""The awaited calls of a `RemoteCache`: over a connection of the event loop, or in a thread where that does not do."""
 
 from __future__ import annotations
 

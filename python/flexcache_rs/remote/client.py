@@ -7,27 +7,22 @@ import functools
 import importlib
 import inspect
 import os
-import socket
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
 from flexcache_rs.remote.failures import failed, refusal, translated
-from flexcache_rs.remote.resp import command
+from flexcache_rs.remote.resp import command, native_socket
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from flexcache_rs._core import RemoteSocket
     from flexcache_rs.remote.given import Given
     from flexcache_rs.remote.loop_connections import LoopConnections
-
-try:
-    from flexcache_rs._core import RemoteSocket
-except ImportError:  # Windows.
-    RemoteSocket = None  # type: ignore[assignment,misc]
 
 _MOST_READ = 1 << 16
 """Bytes of one read."""
@@ -43,6 +38,7 @@ class _Borrowed(NamedTuple):
     connection: Any
     socket: RemoteSocket | None
     """Its socket, if native code can use it."""
+    is_new: bool = True
 
 
 class Client:
@@ -109,17 +105,14 @@ class Client:
         return self._borrowed(pool, pool.get_connection(*self._what_get_takes))
 
     def _borrowed(self, pool: Any, connection: Any) -> _Borrowed:
-        # Bytes of TLS sockets are encrypted.
-        is_plain = RemoteSocket is not None and type(connection._sock) is socket.socket
-        native = RemoteSocket(connection._sock.fileno(), self._refused) if is_plain else None
-        return _Borrowed(pool, connection, native)
+        return _Borrowed(pool, connection, native_socket(connection._sock, self._refused))
 
     def _release(self, borrowed: _Borrowed) -> None:
         """Let others use a connection, unless it has ended."""
         if borrowed.socket is None or borrowed.pool is not self._pool or borrowed.connection._sock is None:
             self._return(borrowed)
         else:
-            self._kept.append((os.getpid(), borrowed))
+            self._kept.append((os.getpid(), borrowed._replace(is_new=False) if borrowed.is_new else borrowed))
 
     def _return(self, borrowed: _Borrowed) -> None:
         """Give a connection back to its pool."""
@@ -200,7 +193,7 @@ class Client:
         try:
             while True:
                 borrowed = self._get()
-                _, connection, native = borrowed
+                _, connection, native, is_new = borrowed
                 try:
                     if native is None:
                         connection.send_packed_command([packed])
@@ -210,6 +203,8 @@ class Client:
                         return replies
                     # It had ended before anything was sent.
                     connection.disconnect()
+                    if is_new:
+                        raise RemoteConnectionError("the server ended a new connection")
                 except BaseException:
                     # Also where a handler of a signal raised: a reply that was not read is nobody else's.
                     connection.disconnect()

@@ -5,15 +5,30 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs import _core
 from flexcache_rs._core import RemoteReplies, _remote_command  # pyright: ignore[reportPrivateUsage]
 
 if TYPE_CHECKING:
-    from flexcache_rs._core import PushTracker
+    from collections.abc import Callable
 
-try:
-    from flexcache_rs._core import RemoteSocket
-except ImportError:  # Windows.
-    RemoteSocket = None  # type: ignore[assignment,misc]
+    from flexcache_rs._core import PushTracker, RemoteSocket
+
+_NATIVE: Any = getattr(_core, "RemoteSocket", None)
+"""None on Windows."""
+
+
+def native_socket(sock: Any, failed: Callable[[str, str], Exception]) -> RemoteSocket | None:
+    """A socket for native code, or None if Python must use it.
+
+    Args:
+        sock: A connected socket.
+        failed: Makes the exceptions, of a word and a text.
+    """
+    # Bytes of TLS sockets are encrypted.
+    if _NATIVE is None or type(sock) is not socket.socket:
+        return None
+    native: RemoteSocket = _NATIVE(sock.fileno(), failed)
+    return native
 
 
 class ProtocolError(Exception):
@@ -65,9 +80,7 @@ class NewsReader:
     def __init__(self, sock: Any, tracker: PushTracker, start: bytes) -> None:
         self._sock, self._tracker, self._start = sock, tracker, start
         self._reader = ReplyReader()
-        # Bytes of TLS sockets are encrypted.
-        is_plain = RemoteSocket is not None and type(sock) is socket.socket
-        self._native = RemoteSocket(sock.fileno(), _failed) if is_plain else None
+        self._native = native_socket(sock, _failed)
 
     @property
     def invalidated(self) -> int:

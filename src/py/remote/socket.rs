@@ -138,6 +138,10 @@ impl RemoteSocket {
     ) -> Result<Vec<Value>, Failure> {
         let mut others = Vec::new();
         while others.is_empty() {
+            // There may always be something to read.
+            if Instant::now() >= until {
+                return Err(Failure::TimedOut);
+            }
             self.fill(reading, until)?;
             while let Some(value) = reading.decoder.next().map_err(Failure::Broken)? {
                 let Some(keys) = written(&value, start) else {
