@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,9 @@ from typing import Any
 OURS = "RemoteCache"
 
 NAMESPACE = "bench"
+
+SOCKET, PROTOCOL = "socket", "asyncio.Protocol"
+"""The floors of calls in a thread and of awaited calls. They do not look at what they read."""
 
 
 @dataclass
@@ -100,14 +104,18 @@ def _direct(server: Server) -> Opened:
     return Opened(cache.fresh, cache.put, None, cache.close, cache)
 
 
-def _socket(server: Server) -> Opened:
+def _packed(*parts: bytes) -> bytes:
+    command = b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+    return b"*%d\r\n%b" % (len(parts), command)
+
+
+def plain_socket(server: Server) -> Opened:
     """The floor: a blocking socket, and replies that are not looked at."""
     connection = socket.create_connection((server.host, server.port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def ask(*parts: bytes) -> bytes:
-        command = b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
-        connection.sendall(b"*%d\r\n%b" % (len(parts), command))
+        connection.sendall(_packed(*parts))
         return connection.recv(1 << 16)
 
     return Opened(
@@ -115,6 +123,36 @@ def _socket(server: Server) -> Opened:
         lambda key, value: ask(b"SET", key.encode(), value),
         close=connection.close,
     )
+
+
+class _Replies(asyncio.Protocol):
+    """Gives what comes to the one who waits."""
+
+    waiting: asyncio.Future[bytes] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.set_result(data)
+
+
+async def protocol(server: Server) -> Opened:
+    """The floor of awaited calls: asyncio's own connection, and replies that are not looked at. One call at a time."""
+    loop = asyncio.get_running_loop()
+    transport, replies = await loop.create_connection(_Replies, server.host, server.port)
+
+    def ask(*parts: bytes) -> asyncio.Future[bytes]:
+        replies.waiting = loop.create_future()
+        transport.write(_packed(*parts))
+        return replies.waiting
+
+    async def get(key: str) -> bytes:
+        return await ask(b"GET", key.encode())
+
+    async def set_(key: str, value: bytes) -> bytes:
+        return await ask(b"SET", key.encode(), value)
+
+    return Opened(get, set_, close=transport.close)
 
 
 def _client(package: str, name: str) -> Callable[[Server], Opened]:
@@ -144,7 +182,7 @@ SYNC = (
     Contestant(f"{OURS}, in memory", "flexcache-rs", _near, has_memory=True),
     Contestant(OURS, "flexcache-rs", _from_server),
     Contestant(f"{OURS}, direct lane", "flexcache-rs", _direct),
-    Contestant("socket", "", _socket),
+    Contestant(SOCKET, "", plain_socket),
     Contestant("redis-py", "redis", _client("redis", "Redis")),
     Contestant("redis-py, its cache", "redis", _redis_cache, has_memory=True),
     Contestant("valkey-py", "valkey", _client("valkey", "Valkey")),
@@ -229,6 +267,7 @@ AWAITED = (
     Contestant(f"{OURS}, in memory", "flexcache-rs", _anear, has_memory=True),
     Contestant(OURS, "flexcache-rs", _afrom_server),
     Contestant(f"{OURS}, direct lane", "flexcache-rs", _adirect),
+    Contestant(PROTOCOL, "", protocol),
     Contestant("redis.asyncio", "redis", _aclient("redis.asyncio", "Redis")),
     Contestant("valkey.asyncio", "valkey", _aclient("valkey.asyncio", "Valkey")),
     Contestant("coredis", "coredis", _coredis),

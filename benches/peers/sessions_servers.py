@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .remote_peers import Server
+from .remote_peers import PROTOCOL, SOCKET, Opened, Server, plain_socket, protocol
 from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, at_once, in_a_row, one_by_one
 from .tables import Figure
 
@@ -118,6 +118,15 @@ def _of_redis(client: Any) -> Calls:
     }
 
 
+def _of_floor(opened: Opened) -> Calls:
+    """The calls of what only sends and receives."""
+    value = VALUE.encode()
+    return {
+        "get": lambda number: opened.get(f"plain:{number % KEYS}"),
+        "set": lambda number: opened.set(f"plain:{number % KEYS}", value),
+    }
+
+
 def _measure(run: Run, figure: Figure, contestants: dict[str, Calls]) -> None:
     """Calls one after the other, in turns."""
     settings = run.settings
@@ -178,27 +187,33 @@ def valkey(run: Run) -> list[Figure]:
 def _valkey_now(run: Run, server: Server) -> Figure:
     from flexcache_rs.sessions.sync import connect
 
-    figure = Figure("On Valkey or Redis, without await", "Microseconds a call, on one connection.")
+    text = "Microseconds a call, on one connection. A plain socket shows the least possible time."
+    figure = Figure("On Valkey or Redis, without await", text)
     client: Any = import_module("redis").Redis(host=server.host, port=server.port)
+    least = plain_socket(server)
     with connect(f"redis://{server.host}:{server.port}") as session:
-        contestants = {OURS: _of_session(session), "redis-py": _of_redis(client)}
+        contestants = {OURS: _of_session(session), "redis-py": _of_redis(client), SOCKET: _of_floor(least)}
         for calls in contestants.values():
             for number in range(KEYS):
                 calls["set"](number)
         _measure(run, figure, contestants)
     client.close()
+    least.close()
     return figure
 
 
 async def _valkey_awaited(run: Run, server: Server) -> list[Figure]:
     from flexcache_rs.sessions import connect
 
-    single = Figure("On Valkey or Redis, awaited", "Microseconds a call.")
+    text = "Microseconds a call. An `asyncio.Protocol` shows the least possible time."
+    single = Figure("On Valkey or Redis, awaited", text)
     together = Figure(f"On Valkey or Redis, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
     client: Any = import_module("redis.asyncio").Redis(host=server.host, port=server.port)
     async with connect(f"redis://{server.host}:{server.port}") as session:
-        contestants = {OURS: _of_session(session), "redis.asyncio": _of_redis(client)}
-        await _measure_awaited(run, single, together, contestants)
+        least = await protocol(server)
+        contestants = {OURS: _of_session(session), "redis.asyncio": _of_redis(client), PROTOCOL: _of_floor(least)}
+        await _measure_awaited(run, single, together, contestants, PROTOCOL)
+        least.close()
     await client.aclose()
     return [single, together]
 

@@ -542,6 +542,8 @@ class FlexCache(MutableMapping[_K, _V]):
         loaded: Sequence[tuple[tuple[Any, float | None, tuple[str, ...]] | None, int]],
         default: Any,
     ) -> list[Any]: ...
+    def _terms_of_put(self, key: Any, value: Any, ttl: Any, tags: Any) -> tuple[float | None, list[str], bool]: ...
+    def _discard(self, key: Any) -> None: ...
     def _get_in_turn(self, key: Any, default: Any) -> Any: ...
     # For the subclasses that stand in for cachetools'.
     def _choose_in_python(self, in_python: bool) -> None: ...
@@ -2037,6 +2039,35 @@ class RemoteReplies:
         """Take bytes and return the replies that are complete. A refusal is an exception, which is returned."""
 
 @final
+class RemoteSocket:
+    """A connected socket, for one call at a time. It is another descriptor of Python's socket, which may be closed meanwhile:
+    nothing is read of a descriptor that was given to another file.
+
+    `failed` makes the exceptions: of a word ("refused" or "protocol") and a text.
+    """
+    def __new__(cls, descriptor: int, failed: Callable[[str, str], BaseException]) -> Self: ...
+    def exchange(self, data: bytes, count: int, seconds: float) -> list[Any] | None:
+        """Send commands and return so many replies: an exception for each that was refused.
+
+        Returns None, and sends nothing, if something has come though nothing was asked, such as the end of the connection.
+        `seconds` is the longest pause between two parts of the replies. After an exception the connection is of no use.
+        """
+    def receive(
+        self, seconds: float, tracker: PushTracker, start: bytes, pushed: Callable[[list[Any]], Any]
+    ) -> list[Any]:
+        """Wait for replies and pushes, and return them. A push is made by `pushed` of its parts.
+
+        A push which says that values were written is told to the tracker, and is not among them, if the keys begin with
+        `start`.
+
+        Raises:
+            TimeoutError: Nothing else has come for so many seconds.
+        """
+    @property
+    def invalidated(self) -> int:
+        """How many keys were told to the tracker."""
+
+@final
 class LeaseHolder:
     """The load that has a lease, for a store that renews it. It keeps nothing alive."""
     def is_over(self) -> bool:
@@ -2047,6 +2078,8 @@ class WriteInFlight:
     """Keys that this process is writing, until the end of a `with` statement, or until nobody has this any more."""
     def __enter__(self) -> Self: ...
     def __exit__(self, _type: object, _value: object, _traceback: object) -> None: ...
+    def end(self) -> None:
+        """The write has ended, or what comes of it is unknown."""
 
 @final
 class SharedHold:

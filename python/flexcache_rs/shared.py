@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 from flexcache_rs import FlexCache
 from flexcache_rs._arguments import each, pairs, whole_number
 from flexcache_rs._asyncio_calls import at_once, to_thread
+from flexcache_rs._hit_ratio import hit_ratio
 from flexcache_rs._registry import register_shared
 from flexcache_rs._shared_files import name_of
 from flexcache_rs._suggest import suggesting
@@ -80,8 +81,7 @@ class SharedStats(NamedTuple):
     @property
     def hit_ratio(self) -> float:
         """Hits divided by reads, or 0.0 without reads."""
-        reads = self.hits + self.misses
-        return self.hits / reads if reads else 0.0
+        return hit_ratio(self.hits, self.hits + self.misses)
 
 
 @suggesting

@@ -16,16 +16,13 @@ use crate::slot::Slot;
 use crate::stream::{Stream, is_timeout};
 use crate::value::Value;
 
-/// Called once with what has come of a request, by the reader or by whoever ends the connection: one reply for each
-/// command. It must not block.
-pub type Answered = Box<dyn FnOnce(Result<Vec<Value>, Error>) + Send>;
-
 /// A request that is to be sent.
 pub(crate) struct Pending {
     pub(crate) request: Request,
-    pub(crate) answered: Answered,
-    /// Where its caller waits, which may read meanwhile; None where it does something else.
-    pub(crate) caller: Option<Arc<Slot>>,
+    /// Where its caller waits.
+    pub(crate) slot: Arc<Slot>,
+    /// Whether its caller may read while it waits.
+    pub(crate) may_read: bool,
     pub(crate) until: Instant,
     /// Whether it was put in line before, on a connection that ended before any of its bytes were sent.
     pub(crate) is_again: bool,
@@ -38,8 +35,8 @@ pub(crate) struct Waiting {
     end: u64,
     left: usize,
     replies: Vec<Value>,
-    answered: Answered,
-    pub(crate) caller: Option<Arc<Slot>>,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) may_read: bool,
     until: Instant,
     is_again: bool,
 }
@@ -64,8 +61,8 @@ pub(crate) struct State {
     queued: u64,
     sent: u64,
     pub(crate) waiting: VecDeque<Waiting>,
-    /// How many of them have no caller that could read.
-    pub(crate) posted: usize,
+    /// How many of them have a caller that does not read.
+    pub(crate) unread: usize,
     pub(crate) own_thread: OwnThread,
     pub(crate) is_retired: bool,
     pub(crate) end: Option<Error>,
@@ -148,7 +145,7 @@ impl Connection {
         if state.end.is_some() || state.is_retired {
             return Err(pending);
         }
-        let Pending { request, answered, caller, until, is_again } = pending;
+        let Pending { request, slot, may_read, until, is_again } = pending;
         let (start, end) = (state.queued, state.queued + offset(request.bytes.len()));
         if state.unsent.is_empty() {
             state.unsent = request.bytes;
@@ -156,21 +153,21 @@ impl Connection {
             state.unsent.extend_from_slice(&request.bytes);
         } else {
             drop(state);
-            answered(Err(Error::not_sent(Kind::Lost, "there is no memory for a request")));
+            slot.fill(Err(Error::not_sent(Kind::Lost, "there is no memory for a request")));
             return Ok(());
         }
         state.queued = end;
         state.until = state.until.max(Some(until));
         let (left, replies) = (request.replies, Vec::new());
-        if caller.is_some() {
+        if may_read {
             state.own_thread.was_called = true;
         } else {
-            state.posted += 1;
+            state.unread += 1;
             if state.own_thread.waits {
                 self.is_wanted.notify_one();
             }
         }
-        state.waiting.push_back(Waiting { start, end, left, replies, answered, caller, until, is_again });
+        state.waiting.push_back(Waiting { start, end, left, replies, slot, may_read, until, is_again });
         Ok(())
     }
 
@@ -231,17 +228,17 @@ impl Connection {
         drop(state);
         self.stream.shut_down();
         for one in told {
-            (one.answered)(Err(why.of_request(true)));
+            one.slot.fill(Err(why.of_request(true)));
         }
         let mut again = Vec::new();
-        for Waiting { start, end, left, answered, until, is_again, .. } in others {
+        for Waiting { start, end, left, slot, until, is_again, .. } in others {
             match part(unsent, start - from, end - from) {
                 Some(bytes) if !is_again => {
                     let request = Request { bytes, replies: left };
                     // Its caller looks at this connection.
-                    again.push(Pending { request, answered, caller: None, until, is_again: true });
+                    again.push(Pending { request, slot, may_read: false, until, is_again: true });
                 }
-                _ => answered(Err(why.of_request(false))),
+                _ => slot.fill(Err(why.of_request(false))),
             }
         }
         again
@@ -273,7 +270,7 @@ fn part(bytes: &[u8], start: u64, end: u64) -> Option<Vec<u8>> {
 
 impl State {
     /// Gives a reply to the first in line. Returns who is to be told, once the request is answered.
-    pub(crate) fn answer(&mut self, value: Value) -> Option<(Answered, Vec<Value>)> {
+    pub(crate) fn answer(&mut self, value: Value) -> Option<(Arc<Slot>, Vec<Value>)> {
         let first = self.waiting.front_mut()?;
         first.replies.push(value);
         first.left = first.left.saturating_sub(1);
@@ -281,21 +278,21 @@ impl State {
             return None;
         }
         let done = self.waiting.pop_front()?;
-        if done.caller.is_some() {
+        if done.may_read {
             self.own_thread.has_answered_caller = true;
         } else {
-            self.posted = self.posted.saturating_sub(1);
+            self.unread = self.unread.saturating_sub(1);
         }
-        Some((done.answered, done.replies))
+        Some((done.slot, done.replies))
     }
 
     /// Whether callers read for themselves, and there is nothing to read for others.
     pub(crate) fn may_leave_reading(&mut self) -> bool {
-        self.posted == 0 && std::mem::take(&mut self.own_thread.has_answered_caller)
+        self.unread == 0 && std::mem::take(&mut self.own_thread.has_answered_caller)
     }
 
     /// The first caller that waits.
     pub(crate) fn next_caller(&self) -> Option<Arc<Slot>> {
-        self.waiting.front()?.caller.clone()
+        self.waiting.front().filter(|first| first.may_read).map(|first| Arc::clone(&first.slot))
     }
 }

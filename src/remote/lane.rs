@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::connection::{Answered, Connection, Pending, Progress};
+use crate::connection::{Connection, Pending, Progress};
 use crate::encode::Request;
 use crate::error::{Error, Kind};
 use crate::handshake::{Settings, open};
@@ -50,7 +50,7 @@ struct Shared {
 
 /// What is known of a request that was sent, for a caller that gives up.
 #[derive(Default)]
-pub struct Ticket {
+struct Ticket {
     sent_on: Option<SentOn>,
     early: Option<Arc<OnceLock<SentOn>>>,
 }
@@ -58,12 +58,6 @@ pub struct Ticket {
 impl Ticket {
     fn sent_on(&self) -> Option<&SentOn> {
         self.sent_on.as_ref().or_else(|| self.early.as_ref()?.get())
-    }
-}
-
-impl std::fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Ticket").field(&self.sent_on().is_some()).finish()
     }
 }
 
@@ -99,10 +93,16 @@ impl Lane {
         until: Instant,
         mut look: impl FnMut() -> Result<(), ()>,
     ) -> Result<Vec<Value>, Error> {
+        if request.replies == 0 {
+            return Ok(Vec::new());
+        }
+        if std::process::id() != self.0.process {
+            let message = "a child of a fork must make a connection of its own";
+            return Err(Error::not_sent(Kind::Lost, message));
+        }
         let slot = Arc::new(Slot::default());
-        let filled = Arc::clone(&slot);
-        let answered = Box::new(move |answer| filled.fill(answer));
-        let ticket = self.put(request, until, answered, Some(Arc::clone(&slot)));
+        let ticket =
+            self.0.put(Pending { request, slot: Arc::clone(&slot), may_read: true, until, is_again: false });
         if let Some((connection, _)) = &ticket.sent_on
             && connection.begin_writing()
         {
@@ -139,43 +139,11 @@ impl Lane {
         }
     }
 
-    /// Puts a request in line, without waiting for anything. What comes of it is told to `answered`, from another thread
-    /// or from this one.
-    ///
-    /// [`flush`](Self::flush) sends it, or any other request after it. A caller that has waited until the moment calls
-    /// [`give_up`](Self::give_up).
-    #[must_use]
-    pub fn post(&self, request: Request, until: Instant, answered: Answered) -> Ticket {
-        self.put(request, until, answered, None)
-    }
-
-    fn put(&self, request: Request, until: Instant, answered: Answered, caller: Option<Arc<Slot>>) -> Ticket {
-        let shared = &self.0;
-        if std::process::id() != shared.process {
-            let message = "a child of a fork must make a connection of its own";
-            answered(Err(Error::not_sent(Kind::Lost, message)));
-            return Ticket::default();
-        }
-        if request.replies == 0 {
-            answered(Ok(Vec::new()));
-            return Ticket::default();
-        }
-        shared.put(Pending { request, answered, caller, until, is_again: false })
-    }
-
-    /// Sends what is in line. It does not wait for the server: where the connection may not take all bytes at once, a
-    /// thread writes them.
-    pub fn flush(&self) {
-        if std::process::id() == self.0.process {
-            self.0.flush();
-        }
-    }
-
-    /// Says that nobody waits any more for a request whose deadline has passed.
+    /// Gives up a request whose time has passed.
     ///
     /// A connection on which nothing has come since the request was sent is ended, as it may be dead. Otherwise the reply
     /// is dropped when it comes.
-    pub fn give_up(&self, ticket: &Ticket) {
+    fn give_up(&self, ticket: &Ticket) {
         if let Some((connection, heard)) = ticket.sent_on()
             && connection.is_ours()
             && connection.heard() == *heard
@@ -251,23 +219,18 @@ impl Shared {
             let mut state = self.lock();
             if state.is_closed {
                 drop(state);
-                (pending.answered)(Err(Error::not_sent(Kind::Lost, "the connection was closed")));
+                pending.slot.fill(Err(Error::not_sent(Kind::Lost, "the connection was closed")));
                 return Ticket::default();
             }
             let Some(connection) = state.connection.clone() else {
-                let now = Instant::now();
-                let late: Vec<_> = state.early.extract_if(.., |early| early.pending.until <= now).collect();
                 let sent_on = Arc::new(OnceLock::new());
                 // Its caller does not know the connection yet.
-                pending.caller = None;
+                pending.may_read = false;
                 state.early.push(Early { pending, sent_on: Arc::clone(&sent_on) });
                 let is_first = !std::mem::replace(&mut state.is_connecting, true);
                 drop(state);
                 if is_first {
                     self.start();
-                }
-                for early in late {
-                    (early.pending.answered)(Err(timed_out().of_request(false)));
                 }
                 return Ticket { sent_on: None, early: Some(sent_on) };
             };
@@ -341,7 +304,7 @@ impl Shared {
         let now = Instant::now();
         for pending in requests {
             if pending.until <= now {
-                (pending.answered)(Err(timed_out().of_request(false)));
+                pending.slot.fill(Err(timed_out().of_request(false)));
             } else {
                 let _ = self.put(pending);
             }
@@ -358,7 +321,7 @@ impl Shared {
         };
         let unsent = connection.map(|connection| connection.end(&why)).unwrap_or_default();
         for pending in early.into_iter().map(|early| early.pending).chain(unsent) {
-            (pending.answered)(Err(why.of_request(false)));
+            pending.slot.fill(Err(why.of_request(false)));
         }
     }
 
@@ -393,7 +356,7 @@ impl Shared {
             (failed, state.is_connecting)
         };
         for early in failed {
-            (early.pending.answered)(Err(why.clone()));
+            early.pending.slot.fill(Err(why.clone()));
         }
         are_left
     }
@@ -441,16 +404,16 @@ impl Shared {
                 // sent, so the time is looked at afterwards.
                 let _ = sent_on.set((Arc::clone(connection), connection.heard()));
                 if pending.until <= Instant::now() {
-                    failed.push((pending.answered, timed_out().of_request(false)));
+                    failed.push((pending.slot, timed_out().of_request(false)));
                 } else if let Err(back) = connection.queue(pending) {
                     let lost = Error::not_sent(Kind::Lost, "the connection to the server was lost");
-                    failed.push((back.answered, lost));
+                    failed.push((back.slot, lost));
                 }
             }
             state.connection = Some(Arc::clone(connection));
         }
-        for (answered, why) in failed {
-            answered(Err(why));
+        for (slot, why) in failed {
+            slot.fill(Err(why));
         }
         self.flush_on(connection);
         true

@@ -21,11 +21,10 @@ mod slot;
 mod stream;
 mod value;
 
-pub use connection::Answered;
 pub use decode::Decoder;
 pub use encode::Request;
 pub use error::{Error, Kind};
 pub use handshake::Settings;
-pub use lane::{Lane, Ticket};
+pub use lane::Lane;
 pub use stream::Address;
 pub use value::Value;

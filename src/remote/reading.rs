@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, Pending};
+use crate::connection::{Connection, Pending, Waiting};
 use crate::decode::Decoder;
 use crate::error::{Error, Kind};
 use crate::slot::{Answer, Slot};
@@ -77,7 +77,7 @@ impl Connection {
             if state.end.is_some() {
                 return false;
             }
-            if state.posted > 0 {
+            if state.unread > 0 {
                 return true;
             }
             state.own_thread.was_called = false;
@@ -129,10 +129,10 @@ impl Connection {
     /// Says that a caller does not wait any more. The connection's own thread reads its answer when it comes.
     pub(crate) fn leave(&self, slot: &Arc<Slot>) {
         let mut state = self.lock();
-        let is_its = |caller: &Arc<Slot>| Arc::ptr_eq(caller, slot);
-        if let Some(one) = state.waiting.iter_mut().find(|one| one.caller.as_ref().is_some_and(is_its)) {
-            one.caller = None;
-            state.posted += 1;
+        let is_its = |one: &&mut Waiting| one.may_read && Arc::ptr_eq(&one.slot, slot);
+        if let Some(one) = state.waiting.iter_mut().find(is_its) {
+            one.may_read = false;
+            state.unread += 1;
             self.is_wanted.notify_one();
         }
     }
@@ -140,7 +140,7 @@ impl Connection {
     /// Has somebody else read, if anybody waits.
     fn pass_on(&self) {
         let state = self.lock();
-        if state.posted > 0 || state.end.is_some() {
+        if state.unread > 0 || state.end.is_some() {
             if state.own_thread.waits {
                 self.is_wanted.notify_one();
             }
@@ -187,8 +187,8 @@ impl Connection {
             let done = state.answer(value);
             let is_over = state.is_retired && state.waiting.is_empty();
             drop(state);
-            if let Some((answered, replies)) = done {
-                answered(Ok(replies));
+            if let Some((slot, replies)) = done {
+                slot.fill(Ok(replies));
             }
             if is_over {
                 return Err(lost("the connection was replaced"));

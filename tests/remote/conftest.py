@@ -99,4 +99,17 @@ def no_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     async def refuse(self: Any, name: str, *_: Any) -> Any:
         raise AssertionError(f"{name} went through a thread")
 
-    return lambda: monkeypatch.setattr("flexcache_rs.remote.aio.Awaited._in_thread", refuse)
+    async def refuse_call(call: Callable[..., Any], *_: Any) -> Any:
+        raise AssertionError(f"{call.__name__} went through a thread")
+
+    def begin() -> None:
+        monkeypatch.setattr("flexcache_rs.remote.aio.Awaited._in_thread", refuse)
+        monkeypatch.setattr("flexcache_rs.remote.awaited_writes.to_thread", refuse_call)
+
+    return begin
+
+
+@pytest.fixture
+def read_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has connections be read as those with TLS are, by functions that a test can replace."""
+    monkeypatch.setattr("flexcache_rs.remote.resp._NATIVE", None)

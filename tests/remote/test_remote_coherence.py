@@ -242,6 +242,7 @@ def test_no_process_reads_what_is_too_old(server: Server, raw: Any, kills: bool)
     logs.join_thread()
 
 
+@pytest.mark.usefixtures("read_in_python")
 def test_own_writes_fail_where_they_end_no_copies(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of the tests: a write that ends no copy, and is not heard of, leaves the old value to be read."""
     cache = make()

@@ -66,6 +66,28 @@ def test_the_calls_of_django(backend: Any) -> None:
     assert backend.get("a") is None
 
 
+def test_keys_that_memcached_would_refuse(backend: Any) -> None:
+    """Django warns of them with every backend of its own."""
+    from django.core.cache.backends.base import CacheKeyWarning
+
+    calls = ("get", "touch", "delete", "has_key", "ttl", "persist")
+    for key, text in (("with spaces", "characters"), ("long" * 100, "longer than 250")):
+        for call in (*(getattr(backend, name) for name in calls), lambda key: backend.set(key, 1)):
+            with pytest.warns(CacheKeyWarning, match=text):
+                call(key)
+        for many in (backend.get_many, backend.delete_many, lambda keys: backend.set_many(dict.fromkeys(keys))):
+            with pytest.warns(CacheKeyWarning, match=text):
+                many(["plain", key])
+
+
+def test_how_many_were_deleted(backend: Any) -> None:
+    backend.set("a", 1)
+    assert backend.delete_many(["a", "b"]) == 1
+    # What Django's own backends return.
+    assert backend.delete_many([]) is None
+    assert backend.delete_pattern("none*") == 0
+
+
 def test_versions(backend: Any) -> None:
     backend.set("a", 1, 100)
     assert backend.get("a", version=2) is None

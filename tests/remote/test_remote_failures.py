@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -15,9 +16,11 @@ from own_server import Server
 from scale import scaled
 from waiting import until
 
+from flexcache_rs._core import PushTracker
 from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.clients import client_of
 from flexcache_rs.remote.listener import Listener
+from flexcache_rs.remote.resp import NewsReader
 from flexcache_rs.remote.store import RemoteStore
 
 if TYPE_CHECKING:
@@ -423,6 +426,7 @@ def test_what_is_computed_while_the_server_is_away_is_not_stored(make: Make, ser
     assert cache.fresh("key") is None
 
 
+@pytest.mark.usefixtures("read_in_python")
 def test_an_interrupt_between_command_and_reply(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reply is not taken for that to another command. For the direct lane see `test_remote_direct.py`."""
     cache = make(lane="client")
@@ -439,6 +443,32 @@ def test_an_interrupt_between_command_and_reply(make: Make, monkeypatch: pytest.
     assert [cache.fresh("b"), cache.fresh("a"), cache.fresh("b")] == [2, 1, 2]
 
 
+class Interrupted(Exception):  # noqa: N818
+    """What the handler of a signal raises."""
+
+
+def test_a_signal_while_a_reply_is_awaited(make: Make, server: Server) -> None:
+    """The same where the thread waits without the interpreter's lock."""
+    cache = make(lane="client", timeout=30)
+    cache["a"], cache["b"] = 1, 2
+
+    def handler(*_: object) -> None:
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    server.pause()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupted):
+            cache.fresh("a")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        server.go_on()
+    assert [cache.fresh("b"), cache.fresh("a"), cache.fresh("b")] == [2, 1, 2]
+
+
+@pytest.mark.usefixtures("read_in_python")
 def test_a_pop_returns_what_the_server_had(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the copy in memory, of whose end nothing was heard yet."""
     one, other = make(), make()
@@ -537,7 +567,12 @@ def test_no_copies_differ_fails_where_stamps_are_late(make: Make, monkeypatch: p
 
 def test_no_copies_differ_fails_where_nothing_is_heard(make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of the test: it fails where what is written is not heard of."""
-    monkeypatch.setattr(Listener, "_invalidate", lambda *_: None)
+    init = NewsReader.__init__
+
+    def deaf(self: NewsReader, sock: Any, _: PushTracker, start: bytes) -> None:
+        init(self, sock, PushTracker(1), start)
+
+    monkeypatch.setattr(NewsReader, "__init__", deaf)
     assert differing([make() for _ in range(3)], raw, 2000, kills=False) > 0
 
 

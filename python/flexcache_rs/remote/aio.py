@@ -1,4 +1,4 @@
-"""The awaited calls of a `RemoteCache`: what is in memory is returned at once, anything else asked for in a thread."""
+"""The awaited calls of a `RemoteCache`: over a connection of the event loop, or in a thread where that does not do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flexcache_rs._asyncio_calls import begin_in_thread, to_thread
 from flexcache_rs._core import NearCache
 from flexcache_rs._suggest import suggesting
+from flexcache_rs.remote import awaited_writes
+from flexcache_rs.remote.awaited_reads import UNKNOWN, load
 from flexcache_rs.remote.store import LENIENT, POPPED
 
 if TYPE_CHECKING:
@@ -54,8 +56,6 @@ class Awaited(NearCache):
 
     async def _awaited_load(self, key: Any, *, anew: bool = False) -> Any:
         """What the server has of a key, and the stamp of that, without a thread; None where that needs one."""
-        from flexcache_rs.remote.awaited_reads import UNKNOWN, load
-
         found = await load(self._store, self._client, key, anew=anew)
         return None if found is UNKNOWN else found
 
@@ -92,7 +92,7 @@ class Awaited(NearCache):
         tags: Iterable[str] | None = None,
     ) -> None:
         """The same as `put`, awaited."""
-        await self._in_thread("put", key, value, ttl, tags)
+        await awaited_writes.put(self._store, self._client, self._near, key, value, ttl, tags)
 
     aset = aput
 
@@ -108,7 +108,7 @@ class Awaited(NearCache):
 
     async def adelete(self, key: Any) -> bool:
         """The same as `delete`, awaited."""
-        return bool(await self._in_thread("delete", key))
+        return await awaited_writes.delete(self._store, self._client, self._near, key)
 
     async def apop(self, key: Any, default: Any = _MISSING) -> Any:
         """The same as `pop`, awaited. If the task is cancelled before it has the value, the value is put back."""

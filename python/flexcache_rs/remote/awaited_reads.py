@@ -9,11 +9,21 @@ from flexcache_rs.remote.errors import RemoteError, RemoteTimeoutError, RemoteVa
 from flexcache_rs.remote.nonces import NAMESPACE
 
 if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable
+
     from flexcache_rs.remote.client import Client
     from flexcache_rs.remote.store import RemoteStore
 
 UNKNOWN: Final[Any] = object()
 """A thread must find out."""
+
+
+def asker(store: RemoteStore, client: Client, place: bytes) -> Callable[..., Future[Any]] | None:
+    """What sends a command about a place, where nothing has to come before it. See `Client.asker`."""
+    if store.life.is_closed or store.breaker.is_open or store.nonces.checked != [os.getpid()]:
+        return None
+    return client.asker(place)
 
 
 async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = False) -> Any:
@@ -26,9 +36,7 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
         RemoteTimeoutError: The server did not answer, and `on_error` is "raise".
     """
     place = store.keys.value(key)
-    if store.life.is_closed or store.breaker.is_open or store.nonces.checked != [os.getpid()]:
-        return UNKNOWN
-    ask = client.asker(place)
+    ask = asker(store, client, place)
     if ask is None or (anew and client.is_divided):
         # The server of the key need not have the nonces.
         return UNKNOWN
@@ -40,11 +48,12 @@ async def load(store: RemoteStore, client: Client, key: Any, *, anew: bool = Fal
     try:
         if anew:
             watched = store.nonces.watch(NAMESPACE)
-            found, nonce = await ask(None, ("MGET", place, store.keys.epoch))
+            raw, nonce = await ask(None, ("MGET", place, store.keys.epoch))
             store.nonces.learn(NAMESPACE, nonce, watched)
-            if found is None:
+            if raw is None:
                 # Nothing, or something of another type: MGET does not say.
                 return UNKNOWN
+            found = store.as_entry(raw, nonce)
         else:
             found = await ask(known, ("GET", place))
         entry = store.entry(key, found, anew=anew, asks=False) if type(found) is bytes else found

@@ -6,19 +6,21 @@ import contextlib
 import functools
 import importlib
 import inspect
+import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
 from flexcache_rs.remote.failures import failed, refusal, translated
-from flexcache_rs.remote.resp import command
+from flexcache_rs.remote.resp import command, native_socket
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from flexcache_rs._core import RemoteSocket
     from flexcache_rs.remote.given import Given
     from flexcache_rs.remote.loop_connections import LoopConnections
 
@@ -27,6 +29,16 @@ _MOST_READ = 1 << 16
 
 CLOSED_MEANWHILE = (AttributeError, TypeError, ValueError)
 """What redis-py and valkey-py raise, wherever they are, where another thread closes the connection that they use."""
+
+
+class _Borrowed(NamedTuple):
+    """A connection that one call uses."""
+
+    pool: Any
+    connection: Any
+    socket: RemoteSocket | None
+    """Its socket, if native code can use it."""
+    is_new: bool = True
 
 
 class Client:
@@ -54,6 +66,9 @@ class Client:
         if address is not None:
             self._arguments["host"], self._arguments["port"] = address
         self._pool = self._make_pool()
+        self._kept: list[tuple[int, _Borrowed]] = []
+        """Connections that nobody uses, each with its process. For the pool they are in use: asking it for one takes
+        longer than using one."""
         # What get_connection() takes differs between the packages.
         parameters = list(inspect.signature(self._pool.get_connection).parameters.values())
         needs_name = parameters and parameters[0].default is inspect.Parameter.empty
@@ -70,26 +85,49 @@ class Client:
             connection_class=given.connection_class, max_connections=given.most, **self._arguments
         )
 
-    def _get(self) -> tuple[Any, Any]:
-        """A pool, and a connection of it."""
+    def _get(self) -> _Borrowed:
+        """A connection, and where it is from."""
+        while self._kept:
+            with contextlib.suppress(IndexError):
+                # Another thread may have taken the last one.
+                process, borrowed = self._kept.pop()
+                if process == os.getpid():
+                    if borrowed.pool is self._pool:
+                        return borrowed
+                    self._return(borrowed)
         was_named, pool = self._is_named, self._pool
         try:
-            return pool, pool.get_connection(*self._what_get_takes)
+            return self._borrowed(pool, pool.get_connection(*self._what_get_takes))
         except self.exceptions.ResponseError as error:
             if not self._leave_unnamed(error, was_named):
                 raise
         pool = self._pool
-        return pool, pool.get_connection(*self._what_get_takes)
+        return self._borrowed(pool, pool.get_connection(*self._what_get_takes))
 
-    def _release(self, pool: Any, connection: Any) -> None:
-        pool.release(connection)
-        if pool is not self._pool:
+    def _borrowed(self, pool: Any, connection: Any) -> _Borrowed:
+        return _Borrowed(pool, connection, native_socket(connection._sock, self._refused))
+
+    def _release(self, borrowed: _Borrowed) -> None:
+        """Let others use a connection, unless it has ended."""
+        if borrowed.socket is None or borrowed.pool is not self._pool or borrowed.connection._sock is None:
+            self._return(borrowed)
+        else:
+            self._kept.append((os.getpid(), borrowed._replace(is_new=False) if borrowed.is_new else borrowed))
+
+    def _return(self, borrowed: _Borrowed) -> None:
+        """Give a connection back to its pool."""
+        borrowed.pool.release(borrowed.connection)
+        if borrowed.pool is not self._pool:
             # Another pool has replaced it meanwhile.
-            pool.disconnect(inuse_connections=False)
+            borrowed.pool.disconnect(inuse_connections=False)
 
     def renew(self) -> None:
         """Make other connections from now on: there may be another server at the address. Calls that wait go on."""
         old, self._pool = self._pool, self._make_pool()
+        kept, self._kept = self._kept, []
+        for process, borrowed in kept:
+            if process == os.getpid():
+                self._return(borrowed)
         old.disconnect(inuse_connections=False)
         self._shut_down_loops()
 
@@ -145,25 +183,38 @@ class Client:
             RemoteError: It was refused, not answered in time, or the connection was lost.
         """
         # Not packed by hiredis, which crashes where a handler of a signal raises meanwhile.
-        packed = command(*parts)
+        (reply,) = self._request(command(*parts), 1)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _request(self, packed: bytes, count: int) -> list[Any]:
+        """Send commands over a connection of the pool, and return so many replies."""
         try:
-            pool, connection = self._get()
-            try:
-                connection.send_packed_command([packed])
-                (reply,) = self._read(connection, 1)
-            except BaseException:
-                # Also where a handler of a signal raised: a reply that was not read must not be taken for another's.
-                connection.disconnect()
-                raise
-            finally:
-                self._release(pool, connection)
+            while True:
+                borrowed = self._get()
+                _, connection, native, is_new = borrowed
+                try:
+                    if native is None:
+                        connection.send_packed_command([packed])
+                        return self._read(connection, count)
+                    replies: list[Any] | None = native.exchange(packed, count, self._timeout)
+                    if replies is not None:
+                        return replies
+                    # It had ended before anything was sent.
+                    connection.disconnect()
+                    if is_new:
+                        raise RemoteConnectionError("the server ended a new connection")
+                except BaseException:
+                    # Also where a handler of a signal raised: a reply that was not read is nobody else's.
+                    connection.disconnect()
+                    raise
+                finally:
+                    self._release(borrowed)
         except RemoteError:
             raise
         except Exception as error:
             raise self.interrupted(error) from error
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
 
     def _read(self, connection: Any, count: int) -> list[Any]:
         """Read a number of replies. A command that was refused has an exception in its place.
@@ -217,16 +268,7 @@ class Client:
         """
         if not commands:
             return []
-        try:
-            pool, connection = self._get()
-        except RemoteError:
-            raise
-        except Exception as error:
-            raise self.interrupted(error) from error
-        try:
-            return self.exchange(connection, commands)
-        finally:
-            self._release(pool, connection)
+        return self._request(b"".join(command(*parts) for parts in commands), len(commands))
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
@@ -274,5 +316,6 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
+        self._kept = []
         self._pool.disconnect()
         self._shut_down_loops()

@@ -21,6 +21,10 @@ _CODES = {
 """The first words of refusals about which more is known, and the packages' exceptions for them."""
 
 
+class UnsentError(RemoteConnectionError):
+    """The connection was lost before the command was sent."""
+
+
 def translated(kinds: Any, error: Exception) -> Exception:
     """An error of a package as one of ours; others as they are.
 
@@ -64,7 +68,9 @@ def failed(kinds: Any, kind: str, text: str) -> Exception:
     """
     if kind in ("timeout", "unsent_timeout"):
         return RemoteTimeoutError(text)
-    if kind in ("lost", "unsent"):
+    if kind == "unsent":
+        return UnsentError(text)
+    if kind == "lost":
         return RemoteConnectionError(text)
     cause = refusal(kinds, text)
     error = translated(kinds, cause)

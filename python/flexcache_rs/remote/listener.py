@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.given import shut_down
-from flexcache_rs.remote.resp import ErrorReply, ProtocolError, Push, ReplyReader, command
+from flexcache_rs.remote.resp import ErrorReply, NewsReader, ProtocolError, Push, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,9 @@ class Listener:
         """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
         self.error: Exception | None = None
         """Why there is no connection."""
-        self.connects = self.flushes = self.invalidations = 0
+        self.connects = self.flushes = self._invalidations = 0
+        self._told: tuple[int, NewsReader] | None = None
+        """How many keys were told to the tracker of earlier connections without this thread, and what tells it now."""
         self.id = 0
         """The number of the connection on the server."""
         self._stopped = False
@@ -119,6 +121,12 @@ class Listener:
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._changed = threading.Event()
+
+    @property
+    def invalidations(self) -> int:
+        """How many keys the server said were written."""
+        told = self._told
+        return self._invalidations + (told[0] + told[1].invalidated if told else 0)
 
     def after_fork(self) -> None:
         """Start over in a child, which must not use its parent's connection."""
@@ -192,7 +200,9 @@ class Listener:
         connection = self._client.connect(max(self._max_staleness, 0.1))
         try:
             sock = self._socket = connection._sock
-            reader = ReplyReader()
+            reader = NewsReader(sock, self._tracker, self._terms.prefixes[0])
+            # In one step, for those who ask meanwhile.
+            self._told = (self._told[0] + self._told[1].invalidated, reader) if self._told else (0, reader)
             early = self._introduce(sock, reader)
             if self.connects:
                 # The connection of before may have been to another server, as those for commands may still be.
@@ -208,10 +218,11 @@ class Listener:
         finally:
             connection.disconnect()
 
-    def _introduce(self, sock: Any, reader: ReplyReader) -> list[Any]:
+    def _introduce(self, sock: Any, reader: NewsReader) -> list[Any]:
         """Ask to be told what is written. What is told before the last reply."""
         prefixes = [part for prefix in self._terms.prefixes for part in ("PREFIX", prefix)]
-        sock.settimeout(max(self._max_staleness, 0.1))
+        seconds = max(self._max_staleness, 0.1)
+        sock.settimeout(seconds)
         sock.sendall(
             command("HELLO", 3)
             + command("CLIENT", "SETNAME", self._terms.name)
@@ -221,7 +232,7 @@ class Listener:
         replies: list[Any] = []
         early: list[Any] = []
         while len(replies) < 4:
-            for reply in self._receive(sock, reader):
+            for reply in reader.receive(seconds):
                 (early if isinstance(reply, Push) else replies).append(reply)
         what = ("HELLO", "CLIENT SETNAME", "CLIENT TRACKING", "CLIENT ID")
         for name, reply in zip(what, replies, strict=True):
@@ -243,7 +254,7 @@ class Listener:
         self.id = replies[3] if isinstance(replies[3], int) else 0
         return early
 
-    def _attend(self, sock: Any, reader: ReplyReader, asked: _Asked) -> None:
+    def _attend(self, sock: Any, reader: NewsReader, asked: _Asked) -> None:
         staleness = int(self._max_staleness * 1e9)
         next_question = 0
         while not self._stopped:
@@ -261,9 +272,8 @@ class Listener:
                 asked.questions += (("role", now), ("time", None))
                 self._ask(sock, questions)
                 next_question = now + staleness // 3
-            sock.settimeout(max((next_question - self._tracker.now()) / 1e9, 0.001))
             try:
-                replies = self._receive(sock, reader)
+                replies = reader.receive(max((next_question - self._tracker.now()) / 1e9, 0.001))
             except TimeoutError:
                 continue
             for reply in replies:
@@ -272,13 +282,6 @@ class Listener:
     def _ask(self, sock: Any, questions: bytes) -> None:
         sock.settimeout(max(self._max_staleness, 0.1))
         sock.sendall(questions)
-
-    def _receive(self, sock: Any, reader: ReplyReader) -> list[Any]:
-        data = sock.recv(1 << 16)
-        if not data:
-            message = "the server closed the connection"
-            raise RemoteConnectionError(message)
-        return reader.feed(data)
 
     def _take(self, reply: Any, asked: _Asked, sock: Any) -> None:
         if isinstance(reply, Push):
@@ -324,7 +327,7 @@ class Listener:
             self.flushes += 1
         else:
             self._tracker.invalidate(keys)
-            self.invalidations += len(keys)
+            self._invalidations += len(keys)
         places = self._nonces.heard(keys)
         if places:
             asked.questions += (("nonce", (place, self._tracker.stamp(place))) for place in places)

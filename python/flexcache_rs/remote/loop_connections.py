@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import weakref
 from collections import deque
@@ -20,7 +21,9 @@ from flexcache_rs.remote.given import shut_down
 from flexcache_rs.remote.resp import command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from flexcache_rs._core import WriteInFlight
 
 _MOST_READ = 1 << 16
 """Bytes of one read. A record of TLS has fewer, so none of it is left where the loop does not see it."""
@@ -38,7 +41,8 @@ _UNSENT = {"timeout": "unsent_timeout", "lost": "unsent"}
 class _Asked(NamedTuple):
     """A command whose reply has not come."""
 
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Any] | None
+    """None where nobody wants the reply."""
     until: float
     known: Any
     """What is known for reading the reply as an entry, or None."""
@@ -46,6 +50,8 @@ class _Asked(NamedTuple):
     """Where its bytes begin, counted from the beginning of the connection."""
     heard: int
     """How often something had come before it was asked."""
+    write: WriteInFlight | None = None
+    """What ends when the reply has come, also if its task does not wait any more."""
 
 
 class LoopConnection:
@@ -69,7 +75,7 @@ class LoopConnection:
         self._heard = 0
         self._held: list[bytes] = []
         """What waits for the end of the loop's iteration, or for the socket."""
-        self._unsent = memoryview(b"")
+        self._unsent: bytes | memoryview = b""
         """What the socket has not taken yet."""
         self._queued = self._sent = 0
         """Bytes since the beginning of the connection."""
@@ -84,24 +90,66 @@ class LoopConnection:
         """
         loop.add_reader(self._socket.fileno(), self._read)
 
-    def submit(self, known: Any, parts: tuple[Any, ...]) -> asyncio.Future[Any]:
-        """Send a command, or put it in line. The future of its reply."""
+    def submit(
+        self,
+        known: Any,
+        parts: tuple[Any, ...],
+        *,
+        before: Sequence[tuple[Any, ...]] = (),
+        write: WriteInFlight | None = None,
+    ) -> asyncio.Future[Any]:
+        """Send a command, or put it in line. The future of its reply.
+
+        Args:
+            known: What is known for reading the reply as an entry, or None.
+            parts: The command.
+            before: Commands that are sent before it, whose replies nobody wants.
+            write: Ends when the reply has come, or never will.
+        """
         loop = asyncio.get_running_loop()
         data = command(*parts)
+        if before:
+            data = b"".join((*(command(*each) for each in before), data))
         future: asyncio.Future[Any] = loop.create_future()
         is_first = not self._waiting
-        self._waiting.append(_Asked(future, loop.time() + self._timeout, known, self._queued, self._heard))
-        self._queued += len(data)
-        self._held.append(data)
-        if is_first:
-            self._flush()
-        elif not self._is_held:
-            loop.call_soon(self._flush)
-            self._is_held = True
-        if not self._is_timed:
-            loop.call_later(self._timeout, self._look)
-            self._is_timed = True
+        if is_first and write is not None and self._has_ended():
+            self._end("the server closed the connection")
+            future.set_exception(self._failed("unsent", "the server closed the connection"))
+            write.end()
+            return future
+        now = loop.time()
+        until = now + self._timeout
+        try:
+            for _ in before:
+                self._waiting.append(_Asked(None, until, None, self._queued, self._heard))
+            self._waiting.append(_Asked(future, until, known, self._queued, self._heard, write))
+            self._queued += len(data)
+            self._held.append(data)
+            if is_first:
+                self._flush()
+            elif not self._is_held:
+                loop.call_soon(self._flush)
+                self._is_held = True
+            if not self._is_timed:
+                loop.call_later(self._timeout, self._look)
+                self._is_timed = True
+        except BaseException:
+            # A handler of a signal has raised: it is not known which replies are whose.
+            self._end("sending a command was interrupted")
+            raise
         return future
+
+    def _has_ended(self) -> bool:
+        """Whether something has come though nothing was asked, such as the end. False with TLS, which hides it."""
+        if type(self._socket) is not socket.socket:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except _NOT_NOW:
+            return False
+        except OSError:
+            return True
+        return True
 
     def _flush(self) -> None:
         self._is_held = False
@@ -116,10 +164,10 @@ class LoopConnection:
             while self._unsent or self._held:
                 if not self._unsent:
                     held, self._held = self._held, []
-                    self._unsent = memoryview(held[0] if len(held) == 1 else b"".join(held))
+                    self._unsent = held[0] if len(held) == 1 else b"".join(held)
                 count = self._socket.send(self._unsent)
                 self._sent += count
-                self._unsent = self._unsent[count:]
+                self._unsent = memoryview(self._unsent)[count:] if count < len(self._unsent) else b""
         except _NOT_NOW:
             if not self._is_full:
                 loop.add_writer(self._socket.fileno(), self._write)
@@ -141,15 +189,21 @@ class LoopConnection:
             self._end(f"the connection to the server was lost: {error}")
             return
         self._heard += 1
-        for reply in replies:
-            if self._waiting:
-                self._answer(self._waiting.popleft(), reply)
+        try:
+            for reply in replies:
+                if self._waiting:
+                    self._answer(self._waiting.popleft(), reply)
+        except BaseException:
+            self._end("reading replies was interrupted")
+            raise
         if not data:
             self._end("the server closed the connection")
 
     def _answer(self, asked: _Asked, reply: Any) -> None:
-        future, _, known, *_ = asked
-        if future.done():
+        future, known = asked.future, asked.known
+        if asked.write is not None:
+            asked.write.end()
+        if future is None or future.done():
             # Nobody waits any more.
             return
         if isinstance(reply, Exception):
@@ -178,7 +232,7 @@ class LoopConnection:
             self._fail(asked, "timeout", "the server did not answer in time")
 
     def _fail(self, asked: _Asked, word: str, text: str) -> None:
-        if not asked.future.done():
+        if asked.future is not None and not asked.future.done():
             asked.future.set_exception(self._failed(word, text))
 
     def _end(self, why: str, now: float = float("-inf")) -> None:
@@ -190,9 +244,11 @@ class LoopConnection:
             loop.remove_writer(self._socket.fileno())
             self._connection.disconnect()
         self._held.clear()
-        self._unsent = memoryview(b"")
+        self._unsent = b""
         waiting, self._waiting = self._waiting, deque()
         for asked in waiting:
+            if asked.write is not None:
+                asked.write.end()
             word = "timeout" if asked.until <= now else "lost"
             self._fail(asked, word if asked.start < self._sent else _UNSENT[word], why)
 

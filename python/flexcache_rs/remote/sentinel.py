@@ -60,18 +60,20 @@ class SentinelClient(Client):
 
     def _move(self, address: tuple[str, int]) -> None:
         """Use an address from now on. Nothing that is read of another one counts."""
-        self._is_known = True
         if address == self._address:
+            self._is_known = True
             return
         old = self._pool
         self._arguments |= {"host": address[0], "port": address[1]}
         self._pool = self._make_pool()
         self._address = address
+        # Now: others may use the pool from here on.
+        self._is_known = True
         # Those in use as well: calls to the old primary fail instead of succeeding there.
         old.disconnect()
         self._shut_down_loops()
 
-    def _get(self) -> tuple[Any, Any]:
+    def _get(self) -> Any:
         if not self._is_known:
             self._move(self._ask())
         try:

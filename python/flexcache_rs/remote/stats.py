@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs._hit_ratio import hit_ratio
+
 if TYPE_CHECKING:
     from flexcache_rs import FlexCache
     from flexcache_rs.remote.listeners import Listening
@@ -57,8 +59,7 @@ class RemoteStats(NamedTuple):
 
         That is `(l1_hits + l2_hits) / (l1_hits + l2_reads)`. Absences that memory knows do not count.
         """
-        reads = self.l1_hits + self.l2_reads
-        return (self.l1_hits + self.l2_hits) / reads if reads else 0.0
+        return hit_ratio(self.l1_hits + self.l2_hits, self.l1_hits + self.l2_reads)
 
     @classmethod
     def of(

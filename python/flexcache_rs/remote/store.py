@@ -119,11 +119,11 @@ class RemoteStore(Leases):
             stamp = self.tracker.stamp(place)
             known = None if anew else self.known()
             if known is None:
-                entry = self.entry(key, self._get(key, place, anew=anew), anew=anew)
+                found = self.as_entry(*self._get(key, place, anew=anew))
             else:
                 found = self._read_of(key, self.client.entry, place, known)
-                # Bytes are what needs more than that is known.
-                entry = self.entry(key, found) if type(found) is bytes else found
+            # Bytes are what needs more than that is known.
+            entry = self.entry(key, found, anew=anew) if type(found) is bytes else found
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
                 raise
@@ -152,12 +152,22 @@ class RemoteStore(Leases):
                 raise unreadable(key, str(error)) from error
             raise
 
-    def _get(self, key: Any, place: bytes, *, anew: bool = False) -> bytes | None:
-        """A value's bytes, and in passing the namespace's nonce where it is not known or is wanted anew."""
-        raw: bytes | None
-        if not anew and self.nonces.known(NAMESPACE) is not None:
-            raw = self._read_of(key, self.client.execute, "GET", place)
+    def as_entry(self, raw: bytes | None, nonce: bytes | None) -> Any:
+        """The entry of a value's bytes that were read together with the nonce of the namespace.
+
+        Returns the bytes where more has to be known.
+        """
+        if raw is None or nonce is None:
             return raw
+        return _remote_entries((raw,), (nonce, self.offset(), self._loads))[0]
+
+    def _get(self, key: Any, place: bytes, *, anew: bool = False) -> tuple[bytes | None, bytes | None]:
+        """A value's bytes, and the namespace's nonce, read with them where it is not known or is wanted anew."""
+        raw: bytes | None
+        nonce = None if anew else self.nonces.known(NAMESPACE)
+        if nonce is not None:
+            raw = self._read_of(key, self.client.execute, "GET", place)
+            return raw, nonce
         stamp = self.nonces.watch(NAMESPACE)
         # Not MGET, which finds nothing where something of another type is.
         found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
@@ -167,8 +177,7 @@ class RemoteStore(Leases):
             if isinstance(reply, Exception):
                 raise self.client.translated(reply)
         self.nonces.learn(NAMESPACE, nonce, stamp)
-        raw = found
-        return raw
+        return found, nonce
 
     def _last(self, place: bytes) -> _Entry | None:
         """What is returned of a key while the server cannot be asked. Who computes a value wants none that is old."""
@@ -277,7 +286,7 @@ class RemoteStore(Leases):
     def value(self, key: Any) -> tuple[Any, Head, bytes] | None:
         """A live value, its header, and its bytes."""
         place = self.keys.value(key)
-        raw = self._get(key, place)
+        raw, _ = self._get(key, place)
         head = self._live(key, raw)
         return None if head is None or raw is None else (self.values.read(key, head, raw), head, raw)
 
@@ -296,10 +305,27 @@ class RemoteStore(Leases):
         """The bytes of a value, and its deadline."""
         self.begin()
         epoch, nonces = self.send(self._nonces_for, tags)
+        return self._with_nonces(value, seconds, epoch, nonces)
+
+    def encoded_unasked(self, value: Any, seconds: float | None, tags: Sequence[str]) -> tuple[bytes, int]:
+        """The same as `encoded`, without asking the server.
+
+        Raises:
+            LookupError: A nonce is not known for sure.
+        """
+        names = tuple(dict.fromkeys(tags))
+        nonces = self.nonces.all_known((NAMESPACE, *(MARK + name for name in names)))
+        return self._with_nonces(
+            value, seconds, nonces[NAMESPACE], tuple((name, nonces[MARK + name]) for name in names)
+        )
+
+    def _with_nonces(
+        self, value: Any, seconds: float | None, epoch: bytes, nonces: tuple[tuple[str, bytes], ...]
+    ) -> tuple[bytes, int]:
         deadline = self.deadline(self.jittered(seconds))
         return self.values.write(value, deadline, epoch, nonces), deadline
 
-    def _swallow(self, error: RemoteError) -> None:
+    def swallow(self, error: RemoteError) -> None:
         """Raise what has failed, unless failures are as if there were nothing."""
         self.counts.failed_writes += 1
         if self.on_error == "raise" and not self._is_lenient():
@@ -315,7 +341,7 @@ class RemoteStore(Leases):
         except RemoteError as error:
             # Nothing is known of it. What was last read is older than what was to be written.
             self.remember(place, None)
-            self._swallow(error)
+            self.swallow(error)
             return
         self.remember(place, (value, None, ()))
 
@@ -324,7 +350,7 @@ class RemoteStore(Leases):
         try:
             return self._add(key, value, seconds, tags)
         except RemoteError as error:
-            self._swallow(error)
+            self.swallow(error)
             return False
 
     def _add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
@@ -376,17 +402,27 @@ class RemoteStore(Leases):
         if removed and not found:
             scripts.TELL.run(self.client, place)
 
+    def tell_of_removal(self, place: bytes) -> None:
+        """The same for a key whose lease was removed before."""
+        with self.writing(place):
+            scripts.TELL.run(self.client, place)
+
     def remove(self, key: Any) -> bool:
         """Remove an entry. Whether a live one was there. Raises where it fails: others would go on with the value."""
-        return self._was_live(key, self._taken(self.keys.value(key)))
+        return self.was_live(key, self._taken(self.keys.value(key)))
 
-    def _was_live(self, key: Any, raw: Any) -> bool:
+    def was_live(self, key: Any, raw: Any, *, asks: bool = True) -> bool:
+        """Whether these first bytes of what was removed, or the refusal to read them, are those of a live entry.
+
+        Raises:
+            LookupError: `asks` is false, and the server would have to be asked.
+        """
         if isinstance(raw, Exception):
             # What was there is of another type. It is gone.
             return True
         try:
             # Of more tags than that the rest is not looked at.
-            return self._live(key, raw) is not None
+            return self._live(key, raw, asks=asks) is not None
         except RemoteValueError:
             return True
 
@@ -448,7 +484,7 @@ class RemoteStore(Leases):
                     if scripts.TOUCH.run(self.client, place, raw[:HEAD_BYTES], written, deadline):
                         return True
         except RemoteError as error:
-            self._swallow(error)
+            self.swallow(error)
             return False
 
     def put_many(self, entries: Sequence[tuple[Any, Any, float | None, Sequence[str]]]) -> None:
@@ -464,7 +500,7 @@ class RemoteStore(Leases):
         except RemoteError as error:
             for place in places:
                 self.remember(place, None)
-            self._swallow(error)
+            self.swallow(error)
             return
         for place, (_, value, *_) in zip(places, entries, strict=True):
             self.remember(place, (value, None, ()))
@@ -500,9 +536,8 @@ class RemoteStore(Leases):
                 if isinstance(count, Exception):
                     raise self.client.translated(count)
                 if count + more and not raw:
-                    with self.writing(place):
-                        self._tell(place, raw, count + more)
-            removed += sum(self._was_live(key, raw) for key, (raw, _) in zip(batch, replies, strict=True))
+                    self.tell_of_removal(place)
+            removed += sum(self.was_live(key, raw) for key, (raw, _) in zip(batch, replies, strict=True))
         return removed
 
     def clear(self) -> None:

@@ -21,6 +21,12 @@ impl FlexCache {
         }
     }
 
+    /// Whether somebody is told of writes.
+    pub(super) fn tells_of_writes(&self) -> bool {
+        let wants = |event| self.notifier.observers.want(event);
+        self.recorder.get().is_some() || wants(Event::Insert) || wants(Event::Update)
+    }
+
     /// Tells of a write.
     #[cold]
     pub(super) fn notify_write(

@@ -1,11 +1,13 @@
 //! What the package's own Python code asks of a cache, beside the calls that users make.
 
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
 
 use super::read::site;
 use super::state::FlexCache;
 use super::tier::Tier;
+use crate::py::object::duration::seconds_until;
 use crate::py::object::tags;
 use crate::py::store::cached_result::{CachedResult, InstanceResults};
 use crate::py::store::tracked::TrackedLoad;
@@ -57,6 +59,28 @@ impl FlexCache {
             values.push(entry.map_or_else(|| default.clone().unbind(), |entry| entry.value));
         }
         Ok(values)
+    }
+
+    /// What an entry is stored with if the package sends its `put` itself: the seconds that it lives, and its tags; and
+    /// whether somebody is told of writes, which only `put` does. Refuses what `put` refuses.
+    fn _terms_of_put(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        tags: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(Option<f64>, Vec<PyBackedStr>, bool)> {
+        let hash = self.hash(key.as_borrowed())?;
+        let weight = self.weight_of(key.as_borrowed(), value.as_borrowed())?;
+        let tags = tags::tags(tags.map(Bound::as_borrowed))?;
+        let deadline = self.deadline(ttl.map(Bound::as_borrowed))?;
+        self.check_put_elsewhere(key.py(), hash, weight, &tags)?;
+        Ok((deadline.map(seconds_until), tags, self.tells_of_writes()))
+    }
+
+    /// Discards the loads of a key and its copy in memory. Before and after a write that the package sends itself.
+    fn _discard(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.discard_elsewhere(key.as_borrowed())
     }
 
     /// The same as `get`, for a load that looks whether it has to compute.

@@ -266,6 +266,26 @@ impl FlexCache {
         Ok(true)
     }
 
+    /// Refuses what `write_through` refuses before it writes.
+    pub(super) fn check_put_elsewhere(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        weight: u64,
+        tags: &[PyBackedStr],
+    ) -> PyResult<()> {
+        self.shards.of(hash).with(py, |store| store.fits_alone(weight))?.map_err(refused)?;
+        self.tier.as_ref().map_or(Ok(()), |tier| tier.check_tags(py, tags))
+    }
+
+    /// Discards the loads of a key, and the copy in memory: somebody else writes it, or has written it.
+    pub(super) fn discard_elsewhere(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+        let Some(tier) = &self.tier else { return Ok(()) };
+        let place = self.place(tier, key, self.hash(key)?)?;
+        self.remove_copy(tier, &place)?;
+        self.discard_loads_of(&place)
+    }
+
     /// Does in memory what a write to the store asks for.
     #[expect(clippy::too_many_arguments, reason = "a write, and what came of it")]
     fn finish_write_through(

@@ -6,9 +6,13 @@ mod place;
 mod replies;
 mod reply;
 mod request;
+#[cfg(unix)]
+mod socket;
 
 pub(crate) use entry::entries;
 pub(crate) use lane::RemoteLane;
 pub(crate) use place::places;
 pub(crate) use replies::RemoteReplies;
 pub(crate) use request::command;
+#[cfg(unix)]
+pub(crate) use socket::RemoteSocket;

@@ -97,16 +97,15 @@ pub(crate) struct WriteInFlight {
     has_ended: AtomicBool,
 }
 
+#[pymethods]
 impl WriteInFlight {
+    /// The write has ended, or what comes of it is unknown.
     fn end(&self) {
         if !self.has_ended.swap(true, Ordering::Relaxed) {
             self.keys.iter().for_each(|key| self.tracker.end_write(key));
         }
     }
-}
 
-#[pymethods]
-impl WriteInFlight {
     fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
         this
     }

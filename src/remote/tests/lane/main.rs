@@ -5,6 +5,7 @@
 mod fake_server;
 
 use std::sync::mpsc::channel;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use fake_server::{Peer, start, start_noting};
@@ -18,6 +19,24 @@ fn get(key: &str) -> Request {
 
 fn call(lane: &Lane, request: Request, time: Duration) -> Result<Vec<Value>, Error> {
     lane.call(request, Instant::now() + time, || Ok(()))
+}
+
+/// Makes a call in a thread, and returns when its request is in line, or has failed.
+fn call_in_line<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    lane: &'scope Lane,
+    request: Request,
+) -> ScopedJoinHandle<'scope, Result<Vec<Value>, Error>> {
+    let (said, is_in_line) = channel();
+    let calling = scope.spawn(move || {
+        let look = || {
+            let _ = said.send(());
+            Ok(())
+        };
+        lane.call(request, Instant::now() + LONG, look)
+    });
+    let _ = is_in_line.recv();
+    calling
 }
 
 /// Answers every command with its last part.
@@ -223,17 +242,6 @@ fn start_greeting_late() -> (Settings, std::sync::mpsc::Receiver<String>, std::s
     (settings, asked, go)
 }
 
-/// Posts a request, and returns when its time has passed. What comes of it is sent to the receiver.
-fn post_late(lane: &Lane) -> std::sync::mpsc::Receiver<Result<Vec<Value>, Error>> {
-    let (said, answers) = channel();
-    let until = Instant::now() + Duration::from_millis(1);
-    let _ = lane.post(get("late"), until, Box::new(move |answer| drop(said.send(answer))));
-    while Instant::now() <= until {
-        std::thread::yield_now();
-    }
-    answers
-}
-
 fn assert_not_sent(answer: Result<Vec<Value>, Error>, kind: Kind) {
     let error = answer.unwrap_err();
     assert!(error.kind() == kind && !error.may_be_executed(), "{error}");
@@ -244,43 +252,10 @@ fn assert_not_sent(answer: Result<Vec<Value>, Error>, kind: Kind) {
 fn what_is_late_before_there_is_a_connection_is_not_sent() {
     let (settings, asked, go) = start_greeting_late();
     let lane = Lane::new(settings);
-    let answers = post_late(&lane);
+    assert_not_sent(call(&lane, get("late"), Duration::from_millis(1)), Kind::TimedOut);
     go.send(()).unwrap();
-    assert_not_sent(answers.recv().unwrap(), Kind::TimedOut);
     call(&lane, get("x"), LONG).unwrap();
     assert_eq!(asked.recv().unwrap(), "x");
-}
-
-/// It learns so before there is a connection if others ask.
-#[test]
-fn what_is_late_fails_when_others_ask() {
-    let (settings, asked, go) = start_greeting_late();
-    let lane = Lane::new(settings);
-    let answers = post_late(&lane);
-    let _ = lane.post(get("x"), Instant::now() + LONG, Box::new(drop));
-    assert_not_sent(answers.try_recv().unwrap(), Kind::TimedOut);
-    go.send(()).unwrap();
-    assert_eq!(asked.recv().unwrap(), "x");
-}
-
-/// What is posted after the connection is there does not overtake what was posted before.
-#[test]
-fn requests_keep_their_order_while_it_connects() {
-    let (settings, said) = start_noting(|_, mut peer, said| {
-        peer.greet(1);
-        while let Some(parts) = peer.command() {
-            said.send(parts[1].clone()).unwrap();
-            peer.say("+OK\r\n");
-        }
-    });
-    let lane = Lane::new(settings);
-    for number in 0..3000 {
-        let _ = lane.post(get(&number.to_string()), Instant::now() + LONG, Box::new(drop));
-        lane.flush();
-    }
-    for number in 0..3000 {
-        assert_eq!(said.recv().unwrap(), number.to_string());
-    }
 }
 
 /// A connection on which something comes is kept, and the late reply is nobody's.
@@ -351,11 +326,12 @@ fn put_large() -> Request {
     Request::command([b"SET".as_slice(), b"large", &value])
 }
 
-/// A server whose first connections read the beginning of a large value, say so, and go when they are told.
+/// A server whose first connections read the beginning of a large value, say "large", and go when they are told. Later
+/// ones say what they are asked for.
 fn start_reading_little(
     connections: usize,
     answer: &'static str,
-) -> (Settings, std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<()>) {
+) -> (Settings, std::sync::mpsc::Receiver<String>, std::sync::mpsc::Sender<()>) {
     let (go, told) = channel();
     let told = std::sync::Mutex::new(told);
     let (settings, began) = start_noting(move |number, mut peer, began| {
@@ -363,11 +339,15 @@ fn start_reading_little(
         if number < connections {
             let mut buffer = [0; 4096];
             std::io::Read::read_exact(&mut peer.stream, &mut buffer).unwrap();
-            began.send(()).unwrap();
+            began.send("large".to_owned()).unwrap();
             told.lock().unwrap().recv().unwrap();
             peer.say(answer);
         } else {
-            echo(&mut peer);
+            while let Some(parts) = peer.command() {
+                let last = parts.last().unwrap();
+                let _ = began.send(last.clone());
+                peer.say(&format!("${}\r\n{last}\r\n", last.len()));
+            }
         }
     });
     (settings, began, go)
@@ -381,19 +361,12 @@ fn what_was_not_sent_is_sent_on_the_next_connection() {
     std::thread::scope(|scope| {
         let large = scope.spawn(|| call(&lane, put_large(), LONG));
         began.recv().unwrap();
-        let (said, answers) = channel();
-        let put = |key: &str| {
-            let said = said.clone();
-            let _ =
-                lane.post(get(key), Instant::now() + LONG, Box::new(move |answer| drop(said.send(answer))));
-        };
-        put("a");
-        put("b");
-        lane.flush();
+        let others = ["a", "b"].map(|key| (text(key), call_in_line(scope, &lane, get(key))));
         go.send(()).unwrap();
         assert!(large.join().unwrap().unwrap_err().may_be_executed());
-        assert_eq!(answers.recv().unwrap().unwrap(), [text("a")]);
-        assert_eq!(answers.recv().unwrap().unwrap(), [text("b")]);
+        for (wanted, other) in others {
+            assert_eq!(other.join().unwrap().unwrap(), [wanted]);
+        }
     });
     assert_eq!(lane.connects(), 2);
 }
@@ -406,12 +379,13 @@ fn what_was_not_sent_in_time_is_not_sent_again() {
     std::thread::scope(|scope| {
         let large = scope.spawn(|| call(&lane, put_large(), LONG));
         began.recv().unwrap();
-        let answers = post_late(&lane);
+        let late = call(&lane, get("late"), Duration::from_millis(1)).unwrap_err();
+        assert_eq!(late.kind(), Kind::TimedOut);
         go.send(()).unwrap();
         assert!(large.join().unwrap().unwrap_err().may_be_executed());
-        assert_not_sent(answers.recv().unwrap(), Kind::TimedOut);
     });
     assert_eq!(call(&lane, get("x"), LONG).unwrap(), [text("x")]);
+    assert_eq!(began.recv().unwrap(), "x");
 }
 
 /// A request of which no byte was sent on two connections is not sent on a third one.
@@ -419,22 +393,18 @@ fn what_was_not_sent_in_time_is_not_sent_again() {
 fn what_was_not_sent_twice_is_given_up() {
     let (settings, began, go) = start_reading_little(2, "");
     let lane = Lane::new(settings);
-    let post = |request| {
-        let (said, answers) = channel();
-        let _ = lane.post(request, Instant::now() + LONG, Box::new(move |answer| drop(said.send(answer))));
-        lane.flush();
-        answers
-    };
-    let first = post(put_large());
-    began.recv().unwrap();
-    let second = post(put_large());
-    let small = post(get("a"));
-    go.send(()).unwrap();
-    assert!(first.recv().unwrap().unwrap_err().may_be_executed());
-    began.recv().unwrap();
-    go.send(()).unwrap();
-    assert!(second.recv().unwrap().unwrap_err().may_be_executed());
-    assert_not_sent(small.recv().unwrap(), Kind::Lost);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| call(&lane, put_large(), LONG));
+        began.recv().unwrap();
+        let second = call_in_line(scope, &lane, put_large());
+        let small = call_in_line(scope, &lane, get("a"));
+        go.send(()).unwrap();
+        assert!(first.join().unwrap().unwrap_err().may_be_executed());
+        began.recv().unwrap();
+        go.send(()).unwrap();
+        assert!(second.join().unwrap().unwrap_err().may_be_executed());
+        assert_not_sent(small.join().unwrap(), Kind::Lost);
+    });
     assert_eq!(call(&lane, get("x"), LONG).unwrap(), [text("x")]);
     assert_eq!(lane.connects(), 3);
 }
@@ -453,29 +423,6 @@ fn a_reply_after_the_end_is_nobodys() {
         large.join().unwrap().unwrap_err();
         assert_eq!(small.join().unwrap().unwrap(), [text("a")]);
     });
-}
-
-/// Whoever must not wait, such as an event loop, does not write what the server does not take.
-#[test]
-fn a_flush_does_not_wait_for_the_server() {
-    let (settings, began, go) = start_reading_little(1, "");
-    let lane = Lane::new(settings);
-    let (said, answers) = channel();
-    let post = |request| {
-        let said = said.clone();
-        let _ = lane.post(request, Instant::now() + LONG, Box::new(move |answer| drop(said.send(answer))));
-        lane.flush();
-    };
-    post(put_large());
-    began.recv().unwrap();
-    for _ in 0..1000 {
-        post(get("a"));
-    }
-    // Nothing has failed, as it would have where the writing had waited until its deadline.
-    assert!(answers.try_recv().is_err());
-    go.send(()).unwrap();
-    assert!(answers.recv().unwrap().is_err());
-    assert_eq!(answers.recv().unwrap().unwrap(), [text("a")]);
 }
 
 /// Others have another connection, and what was asked before is answered.
@@ -529,13 +476,11 @@ fn a_caller_that_leaves_has_others_read() {
     std::thread::scope(|scope| {
         let left = lane.call(get("a"), Instant::now() + LONG, || Err(()));
         assert_eq!(left.unwrap_err().kind(), Kind::Interrupted);
-        let (said, answers) = channel();
-        let _ = lane.post(get("b"), Instant::now() + LONG, Box::new(move |answer| drop(said.send(answer))));
-        lane.flush();
-        let waiting = scope.spawn(|| call(&lane, get("c"), LONG));
+        let others = ["b", "c"].map(|key| (text(key), call_in_line(scope, &lane, get(key))));
         go.send(()).unwrap();
-        assert_eq!(answers.recv().unwrap().unwrap(), [text("b")]);
-        assert_eq!(waiting.join().unwrap().unwrap(), [text("c")]);
+        for (wanted, other) in others {
+            assert_eq!(other.join().unwrap().unwrap(), [wanted]);
+        }
     });
     assert_eq!(call(&lane, get("d"), LONG).unwrap(), [text("d")]);
 }

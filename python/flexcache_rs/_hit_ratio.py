@@ -1,0 +1,8 @@
+"""The share of reads that found a value, as all statistics have it."""
+
+from __future__ import annotations
+
+
+def hit_ratio(hits: int, reads: int) -> float:
+    """Hits divided by reads, or 0.0 without reads."""
+    return hits / reads if reads else 0.0
