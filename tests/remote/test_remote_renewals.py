@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -201,6 +204,30 @@ def test_a_lease_that_could_not_be_given_back_is_given_back_later(
     until(lambda: not raw.exists(PLACE))
     # A server that was stopped may have stored the value when it went on.
     assert other.get_or_set("key", lambda: "another") in (["value", "another"] if event == "stopped" else ["another"])
+
+
+ENDS = """
+import os, signal, sys
+from flexcache_rs.remote import RemoteCache
+cache = RemoteCache("unix://" + sys.argv[1], "test", timeout=1.0)
+def compute():
+    os.kill(int(sys.argv[2]), signal.SIGSTOP)
+    return "value"
+print(cache.get_or_set("key", compute))
+cache.close()
+"""
+
+
+def test_a_program_ends_while_a_lease_is_given_back(server: Server) -> None:
+    """The thread that does it has ended before the interpreter does."""
+    assert server.process is not None
+    for _ in range(2):
+        command = [sys.executable, "-c", ENDS, server.path, str(server.process.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        server.go_on()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "value\n", "")
+        with contextlib.closing(server.client()) as client:
+            client.flushall()
 
 
 def test_what_refuses_a_transaction_is_named(make: Make, raw: Any) -> None:

@@ -8,6 +8,7 @@ pub(crate) mod load_circle;
 pub(crate) mod loads;
 pub(crate) mod object;
 pub(crate) mod push_tracker;
+mod return_threads;
 pub(crate) mod rule_switch;
 pub(crate) mod seam;
 pub(crate) mod shard_loads;

@@ -17,6 +17,7 @@ use pyo3::types::{PyList, PyTuple};
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::lease_failure;
 use super::push_tracker::TrackerHandle;
+use super::return_threads;
 use super::seam::{Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
 use super::tracked_lease::{AwaitedTrackedLease, LeaseHolder, TrackedLease};
 use crate::py::process::clock::{ClockOfSection, SystemClock};
@@ -154,6 +155,7 @@ impl Store for TrackedStore {
         let awaited = request.awaited.and_then(|awaited| {
             (awaited.as_ref() as &dyn Any).downcast_ref::<AwaitedTrackedLease>().map(|it| it.bind(py))
         });
+        return_threads::await_at_end(py)?;
         let holder = Py::new(py, LeaseHolder::new(request.load))?;
         let asked = (key, request.seconds, tags, awaited, request.takes_over, &holder);
         let Some((answer, lease, expires, stamps)) =

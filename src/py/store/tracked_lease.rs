@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 use super::lease::{AwaitedLease, Lease, order_of_bytes};
 use super::lease_failure;
 use super::loads::Load;
+use super::return_threads;
 use crate::py::process::clock::SystemClock;
 
 /// How long a thread that waits sleeps before it looks at the tracker again, at first and at most.
@@ -116,12 +117,9 @@ impl Lease for TrackedLease {
         }
         // A thread of its own, where no handler of a signal can interrupt the client in the middle of its command.
         // Without a thread, or an interpreter, the lease expires.
-        let thread = std::thread::Builder::new().name("flexcache-lease".into());
-        let _ = thread.spawn(move || {
-            Python::try_attach(|py| {
-                let failure = failure.as_deref().map(|failure| PyBytes::new(py, failure));
-                let _ = self.bind(py).call_method1(intern!(py, "release"), (failure,));
-            });
+        return_threads::spawn(move |py| {
+            let failure = failure.as_deref().map(|failure| PyBytes::new(py, failure));
+            let _ = self.bind(py).call_method1(intern!(py, "release"), (failure,));
         });
     }
 }
