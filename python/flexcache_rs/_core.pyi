@@ -76,6 +76,7 @@ __all__ = [
     "Remembered",
     "RemoteLane",
     "RemoteReplies",
+    "RemoteSocket",
     "SessionBlock",
     "SessionCall",
     "SessionCodec",
