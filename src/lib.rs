@@ -61,11 +61,11 @@ mod _core {
     use crate::py::process::logging::reset_logging;
     #[pymodule_export]
     use crate::py::process::panics::_panics;
-    #[pymodule_export]
-    use crate::py::remote::{RemoteLane, RemoteReplies, command, entries, places};
     #[cfg(unix)]
     #[pymodule_export]
     use crate::py::remote::RemoteSocket;
+    #[pymodule_export]
+    use crate::py::remote::{RemoteLane, RemoteReplies, command, entries, places};
     #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]

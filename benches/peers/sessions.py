@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from . import command_line, table_report
+from .remote_peers import PROTOCOL, SOCKET
 from .sessions_run import KEYS, OURS, TOGETHER, VALUE, Run, Settings, at_once, in_a_row, one_by_one
 from .sessions_servers import IN_A_THREAD, ONE_STATEMENT, SAME_SQL, mariadb, valkey
 from .tables import Figure
@@ -243,7 +244,7 @@ def main(arguments: list[str]) -> None:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     names = [OURS, "PyCache", "cashews", "aiocache", "thread hop", "memory", "disk", "redis-py", "redis.asyncio"]
-    names += [SAME_SQL, ONE_STATEMENT, IN_A_THREAD]
+    names += [SOCKET, PROTOCOL, SAME_SQL, ONE_STATEMENT, IN_A_THREAD]
     report = table_report.as_markdown(
         described, figures, names, title="Sessions, beside their peers", head=HEAD, ours=OURS
     )

@@ -78,6 +78,7 @@ __all__ = [
     "Remembered",
     "RemoteLane",
     "RemoteReplies",
+    "RemoteSocket",
     "SessionCall",
     "SessionCodec",
     "SharedHold",

@@ -17,9 +17,10 @@ import pytest
 from loops import PLACE, connected
 from waiting import until
 
+from flexcache_rs._core import PushTracker
 from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.client import Client
-from flexcache_rs.remote.failures import failed
+from flexcache_rs.remote.failures import UnsentError, failed
 from flexcache_rs.remote.loop_connections import LoopConnection
 from flexcache_rs.remote.nonces import MARK
 
@@ -170,8 +171,9 @@ def test_writes_after_the_connections_were_closed(make: Make, raw: Any) -> None:
     asyncio.run(main())
 
 
-def test_an_awaited_write_discards_computations(make: Make) -> None:
-    cache, began, goes_on = make(), threading.Event(), threading.Event()
+@pytest.mark.parametrize("lease", [30, None])
+def test_an_awaited_write_discards_computations(make: Make, lease: float | None) -> None:
+    cache, began, goes_on = make(lease=lease), threading.Event(), threading.Event()
 
     def compute() -> int:
         began.set()
@@ -182,7 +184,7 @@ def test_an_awaited_write_discards_computations(make: Make) -> None:
         await connected(cache)
         for write, left in (
             (functools.partial(cache.aput, "key", 2), 2),
-            (functools.partial(cache.adelete, "key"), None),
+            (functools.partial(cache.adelete, "key"), 3),
         ):
             cache.delete("key")
             began.clear()
@@ -190,6 +192,8 @@ def test_an_awaited_write_discards_computations(make: Make) -> None:
             computing = asyncio.create_task(asyncio.to_thread(cache.get_or_set, "key", compute))
             await asyncio.to_thread(began.wait, 30)
             await write()
+            # Whoever comes after the write does not wait for what was begun before it.
+            assert await asyncio.to_thread(cache.get_or_set, "key", lambda: 3) == left
             goes_on.set()
             assert await computing == 1
             assert await cache.aget("key") == left
@@ -361,6 +365,24 @@ def test_more_is_asked_at_a_time_than_the_socket_takes(make: Make, no_thread: Ca
         assert not cache._client._loops.current()._is_full
 
     asyncio.run(main())
+
+
+def test_nothing_is_written_over_a_connection_that_has_ended(pair: tuple[Connection, socket.socket]) -> None:
+    """The server may have closed it while nothing was asked. What is sent then is lost, and nobody knows."""
+    ours, theirs = pair
+    tracker = PushTracker(1)
+
+    async def main() -> None:
+        connection = LoopConnection(ours, functools.partial(failed, pytest.importorskip("redis.exceptions")), 60)
+        connection.begin(asyncio.get_running_loop())
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(UnsentError):
+            await connection.submit(None, ("SET", "key", 1), write=tracker.write([b"key"]))
+        assert tracker.stamp(b"key")
+        assert not connection.is_open
+
+    asyncio.run(main())
+    assert theirs.recv(1) == b""
 
 
 def test_a_command_that_is_late_fails_alone(make: Make, raw: Any) -> None:

@@ -51,8 +51,11 @@ pub(crate) struct RemoteSocket {
 /// Runs the handlers of signals that have come. What they raise ends the call.
 fn look_for_signals() -> Result<(), Failure> {
     // Where the interpreter ends, nobody waits any more.
-    let looked = Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()));
-    looked.map_err(Failure::Raised)
+    let looked = Python::try_attach(|py| {
+        py.check_signals()?;
+        Ok::<(), PyErr>(())
+    });
+    looked.unwrap_or(Ok(())).map_err(Failure::Raised)
 }
 
 /// The keys of a push which says that values were written, if all of them begin with these bytes.
@@ -113,7 +116,13 @@ impl RemoteSocket {
     }
 
     /// Sends commands and waits for the replies; None where something had come before.
-    fn ask(&self, reading: &mut Reading, data: &[u8], count: usize, time: Duration) -> Result<Option<Vec<Value>>, Failure> {
+    fn ask(
+        &self,
+        reading: &mut Reading,
+        data: &[u8],
+        count: usize,
+        time: Duration,
+    ) -> Result<Option<Vec<Value>>, Failure> {
         if !self.is_quiet() {
             return Ok(None);
         }
@@ -187,7 +196,8 @@ impl RemoteSocket {
 
 /// A time as Python says it.
 fn duration(seconds: f64) -> PyResult<Duration> {
-    let time = Duration::try_from_secs_f64(seconds).ok().filter(|&time| Instant::now().checked_add(time).is_some());
+    let time =
+        Duration::try_from_secs_f64(seconds).ok().filter(|&time| Instant::now().checked_add(time).is_some());
     time.ok_or_else(|| PyValueError::new_err(format!("seconds must be a time to wait, not {seconds}")))
 }
 
@@ -196,7 +206,9 @@ impl RemoteSocket {
     #[new]
     fn new(descriptor: RawFd, failed: Py<PyAny>) -> PyResult<Self> {
         if descriptor < 0 {
-            return Err(PyValueError::new_err(format!("descriptor must be that of a socket, not {descriptor}")));
+            return Err(PyValueError::new_err(format!(
+                "descriptor must be that of a socket, not {descriptor}"
+            )));
         }
         // SAFETY: the caller has the socket, and cannot close it before this returns; any other number is an error of the
         // system.
@@ -218,7 +230,9 @@ impl RemoteSocket {
         seconds: f64,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
         let time = duration(seconds)?;
-        let Some(values) = self.reading(py, |reading| self.ask(reading, data, count, time))? else { return Ok(None) };
+        let Some(values) = self.reading(py, |reading| self.ask(reading, data, count, time))? else {
+            return Ok(None);
+        };
         let (replies, failed) = (PyList::empty(py), self.failed.bind(py));
         for value in values {
             replies.append(object(py, value, failed)?)?;

@@ -379,8 +379,8 @@ fn what_was_not_sent_in_time_is_not_sent_again() {
     std::thread::scope(|scope| {
         let large = scope.spawn(|| call(&lane, put_large(), LONG));
         began.recv().unwrap();
-        let late = call(&lane, get("late"), Duration::from_millis(1)).unwrap_err();
-        assert_eq!(late.kind(), Kind::TimedOut);
+        let error = call(&lane, get("late"), Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.kind(), Kind::TimedOut);
         go.send(()).unwrap();
         assert!(large.join().unwrap().unwrap_err().may_be_executed());
     });
