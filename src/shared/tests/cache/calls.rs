@@ -2,9 +2,24 @@
 
 use std::time::Duration;
 
-use flexcache_shared::{Entry, Error, Options, Patience, now};
+use flexcache_shared::{Entry, Error, Options, Patience, kind, now};
 
 use crate::support::{bytes_of, entry, get, key, new, open, path_in, put, sized, small};
+
+#[test]
+fn a_put_at_once_stores_what_a_put_does_or_nothing() {
+    let (cache, _directory) = new(&small());
+    assert_eq!(cache.put_at_once(key(b"k"), &entry(b"1")), Some(false));
+    assert_eq!(cache.put_at_once(key(b"k"), &entry(b"2")), Some(true));
+    assert_eq!(cache.put_at_once(key(b"k"), &entry(&vec![0; 200_000])), None, "it is too large");
+    assert_eq!(cache.put_at_once(key(b"k"), &Entry { kind: kind::LIMITER, ..entry(b"3") }), None);
+    assert_eq!(get(&cache, b"k").as_deref(), Some(&b"2"[..]));
+    assert!(cache.unlink().expect("it is there"));
+    assert_eq!(cache.put_at_once(key(b"k"), &entry(b"4")), None, "it is to be left");
+    put(&cache, b"k", b"5");
+    assert_eq!(cache.put_at_once(key(b"k"), &entry(b"6")), Some(true));
+    assert_eq!(get(&cache, b"k").as_deref(), Some(&b"6"[..]));
+}
 
 #[test]
 fn a_value_is_stored_replaced_and_removed() {

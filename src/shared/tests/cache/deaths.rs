@@ -125,6 +125,7 @@ fn reads_of_a_stopped_writers_stripe_succeed() {
         assert!(keys >= 100);
         // Only writers wait, and only as long as they are told to.
         assert!(matches!(cache.put(key(b"k"), &entry(b"v"), Patience::Try), Err(Error::Busy)));
+        assert_eq!(cache.put_at_once(key(b"k"), &entry(b"v")), None);
         let error = cache.put(key(b"k"), &entry(b"v"), Patience::Wait).expect_err("the lock is taken");
         let Error::Timeout { holder, waited } = error else { panic!("{error}") };
         assert_eq!(holder, Some(peer.id()));

@@ -101,10 +101,16 @@ impl Run {
             Op::Put(name, size, expires) => {
                 let value = self.value(size);
                 let entry = Entry { kind: 1, value: &value, deadline: expires.into(), tags: &[] };
-                let written = self.cache.put(key(&name.to_le_bytes()), &entry, wait).expect("it fits");
-                assert!(written.stamp.is_some_and(|stamp| self.cache.is_current(&stamp)));
-                assert!(!written.result || self.known.contains_key(&name));
-                assert!(written.result || !self.exact || !self.known.contains_key(&name));
+                let bytes = name.to_le_bytes();
+                let replaces = if self.written.is_multiple_of(2) {
+                    self.cache.put_at_once(key(&bytes), &entry).expect("nothing is in the way")
+                } else {
+                    let written = self.cache.put(key(&bytes), &entry, wait).expect("it fits");
+                    assert!(written.stamp.is_some_and(|stamp| self.cache.is_current(&stamp)));
+                    written.result
+                };
+                assert!(!replaces || self.known.contains_key(&name));
+                assert!(replaces || !self.exact || !self.known.contains_key(&name));
                 self.known.remove(&name);
                 if !expires {
                     self.known.insert(name, Known { kind: 1, value, tag: None });

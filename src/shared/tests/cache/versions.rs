@@ -17,9 +17,12 @@ type Write = fn(&SharedCache);
 fn every_write_of_another_ends_a_copy() {
     let (cache, directory) = new(&small());
     let other = open(&path_in(&directory), &small());
-    let writes: [(&str, Write); 9] = [
+    let writes: [(&str, Write); 10] = [
         ("put", |cache| {
             put(cache, b"k", b"v2");
+        }),
+        ("put at once", |cache| {
+            assert_eq!(cache.put_at_once(key(b"k"), &entry(b"v2")), Some(true));
         }),
         ("delete", |cache| {
             cache.delete(key(b"k"), Patience::Wait).expect("a call");
