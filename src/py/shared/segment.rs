@@ -458,6 +458,37 @@ impl SharedSegment {
         })
     }
 
+    /// Sums by name.
+    fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let opened = self.opened()?;
+        opened.counts.add_to(&opened.cache);
+        let stats = py.detach(|| opened.cache.stats());
+        let sums = PyDict::new(py);
+        for (name, value) in [
+            ("hits", stats.hits),
+            ("misses", stats.misses),
+            ("entries", stats.entries),
+            ("bytes", stats.bytes),
+            ("live_bytes", stats.live_bytes),
+            ("capacity", stats.capacity),
+            ("largest_item", stats.largest_item),
+            ("evicted", stats.evicted),
+            ("crowded", stats.crowded),
+            ("forced", stats.forced),
+            ("resets", stats.resets),
+            ("damaged", stats.damaged),
+        ] {
+            sums.set_item(name, value)?;
+        }
+        Ok(sums)
+    }
+
+    /// Recounts the cache, for tests.
+    fn _check(&self, py: Python<'_>) -> PyResult<()> {
+        let opened = self.opened()?;
+        py.detach(|| opened.cache.check()).map_err(PyRuntimeError::new_err)
+    }
+
     /// Stores entries, one after the other. All are encoded before the first is stored: one that cannot be changes nothing.
     fn _put_many(
         &self,
@@ -503,37 +534,6 @@ impl SharedSegment {
         run(py, self.opened()?, |cache, patience| {
             cache.delete_version(encoded.as_key(), &version.0, patience)
         })
-    }
-
-    /// Sums by name.
-    fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let opened = self.opened()?;
-        opened.counts.add_to(&opened.cache);
-        let stats = py.detach(|| opened.cache.stats());
-        let sums = PyDict::new(py);
-        for (name, value) in [
-            ("hits", stats.hits),
-            ("misses", stats.misses),
-            ("entries", stats.entries),
-            ("bytes", stats.bytes),
-            ("live_bytes", stats.live_bytes),
-            ("capacity", stats.capacity),
-            ("largest_item", stats.largest_item),
-            ("evicted", stats.evicted),
-            ("crowded", stats.crowded),
-            ("forced", stats.forced),
-            ("resets", stats.resets),
-            ("damaged", stats.damaged),
-        ] {
-            sums.set_item(name, value)?;
-        }
-        Ok(sums)
-    }
-
-    /// Recounts the cache, for tests.
-    fn _check(&self, py: Python<'_>) -> PyResult<()> {
-        let opened = self.opened()?;
-        py.detach(|| opened.cache.check()).map_err(PyRuntimeError::new_err)
     }
 }
 
