@@ -1,12 +1,12 @@
-//! The thread of a process for what no call has to wait for: writing logs back, and giving back the room of files that have
-//! been removed.
+//! The thread of a process for what no call has to wait for: writing logs back, removing files of values, and giving back
+//! their room.
 //!
 //! It starts with the first chore, and ends when there has been none for a while or when the process is about to fork.
 //! A child starts one of its own. It holds its chores weakly, so what is closed is left alone, and the process may
-//! exit at any moment: a chore must not be one that has to be done.
+//! exit at any moment: a chore must not be one that has to be done. What is left of removed values is: [`finish_removals`] does
+//! it, for whoever must find it done.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -19,14 +19,18 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How many chores may wait. A call that finds as many does its own.
 const MOST: usize = 1000;
 
-/// How many files may wait to be closed. Each is a descriptor that the program cannot use for anything else.
+/// How many files may wait to be removed or closed. Some take a descriptor that the program cannot use for anything else, and
+/// those to be removed stay if the process is killed.
 const MOST_FILES: usize = 64;
 
-/// The thread is started to close a file where another was closed so little before: one file now and then is not worth it.
+/// The thread is started for a file where another was handed over so little before: one file now and then is not worth it.
 const SHORTLY: Duration = Duration::from_millis(10);
 
-/// How often the thread looks by itself after it had files to close, before it has to be woken: to wake it takes longer than
-/// to hand a file over.
+/// After so many files, each shortly after the one before, the thread does all there is to do for the next ones.
+const MANY_IN_A_ROW: u32 = 16;
+
+/// How often the thread looks by itself after it had files, before it has to be woken: to wake it takes longer than to hand
+/// a file over.
 const LOOKS: u32 = 8;
 
 /// Between two looks.
@@ -35,8 +39,11 @@ const NAP: Duration = Duration::from_millis(1);
 /// A thread that looks by itself is woken where so many files wait.
 const MANY_FILES: usize = MOST_FILES / 2;
 
-/// How long a call without room waits for the file that the thread is closing.
-const PATIENCE_TO_CLOSE: Duration = Duration::from_secs(1);
+/// How long a call waits for the file that the thread is removing or closing.
+const PATIENCE_TO_FINISH: Duration = Duration::from_secs(1);
+
+/// What is left to do for a file of a value that nobody needs: to remove it, or to close it.
+type Leftover = Box<dyn FnOnce() + Send>;
 
 /// Something that the thread does.
 pub(crate) trait Chore: Send + Sync {
@@ -62,12 +69,12 @@ enum Phase {
 #[derive(Default)]
 struct State {
     chores: VecDeque<Weak<dyn Chore>>,
-    /// Files to close.
-    files: Vec<File>,
-    /// When a file was last handed over.
+    files: Vec<Leftover>,
+    /// When a file was last handed over, and how many were before it without a pause.
     handed: Option<Instant>,
-    /// Whether the thread is closing a file, and how many calls wait for that.
-    is_closing: bool,
+    in_a_row: u32,
+    /// Whether the thread is at a file, and how many calls wait for that.
+    is_finishing: bool,
     waiting: usize,
     thread: Option<thread::JoinHandle<()>>,
     phase: Phase,
@@ -115,11 +122,11 @@ impl Background {
         while !state.is_stopping {
             if let Some(file) = state.files.pop() {
                 looks = LOOKS;
-                state.is_closing = true;
+                state.is_finishing = true;
                 drop(state);
-                drop(file);
+                let _ = catch_unwind(AssertUnwindSafe(file));
                 state = self.lock();
-                state.is_closing = false;
+                state.is_finishing = false;
                 if state.waiting > 0 {
                     self.changed.notify_all();
                 }
@@ -182,39 +189,52 @@ pub(crate) fn hand<C: Chore + 'static>(chore: &Arc<C>) -> bool {
     true
 }
 
-/// Closes a file, here or in the thread. To close a file that has no name any more gives back its room, which takes longer
-/// than to remove it.
-pub(crate) fn close_later(file: File) {
+/// Whether files are being handed over one after the other, so that the thread is awake and a program that looks at the
+/// directory would look between two of them.
+pub(crate) fn has_many_files() -> bool {
+    let state = Background::of_this_process().lock();
+    state.in_a_row >= MANY_IN_A_ROW && state.handed.is_some_and(|last| last.elapsed() < SHORTLY)
+}
+
+/// Does what is left to do for a file, here or soon in the thread.
+pub(crate) fn do_soon(file: impl FnOnce() + Send + 'static) {
     let background = Background::of_this_process();
     let mut state = background.lock();
     let now = Instant::now();
     let is_frequent = state.handed.replace(now).is_some_and(|last| now.duration_since(last) < SHORTLY);
+    state.in_a_row = if is_frequent { state.in_a_row.saturating_add(1) } else { 0 };
     let looks_soon = state.phase == Phase::Napping && state.files.len() < MANY_FILES && !state.is_stopping;
     if state.files.len() < MOST_FILES
         && (state.phase != Phase::Absent || is_frequent)
         && (looks_soon || state.wake(background))
     {
-        state.files.push(file);
+        state.files.push(Box::new(file));
     } else {
         drop(state);
-        drop(file);
+        file();
     }
 }
 
-/// Closes the files that wait to be closed, for a call that finds no room. Returns whether there were any.
-pub fn free_room() -> bool {
+fn do_all(files: Vec<Leftover>) {
+    for file in files {
+        file();
+    }
+}
+
+/// Removes and closes the files that wait for it. Returns whether there were any, which gives back their room.
+pub fn finish_removals() -> bool {
     let background = Background::of_this_process();
     let mut state = background.lock();
     let files = std::mem::take(&mut state.files);
-    let were_any = !files.is_empty() || state.is_closing;
+    let were_any = !files.is_empty() || state.is_finishing;
     if !files.is_empty() {
         drop(state);
-        drop(files);
+        do_all(files);
         state = background.lock();
     }
-    let deadline = Instant::now() + PATIENCE_TO_CLOSE;
+    let deadline = Instant::now() + PATIENCE_TO_FINISH;
     state.waiting += 1;
-    while state.is_closing {
+    while state.is_finishing {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -225,8 +245,8 @@ pub fn free_room() -> bool {
     were_any
 }
 
-/// Ends the thread after what it is doing, for which this waits up to `patience`, puts off the chores that are left, and closes
-/// the files that are. The next chore starts it again.
+/// Ends the thread after what it is doing, for which this waits up to `patience`, puts off the chores that are left, and
+/// finishes the files that are. The next chore starts it again.
 pub(crate) fn stop(patience: Duration) {
     let background = Background::of_this_process();
     let mut state = background.lock();
@@ -251,7 +271,7 @@ pub(crate) fn stop(patience: Duration) {
     };
     let files = std::mem::take(&mut state.files);
     drop(state);
-    drop(files);
+    do_all(files);
     // Who has handed one over would wait for it otherwise, and never hand it over again.
     chores.iter().filter_map(Weak::upgrade).for_each(|chore| chore.put_off());
     if let Some(thread) = over {

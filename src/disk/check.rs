@@ -69,6 +69,8 @@ impl DiskStore {
     ///
     /// [`Error::Busy`]; the database or the directory cannot be read or written.
     pub fn check(&self, fix: bool, patience: Duration) -> Result<Vec<Finding>> {
+        // Files that are to be removed look unknown.
+        files::finish_removals();
         let mut findings = self.read(patience, |connection| damages(connection))?;
         if fix {
             self.require_writable()?;

@@ -12,6 +12,7 @@ use crate::log_frames;
 use crate::patience::busy_handler;
 use crate::sqlite_guard::{Claim, File};
 use crate::unchanged::Unchanged;
+use crate::vacuum;
 use crate::version::{Header, Version, change_counter};
 
 /// The number of statements that a connection keeps compiled.
@@ -85,6 +86,7 @@ impl<C: Default> PooledConnection<C> {
         connection.busy_handler(Some(busy_handler))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.wal_hook(Some(after_commit));
+        vacuum::attend(&connection)?;
         let (header, is_opaque) = (OnceCell::new(), OnceCell::new());
         Ok(Self { extension: C::default(), connection, header, is_opaque, unchanged: None, claim })
     }

@@ -9,13 +9,13 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use crate::background::close_later;
+use crate::background::{do_soon, has_many_files};
 use crate::faults::{Call, On, reach};
 
 /// The name of the database in a directory.
 pub const DATABASE: &str = "cache.db";
 
-/// The most components of a name. Each takes a descriptor while the file is looked for.
+/// The most components of a name. Each is a step on the way to the file.
 const DEEPEST: usize = 32;
 
 /// Whether a name is that of a file inside a directory: relative, with a few plain components,
@@ -52,7 +52,7 @@ mod steps {
     use std::os::fd::OwnedFd;
     use std::path::Path;
 
-    use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, open, openat, statat, unlinkat};
+    use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, mkdirat, open, openat, statat, unlinkat};
     use rustix::io::Errno;
 
     /// The permissions of new files and directories, of which the process's umask takes some away.
@@ -67,76 +67,87 @@ mod steps {
 
     const TO_DIRECTORY: OFlags = ROOT.union(OFlags::NOFOLLOW);
 
-    /// Opens the directory in which a file lies, and all on the way to it, the outermost first. The name of the file.
-    pub(super) fn parents<'a>(
-        directory: &Path,
-        name: &'a str,
-        create: bool,
-    ) -> io::Result<(Vec<OwnedFd>, Vec<&'a str>)> {
+    /// The names on the way to a file, and its own.
+    fn split(name: &str) -> (Vec<&str>, &str) {
         let mut names: Vec<&str> = name.split('/').collect();
-        let last = names.pop().into_iter().collect::<Vec<_>>();
-        // The directory itself may be a link, which its user has chosen.
-        let mut opened = vec![open(directory, ROOT, Mode::empty())?];
-        for step in &names {
-            let from = &opened[opened.len() - 1];
-            let next = match openat(from, *step, TO_DIRECTORY, Mode::empty()) {
+        let last = names.pop().unwrap_or_default();
+        (names, last)
+    }
+
+    /// Opens what a name in a directory leads to, in one call, where no link is on the way to the directory either.
+    /// `None` where that cannot be said so quickly: each step is to be taken by itself then.
+    #[cfg(target_os = "linux")]
+    fn open_at_once(directory: &Path, name: &str, flags: OFlags, mode: Mode) -> io::Result<Option<OwnedFd>> {
+        use rustix::fs::{CWD, ResolveFlags, openat2};
+
+        match openat2(CWD, directory.join(name), flags, mode, ResolveFlags::NO_SYMLINKS) {
+            Ok(file) => Ok(Some(file)),
+            // Linux does not have the call, or may not be asked for it, or a directory was moved meanwhile. A link is
+            // allowed on the way to the directory, which its user has chosen.
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::AGAIN | Errno::LOOP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_at_once(_: &Path, _: &str, _: OFlags, _: Mode) -> io::Result<Option<OwnedFd>> {
+        Ok(None)
+    }
+
+    /// Opens a directory inside the directory. Those on the way to it are made where they are missing, if `create`.
+    fn open_directory(directory: &Path, names: &[&str], create: bool) -> io::Result<OwnedFd> {
+        if !create
+            && let Some(opened) = open_at_once(directory, &names.join("/"), TO_DIRECTORY, Mode::empty())?
+        {
+            return Ok(opened);
+        }
+        let mut opened = open(directory, ROOT, Mode::empty())?;
+        for step in names {
+            opened = match openat(&opened, *step, TO_DIRECTORY, Mode::empty()) {
                 Err(Errno::NOENT) if create => {
                     super::reach(super::On::Directory, super::Call::Create)?;
-                    match mkdirat(from, *step, DIRECTORY) {
+                    match mkdirat(&opened, *step, DIRECTORY) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(error) => return Err(error.into()),
                     }
-                    openat(from, *step, TO_DIRECTORY, Mode::empty())?
+                    openat(&opened, *step, TO_DIRECTORY, Mode::empty())?
                 }
                 opened => opened?,
             };
-            opened.push(next);
         }
-        names.extend(last);
-        Ok((opened, names))
+        Ok(opened)
     }
 
     /// A pipe would keep the call waiting.
     const TO_READ: OFlags =
         OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-    /// Linux takes all the steps in one call. `None` where it does not have that call, or may not be asked for it.
-    #[cfg(target_os = "linux")]
-    fn open_at_once(directory: &Path, name: &str) -> io::Result<Option<OwnedFd>> {
-        use rustix::fs::{ResolveFlags, openat2};
+    const TO_CREATE: OFlags = OFlags::WRONLY
+        .union(OFlags::CREATE)
+        .union(OFlags::EXCL)
+        .union(OFlags::NOFOLLOW)
+        .union(OFlags::CLOEXEC);
 
-        let root = open(directory, ROOT, Mode::empty())?;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match openat2(&root, name, TO_READ, Mode::empty(), resolve) {
-            Ok(file) => Ok(Some(file)),
-            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::AGAIN) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn open_at_once(_directory: &Path, _name: &str) -> io::Result<Option<OwnedFd>> {
-        Ok(None)
-    }
-
-    pub(super) fn open_file(directory: &Path, name: &str) -> io::Result<File> {
-        let file = match open_at_once(directory, name)? {
+    pub(super) fn open_file(directory: &Path, name: &str) -> io::Result<(File, u64)> {
+        let file = match open_at_once(directory, name, TO_READ, Mode::empty())? {
             Some(file) => file,
             None => {
-                let (opened, names) = parents(directory, name, false)?;
-                openat(&opened[opened.len() - 1], names[names.len() - 1], TO_READ, Mode::empty())?
+                let (names, last) = split(name);
+                openat(&open_directory(directory, &names, false)?, last, TO_READ, Mode::empty())?
             }
         };
-        if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile {
-            Ok(file.into())
-        } else {
-            Err(super::outside(name))
-        }
+        let size = size_of_file(&fstat(&file)?, name)?;
+        Ok((file.into(), size))
     }
 
     pub(super) fn file_size(directory: &Path, name: &str) -> io::Result<u64> {
-        let (opened, names) = parents(directory, name, false)?;
-        let found = statat(&opened[opened.len() - 1], names[names.len() - 1], AtFlags::SYMLINK_NOFOLLOW)?;
+        let (names, last) = split(name);
+        let parent = open_directory(directory, &names, false)?;
+        size_of_file(&statat(&parent, last, AtFlags::SYMLINK_NOFOLLOW)?, name)
+    }
+
+    /// The size of a regular file; an error for anything else.
+    fn size_of_file(found: &Stat, name: &str) -> io::Result<u64> {
         if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile {
             Ok(u64::try_from(found.st_size).unwrap_or(0))
         } else {
@@ -145,17 +156,21 @@ mod steps {
     }
 
     pub(super) fn create_file(directory: &Path, name: &str) -> io::Result<File> {
-        let (opened, names) = parents(directory, name, true)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(openat(&opened[opened.len() - 1], names[names.len() - 1], flags, FILE)?.into())
+        match open_at_once(directory, name, TO_CREATE, FILE) {
+            Ok(Some(file)) => return Ok(file.into()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // A directory is missing, or each step is to be taken by itself.
+            Ok(None) | Err(_) => {}
+        }
+        let (names, last) = split(name);
+        Ok(openat(&open_directory(directory, &names, true)?, last, TO_CREATE, FILE)?.into())
     }
 
     pub(super) fn rename_file(directory: &Path, from: &str, to: &str) -> io::Result<()> {
-        let (opened, names) = parents(directory, from, false)?;
-        let (target, new_names) = parents(directory, to, false)?;
-        let last = |names: &[&str]| names[names.len() - 1].to_owned();
-        let (source, target) = (&opened[opened.len() - 1], &target[target.len() - 1]);
-        Ok(rustix::fs::renameat(source, last(&names), target, last(&new_names))?)
+        let ((names, last), (new_names, new_last)) = (split(from), split(to));
+        let source = open_directory(directory, &names, false)?;
+        let target = open_directory(directory, &new_names, false)?;
+        Ok(rustix::fs::renameat(&source, last, &target, new_last)?)
     }
 
     /// Keeps what a name leads to from being given back to the file system as soon as the name is gone.
@@ -173,13 +188,14 @@ mod steps {
     /// Removes a file, and then up to `levels` directories that are empty without it. Its room is given back when what
     /// this returns is closed, if it returns something.
     pub(super) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<Option<File>> {
-        let (opened, names) = parents(directory, name, false)?;
-        let (parent, last) = (&opened[opened.len() - 1], names[names.len() - 1]);
-        let held = hold(parent, last);
-        unlinkat(parent, last, AtFlags::empty())?;
-        for level in (1..names.len()).rev().take(levels) {
+        let (names, last) = split(name);
+        let parent = open_directory(directory, &names, false)?;
+        let held = hold(&parent, last);
+        unlinkat(&parent, last, AtFlags::empty())?;
+        for level in (0..names.len()).rev().take(levels) {
             let removed = super::remove_directory(|| {
-                Ok(unlinkat(&opened[level - 1], names[level - 1], AtFlags::REMOVEDIR)?)
+                let above = open_directory(directory, &names[..level], false)?;
+                Ok(unlinkat(&above, names[level], AtFlags::REMOVEDIR)?)
             });
             if removed.is_err() {
                 break;
@@ -225,9 +241,14 @@ mod steps {
         Ok(path)
     }
 
-    pub(super) fn open_file(directory: &Path, name: &str) -> io::Result<File> {
+    pub(super) fn open_file(directory: &Path, name: &str) -> io::Result<(File, u64)> {
         let path = path(directory, name, false)?;
-        if fs::symlink_metadata(&path)?.is_file() { File::open(path) } else { Err(super::outside(name)) }
+        if !fs::symlink_metadata(&path)?.is_file() {
+            return Err(super::outside(name));
+        }
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok((file, size))
     }
 
     pub(super) fn file_size(directory: &Path, name: &str) -> io::Result<u64> {
@@ -260,8 +281,8 @@ fn checked(name: &str) -> io::Result<()> {
     if is_inside(name) { Ok(()) } else { Err(outside(name)) }
 }
 
-/// Opens a regular file to read it.
-pub(crate) fn open_file(directory: &Path, name: &str) -> io::Result<File> {
+/// Opens a regular file to read it. Returns it with its size in bytes.
+pub(crate) fn open_file(directory: &Path, name: &str) -> io::Result<(File, u64)> {
     checked(name)?;
     steps::open_file(directory, name)
 }
@@ -293,8 +314,21 @@ pub(crate) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Re
     checked(name)?;
     reach(On::Value, Call::Unlink)?;
     if let Some(held) = steps::remove_file(directory, name, levels)? {
-        close_later(held);
+        do_soon(move || drop(held));
     }
+    Ok(())
+}
+
+/// Removes a file now, or soon where many are being removed.
+pub(crate) fn remove_file_soon(directory: &Path, name: &str, levels: usize) -> io::Result<()> {
+    if !has_many_files() {
+        return remove_file(directory, name, levels);
+    }
+    checked(name)?;
+    reach(On::Value, Call::Unlink)?;
+    let (directory, name) = (directory.to_owned(), name.to_owned());
+    // What cannot be removed stays, and `check` finds it.
+    do_soon(move || drop(steps::remove_file(&directory, &name, levels)));
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct TransactionEffects {
     is_block: bool,
     /// Whether the write in progress has a savepoint.
     has_savepoint: bool,
+    /// Whether entries were removed to make room, or many at once.
+    pub(crate) has_removed_many: bool,
     count: i64,
     size: i64,
     /// The database's version when the transaction began. No other writer changes it before the transaction ends.

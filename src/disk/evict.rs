@@ -257,6 +257,7 @@ impl DiskStore {
 /// They are deleted before the first of them is returned, and stay so if one cannot be read: see
 /// [`TransactionEffects::several`].
 fn note_deleted(effects: &mut TransactionEffects, mut deleted: Rows<'_>) -> Result<u64> {
+    effects.has_removed_many = true;
     let mut count = 0;
     while let Some(row) = deleted.next()? {
         effects.deleted(row.get::<_, StoredSize>(0)?.0, row.get::<_, FileName>(1)?.0);

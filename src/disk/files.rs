@@ -8,9 +8,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use crate::background::free_room;
+pub use crate::background::finish_removals;
 pub use crate::directory::is_inside;
-use crate::directory::{create_file, file_size, is_missing, open_file, remove_file, rename_file};
+use crate::directory::{
+    create_file, file_size, is_missing, open_file, remove_file, remove_file_soon, rename_file,
+};
 use crate::error::{Error, Result};
 use crate::faults;
 
@@ -107,7 +109,7 @@ pub fn create(directory: &Path, name: &str) -> Result<File> {
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     match write_once(directory, name, bytes) {
         // Of files that have been removed.
-        Err(Error::File { source, .. }) if source.kind() == ErrorKind::StorageFull && free_room() => {
+        Err(Error::File { source, .. }) if source.kind() == ErrorKind::StorageFull && finish_removals() => {
             write_once(directory, name, bytes)
         }
         done => done,
@@ -134,7 +136,7 @@ pub fn write_whole(
     fill: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>,
 ) -> Result<(String, u64)> {
     // It can be filled but once.
-    free_room();
+    finish_removals();
     let partial = format!("{name}{PARTIAL}");
     let mut summing =
         Summing { file: create(directory, &partial)?, sum: crc32fast::Hasher::new(), length: 0 };
@@ -192,7 +194,7 @@ fn sum_in(name: &str) -> Option<u32> {
 pub(crate) fn is_file_intact(directory: &Path, name: &str) -> Result<bool> {
     let Some(sum) = sum_in(name) else { return Ok(true) };
     let failed = |error| Error::file(&directory.join(name), error);
-    let mut file = match open_file(directory, name) {
+    let (mut file, _) = match open_file(directory, name) {
         Err(error) if is_missing(&error) => return Ok(true),
         opened => opened.map_err(failed)?,
     };
@@ -213,8 +215,7 @@ pub(crate) fn is_file_intact(directory: &Path, name: &str) -> Result<bool> {
 ///
 /// The file is there and cannot be read.
 pub fn open(directory: &Path, name: &str, size: i64) -> Result<Option<(File, u64)>> {
-    let opened = open_file(directory, name).and_then(|file| file.metadata().map(|data| (file, data.len())));
-    match opened {
+    match open_file(directory, name) {
         Ok((_, length)) if length < u64::try_from(size).unwrap_or(0) => Ok(None),
         Ok(found) => Ok(Some(found)),
         Err(error) if is_missing(&error) => Ok(None),
@@ -272,4 +273,10 @@ pub fn others_can_write(directory: &Path) -> bool {
 /// `check` finds it.
 pub fn remove(directory: &Path, name: &str) {
     let _ = remove_file(directory, name, LEVELS);
+}
+
+/// The same, but where many files are removed one after the other, the thread of the process does it soon. Until then it is a
+/// file that no row knows. [`finish_removals`] has it done.
+pub fn remove_soon(directory: &Path, name: &str) {
+    let _ = remove_file_soon(directory, name, LEVELS);
 }

@@ -30,6 +30,7 @@ use crate::pool::{Checkout, Pool};
 use crate::sql::{execute, roll_back};
 use crate::sqlite_guard::{File, identity};
 use crate::version::Version;
+use crate::waiting_frames;
 
 /// What comes after the name of the other database. python-diskcache leaves files alone whose names contain that name.
 const SUFFIX: &str = "-gates";
@@ -205,7 +206,7 @@ impl Gates {
     fn transact<R>(mut checkout: Checkout<'_, (), ()>, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
         execute(checkout.connection(), "BEGIN IMMEDIATE")?;
         let done = step(checkout.connection())
-            .and_then(|result| execute(checkout.connection(), "COMMIT").map(|()| result));
+            .and_then(|result| waiting_frames::commit(checkout.connection()).map(|()| result));
         if done.is_err() {
             roll_back(checkout.connection());
         }

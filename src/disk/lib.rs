@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// Exempt are `faulty_vfs`, which only tests have, `asymmetric_fence`, `log_frames`, `lookup`, `tracker`, `version`, and one function each of
+// Exempt are `faulty_vfs`, which only tests have, `asymmetric_fence`, `log_frames`, `lookup`, `tracker`, `vacuum`, `version`, and one function each of
 // `background` and `store`.
 #![deny(unsafe_code)]
 
@@ -49,7 +49,10 @@ mod stripes;
 mod thread_end;
 mod tracker;
 mod unchanged;
+#[expect(unsafe_code, reason = "SQLite's interface is C")]
+mod vacuum;
 mod version;
+mod waiting_frames;
 mod write;
 
 pub use check::Finding;

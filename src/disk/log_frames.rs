@@ -1,4 +1,4 @@
-//! SQLite's file system, in which a frame of the log is one write.
+//! SQLite's file system, in which a small commit is one write to the log.
 //!
 //! SQLite writes the header of a frame, which has 24 bytes, and then the page, which follows it in the file. Here the
 //! header waits for the page, and both are written at once: half of a commit's writes are saved.
@@ -9,6 +9,8 @@
 //! from the same file. So a header waits only if the call before it has completed a frame, and it begins where that frame
 //! ends. Any other call, a read for instance, first writes a header that waits, and has the next one written at once.
 //!
+//! Inside a commit, frames wait as well, see [`waiting_frames`].
+//!
 //! Files are those of SQLite's own file system. Only the table of methods of logs is replaced, and what is known of a log
 //! lies behind SQLite's own data of the file.
 
@@ -18,8 +20,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rusqlite::ffi;
 
-/// The size of a frame's header.
-const HEADER: usize = 24;
+use crate::waiting_frames::{self, Added, HEADER};
+
 const HEADER_LENGTH: i64 = 24;
 
 /// Larger pages than python-diskcache's are not copied, but written after their headers.
@@ -151,7 +153,7 @@ fn end_of(begin: i64, bytes: &[u8]) -> i64 {
 }
 
 impl Log {
-    /// Writes the header that waits, before a call that is not the write of its page.
+    /// Writes the frames and the header that wait, before a call that is not the write of the next frame.
     ///
     /// # Safety
     ///
@@ -159,11 +161,49 @@ impl Log {
     unsafe fn settle(&mut self, file: *mut ffi::sqlite3_file) -> c_int {
         (self.frame_end, self.header_end) = (NOWHERE, NOWHERE);
         let at = std::mem::replace(&mut self.waits_at, NOWHERE);
-        if at == NOWHERE {
-            return ffi::SQLITE_OK;
-        }
         // SAFETY: the caller's promise.
-        unsafe { self.write_through(file, &self.header, at) }
+        unsafe {
+            match self.write_frames(file) {
+                ffi::SQLITE_OK if at != NOWHERE => self.write_through(file, &self.header, at),
+                code => code,
+            }
+        }
+    }
+
+    /// Writes a frame whose header has waited for this page, or lets it wait for the end of the commit.
+    ///
+    /// # Safety
+    ///
+    /// It must be that of the file, which is open.
+    unsafe fn complete_frame(&self, file: *mut ffi::sqlite3_file, page: &[u8], at: i64) -> c_int {
+        let begin = at - HEADER_LENGTH;
+        match waiting_frames::add(file.addr(), begin, &self.header, page) {
+            Added::Waits => ffi::SQLITE_OK,
+            // SAFETY: the caller's promise.
+            Added::IsDue => unsafe { self.write_frames(file) },
+            // SAFETY: the caller's promise.
+            Added::Nothing => unsafe {
+                let mut code = self.write_frames(file);
+                for (bytes, at) in [(&self.header[..], begin), (page, at)] {
+                    if code == ffi::SQLITE_OK {
+                        code = self.write_through(file, bytes, at);
+                    }
+                }
+                code
+            },
+        }
+    }
+
+    /// Writes the frames that wait.
+    ///
+    /// # Safety
+    ///
+    /// It must be that of the file, which is open.
+    unsafe fn write_frames(&self, file: *mut ffi::sqlite3_file) -> c_int {
+        // SAFETY: the caller's promise. The original does not come back here.
+        let written =
+            waiting_frames::write(file.addr(), |bytes, at| unsafe { self.write_through(file, bytes, at) });
+        written.unwrap_or(ffi::SQLITE_OK)
     }
 
     /// # Safety
@@ -182,14 +222,10 @@ impl Log {
     /// It must be that of the file, which is open.
     unsafe fn write(&mut self, file: *mut ffi::sqlite3_file, bytes: &[u8], at: i64) -> c_int {
         if self.waits_at != NOWHERE && at == self.waits_at + HEADER_LENGTH && bytes.len() <= LARGEST_PAGE {
-            let mut frame = [0; HEADER + LARGEST_PAGE];
-            let frame = &mut frame[..HEADER + bytes.len()];
-            frame[..HEADER].copy_from_slice(&self.header);
-            frame[HEADER..].copy_from_slice(bytes);
-            let begin = std::mem::replace(&mut self.waits_at, NOWHERE);
+            self.waits_at = NOWHERE;
             // SAFETY: the caller's promise.
-            let code = unsafe { self.write_through(file, frame, begin) };
-            self.frame_end = if code == ffi::SQLITE_OK { end_of(begin, frame) } else { NOWHERE };
+            let code = unsafe { self.complete_frame(file, bytes, at) };
+            self.frame_end = if code == ffi::SQLITE_OK { end_of(at, bytes) } else { NOWHERE };
             return code;
         }
         if let Ok(header) = <[u8; HEADER]>::try_from(bytes)
@@ -553,6 +589,50 @@ mod tests {
         rows.collect::<rusqlite::Result<_>>().expect("rows")
     }
 
+    /// What another process would recover from the files.
+    fn recovered(place: &Path) -> (tempfile::TempDir, Connection) {
+        let copy = tempfile::tempdir().expect("a directory");
+        for name in ["cache.db", "cache.db-wal"] {
+            fs::copy(place.join(name), copy.path().join(name)).expect("a copy");
+        }
+        let connection = open(copy.path());
+        (copy, connection)
+    }
+
+    /// A transaction that is rolled back has written some frames before. Another process writes over them.
+    #[test]
+    fn frames_of_a_rolled_back_transaction_do_not_come_after_those_of_another() {
+        let place = tempfile::tempdir().expect("a directory");
+        let connection = open(place.path());
+        connection
+            .execute_batch(
+                "CREATE TABLE entry (id INTEGER PRIMARY KEY, value BLOB); PRAGMA cache_size=10; PRAGMA cache_spill=1;
+                 PRAGMA wal_checkpoint(TRUNCATE)",
+            )
+            .expect("a statement");
+        // Each row takes a page. There are a few more of them than the cache holds.
+        let insert = |connection: &Connection| {
+            connection.execute_batch("BEGIN IMMEDIATE").expect("a statement");
+            for id in 0..16_i64 {
+                connection
+                    .execute("INSERT INTO entry VALUES (?1, ?2)", (id, [7_u8; 3000]))
+                    .expect("a statement");
+            }
+        };
+        insert(&connection);
+        connection.execute_batch("ROLLBACK").expect("a statement");
+        // On another thread, where nothing that waits on this one is known.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let other = open(place.path());
+                insert(&other);
+                waiting_frames::commit(&other).expect("a commit");
+            });
+        });
+        assert_eq!(rows(&connection).len(), 16);
+        assert_eq!(rows(&recovered(place.path()).1).len(), 16);
+    }
+
     /// Transactions that do not fit in the page cache write their pages to the log before they commit, some of them
     /// twice, and then mend the headers. What is in the files after each commit is what another process would recover.
     #[test]
@@ -575,14 +655,12 @@ mod tests {
                     .execute("INSERT OR REPLACE INTO entry VALUES (?1, ?2)", (id, value))
                     .expect("a statement");
             }
-            connection
-                .execute_batch(if number % 7 == 6 { "ROLLBACK" } else { "COMMIT" })
-                .expect("a statement");
-            let copy = tempfile::tempdir().expect("a directory");
-            for name in ["cache.db", "cache.db-wal"] {
-                fs::copy(place.path().join(name), copy.path().join(name)).expect("a copy");
+            if number % 7 == 6 {
+                connection.execute_batch("ROLLBACK").expect("a statement");
+            } else {
+                waiting_frames::commit(&connection).expect("a commit");
             }
-            let recovered = open(copy.path());
+            let (_copy, recovered) = recovered(place.path());
             assert_eq!(rows(&recovered), rows(&connection), "after transaction {number}");
             let intact: String =
                 recovered.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a statement");

@@ -25,7 +25,9 @@ use crate::sql::{execute, roll_back};
 use crate::sqlite_guard::{File, identity};
 use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
+use crate::vacuum;
 use crate::version::{Version, change_counter};
+use crate::waiting_frames;
 
 /// How long opening a directory should wait for others that open it at the same time.
 pub const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
@@ -72,6 +74,8 @@ pub struct DiskStore {
     pub(crate) new_keys: AtomicBool,
     /// Whether the entry that was deleted last had a file.
     pub(crate) files_deleted: AtomicBool,
+    /// Whether the last `add` found an entry.
+    pub(crate) adds_find_entries: AtomicBool,
 }
 
 impl DiskStore {
@@ -102,6 +106,7 @@ impl DiskStore {
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
             files_deleted: AtomicBool::new(false),
+            adds_find_entries: AtomicBool::new(false),
         }
     }
 
@@ -255,7 +260,8 @@ impl DiskStore {
         if let Some(observer) = &self.observer {
             observer.committing(&effects.written);
         }
-        match execute(connection, "COMMIT") {
+        vacuum::give_back_all(effects.has_removed_many);
+        match waiting_frames::commit(connection) {
             Ok(()) => {
                 let wrote = match connection.header() {
                     Some(_) => log_pages() > 0,
@@ -535,6 +541,7 @@ impl DiskStore {
         self.pool.close();
         self.access.store(UNKNOWN, Ordering::Relaxed);
         self.remove_abandoned();
+        files::finish_removals();
     }
 
     /// Runs before a fork: waits up to a second for the calls of other threads, and closes the idle connections.

@@ -269,8 +269,29 @@ impl DiskStore {
         rules: &Rules,
         patience: Duration,
     ) -> Result<Written<bool>> {
+        if self.adds_find_entries.load(Ordering::Relaxed)
+            && self.is_surely_present(key, label.now, patience)?
+        {
+            self.remove_all(record.filename.map(str::to_owned).as_slice());
+            return Ok(Written { result: false, commit: None });
+        }
         let put = self.put(key, record, label, true, &|| false, None, rules, patience)?;
+        self.adds_find_entries.store(put.result == Put::Present, Ordering::Relaxed);
         Ok(put.map(|put| put != Put::Present))
+    }
+
+    /// Whether a key has a live entry, and there is no lease that an attempt to write would have to void. Takes no lock to
+    /// write.
+    fn is_surely_present(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
+        if self.pool.in_transaction() {
+            return Ok(false);
+        }
+        self.read(patience, |connection| {
+            let Some(header) = connection.header() else { return Ok(false) };
+            // In this order: a lease that was given before the entry was seen is seen as well.
+            Ok(has_live(connection, key, now)?
+                && matches!(self.gates.has_leases(Some(header.version())), Ok(false)))
+        })
     }
 
     /// Stores an entry again that was taken out, unless its key has a live one by now. Returns whether it did. If not, its

@@ -16,10 +16,12 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the program lo
 
 
 @needs_linux
-@pytest.mark.parametrize("way", ["reads", "writes", "shards", "closes", "forks", "files", "bound", "never"])
+@pytest.mark.parametrize("way", ["reads", "writes", "shards", "closes", "forks", "files", "exits", "bound", "never"])
 def test_the_thread(tmp_path: Path, way: str) -> None:
     """What each of them means stands in the program."""
     command = [sys.executable, "-X", "faulthandler", str(PROGRAMS / "disk_thread.py"), str(tmp_path / "cache"), way]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "done\n"
+    if way == "exits":
+        assert not list(tmp_path.rglob("*.val"))

@@ -1,5 +1,6 @@
 """The thread that writes logs back: when there is one, what is left of it, and what a fork finds."""
 
+import atexit
 import contextlib
 import gc
 import os
@@ -17,6 +18,8 @@ signal.alarm(60)
 warnings.simplefilter("error")
 PATIENCE = 20
 """Seconds."""
+kept = []
+"""What lives until the program ends."""
 
 
 def threads():
@@ -151,30 +154,64 @@ def bound():
     cache.close()
 
 
+def names():
+    """The files of values."""
+    return list(directory.rglob("*.val"))
+
+
 def files():
-    """Names of files are gone when a call returns. What the thread is to close is closed soon, or before a fork."""
+    """A few files are gone when the calls return, and many soon, or when somebody looks.
+
+    That is `check`, a fork, a call that removes many entries, or `close`.
+    """
 
     def value_files():
         return [path for path in open_files() if ".val" in path]
 
     cache = Cache(directory)
-    for turn in range(6):
-        for number in range(100):
+    for number in range(10):
+        cache[number] = bytes(40_000)
+    for number in range(10):
+        del cache[number]
+    assert not names()
+    looks = [
+        lambda: wait_for(lambda: len(names()) == 1),
+        cache.check,
+        lambda: cache.clear() and names(),
+        cache.close,
+    ]
+    for turn in range(8):
+        for number in range(101):
             cache[number] = bytes(40_000)
         for number in range(100):
             del cache[number]
-        assert not list(directory.rglob("*.val"))
-        assert cache.check() == []
-        if turn % 2:
-            pid = os.fork()
-            if pid == 0:
-                os._exit(len(value_files()))
+        pid = os.fork() if turn >= len(looks) else None
+        if pid == 0:
+            os._exit(len(value_files()) + len(names()) - 1)
+        if pid is None:
+            assert not looks[turn]()
+        else:
             _, status = os.waitpid(pid, 0)
             assert status == 0, status
-        else:
-            wait_for(lambda: not value_files())
+        assert len(names()) == (0 if turn == 2 else 1), turn
+        wait_for(lambda: not value_files())
+        assert cache.check() == []
     cache.close()
     assert open_files() == []
+
+
+def exits():
+    """A program that ends leaves no file."""
+    # What is registered first is called last. Nothing else has time to remove them then.
+    atexit.register(os._exit, 0)
+    cache = Cache(directory)
+    # A cache that is dropped before has removed them.
+    kept.append(cache)
+    for number in range(100):
+        cache[number] = bytes(1_000_000)
+    # Faster than the thread can remove files of this size.
+    for number in range(100):
+        del cache[number]
 
 
 def never():
@@ -189,4 +226,4 @@ def never():
 
 
 globals()[way]()
-print("done")
+print("done", flush=True)

@@ -190,9 +190,8 @@ class Cache(FlexCache):
     items = MutableMapping.items
     update = MutableMapping.update
 
-    def __iter__(self) -> Iterator[Any]:
-        # Those of now, in order of insertion.
-        return iter(FlexCache._listed_keys(self))
+    # Those of now, in order of insertion.
+    __iter__ = FlexCache._iter_listed
 
     # `get` is FlexCache's.
 
@@ -219,12 +218,7 @@ class Cache(FlexCache):
             raise KeyError(key)
         return default
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key. If it is absent, store the default."""
-        value = _get(self, key, _ABSENT)
-        if value is _ABSENT:
-            self[key] = value = default
-        return value
+    setdefault = FlexCache._get_or_store
 
     def _plain_setdefault(self, key: Any, default: Any = None) -> Any:
         if key in self:

@@ -247,11 +247,20 @@ class TTLCache(_TimedCache):
 
     def __iter__(self) -> Iterator[Any]:
         # Those of now, in order of insertion.
+        timer, ends = self._timer, self.__ends
         for key in FlexCache._listed_keys(self):
-            with self._timer as now:
-                end = self.__ends.get(key, _ABSENT)
-                if end is not _ABSENT and now < end:
+            end = ends.get(key, _ABSENT)
+            if end is _ABSENT:
+                continue
+            # As `with timer`, without its calls.
+            if not timer._depth:
+                timer._now = timer._clock()
+            timer._depth += 1
+            try:
+                if timer._now < end:
                     yield key
+            finally:
+                timer._depth -= 1
 
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
         """Remove the entries that have expired at a time or now, and return their keys and values."""
@@ -406,11 +415,20 @@ class TLRUCache(_TimedCache):
 
     def __iter__(self) -> Iterator[Any]:
         # Those of now, in order of insertion.
+        timer, ends = self._timer, self.__ends
         for key in FlexCache._listed_keys(self):
-            with self._timer as now:
-                end = self.__ends.get(key)
-                if end is not None and now < end[0]:
+            end = ends.get(key)
+            if end is None:
+                continue
+            # As `with timer`, without its calls.
+            if not timer._depth:
+                timer._now = timer._clock()
+            timer._depth += 1
+            try:
+                if timer._now < end[0]:
                     yield key
+            finally:
+                timer._depth -= 1
 
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
         """Remove the entries that have expired at a time or now, and return their keys and values."""

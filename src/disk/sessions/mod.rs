@@ -28,6 +28,7 @@ use crate::pool::{Checkout, Pool};
 use crate::sql::{execute, roll_back};
 use crate::thread_end::OnThreadEnd;
 use crate::version::Version;
+use crate::waiting_frames;
 
 /// The name of the database in its directory.
 pub const SESSIONS_DATABASE: &str = "sessions.db";
@@ -317,7 +318,7 @@ impl SessionStore {
 }
 
 fn commit(connection: &Connection) -> Result<()> {
-    execute(connection, "COMMIT").map_err(|error| {
+    waiting_frames::commit(connection).map_err(|error| {
         // As for the caches' database: SQLite may have written the commit and fail after it.
         let is_certain = error.is_disk_full() || !connection.is_autocommit() || matches!(error, Error::Busy);
         if is_certain { error } else { Error::InDoubt(Box::new(error)) }

@@ -27,7 +27,7 @@ use super::datum::{setting, to_object};
 use super::fork::Lazy;
 use super::transaction::DiskTransaction;
 use super::uninterrupted::check_signals;
-use super::value_files::remove;
+use super::value_files::{finish_at_exit, remove};
 use super::{audit_hook, errors};
 use crate::py::object::argument::truth;
 use crate::py::object::did_you_mean;
@@ -101,6 +101,7 @@ impl DiskCache {
             });
             fork::register(py, &lazy);
             audit_hook::watch(py);
+            finish_at_exit(py);
         }
         Ok(lazy)
     }
@@ -175,7 +176,7 @@ impl DiskCache {
     ) -> PyResult<R> {
         let written = self.wait(py, retry, |store, patience| match call(store, patience) {
             // Of files that have been removed. In a transaction that is for its block to do again.
-            Err(error) if error.is_disk_full() && !store.in_transaction() && files::free_room() => {
+            Err(error) if error.is_disk_full() && !store.in_transaction() && files::finish_removals() => {
                 call(store, patience)
             }
             done => done,

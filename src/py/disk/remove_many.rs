@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flexcache_disk::{DiskStore, Error, Written};
+use flexcache_disk::{DiskStore, Error, Written, files};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -15,8 +15,8 @@ use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::{self, now};
 
 impl DiskCache {
-    /// Repeats a step that removes some entries until none are left. Their number; one that runs
-    /// out of time raises `Timeout` with the number so far.
+    /// Repeats a step that removes some entries until none are left, and has their files removed. Their number; one that
+    /// runs out of time raises `Timeout` with the number so far.
     fn until_none(
         &self,
         py: Python<'_>,
@@ -26,7 +26,10 @@ impl DiskCache {
         let mut removed = 0;
         loop {
             match self.write(py, retry, &step) {
-                Ok(0) => return Ok(removed),
+                Ok(0) => {
+                    py.detach(files::finish_removals);
+                    return Ok(removed);
+                }
                 Ok(count) => removed += count,
                 Err(error) if error.is_instance_of::<Timeout>(py) => {
                     return Err(Timeout::new_err((removed,)));

@@ -10,8 +10,10 @@ use flexcache_disk::files;
 #[cfg(unix)]
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 #[cfg(unix)]
-use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
+use pyo3::types::IntoPyDict;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::errors;
 
@@ -20,7 +22,7 @@ use crate::py::object::running_python;
 /// Removes a file of a value, as the disk wants it. A name that does not lead to a file inside the directory is left alone.
 pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str) {
     match remover.get() {
-        None => files::remove(directory, name),
+        None => files::remove_soon(directory, name),
         // A disk of the user's follows any name.
         Some(disk) if matches!(files::size(directory, name), Ok(Some(_))) => Python::attach(|py| {
             let path = directory.join(name);
@@ -30,6 +32,23 @@ pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str
         }),
         Some(_) => {}
     }
+}
+
+/// Has the files that are being removed gone when the program ends.
+pub(super) fn finish_at_exit(py: Python<'_>) {
+    static REGISTERED: PyOnceLock<()> = PyOnceLock::new();
+    // Where the interpreter is already ending, closing the cache does it.
+    let _ = REGISTERED.get_or_try_init(py, || {
+        let finish = PyCFunction::new_closure(
+            py,
+            None,
+            None,
+            |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                arguments.py().detach(files::finish_removals);
+            },
+        )?;
+        py.import("atexit")?.call_method1("register", (finish,)).map(drop)
+    });
 }
 
 /// Opens a value's file: a file object of the mode "rb", or None where a row's name does not lead to a regular file inside

@@ -5,11 +5,11 @@ use flexcache_core::Slot;
 use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyIterator, PyList, PyTuple};
 
 use super::any_policy::PolicyName;
 use super::any_store::AnyStore;
-use super::core_errors::try_with_capacity;
+use super::core_errors::{out_of_memory, try_with_capacity};
 use super::detours::Detours;
 use super::entries::missing;
 use super::state::{self, FlexCache};
@@ -76,24 +76,22 @@ impl FlexCache {
         self.detours.have(Detours::IN_PYTHON)
     }
 
-    /// The keys of the slots that a shard lists.
+    /// The keys of the slots that the shards list.
     fn keys_in_order<'py>(
         &self,
         py: Python<'py>,
         slots: impl Fn(&AnyStore) -> PyResult<Vec<Slot>>,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let mut keys: Vec<Py<PyAny>> = Vec::new();
         for shard in self.shards.iter() {
-            let keys = shard.with(py, |store| {
-                let mut keys = try_with_capacity(store.len())?;
-                keys.extend(slots(store)?.into_iter().map(|slot| store.key(slot).clone_ref(py)));
-                Ok::<_, PyErr>(keys)
+            shard.with(py, |store| {
+                let slots = slots(store)?;
+                keys.try_reserve_exact(slots.len()).map_err(|error| out_of_memory(error.into()))?;
+                keys.extend(slots.into_iter().map(|slot| store.key(slot).clone_ref(py)));
+                Ok::<_, PyErr>(())
             })??;
-            for key in keys {
-                list.append(key)?;
-            }
         }
-        Ok(list)
+        fallible::tuple(py, keys.into_iter())
     }
 
     /// Whether the class chooses in Python what is evicted.
@@ -154,12 +152,34 @@ impl FlexCache {
     }
 
     /// The keys in the order of iteration.
-    fn _listed_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    fn _listed_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         self.keys_in_order(py, AnyStore::listing)
     }
 
+    /// An iterator over the keys of now, in the order of iteration.
+    fn _iter_listed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        self.keys_in_order(py, AnyStore::listing)?.try_iter()
+    }
+
+    /// Return the value of a key. If it is absent, store the default.
+    #[pyo3(signature = (key, default=None))]
+    fn _get_or_store(
+        this: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        default: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let cache = this.get();
+        let hash = cache.hash(key.as_borrowed())?;
+        if let Some(value) = cache.read(key.as_borrowed(), hash)? {
+            return Ok(value);
+        }
+        let default = default.map_or_else(|| this.py().None(), |default| default.clone().unbind());
+        this.set_item(key, &default)?;
+        Ok(default)
+    }
+
     /// The keys in the order of their ranks, where each key has its own.
-    fn _keys_by_rank<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    fn _keys_by_rank<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         self.keys_in_order(py, |store| {
             let mut slots = try_with_capacity(store.len())?;
             slots.extend((0..store.len() as u64).filter_map(|rank| store.at_rank(rank)));

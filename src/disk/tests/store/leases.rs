@@ -111,6 +111,26 @@ fn a_write_between_lease_and_landing_voids_it() {
     }
 }
 
+/// Such an `add` looks first and may leave it at that, but not while there are leases.
+#[test]
+fn an_add_that_expects_an_entry_voids_a_lease_too() {
+    in_each_journal(|one, other, rules| {
+        let add =
+            |store: &DiskStore| store.add(text("a"), number(2), label(None), rules, PATIENCE).expect("add");
+        for store in [one, other] {
+            store.set(text("a"), number(1), label(None), rules, PATIENCE).expect("set");
+            assert!(!add(store).result);
+            assert!(!add(store).result);
+            // As for a value that is computed again while the old one is served.
+            assert_eq!(lease(one, &FIRST, 60.0), Leased::Held);
+            assert!(!add(store).result);
+            assert_eq!(land(one, rules, &FIRST), Put::Discarded);
+            store.delete(text("a"), NOW, PATIENCE).expect("delete");
+            assert!(add(store).result, "there is none now");
+        }
+    });
+}
+
 #[test]
 fn what_is_no_write_of_the_key_leaves_the_lease() {
     in_each_journal(|one, other, rules| {

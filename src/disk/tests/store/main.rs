@@ -88,6 +88,45 @@ fn a_rollback_leaves_no_file() {
     assert_eq!(store.check(false, PATIENCE).expect("check"), []);
 }
 
+/// A few free pages stay in the database. What removes many entries, or evicts, gives them back, since the size of the file
+/// says how much room is left.
+#[test]
+fn free_pages_are_given_back_when_they_are_many_or_when_room_is_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, rules) = open(directory.path());
+    let value = [7; 2000];
+    let record = || Record { size: 0, mode: mode::RAW, filename: None, value: ValueRef::Blob(&value) };
+    let fill = || {
+        for number in 0..100 {
+            store.set(text(&number.to_string()), record(), label(None), &rules, PATIENCE).expect("set");
+        }
+    };
+    let volume = || store.volume(PATIENCE).expect("volume");
+    let delete = |numbers: std::ops::Range<i32>| {
+        for number in numbers {
+            assert!(store.delete(text(&number.to_string()), NOW, PATIENCE).expect("delete").result);
+        }
+    };
+    let empty = volume();
+    fill();
+    let most = volume();
+    delete(0..40);
+    assert_eq!(volume(), most, "what is free is used by the next writes");
+    fill();
+    assert_eq!(volume(), most);
+    delete(0..100);
+    assert!(volume() < empty + 64 * 4096, "there were more free pages than stay");
+    store.clear_some(i64::MAX, PATIENCE).expect("clear");
+    fill();
+    delete(0..40);
+    let limit = Rules { size_limit: 0.0, ..rules.clone() };
+    store.cull_some(NOW, &limit, PATIENCE).expect("cull");
+    assert!(volume() < most - 20 * 4096, "all that is free was given back");
+    store.clear_some(i64::MAX, PATIENCE).expect("clear");
+    assert_eq!(volume(), empty);
+    assert_eq!(store.check(false, PATIENCE).expect("check"), []);
+}
+
 #[test]
 fn threads_count_without_losing_one() {
     let directory = tempfile::tempdir().expect("a directory");
