@@ -32,9 +32,8 @@ class _Plain:
         self._cachetools_function = function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        cache_key = self.cache_key
         # It makes the same of positional arguments alone.
-        key = args if cache_key is _hashkey and not kwargs else cache_key(*args, **kwargs)
+        key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         try:
             return self.cache[key]
         except KeyError:
@@ -59,9 +58,8 @@ class _Counting(_Plain):
         self._cachetools_info, self._cachetools_hits, self._cachetools_misses = info, 0, 0
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        cache_key = self.cache_key
         # It makes the same of positional arguments alone.
-        key = args if cache_key is _hashkey and not kwargs else cache_key(*args, **kwargs)
+        key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         try:
             value = self.cache[key]
         except KeyError:
@@ -92,9 +90,8 @@ class _Locked(_Counting):
     cache_lock: Any
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        cache_key = self.cache_key
         # It makes the same of positional arguments alone.
-        key = args if cache_key is _hashkey and not kwargs else cache_key(*args, **kwargs)
+        key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         lock, cache = self.cache_lock, self.cache
         with lock:
             try:
@@ -133,9 +130,8 @@ class _Waiting(_Locked):
         self._cachetools_pending: set[Any] = set()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        cache_key = self.cache_key
         # It makes the same of positional arguments alone.
-        key = args if cache_key is _hashkey and not kwargs else cache_key(*args, **kwargs)
+        key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         lock, condition, cache = self.cache_lock, self.cache_condition, self.cache
         with lock:
             while key in self._cachetools_pending:
