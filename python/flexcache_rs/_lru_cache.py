@@ -6,6 +6,7 @@ Types are in the stub: `typing` takes longer to import than all of this package.
 import functools
 
 from flexcache_rs import _core
+from flexcache_rs._absent import hide
 
 # The very type that functools returns: it compares and unpickles like one.
 _CacheInfo = functools._CacheInfo
@@ -61,25 +62,8 @@ class _LruCacheWrapper(_core.Memoized):
             kept.reset_stats()
 
 
-class _Absent:
-    """An attribute that wrappers do not have, unless the function or the user gives it to them."""
-
-    def __init__(self, name):
-        self._name = name
-
-    def __get__(self, wrapper, owner=None):
-        message = f"'functools._lru_cache_wrapper' object has no attribute {self._name!r}"
-        raise AttributeError(message, name=self._name, obj=wrapper)
-
-
-def _hide(names):
-    for name in names:
-        if not name.startswith("__"):
-            setattr(_LruCacheWrapper, name, _Absent(name))
-
-
 _LruCacheWrapper.__name__ = "_lru_cache_wrapper"
-_hide(vars(_core.Memoized))
+hide(_LruCacheWrapper, [name for name in vars(_core.Memoized) if not name.startswith("__")])
 _core._call_directly(_LruCacheWrapper)
 
 

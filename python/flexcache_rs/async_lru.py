@@ -38,29 +38,33 @@ class _CacheItem:
 
 
 class _Calls:
-    """What the function and the methods that are bound to instances have in common."""
+    """What the function and the methods that are bound to instances have in common.
+
+    They get the attributes of the wrapped function, so those of ours that async-lru does not have too are called
+    `_alru_...`.
+    """
 
     def cache_contains(self, /, *args, **kwargs):
         """Return whether there is a result or a computation of a call. Does not count as a hit or a use."""
-        owner, first = self._owner()
-        return owner._contains(owner._key(first + args, kwargs))
+        owner, first = self._alru_owner()
+        return owner._alru_contains(owner._alru_key(first + args, kwargs))
 
     def cache_invalidate(self, /, *args, **kwargs):
         """Forget the result of a call. Returns True if there was one."""
-        owner, first = self._owner()
-        return owner._invalidate(owner._key(first + args, kwargs))
+        owner, first = self._alru_owner()
+        return owner._alru_invalidate(owner._alru_key(first + args, kwargs))
 
     def cache_clear(self):
         """Forget all results and reset the statistics."""
-        self._owner()[0]._clear()
+        self._alru_owner()[0]._alru_clear()
 
     def cache_info(self):
         """Return hits, misses, and the largest and the current number of results."""
-        return self._owner()[0]._info()
+        return self._alru_owner()[0]._alru_info()
 
     def cache_parameters(self):
         """Return the parameters of the cache, the number of running computations, and whether it is closed."""
-        return self._owner()[0]._parameters()
+        return self._alru_owner()[0]._alru_parameters()
 
 
 class _LRUCacheWrapper(_Calls):
@@ -68,11 +72,11 @@ class _LRUCacheWrapper(_Calls):
 
     def __init__(self, function, maxsize, typed, ttl, jitter, key=None):
         functools.update_wrapper(self, function)
-        self._function, self.__ttl, self.__jitter, self.__key = function, ttl, jitter, key
-        self._typed, self._maxsize = typed, maxsize
+        self._alru_function, self.__ttl, self.__jitter, self.__key = function, ttl, jitter, key
+        self._alru_typed, self._alru_maxsize = typed, maxsize
         # Nothing is kept with a size of 0, which is no limit to the cache.
-        self._keeps = maxsize is None or maxsize > 0
-        self.__cache = _core._cache_of_results(maxsize if self._keeps else None)
+        self._alru_keeps = maxsize is None or maxsize > 0
+        self.__cache = _core._cache_of_results(maxsize if self._alru_keeps else None)
         self.__hits = self.__misses = 0
         self.__closed = self.__warned = False
         self.__loop = None
@@ -82,33 +86,33 @@ class _LRUCacheWrapper(_Calls):
     def __tasks(self):
         return [item.task for item in self.__cache.values() if not item.task.done()]
 
-    def _owner(self):
+    def _alru_owner(self):
         return self, ()
 
-    def _key(self, args, kwargs):
+    def _alru_key(self, args, kwargs):
         if self.__key is not None:
             return self.__key(*args, **kwargs)
-        if not kwargs and not self._typed:
+        if not kwargs and not self._alru_typed:
             # A lone int or str is a key of its own, so that 1 and 1.0 stay apart as in async-lru.
             return args[0] if len(args) == 1 and type(args[0]) in {int, str} else args
-        return functools._make_key(args, kwargs, self._typed)
+        return functools._make_key(args, kwargs, self._alru_typed)
 
-    def _contains(self, key):
+    def _alru_contains(self, key):
         return key in self.__cache
 
-    def _invalidate(self, key):
+    def _alru_invalidate(self, key):
         return self.__cache.delete(key)
 
-    def _clear(self):
+    def _alru_clear(self):
         self.__hits = self.__misses = 0
         self.__cache.clear()
 
-    def _info(self):
-        return functools._CacheInfo(self.__hits, self.__misses, self._maxsize, self.__cache.items)
+    def _alru_info(self):
+        return functools._CacheInfo(self.__hits, self.__misses, self._alru_maxsize, self.__cache.items)
 
-    def _parameters(self):
+    def _alru_parameters(self):
         tasks = len(self.__tasks)
-        return {"maxsize": self._maxsize, "typed": self._typed, "tasks": tasks, "closed": self.__closed}
+        return {"maxsize": self._alru_maxsize, "typed": self._alru_typed, "tasks": tasks, "closed": self.__closed}
 
     def _cache_hit(self, key):
         self.__hits += 1
@@ -118,13 +122,13 @@ class _LRUCacheWrapper(_Calls):
     def _cache_miss(self, _key):
         self.__misses += 1
 
-    def _use_loop(self, loop):
+    def _alru_use_loop(self, loop):
         if self.__loop is not None:
             if not self.__warned:
                 self.__warned = True
                 message = "alru_cache: event loop changed, the results of the other event loop are forgotten"
                 warnings.warn(message, AlruCacheLoopResetWarning, stacklevel=3)
-            self._clear()
+            self._alru_clear()
         self.__loop = loop
 
     async def __call__(self, /, *args, **kwargs):
@@ -132,39 +136,39 @@ class _LRUCacheWrapper(_Calls):
             raise RuntimeError(f"alru_cache is closed for {self}")
         loop = asyncio.get_running_loop()
         if loop is not self.__loop:
-            self._use_loop(loop)
-        key = self._key(args, kwargs)
+            self._alru_use_loop(loop)
+        key = self._alru_key(args, kwargs)
         item = self.__cache.get(key)
         if item is not None:
             self.__hits += 1
             task = item.task
-            return task.result() if task.done() else await self._wait(key, item)
-        task = loop.create_task(self._function(*args, **kwargs))
+            return task.result() if task.done() else await self._alru_wait(key, item)
+        task = loop.create_task(self._alru_function(*args, **kwargs))
         task.add_done_callback(functools.partial(self._task_done_callback, key))
         item = _CacheItem(task)
-        if self._keeps:
+        if self._alru_keeps:
             self.__cache.put(key, item)
         self.__misses += 1
-        return await self._wait(key, item)
+        return await self._alru_wait(key, item)
 
     def _task_done_callback(self, key, task):
         """Keep the result of a call for its ttl, or forget that it failed."""
         # Not `exception()`, after which asyncio would not tell of one that nobody has seen.
         if task.cancelled() or task._exception is not None:
-            self._forget(key, task)
-        elif self.__ttl is not None and self._is_kept(key, task):
+            self._alru_forget(key, task)
+        elif self.__ttl is not None and self._alru_is_kept(key, task):
             jitter = 0 if self.__jitter is None else random.uniform(0, self.__jitter)
             self.__cache.touch(key, self.__ttl + jitter)
 
-    def _is_kept(self, key, task):
+    def _alru_is_kept(self, key, task):
         item = self.__cache.peek(key)
         return item is not None and item.task is task
 
-    def _forget(self, key, task):
-        if self._is_kept(key, task):
+    def _alru_forget(self, key, task):
+        if self._alru_is_kept(key, task):
             self.__cache.delete(key)
 
-    async def _wait(self, key, item):
+    async def _alru_wait(self, key, item):
         item.waiters += 1
         task = item.task
         try:
@@ -173,7 +177,7 @@ class _LRUCacheWrapper(_Calls):
             if item.waiters == 1 and not task.done():
                 # Nobody else waits for it.
                 task.cancel()
-                self._forget(key, task)
+                self._alru_forget(key, task)
             raise
         finally:
             item.waiters -= 1
@@ -198,20 +202,20 @@ class _Bound(_Calls):
     def __init__(self, cached, instance):
         functools.update_wrapper(self, cached)
         self.__wrapped__ = cached.__wrapped__
-        self._cached, self._instance = cached, instance
+        self._alru_cached, self._alru_instance = cached, instance
 
-    def _owner(self):
-        return self._cached, (self._instance,)
+    def _alru_owner(self):
+        return self._alru_cached, (self._alru_instance,)
 
     async def __call__(self, /, *args, **kwargs):
-        return await self._cached(self._instance, *args, **kwargs)
+        return await self._alru_cached(self._alru_instance, *args, **kwargs)
 
     async def cache_close(self, *, wait=False, cancel=False, return_exceptions=True):
         """Refuse further calls, and cancel the running computations or wait for them."""
         if cancel or return_exceptions is not True:
             message = "cancel and return_exceptions are deprecated: calls are cancelled, or awaited with wait=True"
             warnings.warn(message, DeprecationWarning, stacklevel=2)
-        await self._cached.cache_close(wait=wait)
+        await self._alru_cached.cache_close(wait=wait)
 
 
 def _wrap(function, maxsize, typed, ttl, jitter, key):

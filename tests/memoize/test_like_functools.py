@@ -44,7 +44,7 @@ def test_attributes_belong_to_the_function_and_the_user(most: int, name: str) ->
 
 @pytest.mark.parametrize("name", OWN)
 def test_nothing_else_is_there(name: str) -> None:
-    with pytest.raises(AttributeError, match=f"'functools._lru_cache_wrapper' object has no attribute '{name}'"):
+    with pytest.raises(AttributeError, match=f"'_lru_cache_wrapper' object has no attribute '{name}'"):
         getattr(made_by(lru_cache), name)
 
 

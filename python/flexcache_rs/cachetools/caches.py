@@ -15,6 +15,7 @@ from collections.abc import MutableMapping
 from collections.abc import Sequence as _Sequence
 from reprlib import recursive_repr
 
+from flexcache_rs._absent import hide
 from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache
 from flexcache_rs._suggest import suggesting
@@ -40,20 +41,6 @@ _shown_entries: Any = recursive_repr("{...}")(lambda cache: repr(dict(FlexCache.
 
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
-
-
-class _NotHere:
-    """A call of FlexCache that a mapping of this kind does not have."""
-
-    def __init__(self, name: str = "") -> None:
-        self._name = name
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        name = self._name
-        if instance is None and owner is not None:
-            raise AttributeError(f"type object {owner.__name__!r} has no attribute {name!r}", name=name, obj=owner)
-        kind = type(instance).__name__
-        raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=instance)
 
 
 @suggesting
@@ -303,17 +290,12 @@ class Cache(FlexCache):
 
     __ror__ = __ior__ = __or__
 
-    # What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
-    put = set = add = touch = ttl = tags = delete = resize = copy = close = aclose = scan = _NotHere()
-    get_or_set = aget_or_set = set_many = get_many = delete_many = evict_tag = _NotHere()
-    memoize = listen = unlisten = entries = peek = bytes = stats = reset_stats = _NotHere()
-    max_items = max_bytes = eviction_policy = name = store = describe = _repr_html_ = _NotHere()
 
-
-# Each says its own name.
-for _name, _value in list(vars(Cache).items()):
-    if isinstance(_value, _NotHere):
-        setattr(Cache, _name, _NotHere(_name))
+# What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
+hide(Cache, ("put", "set", "add", "touch", "ttl", "tags", "delete", "resize", "copy", "close", "aclose", "scan"))
+hide(Cache, ("get_or_set", "aget_or_set", "set_many", "get_many", "delete_many", "evict_tag", "memoize", "listen"))
+hide(Cache, ("unlisten", "entries", "peek", "bytes", "stats", "reset_stats", "max_items", "max_bytes"))
+hide(Cache, ("eviction_policy", "name", "store", "describe", "_repr_html_"))
 
 
 def _made_again(class_: type[Cache], maxsize: float) -> Cache:

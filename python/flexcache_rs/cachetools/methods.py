@@ -22,33 +22,34 @@ class _BoundMethod:
 
     def __init__(self, instance: Any, descriptor: _Method) -> None:
         functools.update_wrapper(self, descriptor.__wrapped__)
-        self._instance, self._descriptor = instance, descriptor
+        self._cachetools_instance, self._cachetools_descriptor = instance, descriptor
         self.cache_key = functools.partial(descriptor.key, instance)
-        self._use(MethodType(descriptor.__wrapped__, instance), descriptor.info)
+        self._cachetools_use(MethodType(descriptor.__wrapped__, instance), descriptor.info)
 
     @property
     def cache(self) -> Any:
         """The cache of the instance."""
-        return self._descriptor.cache(self._instance)
+        return self._cachetools_descriptor.cache(self._cachetools_instance)
 
     @property
     def cache_lock(self) -> Any:
         """The lock of the instance, or None."""
-        lock = self._descriptor.lock
-        return None if lock is None else lock(self._instance)
+        lock = self._cachetools_descriptor.lock
+        return None if lock is None else lock(self._cachetools_instance)
 
     @property
     def cache_condition(self) -> Any:
         """The condition of the instance, or None."""
-        condition = self._descriptor.condition
-        return None if condition is None else condition(self._instance)
+        condition = self._cachetools_descriptor.condition
+        return None if condition is None else condition(self._cachetools_instance)
 
     def __reduce__(self) -> Any:
         # Made anew from the class, so hits and misses are counted anew.
-        return self._descriptor.__get__, (self._instance,)
+        return self._cachetools_descriptor.__get__, (self._cachetools_instance,)
 
     def __repr__(self) -> str:
-        return f"<cachedmethod {self._descriptor.__wrapped__!r} of {object.__repr__(self._instance)}>"
+        function, instance = self._cachetools_descriptor.__wrapped__, self._cachetools_instance
+        return f"<cachedmethod {function!r} of {object.__repr__(instance)}>"
 
 
 _KINDS: dict[tuple[type, ...], type] = {}
@@ -130,23 +131,23 @@ class _Unbound:
     def __init__(self, descriptor: _Method) -> None:
         # Without the descriptor's own attributes, which are of instances.
         functools.update_wrapper(self, descriptor.__wrapped__)
-        self._descriptor = descriptor
+        self._cachetools_descriptor = descriptor
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else self._descriptor.__get__(instance)
+        return self if instance is None else self._cachetools_descriptor.__get__(instance)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if args:
-            return self._descriptor.__get__(args[0])(*args[1:], **kwargs)
+            return self._cachetools_descriptor.__get__(args[0])(*args[1:], **kwargs)
         from inspect import Parameter, signature  # Not imported before it is used.
 
-        first = next(iter(signature(self._descriptor.__wrapped__).parameters.values()), None)
+        first = next(iter(signature(self._cachetools_descriptor.__wrapped__).parameters.values()), None)
         if first is None or first.kind is not Parameter.POSITIONAL_OR_KEYWORD or first.name not in kwargs:
             raise TypeError("Cannot call a cached method through the class without an instance")
-        return self._descriptor.__get__(kwargs.pop(first.name))(**kwargs)
+        return self._cachetools_descriptor.__get__(kwargs.pop(first.name))(**kwargs)
 
     def __reduce__(self) -> Any:
-        return self._descriptor.__get__, (None,)
+        return self._cachetools_descriptor.__get__, (None,)
 
     def __repr__(self) -> str:
         return f"<cachedmethod {self.__wrapped__!r}>"

@@ -1,6 +1,7 @@
 """What `cached` and `cachedmethod` make of a function: calls that look in the cache first.
 
-A class for each combination, so that a call does no more than what was asked for.
+A class for each combination, so that a call does no more than what was asked for. Wrappers get the attributes of their
+function, so those of ours that cachetools does not have too are called `_cachetools_...`.
 """
 
 # mypy: ignore-errors
@@ -17,24 +18,27 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# As a name of this module, where a call finds it at once.
+_hashkey = keys.hashkey
+
+
 class _Plain:
     """Looks in the cache, computes, and stores."""
 
     cache: Any
     cache_key: Any
 
-    def _use(self, function: Any, _info: Any) -> None:
-        self._function = function
-        # The key is the positional arguments, where there are no others.
-        self._positional = self.cache_key is keys.hashkey
+    def _cachetools_use(self, function: Any, _info: Any) -> None:
+        self._cachetools_function = function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        key = args if self._positional and not kwargs else self.cache_key(*args, **kwargs)
+        # It makes the same of positional arguments alone.
+        key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         try:
             return self.cache[key]
         except KeyError:
             pass
-        value = self._function(*args, **kwargs)
+        value = self._cachetools_function(*args, **kwargs)
         try:
             self.cache[key] = value
         except ValueError:  # It is too large.
@@ -49,20 +53,21 @@ class _Plain:
 class _Counting(_Plain):
     """The same, with hits and misses counted."""
 
-    def _use(self, function: Any, info: Any) -> None:
-        super()._use(function, info)
-        self._info, self._hits, self._misses = info, 0, 0
+    def _cachetools_use(self, function: Any, info: Any) -> None:
+        super()._cachetools_use(function, info)
+        self._cachetools_info, self._cachetools_hits, self._cachetools_misses = info, 0, 0
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        key = args if self._positional and not kwargs else self.cache_key(*args, **kwargs)
+        # It makes the same of positional arguments alone.
+        key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         try:
             value = self.cache[key]
         except KeyError:
-            self._misses += 1
+            self._cachetools_misses += 1
         else:
-            self._hits += 1
+            self._cachetools_hits += 1
             return value
-        value = self._function(*args, **kwargs)
+        value = self._cachetools_function(*args, **kwargs)
         try:
             self.cache[key] = value
         except ValueError:  # It is too large.
@@ -72,11 +77,11 @@ class _Counting(_Plain):
     def cache_clear(self) -> None:
         """Remove every result from the cache and reset the statistics."""
         self.cache.clear()
-        self._hits = self._misses = 0
+        self._cachetools_hits = self._cachetools_misses = 0
 
     def cache_info(self) -> Any:
         """Return hits, misses, the largest and the current size."""
-        return self._info(self.cache, self._hits, self._misses)
+        return self._cachetools_info(self.cache, self._cachetools_hits, self._cachetools_misses)
 
 
 class _Locked(_Counting):
@@ -85,17 +90,18 @@ class _Locked(_Counting):
     cache_lock: Any
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        key = args if self._positional and not kwargs else self.cache_key(*args, **kwargs)
+        # It makes the same of positional arguments alone.
+        key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         lock, cache = self.cache_lock, self.cache
         with lock:
             try:
                 value = cache[key]
             except KeyError:
-                self._misses += 1
+                self._cachetools_misses += 1
             else:
-                self._hits += 1
+                self._cachetools_hits += 1
                 return value
-        value = self._function(*args, **kwargs)
+        value = self._cachetools_function(*args, **kwargs)
         with lock:
             try:
                 # What another thread has stored meanwhile is the result for all.
@@ -119,26 +125,27 @@ class _Waiting(_Locked):
 
     cache_condition: Any
 
-    def _use(self, function: Any, info: Any) -> None:
-        super()._use(function, info)
-        self._pending: set[Any] = set()
+    def _cachetools_use(self, function: Any, info: Any) -> None:
+        super()._cachetools_use(function, info)
+        self._cachetools_pending: set[Any] = set()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        key = args if self._positional and not kwargs else self.cache_key(*args, **kwargs)
+        # It makes the same of positional arguments alone.
+        key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         lock, condition, cache = self.cache_lock, self.cache_condition, self.cache
         with lock:
-            while key in self._pending:
+            while key in self._cachetools_pending:
                 condition.wait()
             try:
                 value = cache[key]
             except KeyError:
-                self._misses += 1
-                self._pending.add(key)
+                self._cachetools_misses += 1
+                self._cachetools_pending.add(key)
             else:
-                self._hits += 1
+                self._cachetools_hits += 1
                 return value
         try:
-            value = self._function(*args, **kwargs)
+            value = self._cachetools_function(*args, **kwargs)
             with lock:
                 try:
                     cache[key] = value
@@ -147,7 +154,7 @@ class _Waiting(_Locked):
                 return value
         finally:
             with lock:
-                self._pending.discard(key)
+                self._cachetools_pending.discard(key)
                 condition.notify_all()
 
 
@@ -177,7 +184,7 @@ class _Function:
         # First, so that attributes of the function do not hide those of the wrapper.
         functools.update_wrapper(self, function)
         self.cache, self.cache_key, self.cache_lock, self.cache_condition = cache, key, lock, condition
-        self._use(function, info)
+        self._cachetools_use(function, info)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)

@@ -1,0 +1,30 @@
+"""Attributes of a base class that a class does not have, because what it stands in for has not."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+class _Absent:
+    """Looks as if it were not there. An instance may have an attribute of the name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        name = self._name
+        if instance is None and owner is not None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {name!r}", name=name, obj=owner)
+        kind = type(instance).__name__
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=instance)
+
+
+def hide(class_: type, names: Iterable[str]) -> None:
+    """Make attributes of its base class absent from a class and its instances."""
+    for name in names:
+        setattr(class_, name, _Absent(name))
