@@ -10,7 +10,7 @@ import copy
 import os
 import struct
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flexcache_rs._core import _remote_entries  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote import scripts
@@ -167,7 +167,7 @@ class RemoteStore(Leases):
             if isinstance(reply, Exception):
                 raise self.client.translated(reply)
         self.nonces.learn(NAMESPACE, nonce, stamp)
-        raw = found
+        raw = cast("bytes | None", found)
         return raw
 
     def _last(self, place: bytes) -> _Entry | None:
