@@ -10,7 +10,7 @@ import copy
 import os
 import struct
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flexcache_rs._core import _remote_entries  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote import scripts
@@ -163,11 +163,9 @@ class RemoteStore(Leases):
 
     def _get(self, key: Any, place: bytes, *, anew: bool = False) -> tuple[bytes | None, bytes | None]:
         """A value's bytes, and the namespace's nonce, read with them where it is not known or is wanted anew."""
-        raw: bytes | None
         nonce = None if anew else self.nonces.known(NAMESPACE)
         if nonce is not None:
-            raw = self._read_of(key, self.client.execute, "GET", place)
-            return raw, nonce
+            return self._read_of(key, self.client.execute, "GET", place), nonce
         stamp = self.nonces.watch(NAMESPACE)
         # Not MGET, which finds nothing where something of another type is.
         found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
@@ -177,7 +175,7 @@ class RemoteStore(Leases):
             if isinstance(reply, Exception):
                 raise self.client.translated(reply)
         self.nonces.learn(NAMESPACE, nonce, stamp)
-        return found, nonce
+        return cast("bytes | None", found), nonce
 
     def _last(self, place: bytes) -> _Entry | None:
         """What is returned of a key while the server cannot be asked. Who computes a value wants none that is old."""
