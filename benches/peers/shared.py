@@ -60,7 +60,7 @@ class Settings:
     lil_workers: tuple[int, ...] = (1, 5, 10, 20)
     lil_rounds: int = 3
     """Of SharedCache and of the two that lilcache itself compares; all others have one."""
-    patience: float = 2.0
+    patience: float = 3.0
     """Seconds after which a cache that is still being filled is left out of a row."""
     seed: int | None = None
 
