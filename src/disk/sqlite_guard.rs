@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +15,9 @@ use crate::error::{Error, Result};
 
 /// Device and inode, which identify a file under any of its names.
 pub(crate) type File = (u64, u64);
+
+/// What no file has: inodes begin with 1.
+pub(crate) const NO_FILE: File = (0, 0);
 
 /// The number of open connections of this library, by database.
 static OPEN: LazyLock<Mutex<HashMap<File, usize>>> = LazyLock::new(Mutex::default);
@@ -28,6 +32,11 @@ pub(crate) fn identity(path: &Path) -> Option<File> {
     use std::os::unix::fs::MetadataExt;
 
     fs::metadata(path).ok().map(|data| (data.dev(), data.ino()))
+}
+
+/// Whether a path that had an identity leads nowhere now: somebody has deleted the file or a directory above it.
+pub(crate) fn is_gone(path: &Path) -> bool {
+    cfg!(unix) && fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 #[cfg(not(unix))]

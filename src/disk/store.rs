@@ -22,7 +22,7 @@ use crate::read::Lookups;
 use crate::read_only::{self, Access, UNKNOWN};
 use crate::settings::{set_safety, settings};
 use crate::sql::{execute, roll_back};
-use crate::sqlite_guard::{File, identity};
+use crate::sqlite_guard::{File, NO_FILE, identity, is_gone};
 use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::vacuum;
@@ -122,8 +122,9 @@ impl DiskStore {
         &self.directory
     }
 
-    /// At most once in `RELOOK`: if the database was replaced by another file, a backup for instance, closes the
-    /// connections to the one before. What was read from that is not current.
+    /// At most once in `RELOOK`: if the database was deleted, or replaced by another file, a backup for instance, closes
+    /// the connections to the one before. What was read from that is not current, and nobody would find what is written
+    /// to it.
     fn look_for_another_file(&self) {
         let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = self.looked.load(Ordering::Relaxed);
@@ -132,9 +133,13 @@ impl DiskStore {
         {
             return;
         }
-        // A database that was deleted says so when it is used.
-        let Some(file) = identity(&self.database) else { return };
         let mut known = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match identity(&self.database) {
+            Some(file) => file,
+            // Not before the first connection, which creates it. The next one says that it is not there any more.
+            None if known.is_some() && is_gone(&self.database) => NO_FILE,
+            None => return,
+        };
         if known.replace(file).is_some_and(|known| known != file) {
             drop(known);
             self.pool.use_file(file);

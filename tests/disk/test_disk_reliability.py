@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from drivers import NEEDS_THEIRS, PROGRAMS, THEIRS
 from scale import scaled
+from waiting import until
 
 from flexcache_rs.disk import Cache, Disk, FanoutCache
 
@@ -453,3 +454,29 @@ def test_failures_leave_no_descriptors(tmp_path: Path) -> None:
             Cache(tmp_path / "bad")
     gc.collect()
     assert not before or descriptors() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file in use cannot be removed")
+@pytest.mark.parametrize("removed", ["", "cache.db"])
+def test_a_cache_whose_directory_is_removed_says_so(tmp_path: Path, removed: str) -> None:
+    """Within about a second: nothing is stored where nobody would find it. A new cache there is used."""
+    with Cache(tmp_path / "cache") as cache:
+        cache["a"] = 1
+        gone = tmp_path / "cache" / removed
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+
+        def is_refused() -> bool:
+            try:
+                cache["a"] = 2
+            except sqlite3.OperationalError:
+                return True
+            return False
+
+        until(is_refused)
+        with pytest.raises(sqlite3.OperationalError):
+            cache.get("a")
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        with Cache(tmp_path / "cache") as other:
+            other["a"] = 3
+            until(lambda: not is_refused())
+            assert other["a"] == 2

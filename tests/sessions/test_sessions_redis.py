@@ -542,3 +542,20 @@ def test_closing_a_session_waits_for_its_calls(url: str, first: str) -> None:
             await session.get("a")
 
     asyncio.run(main())
+
+
+def test_a_lease_that_a_replica_kept_is_given_back_later(session: now.Session, raw: Any) -> None:
+    """The next call of the session does not wait for the end of the lease, which is thirty seconds."""
+
+    def compute() -> str:
+        raw.execute_command("REPLICAOF", "127.0.0.1", "1")
+        return "lost"
+
+    try:
+        with pytest.raises(SessionError):
+            session.get_or_set("key", compute)
+    finally:
+        raw.execute_command("REPLICAOF", "NO", "ONE")
+    begun = time.monotonic()
+    assert session.get_or_set("key", lambda: "value") == "value"
+    assert time.monotonic() - begun < 20

@@ -362,6 +362,8 @@ class _Computation(side.Block):
 
     found: Any = MISSING
     """What another session has stored while this one waited for the lease."""
+    _has_ended = False
+    """Whether it should have been given back. If it was not, the server was not there or refused."""
 
     def __init__(self, session: Session, key: str) -> None:
         self._session, self._key = session, key
@@ -381,8 +383,9 @@ class _Computation(side.Block):
         with waiting(session._backend, "load:" + self._key, True) as other:
             while (left := await side.take(session._backend, self._lease, undo)) is not None:
                 for computation in tuple(session._computing):
-                    if side.is_over(computation._loop):
-                        await computation._give_back()
+                    if computation._has_ended or side.is_over(computation._loop):
+                        with contextlib.suppress(SessionError):
+                            await computation._give_back()
                 await other.arest(left)
                 self.found = await session.get(self._key, MISSING)
                 if self.found is not MISSING:
@@ -390,6 +393,7 @@ class _Computation(side.Block):
         session._computing.add(self)
 
     async def _give_back(self) -> None:
+        self._has_ended = True
         if self.found is MISSING:
             await side.give_back(self._session._backend, self._release)
         self._session._computing.discard(self)

@@ -361,6 +361,8 @@ class _Computation(side.Block):
 
     found: Any = MISSING
     """What another session has stored while this one waited for the lease."""
+    _has_ended = False
+    """Whether it should have been given back. If it was not, the server was not there or refused."""
 
     def __init__(self, session: Session, key: str) -> None:
         self._session, self._key = session, key
@@ -380,8 +382,9 @@ class _Computation(side.Block):
         with waiting(session._backend, "load:" + self._key, True) as other:
             while (left := side.take(session._backend, self._lease, undo)) is not None:
                 for computation in tuple(session._computing):
-                    if side.is_over(computation._loop):
-                        computation._give_back()
+                    if computation._has_ended or side.is_over(computation._loop):
+                        with contextlib.suppress(SessionError):
+                            computation._give_back()
                 other.rest(left)
                 self.found = session.get(self._key, MISSING)
                 if self.found is not MISSING:
@@ -389,6 +392,7 @@ class _Computation(side.Block):
         session._computing.add(self)
 
     def _give_back(self) -> None:
+        self._has_ended = True
         if self.found is MISSING:
             side.give_back(self._session._backend, self._release)
         self._session._computing.discard(self)
