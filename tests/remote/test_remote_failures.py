@@ -283,16 +283,18 @@ def test_a_listener_that_falls_silent(make: Make, server: Server, proxy: Proxy) 
 
 def overtake(cache: Any, monkeypatch: pytest.MonkeyPatch, between: Callable[[], None]) -> None:
     """Do something after the next value was read and before it is kept."""
-    real = cache._client.execute
+    client = cache._client
+    one, many = client.execute, client.execute_many
 
-    def execute(*command: Any) -> Any:
-        reply = real(*command)
-        if command[0] in ("GET", "MGET"):
-            monkeypatch.setattr(cache._client, "execute", real)
+    def then(reply: Any, command: Any) -> Any:
+        if command[0] == "GET":
+            monkeypatch.setattr(client, "execute", one)
+            monkeypatch.setattr(client, "execute_many", many)
             between()
         return reply
 
-    monkeypatch.setattr(cache._client, "execute", execute)
+    monkeypatch.setattr(client, "execute", lambda *command: then(one(*command), command))
+    monkeypatch.setattr(client, "execute_many", lambda commands: then(many(commands), commands[0]))
 
 
 def test_an_invalidation_that_overtakes_the_reply(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
